@@ -1,0 +1,48 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+.PHONY: help setup demo test check generate lock cluster cluster-down cluster-env
+
+help:  ## List what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/installed  ## Make .venv with the kimi-linear command in it
+
+.venv/installed: requirements/dev.txt pyproject.toml
+	@echo "Installing the Python packages into .venv (about a minute the first time) ..."
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+demo: setup  ## From nothing to a Ready server on a local cluster, and what happens when things go wrong
+	@$(BIN)/python deploy/local/demo.py
+
+test: check  ## Run all tests that this machine can run
+	@$(BIN)/pytest
+
+check: setup  ## Lint, format and type checks, and the walls between layers; no cluster
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+generate: setup  ## Write the generated files anew
+	@$(BIN)/kimi-linear crd --write crds
+
+lock: setup  ## Pin all requirements anew, with hashes
+	@$(COMPILE) --output-file requirements/runtime.txt pyproject.toml
+	@$(COMPILE) --extra dev --output-file requirements/dev.txt pyproject.toml
+
+cluster: setup  ## Start a local Kubernetes with simulated AMD GPU nodes (the first build takes about 15 minutes)
+	@$(BIN)/python deploy/local/cluster.py up
+
+cluster-down: setup  ## Stop it and remove what it left
+	@$(BIN)/python deploy/local/cluster.py down
+
+cluster-env: setup  ## Print the export lines that point kubectl at it: eval "$(make -s cluster-env)"
+	@$(BIN)/python deploy/local/cluster.py env
