@@ -1,0 +1,78 @@
+"""What the resources share: strict models, metadata, conditions."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic.alias_generators import to_camel
+
+GROUP = "kimi-linear.io"
+VERSION = "v1alpha1"
+
+Manifest = dict[str, Any]
+"""A Kubernetes object as the API server takes it: camelCase keys, JSON values."""
+
+
+class Model(BaseModel):
+    """A part of a resource, held to the same strictness as the API server with strict field validation."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, value: Any) -> Any:
+        """Take `field: null` for an absent field, as the API server does before it sets defaults."""
+        if isinstance(value, Mapping):
+            return {key: item for key, item in value.items() if item is not None}
+        return value
+
+
+class OpenModel(Model):
+    """A part of which we know some fields only, and keep the rest as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def whole_number(value: Any) -> Any:
+    """Refuse what Python takes for an integer and the API server does not: true and 4.0.
+
+    Raises:
+        ValueError: The value is no integer.
+    """
+    if type(value) is not int:
+        raise ValueError("must be a whole number, without quotes")
+    return value
+
+
+def _whole_or_text(value: Any) -> Any:
+    return value if isinstance(value, str) else whole_number(value)
+
+
+IntOrString = Annotated[Any, BeforeValidator(_whole_or_text), WithJsonSchema({"x-kubernetes-int-or-string": True})]
+"""A quantity as Kubernetes takes it: 4 and "4" are both right."""
+
+
+class ObjectMeta(BaseModel):
+    """The fields of `metadata` that we read; the API server looks after the rest."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str = Field(min_length=1)
+    namespace: str = "default"
+    uid: str = ""
+    generation: int = 0
+
+
+class Condition(Model):
+    """One aspect of the state, as `metav1.Condition` has it."""
+
+    type: str = Field(description="The aspect, in CamelCase.", max_length=316)
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether the condition holds.")
+    observed_generation: int = Field(
+        default=0, ge=0, description="The generation of the spec that this condition was found for."
+    )
+    last_transition_time: str = Field(
+        description="When the status last changed.", json_schema_extra={"format": "date-time"}
+    )
+    reason: str = Field(description="Why, in one CamelCase word.", max_length=1024)
+    message: str = Field(description="Why, in words a person can act on.", max_length=32768)

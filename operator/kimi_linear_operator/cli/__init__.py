@@ -1,0 +1,53 @@
+"""The `kimi-linear` command: one module a verb.
+
+Exit codes: 0 as wished, 1 the answer is no (invalid, different, not ready), 2 the question could not be answered.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import kimi_linear_operator
+from kimi_linear_operator.cli.failure import CommandError
+
+VERBS = {
+    "command": "print the recipe's command that starts a server by hand",
+    "validate": "check resources, without a cluster",
+    "render": "print the objects that the operator would create, without a cluster",
+    "diff": "show what applying resources would change in the cluster",
+    "crd": "print the CustomResourceDefinitions and the warning policy",
+    "status": "say how a server is, and why it is not ready",
+    "run": "run the operator",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, or with those of the process, and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser(words).parse_args(words)
+    try:
+        return int(options.run(options))
+    except CommandError as error:
+        print(f"kimi-linear {options.verb}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader, `head` for example, has seen enough; Python must not complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser. Only the chosen verb is imported: most need neither kopf nor the Kubernetes client."""
+    parser = argparse.ArgumentParser(prog="kimi-linear", description=kimi_linear_operator.__doc__)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {kimi_linear_operator.__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    for verb, text in VERBS.items():
+        subparser = verbs.add_parser(verb, help=text, description=text[0].upper() + text[1:] + ".")
+        if verb == chosen:
+            module = importlib.import_module(f"kimi_linear_operator.cli.{verb}")
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
+    return parser

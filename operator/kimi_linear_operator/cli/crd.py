@@ -1,0 +1,23 @@
+"""`kimi-linear crd`: what the API server must know before it can take our resources."""
+
+import argparse
+from pathlib import Path
+
+from kimi_linear_operator import crd
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("--write", metavar="FOLDER", type=Path, help="write one file each instead of printing")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print or write the definitions and the policy."""
+    files = crd.files()
+    if options.write is None:
+        print("---\n".join(files.values()), end="")
+        return 0
+    options.write.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (options.write / name).write_text(text)
+    return 0

@@ -1,0 +1,94 @@
+"""`kimi-linear diff`: what applying resources would change, as the API server itself sees it."""
+
+import argparse
+import asyncio
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from kimi_linear_operator import resources
+from kimi_linear_operator.api import KimiLinearServer, Manifest
+from kimi_linear_operator.cli import manifests
+from kimi_linear_operator.cli.failure import CommandError
+from kimi_linear_operator.cluster import ApiError, Cluster, connect
+from kimi_linear_operator.resources import SERVER, metadata
+
+_KINDS = {kind.kind: kind for kind in resources.KINDS}
+# Fields that change with every write, whatever it writes.
+_NOISE = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    manifests.add_input_arguments(parser)
+    manifests.add_output_argument(parser, "text", "yaml", "json")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show the differences; exit code 1 if there are any or a resource is invalid, 0 if there are none."""
+    checked = manifests.check(manifests.read(options))
+    if not all(outcome.is_valid for _, outcome in checked):
+        return 1
+    servers = [outcome.server for _, outcome in checked if outcome.server]
+    try:
+        changes = asyncio.run(_changes(servers))
+    except ApiError as error:
+        raise CommandError(str(error)) from error
+    if options.output == "text":
+        print("".join(change["diff"] for change in changes), end="")
+    else:
+        manifests.write(changes, options.output)
+    return 1 if changes else 0
+
+
+async def _changes(servers: Sequence[KimiLinearServer]) -> list[Manifest]:
+    async with connect() as cluster:
+        return [change for server in servers for change in await _server_changes(cluster, server)]
+
+
+async def _server_changes(cluster: Cluster, server: KimiLinearServer) -> list[Manifest]:
+    """Return what would be created, changed and deleted for a server."""
+    namespace = server.metadata.namespace
+    stored = await cluster.get(SERVER, namespace, server.metadata.name)
+    # The children of a server that exists are owned by it, so they are compared as such.
+    uid = stored["metadata"]["uid"] if stored else ""
+    wanted = resources.build(server.model_copy(update={"metadata": server.metadata.model_copy(update={"uid": uid})}))
+    changes = []
+    for child in wanted:
+        kind = _KINDS[child["kind"]]
+        live = await cluster.get(kind, namespace, child["metadata"]["name"])
+        changes.append(_change(live, await cluster.apply(kind, child, dry_run=True)))
+    changes += [_change(live, None) for live in await _unwanted(cluster, server, uid, wanted)]
+    return [change for change in changes if change["diff"]]
+
+
+async def _unwanted(cluster: Cluster, server: KimiLinearServer, uid: str, wanted: Sequence[Manifest]) -> list[Manifest]:
+    names = {(child["kind"], child["metadata"]["name"]) for child in wanted}
+    selector = ",".join(f"{key}={value}" for key, value in metadata.selector(server).items())
+    live = [
+        manifest
+        for kind in resources.KINDS
+        for manifest in (await cluster.list(kind, server.metadata.namespace, selector)).manifests
+    ]
+    return [
+        manifest
+        for manifest in live
+        if metadata.is_owned_by(manifest, uid) and (manifest["kind"], manifest["metadata"]["name"]) not in names
+    ]
+
+
+def _change(before: Manifest | None, after: Manifest | None) -> Manifest:
+    """Return one difference: what it is about, what would happen, and both sides line by line."""
+    subject: Any = after or before
+    name = f"{subject['kind']}/{subject['metadata']['namespace']}/{subject['metadata']['name']}"
+    action = "create" if before is None else "delete" if after is None else "change"
+    lines = difflib.unified_diff(_lines(before), _lines(after), f"live/{name}", f"wanted/{name}")
+    return {"object": name, "action": action, "diff": "".join(lines)}
+
+
+def _lines(manifest: Manifest | None) -> list[str]:
+    if manifest is None:
+        return []
+    shown = {key: value for key, value in manifest.items() if key != "status"}
+    shown["metadata"] = {key: value for key, value in manifest["metadata"].items() if key not in _NOISE}
+    return manifests.dump(shown).splitlines(keepends=True)

@@ -1,0 +1,79 @@
+"""`kimi-linear status`: how a server is, and why it is not ready."""
+
+import argparse
+import asyncio
+from collections.abc import Iterator, Sequence
+
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.cli.failure import CommandError
+from kimi_linear_operator.cluster import ApiError, connect
+from kimi_linear_operator.resources import POD, SERVER
+from kimi_linear_operator.resources.metadata import SERVER_LABEL
+from kimi_linear_operator.status import ready_condition
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("name", help="name of the server")
+    parser.add_argument("-n", "--namespace", default="default", help="its namespace (default: %(default)s)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the server's state; exit code 0 if it is ready, 1 if it is not."""
+    try:
+        server, pods = asyncio.run(_read(options.namespace, options.name))
+    except ApiError as error:
+        raise CommandError(str(error)) from error
+    if server is None:
+        raise CommandError(f"no KimiLinearServer {options.name} in namespace {options.namespace}")
+    print("\n".join(_lines(server, pods)))
+    return 0 if ready_condition(server.get("status", {})).get("status") == "True" else 1
+
+
+async def _read(namespace: str, name: str) -> tuple[Manifest | None, list[Manifest]]:
+    async with connect() as cluster:
+        server = await cluster.get(SERVER, namespace, name)
+        pods = await cluster.list(POD, namespace, f"{SERVER_LABEL}={name}")
+        return server, pods.manifests
+
+
+def _lines(server: Manifest, pods: Sequence[Manifest]) -> Iterator[str]:
+    status = server.get("status", {})
+    ready = ready_condition(status)
+    is_ready = ready.get("status") == "True"
+    yield f"{server['metadata']['name']} is {'ready' if is_ready else 'not ready'}: {ready.get('reason', 'Pending')}"
+    yield f"  {ready.get('message', 'the operator has not seen it yet: is it running?')}"
+    if status.get("observedGeneration", 0) != server["metadata"]["generation"]:
+        yield "  The operator has not seen the latest change of the spec yet."
+    yield ""
+    rows = [(item["type"], item["status"], item["reason"], item["lastTransitionTime"]) for item in _conditions(status)]
+    yield from _table(("CONDITION", "STATUS", "REASON", "SINCE"), rows)
+    if pods:
+        yield ""
+        yield from _table(("POD", "PHASE", "READY", "RESTARTS", "NODE"), [_pod_row(pod) for pod in pods])
+    if failure := status.get("lastFailure"):
+        yield ""
+        yield f"Last failure, {failure['time']}: {failure['pod']}, container {failure['container']}"
+        yield f"  exit code {failure['exitCode']} ({failure['reason']}): {failure['message']}"
+    for title, key in (("URL", "url"), ("Image", "image"), ("Command", "command")):
+        if key in status:
+            yield f"\n{title}:\n{status[key]}"
+
+
+def _conditions(status: Manifest) -> list[Manifest]:
+    return list(status.get("conditions", ()))
+
+
+def _pod_row(pod: Manifest) -> tuple[str, ...]:
+    status = pod.get("status", {})
+    containers = status.get("containerStatuses", ())
+    ready = f"{sum(container['ready'] for container in containers)}/{len(pod['spec']['containers'])}"
+    restarts = str(sum(container["restartCount"] for container in containers))
+    phase = "Terminating" if "deletionTimestamp" in pod["metadata"] else status.get("phase", "")
+    return pod["metadata"]["name"], phase, ready, restarts, pod["spec"].get("nodeName", "<none>")
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    for row in (header, *rows):
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -1,0 +1,36 @@
+"""`kimi-linear validate`: the rules of the API server and the operator, before anything is applied."""
+
+import argparse
+from dataclasses import asdict
+
+from kimi_linear_operator import rules
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.cli import manifests
+from kimi_linear_operator.cli.manifests import Source
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    manifests.add_input_arguments(parser)
+    manifests.add_output_argument(parser, "text", "yaml", "json")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check all resources; exit code 1 if any has an error. Warnings are told and allowed."""
+    checked = manifests.check(manifests.read(options))
+    if options.output == "text":
+        for source, outcome in checked:
+            print(f"{source.file}: {source.title}: {'valid' if outcome.is_valid else 'invalid'}")
+    else:
+        manifests.write([_report(source, outcome) for source, outcome in checked], options.output)
+    return 0 if all(outcome.is_valid for _, outcome in checked) else 1
+
+
+def _report(source: Source, outcome: rules.Checked) -> Manifest:
+    return {
+        "file": source.file,
+        "kind": source.manifest.get("kind"),
+        "metadata": source.manifest.get("metadata"),
+        "valid": outcome.is_valid,
+        "problems": [asdict(problem) for problem in outcome.problems],
+    }

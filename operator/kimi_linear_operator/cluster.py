@@ -1,0 +1,206 @@
+"""The only door to the API server.
+
+Objects go in and come out as JSON, without typed models: what we apply is exactly what the builders wrote.
+Authentication, TLS and connections are those of the official client.
+"""
+
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+import kimi_linear_operator
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.resources.kinds import Kind
+from kimi_linear_operator.resources.metadata import MANAGER
+
+USER_AGENT = f"{MANAGER}/{kimi_linear_operator.__version__}"
+REQUEST_TIMEOUT_SECONDS = 30.0
+LIST_CHUNK = 500
+
+_EVENTS = Kind("", "v1", "Event", "events")
+_APPLY = "application/apply-patch+yaml"  # JSON is YAML
+_UNREACHABLE = 0
+
+
+class ApiError(Exception):
+    """The API server refused a request, or could not be reached.
+
+    Attributes:
+        status: HTTP status code, 0 when there was no answer.
+        message: What the API server said.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status or 'No answer'}: {message}")
+        self.status = status
+        self.message = message
+
+    @property
+    def is_passing(self) -> bool:
+        """Return whether the same request may well succeed in a moment: no answer, a conflict, too much load."""
+        return self.status in (_UNREACHABLE, 401, 404, 409, 429, 502, 503, 504)
+
+    @property
+    def is_about_content(self) -> bool:
+        """Return whether the object itself was found wrong, so that sending it again changes nothing."""
+        return self.status in (400, 413, 422)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The objects of a kind at one moment, and the resource version of that moment."""
+
+    manifests: list[Manifest]
+    version: int
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Reads and writes objects. Every method raises ApiError."""
+
+    client: ApiClient
+
+    @property
+    def server(self) -> str:
+        """Return the address of the API server."""
+        return str(self.client.configuration.host)
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        """Return an object, or None if there is none."""
+        try:
+            return await self._request("GET", _path(kind, namespace, name))
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def list(self, kind: Kind, namespace: str | None = None, selector: str = "") -> Listing:
+        """Return all objects of a kind in a namespace, or in all, read in chunks of one moment."""
+        query = {"limit": str(LIST_CHUNK), "labelSelector": selector}
+        manifests: list[Manifest] = []
+        while True:
+            page = await self._request("GET", _path(kind, namespace), query)
+            # Items of a list carry neither.
+            manifests += [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page["items"]]
+            if not page["metadata"].get("continue"):
+                return Listing(manifests, int(page["metadata"]["resourceVersion"]))
+            query["continue"] = page["metadata"]["continue"]
+
+    async def apply(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
+        """Apply an object on the server's side and return it as it is now.
+
+        Our fields win over those of others; fields that we applied before and no longer name are removed.
+        https://kubernetes.io/docs/reference/using-api/server-side-apply/
+        """
+        query = {"fieldManager": MANAGER, "force": "true", **({"dryRun": "All"} if dry_run else {})}
+        metadata = manifest["metadata"]
+        return await self._request("PATCH", _path(kind, metadata["namespace"], metadata["name"]), query, manifest)
+
+    async def apply_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+        """Apply an object's status and return the object, unless another of its name has replaced it meanwhile."""
+        metadata = {key: manifest["metadata"][key] for key in ("name", "namespace", "uid")}
+        body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "status": status}
+        path = _path(kind, metadata["namespace"], metadata["name"]) + "/status"
+        return await self._request("PATCH", path, {"fieldManager": MANAGER, "force": "true"}, body)
+
+    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+        """Delete exactly this object; one that is gone already is fine."""
+        metadata = manifest["metadata"]
+        options = {"propagationPolicy": "Background", "preconditions": {"uid": metadata["uid"]}}
+        try:
+            await self._request("DELETE", _path(kind, metadata["namespace"], metadata["name"]), body=options)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+    async def create_event(self, event: Manifest) -> None:
+        """Record a Kubernetes Event."""
+        await self._request("POST", _path(_EVENTS, event["metadata"]["namespace"]), body=event)
+
+    async def _request(
+        self, method: str, path: str, query: dict[str, str] | None = None, body: Manifest | None = None
+    ) -> Manifest:
+        content_type = _APPLY if method == "PATCH" else "application/json"
+        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": USER_AGENT}
+        url = f"{self.server}{path}?{urlencode({key: value for key, value in (query or {}).items() if value})}"
+        try:
+            await self.client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+            response = await self.client.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=REQUEST_TIMEOUT_SECONDS
+            )
+            content = await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise ApiError(_UNREACHABLE, f"{method} {self.server}{path}: {error or type(error).__name__}") from error
+        return _decoded(response.status, content)
+
+
+@asynccontextmanager
+async def connect() -> AsyncIterator[Cluster]:
+    """Connect with the kubeconfig that kubectl would use, or as the pod's service account."""
+    async with ApiClient(await _configuration()) as client:
+        yield Cluster(client)
+
+
+async def watch_session() -> tuple[str, aiohttp.ClientSession]:
+    """Return the API server's address and a session for watches, which belongs to the caller's event loop.
+
+    Credentials are asked for anew at every request: a rotated token is used as soon as the kubelet wrote it.
+    """
+    client = ApiClient(await _configuration())
+
+    async def authenticate(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        headers: dict[str, str] = {"User-Agent": USER_AGENT}
+        await client.update_params_for_auth(headers, [], ["BearerToken"], str(request.url), request.method, None)
+        request.headers.update(headers)
+        return await handler(request)
+
+    connector = aiohttp.TCPConnector(ssl=client.rest_client.ssl_context, limit=0)
+    return str(client.configuration.host), aiohttp.ClientSession(connector=connector, middlewares=(authenticate,))
+
+
+async def _configuration() -> Configuration:
+    """Load credentials where kubectl would find them, else those of the pod.
+
+    Raises:
+        ApiError: There are none.
+    """
+    configuration = Configuration()
+    try:
+        if _has_kubeconfig():
+            await load_kube_config(client_configuration=configuration)
+        else:
+            load_incluster_config(client_configuration=configuration)
+    except ConfigException as error:
+        raise ApiError(_UNREACHABLE, f"no cluster: {error}; set KUBECONFIG") from error
+    return configuration
+
+
+def _has_kubeconfig() -> bool:
+    return bool(os.environ.get("KUBECONFIG")) or (Path.home() / ".kube" / "config").exists()
+
+
+def _path(kind: Kind, namespace: str | None, name: str = "") -> str:
+    root = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
+    scope = f"/namespaces/{namespace}" if namespace else ""
+    return f"{root}{scope}/{kind.plural}" + (f"/{name}" if name else "")
+
+
+def _decoded(status: int, content: bytes) -> Manifest:
+    try:
+        answer: Any = json.loads(content)
+    except ValueError:
+        answer = {"message": content[:200].decode(errors="replace")}
+    if status >= 400:
+        raise ApiError(status, answer.get("message", "") if isinstance(answer, dict) else str(answer))
+    return dict(answer)

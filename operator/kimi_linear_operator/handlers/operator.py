@@ -1,0 +1,131 @@
+"""The process: reads the cluster once, then keeps up with it and works until it is told to stop."""
+
+import asyncio
+import logging
+import random
+import signal
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.cluster import ApiError, Cluster, connect
+from kimi_linear_operator.handlers.watch import CHILDREN, EndlessBackoffs, Watch
+from kimi_linear_operator.reconcile import Reconciler
+from kimi_linear_operator.resources import SERVER, Kind
+from kimi_linear_operator.resources.metadata import SELECTOR
+from kimi_linear_operator.store import Key, Store
+from kimi_linear_operator.workqueue import WorkQueue
+
+logger = logging.getLogger(__name__)
+
+WORKERS = 16
+# A list heals what watches lost: soon after they begin, for what happened between list and watch, then now and then.
+FIRST_RESYNC_SECONDS = 10.0
+RESYNC_SECONDS = 300.0
+
+
+async def serve(namespaces: Sequence[str]) -> None:
+    """Run the operator until SIGTERM or SIGINT.
+
+    Args:
+        namespaces: Where to look for servers; everywhere if empty.
+
+    Raises:
+        ApiError: There is no cluster to connect to.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with connect() as cluster:
+        logger.info("Connected to %s", cluster.server)
+        await Operator(cluster, list(namespaces)).run(stop)
+    logger.info("Stopped")
+
+
+@dataclass
+class Operator:
+    """Watches, lists and workers, and what they share."""
+
+    cluster: Cluster
+    namespaces: list[str]
+    store: Store = field(default_factory=Store)
+    queue: WorkQueue = field(default_factory=WorkQueue)
+    _resync_due: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until told to stop; then finish what is being worked on."""
+        if not await self._first_list(stop):
+            return
+        loop = asyncio.get_running_loop()
+
+        def observe(kind: Kind, manifest: Manifest, deleted: bool) -> None:
+            loop.call_soon_threadsafe(self._observe, kind, manifest, deleted)
+
+        def started() -> None:
+            loop.call_soon_threadsafe(self._resync_due.set)
+
+        watch = Watch(self.namespaces, observe, started)
+        reconciler = Reconciler(self.cluster, self.store)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(asyncio.to_thread(watch.run))
+            resync = tasks.create_task(self._resync_forever())
+            for _ in range(WORKERS):
+                tasks.create_task(self.queue.work(reconciler.reconcile))
+            logger.info("Started with %d servers", len(self.store.servers()))
+            try:
+                await stop.wait()
+            finally:
+                resync.cancel()
+                self.queue.close()
+                watch.stop()
+
+    def _observe(self, kind: Kind, manifest: Manifest, deleted: bool) -> None:
+        self._enqueue(self.store.delete(kind, manifest) if deleted else self.store.put(kind, manifest))
+
+    def _enqueue(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self.queue.add(key)
+
+    async def _first_list(self, stop: asyncio.Event) -> bool:
+        """List everything, so that no worker takes an object that was not read yet for one that is missing.
+
+        Returns whether it was done, which takes until the API server answers, rather than told to stop.
+        """
+        for delay in EndlessBackoffs():
+            try:
+                await self.resync()
+            except ApiError as error:
+                missing = " (are the CRDs installed? kubectl apply -f crds/)" if error.status == 404 else ""
+                logger.warning("Could not list the servers%s, trying again in %.1f s: %s", missing, delay, error)
+            else:
+                return True
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), delay)
+            if stop.is_set():
+                break
+        return False
+
+    async def _resync_forever(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._resync_due.wait(), RESYNC_SECONDS * random.uniform(0.8, 1))  # noqa: S311
+                await asyncio.sleep(FIRST_RESYNC_SECONDS)
+            self._resync_due.clear()
+            try:
+                await self.resync()
+            except ApiError as error:
+                logger.warning("Could not list, trying again later: %s", error)
+
+    async def resync(self) -> None:
+        """List all kinds, children first, and enqueue the servers whose objects are not as we knew them.
+
+        Raises:
+            ApiError: A list failed.
+        """
+        for kind in (*CHILDREN, SERVER):
+            selector = "" if kind == SERVER else SELECTOR
+            for namespace in self.namespaces or (None,):
+                self.store.begin_list(kind)
+                listing = await self.cluster.list(kind, namespace, selector)
+                self._enqueue(self.store.end_list(kind, namespace, listing.manifests, listing.version))

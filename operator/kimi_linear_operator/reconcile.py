@@ -1,0 +1,129 @@
+"""One pass over one server: read, check, build, apply, report."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from kimi_linear_operator import resources, rules, status
+from kimi_linear_operator.api import KimiLinearServer, Manifest
+from kimi_linear_operator.cluster import ApiError, Cluster
+from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, Kind, metadata
+from kimi_linear_operator.resources.drift import has_drifted
+from kimi_linear_operator.store import Key, Store
+
+logger = logging.getLogger(__name__)
+
+# How often to look whether something that no watch shows has gone out of the way.
+BLOCKED_RETRY_SECONDS = 15.0
+
+_KINDS = {kind.kind: kind for kind in resources.KINDS}
+
+
+class NameTakenError(Exception):
+    """An object of a child's name exists and belongs to someone else."""
+
+
+@dataclass(frozen=True)
+class Reconciler:
+    """Brings servers to the state that their specs ask for.
+
+    Attributes:
+        cluster: Where objects are written.
+        store: Where objects are read.
+        now: The time as RFC 3339.
+    """
+
+    cluster: Cluster
+    store: Store
+    now: Callable[[], str] = lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Make one pass over a server; return after how many seconds it is due again, if at all.
+
+        Raises:
+            ApiError: The API server could not do its part; a later pass will find out what is left to do.
+        """
+        manifest = self.store.get(SERVER, key)
+        if manifest is None or "deletionTimestamp" in manifest["metadata"]:
+            return None  # Its children are owned by it: the garbage collector needs no help.
+        checked = rules.check(manifest)
+        obstacle = await self._apply(checked)
+        await self._report(key, manifest, checked.server, obstacle)
+        return BLOCKED_RETRY_SECONDS if obstacle and checked.is_valid else None
+
+    async def _apply(self, checked: rules.Checked) -> status.Obstacle | None:
+        """Apply and prune the children; return what is in the way, if anything is. A refused spec changes nothing."""
+        if checked.server is None or not checked.is_valid:
+            problems = "; ".join(str(problem) for problem in checked.errors)
+            return status.Obstacle("InvalidSpec", problems, blames_spec=True)
+        wanted = resources.build(checked.server)
+        try:
+            for child in wanted:
+                await self._apply_child(checked.server, child)
+        except NameTakenError as error:
+            return status.Obstacle("NameConflict", str(error), blames_spec=True)
+        except ApiError as error:
+            if error.is_passing:
+                raise
+            return status.Obstacle("ApplyFailed", error.message, blames_spec=error.is_about_content)
+        await self._prune(checked.server, wanted)
+        return None
+
+    async def _apply_child(self, server: KimiLinearServer, wanted: Manifest) -> None:
+        kind = _KINDS[wanted["kind"]]
+        live = await self._live(server, kind, wanted["metadata"]["name"])
+        if live is not None and ("deletionTimestamp" in live["metadata"] or not has_drifted(live, wanted)):
+            return
+        logger.info("Applied %s %s/%s", kind.kind, server.metadata.namespace, wanted["metadata"]["name"])
+        self.store.put(kind, await self.cluster.apply(kind, wanted))
+
+    async def _live(self, server: KimiLinearServer, kind: Kind, name: str) -> Manifest | None:
+        """Return the child as it is, looking past the watch where it shows nothing: that sees labelled objects only.
+
+        Raises:
+            NameTakenError: The name belongs to an object that is not ours and may not be adopted.
+        """
+        namespace = server.metadata.namespace
+        live = self.store.get(kind, Key(namespace, name)) or await self.cluster.get(kind, namespace, name)
+        if live is None or metadata.is_owned_by(live, server.metadata.uid):
+            return live
+        if live["metadata"].get("annotations", {}).get(metadata.ADOPT_ANNOTATION) == "true":
+            return live
+        raise NameTakenError(
+            f"{kind.kind} {name} exists and does not belong to this server: delete it, rename the server, or let the "
+            f"server take it over with `kubectl annotate {kind.kind.lower()} {name} {metadata.ADOPT_ANNOTATION}=true`"
+        )
+
+    async def _prune(self, server: KimiLinearServer, wanted: list[Manifest]) -> None:
+        """Delete the children that are ours and no longer wanted."""
+        names = {(child["kind"], child["metadata"]["name"]) for child in wanted}
+        for kind in resources.KINDS:
+            for live in self.store.children(kind, Key(server.metadata.namespace, server.metadata.name)):
+                is_ours = metadata.is_owned_by(live, server.metadata.uid)
+                is_going = "deletionTimestamp" in live["metadata"]
+                if is_ours and not is_going and (kind.kind, live["metadata"]["name"]) not in names:
+                    logger.info("Deleted %s %s/%s", kind.kind, server.metadata.namespace, live["metadata"]["name"])
+                    await self.cluster.delete(kind, live)
+
+    async def _report(
+        self, key: Key, manifest: Manifest, server: KimiLinearServer | None, obstacle: status.Obstacle | None
+    ) -> None:
+        """Write the status if it changed, once, and then say so in an Event."""
+        deployment = self.store.get(DEPLOYMENT, key)
+        if deployment and not metadata.is_owned_by(deployment, manifest["metadata"]["uid"]):
+            deployment = None
+        view = status.View(manifest, server, obstacle, deployment, self.store.children(POD, key))
+        summary = status.summarise(view, self.now())
+        if summary == manifest.get("status"):
+            return
+        self.store.put(SERVER, await self.cluster.apply_status(SERVER, manifest, summary))
+        if event := status.transition_event(manifest, summary, self.now()):
+            await self._publish(event)
+
+    async def _publish(self, event: Manifest) -> None:
+        """Record an Event. It is news, not state: when it gets lost, the status still says the same."""
+        try:
+            await self.cluster.create_event(event)
+        except ApiError as error:
+            logger.warning("Could not record the event %s: %s", event["reason"], error)

@@ -1,0 +1,28 @@
+"""What should exist: the objects of a server, built from its spec alone.
+
+Every builder is a pure function of the resource. `KINDS` lists what they build, which is also what is
+watched, compared and pruned: a new child kind is one module and one entry here.
+"""
+
+from collections.abc import Iterator
+
+from kimi_linear_operator.api import KimiLinearServer, Manifest
+from kimi_linear_operator.resources import deployment, metadata, service
+from kimi_linear_operator.resources.kinds import DEPLOYMENT, POD, SERVER, SERVICE, Kind
+
+KINDS = (DEPLOYMENT, SERVICE)
+"""The kinds of children that the operator writes."""
+
+__all__ = ["DEPLOYMENT", "KINDS", "POD", "SERVER", "SERVICE", "Kind", "build"]
+
+
+def build(server: KimiLinearServer) -> list[Manifest]:
+    """Return every object that this server should have, in the order in which to apply them."""
+    return [metadata.with_fingerprint(manifest) for manifest in _children(server)]
+
+
+def _children(server: KimiLinearServer) -> Iterator[Manifest]:
+    yield service.build_service(server)
+    if server.spec.service.headless:
+        yield service.build_headless_service(server)
+    yield deployment.build_deployment(server)

@@ -1,0 +1,33 @@
+"""The Kubernetes kinds that the operator reads or writes."""
+
+from dataclasses import dataclass
+
+from kimi_linear_operator.api import GROUP, VERSION
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind and where the API server keeps it.
+
+    Attributes:
+        group: API group, empty for the core group.
+        version: API version.
+        kind: Name of the kind, as manifests write it.
+        plural: Name of the kind, as paths write it.
+    """
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+
+    @property
+    def api_version(self) -> str:
+        """Return group and version, as manifests write them."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+
+SERVER = Kind(GROUP, VERSION, "KimiLinearServer", "kimilinearservers")
+DEPLOYMENT = Kind("apps", "v1", "Deployment", "deployments")
+SERVICE = Kind("", "v1", "Service", "services")
+POD = Kind("", "v1", "Pod", "pods")

@@ -1,0 +1,188 @@
+"""The rules of KimiLinearServer. This table is the only place where they are written."""
+
+import re
+
+from kimi_linear_operator import engine
+from kimi_linear_operator.rules.rule import Rule
+
+# A Service's name is a DNS label of at most 63 characters; the rest is for the suffixes of children.
+LONGEST_NAME = 50
+
+_GPU = f"'{engine.GPU_RESOURCE}'"
+_OWNED_FLAGS = f"^--({'|'.join(engine.OWNED_FLAGS)})(=|$)"
+_KNOWN_VERSIONS = "|".join(re.escape(version) for version in engine.RELEASES)
+_OWNED_ENVIRONMENT = str(list(engine.RECIPE_ENVIRONMENT))
+
+
+def _cel_text(text: str) -> str:
+    """Quote a text as a CEL string."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _overlaid(group: str, test: str) -> str:
+    """Return an expression: `test` holds for every container `c` of a group of the pod template."""
+    containers = f"self.spec.podTemplate.spec.{group}"
+    return (
+        "!has(self.spec.podTemplate) || !has(self.spec.podTemplate.spec) || "
+        f"!has({containers}) || {containers}.all(c, {test})"
+    )
+
+
+def _gpus(kind: str, test: str) -> str:
+    """Return an expression: `test` holds for the container's GPU count `c.resources.KIND`, if it names one."""
+    return f"(!has(c.resources) || !has(c.resources.{kind}) || !({_GPU} in c.resources.{kind}) || {test})"
+
+
+def _gpus_equal_parallelism() -> str:
+    count = "string(c.resources.{kind}[{gpu}]) == string(self.spec.tensorParallelism)"
+    return " && ".join(_gpus(kind, count.format(kind=kind, gpu=_GPU)) for kind in ("limits", "requests"))
+
+
+def _image_or_version(pattern: str) -> str:
+    """Return an expression: the engine's version matches, whether it stands in `image` or in `version`."""
+    in_image = _cel_text(f":({pattern})([^0-9A-Za-z.]|$)")
+    in_version = _cel_text(f"^({pattern})$")
+    return (
+        f"(has(self.spec.engine.image) ? self.spec.engine.image.matches({in_image}) "
+        f": self.spec.engine.version.matches({in_version}))"
+    )
+
+
+ERRORS = (
+    Rule(
+        "error",
+        "spec.reasoningParser",
+        "self.spec.model.variant != 'instruct' || self.spec.reasoningParser == 'disabled'",
+        # The recipe's own words, its generator's comment on this selection.
+        "Kimi-Linear doesn't support reasoning parser\n"
+        'Please select "Disabled" for Reasoning Parser or choose Kimi-Linear-Thinking model',
+    ),
+    Rule(
+        "error",
+        "metadata.name",
+        f"size(self.metadata.name) <= {LONGEST_NAME} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+        "the Service is named like the server: use lower-case letters, digits and '-', start with a letter, "
+        f"and keep it to {LONGEST_NAME} characters",
+    ),
+    Rule(
+        "error",
+        "spec.model.path",
+        "!has(self.spec.model.path) || !has(self.spec.model.revision)",
+        "a directory has no revision: remove either spec.model.path or spec.model.revision",
+    ),
+    Rule(
+        "error",
+        "spec.engine.extraArgs",
+        f"self.spec.engine.extraArgs.all(a, !a.matches({_cel_text(_OWNED_FLAGS)}))",
+        "repeats a flag that the operator sets: use the field of that name (tensorParallelism, model, toolCallParser, "
+        "engine.contextLength ...); --host, --port, --trust-remote-code and --enable-metrics are always set",
+    ),
+    Rule(
+        "error",
+        "spec.engine.extraArgs",
+        f"self.spec.engine.extraArgs.all(a, !a.matches({_cel_text('^--[A-Za-z0-9-]+ ')}))",
+        "holds a flag and its value in one item with a space: write --flag=value, or flag and value as two items",
+    ),
+    Rule(
+        "error",
+        "spec.engine.image",
+        "!has(self.spec.engine.image) || (self.spec.hardware == 'mi355x' ? "
+        "!self.spec.engine.image.matches('mi30x') : !self.spec.engine.image.matches('mi35x'))",
+        "is built for other GPUs than spec.hardware: mi300x and mi325x need a mi30x image, mi355x a mi35x image",
+    ),
+    Rule(
+        "error",
+        "spec.podTemplate.spec.containers",
+        _overlaid("containers", f"c.name != '{engine.CONTAINER}' || ({_gpus_equal_parallelism()})"),
+        "asks for another number of amd.com/gpu than spec.tensorParallelism: leave the GPUs out here and set "
+        "spec.tensorParallelism",
+    ),
+    Rule(
+        "error",
+        "spec.podTemplate.spec.initContainers",
+        _overlaid("initContainers", _gpus_equal_parallelism()),
+        "asks for another number of amd.com/gpu than spec.tensorParallelism: an init container gets the same GPUs as "
+        "the engine, or none",
+    ),
+    Rule(
+        "error",
+        "spec.podTemplate.spec.containers",
+        _overlaid(
+            "containers",
+            f"c.name == '{engine.CONTAINER}' || ({_gpus('limits', 'false')} && {_gpus('requests', 'false')})",
+        ),
+        "gives amd.com/gpu to a sidecar: only the container sglang may have GPUs",
+    ),
+    Rule(
+        "error",
+        "spec.podTemplate.spec.containers",
+        _overlaid(
+            "containers",
+            f"c.name != '{engine.CONTAINER}' || (!has(c.image) && !has(c.command) && !has(c.args))",
+        ),
+        "changes image, command or args of the container sglang: use spec.engine (image, extraArgs, extraPipPackages)",
+    ),
+    Rule(
+        "error",
+        "spec.podTemplate.spec.containers",
+        _overlaid(
+            "containers",
+            f"c.name != '{engine.CONTAINER}' || !has(c.env) || c.env.all(e, !(e.name in {_OWNED_ENVIRONMENT}))",
+        ),
+        "sets SGLANG_ROCM_FUSED_DECODE_MLA: Kimi-Linear needs 0, which the operator sets",
+    ),
+    Rule(
+        "error",
+        "spec.podTemplate.spec.containers",
+        _overlaid(
+            "containers",
+            f"c.name != '{engine.CONTAINER}' || !has(c.ports) || c.ports.all(p, p.containerPort != {engine.PORT} && "
+            f"(!has(p.name) || p.name != '{engine.PORT_NAME}'))",
+        ),
+        f"changes the port {engine.PORT_NAME} ({engine.PORT}) of the container sglang: probes and Services need it; "
+        "clients choose theirs with spec.service.port",
+    ),
+    Rule(
+        "error",
+        "spec.podTemplate.metadata",
+        "!has(self.spec.podTemplate) || !has(self.spec.podTemplate.metadata) || "
+        "!has(self.spec.podTemplate.metadata.labels) || self.spec.podTemplate.metadata.labels.all(k, "
+        "!k.startsWith('kimi-linear.io/') && !(k in ['app.kubernetes.io/name', 'app.kubernetes.io/instance', "
+        "'app.kubernetes.io/component', 'app.kubernetes.io/managed-by']))",
+        "changes a label that the operator sets (kimi-linear.io/..., app.kubernetes.io/name, instance, component, "
+        "managed-by): choose another key",
+    ),
+)
+
+WARNINGS = (
+    Rule(
+        "warning",
+        "spec.tensorParallelism",
+        "self.spec.tensorParallelism == 4",
+        "only 4 has published results for this model on AMD GPUs",
+    ),
+    Rule(
+        "warning",
+        "spec.engine.attentionBackend",
+        "self.spec.tensorParallelism != 2 || "
+        "(has(self.spec.engine.attentionBackend) && self.spec.engine.attentionBackend == 'triton')",
+        "with spec.tensorParallelism 2 SGLang chooses the aiter backend, which is reported to lose accuracy on this "
+        "model: set triton",
+    ),
+    Rule(
+        "warning",
+        "spec.engine.version",
+        f"self.spec.hardware != 'mi355x' || !{_image_or_version(re.escape('v0.5.7'))}",
+        "SGLang v0.5.7 is reported to fail with this model on MI355X: choose a newer release with spec.engine.version "
+        "or spec.engine.image",
+    ),
+    Rule(
+        "warning",
+        "spec.engine.version",
+        _image_or_version(_KNOWN_VERSIONS),
+        f"is not a release that this operator knows ({', '.join(engine.RELEASES)}): make sure that the image exists "
+        "and takes the same arguments",
+    ),
+)
+
+RULES = (*ERRORS, *WARNINGS)

@@ -1,0 +1,61 @@
+"""Conditions: how they are set, and what keeps a server from serving."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from kimi_linear_operator.api import Condition, Manifest
+
+LONGEST_MESSAGE = 1024
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a server does not serve.
+
+    Attributes:
+        reason: One CamelCase word.
+        message: The cause as the cluster told it, and what to do about it where we know.
+    """
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Obstacle(Cause):
+    """Why a spec was not applied.
+
+    Attributes:
+        blames_spec: Whether only a change of the spec can help; else it may pass by itself.
+    """
+
+    blames_spec: bool = False
+
+
+def condition(kind: str, holds: bool, cause: Cause) -> Condition:
+    """Return a condition without its time and generation."""
+    status: Literal["True", "False"] = "True" if holds else "False"
+    message = cause.message
+    if len(message) > LONGEST_MESSAGE:
+        message = message[: LONGEST_MESSAGE - 4] + " ..."
+    return Condition.model_construct(
+        type=kind, status=status, reason=cause.reason, message=message, last_transition_time=""
+    )
+
+
+def stamped(conditions: Iterable[Condition], previous: Manifest, generation: int, now: str) -> list[Manifest]:
+    """Return conditions with generation and time; the time moves only when the status does."""
+    before = {old["type"]: old for old in previous.get("conditions", ())}
+    return [_stamped(new, before.get(new.type, {}), generation, now) for new in conditions]
+
+
+def _stamped(new: Condition, old: Manifest, generation: int, now: str) -> Manifest:
+    time = old["lastTransitionTime"] if old.get("status") == new.status else now
+    update = {"observed_generation": generation, "last_transition_time": time}
+    return new.model_copy(update=update).model_dump(by_alias=True)
+
+
+def ready_condition(status: Manifest) -> Manifest:
+    """Return the Ready condition of a status, empty if it has none."""
+    return next((dict(item) for item in status.get("conditions", ()) if item.get("type") == "Ready"), {})

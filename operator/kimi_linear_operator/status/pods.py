@@ -1,0 +1,131 @@
+"""What pods tell: why a pod does not serve, and how its containers last ended."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from kimi_linear_operator import engine
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.api.server import Failure
+from kimi_linear_operator.status.conditions import Cause
+
+# Most telling first: with several pods in trouble, the first of these is reported.
+_BY_SEVERITY = (
+    "SecretMissing",
+    "ContainerConfigInvalid",
+    "ImagePullFailed",
+    "OutOfMemory",
+    "CrashLooping",
+    "PodFailed",
+    "Unschedulable",
+    "Starting",
+    "ModelLoading",
+)
+_IMAGE_REASONS = ("ErrImageNeverPull", "ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName")
+_CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+_GPU_OUT_OF_MEMORY = re.compile(r"HIP out of memory|CUDA out of memory|Not enough memory", re.IGNORECASE)
+_SECRETS = re.compile(
+    r"hf_[A-Za-z0-9]{8,}|(?<=bearer )\S+|(?<=api_key[=:])\s*[\"']?[^\s\"',)]+|(?<=token[=:])\s*[\"']?[^\s\"',)]+",
+    re.IGNORECASE,
+)
+_LONGEST_QUOTE = 400
+
+
+def worst_cause(pods: Iterable[Manifest]) -> Cause | None:
+    """Return why the pod in the worst trouble does not serve, or None if all do."""
+    causes = [cause for pod in _living(pods) if (cause := _cause(pod))]
+    return min(causes, key=lambda cause: _BY_SEVERITY.index(cause.reason), default=None)
+
+
+def last_failure(pods: Iterable[Manifest], previous: Manifest | None) -> Manifest | None:
+    """Return how a container last ended with an error, from these pods or as it was known before."""
+    failures = [failure for pod in _living(pods) for failure in _failures(pod)]
+    known = [Failure.model_validate(previous)] if previous else []
+    latest = max([*failures, *known], key=lambda failure: failure.time, default=None)
+    return latest.model_dump(by_alias=True) if latest else None
+
+
+def _living(pods: Iterable[Manifest]) -> Iterator[Manifest]:
+    """Leave out pods that are being deleted: how those end says nothing about the server."""
+    return (pod for pod in pods if "deletionTimestamp" not in pod["metadata"])
+
+
+def _cause(pod: Manifest) -> Cause | None:
+    status = pod.get("status", {})
+    name = pod["metadata"]["name"]
+    conditions = {item["type"]: item for item in status.get("conditions", ())}
+    if conditions.get("Ready", {}).get("status") == "True":
+        return None
+    if status.get("phase") == "Failed":
+        return Cause("PodFailed", f"pod {name}: {status.get('reason', 'Failed')}: {_quoted(status.get('message', ''))}")
+    if conditions.get("PodScheduled", {}).get("reason") == "Unschedulable":
+        return Cause("Unschedulable", f"pod {name}: {conditions['PodScheduled'].get('message', '')}")
+    for container in _containers(status):
+        if cause := _container_cause(name, container):
+            return cause
+    if any(_is_loading(container) for container in status.get("containerStatuses", ())):
+        return Cause("ModelLoading", f"pod {name} is loading the model")
+    return Cause("Starting", f"pod {name} is being started: its image is pulled and its volumes are mounted")
+
+
+def _containers(status: Manifest) -> Sequence[Manifest]:
+    return [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
+
+
+def _is_loading(container: Manifest) -> bool:
+    return container["name"] == engine.CONTAINER and "running" in container.get("state", {})
+
+
+def _container_cause(pod: str, container: Manifest) -> Cause | None:
+    """Return what keeps a container from running, in words that stay the same while the kubelet tries again."""
+    where = f"pod {pod}, container {container['name']}"
+    waiting = container.get("state", {}).get("waiting", {})
+    reason, message = waiting.get("reason", ""), waiting.get("message", "")
+    if reason in _IMAGE_REASONS:
+        # "Back-off pulling image ...: ErrImagePull: DETAIL" and "DETAIL" alternate.
+        return Cause("ImagePullFailed", f"{where}: image {container['image']}: {message.split('ErrImagePull: ')[-1]}")
+    if reason in _CONFIG_REASONS:
+        missing = "secret" in message and "not found" in message
+        return Cause("SecretMissing" if missing else "ContainerConfigInvalid", f"{where}: {message}")
+    if reason == "CrashLoopBackOff" or "terminated" in container.get("state", {}):
+        return _crash_cause(where, container)
+    return None
+
+
+def _crash_cause(where: str, container: Manifest) -> Cause | None:
+    ended = _terminated(container)
+    if not ended or ended["exitCode"] == 0:
+        return None
+    if ended.get("reason") == "OOMKilled":
+        return Cause("OutOfMemory", f"{where}: killed for its memory limit (OOMKilled); raise it with podTemplate")
+    quote = _quoted(ended.get("message", ""))
+    if _GPU_OUT_OF_MEMORY.search(quote):
+        remedy = "lower engine.memoryFractionStatic or raise tensorParallelism"
+        return Cause("OutOfMemory", f"{where}: out of GPU memory; {remedy}: {quote}")
+    return Cause("CrashLooping", f"{where}: exit code {ended['exitCode']} ({ended.get('reason', 'Error')}): {quote}")
+
+
+def _failures(pod: Manifest) -> Iterator[Failure]:
+    for container in _containers(pod.get("status", {})):
+        ended = _terminated(container)
+        if ended and ended["exitCode"] != 0 and ended.get("finishedAt"):
+            yield Failure.model_construct(
+                pod=pod["metadata"]["name"],
+                container=container["name"],
+                reason=ended.get("reason", "Error"),
+                exit_code=ended["exitCode"],
+                message=_quoted(ended.get("message", "")),
+                time=ended["finishedAt"],
+            )
+
+
+def _terminated(container: Manifest) -> Manifest | None:
+    for state in ("state", "lastState"):
+        if ended := container.get(state, {}).get("terminated"):
+            return dict(ended)
+    return None
+
+
+def _quoted(text: str) -> str:
+    """Return the end of a log as one line, without what looks like a secret: a status is read by many."""
+    line = " | ".join(part.strip() for part in text.splitlines() if part.strip())
+    return _SECRETS.sub("[redacted]", line)[-_LONGEST_QUOTE:]

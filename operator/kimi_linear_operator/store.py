@@ -1,0 +1,144 @@
+"""What the cluster last showed of our resources and their children.
+
+A cache, never a memory: everything in it was observed and can be observed again. Watches feed it as things
+happen and lists put right what a watch lost; neither may overwrite something newer. Objects are kept as JSON
+text: a fifth of the size of a tree of dictionaries, and nobody can change what is kept.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
+
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.resources.kinds import POD, SERVER, Kind
+from kimi_linear_operator.resources.metadata import SERVER_LABEL
+
+
+class Key(NamedTuple):
+    """Which server something concerns."""
+
+    namespace: str
+    name: str
+
+
+class _Address(NamedTuple):
+    kind: Kind
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
+class _Record:
+    version: int
+    owner: Key | None
+    text: str
+
+    def manifest(self) -> Manifest:
+        return cast(Manifest, json.loads(self.text))
+
+
+@dataclass
+class Store:
+    """Objects by kind and name, and by the server that they belong to."""
+
+    _records: dict[_Address, _Record] = field(default_factory=dict)
+    _children: dict[Key, set[_Address]] = field(default_factory=dict)
+    # Deletions since the last list began: what a list read before them must not come back.
+    _deleted: dict[_Address, int] = field(default_factory=dict)
+
+    def get(self, kind: Kind, key: Key) -> Manifest | None:
+        """Return an object by its namespace and name."""
+        record = self._records.get(_Address(kind, *key))
+        return record.manifest() if record else None
+
+    def children(self, kind: Kind, key: Key) -> list[Manifest]:
+        """Return a server's objects of a kind, by name."""
+        addresses = sorted(address for address in self._children.get(key, ()) if address.kind == kind)
+        return [self._records[address].manifest() for address in addresses]
+
+    def put(self, kind: Kind, manifest: Manifest) -> set[Key]:
+        """Keep an object unless a newer state of it is known; return the servers that it concerns."""
+        address = _address(kind, manifest)
+        record = _Record(_version(manifest), _owner(kind, manifest), json.dumps(_trimmed(kind, manifest)))
+        known = self._records.get(address)
+        newest = max(self._deleted.get(address, 0), known.version if known else 0)
+        if record.version <= newest:
+            return set()
+        self._forget(address)
+        self._records[address] = record
+        if record.owner and kind != SERVER:
+            self._children.setdefault(record.owner, set()).add(address)
+        return {owner for owner in (record.owner, known.owner if known else None) if owner}
+
+    def delete(self, kind: Kind, manifest: Manifest) -> set[Key]:
+        """Drop an object that was deleted; return the servers that it concerned."""
+        address = _address(kind, manifest)
+        known = self._records.get(address)
+        if known and known.version > _version(manifest):
+            return set()
+        self._deleted[address] = _version(manifest)
+        self._forget(address)
+        return {known.owner} if known and known.owner else set()
+
+    def begin_list(self, kind: Kind) -> None:
+        """Say that a list of a kind starts now."""
+        self._deleted = {address: version for address, version in self._deleted.items() if address.kind != kind}
+
+    def end_list(self, kind: Kind, namespace: str | None, manifests: Iterable[Manifest], version: int) -> set[Key]:
+        """Take over a complete list of a namespace, or of all; return the servers whose objects are not as known.
+
+        Args:
+            kind: What was listed.
+            namespace: Where, or None for everywhere.
+            manifests: Everything that there is.
+            version: The resource version that the list shows.
+        """
+        concerned: set[Key] = set()
+        listed: set[_Address] = set()
+        for manifest in manifests:
+            listed.add(_address(kind, manifest))
+            concerned |= self.put(kind, manifest)
+        for address, record in list(self._records.items()):
+            is_covered = address.kind == kind and namespace in (None, address.namespace)
+            if is_covered and address not in listed and record.version <= version:
+                self._forget(address)
+                concerned |= {record.owner} if record.owner else set()
+        return concerned
+
+    def servers(self) -> list[Key]:
+        """Return all servers."""
+        return [Key(address.namespace, address.name) for address in self._records if address.kind == SERVER]
+
+    def _forget(self, address: _Address) -> None:
+        record = self._records.pop(address, None)
+        if record and record.owner in self._children:
+            self._children[record.owner].discard(address)
+            if not self._children[record.owner]:
+                del self._children[record.owner]
+
+
+def _address(kind: Kind, manifest: Manifest) -> _Address:
+    metadata = manifest["metadata"]
+    return _Address(kind, metadata["namespace"], metadata["name"])
+
+
+def _version(manifest: Manifest) -> int:
+    """Return the resource version. Versions of one kind can be compared since Kubernetes 1.35 (KEP-5504).
+
+    Older API servers on etcd keep the same order without promising it.
+    """
+    return int(manifest["metadata"]["resourceVersion"])
+
+
+def _owner(kind: Kind, manifest: Manifest) -> Key | None:
+    metadata = manifest["metadata"]
+    name = metadata["name"] if kind == SERVER else metadata.get("labels", {}).get(SERVER_LABEL)
+    return Key(metadata["namespace"], name) if name else None
+
+
+def _trimmed(kind: Kind, manifest: Manifest) -> dict[str, Any]:
+    """Leave out what nobody reads: the record of who owns which field, and the spec of a running pod."""
+    unread = ("spec",) if kind == POD else ()
+    metadata = {key: value for key, value in manifest["metadata"].items() if key != "managedFields"}
+    return {**{key: value for key, value in manifest.items() if key not in unread}, "metadata": metadata}
