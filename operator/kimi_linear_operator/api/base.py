@@ -44,11 +44,20 @@ def whole_number(value: Any) -> Any:
     return value
 
 
+_LONGEST_QUANTITY = 32
+
+
 def _whole_or_text(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > _LONGEST_QUANTITY:
+        raise ValueError(f"must be a quantity of at most {_LONGEST_QUANTITY} characters")
     return value if isinstance(value, str) else whole_number(value)
 
 
-IntOrString = Annotated[Any, BeforeValidator(_whole_or_text), WithJsonSchema({"x-kubernetes-int-or-string": True})]
+IntOrString = Annotated[
+    Any,
+    BeforeValidator(_whole_or_text),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": _LONGEST_QUANTITY}),
+]
 """A quantity as Kubernetes takes it: 4 and "4" are both right."""
 
 

@@ -23,6 +23,8 @@ def run(options: argparse.Namespace) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     # kopf tells at length what it does to every object; what goes wrong is enough.
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    # It warns that signals are ignored in a thread; they are ours to handle.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(serve(options.namespace))

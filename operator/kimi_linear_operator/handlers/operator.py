@@ -12,7 +12,7 @@ from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.cluster import ApiError, Cluster, connect
 from kimi_linear_operator.handlers.watch import CHILDREN, EndlessBackoffs, Watch
 from kimi_linear_operator.reconcile import Reconciler
-from kimi_linear_operator.resources import SERVER, Kind
+from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, Kind
 from kimi_linear_operator.resources.metadata import SELECTOR
 from kimi_linear_operator.store import Key, Store
 from kimi_linear_operator.workqueue import WorkQueue
@@ -20,6 +20,8 @@ from kimi_linear_operator.workqueue import WorkQueue
 logger = logging.getLogger(__name__)
 
 WORKERS = 16
+# What can only change a status waits for what follows it, so that a burst of pod events is one write.
+SETTLE_SECONDS = 1.0
 # A list heals what watches lost: soon after they begin, for what happened between list and watch, then now and then.
 FIRST_RESYNC_SECONDS = 10.0
 RESYNC_SECONDS = 300.0
@@ -81,11 +83,15 @@ class Operator:
                 watch.stop()
 
     def _observe(self, kind: Kind, manifest: Manifest, deleted: bool) -> None:
-        self._enqueue(self.store.delete(kind, manifest) if deleted else self.store.put(kind, manifest))
+        keys = self.store.delete(kind, manifest) if deleted else self.store.put(kind, manifest)
+        self._enqueue(keys, 0 if deleted or not _is_progress(kind, manifest) else SETTLE_SECONDS)
 
-    def _enqueue(self, keys: Iterable[Key]) -> None:
+    def _enqueue(self, keys: Iterable[Key], seconds: float = 0) -> None:
         for key in keys:
-            self.queue.add(key)
+            if seconds:
+                self.queue.add_after(key, seconds)
+            else:
+                self.queue.add(key)
 
     async def _first_list(self, stop: asyncio.Event) -> bool:
         """List everything, so that no worker takes an object that was not read yet for one that is missing.
@@ -129,3 +135,10 @@ class Operator:
                 self.store.begin_list(kind)
                 listing = await self.cluster.list(kind, namespace, selector)
                 self._enqueue(self.store.end_list(kind, namespace, listing.manifests, listing.version))
+
+
+def _is_progress(kind: Kind, manifest: Manifest) -> bool:
+    """Return whether a change tells how things go: a pod's, or a Deployment's whose spec its controller has seen."""
+    if kind == DEPLOYMENT:
+        return manifest.get("status", {}).get("observedGeneration") == manifest["metadata"]["generation"]
+    return kind == POD

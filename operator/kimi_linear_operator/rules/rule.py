@@ -36,7 +36,10 @@ class Rule:
 
     def crd_validation(self) -> Manifest:
         """Return the rule as an entry of `x-kubernetes-validations` at the schema's root."""
-        return {"rule": self.expression, "fieldPath": f".{self.path}", "message": one_line(self.message)}
+        message = one_line(self.message)
+        if self.path.startswith("metadata."):  # fields that no schema of ours describes can't be named
+            return {"rule": self.expression, "message": f"{self.path}: {message}"}
+        return {"rule": self.expression, "fieldPath": f".{self.path}", "message": message}
 
     def policy_validation(self) -> Manifest:
         """Return the rule as an entry of a ValidatingAdmissionPolicy, which calls the object `object`."""
