@@ -140,5 +140,5 @@ class Operator:
 def _is_progress(kind: Kind, manifest: Manifest) -> bool:
     """Return whether a change tells how things go: a pod's, or a Deployment's whose spec its controller has seen."""
     if kind == DEPLOYMENT:
-        return manifest.get("status", {}).get("observedGeneration") == manifest["metadata"]["generation"]
+        return bool(manifest.get("status", {}).get("observedGeneration") == manifest["metadata"]["generation"])
     return kind == POD

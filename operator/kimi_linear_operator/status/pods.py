@@ -58,7 +58,9 @@ def _cause(pod: Manifest) -> Cause | None:
     if status.get("phase") == "Failed":
         return Cause("PodFailed", f"pod {name}: {status.get('reason', 'Failed')}: {_quoted(status.get('message', ''))}")
     if conditions.get("PodScheduled", {}).get("reason") == "Unschedulable":
-        return Cause("Unschedulable", f"pod {name}: {conditions['PodScheduled'].get('message', '')}")
+        # What follows is about preemption, which only matters to those who use priorities.
+        message = conditions["PodScheduled"].get("message", "").split(" preemption: ")[0]
+        return Cause("Unschedulable", f"pod {name}: {message}")
     for container in _containers(status):
         if cause := _container_cause(name, container):
             return cause

@@ -135,7 +135,12 @@ def _why_not_ready(view: View) -> Cause:
     refused = view.deployment_condition("ReplicaFailure")
     if refused.get("status") == "True":
         return Cause("PodCreationFailed", refused.get("message", ""))
-    return worst_cause(view.pods) or _rollout_cause(view)
+    cause = worst_cause(view.pods) or _rollout_cause(view)
+    if view.server and cause.reason == "Unschedulable":
+        spec = view.server.spec
+        needs = f"a replica needs {spec.tensor_parallelism} free {engine.GPU_RESOURCE} on one {spec.hardware} node"
+        return Cause(cause.reason, f"{cause.message} ({needs})")
+    return cause
 
 
 def _rollout_cause(view: View) -> Cause:
