@@ -12,7 +12,7 @@ help:  ## List what can be made
 setup: .venv/installed  ## Make .venv with the kimi-linear command in it
 
 .venv/installed: requirements/dev.txt pyproject.toml
-	@echo "Installing the Python packages into .venv (about a minute the first time) ..."
+	@echo "Installing the Python packages into .venv (about a minute the first time) ..." >&2
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt

@@ -1,0 +1,189 @@
+"""Builds the programs of the local cluster from source, once, into the user's cache."""
+
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from commands import LocalClusterError, end_group, last_lines, say
+from toolchain import find_go, go_environment, required_version
+
+_HERE = Path(__file__).parent
+_HEARTBEAT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Module:
+    """A folder with a go.mod and a go.sum that pin what is built there."""
+
+    folder: Path
+
+    @property
+    def go_mod(self) -> str:
+        """The text of its go.mod."""
+        return (self.folder / "go.mod").read_text()
+
+    @property
+    def ldflags(self) -> str:
+        """The linker's flags; Kubernetes takes the version that it reports from them."""
+        version = kubernetes_version(self.go_mod)
+        if not version:
+            return "-s -w"
+        major, minor = version.removeprefix("v").split(".")[:2]
+        values = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
+        return " ".join(["-s -w", *(f"-X k8s.io/component-base/version.{key}={text}" for key, text in values.items())])
+
+    @property
+    def key(self) -> str:
+        """Changes with everything that changes what is built."""
+        machine = f"{platform.system()}-{platform.machine()}"
+        sums = (self.folder / "go.sum").read_text()
+        return hashlib.sha256("\0".join([self.go_mod, sums, self.ldflags, machine]).encode()).hexdigest()[:12]
+
+    @property
+    def output(self) -> Path:
+        """The folder in the cache that its programs are built into."""
+        return cache_folder() / f"bin-{self.key}"
+
+
+@dataclass(frozen=True)
+class Program:
+    """One program of the local cluster."""
+
+    name: str
+    package: str
+    module: Module
+    seconds: int
+    """How long the build takes on two cores when nothing is cached, in the order below."""
+
+    @property
+    def file(self) -> Path:
+        """Where it is once it is built."""
+        return self.module.output / self.name
+
+
+_TOOLS = Module(_HERE / "tools")
+KUBERNETES = Module(_HERE / "kubernetes")
+PROGRAMS = (
+    Program("etcd", "go.etcd.io/etcd/server/v3", _TOOLS, 90),
+    Program("kwok", "sigs.k8s.io/kwok/cmd/kwok", _TOOLS, 110),
+    Program("kwokctl", "sigs.k8s.io/kwok/cmd/kwokctl", _TOOLS, 20),
+    Program("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", KUBERNETES, 400),
+    Program("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", KUBERNETES, 100),
+    Program("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", KUBERNETES, 80),
+    Program("kubectl", "k8s.io/kubernetes/cmd/kubectl", KUBERNETES, 30),
+)
+
+
+def kubernetes_version(go_mod: str) -> str | None:
+    """The version of Kubernetes that a go.mod pins, if it pins one."""
+    found = re.search(r"^\s*k8s\.io/kubernetes (v\S+)", go_mod, re.MULTILINE)
+    return found[1] if found else None
+
+
+def cache_folder() -> Path:
+    """Where builds are kept for all checkouts of this user."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kimi-linear-operator"
+
+
+def binary(name: str) -> Path:
+    """Where the program of that name is once it is built."""
+    return next(program.file for program in PROGRAMS if program.name == name)
+
+
+def select(*names: str) -> list[Program]:
+    """The programs of these names."""
+    return [program for program in PROGRAMS if program.name in names]
+
+
+def missing(programs: Sequence[Program]) -> list[Program]:
+    """Those of them that were not built yet."""
+    return [program for program in programs if not program.file.exists()]
+
+
+def ensure_built(programs: Sequence[Program] = PROGRAMS) -> None:
+    """Build what is missing; an interrupted build goes on where it stopped."""
+    if not missing(programs):
+        return
+    with _build_lock():
+        # Another process may have built them while this one waited.
+        left = missing(programs)
+        minutes = sum(program.seconds for program in left) / 60
+        say(f"Building {len(left)} programs from source, once: about {minutes:.0f} minutes on two cores.")
+        go = find_go(max(required_version(program.module.go_mod) for program in programs), cache_folder())
+        for program in left:
+            _build(program, go, f"[{programs.index(program) + 1}/{len(programs)}] {program.name}")
+
+
+@contextmanager
+def _build_lock() -> Iterator[None]:
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with (cache_folder() / "build.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("Another process builds the local cluster's programs: waiting for it ...")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(program: Program, go: Path, label: str) -> None:
+    program.file.parent.mkdir(parents=True, exist_ok=True)
+    partial = program.file.with_name(f".{program.name}.partial")
+    options = ["-mod=readonly", "-trimpath", "-ldflags", program.module.ldflags, "-o", str(partial)]
+    say(f"{label} (about {program.seconds} s) ...", end="")
+    command = [str(go), "build", *options, program.package]
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            output = Path(scratch) / "output"
+            if _run_go(command, program.module.folder, output):
+                raise LocalClusterError(_failure(program, output.read_text(errors="replace")))
+        partial.replace(program.file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _run_go(command: list[str], folder: Path, output: Path) -> int:
+    started = time.monotonic()
+    # An interrupted go leaves its work behind: there it goes with the folder of the output.
+    environment = go_environment() | {"GOTMPDIR": str(output.parent)}
+    with output.open("wb") as file:
+        # Its own process group: an interrupt then ends the compilers too, however it came.
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=file, stderr=file, start_new_session=True
+        )
+    try:
+        while not _ended(process):
+            say(f" {time.monotonic() - started:.0f} s", end="")
+    except BaseException:
+        say("")
+        end_group(process)
+        raise
+    say(f" {'failed after' if process.returncode else 'done in'} {time.monotonic() - started:.0f} s")
+    return process.returncode
+
+
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    try:
+        process.wait(timeout=_HEARTBEAT_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _failure(program: Program, output: str) -> str:
+    if "no space left" in output:
+        remedy = (
+            "The disk is full: free about 8 GB (the cache of Go needs most of it), then run the same command again."
+        )
+    else:
+        remedy = "Go needs its module proxy (GOPROXY) and about 8 GB of disk; run the same command again to go on."
+    return f"{program.name} could not be built. The last lines of go:\n{last_lines(output)}\n{remedy}"

@@ -1,0 +1,134 @@
+"""The local cluster's command line: `cluster.py up | down | env | build`."""
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from binaries import ensure_built
+from commands import LocalClusterError, say
+from control_plane import LocalCluster
+from existing import checked_cluster
+from kind import KindCluster, docker_and_kind_work
+from kubectl import Kubectl
+from nodes import SIMULATED, add_local_nodes
+
+_LOCAL = Path(__file__).parents[2] / ".local"
+_NAME = "kimi-linear"
+_INTERRUPTED = 130
+
+
+def up() -> None:
+    """Start a local cluster with simulated GPU nodes, or check the one that KUBECONFIG points at."""
+    if kubeconfig := _given_kubeconfig():
+        kubectl = checked_cluster(kubeconfig)
+        if not kubectl.answers():
+            raise LocalClusterError(f"The cluster of KUBECONFIG ({kubeconfig}) does not answer.")
+        say(_description(kubectl, "is already there: nothing was started"))
+        return
+    cluster = _chosen()
+    what = "is already running" if cluster.running() else "is running"
+    cluster.start()
+    add_local_nodes(cluster.kubectl)
+    say(_description(cluster.kubectl, what))
+    say('Next, to point kubectl at it: eval "$(make -s cluster-env)"')
+
+
+def down() -> None:
+    """Stop what `up` started; a cluster that was there before is never touched."""
+    for cluster in _own_clusters():
+        cluster.stop()
+    say("No local cluster runs.")
+
+
+def env() -> None:
+    """Print what a shell needs to use the cluster."""
+    if kubeconfig := _given_kubeconfig():
+        checked_cluster(kubeconfig)
+        print(f"export KUBECONFIG={shlex.quote(kubeconfig)}")
+        return
+    cluster = _running()
+    if not cluster:
+        raise LocalClusterError("No local cluster runs. Start one: make cluster")
+    folders = os.pathsep.join(str(folder) for folder in cluster.bin)
+    print(f"export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}")
+    print(f'export PATH={shlex.quote(folders)}:"$PATH"')
+
+
+def _own_clusters() -> list[LocalCluster | KindCluster]:
+    return [LocalCluster(_LOCAL / "cluster", _NAME), KindCluster(_LOCAL / "kind", _NAME)]
+
+
+def _running() -> LocalCluster | KindCluster | None:
+    return next((cluster for cluster in _own_clusters() if cluster.running()), None)
+
+
+def _chosen() -> LocalCluster | KindCluster:
+    """What KIMI_LINEAR_CLUSTER says, else what runs already, else kind if this machine can, else our own."""
+    own, with_kind = _own_clusters()
+    forced = os.environ.get("KIMI_LINEAR_CLUSTER")
+    if forced:
+        choices = {"kwok": own, "kind": with_kind}
+        if forced not in choices:
+            raise LocalClusterError(f"KIMI_LINEAR_CLUSTER is {forced}; it can be kwok or kind.")
+        return choices[forced]
+    return _running() or (with_kind if docker_and_kind_work() else own)
+
+
+def _given_kubeconfig() -> str | None:
+    """KUBECONFIG, unless it is what `env` printed or this project's own cluster was asked for."""
+    kubeconfig = os.environ.get("KUBECONFIG")
+    own = [str(cluster.kubeconfig) for cluster in _own_clusters()]
+    if not kubeconfig or kubeconfig in own or os.environ.get("KIMI_LINEAR_CLUSTER"):
+        return None
+    return kubeconfig
+
+
+def _description(kubectl: Kubectl, what: str) -> str:
+    version = json.loads(kubectl("version", "--output=json"))["serverVersion"]["gitVersion"]
+    nodes = json.loads(kubectl("get", "nodes", "--output=json"))["items"]
+    return "\n".join([f"Kubernetes {version} {what}. Its nodes:", *map(_node_line, nodes)])
+
+
+def _node_line(node: dict[str, Any]) -> str:
+    metadata = node["metadata"]
+    gpus = node["status"]["allocatable"].get("amd.com/gpu", "0")
+    product = metadata["labels"].get("amd.com/gpu.product-name", "GPU")
+    simulated = SIMULATED.items() <= metadata.get("annotations", {}).items()
+    note = "  (simulated: pods there turn Ready, but nothing runs)" if simulated else ""
+    return f"  {metadata['name']:12}  {gpus} x {product}{note}"
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+_VERBS = {"up": up, "down": down, "env": env, "build": ensure_built}
+
+
+def main() -> int:
+    """Run one verb."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("verb", choices=_VERBS)
+    verb = parser.parse_args().verb
+    # CI ends its jobs with SIGTERM, and a shell's background jobs ignore SIGINT: clean up as after Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        _VERBS[verb]()
+    except KeyboardInterrupt:
+        say("\nInterrupted; what was started was ended.")
+        return _INTERRUPTED
+    except (LocalClusterError, OSError) as error:
+        say(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""Running programs for the local cluster, with errors that a person can act on."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+class LocalClusterError(Exception):
+    """Something foreseeable failed; the message says what, and what to do."""
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Tell the person at the terminal; stdout stays free for what `env` prints."""
+    print(text, end=end, file=sys.stderr, flush=True)
+
+
+def last_lines(text: str, count: int = 8) -> str:
+    """The end of a program's output, where the cause of a failure usually is."""
+    return "\n".join(f"  {line}" for line in text.strip().splitlines()[-count:])
+
+
+def run(
+    command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, stdin: str = "", timeout: float = 60
+) -> str:
+    """The output of a program that must succeed."""
+    words = [str(word) for word in command]
+    shown = f"{Path(words[0]).name} {' '.join(words[1:6])}"
+    try:
+        done = subprocess.run(words, input=stdin, capture_output=True, text=True, env=env, timeout=timeout)
+    except FileNotFoundError as error:
+        raise LocalClusterError(f"The program {words[0]} is not there.") from error
+    except subprocess.TimeoutExpired as error:
+        raise LocalClusterError(f"No answer within {timeout:.0f} s: {shown}") from error
+    if done.returncode:
+        raise LocalClusterError(f"Failed: {shown}\n{last_lines(done.stderr or done.stdout)}")
+    return done.stdout
+
+
+def succeeds(command: Sequence[str | Path], timeout: float = 10) -> bool:
+    """Whether a program is there, answers in time and is content."""
+    try:
+        run(command, timeout=timeout)
+    except LocalClusterError:
+        return False
+    return True
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a program that leads its own process group, if it still runs, and all that it started there."""
+    for number in (signal.SIGINT, signal.SIGKILL):
+        if process.poll() is None:
+            os.killpg(process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=5)

@@ -1,0 +1,254 @@
+"""A Kubernetes control plane of its own: real etcd, API server, controllers and scheduler, simulated nodes."""
+
+import os
+import random
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+import processes
+from binaries import KUBERNETES, binary, ensure_built, kubernetes_version
+from commands import LocalClusterError, end_group, last_lines
+from kubectl import Kubectl
+from nodes import SIMULATED, stages
+
+_START_SECONDS = 120
+# Below the ports that the kernel gives to outgoing connections and below those of NodePorts.
+_PORTS = range(20000, 30000)
+_PORT_OPTIONS = (
+    "etcdPort",
+    "etcdPeerPort",
+    "kubeApiserverPort",
+    "kubeControllerManagerPort",
+    "kubeSchedulerPort",
+    "kwokControllerPort",
+)
+# Reads too: the tests count them. Metadata has the user and the user agent of every request.
+_AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata"}],
+}
+# The nodes are simulated with the Stages of the cluster itself, so that a test can bring its own.
+_KWOK_RESOURCES = ["Stage", "Logs", "ClusterLogs"]
+
+
+class LocalCluster:
+    """One control plane, started by kwokctl, with all its files in a folder that nothing else uses."""
+
+    def __init__(self, state: Path, name: str) -> None:
+        self.state = state.resolve()
+        self.name = name
+        self.kubeconfig = self.state / "kubeconfig"
+        self.audit_log = self._workdir / "logs" / "audit.log"
+        self.kubectl = Kubectl(binary("kubectl"), self.kubeconfig)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def bin(self) -> list[Path]:
+        """The folders with kubectl and the other programs, to be put on PATH."""
+        return [binary("kubectl").parent, binary("kwokctl").parent]
+
+    @property
+    def server(self) -> str:
+        """The address of the API server."""
+        return str(_load(self.kubeconfig)["clusters"][0]["cluster"]["server"])
+
+    def running(self) -> bool:
+        """Whether all of it is alive and ready."""
+        return self.kubeconfig.exists() and not self._dead() and self.kubectl.answers()
+
+    def start(self) -> None:
+        """Start it, unless it runs; whatever an earlier one left behind goes first."""
+        if any(letter.isspace() for letter in str(self.state)):
+            raise LocalClusterError(f"kwokctl does not work in a folder with a space in its name: {self.state}")
+        ensure_built()
+        if self.running():
+            return
+        self.stop()
+        try:
+            self._create()
+            self._settle()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End all its processes, whether or not it ever was ready, and remove its folder."""
+        processes.kill_all(self.state)
+        shutil.rmtree(self.state, ignore_errors=True)
+
+    def kubeconfig_for(self, service_account: str, cluster_role: str) -> Path:
+        """A kubeconfig of a service account in kube-system that has this ClusterRole everywhere.
+
+        The audit log names the user system:serviceaccount:kube-system:SERVICE_ACCOUNT. The token is valid for a day.
+        """
+        self.kubectl.apply(_service_account(service_account, cluster_role))
+        token = self.kubectl("create", "token", service_account, "--namespace=kube-system", "--duration=24h").strip()
+        content = _load(self.kubeconfig)
+        content["users"] = [{"name": service_account, "user": {"token": token}}]
+        content["contexts"][0]["context"]["user"] = service_account
+        file = self.state / f"{service_account}.kubeconfig"
+        file.touch(mode=0o600)
+        file.write_text(yaml.safe_dump(content))
+        return file
+
+    @property
+    def _workdir(self) -> Path:
+        """Where kwokctl keeps the files of the cluster."""
+        return self.state / "clusters" / self.name
+
+    def _create(self) -> None:
+        self.state.mkdir(parents=True)
+        (self.state / "audit-policy.yaml").write_text(yaml.safe_dump(_AUDIT_POLICY))
+        (self.state / "kwokctl.yaml").write_text(yaml.safe_dump(self._configuration()))
+        config = f"--config={self.state / 'kwokctl.yaml'}"
+        kubeconfig = f"--kubeconfig={self.kubeconfig}"
+        command = [str(binary("kwokctl")), "create", "cluster", f"--name={self.name}", config, kubeconfig]
+        with (self.state / "kwokctl.log").open("w") as log:
+            process = subprocess.Popen(command, env=self._environment(), stdout=log, stderr=log, start_new_session=True)
+            try:
+                self._wait_for(process)
+            finally:
+                end_group(process)
+
+    def _settle(self) -> None:
+        """Bring the Stages, and wait until pods can be made, which needs the default service account."""
+        try:
+            self.kubectl("wait", "--timeout=30s", "--for=condition=Established", "crd/stages.kwok.x-k8s.io")
+            self.kubectl.apply(stages())
+            self.kubectl("wait", "--timeout=60s", "--for=create", "serviceaccount/default", "--namespace=default")
+            self.kubectl.wait_until_ready()
+        except LocalClusterError as error:
+            self._raise_if_dead(error)
+            raise
+
+    def _raise_if_dead(self, cause: Exception | None = None) -> None:
+        if dead := self._dead():
+            raise LocalClusterError(self._failure(f"{dead} ended while the cluster started", f"{dead}.log")) from cause
+
+    def _wait_for(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while process.poll() is None:
+            # kwokctl itself would wait on for a component that has already failed.
+            self._raise_if_dead()
+            if time.monotonic() > deadline:
+                raise LocalClusterError(self._failure(f"The cluster was not ready after {_START_SECONDS} s"))
+            time.sleep(0.1)
+        if process.returncode:
+            raise LocalClusterError(self._failure("kwokctl could not create the cluster"))
+
+    def _dead(self) -> str | None:
+        """A component that was started and does not live any more."""
+        started = sorted(file.stem for file in (self._workdir / "pids").glob("*.pid"))
+        alive = processes.of_cluster(self.state).values()
+        return next((name for name in started if name not in alive), None)
+
+    def _failure(self, what: str, component_log: str = "") -> str:
+        log = self._workdir / "logs" / component_log if component_log else self.state / "kwokctl.log"
+        text = log.read_text(errors="replace") if log.exists() else ""
+        return f"{what}. The last lines of {log.name}:\n{last_lines(text)}"
+
+    def _configuration(self) -> dict[str, Any]:
+        """What kwokctl is to start: https://kwok.sigs.k8s.io/docs/user/configuration/."""
+        return {
+            "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
+            "kind": "KwokctlConfiguration",
+            "options": {
+                "runtime": "binary",
+                "bindAddress": "127.0.0.1",
+                "kubeVersion": kubernetes_version(KUBERNETES.go_mod),
+                "kubeAuditPolicy": str(self.state / "audit-policy.yaml"),
+                "disableQPSLimits": True,
+                "enableCRDs": _KWOK_RESOURCES,
+                **_binary_options(),
+                **dict(zip(_PORT_OPTIONS, free_ports(len(_PORT_OPTIONS)), strict=True)),
+            },
+            "componentsPatches": _component_patches(),
+        }
+
+    def _environment(self) -> dict[str, str]:
+        own = {name: value for name, value in os.environ.items() if not name.startswith("KWOK_")}
+        # kwokctl calls the first kubectl on PATH, and downloads one if there is none.
+        path = os.pathsep.join([*map(str, self.bin), os.environ.get("PATH", os.defpath)])
+        return own | {"KWOK_WORKDIR": str(self.state), "PATH": path}
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback interface that nothing listens on, picked at random."""
+    ports: list[int] = []
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise LocalClusterError(f"All ports of 127.0.0.1 from {_PORTS[0]} to {_PORTS[-1]} are in use.")
+
+
+def _load(file: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(file.read_text())
+    return content
+
+
+def _binary_options() -> dict[str, str]:
+    return {
+        "etcdBinary": str(binary("etcd")),
+        "kubeApiserverBinary": str(binary("kube-apiserver")),
+        "kubeControllerManagerBinary": str(binary("kube-controller-manager")),
+        "kubeSchedulerBinary": str(binary("kube-scheduler")),
+        "kwokControllerBinary": str(binary("kwok")),
+    }
+
+
+def _component_patches() -> list[dict[str, Any]]:
+    [(key, value)] = SIMULATED.items()
+    return [
+        _patch(
+            "kube-apiserver",
+            {
+                # The default, a /24, is full after 254 Services.
+                "service-cluster-ip-range": "10.96.0.0/14",
+                # Nothing connects to it. Without it the API server does not start on a machine with no network.
+                "advertise-address": "192.0.2.1",
+                "audit-log-maxsize": "1000",
+                "audit-log-maxbackup": "1",
+            },
+        ),
+        _patch("kwok-controller", {"manage-nodes-with-annotation-selector": f"{key}={value}"}),
+        _patch("kwok-controller", {"manage-all-nodes": "false"}, override=True),
+    ]
+
+
+def _patch(component: str, arguments: dict[str, str], override: bool = False) -> dict[str, Any]:
+    extra = [{"key": key, "value": value, "override": override} for key, value in arguments.items()]
+    return {"name": component, "extraArgs": extra}
+
+
+def _service_account(name: str, cluster_role: str) -> list[dict[str, Any]]:
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": "kube-system"}
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": "kube-system"}},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": f"{name}-{cluster_role}"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": cluster_role},
+            "subjects": [subject],
+        },
+    ]

@@ -1,0 +1,167 @@
+"""`make demo`: from nothing to a Ready server, and what happens when things go wrong."""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from commands import LocalClusterError, end_group, last_lines
+from control_plane import LocalCluster
+from nodes import add_local_nodes
+
+_ROOT = Path(__file__).parents[2]
+_STATE = _ROOT / ".local" / "demo"
+_REPAIR_SECONDS = 10.0
+# Kubernetes' garbage collector looks for new kinds every 30 seconds, and the demo's is only that old.
+_COLLECTION_SECONDS = 60.0
+_INTERRUPTED = 130
+
+# A selection that the recipe's own generator refuses, in the words of its options.
+_REJECTED = """\
+apiVersion: kimi-linear.io/v1alpha1
+kind: KimiLinearServer
+metadata:
+  name: rejected
+spec:
+  reasoningParser: enabled
+"""
+_DRIFT = '[{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "somebody/else:latest"}]'
+_IMAGE = "jsonpath={.spec.template.spec.containers[0].image}"
+
+
+@dataclass(frozen=True)
+class Shell:
+    """Runs commands as a person would type them, and shows them."""
+
+    cluster: LocalCluster
+
+    def __call__(self, command: str, stdin: str = "", fails: bool = False) -> None:
+        """Run a command and show what it prints; LocalClusterError if it does not end as expected."""
+        print(f"\n  $ {command}", flush=True)
+        done = self._run(command, stdin)
+        print("".join(f"    {line}\n" for line in done.stdout.splitlines()), end="", flush=True)
+        if bool(done.returncode) != fails:
+            raise LocalClusterError(f"That was not expected to end with exit code {done.returncode}.")
+
+    def output(self, command: str) -> str:
+        """Run a command without showing it; empty output if it fails."""
+        return self._run(command, "").stdout.strip()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which kubectl and kimi-linear are found and speak to the demo's cluster."""
+        folders = [str(Path(sys.executable).parent), *map(str, self.cluster.bin), os.environ["PATH"]]
+        return os.environ | {"KUBECONFIG": str(self.cluster.kubeconfig), "PATH": os.pathsep.join(folders)}
+
+    def _run(self, command: str, stdin: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            shlex.split(command),
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=_ROOT,
+            env=self.environment,
+            timeout=120,
+        )
+
+
+def demo(cluster: LocalCluster) -> None:
+    """Show the whole way, step by step."""
+    began = time.monotonic()
+    _step("1. A cluster: real Kubernetes, simulated AMD GPU nodes (pods there turn Ready, nothing runs in them)")
+    cluster.start()
+    add_local_nodes(cluster.kubectl)
+    shell = Shell(cluster)
+    shell("kubectl get nodes -L amd.com/gpu.product-name")
+    operator = _install(shell)
+    try:
+        _serve(shell)
+        _refuse(shell)
+        _repair(shell)
+        _remove(shell)
+    finally:
+        end_group(operator)
+    _step(f"That was all, in {time.monotonic() - began:.0f} seconds. The cluster of the demo is gone again.")
+    print('    Next: make cluster, eval "$(make -s cluster-env)", and docs/user-guide.md')
+
+
+def _install(shell: Shell) -> subprocess.Popen[bytes]:
+    _step("2. The operator: its resource definitions, and the operator itself")
+    shell("kubectl apply --server-side -f crds/")
+    print("\n  $ kimi-linear run &", flush=True)
+    log = (shell.cluster.state / "operator.log").open("w")
+    return subprocess.Popen(
+        ["kimi-linear", "run"], stdout=log, stderr=log, env=shell.environment, start_new_session=True
+    )
+
+
+def _serve(shell: Shell) -> None:
+    _step("3. A server: kubectl apply, and wait")
+    shell("kubectl apply -f deploy/samples/kimi.yaml")
+    shell("kubectl wait kls/kimi --for=condition=Ready --timeout=60s")
+    shell("kubectl get kls,deployments,services,pods -l '!component'")
+    shell("kimi-linear status kimi")
+
+
+def _refuse(shell: Shell) -> None:
+    _step("4. A mistake: the API server itself refuses it, and so does the command line before anything is sent")
+    shell("kubectl apply -f -", stdin=_REJECTED, fails=True)
+    shell("kimi-linear validate -f -", stdin=_REJECTED, fails=True)
+
+
+def _repair(shell: Shell) -> None:
+    _step("5. Drift: somebody changes the Deployment's image and deletes the Service")
+    began = time.monotonic()
+    shell(f"kubectl patch deployment kimi --type=json -p {shlex.quote(_DRIFT)}")
+    shell("kubectl delete service kimi")
+    _wait(_REPAIR_SECONDS, lambda: "sglang" in shell.output(f"kubectl get deployment kimi -o {_IMAGE}"))
+    _wait(_REPAIR_SECONDS, lambda: bool(shell.output("kubectl get service kimi -o name --ignore-not-found")))
+    print(f"\n    Both were repaired {time.monotonic() - began:.1f} s after the first change:")
+    shell(f"kubectl get deployment kimi -o {_IMAGE}")
+    shell("kubectl get service kimi")
+
+
+def _remove(shell: Shell) -> None:
+    _step("6. The end: what belongs to a server goes with it")
+    shell("kubectl delete kls kimi")
+    print("\n    Kubernetes collects the rest; in a cluster this young that takes up to half a minute ...", flush=True)
+    _wait(_COLLECTION_SECONDS, lambda: not shell.output("kubectl get deployments,pods -o name"))
+    shell("kubectl get kls,deployments,services,pods -l '!component'")
+
+
+def _step(title: str) -> None:
+    print(f"\n=== {title}", flush=True)
+
+
+def _wait(seconds: float, done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            raise LocalClusterError(f"That did not happen within {seconds:.0f} s.")
+        time.sleep(0.05)
+
+
+def main() -> int:
+    """Run the demo in a cluster of its own, which is gone afterwards."""
+    cluster = LocalCluster(_STATE, "demo")
+    try:
+        demo(cluster)
+    except LocalClusterError as error:
+        log = _STATE / "operator.log"
+        text = last_lines(log.read_text()) if log.exists() else ""
+        print(f"\n{error}\nThe last lines of the operator's log:\n{text}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    finally:
+        cluster.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""The guard in front of a cluster that was there before: only one made for tests is ever used."""
+
+import os
+import shutil
+from pathlib import Path
+
+import yaml
+
+from binaries import binary
+from commands import LocalClusterError
+from kubectl import Kubectl
+
+# How the usual tools name the contexts of clusters that live on the user's own machine.
+TEST_CONTEXTS = (
+    "kind-",
+    "k3d-",
+    "minikube",
+    "kwok-",
+    "kimi-linear-",
+    "docker-desktop",
+    "rancher-desktop",
+    "colima",
+)
+
+
+def is_test_context(context: str) -> bool:
+    """Whether a context's name says that its cluster is for tests."""
+    return context.startswith(TEST_CONTEXTS)
+
+
+def current_context(kubeconfig: str) -> str:
+    """The current context of a KUBECONFIG value; as for kubectl, the first file that names one decides."""
+    for file in filter(None, kubeconfig.split(os.pathsep)):
+        content = yaml.safe_load(Path(file).read_text()) if Path(file).exists() else None
+        if context := (content or {}).get("current-context"):
+            return str(context)
+    raise LocalClusterError(f"KUBECONFIG is set to {kubeconfig}, which has no current context. Unset it, or set one.")
+
+
+def checked_cluster(kubeconfig: str) -> Kubectl:
+    """The cluster that KUBECONFIG points at, if its name says that it is for tests."""
+    context = current_context(kubeconfig)
+    if not is_test_context(context):
+        raise LocalClusterError(
+            f"Refused: KUBECONFIG points at the context {context}, which does not look like a test cluster.\n"
+            f"The names of test clusters start with {', '.join(TEST_CONTEXTS)}.\n"
+            "Run `unset KUBECONFIG` to start a local cluster instead, or point it at a test cluster."
+        )
+    program = shutil.which("kubectl") or binary("kubectl")
+    # kubectl's own option takes one file; the variable that it reads itself may list several.
+    return Kubectl(Path(program), None)

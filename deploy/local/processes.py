@@ -1,0 +1,66 @@
+"""The processes of one local cluster, found by what they run, never by a number in a file.
+
+A process id written down before the machine restarted may belong to a stranger today.
+"""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from commands import LocalClusterError, run
+
+# Started from the user's cache; all other programs run from a copy in the state folder.
+_STARTED_FROM_CACHE = ("kwok", "kwokctl")
+_SECONDS_TO_DIE = 10
+
+
+def belongs_to(command: list[str], state: Path) -> bool:
+    """Whether a command line is one of the cluster in that state folder."""
+    if not command:
+        return False
+    inside = f"{state}/"
+    if command[0].startswith(inside):
+        return True
+    return Path(command[0]).name in _STARTED_FROM_CACHE and any(inside in word for word in command[1:])
+
+
+def of_cluster(state: Path) -> dict[int, str]:
+    """The living processes of the cluster in that state folder: id to name of the program."""
+    commands = _commands_from_proc() if Path("/proc/self/cmdline").exists() else _commands_from_ps()
+    return {pid: Path(words[0]).name for pid, words in commands.items() if belongs_to(words, state)}
+
+
+def kill_all(state: Path) -> None:
+    """End them at once: the data goes too, so there is nothing for them to save."""
+    deadline = time.monotonic() + _SECONDS_TO_DIE
+    while alive := of_cluster(state):
+        if time.monotonic() > deadline:
+            raise LocalClusterError(f"These processes do not end: {alive}")
+        for pid in alive:
+            _kill(pid)
+        time.sleep(0.05)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _commands_from_proc() -> dict[int, list[str]]:
+    commands = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        # A process that ended and was not yet collected by its parent has no words.
+        commands[int(folder.name)] = [word for word in words if word]
+    return commands
+
+
+def _commands_from_ps() -> dict[int, list[str]]:
+    lines = run(["ps", "-axww", "-o", "pid=,command="]).splitlines()
+    return {int(pid): words for pid, *words in (line.split() for line in lines)}

