@@ -33,6 +33,7 @@ check: setup  ## Lint, format and type checks, and the walls between layers; no 
 
 generate: setup  ## Write the generated files anew
 	@$(BIN)/kimi-linear crd --write crds
+	@$(BIN)/python -m kimi_linear_operator.reference > docs/reference.md
 
 lock: setup  ## Pin all requirements anew, with hashes
 	@$(COMPILE) --output-file requirements/runtime.txt pyproject.toml

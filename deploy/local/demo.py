@@ -30,6 +30,7 @@ spec:
   reasoningParser: enabled
 """
 _DRIFT = '[{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "somebody/else:latest"}]'
+_CHILDREN = "kubectl get deployments,services,pods -l kimi-linear.io/server=kimi"
 _IMAGE = "jsonpath={.spec.template.spec.containers[0].image}"
 
 
@@ -104,7 +105,8 @@ def _serve(shell: Shell) -> None:
     _step("3. A server: kubectl apply, and wait")
     shell("kubectl apply -f deploy/samples/kimi.yaml")
     shell("kubectl wait kls/kimi --for=condition=Ready --timeout=60s")
-    shell("kubectl get kls,deployments,services,pods -l '!component'")
+    shell("kubectl get kls")
+    shell(_CHILDREN)
     shell("kimi-linear status kimi")
 
 
@@ -131,7 +133,8 @@ def _remove(shell: Shell) -> None:
     shell("kubectl delete kls kimi")
     print("\n    Kubernetes collects the rest; in a cluster this young that takes up to half a minute ...", flush=True)
     _wait(_COLLECTION_SECONDS, lambda: not shell.output("kubectl get deployments,pods -o name"))
-    shell("kubectl get kls,deployments,services,pods -l '!component'")
+    shell("kubectl get kls")
+    shell(_CHILDREN)
 
 
 def _step(title: str) -> None:
