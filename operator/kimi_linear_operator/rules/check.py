@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from kimi_linear_operator.api import KimiLinearServer
 from kimi_linear_operator.rules import server
 from kimi_linear_operator.rules.problem import Problem
+from kimi_linear_operator.rules.rule import broken
 
 _MESSAGES = {
     "missing": "is required",
@@ -54,9 +55,7 @@ def check(manifest: Mapping[str, Any]) -> Checked:
     except ValidationError as error:
         details = error.errors(include_url=False)
         return Checked(None, tuple(_shape_problem(detail) for detail in details))
-    complete = resource.manifest()
-    problems = (rule.problem(complete) for rule in server.RULES)
-    return Checked(resource, tuple(problem for problem in problems if problem))
+    return Checked(resource, tuple(broken(server.RULES, resource.manifest())))
 
 
 def _shape_problem(detail: ErrorDetails) -> Problem:
