@@ -8,7 +8,7 @@ from kimi_linear_operator.status.conditions import ready_condition
 
 # States that every server passes on its way; they are news only to a server that was ready.
 _ON_THE_WAY = ("ModelLoading", "RollingOut", "Starting")
-_AS_WISHED = (*_ON_THE_WAY, "AllReplicasServe", "NoReplicas", "Suspended")
+AS_WISHED = (*_ON_THE_WAY, "AllReplicasServe", "NoReplicas", "Suspended")
 
 
 def transition_event(manifest: Manifest, status: Manifest, now: str) -> Manifest | None:
@@ -36,7 +36,7 @@ def _event(manifest: Manifest, ready: Manifest, now: str) -> Manifest:
         "kind": "Event",
         "metadata": {"name": f"{metadata['name']}.{digest}", "namespace": metadata["namespace"]},
         "involvedObject": {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], **involved},
-        "type": "Normal" if ready["reason"] in _AS_WISHED else "Warning",
+        "type": "Normal" if ready["reason"] in AS_WISHED else "Warning",
         "reason": ready["reason"],
         "message": ready["message"],
         "source": {"component": MANAGER},

@@ -9,7 +9,7 @@ from kimi_linear_operator.api.server import Failure
 from kimi_linear_operator.status.conditions import Cause
 
 # Most telling first: with several pods in trouble, the first of these is reported.
-_BY_SEVERITY = (
+BY_SEVERITY = (
     "SecretMissing",
     "ContainerConfigInvalid",
     "ImagePullFailed",
@@ -33,7 +33,7 @@ _LONGEST_QUOTE = 400
 def worst_cause(pods: Iterable[Manifest]) -> Cause | None:
     """Return why the pod in the worst trouble does not serve, or None if all do."""
     causes = [cause for pod in _living(pods) if (cause := _cause(pod))]
-    return min(causes, key=lambda cause: _BY_SEVERITY.index(cause.reason), default=None)
+    return min(causes, key=lambda cause: BY_SEVERITY.index(cause.reason), default=None)
 
 
 def last_failure(pods: Iterable[Manifest], previous: Manifest | None) -> Manifest | None:

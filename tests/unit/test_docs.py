@@ -1,0 +1,58 @@
+"""The documentation says what is true; its commands are run in tests/integration/test_docs.py."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kimi_linear_operator import reference, rules
+from kimi_linear_operator.status import events, pods
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+SAMPLES = sorted(ROOT.glob("deploy/samples/*.yaml"))
+
+
+def test_the_reference_is_fresh() -> None:
+    assert (ROOT / "docs/reference.md").read_text() == reference.text(), "run `make generate`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_within_the_project_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_resources_shown_are_valid(page: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
+    manifests = [yaml.safe_load(block) for block in blocks]
+    assert [problem for manifest in manifests for problem in rules.check(manifest).problems] == []
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
+def test_samples_have_no_problem(sample: Path) -> None:
+    documents = yaml.safe_load_all(sample.read_text())
+    servers = [document for document in documents if document["kind"] == "KimiLinearServer"]
+    assert servers
+    assert [problem for server in servers for problem in rules.check(server).problems] == []
+
+
+def test_the_user_guide_explains_every_reason() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "operator").rglob("*.py"))
+    told = (
+        set(re.findall(r'(?:Cause|Obstacle)\(\s*"([A-Za-z]+)"', source)) | set(pods.BY_SEVERITY) | set(events.AS_WISHED)
+    )
+    fine = {"AllReplicasServe", "NotStalled", "Serving", "Settled", "SpecValid"}
+    guide = (ROOT / "docs/user-guide.md").read_text()
+    assert {reason for reason in told - fine if f"`{reason}`" not in guide} == set()
+
+
+def test_the_architecture_names_every_module() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    package = ROOT / "operator/kimi_linear_operator"
+    modules = [
+        path.name + ("/" if path.is_dir() else "") for path in package.iterdir() if not path.name.startswith("__")
+    ]
+    assert [module for module in modules if module not in text and module.removesuffix(".py") not in text] == []
