@@ -4,6 +4,7 @@ Objects go in and come out as JSON, without typed models: what we apply is exact
 Authentication, TLS and connections are those of the official client.
 """
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
@@ -26,7 +27,6 @@ USER_AGENT = f"{MANAGER}/{kimi_linear_operator.__version__}"
 REQUEST_TIMEOUT_SECONDS = 30.0
 LIST_CHUNK = 500
 
-_EVENTS = Kind("", "v1", "Event", "events")
 _APPLY = "application/apply-patch+yaml"  # JSON is YAML
 _UNREACHABLE = 0
 
@@ -88,7 +88,12 @@ class Cluster:
         query = {"limit": str(LIST_CHUNK), "labelSelector": selector}
         manifests: list[Manifest] = []
         while True:
-            page = await self._request("GET", _path(kind, namespace), query)
+            try:
+                page = await self._request("GET", _path(kind, namespace), query)
+            except ApiError as error:
+                if error.status == 410 and "continue" in query:  # the moment is forgotten: begin anew
+                    return await self.list(kind, namespace, selector)
+                raise
             # Items of a list carry neither.
             manifests += [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page["items"]]
             if not page["metadata"].get("continue"):
@@ -122,25 +127,33 @@ class Cluster:
             if error.status != 404:
                 raise
 
-    async def create_event(self, event: Manifest) -> None:
-        """Record a Kubernetes Event."""
-        await self._request("POST", _path(_EVENTS, event["metadata"]["namespace"]), body=event)
+    async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
+        """Create an object; it is an error if there is one of its name."""
+        return await self._request("POST", _path(kind, manifest["metadata"]["namespace"]), body=manifest)
 
     async def _request(
         self, method: str, path: str, query: dict[str, str] | None = None, body: Manifest | None = None
     ) -> Manifest:
+        url = f"{self.server}{path}?{urlencode({key: value for key, value in (query or {}).items() if value})}"
+        status, content = await self._exchange(method, url, body)
+        if status == 401:
+            # The token may have been rotated since it was read.
+            await _load_credentials(self.client.configuration)
+            status, content = await self._exchange(method, url, body)
+        return _decoded(status, content)
+
+    async def _exchange(self, method: str, url: str, body: Manifest | None) -> tuple[int, bytes]:
+        """Send a request once and return the answer's status and content."""
         content_type = _APPLY if method == "PATCH" else "application/json"
         headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": USER_AGENT}
-        url = f"{self.server}{path}?{urlencode({key: value for key, value in (query or {}).items() if value})}"
         try:
-            await self.client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+            await self.client.update_params_for_auth(headers, [], ["BearerToken"], url, method, body)
             response = await self.client.rest_client.request(
                 method, url, headers=headers, body=body, _request_timeout=REQUEST_TIMEOUT_SECONDS
             )
-            content = await response.read()
+            return response.status, await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise ApiError(_UNREACHABLE, f"{method} {self.server}{path}: {error or type(error).__name__}") from error
-        return _decoded(response.status, content)
+            raise ApiError(_UNREACHABLE, f"{method} {url}: {error or type(error).__name__}") from error
 
 
 @asynccontextmanager
@@ -153,29 +166,42 @@ async def connect() -> AsyncIterator[Cluster]:
 async def watch_session() -> tuple[str, aiohttp.ClientSession]:
     """Return the API server's address and a session for watches, which belongs to the caller's event loop.
 
-    Credentials are asked for anew at every request: a rotated token is used as soon as the kubelet wrote it.
+    Credentials are asked for anew at every request, and read anew when they are refused: a rotated token is used as
+    soon as the kubelet wrote it, and kopf, which would give up, never sees a refusal that passes.
     """
     client = ApiClient(await _configuration())
 
     async def authenticate(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        headers: dict[str, str] = {"User-Agent": USER_AGENT}
-        await client.update_params_for_auth(headers, [], ["BearerToken"], str(request.url), request.method, None)
-        request.headers.update(headers)
-        return await handler(request)
+        for delay in (0.1, 1.0, 5.0, 0.0):
+            headers: dict[str, str] = {"User-Agent": USER_AGENT}
+            await client.update_params_for_auth(headers, [], ["BearerToken"], str(request.url), request.method, None)
+            request.headers.update(headers)
+            response = await handler(request)
+            if response.status != 401 or not delay:
+                break
+            response.release()
+            await asyncio.sleep(delay)
+            await _load_credentials(client.configuration)
+        return response
 
     connector = aiohttp.TCPConnector(ssl=client.rest_client.ssl_context, limit=0)
     return str(client.configuration.host), aiohttp.ClientSession(connector=connector, middlewares=(authenticate,))
 
 
 async def _configuration() -> Configuration:
-    """Load credentials where kubectl would find them, else those of the pod.
+    configuration = Configuration()
+    await _load_credentials(configuration)
+    return configuration
+
+
+async def _load_credentials(configuration: Configuration) -> None:
+    """Read credentials where kubectl would find them, else those of the pod.
 
     Raises:
         ApiError: There are none.
     """
-    configuration = Configuration()
     try:
         if _has_kubeconfig():
             await load_kube_config(client_configuration=configuration)
@@ -183,7 +209,6 @@ async def _configuration() -> Configuration:
             load_incluster_config(client_configuration=configuration)
     except ConfigException as error:
         raise ApiError(_UNREACHABLE, f"no cluster: {error}; set KUBECONFIG") from error
-    return configuration
 
 
 def _has_kubeconfig() -> bool:

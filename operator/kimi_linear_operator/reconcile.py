@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from kimi_linear_operator import resources, rules, status
 from kimi_linear_operator.api import KimiLinearServer, Manifest
 from kimi_linear_operator.cluster import ApiError, Cluster
-from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, Kind, metadata
+from kimi_linear_operator.resources import DEPLOYMENT, EVENT, POD, SERVER, Kind, metadata
 from kimi_linear_operator.resources.drift import has_drifted
 from kimi_linear_operator.store import Key, Store
 
@@ -124,6 +124,6 @@ class Reconciler:
     async def _publish(self, event: Manifest) -> None:
         """Record an Event. It is news, not state: when it gets lost, the status still says the same."""
         try:
-            await self.cluster.create_event(event)
+            await self.cluster.create(EVENT, event)
         except ApiError as error:
             logger.warning("Could not record the event %s: %s", event["reason"], error)

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 from kimi_linear_operator.api import KimiLinearServer, Manifest
 from kimi_linear_operator.resources import deployment, metadata, service
-from kimi_linear_operator.resources.kinds import DEPLOYMENT, POD, SERVER, SERVICE, Kind
+from kimi_linear_operator.resources.kinds import DEPLOYMENT, EVENT, POD, SERVER, SERVICE, Kind
 
 KINDS = (DEPLOYMENT, SERVICE)
 """The kinds of children that the operator writes."""
 
-__all__ = ["DEPLOYMENT", "KINDS", "POD", "SERVER", "SERVICE", "Kind", "build"]
+__all__ = ["DEPLOYMENT", "EVENT", "KINDS", "POD", "SERVER", "SERVICE", "Kind", "build"]
 
 
 def build(server: KimiLinearServer) -> list[Manifest]:

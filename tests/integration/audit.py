@@ -1,0 +1,63 @@
+"""The API server's audit log: who asked for what."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+WRITES = ("create", "update", "patch", "delete", "deletecollection")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request that the API server answered."""
+
+    user: str
+    verb: str
+    resource: str
+    namespace: str
+    name: str
+    status: int
+
+    @property
+    def is_write(self) -> bool:
+        return self.verb in WRITES
+
+
+@dataclass(frozen=True)
+class AuditLog:
+    """Reads what was asked since a mark."""
+
+    file: Path
+
+    def mark(self) -> int:
+        return self.file.stat().st_size
+
+    def since(self, mark: int, user: str, namespace: str) -> list[Request]:
+        """Return a user's requests about the objects of a namespace."""
+        return [item for item in self._read(mark) if item.user == user and item.namespace == namespace]
+
+    def writes(self, mark: int, user: str, namespace: str) -> list[Request]:
+        return [item for item in self.since(mark, user, namespace) if item.is_write]
+
+    def _read(self, mark: int) -> Iterator[Request]:
+        with self.file.open("rb") as file:
+            file.seek(mark)
+            for line in file:
+                # The last line may still be being written.
+                if line.endswith(b"\n"):
+                    yield _request(json.loads(line))
+
+
+def _request(event: dict[str, Any]) -> Request:
+    subject = event.get("objectRef", {})
+    resource = "/".join(filter(None, (subject.get("resource", ""), subject.get("subresource", ""))))
+    return Request(
+        user=event["user"]["username"],
+        verb=event["verb"],
+        resource=resource,
+        namespace=subject.get("namespace", ""),
+        name=subject.get("name", ""),
+        status=event.get("responseStatus", {}).get("code", 0),
+    )

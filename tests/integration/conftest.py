@@ -1,0 +1,122 @@
+"""A control plane and an operator for all tests here, and a namespace for each."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from binaries import PROGRAMS, missing
+from control_plane import LocalCluster
+from integration.audit import AuditLog
+from integration.client import NAMESPACE, Client, path_of
+from integration.namespace import Namespace
+from integration.processes_under_test import SERVICE_ACCOUNT, Operator
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.resources import SERVER
+from nodes import gpu_node, stages
+
+CRDS = Path(__file__).parents[2] / "crds"
+
+# A pod with this annotation never turns Ready by itself: a test plays its kubelet.
+HELD = "tests/held"
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """A cluster of its own, with our CRDs and simulated GPU nodes.
+
+    Plenty of MI300X for all tests; exactly one node of eight MI325X, for the tests about scarcity.
+    """
+    unbuilt = ", ".join(program.name for program in missing(PROGRAMS))
+    if unbuilt and not os.environ.get("CI"):
+        pytest.skip(f"not built yet: {unbuilt} (make cluster builds them)")
+    with LocalCluster(tmp_path_factory.mktemp("cluster"), "integration") as started:
+        roomy = [gpu_node(f"mi300x-{number}", "MI300X", gpus=128) for number in range(2)]
+        nodes = [*roomy, gpu_node("mi325x-0", "MI325X")]
+        started.kubectl.apply([*_definitions(), *_stages(), *nodes])
+        names = [f"node/{node['metadata']['name']}" for node in nodes]
+        started.kubectl("wait", "--for=condition=Ready", "--timeout=30s", *names)
+        started.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+        yield started
+
+
+@pytest.fixture(scope="session")
+def client(cluster: LocalCluster) -> Iterator[Client]:
+    opened = Client(cluster.kubeconfig)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def audit_log(cluster: LocalCluster) -> AuditLog:
+    return AuditLog(cluster.audit_log)
+
+
+@pytest.fixture(scope="session")
+def operator_process(cluster: LocalCluster) -> Iterator[Operator]:
+    """The operator as a process and a user of its own, not started yet; it must end well when it is told to."""
+    kubeconfig = cluster.kubeconfig_for(SERVICE_ACCOUNT, "cluster-admin")
+    process = Operator(kubeconfig, cluster.state / "operator.log")
+    yield process
+    assert process.stop() == 0, f"the operator's exit code after SIGTERM:\n{process.log.read_text()[-3000:]}"
+
+
+@pytest.fixture
+def operator(operator_process: Operator) -> Operator:
+    """The running operator, one for all tests that do not stop it."""
+    operator_process.start()
+    return operator_process
+
+
+@pytest.fixture
+def no_operator(operator_process: Operator) -> None:
+    operator_process.stop()
+
+
+@pytest.fixture
+def namespace(client: Client) -> Iterator[Namespace]:
+    """A namespace of the test's own; it goes in the background when the test is over."""
+    with _namespace(client) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def shared_namespace(client: Client) -> Iterator[Namespace]:
+    """A namespace for the tests of a module that can share what is in it."""
+    with _namespace(client) as opened:
+        yield opened
+
+
+@pytest.fixture
+def other_namespace(client: Client) -> Iterator[Namespace]:
+    with _namespace(client) as opened:
+        yield opened
+
+
+@contextmanager
+def _namespace(client: Client) -> Iterator[Namespace]:
+    name = f"test-{next(_numbers)}"
+    client.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield Namespace(client, name)
+    # The end of a namespace takes seconds; its servers, and with them their GPUs, are free before.
+    client.request("DELETE", path_of(SERVER, name))
+    client.delete(NAMESPACE, None, name)
+
+
+def _definitions() -> list[Manifest]:
+    return [manifest for file in sorted(CRDS.glob("*.yaml")) for manifest in yaml.safe_load_all(file.read_text())]
+
+
+def _stages() -> list[Manifest]:
+    """Return the local cluster's Stages, except that a held pod is not made Ready."""
+    changed = stages()
+    [ready] = [stage for stage in changed if stage["metadata"]["name"] == "pod-ready"]
+    held = {"key": f'.metadata.annotations["{HELD}"]', "operator": "DoesNotExist"}
+    ready["spec"]["selector"]["matchExpressions"].append(held)
+    return changed

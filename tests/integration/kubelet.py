@@ -1,0 +1,60 @@
+"""Playing the kubelet of held pods: what it would report about their containers."""
+
+from typing import Any
+
+from integration.conftest import HELD
+from integration.namespace import Namespace, Spec
+from integration.waiting import wait_for
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.resources import POD
+
+_NOW = "2026-11-24T09:30:00Z"
+HELD_SPEC: Spec = {"podTemplate": {"metadata": {"annotations": {HELD: "true"}}}}
+
+
+def held_pod(namespace: Namespace, server: str = "kimi") -> Manifest:
+    """Wait until a server has exactly one held pod that is on a node and not Ready; return it."""
+    [pod] = wait_for(
+        lambda: [pod for pod in namespace.pods(server) if _is_held(pod) and not is_ready(pod)],
+        "one held pod is on a node",
+        lambda pods: len(pods) == 1 and "nodeName" in pods[0]["spec"],
+    )
+    return dict(pod)
+
+
+def report(namespace: Namespace, pod: Manifest, phase: str, container: dict[str, Any], ready: bool = False) -> None:
+    """Report the state of the engine's container, and with it whether the pod is Ready."""
+    image = pod["spec"]["containers"][0]["image"]
+    base = {"name": "sglang", "image": image, "imageID": "", "ready": ready, "restartCount": 0}
+    truth = "True" if ready else "False"
+    conditions = [
+        {"type": "PodScheduled", "status": "True", "lastTransitionTime": _NOW},
+        *({"type": kind, "status": truth, "lastTransitionTime": _NOW} for kind in ("ContainersReady", "Ready")),
+    ]
+    status = {"phase": phase, "conditions": conditions, "containerStatuses": [{**base, **container}]}
+    namespace.client.patch(POD, namespace.name, pod["metadata"]["name"], {"status": status}, "status")
+
+
+def report_ready(namespace: Namespace, pod: Manifest) -> None:
+    report(namespace, pod, "Running", {"state": {"running": {"startedAt": _NOW}}}, ready=True)
+
+
+def waiting(reason: str, message: str) -> dict[str, Any]:
+    """Return the state of a container that does not start."""
+    return {"state": {"waiting": {"reason": reason, "message": message}}}
+
+
+def crashing(exit_code: int, reason: str, log: str) -> dict[str, Any]:
+    """Return the state of a container that ended and waits to be started again."""
+    ended = {"exitCode": exit_code, "reason": reason, "message": log, "startedAt": _NOW, "finishedAt": _NOW}
+    back_off = waiting("CrashLoopBackOff", "back-off 10s restarting failed container=sglang")
+    return {**back_off, "lastState": {"terminated": ended}, "restartCount": 1}
+
+
+def is_ready(pod: Manifest) -> bool:
+    conditions = pod.get("status", {}).get("conditions", ())
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+
+def _is_held(pod: Manifest) -> bool:
+    return HELD in pod["metadata"].get("annotations", {})

@@ -1,0 +1,296 @@
+"""Hypothesis strategies for specs: whole ones from good parts, and the same with something odd in one place."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from hypothesis import strategies as st
+
+Json = Any
+Strategy = st.SearchStrategy[Json]
+
+# Things that people and templates write where something else is meant. Some are right in some places.
+_ODD_ANYWHERE: tuple[Json, ...] = (
+    None,
+    True,
+    0,
+    -1,
+    1,
+    4.0,
+    0.5,
+    1e30,
+    2**31,
+    2**53 + 1,
+    2**63,
+    2**64,
+    "",
+    " ",
+    "4",
+    "true",
+    "null",
+    "\n",
+    "a\n",
+    "ü",
+    "x" * 64,
+    "é" * 253,
+    "x" * 1025,
+    [],
+    [None],
+    [""],
+    ["x"],
+    ["x", "x"],
+    [1],
+    [[]],
+    {},
+    {"x": None},
+    {"x": 1},
+    {"x": "y"},
+    {"": ""},
+)
+
+_NAMES = st.sampled_from(("hf-token", "a", "a.b-c", "a" * 253, "0"))
+_ODD_NAMES = st.sampled_from(("A", "a_b", "-a", "a-", "a" * 254, "a\n", "a b", "ä", ".a"))
+_MODEL_NAMES = st.sampled_from(("main", "moonshotai/Kimi-Linear-48B-A3B-Instruct", "v1.0", "A", "x" * 253))
+_ODD_MODEL_NAMES = st.sampled_from(("-x", "/x", "a b", "main\n", "x" * 254, "é", "a:b"))
+_QUANTITIES = st.sampled_from((1, 2, 4, 8, "1", "4", "8", "04", "4k", "1Gi", "", "x" * 32))
+_ODD_QUANTITIES = st.sampled_from((4.0, 4.5, True, "x" * 33, "ä" * 32, [4], {"a": 1}, 2**63))
+
+# Each field: its good values, and values that are nearly right.
+_SCALARS: Mapping[str, tuple[Strategy, Strategy]] = {
+    "hardware": (st.sampled_from(("mi300x", "mi325x", "mi355x")), st.sampled_from(("MI300X", "mi300x ", "h100"))),
+    "model.variant": (st.just("instruct"), st.sampled_from(("thinking", "Instruct"))),
+    "model.revision": (_MODEL_NAMES, _ODD_MODEL_NAMES),
+    "model.path": (
+        st.sampled_from(("/m", "/models/kimi", "/é", "/" + "x" * 1023, "//")),
+        st.sampled_from(("/", "models", "/a b", "/a\n", "/a\tb", "/" + "x" * 1024, "/a\u00a0b", "/a\u2003b", "/a\vb")),
+    ),
+    "model.servedName": (_MODEL_NAMES, _ODD_MODEL_NAMES),
+    "model.tokenSecretRef.name": (_NAMES, _ODD_NAMES),
+    "model.tokenSecretRef.key": (st.sampled_from(("token", "HF_TOKEN", ".x", "-")), st.sampled_from(("a/b", "a b"))),
+    "tensorParallelism": (st.sampled_from((1, 2, 4, 8)), st.sampled_from((3, 16, 4.0, 8.5, "4", -4))),
+    "reasoningParser": (st.just("disabled"), st.sampled_from(("enabled", False, "Disabled", "kimi_k2"))),
+    "toolCallParser": (st.sampled_from(("disabled", "enabled")), st.sampled_from((True, "kimi_k2"))),
+    "replicas": (st.sampled_from((0, 1, 2, 1000)), st.sampled_from((1001, -1, 2.0, "1"))),
+    "suspend": (st.booleans(), st.sampled_from(("yes", 0, 1, "false"))),
+    "engine.version": (
+        st.sampled_from(("v0.5.7", "v0.5.8", "v0.5.7.post1", "v0.6.0rc1", "v10.20.30")),
+        st.sampled_from(
+            (
+                "v0.5.7\n",
+                "0.5.7",
+                "v0.5",
+                "latest",
+                "v0.5.7-rocm",
+                "V0.5.7",
+                "v0.5.7 ",
+                "v" + "1" * 70,
+                "v\u0660.\u0665.\u0667",
+            )
+        ),
+    ),
+    "engine.image": (
+        st.sampled_from(
+            (
+                "lmsysorg/sglang:v0.5.7-rocm700-mi30x",
+                "registry.local:5000/sglang:v0.5.7",
+                "registry.local/sglang@sha256:" + "0" * 64,
+                "sglang:v0.5.71",
+                "x" * 512,
+            )
+        ),
+        st.sampled_from(("lmsysorg/sglang:v0.5.7-rocm700-mi35x", ":v1", "a b", "x" * 513, "a:v0.5.7\n", "-a")),
+    ),
+    "engine.contextLength": (st.sampled_from((1, 4096, 1_048_576)), st.sampled_from((0, 1_048_577, 4096.0, "4096"))),
+    "engine.memoryFractionStatic": (
+        st.sampled_from((0.1, 0.5, 0.85, 0.99)),
+        st.sampled_from((0.09, 0.999, 1, 0, "0.8", 0.9900000000000001)),
+    ),
+    "engine.attentionBackend": (st.sampled_from(("triton", "aiter", "x" * 64)), st.sampled_from(("Triton", "a-b"))),
+    "startup.timeoutSeconds": (st.sampled_from((60, 3600, 86_400)), st.sampled_from((59, 86_401, "3600", 60.0))),
+    "drain.timeoutSeconds": (st.sampled_from((0, 300, 3600)), st.sampled_from((-1, 3601, "5m"))),
+    "rollout.strategy": (st.sampled_from(("InPlace", "Surge", "Recreate")), st.sampled_from(("inPlace", "Rolling"))),
+    "service.type": (st.sampled_from(("ClusterIP", "NodePort", "LoadBalancer")), st.just("ExternalName")),
+    "service.port": (st.sampled_from((1, 80, 65_535)), st.sampled_from((0, 65_536, "http", 80.0))),
+    "service.annotations": (
+        st.dictionaries(st.sampled_from(("a", "b/c", "ü")), st.sampled_from(("", "x", "true", "x" * 4096)), max_size=3),
+        st.sampled_from(
+            ({"a": 1}, {"a": None}, {"a": True}, {"a": "x" * 4097}, {str(i): "x" for i in range(33)}, {"a": {}})
+        ),
+    ),
+    "service.headless": (st.booleans(), st.sampled_from(("no", 1))),
+    "security.hostIPC": (st.booleans(), st.sampled_from(("false", 1))),
+    "security.seccompProfile": (st.sampled_from(("Unconfined", "RuntimeDefault")), st.just("Localhost")),
+}
+
+_LISTS: Mapping[str, tuple[Strategy, Strategy]] = {
+    "engine.extraArgs": (
+        st.lists(
+            st.sampled_from(("--dp=2", "--disable-radix-cache", "--log-level", "info", "x y", "--tpx", "é" * 1024)),
+            max_size=4,
+        ),
+        st.lists(
+            st.sampled_from(
+                (
+                    "--tp=8",
+                    "--tp",
+                    "--host",
+                    "--port 1",
+                    "--model-path=x",
+                    "--log-level info",
+                    "",
+                    "x" * 1025,
+                    "--tp\n",
+                    "a\n--tp",
+                    "é" * 1025,
+                )
+            ),
+            min_size=1,
+            max_size=65,
+        ),
+    ),
+    "engine.extraPipPackages": (
+        st.lists(st.sampled_from(("tiktoken", "a[b,c]==1.0", "x>=1,<2", "a.b_c-d~=1.0")), max_size=3),
+        st.sampled_from((["-e ."], ["a b"], ["a;rm"], ["a==\n"], ["a\n"], ["x"] * 17, ["x" * 129], ["ä"], [""])),
+    ),
+    "security.capabilities": (
+        st.lists(st.sampled_from(("SYS_PTRACE", "IPC_LOCK", "A")), max_size=3),
+        st.sampled_from((["sys_ptrace"], ["_A"], ["A"] * 17, ["A\n"], ["A" * 65], "SYS_PTRACE")),
+    ),
+}
+
+
+def _containers(names: Strategy) -> Strategy:
+    """Containers of a pod template; what is right in one may be wrong in another."""
+    plain = {
+        "image": st.sampled_from(("busybox", "", "x" * 513)),
+        "command": st.lists(st.sampled_from(("sh", "")), max_size=2),
+        "args": st.lists(st.just("-c"), max_size=2),
+    }
+    return st.fixed_dictionaries(
+        {"name": names},
+        optional={
+            **plain,
+            "env": st.lists(_environment, max_size=2),
+            "ports": st.lists(_ports, max_size=2),
+            "resources": _resources,
+            "volumeMounts": st.just([{"name": "models", "mountPath": "/models"}]),
+            "nobodyKnowsThis": st.sampled_from((None, 1, "x", {"a": [None]})),
+        },
+    )
+
+
+_environment = st.fixed_dictionaries(
+    {"name": st.sampled_from(("NCCL_DEBUG", "SGLANG_ROCM_FUSED_DECODE_MLA", "", "x" * 256, "x" * 257))},
+    optional={
+        "value": st.sampled_from(("1", "", None)),
+        "valueFrom": st.just({"fieldRef": {"fieldPath": "spec.nodeName"}}),
+    },
+)
+_ports = st.fixed_dictionaries(
+    {"containerPort": st.sampled_from((8080, 9000, 30000, 0, 65_536, "80", 8080.0))},
+    optional={"name": st.sampled_from(("metrics", "http", "x" * 15, "x" * 16)), "protocol": st.just("TCP")},
+)
+_amounts = st.dictionaries(
+    st.sampled_from(("amd.com/gpu", "cpu", "memory")), st.one_of(_QUANTITIES, _QUANTITIES, _ODD_QUANTITIES), max_size=2
+)
+_resources = st.fixed_dictionaries({}, optional={"limits": _amounts, "requests": _amounts, "claims": st.just([])})
+_labels = st.dictionaries(
+    st.sampled_from(("team", "kimi-linear.io/server", "app.kubernetes.io/name", "app.kubernetes.io/version", "", "ü")),
+    st.sampled_from(("a", "", "x" * 63, "x" * 64, 1, None)),
+    max_size=2,
+)
+_pod_templates = st.fixed_dictionaries(
+    {},
+    optional={
+        "metadata": st.fixed_dictionaries({}, optional={"labels": _labels, "annotations": st.just({"a": "b"})}),
+        "spec": st.fixed_dictionaries(
+            {},
+            optional={
+                "containers": st.lists(_containers(st.sampled_from(("sglang", "sglang", "proxy"))), max_size=3),
+                "initContainers": st.lists(_containers(st.sampled_from(("fetch", "sglang", ""))), max_size=2),
+                "tolerations": st.just([{"operator": "Exists"}]),
+                "nodeSelector": st.sampled_from(({"a": "b"}, None, {"a": None})),
+                "nobodyKnowsThis": st.sampled_from((None, 1, {"a": None})),
+            },
+        ),
+    },
+)
+_plain_pod_templates: Strategy = st.sampled_from(
+    (
+        {},
+        {"metadata": {"labels": {"team": "a"}}},
+        {"spec": {"tolerations": [{"operator": "Exists"}]}},
+        {"spec": {"containers": [{"name": "sglang", "env": [{"name": "NCCL_DEBUG", "value": "INFO"}]}]}},
+        {"spec": {"containers": [{"name": "proxy", "image": "envoy", "ports": [{"containerPort": 80}]}]}},
+        {"spec": {"initContainers": [{"name": "fetch", "image": "busybox", "command": ["true"]}]}},
+    )
+)
+
+_FIELDS = {**_SCALARS, **_LISTS, "podTemplate": (_plain_pod_templates, _pod_templates)}
+_GROUPS = sorted({path.rpartition(".")[0] for path in _FIELDS if "." in path})
+
+_SERVER_NAMES = st.one_of(
+    st.just("kimi"),
+    st.just("kimi"),
+    st.just("kimi"),
+    st.sampled_from(("a", "a-1", "a" * 50, "a" * 51, "1a", "a.b", "A", "a_", "-a", "a-", "ä", "a" * 300, "a\n")),
+)
+
+
+@st.composite
+def _good(draw: st.DrawFn) -> dict[str, Json]:
+    """A spec of good parts; parts may still exclude each other."""
+    chosen = draw(st.lists(st.sampled_from(sorted(_FIELDS)), max_size=6, unique=True))
+    spec: dict[str, Json] = {}
+    for path in chosen:
+        _put(spec, path, draw(_FIELDS[path][0]))
+    # Half a reference is none.
+    if "key" in spec.get("model", {}).get("tokenSecretRef", {}):
+        _put(spec, "model.tokenSecretRef.name", "hf-token")
+    return spec
+
+
+@st.composite
+def _odd(draw: st.DrawFn) -> Json:
+    """A good spec with one thing that is odd, and perhaps wrong."""
+    spec = draw(_good())
+    kind = draw(st.sampled_from(("nearly", "nearly", "nearly", "podTemplate", "anything", "group", "unknown", "all")))
+    if kind == "nearly":
+        path = draw(st.sampled_from(sorted(_FIELDS)))
+        _put(spec, path, draw(_FIELDS[path][1]))
+    elif kind == "podTemplate":
+        spec["podTemplate"] = draw(_pod_templates)
+    elif kind == "anything":
+        _put(spec, draw(st.sampled_from(sorted(_FIELDS))), copy.deepcopy(draw(st.sampled_from(_ODD_ANYWHERE))))
+    elif kind == "group":
+        _put(spec, draw(st.sampled_from(_GROUPS)), copy.deepcopy(draw(st.sampled_from(_ODD_ANYWHERE))))
+    elif kind == "unknown":
+        group = draw(st.sampled_from(("", *(f"{group}." for group in _GROUPS))))
+        _put(spec, f"{group}tensorParalelism", draw(st.sampled_from((None, 1, "x", {}))))
+    else:
+        return copy.deepcopy(draw(st.sampled_from(_ODD_ANYWHERE)))
+    return spec
+
+
+@st.composite
+def manifests(draw: st.DrawFn) -> dict[str, Json]:
+    """A KimiLinearServer as somebody might write it; about half of them are right."""
+    manifest: dict[str, Json] = {
+        "apiVersion": "kimi-linear.io/v1alpha1",
+        "kind": "KimiLinearServer",
+        "metadata": {"name": draw(_SERVER_NAMES)},
+        "spec": draw(st.one_of(_good(), _odd())),
+    }
+    if draw(st.integers(0, 19)) == 0:
+        del manifest["spec"]
+    return manifest
+
+
+def _put(spec: dict[str, Json], path: str, value: Json) -> None:
+    """Set a field; groups on the way that hold something else are replaced."""
+    *groups, last = path.split(".")
+    for group in groups:
+        if not isinstance(spec.get(group), dict):
+            spec[group] = {}
+        spec = spec[group]
+    spec[last] = value

@@ -1,0 +1,250 @@
+"""What the API server says to a KimiLinearServer, with no operator anywhere."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from commands import LocalClusterError
+from control_plane import LocalCluster
+from integration.client import STRICT_DRY_RUN, Answer, Client, path_of
+from integration.namespace import Namespace, condition_of, server_manifest
+from integration.specs import manifests
+from kimi_linear_operator import rules
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.resources import SERVER
+from kimi_linear_operator.rules import Rule
+from kimi_linear_operator.rules.problem import one_line
+from kimi_linear_operator.rules.server import ERRORS
+
+pytestmark = pytest.mark.usefixtures("no_operator")
+
+_POLICY_WORDS = "Validation failed for ValidatingAdmissionPolicy"
+
+
+@given(manifest=manifests())
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+def test_the_api_server_and_the_rules_agree_on_every_spec(client: Client, manifest: Manifest) -> None:
+    _agree(client, manifest)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"unknown": None},
+        {"engine": {"unknown": None}},
+        {"engine": None},
+        {"service": {"port": 80.0}},
+        {"tensorParallelism": 4.0},
+        {"tensorParallelism": 4.5},
+        {"tensorParallelism": True},
+        {"replicas": 2**64},
+        {"engine": {"memoryFractionStatic": 0}},
+        {"engine": {"memoryFractionStatic": 1}},
+        {"model": {"path": "/a\vb"}},
+        {"model": {"path": "/a\u00a0b"}},
+        {"engine": {"version": "v0.5.7\n"}},
+        {"engine": {"version": "v\u0660.\u0665.\u0667"}},
+        {"engine": {"extraArgs": ["\u00e9" * 1024]}},
+        {"engine": {"extraArgs": ["x", "x", None]}},
+        {"service": {"annotations": {"a": None}}},
+        {"podTemplate": {"metadata": {"labels": {"a": None}}}},
+        {"podTemplate": {"spec": {"nodeSelector": None, "unknown": {"a": None}}}},
+        *(
+            {
+                "podTemplate": {
+                    "spec": {"containers": [{"name": "sglang", "resources": {"limits": {"amd.com/gpu": count}}}]}
+                }
+            }
+            for count in (4, "4", "04", 4.0, None, True)
+        ),
+        *(
+            {"podTemplate": {"spec": {"containers": [{"name": "proxy", "resources": {"limits": {"cpu": count}}}]}}}
+            for count in (1, 0.5, None, 2**63, "\u00e9" * 32, "\u00e9" * 33)
+        ),
+    ],
+    ids=lambda spec: json.dumps(spec)[:80],
+)
+def test_the_api_server_and_the_rules_agree_where_json_and_python_differ(client: Client, spec: dict[str, Any]) -> None:
+    _agree(client, server_manifest("kimi", "default", spec))
+
+
+def _agree(client: Client, manifest: Manifest) -> None:
+    """Check that a manifest gets the same verdict, and the same words, from both."""
+    checked = rules.check(manifest)
+    answer = _ask(client, manifest)
+    assert (answer.status == 201) == checked.is_valid, _both_verdicts(manifest, checked, answer)
+    if checked.is_valid:
+        warned = {one_line(f"{problem.path}: {problem.message}") for problem in checked.problems}
+        assert _warnings(answer) == warned, _both_verdicts(manifest, checked, answer)
+    elif checked.server:  # the shape is right, so it is rules that were broken
+        silent = [problem for problem in checked.errors if one_line(problem.message) not in answer.message]
+        assert not silent, _both_verdicts(manifest, checked, answer)
+
+
+def _ask(client: Client, manifest: Manifest) -> Answer:
+    """Ask whether an object would be taken; nothing is stored."""
+    answer = client.send("POST", path_of(SERVER, "default"), manifest, STRICT_DRY_RUN)
+    assert answer.status in (201, 400, 422), f"{answer.status} for {json.dumps(manifest)}: {answer.message}"
+    return answer
+
+
+def _warnings(answer: Answer) -> set[str]:
+    return {text.partition("': ")[2] for text in answer.warnings if text.startswith(_POLICY_WORDS)} | {
+        text for text in answer.warnings if not text.startswith(_POLICY_WORDS)
+    }
+
+
+def _both_verdicts(manifest: Manifest, checked: rules.Checked, answer: Answer) -> str:
+    lines = [
+        json.dumps({"metadata": manifest["metadata"], "spec": manifest.get("spec")}, indent=1, ensure_ascii=False),
+        "rules.check():",
+        *(f"  {problem.severity}: {problem}" for problem in checked.problems),
+        f"API server: {answer.status} {answer.message}",
+        *(f"  Warning: {text}" for text in answer.warnings),
+    ]
+    return "\n".join(lines)
+
+
+def _container(**fields: Any) -> dict[str, Any]:
+    return {"podTemplate": {"spec": {"containers": [{"name": "sglang", **fields}]}}}
+
+
+def _gpus(count: int | str) -> dict[str, Any]:
+    return {"limits": {"amd.com/gpu": count}}
+
+
+# For words of each rule's message: a name and a spec that break this rule and no other.
+_BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
+    "doesn't support reasoning parser": ("kimi", {"reasoningParser": "enabled"}),
+    "keep it to 50 characters": ("a" * 51, {}),
+    "a directory has no revision": ("kimi", {"model": {"path": "/models/kimi", "revision": "main"}}),
+    "repeats a flag": ("kimi", {"engine": {"extraArgs": ["--tp=8"]}}),
+    "in one item with a space": ("kimi", {"engine": {"extraArgs": ["--log-level info"]}}),
+    "is built for other GPUs": ("kimi", {"hardware": "mi355x", "engine": {"image": "lmsysorg/sglang:v0.5.8-mi30x"}}),
+    "leave the GPUs out here": ("kimi", _container(resources=_gpus(8))),
+    "an init container gets the same GPUs": (
+        "kimi",
+        {"podTemplate": {"spec": {"initContainers": [{"name": "fetch", "resources": _gpus("1")}]}}},
+    ),
+    "gives amd.com/gpu to a sidecar": (
+        "kimi",
+        {"podTemplate": {"spec": {"containers": [{"name": "proxy", "image": "envoy", "resources": _gpus(1)}]}}},
+    ),
+    "changes image, command or args": ("kimi", _container(args=["--help"])),
+    "sets SGLANG_ROCM_FUSED_DECODE_MLA": (
+        "kimi",
+        _container(env=[{"name": "SGLANG_ROCM_FUSED_DECODE_MLA", "value": "1"}]),
+    ),
+    "changes the port http": ("kimi", _container(ports=[{"name": "http", "containerPort": 8080}])),
+    "changes a label that the operator sets": (
+        "kimi",
+        {"podTemplate": {"metadata": {"labels": {"kimi-linear.io/server": "other"}}}},
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", ERRORS, ids=lambda rule: f"{rule.path}-{rule.message[:24]}")
+def test_the_api_server_refuses_what_a_rule_refuses_and_names_field_and_remedy(client: Client, rule: Rule) -> None:
+    breaking = [example for words, example in _BREAKING.items() if words in rule.message]
+    assert breaking, f"no example breaks the rule: {rule.message}"
+    for name, spec in breaking:
+        answer = _ask(client, server_manifest(name, "default", spec))
+        assert answer.status == 422
+        assert rule.path in answer.message
+        broken = [other for other in ERRORS if one_line(other.message) in answer.message]
+        assert broken == [rule], answer.message
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"tensorParalelism": 4}, 'unknown field "spec.tensorParalelism"'),
+        ({"engine": {"contextlength": 4096}}, 'unknown field "spec.engine.contextlength"'),
+        ({"tensorParallelism": "4"}, 'spec.tensorParallelism in body must be of type integer: "string"'),
+        ({"suspend": "yes"}, 'spec.suspend in body must be of type boolean: "string"'),
+        (
+            {"tensorParallelism": 3},
+            'spec.tensorParallelism: Unsupported value: 3: supported values: "1", "2", "4", "8"',
+        ),
+        ({"hardware": "h100"}, 'spec.hardware: Unsupported value: "h100"'),
+        ({"replicas": -1}, "spec.replicas in body should be greater than or equal to 0"),
+        ({"model": {"tokenSecretRef": {"key": "token"}}}, "spec.model.tokenSecretRef.name: Required value"),
+        ({"engine": {"version": "v0.5.7\n"}}, "spec.engine.version in body should match"),
+    ],
+    ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
+)
+def test_the_api_server_names_the_field_whose_shape_is_wrong(client: Client, spec: dict[str, Any], words: str) -> None:
+    answer = _ask(client, server_manifest("kimi", "default", spec))
+    assert answer.status in (400, 422)
+    assert words in answer.message
+
+
+def test_an_empty_spec_is_stored_with_the_recipes_defaults(namespace: Namespace) -> None:
+    stored = namespace.create_server("kimi", {})
+    assert stored["spec"]["tensorParallelism"] == 4
+    assert stored["spec"]["engine"]["version"] == "v0.5.7"
+    without_spec = server_manifest("other", namespace.name, {})
+    del without_spec["spec"]
+    assert namespace.client.create(SERVER, without_spec)["spec"] == stored["spec"]
+
+
+def test_what_the_api_server_stores_is_what_the_models_read(namespace: Namespace) -> None:
+    stored = namespace.create_server("kimi", {"engine": {"extraArgs": ["--dp=2"]}})
+    checked = rules.check(stored)
+    assert checked.server is not None
+    assert checked.server.manifest()["spec"] == stored["spec"]
+
+
+def test_a_new_server_is_not_ready_until_an_operator_says_so(namespace: Namespace) -> None:
+    ready = condition_of(namespace.create_server("kimi"), "Ready")
+    assert (ready["status"], ready["reason"]) == ("Unknown", "Pending")
+
+
+def test_kubectl_shows_warnings_and_takes_the_server(cluster: LocalCluster, namespace: Namespace) -> None:
+    manifest = server_manifest("kimi", namespace.name, {"tensorParallelism": 8})
+    shown = _kubectl_with_warnings(cluster, json.dumps(manifest), "apply", "--filename=-")
+    assert "Warning: " in shown
+    assert "spec.tensorParallelism: only 4 has published results" in shown
+    assert namespace.server("kimi")["spec"]["tensorParallelism"] == 8
+
+
+def test_kubectl_refuses_an_unknown_field(cluster: LocalCluster, namespace: Namespace) -> None:
+    manifest = server_manifest("kimi", namespace.name, {"tensorParalelism": 8})
+    with pytest.raises(LocalClusterError, match=r'unknown field "spec\.tensorParalelism"'):
+        cluster.kubectl("apply", "--filename=-", stdin=json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("spec.tensorParallelism", "GPUs of one replica (--tp and amd.com/gpu, always equal)"),
+        ("spec.engine.extraArgs", "More arguments for sglang.launch_server"),
+        ("spec.podTemplate", "Strategic-merge patch on the pod template"),
+        ("status.conditions.reason", "Why, in one CamelCase word."),
+    ],
+)
+def test_kubectl_explains_a_field(cluster: LocalCluster, field: str, words: str) -> None:
+    assert words in " ".join(cluster.kubectl("explain", f"kls.{field}").split())
+
+
+def test_kubectl_lists_servers_by_their_short_name_and_in_all(cluster: LocalCluster, namespace: Namespace) -> None:
+    namespace.create_server("kimi", {"hardware": "mi325x", "replicas": 3})
+    header, row = cluster.kubectl("get", "kls", "--namespace", namespace.name).splitlines()
+    assert header.split() == ["NAME", "READY", "REASON", "HARDWARE", "TP", "REPLICAS", "URL", "AGE"]
+    # No operator, no URL.
+    assert row.split()[:-1] == ["kimi", "Unknown", "Pending", "mi325x", "4", "3"]
+    wide = cluster.kubectl("get", "kls", "--namespace", namespace.name, "--output=wide").splitlines()[0]
+    assert "IMAGE" in wide.split()
+    assert "MESSAGE" in wide.split()
+    everything = cluster.kubectl("get", "all", "--namespace", namespace.name)
+    assert "kimilinearserver.kimi-linear.io/kimi" in everything
+
+
+def _kubectl_with_warnings(cluster: LocalCluster, stdin: str, *arguments: str) -> str:
+    """Return what kubectl prints on standard error, where warnings go."""
+    command = [str(cluster.kubectl.program), f"--kubeconfig={cluster.kubeconfig}", *arguments]
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=True)
+    return done.stderr

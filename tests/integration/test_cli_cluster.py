@@ -1,0 +1,160 @@
+"""The verbs that ask a cluster: their exit codes, and what they say."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from control_plane import LocalCluster, free_ports
+from integration.kubelet import HELD_SPEC, held_pod, report, waiting
+from integration.namespace import Namespace, Spec, server_manifest
+from integration.processes_under_test import run_command
+from kimi_linear_operator.cli import main
+
+Command = Callable[..., tuple[int, str, str]]
+"""The kimi-linear command: takes arguments, gives exit code, standard output and standard error."""
+
+
+@pytest.fixture
+def unreachable(tmp_path: Path, cluster: LocalCluster) -> Path:
+    """A kubeconfig of a cluster that does not answer."""
+    content = yaml.safe_load(cluster.kubeconfig.read_text())
+    [port] = free_ports(1)
+    content["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{port}"
+    file = tmp_path / "kubeconfig"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+@pytest.fixture
+def kimi_linear(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run the command without the second that a process takes to start: its exit code, and what it prints."""
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(arguments)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.usefixtures("no_operator")
+def test_status_without_an_operator_is_1_and_asks_for_it(namespace: Namespace, kimi_linear: Command) -> None:
+    namespace.create_server("kimi")
+    code, output, _ = kimi_linear("status", "kimi", "--namespace", namespace.name)
+    assert code == 1
+    assert output.startswith("kimi is not ready: Pending")
+
+
+@pytest.mark.usefixtures("operator")
+def test_status_of_a_ready_server_is_0_and_tells_how_to_reach_it(cluster: LocalCluster, namespace: Namespace) -> None:
+    namespace.create_server("kimi")
+    namespace.wait_until_ready("kimi")
+    done = run_command(cluster.kubeconfig, "status", "kimi", "--namespace", namespace.name)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("kimi is ready: AllReplicasServe")
+    assert f"http://kimi.{namespace.name}.svc:30000" in done.stdout
+    assert namespace.pods("kimi")[0]["metadata"]["name"] in done.stdout
+
+
+@pytest.mark.usefixtures("operator")
+def test_status_of_a_server_in_trouble_is_1_and_tells_why(namespace: Namespace, kimi_linear: Command) -> None:
+    namespace.create_server("kimi", HELD_SPEC)
+    report(namespace, held_pod(namespace), "Pending", waiting("ErrImagePull", "manifest unknown"))
+    namespace.wait_for_condition("kimi", "Ready", "False", "ImagePullFailed")
+    code, output, errors = kimi_linear("status", "kimi", "--namespace", namespace.name)
+    assert (code, errors) == (1, "")
+    assert output.startswith("kimi is not ready: ImagePullFailed")
+    assert "manifest unknown" in output
+
+
+def test_status_of_no_server_is_2(namespace: Namespace, kimi_linear: Command) -> None:
+    code, output, errors = kimi_linear("status", "nobody", "--namespace", namespace.name)
+    assert (code, output) == (2, "")
+    assert errors == f"kimi-linear status: no KimiLinearServer nobody in namespace {namespace.name}\n"
+
+
+@dataclass(frozen=True)
+class Diff:
+    """`kimi-linear diff` of a server named kimi."""
+
+    command: Command
+    namespace: Namespace
+    file: Path
+
+    def __call__(self, output: str, spec: Spec) -> tuple[int, str]:
+        """Return the exit code and what is printed."""
+        self.file.write_text(json.dumps(server_manifest("kimi", self.namespace.name, spec)))
+        code, text, errors = self.command("diff", "--filename", str(self.file), "--output", output)
+        assert errors == ""
+        return code, text
+
+    def changes(self, spec: Spec) -> dict[str, str]:
+        """Return what would happen to which object; the exit code must say whether anything would."""
+        code, text = self("json", spec)
+        items = json.loads(text)["items"]
+        assert code == (1 if items else 0)
+        return {item["object"].replace(f"/{self.namespace.name}/", "/"): item["action"] for item in items}
+
+
+@pytest.fixture
+def diff(kimi_linear: Command, namespace: Namespace, tmp_path: Path) -> Diff:
+    return Diff(kimi_linear, namespace, tmp_path / "kimi.json")
+
+
+@pytest.mark.usefixtures("operator")
+def test_diff_foretells_what_the_operator_does(namespace: Namespace, diff: Diff) -> None:
+    spec: Spec = {"service": {"headless": True}}
+    assert diff.changes(spec) == {
+        "Deployment/kimi": "create",
+        "Service/kimi": "create",
+        "Service/kimi-headless": "create",
+    }
+    namespace.create_server("kimi", spec)
+    namespace.wait_until_ready("kimi")
+    assert diff.changes(spec) == {}
+    assert diff.changes({}) == {"Service/kimi-headless": "delete"}
+    assert diff.changes({"service": {"port": 8080, "headless": True}}) == {
+        "Service/kimi": "change",
+        "Service/kimi-headless": "change",
+    }
+
+
+@pytest.mark.usefixtures("operator")
+def test_diff_shows_the_lines_that_change_and_changes_nothing(namespace: Namespace, diff: Diff) -> None:
+    namespace.create_server("kimi")
+    namespace.wait_until_ready("kimi")
+    before = namespace.deployment("kimi")
+    code, text = diff("text", {"replicas": 2})
+    assert code == 1
+    changed = [line for line in text.splitlines() if line.startswith(("-  ", "+  "))]
+    assert [line for line in changed if "fingerprint" not in line] == ["-  replicas: 1", "+  replicas: 2"]
+    assert namespace.deployment("kimi")["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+
+
+def test_diff_as_a_process_is_1_when_something_would_be_created(cluster: LocalCluster, namespace: Namespace) -> None:
+    manifest = json.dumps(server_manifest("kimi", namespace.name, {}))
+    done = run_command(cluster.kubeconfig, "diff", "--filename=-", stdin=manifest)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert f"+++ wanted/Deployment/{namespace.name}/kimi" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["status", "kimi"], ["diff", "--filename=-"]], ids=["status", "diff"])
+def test_a_cluster_that_cannot_be_reached_is_2_and_one_clear_line(unreachable: Path, arguments: list[str]) -> None:
+    done = run_command(unreachable, *arguments, stdin=json.dumps(server_manifest("kimi", "default", {})))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"kimi-linear {arguments[0]}: ")
+    assert "https://127.0.0.1:" in line
+
+
+def test_a_kubeconfig_that_is_not_there_is_2_and_named(tmp_path: Path) -> None:
+    done = run_command(tmp_path / "absent", "run")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert str(tmp_path / "absent") in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("kimi-linear run: ")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,195 @@
+"""What a server that does not serve says about it, on a real control plane with pods that fail as in life."""
+
+from typing import Any
+
+import pytest
+
+from integration.client import EVENT, QUOTA, Client
+from integration.kubelet import HELD_SPEC, crashing, held_pod, is_ready, report, report_ready, waiting
+from integration.namespace import Namespace
+from integration.processes_under_test import Operator
+from integration.waiting import stays, wait_for
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.resources import POD
+
+pytestmark = pytest.mark.usefixtures("operator")
+
+# Longer than the operator waits for a burst of pod events to end.
+_QUIET_SECONDS = 1.6
+
+
+@pytest.fixture
+def scarce(client: Client) -> str:
+    """Hardware of which there is one node with eight GPUs, all of them free."""
+    wait_for(
+        lambda: [
+            f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+            for pod in client.list(POD)
+            if pod["spec"].get("nodeName") == "mi325x-0"
+        ],
+        "the MI325X node is empty",
+        lambda pods: not pods,
+    )
+    return "mi325x"
+
+
+_BACK_OFF = {"state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s restarting"}}}
+_BAD_ARGUMENT = crashing(2, "Error", "launch_server.py: error: unrecognized arguments: --nope")
+_NO_SECRET = waiting("CreateContainerConfigError", 'secret "hf-token" not found')
+
+# What the kubelet reports, and what it reports when it has tried again.
+_TROUBLES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "image": (
+        waiting("ImagePullBackOff", 'Back-off pulling image "x": ErrImagePull: manifest unknown'),
+        waiting("ErrImagePull", "manifest unknown"),
+    ),
+    "secret": (_NO_SECRET, _NO_SECRET),
+    "memory": (crashing(137, "OOMKilled", ""), {"restartCount": 2}),
+    "gpu-memory": (
+        crashing(1, "Error", "Loading\ntorch.OutOfMemoryError: HIP out of memory. Tried to allocate 2 GiB"),
+        _BACK_OFF,
+    ),
+    "argument": (_BAD_ARGUMENT, {"restartCount": 7}),
+}
+_WORDS = {
+    "image": ("ImagePullFailed", "image lmsysorg/sglang:v0.5.7-rocm700-mi30x", "manifest unknown"),
+    "secret": ("SecretMissing", 'secret "hf-token" not found'),
+    "memory": ("OutOfMemory", "OOMKilled", "memory limit"),
+    "gpu-memory": ("OutOfMemory", "out of GPU memory", "engine.memoryFractionStatic", "Tried to allocate 2 GiB"),
+    "argument": ("CrashLooping", "exit code 2", "unrecognized arguments: --nope"),
+}
+
+
+@pytest.fixture(scope="module")
+def troubled(operator_process: Operator, shared_namespace: Namespace) -> Namespace:
+    """A namespace with a server in each kind of trouble, named after it."""
+    operator_process.start()
+    for name in _TROUBLES:
+        shared_namespace.create_server(name, HELD_SPEC)
+    for name, (container, _) in _TROUBLES.items():
+        report(shared_namespace, held_pod(shared_namespace, name), "Pending", container)
+    return shared_namespace
+
+
+@pytest.mark.parametrize("name", _TROUBLES)
+def test_a_pod_in_trouble_is_explained(troubled: Namespace, name: str) -> None:
+    reason, *words = _WORDS[name]
+    ready = troubled.wait_for_condition(name, "Ready", "False", reason)
+    [pod] = troubled.pods(name)
+    missing = [word for word in (*words, pod["metadata"]["name"]) if word not in ready["message"]]
+    assert not missing, ready["message"]
+    assert troubled.condition(name, "Available")["reason"] == reason
+    [event] = _wait_for_events(troubled, name, reason)
+    assert (event["type"], event["message"]) == ("Warning", ready["message"])
+
+
+def test_trouble_that_goes_on_is_told_once(troubled: Namespace) -> None:
+    for name in _TROUBLES:
+        _wait_for_events(troubled, name, _WORDS[name][0])
+    told = {name: _told(troubled, name) for name in _TROUBLES}
+    for changed in (True, False, True):
+        for name, (container, again) in _TROUBLES.items():
+            [pod] = troubled.pods(name)
+            report(troubled, pod, "Pending", {**container, **(again if changed else {})})
+    stays(
+        lambda: {name: _told(troubled, name) for name in _TROUBLES},
+        "the same conditions and no other event",
+        lambda seen: seen == told,
+        _QUIET_SECONDS,
+    )
+
+
+def _told(namespace: Namespace, server: str) -> Manifest:
+    """Return what a server says of itself, and the reasons of all its events."""
+    events = namespace.client.list(EVENT, namespace.name, {"fieldSelector": f"involvedObject.name={server}"})
+    own = [event["reason"] for event in events if event["involvedObject"]["kind"] == "KimiLinearServer"]
+    return {"ready": namespace.condition(server, "Ready"), "events": own}
+
+
+def test_a_crash_is_remembered_when_its_pod_is_gone(namespace: Namespace) -> None:
+    namespace.create_server("kimi", HELD_SPEC)
+    pod = held_pod(namespace)
+    report(namespace, pod, "Running", crashing(1, "Error", "RuntimeError: token=hf_abcdefghijkl is wrong"))
+    namespace.wait_for_condition("kimi", "Ready", "False", "CrashLooping")
+    namespace.change_server("kimi", {"podTemplate": None})
+    failure = namespace.wait_until_ready("kimi")["status"]["lastFailure"]
+    assert (failure["pod"], failure["exitCode"], failure["reason"]) == (pod["metadata"]["name"], 1, "Error")
+    assert "RuntimeError" in failure["message"]
+    assert "hf_abcdefghijkl" not in failure["message"]
+
+
+def test_loading_is_progress_and_no_trouble(namespace: Namespace) -> None:
+    namespace.create_server("kimi", HELD_SPEC)
+    pod = held_pod(namespace)
+    report(namespace, pod, "Running", {"state": {"running": {"startedAt": "2026-11-24T09:30:00Z"}}})
+    namespace.wait_for_condition("kimi", "Ready", "False", "ModelLoading")
+    namespace.wait_for_condition("kimi", "Reconciling", "True", "ModelLoading")
+    namespace.wait_for_condition("kimi", "Stalled", "False")
+    report_ready(namespace, pod)
+    namespace.wait_until_ready("kimi")
+    _wait_for_events(namespace, "kimi", "AllReplicasServe")
+    events = namespace.client.list(EVENT, namespace.name, {"fieldSelector": "involvedObject.kind=KimiLinearServer"})
+    assert [(event["type"], event["reason"]) for event in events] == [("Normal", "AllReplicasServe")]
+
+
+def test_a_replica_without_free_gpus_says_what_it_needs(namespace: Namespace, scarce: str) -> None:
+    namespace.create_server("kimi", {"hardware": scarce, "replicas": 3})
+    ready = namespace.wait_for_condition("kimi", "Ready", "False", "Unschedulable")
+    assert "2 of 3 replicas serve" in ready["message"]
+    assert "Insufficient amd.com/gpu" in ready["message"]
+    assert "a replica needs 4 free amd.com/gpu on one mi325x node" in ready["message"]
+    assert namespace.condition("kimi", "Available")["status"] == "True"
+    namespace.change_server("kimi", {"replicas": 2})
+    namespace.wait_until_ready("kimi")
+
+
+def test_a_server_larger_than_the_room_left_says_so_and_leaves_others_alone(namespace: Namespace, scarce: str) -> None:
+    namespace.create_server("first", {"hardware": scarce})
+    namespace.wait_until_ready("first")
+    namespace.create_server("second", {"hardware": scarce, "tensorParallelism": 8})
+    namespace.wait_for_condition("second", "Ready", "False", "Unschedulable")
+    namespace.wait_for_condition("second", "Available", "False", "Unschedulable")
+    assert namespace.condition("first", "Ready")["status"] == "True"
+
+
+def test_an_update_without_spare_gpus_goes_replica_by_replica(namespace: Namespace, scarce: str) -> None:
+    namespace.create_server("kimi", {"hardware": scarce, "replicas": 2})
+    namespace.wait_until_ready("kimi")
+    namespace.change_server("kimi", {"toolCallParser": "enabled", **HELD_SPEC})
+    # The first new replica is on the GPUs of an old one, and the other old one serves.
+    first = held_pod(namespace)
+    stays(lambda: namespace.pods("kimi"), "one of two pods serves", lambda pods: _ready(pods) == [False, True], 1.5)
+    namespace.wait_for_condition("kimi", "Available", "True")
+    assert namespace.condition("kimi", "Ready")["status"] == "False"
+    report_ready(namespace, first)
+    # The second one follows only now, and the first new one serves.
+    second = held_pod(namespace)
+    assert second["metadata"]["name"] != first["metadata"]["name"]
+    stays(lambda: namespace.pods("kimi"), "one of two pods serves", lambda pods: _ready(pods) == [False, True], 1.0)
+    report_ready(namespace, second)
+    status = namespace.wait_until_ready("kimi")["status"]
+    assert (status["replicas"], status["readyReplicas"], status["updatedReplicas"]) == (2, 2, 2)
+
+
+def _ready(pods: list[Manifest]) -> list[bool]:
+    return sorted(is_ready(pod) for pod in pods)
+
+
+def test_pods_that_a_quota_forbids_are_told(namespace: Namespace) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "none", "namespace": namespace.name},
+        "spec": {"hard": {"pods": "0"}},
+    }
+    namespace.client.create(QUOTA, quota)
+    wait_for(lambda: "used" in namespace.existing(QUOTA, "none").get("status", {}), "the quota is in force")
+    namespace.create_server("kimi")
+    ready = namespace.wait_for_condition("kimi", "Ready", "False", "PodCreationFailed")
+    assert "exceeded quota: none" in ready["message"]
+    [event] = _wait_for_events(namespace, "kimi", "PodCreationFailed")
+    assert event["type"] == "Warning"
+
+
+def _wait_for_events(namespace: Namespace, server: str, reason: str) -> list[Manifest]:
+    return wait_for(lambda: namespace.events(server, reason), f"an event for {reason}")

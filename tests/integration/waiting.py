@@ -1,0 +1,51 @@
+"""Waiting that ends: for something to happen, or to be sure that it does not."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+
+Seen = TypeVar("Seen")
+
+PATIENCE_SECONDS = 20.0
+_PAUSE_SECONDS = 0.04
+_LONGEST_SHOWN = 3000
+
+
+def wait_for(
+    look: Callable[[], Seen],
+    expected: str,
+    accept: Callable[[Seen], object] = bool,
+    seconds: float = PATIENCE_SECONDS,
+) -> Seen:
+    """Look until what is seen is accepted and return it; fail with what was seen last."""
+    deadline = time.monotonic() + seconds
+    while not accept(seen := look()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"Not within {seconds:.0f} s: {expected}. Last seen:\n{_shown(seen)}")
+        time.sleep(_PAUSE_SECONDS)
+    return seen
+
+
+def stays(look: Callable[[], Seen], expected: str, accept: Callable[[Seen], object], seconds: float) -> None:
+    """Look again and again for some seconds; fail as soon as what is seen is not accepted."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not accept(seen := look()):
+            pytest.fail(f"Not for {seconds:.0f} s: {expected}. Seen:\n{_shown(seen)}")
+        time.sleep(_PAUSE_SECONDS)
+
+
+def seconds_until(look: Callable[[], object], expected: str) -> float:
+    """Return how long it took until something was seen."""
+    started = time.monotonic()
+    wait_for(look, expected)
+    return time.monotonic() - started
+
+
+def _shown(seen: object) -> str:
+    text = json.dumps(seen, indent=1, default=str)
+    # The status of an object comes last.
+    return text if len(text) <= _LONGEST_SHOWN else f"... {text[-_LONGEST_SHOWN:]}"

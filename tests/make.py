@@ -1,0 +1,68 @@
+"""Kubernetes objects as the API server keeps them: the only place where tests get objects from."""
+
+from typing import Any
+
+from kimi_linear_operator.api import Manifest
+
+UID = "6f1b5ad6-94c4-4b0e-8d4f-3a4f0c1d2e3f"
+MANAGED_LABELS = {"app.kubernetes.io/managed-by": "kimi-linear-operator"}
+
+
+def make_server(name: str = "kimi", **spec: Any) -> Manifest:
+    """Return a KimiLinearServer as it is stored."""
+    return stored(
+        {
+            "apiVersion": "kimi-linear.io/v1alpha1",
+            "kind": "KimiLinearServer",
+            "metadata": {"name": name},
+            "spec": spec,
+        }
+    )
+
+
+def make_deployment(server: str = "kimi", *, version: int = 1, **status: Any) -> Manifest:
+    """Return the Deployment of a server."""
+    metadata = {"name": server, "resourceVersion": str(version)}
+    return owned({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "status": status}, server)
+
+
+def make_pod(
+    name: str = "kimi-0", *, server: str = "kimi", namespace: str = "default", version: int = 1, **status: Any
+) -> Manifest:
+    """Return a pod of a server."""
+    metadata = {"name": name, "namespace": namespace, "resourceVersion": str(version)}
+    return owned({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status}, server)
+
+
+def make_failed_pod(name: str = "kimi-0", *, log: str = "", time: str = "2026-11-24T09:30:00Z") -> Manifest:
+    """Return a pod whose engine ended with an error and is not started again yet."""
+    ended = {"exitCode": 1, "reason": "Error", "message": log, "finishedAt": time}
+    container = {
+        "name": "sglang",
+        "image": "lmsysorg/sglang:v0.5.7-rocm700-mi30x",
+        "restartCount": 1,
+        "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container"}},
+        "lastState": {"terminated": ended},
+    }
+    return make_pod(name, phase="Running", containerStatuses=[container])
+
+
+def stored(manifest: Manifest) -> Manifest:
+    """Return an object with the metadata that the API server gives it."""
+    given = {"namespace": "default", "uid": UID, "generation": 1, "resourceVersion": "1"}
+    return {**manifest, "metadata": {**given, **manifest["metadata"]}}
+
+
+def owned(manifest: Manifest, server: str = "kimi") -> Manifest:
+    """Return a stored object that belongs to a server."""
+    reference = {
+        "apiVersion": "kimi-linear.io/v1alpha1",
+        "kind": "KimiLinearServer",
+        "name": server,
+        "uid": UID,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+    labels = {**MANAGED_LABELS, "kimi-linear.io/server": server}
+    ownership = {"labels": labels, "ownerReferences": [reference]}
+    return stored({**manifest, "metadata": {**ownership, **manifest["metadata"]}})

@@ -1,0 +1,247 @@
+"""The command line: files in, answers out, and an exit code that scripts can rely on."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import kimi_linear_operator
+from kimi_linear_operator import cli, crd
+from kimi_linear_operator.api import Manifest
+
+GOOD = "{apiVersion: kimi-linear.io/v1alpha1, kind: KimiLinearServer, metadata: {name: good}}\n"
+BAD = "{apiVersion: kimi-linear.io/v1alpha1, kind: KimiLinearServer, metadata: {name: bad}, spec: {replica: 1}}\n"
+WARNED = (
+    "{apiVersion: kimi-linear.io/v1alpha1, kind: KimiLinearServer, metadata: {name: warned}, "
+    "spec: {tensorParallelism: 8}}\n"
+)
+FOREIGN = "{apiVersion: v1, kind: ConfigMap, metadata: {name: foreign}}\n"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(text: str, file: str = "kimi.yaml") -> None:
+    Path(file).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "output", "errors"),
+    [
+        (GOOD, 0, "kimi.yaml: KimiLinearServer good: valid\n", ""),
+        (
+            BAD,
+            1,
+            "kimi.yaml: KimiLinearServer bad: invalid\n",
+            "kimi.yaml: KimiLinearServer bad: error: spec.replica: unknown field: did you mean replicas?\n",
+        ),
+        (
+            WARNED,
+            0,
+            "kimi.yaml: KimiLinearServer warned: valid\n",
+            "kimi.yaml: KimiLinearServer warned: warning: spec.tensorParallelism: 8: "
+            "only 4 has published results for this model on AMD GPUs\n",
+        ),
+        (
+            f"{GOOD}---\n---\n{FOREIGN}---\n{BAD}",
+            1,
+            "kimi.yaml: KimiLinearServer good: valid\nkimi.yaml: KimiLinearServer bad: invalid\n",
+            "kimi.yaml: KimiLinearServer bad: error: spec.replica: unknown field: did you mean replicas?\n",
+        ),
+        (
+            f"{{apiVersion: v1, kind: List, items: [{GOOD}, {FOREIGN}]}}",
+            0,
+            "kimi.yaml: KimiLinearServer good: valid\n",
+            "",
+        ),
+        (
+            "{apiVersion: kimi-linear.io/v1alpha1, kind: KimiLinearServer}",
+            1,
+            "kimi.yaml: KimiLinearServer (no name): invalid\n",
+            "kimi.yaml: KimiLinearServer (no name): error: metadata: is required\n",
+        ),
+    ],
+    ids=["valid", "invalid", "warned of", "several documents", "a list", "no metadata"],
+)
+def test_validate_says_of_each_resource_whether_it_is_valid(
+    text: str, code: int, output: str, errors: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(text)
+    assert (cli.main(["validate", "-f", "kimi.yaml"]), *capsys.readouterr()) == (code, output, errors)
+
+
+def test_several_files_and_standard_input_are_read_in_order(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(GOOD, "a.yaml")
+    write(WARNED, "b.yaml")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(GOOD))
+    assert cli.main(["validate", "-f", "b.yaml", "-f", "-", "-f", "a.yaml"]) == 0
+    assert capsys.readouterr().out == (
+        "b.yaml: KimiLinearServer warned: valid\n"
+        "standard input: KimiLinearServer good: valid\n"
+        "a.yaml: KimiLinearServer good: valid\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("spec: {a: 1, a: 2}", "key 'a' is given twice"),
+        ("spec: [", "expected the node content"),
+        (FOREIGN, "no resource of kimi-linear.io in kimi.yaml"),
+        ("", "no resource of kimi-linear.io in kimi.yaml"),
+        (None, "No such file or directory"),
+    ],
+    ids=["a key given twice", "no YAML", "nothing of ours", "nothing at all", "no file"],
+)
+@pytest.mark.parametrize("verb", ["validate", "render", "diff"])
+def test_what_can_not_be_read_is_an_error_of_its_own(
+    verb: str, text: str | None, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if text is not None:
+        write(text)
+    assert cli.main([verb, "-f", "kimi.yaml"]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith(f"kimi-linear {verb}: ")
+    assert message in output.err
+    assert "kimi.yaml" in output.err
+
+
+def test_a_file_that_is_no_text_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("kimi.yaml").write_bytes(b"\xff\xfe\x00")
+    assert cli.main(["validate", "-f", "kimi.yaml"]) == 2
+    assert capsys.readouterr().err.startswith("kimi-linear validate: kimi.yaml: ")
+
+
+def load(text: str, output: str) -> Manifest:
+    return dict(json.loads(text) if output == "json" else yaml.safe_load(text))
+
+
+@pytest.mark.parametrize("output", ["json", "yaml"])
+def test_validate_reports_to_programs_as_well(output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write(BAD)
+    assert cli.main(["validate", "-f", "kimi.yaml", "-o", output]) == 1
+    answer = load(capsys.readouterr().out, output)
+    (report,) = answer["items"] if output == "json" else [answer]
+    assert report == {
+        "file": "kimi.yaml",
+        "kind": "KimiLinearServer",
+        "metadata": {"namespace": "default", "name": "bad"},
+        "valid": False,
+        "problems": [
+            {
+                "severity": "error",
+                "path": "spec.replica",
+                "message": "unknown field: did you mean replicas?",
+                "value": None,
+            }
+        ],
+    }
+
+
+def rendered(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, list[Manifest]]:
+    code = cli.main(["render", *arguments])
+    text = capsys.readouterr().out
+    return code, json.loads(text)["items"] if "json" in arguments else list(yaml.safe_load_all(text))
+
+
+def test_render_gives_the_same_objects_as_yaml_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    write(f"{GOOD}---\n{WARNED}")
+    code, objects = rendered(["-f", "kimi.yaml"], capsys)
+    assert rendered(["-f", "kimi.yaml", "-o", "json"], capsys) == (code, objects)
+    assert (code, [(item["kind"], item["metadata"]["name"]) for item in objects]) == (
+        0,
+        [("Service", "good"), ("Deployment", "good"), ("Service", "warned"), ("Deployment", "warned")],
+    )
+
+
+def test_json_is_a_list_that_kubectl_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    write(GOOD)
+    cli.main(["render", "-f", "kimi.yaml", "-o", "json"])
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["apiVersion"], answer["kind"], len(answer["items"])) == ("v1", "List", 2)
+
+
+def test_render_leaves_out_what_is_invalid_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    write(f"{GOOD}---\n{BAD}")
+    code, objects = rendered(["-f", "kimi.yaml"], capsys)
+    assert (code, {item["metadata"]["name"] for item in objects}) == (1, {"good"})
+
+
+@pytest.mark.parametrize(
+    ("text", "namespace"), [(GOOD, "inference"), (GOOD.replace("{name:", "{namespace: own, name:"), "own")]
+)
+def test_a_namespace_is_for_resources_that_name_none(
+    text: str, namespace: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(text)
+    _, objects = rendered(["-f", "kimi.yaml", "-n", "inference"], capsys)
+    assert {item["metadata"]["namespace"] for item in objects} == {namespace}
+
+
+def test_a_date_is_text_as_it_is_to_kubernetes(capsys: pytest.CaptureFixture[str]) -> None:
+    write(GOOD.replace("name: good}}", "name: good}, spec: {service: {annotations: {since: 2026-11-24}}}}"))
+    code, (service, _) = rendered(["-f", "kimi.yaml", "-o", "json"], capsys)
+    assert (code, service["metadata"]["annotations"]["since"]) == (0, "2026-11-24")
+
+
+def test_crd_prints_what_it_writes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["crd"]) == 0
+    printed = list(yaml.safe_load_all(capsys.readouterr().out))
+    assert cli.main(["crd", "--write", "crds"]) == 0
+    assert capsys.readouterr().out == ""
+    assert {path.name: path.read_text() for path in (folder / "crds").iterdir()} == crd.files()
+    written = [document for text in crd.files().values() for document in yaml.safe_load_all(text)]
+    assert printed == written
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(["--version"])
+    assert (exit_info.value.code, capsys.readouterr().out) == (0, f"kimi-linear {kimi_linear_operator.__version__}\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["walk"], ["validate"], ["validate", "-f", "a", "-o", "xml"]], ids=str)
+def test_a_wrong_command_line_is_told_with_its_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(arguments)
+    assert exit_info.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: kimi-linear")
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main([verb, "--help"])
+    assert exit_info.value.code == 0
+    assert f"usage: kimi-linear {verb}" in capsys.readouterr().out
+
+
+def test_what_needs_no_cluster_starts_without_its_clients() -> None:
+    code = (
+        "import sys; from kimi_linear_operator import cli; cli.main(['command']);"
+        "print(sorted({'kopf', 'kubernetes', 'aiohttp', 'uvloop'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    write("---\n".join([GOOD] * 3))  # more than is kept back until the end
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "kimi_linear_operator", "render", "-f", "kimi.yaml"]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(command, env=buffered, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,154 @@
+"""Drift: what the cluster adds is no difference, what it lacks or changed is one."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kimi_linear_operator import resources
+from kimi_linear_operator.api import KimiLinearServer, Manifest
+from kimi_linear_operator.resources.drift import has_drifted
+from make import make_server
+
+SPEC: Manifest = {
+    "tensorParallelism": 2,
+    "model": {"tokenSecretRef": {"name": "hf"}},
+    "service": {"headless": True, "annotations": {"a": "b"}},
+    "security": {"hostIPC": True},
+    "podTemplate": {
+        "metadata": {"annotations": {"team": "search"}},
+        "spec": {
+            "tolerations": [{"key": "amd.com/gpu", "operator": "Exists"}],
+            "containers": [
+                {"name": "sglang", "resources": {"limits": {"memory": "64Gi"}}},
+                {"name": "sidecar", "image": "sidecar:1", "ports": [{"containerPort": 9000}]},
+            ],
+        },
+    },
+}
+SERVICE, HEADLESS, DEPLOYMENT = resources.build(KimiLinearServer.model_validate(make_server(**SPEC)))
+WANTED = st.sampled_from([SERVICE, HEADLESS, DEPLOYMENT])
+
+Path = tuple[str | int, ...]
+
+
+def paths(value: Any, path: Path = ()) -> Iterator[Path]:
+    """Yield where everything in an object is."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from paths(item, (*path, key))
+
+
+def at(value: Any, path: Path) -> Any:
+    for key in path:
+        value = value[key]
+    return value
+
+
+def leaves(manifest: Manifest) -> list[Path]:
+    return [path for path in paths(manifest) if path and not isinstance(at(manifest, path), dict | list)]
+
+
+def objects(manifest: Manifest) -> list[Path]:
+    return [path for path in paths(manifest) if isinstance(at(manifest, path), dict)]
+
+
+# Lists to which other managers may add items, because Kubernetes merges them by a key.
+SHARED = ("containers", "env", "ports", "volumeMounts", "volumes", "ownerReferences")
+
+
+@given(st.data())
+def test_what_others_add_is_no_drift(data: st.DataObject) -> None:
+    wanted = data.draw(WANTED)
+    live = copy.deepcopy(wanted)
+    for path in data.draw(st.lists(st.sampled_from(objects(wanted)), max_size=8)):
+        at(live, path)[data.draw(st.sampled_from(["status", "defaulted", "f:foreign"]))] = data.draw(
+            st.sampled_from(["text", 0, False, None, [], {}, {"nested": [1]}])
+        )
+    shared = [path for path in paths(wanted) if path and path[-1] in SHARED and isinstance(at(wanted, path), list)]
+    # From the inside out: what is inserted moves what comes after it.
+    for path in sorted(data.draw(st.lists(st.sampled_from(shared), max_size=4)), key=len, reverse=True):
+        at(live, path).insert(0, {"name": "injected", "containerPort": 1, "mountPath": "/injected", "uid": "other"})
+    assert not has_drifted(live, wanted)
+
+
+OTHER = {str: "changed by hand", bool: None, int: 4711}
+
+
+@given(st.data())
+def test_every_changed_value_is_found(data: st.DataObject) -> None:
+    wanted = data.draw(WANTED)
+    path = data.draw(st.sampled_from(leaves(wanted)))
+    live = copy.deepcopy(wanted)
+    before = at(wanted, path)
+    at(live, path[:-1])[path[-1]] = not before if isinstance(before, bool) else OTHER[type(before)]
+    assert has_drifted(live, wanted)
+
+
+@given(st.data())
+def test_every_missing_value_is_found(data: st.DataObject) -> None:
+    wanted = data.draw(WANTED)
+    path = data.draw(st.sampled_from([path for path in paths(wanted) if path]))
+    live = copy.deepcopy(wanted)
+    del at(live, path[:-1])[path[-1]]
+    assert has_drifted(live, wanted)
+
+
+def limits(quantity: object) -> Manifest:
+    return {"resources": {"limits": {"memory": quantity}}}
+
+
+@pytest.mark.parametrize(
+    ("live", "wanted"),
+    [
+        (limits("1Gi"), limits("1024Mi")),
+        (limits("4"), limits(4)),
+        (limits("100m"), limits("0.1")),
+        (limits("1"), limits("1000m")),
+        (limits("1k"), limits("1000")),
+        (limits("1500M"), limits("1.5G")),
+        (limits("1e3"), limits("1k")),
+        (limits("2E"), limits("2000P")),
+        ({"emptyDir": {"sizeLimit": "16Gi"}}, {"emptyDir": {"sizeLimit": "16384Mi"}}),
+        ({"env": [{"name": "a"}]}, {"env": [{"name": "a", "value": ""}]}),
+        ({"containers": [{"name": "a"}]}, {"containers": [{"name": "a", "args": []}]}),
+        ({"spec": {}}, {"spec": {"hostIPC": False, "hostNetwork": False}}),
+        ({"volumeMounts": [{"mountPath": "/a"}]}, {"volumeMounts": [{"mountPath": "/a", "readOnly": False}]}),
+        ({"env": [{"name": "b"}, {"name": "a"}]}, {"env": [{"name": "a"}, {"name": "b"}]}),
+    ],
+    ids=str,
+)
+def test_what_the_api_server_writes_in_other_words_is_no_drift(live: Manifest, wanted: Manifest) -> None:
+    assert not has_drifted(live, wanted)
+
+
+@pytest.mark.parametrize(
+    ("live", "wanted"),
+    [
+        (limits("1Gi"), limits("1G")),
+        (limits("1"), limits("1m")),
+        (limits("1Mi"), limits("one")),
+        ({"args": ["a", "b"]}, {"args": ["b", "a"]}),
+        ({"args": ["a", "b"]}, {"args": ["a"]}),
+        ({"value": "1Gi"}, {"value": "1024Mi"}),
+        ({}, {"automountServiceAccountToken": False}),
+        ({}, {"replicas": 0}),
+        ({"containers": []}, {"containers": [{"name": "a"}]}),
+        ({"spec": []}, {"spec": {"a": 1}}),
+        ({"spec": "a"}, {"spec": ["a"]}),
+        ({"tolerations": [{"key": "a"}, {"key": "foreign"}]}, {"tolerations": [{"key": "a"}]}),
+    ],
+    ids=str,
+)
+def test_what_is_different_is_drift(live: Manifest, wanted: Manifest) -> None:
+    assert has_drifted(live, wanted)
+
+
+def test_a_field_that_is_no_longer_wanted_is_found_by_the_fingerprint() -> None:
+    _, before = resources.build(KimiLinearServer.model_validate(make_server(security={"hostIPC": True})))
+    _, after = resources.build(KimiLinearServer.model_validate(make_server()))
+    assert has_drifted(before, after)

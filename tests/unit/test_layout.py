@@ -1,0 +1,22 @@
+"""Promises of the repository's layout that no other test would miss."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import kimi_linear_operator
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_folder_operator_hides_no_module_of_the_standard_library() -> None:
+    assert not (ROOT / "operator" / "__init__.py").exists()
+    code = "import operator, sys; print(operator.__name__ in sys.stdlib_module_names and hasattr(operator, 'add'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
+def test_the_version_is_written_in_one_place() -> None:
+    version = f'"{kimi_linear_operator.__version__}"'
+    files = [*ROOT.glob("operator/**/*.py"), ROOT / "pyproject.toml"]
+    assert [path.parent.name for path in files if version in path.read_text()] == ["kimi_linear_operator"]

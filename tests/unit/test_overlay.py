@@ -1,0 +1,109 @@
+"""Strategic merge as `kubectl patch` does it."""
+
+import copy
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.resources.overlay import merge
+
+ENGINE = {
+    "name": "sglang",
+    "image": "sglang:1",
+    "args": ["a", "b"],
+    "env": [{"name": "HF_HOME", "value": "/cache"}, {"name": "LOG", "value": "info"}],
+    "resources": {"limits": {"amd.com/gpu": "4"}},
+}
+POD: Manifest = {"containers": [ENGINE], "volumes": [{"name": "cache", "emptyDir": {}}, {"name": "dshm"}]}
+
+
+def engine(**changes: object) -> Manifest:
+    return {"containers": [{**ENGINE, **changes}], "volumes": POD["volumes"]}
+
+
+@pytest.mark.parametrize(
+    ("patch", "merged"),
+    [
+        ({}, POD),
+        ({"priorityClassName": "high"}, POD | {"priorityClassName": "high"}),
+        (
+            {"containers": [{"name": "sglang", "resources": {"limits": {"memory": "1Gi"}}}]},
+            engine(resources={"limits": {"amd.com/gpu": "4", "memory": "1Gi"}}),
+        ),
+        ({"containers": [{"name": "sidecar"}]}, POD | {"containers": [ENGINE, {"name": "sidecar"}]}),
+        ({"containers": [{"name": "sglang", "args": ["c"]}]}, engine(args=["c"])),
+        (
+            {"containers": [{"name": "sglang", "env": [{"name": "LOG", "value": "debug"}, {"name": "NEW"}]}]},
+            engine(env=[ENGINE["env"][0], {"name": "LOG", "value": "debug"}, {"name": "NEW"}]),  # type: ignore[index]
+        ),
+        (
+            {"containers": [{"name": "sglang", "env": [{"name": "HF_HOME", "valueFrom": {"fieldRef": {}}}]}]},
+            engine(env=[{"name": "HF_HOME", "valueFrom": {"fieldRef": {}}}, {"name": "LOG", "value": "info"}]),
+        ),
+        (
+            {"containers": [{"name": "sglang", "env": [{"name": "LOG", "$patch": "delete"}]}]},
+            engine(env=[{"name": "HF_HOME", "value": "/cache"}]),
+        ),
+        (
+            {"volumes": [{"name": "cache", "persistentVolumeClaim": {"claimName": "c"}}]},
+            POD | {"volumes": [{"name": "cache", "persistentVolumeClaim": {"claimName": "c"}}, {"name": "dshm"}]},
+        ),
+        ({"volumes": [{"name": "dshm", "$patch": "delete"}]}, POD | {"volumes": [{"name": "cache", "emptyDir": {}}]}),
+        ({"volumes": [{"name": "none", "$patch": "delete"}]}, POD),
+        (
+            {"containers": [{"name": "sglang", "resources": {"$patch": "replace", "limits": {"cpu": 1}}}]},
+            engine(resources={"limits": {"cpu": 1}}),
+        ),
+        ({"tolerations": [{"operator": "Exists"}]}, POD | {"tolerations": [{"operator": "Exists"}]}),
+    ],
+    ids=[
+        "nothing",
+        "a new field",
+        "an object is merged",
+        "a new item",
+        "a list without a key is replaced",
+        "items are merged by name, in their order",
+        "another source of a value replaces the old one",
+        "an item is deleted",
+        "another source of a volume replaces the old one",
+        "a volume is deleted",
+        "what is not there can be deleted",
+        "an object is replaced",
+        "a list that was not there",
+    ],
+)
+def test_a_patch_changes_what_kubectl_would_change(patch: Manifest, merged: Manifest) -> None:
+    assert merge(POD, patch) == merged
+
+
+def test_a_list_without_a_merge_key_is_replaced_and_not_appended_to() -> None:
+    base = {"tolerations": [{"key": "a"}], "topologySpreadConstraints": [{"topologyKey": "zone", "maxSkew": 1}]}
+    patch = {"tolerations": [{"key": "b"}], "topologySpreadConstraints": [{"topologyKey": "zone", "maxSkew": 2}]}
+    assert merge(base, patch) == patch
+
+
+VALUES = st.recursive(
+    st.sampled_from(["a", 1, True]),
+    lambda inner: st.dictionaries(st.sampled_from(["x", "y", "spec"]), inner, max_size=3),
+    max_leaves=6,
+)
+ITEMS = st.lists(st.fixed_dictionaries({"name": st.sampled_from("abc")}, optional={"x": VALUES}), max_size=3)
+OBJECTS = st.dictionaries(st.sampled_from(["x", "spec"]), VALUES, max_size=2).flatmap(
+    lambda fields: st.fixed_dictionaries({"containers": ITEMS, "env": ITEMS}).map(lambda lists: fields | lists)
+)
+
+
+@given(OBJECTS, OBJECTS)
+def test_a_merge_leaves_its_arguments_alone(base: Manifest, patch: Manifest) -> None:
+    before = copy.deepcopy((base, patch))
+    merge(base, patch)
+    assert (base, patch) == before
+
+
+@given(OBJECTS, OBJECTS)
+def test_merging_twice_changes_nothing_more(base: Manifest, patch: Manifest) -> None:
+    once = merge(base, patch)
+    assert json.dumps(merge(once, patch)) == json.dumps(once)

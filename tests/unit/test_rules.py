@@ -1,0 +1,248 @@
+"""What is refused or warned of: every rule alone, every wrong shape, and whatever a cluster may have stored."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kimi_linear_operator import rules
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.rules import Problem
+from kimi_linear_operator.rules.server import RULES
+from make import make_server
+
+
+def overlay(*containers: Manifest, group: str = "containers") -> Manifest:
+    return {"podTemplate": {"spec": {group: list(containers)}}}
+
+
+def gpus(kind: str, count: object) -> Manifest:
+    return {"resources": {kind: {"amd.com/gpu": count}}}
+
+
+def problems(**spec: Any) -> list[Problem]:
+    return list(rules.check(make_server(**spec)).problems)
+
+
+# One spec for each rule that breaks it and no other: the spec, the path, what it holds, words of the message.
+BROKEN: list[tuple[Manifest, str, object, str]] = [
+    ({"reasoningParser": "enabled"}, "spec.reasoningParser", "enabled", "doesn't support reasoning parser"),
+    (
+        {"model": {"path": "/models/kimi", "revision": "main"}},
+        "spec.model.path",
+        "/models/kimi",
+        "remove either spec.model.path or spec.model.revision",
+    ),
+    ({"engine": {"extraArgs": ["--tp=8"]}}, "spec.engine.extraArgs", None, "repeats a flag"),
+    ({"engine": {"extraArgs": ["--log-level info"]}}, "spec.engine.extraArgs", None, "write --flag=value"),
+    (
+        {"engine": {"image": "lmsysorg/sglang:v0.5.7-rocm700-mi35x"}},
+        "spec.engine.image",
+        "lmsysorg/sglang:v0.5.7-rocm700-mi35x",
+        "need a mi30x image",
+    ),
+    (
+        overlay({"name": "sglang", **gpus("limits", 8)}),
+        "spec.podTemplate.spec.containers",
+        None,
+        "another number of amd.com/gpu",
+    ),
+    (
+        overlay({"name": "warm", **gpus("requests", "2")}, group="initContainers"),
+        "spec.podTemplate.spec.initContainers",
+        None,
+        "same GPUs as the engine, or none",
+    ),
+    (
+        overlay({"name": "log-shipper", **gpus("requests", 4)}),
+        "spec.podTemplate.spec.containers",
+        None,
+        "only the container sglang may have GPUs",
+    ),
+    (
+        overlay({"name": "sglang", "args": ["sleep"]}),
+        "spec.podTemplate.spec.containers",
+        None,
+        "use spec.engine",
+    ),
+    (
+        overlay({"name": "sglang", "env": [{"name": "SGLANG_ROCM_FUSED_DECODE_MLA", "value": "1"}]}),
+        "spec.podTemplate.spec.containers",
+        None,
+        "Kimi-Linear needs 0",
+    ),
+    (
+        overlay({"name": "sglang", "ports": [{"containerPort": 30000, "name": "other"}]}),
+        "spec.podTemplate.spec.containers",
+        None,
+        "probes and Services need it",
+    ),
+    (
+        {"podTemplate": {"metadata": {"labels": {"app.kubernetes.io/name": "mine"}}}},
+        "spec.podTemplate.metadata",
+        None,
+        "choose another key",
+    ),
+    ({"tensorParallelism": 8}, "spec.tensorParallelism", 8, "only 4 has published results"),
+    (
+        {"hardware": "mi355x"},
+        "spec.engine.version",
+        "v0.5.7",
+        "reported to fail with this model on MI355X",
+    ),
+    ({"engine": {"version": "v0.5.9"}}, "spec.engine.version", "v0.5.9", "is not a release that this operator knows"),
+]
+
+
+@pytest.mark.parametrize(("spec", "path", "value", "words"), BROKEN, ids=[case[3] for case in BROKEN])
+def test_each_rule_can_be_broken_alone(spec: Manifest, path: str, value: object, words: str) -> None:
+    (problem,) = problems(**spec)
+    assert (problem.path, problem.value) == (path, value)
+    assert words in problem.message
+
+
+def test_a_name_too_long_for_its_children_is_refused() -> None:
+    (problem,) = rules.check(make_server("k" * 51)).problems
+    assert problem.path == "metadata.name"
+    assert "keep it to 50 characters" in problem.message
+
+
+def test_two_gpus_are_two_warnings_until_the_backend_is_set() -> None:
+    # This rule can't be broken alone: with 2 GPUs the published results are missing, too.
+    paths = [problem.path for problem in problems(tensorParallelism=2)]
+    assert paths == ["spec.tensorParallelism", "spec.engine.attentionBackend"]
+    (remaining,) = problems(tensorParallelism=2, engine={"attentionBackend": "triton"})
+    assert remaining.path == "spec.tensorParallelism"
+
+
+def test_every_rule_is_broken_by_one_of_these_tests() -> None:
+    broken = {problem for spec, *_ in BROKEN for problem in problems(**spec)}
+    broken |= {*problems(tensorParallelism=2), *rules.check(make_server("k" * 51)).problems}
+    told = {(problem.severity, problem.path, problem.message) for problem in broken}
+    assert told == {(rule.severity, rule.path, rule.message) for rule in RULES}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"hardware": "mi325x", "toolCallParser": "enabled", "replicas": 0},
+        {"engine": {"extraArgs": ["--tpu", "--log-level", "info", "--tokenizer-mode=slow", "a value"]}},
+        {"hardware": "mi355x", "engine": {"image": "registry/sglang:v0.5.9-rocm720-mi35x", "version": "v0.5.7"}},
+        overlay({"name": "sglang", **gpus("limits", "4")}, {"name": "log-shipper", "image": "a", "args": ["b"]}),
+        overlay({"name": "warm", "image": "a", **gpus("limits", 4)}, group="initContainers"),
+        overlay({"name": "sglang", "ports": [{"containerPort": 9090, "name": "metrics"}]}),
+        overlay({"name": "log-shipper", "env": [{"name": "SGLANG_ROCM_FUSED_DECODE_MLA", "value": "1"}]}),
+        {"podTemplate": {"metadata": {"labels": {"app.kubernetes.io/version": "1", "team": "search"}}}},
+    ],
+    ids=str,
+)
+def test_what_is_right_has_no_errors(spec: Manifest) -> None:
+    assert rules.check(make_server(**spec)).errors == []
+
+
+@pytest.mark.parametrize("flag", ["--tp", "--tp-size=8", "--tensor-parallel-size", "--host=127.0.0.1", "--model"])
+def test_a_flag_with_a_field_of_its_own_is_refused_however_it_is_written(flag: str) -> None:
+    (problem,) = problems(engine={"extraArgs": ["--log-level=info", flag]})
+    assert problem.path == "spec.engine.extraArgs"
+
+
+@pytest.mark.parametrize("name", ["k" * 50, "k", "kimi-linear-2"])
+def test_a_name_that_fits_a_service_is_taken(name: str) -> None:
+    assert rules.check(make_server(name)).problems == ()
+
+
+@pytest.mark.parametrize("name", ["2kimi", "kimi.linear", "Kimi", "kimi-", "-kimi"])
+def test_a_name_that_fits_no_service_is_refused(name: str) -> None:
+    (problem,) = rules.check(make_server(name)).problems
+    assert (problem.path, problem.value) == ("metadata.name", name)
+
+
+# What is written, and the one line that tells what is wrong where.
+SHAPES: list[tuple[Manifest, str]] = [
+    ({"replica": 2}, "spec.replica: unknown field: did you mean replicas?"),
+    ({"engine": {"extraArg": []}}, "spec.engine.extraArg: unknown field: did you mean extraArgs?"),
+    ({"model": {"tokenSecretRef": {"nam": "x", "name": "x"}}}, "spec.model.tokenSecretRef.nam: unknown field: did you"),
+    ({"drain": {"zzz": 1}}, "spec.drain.zzz: unknown field: known here are timeoutSeconds"),
+    ({"replicas": "2"}, 'spec.replicas: "2": must be a whole number, without quotes'),
+    ({"tensorParallelism": "4"}, 'spec.tensorParallelism: "4": must be a whole number, without quotes'),
+    ({"tensorParallelism": True}, "spec.tensorParallelism: true: must be a whole number, without quotes"),
+    ({"tensorParallelism": 4.0}, "spec.tensorParallelism: 4.0: must be a whole number, without quotes"),
+    ({"tensorParallelism": 3}, "spec.tensorParallelism: 3: must be 1, 2, 4 or 8"),
+    ({"replicas": True}, "spec.replicas: true: must be a whole number, without quotes"),
+    ({"replicas": 4.0}, "spec.replicas: 4.0: must be a whole number, without quotes"),
+    ({"replicas": -1}, "spec.replicas: -1: must be greater than or equal to 0"),
+    ({"suspend": "true"}, 'spec.suspend: "true": must be true or false, without quotes'),
+    ({"hardware": "mi250"}, "spec.hardware: \"mi250\": must be 'mi300x', 'mi325x' or 'mi355x'"),
+    ({"model": {"revision": 7}}, "spec.model.revision: 7: must be a string; quote it if it looks like a number"),
+    ({"model": {"tokenSecretRef": {}}}, "spec.model.tokenSecretRef.name: is required"),
+    ({"engine": {"memoryFractionStatic": "0.8"}}, 'spec.engine.memoryFractionStatic: "0.8": must be a number'),
+    ({"engine": {"memoryFractionStatic": True}}, "spec.engine.memoryFractionStatic: true: must be a number"),
+    ({"engine": {"extraArgs": "--x"}}, 'spec.engine.extraArgs: "--x": must be a list'),
+    ({"engine": {"extraArgs": [1]}}, "spec.engine.extraArgs[0]: 1: must be a string"),
+    ({"engine": []}, "spec.engine: must be an object"),
+    ({"service": {"annotations": {"a": 1}}}, "spec.service.annotations.a: 1: must be a string"),
+    (overlay({"image": "a"}), "spec.podTemplate.spec.containers[0].name: is required"),
+    (overlay({"name": "sglang", **gpus("limits", 4.0)}), "spec.podTemplate.spec.containers[0].resources.limits"),
+]
+
+
+@pytest.mark.parametrize(("spec", "line"), SHAPES, ids=[line for _, line in SHAPES])
+def test_a_wrong_shape_is_told_with_its_path_what_it_holds_and_a_remedy(spec: Manifest, line: str) -> None:
+    checked = rules.check(make_server(**spec))
+    (problem,) = checked.problems
+    assert (checked.server, checked.is_valid, problem.severity) == (None, False, "error")
+    assert str(problem).startswith(line)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"hardware": None, "engine": None, "tensorParallelism": None, "replicas": None},
+        {"model": {"revision": None, "tokenSecretRef": None}, "podTemplate": None},
+    ],
+    ids=["fields with a default", "fields without"],
+)
+def test_null_is_the_same_as_absent(spec: Manifest) -> None:
+    checked = rules.check(make_server(**spec))
+    assert checked.problems == ()
+    assert checked == rules.check(make_server())
+
+
+@pytest.mark.parametrize(
+    ("manifest", "line"),
+    [
+        ({}, "apiVersion: is required"),
+        (make_server() | {"kind": "KimiLinearBenchmark"}, "kind: \"KimiLinearBenchmark\": must be 'KimiLinearServer'"),
+        (make_server() | {"apiVersion": "kimi-linear.io/v1"}, 'apiVersion: "kimi-linear.io/v1": must be'),
+        (make_server() | {"metadata": {}}, "metadata.name: is required"),
+        (make_server() | {"metadata": []}, "metadata: must be an object"),
+        (make_server() | {"spec": []}, "spec: must be an object"),
+        (make_server() | {"specs": {}}, "specs: unknown field: did you mean spec?"),
+    ],
+    ids=str,
+)
+def test_a_resource_that_is_none_of_ours_is_told_apart(manifest: Manifest, line: str) -> None:
+    assert str(rules.check(manifest).problems[0]).startswith(line)
+
+
+@pytest.mark.parametrize("status", [{}, {"conditions": []}, {"from": {"another": "version"}}], ids=str)
+def test_a_status_of_any_content_leaves_a_resource_readable(status: Manifest) -> None:
+    assert rules.check(make_server() | {"status": status}).problems == ()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = ("model", "engine", "podTemplate", "replicas", "hardware", "service", "tensorParallelism", "extraArgs")
+SPECS = st.dictionaries(st.sampled_from(FIELDS), JSON | st.dictionaries(st.sampled_from(FIELDS), JSON), max_size=4)
+
+
+@given(st.builds(lambda spec: make_server() | {"spec": spec}, SPECS | JSON) | st.dictionaries(st.text(), JSON))
+def test_whatever_is_stored_gives_a_server_or_problems_that_can_be_told(manifest: Manifest) -> None:
+    checked = rules.check(manifest)
+    assert checked.server or checked.errors
+    assert all(str(problem) for problem in checked.problems)

@@ -1,0 +1,163 @@
+"""The cache of what was observed: watches and lists overtake each other, and the newest wins."""
+
+import pytest
+
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER
+from kimi_linear_operator.store import Key, Store
+from make import make_deployment, make_pod, make_server, stored
+
+KIMI, OTHER = Key("default", "kimi"), Key("default", "other")
+POD_KEY = Key("default", "kimi-0")
+
+
+def versions(store: Store, key: Key = KIMI) -> list[str]:
+    return [pod["metadata"]["resourceVersion"] for pod in store.children(POD, key)]
+
+
+def names(store: Store, key: Key = KIMI) -> list[str]:
+    return [pod["metadata"]["name"] for pod in store.children(POD, key)]
+
+
+def filled(*pods: Manifest) -> Store:
+    store = Store()
+    for pod in pods:
+        store.put(POD, pod)
+    return store
+
+
+def test_an_object_is_kept_and_concerns_its_server() -> None:
+    store = Store()
+    deployment = make_deployment()
+    assert store.put(DEPLOYMENT, deployment) == {KIMI}
+    assert store.get(DEPLOYMENT, KIMI) == deployment
+    assert store.children(DEPLOYMENT, KIMI) == [deployment]
+
+
+def test_a_server_concerns_itself_and_is_no_child() -> None:
+    store = Store()
+    assert store.put(SERVER, make_server()) == {KIMI}
+    assert (store.servers(), store.children(SERVER, KIMI)) == ([KIMI], [])
+
+
+def test_an_object_without_a_server_concerns_none() -> None:
+    store = Store()
+    stray = stored({"kind": "Pod", "metadata": {"name": "stray"}})
+    assert store.put(POD, stray) == set()
+    assert store.delete(POD, stray) == set()
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_nothing_older_or_equal_overwrites_what_is_known(version: int) -> None:
+    store = filled(make_pod(version=5, phase="Running"))
+    assert store.put(POD, make_pod(version=version, phase="Pending")) == set()
+    assert store.children(POD, KIMI)[0]["status"] == {"phase": "Running"}
+
+
+def test_versions_are_compared_as_numbers() -> None:
+    store = filled(make_pod(version=9))
+    assert store.put(POD, make_pod(version=10)) == {KIMI}
+
+
+def test_children_come_by_name_and_of_one_kind() -> None:
+    store = filled(make_pod("kimi-2"), make_pod("kimi-1"), make_pod("else", server="other"))
+    store.put(DEPLOYMENT, make_deployment())
+    assert names(store) == ["kimi-1", "kimi-2"]
+
+
+def test_what_is_kept_can_not_be_changed_from_outside() -> None:
+    pod = make_pod(phase="Running")
+    store = filled(pod)
+    pod["status"]["phase"] = "changed"
+    store.children(POD, KIMI)[0]["status"]["phase"] = "changed"
+    assert store.children(POD, KIMI)[0]["status"] == {"phase": "Running"}
+
+
+def test_what_nobody_reads_is_not_kept() -> None:
+    pod = make_pod() | {"spec": {"containers": []}}
+    pod["metadata"]["managedFields"] = [{"manager": "kubelet"}]
+    (kept,) = filled(pod).children(POD, KIMI)
+    assert "spec" not in kept
+    assert "managedFields" not in kept["metadata"]
+    deployment = make_deployment() | {"spec": {"replicas": 1}}
+    store = Store()
+    store.put(DEPLOYMENT, deployment)
+    assert store.get(DEPLOYMENT, KIMI) == deployment
+
+
+def test_an_object_that_moves_to_another_server_concerns_both() -> None:
+    store = filled(make_pod(version=1))
+    assert store.put(POD, make_pod(version=2, server="other")) == {KIMI, OTHER}
+    assert (names(store, KIMI), names(store, OTHER)) == ([], ["kimi-0"])
+
+
+def test_a_deleted_object_is_gone_and_concerns_its_server() -> None:
+    store = filled(make_pod(version=1))
+    assert store.delete(POD, make_pod(version=2)) == {KIMI}
+    assert (names(store), store.get(POD, POD_KEY)) == ([], None)
+
+
+def test_the_deletion_of_a_predecessor_leaves_the_successor_alone() -> None:
+    store = filled(make_pod(version=7))
+    assert store.delete(POD, make_pod(version=6)) == set()
+    assert versions(store) == ["7"]
+
+
+def test_the_deletion_of_what_was_never_seen_concerns_none() -> None:
+    assert Store().delete(POD, make_pod()) == set()
+
+
+def test_a_successor_of_a_deleted_object_is_kept() -> None:
+    store = filled(make_pod(version=1))
+    store.delete(POD, make_pod(version=2))
+    assert store.put(POD, make_pod(version=3)) == {KIMI}
+
+
+def test_what_was_deleted_while_a_list_was_read_does_not_come_back() -> None:
+    store = filled(make_pod(version=1))
+    store.begin_list(POD)
+    store.delete(POD, make_pod(version=5))
+    assert store.end_list(POD, None, [make_pod(version=4)], version=4) == set()
+    assert names(store) == []
+
+
+def test_what_was_created_while_a_list_was_read_stays() -> None:
+    store = Store()
+    store.begin_list(POD)
+    store.put(POD, make_pod(version=5))
+    assert store.end_list(POD, None, [], version=4) == set()
+    assert names(store) == ["kimi-0"]
+
+
+def test_a_list_brings_what_watches_lost_and_tells_whom_it_concerns() -> None:
+    store = filled(make_pod("same", version=1), make_pod("changed", version=2), make_pod("gone", version=3))
+    listed = [make_pod("same", version=1), make_pod("changed", version=8), make_pod("new", server="other", version=9)]
+    store.begin_list(POD)
+    assert store.end_list(POD, None, listed, version=10) == {KIMI, OTHER}
+    assert (names(store), versions(store), names(store, OTHER)) == (["changed", "same"], ["8", "1"], ["new"])
+
+
+def test_a_list_that_shows_nothing_new_concerns_none() -> None:
+    store = filled(make_pod("a", version=1), make_pod("b", version=2))
+    store.begin_list(POD)
+    assert store.end_list(POD, None, [make_pod("a", version=1), make_pod("b", version=2)], version=10) == set()
+
+
+def test_a_list_of_a_namespace_drops_only_what_is_missing_there() -> None:
+    elsewhere = make_pod("kimi-0", namespace="elsewhere", version=1)
+    store = filled(make_pod(version=1), elsewhere)
+    store.put(DEPLOYMENT, make_deployment(version=1))
+    store.begin_list(POD)
+    assert store.end_list(POD, "default", [], version=10) == {KIMI}
+    assert (names(store), names(store, Key("elsewhere", "kimi"))) == ([], ["kimi-0"])
+    assert store.get(DEPLOYMENT, KIMI)
+
+
+def test_a_list_of_one_kind_forgets_no_deletion_of_another() -> None:
+    store = Store()
+    store.begin_list(POD)
+    store.delete(POD, make_pod(version=5))
+    store.begin_list(DEPLOYMENT)
+    store.end_list(DEPLOYMENT, None, [], version=6)
+    assert store.end_list(POD, None, [make_pod(version=4)], version=4) == set()
+    assert names(store) == []

@@ -1,0 +1,237 @@
+"""The queue's promises. Time is the loop's own: nothing here waits for a clock."""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator.store import Key
+from kimi_linear_operator.workqueue import LONGEST_BACKOFF_SECONDS, Work, WorkQueue
+
+A, B, C = Key("default", "a"), Key("default", "b"), Key("default", "c")
+
+
+class FastLoop(asyncio.SelectorEventLoop):
+    """An event loop in which every wait is over at once: its clock jumps to the next timer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._skipped = 0.0
+
+    def time(self) -> float:
+        return super().time() + getattr(self, "_skipped", 0.0)
+
+    def _run_once(self) -> None:
+        due = [timer.when() for timer in self._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
+        if not self._ready and due:  # type: ignore[attr-defined]
+            self._skipped += max(0.0, min(due) - self.time())
+        super()._run_once()  # type: ignore[misc]
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=FastLoop) as runner:
+        runner.run(asyncio.wait_for(test, 3600))
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def settle() -> None:
+    """Let everything run that can run without time passing."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def worked(queue: WorkQueue, work: Work, seconds: float = 0, workers: int = 1) -> None:
+    """Let workers work for so long, then close the queue and wait for them."""
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(workers):
+            tasks.create_task(queue.work(work))
+        await settle()
+        await asyncio.sleep(seconds)
+        queue.close()
+
+
+def recorder(done: list[Key], again: float | None = None) -> Work:
+    async def work(key: Key) -> float | None:
+        done.append(key)
+        return again
+
+    return work
+
+
+def failing(times: list[float], until: Callable[[], bool] = lambda: False) -> Callable[[Key], Awaitable[None]]:
+    async def work(key: Key) -> None:
+        times.append(now())
+        if not until():
+            raise ValueError("no")
+
+    return work
+
+
+def test_a_key_added_often_while_it_waits_is_worked_on_once() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        for key in (A, B, A, A, B):
+            queue.add(key)
+        await worked(queue, recorder(done))
+        assert done == [A, B]
+
+    run(test())
+
+
+def test_a_key_added_while_it_is_worked_on_is_worked_on_once_more_and_never_twice_at_once() -> None:
+    async def test() -> None:
+        queue, log = WorkQueue(), list[str]()
+
+        async def work(key: Key) -> None:
+            log.append("start")
+            if len(log) == 1:
+                for _ in range(3):
+                    queue.add(key)
+            await settle()
+            log.append("end")
+
+        queue.add(A)
+        await worked(queue, work, seconds=1, workers=3)
+        assert log == ["start", "end", "start", "end"]
+
+    run(test())
+
+
+def test_a_key_that_fails_comes_back_later_and_later() -> None:
+    async def test() -> None:
+        queue, times = WorkQueue(), list[float]()
+        queue.add(A)
+        await worked(queue, failing(times), seconds=400)
+        waits = [after - before for before, after in itertools.pairwise(times)]
+        # Every wait is spread over half its length.
+        expected = [min(0.5 * 2**attempt, LONGEST_BACKOFF_SECONDS) for attempt in range(len(waits))]
+        assert len(waits) > 9
+        for wait, longest in zip(waits, expected, strict=True):
+            assert longest / 2 <= wait <= longest * 1.01
+
+    run(test())
+
+
+def test_a_success_makes_failures_forgotten() -> None:
+    async def test() -> None:
+        queue, times = WorkQueue(), list[float]()
+        queue.add(A)
+
+        async def add_again() -> None:
+            await asyncio.sleep(100)
+            queue.add(A)
+
+        adding = asyncio.create_task(add_again())
+        await worked(queue, failing(times, until=lambda: len(times) == 5), seconds=102)
+        await adding
+        assert times[6] - times[5] <= 0.51
+
+    run(test())
+
+
+def test_a_failing_key_delays_no_other() -> None:
+    async def test() -> None:
+        queue, done, start = WorkQueue(), list[tuple[Key, float]](), now()
+
+        async def work(key: Key) -> None:
+            done.append((key, now() - start))
+            if key == A:
+                raise ValueError("no")
+
+        for key in (A, B, C):
+            queue.add(key)
+        await worked(queue, work, seconds=0)
+        assert [key for key, _ in done] == [A, B, C]
+        assert max(when for _, when in done) < 0.2
+
+    run(test())
+
+
+def test_a_slow_key_delays_no_other_as_long_as_a_worker_is_free() -> None:
+    async def test() -> None:
+        queue, done, release = WorkQueue(), list[Key](), asyncio.Event()
+
+        async def work(key: Key) -> None:
+            if key == A:
+                await release.wait()
+            done.append(key)
+            if key == C:
+                release.set()
+
+        for key in (A, B, C):
+            queue.add(key)
+        await worked(queue, work, workers=2)
+        assert done == [B, C, A]
+
+    run(test())
+
+
+def test_closing_drops_what_waits_and_finishes_what_is_held() -> None:
+    async def test() -> None:
+        queue, started, finished = WorkQueue(), list[Key](), list[Key]()
+
+        async def work(key: Key) -> None:
+            started.append(key)
+            queue.add(key)
+            await asyncio.sleep(5)
+            finished.append(key)
+
+        queue.add(A)
+        queue.add(B)
+        queue.add_after(C, 1)
+        await worked(queue, work)
+        queue.add(C)
+        queue.add_after(C, 1)
+        assert (started, finished) == ([A], [A])
+
+    run(test())
+
+
+def test_a_key_is_due_again_when_its_work_says_so() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        queue.add(A)
+        await worked(queue, recorder(done, again=15), seconds=50)
+        assert done == [A] * 4
+
+    run(test())
+
+
+def test_a_key_added_for_later_often_is_worked_on_once() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        for _ in range(5):
+            queue.add_after(A, 1)
+        await worked(queue, recorder(done), seconds=10)
+        assert done == [A]
+
+    run(test())
+
+
+def test_a_key_added_at_once_is_not_worked_on_again_later() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        queue.add_after(A, 1)
+        queue.add(A)
+        queue.add_after(A, 1)
+        await worked(queue, recorder(done), seconds=10)
+        assert done == [A]
+
+    run(test())
+
+
+def test_a_failure_is_logged_with_the_key_and_the_cause(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        queue = WorkQueue()
+        queue.add(A)
+        await worked(queue, failing([]))
+
+    run(test())
+    (record,) = caplog.records
+    assert record.getMessage().startswith("Could not reconcile default/a, trying again in")
+    assert record.getMessage().endswith(": no")
