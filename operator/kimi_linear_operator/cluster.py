@@ -28,6 +28,7 @@ REQUEST_TIMEOUT_SECONDS = 30.0
 LIST_CHUNK = 500
 
 _APPLY = "application/apply-patch+yaml"  # JSON is YAML
+_MERGE = "application/merge-patch+json"
 _UNREACHABLE = 0
 
 
@@ -108,14 +109,19 @@ class Cluster:
         """
         query = {"fieldManager": MANAGER, "force": "true", **({"dryRun": "All"} if dry_run else {})}
         metadata = manifest["metadata"]
-        return await self._request("PATCH", _path(kind, metadata["namespace"], metadata["name"]), query, manifest)
+        path = _path(kind, metadata["namespace"], metadata["name"])
+        return await self._request("PATCH", path, query, manifest, content_type=_APPLY)
 
-    async def apply_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
-        """Apply an object's status and return the object, unless another of its name has replaced it meanwhile."""
-        metadata = {key: manifest["metadata"][key] for key in ("name", "namespace", "uid")}
-        body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "status": status}
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+        """Set an object's status and return the object, unless another of its name has replaced it meanwhile.
+
+        A merge patch: server-side apply refuses objects that do not match their schema, and those need a status most.
+        """
+        metadata = manifest["metadata"]
+        gone = dict.fromkeys(manifest.get("status", {}).keys() - status.keys())
+        body = {"metadata": {"uid": metadata["uid"]}, "status": {**status, **gone}}
         path = _path(kind, metadata["namespace"], metadata["name"]) + "/status"
-        return await self._request("PATCH", path, {"fieldManager": MANAGER, "force": "true"}, body)
+        return await self._request("PATCH", path, {"fieldManager": MANAGER}, body, content_type=_MERGE)
 
     async def delete(self, kind: Kind, manifest: Manifest) -> None:
         """Delete exactly this object; one that is gone already is fine."""
@@ -132,19 +138,23 @@ class Cluster:
         return await self._request("POST", _path(kind, manifest["metadata"]["namespace"]), body=manifest)
 
     async def _request(
-        self, method: str, path: str, query: dict[str, str] | None = None, body: Manifest | None = None
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        body: Manifest | None = None,
+        content_type: str = "application/json",
     ) -> Manifest:
         url = f"{self.server}{path}?{urlencode({key: value for key, value in (query or {}).items() if value})}"
-        status, content = await self._exchange(method, url, body)
+        status, content = await self._exchange(method, url, body, content_type)
         if status == 401:
             # The token may have been rotated since it was read.
             await _load_credentials(self.client.configuration)
-            status, content = await self._exchange(method, url, body)
+            status, content = await self._exchange(method, url, body, content_type)
         return _decoded(status, content)
 
-    async def _exchange(self, method: str, url: str, body: Manifest | None) -> tuple[int, bytes]:
+    async def _exchange(self, method: str, url: str, body: Manifest | None, content_type: str) -> tuple[int, bytes]:
         """Send a request once and return the answer's status and content."""
-        content_type = _APPLY if method == "PATCH" else "application/json"
         headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": USER_AGENT}
         try:
             await self.client.update_params_for_auth(headers, [], ["BearerToken"], url, method, body)

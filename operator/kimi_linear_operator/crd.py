@@ -4,6 +4,7 @@ The schema is structural (https://kubernetes.io/docs/tasks/extend-kubernetes/cus
 no references, no unions, a type for every field. Generated text is stable: the same source gives the same bytes.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -130,7 +131,9 @@ def warning_policy() -> list[Manifest]:
 
 
 def _text(manifests: Sequence[Manifest]) -> str:
-    return _HEADER + yaml.safe_dump_all(manifests, sort_keys=False, width=110, allow_unicode=True)
+    # Through JSON, so that parts which appear twice are written twice instead of as YAML anchors.
+    plain = json.loads(json.dumps(manifests))
+    return _HEADER + yaml.safe_dump_all(plain, sort_keys=False, width=110, allow_unicode=True)
 
 
 def _server_schema() -> Manifest:

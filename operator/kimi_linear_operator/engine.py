@@ -39,15 +39,18 @@ HOST = "0.0.0.0"  # noqa: S104 - a pod serves its Service on all of its own addr
 
 # Flags that have a field of their own or that the pod depends on, with the aliases of SGLang's server_args.py.
 OWNED_FLAGS = (
-    "api-key",
     "attention-backend",
+    "config",
     "context-length",
     "enable-metrics",
     "host",
     "mem-fraction-static",
     "model",
     "model-path",
+    "nnodes",
+    "pipeline-parallel-size",
     "port",
+    "pp-size",
     "reasoning-parser",
     "revision",
     "served-model-name",
@@ -151,6 +154,7 @@ def environment(spec: ServerSpec) -> list[Manifest]:
         {"name": "SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION", "value": "false"},
         {"name": "SGLANG_WARMUP_TIMEOUT", "value": str(spec.startup.timeout_seconds)},
         {"name": "HF_HOME", "value": f"{CACHE_PATH}/huggingface"},
+        {"name": "TRITON_CACHE_DIR", "value": f"{CACHE_PATH}/triton"},
     ]
     if token := spec.model.token_secret_ref:
         reference = {"name": token.name, "key": token.key}
@@ -197,7 +201,18 @@ def _chosen_flags(spec: ServerSpec) -> Flags:
         "--attention-backend": spec.engine.attention_backend,
     }
     flags: list[tuple[str, ...]] = [(flag, str(value)) for flag, value in optional.items() if value is not None]
-    return [*flags, *((argument,) for argument in spec.engine.extra_args)]
+    return [*flags, *_grouped(spec.engine.extra_args)]
+
+
+def _grouped(arguments: Sequence[str]) -> Flags:
+    """Put a flag and the values that follow it together, as a person would write them on one line."""
+    groups: list[tuple[str, ...]] = []
+    for argument in arguments:
+        if groups and not argument.startswith("-"):
+            groups[-1] = (*groups[-1], argument)
+        else:
+            groups.append((argument,))
+    return groups
 
 
 def _import_name(package: str) -> str:

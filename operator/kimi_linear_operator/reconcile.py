@@ -117,7 +117,7 @@ class Reconciler:
         summary = status.summarise(view, self.now())
         if summary == manifest.get("status"):
             return
-        self.store.put(SERVER, await self.cluster.apply_status(SERVER, manifest, summary))
+        self.store.put(SERVER, await self.cluster.patch_status(SERVER, manifest, summary))
         if event := status.transition_event(manifest, summary, self.now()):
             await self._publish(event)
 

@@ -10,6 +10,7 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from kimi_linear_operator.cluster import ApiError
 from kimi_linear_operator.store import Key
 
 logger = logging.getLogger(__name__)
@@ -45,10 +46,15 @@ class WorkQueue:
             self._wake.set()
 
     def add_after(self, key: Key, seconds: float) -> None:
-        """Ask for a key to be worked on later, or earlier if it is added meanwhile."""
-        if key in self._timers or key in self._dirty or self._closed:
+        """Ask for a key to be worked on later; what was asked for sooner stays."""
+        if key in self._dirty or self._closed:
             return
-        self._timers[key] = asyncio.get_running_loop().call_later(seconds, self.add, key)
+        loop = asyncio.get_running_loop()
+        if timer := self._timers.get(key):
+            if timer.when() <= loop.time() + seconds:
+                return
+            timer.cancel()
+        self._timers[key] = loop.call_later(seconds, self.add, key)
 
     def close(self) -> None:
         """Take no more keys and drop those that wait; workers finish what they hold and end."""
@@ -57,6 +63,7 @@ class WorkQueue:
             timer.cancel()
         self._timers.clear()
         self._waiting.clear()
+        self._dirty.clear()
         self._wake.set()
 
     async def work(self, work: Work) -> None:
@@ -64,9 +71,12 @@ class WorkQueue:
         while key := await self._next():
             try:
                 again = await work(key)
-            except Exception:
+            except Exception as error:
                 again = self._backoff(key)
-                logger.exception("Failed to reconcile %s/%s, trying again in %.1f s", *key, again)
+                bug = None if isinstance(error, ApiError) else error
+                logger.warning(
+                    "Could not reconcile %s/%s, trying again in %.1f s: %s", *key, again, error, exc_info=bug
+                )
             else:
                 self._failures.pop(key, None)
             self._finish(key, again)

@@ -39,7 +39,7 @@ class RecordingCluster:
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
         return stored(manifest)
 
-    async def apply_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
         self.status.append(status)
         return manifest
 

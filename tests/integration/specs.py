@@ -173,7 +173,8 @@ def _containers(names: Strategy) -> Strategy:
             "env": st.lists(_environment, max_size=2),
             "ports": st.lists(_ports, max_size=2),
             "resources": _resources,
-            "volumeMounts": st.just([{"name": "models", "mountPath": "/models"}]),
+            "volumeMounts": st.lists(_mounts, max_size=2),
+            "$patch": st.sampled_from(("delete", "replace")),
             "nobodyKnowsThis": st.sampled_from((None, 1, "x", {"a": [None]})),
         },
     )
@@ -189,6 +190,26 @@ _environment = st.fixed_dictionaries(
 _ports = st.fixed_dictionaries(
     {"containerPort": st.sampled_from((8080, 9000, 30000, 0, 65_536, "80", 8080.0))},
     optional={"name": st.sampled_from(("metrics", "http", "x" * 15, "x" * 16)), "protocol": st.just("TCP")},
+)
+_mounts = st.fixed_dictionaries(
+    {"name": st.sampled_from(("models", "cache", ""))},
+    optional={"mountPath": st.sampled_from(("/models", "/cache", "/dev/shm", "", "/" + "x" * 1024))},  # noqa: S108
+)
+_volumes = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.sampled_from(("models", "cache", "dshm", "", "x" * 64)),
+        "hostPath": st.sampled_from(({"path": "/models"}, None)),
+    },
+)
+_node_terms = st.lists(
+    st.sampled_from(
+        ({}, {"matchExpressions": None}, {"matchExpressions": [{"key": "zone", "operator": "Exists"}]}, [])
+    ),
+    max_size=2,
+)
+_affinities = st.sampled_from(({}, {"nodeAffinity": None}, {"podAffinity": {}}, [])) | _node_terms.map(
+    lambda terms: {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
 )
 _amounts = st.dictionaries(
     st.sampled_from(("amd.com/gpu", "cpu", "memory")), st.one_of(_QUANTITIES, _QUANTITIES, _ODD_QUANTITIES), max_size=2
@@ -209,6 +230,9 @@ _pod_templates = st.fixed_dictionaries(
                 "containers": st.lists(_containers(st.sampled_from(("sglang", "sglang", "proxy"))), max_size=3),
                 "initContainers": st.lists(_containers(st.sampled_from(("fetch", "sglang", ""))), max_size=2),
                 "tolerations": st.just([{"operator": "Exists"}]),
+                "volumes": st.lists(_volumes, max_size=2),
+                "affinity": _affinities,
+                "$patch": st.just("replace"),
                 "nodeSelector": st.sampled_from(({"a": "b"}, None, {"a": None})),
                 "nobodyKnowsThis": st.sampled_from((None, 1, {"a": None})),
             },

@@ -134,8 +134,11 @@ def test_loading_is_progress_and_no_trouble(namespace: Namespace) -> None:
 
 def test_a_replica_without_free_gpus_says_what_it_needs(namespace: Namespace, scarce: str) -> None:
     namespace.create_server("kimi", {"hardware": scarce, "replicas": 3})
-    ready = namespace.wait_for_condition("kimi", "Ready", "False", "Unschedulable")
-    assert "2 of 3 replicas serve" in ready["message"]
+    ready = wait_for(
+        lambda: namespace.condition("kimi", "Ready"),
+        "two of three replicas serve",
+        lambda condition: "2 of 3 replicas serve" in condition["message"] and condition["reason"] == "Unschedulable",
+    )
     assert "Insufficient amd.com/gpu" in ready["message"]
     assert "a replica needs 4 free amd.com/gpu on one mi325x node" in ready["message"]
     assert namespace.condition("kimi", "Available")["status"] == "True"

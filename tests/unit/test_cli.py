@@ -245,3 +245,24 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     done = subprocess.run(command, env=buffered, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "text", ["a: {{ .Values.x }}", "? [a]\n: b", "a: !!int foo", "a: !!timestamp x", "a: !!set {b}"]
+)
+def test_what_is_no_json_is_an_error_and_no_traceback(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "f").write_text(text)
+    assert cli.main(["render", "-f", str(tmp_path / "f")]) == 2
+    assert "no resource of" not in capsys.readouterr().err
+
+
+def test_a_small_answer_to_nobody_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-m", "kimi_linear_operator", "command"]
+    done = subprocess.run(command, env=env, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")

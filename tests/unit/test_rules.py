@@ -34,7 +34,8 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "/models/kimi",
         "remove either spec.model.path or spec.model.revision",
     ),
-    ({"engine": {"extraArgs": ["--tp=8"]}}, "spec.engine.extraArgs", None, "repeats a flag"),
+    ({"engine": {"extraArgs": ["--tp=8"]}}, "spec.engine.extraArgs", None, "holds a flag that the operator sets"),
+    ({"engine": {"extraArgs": ["--api-key=abc"]}}, "spec.engine.extraArgs", None, "shows an API key"),
     ({"engine": {"extraArgs": ["--log-level info"]}}, "spec.engine.extraArgs", None, "write --flag=value"),
     (
         {"engine": {"image": "lmsysorg/sglang:v0.5.7-rocm700-mi35x"}},
@@ -92,6 +93,13 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "reported to fail with this model on MI355X",
     ),
     ({"engine": {"version": "v0.5.9"}}, "spec.engine.version", "v0.5.9", "is not a release that this operator knows"),
+    (
+        {"hardware": "mi355x", "engine": {"image": "a/sglang:v0.5.7-rocm700-mi35x"}},
+        "spec.engine.image",
+        "a/sglang:v0.5.7-rocm700-mi35x",
+        "is SGLang v0.5.7, which is reported to fail with this model on MI355X",
+    ),
+    ({"engine": {"image": "a/sglang:own"}}, "spec.engine.image", "a/sglang:own", "does not show in its tag a release"),
 ]
 
 
@@ -168,10 +176,10 @@ SHAPES: list[tuple[Manifest, str]] = [
     ({"replicas": "2"}, 'spec.replicas: "2": must be a whole number, without quotes'),
     ({"tensorParallelism": "4"}, 'spec.tensorParallelism: "4": must be a whole number, without quotes'),
     ({"tensorParallelism": True}, "spec.tensorParallelism: true: must be a whole number, without quotes"),
-    ({"tensorParallelism": 4.0}, "spec.tensorParallelism: 4.0: must be a whole number, without quotes"),
+    ({"tensorParallelism": 4.5}, "spec.tensorParallelism: 4.5: must be a whole number, without quotes"),
     ({"tensorParallelism": 3}, "spec.tensorParallelism: 3: must be 1, 2, 4 or 8"),
     ({"replicas": True}, "spec.replicas: true: must be a whole number, without quotes"),
-    ({"replicas": 4.0}, "spec.replicas: 4.0: must be a whole number, without quotes"),
+    ({"replicas": 4.5}, "spec.replicas: 4.5: must be a whole number, without quotes"),
     ({"replicas": -1}, "spec.replicas: -1: must be greater than or equal to 0"),
     ({"suspend": "true"}, 'spec.suspend: "true": must be true or false, without quotes'),
     ({"hardware": "mi250"}, "spec.hardware: \"mi250\": must be 'mi300x', 'mi325x' or 'mi355x'"),
@@ -184,7 +192,7 @@ SHAPES: list[tuple[Manifest, str]] = [
     ({"engine": []}, "spec.engine: must be an object"),
     ({"service": {"annotations": {"a": 1}}}, "spec.service.annotations.a: 1: must be a string"),
     (overlay({"image": "a"}), "spec.podTemplate.spec.containers[0].name: is required"),
-    (overlay({"name": "sglang", **gpus("limits", 4.0)}), "spec.podTemplate.spec.containers[0].resources.limits"),
+    (overlay({"name": "sglang", **gpus("limits", 4.5)}), "spec.podTemplate.spec.containers[0].resources.limits"),
 ]
 
 

@@ -72,9 +72,9 @@ def test_a_long_message_is_cut_to_what_an_event_can_hold() -> None:
     ("log", "shown"),
     [
         ("using token hf_abcDEF1234567890", "using token [redacted]"),
-        ("ServerArgs(api_key='sk-12-34', tp=4)", "ServerArgs(api_key=[redacted]', tp=4)"),
-        ('api_key="secret"', 'api_key=[redacted]"'),
-        ("api_key: secret", "api_key:[redacted]"),
+        ("ServerArgs(api_key='sk-12-34', tp=4)", "ServerArgs(api_key='[redacted]', tp=4)"),
+        ('api_key="secret"', 'api_key="[redacted]"'),
+        ("api_key: secret", "api_key: [redacted]"),
         ("HF_TOKEN=verysecret rest", "HF_TOKEN=[redacted] rest"),
         ("Authorization: Bearer abc.def", "Authorization: Bearer [redacted]"),
         ("max_total_num_tokens=1048576, chunked", "max_total_num_tokens=1048576, chunked"),

@@ -225,6 +225,17 @@ def test_a_key_added_at_once_is_not_worked_on_again_later() -> None:
     run(test())
 
 
+def test_what_is_due_sooner_is_not_put_off_by_what_is_due_later() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        queue.add_after(A, 60)
+        queue.add_after(A, 1)
+        await worked(queue, recorder(done), seconds=10)
+        assert done == [A]
+
+    run(test())
+
+
 def test_a_failure_is_logged_with_the_key_and_the_cause(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         queue = WorkQueue()

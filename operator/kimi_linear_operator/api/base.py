@@ -1,6 +1,7 @@
 """What the resources share: strict models, metadata, conditions."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -22,8 +23,9 @@ class Model(BaseModel):
     @classmethod
     def _drop_nulls(cls, value: Any) -> Any:
         """Take `field: null` for an absent field, as the API server does before it sets defaults."""
+        known = _aliases(cls)
         if isinstance(value, Mapping):
-            return {key: item for key, item in value.items() if item is not None}
+            return {key: item for key, item in value.items() if item is not None or key not in known}
         return value
 
 
@@ -33,15 +35,21 @@ class OpenModel(Model):
     model_config = ConfigDict(extra="allow")
 
 
+@cache
+def _aliases(model: type[BaseModel]) -> frozenset[str]:
+    return frozenset(field.alias or name for name, field in model.model_fields.items())
+
+
 def whole_number(value: Any) -> Any:
-    """Refuse what Python takes for an integer and the API server does not: true and 4.0.
+    """Take the integers that the API server takes: 4 and 4.0, not true and not "4".
 
     Raises:
-        ValueError: The value is no integer.
+        ValueError: The value is none, or does not fit 64 bits.
     """
-    if type(value) is not int:
+    is_whole = type(value) is int or (type(value) is float and value.is_integer())
+    if not is_whole or not -(2**63) <= value < 2**63:
         raise ValueError("must be a whole number, without quotes")
-    return value
+    return int(value)
 
 
 _LONGEST_QUANTITY = 32
@@ -53,12 +61,22 @@ def _whole_or_text(value: Any) -> Any:
     return value if isinstance(value, str) else whole_number(value)
 
 
+def _without_nulls(value: Any) -> Any:
+    return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
+
+
+Whole = Annotated[int, BeforeValidator(whole_number)]
+"""An integer."""
+
 IntOrString = Annotated[
     Any,
     BeforeValidator(_whole_or_text),
     WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": _LONGEST_QUANTITY}),
 ]
 """A quantity as Kubernetes takes it: 4 and "4" are both right."""
+
+WithoutNulls = BeforeValidator(_without_nulls)
+"""Makes a map take `key: null` for an absent key, as the API server does."""
 
 
 class ObjectMeta(BaseModel):
@@ -70,6 +88,11 @@ class ObjectMeta(BaseModel):
     namespace: str = "default"
     uid: str = ""
     generation: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, value: Any) -> Any:
+        return _without_nulls(value)
 
 
 class Condition(Model):

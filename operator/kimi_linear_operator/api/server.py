@@ -15,6 +15,8 @@ from kimi_linear_operator.api.base import (
     Model,
     ObjectMeta,
     OpenModel,
+    Whole,
+    WithoutNulls,
     whole_number,
 )
 
@@ -54,7 +56,7 @@ class ModelSource(Model):
         description="Branch, tag or commit on the Hugging Face hub. The model brings code of its own that SGLang runs "
         "(--trust-remote-code): pin a commit where that matters.",
     )
-    path: Annotated[str, Field(min_length=2, max_length=1024, pattern=r"^/[^\s]*$")] | None = Field(
+    path: Annotated[str, Field(min_length=2, max_length=1024, pattern=r"^/[!-~]*$")] | None = Field(
         default=None,
         description="Directory in the container that holds the weights, instead of the hub; mount it with "
         "podTemplate. Excludes revision.",
@@ -87,7 +89,7 @@ class Engine(Model):
         description="Python packages that the model needs. Installed at start only if they can't be imported, so an "
         "image that has them starts without a package index.",
     )
-    context_length: Annotated[int, Field(ge=1, le=1_048_576)] | None = Field(
+    context_length: Annotated[int, Field(ge=1, le=1_048_576), BeforeValidator(whole_number)] | None = Field(
         default=None, description="Longest context in tokens; without it the model's own, 1048576."
     )
     memory_fraction_static: Annotated[float, Field(ge=0.1, le=0.99)] | None = Field(
@@ -102,7 +104,7 @@ class Engine(Model):
 class Startup(Model):
     """How long a server may take to load."""
 
-    timeout_seconds: int = Field(
+    timeout_seconds: Whole = Field(
         default=3600,
         ge=60,
         le=86_400,
@@ -114,7 +116,7 @@ class Startup(Model):
 class Drain(Model):
     """How a replica stops."""
 
-    timeout_seconds: int = Field(
+    timeout_seconds: Whole = Field(
         default=300,
         ge=0,
         le=3600,
@@ -139,9 +141,9 @@ class ServicePort(Model):
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = Field(
         default="ClusterIP", description="Type of the Service that is named like the server."
     )
-    port: int = Field(default=30000, ge=1, le=65_535, description="Port of the Service.")
-    annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32)] = Field(
-        default={}, description="Annotations of the Service, for example for a load balancer."
+    port: Whole = Field(default=30000, ge=1, le=65_535, description="Port of the Service.")
+    annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32), WithoutNulls] = (
+        Field(default={}, description="Annotations of the Service, for example for a load balancer.")
     )
     headless: bool = Field(
         default=False, description="Also create a headless Service NAME-headless, for routers that pick a replica."
@@ -171,10 +173,10 @@ class Security(Model):
 class ContainerResources(OpenModel):
     """Requests and limits of a container."""
 
-    limits: Annotated[dict[str, IntOrString], Field(max_length=32)] | None = Field(
+    limits: Annotated[dict[str, IntOrString], Field(max_length=32), WithoutNulls] | None = Field(
         default=None, description="Most that the container may use."
     )
-    requests: Annotated[dict[str, IntOrString], Field(max_length=32)] | None = Field(
+    requests: Annotated[dict[str, IntOrString], Field(max_length=32), WithoutNulls] | None = Field(
         default=None, description="What the scheduler reserves for the container."
     )
 
@@ -188,8 +190,54 @@ class EnvVar(OpenModel):
 class ContainerPort(OpenModel):
     """A port of a container."""
 
-    container_port: int = Field(ge=1, le=65_535, description="Number of the port.")
+    container_port: Whole = Field(ge=1, le=65_535, description="Number of the port.")
     name: Annotated[str, Field(max_length=15)] | None = Field(default=None, description="Name of the port.")
+
+
+class VolumeMount(OpenModel):
+    """A volume's place in a container."""
+
+    mount_path: Annotated[str, Field(min_length=1, max_length=1024)] = Field(description="Path in the container.")
+
+
+class Volume(OpenModel):
+    """A volume of the pod."""
+
+    name: Annotated[str, Field(min_length=1, max_length=63)] = Field(
+        description="Name of the volume; cache holds the weights, an emptyDir if it is not given here."
+    )
+
+
+class NodeSelectorTerm(OpenModel):
+    """Requirements that a node must all meet."""
+
+    match_expressions: Annotated[list[OpenModel], Field(max_length=64)] | None = Field(
+        default=None, description="Requirements by label; the operator adds that of the hardware."
+    )
+
+
+class NodeSelector(OpenModel):
+    """Terms of which a node must meet one."""
+
+    node_selector_terms: Annotated[list[NodeSelectorTerm], Field(max_length=64)] | None = Field(
+        default=None, description="Alternatives."
+    )
+
+
+class NodeAffinity(OpenModel):
+    """Nodes that the pods must or should run on."""
+
+    required: NodeSelector | None = Field(
+        default=None,
+        alias="requiredDuringSchedulingIgnoredDuringExecution",
+        description="Nodes that the pods must run on.",
+    )
+
+
+class Affinity(OpenModel):
+    """Where the pods run."""
+
+    node_affinity: NodeAffinity | None = Field(default=None, description="Nodes that the pods must or should run on.")
 
 
 class ContainerOverlay(OpenModel):
@@ -211,6 +259,9 @@ class ContainerOverlay(OpenModel):
     ports: Annotated[list[ContainerPort], Field(max_length=32)] | None = Field(
         default=None, description="Ports of the container."
     )
+    volume_mounts: Annotated[list[VolumeMount], Field(max_length=64)] | None = Field(
+        default=None, description="Volumes in the container."
+    )
     resources: ContainerResources | None = Field(
         default=None, description="Requests and limits of the container. The GPUs follow tensorParallelism."
     )
@@ -225,18 +276,27 @@ class PodOverlay(OpenModel):
     init_containers: Annotated[list[ContainerOverlay], Field(max_length=16)] | None = Field(
         default=None, description="Containers that run to their end before the engine starts."
     )
+    volumes: Annotated[list[Volume], Field(max_length=64)] | None = Field(
+        default=None, description="Volumes, more or instead of the operator's."
+    )
+    affinity: Affinity | None = Field(
+        default=None, description="Where the pods run, in addition to nodes with the hardware."
+    )
 
 
 class PodMetadata(OpenModel):
     """Labels and annotations of the pods."""
 
-    labels: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=64)] | None = Field(
-        default=None, description="More labels of the pods."
+    labels: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=64), WithoutNulls] | None = (
+        Field(default=None, description="More labels of the pods.")
     )
 
 
 class PodTemplate(OpenModel):
-    """A strategic-merge patch on the pod template that the operator builds, as `kubectl patch` would apply it."""
+    """Changes to the pod template that the operator builds, merged as `kubectl patch` merges them.
+
+    Directives such as `$patch: delete` are not understood, so nothing that the operator builds can be taken away.
+    """
 
     metadata: PodMetadata | None = Field(default=None, description="Labels and annotations of the pods.")
     spec: PodOverlay | None = Field(default=None, description="Changes to the pod's spec.")
@@ -261,7 +321,7 @@ class ServerSpec(Model):
     tool_call_parser: Switch = Field(
         default="disabled", description="enabled turns the model's tool calls into OpenAI ones (kimi_k2)."
     )
-    replicas: int = Field(default=1, ge=0, le=1000, description="Number of replicas.")
+    replicas: Whole = Field(default=1, ge=0, le=1000, description="Number of replicas.")
     suspend: bool = Field(default=False, description="Run no pod, but keep everything else; replicas is kept too.")
     engine: Engine = Field(default_factory=Engine, description="The SGLang release and what it is started with.")
     startup: Startup = Field(default_factory=Startup, description="How long a replica may take to load.")
@@ -275,8 +335,8 @@ class ServerSpec(Model):
     )
     pod_template: PodTemplate | None = Field(
         default=None,
-        description="Strategic-merge patch on the pod template: tolerations, affinity, volumes, environment, sidecars "
-        "and so on. What makes the pod a Kimi-Linear server can't be changed here.",
+        description="Strategic-merge patch on the pod template, without directives: tolerations, affinity, volumes, "
+        "environment, sidecars and so on. What makes the pod a Kimi-Linear server can't be changed here.",
     )
 
 

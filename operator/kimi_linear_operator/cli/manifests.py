@@ -30,6 +30,10 @@ class Source:
         return f"{self.manifest.get('kind')} {name}"
 
 
+def _error(problem: str, node: yaml.Node) -> yaml.YAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+
+
 class _Loader(yaml.SafeLoader):
     """Reads YAML as the API server does: JSON's types only, and no key twice."""
 
@@ -37,8 +41,10 @@ class _Loader(yaml.SafeLoader):
         seen: set[object] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float | bool):
+                raise _error("a key must be plain text; is this a template that was not rendered?", key_node)
             if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice", problem_mark=key_node.start_mark)
+                raise _error(f"key {key!r} is given twice", key_node)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -122,9 +128,14 @@ def _read_file(file: str, namespace: str) -> Iterator[Source]:
     name = "standard input" if file == "-" else file
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text()
-        documents = list(yaml.load_all(text, Loader=_Loader))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        # Through JSON, which is all that the API server knows: no dates, sets, binary data or loops, and text as keys.
+        documents = [
+            json.loads(json.dumps(document, allow_nan=False)) for document in yaml.load_all(text, Loader=_Loader)
+        ]
+    except (OSError, yaml.YAMLError) as error:
         raise CommandError(f"{name}: {error}") from error
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        raise CommandError(f"{name}: not what the API server could read: {error}") from error
     for document in documents:
         for manifest in _items(document):
             if _is_ours(manifest):

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 WORKERS = 16
 # What can only change a status waits for what follows it, so that a burst of pod events is one write.
-SETTLE_SECONDS = 1.0
+SETTLE_SECONDS = 1.5
 # A list heals what watches lost: soon after they begin, for what happened between list and watch, then now and then.
 FIRST_RESYNC_SECONDS = 10.0
 RESYNC_SECONDS = 300.0

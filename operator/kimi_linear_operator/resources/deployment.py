@@ -9,6 +9,8 @@ from kimi_linear_operator.resources.overlay import merge
 # Between a pod's deletion and SIGTERM: long enough for every node to take it out of its Services. SGLang accepts
 # new requests while it drains (tokenizer_manager.py), so they have to stay away by themselves.
 ENDPOINT_PAUSE_SECONDS = 15
+# What a node may need to pull an image of tens of gigabytes, which the start-up time does not count.
+IMAGE_PULL_SECONDS = 900
 
 _STRATEGIES: dict[str, Manifest] = {
     "InPlace": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
@@ -28,8 +30,8 @@ def build_deployment(server: KimiLinearServer) -> Manifest:
             "replicas": wanted_replicas(spec),
             "selector": {"matchLabels": metadata.selector(server)},
             "strategy": _STRATEGIES[spec.rollout.strategy],
-            # A rollout may take as long as the old replica may drain and the new one may load.
-            "progressDeadlineSeconds": spec.startup.timeout_seconds + _grace_seconds(spec),
+            # A rollout may take as long as the old replica drains, the image is pulled and the new replica loads.
+            "progressDeadlineSeconds": _grace_seconds(spec) + IMAGE_PULL_SECONDS + spec.startup.timeout_seconds,
             "template": _pod_template(server),
         },
     )

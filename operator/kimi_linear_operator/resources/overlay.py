@@ -25,17 +25,14 @@ MERGE_KEYS = {
 }
 # Lists whose items hold one of several alternatives: a patched item keeps none of the old fields.
 _REPLACED_ITEMS = ("env", "volumes")
-_DIRECTIVE = "$patch"
 
 
 def merge(base: Manifest, patch: Manifest) -> Manifest:
     """Return the object with the patch applied; neither argument changes.
 
-    Objects are merged field by field, lists with a merge key item by item, everything else is replaced.
-    An item with `$patch: delete` is removed, an object with `$patch: replace` replaces.
+    Objects are merged field by field, lists with a merge key item by item, everything else is replaced. Directives are
+    not followed: the API server finds a `$patch` in the result and refuses it by name.
     """
-    if patch.get(_DIRECTIVE) == "replace":
-        return {key: value for key, value in patch.items() if key != _DIRECTIVE}
     merged = dict(base)
     for key, value in patch.items():
         merged[key] = _merge_field(key, base.get(key), value)
@@ -51,13 +48,8 @@ def _merge_field(key: str, base: Any, patch: Any) -> Any:
 
 
 def _merge_items(base: Sequence[Manifest], patch: Sequence[Manifest], key: str, *, replaced: bool) -> list[Manifest]:
-    items = {item.get(key): item for item in base}
+    items = {item[key]: item for item in base}
     for item in patch:
-        name = item.get(key)
-        if item.get(_DIRECTIVE) == "delete":
-            items.pop(name, None)
-        elif name in items and not replaced:
-            items[name] = merge(items[name], item)
-        else:
-            items[name] = item
+        name = item[key]
+        items[name] = merge(items[name], item) if name in items and not replaced else item
     return list(items.values())

@@ -13,6 +13,8 @@ from kimi_linear_operator.rules import server
 from kimi_linear_operator.rules.problem import Problem
 from kimi_linear_operator.rules.rule import broken
 
+LONGEST_VALUE = 100
+
 _MESSAGES = {
     "missing": "is required",
     "string_type": "must be a string; quote it if it looks like a number",
@@ -64,8 +66,14 @@ def _shape_problem(detail: ErrorDetails) -> Problem:
     if detail["type"] == "extra_forbidden":
         return Problem("error", path, f"unknown field{_suggestion(detail['loc'])}")
     message = _MESSAGES.get(detail["type"]) or detail["msg"].removeprefix("Value error, ").replace("Input", "must", 1)
-    shown = value if isinstance(value, str | int | float) else None
-    return Problem("error", path, message.replace("must should", "must"), shown)
+    return Problem("error", path, message.replace("must should", "must"), _shown(path, value))
+
+
+def _shown(path: str, value: object) -> str | int | float | None:
+    """Return a value that may be shown: short, and not what somebody put where a Secret's name belongs."""
+    if "secret" in path.lower() or not isinstance(value, str | int | float):
+        return None
+    return value[:LONGEST_VALUE] if isinstance(value, str) else value
 
 
 def field_path(location: Sequence[str | int]) -> str:

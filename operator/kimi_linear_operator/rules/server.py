@@ -10,7 +10,9 @@ LONGEST_NAME = 50
 
 _GPU = f"'{engine.GPU_RESOURCE}'"
 _OWNED_FLAGS = f"^--({'|'.join(engine.OWNED_FLAGS)})(=|$)"
+_KEY_BY_NAME = r"^--(admin-)?api-key=\$\([A-Za-z_][A-Za-z0-9_]*\)$"
 _KNOWN_VERSIONS = "|".join(re.escape(version) for version in engine.RELEASES)
+_BROKEN_ON_MI355X = re.escape("v0.5.7")
 _OWNED_ENVIRONMENT = str(list(engine.RECIPE_ENVIRONMENT))
 
 
@@ -38,14 +40,15 @@ def _gpus_equal_parallelism() -> str:
     return " && ".join(_gpus(kind, count.format(kind=kind, gpu=_GPU)) for kind in ("limits", "requests"))
 
 
-def _image_or_version(pattern: str) -> str:
-    """Return an expression: the engine's version matches, whether it stands in `image` or in `version`."""
-    in_image = _cel_text(f":({pattern})([^0-9A-Za-z.]|$)")
-    in_version = _cel_text(f"^({pattern})$")
-    return (
-        f"(has(self.spec.engine.image) ? self.spec.engine.image.matches({in_image}) "
-        f": self.spec.engine.version.matches({in_version}))"
-    )
+def _version_matches(pattern: str) -> str:
+    """Return an expression: the version that selects the image matches, where no image is given."""
+    return f"(!has(self.spec.engine.image) && self.spec.engine.version.matches({_cel_text(f'^({pattern})$')}))"
+
+
+def _image_matches(pattern: str) -> str:
+    """Return an expression: an image is given, and the version in its tag matches."""
+    in_tag = _cel_text(f":({pattern})([^0-9A-Za-z.]|$)")
+    return f"(has(self.spec.engine.image) && self.spec.engine.image.matches({in_tag}))"
 
 
 ERRORS = (
@@ -74,8 +77,16 @@ ERRORS = (
         "error",
         "spec.engine.extraArgs",
         f"self.spec.engine.extraArgs.all(a, !a.matches({_cel_text(_OWNED_FLAGS)}))",
-        "repeats a flag that the operator sets: use the field of that name (tensorParallelism, model, toolCallParser, "
-        "engine.contextLength ...); --host, --port, --trust-remote-code and --enable-metrics are always set",
+        "holds a flag that the operator sets: use the field of that name (tensorParallelism, model, toolCallParser, "
+        "engine.contextLength ...); --host, --port, --trust-remote-code and --enable-metrics are always set, and one "
+        "replica is one pod",
+    ),
+    Rule(
+        "error",
+        "spec.engine.extraArgs",
+        f"self.spec.engine.extraArgs.all(a, !a.matches('^--(admin-)?api-key') || a.matches({_cel_text(_KEY_BY_NAME)}))",
+        "shows an API key to everyone who may read pods: write --api-key=$(NAME), and give the container sglang an "
+        "environment variable NAME from a Secret in podTemplate",
     ),
     Rule(
         "error",
@@ -172,16 +183,28 @@ WARNINGS = (
     Rule(
         "warning",
         "spec.engine.version",
-        f"self.spec.hardware != 'mi355x' || !{_image_or_version(re.escape('v0.5.7'))}",
-        "SGLang v0.5.7 is reported to fail with this model on MI355X: choose a newer release with spec.engine.version "
-        "or spec.engine.image",
+        f"self.spec.hardware != 'mi355x' || !{_version_matches(_BROKEN_ON_MI355X)}",
+        "is reported to fail with this model on MI355X: choose a newer release",
+    ),
+    Rule(
+        "warning",
+        "spec.engine.image",
+        f"self.spec.hardware != 'mi355x' || !{_image_matches(_BROKEN_ON_MI355X)}",
+        "is SGLang v0.5.7, which is reported to fail with this model on MI355X: choose a newer release",
     ),
     Rule(
         "warning",
         "spec.engine.version",
-        _image_or_version(_KNOWN_VERSIONS),
-        f"is not a release that this operator knows ({', '.join(engine.RELEASES)}): make sure that the image exists "
+        f"has(self.spec.engine.image) || {_version_matches(_KNOWN_VERSIONS)}",
+        f"is not a release that this operator knows ({', '.join(engine.RELEASES)}): make sure that its image exists "
         "and takes the same arguments",
+    ),
+    Rule(
+        "warning",
+        "spec.engine.image",
+        f"!has(self.spec.engine.image) || {_image_matches(_KNOWN_VERSIONS)}",
+        f"does not show in its tag a release that this operator knows ({', '.join(engine.RELEASES)}): make sure that "
+        "it takes the same arguments",
     ),
 )
 

@@ -15,6 +15,7 @@ BY_SEVERITY = (
     "ImagePullFailed",
     "OutOfMemory",
     "CrashLooping",
+    "NotResponding",
     "PodFailed",
     "Unschedulable",
     "Starting",
@@ -22,9 +23,14 @@ BY_SEVERITY = (
 )
 _IMAGE_REASONS = ("ErrImageNeverPull", "ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName")
 _CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
-_GPU_OUT_OF_MEMORY = re.compile(r"HIP out of memory|CUDA out of memory|Not enough memory", re.IGNORECASE)
+# What PyTorch says when GPU memory runs out at work, and SGLang (model_runner.py) when the weights leave none.
+_GPU_REMEDIES = {
+    re.compile("(HIP|CUDA) out of memory"): "lower engine.memoryFractionStatic or raise tensorParallelism",
+    re.compile("Not enough memory"): "raise engine.memoryFractionStatic or tensorParallelism",
+}
 _SECRETS = re.compile(
-    r"hf_[A-Za-z0-9]{8,}|(?<=bearer )\S+|(?<=api_key[=:])\s*[\"']?[^\s\"',)]+|(?<=token[=:])\s*[\"']?[^\s\"',)]+",
+    r"()hf_[A-Za-z0-9]{8,}|(bearer )\S+"
+    r"|((?:api[_-]?key|token|password)[\"']?\s*[=:]\s*[\"']?|--[a-z-]*(?:key|token|password)\s+)[^\s\"',)]+",
     re.IGNORECASE,
 )
 _LONGEST_QUOTE = 400
@@ -32,7 +38,10 @@ _LONGEST_QUOTE = 400
 
 def worst_cause(pods: Iterable[Manifest]) -> Cause | None:
     """Return why the pod in the worst trouble does not serve, or None if all do."""
-    causes = [cause for pod in _living(pods) if (cause := _cause(pod))]
+    living = list(_living(pods))
+    # A pod that failed stays for the record; while others are there, they tell how things are.
+    current = [pod for pod in living if pod.get("status", {}).get("phase") != "Failed"] or living
+    causes = [cause for pod in current if (cause := _cause(pod))]
     return min(causes, key=lambda cause: BY_SEVERITY.index(cause.reason), default=None)
 
 
@@ -64,17 +73,23 @@ def _cause(pod: Manifest) -> Cause | None:
     for container in _containers(status):
         if cause := _container_cause(name, container):
             return cause
-    if any(_is_loading(container) for container in status.get("containerStatuses", ())):
-        return Cause("ModelLoading", f"pod {name} is loading the model")
-    return Cause("Starting", f"pod {name} is being started: its image is pulled and its volumes are mounted")
+    return _unready_cause(name, status.get("containerStatuses", ()))
+
+
+def _unready_cause(pod: str, containers: Sequence[Manifest]) -> Cause:
+    """Return why a pod in which nothing is wrong is not ready."""
+    running = [container for container in containers if "running" in container.get("state", {})]
+    unready = [container["name"] for container in running if not container.get("ready")]
+    started = [container["name"] for container in running if container.get("started")]
+    if engine.CONTAINER in unready and engine.CONTAINER not in started:
+        return Cause("ModelLoading", f"pod {pod} is loading the model")
+    if len(running) == len(containers) and unready:
+        return Cause("NotResponding", f"pod {pod}: {', '.join(unready)} runs, but does not answer its readiness probe")
+    return Cause("Starting", f"pod {pod} is being started: its image is pulled and its volumes are mounted")
 
 
 def _containers(status: Manifest) -> Sequence[Manifest]:
     return [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
-
-
-def _is_loading(container: Manifest) -> bool:
-    return container["name"] == engine.CONTAINER and "running" in container.get("state", {})
 
 
 def _container_cause(pod: str, container: Manifest) -> Cause | None:
@@ -88,22 +103,22 @@ def _container_cause(pod: str, container: Manifest) -> Cause | None:
     if reason in _CONFIG_REASONS:
         missing = "secret" in message and "not found" in message
         return Cause("SecretMissing" if missing else "ContainerConfigInvalid", f"{where}: {message}")
-    if reason == "CrashLoopBackOff" or "terminated" in container.get("state", {}):
-        return _crash_cause(where, container)
+    ended = _terminated(container)
+    if ended and (reason == "CrashLoopBackOff" or (ended["exitCode"] != 0 and "terminated" in container["state"])):
+        return _crash_cause(where, ended)
     return None
 
 
-def _crash_cause(where: str, container: Manifest) -> Cause | None:
-    ended = _terminated(container)
-    if not ended or ended["exitCode"] == 0:
-        return None
+def _crash_cause(where: str, ended: Manifest) -> Cause:
     if ended.get("reason") == "OOMKilled":
-        return Cause("OutOfMemory", f"{where}: killed for its memory limit (OOMKilled); raise it with podTemplate")
-    quote = _quoted(ended.get("message", ""))
-    if _GPU_OUT_OF_MEMORY.search(quote):
-        remedy = "lower engine.memoryFractionStatic or raise tensorParallelism"
-        return Cause("OutOfMemory", f"{where}: out of GPU memory; {remedy}: {quote}")
-    return Cause("CrashLooping", f"{where}: exit code {ended['exitCode']} ({ended.get('reason', 'Error')}): {quote}")
+        remedy = "raise its memory limit with podTemplate, or use nodes with more memory"
+        return Cause("OutOfMemory", f"{where}: killed for its use of memory (OOMKilled): {remedy}")
+    message = ended.get("message", "")
+    for pattern, remedy in _GPU_REMEDIES.items():
+        if found := pattern.search(message):
+            quote = _redacted(message[found.start() :])[:_LONGEST_QUOTE]
+            return Cause("OutOfMemory", f"{where}: out of GPU memory; {remedy}: {quote}")
+    return Cause("CrashLooping", f"{where}: exit code {ended['exitCode']} ({ended.get('reason')}): {_quoted(message)}")
 
 
 def _failures(pod: Manifest) -> Iterator[Failure]:
@@ -128,6 +143,11 @@ def _terminated(container: Manifest) -> Manifest | None:
 
 
 def _quoted(text: str) -> str:
-    """Return the end of a log as one line, without what looks like a secret: a status is read by many."""
+    """Return the end of a log, where the cause mostly is."""
+    return _redacted(text)[-_LONGEST_QUOTE:]
+
+
+def _redacted(text: str) -> str:
+    """Return a log as one line without what looks like a secret: a status is read by many."""
     line = " | ".join(part.strip() for part in text.splitlines() if part.strip())
-    return _SECRETS.sub("[redacted]", line)[-_LONGEST_QUOTE:]
+    return _SECRETS.sub(lambda found: f"{found[1] or found[2] or found[3] or ''}[redacted]", line)

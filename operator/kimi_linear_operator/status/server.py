@@ -31,8 +31,8 @@ class View:
 
     @property
     def wanted(self) -> int:
-        """Return how many replicas should run."""
-        if self.server:
+        """Return how many replicas should run: as the spec says, or as was last applied while the spec is refused."""
+        if self.server and not self.obstacle:
             return wanted_replicas(self.server.spec)
         return int((self.deployment or {}).get("spec", {}).get("replicas", 0))
 
@@ -122,7 +122,8 @@ def _why_stalled(view: View, told: Cause) -> Cause | None:
     if view.obstacle and view.obstacle.blames_spec:
         return view.obstacle
     if view.deployment_condition("Progressing").get("reason") == "ProgressDeadlineExceeded" and not view.is_complete:
-        return Cause("ProgressDeadlineExceeded", told.message)
+        seconds = (view.deployment or {}).get("spec", {}).get("progressDeadlineSeconds")
+        return Cause("ProgressDeadlineExceeded", f"not complete after {seconds} s: {told.message}")
     return None
 
 

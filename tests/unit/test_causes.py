@@ -1,0 +1,73 @@
+"""What pods tell is read for its cause, not for its form."""
+
+import pytest
+
+from kimi_linear_operator.api import KimiLinearServer, Manifest
+from kimi_linear_operator.status import Obstacle, View, summarise
+from make import make_deployment, make_failed_pod, make_pod, make_server
+
+TORCH = (
+    "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 1.13 GiB. GPU 0 has a total capacity of 191.98 GiB "
+    "of which 722.00 MiB is free. Of the allocated memory 185.21 GiB is allocated by PyTorch, and 1.09 GiB is reserved "
+    "by PyTorch but unallocated. If reserved but unallocated memory is large try setting "
+    "PYTORCH_HIP_ALLOC_CONF=expandable_segments:True to avoid fragmentation.  See documentation for Memory Management  "
+    "(https://pytorch.org/docs/stable/notes/cuda.html#environment-variables)\n"
+)
+
+
+def ready(pods: list[Manifest], *, server: Manifest | None = None, obstacle: Obstacle | None = None) -> Manifest:
+    manifest = server or make_server()
+    deployment = make_deployment(observedGeneration=1, replicas=1, updatedReplicas=1) | {"spec": {"replicas": 1}}
+    view = View(manifest, KimiLinearServer.model_validate(manifest), obstacle, deployment, pods)
+    status = summarise(view, "2026-11-24T10:00:00Z")
+    return next(item for item in status["conditions"] if item["type"] == "Ready")
+
+
+def test_out_of_gpu_memory_is_known_by_the_whole_log() -> None:
+    assert ready([make_failed_pod(log=TORCH)])["reason"] == "OutOfMemory"
+
+
+def test_the_remedy_does_not_contradict_sglang() -> None:
+    log = "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static."
+    assert "lower engine.memoryFractionStatic" not in ready([make_failed_pod(log=log)])["message"]
+
+
+ENGINE = {"name": "sglang", "image": "i", "restartCount": 0, "state": {"running": {}}}
+
+
+@pytest.mark.parametrize(
+    "pods",
+    [
+        [make_pod(containerStatuses=[ENGINE | {"started": True, "ready": False}])],
+        [
+            make_pod(
+                containerStatuses=[ENGINE | {"started": True, "ready": True}, ENGINE | {"name": "s", "ready": False}]
+            )
+        ],
+    ],
+    ids=["engine hangs", "sidecar is not ready"],
+)
+def test_what_has_loaded_is_not_loading(pods: list[Manifest]) -> None:
+    assert ready(pods)["reason"] != "ModelLoading"
+
+
+def test_an_engine_that_ends_without_an_error_again_and_again_is_crash_looping() -> None:
+    state = {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 0}}}
+    assert ready([make_pod(containerStatuses=[ENGINE | state])])["reason"] == "CrashLooping"
+
+
+def test_an_evicted_pod_does_not_hide_its_successor() -> None:
+    evicted = make_pod("old", phase="Failed", reason="Evicted", message="low on ephemeral-storage")
+    assert (
+        ready([evicted, make_pod("new", containerStatuses=[ENGINE | {"started": False}])])["reason"] == "ModelLoading"
+    )
+
+
+def test_a_refused_number_of_replicas_is_not_what_is_counted_against() -> None:
+    obstacle = Obstacle("InvalidSpec", "no", blames_spec=True)
+    assert "of 1 replicas" in ready([], server=make_server(replicas=5), obstacle=obstacle)["message"]
+
+
+@pytest.mark.parametrize("log", ['{"api_key": "sk-1"}', "--api-key sk-1", "--api-key=sk-1", "--admin-api-key sk-1"])
+def test_keys_are_redacted_however_they_are_written(log: str) -> None:
+    assert "sk-1" not in ready([make_failed_pod(log=log)])["message"]

@@ -1,0 +1,48 @@
+"""No overlay that passes the checks can keep the objects from being built, or take away what makes the pod a server."""
+
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator import resources, rules
+from kimi_linear_operator.api import Manifest
+from make import make_server
+
+
+def overlay(**spec: Any) -> Manifest:
+    return {"podTemplate": {"spec": spec}}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        overlay(affinity=None),
+        overlay(affinity={"nodeAffinity": None}),
+        overlay(affinity="x"),
+        overlay(
+            affinity={"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [None]}}}
+        ),
+        overlay(volumes=["x"]),
+        overlay(volumes=[{"name": {}}]),
+        overlay(containers=[{"name": "sglang", "volumeMounts": ["x"]}]),
+        overlay(containers=[{"name": "sglang", "$patch": "delete"}, {"name": "x", "image": "y"}]),
+        overlay(containers=[{"name": "sglang", "$patch": "replace"}]),
+        overlay(containers=[{"name": "sglang", "resources": {"$patch": "replace"}}]),
+        overlay(**{"$patch": "replace", "containers": [{"name": "x"}]}),
+        {"podTemplate": {"$patch": "replace"}},
+        {"podTemplate": {"metadata": {"$patch": "replace"}}},
+        {"podTemplate": {"metadata": {"labels": {"$patch": "replace", "a": "b"}}}},
+    ],
+    ids=str,
+)
+def test_an_overlay_is_refused_or_leaves_a_server(spec: Manifest) -> None:
+    checked = rules.check(make_server(**spec))
+    if checked.errors:
+        return
+    assert checked.server
+    (*_, deployment) = resources.build(checked.server)
+    template = deployment["spec"]["template"]
+    (engine,) = [item for item in template["spec"]["containers"] if item["name"] == "sglang"]
+    assert {"image", "args", "env"} <= set(engine)
+    assert engine["resources"]["limits"]["amd.com/gpu"] == "4"
+    assert template["metadata"]["labels"]["kimi-linear.io/server"] == "kimi"
