@@ -22,7 +22,8 @@ setup: .venv/installed  ## Make .venv with the kimi-linear command in it
 demo: setup  ## From nothing to a Ready server on a local cluster, and what happens when things go wrong
 	@$(BIN)/python deploy/local/demo.py
 
-test: check  ## Run all tests that this machine can run
+test: check  ## Run all tests; the first time, build what they need (about 15 minutes)
+	@$(BIN)/python deploy/local/cluster.py build
 	@$(BIN)/pytest
 
 check: setup  ## Lint, format and type checks, and the walls between layers; no cluster

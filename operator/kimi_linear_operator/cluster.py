@@ -41,7 +41,7 @@ class ApiError(Exception):
     """
 
     def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"{status or 'No answer'}: {message}")
+        super().__init__(f"{status}: {message}" if status else message)
         self.status = status
         self.message = message
 
@@ -163,7 +163,7 @@ class Cluster:
             )
             return response.status, await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise ApiError(_UNREACHABLE, f"{method} {url}: {error or type(error).__name__}") from error
+            raise ApiError(_UNREACHABLE, f"no answer from {self.server}: {error or type(error).__name__}") from error
 
 
 @asynccontextmanager
@@ -212,8 +212,11 @@ async def _load_credentials(configuration: Configuration) -> None:
     Raises:
         ApiError: There are none.
     """
+    files = _kubeconfigs()
+    if files and not any(file.exists() for file in files):
+        raise ApiError(_UNREACHABLE, f"no cluster: KUBECONFIG names {files[0]}, which does not exist")
     try:
-        if _has_kubeconfig():
+        if files:
             await load_kube_config(client_configuration=configuration)
         else:
             load_incluster_config(client_configuration=configuration)
@@ -221,8 +224,12 @@ async def _load_credentials(configuration: Configuration) -> None:
         raise ApiError(_UNREACHABLE, f"no cluster: {error}; set KUBECONFIG") from error
 
 
-def _has_kubeconfig() -> bool:
-    return bool(os.environ.get("KUBECONFIG")) or (Path.home() / ".kube" / "config").exists()
+def _kubeconfigs() -> list[Path]:
+    """Return the files that kubectl would read, none where a pod's service account is meant."""
+    if named := os.environ.get("KUBECONFIG"):
+        return [Path(file) for file in named.split(os.pathsep)]
+    default = Path.home() / ".kube" / "config"
+    return [default] if default.exists() else []
 
 
 def _path(kind: Kind, namespace: str | None, name: str = "") -> str:

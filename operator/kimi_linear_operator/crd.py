@@ -177,6 +177,10 @@ def _structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Ma
     result: Manifest = {key: flat[key] for key in _KEPT_KEYWORDS if flat.get(key) is not None}
     if "const" in flat:
         result["enum"] = [flat["const"]]
+    for bound in ("minimum", "maximum"):
+        exclusive = f"exclusive{bound.capitalize()}"
+        if exclusive in flat:  # a number in JSON schema, a switch here
+            result |= {bound: flat[exclusive], exclusive: True}
     if "items" in flat:
         result["items"] = _structural(flat["items"], definitions)
     if "properties" in flat:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import yaml
 
 from binaries import PROGRAMS, missing
 from control_plane import LocalCluster
@@ -39,7 +38,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     with LocalCluster(tmp_path_factory.mktemp("cluster"), "integration") as started:
         roomy = [gpu_node(f"mi300x-{number}", "MI300X", gpus=128) for number in range(2)]
         nodes = [*roomy, gpu_node("mi325x-0", "MI325X")]
-        started.kubectl.apply([*_definitions(), *_stages(), *nodes])
+        started.kubectl("apply", "--server-side", f"--filename={CRDS}")
+        started.kubectl.apply([*_stages(), *nodes])
         names = [f"node/{node['metadata']['name']}" for node in nodes]
         started.kubectl("wait", "--for=condition=Ready", "--timeout=30s", *names)
         started.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
@@ -107,10 +107,6 @@ def _namespace(client: Client) -> Iterator[Namespace]:
     # The end of a namespace takes seconds; its servers, and with them their GPUs, are free before.
     client.request("DELETE", path_of(SERVER, name))
     client.delete(NAMESPACE, None, name)
-
-
-def _definitions() -> list[Manifest]:
-    return [manifest for file in sorted(CRDS.glob("*.yaml")) for manifest in yaml.safe_load_all(file.read_text())]
 
 
 def _stages() -> list[Manifest]:

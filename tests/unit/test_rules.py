@@ -44,6 +44,18 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "need a mi30x image",
     ),
     (
+        overlay({"name": "sglang", "securityContext": {"privileged": True}}),
+        "spec.podTemplate.spec.containers",
+        None,
+        "makes the container sglang privileged",
+    ),
+    (
+        {"podTemplate": {"spec": {"hostNetwork": True}}},
+        "spec.podTemplate.spec.hostNetwork",
+        True,
+        "puts the server on the node's network",
+    ),
+    (
         overlay({"name": "sglang", **gpus("limits", 8)}),
         "spec.podTemplate.spec.containers",
         None,

@@ -92,9 +92,10 @@ class Engine(Model):
     context_length: Annotated[int, Field(ge=1, le=1_048_576), BeforeValidator(whole_number)] | None = Field(
         default=None, description="Longest context in tokens; without it the model's own, 1048576."
     )
-    memory_fraction_static: Annotated[float, Field(ge=0.1, le=0.99)] | None = Field(
+    memory_fraction_static: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None,
-        description="Share of GPU memory for weights and caches. Lower it when a server runs out of GPU memory.",
+        description="Share of GPU memory for weights and caches, between 0 and 1. "
+        "Lower it when a server runs out of GPU memory.",
     )
     attention_backend: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9_]+$")] | None = Field(
         default=None, description="SGLang attention backend, for example triton; without it SGLang chooses."
@@ -240,6 +241,12 @@ class Affinity(OpenModel):
     node_affinity: NodeAffinity | None = Field(default=None, description="Nodes that the pods must or should run on.")
 
 
+class ContainerSecurity(OpenModel):
+    """What a container may do."""
+
+    privileged: bool | None = Field(default=None, description="Refused for the engine.")
+
+
 class ContainerOverlay(OpenModel):
     """Changes to one container, or one more container."""
 
@@ -259,6 +266,7 @@ class ContainerOverlay(OpenModel):
     ports: Annotated[list[ContainerPort], Field(max_length=32)] | None = Field(
         default=None, description="Ports of the container."
     )
+    security_context: ContainerSecurity | None = Field(default=None, description="What the container may do.")
     volume_mounts: Annotated[list[VolumeMount], Field(max_length=64)] | None = Field(
         default=None, description="Volumes in the container."
     )
@@ -279,6 +287,7 @@ class PodOverlay(OpenModel):
     volumes: Annotated[list[Volume], Field(max_length=64)] | None = Field(
         default=None, description="Volumes, more or instead of the operator's."
     )
+    host_network: bool | None = Field(default=None, description="Refused: SGLang needs it only for several nodes.")
     affinity: Affinity | None = Field(
         default=None, description="Where the pods run, in addition to nodes with the hardware."
     )

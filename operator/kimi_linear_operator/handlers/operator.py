@@ -83,8 +83,17 @@ class Operator:
                 watch.stop()
 
     def _observe(self, kind: Kind, manifest: Manifest, deleted: bool) -> None:
+        is_progress = not deleted and self._is_progress(kind, manifest)
         keys = self.store.delete(kind, manifest) if deleted else self.store.put(kind, manifest)
-        self._enqueue(keys, 0 if deleted or not _is_progress(kind, manifest) else SETTLE_SECONDS)
+        self._enqueue(keys, SETTLE_SECONDS if is_progress else 0)
+
+    def _is_progress(self, kind: Kind, manifest: Manifest) -> bool:
+        """Return whether a change tells how things go: a pod's, or a Deployment's whose spec is still the same."""
+        if kind != DEPLOYMENT:
+            return kind == POD
+        metadata = manifest["metadata"]
+        known = self.store.get(kind, Key(metadata["namespace"], metadata["name"]))
+        return known is not None and bool(known["metadata"]["generation"] == metadata["generation"])
 
     def _enqueue(self, keys: Iterable[Key], seconds: float = 0) -> None:
         for key in keys:
@@ -135,10 +144,3 @@ class Operator:
                 self.store.begin_list(kind)
                 listing = await self.cluster.list(kind, namespace, selector)
                 self._enqueue(self.store.end_list(kind, namespace, listing.manifests, listing.version))
-
-
-def _is_progress(kind: Kind, manifest: Manifest) -> bool:
-    """Return whether a change tells how things go: a pod's, or a Deployment's whose spec its controller has seen."""
-    if kind == DEPLOYMENT:
-        return bool(manifest.get("status", {}).get("observedGeneration") == manifest["metadata"]["generation"])
-    return kind == POD

@@ -155,6 +155,24 @@ ERRORS = (
     ),
     Rule(
         "error",
+        "spec.podTemplate.spec.containers",
+        _overlaid(
+            "containers",
+            f"c.name != '{engine.CONTAINER}' || !has(c.securityContext) || !has(c.securityContext.privileged) || "
+            "!c.securityContext.privileged",
+        ),
+        "makes the container sglang privileged: AMD's device plugin mounts its GPUs; add what else it needs to "
+        "spec.security.capabilities",
+    ),
+    Rule(
+        "error",
+        "spec.podTemplate.spec.hostNetwork",
+        "!has(self.spec.podTemplate) || !has(self.spec.podTemplate.spec) || "
+        "!has(self.spec.podTemplate.spec.hostNetwork) || !self.spec.podTemplate.spec.hostNetwork",
+        "puts the server on the node's network, where everyone reaches it: use spec.service to reach it from outside",
+    ),
+    Rule(
+        "error",
         "spec.podTemplate.metadata",
         "!has(self.spec.podTemplate) || !has(self.spec.podTemplate.metadata) || "
         "!has(self.spec.podTemplate.metadata.labels) || self.spec.podTemplate.metadata.labels.all(k, "
