@@ -217,7 +217,7 @@ async def _load_credentials(configuration: Configuration) -> None:
         raise ApiError(_UNREACHABLE, f"no cluster: KUBECONFIG names {files[0]}, which does not exist")
     try:
         if files:
-            await load_kube_config(client_configuration=configuration)
+            await load_kube_config(os.pathsep.join(map(str, files)), client_configuration=configuration)
         else:
             load_incluster_config(client_configuration=configuration)
     except ConfigException as error:

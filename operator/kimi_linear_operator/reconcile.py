@@ -24,6 +24,10 @@ class NameTakenError(Exception):
     """An object of a child's name exists and belongs to someone else."""
 
 
+class LeftoverError(Exception):
+    """An object of a child's name belonged to a deleted server of the same name, and will be gone soon."""
+
+
 @dataclass(frozen=True)
 class Reconciler:
     """Brings servers to the state that their specs ask for.
@@ -63,6 +67,8 @@ class Reconciler:
                 await self._apply_child(checked.server, child)
         except NameTakenError as error:
             return status.Obstacle("NameConflict", str(error), blames_spec=True)
+        except LeftoverError as error:
+            return status.Obstacle("Replacing", str(error))
         except ApiError as error:
             if error.is_passing:
                 raise
@@ -75,14 +81,15 @@ class Reconciler:
         live = await self._live(server, kind, wanted["metadata"]["name"])
         if live is not None and ("deletionTimestamp" in live["metadata"] or not has_drifted(live, wanted)):
             return
-        logger.info("Applied %s %s/%s", kind.kind, server.metadata.namespace, wanted["metadata"]["name"])
         self.store.put(kind, await self.cluster.apply(kind, wanted))
+        logger.info("Applied %s %s/%s", kind.kind, server.metadata.namespace, wanted["metadata"]["name"])
 
     async def _live(self, server: KimiLinearServer, kind: Kind, name: str) -> Manifest | None:
         """Return the child as it is, looking past the watch where it shows nothing: that sees labelled objects only.
 
         Raises:
             NameTakenError: The name belongs to an object that is not ours and may not be adopted.
+            LeftoverError: The name belongs to an object that the garbage collector is about to remove.
         """
         namespace = server.metadata.namespace
         live = self.store.get(kind, Key(namespace, name)) or await self.cluster.get(kind, namespace, name)
@@ -90,6 +97,8 @@ class Reconciler:
             return live
         if live["metadata"].get("annotations", {}).get(metadata.ADOPT_ANNOTATION) == "true":
             return live
+        if metadata.is_of_former(live, server):
+            raise LeftoverError(f"{kind.kind} {name} of a deleted server of this name is still being removed")
         raise NameTakenError(
             f"{kind.kind} {name} exists and does not belong to this server: delete it, rename the server, or let the "
             f"server take it over with `kubectl annotate {kind.kind.lower()} {name} {metadata.ADOPT_ANNOTATION}=true`"
@@ -103,8 +112,8 @@ class Reconciler:
                 is_ours = metadata.is_owned_by(live, server.metadata.uid)
                 is_going = "deletionTimestamp" in live["metadata"]
                 if is_ours and not is_going and (kind.kind, live["metadata"]["name"]) not in names:
-                    logger.info("Deleted %s %s/%s", kind.kind, server.metadata.namespace, live["metadata"]["name"])
                     await self.cluster.delete(kind, live)
+                    logger.info("Deleted %s %s/%s", kind.kind, server.metadata.namespace, live["metadata"]["name"])
 
     async def _report(
         self, key: Key, manifest: Manifest, server: KimiLinearServer | None, obstacle: status.Obstacle | None

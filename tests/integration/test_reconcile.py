@@ -339,3 +339,4 @@ def test_a_server_made_again_under_the_same_name_gets_children_of_its_own(namesp
     assert second != first
     assert [owner["uid"] for owner in namespace.deployment("kimi")["metadata"]["ownerReferences"]] == [second]
     assert "--tool-call-parser" in engine_container(namespace.deployment("kimi"))["args"]
+    assert namespace.events("kimi", "NameConflict") == []

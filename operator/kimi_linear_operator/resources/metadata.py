@@ -64,6 +64,13 @@ def is_owned_by(manifest: Manifest, uid: str) -> bool:
     return any(reference["uid"] == uid for reference in references)
 
 
+def is_of_former(manifest: Manifest, server: KimiLinearServer) -> bool:
+    """Return whether an object belongs to a server of the same name that was there before this one."""
+    former = (SERVER.kind, server.metadata.name)
+    references = manifest["metadata"].get("ownerReferences", ())
+    return any((reference["kind"], reference["name"]) == former for reference in references)
+
+
 def _owner_reference(server: KimiLinearServer) -> Manifest:
     return {
         "apiVersion": SERVER.api_version,

@@ -7,7 +7,7 @@ from kimi_linear_operator.resources.metadata import MANAGER
 from kimi_linear_operator.status.conditions import ready_condition
 
 # States that every server passes on its way; they are news only to a server that was ready.
-_ON_THE_WAY = ("ModelLoading", "RollingOut", "Starting")
+_ON_THE_WAY = ("ModelLoading", "Replacing", "RollingOut", "Starting")
 AS_WISHED = (*_ON_THE_WAY, "AllReplicasServe", "NoReplicas", "Suspended")
 
 
