@@ -47,7 +47,7 @@ def down() -> None:
 
 
 def env() -> None:
-    """Print what a shell needs to use the cluster."""
+    """Print what a shell needs to use the cluster: kubectl, kimi-linear, and where the cluster is."""
     if kubeconfig := _given_kubeconfig():
         checked_cluster(kubeconfig)
         print(f"export KUBECONFIG={shlex.quote(kubeconfig)}")
@@ -55,7 +55,7 @@ def env() -> None:
     cluster = _running()
     if not cluster:
         raise LocalClusterError("No local cluster runs. Start one: make cluster")
-    folders = os.pathsep.join(str(folder) for folder in cluster.bin)
+    folders = os.pathsep.join(map(str, (Path(sys.executable).parent, *cluster.bin)))
     print(f"export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}")
     print(f'export PATH={shlex.quote(folders)}:"$PATH"')
 

@@ -2,12 +2,14 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from commands import LocalClusterError, end_group, last_lines
 from control_plane import LocalCluster
@@ -149,9 +151,16 @@ def _wait(seconds: float, done: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     """Run the demo in a cluster of its own, which is gone afterwards."""
     cluster = LocalCluster(_STATE, "demo")
+    # As after Ctrl-C: nothing may stay behind when a job or a terminal is closed.
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         demo(cluster)
     except LocalClusterError as error:

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.aio.config import load_incluster_config, load_kube_config
 
 import kimi_linear_operator
 from kimi_linear_operator.api import Manifest
@@ -112,6 +112,12 @@ class Cluster:
         path = _path(kind, metadata["namespace"], metadata["name"])
         return await self._request("PATCH", path, query, manifest, content_type=_APPLY)
 
+    async def overwrite(self, kind: Kind, manifest: Manifest) -> None:
+        """Set an object's spec, whole lists included, whoever owns what is in them."""
+        metadata = manifest["metadata"]
+        path = _path(kind, metadata["namespace"], metadata["name"])
+        await self._request("PATCH", path, {"fieldManager": MANAGER}, {"spec": manifest["spec"]}, content_type=_MERGE)
+
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
         """Set an object's status and return the object, unless another of its name has replaced it meanwhile.
 
@@ -196,8 +202,13 @@ async def watch_session() -> tuple[str, aiohttp.ClientSession]:
             await _load_credentials(client.configuration)
         return response
 
-    connector = aiohttp.TCPConnector(ssl=client.rest_client.ssl_context, limit=0)
-    return str(client.configuration.host), aiohttp.ClientSession(connector=connector, middlewares=(authenticate,))
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=client.rest_client.ssl_context, limit=0),
+        middlewares=(authenticate,),
+        proxy=client.configuration.proxy,
+        trust_env=True,
+    )
+    return str(client.configuration.host), session
 
 
 async def _configuration() -> Configuration:
@@ -220,8 +231,8 @@ async def _load_credentials(configuration: Configuration) -> None:
             await load_kube_config(os.pathsep.join(map(str, files)), client_configuration=configuration)
         else:
             load_incluster_config(client_configuration=configuration)
-    except ConfigException as error:
-        raise ApiError(_UNREACHABLE, f"no cluster: {error}; set KUBECONFIG") from error
+    except Exception as error:  # the loader raises whatever a broken file makes it raise
+        raise ApiError(_UNREACHABLE, f"no cluster: {error or type(error).__name__}; set KUBECONFIG") from error
 
 
 def _kubeconfigs() -> list[Path]:
@@ -241,8 +252,9 @@ def _path(kind: Kind, namespace: str | None, name: str = "") -> str:
 def _decoded(status: int, content: bytes) -> Manifest:
     try:
         answer: Any = json.loads(content)
-    except ValueError:
-        answer = {"message": content[:200].decode(errors="replace")}
+    except (RecursionError, ValueError) as error:
+        text = content[:200].decode(errors="replace")
+        raise ApiError(status if status >= 400 else _UNREACHABLE, f"not readable ({error}): {text}") from error
     if status >= 400:
         raise ApiError(status, answer.get("message", "") if isinstance(answer, dict) else str(answer))
     return dict(answer)

@@ -53,7 +53,8 @@ class Reconciler:
             return None  # Its children are owned by it: the garbage collector needs no help.
         checked = rules.check(manifest)
         obstacle = await self._apply(checked)
-        await self._report(key, manifest, checked.server, obstacle)
+        if not await self._report(key, manifest, checked.server, obstacle):
+            return 0.0  # The spec changed meanwhile, and the store has it from our own write: no watch will say so.
         return BLOCKED_RETRY_SECONDS if obstacle and checked.is_valid else None
 
     async def _apply(self, checked: rules.Checked) -> status.Obstacle | None:
@@ -65,6 +66,7 @@ class Reconciler:
         try:
             for child in wanted:
                 await self._apply_child(checked.server, child)
+            await self._prune(checked.server, wanted)
         except NameTakenError as error:
             return status.Obstacle("NameConflict", str(error), blames_spec=True)
         except LeftoverError as error:
@@ -73,7 +75,6 @@ class Reconciler:
             if error.is_passing:
                 raise
             return status.Obstacle("ApplyFailed", error.message, blames_spec=error.is_about_content)
-        await self._prune(checked.server, wanted)
         return None
 
     async def _apply_child(self, server: KimiLinearServer, wanted: Manifest) -> None:
@@ -81,7 +82,15 @@ class Reconciler:
         live = await self._live(server, kind, wanted["metadata"]["name"])
         if live is not None and ("deletionTimestamp" in live["metadata"] or not has_drifted(live, wanted)):
             return
-        self.store.put(kind, await self.cluster.apply(kind, wanted))
+        try:
+            applied = await self.cluster.apply(kind, wanted)
+        except ApiError as error:
+            if live is None or not error.is_about_content:
+                raise
+            # Apply keeps items of others in lists: a changed port becomes two ports of one name, which is invalid.
+            await self.cluster.overwrite(kind, wanted)
+            applied = await self.cluster.apply(kind, wanted)
+        self.store.put(kind, applied)
         logger.info("Applied %s %s/%s", kind.kind, server.metadata.namespace, wanted["metadata"]["name"])
 
     async def _live(self, server: KimiLinearServer, kind: Kind, name: str) -> Manifest | None:
@@ -117,18 +126,23 @@ class Reconciler:
 
     async def _report(
         self, key: Key, manifest: Manifest, server: KimiLinearServer | None, obstacle: status.Obstacle | None
-    ) -> None:
-        """Write the status if it changed, once, and then say so in an Event."""
+    ) -> bool:
+        """Write the status if it changed, once, and then say so in an Event.
+
+        Returns whether the spec is still the one that the status is about.
+        """
         deployment = self.store.get(DEPLOYMENT, key)
         if deployment and not metadata.is_owned_by(deployment, manifest["metadata"]["uid"]):
             deployment = None
         view = status.View(manifest, server, obstacle, deployment, self.store.children(POD, key))
         summary = status.summarise(view, self.now())
         if summary == manifest.get("status"):
-            return
-        self.store.put(SERVER, await self.cluster.patch_status(SERVER, manifest, summary))
+            return True
+        written = await self.cluster.patch_status(SERVER, manifest, summary)
+        self.store.put(SERVER, written)
         if event := status.transition_event(manifest, summary, self.now()):
             await self._publish(event)
+        return bool(written["metadata"]["generation"] == manifest["metadata"]["generation"])
 
     async def _publish(self, event: Manifest) -> None:
         """Record an Event. It is news, not state: when it gets lost, the status still says the same."""

@@ -46,6 +46,8 @@ class Store:
     _children: dict[Key, set[_Address]] = field(default_factory=dict)
     # Deletions since the last list began: what a list read before them must not come back.
     _deleted: dict[_Address, int] = field(default_factory=dict)
+    # The version of the last list of each kind and namespace.
+    _listed: dict[tuple[Kind, str | None], int] = field(default_factory=dict)
 
     def get(self, kind: Kind, key: Key) -> Manifest | None:
         """Return an object by its namespace and name."""
@@ -94,16 +96,28 @@ class Store:
             manifests: Everything that there is.
             version: The resource version that the list shows.
         """
-        concerned: set[Key] = set()
+        concerned = self._forget_if_restored(kind, namespace, version)
         listed: set[_Address] = set()
         for manifest in manifests:
             listed.add(_address(kind, manifest))
             concerned |= self.put(kind, manifest)
         for address, record in list(self._records.items()):
-            is_covered = address.kind == kind and namespace in (None, address.namespace)
-            if is_covered and address not in listed and record.version <= version:
+            if _is_covered(address, kind, namespace) and address not in listed and record.version <= version:
                 self._forget(address)
                 concerned |= {record.owner} if record.owner else set()
+        return concerned
+
+    def _forget_if_restored(self, kind: Kind, namespace: str | None, version: int) -> set[Key]:
+        """Drop everything if a list is older than the list before: etcd was restored from a backup."""
+        before = self._listed.get((kind, namespace), 0)
+        self._listed[kind, namespace] = version
+        if version >= before:
+            return set()
+        concerned: set[Key] = set()
+        for address in [address for address in self._records if _is_covered(address, kind, namespace)]:
+            owner = self._records[address].owner
+            concerned |= {owner} if owner else set()
+            self._forget(address)
         return concerned
 
     def servers(self) -> list[Key]:
@@ -116,6 +130,10 @@ class Store:
             self._children[record.owner].discard(address)
             if not self._children[record.owner]:
                 del self._children[record.owner]
+
+
+def _is_covered(address: _Address, kind: Kind, namespace: str | None) -> bool:
+    return address.kind == kind and namespace in (None, address.namespace)
 
 
 def _address(kind: Kind, manifest: Manifest) -> _Address:

@@ -101,6 +101,18 @@ def _selector(_: Manifest) -> Manifest:
     return {"spec": {"selector": {"kimi-linear.io/server": "other"}}}
 
 
+def _port(_: Manifest) -> Manifest:
+    """Return an edit that server-side apply alone cannot undo: it would keep both ports, with one name."""
+    return {"spec": {"ports": [{"name": "http", "port": 31000, "targetPort": "http"}]}}
+
+
+def _volume(deployment: Manifest) -> Manifest:
+    """Return an edit that server-side apply alone cannot undo: a volume would have two sources."""
+    volumes = [volume for volume in deployment["spec"]["template"]["spec"]["volumes"] if volume["name"] != "cache"]
+    changed = [*volumes, {"name": "cache", "hostPath": {"path": "/tmp"}}]  # noqa: S108 - nothing runs there
+    return {"spec": {"template": {"spec": {"volumes": changed}}}}
+
+
 def _label(_: Manifest) -> Manifest:
     """Return an edit after which no watch of the operator shows the object any more."""
     return {"metadata": {"labels": {"app.kubernetes.io/managed-by": "someone"}}}
@@ -113,9 +125,11 @@ def _label(_: Manifest) -> Manifest:
         (DEPLOYMENT, _image),
         (DEPLOYMENT, _environment),
         (DEPLOYMENT, _label),
+        (DEPLOYMENT, _volume),
         (SERVICE, _selector),
+        (SERVICE, _port),
     ],
-    ids=["replicas", "image", "environment", "label", "selector"],
+    ids=["replicas", "image", "environment", "label", "volume", "selector", "port"],
 )
 def test_an_edited_child_is_repaired_at_once(
     repaired: Namespace, kind: Kind, edit: Callable[[Manifest], Manifest]

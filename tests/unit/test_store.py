@@ -161,3 +161,17 @@ def test_a_list_of_one_kind_forgets_no_deletion_of_another() -> None:
     store.end_list(DEPLOYMENT, None, [], version=6)
     assert store.end_list(POD, None, [make_pod(version=4)], version=4) == set()
     assert names(store) == []
+
+
+def test_after_a_restore_from_backup_older_versions_are_believed() -> None:
+    store = Store()
+    store.begin_list(SERVER)
+    store.end_list(SERVER, None, [make_server("gone") | {}, _at(make_server("kept"), 1000)], 1000)
+    store.begin_list(SERVER)
+    concerned = store.end_list(SERVER, None, [_at(make_server("kept"), 600)], 700)
+    assert concerned == {Key("default", "gone"), Key("default", "kept")}
+    assert store.servers() == [Key("default", "kept")]
+
+
+def _at(manifest: Manifest, version: int) -> Manifest:
+    return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": str(version)}}

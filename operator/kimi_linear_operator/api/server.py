@@ -86,8 +86,8 @@ class Engine(Model):
     )
     extra_pip_packages: Annotated[list[_PipPackage], Field(max_length=16)] = Field(
         default=["sentencepiece", "tiktoken"],
-        description="Python packages that the model needs. Installed at start only if they can't be imported, so an "
-        "image that has them starts without a package index.",
+        description="Python packages that the model needs. Installed at start only if they can't be imported, "
+        "whatever version is there, so an image that has them starts without a package index.",
     )
     context_length: Annotated[int, Field(ge=1, le=1_048_576), BeforeValidator(whole_number)] | None = Field(
         default=None, description="Longest context in tokens; without it the model's own, 1048576."

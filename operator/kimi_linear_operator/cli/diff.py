@@ -46,13 +46,13 @@ async def _changes(servers: Sequence[KimiLinearServer]) -> list[Manifest]:
         return [change for server in servers for change in await _server_changes(cluster, server)]
 
 
-async def _server_changes(cluster: Cluster, server: KimiLinearServer) -> list[Manifest]:
+async def _server_changes(cluster: Cluster, given: KimiLinearServer) -> list[Manifest]:
     """Return what would be created, changed and deleted for a server."""
-    namespace = server.metadata.namespace
-    stored = await cluster.get(SERVER, namespace, server.metadata.name)
-    # The children of a server that exists are owned by it, so they are compared as such.
-    uid = stored["metadata"]["uid"] if stored else ""
-    wanted = resources.build(server.model_copy(update={"metadata": server.metadata.model_copy(update={"uid": uid})}))
+    namespace = given.metadata.namespace
+    stored = await cluster.get(SERVER, namespace, given.metadata.name)
+    server = _as_stored(given, stored) if stored else given
+    uid = server.metadata.uid
+    wanted = resources.build(server)
     changes = []
     for child in wanted:
         kind = _KINDS[child["kind"]]
@@ -60,6 +60,14 @@ async def _server_changes(cluster: Cluster, server: KimiLinearServer) -> list[Ma
         changes.append(_change(live, await cluster.apply(kind, child, dry_run=True)))
     changes += [_change(live, None) for live in await _unwanted(cluster, server, uid, wanted)]
     return [change for change in changes if change["diff"]]
+
+
+def _as_stored(given: KimiLinearServer, stored: Manifest) -> KimiLinearServer:
+    """Return the server as it would be stored: its children belong to it, and a scale that the file leaves open stays."""
+    update: dict[str, Any] = {"metadata": given.metadata.model_copy(update={"uid": stored["metadata"]["uid"]})}
+    if "replicas" not in given.spec.model_fields_set:
+        update["spec"] = given.spec.model_copy(update={"replicas": stored["spec"]["replicas"]})
+    return given.model_copy(update=update)
 
 
 async def _unwanted(cluster: Cluster, server: KimiLinearServer, uid: str, wanted: Sequence[Manifest]) -> list[Manifest]:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -25,6 +25,7 @@ SETTLE_SECONDS = 1.5
 # A list heals what watches lost: soon after they begin, for what happened between list and watch, then now and then.
 FIRST_RESYNC_SECONDS = 10.0
 RESYNC_SECONDS = 300.0
+STOP_SECONDS = 10.0
 
 
 async def serve(namespaces: Sequence[str]) -> None:
@@ -57,7 +58,7 @@ class Operator:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop; then finish what is being worked on."""
-        if not await self._first_list(stop):
+        if not await _before(stop, self._first_list()):
             return
         loop = asyncio.get_running_loop()
 
@@ -72,15 +73,15 @@ class Operator:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(asyncio.to_thread(watch.run))
             resync = tasks.create_task(self._resync_forever())
-            for _ in range(WORKERS):
-                tasks.create_task(self.queue.work(reconciler.reconcile))
+            workers = [tasks.create_task(self.queue.work(reconciler.reconcile)) for _ in range(WORKERS)]
             logger.info("Started with %d servers", len(self.store.servers()))
             try:
                 await stop.wait()
             finally:
                 resync.cancel()
-                self.queue.close()
                 watch.stop()
+                self.queue.close()
+                await _end(workers)
 
     def _observe(self, kind: Kind, manifest: Manifest, deleted: bool) -> None:
         is_progress = not deleted and self._is_progress(kind, manifest)
@@ -102,24 +103,17 @@ class Operator:
             else:
                 self.queue.add(key)
 
-    async def _first_list(self, stop: asyncio.Event) -> bool:
-        """List everything, so that no worker takes an object that was not read yet for one that is missing.
-
-        Returns whether it was done, which takes until the API server answers, rather than told to stop.
-        """
+    async def _first_list(self) -> None:
+        """List everything, so that no worker takes an object that was not read yet for one that is missing."""
         for delay in EndlessBackoffs():
             try:
                 await self.resync()
             except ApiError as error:
                 missing = " (are the CRDs installed? kubectl apply -f crds/)" if error.status == 404 else ""
                 logger.warning("Could not list the servers%s, trying again in %.1f s: %s", missing, delay, error)
+                await asyncio.sleep(delay)
             else:
-                return True
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), delay)
-            if stop.is_set():
-                break
-        return False
+                return
 
     async def _resync_forever(self) -> None:
         while True:
@@ -144,3 +138,22 @@ class Operator:
                 self.store.begin_list(kind)
                 listing = await self.cluster.list(kind, namespace, selector)
                 self._enqueue(self.store.end_list(kind, namespace, listing.manifests, listing.version))
+
+
+async def _before(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
+    """Do something unless told to stop first; return whether it was done."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        working.result()
+        return True
+    working.cancel()
+    return False
+
+
+async def _end(workers: Collection[asyncio.Task[None]]) -> None:
+    """Let workers finish what they hold, for a while: a pod that is asked to stop has 30 seconds."""
+    _, late = await asyncio.wait(workers, timeout=STOP_SECONDS)
+    for worker in late:
+        worker.cancel()

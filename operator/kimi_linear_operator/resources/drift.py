@@ -12,8 +12,9 @@ from kimi_linear_operator.resources.overlay import MERGE_KEYS
 
 # Fields that Kubernetes' types cannot tell from absent when they hold their zero value (`omitempty`, no pointer).
 _ABSENT_WHEN_FALSE = ("hostIPC", "hostNetwork", "hostPID", "readOnly", "stdin", "stdinOnce", "tty")
+_ABSENT_WHEN_EMPTY = ("annotations", "initialDelaySeconds", "labels", "limits", "nodeSelector", "requests")
 _QUANTITY_MAPS = ("limits", "requests")
-_QUANTITY_FIELDS = ("sizeLimit",)
+_QUANTITY_FIELDS = ("divisor", "sizeLimit")
 
 # https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
 _SUFFIXES: dict[str, int | Decimal] = {
@@ -40,10 +41,17 @@ def _holds(live: Any, wanted: Any, field: str = "") -> bool:
 
 def _holds_field(live: Manifest, key: str, wanted: Any, parent: str) -> bool:
     if key not in live:
-        return wanted in ("", [], None) or (wanted is False and key in _ABSENT_WHEN_FALSE)
+        return _is_stored_as_absent(key, wanted)
     if parent in _QUANTITY_MAPS:
         return _quantity(live[key]) == _quantity(wanted)
     return _holds(live[key], wanted, key)
+
+
+def _is_stored_as_absent(key: str, wanted: Any) -> bool:
+    """Return whether the API server leaves a field out that holds this, because its type has no other way."""
+    if wanted is False:
+        return key in _ABSENT_WHEN_FALSE
+    return wanted in ("", [], None) or (not wanted and key in _ABSENT_WHEN_EMPTY)
 
 
 def _holds_items(live: Sequence[Any], wanted: Sequence[Any], field: str) -> bool:

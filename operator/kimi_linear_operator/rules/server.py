@@ -9,11 +9,18 @@ from kimi_linear_operator.rules.rule import Rule
 LONGEST_NAME = 50
 
 _GPU = f"'{engine.GPU_RESOURCE}'"
-_OWNED_FLAGS = f"^--({'|'.join(engine.OWNED_FLAGS)})(=|$)"
-_KEY_BY_NAME = r"^--(admin-)?api-key=\$\([A-Za-z_][A-Za-z0-9_]*\)$"
+_KEY_BY_NAME = r"^--(api-key|admin-api-key|ssl-keyfile-password)=\$\([A-Za-z_][A-Za-z0-9_]*\)$"
 _KNOWN_VERSIONS = "|".join(re.escape(version) for version in engine.RELEASES)
 _BROKEN_ON_MI355X = re.escape("v0.5.7")
 _OWNED_ENVIRONMENT = str(list(engine.RECIPE_ENVIRONMENT))
+
+
+def _abbreviations(flag: str, shortest: int = 2) -> str:
+    """Return a pattern for a flag and all its beginnings: SGLang's argument parser takes any that is unambiguous."""
+    pattern = ""
+    for letter in reversed(flag[shortest:]):
+        pattern = f"({letter}{pattern})?"
+    return flag[:shortest] + pattern
 
 
 def _cel_text(text: str) -> str:
@@ -51,6 +58,8 @@ def _image_matches(pattern: str) -> str:
     return f"(has(self.spec.engine.image) && self.spec.engine.image.matches({in_tag}))"
 
 
+_OWNED_FLAGS = f"^--({'|'.join(_abbreviations(flag) for flag in engine.OWNED_FLAGS)})(=|$)"
+
 ERRORS = (
     Rule(
         "error",
@@ -84,9 +93,10 @@ ERRORS = (
     Rule(
         "error",
         "spec.engine.extraArgs",
-        f"self.spec.engine.extraArgs.all(a, !a.matches('^--(admin-)?api-key') || a.matches({_cel_text(_KEY_BY_NAME)}))",
-        "shows an API key to everyone who may read pods: write --api-key=$(NAME), and give the container sglang an "
-        "environment variable NAME from a Secret in podTemplate",
+        "self.spec.engine.extraArgs.all(a, !a.matches('^--(ap|ad|ssl-keyfile-p)') || "
+        f"a.matches({_cel_text(_KEY_BY_NAME)}))",
+        "shows an API key or a password to everyone who may read pods: write --api-key=$(NAME), and give the "
+        "container sglang an environment variable NAME from a Secret in podTemplate",
     ),
     Rule(
         "error",

@@ -22,6 +22,7 @@ BY_SEVERITY = (
     "ModelLoading",
 )
 _IMAGE_REASONS = ("ErrImageNeverPull", "ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName")
+_MISSING_SECRET = re.compile("secret .*not found|find key .* in secret", re.IGNORECASE)
 _CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 # What PyTorch says when GPU memory runs out at work, and SGLang (model_runner.py) when the weights leave none.
 _GPU_REMEDIES = {
@@ -47,10 +48,9 @@ def worst_cause(pods: Iterable[Manifest]) -> Cause | None:
 
 def last_failure(pods: Iterable[Manifest], previous: Manifest | None) -> Manifest | None:
     """Return how a container last ended with an error, from these pods or as it was known before."""
-    failures = [failure for pod in _living(pods) for failure in _failures(pod)]
-    known = [Failure.model_validate(previous)] if previous else []
-    latest = max([*failures, *known], key=lambda failure: failure.time, default=None)
-    return latest.model_dump(by_alias=True) if latest else None
+    failures = [failure.model_dump(by_alias=True) for pod in _living(pods) for failure in _failures(pod)]
+    known = [previous] if previous else []
+    return max([*failures, *known], key=lambda failure: str(failure.get("time", "")), default=None)
 
 
 def _living(pods: Iterable[Manifest]) -> Iterator[Manifest]:
@@ -101,8 +101,9 @@ def _container_cause(pod: str, container: Manifest) -> Cause | None:
         # "Back-off pulling image ...: ErrImagePull: DETAIL" and "DETAIL" alternate.
         return Cause("ImagePullFailed", f"{where}: image {container['image']}: {message.split('ErrImagePull: ')[-1]}")
     if reason in _CONFIG_REASONS:
-        missing = "secret" in message and "not found" in message
-        return Cause("SecretMissing" if missing else "ContainerConfigInvalid", f"{where}: {message}")
+        return Cause(
+            "SecretMissing" if _MISSING_SECRET.search(message) else "ContainerConfigInvalid", f"{where}: {message}"
+        )
     ended = _terminated(container)
     if ended and (reason == "CrashLoopBackOff" or (ended["exitCode"] != 0 and "terminated" in container["state"])):
         return _crash_cause(where, ended)

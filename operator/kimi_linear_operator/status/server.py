@@ -101,7 +101,8 @@ def _conditions(view: View) -> list[Condition]:
     progress = f"{serving} of {view.wanted} replicas serve"
     told = Cause(cause.reason, f"{progress}; {cause.message}" if view.wanted else cause.message)
     stalled = _why_stalled(view, told)
-    reconciling = not is_ready and not stalled and (view.wanted > 0 or view.count("replicas") > 0)
+    is_busy = view.wanted > 0 or view.count("replicas") > 0 or view.obstacle is not None
+    reconciling = not is_ready and not stalled and is_busy
     return [
         _accepted(view),
         condition("Available", serving > 0, Cause("Serving", progress) if serving else told),
