@@ -63,7 +63,7 @@ async def _server_changes(cluster: Cluster, given: KimiLinearServer) -> list[Man
 
 
 def _as_stored(given: KimiLinearServer, stored: Manifest) -> KimiLinearServer:
-    """Return the server as it would be stored: its children belong to it, and a scale that the file leaves open stays."""
+    """Return the server as it would be stored: with its UID, and its scale where the file leaves that open."""
     update: dict[str, Any] = {"metadata": given.metadata.model_copy(update={"uid": stored["metadata"]["uid"]})}
     if "replicas" not in given.spec.model_fields_set:
         update["spec"] = given.spec.model_copy(update={"replicas": stored["spec"]["replicas"]})
