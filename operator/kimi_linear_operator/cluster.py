@@ -53,7 +53,8 @@ class ApiError(Exception):
     @property
     def is_about_content(self) -> bool:
         """Return whether the object itself was found wrong, so that sending it again changes nothing."""
-        return self.status in (400, 413, 422)
+        # Server-side apply answers 500 to a field that it does not know.
+        return self.status in (400, 413, 422) or "field not declared in schema" in self.message
 
 
 @dataclass(frozen=True)

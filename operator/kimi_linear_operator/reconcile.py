@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 # How often to look whether something that no watch shows has gone out of the way.
 BLOCKED_RETRY_SECONDS = 15.0
 
+_INVALID = 422
+
 _KINDS = {kind.kind: kind for kind in resources.KINDS}
 
 
@@ -85,7 +87,7 @@ class Reconciler:
         try:
             applied = await self.cluster.apply(kind, wanted)
         except ApiError as error:
-            if live is None or not error.is_about_content:
+            if live is None or error.status != _INVALID:
                 raise
             # Apply keeps items of others in lists: a changed port becomes two ports of one name, which is invalid.
             await self.cluster.overwrite(kind, wanted)

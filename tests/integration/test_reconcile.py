@@ -278,6 +278,19 @@ def _poke(namespace: Namespace) -> None:
     namespace.edit(SERVER, "kimi", {"metadata": {"annotations": {"poked": "true"}}})
 
 
+def test_a_field_of_the_pod_template_that_kubernetes_does_not_know_is_named_and_changes_nothing(
+    namespace: Namespace,
+) -> None:
+    namespace.create_server("kimi")
+    namespace.wait_until_ready("kimi")
+    before = namespace.deployment("kimi")["metadata"]["generation"]
+    namespace.change_server("kimi", {"toolCallParser": "enabled", "podTemplate": {"spec": {"tolerationz": []}}})
+    accepted = namespace.wait_for_condition("kimi", "Accepted", "False", "ApplyFailed")
+    assert "tolerationz" in accepted["message"]
+    assert namespace.condition("kimi", "Available")["status"] == "True"
+    assert namespace.deployment("kimi")["metadata"]["generation"] == before
+
+
 def test_a_suspended_server_runs_no_pod_and_keeps_the_rest(namespace: Namespace) -> None:
     namespace.create_server("kimi", {"replicas": 2})
     namespace.wait_until_ready("kimi")
