@@ -19,8 +19,6 @@ BLOCKED_RETRY_SECONDS = 15.0
 
 _INVALID = 422
 
-_KINDS = {kind.kind: kind for kind in resources.KINDS}
-
 
 class NameTakenError(Exception):
     """An object of a child's name exists and belongs to someone else."""
@@ -80,7 +78,7 @@ class Reconciler:
         return None
 
     async def _apply_child(self, server: KimiLinearServer, wanted: Manifest) -> None:
-        kind = _KINDS[wanted["kind"]]
+        kind = resources.kind_of(wanted)
         live = await self._live(server, kind, wanted["metadata"]["name"])
         if live is not None and ("deletionTimestamp" in live["metadata"] or not has_drifted(live, wanted)):
             return
@@ -117,14 +115,12 @@ class Reconciler:
 
     async def _prune(self, server: KimiLinearServer, wanted: list[Manifest]) -> None:
         """Delete the children that are ours and no longer wanted."""
-        names = {(child["kind"], child["metadata"]["name"]) for child in wanted}
+        key = Key(server.metadata.namespace, server.metadata.name)
         for kind in resources.KINDS:
-            for live in self.store.children(kind, Key(server.metadata.namespace, server.metadata.name)):
-                is_ours = metadata.is_owned_by(live, server.metadata.uid)
-                is_going = "deletionTimestamp" in live["metadata"]
-                if is_ours and not is_going and (kind.kind, live["metadata"]["name"]) not in names:
+            for live in resources.unwanted(self.store.children(kind, key), wanted, server.metadata.uid):
+                if "deletionTimestamp" not in live["metadata"]:
                     await self.cluster.delete(kind, live)
-                    logger.info("Deleted %s %s/%s", kind.kind, server.metadata.namespace, live["metadata"]["name"])
+                    logger.info("Deleted %s %s/%s", kind.kind, key.namespace, live["metadata"]["name"])
 
     async def _report(
         self, key: Key, manifest: Manifest, server: KimiLinearServer | None, obstacle: status.Obstacle | None

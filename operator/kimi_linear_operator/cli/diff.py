@@ -13,7 +13,6 @@ from kimi_linear_operator.cli.failure import CommandError
 from kimi_linear_operator.cluster import ApiError, Cluster, connect
 from kimi_linear_operator.resources import SERVER, metadata
 
-_KINDS = {kind.kind: kind for kind in resources.KINDS}
 # Fields that change with every write, whatever it writes.
 _NOISE = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
 
@@ -51,14 +50,14 @@ async def _server_changes(cluster: Cluster, given: KimiLinearServer) -> list[Man
     namespace = given.metadata.namespace
     stored = await cluster.get(SERVER, namespace, given.metadata.name)
     server = _as_stored(given, stored) if stored else given
-    uid = server.metadata.uid
     wanted = resources.build(server)
     changes = []
     for child in wanted:
-        kind = _KINDS[child["kind"]]
+        kind = resources.kind_of(child)
         live = await cluster.get(kind, namespace, child["metadata"]["name"])
         changes.append(_change(live, await cluster.apply(kind, child, dry_run=True)))
-    changes += [_change(live, None) for live in await _unwanted(cluster, server, uid, wanted)]
+    live_children = await _children(cluster, server)
+    changes += [_change(live, None) for live in resources.unwanted(live_children, wanted, server.metadata.uid)]
     return [change for change in changes if change["diff"]]
 
 
@@ -70,19 +69,10 @@ def _as_stored(given: KimiLinearServer, stored: Manifest) -> KimiLinearServer:
     return given.model_copy(update=update)
 
 
-async def _unwanted(cluster: Cluster, server: KimiLinearServer, uid: str, wanted: Sequence[Manifest]) -> list[Manifest]:
-    names = {(child["kind"], child["metadata"]["name"]) for child in wanted}
-    selector = ",".join(f"{key}={value}" for key, value in metadata.selector(server).items())
-    live = [
-        manifest
-        for kind in resources.KINDS
-        for manifest in (await cluster.list(kind, server.metadata.namespace, selector)).manifests
-    ]
-    return [
-        manifest
-        for manifest in live
-        if metadata.is_owned_by(manifest, uid) and (manifest["kind"], manifest["metadata"]["name"]) not in names
-    ]
+async def _children(cluster: Cluster, server: KimiLinearServer) -> list[Manifest]:
+    selector = metadata.selector_text(server)
+    listings = [await cluster.list(kind, server.metadata.namespace, selector) for kind in resources.KINDS]
+    return [manifest for listing in listings for manifest in listing.manifests]
 
 
 def _change(before: Manifest | None, after: Manifest | None) -> Manifest:

@@ -4,7 +4,7 @@ Every builder is a pure function of the resource. `KINDS` lists what they build,
 watched, compared and pruned: a new child kind is one module and one entry here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from kimi_linear_operator.api import KimiLinearServer, Manifest
 from kimi_linear_operator.resources import deployment, metadata, service
@@ -13,12 +13,27 @@ from kimi_linear_operator.resources.kinds import DEPLOYMENT, EVENT, POD, SERVER,
 KINDS = (DEPLOYMENT, SERVICE)
 """The kinds of children that the operator writes."""
 
-__all__ = ["DEPLOYMENT", "EVENT", "KINDS", "POD", "SERVER", "SERVICE", "Kind", "build"]
+__all__ = ["DEPLOYMENT", "EVENT", "KINDS", "POD", "SERVER", "SERVICE", "Kind", "build", "kind_of", "unwanted"]
 
 
 def build(server: KimiLinearServer) -> list[Manifest]:
     """Return every object that this server should have, in the order in which to apply them."""
     return [metadata.with_fingerprint(manifest) for manifest in _children(server)]
+
+
+def kind_of(child: Manifest) -> Kind:
+    """Return the kind of an object that `build` returned."""
+    return next(kind for kind in KINDS if kind.kind == child["kind"])
+
+
+def unwanted(live: Iterable[Manifest], wanted: Iterable[Manifest], uid: str) -> list[Manifest]:
+    """Return the live objects that belong to the server with this UID and are not among the wanted ones."""
+    names = {(child["kind"], child["metadata"]["name"]) for child in wanted}
+    return [
+        manifest
+        for manifest in live
+        if metadata.is_owned_by(manifest, uid) and (manifest["kind"], manifest["metadata"]["name"]) not in names
+    ]
 
 
 def _children(server: KimiLinearServer) -> Iterator[Manifest]:

@@ -45,6 +45,11 @@ def selector(server: KimiLinearServer) -> dict[str, str]:
     return {SERVER_LABEL: server.metadata.name}
 
 
+def selector_text(server: KimiLinearServer) -> str:
+    """Return the same labels as a list request and /scale take them."""
+    return ",".join(f"{key}={value}" for key, value in selector(server).items())
+
+
 def with_fingerprint(manifest: Manifest) -> Manifest:
     """Return the object with an annotation that changes whenever any of its wanted fields does.
 

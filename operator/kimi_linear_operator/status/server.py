@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from kimi_linear_operator import engine
 from kimi_linear_operator.api import Condition, KimiLinearServer, Manifest
 from kimi_linear_operator.resources.deployment import wanted_replicas
-from kimi_linear_operator.resources.metadata import selector
+from kimi_linear_operator.resources.metadata import selector_text
 from kimi_linear_operator.resources.service import url
 from kimi_linear_operator.status.conditions import Cause, Obstacle, condition, stamped
 from kimi_linear_operator.status.pods import last_failure, worst_cause
@@ -84,14 +84,9 @@ def _identity(view: View, previous: Manifest) -> Manifest:
     names = ("url", "command", "image", "selector")
     if view.server is None or view.obstacle:
         return {name: previous.get(name) for name in names}
-    labels = selector(view.server)
     spec = view.server.spec
-    values = (url(view.server), engine.recipe_command(spec), engine.image(spec), _selector_text(labels))
+    values = (url(view.server), engine.recipe_command(spec), engine.image(spec), selector_text(view.server))
     return dict(zip(names, values, strict=True))
-
-
-def _selector_text(labels: dict[str, str]) -> str:
-    return ",".join(f"{key}={value}" for key, value in labels.items())
 
 
 def _conditions(view: View) -> list[Condition]:
