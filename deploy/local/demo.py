@@ -96,10 +96,14 @@ def demo(cluster: LocalCluster) -> None:
 def _install(shell: Shell) -> subprocess.Popen[bytes]:
     _step("2. The operator: its resource definitions, and the operator itself")
     shell("kubectl apply --server-side -f crds/")
-    print("\n  $ kimi-linear run &", flush=True)
+    print("\n  $ kimi-linear run --listen=127.0.0.1:0 &", flush=True)
     log = (shell.cluster.state / "operator.log").open("w")
     return subprocess.Popen(
-        ["kimi-linear", "run"], stdout=log, stderr=log, env=shell.environment, start_new_session=True
+        ["kimi-linear", "run", "--listen=127.0.0.1:0"],
+        stdout=log,
+        stderr=log,
+        env=shell.environment,
+        start_new_session=True,
     )
 
 

@@ -7,18 +7,19 @@ Authentication, TLS and connections are those of the official client.
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import load_incluster_config, load_kube_config
 
 import kimi_linear_operator
+from kimi_linear_operator import metrics
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.resources.kinds import Kind
 from kimi_linear_operator.resources.metadata import MANAGER
@@ -27,9 +28,12 @@ USER_AGENT = f"{MANAGER}/{kimi_linear_operator.__version__}"
 REQUEST_TIMEOUT_SECONDS = 30.0
 LIST_CHUNK = 500
 
-_APPLY = "application/apply-patch+yaml"  # JSON is YAML
-_MERGE = "application/merge-patch+json"
+# What a verb is on the wire, where that is not its name.
+_METHODS = {"LIST": "GET", "APPLY": "PATCH"}
+_CONTENT_TYPES = {"APPLY": "application/apply-patch+yaml", "PATCH": "application/merge-patch+json"}  # JSON is YAML
 _UNREACHABLE = 0
+# https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 class ApiError(Exception):
@@ -65,11 +69,21 @@ class Listing:
     version: int
 
 
+def _may_always_write() -> float:
+    return REQUEST_TIMEOUT_SECONDS
+
+
 @dataclass(frozen=True)
 class Cluster:
-    """Reads and writes objects. Every method raises ApiError."""
+    """Reads and writes objects. Every method raises ApiError.
+
+    Attributes:
+        client: Credentials and connections.
+        write_seconds: Asked right before every write: how long the write may take. Raises ApiError to forbid it.
+    """
 
     client: ApiClient
+    write_seconds: Callable[[], float] = _may_always_write
 
     @property
     def server(self) -> str:
@@ -79,7 +93,7 @@ class Cluster:
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return an object, or None if there is none."""
         try:
-            return await self._request("GET", _path(kind, namespace, name))
+            return await self._request("GET", path(kind, namespace, name))
         except ApiError as error:
             if error.status == 404:
                 return None
@@ -91,7 +105,7 @@ class Cluster:
         manifests: list[Manifest] = []
         while True:
             try:
-                page = await self._request("GET", _path(kind, namespace), query)
+                page = await self._request("LIST", path(kind, namespace), query)
             except ApiError as error:
                 if error.status == 410 and "continue" in query:  # the moment is forgotten: begin anew
                     return await self.list(kind, namespace, selector)
@@ -110,14 +124,14 @@ class Cluster:
         """
         query = {"fieldManager": MANAGER, "force": "true", **({"dryRun": "All"} if dry_run else {})}
         metadata = manifest["metadata"]
-        path = _path(kind, metadata["namespace"], metadata["name"])
-        return await self._request("PATCH", path, query, manifest, content_type=_APPLY)
+        target = path(kind, metadata["namespace"], metadata["name"])
+        return await self._request("APPLY", target, query, manifest)
 
     async def overwrite(self, kind: Kind, manifest: Manifest) -> None:
         """Set an object's spec, whole lists included, whoever owns what is in them."""
         metadata = manifest["metadata"]
-        path = _path(kind, metadata["namespace"], metadata["name"])
-        await self._request("PATCH", path, {"fieldManager": MANAGER}, {"spec": manifest["spec"]}, content_type=_MERGE)
+        target = path(kind, metadata["namespace"], metadata["name"])
+        await self._request("PATCH", target, {"fieldManager": MANAGER}, {"spec": manifest["spec"]})
 
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
         """Set an object's status and return the object, unless another of its name has replaced it meanwhile.
@@ -127,50 +141,63 @@ class Cluster:
         metadata = manifest["metadata"]
         gone = dict.fromkeys(manifest.get("status", {}).keys() - status.keys())
         body = {"metadata": {"uid": metadata["uid"]}, "status": {**status, **gone}}
-        path = _path(kind, metadata["namespace"], metadata["name"]) + "/status"
-        return await self._request("PATCH", path, {"fieldManager": MANAGER}, body, content_type=_MERGE)
+        target = path(kind, metadata["namespace"], metadata["name"]) + "/status"
+        return await self._request("PATCH", target, {"fieldManager": MANAGER}, body)
 
     async def delete(self, kind: Kind, manifest: Manifest) -> None:
         """Delete exactly this object; one that is gone already is fine."""
         metadata = manifest["metadata"]
         options = {"propagationPolicy": "Background", "preconditions": {"uid": metadata["uid"]}}
         try:
-            await self._request("DELETE", _path(kind, metadata["namespace"], metadata["name"]), body=options)
+            await self._request("DELETE", path(kind, metadata["namespace"], metadata["name"]), body=options)
         except ApiError as error:
             if error.status != 404:
                 raise
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Create an object; it is an error if there is one of its name."""
-        return await self._request("POST", _path(kind, manifest["metadata"]["namespace"]), body=manifest)
+        return await self._request("POST", path(kind, manifest["metadata"]["namespace"]), body=manifest)
+
+    async def replace(self, kind: Kind, manifest: Manifest) -> Manifest:
+        """Replace an object; it is an error if it is no longer of the resource version that the manifest names."""
+        metadata = manifest["metadata"]
+        return await self._request("PUT", path(kind, metadata["namespace"], metadata["name"]), body=manifest)
 
     async def _request(
-        self,
-        method: str,
-        path: str,
-        query: dict[str, str] | None = None,
-        body: Manifest | None = None,
-        content_type: str = "application/json",
+        self, verb: str, target: str, query: dict[str, str] | None = None, body: Manifest | None = None
     ) -> Manifest:
-        url = f"{self.server}{path}?{urlencode({key: value for key, value in (query or {}).items() if value})}"
-        status, content = await self._exchange(method, url, body, content_type)
+        """Send a request, and once more with new credentials if these were refused."""
+        status, content = await self._exchange(verb, target, query or {}, body)
         if status == 401:
             # The token may have been rotated since it was read.
             await _load_credentials(self.client.configuration)
-            status, content = await self._exchange(method, url, body, content_type)
+            status, content = await self._exchange(verb, target, query or {}, body)
         return _decoded(status, content)
 
-    async def _exchange(self, method: str, url: str, body: Manifest | None, content_type: str) -> tuple[int, bytes]:
+    async def _exchange(
+        self, verb: str, target: str, query: dict[str, str], body: Manifest | None
+    ) -> tuple[int, bytes]:
         """Send a request once and return the answer's status and content."""
+        method = _METHODS.get(verb, verb)
+        seconds = REQUEST_TIMEOUT_SECONDS
+        if method != "GET" and "dryRun" not in query:
+            seconds = min(seconds, self.write_seconds())
+            # The API server must not end later what we no longer wait for.
+            query = {**query, "timeout": f"{seconds:.3f}s"}
+        url = f"{self.server}{target}?{urlencode({key: value for key, value in query.items() if value})}"
+        content_type = _CONTENT_TYPES.get(verb, "application/json")
         headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": USER_AGENT}
         try:
             await self.client.update_params_for_auth(headers, [], ["BearerToken"], url, method, body)
             response = await self.client.rest_client.request(
-                method, url, headers=headers, body=body, _request_timeout=REQUEST_TIMEOUT_SECONDS
+                method, url, headers=headers, body=body, _request_timeout=seconds
             )
-            return response.status, await response.read()
+            content = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            metrics.API_REQUESTS.labels(verb, _UNREACHABLE).inc()
             raise ApiError(_UNREACHABLE, f"no answer from {self.server}: {error or type(error).__name__}") from error
+        metrics.API_REQUESTS.labels(verb, response.status).inc()
+        return response.status, content
 
 
 @asynccontextmanager
@@ -180,28 +207,47 @@ async def connect() -> AsyncIterator[Cluster]:
         yield Cluster(client)
 
 
-async def watch_session() -> tuple[str, aiohttp.ClientSession]:
-    """Return the API server's address and a session for watches, which belongs to the caller's event loop.
+Hear = Callable[[str, str, int], None]
+"""Takes LIST or WATCH, the path of what was asked for, and the status of the answer, 0 if there was none."""
+
+
+async def watch_session(hear: Hear) -> tuple[str, aiohttp.ClientSession]:
+    """Return the API server's address and a session for lists and watches, which belongs to the caller's event loop.
 
     Credentials are asked for anew at every request, and read anew when they are refused: a rotated token is used as
     soon as the kubelet wrote it, and kopf, which would give up, never sees a refusal that passes.
+
+    Args:
+        hear: Called for every answer.
     """
     client = ApiClient(await _configuration())
+    prefix = urlsplit(client.configuration.host).path.rstrip("/")
+
+    async def exchange(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        headers: dict[str, str] = {"User-Agent": USER_AGENT}
+        await client.update_params_for_auth(headers, [], ["BearerToken"], str(request.url), request.method, None)
+        request.headers.update(headers)
+        status = _UNREACHABLE
+        try:
+            response = await handler(request)
+            status = response.status
+        finally:
+            verb = "WATCH" if "watch" in request.url.query else "LIST"
+            metrics.API_REQUESTS.labels(verb, status).inc()
+            hear(verb, request.url.path.removeprefix(prefix), status)
+        return response
 
     async def authenticate(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        for delay in (0.1, 1.0, 5.0, 0.0):
-            headers: dict[str, str] = {"User-Agent": USER_AGENT}
-            await client.update_params_for_auth(headers, [], ["BearerToken"], str(request.url), request.method, None)
-            request.headers.update(headers)
-            response = await handler(request)
-            if response.status != 401 or not delay:
-                break
+        for delay in (0.1, 1.0, 5.0):
+            response = await exchange(request, handler)
+            if response.status != 401:
+                return response
             response.release()
             await asyncio.sleep(delay)
             await _load_credentials(client.configuration)
-        return response
+        return await exchange(request, handler)
 
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=client.rest_client.ssl_context, limit=0),
@@ -236,6 +282,11 @@ async def _load_credentials(configuration: Configuration) -> None:
         raise ApiError(_UNREACHABLE, f"no cluster: {error or type(error).__name__}; set KUBECONFIG") from error
 
 
+def own_namespace() -> str:
+    """Return the namespace of the pod that this is, or "default" where it is none."""
+    return _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.exists() else "default"
+
+
 def _kubeconfigs() -> list[Path]:
     """Return the files that kubectl would read, none where a pod's service account is meant."""
     if named := os.environ.get("KUBECONFIG"):
@@ -244,7 +295,8 @@ def _kubeconfigs() -> list[Path]:
     return [default] if default.exists() else []
 
 
-def _path(kind: Kind, namespace: str | None, name: str = "") -> str:
+def path(kind: Kind, namespace: str | None, name: str = "") -> str:
+    """Return where the API server keeps a kind of objects, those of a namespace, or one."""
     root = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
     scope = f"/namespaces/{namespace}" if namespace else ""
     return f"{root}{scope}/{kind.plural}" + (f"/{name}" if name else "")

@@ -6,8 +6,9 @@ text: a fifth of the size of a tree of dictionaries, and nobody can change what 
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 from kimi_linear_operator.api import Manifest
@@ -28,10 +29,15 @@ class _Address(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True)
+Conditions = tuple[tuple[str, str, str], ...]
+"""Type, status and reason of each condition."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Record:
     version: int
     owner: Key | None
+    conditions: Conditions
     text: str
 
     def manifest(self) -> Manifest:
@@ -62,7 +68,8 @@ class Store:
     def put(self, kind: Kind, manifest: Manifest) -> set[Key]:
         """Keep an object unless a newer state of it is known; return the servers that it concerns."""
         address = _address(kind, manifest)
-        record = _Record(_version(manifest), _owner(kind, manifest), json.dumps(_trimmed(kind, manifest)))
+        text = json.dumps(_trimmed(kind, manifest))
+        record = _Record(_version(manifest), _owner(kind, manifest), _shared(_conditions(kind, manifest)), text)
         known = self._records.get(address)
         newest = max(self._deleted.get(address, 0), known.version if known else 0)
         if record.version <= newest:
@@ -124,6 +131,12 @@ class Store:
         """Return all servers."""
         return [Key(address.namespace, address.name) for address in self._records if address.kind == SERVER]
 
+    def conditions(self) -> Iterator[tuple[Key, Conditions]]:
+        """Yield every server with its conditions."""
+        for address, record in self._records.items():
+            if address.kind == SERVER:
+                yield Key(address.namespace, address.name), record.conditions
+
     def _forget(self, address: _Address) -> None:
         record = self._records.pop(address, None)
         if record and record.owner in self._children:
@@ -153,6 +166,19 @@ def _owner(kind: Kind, manifest: Manifest) -> Key | None:
     metadata = manifest["metadata"]
     name = metadata["name"] if kind == SERVER else metadata.get("labels", {}).get(SERVER_LABEL)
     return Key(metadata["namespace"], name) if name else None
+
+
+def _conditions(kind: Kind, manifest: Manifest) -> Conditions:
+    if kind != SERVER:
+        return ()
+    conditions = manifest.get("status", {}).get("conditions", [])
+    return tuple((condition["type"], condition["status"], condition.get("reason", "")) for condition in conditions)
+
+
+@lru_cache(maxsize=1024)
+def _shared(conditions: Conditions) -> Conditions:
+    """Return the same tuple for equal conditions: thousands of servers share a few."""
+    return conditions
 
 
 def _trimmed(kind: Kind, manifest: Manifest) -> dict[str, Any]:

@@ -6,17 +6,19 @@ worked on is worked on once more, a key that fails comes back later and later, a
 
 import asyncio
 import logging
-import random
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from kimi_linear_operator import logs, metrics
+from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster import ApiError
+from kimi_linear_operator.resources import SERVER
 from kimi_linear_operator.store import Key
 
 logger = logging.getLogger(__name__)
 
-FIRST_BACKOFF_SECONDS = 0.5
-LONGEST_BACKOFF_SECONDS = 60.0
+BACKOFF = Backoff(first=0.5, longest=30.0)
 
 Work = Callable[[Key], Awaitable[float | None]]
 """Works on a key. Returns after how many seconds the key is due again, if at all; raises to be retried."""
@@ -27,27 +29,28 @@ class WorkQueue:
 
     def __init__(self) -> None:
         self._waiting: deque[Key] = deque()
-        self._dirty: set[Key] = set()
+        # Keys that are due, and since when: those that wait, and those to be worked on once more.
+        self._due: dict[Key, float] = {}
         self._busy: set[Key] = set()
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._failures: dict[Key, int] = {}
         self._wake = asyncio.Event()
         self._closed = False
+        self._moved = time.monotonic()
 
     def add(self, key: Key) -> None:
         """Ask for a key to be worked on as soon as possible."""
         if timer := self._timers.pop(key, None):
             timer.cancel()
-        if key in self._dirty or self._closed:
+        if key in self._due or self._closed:
             return
-        self._dirty.add(key)
+        self._due[key] = time.monotonic()
         if key not in self._busy:
-            self._waiting.append(key)
-            self._wake.set()
+            self._wait(key)
 
     def add_after(self, key: Key, seconds: float) -> None:
         """Ask for a key to be worked on later; what was asked for sooner stays."""
-        if key in self._dirty or self._closed:
+        if key in self._due or self._closed:
             return
         loop = asyncio.get_running_loop()
         if timer := self._timers.get(key):
@@ -63,23 +66,36 @@ class WorkQueue:
             timer.cancel()
         self._timers.clear()
         self._waiting.clear()
-        self._dirty.clear()
+        self._due.clear()
         self._wake.set()
+        metrics.QUEUE_DEPTH.set(0)
+
+    def stuck_seconds(self) -> float:
+        """Return for how long keys have been waiting while no worker took any."""
+        if not self._waiting:
+            return 0.0
+        return time.monotonic() - max(self._moved, self._due[self._waiting[0]])
 
     async def work(self, work: Work) -> None:
         """Work on keys until the queue is closed. Run as many of these at once as there should be workers."""
         while key := await self._next():
-            try:
-                again = await work(key)
-            except Exception as error:
-                again = self._backoff(key)
-                bug = None if isinstance(error, ApiError) else error
-                logger.warning(
-                    "Could not reconcile %s/%s, trying again in %.1f s: %s", *key, again, error, exc_info=bug
-                )
-            else:
-                self._failures.pop(key, None)
+            with logs.about(SERVER.kind, *key), metrics.RECONCILE_SECONDS.time():
+                again = await self._try(work, key)
             self._finish(key, again)
+
+    async def _try(self, work: Work, key: Key) -> float | None:
+        """Work on a key, and return after how many seconds it is due again."""
+        try:
+            again = await work(key)
+        except Exception as error:
+            again = self._backoff(key)
+            bug = None if isinstance(error, ApiError) else error
+            metrics.RECONCILES.labels("failed" if bug else "retried").inc()
+            logger.warning("Could not reconcile %s/%s, trying again in %.1f s: %s", *key, again, error, exc_info=bug)
+            return again
+        self._failures.pop(key, None)
+        metrics.RECONCILES.labels("succeeded").inc()
+        return again
 
     async def _next(self) -> Key | None:
         while not self._waiting:
@@ -88,20 +104,25 @@ class WorkQueue:
             self._wake.clear()
             await self._wake.wait()
         key = self._waiting.popleft()
-        self._dirty.discard(key)
+        self._moved = time.monotonic()
+        metrics.QUEUE_SECONDS.observe(self._moved - self._due.pop(key))
+        metrics.QUEUE_DEPTH.set(len(self._waiting))
         self._busy.add(key)
         return key
 
+    def _wait(self, key: Key) -> None:
+        self._waiting.append(key)
+        metrics.QUEUE_DEPTH.set(len(self._waiting))
+        self._wake.set()
+
     def _finish(self, key: Key, again: float | None) -> None:
         self._busy.discard(key)
-        if key in self._dirty:
-            self._waiting.append(key)
-            self._wake.set()
+        if key in self._due:
+            self._wait(key)
         elif again is not None:
             self.add_after(key, again)
 
     def _backoff(self, key: Key) -> float:
-        """Return how long a failed key waits: twice as long each time, spread so that keys do not come in step."""
+        """Return how long a failed key waits: twice as long each time."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        longest = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(failures - 1, 16))
-        return longest * random.uniform(0.5, 1)  # noqa: S311 - spreads load, protects nothing
+        return BACKOFF.delay(failures - 1)

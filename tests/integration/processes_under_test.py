@@ -30,18 +30,22 @@ class Operator:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, unless it runs, and wait until it has read the cluster."""
+        """Start it, unless it runs, and wait until it works."""
         if self.process and not self._ended():
             return
         begin = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [COMMAND, "run"], stdout=log, stderr=log, env=_environment(self.kubeconfig), start_new_session=True
+                [COMMAND, "run", "--listen=127.0.0.1:0"],
+                stdout=log,
+                stderr=log,
+                env=_environment(self.kubeconfig),
+                start_new_session=True,
             )
         wait_for(
             lambda: self.log.read_bytes()[begin:].decode(),
-            "the operator says that it started",
-            lambda text: "Started with" in text or self._ended(),
+            "the operator says that it leads",
+            lambda text: "Leading as" in text or self._ended(),
             _SECONDS_TO_START,
         )
         if self._ended():

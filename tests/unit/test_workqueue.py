@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kimi_linear_operator.store import Key
-from kimi_linear_operator.workqueue import LONGEST_BACKOFF_SECONDS, Work, WorkQueue
+from kimi_linear_operator.workqueue import BACKOFF, Work, WorkQueue
 
 A, B, C = Key("default", "a"), Key("default", "b"), Key("default", "c")
 
@@ -109,7 +109,7 @@ def test_a_key_that_fails_comes_back_later_and_later() -> None:
         await worked(queue, failing(times), seconds=400)
         waits = [after - before for before, after in itertools.pairwise(times)]
         # Every wait is spread over half its length.
-        expected = [min(0.5 * 2**attempt, LONGEST_BACKOFF_SECONDS) for attempt in range(len(waits))]
+        expected = [min(BACKOFF.first * 2**attempt, BACKOFF.longest) for attempt in range(len(waits))]
         assert len(waits) > 9
         for wait, longest in zip(waits, expected, strict=True):
             assert longest / 2 <= wait <= longest * 1.01

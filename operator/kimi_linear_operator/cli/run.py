@@ -2,14 +2,15 @@
 
 import argparse
 import asyncio
-import logging
 import sys
 
 import uvloop
 
+from kimi_linear_operator import logs
 from kimi_linear_operator.cli.failure import CommandError
-from kimi_linear_operator.cluster import ApiError
-from kimi_linear_operator.handlers import serve
+from kimi_linear_operator.cluster import ApiError, own_namespace
+from kimi_linear_operator.handlers import AddressError, Settings, serve
+from kimi_linear_operator.resources.metadata import MANAGER
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,20 +18,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n", "--namespace", action="append", default=[], help="watch only this namespace; may be given several times"
     )
+    parser.add_argument(
+        "--lease",
+        metavar="NAMESPACE/NAME",
+        default=f"{own_namespace()}/{MANAGER}",
+        help="the Lease that lets one of several replicas work at a time (default: %(default)s); operators that watch "
+        "different namespaces need different ones",
+    )
+    parser.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        default=":8080",
+        help="where to answer /healthz, /readyz and /metrics (default: %(default)s, which is every address)",
+    )
+    parser.add_argument("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
+    parser.add_argument("--log-format", choices=logs.FORMATS, default="text", help="default: %(default)s")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the operator until it is told to stop."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    # kopf tells at length what it does to every object; what goes wrong is enough.
-    logging.getLogger("kopf").setLevel(logging.WARNING)
-    # It warns that signals are ignored in a thread; they are ours to handle.
-    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
+    settings = _settings(options)
+    logs.configure(options.log_level, options.log_format)
     # The API server takes objects nested 10,000 levels deep. Most Python versions can read them with this limit.
     sys.setrecursionlimit(25_000)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(serve(options.namespace))
+            runner.run(serve(settings))
         except ApiError as error:
             raise CommandError(str(error)) from error
+        except AddressError as error:
+            raise CommandError(f"cannot listen on {options.listen}: {error}; choose another with --listen") from error
     return 0
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    lease_namespace, _, lease_name = options.lease.partition("/")
+    host, _, port = options.listen.rpartition(":")
+    if not (lease_namespace and lease_name):
+        raise CommandError(f"--lease {options.lease}: must be NAMESPACE/NAME")
+    if not port.isdecimal() or int(port) > 65535:
+        raise CommandError(f"--listen {options.listen}: must be HOST:PORT or :PORT")
+    return Settings(options.namespace, lease_namespace, lease_name, host.strip("[]"), int(port))

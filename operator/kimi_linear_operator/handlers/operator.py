@@ -1,16 +1,21 @@
-"""The process: reads the cluster once, then keeps up with it and works until it is told to stop."""
+"""The process: reads the cluster once, then keeps up with it, and works whenever it leads, until it is told to stop."""
 
 import asyncio
 import logging
 import random
 import signal
-from collections.abc import Collection, Coroutine, Iterable, Sequence
+import socket
+import uuid
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from kimi_linear_operator import metrics
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.cluster import ApiError, Cluster, connect
-from kimi_linear_operator.handlers.watch import CHILDREN, EndlessBackoffs, Watch
+from kimi_linear_operator.handlers.endpoints import serving
+from kimi_linear_operator.handlers.watch import BACKOFF, CHILDREN, Watch
+from kimi_linear_operator.leader import Leader
 from kimi_linear_operator.reconcile import Reconciler
 from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, Kind
 from kimi_linear_operator.resources.metadata import SELECTOR
@@ -26,23 +31,48 @@ SETTLE_SECONDS = 1.5
 FIRST_RESYNC_SECONDS = 10.0
 RESYNC_SECONDS = 300.0
 STOP_SECONDS = 10.0
+# No pass takes that long: each of its few requests ends after 30 seconds.
+STUCK_SECONDS = 300.0
+SILENT_SECONDS = 60.0
 
 
-async def serve(namespaces: Sequence[str]) -> None:
-    """Run the operator until SIGTERM or SIGINT.
+@dataclass(frozen=True)
+class Settings:
+    """How to run.
 
-    Args:
+    Attributes:
         namespaces: Where to look for servers; everywhere if empty.
+        lease_namespace: Where the Lease is that decides which replica works.
+        lease_name: Its name.
+        host: The address on which to answer health checks and show metrics; all if empty.
+        port: Its port; the system chooses one if it is 0.
+    """
+
+    namespaces: list[str]
+    lease_namespace: str
+    lease_name: str
+    host: str
+    port: int
+
+
+async def serve(settings: Settings) -> None:
+    """Run the operator until SIGTERM or SIGINT.
 
     Raises:
         ApiError: There is no cluster to connect to.
+        AddressError: The address for health checks cannot be had.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with connect() as cluster:
         logger.info("Connected to %s", cluster.server)
-        await Operator(cluster, list(namespaces)).run(stop)
+        identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+        leader = Leader(cluster, settings.lease_namespace, settings.lease_name, identity)
+        operator = Operator(cluster, leader, settings.namespaces)
+        async with serving(settings.host, settings.port, operator.illnesses, operator.impediments) as port:
+            logger.info("Listening on %s:%d", settings.host, port)
+            await operator.run(stop)
     logger.info("Stopped")
 
 
@@ -51,13 +81,17 @@ class Operator:
     """Watches, lists and workers, and what they share."""
 
     cluster: Cluster
+    leader: Leader
     namespaces: list[str]
     store: Store = field(default_factory=Store)
-    queue: WorkQueue = field(default_factory=WorkQueue)
+    # What is to be done, while this replica leads.
+    queue: WorkQueue | None = None
+    _watch: Watch | None = None
     _resync_due: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until told to stop; then finish what is being worked on."""
+        """Keep up with the cluster, and work whenever this replica leads, until told to stop."""
+        metrics.REGISTRY.register(metrics.ServerCollector(self.store))
         if not await _before(stop, self._first_list()):
             return
         loop = asyncio.get_running_loop()
@@ -65,23 +99,66 @@ class Operator:
         def observe(kind: Kind, manifest: Manifest, deleted: bool) -> None:
             loop.call_soon_threadsafe(self._observe, kind, manifest, deleted)
 
-        def started() -> None:
+        def began() -> None:
             loop.call_soon_threadsafe(self._resync_due.set)
 
-        watch = Watch(self.namespaces, observe, started)
-        reconciler = Reconciler(self.cluster, self.store)
+        self._watch = Watch(self.namespaces, observe, began)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(asyncio.to_thread(watch.run))
+            tasks.create_task(asyncio.to_thread(self._watch.run))
             resync = tasks.create_task(self._resync_forever())
-            workers = [tasks.create_task(self.queue.work(reconciler.reconcile)) for _ in range(WORKERS)]
+            leading = tasks.create_task(self._lead())
             logger.info("Started with %d servers", len(self.store.servers()))
             try:
                 await stop.wait()
             finally:
                 resync.cancel()
-                watch.stop()
-                self.queue.close()
-                await _end(workers)
+                self._watch.stop()
+                await self._end(leading)
+
+    def illnesses(self) -> list[str]:
+        """Return what only a restart can cure."""
+        silent = self._watch.silent_seconds() if self._watch else 0.0
+        stuck = self.queue.stuck_seconds() if self.queue else 0.0
+        return [
+            *([f"the watching thread gave no sign for {silent:.0f} s"] if silent > SILENT_SECONDS else []),
+            *([f"no worker took a server for {stuck:.0f} s"] if stuck > STUCK_SECONDS else []),
+        ]
+
+    def impediments(self) -> list[str]:
+        """Return why this replica does not know the state of the cluster."""
+        if self._watch is None:
+            return ["the cluster has not been read yet"]
+        return [f"not watching {path}" for path in self._watch.unwatched()]
+
+    async def _lead(self) -> None:
+        """Work whenever the lease is ours; give it back in the end."""
+        try:
+            while True:
+                await self.leader.acquire()
+                if await self.leader.hold(self._work()):
+                    return
+        finally:
+            await self.leader.release()
+
+    async def _work(self) -> None:
+        """Work on all servers, and then on those that change, until the queue is closed."""
+        reconciler = Reconciler(replace(self.cluster, write_seconds=self.leader.write_seconds), self.store)
+        self.queue = WorkQueue()
+        try:
+            self._enqueue(self.store.servers())
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(WORKERS):
+                    workers.create_task(self.queue.work(reconciler.reconcile))
+        finally:
+            self.queue.close()
+            self.queue = None
+
+    async def _end(self, leading: asyncio.Task[None]) -> None:
+        """Let workers finish what they hold, for a while: a pod that is asked to stop has 30 seconds."""
+        if self.queue:
+            self.queue.close()
+            await asyncio.wait((leading,), timeout=STOP_SECONDS)
+        leading.cancel()
 
     def _observe(self, kind: Kind, manifest: Manifest, deleted: bool) -> None:
         is_progress = not deleted and self._is_progress(kind, manifest)
@@ -97,6 +174,9 @@ class Operator:
         return known is not None and bool(known["metadata"]["generation"] == metadata["generation"])
 
     def _enqueue(self, keys: Iterable[Key], seconds: float = 0) -> None:
+        """Ask for work. A replica that waits has no queue: it takes all servers when it begins to lead."""
+        if self.queue is None:
+            return
         for key in keys:
             if seconds:
                 self.queue.add_after(key, seconds)
@@ -105,7 +185,7 @@ class Operator:
 
     async def _first_list(self) -> None:
         """List everything, so that no worker takes an object that was not read yet for one that is missing."""
-        for delay in EndlessBackoffs():
+        for delay in BACKOFF:
             try:
                 await self.resync()
             except ApiError as error:
@@ -122,22 +202,31 @@ class Operator:
                 await asyncio.sleep(FIRST_RESYNC_SECONDS)
             self._resync_due.clear()
             try:
-                await self.resync()
+                findings = await self.resync()
             except ApiError as error:
-                logger.warning("Could not list, trying again later: %s", error)
+                logger.warning("Could not list, trying again in %.0f s: %s", FIRST_RESYNC_SECONDS, error)
+                self._resync_due.set()
+            else:
+                metrics.RESYNC_FINDINGS.inc(findings)
 
-    async def resync(self) -> None:
+    async def resync(self) -> int:
         """List all kinds, children first, and enqueue the servers whose objects are not as we knew them.
+
+        Returns how many these are.
 
         Raises:
             ApiError: A list failed.
         """
+        concerned: set[Key] = set()
         for kind in (*CHILDREN, SERVER):
             selector = "" if kind == SERVER else SELECTOR
             for namespace in self.namespaces or (None,):
                 self.store.begin_list(kind)
                 listing = await self.cluster.list(kind, namespace, selector)
-                self._enqueue(self.store.end_list(kind, namespace, listing.manifests, listing.version))
+                found = self.store.end_list(kind, namespace, listing.manifests, listing.version)
+                self._enqueue(found)
+                concerned |= found
+        return len(concerned)
 
 
 async def _before(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
@@ -150,10 +239,3 @@ async def _before(stop: asyncio.Event, work: Coroutine[None, None, None]) -> boo
         return True
     working.cancel()
     return False
-
-
-async def _end(workers: Collection[asyncio.Task[None]]) -> None:
-    """Let workers finish what they hold, for a while: a pod that is asked to stop has 30 seconds."""
-    _, late = await asyncio.wait(workers, timeout=STOP_SECONDS)
-    for worker in late:
-        worker.cancel()

@@ -7,39 +7,37 @@ errors of a watch end it; then it is started anew and the rest of the process go
 
 import asyncio
 import logging
-import random
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import kopf
 import uvloop
 
-from kimi_linear_operator import resources
+from kimi_linear_operator import metrics, resources
 from kimi_linear_operator.api import GROUP, Manifest
-from kimi_linear_operator.cluster import watch_session
+from kimi_linear_operator.backoff import Backoff
+from kimi_linear_operator.cluster import path, watch_session
 from kimi_linear_operator.resources import POD, SERVER, Kind
 from kimi_linear_operator.resources.metadata import SELECTOR
 
 logger = logging.getLogger(__name__)
 
 CHILDREN = (*resources.KINDS, POD)
-LONGEST_BACKOFF_SECONDS = 30.0
+# Endless: with a finite list of delays, kopf gives up and ends.
+BACKOFF = Backoff(first=0.5, longest=30.0)
+# How long the API server keeps a watch open. kopf itself begins anew after 70 s without any sign.
+STREAM_SECONDS = 300
+# How long a kind of objects may go unwatched before we say so: what kopf takes to notice and to reconnect.
+GRACE_SECONDS = 70.0
+HEARTBEAT_SECONDS = 5.0
+
+_OK = 200
 
 Observe = Callable[[Kind, Manifest, bool], None]
 """Takes an object, and whether it was deleted."""
-
-
-class EndlessBackoffs:
-    """Delays between attempts that never run out: with a finite list, kopf gives up and exits."""
-
-    def __iter__(self) -> Iterator[float]:
-        """Yield growing delays in seconds, spread so that operators do not come in step."""
-        delay = 0.5
-        while True:
-            yield delay * random.uniform(0.5, 1)  # noqa: S311 - spreads load, protects nothing
-            delay = min(delay * 2, LONGEST_BACKOFF_SECONDS)
 
 
 @dataclass
@@ -49,19 +47,22 @@ class Watch:
     Attributes:
         namespaces: Where to look; everywhere if empty.
         observe: Called for every change, in the watch's thread.
-        started: Called whenever watching begins anew, in the watch's thread.
+        began: Called when a watch begins with a list, in the watch's thread. What was deleted before, it will not tell.
     """
 
     namespaces: list[str]
     observe: Observe
-    started: Callable[[], None]
+    began: Callable[[], None]
     _stopping: threading.Event = field(default_factory=threading.Event)
     _loop: asyncio.AbstractEventLoop | None = None
     _stop_flag: asyncio.Event | None = None
+    _heartbeat: float = field(default_factory=time.monotonic)
+    # Paths that are not being watched, and since when.
+    _unwatched: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> None:
         """Watch until stopped. Meant for a thread of its own."""
-        backoffs = iter(EndlessBackoffs())
+        backoffs = iter(BACKOFF)
         while not self._stopping.is_set():
             try:
                 with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -70,6 +71,15 @@ class Watch:
                 delay = next(backoffs)
                 logger.warning("Watching ended (%s), starting anew in %.1f s", error or type(error).__name__, delay)
                 self._stopping.wait(delay)
+
+    def unwatched(self) -> list[str]:
+        """Return the paths that have not been watched for longer than a reconnection takes."""
+        oldest = time.monotonic() - GRACE_SECONDS
+        return [target for target, since in self._unwatched.copy().items() if since < oldest]
+
+    def silent_seconds(self) -> float:
+        """Return for how long the thread has shown no sign of life."""
+        return time.monotonic() - self._heartbeat
 
     def stop(self) -> None:
         """End watching; may be called from any thread."""
@@ -81,46 +91,65 @@ class Watch:
         self._loop, self._stop_flag = asyncio.get_running_loop(), asyncio.Event()
         if self._stopping.is_set():
             return
-        await kopf.operator(
-            registry=self._registry(),
-            settings=_settings(),
-            clusterwide=not self.namespaces,
-            namespaces=self.namespaces,
-            standalone=True,
-            stop_flag=self._stop_flag,
-        )
+        for target in self._targets():
+            self._unwatched.setdefault(target, time.monotonic())
+        beating = asyncio.create_task(self._beat())
+        try:
+            await kopf.operator(
+                registry=self._registry(),
+                settings=_settings(),
+                clusterwide=not self.namespaces,
+                namespaces=self.namespaces,
+                standalone=True,
+                stop_flag=self._stop_flag,
+            )
+        finally:
+            beating.cancel()
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
-        kopf.on.login(registry=registry)(_login)
-        kopf.on.startup(registry=registry)(self._started)
+        kopf.on.login(registry=registry)(self._login)
         for kind in (SERVER, *CHILDREN):
             kopf.on.event(group=kind.group, version=kind.version, plural=kind.plural, registry=registry, param=kind)(
                 self._on_event
             )
         return registry
 
-    async def _started(self, **_: Any) -> None:
-        self.started()
+    async def _login(self, **_: Any) -> kopf.AiohttpSession:
+        server, session = await watch_session(self._hear)
+        return kopf.AiohttpSession(server=server, aiohttp_session=session)
+
+    def _hear(self, verb: str, target: str, status: int) -> None:
+        """Note how a list or a watch was answered."""
+        if status != _OK:
+            metrics.WATCH_FAILURES.labels(target.rpartition("/")[2]).inc()
+            self._unwatched.setdefault(target, time.monotonic())
+        elif verb == "WATCH":
+            self._unwatched.pop(target, None)
+        else:
+            self.began()
+
+    def _targets(self) -> list[str]:
+        return [path(kind, namespace) for kind in (SERVER, *CHILDREN) for namespace in self.namespaces or (None,)]
+
+    async def _beat(self) -> None:
+        while True:
+            self._heartbeat = time.monotonic()
+            await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _on_event(self, event: kopf.RawEvent, param: Any = None, **_: Any) -> None:
         self.observe(param, dict(event["object"]), event["type"] == "DELETED")
 
 
-async def _login(**_: Any) -> kopf.AiohttpSession:
-    server, session = await watch_session()
-    return kopf.AiohttpSession(server=server, aiohttp_session=session)
-
-
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.scanning.disabled = True  # what we watch is known, and needs no permission to look around
-    settings.networking.error_backoffs = EndlessBackoffs()
+    settings.networking.error_backoffs = BACKOFF
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
     settings.watching.connect_timeout = 5
-    settings.watching.server_timeout = 300
-    settings.watching.client_timeout = 330
+    settings.watching.server_timeout = STREAM_SECONDS
+    settings.watching.client_timeout = STREAM_SECONDS + 30
     settings.watching.chunk_size = 500
     settings.posting.enabled = False
     settings.persistence.finalizer = f"{GROUP}/unused"

@@ -1,0 +1,94 @@
+"""What the operator tells Prometheus about itself and the servers.
+
+Names follow https://prometheus.io/docs/practices/naming/. Every replica of the operator tells the same of servers; what
+it tells of work differs, as only the leader works.
+"""
+
+from collections import Counter as Tally
+from collections.abc import Iterable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+import kimi_linear_operator
+from kimi_linear_operator.store import Store
+
+disable_created_metrics()  # a time series for every time series, which nobody asks for
+REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+PlatformCollector(registry=REGISTRY)
+Info("kimi_linear_operator", "Which operator this is", registry=REGISTRY).info(
+    {"version": kimi_linear_operator.__version__}
+)
+
+RECONCILES = Counter(
+    "kimi_linear_operator_reconciles",
+    "Passes over a server: succeeded, retried (the API server could not do its part), or failed (a bug)",
+    ["result"],
+    registry=REGISTRY,
+)
+RECONCILE_SECONDS = Histogram(
+    "kimi_linear_operator_reconcile_duration_seconds",
+    "How long a pass takes",
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+    registry=REGISTRY,
+)
+QUEUE_DEPTH = Gauge("kimi_linear_operator_queue_depth", "Servers that are due and wait for a worker", registry=REGISTRY)
+QUEUE_SECONDS = Histogram(
+    "kimi_linear_operator_queue_wait_seconds",
+    "How long a server that is due waits for a worker",
+    buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300),
+    registry=REGISTRY,
+)
+API_REQUESTS = Counter(
+    "kimi_linear_operator_api_requests",
+    "Requests to the API server by what they do and its answer; code 0 is no answer",
+    ["verb", "code"],
+    registry=REGISTRY,
+)
+WATCH_FAILURES = Counter(
+    "kimi_linear_operator_watch_failures",
+    "Times that watching a kind of objects failed and was begun anew",
+    ["resource"],
+    registry=REGISTRY,
+)
+RESYNC_FINDINGS = Counter(
+    "kimi_linear_operator_resync_findings",
+    "Servers about which the periodic list found something that no watch had told",
+    registry=REGISTRY,
+)
+LEADING = Gauge("kimi_linear_operator_leading", "1 on the replica that works, 0 on those that wait", registry=REGISTRY)
+
+
+class ServerCollector(Collector):
+    """Counts the servers by their conditions, at the moment when it is asked."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the numbers of servers, and which of them are ready."""
+        servers = GaugeMetricFamily(
+            "kimi_linear_servers", "Servers by condition", labels=["condition", "status", "reason"]
+        )
+        ready = GaugeMetricFamily(
+            "kimi_linear_server_ready", "1 if all replicas of the server serve", labels=["namespace", "name"]
+        )
+        tally: Tally[tuple[str, str, str]] = Tally()
+        for key, conditions in self._store.conditions():
+            tally.update(conditions)
+            is_ready = any(condition == "Ready" and status == "True" for condition, status, _ in conditions)
+            ready.add_metric([*key], is_ready)
+        for labels, count in sorted(tally.items()):
+            servers.add_metric([*labels], count)
+        return servers, ready
