@@ -2,41 +2,15 @@
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import pytest
 
+from fast_loop import now, run
 from kimi_linear_operator.store import Key
 from kimi_linear_operator.workqueue import BACKOFF, Work, WorkQueue
 
 A, B, C = Key("default", "a"), Key("default", "b"), Key("default", "c")
-
-
-class FastLoop(asyncio.SelectorEventLoop):
-    """An event loop in which every wait is over at once: its clock jumps to the next timer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._skipped = 0.0
-
-    def time(self) -> float:
-        return super().time() + getattr(self, "_skipped", 0.0)
-
-    def _run_once(self) -> None:
-        due = [timer.when() for timer in self._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
-        if not self._ready and due:  # type: ignore[attr-defined]
-            self._skipped += max(0.0, min(due) - self.time())
-        super()._run_once()  # type: ignore[misc]
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    with asyncio.Runner(loop_factory=FastLoop) as runner:
-        runner.run(asyncio.wait_for(test, 3600))
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 async def settle() -> None:
