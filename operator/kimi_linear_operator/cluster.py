@@ -195,7 +195,9 @@ class Cluster:
             content = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             metrics.API_REQUESTS.labels(verb, _UNREACHABLE).inc()
-            raise ApiError(_UNREACHABLE, f"no answer from {self.server}: {error or type(error).__name__}") from error
+            raise ApiError(
+                _UNREACHABLE, f"no answer from {self.server}: {str(error) or type(error).__name__}"
+            ) from error
         metrics.API_REQUESTS.labels(verb, response.status).inc()
         return response.status, content
 
@@ -279,7 +281,7 @@ async def _load_credentials(configuration: Configuration) -> None:
         else:
             load_incluster_config(client_configuration=configuration)
     except Exception as error:  # the loader raises whatever a broken file makes it raise
-        raise ApiError(_UNREACHABLE, f"no cluster: {error or type(error).__name__}; set KUBECONFIG") from error
+        raise ApiError(_UNREACHABLE, f"no cluster: {str(error) or type(error).__name__}; set KUBECONFIG") from error
 
 
 def own_namespace() -> str:

@@ -195,7 +195,7 @@ class Leader:
     def _complain(self, error: Exception) -> None:
         self._say(
             logging.WARNING,
-            f"Could not read or write the lease {self.namespace}/{self.name}: {error or type(error).__name__}",
+            f"Could not read or write the lease {self.namespace}/{self.name}: {str(error) or type(error).__name__}",
         )
 
     def _say(self, level: int, text: str) -> None:

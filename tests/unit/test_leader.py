@@ -36,6 +36,7 @@ class Line:
 
     leases: Leases
     is_cut: bool = False
+    answer_seconds: float = 0.0
     chaos: random.Random | None = None
     requests: list[float] = field(default_factory=list)
 
@@ -43,6 +44,7 @@ class Line:
         await self._travel()
         found = self.leases.lease
         await self._travel()
+        await asyncio.sleep(self.answer_seconds)
         return found
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
@@ -52,6 +54,7 @@ class Line:
         await self._travel()
         written = self.leases.write(manifest)
         await self._travel()
+        await asyncio.sleep(self.answer_seconds)
         return written
 
     async def _travel(self) -> None:
@@ -60,7 +63,7 @@ class Line:
             await asyncio.sleep(3600)
         if self.chaos:
             await asyncio.sleep(self.chaos.choice((0, 0.01, 1, 4, 7)))
-            if self.chaos.random() < 0.3:
+            if self.chaos.random() < 0.15:
                 raise ApiError(0, "no answer")
 
 
@@ -134,8 +137,45 @@ def test_a_replica_that_is_cut_off_stops_before_the_next_one_begins() -> None:
         stopped = now() - cut
         await asyncio.sleep(20)
         assert stopped <= TRUST_SECONDS + 0.1
-        assert TRUST_SECONDS - 3.1 <= stopped
+        assert stopped >= TRUST_SECONDS - 3.1
         assert LEASE_SECONDS - 3.1 <= terms[0][1] - cut <= LEASE_SECONDS + LOOK_SECONDS + 0.1
+        waiting.cancel()
+
+    run(test())
+
+
+def test_trust_counts_from_before_the_lease_was_asked_for() -> None:
+    """The API server may have carried out a renewal long before its answer arrived; others count from then."""
+
+    async def test() -> None:
+        leases = Leases()
+        line = Line(leases, answer_seconds=4.0)
+        a = leader("a", line)
+        await a.acquire()
+        # Two requests, of which the second was the write.
+        asked = line.requests[-2]
+        assert now() - asked == pytest.approx(4.0, abs=0.1)
+        assert a.write_seconds() + now() == pytest.approx(asked + LEASE_SECONDS, abs=0.1)
+        await asyncio.sleep(asked + TRUST_SECONDS - now() + 0.1)
+        assert not a.is_leading
+
+    run(test())
+
+
+def test_the_last_write_of_a_replica_ends_before_the_next_one_leads() -> None:
+    async def test() -> None:
+        leases, terms = Leases(), list[tuple[str, float]]()
+        line = Line(leases)
+        a, b = leader("a", line), leader("b", Line(leases))
+        await a.acquire()
+        waiting = asyncio.create_task(lead_forever(b, terms))
+        await asyncio.sleep(0.1)
+        last_write_ends = 0.0
+        while not terms:
+            if a.is_leading:
+                last_write_ends = now() + a.write_seconds()
+            await asyncio.sleep(0.01)
+        assert 0 < last_write_ends <= terms[0][1]
         waiting.cancel()
 
     run(test())
@@ -201,27 +241,26 @@ def test_what_the_work_raises_is_raised() -> None:
     run(test())
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(4))
 def test_no_write_of_one_replica_overlaps_the_lead_of_another(seed: int) -> None:
-    """Three replicas on lines that are slow, fail, and lose answers of requests that were carried out."""
+    """Three replicas on lines that are slow, are cut, and lose answers of requests that were carried out."""
 
     async def test() -> None:
-        chaos, leases = random.Random(seed), Leases()
-        replicas = [leader(name, Line(leases, chaos=chaos)) for name in "abc"]
-        may_write_until: dict[str, float] = {}
+        chaos, leases = random.Random(seed), Leases()  # noqa: S311
+        lines = [Line(leases, chaos=chaos) for _ in range(3)]
+        replicas = [leader(name, line) for name, line in zip("abc", lines, strict=True)]
         terms = list[tuple[str, float]]()
         tasks = [asyncio.create_task(lead_forever(replica, terms)) for replica in replicas]
-        for _ in range(6000):
+        may_write_until: dict[str, float] = {}
+        for _ in range(8_000):
             await asyncio.sleep(0.1)
+            line = chaos.choice(lines)
+            line.is_cut = chaos.random() < (0.99 if line.is_cut else 0.01)
             for replica in replicas:
                 if replica.is_leading:
                     others = [until for name, until in may_write_until.items() if name != replica.identity]
                     assert all(until <= now() for until in others)
                     may_write_until[replica.identity] = now() + replica.write_seconds()
-            if chaos.random() < 0.005:
-                victim = chaos.choice(replicas)
-                await victim.release()
-                may_write_until.pop(victim.identity, None)
         assert len({name for name, _ in terms}) > 1, "nobody but the first ever led"
         for task in tasks:
             task.cancel()

@@ -69,7 +69,9 @@ class Watch:
                     runner.run(self._watch())
             except Exception as error:
                 delay = next(backoffs)
-                logger.warning("Watching ended (%s), starting anew in %.1f s", error or type(error).__name__, delay)
+                logger.warning(
+                    "Watching ended (%s), starting anew in %.1f s", str(error) or type(error).__name__, delay
+                )
                 self._stopping.wait(delay)
 
     def unwatched(self) -> list[str]:
