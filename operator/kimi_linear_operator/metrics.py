@@ -21,6 +21,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 import kimi_linear_operator
+from kimi_linear_operator.status import WITHOUT_REPLICAS
 from kimi_linear_operator.store import Store
 
 disable_created_metrics()  # a time series for every time series, which nobody asks for
@@ -82,13 +83,16 @@ class ServerCollector(Collector):
             "kimi_linear_servers", "Servers by condition", labels=["condition", "status", "reason"]
         )
         ready = GaugeMetricFamily(
-            "kimi_linear_server_ready", "1 if all replicas of the server serve", labels=["namespace", "name"]
+            "kimi_linear_server_ready",
+            "1 if all replicas of the server serve; servers that are to have none are left out",
+            labels=["server_namespace", "server"],
         )
         tally: Tally[tuple[str, str, str]] = Tally()
         for key, conditions in self._store.conditions():
             tally.update(conditions)
-            is_ready = any(condition == "Ready" and status == "True" for condition, status, _ in conditions)
-            ready.add_metric([*key], is_ready)
+            for condition, status, reason in conditions:
+                if condition == "Ready" and reason not in WITHOUT_REPLICAS:
+                    ready.add_metric([*key], status == "True")
         for labels, count in sorted(tally.items()):
             servers.add_metric([*labels], count)
         return servers, ready

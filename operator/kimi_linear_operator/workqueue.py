@@ -6,7 +6,6 @@ worked on is worked on once more, a key that fails comes back later and later, a
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -36,7 +35,7 @@ class WorkQueue:
         self._failures: dict[Key, int] = {}
         self._wake = asyncio.Event()
         self._closed = False
-        self._moved = time.monotonic()
+        self._moved = 0.0
 
     def add(self, key: Key) -> None:
         """Ask for a key to be worked on as soon as possible."""
@@ -44,7 +43,7 @@ class WorkQueue:
             timer.cancel()
         if key in self._due or self._closed:
             return
-        self._due[key] = time.monotonic()
+        self._due[key] = _now()
         if key not in self._busy:
             self._wait(key)
 
@@ -74,7 +73,7 @@ class WorkQueue:
         """Return for how long keys have been waiting while no worker took any."""
         if not self._waiting:
             return 0.0
-        return time.monotonic() - max(self._moved, self._due[self._waiting[0]])
+        return _now() - max(self._moved, self._due[self._waiting[0]])
 
     async def work(self, work: Work) -> None:
         """Work on keys until the queue is closed. Run as many of these at once as there should be workers."""
@@ -104,7 +103,7 @@ class WorkQueue:
             self._wake.clear()
             await self._wake.wait()
         key = self._waiting.popleft()
-        self._moved = time.monotonic()
+        self._moved = _now()
         metrics.QUEUE_SECONDS.observe(self._moved - self._due.pop(key))
         metrics.QUEUE_DEPTH.set(len(self._waiting))
         self._busy.add(key)
@@ -126,3 +125,7 @@ class WorkQueue:
         """Return how long a failed key waits: twice as long each time."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         return BACKOFF.delay(failures - 1)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -220,3 +220,27 @@ def test_a_failure_is_logged_with_the_key_and_the_cause(caplog: pytest.LogCaptur
     (record,) = caplog.records
     assert record.getMessage().startswith("Could not reconcile default/a, trying again in")
     assert record.getMessage().endswith(": no")
+
+
+def test_a_queue_is_stuck_when_keys_wait_and_no_worker_takes_any() -> None:
+    async def test() -> None:
+        queue, release = WorkQueue(), asyncio.Event()
+
+        async def hang(key: Key) -> None:
+            await release.wait()
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(queue.work(hang))
+            assert queue.stuck_seconds() == 0
+            queue.add(A)
+            await asyncio.sleep(100)
+            assert queue.stuck_seconds() == 0, "nothing waits"
+            queue.add(B)
+            await asyncio.sleep(100)
+            assert queue.stuck_seconds() == pytest.approx(100, abs=1)
+            release.set()
+            await settle()
+            assert queue.stuck_seconds() == 0
+            queue.close()
+
+    run(test())

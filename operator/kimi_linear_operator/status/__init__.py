@@ -5,7 +5,7 @@ last change and the last failure outlives its pod.
 """
 
 from kimi_linear_operator.status.conditions import Obstacle, ready_condition
-from kimi_linear_operator.status.events import transition_event
+from kimi_linear_operator.status.events import WITHOUT_REPLICAS, transition_event
 from kimi_linear_operator.status.server import View, summarise
 
-__all__ = ["Obstacle", "View", "ready_condition", "summarise", "transition_event"]
+__all__ = ["WITHOUT_REPLICAS", "Obstacle", "View", "ready_condition", "summarise", "transition_event"]

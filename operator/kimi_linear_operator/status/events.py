@@ -8,7 +8,9 @@ from kimi_linear_operator.status.conditions import ready_condition
 
 # States that every server passes on its way; they are news only to a server that was ready.
 _ON_THE_WAY = ("ModelLoading", "Replacing", "RollingOut", "Starting")
-AS_WISHED = (*_ON_THE_WAY, "AllReplicasServe", "NoReplicas", "Suspended")
+# States of servers that are to have no replica.
+WITHOUT_REPLICAS = ("NoReplicas", "Suspended")
+AS_WISHED = (*_ON_THE_WAY, "AllReplicasServe", *WITHOUT_REPLICAS)
 
 
 def transition_event(manifest: Manifest, status: Manifest, now: str) -> Manifest | None:
