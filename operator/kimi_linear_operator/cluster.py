@@ -32,6 +32,7 @@ LIST_CHUNK = 500
 _METHODS = {"LIST": "GET", "APPLY": "PATCH"}
 _CONTENT_TYPES = {"APPLY": "application/apply-patch+yaml", "PATCH": "application/merge-patch+json"}  # JSON is YAML
 _UNREACHABLE = 0
+_GONE = 410
 # https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -100,21 +101,26 @@ class Cluster:
             raise
 
     async def list(self, kind: Kind, namespace: str | None = None, selector: str = "") -> Listing:
-        """Return all objects of a kind in a namespace, or in all, read in chunks of one moment."""
-        query = {"limit": str(LIST_CHUNK), "labelSelector": selector}
+        """Return all objects of a kind in a namespace, or in all, read in chunks of one moment.
+
+        Where that moment is forgotten before the last chunk, everything is read at once, as client-go's pager does.
+        """
+        try:
+            return await self._list(kind, namespace, {"limit": str(LIST_CHUNK), "labelSelector": selector})
+        except ApiError as error:
+            if error.status != _GONE:
+                raise
+            return await self._list(kind, namespace, {"labelSelector": selector})
+
+    async def _list(self, kind: Kind, namespace: str | None, query: dict[str, str]) -> Listing:
         manifests: list[Manifest] = []
         while True:
-            try:
-                page = await self._request("LIST", path(kind, namespace), query)
-            except ApiError as error:
-                if error.status == 410 and "continue" in query:  # the moment is forgotten: begin anew
-                    return await self.list(kind, namespace, selector)
-                raise
+            page = await self._request("LIST", path(kind, namespace), query)
             # Items of a list carry neither.
             manifests += [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page["items"]]
             if not page["metadata"].get("continue"):
                 return Listing(manifests, int(page["metadata"]["resourceVersion"]))
-            query["continue"] = page["metadata"]["continue"]
+            query = {**query, "continue": page["metadata"]["continue"]}
 
     async def apply(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Apply an object on the server's side and return it as it is now.
