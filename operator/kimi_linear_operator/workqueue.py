@@ -2,12 +2,17 @@
 
 The same promises as client-go's workqueue: a key added while it waits is one key, a key added while it is
 worked on is worked on once more, a key that fails comes back later and later, and no key delays another.
+
+Keys are taken in the order of their deadlines: when they were added, plus the patience that they were added with. So
+what nobody waits for lets pass what somebody waits for, but not forever.
 """
 
 import asyncio
+import heapq
+import itertools
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from kimi_linear_operator import logs, metrics
 from kimi_linear_operator.backoff import Backoff
@@ -23,13 +28,23 @@ Work = Callable[[Key], Awaitable[float | None]]
 """Works on a key. Returns after how many seconds the key is due again, if at all; raises to be retried."""
 
 
+class _Due(NamedTuple):
+    """When a key is to be worked on: the earliest deadline first, among equals the one that came first."""
+
+    deadline: float
+    number: int
+    since: float
+
+
 class WorkQueue:
     """Keys that wait, and keys that are being worked on."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Key] = deque()
-        # Keys that are due, and since when: those that wait, and those to be worked on once more.
-        self._due: dict[Key, float] = {}
+        # Keys that wait, and those to be worked on once more.
+        self._due: dict[Key, _Due] = {}
+        # The same in order. An entry counts only while it is what is due: nothing is ever taken out of the middle.
+        self._order: list[tuple[_Due, Key]] = []
+        self._numbers = itertools.count()
         self._busy: set[Key] = set()
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._failures: dict[Key, int] = {}
@@ -37,17 +52,23 @@ class WorkQueue:
         self._closed = False
         self._moved = 0.0
 
-    def add(self, key: Key) -> None:
-        """Ask for a key to be worked on as soon as possible."""
+    def add(self, key: Key, patience: float = 0.0) -> None:
+        """Ask for a key to be worked on as soon as possible, after what is more urgent.
+
+        Args:
+            key: What to work on.
+            patience: For how many seconds keys that come later, and have less patience, may go first.
+        """
         if timer := self._timers.pop(key, None):
             timer.cancel()
-        if key in self._due or self._closed:
+        known, now = self._due.get(key), _now()
+        if self._closed or (known and known.deadline <= now + patience):
             return
-        self._due[key] = _now()
+        self._due[key] = _Due(now + patience, next(self._numbers), known.since if known else now)
         if key not in self._busy:
-            self._wait(key)
+            self._put_in_order(key)
 
-    def add_after(self, key: Key, seconds: float) -> None:
+    def add_after(self, key: Key, seconds: float, patience: float = 0.0) -> None:
         """Ask for a key to be worked on later; what was asked for sooner stays."""
         if key in self._due or self._closed:
             return
@@ -56,7 +77,7 @@ class WorkQueue:
             if timer.when() <= loop.time() + seconds:
                 return
             timer.cancel()
-        self._timers[key] = loop.call_later(seconds, self.add, key)
+        self._timers[key] = loop.call_later(seconds, self.add, key, patience)
 
     def close(self) -> None:
         """Take no more keys and drop those that wait; workers finish what they hold and end."""
@@ -64,16 +85,15 @@ class WorkQueue:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        self._waiting.clear()
+        self._order.clear()
         self._due.clear()
         self._wake.set()
         metrics.QUEUE_DEPTH.set(0)
 
     def stuck_seconds(self) -> float:
         """Return for how long keys have been waiting while no worker took any."""
-        if not self._waiting:
-            return 0.0
-        return _now() - max(self._moved, self._due[self._waiting[0]])
+        waiting = [due.since for key, due in self._due.items() if key not in self._busy]
+        return _now() - max(self._moved, min(waiting)) if waiting else 0.0
 
     async def work(self, work: Work) -> None:
         """Work on keys until the queue is closed. Run as many of these at once as there should be workers."""
@@ -97,27 +117,35 @@ class WorkQueue:
         return again
 
     async def _next(self) -> Key | None:
-        while not self._waiting:
+        while not (key := self._take()):
             if self._closed:
                 return None
             self._wake.clear()
             await self._wake.wait()
-        key = self._waiting.popleft()
-        self._moved = _now()
-        metrics.QUEUE_SECONDS.observe(self._moved - self._due.pop(key))
-        metrics.QUEUE_DEPTH.set(len(self._waiting))
-        self._busy.add(key)
         return key
 
-    def _wait(self, key: Key) -> None:
-        self._waiting.append(key)
-        metrics.QUEUE_DEPTH.set(len(self._waiting))
+    def _take(self) -> Key | None:
+        """Take the most urgent key, None if no key waits."""
+        while self._order:
+            due, key = heapq.heappop(self._order)
+            if self._due.get(key) == due:
+                del self._due[key]
+                self._busy.add(key)
+                self._moved = _now()
+                metrics.QUEUE_SECONDS.observe(self._moved - due.since)
+                metrics.QUEUE_DEPTH.set(len(self._due))
+                return key
+        return None
+
+    def _put_in_order(self, key: Key) -> None:
+        heapq.heappush(self._order, (self._due[key], key))
+        metrics.QUEUE_DEPTH.set(len(self._due))
         self._wake.set()
 
     def _finish(self, key: Key, again: float | None) -> None:
         self._busy.discard(key)
         if key in self._due:
-            self._wait(key)
+            self._put_in_order(key)
         elif again is not None:
             self.add_after(key, again)
 

@@ -244,3 +244,31 @@ def test_a_queue_is_stuck_when_keys_wait_and_no_worker_takes_any() -> None:
             queue.close()
 
     run(test())
+
+
+def test_the_earliest_deadline_goes_first_so_that_patience_ends() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        queue.add(A, patience=30)
+        await asyncio.sleep(10)
+        queue.add(B)
+        await asyncio.sleep(15)
+        queue.add(C, patience=10)
+        await worked(queue, recorder(done))
+        assert done == [B, A, C]
+
+    run(test())
+
+
+def test_a_key_that_becomes_urgent_moves_up_and_is_still_worked_on_once() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        queue.add(A, patience=5)
+        queue.add(B, patience=10)
+        queue.add(C, patience=20)
+        queue.add(C)
+        queue.add(C, patience=60)
+        await worked(queue, recorder(done), seconds=1)
+        assert done == [C, A, B]
+
+    run(test())

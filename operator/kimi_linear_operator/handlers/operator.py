@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 WORKERS = 16
 # What can only change a status waits for what follows it, so that a burst of pod events is one write.
 SETTLE_SECONDS = 1.5
+# Someone who changes or breaks a server that is there waits for it; a thousand new ones, or all that are there when the
+# operator starts, let such changes pass for so long.
+PATIENCE_SECONDS = 30.0
 # A list heals what watches lost: soon after they begin, for what happened between list and watch, then now and then.
 FIRST_RESYNC_SECONDS = 10.0
 RESYNC_SECONDS = 300.0
@@ -145,7 +148,7 @@ class Operator:
         reconciler = Reconciler(replace(self.cluster, write_seconds=self.leader.write_seconds), self.store)
         self.queue = WorkQueue()
         try:
-            self._enqueue(self.store.servers())
+            self._enqueue(self.store.servers(), patience=PATIENCE_SECONDS)
             async with asyncio.TaskGroup() as workers:
                 for _ in range(WORKERS):
                     workers.create_task(self.queue.work(reconciler.reconcile))
@@ -162,8 +165,10 @@ class Operator:
 
     def _observe(self, kind: Kind, manifest: Manifest, deleted: bool) -> None:
         is_progress = not deleted and self._is_progress(kind, manifest)
+        is_new = kind == SERVER and "observedGeneration" not in manifest.get("status", {})
         keys = self.store.delete(kind, manifest) if deleted else self.store.put(kind, manifest)
-        self._enqueue(keys, SETTLE_SECONDS if is_progress else 0)
+        patience = PATIENCE_SECONDS if is_progress or is_new else 0
+        self._enqueue(keys, SETTLE_SECONDS if is_progress else 0, patience)
 
     def _is_progress(self, kind: Kind, manifest: Manifest) -> bool:
         """Return whether a change tells how things go: a pod's, or a Deployment's whose spec is still the same."""
@@ -173,15 +178,15 @@ class Operator:
         known = self.store.get(kind, Key(metadata["namespace"], metadata["name"]))
         return known is not None and bool(known["metadata"]["generation"] == metadata["generation"])
 
-    def _enqueue(self, keys: Iterable[Key], seconds: float = 0) -> None:
+    def _enqueue(self, keys: Iterable[Key], seconds: float = 0, patience: float = 0) -> None:
         """Ask for work. A replica that waits has no queue: it takes all servers when it begins to lead."""
         if self.queue is None:
             return
         for key in keys:
             if seconds:
-                self.queue.add_after(key, seconds)
+                self.queue.add_after(key, seconds, patience)
             else:
-                self.queue.add(key)
+                self.queue.add(key, patience)
 
     async def _first_list(self) -> None:
         """List everything, so that no worker takes an object that was not read yet for one that is missing."""
@@ -224,7 +229,7 @@ class Operator:
                 self.store.begin_list(kind)
                 listing = await self.cluster.list(kind, namespace, selector)
                 found = self.store.end_list(kind, namespace, listing.manifests, listing.version)
-                self._enqueue(found)
+                self._enqueue(found, patience=PATIENCE_SECONDS)
                 concerned |= found
         return len(concerned)
 
