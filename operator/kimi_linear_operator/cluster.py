@@ -63,8 +63,8 @@ class ApiError(Exception):
 
 
 @dataclass(frozen=True)
-class Listing:
-    """The objects of a kind at one moment, and the resource version of that moment."""
+class Page:
+    """Some of the objects of a kind at one moment, and the resource version of that moment."""
 
     manifests: list[Manifest]
     version: int
@@ -100,27 +100,31 @@ class Cluster:
                 return None
             raise
 
-    async def list(self, kind: Kind, namespace: str | None = None, selector: str = "") -> Listing:
-        """Return all objects of a kind in a namespace, or in all, read in chunks of one moment.
+    async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
+        """Return all objects of a kind in a namespace."""
+        return [manifest async for page in self.pages(kind, namespace, selector) for manifest in page.manifests]
 
-        Where that moment is forgotten before the last chunk, everything is read at once, as client-go's pager does.
+    async def pages(self, kind: Kind, namespace: str | None = None, selector: str = "") -> AsyncIterator[Page]:
+        """Yield all objects of a kind in a namespace, or in all, as they were at one moment.
+
+        Where that moment is forgotten before the last page, everything comes once more, as one page of a later moment:
+        client-go's pager does the same.
         """
-        try:
-            return await self._list(kind, namespace, {"limit": str(LIST_CHUNK), "labelSelector": selector})
-        except ApiError as error:
-            if error.status != _GONE:
-                raise
-            return await self._list(kind, namespace, {"labelSelector": selector})
-
-    async def _list(self, kind: Kind, namespace: str | None, query: dict[str, str]) -> Listing:
-        manifests: list[Manifest] = []
+        query = {"limit": str(LIST_CHUNK), "labelSelector": selector}
         while True:
-            page = await self._request("LIST", path(kind, namespace), query)
+            try:
+                answer = await self._request("LIST", path(kind, namespace), query)
+            except ApiError as error:
+                if error.status != _GONE or "continue" not in query:
+                    raise
+                query = {"labelSelector": selector}
+                continue
             # Items of a list carry neither.
-            manifests += [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page["items"]]
-            if not page["metadata"].get("continue"):
-                return Listing(manifests, int(page["metadata"]["resourceVersion"]))
-            query = {**query, "continue": page["metadata"]["continue"]}
+            what = {"apiVersion": kind.api_version, "kind": kind.kind}
+            yield Page([what | item for item in answer["items"]], int(answer["metadata"]["resourceVersion"]))
+            if not answer["metadata"].get("continue"):
+                return
+            query = {**query, "continue": answer["metadata"]["continue"]}
 
     async def apply(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Apply an object on the server's side and return it as it is now.

@@ -90,31 +90,24 @@ class Store:
         self._forget(address)
         return {known.owner} if known and known.owner else set()
 
-    def begin_list(self, kind: Kind) -> None:
-        """Say that a list of a kind starts now."""
-        self._deleted = {address: version for address, version in self._deleted.items() if address.kind != kind}
+    def begin_list(self, kind: Kind, namespace: str | None = None) -> "Listing":
+        """Begin to take over a complete list of a kind in a namespace, or in all.
 
-    def end_list(self, kind: Kind, namespace: str | None, manifests: Iterable[Manifest], version: int) -> set[Key]:
-        """Take over a complete list of a namespace, or of all; return the servers whose objects are not as known.
-
-        Args:
-            kind: What was listed.
-            namespace: Where, or None for everywhere.
-            manifests: Everything that there is.
-            version: The resource version that the list shows.
+        To be called before the list is asked for: what is deleted from now on must not come back with it.
         """
-        concerned = self._forget_if_restored(kind, namespace, version)
-        listed: set[_Address] = set()
-        for manifest in manifests:
-            listed.add(_address(kind, manifest))
-            concerned |= self.put(kind, manifest)
+        self._deleted = {address: version for address, version in self._deleted.items() if address.kind != kind}
+        return Listing(self, kind, namespace)
+
+    def forget_missing(self, kind: Kind, namespace: str | None, listed: set[_Address], version: int) -> set[Key]:
+        """Drop what a complete list of this version does not show; return the servers concerned."""
+        concerned: set[Key] = set()
         for address, record in list(self._records.items()):
             if _is_covered(address, kind, namespace) and address not in listed and record.version <= version:
                 self._forget(address)
                 concerned |= {record.owner} if record.owner else set()
         return concerned
 
-    def _forget_if_restored(self, kind: Kind, namespace: str | None, version: int) -> set[Key]:
+    def forget_if_restored(self, kind: Kind, namespace: str | None, version: int) -> set[Key]:
         """Drop everything if a list is older than the list before: etcd was restored from a backup."""
         before = self._listed.get((kind, namespace), 0)
         self._listed[kind, namespace] = version
@@ -143,6 +136,38 @@ class Store:
             self._children[record.owner].discard(address)
             if not self._children[record.owner]:
                 del self._children[record.owner]
+
+
+@dataclass
+class Listing:
+    """A list that is being taken over, page by page: thousands of objects are never held at once."""
+
+    store: Store
+    kind: Kind
+    namespace: str | None
+    concerned: set[Key] = field(default_factory=set)
+    _listed: set[_Address] = field(default_factory=set)
+    _version: int = 0
+
+    def take(self, page: Iterable[Manifest], version: int) -> None:
+        """Take over a page.
+
+        Args:
+            page: Some of the objects.
+            version: The resource version that the list shows; with another one, the list has begun anew.
+        """
+        if version != self._version:
+            self._version = version
+            self._listed.clear()
+            self.concerned |= self.store.forget_if_restored(self.kind, self.namespace, version)
+        for manifest in page:
+            self._listed.add(_address(self.kind, manifest))
+            self.concerned |= self.store.put(self.kind, manifest)
+
+    def end(self) -> set[Key]:
+        """Drop what was not on any page; return the servers whose objects were not as known."""
+        missing = self.store.forget_missing(self.kind, self.namespace, self._listed, self._version)
+        return self.concerned | missing
 
 
 def _is_covered(address: _Address, kind: Kind, namespace: str | None) -> bool:

@@ -3,7 +3,7 @@
 import pytest
 
 from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER
+from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, Kind
 from kimi_linear_operator.store import Key, Store
 from make import make_deployment, make_pod, make_server, stored
 
@@ -113,62 +113,86 @@ def test_a_successor_of_a_deleted_object_is_kept() -> None:
     assert store.put(POD, make_pod(version=3)) == {KIMI}
 
 
+def taken(store: Store, manifests: list[Manifest], version: int, kind: Kind = POD) -> set[Key]:
+    """Take over a list of everything, in one page."""
+    listing = store.begin_list(kind)
+    listing.take(manifests, version)
+    return listing.end()
+
+
 def test_what_was_deleted_while_a_list_was_read_does_not_come_back() -> None:
     store = filled(make_pod(version=1))
-    store.begin_list(POD)
+    listing = store.begin_list(POD)
     store.delete(POD, make_pod(version=5))
-    assert store.end_list(POD, None, [make_pod(version=4)], version=4) == set()
+    listing.take([make_pod(version=4)], version=4)
+    assert listing.end() == set()
     assert names(store) == []
 
 
 def test_what_was_created_while_a_list_was_read_stays() -> None:
     store = Store()
-    store.begin_list(POD)
+    listing = store.begin_list(POD)
     store.put(POD, make_pod(version=5))
-    assert store.end_list(POD, None, [], version=4) == set()
+    listing.take([], version=4)
+    assert listing.end() == set()
     assert names(store) == ["kimi-0"]
 
 
 def test_a_list_brings_what_watches_lost_and_tells_whom_it_concerns() -> None:
     store = filled(make_pod("same", version=1), make_pod("changed", version=2), make_pod("gone", version=3))
     listed = [make_pod("same", version=1), make_pod("changed", version=8), make_pod("new", server="other", version=9)]
-    store.begin_list(POD)
-    assert store.end_list(POD, None, listed, version=10) == {KIMI, OTHER}
+    assert taken(store, listed, version=10) == {KIMI, OTHER}
     assert (names(store), versions(store), names(store, OTHER)) == (["changed", "same"], ["8", "1"], ["new"])
 
 
 def test_a_list_that_shows_nothing_new_concerns_none() -> None:
     store = filled(make_pod("a", version=1), make_pod("b", version=2))
-    store.begin_list(POD)
-    assert store.end_list(POD, None, [make_pod("a", version=1), make_pod("b", version=2)], version=10) == set()
+    assert taken(store, [make_pod("a", version=1), make_pod("b", version=2)], version=10) == set()
+
+
+def test_a_list_may_come_in_pages() -> None:
+    store = filled(make_pod("a", version=1), make_pod("b", version=2), make_pod("c", version=3))
+    listing = store.begin_list(POD)
+    listing.take([make_pod("a", version=1)], version=10)
+    listing.take([make_pod("c", version=9)], version=10)
+    assert listing.end() == {KIMI}
+    assert (names(store), versions(store)) == (["a", "c"], ["1", "9"])
+
+
+def test_a_list_that_begins_anew_forgets_its_first_pages() -> None:
+    store = filled(make_pod("a", version=1), make_pod("b", version=2))
+    listing = store.begin_list(POD)
+    listing.take([make_pod("a", version=1)], version=10)
+    listing.take([make_pod("b", version=2)], version=20)
+    assert listing.end() == {KIMI}
+    assert names(store) == ["b"]
 
 
 def test_a_list_of_a_namespace_drops_only_what_is_missing_there() -> None:
     elsewhere = make_pod("kimi-0", namespace="elsewhere", version=1)
     store = filled(make_pod(version=1), elsewhere)
     store.put(DEPLOYMENT, make_deployment(version=1))
-    store.begin_list(POD)
-    assert store.end_list(POD, "default", [], version=10) == {KIMI}
+    listing = store.begin_list(POD, "default")
+    listing.take([], version=10)
+    assert listing.end() == {KIMI}
     assert (names(store), names(store, Key("elsewhere", "kimi"))) == ([], ["kimi-0"])
     assert store.get(DEPLOYMENT, KIMI)
 
 
 def test_a_list_of_one_kind_forgets_no_deletion_of_another() -> None:
     store = Store()
-    store.begin_list(POD)
+    listing = store.begin_list(POD)
     store.delete(POD, make_pod(version=5))
-    store.begin_list(DEPLOYMENT)
-    store.end_list(DEPLOYMENT, None, [], version=6)
-    assert store.end_list(POD, None, [make_pod(version=4)], version=4) == set()
+    taken(store, [], version=6, kind=DEPLOYMENT)
+    listing.take([make_pod(version=4)], version=4)
+    assert listing.end() == set()
     assert names(store) == []
 
 
 def test_after_a_restore_from_backup_older_versions_are_believed() -> None:
     store = Store()
-    store.begin_list(SERVER)
-    store.end_list(SERVER, None, [make_server("gone") | {}, _at(make_server("kept"), 1000)], 1000)
-    store.begin_list(SERVER)
-    concerned = store.end_list(SERVER, None, [_at(make_server("kept"), 600)], 700)
+    taken(store, [make_server("gone"), _at(make_server("kept"), 1000)], version=1000, kind=SERVER)
+    concerned = taken(store, [_at(make_server("kept"), 600)], version=700, kind=SERVER)
     assert concerned == {Key("default", "gone"), Key("default", "kept")}
     assert store.servers() == [Key("default", "kept")]
 

@@ -72,7 +72,7 @@ def _as_stored(given: KimiLinearServer, stored: Manifest) -> KimiLinearServer:
 async def _children(cluster: Cluster, server: KimiLinearServer) -> list[Manifest]:
     selector = metadata.selector_text(server)
     listings = [await cluster.list(kind, server.metadata.namespace, selector) for kind in resources.KINDS]
-    return [manifest for listing in listings for manifest in listing.manifests]
+    return [manifest for listing in listings for manifest in listing]
 
 
 def _change(before: Manifest | None, after: Manifest | None) -> Manifest:

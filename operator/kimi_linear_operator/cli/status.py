@@ -34,7 +34,7 @@ async def _read(namespace: str, name: str) -> tuple[Manifest | None, list[Manife
     async with connect() as cluster:
         server = await cluster.get(SERVER, namespace, name)
         pods = await cluster.list(POD, namespace, f"{SERVER_LABEL}={name}")
-        return server, pods.manifests
+        return server, pods
 
 
 def _lines(server: Manifest, pods: Sequence[Manifest]) -> Iterator[str]:

@@ -224,13 +224,13 @@ class Operator:
         """
         concerned: set[Key] = set()
         for kind in (*CHILDREN, SERVER):
-            selector = "" if kind == SERVER else SELECTOR
             for namespace in self.namespaces or (None,):
-                self.store.begin_list(kind)
-                listing = await self.cluster.list(kind, namespace, selector)
-                found = self.store.end_list(kind, namespace, listing.manifests, listing.version)
-                self._enqueue(found, patience=PATIENCE_SECONDS)
-                concerned |= found
+                listing = self.store.begin_list(kind, namespace)
+                async for page in self.cluster.pages(kind, namespace, "" if kind == SERVER else SELECTOR):
+                    listing.take(page.manifests, page.version)
+                concerned |= listing.end()
+        # Not before the servers were listed: a child may be missing because its server is.
+        self._enqueue(concerned, patience=PATIENCE_SECONDS)
         return len(concerned)
 
 

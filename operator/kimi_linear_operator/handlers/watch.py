@@ -15,6 +15,7 @@ from typing import Any
 
 import kopf
 import uvloop
+from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from kimi_linear_operator import metrics, resources
 from kimi_linear_operator.api import GROUP, Manifest
@@ -102,6 +103,7 @@ class Watch:
                 settings=_settings(),
                 clusterwide=not self.namespaces,
                 namespaces=self.namespaces,
+                memories=_NoMemories(),
                 standalone=True,
                 stop_flag=self._stop_flag,
             )
@@ -143,9 +145,18 @@ class Watch:
         self.observe(param, dict(event["object"]), event["type"] == "DELETED")
 
 
+class _NoMemories(ResourceMemories):
+    """Keeps nothing of objects between events; kopf would keep some kilobytes of each, and of those that are gone."""
+
+    async def recall(self, raw_body: kopf.RawBody, **options: Any) -> ResourceMemory:
+        return await super().recall(raw_body, **{**options, "ephemeral": True})
+
+
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.scanning.disabled = True  # what we watch is known, and needs no permission to look around
+    # A task for every object that was heard of lately: with 20,000 objects in the first list, time is memory.
+    settings.queueing.idle_timeout = 0.1
     settings.networking.error_backoffs = BACKOFF
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
