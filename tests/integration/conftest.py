@@ -1,9 +1,7 @@
 """A control plane and an operator for all tests here, and a namespace for each."""
 
-import itertools
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,19 +9,17 @@ import pytest
 from binaries import PROGRAMS, missing
 from control_plane import LocalCluster
 from integration.audit import AuditLog
-from integration.client import NAMESPACE, Client, path_of
-from integration.namespace import Namespace
+from integration.client import Client
+from integration.namespace import Namespace, temporary_namespace
 from integration.processes_under_test import SERVICE_ACCOUNT, Operator
+from integration.sandbox import Sandbox, Sandboxes
 from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import SERVER
 from nodes import gpu_node, stages
 
 CRDS = Path(__file__).parents[2] / "crds"
 
 # A pod with this annotation never turns Ready by itself: a test plays its kubelet.
 HELD = "tests/held"
-
-_numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -79,34 +75,37 @@ def no_operator(operator_process: Operator) -> None:
     operator_process.stop()
 
 
+@pytest.fixture(scope="session")
+def sandboxes(cluster: LocalCluster, client: Client, operator_process: Operator) -> Sandboxes:
+    return Sandboxes(cluster, client, operator_process)
+
+
+@pytest.fixture
+def sandbox(sandboxes: Sandboxes) -> Iterator[Sandbox]:
+    """An operator of the test's own behind a proxy, started, with a namespace that it looks after."""
+    with sandboxes.open() as opened:
+        opened.operator.start()
+        yield opened
+
+
 @pytest.fixture
 def namespace(client: Client) -> Iterator[Namespace]:
     """A namespace of the test's own; it goes in the background when the test is over."""
-    with _namespace(client) as opened:
+    with temporary_namespace(client) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
 def shared_namespace(client: Client) -> Iterator[Namespace]:
     """A namespace for the tests of a module that can share what is in it."""
-    with _namespace(client) as opened:
+    with temporary_namespace(client) as opened:
         yield opened
 
 
 @pytest.fixture
 def other_namespace(client: Client) -> Iterator[Namespace]:
-    with _namespace(client) as opened:
+    with temporary_namespace(client) as opened:
         yield opened
-
-
-@contextmanager
-def _namespace(client: Client) -> Iterator[Namespace]:
-    name = f"test-{next(_numbers)}"
-    client.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    yield Namespace(client, name)
-    # The end of a namespace takes seconds; its servers, and with them their GPUs, are free before.
-    client.request("DELETE", path_of(SERVER, name))
-    client.delete(NAMESPACE, None, name)
 
 
 def _stages() -> list[Manifest]:

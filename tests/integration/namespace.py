@@ -1,16 +1,20 @@
 """One namespace of the cluster and the servers in it: where a test lives."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from integration.client import EVENT, REPLICA_SET, Client
+from integration.client import EVENT, NAMESPACE, REPLICA_SET, Client, path_of
 from integration.waiting import PATIENCE_SECONDS, wait_for
 from kimi_linear_operator.api import GROUP, VERSION, Manifest
 from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, SERVICE, Kind
 from kimi_linear_operator.resources.metadata import SERVER_LABEL
 
 Spec = dict[str, Any]
+
+_numbers = itertools.count()
 
 
 def server_manifest(name: str, namespace: str, spec: object) -> Manifest:
@@ -96,6 +100,17 @@ class Namespace:
 
     def _wait(self, server: str, expected: str, holds: Callable[[Manifest], bool], seconds: float) -> Manifest:
         return wait_for(lambda: self.server(server), expected, holds, seconds)
+
+
+@contextmanager
+def temporary_namespace(client: Client) -> Iterator[Namespace]:
+    """Make a namespace; it goes in the background afterwards."""
+    name = f"test-{next(_numbers)}"
+    client.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield Namespace(client, name)
+    # The end of a namespace takes seconds; its servers, and with them their GPUs, are free before.
+    client.request("DELETE", path_of(SERVER, name))
+    client.delete(NAMESPACE, None, name)
 
 
 def condition_of(manifest: Manifest, kind: str) -> Manifest:

@@ -27,29 +27,48 @@ class Operator:
 
     kubeconfig: Path
     log: Path
+    arguments: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
+    _begin: int = 0
 
     def start(self) -> None:
         """Start it, unless it runs, and wait until it works."""
-        if self.process and not self._ended():
+        if self.is_running:
             return
-        begin = self.log.stat().st_size if self.log.exists() else 0
+        self.launch()
+        self.wait_until_leading()
+
+    def launch(self) -> None:
+        """Start it without waiting for anything."""
+        self._begin = self.log.stat().st_size if self.log.exists() else 0
+        command = [COMMAND, "run", "--listen=127.0.0.1:0", *self.arguments]
+        environment = _environment(self.kubeconfig)
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [COMMAND, "run", "--listen=127.0.0.1:0"],
-                stdout=log,
-                stderr=log,
-                env=_environment(self.kubeconfig),
-                start_new_session=True,
-            )
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+
+    def wait_until_leading(self) -> None:
         wait_for(
-            lambda: self.log.read_bytes()[begin:].decode(),
+            self.told,
             "the operator says that it leads",
-            lambda text: "Leading as" in text or self._ended(),
+            lambda text: "Leading as" in text or not self.is_running,
             _SECONDS_TO_START,
         )
-        if self._ended():
+        if not self.is_running:
             pytest.fail(f"The operator ended:\n{self.log.read_text()[-3000:]}")
+
+    def told(self) -> str:
+        """Return what it has logged since it was started last."""
+        return self.log.read_bytes()[self._begin :].decode()
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self) -> None:
+        """End it as a crash does: without a chance to finish anything."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
 
     def stop(self) -> int:
         """Ask it to end with SIGTERM, as the kubelet does, and return its exit code."""
@@ -72,9 +91,6 @@ class Operator:
             yield code
         finally:
             self.start()
-
-    def _ended(self) -> bool:
-        return self.process is not None and self.process.poll() is not None
 
 
 def run_command(kubeconfig: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

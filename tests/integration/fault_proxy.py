@@ -1,0 +1,244 @@
+"""A proxy between an operator and the API server, which breaks what a test tells it to break.
+
+It passes on every request with its token, and every line of a watch as it comes, and writes each call down. At any
+moment a test may put faults in the way of the calls that it means, freeze or cut watches, or refuse connections.
+"""
+
+import asyncio
+import ssl
+import threading
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import urlencode
+
+import aiohttp
+import yaml
+from aiohttp import web
+
+from control_plane import LocalCluster, free_ports
+from integration.faults import Call, DroppedError, Fault, Forward, Matches, everything
+
+Result = TypeVar("Result")
+
+_LOOPBACK = "127.0.0.1"
+_PATIENCE_SECONDS = 10.0
+# Objects with their managed fields are longer than aiohttp's own limit of a line.
+_LONGEST_LINE = 2**22
+# What belongs to one connection, or is said anew for the other one; compressed answers could not be cut in lines.
+_NOT_PASSED_ON = {"host", "connection", "content-length", "transfer-encoding", "accept-encoding"}
+
+
+@dataclass(eq=False)
+class _Watch:
+    """A watch that is being passed on."""
+
+    call: Call
+    passing: asyncio.Task[None]
+    flows: asyncio.Event
+    last: bytes = b""
+
+
+@dataclass
+class FaultProxy:
+    """Stands before the API server of a cluster, on a port of its own; used as a context.
+
+    It ends TLS with the certificate of the API server, which kwokctl also gives to the administrator as a client.
+    """
+
+    cluster: LocalCluster
+    calls: list[Call] = field(default_factory=list)
+    """All calls so far, in the order in which they came."""
+    _faults: list[tuple[Matches, Fault]] = field(default_factory=list)
+    _watches: set[_Watch] = field(default_factory=set)
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+
+    def __post_init__(self) -> None:
+        content = yaml.safe_load(self.cluster.kubeconfig.read_text())
+        cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]
+        [self._port] = free_ports(1)
+        self._upstream_tls = ssl.create_default_context(cafile=cluster["certificate-authority"])
+        self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._tls.load_cert_chain(user["client-certificate"], user["client-key"])
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fault proxy", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._do(self._open())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._do(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def kubeconfig_for(self, kubeconfig: Path, file: Path) -> Path:
+        """Write a copy of a kubeconfig whose cluster is reached through this proxy."""
+        content = yaml.safe_load(kubeconfig.read_text())
+        content["clusters"][0]["cluster"]["server"] = f"https://{_LOOPBACK}:{self._port}"
+        file.touch(mode=0o600)
+        file.write_text(yaml.safe_dump(content))
+        return file
+
+    def begin(self, fault: Fault, matches: Matches = everything) -> None:
+        """Put a fault in the way of the calls that match, before all faults that are there."""
+        self._faults = [(matches, fault), *self._faults]
+
+    def heal(self) -> None:
+        """Take all faults away, let frozen watches flow and take connections again."""
+        self._faults = []
+        self._do(self._thaw())
+        self._do(self._listen())
+
+    @contextmanager
+    def fault(self, fault: Fault, matches: Matches = everything) -> Iterator[None]:
+        """Keep a fault for a while."""
+        self.begin(fault, matches)
+        try:
+            yield
+        finally:
+            self._faults = [item for item in self._faults if item != (matches, fault)]
+
+    def freeze_watches(self, matches: Matches = everything) -> None:
+        """Pass nothing more on to the watches that are open; their connections stay."""
+        self._do(self._freeze(matches))
+
+    def cut_watches(self, matches: Matches = everything, last: bytes = b"") -> None:
+        """End the watches that are open, with these last bytes."""
+        self._do(self._cut(matches, last))
+
+    def refuse_connections(self) -> None:
+        """Drop all connections and take no new ones."""
+        self._do(self._refuse_connections())
+
+    def count(self, matches: Matches) -> int:
+        """Return how many calls so far match."""
+        return sum(map(matches, list(self.calls)))
+
+    def _do(self, work: Coroutine[Any, Any, Result]) -> Result:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_PATIENCE_SECONDS)
+
+    async def _open(self) -> None:
+        connector = aiohttp.TCPConnector(ssl=self._upstream_tls, limit=0)
+        self._session = aiohttp.ClientSession(
+            self.cluster.server,
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(),
+            read_bufsize=_LONGEST_LINE,
+            skip_auto_headers=("Accept-Encoding", "Content-Type"),
+        )
+        application = web.Application(client_max_size=2**24)
+        application.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        await self._runner.setup()
+        self._site: web.TCPSite | None = None
+        await self._listen()
+
+    async def _close(self) -> None:
+        await self._refuse_connections()
+        await self._runner.cleanup()
+        await self._session.close()
+        # Connections with TLS need a moment to close.
+        await asyncio.sleep(0.05)
+
+    async def _listen(self) -> None:
+        if self._site is None:
+            self._site = web.TCPSite(self._runner, _LOOPBACK, self._port, ssl_context=self._tls)
+            await self._site.start()
+
+    async def _refuse_connections(self) -> None:
+        if self._site:
+            await self._site.stop()
+            self._site = None
+        for connection in self._runner.server.connections if self._runner.server else ():
+            if connection.transport:
+                connection.transport.abort()
+
+    async def _freeze(self, matches: Matches) -> None:
+        for watch in self._watches:
+            if matches(watch.call):
+                watch.flows.clear()
+
+    async def _thaw(self) -> None:
+        for watch in self._watches:
+            watch.flows.set()
+
+    async def _cut(self, matches: Matches, last: bytes) -> None:
+        for watch in [watch for watch in self._watches if matches(watch.call)]:
+            watch.last = last
+            watch.passing.cancel()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        call = Call(
+            method=request.method,
+            path=request.path,
+            query=dict(request.query),
+            agent=request.headers.get("User-Agent", ""),
+            token=request.headers.get("Authorization", "").partition(" ")[2],
+            body=await request.read(),
+            began=time.monotonic(),
+        )
+        self.calls.append(call)
+        forward = self._forward(request, call)
+        for matches, fault in reversed(self._faults):
+            if matches(call):
+                forward = _through(fault, call, forward)
+        try:
+            response = await forward()
+        except (DroppedError, aiohttp.ClientError):
+            if request.transport:
+                request.transport.abort()
+            return web.Response()
+        call.status, call.ended = response.status, time.monotonic()
+        return response
+
+    def _forward(self, request: web.Request, call: Call) -> Forward:
+        async def forward() -> web.StreamResponse:
+            headers = {key: value for key, value in request.headers.items() if key.lower() not in _NOT_PASSED_ON}
+            target = f"{call.path}?{urlencode(call.query)}"
+            async with self._session.request(call.method, target, data=call.body or None, headers=headers) as answer:
+                passed = {key: value for key, value in answer.headers.items() if key.lower() not in _NOT_PASSED_ON}
+                if call.is_watch and answer.status == 200:
+                    response = web.StreamResponse(headers=passed)
+                    await response.prepare(request)
+                    await self._pass_on(call, answer, response)
+                    return response
+                return web.Response(status=answer.status, body=await answer.read(), headers=passed)
+
+        return forward
+
+    async def _pass_on(self, call: Call, answer: aiohttp.ClientResponse, response: web.StreamResponse) -> None:
+        """Pass a watch on line by line until its end, or until a test cuts it."""
+        flows = asyncio.Event()
+        flows.set()
+
+        async def passing() -> None:
+            async for line in answer.content:
+                await flows.wait()
+                await response.write(line)
+
+        call.status = answer.status
+        watch = _Watch(call, asyncio.create_task(passing()), flows)
+        self._watches.add(watch)
+        try:
+            await asyncio.wait([watch.passing])
+            await response.write(watch.last)
+        finally:
+            self._watches.discard(watch)
+            watch.passing.cancel()
+            with suppress(asyncio.CancelledError, aiohttp.ClientError, ConnectionError):
+                await watch.passing
+
+
+def _through(fault: Fault, call: Call, forward: Forward) -> Forward:
+    async def through() -> web.StreamResponse:
+        return await fault(call, forward)
+
+    return through

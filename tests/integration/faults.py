@@ -1,0 +1,187 @@
+"""What can go wrong with a call to the API server, and how the API server says so."""
+
+import asyncio
+import concurrent.futures
+import json
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from kimi_linear_operator.resources import Kind
+
+# https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/
+_REASONS = {
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    409: "Conflict",
+    410: "Expired",
+    422: "Invalid",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+}
+
+TRUNCATED = b'{"type":"MODIFIED","object":{"kind":"Kimi'
+"""How a watch ends whose sender died within a line."""
+
+
+@dataclass
+class Call:
+    """A request as it came, and how it was answered."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    agent: str
+    token: str
+    body: bytes
+    began: float
+    ended: float | None = None
+    status: int = 0
+    """0 while, or if, there is no answer."""
+
+    @property
+    def is_write(self) -> bool:
+        return self.method != "GET"
+
+    @property
+    def is_watch(self) -> bool:
+        return self.query.get("watch") == "true"
+
+    @property
+    def is_list(self) -> bool:
+        return "limit" in self.query
+
+    def concerns(self, kind: Kind, name: str = "") -> bool:
+        """Return whether this is about a kind, or about one object of it."""
+        _, found, rest = self.path.partition(f"/{kind.plural}")
+        return bool(found) and name in ("", rest.split("/")[1] if rest else "")
+
+
+Matches = Callable[[Call], bool]
+Forward = Callable[[], Awaitable[web.StreamResponse]]
+Fault = Callable[[Call, Forward], Awaitable[web.StreamResponse]]
+"""Answers a call in its own way; `forward` has it answered as if this fault were not there."""
+
+
+class DroppedError(Exception):
+    """The connection ends without an answer."""
+
+
+def everything(_: Call) -> bool:
+    """Match every call."""
+    return True
+
+
+def refuse(status: int, headers: dict[str, str] | None = None) -> Fault:
+    """Answer with an error of the API server."""
+
+    async def fault(_: Call, __: Forward) -> web.StreamResponse:
+        return web.json_response(_status(status), status=status, headers=headers)
+
+    return fault
+
+
+def refuse_every(nth: int, *statuses: int) -> Fault:
+    """Answer every nth call with an error: with these in turn."""
+    count = 0
+
+    async def fault(call: Call, forward: Forward) -> web.StreamResponse:
+        nonlocal count
+        count += 1
+        if count % nth:
+            return await forward()
+        return await refuse(statuses[count // nth % len(statuses)])(call, forward)
+
+    return fault
+
+
+def end_with(line: bytes) -> Fault:
+    """Answer a watch with one line and end it."""
+
+    async def fault(_: Call, __: Forward) -> web.StreamResponse:
+        return web.Response(body=line, content_type="application/json")
+
+    return fault
+
+
+def delay(seconds: float) -> Fault:
+    """Answer late."""
+
+    async def fault(_: Call, forward: Forward) -> web.StreamResponse:
+        await asyncio.sleep(seconds)
+        return await forward()
+
+    return fault
+
+
+def in_pages_of(count: int) -> Fault:
+    """Give a list in smaller pages than it was asked for."""
+
+    async def fault(call: Call, forward: Forward) -> web.StreamResponse:
+        call.query["limit"] = str(count)
+        return await forward()
+
+    return fault
+
+
+async def drop(_: Call, __: Forward) -> web.StreamResponse:
+    """End the connection without an answer."""
+    raise DroppedError
+
+
+class Silence:
+    """Answers nothing until it is over; then what was sent meanwhile arrives, unless its sender has given up."""
+
+    def __init__(self) -> None:
+        self._over = concurrent.futures.Future[None]()
+
+    def end(self) -> None:
+        self._over.set_result(None)
+
+    async def __call__(self, _: Call, forward: Forward) -> web.StreamResponse:
+        await asyncio.shield(asyncio.wrap_future(self._over))
+        return await forward()
+
+
+class Hold:
+    """Lets the nth call that it sees never end: before the API server gets it, or before its answer is passed on.
+
+    Nor any later one: who called is meant to be killed when it is reached.
+    """
+
+    def __init__(self, nth: int, *, after: bool) -> None:
+        self.reached = threading.Event()
+        self._nth = nth
+        self._after = after
+        self._count = 0
+
+    async def __call__(self, call: Call, forward: Forward) -> web.StreamResponse:
+        self._count += 1
+        if self._count < self._nth:
+            return await forward()
+        if self._after and self._count == self._nth:
+            await forward()
+        self.reached.set()
+        return await Silence()(call, forward)
+
+
+def error_event(code: int) -> bytes:
+    """Return the line with which the API server ends a watch that it cannot go on with."""
+    return json.dumps({"type": "ERROR", "object": _status(code)}).encode() + b"\n"
+
+
+def _status(code: int) -> dict[str, Any]:
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": f"injected: {_REASONS[code]}",
+        "reason": _REASONS[code],
+        "code": code,
+    }
