@@ -1,0 +1,173 @@
+"""The API server fails in every way that it knows, for a minute: the operator lives on and catches up.
+
+All outages happen at the same time, each to an operator of its own.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from integration.fault_proxy import FaultProxy
+from integration.faults import (
+    TRUNCATED,
+    Call,
+    Fault,
+    Matches,
+    Silence,
+    drop,
+    end_with,
+    error_event,
+    everything,
+    in_pages_of,
+    refuse,
+)
+from integration.namespace import Namespace, condition_of, engine_container
+from integration.sandbox import Sandbox, Sandboxes
+from kimi_linear_operator.resources import SERVER, SERVICE
+
+# Longer than the 54 seconds after which kopf gives up by itself.
+_OUTAGE_SECONDS = 60.0
+_RECOVERY_SECONDS = 30.0
+# kopf begins anew after 70 seconds without a sign from a watch.
+_FROZEN_SECONDS = 80.0
+_PATIENCE_SECONDS = 60.0
+_PAUSE_SECONDS = 0.1
+_CALLS_A_SECOND = 10.0
+
+
+def _is_watch(call: Call) -> bool:
+    return call.is_watch
+
+
+def _is_write(call: Call) -> bool:
+    return call.is_write
+
+
+def _is_list(call: Call) -> bool:
+    return call.is_list
+
+
+def _is_continued(call: Call) -> bool:
+    return "continue" in call.query
+
+
+def _is_about_servers(call: Call) -> bool:
+    return call.concerns(SERVER)
+
+
+def _begin(fault: Fault, matches: Matches = everything) -> Callable[[FaultProxy], None]:
+    """Have calls go wrong, and all watches end, so that the operator notices at once."""
+
+    def begin(proxy: FaultProxy) -> None:
+        proxy.begin(fault, matches)
+        proxy.cut_watches()
+
+    return begin
+
+
+def _expire_lists(proxy: FaultProxy) -> None:
+    proxy.begin(in_pages_of(1), _is_list)
+    proxy.begin(refuse(410), _is_continued)
+    # What makes kopf list anew.
+    proxy.cut_watches(last=error_event(410))
+
+
+OUTAGES: dict[str, Callable[[FaultProxy], None]] = {
+    "refused connections": FaultProxy.refuse_connections,
+    "dropped connections": _begin(drop),
+    "no answer": _begin(Silence()),
+    "500": _begin(refuse(500)),
+    "503": _begin(refuse(503)),
+    "429": _begin(refuse(429, {"Retry-After": "1"})),
+    "401": _begin(refuse(401)),
+    "403": _begin(refuse(403)),
+    "no definition": _begin(refuse(404), _is_about_servers),
+    "refused writes": _begin(refuse(503), _is_write),
+    "watches expire": _begin(end_with(error_event(410)), _is_watch),
+    "watches fail": _begin(end_with(error_event(500)), _is_watch),
+    "watches end within a line": _begin(end_with(TRUNCATED), _is_watch),
+    "lists expire": _expire_lists,
+}
+_FROZEN = "frozen watches"
+
+
+@dataclass
+class Outcome:
+    """How an operator came through: its calls meanwhile, and when it had caught up after the outage, if it had."""
+
+    sandbox: Sandbox
+    calls: int
+    seconds: float | None = None
+
+
+@pytest.fixture(scope="module")
+def outcomes(sandboxes: Sandboxes) -> Iterator[dict[str, Outcome]]:
+    """What became of the operators; nothing heals the frozen watches but the operator itself."""
+    with ExitStack() as opened:
+        boxes = {name: opened.enter_context(sandboxes.open()) for name in (*OUTAGES, _FROZEN)}
+        _settle(list(boxes.values()))
+        for name, sandbox in boxes.items():
+            sandbox.proxy.calls.clear()
+            OUTAGES.get(name, FaultProxy.freeze_watches)(sandbox.proxy)
+            sandbox.namespace.change_server("kimi", {"toolCallParser": "enabled"})
+            sandbox.namespace.delete(SERVICE, "kimi")
+        time.sleep(_OUTAGE_SECONDS)
+        results = {name: Outcome(sandbox, len(sandbox.proxy.calls)) for name, sandbox in boxes.items()}
+        for name in OUTAGES:
+            boxes[name].proxy.heal()
+        _observe(results)
+        yield results
+
+
+def _settle(boxes: list[Sandbox]) -> None:
+    """Start the operators, and have two servers in each namespace, so that lists have a second page."""
+    for sandbox in boxes:
+        sandbox.operator.launch()
+    for sandbox in boxes:
+        sandbox.operator.wait_until_leading()
+        for name in ("kimi", "other"):
+            sandbox.namespace.create_server(name, {"tensorParallelism": 1})
+    for sandbox in boxes:
+        sandbox.namespace.wait_until_ready("kimi")
+        sandbox.wait_for_resync()
+
+
+def _observe(outcomes: dict[str, Outcome]) -> None:
+    """Note when each operator has caught up."""
+    healed = time.monotonic()
+    left = dict(outcomes)
+    while left and time.monotonic() < healed + _PATIENCE_SECONDS:
+        for name, outcome in list(left.items()):
+            if _has_caught_up(outcome.sandbox.namespace):
+                outcome.seconds = time.monotonic() - healed
+                del left[name]
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _has_caught_up(namespace: Namespace) -> bool:
+    server = namespace.server("kimi")
+    ready = condition_of(server, "Ready")
+    return (
+        namespace.find(SERVICE, "kimi") is not None
+        and "--tool-call-parser" in engine_container(namespace.deployment("kimi"))["args"]
+        and (ready["status"], ready["observedGeneration"]) == ("True", server["metadata"]["generation"])
+    )
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_an_outage_is_survived_and_made_up_for(outcomes: dict[str, Outcome], outage: str) -> None:
+    outcome = outcomes[outage]
+    assert outcome.sandbox.operator.is_running
+    assert outcome.seconds is not None, "nothing was made up for"
+    assert outcome.seconds < _RECOVERY_SECONDS
+    assert outcome.calls < _OUTAGE_SECONDS * _CALLS_A_SECOND
+
+
+def test_frozen_watches_are_noticed(outcomes: dict[str, Outcome]) -> None:
+    outcome = outcomes[_FROZEN]
+    assert outcome.sandbox.operator.is_running
+    assert outcome.seconds is not None, "nothing was made up for"
+    assert _OUTAGE_SECONDS + outcome.seconds < _FROZEN_SECONDS
