@@ -1,0 +1,104 @@
+"""What happens while nobody watches: lists make up for it, and what is gone does not come back."""
+
+import pytest
+
+from integration.client import path_of
+from integration.faults import Call, Fault, end_with, error_event, refuse
+from integration.namespace import Namespace
+from integration.sandbox import Sandbox
+from integration.waiting import stays, wait_for
+from kimi_linear_operator.resources import DEPLOYMENT, SERVER, SERVICE
+from kimi_linear_operator.resources.metadata import MANAGED_BY, MANAGER, SERVER_LABEL
+
+# The list that follows when a watch begins anew comes after ten seconds.
+_HEALING_SECONDS = 25.0
+# The garbage collector looks for new kinds every 30 seconds, and ours may be younger.
+_COLLECTION_SECONDS = 45.0
+_QUIET_SECONDS = 4.0
+
+
+@pytest.mark.parametrize("expiry", [end_with(error_event(410)), refuse(410)], ids=["event", "answer"])
+def test_a_deletion_that_no_watch_tells_is_noticed(sandbox: Sandbox, expiry: Fault) -> None:
+    namespace, proxy = sandbox.namespace, sandbox.proxy
+    _settle(sandbox, "kept", "gone")
+    with proxy.fault(refuse(503), _is_watch):
+        proxy.cut_watches()
+        namespace.delete(SERVER, "gone")
+        namespace.delete(DEPLOYMENT, "kept")
+        _wait_until_collected(namespace, "gone")
+        begin = len(proxy.calls)
+        version = int(namespace.client.request("GET", path_of(SERVER, namespace.name))["metadata"]["resourceVersion"])
+        # As the API server does when it has forgotten what happened since.
+        proxy.begin(expiry, lambda call: _is_watch(call) and int(call.query["resourceVersion"]) <= version)
+
+    wait_for(lambda: namespace.find(DEPLOYMENT, "kept"), "there is a Deployment again", seconds=_HEALING_SECONDS)
+    namespace.wait_until_ready("kept")
+    _touch_child(namespace, "gone")
+    stays(
+        lambda: _writes(sandbox, begin, "gone"),
+        "nothing is made for a server that is gone",
+        _is_nothing,
+        _QUIET_SECONDS,
+    )
+
+
+def test_a_server_that_is_gone_does_not_come_back_while_nobody_says_so(sandbox: Sandbox) -> None:
+    namespace, proxy = sandbox.namespace, sandbox.proxy
+    _settle(sandbox, "gone")
+    begin = len(proxy.calls)
+    proxy.freeze_watches(lambda call: call.concerns(SERVER))
+    namespace.delete(SERVER, "gone")
+    # The watches of its children tell that they go, one by one.
+    wait_for(
+        lambda: namespace.find(DEPLOYMENT, "gone") is None,
+        "the garbage collector has begun",
+        seconds=_COLLECTION_SECONDS,
+    )
+    stays(
+        lambda: _writes(sandbox, begin, "gone"),
+        "nothing is made for a server that is gone",
+        _is_nothing,
+        _QUIET_SECONDS,
+    )
+
+
+def _settle(sandbox: Sandbox, *servers: str) -> None:
+    """Make servers, and wait until the list is over that follows every start: it would hide what a watch loses."""
+    for name in servers:
+        sandbox.namespace.create_server(name, {"tensorParallelism": 1})
+    for name in servers:
+        sandbox.namespace.wait_until_ready(name)
+    sandbox.wait_for_resync()
+
+
+def _is_watch(call: Call) -> bool:
+    return call.is_watch
+
+
+def _is_nothing(calls: list[str]) -> bool:
+    return not calls
+
+
+def _writes(sandbox: Sandbox, begin: int, server: str) -> list[str]:
+    calls = sandbox.proxy.calls[begin:]
+    return [f"{call.method} {call.path}" for call in calls if call.is_write and f"/{server}" in call.path]
+
+
+def _wait_until_collected(namespace: Namespace, server: str) -> None:
+    children = {"labelSelector": f"{SERVER_LABEL}={server}"}
+    wait_for(
+        lambda: [
+            item for kind in (DEPLOYMENT, SERVICE) for item in namespace.client.list(kind, namespace.name, children)
+        ],
+        f"the children of {server} are gone",
+        lambda left: not left,
+        _COLLECTION_SECONDS,
+    )
+
+
+def _touch_child(namespace: Namespace, server: str) -> None:
+    """Make the operator look at a server: something appears that is labelled as its child."""
+    labels = {MANAGED_BY: MANAGER, SERVER_LABEL: server}
+    metadata = {"name": "stray", "namespace": namespace.name, "labels": labels}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}}
+    namespace.client.create(SERVICE, service)
