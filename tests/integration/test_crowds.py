@@ -1,0 +1,71 @@
+"""Many servers: they come through writes that go wrong, and cost nothing once they are settled."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from integration.audit import AuditLog, Request
+from integration.faults import Call, error_event, refuse_every
+from integration.sandbox import SANDBOX_USER, Sandbox, Sandboxes
+from integration.waiting import stays, wait_for
+from kimi_linear_operator.resources import SERVER
+from kimi_linear_operator.resources.kinds import LEASE
+
+_SERVERS = 60
+_EVERY_NTH_WRITE_FAILS = 7
+# What was refused for its content is tried again after 15 seconds, and may be refused again.
+_PATIENCE_SECONDS = 60.0
+_SETTLE_SECONDS = 3.0
+
+
+def _is_write(call: Call) -> bool:
+    return call.is_write and not call.concerns(LEASE)
+
+
+@pytest.fixture(scope="module")
+def crowd(sandboxes: Sandboxes) -> Iterator[Sandbox]:
+    """A sandbox of many servers, each with one GPU, that were made while every seventh write failed."""
+    with sandboxes.open() as sandbox:
+        sandbox.operator.start()
+        with sandbox.proxy.fault(refuse_every(_EVERY_NTH_WRITE_FAILS, 409, 422, 500), _is_write):
+            for number in range(_SERVERS):
+                sandbox.namespace.create_server(f"kimi-{number}", {"tensorParallelism": 1})
+            for number in range(_SERVERS):
+                sandbox.namespace.wait_until_ready(f"kimi-{number}", _PATIENCE_SECONDS)
+        yield sandbox
+
+
+def test_servers_become_ready_although_many_writes_fail(crowd: Sandbox) -> None:
+    refused = [call.status for call in crowd.proxy.calls if _is_write(call) and call.status >= 400]
+    assert {409, 422, 500} <= set(refused)
+    assert len(refused) > _SERVERS / 4
+
+
+def test_many_settled_servers_cost_no_write(crowd: Sandbox, audit_log: AuditLog) -> None:
+    """Not while all watches begin anew, nor when the operator does, nor for the lists that follow both."""
+    namespace = crowd.namespace
+    _wait_until_quiet(crowd)
+    mark = audit_log.mark()
+
+    def writes() -> list[Request]:
+        found = audit_log.writes(mark, SANDBOX_USER, namespace.name)
+        return [item for item in found if item.resource != LEASE.plural]
+
+    crowd.proxy.cut_watches(last=error_event(410))
+    stays(writes, "no write while watches begin anew", lambda found: not found, _SETTLE_SECONDS)
+    crowd.operator.stop()
+    crowd.proxy.calls.clear()
+    crowd.operator.start()
+    crowd.wait_for_resync()
+    stays(writes, "no write after a restart and a list", lambda found: not found, _SETTLE_SECONDS)
+    # Nor is every server read one by one.
+    assert crowd.proxy.count(lambda call: not call.is_write and call.concerns(SERVER, "kimi-0")) == 0
+
+
+def _wait_until_quiet(sandbox: Sandbox) -> None:
+    def seconds_since_write() -> float:
+        last = max(call.began for call in sandbox.proxy.calls if _is_write(call))
+        return time.monotonic() - last
+
+    wait_for(seconds_since_write, "nothing is written for a while", lambda seconds: seconds > _SETTLE_SECONDS, 40)

@@ -1,0 +1,115 @@
+"""One server always fails, another changes all the time, and many writes go wrong: nobody else is delayed for long."""
+
+import functools
+import itertools
+import statistics
+import time
+
+from integration.faults import Call, delay, refuse
+from integration.namespace import Namespace, Spec
+from integration.sandbox import Sandbox
+from integration.waiting import stays, wait_for
+from kimi_linear_operator.resources import DEPLOYMENT, EVENT, SERVER
+
+_SPEC: Spec = {"tensorParallelism": 1}
+_STORM_SECONDS = 8.0
+_CHANGES_A_SECOND = 20
+_SECONDS_OF_A_WRITE = 0.3
+# How long a change of the third server may take until it is applied.
+_LATENCY_SECONDS = 2.0
+# How often the operator tries again what the API server refuses for a reason.
+_RETRY_SECONDS = 15.0
+# Servers, and how the API server answers to their Deployments: for its content, and for no good reason.
+_REFUSED = {"invalid": 422, "unlucky": 500}
+_ONCE = {"invalid": 1, "unlucky": 1, "events": 2}
+
+
+def test_a_server_that_always_fails_and_one_that_always_changes_delay_no_other(sandbox: Sandbox) -> None:
+    namespace, proxy = sandbox.namespace, sandbox.proxy
+    for name in ("busy", "calm"):
+        namespace.create_server(name, _SPEC)
+    for name in ("busy", "calm"):
+        namespace.wait_until_ready(name)
+    proxy.begin(refuse(503), lambda call: _applies(call, "poison"))
+    proxy.begin(delay(_SECONDS_OF_A_WRITE), lambda call: _applies(call, "busy"))
+    begin = time.monotonic()
+    namespace.create_server("poison", _SPEC)
+
+    changes = _storm(namespace)
+
+    attempts = {name: _deployment_writes(sandbox, name, begin) for name in ("poison", "busy", "calm")}
+    _assert_later_and_later([call.began for call in attempts["poison"]])
+    latencies = [_seconds_until_applied(attempts["calm"], changed) for changed in changes]
+    assert statistics.median(latencies) < _LATENCY_SECONDS, latencies
+    _assert_coalesced(attempts["busy"], int(_STORM_SECONDS * _CHANGES_A_SECOND))
+
+
+def _storm(namespace: Namespace) -> list[float]:
+    """Change one server many times a second, and now and then another; return when that was."""
+    changes: list[float] = []
+    begin = time.monotonic()
+    for number in range(int(_STORM_SECONDS * _CHANGES_A_SECOND)):
+        time.sleep(max(0.0, begin + number / _CHANGES_A_SECOND - time.monotonic()))
+        _change(namespace, "busy", number)
+        if number % _CHANGES_A_SECOND == 0:
+            changes.append(time.monotonic())
+            _change(namespace, "calm", number)
+    return changes
+
+
+def _change(namespace: Namespace, server: str, number: int) -> None:
+    """Change something that makes new pods."""
+    namespace.change_server(server, {"podTemplate": {"metadata": {"annotations": {"change": str(number)}}}})
+
+
+def _applies(call: Call, server: str) -> bool:
+    return call.is_write and call.concerns(DEPLOYMENT, server)
+
+
+def _deployment_writes(sandbox: Sandbox, server: str, begin: float) -> list[Call]:
+    return [call for call in sandbox.proxy.calls if call.began > begin and _applies(call, server)]
+
+
+def _assert_later_and_later(attempts: list[float]) -> None:
+    waits = [after - before for before, after in itertools.pairwise(attempts)]
+    assert len(waits) >= 3, waits
+    # Each is twice as long as the one before, spread over half its length.
+    assert all(after > before - 0.1 for before, after in itertools.pairwise(waits)), waits
+    assert waits[-1] > 2 * waits[0], waits
+
+
+def _seconds_until_applied(applies: list[Call], changed: float) -> float:
+    return min((call.ended - changed for call in applies if call.ended and call.began > changed), default=float("inf"))
+
+
+def _assert_coalesced(applies: list[Call], changes: int) -> None:
+    assert 2 < len(applies) < changes / 4
+    overlaps = [
+        (before, after) for before, after in itertools.pairwise(applies) if after.began < (before.ended or float("inf"))
+    ]
+    assert not overlaps, "one server was worked on twice at once"
+
+
+def test_failures_that_go_on_are_told_once(sandbox: Sandbox) -> None:
+    namespace = sandbox.namespace
+    for name, status in _REFUSED.items():
+        sandbox.proxy.begin(refuse(status), functools.partial(_applies, server=name))
+        namespace.create_server(name, _SPEC)
+    ready = {name: namespace.wait_for_condition(name, "Ready", "False", "ApplyFailed") for name in _REFUSED}
+    wait_for(lambda: _told(sandbox), "it is told once", lambda seen: seen == _ONCE)
+    told_at = time.monotonic()
+    wait_for(
+        lambda: [name for name in _REFUSED if not _deployment_writes(sandbox, name, told_at + _RETRY_SECONDS / 2)],
+        "all are tried again",
+        lambda left: not left,
+        2 * _RETRY_SECONDS,
+    )
+    stays(lambda: _told(sandbox), "the failures are not told again", lambda seen: seen == _ONCE, 1.0)
+    assert {name: namespace.condition(name, "Ready") for name in _REFUSED} == ready
+
+
+def _told(sandbox: Sandbox) -> dict[str, int]:
+    """Return how often the operator wrote each status, and how many events it recorded."""
+    writes = [call for call in sandbox.proxy.calls if call.is_write]
+    statuses = {name: sum(call.concerns(SERVER, name) for call in writes) for name in _REFUSED}
+    return {**statuses, "events": sum(call.concerns(EVENT) for call in writes)}
