@@ -21,7 +21,7 @@ import yaml
 from aiohttp import web
 
 from control_plane import LocalCluster, free_ports
-from integration.faults import Call, DroppedError, Fault, Forward, Matches, everything
+from integration.faults import Call, DroppedError, Fault, Forward, Matches, Silence, everything
 
 Result = TypeVar("Result")
 
@@ -92,7 +92,10 @@ class FaultProxy:
         self._faults = [(matches, fault), *self._faults]
 
     def heal(self) -> None:
-        """Take all faults away, let frozen watches flow and take connections again."""
+        """Take all faults away, let frozen watches flow, let what was silenced arrive, and take connections again."""
+        for _, fault in self._faults:
+            if isinstance(fault, Silence):
+                fault.end()
         self._faults = []
         self._do(self._thaw())
         self._do(self._listen())
@@ -191,6 +194,8 @@ class FaultProxy:
             if matches(call):
                 forward = _through(fault, call, forward)
         try:
+            if self._site is None:
+                raise DroppedError("this connection was about to open when all were dropped")
             response = await forward()
         except (DroppedError, aiohttp.ClientError):
             if request.transport:

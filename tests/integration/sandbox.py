@@ -19,9 +19,14 @@ from kimi_linear_operator.resources.metadata import MANAGER
 logger = logging.getLogger(__name__)
 
 SANDBOX_ACCOUNT = "sandboxed-operator"
-SANDBOX_USER = f"system:serviceaccount:kube-system:{SANDBOX_ACCOUNT}"
+PAIR_ACCOUNTS = ("first-replica", "second-replica")
 
 _LONGEST_LOG = 6000
+
+
+def user_of(account: str) -> str:
+    """Return what the audit log calls a service account of an operator."""
+    return f"system:serviceaccount:kube-system:{account}"
 
 
 @dataclass(frozen=True)
@@ -56,21 +61,37 @@ class Sandboxes:
     everywhere: Operator
 
     @contextmanager
-    def open(self, account: str = SANDBOX_ACCOUNT) -> Iterator[Sandbox]:
+    def open(self) -> Iterator[Sandbox]:
         """Make a sandbox, whose operator is not started yet; afterwards that must end as it is told."""
+        with temporary_namespace(self.client) as namespace, self._replica(namespace, SANDBOX_ACCOUNT) as sandbox:
+            yield sandbox
+
+    @contextmanager
+    def open_pair(self) -> Iterator[tuple[Sandbox, Sandbox]]:
+        """Make two sandboxes of one namespace, whose operators share a Lease and are different users."""
+        first, second = PAIR_ACCOUNTS
+        with (
+            temporary_namespace(self.client) as namespace,
+            self._replica(namespace, first) as one,
+            self._replica(namespace, second) as other,
+        ):
+            yield one, other
+
+    @contextmanager
+    def _replica(self, namespace: Namespace, account: str) -> Iterator[Sandbox]:
         self.everywhere.stop()
-        with temporary_namespace(self.client) as namespace, FaultProxy(self.cluster) as proxy:
-            kubeconfig = proxy.kubeconfig_for(self._kubeconfig(account), self._file(namespace, "kubeconfig"))
-            log = self._file(namespace, "log")
-            lease = f"{namespace.name}/{MANAGER}"
-            operator = Operator(kubeconfig, log, ("--namespace", namespace.name, "--lease", lease))
+        file = self.cluster.state / f"{namespace.name}-{account}"
+        log = file.with_suffix(".log")
+        arguments = ("--namespace", namespace.name, "--lease", f"{namespace.name}/{MANAGER}")
+        with FaultProxy(self.cluster) as proxy:
+            kubeconfig = proxy.kubeconfig_for(self._kubeconfig(account), file.with_suffix(".kubeconfig"))
+            operator = Operator(kubeconfig, log, arguments)
             try:
                 yield Sandbox(namespace, proxy, operator)
                 assert operator.stop() == 0, "the operator's exit code after SIGTERM"
             except BaseException:
-                logger.error(
-                    "The operator's log ends with:\n%s", log.read_text()[-_LONGEST_LOG:] if log.exists() else ""
-                )
+                told = log.read_text() if log.exists() else ""
+                logger.error("The log of %s ends with:\n%s", log.name, told[-_LONGEST_LOG:])
                 raise
             finally:
                 operator.kill()
@@ -78,6 +99,3 @@ class Sandboxes:
     def _kubeconfig(self, account: str) -> Path:
         file = self.cluster.state / f"{account}.kubeconfig"
         return file if file.exists() else self.cluster.kubeconfig_for(account, "cluster-admin")
-
-    def _file(self, namespace: Namespace, suffix: str) -> Path:
-        return self.cluster.state / f"{namespace.name}.{suffix}"

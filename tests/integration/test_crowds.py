@@ -7,7 +7,7 @@ import pytest
 
 from integration.audit import AuditLog, Request
 from integration.faults import Call, error_event, refuse_every
-from integration.sandbox import SANDBOX_USER, Sandbox, Sandboxes
+from integration.sandbox import SANDBOX_ACCOUNT, Sandbox, Sandboxes, user_of
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.resources import SERVER
 from kimi_linear_operator.resources.kinds import LEASE
@@ -49,7 +49,7 @@ def test_many_settled_servers_cost_no_write(crowd: Sandbox, audit_log: AuditLog)
     mark = audit_log.mark()
 
     def writes() -> list[Request]:
-        found = audit_log.writes(mark, SANDBOX_USER, namespace.name)
+        found = audit_log.writes(mark, user_of(SANDBOX_ACCOUNT), namespace.name)
         return [item for item in found if item.resource != LEASE.plural]
 
     crowd.proxy.cut_watches(last=error_event(410))

@@ -1,0 +1,196 @@
+"""Two replicas of the operator: something happens to the one that works, and the other takes over, alone.
+
+All troubles happen at the same time, each to a pair of its own.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pytest
+
+from integration.audit import AuditLog, Request
+from integration.faults import Call, Silence
+from integration.namespace import Spec
+from integration.sandbox import PAIR_ACCOUNTS, Sandbox, Sandboxes, user_of
+from integration.waiting import wait_for
+from kimi_linear_operator.resources import DEPLOYMENT
+from kimi_linear_operator.resources.kinds import LEASE
+
+_SPEC: Spec = {"tensorParallelism": 1}
+_NEW_SERVERS = 6
+_TAKEOVER_SECONDS = 20.0
+_HANDOVER_SECONDS = 3.0
+_WARM_SECONDS = 2.0
+# Longer than it takes a replica that comes back to do what it was about to do.
+_AFTERMATH_SECONDS = 5.0
+_PATIENCE_SECONDS = 40.0
+_OK = 200
+
+
+class Trouble(NamedTuple):
+    """What happens to the replica that works, how it ends, and how long nobody may work because of it."""
+
+    begin: Callable[[Sandbox], object]
+    end: Callable[[Sandbox], object]
+    seconds: float
+
+
+def _send(number: signal.Signals) -> Callable[[Sandbox], None]:
+    def send(sandbox: Sandbox) -> None:
+        assert sandbox.operator.process
+        sandbox.operator.process.send_signal(number)
+
+    return send
+
+
+def _refuse_connections(sandbox: Sandbox) -> None:
+    sandbox.proxy.refuse_connections()
+
+
+def _silence(sandbox: Sandbox) -> None:
+    sandbox.proxy.freeze_watches()
+    sandbox.proxy.begin(Silence())
+
+
+def _heal(sandbox: Sandbox) -> None:
+    sandbox.proxy.heal()
+
+
+def _restart(sandbox: Sandbox) -> None:
+    sandbox.operator.kill()
+    sandbox.operator.launch()
+
+
+_STOP = "told to stop"
+TROUBLES = {
+    _STOP: Trouble(_send(signal.SIGTERM), _restart, _HANDOVER_SECONDS),
+    "killed": Trouble(_send(signal.SIGKILL), _restart, _TAKEOVER_SECONDS),
+    "paused": Trouble(_send(signal.SIGSTOP), _send(signal.SIGCONT), _TAKEOVER_SECONDS),
+    "cut off": Trouble(_refuse_connections, _heal, _TAKEOVER_SECONDS),
+    "cut off silently": Trouble(_silence, _heal, _TAKEOVER_SECONDS),
+}
+
+
+@dataclass(frozen=True)
+class Story:
+    """What became of a pair: when trouble began, the Lease that the second took, what the first wrote after that."""
+
+    first: Sandbox
+    second: Sandbox
+    begun: float
+    taken: Call
+    late: list[Request]
+
+
+@pytest.fixture(scope="module")
+def stories(sandboxes: Sandboxes, audit_log: AuditLog) -> Iterator[dict[str, Story]]:
+    with ExitStack() as opened:
+        pairs = {name: opened.enter_context(sandboxes.open_pair()) for name in TROUBLES}
+        _settle(list(pairs.values()))
+        begun: dict[str, float] = {}
+        for name, (first, second) in pairs.items():
+            begun[name] = _begin(TROUBLES[name], first)
+            if name == _STOP:
+                # Before the work of all the others slows it down.
+                _wait_for_takeover(second)
+        taken = {name: _wait_for_takeover(second) for name, (_, second) in pairs.items()}
+        mark = audit_log.mark()
+        for name, (first, _) in pairs.items():
+            TROUBLES[name].end(first)
+        time.sleep(_AFTERMATH_SECONDS)
+        yield {
+            name: Story(first, second, begun[name], taken[name], _writes(audit_log, mark, first))
+            for name, (first, second) in pairs.items()
+        }
+
+
+def _settle(pairs: list[tuple[Sandbox, Sandbox]]) -> None:
+    """Have the first of each pair work, and the second wait, with nothing left to be listed."""
+    for first, _ in pairs:
+        first.operator.launch()
+    for first, second in pairs:
+        first.operator.wait_until_leading()
+        second.operator.launch()
+    for first, second in pairs:
+        wait_for(second.operator.told, "the second waits", lambda text: "Waiting:" in text)
+        first.namespace.create_server("kimi", _SPEC)
+    for first, second in pairs:
+        first.namespace.wait_until_ready("kimi")
+        first.wait_for_resync()
+        second.wait_for_resync()
+
+
+def _begin(trouble: Trouble, first: Sandbox) -> float:
+    """Let trouble begin in the middle of work, and more work come while nobody can do it; return when it began."""
+    for number in range(_NEW_SERVERS):
+        first.namespace.create_server(f"new-{number}", _SPEC)
+    begun = time.monotonic()
+    trouble.begin(first)
+    first.namespace.change_server("kimi", {"toolCallParser": "enabled"})
+    return begun
+
+
+def _wait_for_takeover(second: Sandbox) -> Call:
+    """Wait until the second replica wrote the Lease; return that call."""
+
+    def takeovers() -> list[Call]:
+        return [call for call in second.proxy.calls if call.concerns(LEASE) and call.is_write and call.status == _OK]
+
+    return wait_for(takeovers, "the second takes the Lease", seconds=_PATIENCE_SECONDS)[0]
+
+
+def _writes(audit_log: AuditLog, mark: int, first: Sandbox) -> list[Request]:
+    found = audit_log.writes(mark, user_of(PAIR_ACCOUNTS[0]), first.namespace.name)
+    return [item for item in found if item.resource != LEASE.plural]
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_another_replica_takes_over_in_time(stories: dict[str, Story], trouble: str) -> None:
+    story = stories[trouble]
+    assert _ended(story.taken) - story.begun < TROUBLES[trouble].seconds
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_replica_that_takes_over_is_warm(stories: dict[str, Story], trouble: str) -> None:
+    """What changed while nobody worked is made up for at once, from what it has seen all the time."""
+    story = stories[trouble]
+    # A replica that is told to stop may still have done it.
+    calls = [call for call in (*story.first.proxy.calls, *story.second.proxy.calls) if call.began > story.begun]
+    applied = min(_ended(call) for call in calls if _is_applied(call))
+    assert applied - _ended(story.taken) < _WARM_SECONDS
+    lists = [call for call in story.second.proxy.calls if call.is_list and call.began > story.taken.began]
+    assert not [call.path for call in lists if call.began < _ended(story.taken) + _WARM_SECONDS]
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_replica_that_comes_back_writes_nothing(stories: dict[str, Story], trouble: str) -> None:
+    assert stories[trouble].late == []
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_replica_that_comes_back_takes_over_when_it_is_needed(stories: dict[str, Story], trouble: str) -> None:
+    story = stories[trouble]
+    wait_for(story.first.operator.told, "the first waits", _is_waiting)
+    assert story.second.operator.stop() == 0
+    story.first.namespace.change_server("kimi", {"toolCallParser": "disabled"})
+    story.first.namespace.wait_until_ready("kimi")
+    for number in range(_NEW_SERVERS):
+        story.first.namespace.wait_until_ready(f"new-{number}")
+
+
+def _is_applied(call: Call) -> bool:
+    return call.is_write and call.concerns(DEPLOYMENT, "kimi") and call.status == _OK
+
+
+def _ended(call: Call) -> float:
+    assert call.ended
+    return call.ended
+
+
+def _is_waiting(text: str) -> bool:
+    """Return whether a log says that it waits, and nothing about leading after that."""
+    return text.rfind("Waiting:") > text.rfind("Leading as")
