@@ -24,6 +24,10 @@ class NameTakenError(Exception):
     """An object of a child's name exists and belongs to someone else."""
 
 
+class GoneError(Exception):
+    """The server was deleted, and no watch has told so yet."""
+
+
 class LeftoverError(Exception):
     """An object of a child's name belonged to a deleted server of the same name, and will be gone soon."""
 
@@ -52,7 +56,10 @@ class Reconciler:
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             return None  # Its children are owned by it: the garbage collector needs no help.
         checked = rules.check(manifest)
-        obstacle = await self._apply(checked)
+        try:
+            obstacle = await self._apply(checked)
+        except GoneError:
+            return None
         if not await self._report(key, manifest, checked.server, obstacle):
             return 0.0  # The spec changed meanwhile, and the store has it from our own write: no watch will say so.
         return BLOCKED_RETRY_SECONDS if obstacle and checked.is_valid else None
@@ -99,9 +106,12 @@ class Reconciler:
         Raises:
             NameTakenError: The name belongs to an object that is not ours and may not be adopted.
             LeftoverError: The name belongs to an object that the garbage collector is about to remove.
+            GoneError: There is no child because there is no server any more.
         """
         namespace = server.metadata.namespace
         live = self.store.get(kind, Key(namespace, name)) or await self.cluster.get(kind, namespace, name)
+        if live is None and not await self._is_there(server):
+            raise GoneError
         if live is None or metadata.is_owned_by(live, server.metadata.uid):
             return live
         if live["metadata"].get("annotations", {}).get(metadata.ADOPT_ANNOTATION) == "true":
@@ -112,6 +122,16 @@ class Reconciler:
             f"{kind.kind} {name} exists and does not belong to this server: delete it, rename the server, or let the "
             f"server take it over with `kubectl annotate {kind.kind.lower()} {name} {metadata.ADOPT_ANNOTATION}=true`"
         )
+
+    async def _is_there(self, server: KimiLinearServer) -> bool:
+        """Return whether a server whose child is missing still exists: both may have gone, and must not come back.
+
+        One that was never reported on is too new to have gone unnoticed, and thousands of these are not read once more.
+        """
+        if "observedGeneration" not in server.status:
+            return True
+        found = await self.cluster.get(SERVER, server.metadata.namespace, server.metadata.name)
+        return found is not None and bool(found["metadata"]["uid"] == server.metadata.uid)
 
     async def _prune(self, server: KimiLinearServer, wanted: list[Manifest]) -> None:
         """Delete the children that are ours and no longer wanted."""

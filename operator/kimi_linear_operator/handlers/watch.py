@@ -29,6 +29,10 @@ logger = logging.getLogger(__name__)
 CHILDREN = (*resources.KINDS, POD)
 # Endless: with a finite list of delays, kopf gives up and ends.
 BACKOFF = Backoff(first=0.5, longest=30.0)
+# kopf itself takes some seconds to end, and nothing is seen meanwhile.
+RESTART_BACKOFF = Backoff(first=0.25, longest=10.0)
+# What ends after so long has nothing to do with how it ended before.
+STEADY_SECONDS = 60.0
 # How long the API server keeps a watch open. kopf itself begins anew after 70 s without any sign.
 STREAM_SECONDS = 300
 # How long a kind of objects may go unwatched before we say so: what kopf takes to notice and to reconnect.
@@ -63,16 +67,16 @@ class Watch:
 
     def run(self) -> None:
         """Watch until stopped. Meant for a thread of its own."""
-        backoffs = iter(BACKOFF)
+        failures = 0
         while not self._stopping.is_set():
+            began = time.monotonic()
             try:
                 with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                     runner.run(self._watch())
             except Exception as error:
-                delay = next(backoffs)
-                logger.warning(
-                    "Watching ended (%s), starting anew in %.1f s", str(error) or type(error).__name__, delay
-                )
+                failures = 0 if time.monotonic() - began > STEADY_SECONDS else failures + 1
+                why, delay = str(error) or type(error).__name__, RESTART_BACKOFF.delay(failures)
+                logger.warning("Watching ended (%s), starting anew in %.1f s", why, delay)
                 self._stopping.wait(delay)
 
     def unwatched(self) -> list[str]:
@@ -139,10 +143,21 @@ class Watch:
     async def _beat(self) -> None:
         while True:
             self._heartbeat = time.monotonic()
+            _cancel_again()
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _on_event(self, event: kopf.RawEvent, param: Any = None, **_: Any) -> None:
         self.observe(param, dict(event["object"]), event["type"] == "DELETED")
+
+
+def _cancel_again() -> None:
+    """Ask kopf's watchers to end that were asked before: when all end at once, one may take it for a mere pause.
+
+    It then waits for credentials that nobody fetches any more, and kopf waits for it without end.
+    """
+    for task in asyncio.all_tasks():
+        if task.cancelling() and task.get_name().startswith("watcher for "):
+            task.cancel()
 
 
 class _NoMemories(ResourceMemories):
@@ -161,6 +176,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
     settings.watching.connect_timeout = 5
+    settings.watching.reconnect_backoff = 1.0
     settings.watching.server_timeout = STREAM_SECONDS
     settings.watching.client_timeout = STREAM_SECONDS + 30
     settings.watching.chunk_size = 500
