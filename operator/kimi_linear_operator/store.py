@@ -5,12 +5,12 @@ happen and lists put right what a watch lost; neither may overwrite something ne
 text: a fifth of the size of a tree of dictionaries, and nobody can change what is kept.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Self, cast
 
+from kimi_linear_operator import jsontext
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.resources.kinds import POD, SERVER, Kind
 from kimi_linear_operator.resources.metadata import SERVER_LABEL
@@ -23,7 +23,9 @@ class Key(NamedTuple):
     name: str
 
 
-class _Address(NamedTuple):
+class Address(NamedTuple):
+    """Where an object is."""
+
     kind: Kind
     namespace: str
     name: str
@@ -34,60 +36,103 @@ Conditions = tuple[tuple[str, str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Record:
+class Sight:
+    """An object as it was seen, made ready to be kept. That is most of the work, and may be done in any thread.
+
+    Attributes:
+        address: Which object.
+        version: Its resource version.
+        generation: The generation of its spec, 0 where it counts none.
+        owner: The server that it belongs to, if any.
+        conditions: Those of a server.
+        text: The object as JSON, without what nobody reads.
+        is_deleted: Whether this is the last of it.
+    """
+
+    address: Address
     version: int
+    generation: int
     owner: Key | None
     conditions: Conditions
-    text: str
+    text: bytes
+    is_deleted: bool
+
+    @classmethod
+    def of(cls, kind: Kind, manifest: Manifest, *, is_deleted: bool = False) -> Self:
+        """Return the sight of an object."""
+        return cls(
+            address=_address(kind, manifest),
+            version=_version(manifest),
+            generation=manifest["metadata"].get("generation", 0),
+            owner=_owner(kind, manifest),
+            conditions=_shared(_conditions(kind, manifest)),
+            text=jsontext.encode(_trimmed(kind, manifest)),
+            is_deleted=is_deleted,
+        )
+
+    @property
+    def is_unreported(self) -> bool:
+        """Return whether no operator has reported on a server yet."""
+        return all(status == "Unknown" for _, status, _ in self.conditions)
 
     def manifest(self) -> Manifest:
-        return cast(Manifest, json.loads(self.text))
+        """Return the object."""
+        return cast(Manifest, jsontext.decode(self.text))
 
 
 @dataclass
 class Store:
     """Objects by kind and name, and by the server that they belong to."""
 
-    _records: dict[_Address, _Record] = field(default_factory=dict)
-    _children: dict[Key, set[_Address]] = field(default_factory=dict)
+    _sights: dict[Address, Sight] = field(default_factory=dict)
+    _children: dict[Key, set[Address]] = field(default_factory=dict)
     # Deletions since the last list began: what a list read before them must not come back.
-    _deleted: dict[_Address, int] = field(default_factory=dict)
+    _deleted: dict[Address, int] = field(default_factory=dict)
     # The version of the last list of each kind and namespace.
     _listed: dict[tuple[Kind, str | None], int] = field(default_factory=dict)
 
     def get(self, kind: Kind, key: Key) -> Manifest | None:
         """Return an object by its namespace and name."""
-        record = self._records.get(_Address(kind, *key))
-        return record.manifest() if record else None
+        sight = self._sights.get(Address(kind, *key))
+        return sight.manifest() if sight else None
 
     def children(self, kind: Kind, key: Key) -> list[Manifest]:
         """Return a server's objects of a kind, by name."""
         addresses = sorted(address for address in self._children.get(key, ()) if address.kind == kind)
-        return [self._records[address].manifest() for address in addresses]
+        return [self._sights[address].manifest() for address in addresses]
+
+    def generation(self, address: Address) -> int | None:
+        """Return the generation of an object's spec, None if there is no such object."""
+        sight = self._sights.get(address)
+        return sight.generation if sight else None
 
     def put(self, kind: Kind, manifest: Manifest) -> set[Key]:
         """Keep an object unless a newer state of it is known; return the servers that it concerns."""
-        address = _address(kind, manifest)
-        text = json.dumps(_trimmed(kind, manifest))
-        record = _Record(_version(manifest), _owner(kind, manifest), _shared(_conditions(kind, manifest)), text)
-        known = self._records.get(address)
-        newest = max(self._deleted.get(address, 0), known.version if known else 0)
-        if record.version <= newest:
+        known = self._sights.get(_address(kind, manifest))
+        if known and _version(manifest) <= known.version:
             return set()
-        self._forget(address)
-        self._records[address] = record
-        if record.owner and kind != SERVER:
-            self._children.setdefault(record.owner, set()).add(address)
-        return {owner for owner in (record.owner, known.owner if known else None) if owner}
+        return self.take(Sight.of(kind, manifest))
 
-    def delete(self, kind: Kind, manifest: Manifest) -> set[Key]:
-        """Drop an object that was deleted; return the servers that it concerned."""
-        address = _address(kind, manifest)
-        known = self._records.get(address)
-        if known and known.version > _version(manifest):
+    def take(self, sight: Sight) -> set[Key]:
+        """Take over what was seen unless something newer is known; return the servers that it concerns."""
+        address = sight.address
+        known = self._sights.get(address)
+        if sight.is_deleted:
+            return self._delete(sight, known)
+        newest = max(self._deleted.get(address, 0), known.version if known else 0)
+        if sight.version <= newest:
             return set()
-        self._deleted[address] = _version(manifest)
         self._forget(address)
+        self._sights[address] = sight
+        if sight.owner and address.kind != SERVER:
+            self._children.setdefault(sight.owner, set()).add(address)
+        return {owner for owner in (sight.owner, known.owner if known else None) if owner}
+
+    def _delete(self, last: Sight, known: Sight | None) -> set[Key]:
+        if known and known.version > last.version:
+            return set()
+        self._deleted[last.address] = last.version
+        self._forget(last.address)
         return {known.owner} if known and known.owner else set()
 
     def begin_list(self, kind: Kind, namespace: str | None = None) -> "Listing":
@@ -98,13 +143,13 @@ class Store:
         self._deleted = {address: version for address, version in self._deleted.items() if address.kind != kind}
         return Listing(self, kind, namespace)
 
-    def forget_missing(self, kind: Kind, namespace: str | None, listed: set[_Address], version: int) -> set[Key]:
+    def forget_missing(self, kind: Kind, namespace: str | None, listed: set[Address], version: int) -> set[Key]:
         """Drop what a complete list of this version does not show; return the servers concerned."""
         concerned: set[Key] = set()
-        for address, record in list(self._records.items()):
-            if _is_covered(address, kind, namespace) and address not in listed and record.version <= version:
+        for address, sight in list(self._sights.items()):
+            if _is_covered(address, kind, namespace) and address not in listed and sight.version <= version:
                 self._forget(address)
-                concerned |= {record.owner} if record.owner else set()
+                concerned |= {sight.owner} if sight.owner else set()
         return concerned
 
     def forget_if_restored(self, kind: Kind, namespace: str | None, version: int) -> set[Key]:
@@ -114,28 +159,28 @@ class Store:
         if version >= before:
             return set()
         concerned: set[Key] = set()
-        for address in [address for address in self._records if _is_covered(address, kind, namespace)]:
-            owner = self._records[address].owner
+        for address in [address for address in self._sights if _is_covered(address, kind, namespace)]:
+            owner = self._sights[address].owner
             concerned |= {owner} if owner else set()
             self._forget(address)
         return concerned
 
     def servers(self) -> list[Key]:
         """Return all servers."""
-        return [Key(address.namespace, address.name) for address in self._records if address.kind == SERVER]
+        return [Key(address.namespace, address.name) for address in self._sights if address.kind == SERVER]
 
     def conditions(self) -> Iterator[tuple[Key, Conditions]]:
         """Yield every server with its conditions."""
-        for address, record in self._records.items():
+        for address, sight in self._sights.items():
             if address.kind == SERVER:
-                yield Key(address.namespace, address.name), record.conditions
+                yield Key(address.namespace, address.name), sight.conditions
 
-    def _forget(self, address: _Address) -> None:
-        record = self._records.pop(address, None)
-        if record and record.owner in self._children:
-            self._children[record.owner].discard(address)
-            if not self._children[record.owner]:
-                del self._children[record.owner]
+    def _forget(self, address: Address) -> None:
+        sight = self._sights.pop(address, None)
+        if sight and sight.owner in self._children:
+            self._children[sight.owner].discard(address)
+            if not self._children[sight.owner]:
+                del self._children[sight.owner]
 
 
 @dataclass
@@ -146,7 +191,7 @@ class Listing:
     kind: Kind
     namespace: str | None
     concerned: set[Key] = field(default_factory=set)
-    _listed: set[_Address] = field(default_factory=set)
+    _listed: set[Address] = field(default_factory=set)
     _version: int = 0
 
     def take(self, page: Iterable[Manifest], version: int) -> None:
@@ -170,13 +215,13 @@ class Listing:
         return self.concerned | missing
 
 
-def _is_covered(address: _Address, kind: Kind, namespace: str | None) -> bool:
+def _is_covered(address: Address, kind: Kind, namespace: str | None) -> bool:
     return address.kind == kind and namespace in (None, address.namespace)
 
 
-def _address(kind: Kind, manifest: Manifest) -> _Address:
+def _address(kind: Kind, manifest: Manifest) -> Address:
     metadata = manifest["metadata"]
-    return _Address(kind, metadata["namespace"], metadata["name"])
+    return Address(kind, metadata["namespace"], metadata["name"])
 
 
 def _version(manifest: Manifest) -> int:

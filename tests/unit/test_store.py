@@ -4,11 +4,15 @@ import pytest
 
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, Kind
-from kimi_linear_operator.store import Key, Store
+from kimi_linear_operator.store import Key, Sight, Store
 from make import make_deployment, make_pod, make_server, stored
 
 KIMI, OTHER = Key("default", "kimi"), Key("default", "other")
 POD_KEY = Key("default", "kimi-0")
+
+
+def deleted(store: Store, pod: Manifest) -> set[Key]:
+    return store.take(Sight.of(POD, pod, is_deleted=True))
 
 
 def versions(store: Store, key: Key = KIMI) -> list[str]:
@@ -44,7 +48,7 @@ def test_an_object_without_a_server_concerns_none() -> None:
     store = Store()
     stray = stored({"kind": "Pod", "metadata": {"name": "stray"}})
     assert store.put(POD, stray) == set()
-    assert store.delete(POD, stray) == set()
+    assert deleted(store, stray) == set()
 
 
 @pytest.mark.parametrize("version", [4, 5])
@@ -93,23 +97,23 @@ def test_an_object_that_moves_to_another_server_concerns_both() -> None:
 
 def test_a_deleted_object_is_gone_and_concerns_its_server() -> None:
     store = filled(make_pod(version=1))
-    assert store.delete(POD, make_pod(version=2)) == {KIMI}
+    assert deleted(store, make_pod(version=2)) == {KIMI}
     assert (names(store), store.get(POD, POD_KEY)) == ([], None)
 
 
 def test_the_deletion_of_a_predecessor_leaves_the_successor_alone() -> None:
     store = filled(make_pod(version=7))
-    assert store.delete(POD, make_pod(version=6)) == set()
+    assert deleted(store, make_pod(version=6)) == set()
     assert versions(store) == ["7"]
 
 
 def test_the_deletion_of_what_was_never_seen_concerns_none() -> None:
-    assert Store().delete(POD, make_pod()) == set()
+    assert deleted(Store(), make_pod()) == set()
 
 
 def test_a_successor_of_a_deleted_object_is_kept() -> None:
     store = filled(make_pod(version=1))
-    store.delete(POD, make_pod(version=2))
+    deleted(store, make_pod(version=2))
     assert store.put(POD, make_pod(version=3)) == {KIMI}
 
 
@@ -123,7 +127,7 @@ def taken(store: Store, manifests: list[Manifest], version: int, kind: Kind = PO
 def test_what_was_deleted_while_a_list_was_read_does_not_come_back() -> None:
     store = filled(make_pod(version=1))
     listing = store.begin_list(POD)
-    store.delete(POD, make_pod(version=5))
+    deleted(store, make_pod(version=5))
     listing.take([make_pod(version=4)], version=4)
     assert listing.end() == set()
     assert names(store) == []
@@ -182,7 +186,7 @@ def test_a_list_of_a_namespace_drops_only_what_is_missing_there() -> None:
 def test_a_list_of_one_kind_forgets_no_deletion_of_another() -> None:
     store = Store()
     listing = store.begin_list(POD)
-    store.delete(POD, make_pod(version=5))
+    deleted(store, make_pod(version=5))
     taken(store, [], version=6, kind=DEPLOYMENT)
     listing.take([make_pod(version=4)], version=4)
     assert listing.end() == set()

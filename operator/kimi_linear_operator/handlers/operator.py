@@ -6,20 +6,20 @@ import random
 import signal
 import socket
 import uuid
+from collections import deque
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from kimi_linear_operator import metrics
-from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.cluster import ApiError, Cluster, connect
 from kimi_linear_operator.handlers.endpoints import serving
 from kimi_linear_operator.handlers.watch import BACKOFF, CHILDREN, Watch
 from kimi_linear_operator.leader import Leader
 from kimi_linear_operator.reconcile import Reconciler
-from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, Kind
+from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER
 from kimi_linear_operator.resources.metadata import SELECTOR
-from kimi_linear_operator.store import Key, Store
+from kimi_linear_operator.store import Key, Sight, Store
 from kimi_linear_operator.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ PATIENCE_SECONDS = 30.0
 FIRST_RESYNC_SECONDS = 10.0
 RESYNC_SECONDS = 300.0
 STOP_SECONDS = 10.0
+OBSERVED_AT_ONCE = 100
 # No pass takes that long: each of its few requests ends after 30 seconds.
 STUCK_SECONDS = 300.0
 SILENT_SECONDS = 60.0
@@ -90,6 +91,9 @@ class Operator:
     # What is to be done, while this replica leads.
     queue: WorkQueue | None = None
     _watch: Watch | None = None
+    # What the watching thread saw and the store does not have yet, and whether there is any.
+    _seen: deque[Sight] = field(default_factory=deque)
+    _noticed: asyncio.Event = field(default_factory=asyncio.Event)
     _resync_due: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -99,8 +103,9 @@ class Operator:
             return
         loop = asyncio.get_running_loop()
 
-        def observe(kind: Kind, manifest: Manifest, deleted: bool) -> None:
-            loop.call_soon_threadsafe(self._observe, kind, manifest, deleted)
+        def observe(sight: Sight) -> None:
+            self._seen.append(sight)
+            loop.call_soon_threadsafe(self._noticed.set)
 
         def began() -> None:
             loop.call_soon_threadsafe(self._resync_due.set)
@@ -108,13 +113,14 @@ class Operator:
         self._watch = Watch(self.namespaces, observe, began)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(asyncio.to_thread(self._watch.run))
-            resync = tasks.create_task(self._resync_forever())
+            chores = [tasks.create_task(chore) for chore in (self._observe_forever(), self._resync_forever())]
             leading = tasks.create_task(self._lead())
             logger.info("Started with %d servers", len(self.store.servers()))
             try:
                 await stop.wait()
             finally:
-                resync.cancel()
+                for chore in chores:
+                    chore.cancel()
                 self._watch.stop()
                 await self._end(leading)
 
@@ -163,20 +169,28 @@ class Operator:
             await asyncio.wait((leading,), timeout=STOP_SECONDS)
         leading.cancel()
 
-    def _observe(self, kind: Kind, manifest: Manifest, deleted: bool) -> None:
-        is_progress = not deleted and self._is_progress(kind, manifest)
-        is_new = kind == SERVER and "observedGeneration" not in manifest.get("status", {})
-        keys = self.store.delete(kind, manifest) if deleted else self.store.put(kind, manifest)
+    async def _observe_forever(self) -> None:
+        """Take over what the watches saw, a little at a time: meanwhile the lease is renewed and workers go on."""
+        while True:
+            await self._noticed.wait()
+            self._noticed.clear()
+            while self._seen:
+                for _ in range(min(len(self._seen), OBSERVED_AT_ONCE)):
+                    self._observe(self._seen.popleft())
+                await asyncio.sleep(0)
+
+    def _observe(self, sight: Sight) -> None:
+        is_progress = not sight.is_deleted and self._is_progress(sight)
+        is_new = sight.address.kind == SERVER and sight.is_unreported
+        keys = self.store.take(sight)
         patience = PATIENCE_SECONDS if is_progress or is_new else 0
         self._enqueue(keys, SETTLE_SECONDS if is_progress else 0, patience)
 
-    def _is_progress(self, kind: Kind, manifest: Manifest) -> bool:
+    def _is_progress(self, sight: Sight) -> bool:
         """Return whether a change tells how things go: a pod's, or a Deployment's whose spec is still the same."""
-        if kind != DEPLOYMENT:
-            return kind == POD
-        metadata = manifest["metadata"]
-        known = self.store.get(kind, Key(metadata["namespace"], metadata["name"]))
-        return known is not None and bool(known["metadata"]["generation"] == metadata["generation"])
+        if sight.address.kind != DEPLOYMENT:
+            return sight.address.kind == POD
+        return self.store.generation(sight.address) == sight.generation
 
     def _enqueue(self, keys: Iterable[Key], seconds: float = 0, patience: float = 0) -> None:
         """Ask for work. A replica that waits has no queue: it takes all servers when it begins to lead."""

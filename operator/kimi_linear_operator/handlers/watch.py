@@ -18,11 +18,12 @@ import uvloop
 from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from kimi_linear_operator import metrics, resources
-from kimi_linear_operator.api import GROUP, Manifest
+from kimi_linear_operator.api import GROUP
 from kimi_linear_operator.backoff import Backoff
-from kimi_linear_operator.cluster import path, watch_session
-from kimi_linear_operator.resources import POD, SERVER, Kind
+from kimi_linear_operator.cluster import LIST_CHUNK, path, watch_session
+from kimi_linear_operator.resources import POD, SERVER
 from kimi_linear_operator.resources.metadata import SELECTOR
+from kimi_linear_operator.store import Sight
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +42,7 @@ HEARTBEAT_SECONDS = 5.0
 
 _OK = 200
 
-Observe = Callable[[Kind, Manifest, bool], None]
-"""Takes an object, and whether it was deleted."""
+Observe = Callable[[Sight], None]
 
 
 @dataclass
@@ -147,7 +147,7 @@ class Watch:
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _on_event(self, event: kopf.RawEvent, param: Any = None, **_: Any) -> None:
-        self.observe(param, dict(event["object"]), event["type"] == "DELETED")
+        self.observe(Sight.of(param, dict(event["object"]), is_deleted=event["type"] == "DELETED"))
 
 
 def _cancel_again() -> None:
@@ -160,6 +160,38 @@ def _cancel_again() -> None:
             task.cancel()
 
 
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """Keeps nothing: kopf would copy each object to find out what changed in it, which nobody asks."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence({})
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """Keeps nothing: handlers of events have no progress."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+    def purge(self, **_: Any) -> None:
+        return None
+
+    def touch(self, **_: Any) -> None:
+        return None
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        return essence
+
+
 class _NoMemories(ResourceMemories):
     """Keeps nothing of objects between events; kopf would keep some kilobytes of each, and of those that are gone."""
 
@@ -170,7 +202,7 @@ class _NoMemories(ResourceMemories):
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.scanning.disabled = True  # what we watch is known, and needs no permission to look around
-    # A task for every object that was heard of lately: with 20,000 objects in the first list, time is memory.
+    # Until it ends, a task for every object that was heard of keeps the object.
     settings.queueing.idle_timeout = 0.1
     settings.networking.error_backoffs = BACKOFF
     settings.networking.request_timeout = 30
@@ -179,8 +211,10 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.reconnect_backoff = 1.0
     settings.watching.server_timeout = STREAM_SECONDS
     settings.watching.client_timeout = STREAM_SECONDS + 30
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = LIST_CHUNK
     settings.posting.enabled = False
+    settings.persistence.diffbase_storage = _NoDiffBase()
+    settings.persistence.progress_storage = _NoProgress()
     settings.persistence.finalizer = f"{GROUP}/unused"
     for kind in CHILDREN:
         settings.watching.label_selectors[kind.group, kind.version, kind.plural] = SELECTOR
