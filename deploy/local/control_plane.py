@@ -38,14 +38,19 @@ _AUDIT_POLICY = {
 }
 # The nodes are simulated with the Stages of the cluster itself, so that a test can bring its own.
 _KWOK_RESOURCES = ["Stage", "Logs", "ClusterLogs"]
+_CONTROLLERS = ["kube-controller-manager", "kube-scheduler", "kwok-controller"]
 
 
 class LocalCluster:
-    """One control plane, started by kwokctl, with all its files in a folder that nothing else uses."""
+    """One control plane, started by kwokctl, with all its files in a folder that nothing else uses.
 
-    def __init__(self, state: Path, name: str) -> None:
+    Without controllers it is etcd and the API server alone: objects are kept and watched, and nothing else happens.
+    """
+
+    def __init__(self, state: Path, name: str, *, controllers: bool = True) -> None:
         self.state = state.resolve()
         self.name = name
+        self.controllers = controllers
         self.kubeconfig = self.state / "kubeconfig"
         self.audit_log = self._workdir / "logs" / "audit.log"
         self.kubectl = Kubectl(binary("kubectl"), self.kubeconfig)
@@ -128,15 +133,20 @@ class LocalCluster:
                 end_group(process)
 
     def _settle(self) -> None:
-        """Bring the Stages, and wait until pods can be made, which needs the default service account."""
+        """Wait until it can be used, nodes and pods included if controllers look after them."""
         try:
-            self.kubectl("wait", "--timeout=30s", "--for=condition=Established", "crd/stages.kwok.x-k8s.io")
-            self.kubectl.apply(stages())
-            self.kubectl("wait", "--timeout=60s", "--for=create", "serviceaccount/default", "--namespace=default")
+            if self.controllers:
+                self._bring_stages()
             self.kubectl.wait_until_ready()
         except LocalClusterError as error:
             self._raise_if_dead(error)
             raise
+
+    def _bring_stages(self) -> None:
+        """Bring the Stages, and wait until pods can be made, which needs the default service account."""
+        self.kubectl("wait", "--timeout=30s", "--for=condition=Established", "crd/stages.kwok.x-k8s.io")
+        self.kubectl.apply(stages())
+        self.kubectl("wait", "--timeout=60s", "--for=create", "serviceaccount/default", "--namespace=default")
 
     def _raise_if_dead(self, cause: Exception | None = None) -> None:
         if dead := self._dead():
@@ -175,11 +185,11 @@ class LocalCluster:
                 "kubeVersion": kubernetes_version(KUBERNETES.go_mod),
                 "kubeAuditPolicy": str(self.state / "audit-policy.yaml"),
                 "disableQPSLimits": True,
-                "enableCRDs": _KWOK_RESOURCES,
+                **({"enableCRDs": _KWOK_RESOURCES} if self.controllers else {"disable": _CONTROLLERS}),
                 **_binary_options(),
                 **dict(zip(_PORT_OPTIONS, free_ports(len(_PORT_OPTIONS)), strict=True)),
             },
-            "componentsPatches": _component_patches(),
+            "componentsPatches": [*_api_server_patches(), *(_kwok_patches() if self.controllers else ())],
         }
 
     def _environment(self) -> dict[str, str]:
@@ -216,8 +226,7 @@ def _binary_options() -> dict[str, str]:
     }
 
 
-def _component_patches() -> list[dict[str, Any]]:
-    [(key, value)] = SIMULATED.items()
+def _api_server_patches() -> list[dict[str, Any]]:
     return [
         _patch(
             "kube-apiserver",
@@ -229,7 +238,13 @@ def _component_patches() -> list[dict[str, Any]]:
                 "audit-log-maxsize": "1000",
                 "audit-log-maxbackup": "1",
             },
-        ),
+        )
+    ]
+
+
+def _kwok_patches() -> list[dict[str, Any]]:
+    [(key, value)] = SIMULATED.items()
+    return [
         _patch("kwok-controller", {"manage-nodes-with-annotation-selector": f"{key}={value}"}),
         _patch("kwok-controller", {"manage-all-nodes": "false"}, override=True),
     ]
