@@ -4,7 +4,9 @@ BIN := .venv/bin
 COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
-.PHONY: help setup demo test check generate lock cluster cluster-down cluster-env
+SIZES ?= 200 1000 5000
+
+.PHONY: help setup demo test bench check generate lock cluster cluster-down cluster-env
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +27,9 @@ demo: setup  ## From nothing to a Ready server on a local cluster, and what happ
 test: check  ## Run all tests; the first time, build what they need (about 15 minutes)
 	@$(BIN)/python deploy/local/cluster.py build
 	@$(BIN)/pytest
+
+bench: setup  ## Measure the operator's speed and cost (half an hour; SIZES="200 1000" takes less)
+	@PYTHONPATH=tests:deploy/local $(BIN)/python -m benchmarks.bench --sizes $(SIZES)
 
 check: setup  ## Lint, format and type checks, and the walls between layers; no cluster
 	@$(BIN)/ruff check

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ WRITES = ("create", "update", "patch", "delete", "deletecollection")
 
 @dataclass(frozen=True)
 class Request:
-    """One request that the API server answered."""
+    """One request that the API server answered, and when, in seconds since 1970."""
 
     user: str
     verb: str
@@ -19,6 +20,8 @@ class Request:
     namespace: str
     name: str
     status: int
+    began: float
+    ended: float
 
     @property
     def is_write(self) -> bool:
@@ -47,10 +50,11 @@ class AuditLog:
             for line in file:
                 # The last line may still be being written.
                 if line.endswith(b"\n"):
-                    yield _request(json.loads(line))
+                    yield request_of(json.loads(line))
 
 
-def _request(event: dict[str, Any]) -> Request:
+def request_of(event: dict[str, Any]) -> Request:
+    """Return what a line of the log tells."""
     subject = event.get("objectRef", {})
     resource = "/".join(filter(None, (subject.get("resource", ""), subject.get("subresource", ""))))
     return Request(
@@ -60,4 +64,6 @@ def _request(event: dict[str, Any]) -> Request:
         namespace=subject.get("namespace", ""),
         name=subject.get("name", ""),
         status=event.get("responseStatus", {}).get("code", 0),
+        began=datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp(),
+        ended=datetime.fromisoformat(event["stageTimestamp"]).timestamp(),
     )

@@ -1,0 +1,44 @@
+"""The API server's own limit: the operator's writes, made without an operator.
+
+A program. It watches servers and sends for each what the operator writes until its status is there: Service and
+Deployment by server-side apply, then the status. The bytes are the operator's; they were made beforehand. Nothing is
+read, compared or remembered, so no operator can be faster. The Event of a server comes when it is ready, so it is not
+part of this.
+"""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+import uvloop
+
+from benchmarks.connection import WORKERS, Access, Connection
+from benchmarks.manifests import path_of
+from benchmarks.writes import Writes
+from kimi_linear_operator.resources import SERVER
+
+
+async def run(access: Access) -> None:
+    """Write until this process is ended."""
+    queue: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(WORKERS):
+            tasks.create_task(_work(await Connection.open(access), queue))
+        watch = await Connection.open(access)
+        async for line in watch.watch(path_of(SERVER) + "?watch=true&resourceVersion=0"):
+            event = json.loads(line)
+            if event["type"] == "ADDED":
+                metadata = event["object"]["metadata"]
+                queue.put_nowait((metadata["name"], metadata["uid"]))
+
+
+async def _work(connection: Connection, queue: asyncio.Queue[tuple[str, str]]) -> None:
+    writes = Writes()
+    while True:
+        await writes.send(connection, *await queue.get())
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(Access.of(Path(os.environ["KUBECONFIG"]))))

@@ -1,0 +1,108 @@
+"""`make bench`: how fast the operator is and what it costs, beside the API server's own limit and a plain operator."""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import kimi_linear_operator
+from benchmarks import report
+from benchmarks.converge import measure_convergence
+from benchmarks.figures import LIMIT, OURS, PLAIN, Round, Size
+from benchmarks.life import Plan, measure_life
+from benchmarks.waiting import BenchmarkError
+from binaries import KUBERNETES, kubernetes_version
+from commands import LocalClusterError, say
+
+_ROOT = Path(__file__).parents[2]
+_SIZES = [200, 1000, 5000]
+# With more servers, one round says enough, and three take too long.
+_LARGEST_REPEATED = 1000
+_INTERRUPTED = 130
+
+
+def measure(options: argparse.Namespace) -> list[Size]:
+    """Measure every size, and say what is going on."""
+    plan = Plan(options.patience, options.steady_seconds, options.repairs, options.storms)
+    sizes = []
+    for servers in options.sizes:
+        count = options.rounds if servers <= _LARGEST_REPEATED else 1
+        rounds = [_contest(servers, number, options) for number in range(count)]
+        say(f"{servers} servers: the operator over their life ...")
+        life = None if options.no_life else measure_life(servers, plan)
+        sizes.append(Size(servers, rounds, life))
+    return sizes
+
+
+def _contest(servers: int, number: int, options: argparse.Namespace) -> Round:
+    """Let all contenders do the same, one after the other; another one begins each time."""
+    order = [OURS, LIMIT, PLAIN]
+    turn = number % len(order)
+    contest = {}
+    for name in order[turn:] + order[:turn]:
+        patience = options.plain_seconds if name == PLAIN else options.patience
+        contest[name] = measure_convergence(name, servers, patience)
+        seconds = contest[name].seconds
+        result = "given up" if seconds is None else f"{seconds:.2f} s"
+        say(f"{servers} servers, round {number + 1}: {name}: {result}")
+    return contest
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return what a reader needs to compare these figures with others."""
+    return {
+        "operator": kimi_linear_operator.__version__,
+        "Python": platform.python_version(),
+        "kopf": version("kopf"),
+        "Kubernetes": kubernetes_version(KUBERNETES.go_mod),
+        "CPUs": os.cpu_count(),
+        "load before": round(os.getloadavg()[0], 2),
+    }
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=_SIZES, help="how many servers (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often to compare (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=_ROOT / "build" / "bench.json", help="where the JSON goes")
+    parser.add_argument("--patience", type=float, default=600, help="seconds until something is given up")
+    parser.add_argument("--plain-seconds", type=float, default=300, help="the same for plain kopf")
+    parser.add_argument("--steady-seconds", type=float, default=60, help="how long to look at an operator at rest")
+    parser.add_argument("--repairs", type=int, default=20, help="how often to break something")
+    parser.add_argument("--storms", type=int, default=5, help="how many storms, with two changes of a person in each")
+    parser.add_argument("--no-life", action="store_true", help="only compare times to converge")
+    return parser.parse_args(arguments)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, print the tables, and write the JSON."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    options = _options(arguments)
+    machine = describe_machine()
+    try:
+        sizes = measure(options)
+    except (BenchmarkError, LocalClusterError) as error:
+        say(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(report.document(machine, sizes), indent=2) + "\n")
+    print(report.text(machine, sizes))
+    say(f"Written: {options.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

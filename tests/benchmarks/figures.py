@@ -1,0 +1,154 @@
+"""What was measured, and what follows from it. Values only: nothing here measures anything."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+OURS, LIMIT, PLAIN = "operator", "API server limit", "plain kopf"
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """From the first server's creation to the last child and the last status.
+
+    Attributes:
+        seconds: How long it took; None if it was given up.
+        done: How many servers got all of it.
+        own_cpu: Processor seconds of the one that made it.
+        server_cpu: Processor seconds of API server and etcd.
+        strangers_cpu: Processor seconds that other programs on this machine used, or that its host kept, per second.
+    """
+
+    seconds: float | None
+    done: int
+    own_cpu: float
+    server_cpu: float
+    strangers_cpu: float
+
+
+Round = Mapping[str, Convergence]
+"""One run of each contender, right after each other."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the operator used from an empty cluster until all servers are Ready.
+
+    Attributes:
+        requests: How many, by verb and resource.
+        writes: How many of them were writes.
+        status_writes_most: The most for any one server.
+        cpu_seconds: Of the processor.
+        rss_mib: Resident memory in the end.
+        peak_mib: The most it ever was.
+    """
+
+    requests: dict[str, int]
+    writes: int
+    status_writes_most: int
+    cpu_seconds: float
+    rss_mib: float
+    peak_mib: float
+
+
+@dataclass(frozen=True)
+class Steady:
+    """A time in which nothing happens to Ready servers."""
+
+    seconds: float
+    reads: dict[str, int]
+    writes: int
+    cpu_percent: float
+
+
+@dataclass(frozen=True)
+class ColdStart:
+    """A start over Ready servers.
+
+    Attributes:
+        seconds: From the start of the process until it has read the cluster.
+        writes: Until it is idle.
+        cpu_seconds: Until it is idle.
+        rss_mib: Once it is idle.
+        peak_mib: The most it was until then.
+    """
+
+    seconds: float
+    writes: int
+    cpu_seconds: float
+    rss_mib: float
+    peak_mib: float
+
+
+@dataclass(frozen=True)
+class StormSample:
+    """One person's change to one server while others are created or changed.
+
+    Attributes:
+        seconds: Until the Deployment showed it.
+        storm: What happened to the others.
+        waiting: How many of the others were not done when the change was made.
+    """
+
+    seconds: float
+    storm: str
+    waiting: int
+
+
+@dataclass(frozen=True)
+class Life:
+    """What the operator did and used with this many servers."""
+
+    cost: Cost
+    steady: Steady
+    cold_start: ColdStart
+    repairs: list[float] = field(default_factory=list)
+    storms: list[StormSample] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Size:
+    """All that was measured with this many servers."""
+
+    servers: int
+    rounds: Sequence[Round]
+    life: Life | None = None
+
+    def seconds(self, contender: str) -> float | None:
+        """Return the median time to converge, None if it was ever given up or not tried."""
+        times = [contest[contender].seconds for contest in self.rounds if contender in contest]
+        finished = [time for time in times if time is not None]
+        return median(finished) if finished and len(finished) == len(times) else None
+
+    def ratio(self, contender: str) -> float | None:
+        """Return the median over the rounds of the operator's time divided by another's."""
+        pairs = [(contest[OURS].seconds, contest[contender].seconds) for contest in self.rounds if contender in contest]
+        ratios = [ours / others for ours, others in pairs if ours is not None and others is not None]
+        return median(ratios) if ratios else None
+
+
+@dataclass(frozen=True)
+class Target:
+    """What should be, and whether it is."""
+
+    text: str
+    limit: float
+    measured: float
+
+    @property
+    def is_met(self) -> bool:
+        return self.measured <= self.limit
+
+
+def growth(sizes: Sequence[Size], figure: str) -> float | None:
+    """Return a cost per server (cpu_seconds or writes) with the most servers, divided by that with the fewest."""
+    lived = [size for size in sizes if size.life]
+    if len(lived) < 2:
+        return None
+    few, *_, many = sorted(lived, key=lambda size: size.servers)
+    return _per_server(many, figure) / _per_server(few, figure)
+
+
+def _per_server(size: Size, figure: str) -> float:
+    assert size.life is not None
+    return float(getattr(size.life.cost, figure)) / size.servers

@@ -1,0 +1,145 @@
+"""What the operator does and uses over the life of many servers: from nothing to Ready, at rest, anew, disturbed."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from benchmarks import disturb
+from benchmarks.converge import FIRST, converge, make_first
+from benchmarks.figures import OURS, ColdStart, Cost, Life, Steady
+from benchmarks.load import Load
+from benchmarks.manifests import NAMESPACE, server_names
+from benchmarks.measure import count_by_kind
+from benchmarks.stage import Running, Stage, fresh_stage, run
+from benchmarks.waiting import BenchmarkError, wait_until
+from integration.audit import Request
+from integration.namespace import condition_of
+from kimi_linear_operator.resources import SERVER
+
+_STATUS = f"{SERVER.plural}/status"
+_QUIET_SECONDS = 3.0
+# The operator's first list after a start comes ten seconds after its watches.
+_FIRST_LIST_SECONDS = 15.0
+_IDLE_PERCENT = 2.0
+_LONGEST_STORM = 1000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how often to measure.
+
+    Attributes:
+        patience: After how many seconds something is given up.
+        steady_seconds: How long to watch the operator do nothing.
+        repairs: How often to break something.
+        storms: How many storms there are.
+    """
+
+    patience: float = 600.0
+    steady_seconds: float = 60.0
+    repairs: int = 20
+    storms: int = 5
+
+
+def measure_life(servers: int, plan: Plan) -> Life:
+    """Let the operator bring up servers on a control plane of its own, and measure all that follows."""
+    names = server_names(servers)
+    with fresh_stage() as stage:
+        with stage.running(OURS) as running:
+            cost = _bring_up(stage, running, names, plan)
+            steady = _rest(stage, running, plan.steady_seconds)
+        stage.ledger.begin()
+        began = time.monotonic()
+        running = stage.start(OURS)
+        try:
+            cold_start = _start_anew(stage, running, began, plan.patience)
+            repairs = disturb.measure_repairs(stage, names, plan.repairs)
+            size = min(servers, _LONGEST_STORM)
+            storms = disturb.measure_storms(stage, running, names[:size], plan.storms, plan.patience)
+        finally:
+            running.stop()
+    return Life(cost, steady, cold_start, repairs, storms)
+
+
+def _bring_up(stage: Stage, running: Running, names: list[str], plan: Plan) -> Cost:
+    """Create servers, play Kubernetes' controllers, and wait until all servers are Ready."""
+    make_first(stage, running)
+    _make_ready(stage, [FIRST], plan.patience)
+    before = running.cpu_seconds()
+    if converge(stage, running, names, plan.patience).seconds is None:
+        raise BenchmarkError(f"{len(names)} servers did not converge in {plan.patience:.0f} s")
+    _make_ready(stage, names, plan.patience)
+    _wait_until_quiet(stage, running, plan.patience)
+    requests = stage.ledger.of(running.contender.user)
+    writes = [request for request in requests if request.is_write]
+    status_writes = Counter(request.name for request in writes if request.resource == _STATUS)
+    memory = running.memory()
+    return Cost(
+        requests=count_by_kind(requests),
+        writes=len(writes),
+        status_writes_most=max(status_writes.values()),
+        cpu_seconds=running.cpu_seconds() - before,
+        rss_mib=memory.now,
+        peak_mib=memory.peak,
+    )
+
+
+def _make_ready(stage: Stage, names: list[str], patience: float) -> None:
+    run(Load(stage.access).play_controllers(names))
+    wait_until(lambda: _are_ready(stage), f"{len(names)} servers are Ready", patience, pause=2.0)
+
+
+def _are_ready(stage: Stage) -> bool:
+    return all(condition_of(item, "Ready").get("status") == "True" for item in stage.client.list(SERVER, NAMESPACE))
+
+
+def _wait_until_quiet(stage: Stage, running: Running, patience: float) -> None:
+    """Wait until the operator has asked for nothing for a while."""
+
+    def is_quiet() -> bool:
+        running.check()
+        stage.ledger.collect()
+        last = max(request.ended for request in stage.ledger.of(running.contender.user))
+        return time.time() - last > _QUIET_SECONDS
+
+    wait_until(is_quiet, "the operator asks for nothing", patience, pause=0.5)
+
+
+def _rest(stage: Stage, running: Running, seconds: float) -> Steady:
+    """Look what the operator does while nothing happens."""
+    stage.ledger.begin()
+    before, began = running.cpu_seconds(), time.monotonic()
+    time.sleep(seconds)
+    share = (running.cpu_seconds() - before) / (time.monotonic() - began)
+    stage.ledger.collect()
+    requests = stage.ledger.of(running.contender.user)
+    reads = count_by_kind(request for request in requests if not request.is_write)
+    return Steady(seconds, reads, _count_writes(requests), share * 100)
+
+
+def _start_anew(stage: Stage, running: Running, began: float, patience: float) -> ColdStart:
+    """Wait until the operator has read the cluster, then until it is idle."""
+
+    def has_started() -> bool:
+        running.check()
+        return "Started with" in running.log.read_text()
+
+    wait_until(has_started, "the operator has read the cluster", patience, pause=0.01)
+    seconds = time.monotonic() - began
+    stage.wait_until_watching(running)
+    time.sleep(_FIRST_LIST_SECONDS)
+    wait_until(lambda: _is_idle(running), "the operator is idle after its start", patience)
+    stage.ledger.collect()
+    memory = running.memory()
+    writes = _count_writes(stage.ledger.of(running.contender.user))
+    return ColdStart(seconds, writes, running.cpu_seconds(), memory.now, memory.peak)
+
+
+def _is_idle(running: Running) -> bool:
+    before = running.cpu_seconds()
+    time.sleep(2)
+    return (running.cpu_seconds() - before) / 2 * 100 < _IDLE_PERCENT
+
+
+def _count_writes(requests: list[Request]) -> int:
+    return sum(request.is_write for request in requests)

@@ -1,0 +1,72 @@
+"""What people and Kubernetes' own controllers do to the cluster: many requests, sixteen at once."""
+
+import json
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks.connection import MERGE_PATCH, Access, Connection, Job, do_all
+from benchmarks.manifests import PLACEHOLDER, Template, build_server, controller_writes, path_of, server_names
+from benchmarks.writes import Writes
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.resources import DEPLOYMENT, SERVER, SERVICE
+
+_Do = Callable[[Connection, str], Awaitable[None]]
+
+
+@dataclass
+class Load:
+    """Sends requests for many servers, and counts the servers that are done."""
+
+    access: Access
+    done: int = 0
+
+    async def create_servers(self, names: Sequence[str]) -> None:
+        template = Template.of(build_server())
+
+        async def create(connection: Connection, name: str) -> None:
+            await connection.send("POST", path_of(SERVER), template.named(name))
+
+        await do_all(self.access, self._jobs(create, names))
+
+    async def change_servers(self, names: Sequence[str], spec: Manifest) -> None:
+        """Merge changes into the spec of each."""
+        body = json.dumps({"spec": spec}).encode()
+
+        async def change(connection: Connection, name: str) -> None:
+            await connection.send("PATCH", path_of(SERVER, name), body, MERGE_PATCH)
+
+        await do_all(self.access, self._jobs(change, names))
+
+    async def play_controllers(self, names: Sequence[str]) -> None:
+        """Bring up a pod for each, and report that it is ready and its Deployment complete."""
+        writes = list(controller_writes())
+
+        async def play(connection: Connection, name: str) -> None:
+            for method, path, content_type, template in writes:
+                await connection.send(method, path.replace(PLACEHOLDER, name), template.named(name), content_type)
+
+        await do_all(self.access, self._jobs(play, names))
+
+    async def warm_up(self, count: int) -> None:
+        """Make and remove servers with their children, so that the API server has done once what it does once."""
+        template, writes = Template.of(build_server()), Writes()
+
+        async def pass_by(connection: Connection, name: str) -> None:
+            server = json.loads(await connection.send("POST", path_of(SERVER), template.named(name)))
+            await writes.send(connection, name, server["metadata"]["uid"])
+            for kind in (SERVER, DEPLOYMENT, SERVICE):
+                await connection.send("DELETE", path_of(kind, name))
+
+        await do_all(self.access, self._jobs(pass_by, server_names(count, "warmup")))
+
+    def _jobs(self, do: _Do, names: Sequence[str]) -> Iterator[Job]:
+        self.done = 0
+
+        def job(name: str) -> Job:
+            async def run(connection: Connection) -> None:
+                await do(connection, name)
+                self.done += 1
+
+            return run
+
+        return map(job, names)

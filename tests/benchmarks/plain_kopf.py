@@ -1,0 +1,34 @@
+"""A kopf operator as most people write one: the same children, by a creation handler and the typed client.
+
+Run by `kopf run`, with its defaults. It makes what our operator makes, and reports the same status.
+"""
+
+import json
+from typing import Any
+
+import kopf
+
+import kubernetes
+from benchmarks.manifests import Template, build_children, build_first_status
+from kimi_linear_operator.resources import DEPLOYMENT, SERVICE
+
+_DEPLOYMENT = Template.of(build_children()[DEPLOYMENT])
+_SERVICE = Template.of(build_children()[SERVICE])
+_STATUS = Template.of(build_first_status())
+
+
+@kopf.on.startup()
+def configure(**_: Any) -> None:
+    kubernetes.config.load_kube_config()
+
+
+@kopf.on.create("kimi-linear.io", "v1alpha1", "kimilinearservers")
+def create(name: str, meta: kopf.Meta, patch: kopf.Patch, **_: Any) -> None:
+    namespace = str(meta.namespace)
+    deployment, service = json.loads(_DEPLOYMENT.named(name)), json.loads(_SERVICE.named(name))
+    for child in (deployment, service):
+        del child["metadata"]["ownerReferences"]
+        kopf.adopt(child)
+    kubernetes.client.AppsV1Api().create_namespaced_deployment(namespace, deployment)
+    kubernetes.client.CoreV1Api().create_namespaced_service(namespace, service)
+    patch.status.update(json.loads(_STATUS.named(name)))

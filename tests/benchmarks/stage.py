@@ -1,0 +1,187 @@
+"""A fresh control plane for every measurement: etcd and the API server alone, and whoever is measured.
+
+Kubernetes' own controllers do not run: the Deployment controller makes 20 requests a second, and one would measure
+that. Each measurement has a control plane of its own, so nothing is left over from the one before.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+import processes
+from benchmarks import measure
+from benchmarks.connection import Access
+from benchmarks.figures import LIMIT, OURS, PLAIN
+from benchmarks.load import Load
+from benchmarks.manifests import NAMESPACE
+from benchmarks.measure import Ledger, Memory
+from benchmarks.waiting import BenchmarkError, wait_until
+from control_plane import LocalCluster
+from integration.client import Client
+from kimi_linear_operator.resources import SERVER
+
+_HERE = Path(__file__).parent
+_ROOT = _HERE.parents[1]
+# With files in memory, no other program's use of the disk is measured.
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of a name of its own is made there
+_WARM_UP = 50
+_START_SECONDS = 120.0
+_STOP_SECONDS = 30.0
+_QUIET_SERVER_PERCENT = 15.0
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A program that makes children for servers."""
+
+    command: list[str]
+    account: str
+
+    @property
+    def user(self) -> str:
+        """Return its name in the audit log."""
+        return f"system:serviceaccount:kube-system:{self.account}"
+
+
+_BIN = Path(sys.executable).parent
+CONTENDERS = {
+    OURS: Contender([str(_BIN / "kimi-linear"), "run"], "kimi-linear-operator"),
+    LIMIT: Contender([sys.executable, "-m", "benchmarks.baseline"], "limit"),
+    PLAIN: Contender([str(_BIN / "kopf"), "run", "--all-namespaces", str(_HERE / "plain_kopf.py")], "plain-kopf"),
+}
+
+
+@dataclass
+class Running:
+    """A contender's process."""
+
+    contender: Contender
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def cpu_seconds(self) -> float:
+        return measure.cpu_seconds(self.process.pid)
+
+    def memory(self) -> Memory:
+        return measure.memory(self.process.pid)
+
+    def check(self) -> None:
+        """Raise a BenchmarkError if it does not live any more."""
+        if self.process.poll() is not None:
+            raise BenchmarkError(f"{self.contender.command[0]} ended:\n{self.log.read_text()[-3000:]}")
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@dataclass
+class Stage:
+    """A control plane with an empty namespace, and its audit log."""
+
+    cluster: LocalCluster
+    access: Access
+    ledger: Ledger
+    client: Client
+    _kubeconfigs: dict[str, Path] = field(default_factory=dict)
+
+    def server_cpu_seconds(self) -> float:
+        """Return what API server and etcd have used of the processor."""
+        return sum(map(measure.cpu_seconds, processes.of_cluster(self.cluster.state)))
+
+    @contextmanager
+    def running(self, name: str) -> Iterator[Running]:
+        """Start a contender and wait until it watches servers; end it at the end."""
+        running = self.start(name)
+        try:
+            self.wait_until_watching(running)
+            yield running
+        finally:
+            running.stop()
+
+    def start(self, name: str) -> Running:
+        """Start a contender as a user of its own."""
+        contender = CONTENDERS[name]
+        kubeconfig = self._kubeconfig(contender.account)
+        log = self.cluster.state / f"{contender.account}.log"
+        paths = os.pathsep.join(map(str, (_ROOT / "tests", _ROOT / "deploy" / "local")))
+        environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": paths}
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                contender.command, stdout=output, stderr=output, env=environment, start_new_session=True
+            )
+        return Running(contender, process, log)
+
+    def wait_until_watching(self, running: Running) -> None:
+        """Wait until a contender's watch of the servers has begun."""
+
+        def is_watching() -> bool:
+            running.check()
+            self.ledger.collect()
+            watches = [item for item in self.ledger.of(running.contender.user) if item.verb == "watch"]
+            return any(item.resource == SERVER.plural for item in watches)
+
+        wait_until(is_watching, f"{running.contender.account} watches servers", _START_SECONDS)
+
+    def _kubeconfig(self, account: str) -> Path:
+        if account not in self._kubeconfigs:
+            self._kubeconfigs[account] = self.cluster.kubeconfig_for(account, "cluster-admin")
+        return self._kubeconfigs[account]
+
+
+@contextmanager
+def fresh_stage() -> Iterator[Stage]:
+    """Start a control plane with our CRDs; it is gone with all its files in the end."""
+    with (
+        tempfile.TemporaryDirectory(prefix="kimi-linear-", dir=_MEMORY if _MEMORY.is_dir() else None) as folder,
+        LocalCluster(Path(folder) / "cluster", "benchmark", controllers=False) as cluster,
+    ):
+        _prepare(cluster)
+        client = Client(cluster.kubeconfig)
+        try:
+            yield Stage(cluster, Access.of(cluster.kubeconfig), Ledger(cluster.audit_log), client)
+        finally:
+            client.close()
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run asynchronous work to its end."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def _prepare(cluster: LocalCluster) -> None:
+    """Install our CRDs, make a namespace in which pods can be, and wait until the API server has nothing left to do."""
+    cluster.kubectl("apply", "--server-side", f"--filename={_ROOT / 'crds'}")
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+    account = {"kind": "ServiceAccount", "metadata": {"name": "default", "namespace": NAMESPACE}}
+    cluster.kubectl.apply(
+        [
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+            {"apiVersion": "v1", **account},
+        ]
+    )
+    run(Load(Access.of(cluster.kubeconfig)).warm_up(_WARM_UP))
+    wait_until(lambda: _is_quiet(cluster), "the API server is idle after its start", _START_SECONDS)
+
+
+def _is_quiet(cluster: LocalCluster) -> bool:
+    before, began = sum(map(measure.cpu_seconds, processes.of_cluster(cluster.state))), time.monotonic()
+    time.sleep(1)
+    used = sum(map(measure.cpu_seconds, processes.of_cluster(cluster.state))) - before
+    return used / (time.monotonic() - began) * 100 < _QUIET_SERVER_PERCENT

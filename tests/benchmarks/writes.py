@@ -1,0 +1,33 @@
+"""The operator's own writes for one new server, as bytes that were made beforehand."""
+
+from dataclasses import dataclass, field
+
+from benchmarks.connection import APPLY, MERGE_PATCH, Connection
+from benchmarks.manifests import UID, Template, build_children, build_first_status, path_of
+from kimi_linear_operator.resources import DEPLOYMENT, SERVER, SERVICE, Kind
+from kimi_linear_operator.resources.metadata import MANAGER
+
+_APPLIED = f"?fieldManager={MANAGER}&force=true"
+
+
+def _children() -> dict[Kind, Template]:
+    return {kind: Template.of(manifest) for kind, manifest in build_children().items()}
+
+
+def _report() -> Template:
+    return Template.of({"metadata": {"uid": UID}, "status": build_first_status()})
+
+
+@dataclass(frozen=True)
+class Writes:
+    """Service and Deployment by server-side apply, then the status."""
+
+    children: dict[Kind, Template] = field(default_factory=_children)
+    report: Template = field(default_factory=_report)
+
+    async def send(self, connection: Connection, name: str, uid: str) -> None:
+        for kind in (SERVICE, DEPLOYMENT):
+            path = path_of(kind, name) + _APPLIED
+            await connection.send("PATCH", path, self.children[kind].named(name, uid), APPLY)
+        path = path_of(SERVER, name, "status") + f"?fieldManager={MANAGER}"
+        await connection.send("PATCH", path, self.report.named(name, uid), MERGE_PATCH)
