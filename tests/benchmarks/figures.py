@@ -66,7 +66,7 @@ class ColdStart:
     """A start over Ready servers.
 
     Attributes:
-        seconds: From the start of the process until it has read the cluster.
+        seconds: From the start of the process until /readyz says that it knows the cluster.
         writes: Until it is idle.
         cpu_seconds: Until it is idle.
         rss_mib: Once it is idle.

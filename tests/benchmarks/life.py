@@ -118,13 +118,13 @@ def _rest(stage: Stage, running: Running, seconds: float) -> Steady:
 
 
 def _start_anew(stage: Stage, running: Running, began: float, patience: float) -> ColdStart:
-    """Wait until the operator has read the cluster, then until it is idle."""
+    """Wait until the operator says that it is ready, then until it is idle."""
 
-    def has_started() -> bool:
+    def is_ready() -> bool:
         running.check()
-        return "Started with" in running.log.read_text()
+        return running.is_ready()
 
-    wait_until(has_started, "the operator has read the cluster", patience, pause=0.01)
+    wait_until(is_ready, "the operator is ready", patience, pause=0.02)
     seconds = time.monotonic() - began
     stage.wait_until_watching(running)
     time.sleep(_FIRST_LIST_SECONDS)

@@ -63,7 +63,7 @@ def _life_targets(servers: str, count: int, life: Life) -> Iterable[Target]:
     yield Target(f"{servers}: writes a server (children, status, event)", most, life.cost.writes / count)
     yield Target(f"{servers}: writes at rest", 0, life.steady.writes)
     yield Target(f"{servers}: percent of a core at rest", 1, life.steady.cpu_percent)
-    yield Target(f"{servers}: seconds from start to started", 20, life.cold_start.seconds)
+    yield Target(f"{servers}: seconds from start to ready", 20, life.cold_start.seconds)
     yield Target(f"{servers}: writes after a start", 0, life.cold_start.writes)
     yield Target(f"{servers}: MiB after a start", 200, life.cold_start.rss_mib)
     if stormy := [sample.seconds for sample in life.storms if sample.waiting]:
@@ -145,7 +145,7 @@ def _rest(lived: Sequence[tuple[int, Life]]) -> str:
 
 
 def _starts(lived: Sequence[tuple[int, Life]]) -> str:
-    head = ["servers", "started after s", "writes", "CPU s until idle", "RSS MiB", "peak MiB"]
+    head = ["servers", "ready after s", "writes", "CPU s until idle", "RSS MiB", "peak MiB"]
     rows = [
         [
             str(servers),

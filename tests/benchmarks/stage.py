@@ -5,7 +5,9 @@ that. Each measurement has a control plane of its own, so nothing is left over f
 """
 
 import asyncio
+import http.client
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -38,6 +40,7 @@ _MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of a name of its own is made
 _WARM_UP = 50
 _START_SECONDS = 120.0
 _STOP_SECONDS = 30.0
+_ANSWER_SECONDS = 10.0
 _QUIET_SERVER_PERCENT = 15.0
 
 
@@ -56,7 +59,7 @@ class Contender:
 
 _BIN = Path(sys.executable).parent
 CONTENDERS = {
-    OURS: Contender([str(_BIN / "kimi-linear"), "run"], "kimi-linear-operator"),
+    OURS: Contender([str(_BIN / "kimi-linear"), "run", "--listen=127.0.0.1:0"], "kimi-linear-operator"),
     LIMIT: Contender([sys.executable, "-m", "benchmarks.baseline"], "limit"),
     PLAIN: Contender([str(_BIN / "kopf"), "run", "--all-namespaces", str(_HERE / "plain_kopf.py")], "plain-kopf"),
 }
@@ -75,6 +78,18 @@ class Running:
 
     def memory(self) -> Memory:
         return measure.memory(self.process.pid)
+
+    def is_ready(self) -> bool:
+        """Return whether the operator says that it knows the cluster."""
+        listening = re.search(r"Listening on 127\.0\.0\.1:(\d+)", self.log.read_text())
+        if not listening:
+            return False
+        connection = http.client.HTTPConnection("127.0.0.1", int(listening[1]), timeout=_ANSWER_SECONDS)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == http.HTTPStatus.OK
+        finally:
+            connection.close()
 
     def check(self) -> None:
         """Raise a BenchmarkError if it does not live any more."""
