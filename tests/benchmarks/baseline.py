@@ -22,21 +22,21 @@ from kimi_linear_operator.resources import SERVER
 async def run(access: Access) -> None:
     """Write until this process is ended."""
     queue: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-    async with asyncio.TaskGroup() as tasks:
+    async with asyncio.TaskGroup() as tasks, Connection.open(access) as connection:
         for _ in range(WORKERS):
-            tasks.create_task(_work(await Connection.open(access), queue))
-        watch = await Connection.open(access)
-        async for line in watch.watch(path_of(SERVER) + "?watch=true&resourceVersion=0"):
+            tasks.create_task(_work(access, queue))
+        async for line in connection.watch(path_of(SERVER) + "?watch=true&resourceVersion=0"):
             event = json.loads(line)
             if event["type"] == "ADDED":
                 metadata = event["object"]["metadata"]
                 queue.put_nowait((metadata["name"], metadata["uid"]))
 
 
-async def _work(connection: Connection, queue: asyncio.Queue[tuple[str, str]]) -> None:
+async def _work(access: Access, queue: asyncio.Queue[tuple[str, str]]) -> None:
     writes = Writes()
-    while True:
-        await writes.send(connection, *await queue.get())
+    async with Connection.open(access) as connection:
+        while True:
+            await writes.send(connection, *await queue.get())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -28,17 +28,15 @@ _LARGEST_REPEATED = 1000
 _INTERRUPTED = 130
 
 
-def measure(options: argparse.Namespace) -> list[Size]:
-    """Measure every size, and say what is going on."""
+def measure(options: argparse.Namespace) -> Iterator[Size]:
+    """Measure one size after the other, and say what is going on."""
     plan = Plan(options.patience, options.steady_seconds, options.repairs, options.storms)
-    sizes = []
     for servers in options.sizes:
-        count = options.rounds if servers <= _LARGEST_REPEATED else 1
+        count = options.rounds if servers <= _LARGEST_REPEATED else min(options.rounds, 1)
         rounds = [_contest(servers, number, options) for number in range(count)]
         say(f"{servers} servers: the operator over their life ...")
         life = None if options.no_life else measure_life(servers, plan)
-        sizes.append(Size(servers, rounds, life))
-    return sizes
+        yield Size(servers, rounds, life)
 
 
 def _contest(servers: int, number: int, options: argparse.Namespace) -> Round:
@@ -89,19 +87,26 @@ def main(arguments: Sequence[str]) -> int:
     """Measure, print the tables, and write the JSON."""
     signal.signal(signal.SIGTERM, _interrupt)
     options = _options(arguments)
-    machine = describe_machine()
+    machine, sizes = describe_machine(), []
+    code = 0
     try:
-        sizes = measure(options)
+        for size in measure(options):
+            sizes.append(size)  # noqa: PERF402 - what was measured before something failed is told too
     except (BenchmarkError, LocalClusterError) as error:
         say(str(error))
-        return 1
+        code = 1
     except KeyboardInterrupt:
-        return _INTERRUPTED
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report.document(machine, sizes), indent=2) + "\n")
+        code = _INTERRUPTED
+    if sizes:
+        _tell(machine, sizes, options.output)
+    return code
+
+
+def _tell(machine: dict[str, Any], sizes: list[Size], output: Path) -> None:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(report.document(machine, sizes), indent=2) + "\n")
     print(report.text(machine, sizes))
-    say(f"Written: {options.output}")
-    return 0
+    say(f"Written: {output}")
 
 
 if __name__ == "__main__":

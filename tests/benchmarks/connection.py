@@ -7,6 +7,7 @@ a request.
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -58,12 +59,15 @@ class Connection:
         self._headers = f"Host: {access.host}:{access.port}\r\nAccept: {JSON}\r\n{identity}"
 
     @classmethod
-    async def open(cls, access: Access) -> Self:
+    @asynccontextmanager
+    async def open(cls, access: Access) -> AsyncIterator[Self]:
         reader, writer = await asyncio.open_connection(access.host, access.port, ssl=access.tls, limit=_LONGEST_LINE)
-        return cls(access, reader, writer)
-
-    def close(self) -> None:
-        self._writer.close()
+        try:
+            yield cls(access, reader, writer)
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
     async def send(self, method: str, path: str, body: bytes = b"", content_type: str = JSON) -> bytes:
         """Return the content of a good answer; RefusedError otherwise."""
@@ -114,12 +118,9 @@ async def do_all(access: Access, jobs: Iterable[Job]) -> None:
     left = iter(jobs)
 
     async def work() -> None:
-        connection = await Connection.open(access)
-        try:
+        async with Connection.open(access) as connection:
             for job in left:
                 await job(connection)
-        finally:
-            connection.close()
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(WORKERS):

@@ -98,7 +98,7 @@ def converge(stage: Stage, running: Running, names: Sequence[str], patience: flo
         seconds = progress.last - progress.first
     except BenchmarkError:
         running.check()
-    done = progress.done()
+    done = progress.done() & set(names)
     clocks = _Clocks.read(stage, running)
     if seconds is not None:
         _check_result(stage, names)

@@ -32,12 +32,9 @@ def measure_repairs(stage: Stage, names: Sequence[str], count: int) -> list[floa
 
 
 async def _repair_all(access: Access, names: Sequence[str]) -> list[float]:
-    connection = await Connection.open(access)
-    try:
+    async with Connection.open(access) as connection:
         ways = (_break_image, _delete_service)
         return [await ways[number % 2](connection, name) for number, name in enumerate(names)]
-    finally:
-        connection.close()
 
 
 async def _break_image(connection: Connection, name: str) -> float:
@@ -129,11 +126,8 @@ async def _storm_and_person(access: Access, storm: _Storm) -> list[_Answer]:
 
 
 async def _person(access: Access, load: Load, size: int) -> list[_Answer]:
-    connection = await Connection.open(access)
-    try:
+    async with Connection.open(access) as connection:
         return [await _change(connection, load, size * moment) for moment in _MOMENTS]
-    finally:
-        connection.close()
 
 
 async def _change(connection: Connection, load: Load, begin: float) -> _Answer:

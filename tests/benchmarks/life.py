@@ -18,8 +18,6 @@ from kimi_linear_operator.resources import SERVER
 
 _STATUS = f"{SERVER.plural}/status"
 _QUIET_SECONDS = 3.0
-# The operator's first list after a start comes ten seconds after its watches.
-_FIRST_LIST_SECONDS = 15.0
 _IDLE_PERCENT = 2.0
 _LONGEST_STORM = 1000
 
@@ -33,31 +31,36 @@ class Plan:
         steady_seconds: How long to watch the operator do nothing.
         repairs: How often to break something.
         storms: How many storms there are.
+        start_seconds: After how many seconds a start may be over. The first list comes ten seconds after the watches.
     """
 
     patience: float = 600.0
     steady_seconds: float = 60.0
     repairs: int = 20
     storms: int = 5
+    start_seconds: float = 15.0
 
 
 def measure_life(servers: int, plan: Plan) -> Life:
     """Let the operator bring up servers on a control plane of its own, and measure all that follows."""
-    names = server_names(servers)
     with fresh_stage() as stage:
-        with stage.running(OURS) as running:
-            cost = _bring_up(stage, running, names, plan)
-            steady = _rest(stage, running, plan.steady_seconds)
-        stage.ledger.begin()
-        began = time.monotonic()
-        running = stage.start(OURS)
-        try:
-            cold_start = _start_anew(stage, running, began, plan.patience)
-            repairs = disturb.measure_repairs(stage, names, plan.repairs)
-            size = min(servers, _LONGEST_STORM)
-            storms = disturb.measure_storms(stage, running, names[:size], plan.storms, plan.patience)
-        finally:
-            running.stop()
+        return live(stage, server_names(servers), plan)
+
+
+def live(stage: Stage, names: list[str], plan: Plan) -> Life:
+    """Let the operator bring up servers, and measure all that follows."""
+    with stage.running(OURS) as running:
+        cost = _bring_up(stage, running, names, plan)
+        steady = _rest(stage, running, plan.steady_seconds)
+    stage.ledger.begin()
+    began = time.monotonic()
+    running = stage.start(OURS)
+    try:
+        cold_start = _start_anew(stage, running, began, plan)
+        repairs = disturb.measure_repairs(stage, names, plan.repairs)
+        storms = disturb.measure_storms(stage, running, names[:_LONGEST_STORM], plan.storms, plan.patience)
+    finally:
+        running.stop()
     return Life(cost, steady, cold_start, repairs, storms)
 
 
@@ -117,18 +120,18 @@ def _rest(stage: Stage, running: Running, seconds: float) -> Steady:
     return Steady(seconds, reads, _count_writes(requests), share * 100)
 
 
-def _start_anew(stage: Stage, running: Running, began: float, patience: float) -> ColdStart:
+def _start_anew(stage: Stage, running: Running, began: float, plan: Plan) -> ColdStart:
     """Wait until the operator says that it is ready, then until it is idle."""
 
     def is_ready() -> bool:
         running.check()
         return running.is_ready()
 
-    wait_until(is_ready, "the operator is ready", patience, pause=0.02)
+    wait_until(is_ready, "the operator is ready", plan.patience, pause=0.02)
     seconds = time.monotonic() - began
     stage.wait_until_watching(running)
-    time.sleep(_FIRST_LIST_SECONDS)
-    wait_until(lambda: _is_idle(running), "the operator is idle after its start", patience)
+    time.sleep(plan.start_seconds)
+    wait_until(lambda: _is_idle(running), "the operator is idle after its start", plan.patience)
     stage.ledger.collect()
     memory = running.memory()
     writes = _count_writes(stage.ledger.of(running.contender.user))

@@ -1,0 +1,38 @@
+"""The benchmark still measures: with a handful of servers and one control plane, which says nothing about speed.
+
+Here, not in tests/benchmarks: nothing there is collected, because a benchmark takes half an hour.
+"""
+
+import os
+
+import pytest
+
+from benchmarks import report
+from benchmarks.converge import converge
+from benchmarks.figures import LIMIT, OURS, PLAIN, Size
+from benchmarks.life import Plan, live
+from benchmarks.manifests import server_names
+from benchmarks.stage import fresh_stage
+from binaries import PROGRAMS, missing
+
+_SERVERS = 10
+_PLAN = Plan(patience=60, steady_seconds=1, repairs=2, storms=1, start_seconds=0)
+
+
+def test_the_benchmark_measures_the_operator_and_what_it_is_compared_with() -> None:
+    unbuilt = ", ".join(program.name for program in missing(PROGRAMS))
+    if unbuilt and not os.environ.get("CI"):
+        pytest.skip(f"not built yet: {unbuilt} (make cluster builds them)")
+    contest = {}
+    with fresh_stage() as stage:
+        life = live(stage, server_names(_SERVERS), _PLAN)
+        for name, prefix in ((OURS, "our"), (LIMIT, "raw"), (PLAIN, "plain")):
+            with stage.running(name) as running:
+                contest[name] = converge(stage, running, server_names(_SERVERS, prefix), _PLAN.patience)
+    assert {name: result.done for name, result in contest.items()} == dict.fromkeys(contest, _SERVERS)
+    assert life.cost.writes == _SERVERS * 5
+    assert life.cost.status_writes_most == 2
+    assert life.steady.writes == life.cold_start.writes == 0
+    assert len(life.repairs) == len(life.storms) == 2
+    text = report.text({}, [Size(_SERVERS, [contest], life)])
+    assert "API server limit" in text
