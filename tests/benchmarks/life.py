@@ -89,7 +89,7 @@ def _bring_up(stage: Stage, running: Running, names: list[str], plan: Plan) -> C
 
 def _make_ready(stage: Stage, names: list[str], patience: float) -> None:
     run(Load(stage.access).play_controllers(names))
-    wait_until(lambda: _are_ready(stage), f"{len(names)} servers are Ready", patience, pause=2.0)
+    wait_until(lambda: _are_ready(stage), f"{len(names)} servers are Ready", patience, pause=0.5)
 
 
 def _are_ready(stage: Stage) -> bool:
