@@ -1,12 +1,11 @@
 """Log lines: text for people, JSON for machines, and in either the object that they are about."""
 
+import json
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-
-from pythonjsonlogger.json import JsonFormatter
 
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning", "error")
@@ -23,7 +22,7 @@ def configure(level: str, line_format: str) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_add_object)
-    handler.setFormatter(_json() if line_format == "json" else _text())
+    handler.setFormatter(_Json() if line_format == "json" else _text())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     if level != "debug":
         # kopf tells at length what it does to every object; what goes wrong is enough.
@@ -43,8 +42,7 @@ def about(kind: str, namespace: str, name: str) -> Iterator[None]:
 
 
 def _add_object(record: logging.LogRecord) -> bool:
-    if reference := _object.get():
-        record.object = reference
+    record.object = _object.get()
     return True
 
 
@@ -52,7 +50,16 @@ def _text() -> logging.Formatter:
     return logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
-def _json() -> logging.Formatter:
-    names = {"asctime": "time", "levelname": "level", "name": "logger"}
-    fields = "%(asctime)s %(levelname)s %(name)s %(message)s"
-    return JsonFormatter(fields, rename_fields=names, datefmt="%Y-%m-%dT%H:%M:%S%z")
+class _Json(logging.Formatter):
+    """One JSON object a line, of these fields alone: what libraries attach to a record may be large, or secret."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "object": getattr(record, "object", None),
+            "exception": self.formatException(record.exc_info) if record.exc_info else None,
+        }
+        return json.dumps({name: value for name, value in line.items() if value is not None})

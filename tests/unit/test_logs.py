@@ -40,7 +40,7 @@ def test_each_json_line_names_the_object_that_it_is_about() -> None:
         "object": {"kind": "KimiLinearServer", "namespace": "default", "name": "kimi"},
     }
     assert "object" not in failed
-    assert failed["exc_info"].endswith("ValueError: no")
+    assert failed["exception"].endswith("ValueError: no")
 
 
 def test_text_lines_are_for_people() -> None:

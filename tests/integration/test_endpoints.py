@@ -1,0 +1,103 @@
+"""What the operator tells of itself: health, readiness, metrics and log lines."""
+
+import json
+import re
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from control_plane import LocalCluster
+from integration.namespace import Namespace
+from integration.processes_under_test import SERVICE_ACCOUNT, Operator, run_command
+from integration.sandbox import Sandboxes
+from integration.waiting import wait_for
+from kimi_linear_operator.resources.metadata import MANAGER
+
+
+def ask(operator: Operator, path: str) -> tuple[int, str]:
+    """Return the status and the text of an answer."""
+    address = wait_for(
+        lambda: re.search(r"Listening on (127\.0\.0\.1:\d+)", operator.told()), "the operator says where it listens"
+    )
+    assert address
+    try:
+        with urllib.request.urlopen(f"http://{address[1]}{path}", timeout=5) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_a_working_operator_is_healthy_and_ready_and_counts_what_it_does(
+    operator: Operator, namespace: Namespace
+) -> None:
+    namespace.create_server("kimi")
+    namespace.wait_for_condition("kimi", "Ready", "True")
+    assert ask(operator, "/healthz") == (200, "ok\n")
+    assert ask(operator, "/readyz") == (200, "ok\n")
+    status, text = ask(operator, "/metrics")
+    assert status == 200
+    assert "\nkimi_linear_operator_leading 1.0\n" in text
+    assert f'kimi_linear_server_ready{{server="kimi",server_namespace="{namespace.name}"}} 1.0' in text
+    assert 'kimi_linear_operator_api_requests_total{code="201",verb="APPLY"}' in text
+    assert 'kimi_linear_operator_api_requests_total{code="200",verb="WATCH"}' in text
+    assert re.search(r'kimi_linear_operator_reconciles_total\{result="succeeded"\} [1-9]', text)
+    assert 'reconciles_total{result="failed"}' not in text
+
+
+def test_an_operator_that_cannot_read_the_cluster_is_healthy_and_not_ready(sandboxes: Sandboxes) -> None:
+    with sandboxes.open() as sandbox:
+        sandbox.proxy.refuse_connections()
+        sandbox.operator.launch()
+        assert ask(sandbox.operator, "/readyz") == (503, "the cluster has not been read yet\n")
+        assert ask(sandbox.operator, "/healthz") == (200, "ok\n")
+        sandbox.proxy.heal()
+        wait_for(lambda: ask(sandbox.operator, "/readyz")[0], "the operator is ready", lambda status: status == 200)
+
+
+def test_each_log_line_is_json_on_demand_and_no_line_of_any_level_has_the_token(
+    no_operator: None, cluster: LocalCluster, namespace: Namespace, tmp_path: Path
+) -> None:
+    kubeconfig = cluster.kubeconfig_for(SERVICE_ACCOUNT, "cluster-admin")
+    token = yaml.safe_load(kubeconfig.read_text())["users"][0]["user"]["token"]
+    own = ("--namespace", namespace.name, "--lease", f"{namespace.name}/{MANAGER}")
+    with running(Operator(kubeconfig, tmp_path / "log", (*own, "--log-level=debug", "--log-format=json"))) as operator:
+        namespace.create_server("kimi")
+        namespace.wait_for_condition("kimi", "Ready", "True")
+        lines = [json.loads(line) for line in operator.told().splitlines()]
+    assert {line["level"] for line in lines} >= {"DEBUG", "INFO"}
+    about = {"kind": "KimiLinearServer", "namespace": namespace.name, "name": "kimi"}
+    assert [line["object"] for line in lines if line["message"].startswith("Applied")] == [about, about]
+    assert token
+    assert token not in operator.log.read_text()
+
+
+@contextmanager
+def running(operator: Operator) -> Iterator[Operator]:
+    operator.start()
+    try:
+        yield operator
+    finally:
+        operator.stop()
+
+
+def test_an_address_that_is_taken_is_2_and_named(cluster: LocalCluster) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = run_command(cluster.kubeconfig, "run", f"--listen={address}")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"kimi-linear run: cannot listen on {address}: ")
+    assert done.stderr.splitlines()[-1].endswith("choose another with --listen")
+
+
+@pytest.mark.parametrize("option", ["--listen=8080x", "--listen=localhost", "--lease=name", "--lease=/name"])
+def test_a_malformed_option_is_2_and_one_line(cluster: LocalCluster, option: str) -> None:
+    done = run_command(cluster.kubeconfig, "run", option)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("kimi-linear run: " + option.replace("=", " ") + ": must be ")
