@@ -27,6 +27,7 @@ from integration.faults import (
 from integration.namespace import Namespace, condition_of, engine_container
 from integration.sandbox import Sandbox, Sandboxes
 from kimi_linear_operator.resources import SERVER, SERVICE
+from kimi_linear_operator.resources.kinds import LEASE
 
 # Longer than the 54 seconds after which kopf gives up by itself.
 _OUTAGE_SECONDS = 60.0
@@ -43,7 +44,8 @@ def _is_watch(call: Call) -> bool:
 
 
 def _is_write(call: Call) -> bool:
-    return call.is_write
+    """Return whether this writes anything but the Lease: without that, all work begins anew, and nothing waits."""
+    return call.is_write and not call.concerns(LEASE)
 
 
 def _is_list(call: Call) -> bool:

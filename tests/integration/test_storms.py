@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import statistics
 import time
 
 from integration.faults import Call, delay, refuse
@@ -15,8 +14,10 @@ _SPEC: Spec = {"tensorParallelism": 1}
 _STORM_SECONDS = 8.0
 _CHANGES_A_SECOND = 20
 _SECONDS_OF_A_WRITE = 0.3
-# How long a change of the third server may take until it is applied.
-_LATENCY_SECONDS = 2.0
+_QUIET_CHANGES = 3
+_QUIET_SECONDS = 0.7
+# How much longer than usual a change of the third server may take until it is applied.
+_DELAY_SECONDS = 1.0
 # How often the operator tries again what the API server refuses for a reason.
 _RETRY_SECONDS = 15.0
 # Servers, and how the API server answers to their Deployments: for its content, and for no good reason.
@@ -30,22 +31,34 @@ def test_a_server_that_always_fails_and_one_that_always_changes_delay_no_other(s
         namespace.create_server(name, _SPEC)
     for name in ("busy", "calm"):
         namespace.wait_until_ready(name)
+    quiet = _change_calm_server(namespace)
     proxy.begin(refuse(503), lambda call: _applies(call, "poison"))
     proxy.begin(delay(_SECONDS_OF_A_WRITE), lambda call: _applies(call, "busy"))
     begin = time.monotonic()
     namespace.create_server("poison", _SPEC)
 
-    changes = _storm(namespace)
+    stormy = _change_calm_server_in_a_storm(namespace)
 
-    attempts = {name: _deployment_writes(sandbox, name, begin) for name in ("poison", "busy", "calm")}
-    _assert_later_and_later([call.began for call in attempts["poison"]])
-    latencies = [_seconds_until_applied(attempts["calm"], changed) for changed in changes]
-    assert statistics.median(latencies) < _LATENCY_SECONDS, latencies
-    _assert_coalesced(attempts["busy"], int(_STORM_SECONDS * _CHANGES_A_SECOND))
+    usual = max(_latencies(sandbox, quiet))
+    # The machine may have been busy with something else once.
+    *latencies, _ = sorted(_latencies(sandbox, stormy))
+    assert max(latencies) < usual + _DELAY_SECONDS, latencies
+    _assert_later_and_later([call.began for call in _deployment_writes(sandbox, "poison", begin)])
+    _assert_coalesced(_deployment_writes(sandbox, "busy", begin), int(_STORM_SECONDS * _CHANGES_A_SECOND))
 
 
-def _storm(namespace: Namespace) -> list[float]:
-    """Change one server many times a second, and now and then another; return when that was."""
+def _change_calm_server(namespace: Namespace) -> list[float]:
+    """Change a server now and then; return when that was."""
+    changes: list[float] = []
+    for number in range(_QUIET_CHANGES):
+        changes.append(time.monotonic())
+        _change(namespace, "calm", number)
+        time.sleep(_QUIET_SECONDS)
+    return changes
+
+
+def _change_calm_server_in_a_storm(namespace: Namespace) -> list[float]:
+    """Do the same while another server changes many times a second."""
     changes: list[float] = []
     begin = time.monotonic()
     for number in range(int(_STORM_SECONDS * _CHANGES_A_SECOND)):
@@ -53,8 +66,14 @@ def _storm(namespace: Namespace) -> list[float]:
         _change(namespace, "busy", number)
         if number % _CHANGES_A_SECOND == 0:
             changes.append(time.monotonic())
-            _change(namespace, "calm", number)
+            _change(namespace, "calm", _QUIET_CHANGES + number)
     return changes
+
+
+def _latencies(sandbox: Sandbox, changes: list[float]) -> list[float]:
+    """Return how long it took from each change of the calm server until it was applied."""
+    applies = _deployment_writes(sandbox, "calm", 0)
+    return [_seconds_until_applied(applies, changed) for changed in changes]
 
 
 def _change(namespace: Namespace, server: str, number: int) -> None:
