@@ -173,6 +173,9 @@ def _rollouts(namespace: Namespace, server: str) -> Manifest:
     }
 
 
-def _events(namespace: Namespace, server: str) -> Counter[str]:
+def _events(namespace: Namespace, server: str) -> Counter[bool]:
+    """Return how often it was told that a server is ready, and that it is not, in whatever words."""
     query = {"fieldSelector": f"involvedObject.name={server},involvedObject.kind={SERVER.kind}"}
-    return Counter(event["reason"] for event in namespace.client.list(EVENT, namespace.name, query))
+    return Counter(
+        event["reason"] == "AllReplicasServe" for event in namespace.client.list(EVENT, namespace.name, query)
+    )

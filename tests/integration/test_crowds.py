@@ -12,11 +12,11 @@ from integration.waiting import stays, wait_for
 from kimi_linear_operator.resources import SERVER
 from kimi_linear_operator.resources.kinds import LEASE
 
-_SERVERS = 60
+_SERVERS = 50
 _EVERY_NTH_WRITE_FAILS = 7
 # What was refused for its content is tried again after 15 seconds, and may be refused again.
 _PATIENCE_SECONDS = 60.0
-_SETTLE_SECONDS = 3.0
+_SETTLE_SECONDS = 2.0
 
 
 def _is_write(call: Call) -> bool:
