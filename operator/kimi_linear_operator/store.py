@@ -5,6 +5,7 @@ happen and lists put right what a watch lost; neither may overwrite something ne
 text: a fifth of the size of a tree of dictionaries, and nobody can change what is kept.
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -45,6 +46,7 @@ class Sight:
         generation: The generation of its spec, 0 where it counts none.
         owner: The server that it belongs to, if any.
         conditions: Those of a server.
+        source: Who changed a server last, as far as it can be told: the field manager, for example kubectl or argocd.
         text: The object as JSON, without what nobody reads.
         is_deleted: Whether this is the last of it.
     """
@@ -54,6 +56,7 @@ class Sight:
     generation: int
     owner: Key | None
     conditions: Conditions
+    source: str
     text: bytes
     is_deleted: bool
 
@@ -66,6 +69,7 @@ class Sight:
             generation=manifest["metadata"].get("generation", 0),
             owner=_owner(kind, manifest),
             conditions=_shared(_conditions(kind, manifest)),
+            source=_source(kind, manifest),
             text=jsontext.encode(_trimmed(kind, manifest)),
             is_deleted=is_deleted,
         )
@@ -243,6 +247,14 @@ def _conditions(kind: Kind, manifest: Manifest) -> Conditions:
         return ()
     conditions = manifest.get("status", {}).get("conditions", [])
     return tuple((condition["type"], condition["status"], condition.get("reason", "")) for condition in conditions)
+
+
+def _source(kind: Kind, manifest: Manifest) -> str:
+    entries = manifest["metadata"].get("managedFields", ()) if kind == SERVER else ()
+    latest: Manifest = max(
+        entries, key=lambda entry: (entry.get("subresource") != "status", entry.get("time", "")), default={}
+    )
+    return sys.intern(str(latest.get("manager", "")))
 
 
 @lru_cache(maxsize=1024)

@@ -23,9 +23,32 @@ from kimi_linear_operator.store import Key
 logger = logging.getLogger(__name__)
 
 BACKOFF = Backoff(first=0.5, longest=30.0)
+# What can only change a status waits for what follows it, so that a burst of events of a pod is one write.
+SETTLE_SECONDS = 1.5
+LONGEST_SETTLE_SECONDS = 5.0
+# About what the operator takes for a server when it has thousands to do, with all its workers.
+TURN_SECONDS = 0.02
 
 Work = Callable[[Key], Awaitable[float | None]]
 """Works on a key. Returns after how many seconds the key is due again, if at all; raises to be retried."""
+
+
+class Turns:
+    """How patient each of many changes by one source has to be, so that it delays no other source.
+
+    The changes of a source get a place in time each, one after the other. Who makes a few is never kept waiting.
+    """
+
+    def __init__(self) -> None:
+        self._next: dict[str, float] = {}
+
+    def patience(self, source: str) -> float:
+        """Return the patience in seconds of one more change by a source."""
+        now = _now()
+        turn = max(now, self._next.pop(source, now))
+        self._next = {other: when for other, when in self._next.items() if when > now}
+        self._next[source] = turn + TURN_SECONDS
+        return turn - now
 
 
 class _Due(NamedTuple):
@@ -47,6 +70,8 @@ class WorkQueue:
         self._numbers = itertools.count()
         self._busy: set[Key] = set()
         self._timers: dict[Key, asyncio.TimerHandle] = {}
+        # Keys whose timer waits for them to settle, and since when.
+        self._settling: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
         self._wake = asyncio.Event()
         self._closed = False
@@ -61,6 +86,7 @@ class WorkQueue:
         """
         if timer := self._timers.pop(key, None):
             timer.cancel()
+        self._settling.pop(key, None)
         known, now = self._due.get(key), _now()
         if self._closed or (known and known.deadline <= now + patience):
             return
@@ -68,16 +94,21 @@ class WorkQueue:
         if key not in self._busy:
             self._put_in_order(key)
 
-    def add_after(self, key: Key, seconds: float, patience: float = 0.0) -> None:
+    def add_after(self, key: Key, seconds: float) -> None:
         """Ask for a key to be worked on later; what was asked for sooner stays."""
-        if key in self._due or self._closed:
-            return
-        loop = asyncio.get_running_loop()
-        if timer := self._timers.get(key):
-            if timer.when() <= loop.time() + seconds:
-                return
-            timer.cancel()
-        self._timers[key] = loop.call_later(seconds, self.add, key, patience)
+        when, timer = _now() + seconds, self._timers.get(key)
+        if key not in self._due and not (timer and timer.when() <= when):
+            self._set_timer(key, when)
+
+    def add_settled(self, key: Key, patience: float) -> None:
+        """Ask for a key to be worked on once nobody has asked for a moment, or some have kept asking for too long."""
+        now, timer = _now(), self._timers.get(key)
+        began = self._settling.get(key, now)
+        when = min(now + SETTLE_SECONDS, began + LONGEST_SETTLE_SECONDS)
+        is_sooner = timer and key not in self._settling and timer.when() <= when
+        if key not in self._due and not is_sooner:
+            self._settling[key] = began
+            self._set_timer(key, when, patience)
 
     def close(self) -> None:
         """Take no more keys and drop those that wait; workers finish what they hold and end."""
@@ -85,6 +116,7 @@ class WorkQueue:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        self._settling.clear()
         self._order.clear()
         self._due.clear()
         self._wake.set()
@@ -136,6 +168,12 @@ class WorkQueue:
                 metrics.QUEUE_DEPTH.set(len(self._due))
                 return key
         return None
+
+    def _set_timer(self, key: Key, when: float, patience: float = 0.0) -> None:
+        if timer := self._timers.get(key):
+            timer.cancel()
+        if not self._closed:
+            self._timers[key] = asyncio.get_running_loop().call_at(when, self.add, key, patience)
 
     def _put_in_order(self, key: Key) -> None:
         heapq.heappush(self._order, (self._due[key], key))

@@ -140,7 +140,7 @@ async def _change(connection: Connection, load: Load, begin: float) -> _Answer:
             await asyncio.sleep(_PAUSE_SECONDS)
     body = json.dumps({"spec": {"replicas": wanted}}).encode()
     at, began = time.time(), time.monotonic()
-    await connection.send("PATCH", path_of(SERVER, FIRST), body, MERGE_PATCH)
+    await connection.send("PATCH", path_of(SERVER, FIRST) + "?fieldManager=kubectl", body, MERGE_PATCH)
     seconds = await _seconds_until(connection, path, lambda live: bool(live["spec"]["replicas"] == wanted), began)
     return _Answer(at, seconds)
 

@@ -203,3 +203,15 @@ def test_after_a_restore_from_backup_older_versions_are_believed() -> None:
 
 def _at(manifest: Manifest, version: int) -> Manifest:
     return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": str(version)}}
+
+
+def test_a_sight_tells_who_changed_a_server_last_status_aside() -> None:
+    entries = [
+        {"manager": "kubectl", "time": "2026-01-01T00:00:00Z"},
+        {"manager": "argocd", "time": "2026-01-02T00:00:00Z"},
+        {"manager": "kimi-linear-operator", "subresource": "status", "time": "2026-01-03T00:00:00Z"},
+    ]
+    server = make_server()
+    server["metadata"]["managedFields"] = entries
+    assert Sight.of(SERVER, server).source == "argocd"
+    assert Sight.of(SERVER, make_server()).source == ""

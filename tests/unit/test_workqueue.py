@@ -8,7 +8,15 @@ import pytest
 
 from fast_loop import now, run
 from kimi_linear_operator.store import Key
-from kimi_linear_operator.workqueue import BACKOFF, Work, WorkQueue
+from kimi_linear_operator.workqueue import (
+    BACKOFF,
+    LONGEST_SETTLE_SECONDS,
+    SETTLE_SECONDS,
+    TURN_SECONDS,
+    Turns,
+    Work,
+    WorkQueue,
+)
 
 A, B, C = Key("default", "a"), Key("default", "b"), Key("default", "c")
 
@@ -270,5 +278,53 @@ def test_a_key_that_becomes_urgent_moves_up_and_is_still_worked_on_once() -> Non
         queue.add(C, patience=60)
         await worked(queue, recorder(done), seconds=1)
         assert done == [C, A, B]
+
+    run(test())
+
+
+def test_a_source_of_many_changes_is_patient_and_delays_no_other() -> None:
+    async def test() -> None:
+        turns = Turns()
+        many = [turns.patience("gitops") for _ in range(1000)]
+        assert many == pytest.approx([number * TURN_SECONDS for number in range(1000)], abs=0.05)
+        assert turns.patience("kubectl") == 0
+        await asyncio.sleep(5)
+        assert turns.patience("gitops") == pytest.approx(1000 * TURN_SECONDS - 5, abs=0.1)
+        await asyncio.sleep(100)
+        assert turns.patience("gitops") == 0
+
+    run(test())
+
+
+def test_a_burst_is_one_key_when_it_settles_and_a_long_one_is_not_waited_for() -> None:
+    async def test() -> None:
+        queue, times, start = WorkQueue(), list[float](), now()
+
+        async def work(key: Key) -> None:
+            times.append(now() - start)
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(queue.work(work))
+            for _ in range(3):
+                queue.add_settled(A, patience=0)
+                await asyncio.sleep(1)
+            await asyncio.sleep(10)
+            assert times == [pytest.approx(2 + SETTLE_SECONDS, abs=0.1)]
+            for _ in range(20):
+                queue.add_settled(A, patience=0)
+                await asyncio.sleep(0.5)
+            assert times[1] == pytest.approx(13 + LONGEST_SETTLE_SECONDS, abs=0.1)
+            queue.close()
+
+    run(test())
+
+
+def test_a_key_that_settles_is_worked_on_at_once_when_it_is_urgent() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        queue.add_settled(A, patience=30)
+        queue.add(A)
+        await worked(queue, recorder(done), seconds=10)
+        assert done == [A]
 
     run(test())

@@ -20,13 +20,11 @@ from kimi_linear_operator.reconcile import Reconciler
 from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER
 from kimi_linear_operator.resources.metadata import SELECTOR
 from kimi_linear_operator.store import Key, Sight, Store
-from kimi_linear_operator.workqueue import WorkQueue
+from kimi_linear_operator.workqueue import Turns, WorkQueue
 
 logger = logging.getLogger(__name__)
 
 WORKERS = 16
-# What can only change a status waits for what follows it, so that a burst of pod events is one write.
-SETTLE_SECONDS = 1.5
 # Someone who changes or breaks a server that is there waits for it; a thousand new ones, or all that are there when the
 # operator starts, let such changes pass for so long.
 PATIENCE_SECONDS = 30.0
@@ -94,6 +92,7 @@ class Operator:
     # What the watching thread saw and the store does not have yet, and whether there is any.
     _seen: deque[Sight] = field(default_factory=deque)
     _noticed: asyncio.Event = field(default_factory=asyncio.Event)
+    _turns: Turns = field(default_factory=Turns)
     _resync_due: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -154,7 +153,7 @@ class Operator:
         reconciler = Reconciler(replace(self.cluster, write_seconds=self.leader.write_seconds), self.store)
         self.queue = WorkQueue()
         try:
-            self._enqueue(self.store.servers(), patience=PATIENCE_SECONDS)
+            self._add(self.store.servers())
             async with asyncio.TaskGroup() as workers:
                 for _ in range(WORKERS):
                     workers.create_task(self.queue.work(reconciler.reconcile))
@@ -183,8 +182,13 @@ class Operator:
         is_progress = not sight.is_deleted and self._is_progress(sight)
         is_new = sight.address.kind == SERVER and sight.is_unreported
         keys = self.store.take(sight)
-        patience = PATIENCE_SECONDS if is_progress or is_new else 0
-        self._enqueue(keys, SETTLE_SECONDS if is_progress else 0, patience)
+        if self.queue is None:
+            return  # a replica that waits takes all servers when it begins to lead
+        for key in keys:
+            if is_progress:
+                self.queue.add_settled(key, PATIENCE_SECONDS)
+            else:
+                self.queue.add(key, PATIENCE_SECONDS if is_new else self._turns.patience(sight.source))
 
     def _is_progress(self, sight: Sight) -> bool:
         """Return whether a change tells how things go: a pod's, or a Deployment's whose spec is still the same."""
@@ -192,15 +196,11 @@ class Operator:
             return sight.address.kind == POD
         return self.store.generation(sight.address) == sight.generation
 
-    def _enqueue(self, keys: Iterable[Key], seconds: float = 0, patience: float = 0) -> None:
-        """Ask for work. A replica that waits has no queue: it takes all servers when it begins to lead."""
+    def _add(self, keys: Iterable[Key]) -> None:
         if self.queue is None:
             return
         for key in keys:
-            if seconds:
-                self.queue.add_after(key, seconds, patience)
-            else:
-                self.queue.add(key, patience)
+            self.queue.add(key, PATIENCE_SECONDS)
 
     async def _first_list(self) -> None:
         """List everything, so that no worker takes an object that was not read yet for one that is missing."""
@@ -244,7 +244,7 @@ class Operator:
                     listing.take(page.manifests, page.version)
                 concerned |= listing.end()
         # Not before the servers were listed: a child may be missing because its server is.
-        self._enqueue(concerned, patience=PATIENCE_SECONDS)
+        self._add(concerned)
         return len(concerned)
 
 
