@@ -28,13 +28,14 @@ OBSERVED_KINDS = {"Deployment": DEPLOYMENT, "Pod": POD}
 
 @dataclass
 class RecordingCluster:
-    """Accepts what is written, and remembers the status."""
+    """Has the server and no child, accepts what is written, and remembers the status."""
 
+    server: Manifest
     status: list[Manifest] = field(default_factory=list)
     events: list[Manifest] = field(default_factory=list)
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> None:
-        return None
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        return self.server if kind == SERVER else None
 
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
         return stored(manifest)
@@ -80,7 +81,7 @@ def test_a_resource_becomes_these_objects(case: str, request: pytest.FixtureRequ
 def test_what_is_observed_becomes_this_status(case: str, request: pytest.FixtureRequest) -> None:
     server = read_server(case)
     name = server["metadata"]["name"]
-    store, cluster = Store(), RecordingCluster()
+    store, cluster = Store(), RecordingCluster(server)
     store.put(SERVER, server)
     for manifest in read(case, "observed.yaml"):
         store.put(OBSERVED_KINDS[manifest["kind"]], owned(manifest, name))
