@@ -70,14 +70,21 @@ class Watch:
         failures = 0
         while not self._stopping.is_set():
             began = time.monotonic()
-            try:
-                with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                    runner.run(self._watch())
-            except Exception as error:
+            why = self._watch_once()
+            if not self._stopping.is_set():
                 failures = 0 if time.monotonic() - began > STEADY_SECONDS else failures + 1
-                why, delay = str(error) or type(error).__name__, RESTART_BACKOFF.delay(failures)
+                delay = RESTART_BACKOFF.delay(failures)
                 logger.warning("Watching ended (%s), starting anew in %.1f s", why, delay)
                 self._stopping.wait(delay)
+
+    def _watch_once(self) -> str:
+        """Watch until kopf ends, and return why it did."""
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._watch())
+        except Exception as error:
+            return str(error) or type(error).__name__
+        return "kopf ended"
 
     def unwatched(self) -> list[str]:
         """Return the paths that have not been watched for longer than a reconnection takes."""
