@@ -33,6 +33,8 @@ LIST_CHUNK = 100
 _METHODS = {"LIST": "GET", "APPLY": "PATCH"}
 _CONTENT_TYPES = {"APPLY": "application/apply-patch+yaml", "PATCH": "application/merge-patch+json"}  # JSON is YAML
 _UNREACHABLE = 0
+# No object can have this name.
+_NOTHING = "metadata.name=-"
 _GONE = 410
 # https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -230,6 +232,8 @@ async def watch_session(hear: Hear) -> tuple[str, aiohttp.ClientSession]:
     Credentials are asked for anew at every request, and read anew when they are refused: a rotated token is used as
     soon as the kubelet wrote it, and kopf, which would give up, never sees a refusal that passes.
 
+    A list shows nothing but the version from which to watch: `Cluster.pages` lists once, for all who want to know.
+
     Args:
         hear: Called for every answer.
     """
@@ -240,12 +244,14 @@ async def watch_session(hear: Hear) -> tuple[str, aiohttp.ClientSession]:
         headers: dict[str, str] = {"User-Agent": USER_AGENT}
         await client.update_params_for_auth(headers, [], ["BearerToken"], str(request.url), request.method, None)
         request.headers.update(headers)
+        verb = "WATCH" if "watch" in request.url.query else "LIST"
+        if verb == "LIST":
+            request.url = request.url.update_query(fieldSelector=_NOTHING)
         status = _UNREACHABLE
         try:
             response = await handler(request)
             status = response.status
         finally:
-            verb = "WATCH" if "watch" in request.url.query else "LIST"
             metrics.API_REQUESTS.labels(verb, status).inc()
             hear(verb, request.url.path.removeprefix(prefix), status)
         return response

@@ -48,9 +48,13 @@ def test_a_watch_that_fails_is_told_after_a_while_and_forgotten_when_it_works(wa
     assert watch.unwatched() == []
 
 
-def test_a_list_before_a_watch_is_told_as_a_new_beginning(watch: Watch, begun: list[str]) -> None:
+def test_a_watch_after_a_list_is_told_as_a_new_beginning(watch: Watch, begun: list[str]) -> None:
     watch._hear("WATCH", PODS, 200)
     watch._hear("LIST", PODS, 500)
-    assert begun == []
     watch._hear("LIST", PODS, 200)
-    assert begun == ["list"]
+    assert begun == [], "what happens between the list and the watch would be lost"
+    watch._hear("WATCH", PODS, 500)
+    assert begun == []
+    watch._hear("WATCH", PODS, 200)
+    watch._hear("WATCH", PODS, 200)
+    assert begun == ["list"], "a watch that goes on where it ended is no new beginning"

@@ -17,7 +17,7 @@ from kimi_linear_operator.handlers.endpoints import serving
 from kimi_linear_operator.handlers.watch import BACKOFF, CHILDREN, Watch
 from kimi_linear_operator.leader import Leader
 from kimi_linear_operator.reconcile import Reconciler
-from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER
+from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, Kind
 from kimi_linear_operator.resources.metadata import SELECTOR
 from kimi_linear_operator.store import Key, Sight, Store
 from kimi_linear_operator.workqueue import Turns, WorkQueue
@@ -28,9 +28,13 @@ WORKERS = 16
 # Someone who changes or breaks a server that is there waits for it; a thousand new ones, or all that are there when the
 # operator starts, let such changes pass for so long.
 PATIENCE_SECONDS = 30.0
-# A list heals what watches lost: soon after they begin, for what happened between list and watch, then now and then.
-FIRST_RESYNC_SECONDS = 10.0
+# A list tells what was before the watches began, and now and then what they lost.
 RESYNC_SECONDS = 300.0
+# Watches begin together: one list follows them all, soon, but not one list at once after another.
+GATHER_SECONDS = 0.5
+REST_SECONDS = 5.0
+# So long the first list waits for watches that cannot begin.
+WATCH_SECONDS = 10.0
 STOP_SECONDS = 10.0
 OBSERVED_AT_ONCE = 100
 # No pass takes that long: each of its few requests ends after 30 seconds.
@@ -94,11 +98,13 @@ class Operator:
     _noticed: asyncio.Event = field(default_factory=asyncio.Event)
     _turns: Turns = field(default_factory=Turns)
     _resync_due: asyncio.Event = field(default_factory=asyncio.Event)
+    # No worker may take an object that was not read yet for one that is missing.
+    _listed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep up with the cluster, and work whenever this replica leads, until told to stop."""
         metrics.REGISTRY.register(metrics.ServerCollector(self.store))
-        if not await _before(stop, self._first_list()):
+        if not await _before(stop, self._wait_for_kinds()):
             return
         loop = asyncio.get_running_loop()
 
@@ -114,7 +120,6 @@ class Operator:
             tasks.create_task(asyncio.to_thread(self._watch.run))
             chores = [tasks.create_task(chore) for chore in (self._observe_forever(), self._resync_forever())]
             leading = tasks.create_task(self._lead())
-            logger.info("Started with %d servers", len(self.store.servers()))
             try:
                 await stop.wait()
             finally:
@@ -134,12 +139,13 @@ class Operator:
 
     def impediments(self) -> list[str]:
         """Return why this replica does not know the state of the cluster."""
-        if self._watch is None:
+        if self._watch is None or not self._listed.is_set():
             return ["the cluster has not been read yet"]
         return [f"not watching {path}" for path in self._watch.unwatched()]
 
     async def _lead(self) -> None:
-        """Work whenever the lease is ours; give it back in the end."""
+        """Work whenever the lease is ours, once the cluster is known; give it back in the end."""
+        await self._listed.wait()
         try:
             while True:
                 await self.leader.acquire()
@@ -202,11 +208,13 @@ class Operator:
         for key in keys:
             self.queue.add(key, PATIENCE_SECONDS)
 
-    async def _first_list(self) -> None:
-        """List everything, so that no worker takes an object that was not read yet for one that is missing."""
+    async def _wait_for_kinds(self) -> None:
+        """Wait until all kinds can be listed: kopf looks only once which there are."""
         for delay in BACKOFF:
             try:
-                await self.resync()
+                for kind in (*CHILDREN, SERVER):
+                    for namespace in self.namespaces or (None,):
+                        await anext(self.cluster.pages(kind, namespace, _selector(kind)))
             except ApiError as error:
                 missing = " (are the CRDs installed? kubectl apply -f crds/)" if error.status == 404 else ""
                 logger.warning("Could not list the servers%s, trying again in %.1f s: %s", missing, delay, error)
@@ -215,18 +223,31 @@ class Operator:
                 return
 
     async def _resync_forever(self) -> None:
+        """List when watches have begun anew, else now and then."""
+        patience, failures = WATCH_SECONDS, 0
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._resync_due.wait(), RESYNC_SECONDS * random.uniform(0.8, 1))  # noqa: S311
-                await asyncio.sleep(FIRST_RESYNC_SECONDS)
+                await asyncio.wait_for(self._resync_due.wait(), patience)
+                await asyncio.sleep(GATHER_SECONDS)
             self._resync_due.clear()
             try:
                 findings = await self.resync()
             except ApiError as error:
-                logger.warning("Could not list, trying again in %.0f s: %s", FIRST_RESYNC_SECONDS, error)
-                self._resync_due.set()
+                patience = BACKOFF.delay(failures)
+                failures += 1
+                logger.warning("Could not list, trying again in %.1f s: %s", patience, error)
             else:
-                metrics.RESYNC_FINDINGS.inc(findings)
+                patience, failures = RESYNC_SECONDS * random.uniform(0.8, 1), 0  # noqa: S311
+                self._take_note(findings)
+                await asyncio.sleep(REST_SECONDS)
+
+    def _take_note(self, findings: int) -> None:
+        """Count what watches did not tell; all that the first list shows is no finding."""
+        if self._listed.is_set():
+            metrics.RESYNC_FINDINGS.inc(findings)
+        else:
+            logger.info("Started with %d servers", len(self.store.servers()))
+            self._listed.set()
 
     async def resync(self) -> int:
         """List all kinds, children first, and enqueue the servers whose objects are not as we knew them.
@@ -240,12 +261,16 @@ class Operator:
         for kind in (*CHILDREN, SERVER):
             for namespace in self.namespaces or (None,):
                 listing = self.store.begin_list(kind, namespace)
-                async for page in self.cluster.pages(kind, namespace, "" if kind == SERVER else SELECTOR):
+                async for page in self.cluster.pages(kind, namespace, _selector(kind)):
                     listing.take(page.manifests, page.version)
                 concerned |= listing.end()
         # Not before the servers were listed: a child may be missing because its server is.
         self._add(concerned)
         return len(concerned)
+
+
+def _selector(kind: Kind) -> str:
+    return "" if kind == SERVER else SELECTOR
 
 
 async def _before(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:

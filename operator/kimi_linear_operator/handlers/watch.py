@@ -52,7 +52,8 @@ class Watch:
     Attributes:
         namespaces: Where to look; everywhere if empty.
         observe: Called for every change, in the watch's thread.
-        began: Called when a watch begins with a list, in the watch's thread. What was deleted before, it will not tell.
+        began: Called in the watch's thread when a watch begins anew. It tells what happens from then on: a list has to
+            tell what was before.
     """
 
     namespaces: list[str]
@@ -64,6 +65,8 @@ class Watch:
     _heartbeat: float = field(default_factory=time.monotonic)
     # Paths that are not being watched, and since when.
     _unwatched: dict[str, float] = field(default_factory=dict)
+    # Paths whose next watch is none that goes on where the last one ended.
+    _anew: set[str] = field(default_factory=set)
 
     def run(self) -> None:
         """Watch until stopped. Meant for a thread of its own."""
@@ -139,10 +142,13 @@ class Watch:
         if status != _OK:
             metrics.WATCH_FAILURES.labels(target.rpartition("/")[2]).inc()
             self._unwatched.setdefault(target, time.monotonic())
-        elif verb == "WATCH":
-            self._unwatched.pop(target, None)
+        elif verb == "LIST":
+            self._anew.add(target)
         else:
-            self.began()
+            self._unwatched.pop(target, None)
+            if target in self._anew:
+                self._anew.remove(target)
+                self.began()
 
     def _targets(self) -> list[str]:
         return [path(kind, namespace) for kind in (SERVER, *CHILDREN) for namespace in self.namespaces or (None,)]
