@@ -1,0 +1,393 @@
+"""Runs one suite with SGLang's own client, inside the benchmark's pod, and writes its result for the operator.
+
+The operator mounts this file from a ConfigMap into a pod with SGLang's image, so it needs nothing but Python 3.10 and
+its standard library:
+
+    python3 runner.py --suite speed-low --kind speed --requests 10 --url http://kimi:30000 --output-folder /results -- \
+        python3 -m sglang.bench_serving --backend sglang ...
+
+It tells the client where the server is, in the way that the client's version takes, and where to write. An API key
+comes in OPENAI_API_KEY, which bench_serving reads too.
+
+The client's output goes to the pod's log as it comes, without the secrets of the environment. The result is at most
+2,000 bytes of strict JSON in the container's termination message, which the kubelet carries into the pod's status:
+
+    {"outcome": "Succeeded", "message": "", "requested": 10, "completed": 10,
+     "metrics": {"output_throughput": 176.86, ...}}
+
+Succeeded means that the client ran to its end and its numbers were read, even if it counted requests that failed: what
+the numbers are worth is for the operator to say. The exit code is 0 for Succeeded and 1 for Failed.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+TERMINATION_MESSAGE = Path("/dev/termination-log")
+
+# The kubelet keeps 4,096 bytes of one container's message and 12,288 of a pod's: this leaves room for five sidecars.
+LONGEST_RESULT = 2000
+_LINES_TO_EXPLAIN = 400
+
+# The keys of bench_serving's result that say how the server did. Its others repeat arguments and the server's settings,
+# among them its API key. Newer releases than 0.5.7 write more percentiles.
+_STATISTICS = ("mean", "median", "std", "p90", "p95", "p99", "max")
+_LATENCIES = ("e2e_latency", "ttft", "tpot", "itl")
+SPEED_METRICS = (
+    "duration",
+    "completed",
+    "total_input_tokens",
+    "total_input_text_tokens",
+    "total_input_vision_tokens",
+    "total_output_tokens",
+    "total_output_tokens_retokenized",
+    "request_throughput",
+    "input_throughput",
+    "output_throughput",
+    "total_throughput",
+    "max_output_tokens_per_s",
+    "max_concurrent_requests",
+    "concurrency",
+    "accept_length",
+    *(f"{statistic}_{latency}_ms" for latency in _LATENCIES for statistic in _STATISTICS),
+)
+
+# The line of bench_serving's table that 0.5.7 leaves out of its result, and the four that few_shot_gsm8k prints.
+_TABLE_LINES = {"max_itl_ms": r"Max ITL \(ms\): +([\d.]+)"}
+_ACCURACY_LINES = {
+    "accuracy": r"Accuracy: ([\d.]+)",
+    "invalid": r"Invalid: ([\d.]+)",
+    "latency": r"Latency: ([\d.]+) s",
+    "output_throughput": r"Output throughput: ([\d.]+) token/s",
+}
+
+# A progress bar of tqdm: " 40%|####      | 4/10 [00:02<00:03,  1.9it/s]".
+_PROGRESS = r"\d+%\|.*\| (\d+)/\d+ \["
+_SECONDS_BETWEEN_PROGRESS = "5"
+
+_NAMED_LIKE_SECRETS = r"(KEY|TOKEN|SECRET|PASSWORD)$"
+
+# bench_serving looks for the model's chat template first, and goes on without.
+_HARMLESS = "Fail to load tokenizer config"
+
+# What lines of a failed client mean, in words a person can act on.
+_CAUSES = {
+    r"No module named '?sglang": "SGLang's client is not in this image: choose one that has SGLang",
+    r"Unauthorized": "the server refused the API key (HTTP 401): name the Secret that the server uses",
+    r"LocalEntryNotFoundError|OfflineModeIsEnabled|raw\.githubusercontent\.com": (
+        "the dataset is not in the pod and could not be downloaded: where there is no internet, mount it"
+    ),
+    r"couldn't connect to 'https://huggingface\.co'|Can't load tokenizer|is not a valid model identifier": (
+        "the tokenizer is not in the pod and could not be downloaded: where there is no internet, mount it"
+    ),
+    r"No such file or directory: '([^']+)'": "the file {0} is not in the pod: mount it",
+    r"Name or service not known|name resolution|No address associated|ClientConnectorDNSError": (
+        "the server's name is unknown: see whether its Service exists"
+    ),
+    r"Connection refused|Connect call failed|Cannot connect to host|not ready\. Exiting": (
+        "nothing answers at the server's address (connection refused)"
+    ),
+    r"ServerDisconnectedError|RemoteDisconnected|Connection reset|ClientPayloadError|IncompleteRead": (
+        "the server ended the connection in the middle of a request"
+    ),
+    r"unrecognized arguments: (.+)": "this version of the client does not know the arguments {0}",
+    # 0.5.7's few_shot_gsm8k fails over errors of the server that are not JSON.
+    r"'HttpResponse' object has no attribute 'text'": "the server answered a request with an error",
+    r"Warmup failed .*? Error: (?!Traceback)(.+)": "{0}",
+}
+
+# few_shot_gsm8k has no option for an API key, and its --host wants a scheme in 0.5.7 and refuses one in newer releases.
+# So it gets both here, where it connects; all else is its own.
+_URL = "KIMI_LINEAR_URL"
+_ACCURACY_CLIENT = {
+    "-m": ("-c",),
+    "sglang.test.few_shot_gsm8k": (
+        f"""
+import os, runpy
+from sglang.lang.backend.runtime_endpoint import RuntimeEndpoint
+connect = RuntimeEndpoint.__init__
+RuntimeEndpoint.__init__ = lambda self, *_: connect(self, os.environ["{_URL}"], os.environ.get("OPENAI_API_KEY"))
+runpy.run_module("sglang.test.few_shot_gsm8k", run_name="__main__", alter_sys=True)
+""",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What is run, against which server, and where."""
+
+    name: str
+    kind: str
+    """speed (sglang.bench_serving) or accuracy (sglang.test.few_shot_gsm8k)."""
+    requests: int
+    url: str
+    output_folder: Path
+    command: tuple[str, ...]
+
+    @property
+    def output_file(self) -> Path:
+        """The file that bench_serving appends its result to."""
+        return self.output_folder / f"{self.name}.jsonl"
+
+    @property
+    def client(self) -> list[str]:
+        """The command that really runs: with the target, and for speed with the errors of single requests."""
+        if self.kind == "speed":
+            return [*self.command, "--base-url", self.url, "--output-file", str(self.output_file), "--output-details"]
+        return [word for option in self.command for word in _ACCURACY_CLIENT.get(option, (option,))]
+
+
+class SuiteError(Exception):
+    """The suite has no result; the message says why."""
+
+
+@dataclass
+class Reading:
+    """What the client's output has told so far."""
+
+    patterns: Mapping[str, str]
+    """The lines that hold metrics, by name."""
+    printed: dict[str, float] = field(default_factory=dict)
+    """Metrics by name."""
+    done: int = 0
+    """Requests that ended, by the progress bar."""
+    end: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES_TO_EXPLAIN))
+    """The last lines, where the cause of a failure is."""
+
+    def read(self, line: str) -> None:
+        """Take in one line."""
+        if progress := re.search(_PROGRESS, line):
+            self.done = int(progress[1])
+            return
+        for name, pattern in self.patterns.items():
+            if found := re.fullmatch(pattern, line):
+                self.printed[name] = float(found[1])
+        if line and not line.startswith(_HARMLESS):
+            self.end.append(line)
+
+
+class Client:
+    """SGLang's client as a child process that leads its own process group."""
+
+    def __init__(self, suite: Suite, secrets: Sequence[str]) -> None:
+        self.reading = Reading(_TABLE_LINES if suite.kind == "speed" else _ACCURACY_LINES)
+        self._suite = suite
+        self._secrets = secrets
+        self._process: subprocess.Popen[str] | None = None
+        self._is_stopped = False
+
+    def stop(self, *_signal: object) -> None:
+        """Pass SIGTERM on: the pod is deleted, or its time is up."""
+        self._is_stopped = True
+        if self._process:
+            # It may have ended by itself in this moment.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGTERM)
+
+    def run(self) -> None:
+        """Run it to its end, with its output in the log.
+
+        Raises:
+            SuiteError: It did not end well.
+        """
+        with self._start() as self._process:
+            if self._is_stopped:
+                self.stop()
+            for line in self._process.stdout or ():
+                print(redact(line.rstrip(), self._secrets), flush=True)
+                self.reading.read(line.strip())
+        if self._is_stopped or self._process.returncode:
+            raise SuiteError(self._explain(self._process.returncode))
+
+    def _start(self) -> subprocess.Popen[str]:
+        # A file of an earlier attempt would be appended to.
+        self._suite.output_file.unlink(missing_ok=True)
+        settings = {"PYTHONUNBUFFERED": "1", "TQDM_MININTERVAL": _SECONDS_BETWEEN_PROGRESS, _URL: self._suite.url}
+        try:
+            return subprocess.Popen(
+                self._suite.client,
+                cwd=self._suite.output_folder,
+                env=os.environ | settings,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise SuiteError(f"The client cannot be started: {error}.") from error
+
+    def _explain(self, code: int) -> str:
+        """Say why the client failed, from how it ended and its last words."""
+        if self._is_stopped:
+            return self._so_far("the run was stopped (SIGTERM)")
+        if code < 0:
+            name = signal.Signals(-code).name
+            memory = ", most likely because it took more memory than its container may" if name == "SIGKILL" else ""
+            return self._so_far(f"the client was killed by {name}{memory}")
+        lines = list(self.reading.end)
+        cause = find_cause(lines)
+        if any("All requests failed" in line for line in lines):
+            return f"All {self._suite.requests} requests failed" + (f": {cause}." if cause else ".")
+        cause = cause or f"the client failed with exit code {code}: {lines[-1] if lines else 'it said nothing'}"
+        if any("Warmup failed" in line for line in lines):
+            return f"The warm-up failed: {cause}."
+        return self._so_far(cause)
+
+    def _so_far(self, cause: str) -> str:
+        if self.reading.done:
+            return f"After {self.reading.done} of {self._suite.requests} requests: {cause}."
+        return f"{cause[0].upper()}{cause[1:]}."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a suite and leave its result where the kubelet finds it."""
+    suite, termination_message = _parse(arguments)
+    secrets = find_secrets(os.environ)
+    client = Client(suite, secrets)
+    signal.signal(signal.SIGTERM, client.stop)
+    try:
+        client.run()
+        result = read_result(suite, client.reading)
+    except SuiteError as error:
+        result = _result(suite, "Failed", str(error))
+    finally:
+        # It holds the server's API key.
+        suite.output_file.unlink(missing_ok=True)
+    text = encode(result | {"message": redact(result["message"], secrets)})
+    print(text, flush=True)
+    termination_message.write_text(text)
+    return 0 if result["outcome"] == "Succeeded" else 1
+
+
+def _parse(arguments: Sequence[str] | None) -> tuple[Suite, Path]:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--suite", required=True, metavar="NAME")
+    parser.add_argument("--kind", required=True, choices=("speed", "accuracy"))
+    parser.add_argument("--requests", required=True, type=int, help="how many the client is told to send")
+    parser.add_argument("--url", required=True, help="the server's address, without a path")
+    parser.add_argument("--output-folder", required=True, type=Path, help="a folder that the client may write to")
+    parser.add_argument("--termination-message", type=Path, default=TERMINATION_MESSAGE)
+    parser.add_argument("command", nargs="+", help="the client's command, after --")
+    given = parser.parse_args(arguments)
+    folder = given.output_folder.absolute()
+    suite = Suite(given.suite, given.kind, given.requests, given.url.rstrip("/"), folder, tuple(given.command))
+    return suite, given.termination_message
+
+
+def find_secrets(environment: Mapping[str, str]) -> list[str]:
+    """Return what must not be shown: the values of variables that are named like secrets, the longest first.
+
+    Each also as it looks inside a quoted string.
+    """
+    lines = {
+        line.strip()
+        for name, value in environment.items()
+        if re.search(_NAMED_LIKE_SECRETS, name.upper())
+        for line in value.splitlines()
+    }
+    shown = {form for line in lines for form in (line, repr(line)[1:-1], json.dumps(line)[1:-1])}
+    return sorted(shown - {""}, key=len, reverse=True)
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Return a text without the secrets in it."""
+    for secret in secrets:
+        text = text.replace(secret, "[secret]")
+    return text
+
+
+def find_cause(lines: Sequence[str]) -> str:
+    """Return what the last line that we know the meaning of means, or nothing."""
+    for line in reversed(lines):
+        for pattern, meaning in _CAUSES.items():
+            if found := re.search(pattern, line):
+                return meaning.format(*found.groups())
+    return ""
+
+
+def read_result(suite: Suite, reading: Reading) -> dict[str, Any]:
+    """Return the result of a client that ended well.
+
+    Raises:
+        SuiteError: It left no numbers.
+    """
+    return _speed_result(suite, reading) if suite.kind == "speed" else _accuracy_result(suite, reading)
+
+
+def _speed_result(suite: Suite, reading: Reading) -> dict[str, Any]:
+    written = _last_result(suite.output_file)
+    known = {name: written[name] for name in SPEED_METRICS if is_number(written.get(name))}
+    errors = [error for error in written.get("errors", ()) if error.strip()]
+    failed = (
+        f"{len(errors)} of {suite.requests} requests failed, the first with: {_reason(errors[0])}." if errors else ""
+    )
+    return _result(suite, "Succeeded", failed, int(known.get("completed", 0)), reading.printed | known)
+
+
+def _accuracy_result(suite: Suite, reading: Reading) -> dict[str, Any]:
+    if missing := _ACCURACY_LINES.keys() - reading.printed.keys():
+        raise SuiteError(f"The client ended without an error, but did not print: {', '.join(sorted(missing))}.")
+    # With a dataset that is too small the client asks fewer questions and does not say so.
+    fewer = f"The dataset has only {reading.done} questions." if reading.done < suite.requests else ""
+    return _result(suite, "Succeeded", fewer, reading.done, reading.printed)
+
+
+def _result(
+    suite: Suite, outcome: str, message: str, completed: int = 0, metrics: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    counts = {"requested": suite.requests, "completed": completed}
+    return {"outcome": outcome, "message": message, **counts, "metrics": dict(metrics or {})}
+
+
+def _last_result(file: Path) -> dict[str, Any]:
+    """Return the last line of bench_serving's file."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    if not lines:
+        raise SuiteError("The client ended without an error, but wrote no result.")
+    try:
+        # Python's JSON takes Infinity and NaN, which the client writes and the standard does not know.
+        written = json.loads(lines[-1])
+    except ValueError as error:
+        raise SuiteError(f"The client wrote a result that is not JSON: {error}.") from error
+    if not isinstance(written, dict):
+        raise SuiteError(f"The client wrote a result that is no JSON object but a {type(written).__name__}.")
+    return written
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number that strict JSON knows."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _reason(error: str) -> str:
+    """Return what an error of a single request means, else its last line."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    return find_cause(lines) or lines[-1]
+
+
+def encode(result: Mapping[str, Any]) -> str:
+    """Return a result as strict JSON that the kubelet keeps whole: the message is cut if need be, a metric never."""
+    message = result["message"]
+    for length in range(len(message), -1, -1):
+        shortened = message if length == len(message) else f"{message[:length]}..."
+        text = json.dumps({**result, "message": shortened}, separators=(",", ":"), allow_nan=False)
+        if len(text) <= LONGEST_RESULT:
+            return text
+    raise ValueError(f"The metrics alone take more than {LONGEST_RESULT} bytes: {sorted(result['metrics'])}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
