@@ -1,0 +1,115 @@
+"""The numbers that SGLang's benchmark clients give: how each is called, printed, and which way it is better.
+
+Names are the clients' own keys. Labels, order, sections and decimals are those of the tables that the clients print:
+sglang.bench_serving of SGLang 0.5.7 (whose tables the recipe shows) with the rows that later versions add, and
+sglang.test.few_shot_gsm8k.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["speed", "accuracy"]
+"""What a suite measures, which decides the client that runs it."""
+
+Better = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a client."""
+
+    name: str
+    label: str
+    """As the client's table has it, with the unit that it shows but without the colon."""
+
+    decimals: int
+    better: Better | None = None
+    """The direction in which the number is better; None where neither is, as with a count of tokens."""
+
+    unit: str = ""
+    """What the number counts, for a table that shows units apart: ms, tok/s; empty for a plain number."""
+
+    section: str = ""
+    """The heading over the client's row; empty above the first heading."""
+
+    def text(self, value: float) -> str:
+        """Return the value as the client prints it, without its unit."""
+        return f"{value:.{self.decimals}f}"
+
+
+LATENCY_SECTIONS = {
+    "e2e_latency": "End-to-End Latency",
+    "ttft": "Time to First Token",
+    "tpot": "Time per Output Token (excl. 1st token)",
+    "itl": "Inter-Token Latency",
+}
+"""The headings of the latencies, by the part of the metric's name that they share."""
+
+_LATENCY_LABELS = {"e2e_latency": "E2E Latency", "ttft": "TTFT", "tpot": "TPOT", "itl": "ITL"}
+
+# In the order of the client's rows. 0.5.7 prints no P90, no P95 and no P99 of every latency, but later versions do;
+# the standard deviation is in the client's file only.
+STATISTICS = {
+    "mean": "Mean",
+    "median": "Median",
+    "std": "Std",
+    "p90": "P90",
+    "p95": "P95",
+    "p99": "P99",
+    "max": "Max",
+}
+
+
+def _count(name: str, label: str) -> Metric:
+    return Metric(name, label, decimals=0)
+
+
+def _throughput(name: str, label: str, unit: str) -> Metric:
+    return Metric(name, f"{label} ({unit})", decimals=2, better="higher", unit=unit)
+
+
+def _latency(statistic: str, latency: str) -> Metric:
+    return Metric(
+        f"{statistic}_{latency}_ms",
+        f"{STATISTICS[statistic]} {_LATENCY_LABELS[latency]} (ms)",
+        decimals=2,
+        better="lower",
+        unit="ms",
+        section=LATENCY_SECTIONS[latency],
+    )
+
+
+SPEED: tuple[Metric, ...] = (
+    Metric("completed", "Successful requests", decimals=0, better="higher"),
+    Metric("duration", "Benchmark duration (s)", decimals=2, better="lower", unit="s"),
+    _count("total_input_tokens", "Total input tokens"),
+    _count("total_input_text_tokens", "Total input text tokens"),
+    _count("total_input_vision_tokens", "Total input vision tokens"),
+    _count("total_output_tokens", "Total generated tokens"),
+    _count("total_output_tokens_retokenized", "Total generated tokens (retokenized)"),
+    _throughput("request_throughput", "Request throughput", "req/s"),
+    _throughput("input_throughput", "Input token throughput", "tok/s"),
+    _throughput("output_throughput", "Output token throughput", "tok/s"),
+    _throughput("max_output_tokens_per_s", "Peak output token throughput", "tok/s"),
+    _count("max_concurrent_requests", "Peak concurrent requests"),
+    _throughput("total_throughput", "Total token throughput", "tok/s"),
+    Metric("concurrency", "Concurrency", decimals=2),
+    Metric("accept_length", "Accept length", decimals=2),
+    *(_latency(statistic, latency) for latency in LATENCY_SECTIONS for statistic in STATISTICS),
+)
+
+ACCURACY: tuple[Metric, ...] = (
+    Metric("accuracy", "Accuracy", decimals=3, better="higher"),
+    Metric("invalid", "Invalid", decimals=3, better="lower"),
+    Metric("latency", "Latency", decimals=3, better="lower", unit="s"),
+    Metric("output_throughput", "Output throughput", decimals=3, better="higher", unit="token/s"),
+)
+
+METRICS: Mapping[Kind, tuple[Metric, ...]] = {"speed": SPEED, "accuracy": ACCURACY}
+"""All metrics of a kind of suite, in the order in which its client prints them."""
+
+
+def find(kind: Kind, name: str) -> Metric | None:
+    """Return the metric of this name, None if the client of this kind of suite gives none."""
+    return next((metric for metric in METRICS[kind] if metric.name == name), None)
