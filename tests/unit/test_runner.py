@@ -160,6 +160,11 @@ def test_requests_that_failed_are_told_with_the_first_reason(pod: Pod) -> None:
     assert (run.result["outcome"], run.result["completed"], run.code) == ("Succeeded", 1, 0)
 
 
+def test_prompts_that_the_dataset_does_not_have_are_missed(pod: Pod) -> None:
+    result = pod.run(writing({"completed": 2, "errors": ["", ""]})).result
+    assert (result["completed"], result["message"]) == (2, "The dataset has only 2 prompts.")
+
+
 PRINTED = "Accuracy: 0.705\nInvalid: 0.000\nLatency: 11.855 s\nOutput throughput: 3224.982 token/s\n"
 
 
@@ -208,6 +213,10 @@ BAR = " 40%|####      | 4/10 [00:02<00:03,  1.9it/s]\n"
         ),
         (BAR + "UserWarning: All requests failed. This is\nIndexError: x", "All 10 requests failed."),
         ("error: unrecognized arguments: --fast", "This version of the client does not know the arguments --fast."),
+        (
+            "(Name or service not known) thrown while requesting HEAD https://x\nRetrying in 1s\nKeyError: 'x'",
+            "The client failed with exit code 1: KeyError: 'x'.",
+        ),
         ("Something\nKeyError: 'x'\n", "The client failed with exit code 1: KeyError: 'x'."),
         ("", "The client failed with exit code 1: it said nothing."),
         (

@@ -78,8 +78,8 @@ _SECONDS_BETWEEN_PROGRESS = "5"
 
 _NAMED_LIKE_SECRETS = r"(KEY|TOKEN|SECRET|PASSWORD)$"
 
-# bench_serving looks for the model's chat template first, and goes on without.
-_HARMLESS = "Fail to load tokenizer config"
+# bench_serving looks for the model's chat template first, and goes on without; downloads are tried again.
+_HARMLESS = r"Fail to load tokenizer config|Retrying in|.* thrown while requesting "
 
 # What lines of a failed client mean, in words a person can act on.
 _CAUSES = {
@@ -174,7 +174,7 @@ class Reading:
         for name, pattern in self.patterns.items():
             if found := re.fullmatch(pattern, line):
                 self.printed[name] = float(found[1])
-        if line and not line.startswith(_HARMLESS):
+        if line and not re.match(_HARMLESS, line):
             self.end.append(line)
 
 
@@ -330,11 +330,16 @@ def read_result(suite: Suite, reading: Reading) -> dict[str, Any]:
 def _speed_result(suite: Suite, reading: Reading) -> dict[str, Any]:
     written = _last_result(suite.output_file)
     known = {name: written[name] for name in SPEED_METRICS if is_number(written.get(name))}
-    errors = [error for error in written.get("errors", ()) if error.strip()]
-    failed = (
-        f"{len(errors)} of {suite.requests} requests failed, the first with: {_reason(errors[0])}." if errors else ""
-    )
-    return _result(suite, "Succeeded", failed, int(known.get("completed", 0)), reading.printed | known)
+    message = _shortfall(suite, written.get("errors", ()))
+    return _result(suite, "Succeeded", message, int(known.get("completed", 0)), reading.printed | known)
+
+
+def _shortfall(suite: Suite, errors: Sequence[str]) -> str:
+    """Say why not all requests were answered, from the error, which may be empty, of each that was sent."""
+    failed = [error for error in errors if error.strip()]
+    if failed:
+        return f"{len(failed)} of {suite.requests} requests failed, the first with: {_reason(failed[0])}."
+    return f"The dataset has only {len(errors)} prompts." if 0 < len(errors) < suite.requests else ""
 
 
 def _accuracy_result(suite: Suite, reading: Reading) -> dict[str, Any]:

@@ -1,0 +1,22 @@
+"""A stand-in for SGLang's server: the same command line and endpoints, no model and no GPU.
+
+It loads slowly, opens its port only then, is not healthy until it is warm, answers what SGLang's own client and clients
+of OpenAI's API send, drains on SIGTERM, and can be told to fail. What it says is made up, and the same every time:
+tokens are bytes, texts repeat a sentence, and questions about sums are answered rightly as often as it is told.
+
+Here:
+
+    PYTHONPATH=tests python -m stand_in --model-path kimi --tp 4 --port 30000
+
+In an image, as `python3 -m sglang.launch_server`:
+
+1.  Python 3.10 or newer and aiohttp; nothing else is imported.
+2.  This folder as the package `stand_in` in site-packages.
+3.  `launch_server.py` of this folder as `sglang/launch_server.py`: over the real one, where the package sglang is
+    installed for its client (benchmarks run the client in the server's image), or beside an empty `sglang/__init__.py`.
+4.  What the client needs without internet, from `python3 -m stand_in.data FOLDER`: with `HF_HOME=FOLDER/huggingface`
+    and `HF_HUB_OFFLINE=1` the recipe's speed commands find Kimi's tokenizer (ours, under its name) and ShareGPT as if
+    they were cached; `FOLDER/tokenizer`, `FOLDER/sharegpt.json` and `FOLDER/gsm8k.jsonl` are there as files, too.
+
+Faults come from the environment: see `Behaviour` in `behaviour.py`.
+"""

@@ -1,0 +1,81 @@
+"""What the stand-in says: made up, and the same every time. A token is a byte, and all that it says is ASCII."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_SENTENCE = "This is no model, only a stand-in that repeats itself. "
+_QUESTION = re.compile(r"Question: Ann has (\d+) apples and gets (\d+) more\. How many apples has Ann\?\nAnswer:$")
+_QUESTIONS = 200
+# Shares no factor with 200, so the wrong answers are spread over the questions.
+_STRIDE = 59
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A text and why it ends there: `stop` by itself, `length` because no more tokens were asked for."""
+
+    text: str
+    reason: str
+
+
+def complete(prompt: str, longest: int, *, ignores_end: bool, accuracy: float) -> Answer:
+    """Go on after a prompt: with the answer to a question of `data.py`, else with our sentence."""
+    if question := _QUESTION.search(prompt):
+        return shorten(answer_to(int(question[1]), int(question[2]), accuracy), longest)
+    if ignores_end:
+        return Answer((_SENTENCE * (longest // len(_SENTENCE) + 1))[:longest], "length")
+    return shorten(_SENTENCE.strip(), longest)
+
+
+def shorten(text: str, longest: int) -> Answer:
+    """Stop at the end of a text, or at the longest length that was asked for."""
+    return Answer(text, "stop") if len(text) <= longest else Answer(text[:longest], "length")
+
+
+def is_right(apples: int, accuracy: float) -> bool:
+    """Whether the question about so many apples is answered rightly: `accuracy` of each 200 in a row are."""
+    return apples * _STRIDE % _QUESTIONS < round(accuracy * _QUESTIONS)
+
+
+def answer_to(apples: int, more: int, accuracy: float) -> str:
+    """Return the answer to a question, which may be wrong by one."""
+    total = apples + more + (0 if is_right(apples, accuracy) else 1)
+    return f" {apples} and {more} are {total}.\n#### {total}\n"
+
+
+def reply(messages: Sequence[dict[str, Any]]) -> str:
+    """Answer the last message of a conversation."""
+    last = messages[-1]
+    content = last.get("content") or ""
+    text = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    said = "The tool said" if last["role"] == "tool" else "You said"
+    return f"{said}: {text}".encode("ascii", "replace").decode()
+
+
+def choose_tool(messages: Sequence[dict[str, Any]], request: dict[str, Any]) -> tuple[str, str] | None:
+    """Return the name and arguments of the tool to call: the asked one or else the first, until a tool has answered."""
+    tools = [tool["function"] for tool in request.get("tools") or ()]
+    choice = request.get("tool_choice") or "auto"
+    if not tools or choice == "none" or messages[-1]["role"] == "tool":
+        return None
+    name = choice["function"]["name"] if isinstance(choice, dict) else tools[0]["name"]
+    tool = next(tool for tool in tools if tool["name"] == name)
+    return name, json.dumps(_arguments(tool.get("parameters") or {}))
+
+
+def as_tokens(name: str, arguments: str) -> str:
+    """Return a call of a tool as Kimi writes it, which its parser finds and without a parser is plain text."""
+    call = f"<|tool_call_begin|>functions.{name}:0<|tool_call_argument_begin|>{arguments}<|tool_call_end|>"
+    return f"<|tool_calls_section_begin|>{call}<|tool_calls_section_end|>"
+
+
+def _arguments(schema: dict[str, Any]) -> dict[str, Any]:
+    properties: dict[str, Any] = schema.get("properties") or {}
+    samples = {"integer": 1, "number": 1.5, "boolean": True, "array": [], "object": {}}
+    return {
+        name: kind["enum"][0] if kind.get("enum") else samples.get(kind.get("type", "string"), name)
+        for name, kind in properties.items()
+    }

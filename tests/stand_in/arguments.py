@@ -1,0 +1,38 @@
+"""SGLang's command line, as 0.5.7 has it: what it does not know ends with exit code 2.
+
+`arguments.jsonl` holds one argument a line; a test compares it with SGLang's own source.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).with_name("arguments.jsonl")
+_TYPES = {"int": int, "float": float, "json": json.loads, "str": str}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return a parser that takes what SGLang's takes."""
+    parser = argparse.ArgumentParser(prog="launch_server.py")
+    for line in FILE.read_text().splitlines():
+        argument = json.loads(line)
+        parser.add_argument(*argument.pop("names"), **_options(argument))
+    return parser
+
+
+def _options(argument: dict[str, Any]) -> dict[str, Any]:
+    if "type" in argument:
+        return argument | {"type": _TYPES[argument["type"]]}
+    return argument
+
+
+def parse(words: list[str] | None) -> argparse.Namespace:
+    """Return SGLang's settings, with its defaults for those that matter here."""
+    arguments = build_parser().parse_args(words)
+    arguments.host = arguments.host or "127.0.0.1"
+    arguments.port = 30000 if arguments.port is None else arguments.port
+    arguments.tokenizer_path = arguments.tokenizer_path or arguments.model_path
+    arguments.served_model_name = arguments.served_model_name or arguments.model_path
+    arguments.context_length = arguments.context_length or 1048576
+    return arguments

@@ -1,0 +1,199 @@
+"""The stand-in's endpoints that are SGLang's own, and its process."""
+
+import asyncio
+import json
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from stand_in import answers, arguments, behaviour, openai_api
+from stand_in.engine import Engine, ToldToFailError
+from stand_in.keys import ENGINE
+
+VERSION = "0.5.7"
+_LOOKS_FOR_OPEN_REQUESTS_SECONDS = 0.1
+_LONGEST_REQUEST_BYTES = 64 * 1024**2
+# max_new_tokens of SGLang's sampling parameters.
+_DEFAULT_LENGTH = 128
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def build_app(engine: Engine) -> web.Application:
+    """Return the application with all endpoints."""
+    app = web.Application(middlewares=[_guard, _count], client_max_size=_LONGEST_REQUEST_BYTES)
+    app[ENGINE] = engine
+    for path in ("/health", "/health_generate"):
+        app.router.add_get(path, _health)
+    for path in ("/model_info", "/get_model_info"):
+        app.router.add_get(path, _model_info)
+    for path in ("/server_info", "/get_server_info"):
+        app.router.add_get(path, _server_info)
+    app.router.add_get("/ping", _ok)
+    app.router.add_route("*", "/flush_cache", _ok)
+    app.router.add_post("/generate", _generate)
+    if engine.arguments.enable_metrics:
+        app.router.add_get("/metrics", _metrics)
+    openai_api.add_routes(app)
+    return app
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Ask for the API key, as SGLang does: of everything but health and metrics."""
+    key = request.app[ENGINE].arguments.api_key
+    is_free = request.path.startswith(("/health", "/metrics"))
+    if key and not is_free and request.headers.get("Authorization") != f"Bearer {key}":
+        return web.json_response({"error": "Unauthorized"}, status=401)
+    return await handler(request)
+
+
+@web.middleware
+async def _count(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Know which requests a drain must wait for, and fail those that are to fail as SGLang's web server would."""
+    engine = request.app[ENGINE]
+    engine.open_requests += 1
+    try:
+        return await handler(request)
+    except ToldToFailError:
+        return web.Response(status=500, text="Internal Server Error")
+    finally:
+        engine.open_requests -= 1
+
+
+async def _ok(_request: web.Request) -> web.Response:
+    return web.Response()
+
+
+async def _health(request: web.Request) -> web.Response:
+    return web.Response(status=200 if request.app[ENGINE].is_healthy else 503)
+
+
+async def _model_info(request: web.Request) -> web.Response:
+    settings = request.app[ENGINE].arguments
+    return web.json_response(
+        {
+            "model_path": settings.model_path,
+            "tokenizer_path": settings.tokenizer_path,
+            "is_generation": True,
+            "preferred_sampling_params": None,
+            "weight_version": "default",
+            "has_image_understanding": False,
+            "has_audio_understanding": False,
+            "model_type": "kimi_linear",
+            "architectures": ["KimiLinearForCausalLM"],
+        }
+    )
+
+
+async def _server_info(request: web.Request) -> web.Response:
+    """All settings: with the API key, as SGLang's has it."""
+    state = {"last_gen_throughput": 0.0, "avg_spec_accept_length": None}
+    settings = vars(request.app[ENGINE].arguments)
+    return web.json_response({**settings, "status": "ready", "internal_states": [state], "version": VERSION})
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    return web.Response(text=request.app[ENGINE].metrics(), content_type="text/plain")
+
+
+async def _generate(request: web.Request) -> web.StreamResponse:
+    engine = request.app[ENGINE]
+    body = await request.json()
+    if "text" not in body and "input_ids" not in body:
+        message = "The request has neither text nor input_ids."
+        return web.json_response({"error": {"message": message}}, status=400)
+    prompt = body.get("text") or ""
+    tokens = len(body["input_ids"]) if "input_ids" in body else len(prompt.encode())
+    sampling = body.get("sampling_params") or {}
+    answer = answers.complete(
+        prompt,
+        sampling.get("max_new_tokens", _DEFAULT_LENGTH),
+        ignores_end=sampling.get("ignore_eos", False),
+        accuracy=engine.behaviour.accuracy,
+    )
+    output = _Output(tokens, answer)
+    if not body.get("stream"):
+        async for _length in engine.generate(tokens, answer):
+            pass
+        return web.json_response(output.until(len(answer.text)))
+    lengths = engine.generate(tokens, answer)
+    return await openai_api.stream(request, (output.until(length) async for length in lengths))
+
+
+class _Output:
+    """The answers of /generate to one request."""
+
+    def __init__(self, prompt_tokens: int, answer: answers.Answer) -> None:
+        self._id = uuid.uuid4().hex
+        self._began = time.time()
+        self._prompt_tokens = prompt_tokens
+        self._answer = answer
+
+    def until(self, length: int) -> dict[str, Any]:
+        """Return the answer's text up to a length, and what SGLang says about it."""
+        text = self._answer.text[:length]
+        meta: dict[str, Any] = {
+            "id": self._id,
+            "finish_reason": None,
+            "prompt_tokens": self._prompt_tokens,
+            "weight_version": "default",
+            "total_retractions": 0,
+            "completion_tokens": length,
+            "cached_tokens": 0,
+        }
+        if length == len(self._answer.text):
+            meta["finish_reason"] = {"type": self._answer.reason}
+            meta["e2e_latency"] = time.time() - self._began
+        return {"text": text, "output_ids": list(text.encode()), "meta_info": meta}
+
+
+async def serve(engine: Engine) -> None:
+    """Open the port, warm up, and serve until SIGTERM; then finish what is open."""
+    runner = web.AppRunner(build_app(engine))
+    await runner.setup()
+    site = web.TCPSite(runner, engine.arguments.host, engine.arguments.port)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    _log(f"Uvicorn running on http://{host}:{port} (Press CTRL+C to quit)")
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _drain, engine, stopped)
+    if not engine.arguments.skip_server_warmup:
+        await asyncio.sleep(engine.behaviour.warm_up_seconds)
+    engine.is_warm = True
+    _log("The server is fired up and ready to roll!")
+    await stopped.wait()
+    # SGLang looks every five seconds.
+    while engine.open_requests:  # noqa: ASYNC110
+        await asyncio.sleep(_LOOKS_FOR_OPEN_REQUESTS_SECONDS)
+    await runner.cleanup()
+
+
+def _drain(engine: Engine, stopped: asyncio.Event) -> None:
+    _log(f"SIGTERM: draining {engine.open_requests} open requests")
+    engine.is_draining = True
+    stopped.set()
+
+
+def _log(text: str) -> None:
+    sys.stdout.write(f"[{time.strftime('%Y-%m-%d %H:%M:%S')}] {text}\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Run the stand-in with the arguments of the command line.
+
+    Until the port is open nothing handles SIGTERM, as in SGLang: as process 1 of a container it ignores it.
+    """
+    settings = arguments.parse(None)
+    told = behaviour.from_environment()
+    shown = {name: value for name, value in vars(settings).items() if value and name != "api_key"}
+    _log(f"server_args={json.dumps(shown)}")
+    time.sleep(told.load_seconds)
+    asyncio.run(serve(Engine(settings, told)))
+    return 0
