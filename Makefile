@@ -6,10 +6,10 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
 
 SIZES ?= 200 1000 5000
 
-.PHONY: help setup demo test bench check generate lock cluster cluster-down cluster-env
+.PHONY: help setup demo test e2e bench check generate lock cluster cluster-down cluster-env
 
 help:  ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/installed  ## Make .venv with the kimi-linear command in it
 
@@ -28,6 +28,10 @@ test: check  ## Run all tests; the first time, build what they need (about 15 mi
 	@$(BIN)/python deploy/local/cluster.py build
 	@$(BIN)/pytest
 
+e2e: setup  ## Run the tests in real pods (root on Debian): a real node beside the control plane
+	@$(BIN)/python deploy/local/cluster.py build
+	@$(BIN)/pytest tests/e2e
+
 bench: setup  ## Measure the operator's speed and cost (half an hour; SIZES="200 1000" takes less)
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m benchmarks.bench --sizes $(SIZES)
 
@@ -45,8 +49,8 @@ lock: setup  ## Pin all requirements anew, with hashes
 	@$(COMPILE) --output-file requirements/runtime.txt pyproject.toml
 	@$(COMPILE) --extra dev --output-file requirements/dev.txt pyproject.toml
 
-cluster: setup  ## Start a local Kubernetes with simulated AMD GPU nodes (the first build takes about 15 minutes)
-	@$(BIN)/python deploy/local/cluster.py up
+cluster: setup  ## Start a local Kubernetes with simulated AMD GPU nodes, or with REAL=1 a real node
+	@$(if $(REAL),KIMI_LINEAR_CLUSTER=real) $(BIN)/python deploy/local/cluster.py up
 
 cluster-down: setup  ## Stop it and remove what it left
 	@$(BIN)/python deploy/local/cluster.py down

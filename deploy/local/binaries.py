@@ -46,7 +46,9 @@ class Module:
         """Changes with everything that changes what is built."""
         machine = f"{platform.system()}-{platform.machine()}"
         sums = (self.folder / "go.sum").read_text()
-        return hashlib.sha256("\0".join([self.go_mod, sums, self.ldflags, machine]).encode()).hexdigest()[:12]
+        sources = [file.read_text() for file in sorted(self.folder.rglob("*.go"))]
+        text = "\0".join([self.go_mod, sums, *sources, self.ldflags, machine])
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def output(self) -> Path:
@@ -71,8 +73,9 @@ class Program:
 
 
 _TOOLS = Module(_HERE / "tools")
+_NODE = Module(_HERE / "node")
 KUBERNETES = Module(_HERE / "kubernetes")
-PROGRAMS = (
+CONTROL_PLANE = (
     Program("etcd", "go.etcd.io/etcd/server/v3", _TOOLS, 90),
     Program("kwok", "sigs.k8s.io/kwok/cmd/kwok", _TOOLS, 110),
     Program("kwokctl", "sigs.k8s.io/kwok/cmd/kwokctl", _TOOLS, 20),
@@ -81,6 +84,14 @@ PROGRAMS = (
     Program("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", KUBERNETES, 80),
     Program("kubectl", "k8s.io/kubernetes/cmd/kubectl", KUBERNETES, 30),
 )
+REAL_NODE = (
+    Program("kubelet", "k8s.io/kubernetes/cmd/kubelet", KUBERNETES, 60),
+    Program("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", KUBERNETES, 20),
+    Program("coredns", "./coredns", _NODE, 60),
+    Program("pause", "./pause", _NODE, 1),
+)
+# A kubelet runs on Linux only.
+PROGRAMS: tuple[Program, ...] = (*CONTROL_PLANE, *(REAL_NODE if platform.system() == "Linux" else ()))
 
 
 def kubernetes_version(go_mod: str) -> str | None:

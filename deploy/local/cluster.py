@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import machine
 from binaries import ensure_built
 from commands import LocalClusterError, say
 from control_plane import LocalCluster
@@ -17,10 +18,12 @@ from existing import checked_cluster
 from kind import KindCluster, docker_and_kind_work
 from kubectl import Kubectl
 from nodes import SIMULATED, add_local_nodes
+from real_node import RealCluster
 
 _LOCAL = Path(__file__).parents[2] / ".local"
 _NAME = "kimi-linear"
 _INTERRUPTED = 130
+_Cluster = LocalCluster | KindCluster | RealCluster
 
 
 def up() -> None:
@@ -34,14 +37,15 @@ def up() -> None:
     cluster = _chosen()
     what = "is already running" if cluster.running() else "is running"
     cluster.start()
-    add_local_nodes(cluster.kubectl)
+    if not isinstance(cluster, RealCluster):
+        add_local_nodes(cluster.kubectl)
     say(_description(cluster.kubectl, what))
     say('Next, to point kubectl at it: eval "$(make -s cluster-env)"')
 
 
 def down() -> None:
     """Stop what `up` started; a cluster that was there before is never touched."""
-    for cluster in _own_clusters():
+    for cluster in _own_clusters().values():
         cluster.stop()
     say("No local cluster runs.")
 
@@ -60,30 +64,43 @@ def env() -> None:
     print(f'export PATH={shlex.quote(folders)}:"$PATH"')
 
 
-def _own_clusters() -> list[LocalCluster | KindCluster]:
-    return [LocalCluster(_LOCAL / "cluster", _NAME), KindCluster(_LOCAL / "kind", _NAME)]
+def build() -> None:
+    """Bring all programs that the tests need: build them, and install packages if this machine can have a real node."""
+    ensure_built()
+    if reason := machine.obstacle():
+        say(f"Tests in real pods are left out: {reason}.")
+    else:
+        machine.ensure_installed()
 
 
-def _running() -> LocalCluster | KindCluster | None:
-    return next((cluster for cluster in _own_clusters() if cluster.running()), None)
+def _own_clusters() -> dict[str, _Cluster]:
+    """What KIMI_LINEAR_CLUSTER can say, and which cluster that is."""
+    return {
+        "kwok": LocalCluster(_LOCAL / "cluster", _NAME),
+        "kind": KindCluster(_LOCAL / "kind", _NAME),
+        "real": RealCluster(_LOCAL / "real"),
+    }
 
 
-def _chosen() -> LocalCluster | KindCluster:
+def _running() -> _Cluster | None:
+    return next((cluster for cluster in _own_clusters().values() if cluster.running()), None)
+
+
+def _chosen() -> _Cluster:
     """What KIMI_LINEAR_CLUSTER says, else what runs already, else kind if this machine can, else our own."""
-    own, with_kind = _own_clusters()
+    clusters = _own_clusters()
     forced = os.environ.get("KIMI_LINEAR_CLUSTER")
     if forced:
-        choices = {"kwok": own, "kind": with_kind}
-        if forced not in choices:
-            raise LocalClusterError(f"KIMI_LINEAR_CLUSTER is {forced}; it can be kwok or kind.")
-        return choices[forced]
-    return _running() or (with_kind if docker_and_kind_work() else own)
+        if forced not in clusters:
+            raise LocalClusterError(f"KIMI_LINEAR_CLUSTER is {forced}; it can be {', '.join(clusters)}.")
+        return clusters[forced]
+    return _running() or clusters["kind" if docker_and_kind_work() else "kwok"]
 
 
 def _given_kubeconfig() -> str | None:
     """KUBECONFIG, unless it is what `env` printed or this project's own cluster was asked for."""
     kubeconfig = os.environ.get("KUBECONFIG")
-    own = [str(cluster.kubeconfig) for cluster in _own_clusters()]
+    own = [str(cluster.kubeconfig) for cluster in _own_clusters().values()]
     if not kubeconfig or kubeconfig in own or os.environ.get("KIMI_LINEAR_CLUSTER"):
         return None
     return kubeconfig
@@ -108,7 +125,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-_VERBS = {"up": up, "down": down, "env": env, "build": ensure_built}
+_VERBS = {"up": up, "down": down, "env": env, "build": build}
 
 
 def main() -> int:

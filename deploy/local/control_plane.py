@@ -13,7 +13,7 @@ from typing import Any, Self
 import yaml
 
 import processes
-from binaries import KUBERNETES, binary, ensure_built, kubernetes_version
+from binaries import CONTROL_PLANE, KUBERNETES, binary, ensure_built, kubernetes_version
 from commands import LocalClusterError, end_group, last_lines
 from kubectl import Kubectl
 from nodes import SIMULATED, stages
@@ -38,6 +38,9 @@ _AUDIT_POLICY = {
 }
 # The nodes are simulated with the Stages of the cluster itself, so that a test can bring its own.
 _KWOK_RESOURCES = ["Stage", "Logs", "ClusterLogs"]
+SERVICE_ADDRESSES = "10.96.0.0/14"
+# The first of them is the API server's own Service.
+API_SERVICE_ADDRESS = "10.96.0.1"
 _CONTROLLERS = ["kube-controller-manager", "kube-scheduler", "kwok-controller"]
 
 
@@ -45,12 +48,14 @@ class LocalCluster:
     """One control plane, started by kwokctl, with all its files in a folder that nothing else uses.
 
     Without controllers it is etcd and the API server alone: objects are kept and watched, and nothing else happens.
+    With an address, kubelets and pods reach the API server there; otherwise it listens on the loopback interface only.
     """
 
-    def __init__(self, state: Path, name: str, *, controllers: bool = True) -> None:
+    def __init__(self, state: Path, name: str, *, controllers: bool = True, address: str | None = None) -> None:
         self.state = state.resolve()
         self.name = name
         self.controllers = controllers
+        self.address = address
         self.kubeconfig = self.state / "kubeconfig"
         self.audit_log = self._workdir / "logs" / "audit.log"
         self.kubectl = Kubectl(binary("kubectl"), self.kubeconfig)
@@ -82,7 +87,7 @@ class LocalCluster:
         """Start it, unless it runs; whatever an earlier one left behind goes first."""
         if any(letter.isspace() for letter in str(self.state)):
             raise LocalClusterError(f"kwokctl does not work in a folder with a space in its name: {self.state}")
-        ensure_built()
+        ensure_built(CONTROL_PLANE)
         if self.running():
             return
         self.stop()
@@ -114,6 +119,11 @@ class LocalCluster:
         return file
 
     @property
+    def pki(self) -> Path:
+        """The folder with the cluster's certificates: ca.crt, and the administrator's admin.crt and admin.key."""
+        return self._workdir / "pki"
+
+    @property
     def _workdir(self) -> Path:
         """Where kwokctl keeps the files of the cluster."""
         return self.state / "clusters" / self.name
@@ -131,6 +141,10 @@ class LocalCluster:
                 self._wait_for(process)
             finally:
                 end_group(process)
+        if self.address:
+            # kwokctl writes the loopback address, which means another machine in a pod or in another network.
+            text = self.kubeconfig.read_text()
+            self.kubeconfig.write_text(text.replace("https://127.0.0.1:", f"https://{self.address}:"))
 
     def _settle(self) -> None:
         """Wait until it can be used, nodes and pods included if controllers look after them."""
@@ -188,9 +202,29 @@ class LocalCluster:
                 **({"enableCRDs": _KWOK_RESOURCES} if self.controllers else {"disable": _CONTROLLERS}),
                 **_binary_options(),
                 **dict(zip(_PORT_OPTIONS, free_ports(len(_PORT_OPTIONS)), strict=True)),
+                "kubeApiserverCertSANs": [API_SERVICE_ADDRESS, *([self.address] if self.address else ())],
             },
-            "componentsPatches": [*_api_server_patches(), *(_kwok_patches() if self.controllers else ())],
+            "componentsPatches": [*self._api_server_patches(), *(_kwok_patches() if self.controllers else ())],
         }
+
+    def _api_server_patches(self) -> list[dict[str, Any]]:
+        arguments = {
+            # The default, a /24, is full after 254 Services.
+            "service-cluster-ip-range": SERVICE_ADDRESSES,
+            # Nothing connects to 192.0.2.1. Without it the API server does not start on a machine with no network.
+            "advertise-address": self.address or "192.0.2.1",
+            "audit-log-maxsize": "1000",
+            "audit-log-maxbackup": "1",
+        }
+        if not self.address:
+            return [_patch("kube-apiserver", arguments)]
+        arguments |= {
+            "kubelet-client-certificate": str(self.pki / "admin.crt"),
+            "kubelet-client-key": str(self.pki / "admin.key"),
+            "kubelet-preferred-address-types": "InternalIP",
+        }
+        everywhere = _patch("kube-apiserver", {"bind-address": "0.0.0.0"}, override=True)  # noqa: S104 - in its own network
+        return [_patch("kube-apiserver", arguments), everywhere]
 
     def _environment(self) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if not name.startswith("KWOK_")}
@@ -224,22 +258,6 @@ def _binary_options() -> dict[str, str]:
         "kubeSchedulerBinary": str(binary("kube-scheduler")),
         "kwokControllerBinary": str(binary("kwok")),
     }
-
-
-def _api_server_patches() -> list[dict[str, Any]]:
-    return [
-        _patch(
-            "kube-apiserver",
-            {
-                # The default, a /24, is full after 254 Services.
-                "service-cluster-ip-range": "10.96.0.0/14",
-                # Nothing connects to it. Without it the API server does not start on a machine with no network.
-                "advertise-address": "192.0.2.1",
-                "audit-log-maxsize": "1000",
-                "audit-log-maxbackup": "1",
-            },
-        )
-    ]
 
 
 def _kwok_patches() -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ def gpu_node(name: str, hardware: str, gpus: int = 8) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": name, "annotations": SIMULATED, "labels": _labels(name, hardware)},
+        "metadata": {"name": name, "annotations": SIMULATED, "labels": _kubelet_labels(name) | gpu_labels(hardware)},
         "status": {"capacity": resources, "allocatable": resources},
     }
 
@@ -49,16 +49,17 @@ def add_local_nodes(kubectl: Kubectl) -> None:
     kubectl("wait", "--for=condition=Ready", "--timeout=30s", *(f"node/{name}" for name in LOCAL_NODES))
 
 
-def _labels(name: str, hardware: str) -> dict[str, str]:
-    """The labels of the kubelet, of node feature discovery and of AMD's node labeller."""
+def gpu_labels(hardware: str) -> dict[str, str]:
+    """The labels of node feature discovery and of AMD's node labeller."""
     gpu = _GPUS[hardware]
     return {
-        "kubernetes.io/hostname": name,
-        "kubernetes.io/os": "linux",
-        "kubernetes.io/arch": "amd64",
         "feature.node.kubernetes.io/amd-gpu": "true",
         "amd.com/gpu.device-id": gpu.device_id,
         "amd.com/gpu.product-name": f"AMD_Instinct_{hardware}_OAM",
         "amd.com/gpu.family": "AI",
         "amd.com/gpu.vram": gpu.vram,
     }
+
+
+def _kubelet_labels(name: str) -> dict[str, str]:
+    return {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from commands import LocalClusterError, run
 
-# Started from the user's cache; all other programs run from a copy in the state folder.
-_STARTED_FROM_CACHE = ("kwok", "kwokctl")
+# Programs that lie elsewhere; all others run from a copy in the state folder.
+_STARTED_FROM_ELSEWHERE = ("kwok", "kwokctl", "unshare", "containerd", "kubelet", "kube-proxy", "coredns")
 _SECONDS_TO_DIE = 10
 
 
@@ -22,7 +22,7 @@ def belongs_to(command: list[str], state: Path) -> bool:
     inside = f"{state}/"
     if command[0].startswith(inside):
         return True
-    return Path(command[0]).name in _STARTED_FROM_CACHE and any(inside in word for word in command[1:])
+    return Path(command[0]).name in _STARTED_FROM_ELSEWHERE and any(inside in word for word in command[1:])
 
 
 def of_cluster(state: Path) -> dict[int, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from binaries import PROGRAMS, missing
+from binaries import CONTROL_PLANE, missing
 from control_plane import LocalCluster
 from integration.audit import AuditLog
 from integration.client import Client
@@ -28,7 +28,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
 
     Plenty of MI300X for all tests; exactly one node of eight MI325X, for the tests about scarcity.
     """
-    unbuilt = ", ".join(program.name for program in missing(PROGRAMS))
+    unbuilt = ", ".join(program.name for program in missing(CONTROL_PLANE))
     if unbuilt and not os.environ.get("CI"):
         pytest.skip(f"not built yet: {unbuilt} (make cluster builds them)")
     with LocalCluster(tmp_path_factory.mktemp("cluster"), "integration") as started:

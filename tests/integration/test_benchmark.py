@@ -13,14 +13,14 @@ from benchmarks.figures import LIMIT, OURS, PLAIN, Convergence, Size
 from benchmarks.life import Plan, live
 from benchmarks.manifests import server_names
 from benchmarks.stage import fresh_stage
-from binaries import PROGRAMS, missing
+from binaries import CONTROL_PLANE, missing
 
 _SERVERS = 10
 _PLAN = Plan(patience=60, steady_seconds=1, repairs=2, storms=1, start_seconds=0)
 
 
 def test_the_benchmark_measures_the_operator_and_what_it_is_compared_with() -> None:
-    unbuilt = ", ".join(program.name for program in missing(PROGRAMS))
+    unbuilt = ", ".join(program.name for program in missing(CONTROL_PLANE))
     if unbuilt and not os.environ.get("CI"):
         pytest.skip(f"not built yet: {unbuilt} (make cluster builds them)")
     contest = {OURS: Convergence(1.0, _SERVERS, 0.0, 0.0, 0.0)}

@@ -1,0 +1,193 @@
+"""What the parts of a real node are told: names, addresses and configuration files."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from control_plane import LocalCluster
+
+NODE_NAME = "mi300x-real"
+PAUSE_IMAGE = "kimi-linear.local/pause:1"
+# The node's only link, seen from inside.
+UPLINK = "uplink"
+CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
+# Where kubelet, containerd and its network plugins keep things whatever they are told.
+# Inside, each of these is an empty folder of its own.
+PRIVATE_FOLDERS = tuple(
+    map(Path, ("/run", "/var/lib/cni", "/var/lib/kubelet", "/var/log/containers", "/usr/libexec/kubernetes"))
+)
+# Debian's package containernetworking-plugins.
+_NETWORK_PLUGINS = "/usr/lib/cni"
+_SECONDS_OF_DNS = 2
+
+
+@dataclass(frozen=True)
+class Node:
+    """One real node and the control plane beside it, all in one network of their own.
+
+    Several can run on a machine: the number tells their links, addresses and control groups apart.
+    """
+
+    state: Path
+    number: int
+
+    @property
+    def link(self) -> str:
+        """The machine's end of the node's link."""
+        return f"kimi-linear-{self.number}"
+
+    @property
+    def cgroup(self) -> str:
+        """The control group that all pods are in, below the root of each hierarchy."""
+        return f"kimi-linear-{self.number}"
+
+    @property
+    def host_address(self) -> str:
+        """The machine's address on the link."""
+        return f"10.213.{self.number}.1"
+
+    @property
+    def address(self) -> str:
+        """The node's address on the link: of the kubelet, the API server and the cluster's DNS."""
+        return f"10.213.{self.number}.2"
+
+    @property
+    def pod_addresses(self) -> str:
+        """The addresses of its pods."""
+        return f"10.214.{self.number}.0/24"
+
+    @property
+    def control_plane(self) -> LocalCluster:
+        """The control plane beside it."""
+        return control_plane(self.state, self.address)
+
+    @property
+    def logs(self) -> Path:
+        """Where kubelet, containerd, kube-proxy and CoreDNS write their logs."""
+        return self.state / "logs"
+
+    def file(self, name: str) -> Path:
+        """A configuration file."""
+        return self.state / "config" / name
+
+
+def control_plane(state: Path, address: str | None = None) -> LocalCluster:
+    """The control plane beside a real node with that state folder; the address matters to its start only."""
+    return LocalCluster(state / "control-plane", "real", address=address)
+
+
+def write_configuration(node: Node) -> None:
+    """Write all configuration files."""
+    texts = {
+        "containerd.toml": _containerd(node),
+        "cni/pods.conflist": json.dumps(_pod_network(node)),
+        "kubelet.json": json.dumps(_kubelet(node)),
+        "kube-proxy.json": json.dumps(_kube_proxy(node)),
+        "Corefile": _corefile(node),
+        "resolv.conf": f"nameserver {node.address}\nsearch default.svc.cluster.local svc.cluster.local cluster.local\n"
+        "options ndots:5\n",
+    }
+    for name, text in texts.items():
+        file = node.file(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+def _containerd(node: Node) -> str:
+    """https://github.com/containerd/containerd/blob/release/1.6/docs/cri/config.md.
+
+    restrict_oom_score_adj: in a container or a virtual machine, root may not make a process less likely to be killed.
+    """
+    return f"""\
+version = 2
+root = "{node.state}/containerd"
+state = "/run/containerd"
+
+[grpc]
+address = "{CONTAINERD_SOCKET}"
+
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{PAUSE_IMAGE}"
+restrict_oom_score_adj = true
+
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{_NETWORK_PLUGINS}"
+conf_dir = "{node.file("cni")}"
+
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = "overlayfs"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+SystemdCgroup = false
+"""
+
+
+def _pod_network(node: Node) -> dict[str, Any]:
+    """A bridge for the pods. A pod reaches itself through its own Service, too: hairpinMode."""
+    addresses = {
+        "type": "host-local",
+        "ranges": [[{"subnet": node.pod_addresses}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+    }
+    bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "hairpinMode": True, "ipam": addresses}
+    ports = {"type": "portmap", "capabilities": {"portMappings": True}}
+    return {"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge, ports]}
+
+
+def _kubelet(node: Node) -> dict[str, Any]:
+    """https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/."""
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": str(node.control_plane.pki / "ca.crt")},
+        },
+        "authorization": {"mode": "Webhook"},
+        "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{node.cgroup}",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "clusterDomain": "cluster.local",
+        "clusterDNS": [node.address],
+        # Names outside the cluster have no answer, as pods have no way out.
+        "resolvConf": "",
+        "podLogsDir": str(node.state / "pod-logs"),
+        "volumePluginDir": str(node.state / "volume-plugins"),
+        # The machine is not the node's own: it neither limits what is around the pods nor fears for disk and memory.
+        "enforceNodeAllocatable": [],
+        "evictionHard": {"memory.available": "1Mi"},
+        "imageGCHighThresholdPercent": 100,
+    }
+
+
+def _kube_proxy(node: Node) -> dict[str, Any]:
+    """https://kubernetes.io/docs/reference/config-api/kube-proxy-config.v1alpha1/."""
+    return {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "clientConnection": {"kubeconfig": str(node.control_plane.kubeconfig)},
+        "mode": "iptables",
+        # The limit belongs to the machine, and only its own network may set it.
+        "conntrack": {"maxPerCore": 0},
+    }
+
+
+def _corefile(node: Node) -> str:
+    return f"""\
+. {{
+    bind {node.address}
+    errors
+    cache {_SECONDS_OF_DNS}
+    kubernetes cluster.local in-addr.arpa {{
+        kubeconfig {node.control_plane.kubeconfig}
+        ttl {_SECONDS_OF_DNS}
+    }}
+}}
+"""

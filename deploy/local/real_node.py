@@ -1,0 +1,209 @@
+"""A real node beside a control plane, for root on Linux: pods run, behind real probes, Services and DNS."""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import cgroups
+import machine
+import processes
+from archive import write_archive
+from binaries import CONTROL_PLANE, REAL_NODE, binary, cache_folder, ensure_built
+from commands import LocalClusterError, last_lines, run, succeeds
+from node_config import NODE_NAME, PAUSE_IMAGE, PRIVATE_FOLDERS, UPLINK, Node, control_plane
+from nodes import gpu_labels
+
+_INIT = Path(__file__).parent / "node_init.py"
+_NAMESPACES = ("--net", "--mount", "--pid")
+_NUMBERS = range(200)
+_START_SECONDS = 120
+_HARDWARE = "MI300X"
+_GPUS = {"amd.com/gpu": "8"}
+
+
+class RealCluster:
+    """A control plane and one node with eight AMD GPUs (a number that the scheduler counts; no device is there).
+
+    All its processes are in namespaces of their own: when the first of them ends, the kernel ends the others and
+    removes mounts, links and packet filters. With `bound_to_us` that happens when this process ends, however it ends.
+    """
+
+    def __init__(self, state: Path, *, bound_to_us: bool = False) -> None:
+        self.state = state.resolve()
+        self.bound_to_us = bound_to_us
+        self.control_plane = control_plane(self.state)
+        self.kubeconfig = self.control_plane.kubeconfig
+        self.kubectl = self.control_plane.kubectl
+        self.bin = self.control_plane.bin
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def node(self) -> Node:
+        """The node that was started last."""
+        return Node(self.state, int(self._number.read_text()))
+
+    def running(self) -> bool:
+        """Whether control plane and node are there."""
+        return self._number.exists() and bool(self._unshare()) and self.control_plane.running()
+
+    def start(self) -> None:
+        """Start it, unless it runs; whatever an earlier one left behind goes first."""
+        machine.ensure_installed()
+        ensure_built((*CONTROL_PLANE, *REAL_NODE))
+        if self.running():
+            return
+        self.stop()
+        try:
+            self._create()
+            self._wait_until_ready()
+            self._add_gpus()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End all of it, whether or not it ever was ready, and remove what it left."""
+        processes.kill_all(self.state)
+        if self._process:
+            self._process.wait()
+        if self._number.exists():
+            _remove_rest(self.node)
+        shutil.rmtree(self.state, ignore_errors=True)
+
+    def enter(self, *command: str) -> list[str]:
+        """A command that runs another one on the node: in its network, with its mounts and the cluster's DNS."""
+        pid = self._unshare()
+        if not pid:
+            raise LocalClusterError("The real node does not run.")
+        spaces = {"net": "net", "mount": "mnt", "pid": "pid_for_children"}
+        # Working in a folder below a mount of the node would be refused, so it starts in the root.
+        return ["nsenter", *(f"--{name}=/proc/{pid}/ns/{file}" for name, file in spaces.items()), "--wd=/", *command]
+
+    def load_image(self, archive: Path) -> None:
+        """Give the node the images of a docker-archive or an OCI archive."""
+        self._ctr("images", "import", str(archive), timeout=300)
+
+    def tag_image(self, name: str, other: str) -> None:
+        """Give an image that the node has another name as well."""
+        self._ctr("images", "tag", "--force", name, other)
+
+    @property
+    def _number(self) -> Path:
+        return self.state / "number"
+
+    def _ctr(self, *arguments: str, timeout: float = 60) -> str:
+        return run(self.enter("ctr", "--namespace=k8s.io", *arguments), timeout=timeout)
+
+    def _unshare(self) -> int | None:
+        """The process that keeps the namespaces."""
+        return next((pid for pid, name in processes.of_cluster(self.state).items() if name == "unshare"), None)
+
+    def _create(self) -> None:
+        self.state.mkdir(parents=True)
+        lock, number = _take_number()
+        with lock:
+            self._number.write_text(str(number))
+            _remove_rest(self.node)
+            write_archive(self.state / "pause.tar", PAUSE_IMAGE, {"pause": binary("pause")}, ["/pause"])
+            for folder in PRIVATE_FOLDERS:
+                folder.mkdir(parents=True, exist_ok=True)
+            self._process = self._spawn(lock)
+        _connect(self.node, self._process)
+
+    def _spawn(self, lock: IO[str]) -> subprocess.Popen[bytes]:
+        bound = ["setpriv", "--pdeathsig=KILL"] if self.bound_to_us else []
+        unshare = ["unshare", *_NAMESPACES, "--fork", "--kill-child", "--mount-proc", "--propagation=private"]
+        command = [*bound, *unshare, sys.executable, str(_INIT), str(self._number)]
+        with self._log.open("wb") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                # The number is taken for as long as the namespaces are there.
+                pass_fds=[lock.fileno()],
+                env=os.environ | {"PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"},
+            )
+
+    @property
+    def _log(self) -> Path:
+        return self.state / "init.log"
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._is_ready():
+            if not self._unshare() or time.monotonic() > deadline:
+                raise LocalClusterError(f"The real node did not start. {self._last_words()}")
+            time.sleep(0.1)
+        self.kubectl("wait", "--timeout=60s", "--for=create", "serviceaccount/default", "--namespace=default")
+
+    def _is_ready(self) -> bool:
+        if not self.kubeconfig.exists():
+            return False
+        ready = ["get", "node", NODE_NAME, "--output=jsonpath={.status.conditions[?(@.type=='Ready')].status}"]
+        try:
+            return run([binary("kubectl"), f"--kubeconfig={self.kubeconfig}", *ready], timeout=10) == "True"
+        except LocalClusterError:
+            return False
+
+    def _last_words(self) -> str:
+        logs = [self._log, *(sorted((self.state / "logs").glob("*.log")))]
+        return "\n".join(f"{log.name}:\n{last_lines(log.read_text(errors='replace'))}" for log in logs if log.exists())
+
+    def _add_gpus(self) -> None:
+        """What AMD's device plugin and node labeller would say. The kubelet keeps what it does not know."""
+        labels = (f"{key}={value}" for key, value in gpu_labels(_HARDWARE).items())
+        self.kubectl("label", "node", NODE_NAME, "--overwrite", *labels)
+        status = {"status": {"capacity": _GPUS, "allocatable": _GPUS}}
+        self.kubectl("patch", "node", NODE_NAME, "--subresource=status", f"--patch={json.dumps(status)}")
+
+
+def _take_number() -> tuple[IO[str], int]:
+    """A number that no other node of this machine has, and the lock that keeps it."""
+    for number in _NUMBERS:
+        lock = (cache_folder() / f"node-{number}.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+        else:
+            return lock, number
+    raise LocalClusterError(f"{len(_NUMBERS)} real nodes run on this machine already.")
+
+
+def _connect(node: Node, unshare: subprocess.Popen[bytes]) -> None:
+    """Lay the link between the machine and the node's network."""
+    deadline = time.monotonic() + _START_SECONDS
+    own, its = Path("/proc/self/ns/net"), Path(f"/proc/{unshare.pid}/ns/net")
+    while own.readlink() == its.readlink():
+        if unshare.poll() is not None or time.monotonic() > deadline:
+            raise LocalClusterError("The namespaces of the real node could not be made.")
+        time.sleep(0.01)
+    peer = ["peer", "name", UPLINK, "netns", str(unshare.pid)]
+    run(["ip", "link", "add", node.link, "type", "veth", *peer])
+    run(["ip", "address", "add", f"{node.host_address}/24", "dev", node.link])
+    run(["ip", "link", "set", node.link, "up"])
+
+
+def _remove_rest(node: Node) -> None:
+    """Remove what outlives the processes; also of a node that was ended without a chance to do so."""
+    cgroups.remove(node.cgroup)
+    # It goes with the node's network, which the kernel removes a moment after the last process.
+    succeeds(["ip", "link", "delete", node.link])
