@@ -20,6 +20,19 @@ def make_server(name: str = "kimi", **spec: Any) -> Manifest:
     )
 
 
+def make_benchmark(name: str = "nightly", **spec: Any) -> Manifest:
+    """Return a KimiLinearBenchmark as it is stored, of the server kimi unless the spec names another."""
+    target = {} if "serverRef" in spec or "endpoint" in spec else {"serverRef": {"name": "kimi"}}
+    return stored(
+        {
+            "apiVersion": "kimi-linear.io/v1alpha1",
+            "kind": "KimiLinearBenchmark",
+            "metadata": {"name": name},
+            "spec": {**target, **spec},
+        }
+    )
+
+
 def make_deployment(server: str = "kimi", *, version: int = 1, **status: Any) -> Manifest:
     """Return the Deployment of a server."""
     metadata = {"name": server, "resourceVersion": str(version)}

@@ -7,11 +7,15 @@ from typing import Any
 import pytest
 
 from kimi_linear_operator import crd
-from kimi_linear_operator.api import KimiLinearServer, Manifest
-from make import make_server
+from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Manifest
+from make import make_benchmark, make_server
 
 CRDS = Path(__file__).parents[2] / "crds"
-SCHEMA: Manifest = crd.server_definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+DEFINITIONS = {"server": crd.server_definition(), "benchmark": crd.benchmark_definition()}
+SCHEMAS: dict[str, Manifest] = {
+    name: definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"] for name, definition in DEFINITIONS.items()
+}
+EVERY_SCHEMA = pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
 
 
 def with_defaults(value: Any, schema: Manifest) -> Any:
@@ -36,8 +40,12 @@ def fields(schema: Manifest, path: str) -> Iterator[tuple[str, Manifest]]:
             yield from fields(schema[keyword], path + suffix)
 
 
-SPEC_FIELDS = dict(fields(SCHEMA["properties"]["spec"], "spec"))
-STATUS_FIELDS = dict(fields(SCHEMA["properties"]["status"], "status"))
+def spec_fields(schema: Manifest) -> dict[str, Manifest]:
+    return dict(fields(schema["properties"]["spec"], "spec"))
+
+
+def status_fields(schema: Manifest) -> dict[str, Manifest]:
+    return dict(fields(schema["properties"]["status"], "status"))
 
 
 def test_the_generated_files_are_fresh() -> None:
@@ -53,22 +61,45 @@ def test_the_generated_files_are_fresh() -> None:
     ],
     ids=str,
 )
-def test_the_api_server_sets_the_defaults_of_the_models(spec: Manifest) -> None:
+def test_the_api_server_sets_the_defaults_of_a_server(spec: Manifest) -> None:
     server = KimiLinearServer.model_validate(make_server(**spec))
-    assert with_defaults({"spec": spec}, SCHEMA)["spec"] == server.manifest()["spec"]
+    assert with_defaults({"spec": spec}, SCHEMAS["server"])["spec"] == server.manifest()["spec"]
 
 
-def test_a_resource_without_a_spec_is_complete_too() -> None:
-    assert with_defaults({}, SCHEMA)["spec"] == KimiLinearServer.model_validate(make_server()).manifest()["spec"]
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"suites": [{"name": "own", "speed": {"numPrompts": 1}}, {"name": "asked", "accuracy": {}}]},
+        {"endpoint": {"url": "http://kimi:30000", "apiKeySecretRef": {"name": "key"}}, "baseline": {"source": "none"}},
+    ],
+    ids=str,
+)
+def test_the_api_server_sets_the_defaults_of_a_benchmark(spec: Manifest) -> None:
+    manifest = make_benchmark(**spec)
+    benchmark = KimiLinearBenchmark.model_validate(manifest)
+    assert with_defaults({"spec": manifest["spec"]}, SCHEMAS["benchmark"])["spec"] == benchmark.manifest()["spec"]
 
 
-def test_a_new_resource_is_pending_and_not_ready() -> None:
-    (condition,) = with_defaults({}, SCHEMA)["status"]["conditions"]
-    assert (condition["type"], condition["status"], condition["reason"]) == ("Ready", "Unknown", "Pending")
+def test_a_server_without_a_spec_is_complete_too() -> None:
+    stored = with_defaults({}, SCHEMAS["server"])["spec"]
+    assert stored == KimiLinearServer.model_validate(make_server()).manifest()["spec"]
 
 
-def test_every_field_is_described_for_kubectl_explain() -> None:
-    documented = {path: field for path, field in (SPEC_FIELDS | STATUS_FIELDS).items() if path[-1] not in "]*"}
+@pytest.mark.parametrize(
+    ("name", "states"),
+    [("server", {"Ready": "Unknown"}), ("benchmark", {"Succeeded": "Unknown", "Reconciling": "True"})],
+)
+def test_a_new_resource_is_pending_and_not_ready(name: str, states: dict[str, str]) -> None:
+    conditions = with_defaults({}, SCHEMAS[name])["status"]["conditions"]
+    assert {condition["type"]: condition["status"] for condition in conditions} == states
+    assert {condition["reason"] for condition in conditions} == {"Pending"}
+
+
+@EVERY_SCHEMA
+def test_every_field_is_described_for_kubectl_explain(schema: Manifest) -> None:
+    known = spec_fields(schema) | status_fields(schema)
+    documented = {path: field for path, field in known.items() if path[-1] not in "]*"}
     assert [path for path, field in documented.items() if not field.get("description")] == []
 
 
@@ -84,40 +115,50 @@ def limit(field: Manifest) -> str | None:
     return {"string": "maxLength", "array": "maxItems", "integer": "maximum", "number": "maximum"}.get(field["type"])
 
 
-def test_everything_a_user_writes_has_a_limit() -> None:
+@EVERY_SCHEMA
+def test_everything_a_user_writes_has_a_limit(schema: Manifest) -> None:
     # Without limits the API server takes the worst for granted, and refuses the rules as too expensive.
-    limits = {path: keyword for path, field in SPEC_FIELDS.items() if (keyword := limit(field))}
-    assert {path for path, keyword in limits.items() if keyword not in SPEC_FIELDS[path]} == set()
+    limits = {path: (limit(field), field) for path, field in spec_fields(schema).items()}
+    assert {path for path, (keyword, field) in limits.items() if keyword and keyword not in field} == set()
 
 
-def test_only_the_pod_template_takes_fields_that_the_schema_does_not_know() -> None:
-    open_fields = [path for path, field in SPEC_FIELDS.items() if field.get("x-kubernetes-preserve-unknown-fields")]
+@EVERY_SCHEMA
+def test_only_the_pod_template_takes_fields_that_the_schema_does_not_know(schema: Manifest) -> None:
+    known = spec_fields(schema)
+    open_fields = [path for path, field in known.items() if field.get("x-kubernetes-preserve-unknown-fields")]
     assert all(path.startswith("spec.podTemplate") for path in open_fields)
     assert "spec.podTemplate.spec" in open_fields
 
 
+@EVERY_SCHEMA
 @pytest.mark.parametrize("keyword", ["$ref", "$defs", "anyOf", "oneOf", "allOf", "const", "title", "not"])
-def test_the_schema_is_structural(keyword: str) -> None:
-    assert [path for path, field in fields(SCHEMA, "") if keyword in field] == []
+def test_the_schema_is_structural(schema: Manifest, keyword: str) -> None:
+    assert [path for path, field in fields(schema, "") if keyword in field] == []
 
 
-def test_every_field_has_a_type() -> None:
-    untyped = [path for path, field in fields(SCHEMA, "") if "type" not in field]
-    assert all(SPEC_FIELDS[path.removeprefix(".")]["x-kubernetes-int-or-string"] for path in untyped)
+@EVERY_SCHEMA
+def test_every_field_has_a_type(schema: Manifest) -> None:
+    untyped = [path for path, field in fields(schema, "") if "type" not in field]
+    assert all(spec_fields(schema)[path.removeprefix(".")]["x-kubernetes-int-or-string"] for path in untyped)
 
 
-def test_a_rule_names_a_field_of_the_schema() -> None:
-    paths = {rule.get("fieldPath", ".spec").removeprefix(".") for rule in SCHEMA["x-kubernetes-validations"]}
-    assert paths - set(SPEC_FIELDS) == set()
+@EVERY_SCHEMA
+def test_a_rule_names_a_field_of_the_schema(schema: Manifest) -> None:
+    paths = {rule.get("fieldPath", ".spec").removeprefix(".") for rule in schema["x-kubernetes-validations"]}
+    assert paths - set(spec_fields(schema)) == set()
+
+
+POLICIES = [item for item in crd.warning_policies() if item["kind"] == "ValidatingAdmissionPolicy"]
 
 
 def test_warnings_only_warn() -> None:
-    policy, binding = crd.warning_policy()
-    assert policy["spec"]["failurePolicy"] == "Ignore"
-    assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Warn"]}
+    assert {policy["spec"]["failurePolicy"] for policy in POLICIES} == {"Ignore"}
+    bindings = [item["spec"] for item in crd.warning_policies() if item["kind"] == "ValidatingAdmissionPolicyBinding"]
+    names = [policy["metadata"]["name"] for policy in POLICIES]
+    assert bindings == [{"policyName": name, "validationActions": ["Warn"]} for name in names]
 
 
 def test_a_message_fits_on_one_line_as_the_api_server_demands() -> None:
-    policy, _ = crd.warning_policy()
-    validations = [*SCHEMA["x-kubernetes-validations"], *policy["spec"]["validations"]]
+    rules = [rule for schema in SCHEMAS.values() for rule in schema["x-kubernetes-validations"]]
+    validations = [*rules, *(item for policy in POLICIES for item in policy["spec"]["validations"])]
     assert [item["message"] for item in validations if "\n" in item["message"]] == []

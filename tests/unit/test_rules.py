@@ -234,7 +234,7 @@ def test_null_is_the_same_as_absent(spec: Manifest) -> None:
     ("manifest", "line"),
     [
         ({}, "apiVersion: is required"),
-        (make_server() | {"kind": "KimiLinearBenchmark"}, "kind: \"KimiLinearBenchmark\": must be 'KimiLinearServer'"),
+        (make_server() | {"kind": "Deployment"}, 'kind: "Deployment": must be KimiLinearServer or KimiLinearBenchmark'),
         (make_server() | {"apiVersion": "kimi-linear.io/v1"}, 'apiVersion: "kimi-linear.io/v1": must be'),
         (make_server() | {"metadata": {}}, "metadata.name: is required"),
         (make_server() | {"metadata": []}, "metadata: must be an object"),

@@ -8,16 +8,23 @@ from kimi_linear_operator.api.base import (
     Model,
     ObjectMeta,
 )
+from kimi_linear_operator.api.benchmark import BenchmarkSpec, BenchmarkStatus, KimiLinearBenchmark
 from kimi_linear_operator.api.server import KimiLinearServer, ServerSpec, ServerStatus
+
+Resource = KimiLinearServer | KimiLinearBenchmark
 
 __all__ = [
     "GROUP",
     "VERSION",
+    "BenchmarkSpec",
+    "BenchmarkStatus",
     "Condition",
+    "KimiLinearBenchmark",
     "KimiLinearServer",
     "Manifest",
     "Model",
     "ObjectMeta",
+    "Resource",
     "ServerSpec",
     "ServerStatus",
 ]

@@ -79,6 +79,19 @@ WithoutNulls = BeforeValidator(_without_nulls)
 """Makes a map take `key: null` for an absent key, as the API server does."""
 
 
+ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+_SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+ModelName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
+PipPackage = Annotated[
+    str,
+    Field(
+        max_length=128,
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(\[[A-Za-z0-9,._-]+\])?"
+        r"((==|>=|<=|~=|!=|<|>)[A-Za-z0-9.*+!_-]+(,(==|>=|<=|~=|!=|<|>)[A-Za-z0-9.*+!_-]+)*)?$",
+    ),
+]
+
+
 class ObjectMeta(BaseModel):
     """The fields of `metadata` that we read; the API server looks after the rest."""
 
@@ -93,6 +106,13 @@ class ObjectMeta(BaseModel):
     @classmethod
     def _drop_nulls(cls, value: Any) -> Any:
         return _without_nulls(value)
+
+
+class SecretKeyRef(Model):
+    """One key of a Secret in the namespace of the resource."""
+
+    name: ObjectName = Field(description="Name of the Secret, in the namespace of the resource.")
+    key: _SecretKey = Field(default="token", description="Key in the Secret.")
 
 
 class Condition(Model):

@@ -10,38 +10,21 @@ from pydantic import BeforeValidator, Field
 
 from kimi_linear_operator.api.base import (
     Condition,
-    IntOrString,
     Manifest,
     Model,
+    ModelName,
     ObjectMeta,
-    OpenModel,
+    PipPackage,
+    SecretKeyRef,
     Whole,
     WithoutNulls,
     whole_number,
 )
+from kimi_linear_operator.api.pod import PodTemplate
 
 Hardware = Literal["mi300x", "mi325x", "mi355x"]
 TensorParallelism = Annotated[Literal[1, 2, 4, 8], BeforeValidator(whole_number)]
 Switch = Literal["disabled", "enabled"]
-
-_ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
-_SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
-_ModelName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
-_PipPackage = Annotated[
-    str,
-    Field(
-        max_length=128,
-        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(\[[A-Za-z0-9,._-]+\])?"
-        r"((==|>=|<=|~=|!=|<|>)[A-Za-z0-9.*+!_-]+(,(==|>=|<=|~=|!=|<|>)[A-Za-z0-9.*+!_-]+)*)?$",
-    ),
-]
-
-
-class SecretKeyRef(Model):
-    """One key of a Secret in the server's namespace."""
-
-    name: _ObjectName = Field(description="Name of the Secret, in the namespace of the server.")
-    key: _SecretKey = Field(default="token", description="Key in the Secret.")
 
 
 class ModelSource(Model):
@@ -51,7 +34,7 @@ class ModelSource(Model):
         default="instruct",
         description="The model: instruct is moonshotai/Kimi-Linear-48B-A3B-Instruct.",
     )
-    revision: _ModelName | None = Field(
+    revision: ModelName | None = Field(
         default=None,
         description="Branch, tag or commit on the Hugging Face hub. The model brings code of its own that SGLang runs "
         "(--trust-remote-code): pin a commit where that matters.",
@@ -61,7 +44,7 @@ class ModelSource(Model):
         description="Directory in the container that holds the weights, instead of the hub; mount it with "
         "podTemplate. Excludes revision.",
     )
-    served_name: _ModelName | None = Field(
+    served_name: ModelName | None = Field(
         default=None, description="Model name that the OpenAI API answers to; without it, the model path."
     )
     token_secret_ref: SecretKeyRef | None = Field(
@@ -84,7 +67,7 @@ class Engine(Model):
         description="More arguments for sglang.launch_server, one list item each: --flag=value, or flag and value as "
         "two items. Flags that have a field here are refused.",
     )
-    extra_pip_packages: Annotated[list[_PipPackage], Field(max_length=16)] = Field(
+    extra_pip_packages: Annotated[list[PipPackage], Field(max_length=16)] = Field(
         default=["sentencepiece", "tiktoken"],
         description="Python packages that the model needs. Installed at start only if they can't be imported, "
         "whatever version is there, so an image that has them starts without a package index.",
@@ -169,146 +152,6 @@ class Security(Model):
         default=["SYS_PTRACE"],
         description="Linux capabilities to add; all others are dropped. AMD documents SYS_PTRACE for ROCm.",
     )
-
-
-class ContainerResources(OpenModel):
-    """Requests and limits of a container."""
-
-    limits: Annotated[dict[str, IntOrString], Field(max_length=32), WithoutNulls] | None = Field(
-        default=None, description="Most that the container may use."
-    )
-    requests: Annotated[dict[str, IntOrString], Field(max_length=32), WithoutNulls] | None = Field(
-        default=None, description="What the scheduler reserves for the container."
-    )
-
-
-class EnvVar(OpenModel):
-    """An environment variable."""
-
-    name: Annotated[str, Field(min_length=1, max_length=256)] = Field(description="Name of the variable.")
-
-
-class ContainerPort(OpenModel):
-    """A port of a container."""
-
-    container_port: Whole = Field(ge=1, le=65_535, description="Number of the port.")
-    name: Annotated[str, Field(max_length=15)] | None = Field(default=None, description="Name of the port.")
-
-
-class VolumeMount(OpenModel):
-    """A volume's place in a container."""
-
-    mount_path: Annotated[str, Field(min_length=1, max_length=1024)] = Field(description="Path in the container.")
-
-
-class Volume(OpenModel):
-    """A volume of the pod."""
-
-    name: Annotated[str, Field(min_length=1, max_length=63)] = Field(
-        description="Name of the volume; cache holds the weights, an emptyDir if it is not given here."
-    )
-
-
-class NodeSelectorTerm(OpenModel):
-    """Requirements that a node must all meet."""
-
-    match_expressions: Annotated[list[OpenModel], Field(max_length=64)] | None = Field(
-        default=None, description="Requirements by label; the operator adds that of the hardware."
-    )
-
-
-class NodeSelector(OpenModel):
-    """Terms of which a node must meet one."""
-
-    node_selector_terms: Annotated[list[NodeSelectorTerm], Field(max_length=64)] | None = Field(
-        default=None, description="Alternatives."
-    )
-
-
-class NodeAffinity(OpenModel):
-    """Nodes that the pods must or should run on."""
-
-    required: NodeSelector | None = Field(
-        default=None,
-        alias="requiredDuringSchedulingIgnoredDuringExecution",
-        description="Nodes that the pods must run on.",
-    )
-
-
-class Affinity(OpenModel):
-    """Where the pods run."""
-
-    node_affinity: NodeAffinity | None = Field(default=None, description="Nodes that the pods must or should run on.")
-
-
-class ContainerSecurity(OpenModel):
-    """What a container may do."""
-
-    privileged: bool | None = Field(default=None, description="Refused for the engine.")
-
-
-class ContainerOverlay(OpenModel):
-    """Changes to one container, or one more container."""
-
-    name: Annotated[str, Field(min_length=1, max_length=63)] = Field(
-        description="Name of the container; sglang is the engine."
-    )
-    image: Annotated[str, Field(max_length=512)] | None = Field(default=None, description="Image of the container.")
-    command: Annotated[list[Annotated[str, Field(max_length=32_768)]], Field(max_length=256)] | None = Field(
-        default=None, description="Entry point of the container."
-    )
-    args: Annotated[list[Annotated[str, Field(max_length=32_768)]], Field(max_length=256)] | None = Field(
-        default=None, description="Arguments of the container."
-    )
-    env: Annotated[list[EnvVar], Field(max_length=128)] | None = Field(
-        default=None, description="Environment variables of the container."
-    )
-    ports: Annotated[list[ContainerPort], Field(max_length=32)] | None = Field(
-        default=None, description="Ports of the container."
-    )
-    security_context: ContainerSecurity | None = Field(default=None, description="What the container may do.")
-    volume_mounts: Annotated[list[VolumeMount], Field(max_length=64)] | None = Field(
-        default=None, description="Volumes in the container."
-    )
-    resources: ContainerResources | None = Field(
-        default=None, description="Requests and limits of the container. The GPUs follow tensorParallelism."
-    )
-
-
-class PodOverlay(OpenModel):
-    """Changes to the pod's spec, for example tolerations, affinity, volumes or sidecars."""
-
-    containers: Annotated[list[ContainerOverlay], Field(max_length=16)] | None = Field(
-        default=None, description="Changes to the engine (name: sglang), and sidecars."
-    )
-    init_containers: Annotated[list[ContainerOverlay], Field(max_length=16)] | None = Field(
-        default=None, description="Containers that run to their end before the engine starts."
-    )
-    volumes: Annotated[list[Volume], Field(max_length=64)] | None = Field(
-        default=None, description="Volumes, more or instead of the operator's."
-    )
-    host_network: bool | None = Field(default=None, description="Refused: SGLang needs it only for several nodes.")
-    affinity: Affinity | None = Field(
-        default=None, description="Where the pods run, in addition to nodes with the hardware."
-    )
-
-
-class PodMetadata(OpenModel):
-    """Labels and annotations of the pods."""
-
-    labels: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=64), WithoutNulls] | None = (
-        Field(default=None, description="More labels of the pods.")
-    )
-
-
-class PodTemplate(OpenModel):
-    """Changes to the pod template that the operator builds, merged as `kubectl patch` merges them.
-
-    Directives such as `$patch: delete` are not understood, so nothing that the operator builds can be taken away.
-    """
-
-    metadata: PodMetadata | None = Field(default=None, description="Labels and annotations of the pods.")
-    spec: PodOverlay | None = Field(default=None, description="Changes to the pod's spec.")
 
 
 class ServerSpec(Model):

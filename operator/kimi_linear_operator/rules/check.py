@@ -8,10 +8,15 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from kimi_linear_operator.api import KimiLinearServer
-from kimi_linear_operator.rules import server
+from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Resource
+from kimi_linear_operator.rules import benchmark, server
 from kimi_linear_operator.rules.problem import Problem
-from kimi_linear_operator.rules.rule import broken
+from kimi_linear_operator.rules.rule import Rule, broken
+
+_KINDS: Mapping[str, tuple[type[Resource], Sequence[Rule]]] = {
+    "KimiLinearServer": (KimiLinearServer, server.RULES),
+    "KimiLinearBenchmark": (KimiLinearBenchmark, benchmark.RULES),
+}
 
 LONGEST_VALUE = 100
 
@@ -32,12 +37,22 @@ class Checked:
     """What a check found.
 
     Attributes:
-        server: The resource, or None when its shape is wrong.
+        resource: The resource, or None when its shape is wrong.
         problems: Errors and warnings, errors first.
     """
 
-    server: KimiLinearServer | None
+    resource: Resource | None
     problems: tuple[Problem, ...]
+
+    @property
+    def server(self) -> KimiLinearServer | None:
+        """Return the resource if it is a server."""
+        return self.resource if isinstance(self.resource, KimiLinearServer) else None
+
+    @property
+    def benchmark(self) -> KimiLinearBenchmark | None:
+        """Return the resource if it is a benchmark."""
+        return self.resource if isinstance(self.resource, KimiLinearBenchmark) else None
 
     @property
     def errors(self) -> list[Problem]:
@@ -51,20 +66,24 @@ class Checked:
 
 
 def check(manifest: Mapping[str, Any]) -> Checked:
-    """Check a KimiLinearServer as it was written or stored; never raises for what it holds."""
+    """Check one of our resources as it was written or stored; never raises for what it holds."""
+    kind = manifest.get("kind")
+    if isinstance(kind, str) and kind not in _KINDS:
+        return Checked(None, (Problem("error", "kind", f"must be {' or '.join(_KINDS)}", kind[:LONGEST_VALUE]),))
+    model, rules = _KINDS[kind if isinstance(kind, str) else "KimiLinearServer"]
     try:
-        resource = KimiLinearServer.model_validate(manifest)
+        resource = model.model_validate(manifest)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        return Checked(None, tuple(_shape_problem(detail) for detail in details))
-    return Checked(resource, tuple(broken(server.RULES, resource.manifest())))
+        return Checked(None, tuple(_shape_problem(detail, model) for detail in details))
+    return Checked(resource, tuple(broken(rules, resource.manifest())))
 
 
-def _shape_problem(detail: ErrorDetails) -> Problem:
+def _shape_problem(detail: ErrorDetails, model: type[BaseModel]) -> Problem:
     path = field_path(detail["loc"])
     value = detail["input"]
     if detail["type"] == "extra_forbidden":
-        return Problem("error", path, f"unknown field{_suggestion(detail['loc'])}")
+        return Problem("error", path, f"unknown field{_suggestion(detail['loc'], model)}")
     message = _MESSAGES.get(detail["type"]) or detail["msg"].removeprefix("Value error, ").replace("Input", "must", 1)
     return Problem("error", path, message.replace("must should", "must"), _shown(path, value))
 
@@ -84,20 +103,20 @@ def field_path(location: Sequence[str | int]) -> str:
     return path.removeprefix(".")
 
 
-def _suggestion(location: Sequence[str | int]) -> str:
+def _suggestion(location: Sequence[str | int], root: type[BaseModel]) -> str:
     """Return the known field that was probably meant, as a question."""
-    known = _fields_at(location[:-1])
+    known = _fields_at(location[:-1], root)
     close = difflib.get_close_matches(str(location[-1]), known, n=1)
     if close:
         return f": did you mean {close[0]}?"
     return f": known here are {', '.join(sorted(known))}" if known else ""
 
 
-def _fields_at(location: Sequence[str | int]) -> list[str]:
-    model: type[BaseModel] | None = KimiLinearServer
-    for part in location:
+def _fields_at(location: Sequence[str | int], root: type[BaseModel]) -> list[str]:
+    model: type[BaseModel] | None = root
+    for part in (part for part in location if isinstance(part, str)):
         fields = {field.alias: field.annotation for field in model.model_fields.values()} if model else {}
-        model = _model_in(fields.get(str(part)))
+        model = _model_in(fields.get(part))
     return [field.alias for field in model.model_fields.values() if field.alias] if model else []
 
 

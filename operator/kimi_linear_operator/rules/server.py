@@ -3,6 +3,8 @@
 import re
 
 from kimi_linear_operator import engine
+from kimi_linear_operator.rules import expressions
+from kimi_linear_operator.rules.expressions import cel_text
 from kimi_linear_operator.rules.rule import Rule
 
 # A Service's name is a DNS label of at most 63 characters; the rest is for the suffixes of children.
@@ -15,50 +17,23 @@ _BROKEN_ON_MI355X = re.escape("v0.5.7")
 _OWNED_ENVIRONMENT = str(list(engine.RECIPE_ENVIRONMENT))
 
 
-def _abbreviations(flag: str, shortest: int = 2) -> str:
-    """Return a pattern for a flag and all its beginnings: SGLang's argument parser takes any that is unambiguous."""
-    pattern = ""
-    for letter in reversed(flag[shortest:]):
-        pattern = f"({letter}{pattern})?"
-    return flag[:shortest] + pattern
-
-
-def _cel_text(text: str) -> str:
-    """Quote a text as a CEL string."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _overlaid(group: str, test: str) -> str:
-    """Return an expression: `test` holds for every container `c` of a group of the pod template."""
-    containers = f"self.spec.podTemplate.spec.{group}"
-    return (
-        "!has(self.spec.podTemplate) || !has(self.spec.podTemplate.spec) || "
-        f"!has({containers}) || {containers}.all(c, {test})"
-    )
-
-
-def _gpus(kind: str, test: str) -> str:
-    """Return an expression: `test` holds for the container's GPU count `c.resources.KIND`, if it names one."""
-    return f"(!has(c.resources) || !has(c.resources.{kind}) || !({_GPU} in c.resources.{kind}) || {test})"
-
-
 def _gpus_equal_parallelism() -> str:
     count = "string(c.resources.{kind}[{gpu}]) == string(self.spec.tensorParallelism)"
-    return " && ".join(_gpus(kind, count.format(kind=kind, gpu=_GPU)) for kind in ("limits", "requests"))
+    return " && ".join(expressions.gpus(kind, count.format(kind=kind, gpu=_GPU)) for kind in ("limits", "requests"))
 
 
 def _version_matches(pattern: str) -> str:
     """Return an expression: the version that selects the image matches, where no image is given."""
-    return f"(!has(self.spec.engine.image) && self.spec.engine.version.matches({_cel_text(f'^({pattern})$')}))"
+    return f"(!has(self.spec.engine.image) && self.spec.engine.version.matches({cel_text(f'^({pattern})$')}))"
 
 
 def _image_matches(pattern: str) -> str:
     """Return an expression: an image is given, and the version in its tag matches."""
-    in_tag = _cel_text(f":({pattern})([^0-9A-Za-z.]|$)")
+    in_tag = cel_text(f":({pattern})([^0-9A-Za-z.]|$)")
     return f"(has(self.spec.engine.image) && self.spec.engine.image.matches({in_tag}))"
 
 
-_OWNED_FLAGS = f"^--({'|'.join(_abbreviations(flag) for flag in engine.OWNED_FLAGS)})(=|$)"
+_OWNED_FLAGS = expressions.flags(engine.OWNED_FLAGS)
 
 ERRORS = (
     Rule(
@@ -85,7 +60,7 @@ ERRORS = (
     Rule(
         "error",
         "spec.engine.extraArgs",
-        f"self.spec.engine.extraArgs.all(a, !a.matches({_cel_text(_OWNED_FLAGS)}))",
+        f"self.spec.engine.extraArgs.all(a, !a.matches({cel_text(_OWNED_FLAGS)}))",
         "holds a flag that the operator sets: use the field of that name (tensorParallelism, model, toolCallParser, "
         "engine.contextLength ...); --host, --port, --trust-remote-code and --enable-metrics are always set, and one "
         "replica is one pod",
@@ -94,14 +69,14 @@ ERRORS = (
         "error",
         "spec.engine.extraArgs",
         "self.spec.engine.extraArgs.all(a, !a.matches('^--(ap|ad|ssl-keyfile-p)') || "
-        f"a.matches({_cel_text(_KEY_BY_NAME)}))",
+        f"a.matches({cel_text(_KEY_BY_NAME)}))",
         "shows an API key or a password to everyone who may read pods: write --api-key=$(NAME), and give the "
         "container sglang an environment variable NAME from a Secret in podTemplate",
     ),
     Rule(
         "error",
         "spec.engine.extraArgs",
-        f"self.spec.engine.extraArgs.all(a, !a.matches({_cel_text('^--[A-Za-z0-9-]+ ')}))",
+        f"self.spec.engine.extraArgs.all(a, !a.matches({cel_text('^--[A-Za-z0-9-]+ ')}))",
         "holds a flag and its value in one item with a space: write --flag=value, or flag and value as two items",
     ),
     Rule(
@@ -114,39 +89,31 @@ ERRORS = (
     Rule(
         "error",
         "spec.podTemplate.spec.containers",
-        _overlaid("containers", f"c.name != '{engine.CONTAINER}' || ({_gpus_equal_parallelism()})"),
+        expressions.overlaid("containers", f"c.name != '{engine.CONTAINER}' || ({_gpus_equal_parallelism()})"),
         "asks for another number of amd.com/gpu than spec.tensorParallelism: leave the GPUs out here and set "
         "spec.tensorParallelism",
     ),
     Rule(
         "error",
         "spec.podTemplate.spec.initContainers",
-        _overlaid("initContainers", _gpus_equal_parallelism()),
+        expressions.overlaid("initContainers", _gpus_equal_parallelism()),
         "asks for another number of amd.com/gpu than spec.tensorParallelism: an init container gets the same GPUs as "
         "the engine, or none",
     ),
     Rule(
         "error",
         "spec.podTemplate.spec.containers",
-        _overlaid(
+        expressions.overlaid(
             "containers",
-            f"c.name == '{engine.CONTAINER}' || ({_gpus('limits', 'false')} && {_gpus('requests', 'false')})",
+            f"c.name == '{engine.CONTAINER}' || {expressions.NO_GPUS}",
         ),
         "gives amd.com/gpu to a sidecar: only the container sglang may have GPUs",
     ),
+    expressions.own_command(engine.CONTAINER, "use spec.engine (image, extraArgs, extraPipPackages)"),
     Rule(
         "error",
         "spec.podTemplate.spec.containers",
-        _overlaid(
-            "containers",
-            f"c.name != '{engine.CONTAINER}' || (!has(c.image) && !has(c.command) && !has(c.args))",
-        ),
-        "changes image, command or args of the container sglang: use spec.engine (image, extraArgs, extraPipPackages)",
-    ),
-    Rule(
-        "error",
-        "spec.podTemplate.spec.containers",
-        _overlaid(
+        expressions.overlaid(
             "containers",
             f"c.name != '{engine.CONTAINER}' || !has(c.env) || c.env.all(e, !(e.name in {_OWNED_ENVIRONMENT}))",
         ),
@@ -155,7 +122,7 @@ ERRORS = (
     Rule(
         "error",
         "spec.podTemplate.spec.containers",
-        _overlaid(
+        expressions.overlaid(
             "containers",
             f"c.name != '{engine.CONTAINER}' || !has(c.ports) || c.ports.all(p, p.containerPort != {engine.PORT} && "
             f"(!has(p.name) || p.name != '{engine.PORT_NAME}'))",
@@ -163,34 +130,14 @@ ERRORS = (
         f"changes the port {engine.PORT_NAME} ({engine.PORT}) of the container sglang: probes and Services need it; "
         "clients choose theirs with spec.service.port",
     ),
-    Rule(
-        "error",
-        "spec.podTemplate.spec.containers",
-        _overlaid(
-            "containers",
-            f"c.name != '{engine.CONTAINER}' || !has(c.securityContext) || !has(c.securityContext.privileged) || "
-            "!c.securityContext.privileged",
-        ),
-        "makes the container sglang privileged: AMD's device plugin mounts its GPUs; add what else it needs to "
-        "spec.security.capabilities",
+    expressions.unprivileged(
+        engine.CONTAINER,
+        "AMD's device plugin mounts its GPUs; add what else it needs to spec.security.capabilities",
     ),
-    Rule(
-        "error",
-        "spec.podTemplate.spec.hostNetwork",
-        "!has(self.spec.podTemplate) || !has(self.spec.podTemplate.spec) || "
-        "!has(self.spec.podTemplate.spec.hostNetwork) || !self.spec.podTemplate.spec.hostNetwork",
-        "puts the server on the node's network, where everyone reaches it: use spec.service to reach it from outside",
+    expressions.own_network(
+        "puts the server on the node's network, where everyone reaches it: use spec.service to reach it from outside"
     ),
-    Rule(
-        "error",
-        "spec.podTemplate.metadata",
-        "!has(self.spec.podTemplate) || !has(self.spec.podTemplate.metadata) || "
-        "!has(self.spec.podTemplate.metadata.labels) || self.spec.podTemplate.metadata.labels.all(k, "
-        "!k.startsWith('kimi-linear.io/') && !(k in ['app.kubernetes.io/name', 'app.kubernetes.io/instance', "
-        "'app.kubernetes.io/component', 'app.kubernetes.io/managed-by']))",
-        "changes a label that the operator sets (kimi-linear.io/..., app.kubernetes.io/name, instance, component, "
-        "managed-by): choose another key",
-    ),
+    expressions.owned_labels(),
 )
 
 WARNINGS = (

@@ -1,0 +1,118 @@
+"""SGLang's own clients: sglang.bench_serving for speed, sglang.test.few_shot_gsm8k for accuracy.
+
+Command lines are the recipe's, for custom suites with the flags of SGLang 0.5.7; `runner.py` adds in the pod
+where the server is and where to write.
+"""
+
+from kimi_linear_operator.api import BenchmarkSpec
+from kimi_linear_operator.api.benchmark import RECIPE_SUITES, Accuracy, Speed, Suite
+
+# Flags of bench_serving that have a field, and those that the runner sets. --header could hold an API key.
+OWNED_FLAGS = (
+    "apply-chat-template",
+    "backend",
+    "base-url",
+    "dataset-name",
+    "dataset-path",
+    "disable-ignore-eos",
+    "disable-stream",
+    "disable-tqdm",
+    "flush-cache",
+    "header",
+    "host",
+    "max-concurrency",
+    "model",
+    "num-prompts",
+    "output-details",
+    "output-file",
+    "port",
+    "random-input-len",
+    "random-output-len",
+    "random-range-ratio",
+    "request-rate",
+    "seed",
+    "served-model-name",
+    "sharegpt-context-len",
+    "sharegpt-output-len",
+    "tokenize-prompt",
+    "tokenizer",
+    "warmup-requests",
+)
+
+DATASET_FOLDER = "/datasets"
+
+
+def load(suite: Suite) -> Speed | Accuracy:
+    """Return what a suite runs: what it says, or what the recipe has under its name."""
+    return suite.speed or suite.accuracy or RECIPE_SUITES[suite.name]
+
+
+def requests(suite: Suite) -> int:
+    """Return how many requests a suite makes."""
+    what = load(suite)
+    return what.num_prompts if isinstance(what, Speed) else what.num_questions
+
+
+def command(spec: BenchmarkSpec, suite: Suite, model: str) -> list[str]:
+    """Return a suite's command line, without what the runner adds.
+
+    Args:
+        spec: The benchmark's spec.
+        suite: One of its suites.
+        model: The model that the server has.
+    """
+    what = load(suite)
+    return _speed_command(spec, what, model) if isinstance(what, Speed) else _accuracy_command(spec, what)
+
+
+def _speed_command(spec: BenchmarkSpec, speed: Speed, model: str) -> list[str]:
+    data = spec.datasets.share_gpt
+    options = {
+        "--backend": "sglang",
+        "--model": model,
+        "--tokenizer": spec.client.tokenizer,
+        "--dataset-name": speed.dataset_name,
+        "--dataset-path": f"{DATASET_FOLDER}/sharegpt/{data.path}" if data else None,
+        "--random-input-len": speed.random_input_len,
+        "--random-output-len": speed.random_output_len,
+        "--random-range-ratio": speed.random_range_ratio,
+        "--sharegpt-output-len": speed.sharegpt_output_len,
+        "--sharegpt-context-len": speed.sharegpt_context_len,
+        "--num-prompts": speed.num_prompts,
+        "--max-concurrency": speed.max_concurrency,
+        "--request-rate": "inf" if speed.request_rate is None else speed.request_rate,
+        "--seed": speed.seed,
+        "--warmup-requests": speed.warmup_requests,
+    }
+    switches = {
+        "--flush-cache": speed.flush_cache,
+        "--apply-chat-template": speed.apply_chat_template,
+        "--disable-ignore-eos": speed.disable_ignore_eos,
+        "--disable-stream": speed.disable_stream,
+        "--tokenize-prompt": speed.tokenize_prompt,
+    }
+    return [
+        "python3",
+        "-m",
+        "sglang.bench_serving",
+        *_given(options),
+        *(flag for flag, is_set in switches.items() if is_set),
+        *speed.extra_args,
+    ]
+
+
+def _accuracy_command(spec: BenchmarkSpec, accuracy: Accuracy) -> list[str]:
+    data = spec.datasets.gsm8k
+    options = {
+        "--num-questions": accuracy.num_questions,
+        "--num-shots": accuracy.num_shots,
+        "--max-new-tokens": accuracy.max_new_tokens,
+        "--parallel": accuracy.parallel,
+        "--temperature": accuracy.temperature,
+        "--data-path": f"{DATASET_FOLDER}/gsm8k/{data.path}" if data else None,
+    }
+    return ["python3", "-m", "sglang.test.few_shot_gsm8k", *_given(options)]
+
+
+def _given(options: dict[str, str | int | float | None]) -> list[str]:
+    return [word for flag, value in options.items() if value is not None for word in (flag, str(value))]

@@ -1,0 +1,196 @@
+"""The rules of KimiLinearBenchmark. This table is the only place where they are written."""
+
+from collections.abc import Iterable
+
+from kimi_linear_operator.api import BenchmarkSpec
+from kimi_linear_operator.api.benchmark import RECIPE_SUITES
+from kimi_linear_operator.benchmark import client, metric
+from kimi_linear_operator.benchmark.metric import Metric
+from kimi_linear_operator.rules import expressions
+from kimi_linear_operator.rules.expressions import cel_text
+from kimi_linear_operator.rules.rule import Rule
+
+# A Job is named NAME-SUITE, and its pods have that name as a label of at most 63 characters.
+LONGEST_NAME = 40
+CONTAINER = "client"
+API_KEY_VARIABLE = "OPENAI_API_KEY"
+
+_RECIPE = str(list(RECIPE_SUITES))
+_SUITES = "self.spec.suites"
+# Fewer questions than this, and one more right answer is more than a percent.
+_FEW_QUESTIONS = 100
+
+
+def _is_one_of(variable: str, metrics: Iterable[Metric]) -> str:
+    """Return an expression: a variable is the name of one of these metrics."""
+    names = dict.fromkeys(known.name for known in metrics)
+    return f"{variable}.matches({cel_text('^(' + '|'.join(names) + ')$')})"
+
+
+def _is_unchanged(field: str) -> str:
+    """Return an expression: an update leaves a field of the spec as it is."""
+    new, old = f"self.spec.{field}", f"oldSelf.spec.{field}"
+    return f"(has({new}) ? has({old}) && {new} == {old} : !has({old}))"
+
+
+_FIXED = [field.alias for name, field in BenchmarkSpec.model_fields.items() if name != "suspend" and field.alias]
+_DIRECTED = [known for known in (*metric.SPEED, *metric.ACCURACY) if known.better]
+_IS_ACCURACY = "(s.name == 'gsm8k' || has(s.accuracy))"
+
+ERRORS = (
+    Rule(
+        "error",
+        "metadata.name",
+        f"size(self.metadata.name) <= {LONGEST_NAME} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+        "Jobs are named like the benchmark and its suites: use lower-case letters, digits and '-', start with a "
+        f"letter, and keep it to {LONGEST_NAME} characters",
+    ),
+    Rule(
+        "error",
+        "spec.serverRef",
+        "has(self.spec.serverRef) != has(self.spec.endpoint)",
+        "name what to measure: either spec.serverRef, a KimiLinearServer of this namespace, or spec.endpoint",
+    ),
+    Rule(
+        "error",
+        "spec.suites",
+        f"{_SUITES}.all(s, {_SUITES}.exists_one(t, t.name == s.name))",
+        "has a name twice: results are told apart by it",
+    ),
+    Rule(
+        "error",
+        "spec.suites",
+        f"{_SUITES}.all(s, s.name in {_RECIPE} || has(s.speed) != has(s.accuracy))",
+        "has a suite that is none of the recipe's (speed-low, speed-medium, speed-high, gsm8k): give it either speed "
+        "or accuracy",
+    ),
+    Rule(
+        "error",
+        "spec.suites",
+        f"{_SUITES}.all(s, !(s.name in {_RECIPE}) || (!has(s.speed) && !has(s.accuracy)))",
+        "changes a suite of the recipe: give your own another name",
+    ),
+    Rule(
+        "error",
+        "spec.suites",
+        f"{_SUITES}.all(s, !has(s.speed) || "
+        f"s.speed.extraArgs.all(a, !a.matches({cel_text(expressions.flags(client.OWNED_FLAGS))})))",
+        "holds in extraArgs a flag that has a field of its own or that the operator sets: use the field of that name "
+        "(numPrompts, datasetName ...), spec.datasets or spec.client",
+    ),
+    Rule(
+        "error",
+        "spec.datasets.shareGPT",
+        "!has(self.spec.datasets.shareGPT) || has(self.spec.datasets.shareGPT.persistentVolumeClaim) != "
+        "has(self.spec.datasets.shareGPT.configMap)",
+        "say where the file is: either persistentVolumeClaim or configMap",
+    ),
+    Rule(
+        "error",
+        "spec.datasets.gsm8k",
+        "!has(self.spec.datasets.gsm8k) || has(self.spec.datasets.gsm8k.persistentVolumeClaim) != "
+        "has(self.spec.datasets.gsm8k.configMap)",
+        "say where the file is: either persistentVolumeClaim or configMap",
+    ),
+    Rule(
+        "error",
+        "spec.baseline.benchmark",
+        "(self.spec.baseline.source == 'benchmark') == has(self.spec.baseline.benchmark)",
+        "goes with the source benchmark, and with no other: set spec.baseline.source and spec.baseline.benchmark, or "
+        "neither",
+    ),
+    Rule(
+        "error",
+        "spec.baseline.benchmark",
+        "!has(self.spec.baseline.benchmark) || self.spec.baseline.benchmark != self.metadata.name",
+        "is this benchmark itself: name another one",
+    ),
+    Rule(
+        "error",
+        "spec.baseline.maxRegressionPercent",
+        "!has(self.spec.baseline.maxRegressionPercent) || self.spec.baseline.source != 'none'",
+        "needs something to compare with: set spec.baseline.source",
+    ),
+    Rule(
+        "error",
+        "spec.baseline.metrics",
+        f"self.spec.baseline.metrics.all(m, {_is_one_of('m', _DIRECTED)})",
+        "holds a metric of which neither more nor less is better, or that no client has: use throughputs, latencies "
+        "(median_ttft_ms ...), accuracy, invalid or duration",
+    ),
+    Rule(
+        "error",
+        "spec.thresholds",
+        f"self.spec.thresholds.all(t, {_SUITES}.exists(s, s.name == t.suite))",
+        "names a suite that spec.suites does not have",
+    ),
+    Rule(
+        "error",
+        "spec.thresholds",
+        f"self.spec.thresholds.all(t, {_SUITES}.all(s, s.name != t.suite || ({_IS_ACCURACY} ? "
+        f"{_is_one_of('t.metric', metric.ACCURACY)} : {_is_one_of('t.metric', metric.SPEED)})))",
+        "names a metric that the suite does not have: for speed those of sglang.bench_serving (output_throughput, "
+        "p99_ttft_ms ...), for accuracy accuracy, invalid, latency and output_throughput",
+    ),
+    Rule(
+        "error",
+        "spec.thresholds",
+        "self.spec.thresholds.all(t, has(t.min) || has(t.max))",
+        "has neither min nor max: give one of them or both",
+    ),
+    Rule(
+        "error",
+        "spec.thresholds",
+        "self.spec.thresholds.all(t, !has(t.min) || !has(t.max) || t.min <= t.max)",
+        "has a min above its max: no value can meet it",
+    ),
+    Rule(
+        "error",
+        "spec.podTemplate.spec.containers",
+        expressions.overlaid("containers", expressions.NO_GPUS),
+        "asks for amd.com/gpu: clients need none, and servers need them",
+    ),
+    Rule(
+        "error",
+        "spec.podTemplate.spec.containers",
+        expressions.overlaid(
+            "containers",
+            f"c.name != '{CONTAINER}' || !has(c.env) || c.env.all(e, e.name != '{API_KEY_VARIABLE}')",
+        ),
+        f"sets {API_KEY_VARIABLE}: the operator takes the API key from the server's Secret, or from "
+        "spec.endpoint.apiKeySecretRef",
+    ),
+    expressions.own_command(CONTAINER, "use spec.client and spec.suites"),
+    expressions.unprivileged(CONTAINER, "it only sends requests"),
+    expressions.own_network("puts the client on the node's network, where nothing can be measured better"),
+    expressions.owned_labels(),
+)
+
+WARNINGS = (
+    Rule(
+        "warning",
+        "spec.suites",
+        f"{_SUITES}.all(s, !has(s.accuracy) || s.accuracy.numQuestions >= {_FEW_QUESTIONS})",
+        f"asks fewer than {_FEW_QUESTIONS} questions: such an accuracy is off by five percent points or more, by "
+        "chance alone",
+    ),
+    Rule(
+        "warning",
+        "spec.suites",
+        f"{_SUITES}.all(s, !has(s.speed) || s.speed.datasetName != 'random-ids')",
+        "uses the dataset random-ids: SGLang's source says that made-up tokens can lead to NaN in the model",
+    ),
+)
+
+TRANSITIONS = (
+    Rule(
+        "error",
+        "spec",
+        "!has(oldSelf.status) || !has(oldSelf.status.startTime) || (" + " && ".join(map(_is_unchanged, _FIXED)) + ")",
+        "is fixed once the first suite has started, except for suspend, so that it says what was measured: delete the "
+        "benchmark, or make another one",
+    ),
+)
+"""Rules about changes, which only the API server can see."""
+
+RULES = (*ERRORS, *WARNINGS)
