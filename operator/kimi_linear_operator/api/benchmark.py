@@ -127,7 +127,7 @@ class Speed(Model):
     tokenize_prompt: bool = Field(
         default=False, description="Send tokens instead of text (--tokenize-prompt), which keeps lengths exact."
     )
-    extra_args: Annotated[list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(max_length=32)] = Field(
+    extra_args: Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=16)] = Field(
         default=[],
         description="More arguments for sglang.bench_serving, one list item each. Flags that have a field here are "
         "refused.",
