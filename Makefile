@@ -6,7 +6,7 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
 
 SIZES ?= 200 1000 5000
 
-.PHONY: help setup demo test e2e bench check generate lock cluster cluster-down cluster-env
+.PHONY: help setup demo test e2e bench check image generate lock cluster cluster-down cluster-env
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ check: setup  ## Lint, format and type checks, and the walls between layers; no 
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
+image: setup  ## Build the operator's image as a docker-archive, without a container engine (root on Debian)
+	@$(BIN)/python deploy/local/images.py
+
 generate: setup  ## Write the generated files anew
 	@$(BIN)/kimi-linear crd --write crds
 	@$(BIN)/python -m kimi_linear_operator.reference > docs/reference.md
@@ -48,6 +51,7 @@ generate: setup  ## Write the generated files anew
 lock: setup  ## Pin all requirements anew, with hashes
 	@$(COMPILE) --output-file requirements/runtime.txt pyproject.toml
 	@$(COMPILE) --extra dev --output-file requirements/dev.txt pyproject.toml
+	@$(COMPILE) --build-deps-for wheel --only-build-deps --output-file requirements/build.txt pyproject.toml
 
 cluster: setup  ## Start a local Kubernetes with simulated AMD GPU nodes, or with REAL=1 a real node
 	@$(if $(REAL),KIMI_LINEAR_CLUSTER=real) $(BIN)/python deploy/local/cluster.py up

@@ -21,7 +21,6 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 import kimi_linear_operator
-from kimi_linear_operator.resources import SERVER
 from kimi_linear_operator.status import WITHOUT_REPLICAS
 from kimi_linear_operator.store import Store
 
@@ -89,11 +88,11 @@ class ServerCollector(Collector):
             labels=["server_namespace", "server"],
         )
         tally: Tally[tuple[str, str, str]] = Tally()
-        for key, conditions in self._store.conditions(SERVER):
+        for key, conditions in self._store.conditions():
             tally.update(conditions)
             for condition, status, reason in conditions:
                 if condition == "Ready" and reason not in WITHOUT_REPLICAS:
-                    ready.add_metric([key.namespace, key.name], status == "True")
+                    ready.add_metric([*key], status == "True")
         for labels, count in sorted(tally.items()):
             servers.add_metric([*labels], count)
         return servers, ready

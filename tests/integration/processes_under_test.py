@@ -28,6 +28,7 @@ class Operator:
     kubeconfig: Path
     log: Path
     arguments: tuple[str, ...] = ()
+    program: tuple[str, ...] = (COMMAND,)
     process: subprocess.Popen[bytes] | None = None
     _begin: int = 0
 
@@ -41,7 +42,7 @@ class Operator:
     def launch(self) -> None:
         """Start it without waiting for anything."""
         self._begin = self.log.stat().st_size if self.log.exists() else 0
-        command = [COMMAND, "run", "--listen=127.0.0.1:0", *self.arguments]
+        command = [*self.program, "run", "--listen=127.0.0.1:0", *self.arguments]
         environment = _environment(self.kubeconfig)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)

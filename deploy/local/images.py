@@ -1,0 +1,198 @@
+"""Builds container images without a container engine: `images.py` builds the operator's and prints where it is.
+
+The Dockerfiles are the ones that everybody builds; buildah runs them in a chroot, on a base made of Debian's packages
+where Docker would take one from a registry. Each result is a docker-archive in the user's cache, named by all that it
+was made of: a second call needs neither time nor network. `ctr images import` and `kind load image-archive` take them.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import kimi_linear_operator
+from binaries import cache_folder
+from commands import LocalClusterError, last_lines, run, say
+from debian import BASE, ensure_installed, find, make_base, missing
+
+_ROOT = Path(__file__).parents[2]
+_PACKAGES = {"buildah": "buildah", "debootstrap": "debootstrap"}
+_MINUTES = 20
+_KEPT = 6
+# pip may not reach an index without these settings of this machine: given to pip in the build, kept out of images.
+_PIP_SETTINGS = ("index-url", "cert")
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image and what it is made of.
+
+    Beside the Dockerfile is DOCKERFILE.dockerignore, which leaves out all (`*`) but the paths after an exclamation
+    mark: these are copied for the build, and a change in any of them makes a new image.
+    """
+
+    name: str
+    """With its tag, as containerd knows it after the import: localhost/kimi-linear-operator:0.1.0."""
+    dockerfile: Path
+    arguments: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The files that the build may see, below the folder of this project."""
+        lines = self.dockerfile.with_name(f"{self.dockerfile.name}.dockerignore").read_text().splitlines()
+        found = [_ROOT / line.removeprefix("!") for line in lines if line.startswith("!")]
+        if missing := [path for path in found if not path.exists()]:
+            raise LocalClusterError(f"{self.dockerfile.name}.dockerignore names what is not there: {missing}")
+        files = [file for path in found for file in ([path] if path.is_file() else path.rglob("*"))]
+        return sorted(file for file in files if file.is_file() and "__pycache__" not in file.parts)
+
+    @property
+    def archive(self) -> Path:
+        """Where its docker-archive is once it is built."""
+        parts = [
+            BASE.encode(),
+            self.name.encode(),
+            repr(sorted(self.arguments.items())).encode(),
+            self.dockerfile.read_bytes(),
+        ]
+        for file in self.inputs:
+            parts += [str(file.relative_to(_ROOT)).encode(), file.read_bytes()]
+        key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
+        return _folder() / f"{self.name.rpartition('/')[2].replace(':', '-')}-{key}.tar"
+
+
+OPERATOR = Image(
+    f"localhost/kimi-linear-operator:{kimi_linear_operator.__version__}",
+    _ROOT / "deploy" / "Dockerfile",
+    {"VERSION": kimi_linear_operator.__version__},
+)
+
+
+def obstacle() -> str | None:
+    """Why no image can be built on this machine; None if one can."""
+    if sys.platform != "linux" or os.geteuid():
+        return "images are built by root on Linux here"
+    if missing(_PACKAGES) and not find("apt-get"):
+        return f"images need {', '.join(missing(_PACKAGES))}, and only apt is known to install them"
+    return None
+
+
+def build(image: Image) -> Path:
+    """Return the image's docker-archive; the first time, build it on the base of Debian."""
+    archive = image.archive
+    with _lock():
+        if archive.exists():
+            archive.touch()
+            return archive
+        say(f"Building the image {image.name} ...")
+        with tempfile.TemporaryDirectory(dir=_folder(), prefix=".context-") as context:
+            for file in image.inputs:
+                copied = Path(context) / file.relative_to(_ROOT)
+                copied.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(file, copied)
+            arguments = {**image.arguments, "BASE": f"docker-archive:{_base()}"}
+            _buildah(image.dockerfile, Path(context), arguments, image.name, archive)
+        _forget_old(archive)
+    return archive
+
+
+def _base() -> Path:
+    """Return the docker-archive of the base, which is made once."""
+    archive = _folder() / f"base-{hashlib.sha256(BASE.encode()).hexdigest()[:12]}.tar"
+    if not archive.exists():
+        with tempfile.TemporaryDirectory(dir=_folder(), prefix=".base-") as work:
+            make_base(Path(work, "system"))
+            dockerfile = Path(work, "Dockerfile")
+            dockerfile.write_text("FROM scratch\nCOPY system /\n")
+            _buildah(dockerfile, Path(work), {}, "localhost/base", archive)
+    archive.touch()
+    return archive
+
+
+def _forget_old(archive: Path) -> None:
+    """Keep the images of this name that were asked for last: every change of a source makes another of 130 MB."""
+    name = archive.name.rpartition("-")[0]
+    found = sorted(_folder().glob(f"{name}-*.tar"), key=lambda file: file.stat().st_mtime)
+    for old in found[:-_KEPT]:
+        old.unlink()
+
+
+def _buildah(dockerfile: Path, context: Path, arguments: Mapping[str, str], name: str, archive: Path) -> None:
+    """Build a Dockerfile into a docker-archive; nothing else is left behind."""
+    ensure_installed(_PACKAGES)
+    partial = archive.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(dir=_folder(), prefix=".storage-") as work:
+        # No driver but vfs works in every container and file system. It copies, so there are few layers.
+        storage = ["--root", f"{work}/root", "--runroot", f"{work}/run", "--storage-driver", "vfs"]
+        options = ["--isolation", "chroot", "--layers=false", "--format", "docker", *_pip_settings(Path(work))]
+        given = [word for key, text in arguments.items() for word in ("--build-arg", f"{key}={text}")]
+        bud = ["bud", *options, *given, "--file", str(dockerfile), "--tag", name, str(context)]
+        _run_buildah([*storage, *bud], Path(work))
+        _run_buildah([*storage, "push", "--quiet", name, f"docker-archive:{partial}:{name}"], Path(work))
+    partial.rename(archive)
+
+
+def _run_buildah(words: list[str], work: Path) -> None:
+    done = subprocess.run(
+        [str(find("buildah")), *words],
+        env=os.environ | {"TMPDIR": str(work)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=_MINUTES * 60,
+    )
+    if done.returncode:
+        raise LocalClusterError(f"buildah failed:\n{last_lines(done.stdout, 20)}")
+
+
+def _pip_settings(work: Path) -> list[str]:
+    """Return buildah's options that give pip in the build this machine's index and certificates."""
+    lines, volumes = ["[global]"], []
+    for line in run([sys.executable, "-m", "pip", "config", "list"]).splitlines():
+        name, _, text = line.partition("=")
+        setting, value = name.strip(".").rpartition(".")[2], text.strip("'\"")
+        if setting not in _PIP_SETTINGS:
+            continue
+        if setting == "cert":
+            volumes.append(f"{value}:/etc/pip-cert.pem:ro")
+            value = "/etc/pip-cert.pem"
+        lines.append(f"{setting} = {value}")
+    configuration = work / "pip.conf"
+    configuration.write_text("\n".join(dict.fromkeys(lines)) + "\n")
+    volumes.append(f"{configuration}:/etc/pip.conf:ro")
+    return [word for volume in dict.fromkeys(volumes) for word in ("--volume", volume)]
+
+
+@contextmanager
+def _lock() -> Iterator[None]:
+    _folder().mkdir(parents=True, exist_ok=True)
+    with (_folder() / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _folder() -> Path:
+    return cache_folder() / "images"
+
+
+def main() -> int:
+    """Build the operator's image."""
+    try:
+        print(build(OPERATOR))
+    except (LocalClusterError, OSError) as error:
+        say(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
