@@ -21,6 +21,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 import kimi_linear_operator
+from kimi_linear_operator.resources import SERVER
 from kimi_linear_operator.status import WITHOUT_REPLICAS
 from kimi_linear_operator.store import Store
 
@@ -88,11 +89,11 @@ class ServerCollector(Collector):
             labels=["server_namespace", "server"],
         )
         tally: Tally[tuple[str, str, str]] = Tally()
-        for key, conditions in self._store.conditions():
+        for key, conditions in self._store.conditions(SERVER):
             tally.update(conditions)
             for condition, status, reason in conditions:
                 if condition == "Ready" and reason not in WITHOUT_REPLICAS:
-                    ready.add_metric([*key], status == "True")
+                    ready.add_metric([key.namespace, key.name], status == "True")
         for labels, count in sorted(tally.items()):
             servers.add_metric([*labels], count)
         return servers, ready

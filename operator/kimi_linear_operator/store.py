@@ -9,16 +9,24 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self, TypeVar, cast
 
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources.kinds import POD, SERVER, Kind
-from kimi_linear_operator.resources.metadata import SERVER_LABEL
+from kimi_linear_operator.resources.kinds import BENCHMARK, POD, RESOURCES, SERVER, Kind
+from kimi_linear_operator.resources.metadata import OWNER_LABELS
 
 
 class Key(NamedTuple):
-    """Which server something concerns."""
+    """Which of our resources something concerns."""
+
+    namespace: str
+    name: str
+    kind: Kind = SERVER
+
+
+class Target(NamedTuple):
+    """What benchmarks measure: a server by its namespace and name, or an address in no namespace."""
 
     namespace: str
     name: str
@@ -32,6 +40,9 @@ class Address(NamedTuple):
     name: str
 
 
+_By = TypeVar("_By")
+_Item = TypeVar("_Item")
+
 Conditions = tuple[tuple[str, str, str], ...]
 """Type, status and reason of each condition."""
 
@@ -44,9 +55,10 @@ class Sight:
         address: Which object.
         version: Its resource version.
         generation: The generation of its spec, 0 where it counts none.
-        owner: The server that it belongs to, if any.
-        conditions: Those of a server.
-        source: Who changed a server last, as far as it can be told: the field manager, for example kubectl or argocd.
+        owner: The resource of ours that it belongs to, if any; such a resource belongs to itself.
+        target: What a benchmark measures.
+        conditions: Those of a resource of ours.
+        source: Who changed such a resource last, as far as it can be told: the field manager, for example kubectl.
         text: The object as JSON, without what nobody reads.
         is_deleted: Whether this is the last of it.
     """
@@ -55,6 +67,7 @@ class Sight:
     version: int
     generation: int
     owner: Key | None
+    target: Target | None
     conditions: Conditions
     source: str
     text: bytes
@@ -68,6 +81,7 @@ class Sight:
             version=_version(manifest),
             generation=manifest["metadata"].get("generation", 0),
             owner=_owner(kind, manifest),
+            target=_target(manifest) if kind == BENCHMARK else None,
             conditions=_shared(_conditions(kind, manifest)),
             source=_source(kind, manifest),
             text=jsontext.encode(_trimmed(kind, manifest)),
@@ -76,7 +90,7 @@ class Sight:
 
     @property
     def is_unreported(self) -> bool:
-        """Return whether no operator has reported on a server yet."""
+        """Return whether no operator has reported on a resource yet."""
         return all(status == "Unknown" for _, status, _ in self.conditions)
 
     def manifest(self) -> Manifest:
@@ -86,10 +100,11 @@ class Sight:
 
 @dataclass
 class Store:
-    """Objects by kind and name, and by the server that they belong to."""
+    """Objects by kind and name, by the resource that they belong to, and benchmarks by what they measure."""
 
     _sights: dict[Address, Sight] = field(default_factory=dict)
     _children: dict[Key, set[Address]] = field(default_factory=dict)
+    _measuring: dict[Target, set[Key]] = field(default_factory=dict)
     # Deletions since the last list began: what a list read before them must not come back.
     _deleted: dict[Address, int] = field(default_factory=dict)
     # The version of the last list of each kind and namespace.
@@ -97,11 +112,11 @@ class Store:
 
     def get(self, kind: Kind, key: Key) -> Manifest | None:
         """Return an object by its namespace and name."""
-        sight = self._sights.get(Address(kind, *key))
+        sight = self._sights.get(Address(kind, key.namespace, key.name))
         return sight.manifest() if sight else None
 
     def children(self, kind: Kind, key: Key) -> list[Manifest]:
-        """Return a server's objects of a kind, by name."""
+        """Return a resource's objects of a kind, by name."""
         addresses = sorted(address for address in self._children.get(key, ()) if address.kind == kind)
         return [self._sights[address].manifest() for address in addresses]
 
@@ -111,14 +126,14 @@ class Store:
         return sight.generation if sight else None
 
     def put(self, kind: Kind, manifest: Manifest) -> set[Key]:
-        """Keep an object unless a newer state of it is known; return the servers that it concerns."""
+        """Keep an object unless a newer state of it is known; return the resources that it concerns."""
         known = self._sights.get(_address(kind, manifest))
         if known and _version(manifest) <= known.version:
             return set()
         return self.take(Sight.of(kind, manifest))
 
     def take(self, sight: Sight) -> set[Key]:
-        """Take over what was seen unless something newer is known; return the servers that it concerns."""
+        """Take over what was seen unless something newer is known; return the resources that it concerns."""
         address = sight.address
         known = self._sights.get(address)
         if sight.is_deleted:
@@ -128,16 +143,28 @@ class Store:
             return set()
         self._forget(address)
         self._sights[address] = sight
-        if sight.owner and address.kind != SERVER:
+        if sight.owner and address.kind not in RESOURCES:
             self._children.setdefault(sight.owner, set()).add(address)
-        return {owner for owner in (sight.owner, known.owner if known else None) if owner}
+        if sight.target and sight.owner:
+            self._measuring.setdefault(sight.target, set()).add(sight.owner)
+        return self._concerned(sight) | (self._concerned(known) if known else set())
 
     def _delete(self, last: Sight, known: Sight | None) -> set[Key]:
         if known and known.version > last.version:
             return set()
         self._deleted[last.address] = last.version
         self._forget(last.address)
-        return {known.owner} if known and known.owner else set()
+        return self._concerned(known) if known else set()
+
+    def measuring(self, target: Target) -> list[Key]:
+        """Return the benchmarks of a target, by name."""
+        return sorted(self._measuring.get(target, ()))
+
+    def _concerned(self, sight: Sight) -> set[Key]:
+        """Return whom an object concerns: whom it belongs to, and who measures it or the same as it."""
+        address = sight.address
+        target = Target(address.namespace, address.name) if address.kind == SERVER else sight.target
+        return {*([sight.owner] if sight.owner else []), *(self._measuring.get(target, ()) if target else ())}
 
     def begin_list(self, kind: Kind, namespace: str | None = None) -> "Listing":
         """Begin to take over a complete list of a kind in a namespace, or in all.
@@ -148,12 +175,12 @@ class Store:
         return Listing(self, kind, namespace)
 
     def forget_missing(self, kind: Kind, namespace: str | None, listed: set[Address], version: int) -> set[Key]:
-        """Drop what a complete list of this version does not show; return the servers concerned."""
+        """Drop what a complete list of this version does not show; return the resources concerned."""
         concerned: set[Key] = set()
         for address, sight in list(self._sights.items()):
             if _is_covered(address, kind, namespace) and address not in listed and sight.version <= version:
                 self._forget(address)
-                concerned |= {sight.owner} if sight.owner else set()
+                concerned |= self._concerned(sight)
         return concerned
 
     def forget_if_restored(self, kind: Kind, namespace: str | None, version: int) -> set[Key]:
@@ -164,27 +191,30 @@ class Store:
             return set()
         concerned: set[Key] = set()
         for address in [address for address in self._sights if _is_covered(address, kind, namespace)]:
-            owner = self._sights[address].owner
-            concerned |= {owner} if owner else set()
+            concerned |= self._concerned(self._sights[address])
             self._forget(address)
         return concerned
 
-    def servers(self) -> list[Key]:
-        """Return all servers."""
-        return [Key(address.namespace, address.name) for address in self._sights if address.kind == SERVER]
+    def resources(self) -> list[Key]:
+        """Return all servers and benchmarks."""
+        return [
+            Key(address.namespace, address.name, address.kind) for address in self._sights if address.kind in RESOURCES
+        ]
 
-    def conditions(self) -> Iterator[tuple[Key, Conditions]]:
-        """Yield every server with its conditions."""
+    def conditions(self, kind: Kind) -> Iterator[tuple[Key, Conditions]]:
+        """Yield every resource of a kind with its conditions."""
         for address, sight in self._sights.items():
-            if address.kind == SERVER:
-                yield Key(address.namespace, address.name), sight.conditions
+            if address.kind == kind:
+                yield Key(address.namespace, address.name, kind), sight.conditions
 
     def _forget(self, address: Address) -> None:
         sight = self._sights.pop(address, None)
-        if sight and sight.owner in self._children:
-            self._children[sight.owner].discard(address)
-            if not self._children[sight.owner]:
-                del self._children[sight.owner]
+        if sight is None or sight.owner is None:
+            return
+        if address.kind not in RESOURCES:
+            _discard(self._children, sight.owner, address)
+        if sight.target:
+            _discard(self._measuring, sight.target, sight.owner)
 
 
 @dataclass
@@ -214,9 +244,17 @@ class Listing:
             self.concerned |= self.store.put(self.kind, manifest)
 
     def end(self) -> set[Key]:
-        """Drop what was not on any page; return the servers whose objects were not as known."""
+        """Drop what was not on any page; return the resources whose objects were not as known."""
         missing = self.store.forget_missing(self.kind, self.namespace, self._listed, self._version)
         return self.concerned | missing
+
+
+def _discard(index: dict[_By, set[_Item]], by: _By, item: _Item) -> None:
+    """Take something out of an index, which keeps no empty entries."""
+    items = index.get(by, set())
+    items.discard(item)
+    if not items:
+        index.pop(by, None)
 
 
 def _is_covered(address: Address, kind: Kind, namespace: str | None) -> bool:
@@ -238,19 +276,32 @@ def _version(manifest: Manifest) -> int:
 
 def _owner(kind: Kind, manifest: Manifest) -> Key | None:
     metadata = manifest["metadata"]
-    name = metadata["name"] if kind == SERVER else metadata.get("labels", {}).get(SERVER_LABEL)
-    return Key(metadata["namespace"], name) if name else None
+    if kind in RESOURCES:
+        return Key(metadata["namespace"], metadata["name"], kind)
+    labels = metadata.get("labels", {})
+    owners = (Key(metadata["namespace"], labels[label], of) for of, label in OWNER_LABELS.items() if labels.get(label))
+    return next(owners, None)
+
+
+def _target(manifest: Manifest) -> Target | None:
+    """Return what a benchmark measures, None if it does not say so in a way that can be read."""
+    spec = manifest.get("spec")
+    parts = [spec.get(name) for name in ("serverRef", "endpoint")] if isinstance(spec, dict) else [None, None]
+    server, endpoint = (part if isinstance(part, dict) else {} for part in parts)
+    if isinstance(name := server.get("name"), str):
+        return Target(manifest["metadata"]["namespace"], name)
+    return Target("", url) if isinstance(url := endpoint.get("url"), str) else None
 
 
 def _conditions(kind: Kind, manifest: Manifest) -> Conditions:
-    if kind != SERVER:
+    if kind not in RESOURCES:
         return ()
     conditions = manifest.get("status", {}).get("conditions", [])
     return tuple((condition["type"], condition["status"], condition.get("reason", "")) for condition in conditions)
 
 
 def _source(kind: Kind, manifest: Manifest) -> str:
-    entries = manifest["metadata"].get("managedFields", ()) if kind == SERVER else ()
+    entries = manifest["metadata"].get("managedFields", ()) if kind in RESOURCES else ()
     latest: Manifest = max(
         entries, key=lambda entry: (entry.get("subresource") != "status", entry.get("time", "")), default={}
     )

@@ -17,7 +17,6 @@ from typing import NamedTuple
 from kimi_linear_operator import logs, metrics
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster import ApiError
-from kimi_linear_operator.resources import SERVER
 from kimi_linear_operator.store import Key
 
 logger = logging.getLogger(__name__)
@@ -130,7 +129,7 @@ class WorkQueue:
     async def work(self, work: Work) -> None:
         """Work on keys until the queue is closed. Run as many of these at once as there should be workers."""
         while key := await self._next():
-            with logs.about(SERVER.kind, *key), metrics.RECONCILE_SECONDS.time():
+            with logs.about(key.kind.kind, key.namespace, key.name), metrics.RECONCILE_SECONDS.time():
                 again = await self._try(work, key)
             self._finish(key, again)
 
@@ -142,7 +141,8 @@ class WorkQueue:
             again = self._backoff(key)
             bug = None if isinstance(error, ApiError) else error
             metrics.RECONCILES.labels("failed" if bug else "retried").inc()
-            logger.warning("Could not reconcile %s/%s, trying again in %.1f s: %s", *key, again, error, exc_info=bug)
+            told = (key.kind.kind, key.namespace, key.name, again, error)
+            logger.warning("Could not reconcile %s %s/%s, trying again in %.1f s: %s", *told, exc_info=bug)
             return again
         self._failures.pop(key, None)
         metrics.RECONCILES.labels("succeeded").inc()

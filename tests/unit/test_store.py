@@ -41,7 +41,7 @@ def test_an_object_is_kept_and_concerns_its_server() -> None:
 def test_a_server_concerns_itself_and_is_no_child() -> None:
     store = Store()
     assert store.put(SERVER, make_server()) == {KIMI}
-    assert (store.servers(), store.children(SERVER, KIMI)) == ([KIMI], [])
+    assert (store.resources(), store.children(SERVER, KIMI)) == ([KIMI], [])
 
 
 def test_an_object_without_a_server_concerns_none() -> None:
@@ -198,7 +198,7 @@ def test_after_a_restore_from_backup_older_versions_are_believed() -> None:
     taken(store, [make_server("gone"), _at(make_server("kept"), 1000)], version=1000, kind=SERVER)
     concerned = taken(store, [_at(make_server("kept"), 600)], version=700, kind=SERVER)
     assert concerned == {Key("default", "gone"), Key("default", "kept")}
-    assert store.servers() == [Key("default", "kept")]
+    assert store.resources() == [Key("default", "kept")]
 
 
 def _at(manifest: Manifest, version: int) -> Manifest:

@@ -226,7 +226,7 @@ def test_a_failure_is_logged_with_the_key_and_the_cause(caplog: pytest.LogCaptur
 
     run(test())
     (record,) = caplog.records
-    assert record.getMessage().startswith("Could not reconcile default/a, trying again in")
+    assert record.getMessage().startswith("Could not reconcile KimiLinearServer default/a, trying again in")
     assert record.getMessage().endswith(": no")
 
 

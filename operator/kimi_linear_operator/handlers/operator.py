@@ -17,7 +17,7 @@ from kimi_linear_operator.handlers.endpoints import serving
 from kimi_linear_operator.handlers.watch import BACKOFF, CHILDREN, Watch
 from kimi_linear_operator.leader import Leader
 from kimi_linear_operator.reconcile import Reconciler
-from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, Kind
+from kimi_linear_operator.resources import DEPLOYMENT, POD, RESOURCES, Kind
 from kimi_linear_operator.resources.metadata import SELECTOR
 from kimi_linear_operator.store import Key, Sight, Store
 from kimi_linear_operator.workqueue import Turns, WorkQueue
@@ -155,11 +155,11 @@ class Operator:
             await self.leader.release()
 
     async def _work(self) -> None:
-        """Work on all servers, and then on those that change, until the queue is closed."""
+        """Work on all resources, and then on those that change, until the queue is closed."""
         reconciler = Reconciler(replace(self.cluster, write_seconds=self.leader.write_seconds), self.store)
         self.queue = WorkQueue()
         try:
-            self._add(self.store.servers())
+            self._add(self.store.resources())
             async with asyncio.TaskGroup() as workers:
                 for _ in range(WORKERS):
                     workers.create_task(self.queue.work(reconciler.reconcile))
@@ -186,10 +186,10 @@ class Operator:
 
     def _observe(self, sight: Sight) -> None:
         is_progress = not sight.is_deleted and self._is_progress(sight)
-        is_new = sight.address.kind == SERVER and sight.is_unreported
+        is_new = sight.address.kind in RESOURCES and sight.is_unreported
         keys = self.store.take(sight)
         if self.queue is None:
-            return  # a replica that waits takes all servers when it begins to lead
+            return  # a replica that waits takes all resources when it begins to lead
         for key in keys:
             if is_progress:
                 self.queue.add_settled(key, PATIENCE_SECONDS)
@@ -212,12 +212,12 @@ class Operator:
         """Wait until all kinds can be listed: kopf looks only once which there are."""
         for delay in BACKOFF:
             try:
-                for kind in (*CHILDREN, SERVER):
+                for kind in (*CHILDREN, *RESOURCES):
                     for namespace in self.namespaces or (None,):
                         await anext(self.cluster.pages(kind, namespace, _selector(kind)))
             except ApiError as error:
                 missing = " (are the CRDs installed? kubectl apply -f crds/)" if error.status == 404 else ""
-                logger.warning("Could not list the servers%s, trying again in %.1f s: %s", missing, delay, error)
+                logger.warning("Could not list all kinds%s, trying again in %.1f s: %s", missing, delay, error)
                 await asyncio.sleep(delay)
             else:
                 return
@@ -246,11 +246,11 @@ class Operator:
         if self._listed.is_set():
             metrics.RESYNC_FINDINGS.inc(findings)
         else:
-            logger.info("Started with %d servers", len(self.store.servers()))
+            logger.info("Started with %d servers and benchmarks", len(self.store.resources()))
             self._listed.set()
 
     async def resync(self) -> int:
-        """List all kinds, children first, and enqueue the servers whose objects are not as we knew them.
+        """List all kinds, children first, and enqueue the resources whose objects are not as we knew them.
 
         Returns how many these are.
 
@@ -258,19 +258,19 @@ class Operator:
             ApiError: A list failed.
         """
         concerned: set[Key] = set()
-        for kind in (*CHILDREN, SERVER):
+        for kind in (*CHILDREN, *RESOURCES):
             for namespace in self.namespaces or (None,):
                 listing = self.store.begin_list(kind, namespace)
                 async for page in self.cluster.pages(kind, namespace, _selector(kind)):
                     listing.take(page.manifests, page.version)
                 concerned |= listing.end()
-        # Not before the servers were listed: a child may be missing because its server is.
+        # Not before our resources were listed: a child may be missing because its owner is.
         self._add(concerned)
         return len(concerned)
 
 
 def _selector(kind: Kind) -> str:
-    return "" if kind == SERVER else SELECTOR
+    return "" if kind in RESOURCES else SELECTOR
 
 
 async def _before(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:

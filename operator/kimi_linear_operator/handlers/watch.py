@@ -21,7 +21,7 @@ from kimi_linear_operator import metrics, resources
 from kimi_linear_operator.api import GROUP
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster import LIST_CHUNK, path, watch_session
-from kimi_linear_operator.resources import POD, SERVER
+from kimi_linear_operator.resources import POD, RESOURCES
 from kimi_linear_operator.resources.metadata import SELECTOR
 from kimi_linear_operator.store import Sight
 
@@ -127,7 +127,7 @@ class Watch:
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(self._login)
-        for kind in (SERVER, *CHILDREN):
+        for kind in (*RESOURCES, *CHILDREN):
             kopf.on.event(group=kind.group, version=kind.version, plural=kind.plural, registry=registry, param=kind)(
                 self._on_event
             )
@@ -151,7 +151,7 @@ class Watch:
                 self.began()
 
     def _targets(self) -> list[str]:
-        return [path(kind, namespace) for kind in (SERVER, *CHILDREN) for namespace in self.namespaces or (None,)]
+        return [path(kind, namespace) for kind in (*RESOURCES, *CHILDREN) for namespace in self.namespaces or (None,)]
 
     async def _beat(self) -> None:
         while True:

@@ -8,12 +8,38 @@ from collections.abc import Iterable, Iterator
 
 from kimi_linear_operator.api import KimiLinearServer, Manifest
 from kimi_linear_operator.resources import deployment, metadata, service
-from kimi_linear_operator.resources.kinds import DEPLOYMENT, EVENT, POD, SERVER, SERVICE, Kind
+from kimi_linear_operator.resources.kinds import (
+    BENCHMARK,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    EVENT,
+    JOB,
+    POD,
+    RESOURCES,
+    SERVER,
+    SERVICE,
+    Kind,
+)
 
-KINDS = (DEPLOYMENT, SERVICE)
+KINDS = (DEPLOYMENT, SERVICE, CONFIG_MAP, JOB)
 """The kinds of children that the operator writes."""
 
-__all__ = ["DEPLOYMENT", "EVENT", "KINDS", "POD", "SERVER", "SERVICE", "Kind", "build", "kind_of", "unwanted"]
+__all__ = [
+    "BENCHMARK",
+    "CONFIG_MAP",
+    "DEPLOYMENT",
+    "EVENT",
+    "JOB",
+    "KINDS",
+    "POD",
+    "RESOURCES",
+    "SERVER",
+    "SERVICE",
+    "Kind",
+    "build",
+    "kind_of",
+    "unwanted",
+]
 
 
 def build(server: KimiLinearServer) -> list[Manifest]:

@@ -26,7 +26,7 @@ def build_deployment(server: KimiLinearServer) -> Manifest:
         server,
         DEPLOYMENT,
         server.metadata.name,
-        {
+        spec={
             "replicas": wanted_replicas(spec),
             "selector": {"matchLabels": metadata.selector(server)},
             "strategy": _STRATEGIES[spec.rollout.strategy],

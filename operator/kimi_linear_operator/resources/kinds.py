@@ -28,8 +28,14 @@ class Kind:
 
 
 SERVER = Kind(GROUP, VERSION, "KimiLinearServer", "kimilinearservers")
+BENCHMARK = Kind(GROUP, VERSION, "KimiLinearBenchmark", "kimilinearbenchmarks")
+RESOURCES = (SERVER, BENCHMARK)
+"""The kinds that users write."""
+
 DEPLOYMENT = Kind("apps", "v1", "Deployment", "deployments")
 SERVICE = Kind("", "v1", "Service", "services")
+JOB = Kind("batch", "v1", "Job", "jobs")
+CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps")
 POD = Kind("", "v1", "Pod", "pods")
 EVENT = Kind("", "v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")

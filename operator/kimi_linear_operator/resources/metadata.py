@@ -4,12 +4,14 @@ import hashlib
 import json
 from typing import Any
 
-from kimi_linear_operator.api import GROUP, KimiLinearServer, Manifest
-from kimi_linear_operator.resources.kinds import SERVER, Kind
+from kimi_linear_operator.api import GROUP, KimiLinearServer, Manifest, Resource
+from kimi_linear_operator.resources.kinds import BENCHMARK, SERVER, Kind
 
 MANAGER = "kimi-linear-operator"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 SERVER_LABEL = f"{GROUP}/server"
+BENCHMARK_LABEL = f"{GROUP}/benchmark"
+OWNER_LABELS = {SERVER: SERVER_LABEL, BENCHMARK: BENCHMARK_LABEL}
 ADOPT_ANNOTATION = f"{GROUP}/adopt"
 FINGERPRINT_ANNOTATION = f"{GROUP}/fingerprint"
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
@@ -18,36 +20,44 @@ SELECTOR = f"{MANAGED_BY}={MANAGER}"
 HEADLESS_SUFFIX = "-headless"
 
 
-def build_manifest(server: KimiLinearServer, kind: Kind, name: str, spec: Manifest) -> Manifest:
-    """Return an object of this server, labelled and owned."""
-    owned = {"ownerReferences": [_owner_reference(server)]} if server.metadata.uid else {}
+def build_manifest(owner: Resource, kind: Kind, name: str, **content: Any) -> Manifest:
+    """Return an object that belongs to one of our resources, labelled and owned."""
+    owned = {"ownerReferences": [_owner_reference(owner)]} if owner.metadata.uid else {}
     return {
         "apiVersion": kind.api_version,
         "kind": kind.kind,
-        "metadata": {"name": name, "namespace": server.metadata.namespace, "labels": labels(server), **owned},
-        "spec": spec,
+        "metadata": {"name": name, "namespace": owner.metadata.namespace, "labels": labels(owner), **owned},
+        **content,
     }
 
 
-def labels(server: KimiLinearServer) -> dict[str, str]:
-    """Return the labels of everything that belongs to a server."""
+def labels(owner: Resource) -> dict[str, str]:
+    """Return the labels of everything that belongs to a resource."""
     return {
         "app.kubernetes.io/name": "kimi-linear",
-        "app.kubernetes.io/instance": server.metadata.name,
-        "app.kubernetes.io/component": "server",
+        "app.kubernetes.io/instance": owner.metadata.name,
+        "app.kubernetes.io/component": "server" if isinstance(owner, KimiLinearServer) else "benchmark",
         MANAGED_BY: MANAGER,
-        **selector(server),
+        **selector(owner),
     }
 
 
-def selector(server: KimiLinearServer) -> dict[str, str]:
-    """Return the labels that select a server's pods. A Deployment's selector can never change, so neither can this."""
-    return {SERVER_LABEL: server.metadata.name}
+def selector(owner: Resource) -> dict[str, str]:
+    """Return the labels that select what is a resource's own, and a server's pods.
+
+    A Deployment's selector can never change, so neither can this.
+    """
+    return {OWNER_LABELS[kind_of_resource(owner)]: owner.metadata.name}
 
 
-def selector_text(server: KimiLinearServer) -> str:
+def selector_text(owner: Resource) -> str:
     """Return the same labels as a list request and /scale take them."""
-    return ",".join(f"{key}={value}" for key, value in selector(server).items())
+    return ",".join(f"{key}={value}" for key, value in selector(owner).items())
+
+
+def kind_of_resource(owner: Resource) -> Kind:
+    """Return the kind of one of our resources."""
+    return SERVER if isinstance(owner, KimiLinearServer) else BENCHMARK
 
 
 def with_fingerprint(manifest: Manifest) -> Manifest:
@@ -69,19 +79,19 @@ def is_owned_by(manifest: Manifest, uid: str) -> bool:
     return any(reference["uid"] == uid for reference in references)
 
 
-def is_of_former(manifest: Manifest, server: KimiLinearServer) -> bool:
-    """Return whether an object belongs to a server of the same name that was there before this one."""
-    former = (SERVER.kind, server.metadata.name)
+def is_of_former(manifest: Manifest, owner: Resource) -> bool:
+    """Return whether an object belongs to a resource of the same name that was there before this one."""
+    former = (owner.kind, owner.metadata.name)
     references = manifest["metadata"].get("ownerReferences", ())
     return any((reference["kind"], reference["name"]) == former for reference in references)
 
 
-def _owner_reference(server: KimiLinearServer) -> Manifest:
+def _owner_reference(owner: Resource) -> Manifest:
     return {
-        "apiVersion": SERVER.api_version,
-        "kind": SERVER.kind,
-        "name": server.metadata.name,
-        "uid": server.metadata.uid,
+        "apiVersion": owner.api_version,
+        "kind": owner.kind,
+        "name": owner.metadata.name,
+        "uid": owner.metadata.uid,
         "controller": True,
         "blockOwnerDeletion": True,
     }

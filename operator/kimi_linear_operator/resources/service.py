@@ -10,7 +10,7 @@ def build_service(server: KimiLinearServer) -> Manifest:
     """Return the main Service, named like the server."""
     wanted = server.spec.service
     spec = {"type": wanted.type, **_selection(server)}
-    manifest = metadata.build_manifest(server, SERVICE, server.metadata.name, spec)
+    manifest = metadata.build_manifest(server, SERVICE, server.metadata.name, spec=spec)
     if wanted.annotations:
         manifest["metadata"]["annotations"] = dict(wanted.annotations)
     return manifest
@@ -19,7 +19,7 @@ def build_service(server: KimiLinearServer) -> Manifest:
 def build_headless_service(server: KimiLinearServer) -> Manifest:
     """Return the headless Service: one DNS record a replica, for routers that choose among them."""
     name = server.metadata.name + metadata.HEADLESS_SUFFIX
-    return metadata.build_manifest(server, SERVICE, name, {"clusterIP": "None", **_selection(server)})
+    return metadata.build_manifest(server, SERVICE, name, spec={"clusterIP": "None", **_selection(server)})
 
 
 def url(server: KimiLinearServer) -> str:

@@ -60,6 +60,11 @@ class Checked:
         return [problem for problem in self.problems if problem.severity == "error"]
 
     @property
+    def told(self) -> str:
+        """Return the errors in one line."""
+        return "; ".join(str(problem) for problem in self.errors)
+
+    @property
     def is_valid(self) -> bool:
         """Return whether the resource may be applied."""
         return not self.errors

@@ -1,0 +1,84 @@
+"""One pass over one server."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kimi_linear_operator import resources, rules, status
+from kimi_linear_operator.api import KimiLinearServer, Manifest
+from kimi_linear_operator.cluster import ApiError, Cluster
+from kimi_linear_operator.reconcile.children import (
+    BLOCKED_RETRY_SECONDS,
+    Children,
+    GoneError,
+    LeftoverError,
+    NameTakenError,
+    obstacle_of,
+)
+from kimi_linear_operator.reconcile.reporting import Reporting
+from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, metadata
+from kimi_linear_operator.store import Key, Store
+
+
+@dataclass
+class ServerReconciler:
+    """Brings servers to the state that their specs ask for.
+
+    Attributes:
+        cluster: Where objects are written.
+        store: Where objects are read.
+        now: The time as RFC 3339.
+    """
+
+    cluster: Cluster
+    store: Store
+    now: Callable[[], str]
+    _children: Children = field(init=False)
+    _reporting: Reporting = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Write and read where the passes do."""
+        self._children = Children(self.cluster, self.store)
+        self._reporting = Reporting(self.cluster, self.store)
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Make one pass over a server; return after how many seconds it is due again, if at all.
+
+        Raises:
+            ApiError: The API server could not do its part; a later pass will find out what is left to do.
+        """
+        manifest = self.store.get(SERVER, key)
+        if manifest is None or "deletionTimestamp" in manifest["metadata"]:
+            return None  # Its children are owned by it: the garbage collector needs no help.
+        checked = rules.check(manifest)
+        try:
+            obstacle = await self._apply(key, checked)
+        except GoneError:
+            return None
+        if not await self._report(key, manifest, checked.server, obstacle):
+            return 0.0  # The spec changed meanwhile, and the store has it from our own write: no watch will say so.
+        return BLOCKED_RETRY_SECONDS if obstacle and checked.is_valid else None
+
+    async def _apply(self, key: Key, checked: rules.Checked) -> status.Obstacle | None:
+        """Apply and prune the children; return what is in the way, if anything is. A refused spec changes nothing."""
+        if checked.server is None or not checked.is_valid:
+            return status.Obstacle("InvalidSpec", checked.told, blames_spec=True)
+        wanted = resources.build(checked.server)
+        try:
+            for child in wanted:
+                await self._children.apply(checked.server, child)
+            await self._children.prune(checked.server, key, wanted)
+        except (NameTakenError, LeftoverError, ApiError) as error:
+            return obstacle_of(error)
+        return None
+
+    async def _report(
+        self, key: Key, manifest: Manifest, server: KimiLinearServer | None, obstacle: status.Obstacle | None
+    ) -> bool:
+        """Write the status if it changed; return whether the spec is still the one that it is about."""
+        deployment = self.store.get(DEPLOYMENT, key)
+        if deployment and not metadata.is_owned_by(deployment, manifest["metadata"]["uid"]):
+            deployment = None
+        view = status.View(manifest, server, obstacle, deployment, self.store.children(POD, key))
+        summary = status.summarise(view, self.now())
+        event = status.transition_event(manifest, summary, self.now())
+        return await self._reporting.write(SERVER, manifest, summary, event)
