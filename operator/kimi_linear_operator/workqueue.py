@@ -3,8 +3,7 @@
 The same promises as client-go's workqueue: a key added while it waits is one key, a key added while it is
 worked on is worked on once more, a key that fails comes back later and later, and no key delays another.
 
-Keys are taken in the order of their deadlines: when they were added, plus the patience that they were added with. So
-what nobody waits for lets pass what somebody waits for, but not forever.
+Sources take turns: whoever adds a few keys does not wait until those are done of one who adds thousands.
 """
 
 import asyncio
@@ -25,35 +24,41 @@ BACKOFF = Backoff(first=0.5, longest=30.0)
 # What can only change a status waits for what follows it, so that a burst of events of a pod is one write.
 SETTLE_SECONDS = 1.5
 LONGEST_SETTLE_SECONDS = 5.0
-# About what the operator takes for a server when it has thousands to do, with all its workers.
-TURN_SECONDS = 0.02
-
 Work = Callable[[Key], Awaitable[float | None]]
 """Works on a key. Returns after how many seconds the key is due again, if at all; raises to be retried."""
 
 
-class Turns:
-    """How patient each of many changes by one source has to be, so that it delays no other source.
+class _Turns:
+    """Which source's key is next: start-time fair queueing, which knows no time and no speed.
 
-    The changes of a source get a place in time each, one after the other. Who makes a few is never kept waiting.
+    The keys of a source get places one after the other, the first one right after that of the key taken last. So many
+    keys reach far ahead, and the first of another source comes right after the one of them that is next.
+    https://dl.acm.org/doi/10.1145/248157.248171
     """
 
     def __init__(self) -> None:
-        self._next: dict[str, float] = {}
+        self._current = 0
+        # The last place of each source that has any ahead.
+        self._last: dict[str, int] = {}
 
-    def patience(self, source: str) -> float:
-        """Return the patience in seconds of one more change by a source."""
-        now = _now()
-        turn = max(now, self._next.pop(source, now))
-        self._next = {other: when for other, when in self._next.items() if when > now}
-        self._next[source] = turn + TURN_SECONDS
-        return turn - now
+    def next_place(self, source: str) -> int:
+        """Return the place of the next key that a source adds."""
+        return self._last.get(source, self._current) + 1
+
+    def occupy(self, source: str, place: int) -> None:
+        self._last[source] = place
+
+    def reach(self, place: int) -> None:
+        """Go on to a place whose key is being taken."""
+        if place > self._current:
+            self._current = place
+            self._last = {source: last for source, last in self._last.items() if last > place}
 
 
 class _Due(NamedTuple):
-    """When a key is to be worked on: the earliest deadline first, among equals the one that came first."""
+    """Where in the order a key is to be worked on: the first place first, among equals the one that came first."""
 
-    deadline: float
+    place: int
     number: int
     since: float
 
@@ -66,6 +71,7 @@ class WorkQueue:
         self._due: dict[Key, _Due] = {}
         # The same in order. An entry counts only while it is what is due: nothing is ever taken out of the middle.
         self._order: list[tuple[_Due, Key]] = []
+        self._turns = _Turns()
         self._numbers = itertools.count()
         self._busy: set[Key] = set()
         self._timers: dict[Key, asyncio.TimerHandle] = {}
@@ -76,20 +82,21 @@ class WorkQueue:
         self._closed = False
         self._moved = 0.0
 
-    def add(self, key: Key, patience: float = 0.0) -> None:
-        """Ask for a key to be worked on as soon as possible, after what is more urgent.
+    def add(self, key: Key, source: str = "") -> None:
+        """Ask for a key to be worked on as soon as its source has its turn.
 
         Args:
             key: What to work on.
-            patience: For how many seconds keys that come later, and have less patience, may go first.
+            source: Who or what asks. A key that several ask for is worked on when the first of them has its turn.
         """
         if timer := self._timers.pop(key, None):
             timer.cancel()
         self._settling.pop(key, None)
-        known, now = self._due.get(key), _now()
-        if self._closed or (known and known.deadline <= now + patience):
+        known, place = self._due.get(key), self._turns.next_place(source)
+        if self._closed or (known and known.place <= place):
             return
-        self._due[key] = _Due(now + patience, next(self._numbers), known.since if known else now)
+        self._turns.occupy(source, place)
+        self._due[key] = _Due(place, next(self._numbers), known.since if known else _now())
         if key not in self._busy:
             self._put_in_order(key)
 
@@ -99,7 +106,7 @@ class WorkQueue:
         if key not in self._due and not (timer and timer.when() <= when):
             self._set_timer(key, when)
 
-    def add_settled(self, key: Key, patience: float) -> None:
+    def add_settled(self, key: Key, source: str) -> None:
         """Ask for a key to be worked on once nobody has asked for a moment, or some have kept asking for too long."""
         now, timer = _now(), self._timers.get(key)
         began = self._settling.get(key, now)
@@ -107,7 +114,7 @@ class WorkQueue:
         is_sooner = timer and key not in self._settling and timer.when() <= when
         if key not in self._due and not is_sooner:
             self._settling[key] = began
-            self._set_timer(key, when, patience)
+            self._set_timer(key, when, source)
 
     def close(self) -> None:
         """Take no more keys and drop those that wait; workers finish what they hold and end."""
@@ -157,23 +164,24 @@ class WorkQueue:
         return key
 
     def _take(self) -> Key | None:
-        """Take the most urgent key, None if no key waits."""
+        """Take the key that is next, None if no key waits."""
         while self._order:
             due, key = heapq.heappop(self._order)
             if self._due.get(key) == due:
                 del self._due[key]
                 self._busy.add(key)
+                self._turns.reach(due.place)
                 self._moved = _now()
                 metrics.QUEUE_SECONDS.observe(self._moved - due.since)
                 metrics.QUEUE_DEPTH.set(len(self._due))
                 return key
         return None
 
-    def _set_timer(self, key: Key, when: float, patience: float = 0.0) -> None:
+    def _set_timer(self, key: Key, when: float, source: str = "") -> None:
         if timer := self._timers.get(key):
             timer.cancel()
         if not self._closed:
-            self._timers[key] = asyncio.get_running_loop().call_at(when, self.add, key, patience)
+            self._timers[key] = asyncio.get_running_loop().call_at(when, self.add, key, source)
 
     def _put_in_order(self, key: Key) -> None:
         heapq.heappush(self._order, (self._due[key], key))

@@ -12,8 +12,6 @@ from kimi_linear_operator.workqueue import (
     BACKOFF,
     LONGEST_SETTLE_SECONDS,
     SETTLE_SECONDS,
-    TURN_SECONDS,
-    Turns,
     Work,
     WorkQueue,
 )
@@ -254,16 +252,58 @@ def test_a_queue_is_stuck_when_keys_wait_and_no_worker_takes_any() -> None:
     run(test())
 
 
-def test_the_earliest_deadline_goes_first_so_that_patience_ends() -> None:
+def test_who_adds_a_few_does_not_wait_for_all_of_who_adds_thousands() -> None:
     async def test() -> None:
         queue, done = WorkQueue(), list[Key]()
-        queue.add(A, patience=30)
-        await asyncio.sleep(10)
-        queue.add(B)
-        await asyncio.sleep(15)
-        queue.add(C, patience=10)
-        await worked(queue, recorder(done))
-        assert done == [B, A, C]
+        many = [Key("many", str(number)) for number in range(1000)]
+        for key in many:
+            queue.add(key, "gitops")
+
+        async def work(key: Key) -> None:
+            done.append(key)
+            if key == many[400]:
+                queue.add(A, "kubectl")
+                queue.add(B, "kubectl")
+                queue.add(C)
+
+        await worked(queue, work, seconds=1)
+        assert done == [*many[:402], A, C, many[402], B, *many[403:]]
+
+    run(test())
+
+
+def test_who_adds_one_after_the_other_is_never_behind_however_slow_the_work_is() -> None:
+    async def test() -> None:
+        queue, behind, people = WorkQueue(), list[int](), list[Key]()
+
+        async def work(key: Key) -> None:
+            await asyncio.sleep(10)
+            if key.namespace == "people":
+                behind.append(len(people) - int(key.name))
+
+        async def ask() -> None:
+            for number in range(20):
+                await asyncio.sleep(95)
+                people.append(Key("people", str(number)))
+                queue.add(people[-1], "kubectl")
+
+        for number in range(1000):
+            queue.add(Key("many", str(number)), "gitops")
+        asking = asyncio.create_task(ask())
+        await worked(queue, work, seconds=2000)
+        await asking
+        assert behind == [1] * 20
+
+    run(test())
+
+
+def test_a_source_that_had_its_turns_has_none_in_advance_and_none_to_make_up_for() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        for key in (A, B, C):
+            queue.add(key, "kubectl")
+        await worked(queue, recorder(done), seconds=1)
+        assert [queue._turns.next_place(source) for source in ("kubectl", "gitops")] == [4, 4]
 
     run(test())
 
@@ -271,27 +311,12 @@ def test_the_earliest_deadline_goes_first_so_that_patience_ends() -> None:
 def test_a_key_that_becomes_urgent_moves_up_and_is_still_worked_on_once() -> None:
     async def test() -> None:
         queue, done = WorkQueue(), list[Key]()
-        queue.add(A, patience=5)
-        queue.add(B, patience=10)
-        queue.add(C, patience=20)
-        queue.add(C)
-        queue.add(C, patience=60)
+        for key in (A, B, C):
+            queue.add(key, "gitops")
+        queue.add(C, "kubectl")
+        queue.add(C, "gitops")
         await worked(queue, recorder(done), seconds=1)
-        assert done == [C, A, B]
-
-    run(test())
-
-
-def test_a_source_of_many_changes_is_patient_and_delays_no_other() -> None:
-    async def test() -> None:
-        turns = Turns()
-        many = [turns.patience("gitops") for _ in range(1000)]
-        assert many == pytest.approx([number * TURN_SECONDS for number in range(1000)], abs=0.05)
-        assert turns.patience("kubectl") == 0
-        await asyncio.sleep(5)
-        assert turns.patience("gitops") == pytest.approx(1000 * TURN_SECONDS - 5, abs=0.1)
-        await asyncio.sleep(100)
-        assert turns.patience("gitops") == 0
+        assert done == [A, C, B]
 
     run(test())
 
@@ -306,12 +331,12 @@ def test_a_burst_is_one_key_when_it_settles_and_a_long_one_is_not_waited_for() -
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(queue.work(work))
             for _ in range(3):
-                queue.add_settled(A, patience=0)
+                queue.add_settled(A, "bulk")
                 await asyncio.sleep(1)
             await asyncio.sleep(10)
             assert times == [pytest.approx(2 + SETTLE_SECONDS, abs=0.1)]
             for _ in range(20):
-                queue.add_settled(A, patience=0)
+                queue.add_settled(A, "bulk")
                 await asyncio.sleep(0.5)
             assert times[1] == pytest.approx(13 + LONGEST_SETTLE_SECONDS, abs=0.1)
             queue.close()
@@ -322,7 +347,7 @@ def test_a_burst_is_one_key_when_it_settles_and_a_long_one_is_not_waited_for() -
 def test_a_key_that_settles_is_worked_on_at_once_when_it_is_urgent() -> None:
     async def test() -> None:
         queue, done = WorkQueue(), list[Key]()
-        queue.add_settled(A, patience=30)
+        queue.add_settled(A, "bulk")
         queue.add(A)
         await worked(queue, recorder(done), seconds=10)
         assert done == [A]

@@ -20,14 +20,13 @@ from kimi_linear_operator.reconcile import Reconciler
 from kimi_linear_operator.resources import DEPLOYMENT, POD, RESOURCES, Kind
 from kimi_linear_operator.resources.metadata import SELECTOR
 from kimi_linear_operator.store import Key, Sight, Store
-from kimi_linear_operator.workqueue import Turns, WorkQueue
+from kimi_linear_operator.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
 
 WORKERS = 16
-# Someone who changes or breaks a server that is there waits for it; a thousand new ones, or all that are there when the
-# operator starts, let such changes pass for so long.
-PATIENCE_SECONDS = 30.0
+# What comes in bulk and nobody waits for counts as one source: new servers, all servers at the start, progress.
+BULK = "bulk"
 # A list tells what was before the watches began, and now and then what they lost.
 RESYNC_SECONDS = 300.0
 # Watches begin together: one list follows them all, soon, but not one list at once after another.
@@ -96,7 +95,6 @@ class Operator:
     # What the watching thread saw and the store does not have yet, and whether there is any.
     _seen: deque[Sight] = field(default_factory=deque)
     _noticed: asyncio.Event = field(default_factory=asyncio.Event)
-    _turns: Turns = field(default_factory=Turns)
     _resync_due: asyncio.Event = field(default_factory=asyncio.Event)
     # No worker may take an object that was not read yet for one that is missing.
     _listed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -192,9 +190,9 @@ class Operator:
             return  # a replica that waits takes all resources when it begins to lead
         for key in keys:
             if is_progress:
-                self.queue.add_settled(key, PATIENCE_SECONDS)
+                self.queue.add_settled(key, BULK)
             else:
-                self.queue.add(key, PATIENCE_SECONDS if is_new else self._turns.patience(sight.source))
+                self.queue.add(key, BULK if is_new else sight.source)
 
     def _is_progress(self, sight: Sight) -> bool:
         """Return whether a change tells how things go: a pod's, or a Deployment's whose spec is still the same."""
@@ -206,7 +204,7 @@ class Operator:
         if self.queue is None:
             return
         for key in keys:
-            self.queue.add(key, PATIENCE_SECONDS)
+            self.queue.add(key, BULK)
 
     async def _wait_for_kinds(self) -> None:
         """Wait until all kinds can be listed: kopf looks only once which there are."""
