@@ -16,6 +16,9 @@ from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.resources.kinds import BENCHMARK, POD, RESOURCES, SERVER, Kind
 from kimi_linear_operator.resources.metadata import OWNER_LABELS
 
+# https://kubernetes.io/docs/reference/labels-annotations-taints/#deployment-kubernetes-io-revision
+REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
+
 
 class Key(NamedTuple):
     """Which of our resources something concerns."""
@@ -55,6 +58,7 @@ class Sight:
         address: Which object.
         version: Its resource version.
         generation: The generation of its spec, 0 where it counts none.
+        revision: Which of a Deployment's pod templates is current, as its controller counts them.
         owner: The resource of ours that it belongs to, if any; such a resource belongs to itself.
         target: What a benchmark measures.
         conditions: Those of a resource of ours.
@@ -66,6 +70,7 @@ class Sight:
     address: Address
     version: int
     generation: int
+    revision: str
     owner: Key | None
     target: Target | None
     conditions: Conditions
@@ -80,6 +85,7 @@ class Sight:
             address=_address(kind, manifest),
             version=_version(manifest),
             generation=manifest["metadata"].get("generation", 0),
+            revision=manifest["metadata"].get("annotations", {}).get(REVISION_ANNOTATION, ""),
             owner=_owner(kind, manifest),
             target=_target(manifest) if kind == BENCHMARK else None,
             conditions=_shared(_conditions(kind, manifest)),
@@ -120,10 +126,16 @@ class Store:
         addresses = sorted(address for address in self._children.get(key, ()) if address.kind == kind)
         return [self._sights[address].manifest() for address in addresses]
 
-    def generation(self, address: Address) -> int | None:
-        """Return the generation of an object's spec, None if there is no such object."""
-        sight = self._sights.get(address)
-        return sight.generation if sight else None
+    def is_progress(self, sight: Sight) -> bool:
+        """Return whether a change tells how things go, and can at most change a status.
+
+        A pod's, or one that leaves the spec alone. A new revision raises a Deployment's generation, too: for the API
+        server, its annotations are part of its spec.
+        """
+        known = self._sights.get(sight.address)
+        if sight.address.kind == POD or known is None:
+            return sight.address.kind == POD
+        return 0 < sight.generation == known.generation or sight.revision != known.revision
 
     def put(self, kind: Kind, manifest: Manifest) -> set[Key]:
         """Keep an object unless a newer state of it is known; return the resources that it concerns."""

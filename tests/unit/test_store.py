@@ -1,11 +1,13 @@
 """The cache of what was observed: watches and lists overtake each other, and the newest wins."""
 
+from typing import Any
+
 import pytest
 
 from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, Kind
-from kimi_linear_operator.store import Key, Sight, Store
-from make import make_deployment, make_pod, make_server, stored
+from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, SERVICE, Kind
+from kimi_linear_operator.store import REVISION_ANNOTATION, Key, Sight, Store
+from make import make_deployment, make_pod, make_server, owned, stored
 
 KIMI, OTHER = Key("default", "kimi"), Key("default", "other")
 POD_KEY = Key("default", "kimi-0")
@@ -215,3 +217,29 @@ def test_a_sight_tells_who_changed_a_server_last_status_aside() -> None:
     server["metadata"]["managedFields"] = entries
     assert Sight.of(SERVER, server).source == "argocd"
     assert Sight.of(SERVER, make_server()).source == ""
+
+
+def changed(manifest: Manifest, **metadata: Any) -> Manifest:
+    return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "9", **metadata}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "manifest", "change", "is_progress"),
+    [
+        (POD, make_pod(), {}, True),
+        (DEPLOYMENT, make_deployment(), {}, True),
+        (DEPLOYMENT, make_deployment(), {"generation": 2}, False),
+        (DEPLOYMENT, make_deployment(), {"generation": 2, "annotations": {REVISION_ANNOTATION: "2"}}, True),
+        (SERVER, make_server(), {}, True),
+        (SERVER, make_server(), {"generation": 2}, False),
+        # Services count no generation: whatever changed may be what we want otherwise.
+        (SERVICE, owned({"metadata": {"name": "kimi", "generation": 0}}), {}, False),
+    ],
+)
+def test_progress_is_what_leaves_every_spec_alone(
+    kind: Kind, manifest: Manifest, change: dict[str, Any], is_progress: bool
+) -> None:
+    store = Store()
+    store.put(kind, manifest)
+    assert store.is_progress(Sight.of(kind, changed(manifest, **change))) == is_progress
+    assert Store().is_progress(Sight.of(kind, manifest)) == (kind == POD), "what is new is no progress, but of a pod"

@@ -17,7 +17,7 @@ from kimi_linear_operator.handlers.endpoints import serving
 from kimi_linear_operator.handlers.watch import BACKOFF, CHILDREN, Watch
 from kimi_linear_operator.leader import Leader
 from kimi_linear_operator.reconcile import Reconciler
-from kimi_linear_operator.resources import DEPLOYMENT, POD, RESOURCES, Kind
+from kimi_linear_operator.resources import RESOURCES, Kind
 from kimi_linear_operator.resources.metadata import SELECTOR
 from kimi_linear_operator.store import Key, Sight, Store
 from kimi_linear_operator.workqueue import WorkQueue
@@ -183,7 +183,7 @@ class Operator:
                 await asyncio.sleep(0)
 
     def _observe(self, sight: Sight) -> None:
-        is_progress = not sight.is_deleted and self._is_progress(sight)
+        is_progress = not sight.is_deleted and self.store.is_progress(sight)
         is_new = sight.address.kind in RESOURCES and sight.is_unreported
         keys = self.store.take(sight)
         if self.queue is None:
@@ -193,12 +193,6 @@ class Operator:
                 self.queue.add_settled(key, BULK)
             else:
                 self.queue.add(key, BULK if is_new else sight.source)
-
-    def _is_progress(self, sight: Sight) -> bool:
-        """Return whether a change tells how things go: a pod's, or a Deployment's whose spec is still the same."""
-        if sight.address.kind != DEPLOYMENT:
-            return sight.address.kind == POD
-        return self.store.generation(sight.address) == sight.generation
 
     def _add(self, keys: Iterable[Key]) -> None:
         if self.queue is None:
