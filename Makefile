@@ -26,6 +26,7 @@ demo: setup  ## From nothing to a Ready server on a local cluster, and what happ
 
 test: check  ## Run all tests; the first time, build what they need (about 15 minutes)
 	@$(BIN)/python deploy/local/cluster.py build
+	@$(BIN)/python deploy/local/sglang_client.py
 	@$(BIN)/pytest
 
 e2e: setup  ## Run the tests in real pods (root on Debian): a real node beside the control plane
@@ -52,6 +53,8 @@ lock: setup  ## Pin all requirements anew, with hashes
 	@$(COMPILE) --output-file requirements/runtime.txt pyproject.toml
 	@$(COMPILE) --extra dev --output-file requirements/dev.txt pyproject.toml
 	@$(COMPILE) --build-deps-for wheel --only-build-deps --output-file requirements/build.txt pyproject.toml
+	@$(COMPILE) --output-file requirements/sglang-client.txt requirements/sglang-client.in
+	@cat requirements/sglang.txt >> requirements/sglang-client.txt
 
 cluster: setup  ## Start a local Kubernetes with simulated AMD GPU nodes, or with REAL=1 a real node
 	@$(if $(REAL),KIMI_LINEAR_CLUSTER=real) $(BIN)/python deploy/local/cluster.py up

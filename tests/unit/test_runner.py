@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator.benchmark import runner
+from kimi_linear_operator.benchmark import metric, runner
 
 FILE = Path(runner.__file__)
 URL = "http://kimi.default.svc:30000"
@@ -88,6 +88,11 @@ def test_it_needs_nothing_but_the_standard_library_of_python_3_10() -> None:
         )
     }
     assert modules <= sys.stdlib_module_names
+
+
+def test_its_metrics_are_those_that_reports_know() -> None:
+    assert set(runner.SPEED_METRICS) == {known.name for known in metric.SPEED}
+    assert list(runner.ACCURACY_LINES) == [known.name for known in metric.ACCURACY]
 
 
 def test_of_what_the_client_wrote_only_numbers_of_known_metrics_are_kept(pod: Pod) -> None:

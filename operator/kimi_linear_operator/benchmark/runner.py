@@ -65,7 +65,7 @@ SPEED_METRICS = (
 
 # The line of bench_serving's table that 0.5.7 leaves out of its result, and the four that few_shot_gsm8k prints.
 _TABLE_LINES = {"max_itl_ms": r"Max ITL \(ms\): +([\d.]+)"}
-_ACCURACY_LINES = {
+ACCURACY_LINES = {
     "accuracy": r"Accuracy: ([\d.]+)",
     "invalid": r"Invalid: ([\d.]+)",
     "latency": r"Latency: ([\d.]+) s",
@@ -182,7 +182,7 @@ class Client:
     """SGLang's client as a child process that leads its own process group."""
 
     def __init__(self, suite: Suite, secrets: Sequence[str]) -> None:
-        self.reading = Reading(_TABLE_LINES if suite.kind == "speed" else _ACCURACY_LINES)
+        self.reading = Reading(_TABLE_LINES if suite.kind == "speed" else ACCURACY_LINES)
         self._suite = suite
         self._secrets = secrets
         self._process: subprocess.Popen[str] | None = None
@@ -214,12 +214,12 @@ class Client:
     def _start(self) -> subprocess.Popen[str]:
         # A file of an earlier attempt would be appended to.
         self._suite.output_file.unlink(missing_ok=True)
-        settings = {"PYTHONUNBUFFERED": "1", "TQDM_MININTERVAL": _SECONDS_BETWEEN_PROGRESS, _URL: self._suite.url}
+        chatter = {"PYTHONUNBUFFERED": "1", "TQDM_MININTERVAL": _SECONDS_BETWEEN_PROGRESS}
         try:
             return subprocess.Popen(
                 self._suite.client,
                 cwd=self._suite.output_folder,
-                env=os.environ | settings,
+                env=chatter | os.environ | {_URL: self._suite.url},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 encoding="utf-8",
@@ -343,7 +343,7 @@ def _shortfall(suite: Suite, errors: Sequence[str]) -> str:
 
 
 def _accuracy_result(suite: Suite, reading: Reading) -> dict[str, Any]:
-    if missing := _ACCURACY_LINES.keys() - reading.printed.keys():
+    if missing := ACCURACY_LINES.keys() - reading.printed.keys():
         raise SuiteError(f"The client ended without an error, but did not print: {', '.join(sorted(missing))}.")
     # With a dataset that is too small the client asks fewer questions and does not say so.
     fewer = f"The dataset has only {reading.done} questions." if reading.done < suite.requests else ""

@@ -1,0 +1,97 @@
+"""The stand-in and the runner as real processes, with a folder in place of a pod's file system."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import sglang_client
+from integration.waiting import wait_for
+from kimi_linear_operator.benchmark import runner
+
+_TESTS = Path(__file__).parents[1]
+MODEL = "moonshotai/Kimi-Linear-48B-A3B-Instruct"
+QUICK = {"load_seconds": 0, "warm_up_seconds": 0, "seconds_per_token": 0.0001}
+
+
+@dataclass
+class StandIn:
+    """A stand-in that runs inside its `with` block, quick unless told otherwise, on a free port of loopback."""
+
+    arguments: Sequence[str]
+    behaviour: Mapping[str, float]
+    log: Path
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def __enter__(self) -> Self:
+        behaviour = {f"STAND_IN_{name.upper()}": str(value) for name, value in (QUICK | dict(self.behaviour)).items()}
+        command = [sys.executable, "-m", "stand_in", "--model-path", MODEL, "--port", "0", *self.arguments]
+        with self.log.open("wb") as log:
+            env = os.environ | {"PYTHONPATH": str(_TESTS)} | behaviour
+            self.process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    @property
+    def url(self) -> str:
+        """Its address, as soon as it has one."""
+        return wait_for(self._address, "the stand-in has opened its port")
+
+    def _address(self) -> str:
+        found = re.search(r"running on (http://\S+)", self.log.read_text())
+        return found[1] if found else ""
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of the runner that has ended."""
+
+    code: int
+    log: str
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Pod:
+    """The benchmark's pod: a folder to write to, and one with what the client would download."""
+
+    folder: Path
+    downloads: Path
+
+    def run(self, command: Sequence[str], requests: int, url: str, environment: Mapping[str, str] | None = None) -> Run:
+        """Run the runner with a client to its end."""
+        with self.start(command, requests, url, environment) as process:
+            log, _ = process.communicate(timeout=60)
+        return Run(process.returncode, log, self.result())
+
+    def start(
+        self, command: Sequence[str], requests: int, url: str, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        kind = "accuracy" if "sglang.test.few_shot_gsm8k" in command else "speed"
+        options = ["--suite", "suite", "--kind", kind, "--requests", str(requests), "--url", url]
+        places = ["--output-folder", str(self.folder), "--termination-message", str(self.folder / "termination-log")]
+        path = f"{sglang_client.python().parent}{os.pathsep}{os.environ['PATH']}"
+        hub = {"HF_HOME": str(self.downloads / "huggingface"), "HF_HUB_OFFLINE": "1"}
+        return subprocess.Popen(
+            ["python3", runner.__file__, *options, *places, "--", *command],
+            env=os.environ | hub | {"PATH": path} | dict(environment or {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def result(self) -> dict[str, Any]:
+        result: dict[str, Any] = json.loads((self.folder / "termination-log").read_text())
+        return result

@@ -1,0 +1,193 @@
+"""The runner with SGLang's own clients and the stand-in: it reports what they wrote, or why they failed."""
+
+import json
+import re
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from client.processes import MODEL, Pod, StandIn
+from kimi_linear_operator.api import BenchmarkSpec
+from kimi_linear_operator.api.benchmark import Suite
+from kimi_linear_operator.benchmark import client, recipe
+
+Start = Callable[..., StandIn]
+
+KEY = 'sk-"planted"'
+# Keeps what the client wrote for the test, before the runner takes it away.
+KEEP = ["/bin/sh", "-c", '"$@"; code=$?; cp suite.jsonl kept.jsonl; exit $code', "keep"]
+
+
+def small(requests: int = 10, **options: str) -> list[str]:
+    """Return a suite that is there for what happens to it."""
+    given = {"random_input_len": "20", "random_output_len": "50", "max_concurrency": "4"} | options
+    words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)]
+    start = ["python3", "-m", "sglang.bench_serving", "--backend", "sglang", "--model", MODEL]
+    return [*start, "--dataset-name", "random", "--num-prompts", str(requests), "--request-rate", "inf", *words]
+
+
+def questions(pod: Pod, count: int = 20) -> list[str]:
+    dataset = str(pod.downloads / "gsm8k.jsonl")
+    return ["python3", "-m", "sglang.test.few_shot_gsm8k", "--num-questions", str(count), "--data-path", dataset]
+
+
+def failure(message: str, requested: int = 10) -> dict[str, Any]:
+    return {"outcome": "Failed", "message": message, "requested": requested, "completed": 0, "metrics": {}}
+
+
+def is_measured(name: str, value: object) -> bool:
+    """Whether a key of the client's file says how the server did: all its numbers but arguments."""
+    return isinstance(value, int | float) and not name.startswith(("random_", "request_rate", "max_concurrency"))
+
+
+@pytest.mark.parametrize("suite", ["speed-low", "speed-medium"])
+def test_of_the_recipes_speed_suites_every_metric_is_what_the_client_wrote(suite: str, start: Start, pod: Pod) -> None:
+    requests = client.requests(Suite(name=suite))
+    run = pod.run([*KEEP, *client.command(BenchmarkSpec(), Suite(name=suite), MODEL)], requests, start().url)
+    written = json.loads((pod.folder / "kept.jsonl").read_text())
+    table = re.search(r"^Max ITL \(ms\): +([\d.]+) *$", run.log, re.MULTILINE)
+    assert table
+    own = {name: value for name, value in written.items() if is_measured(name, value)}
+    assert len(own) == 31
+    metrics = own | {"max_itl_ms": float(table[1])}
+    counts = {"requested": requests, "completed": requests}
+    assert run.result == {"outcome": "Succeeded", "message": "", **counts, "metrics": metrics}
+    assert run.code == 0
+    # The same load as in the recipe, to the token.
+    same = ("completed", "total_input_tokens", "total_output_tokens")
+    assert [metrics[name] for name in same] == [recipe.PUBLISHED[suite][name] for name in same]
+
+
+def test_of_the_recipes_accuracy_suite_every_metric_is_what_the_client_printed(start: Start, pod: Pod) -> None:
+    run = pod.run(questions(pod, 200), 200, start().url)
+    printed = dict(re.findall(r"^([A-Z][a-z ]+): ([\d.]+)", run.log, re.MULTILINE))
+    metrics = {
+        "accuracy": 0.705,
+        "invalid": 0.0,
+        "latency": float(printed["Latency"]),
+        "output_throughput": float(printed["Output throughput"]),
+    }
+    assert (printed["Accuracy"], printed["Invalid"]) == ("0.705", "0.000")
+    counts = {"requested": 200, "completed": 200}
+    assert run.result == {"outcome": "Succeeded", "message": "", **counts, "metrics": metrics}
+    assert run.code == 0
+
+
+def test_no_secret_is_in_any_result_log_or_file(start: Start, pod: Pod) -> None:
+    server = start("--api-key", KEY)
+    for suite, requests in ((small(), 10), (questions(pod), 20)):
+        run = pod.run(suite, requests, server.url, {"OPENAI_API_KEY": KEY})
+        left = "".join(file.read_text() for file in pod.folder.iterdir())
+        shown = run.log + left
+        assert run.result["completed"] == requests
+        assert "planted" not in shown
+        assert "api_key" not in shown
+
+
+@pytest.mark.parametrize("given", ["sk-other", ""])
+def test_a_wrong_api_key_is_named_and_not_shown(given: str, start: Start, pod: Pod) -> None:
+    server = start("--api-key", KEY)
+    refused = "the server refused the API key (HTTP 401): name the Secret that the server uses."
+    speed = pod.run(small(), 10, server.url, {"OPENAI_API_KEY": given})
+    assert (speed.result, speed.code) == (failure(f"The warm-up failed: {refused}"), 1)
+    accuracy = pod.run(questions(pod), 20, server.url, {"OPENAI_API_KEY": given})
+    assert accuracy.result == failure(f"T{refused[1:]}", 20)
+    assert "sk-" not in speed.log + accuracy.log
+
+
+def test_some_requests_that_fail_are_counted_and_explained(start: Start, pod: Pod) -> None:
+    # The first is the warm-up.
+    run = pod.run(small(), 10, start(fail_after=1, fail_every=3).url)
+    result = run.result
+    assert (result["outcome"], result["completed"], result["metrics"]["completed"], run.code) == ("Succeeded", 7, 7, 0)
+    assert result["message"] == "3 of 10 requests failed, the first with: Internal Server Error: Internal Server Error."
+
+
+def test_all_requests_that_fail_are_a_failure(start: Start, pod: Pod) -> None:
+    run = pod.run(small(), 10, start(fail_after=1, fail_every=1).url)
+    assert (run.result, run.code) == (failure("All 10 requests failed."), 1)
+
+
+def test_a_warm_up_that_fails_is_a_failure(start: Start, pod: Pod) -> None:
+    run = pod.run(small(), 10, start(fail_every=1).url)
+    assert run.result == failure("The warm-up failed: Internal Server Error: Internal Server Error.")
+
+
+def test_a_server_that_dies_half_way_is_a_failure(start: Start, pod: Pod) -> None:
+    run = pod.run(small(), 10, start(die_after=5).url)
+    assert run.result == failure(
+        "After 10 of 10 requests: nothing answers at the server's address (connection refused)."
+    )
+    assert run.code == 1
+
+
+def test_a_server_that_is_not_there_is_a_failure(pod: Pod) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        refused = "nothing answers at the server's address (connection refused)."
+        assert pod.run(small(), 10, url).result == failure(f"The warm-up failed: {refused}")
+        assert pod.run(questions(pod), 20, url).result == failure(f"N{refused[1:]}", 20)
+
+
+def test_questions_stop_at_the_first_that_fails(start: Start, pod: Pod) -> None:
+    run = pod.run(questions(pod), 20, start(fail_after=5, fail_every=1).url)
+    assert re.fullmatch(
+        r"After \d+ of 20 requests: the server answered a request with an error\.", run.result["message"]
+    )
+    assert run.result == failure(run.result["message"], 20)
+
+
+def test_questions_to_a_server_that_dies_are_a_failure(start: Start, pod: Pod) -> None:
+    run = pod.run(questions(pod), 20, start(die_after=5).url)
+    assert re.fullmatch(r"(After \d+ of 20 requests: )?(t|T|n|N).+\.", run.result["message"])
+    assert run.result == failure(run.result["message"], 20)
+
+
+def test_a_dataset_that_is_too_small_is_told(start: Start, pod: Pod) -> None:
+    url = start().url
+    (pod.downloads / "few.jsonl").write_text("".join((pod.downloads / "gsm8k.jsonl").read_text().splitlines(True)[:8]))
+    few = [*questions(pod)[:-1], str(pod.downloads / "few.jsonl")]
+    accuracy = pod.run(few, 20, url).result
+    assert (accuracy["completed"], accuracy["message"]) == (8, "The dataset has only 8 questions.")
+    conversations = json.loads((pod.downloads / "sharegpt.json").read_text())[:6]
+    (pod.downloads / "few.json").write_text(json.dumps(conversations))
+    speed = pod.run(small(dataset_path=str(pod.downloads / "few.json")), 10, url).result
+    assert (speed["outcome"], speed["completed"], speed["message"]) == (
+        "Succeeded",
+        6,
+        "The dataset has only 6 prompts.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("hub", "lacking"),
+    [
+        ("tokenizer", "The tokenizer is not in the pod and could not be downloaded"),
+        ("huggingface", "The dataset is not in the pod and could not be downloaded"),
+    ],
+)
+def test_what_cannot_be_downloaded_is_named(hub: str, lacking: str, pod: Pod) -> None:
+    suite = small() if hub == "tokenizer" else small(tokenizer=str(pod.downloads / "tokenizer"))
+    run = pod.run(suite, 10, "http://127.0.0.1:1", {"HF_HOME": str(pod.folder / "empty")})
+    assert run.result == failure(f"{lacking}: where there is no internet, mount it.")
+
+
+def test_a_run_that_is_stopped_says_how_far_it_came(start: Start, pod: Pod) -> None:
+    server = start(seconds_per_token=0.01)
+    with pod.start(small(max_concurrency="1"), 10, server.url, {"TQDM_MININTERVAL": "0"}) as process:
+        assert process.stdout
+        next(line for line in process.stdout if " 3/10 [" in line)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 1
+    result = pod.result()
+    assert re.fullmatch(r"After [3-6] of 10 requests: the run was stopped \(SIGTERM\)\.", result["message"])
+    assert result == failure(result["message"])
+
+
+def test_a_slow_server_is_measured_as_slow(start: Start, pod: Pod) -> None:
+    metrics = pod.run(small(4), 4, start(seconds_per_token=0.01).url).result["metrics"]
+    assert 10 <= metrics["median_itl_ms"] < 30
