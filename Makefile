@@ -48,6 +48,7 @@ image: setup  ## Build the operator's image as a docker-archive, without a conta
 generate: setup  ## Write the generated files anew
 	@$(BIN)/kimi-linear crd --write crds
 	@$(BIN)/python -m kimi_linear_operator.reference > docs/reference.md
+	@$(BIN)/python deploy/local/chart.py
 
 lock: setup  ## Pin all requirements anew, with hashes
 	@$(COMPILE) --output-file requirements/runtime.txt pyproject.toml

@@ -75,6 +75,7 @@ class Program:
 _TOOLS = Module(_HERE / "tools")
 _NODE = Module(_HERE / "node")
 KUBERNETES = Module(_HERE / "kubernetes")
+_HELM = Module(_HERE / "helm")
 CONTROL_PLANE = (
     Program("etcd", "go.etcd.io/etcd/server/v3", _TOOLS, 90),
     Program("kwok", "sigs.k8s.io/kwok/cmd/kwok", _TOOLS, 110),
@@ -84,6 +85,10 @@ CONTROL_PLANE = (
     Program("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", KUBERNETES, 80),
     Program("kubectl", "k8s.io/kubernetes/cmd/kubectl", KUBERNETES, 30),
 )
+CHART_TOOLS = (
+    Program("helm", "helm.sh/helm/v4/cmd/helm", _HELM, 60),
+    Program("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", _HELM, 5),
+)
 REAL_NODE = (
     Program("kubelet", "k8s.io/kubernetes/cmd/kubelet", KUBERNETES, 60),
     Program("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", KUBERNETES, 20),
@@ -91,7 +96,7 @@ REAL_NODE = (
     Program("pause", "./pause", _NODE, 1),
 )
 # A kubelet runs on Linux only.
-PROGRAMS: tuple[Program, ...] = (*CONTROL_PLANE, *(REAL_NODE if platform.system() == "Linux" else ()))
+PROGRAMS: tuple[Program, ...] = (*CONTROL_PLANE, *CHART_TOOLS, *(REAL_NODE if platform.system() == "Linux" else ()))
 
 
 def kubernetes_version(go_mod: str) -> str | None:

@@ -72,7 +72,7 @@ class LocalCluster:
     @property
     def bin(self) -> list[Path]:
         """The folders with kubectl and the other programs, to be put on PATH."""
-        return [binary("kubectl").parent, binary("kwokctl").parent]
+        return [binary(name).parent for name in ("kubectl", "kwokctl", "helm")]
 
     @property
     def server(self) -> str:
@@ -106,10 +106,14 @@ class LocalCluster:
     def kubeconfig_for(self, service_account: str, cluster_role: str) -> Path:
         """A kubeconfig of a service account in kube-system that has this ClusterRole everywhere.
 
-        The audit log names the user system:serviceaccount:kube-system:SERVICE_ACCOUNT. The token is valid for a day.
+        The audit log names the user system:serviceaccount:kube-system:SERVICE_ACCOUNT.
         """
         self.kubectl.apply(_service_account(service_account, cluster_role))
-        token = self.kubectl("create", "token", service_account, "--namespace=kube-system", "--duration=24h").strip()
+        return self.kubeconfig_of(service_account, "kube-system")
+
+    def kubeconfig_of(self, service_account: str, namespace: str) -> Path:
+        """A kubeconfig of a service account that is there, with a token that is valid for a day."""
+        token = self.kubectl("create", "token", service_account, f"--namespace={namespace}", "--duration=24h").strip()
         content = _load(self.kubeconfig)
         content["users"] = [{"name": service_account, "user": {"token": token}}]
         content["contexts"][0]["context"]["user"] = service_account
@@ -213,6 +217,8 @@ class LocalCluster:
             "service-cluster-ip-range": SERVICE_ADDRESSES,
             # Nothing connects to 192.0.2.1. Without it the API server does not start on a machine with no network.
             "advertise-address": self.address or "192.0.2.1",
+            # As in OpenShift: who names an owner that its object is to block must be allowed to hold up that owner.
+            "enable-admission-plugins": "OwnerReferencesPermissionEnforcement",
             "audit-log-maxsize": "1000",
             "audit-log-maxbackup": "1",
         }

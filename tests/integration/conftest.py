@@ -2,39 +2,43 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from binaries import CONTROL_PLANE, missing
+import chart
+from binaries import CHART_TOOLS, CONTROL_PLANE, missing
 from control_plane import LocalCluster
 from integration.audit import AuditLog
 from integration.client import Client
 from integration.namespace import Namespace, temporary_namespace
-from integration.processes_under_test import SERVICE_ACCOUNT, Operator
+from integration.processes_under_test import Operator
 from integration.sandbox import Sandbox, Sandboxes
 from kimi_linear_operator.api import Manifest
 from nodes import gpu_node, stages
-
-CRDS = Path(__file__).parents[2] / "crds"
 
 # A pod with this annotation never turns Ready by itself: a test plays its kubelet.
 HELD = "tests/held"
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    """A cluster of its own, with our CRDs and simulated GPU nodes.
-
-    Plenty of MI300X for all tests; exactly one node of eight MI325X, for the tests about scarcity.
-    """
-    unbuilt = ", ".join(program.name for program in missing(CONTROL_PLANE))
+def programs() -> None:
+    """The programs of the local cluster, which are built before the tests."""
+    unbuilt = ", ".join(program.name for program in missing((*CONTROL_PLANE, *CHART_TOOLS)))
     if unbuilt and not os.environ.get("CI"):
         pytest.skip(f"not built yet: {unbuilt} (make cluster builds them)")
+
+
+@pytest.fixture(scope="session")
+def cluster(programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """A cluster of its own, with simulated GPU nodes, and what the chart installs: our CRDs, service account and roles.
+
+    The release has no replicas: the tests start their own.
+    Plenty of MI300X for all tests; exactly one node of eight MI325X, for the tests about scarcity.
+    """
     with LocalCluster(tmp_path_factory.mktemp("cluster"), "integration") as started:
         roomy = [gpu_node(f"mi300x-{number}", "MI300X", gpus=128) for number in range(2)]
         nodes = [*roomy, gpu_node("mi325x-0", "MI325X")]
-        started.kubectl("apply", "--server-side", f"--filename={CRDS}")
+        chart.install(started.kubeconfig, "--set=replicas=0")
         started.kubectl.apply([*_stages(), *nodes])
         names = [f"node/{node['metadata']['name']}" for node in nodes]
         started.kubectl("wait", "--for=condition=Ready", "--timeout=30s", *names)
@@ -57,8 +61,9 @@ def audit_log(cluster: LocalCluster) -> AuditLog:
 @pytest.fixture(scope="session")
 def operator_process(cluster: LocalCluster) -> Iterator[Operator]:
     """The operator as a process and a user of its own, not started yet; it must end well when it is told to."""
-    kubeconfig = cluster.kubeconfig_for(SERVICE_ACCOUNT, "cluster-admin")
-    process = Operator(kubeconfig, cluster.state / "operator.log")
+    kubeconfig = cluster.kubeconfig_of(chart.RELEASE, chart.NAMESPACE)
+    lease = f"--lease={chart.NAMESPACE}/{chart.RELEASE}"
+    process = Operator(kubeconfig, cluster.state / "operator.log", (lease,))
     yield process
     assert process.stop() == 0, f"the operator's exit code after SIGTERM:\n{process.log.read_text()[-3000:]}"
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chart import NAMESPACE
+
 # With full paths, because the PATH is the image's. The root filesystem is bound to
 # itself, so that it can be read-only for what runs in it and for nobody else.
 _ENTER = (
@@ -40,7 +42,7 @@ class UnpackedImage:
         """Put a pod's credentials where the kubelet would."""
         folder = self.root / _SERVICE_ACCOUNT
         folder.mkdir(parents=True)
-        for name, content in {"token": token.encode(), "ca.crt": certificate, "namespace": b"kube-system"}.items():
+        for name, content in {"token": token.encode(), "ca.crt": certificate, "namespace": NAMESPACE.encode()}.items():
             (folder / name).write_bytes(content)
 
 

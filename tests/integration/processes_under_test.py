@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from chart import NAMESPACE, RELEASE
 from integration.waiting import wait_for
 
 COMMAND = str(Path(sys.executable).with_name("kimi-linear"))
-SERVICE_ACCOUNT = "kimi-linear-operator"
-USER = f"system:serviceaccount:kube-system:{SERVICE_ACCOUNT}"
+USER = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
+"""What the audit log calls the operator that looks after all namespaces."""
 
 _SECONDS_TO_STOP = 10
 _SECONDS_TO_START = 30

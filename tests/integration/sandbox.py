@@ -10,6 +10,7 @@ from control_plane import LocalCluster
 from integration.client import Client
 from integration.fault_proxy import FaultProxy
 from integration.namespace import Namespace, temporary_namespace
+from integration.permissions import grant
 from integration.processes_under_test import Operator
 from integration.waiting import wait_for
 from kimi_linear_operator.resources import SERVER
@@ -80,6 +81,7 @@ class Sandboxes:
     @contextmanager
     def _replica(self, namespace: Namespace, account: str) -> Iterator[Sandbox]:
         self.everywhere.stop()
+        grant(self.client, namespace.name, account)
         file = self.cluster.state / f"{namespace.name}-{account}"
         log = file.with_suffix(".log")
         arguments = ("--namespace", namespace.name, "--lease", f"{namespace.name}/{MANAGER}")
@@ -98,4 +100,4 @@ class Sandboxes:
 
     def _kubeconfig(self, account: str) -> Path:
         file = self.cluster.state / f"{account}.kubeconfig"
-        return file if file.exists() else self.cluster.kubeconfig_for(account, "cluster-admin")
+        return file if file.exists() else self.cluster.kubeconfig_of(account, "kube-system")

@@ -14,10 +14,13 @@ import yaml
 
 from control_plane import LocalCluster
 from integration.namespace import Namespace
-from integration.processes_under_test import SERVICE_ACCOUNT, Operator, run_command
+from integration.permissions import grant
+from integration.processes_under_test import Operator, run_command
 from integration.sandbox import Sandboxes
 from integration.waiting import wait_for
 from kimi_linear_operator.resources.metadata import MANAGER
+
+_ACCOUNT = "logging-operator"
 
 
 def ask(operator: Operator, path: str) -> tuple[int, str]:
@@ -63,7 +66,8 @@ def test_an_operator_that_cannot_read_the_cluster_is_healthy_and_not_ready(sandb
 def test_each_log_line_is_json_on_demand_and_no_line_of_any_level_has_the_token(
     no_operator: None, cluster: LocalCluster, namespace: Namespace, tmp_path: Path
 ) -> None:
-    kubeconfig = cluster.kubeconfig_for(SERVICE_ACCOUNT, "cluster-admin")
+    grant(namespace.client, namespace.name, _ACCOUNT)
+    kubeconfig = cluster.kubeconfig_of(_ACCOUNT, "kube-system")
     token = yaml.safe_load(kubeconfig.read_text())["users"][0]["user"]["token"]
     own = ("--namespace", namespace.name, "--lease", f"{namespace.name}/{MANAGER}")
     with running(Operator(kubeconfig, tmp_path / "log", (*own, "--log-level=debug", "--log-format=json"))) as operator:

@@ -12,10 +12,11 @@ import yaml
 
 import images
 import kimi_linear_operator
+from chart import NAMESPACE, RELEASE
 from control_plane import LocalCluster
 from integration.image import UnpackedImage, unpack
 from integration.namespace import Namespace
-from integration.processes_under_test import SERVICE_ACCOUNT, Operator
+from integration.processes_under_test import Operator
 from kimi_linear_operator import crd
 
 # 130 MB when this was written. The typed models of the Kubernetes client, which are left out, are 120 more.
@@ -109,7 +110,7 @@ def test_the_root_filesystem_is_read_only_in_these_tests(image: UnpackedImage) -
 def test_the_operator_works_in_the_image_with_a_pods_credentials(
     image: UnpackedImage, cluster: LocalCluster, no_operator: None, namespace: Namespace, tmp_path: Path
 ) -> None:
-    content = yaml.safe_load(cluster.kubeconfig_for(SERVICE_ACCOUNT, "cluster-admin").read_text())
+    content = yaml.safe_load(cluster.kubeconfig_of(RELEASE, NAMESPACE).read_text())
     server = content["clusters"][0]["cluster"]
     image.mount_service_account(content["users"][0]["user"]["token"], _certificate(server))
     address = urlsplit(server["server"])

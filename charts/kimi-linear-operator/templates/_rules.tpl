@@ -1,0 +1,41 @@
+{{/* What the operator may do where it looks after servers. Tests run it with exactly this, and want all of it used. */}}
+{{- define "operator.rules" -}}
+- apiGroups: [kimi-linear.io]
+  resources: [kimilinearbenchmarks, kimilinearservers]
+  verbs: [get, list, watch]
+- apiGroups: [kimi-linear.io]
+  resources: [kimilinearbenchmarks/status, kimilinearservers/status]
+  verbs: [patch]
+# Children name their server or benchmark as an owner whose deletion waits for them. Where the API server guards that (the admission
+# plugin OwnerReferencesPermissionEnforcement, on in OpenShift), it asks for this.
+- apiGroups: [kimi-linear.io]
+  resources: [kimilinearbenchmarks/finalizers, kimilinearservers/finalizers]
+  verbs: [update]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [configmaps, services]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create]
+{{- end }}
+
+{{/* A binding of a role to the operator's service account; `kind` is Role or ClusterRole. */}}
+{{- define "operator.bound" -}}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: {{ .kind }}
+  name: {{ .name | default (include "operator.fullname" .root) }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ include "operator.serviceAccount" .root }}
+    namespace: {{ .root.Release.Namespace }}
+{{- end }}

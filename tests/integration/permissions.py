@@ -1,0 +1,37 @@
+"""What an operator of one namespace may do in the tests: exactly what the chart gives it, and nothing else."""
+
+from functools import cache
+
+import yaml
+
+from chart import render
+from integration.client import Client
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.resources import Kind
+
+_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts")
+_OF_RBAC = "rbac.authorization.k8s.io"
+_KINDS = {
+    "Role": Kind(_OF_RBAC, "v1", "Role", "roles"),
+    "RoleBinding": Kind(_OF_RBAC, "v1", "RoleBinding", "rolebindings"),
+}
+_PLACEHOLDER = "namespace-of-a-test"
+
+
+def grant(client: Client, namespace: str, account: str) -> None:
+    """Let a service account in kube-system, which is made if there is none, be an operator of this namespace alone."""
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": "kube-system"}
+    own: Manifest = {"metadata": {"name": account, "namespace": "kube-system"}}
+    client.apply(_ACCOUNT, {"apiVersion": "v1", "kind": "ServiceAccount", **own}, "tests")
+    for manifest in yaml.safe_load_all(rendered_roles().replace(_PLACEHOLDER, namespace)):
+        if manifest["kind"] == "RoleBinding":
+            manifest["metadata"]["name"] += f"-{account}"
+            manifest["subjects"] = [subject]
+        client.apply(_KINDS[manifest["kind"]], manifest, "tests")
+
+
+@cache
+def rendered_roles() -> str:
+    """Return the chart's roles and bindings of an operator of one namespace, which is also where its Lease is."""
+    only = f"--set=watchNamespaces={{{_PLACEHOLDER}}}"
+    return render("--show-only=templates/rbac.yaml", only, namespace=_PLACEHOLDER)

@@ -1,0 +1,28 @@
+"""Schemas of Kubernetes for kubeconform, which would fetch them from the internet otherwise."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+VERSIONS = ("1.30.0", "1.31.0", "1.32.0", "1.33.0", "1.34.0", "1.35.0", "1.36.0", "1.37.0")
+"""The versions of Kubernetes that the chart says to support."""
+
+LOCATION = "{{.NormalizedKubernetesVersion}}/{{.ResourceKind}}{{.KindSuffix}}.json"
+"""Where kubeconform finds the schema of a kind, in the folder of `write_schemas`."""
+
+# What schemas of kinds refer to, as the package kubernetes-validate names it for its own reader.
+_DEFINITIONS = "/api/_definitions.json#"
+
+
+def write_schemas(folder: Path) -> Path:
+    """Write the schemas of all versions into this folder, and return it. They allow no field that they do not know."""
+    for version in VERSIONS:
+        source = Path(str(files("kubernetes_validate"))) / f"kubernetes-json-schema/v{version}-local-strict"
+        target = folder / f"v{version}"
+        target.mkdir()
+        for file in source.glob("*.json"):
+            schema = json.loads(file.read_text().replace(_DEFINITIONS, "_definitions.json#"))
+            # Without it, references are relative to the file.
+            schema.pop("$id", None)
+            (target / file.name).write_text(json.dumps(schema))
+    return folder

@@ -1,0 +1,194 @@
+"""What Helm and Kustomize make of our files is what Kubernetes takes, in every version that we name."""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import chart
+from binaries import binary
+from chart import BASE, CHART, INSTALL, ROOT
+from commands import LocalClusterError, run
+from integration.schemas import LOCATION, VERSIONS, write_schemas
+from kimi_linear_operator import crd
+from kimi_linear_operator.api import Manifest
+
+VALUES = {"default": (), **{file.stem: (f"--values={file}",) for file in sorted((CHART / "ci").glob("*.yaml"))}}
+OVERLAYS = sorted((ROOT / "deploy/kustomize/overlays").iterdir())
+# Of the Prometheus Operator: test_gitops.py reads these with its own types.
+FOREIGN = "ServiceMonitor,PrometheusRule"
+
+pytestmark = pytest.mark.usefixtures("programs")
+
+
+@cache
+def rendered(name: str) -> list[Manifest]:
+    return list(yaml.load_all(chart.render(*VALUES[name]), yaml.CSafeLoader))
+
+
+@cache
+def kustomized(folder: Path) -> str:
+    return run([binary("kubectl"), "kustomize", folder])
+
+
+def one(manifests: list[Manifest], kind: str) -> Manifest:
+    [found] = [manifest for manifest in manifests if manifest["kind"] == kind]
+    return found
+
+
+@pytest.fixture(scope="module")
+def schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_schemas(tmp_path_factory.mktemp("schemas"))
+
+
+@pytest.fixture(scope="module")
+def check(schemas: Path) -> Callable[[str, str], None]:
+    """Return a check of manifests with kubeconform against the schemas of one version."""
+
+    def check(text: str, version: str) -> None:
+        location = f"-schema-location={schemas}/{LOCATION}"
+        options = ["-strict", "-summary", f"-kubernetes-version={version}", f"-skip={FOREIGN}", location]
+        command = [str(binary("kubeconform")), *options, "-"]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Valid: 0" not in done.stdout
+
+    return check
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_rendering_and_overlay_is_valid_in_every_version(check: Callable[[str, str], None], version: str) -> None:
+    renderings = [chart.render(f"--kube-version={version}", *options) for options in VALUES.values()]
+    check("\n---\n".join([*renderings, *map(kustomized, (BASE.parent, *OVERLAYS))]), version)
+
+
+def test_the_check_of_renderings_finds_a_misspelt_field(check: Callable[[str, str], None]) -> None:
+    text = chart.render("--show-only=templates/deployment.yaml").replace("serviceAccountName", "serviceAccountname")
+    with pytest.raises(AssertionError, match="serviceAccountname"):
+        check(text, VERSIONS[0])
+
+
+def test_an_older_kubernetes_is_refused() -> None:
+    with pytest.raises(LocalClusterError, match=r"requires kubeVersion: >=1\.30"):
+        chart.render("--kube-version=1.29.9")
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_helm_finds_nothing_to_complain_about(name: str) -> None:
+    chart.helm("lint", "--strict", "--quiet", CHART, *VALUES[name])
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["replicas=-1", "log.level=loud", "watchNamespaces[0]=Team", "image.digest=latest", "replica=1", "crds.keeps=true"],
+)
+def test_a_wrong_value_is_refused(value: str) -> None:
+    with pytest.raises(LocalClusterError, match=value.partition("=")[0].split("[")[0].split(".")[-1]):
+        chart.render(f"--set={value}")
+
+
+def test_the_manifests_without_helm_are_fresh() -> None:
+    assert BASE.read_text() == chart.base(), "run `make generate`"
+    assert INSTALL.read_text() == chart.one_file(), "run `make generate`"
+
+
+def definitions(manifests: Iterable[Manifest]) -> list[Manifest]:
+    return [manifest for manifest in manifests if manifest["kind"] == "CustomResourceDefinition"]
+
+
+def test_definitions_are_those_that_the_models_give() -> None:
+    ours = definitions(manifest for text in crd.files().values() for manifest in yaml.safe_load_all(text))
+    specs = {manifest["metadata"]["name"]: manifest["spec"] for manifest in definitions(rendered("default"))}
+    assert specs == {manifest["metadata"]["name"]: manifest["spec"] for manifest in ours}
+
+
+@pytest.mark.parametrize(("name", "policy"), [("default", "keep"), ("everything-values", None)])
+def test_definitions_are_kept_unless_asked_otherwise(name: str, policy: str | None) -> None:
+    annotations = [manifest["metadata"].get("annotations", {}) for manifest in definitions(rendered(name))]
+    assert [item.get("helm.sh/resource-policy") for item in annotations] == [policy, policy]
+
+
+def test_an_operator_of_some_namespaces_gets_nothing_cluster_wide() -> None:
+    manifests = rendered("one-namespace-values")
+    assert [item["kind"] for item in manifests if item["kind"].startswith("Cluster")] == []
+    roles = {item["metadata"]["namespace"] for item in manifests if item["kind"] == "Role"}
+    assert roles == {"team-a", "team-b", chart.NAMESPACE}
+    arguments = container(manifests)["args"]
+    assert [item for item in arguments if "--namespace" in item] == ["--namespace=team-a", "--namespace=team-b"]
+
+
+def test_the_rules_are_the_same_in_all_namespaces_and_in_one() -> None:
+    [everywhere] = (
+        item
+        for item in rendered("default")
+        if (item["kind"], item["metadata"]["name"]) == ("ClusterRole", chart.RELEASE)
+    )
+    roles = [item for item in rendered("one-namespace-values") if item["kind"] == "Role"]
+    assert [item["rules"] for item in roles if item["metadata"]["namespace"] == "team-a"] == [everywhere["rules"]]
+
+
+def container(manifests: list[Manifest]) -> dict[str, Any]:
+    [found] = one(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+def test_alerts_and_dashboard_are_those_of_the_project() -> None:
+    manifests = rendered("everything-values")
+    alerts = yaml.safe_load((ROOT / "deploy/monitoring/alerts.yaml").read_text())
+    assert one(manifests, "PrometheusRule")["spec"] == alerts["spec"]
+    [dashboard] = one(manifests, "ConfigMap")["data"].values()
+    assert json.loads(dashboard) == json.loads((ROOT / "deploy/monitoring/dashboard.json").read_text())
+
+
+def test_labels_and_annotations_for_all_are_on_all() -> None:
+    for manifest in rendered("everything-values"):
+        metadata = manifest["metadata"]
+        assert metadata["labels"]["team"] == "platform"
+        assert metadata["annotations"]["example.com/contact"] == "platform@example.com"
+
+
+def test_a_selector_never_depends_on_what_may_change() -> None:
+    labels = one(rendered("everything-values"), "Deployment")["spec"]["selector"]["matchLabels"]
+    assert labels.keys() == {"app.kubernetes.io/name", "app.kubernetes.io/instance"}
+
+
+def test_the_image_is_named_by_digest_tag_or_version() -> None:
+    given = one(rendered("everything-values"), "Deployment")
+    [found] = given["spec"]["template"]["spec"]["containers"]
+    assert found["image"].startswith("registry.example.com/platform/kimi-linear-operator@sha256:01234")
+    about = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert container(rendered("default"))["image"] == f"kimi-linear-operator:{about['appVersion']}"
+
+
+def test_all_names_are_those_of_the_release() -> None:
+    names = {manifest["metadata"]["name"] for manifest in rendered("one-namespace-values")}
+    assert {name for name in names if not name.startswith("operator-of-teams")} == set()
+
+
+@pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
+def test_an_overlay_changes_what_it_says(folder: Path) -> None:
+    base = {_identity(item): item for item in yaml.safe_load_all(kustomized(BASE.parent))}
+    changed = {_identity(item): item for item in yaml.safe_load_all(kustomized(folder))}
+    different = {key for key in base.keys() | changed.keys() if base.get(key) != changed.get(key)}
+    assert {f"{kind} {name}" for kind, name in different} == {
+        "one-namespace": {
+            "ClusterRoleBinding kimi-linear-operator",
+            "RoleBinding kimi-linear-operator",
+            "Deployment kimi-linear-operator",
+        },
+        "monitoring": {
+            "ConfigMap kimi-linear-operator-dashboard",
+            "PrometheusRule kimi-linear-operator",
+            "ServiceMonitor kimi-linear-operator",
+        },
+        "private-registry": {"Deployment kimi-linear-operator"},
+    }[folder.name]
+
+
+def _identity(manifest: Manifest) -> tuple[str, str]:
+    return manifest["kind"], manifest["metadata"]["name"]
