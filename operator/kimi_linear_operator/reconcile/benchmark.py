@@ -82,8 +82,9 @@ class BenchmarkReconciler:
         summary = status.summarise_benchmark(progress, self.now())
         event = status.benchmark_event(manifest, summary, self.now())
         is_current = await self.reporting.write(BENCHMARK, manifest, summary, event)
-        if progress.is_complete and checked.benchmark:
-            await self._keep_results(checked.benchmark, summary)
+        stored = self.store.get(BENCHMARK, key)
+        if progress.is_complete and checked.benchmark and stored:
+            await self._keep_results(checked.benchmark, stored["status"])
         return again if is_current else 0.0
 
     async def _run(self, key: Key, manifest: Manifest, benchmark: KimiLinearBenchmark) -> tuple[Progress, float | None]:

@@ -50,7 +50,7 @@ def transition_event(manifest: Manifest, status: Manifest, now: str) -> Manifest
 def _event(manifest: Manifest, told: Manifest, now: str, *, is_normal: bool) -> Manifest:
     metadata = manifest["metadata"]
     involved = {key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion")}
-    digest = hashlib.sha256(f"{metadata['uid']}{told['reason']}{now}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{metadata['uid']}{told['reason']}{told['message']}{now}".encode()).hexdigest()[:16]
     return {
         "apiVersion": "v1",
         "kind": "Event",
