@@ -1,8 +1,10 @@
 """Kubernetes objects as the API server keeps them: the only place where tests get objects from."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.benchmark import recipe
 
 UID = "6f1b5ad6-94c4-4b0e-8d4f-3a4f0c1d2e3f"
 MANAGED_LABELS = {"app.kubernetes.io/managed-by": "kimi-linear-operator"}
@@ -31,6 +33,31 @@ def make_benchmark(name: str = "nightly", **spec: Any) -> Manifest:
             "spec": {**target, **spec},
         }
     )
+
+
+def make_finished_benchmark(*results: Manifest, verdict: str = "Passed", **spec: Any) -> Manifest:
+    """Return a KimiLinearBenchmark that has these results and, unless the spec says otherwise, just these suites."""
+    suites = [{"name": result["name"]} for result in results]
+    benchmark = make_benchmark(**{"suites": suites, **spec})
+    return {**benchmark, "status": {"verdict": verdict, "results": list(results)}}
+
+
+def make_result(suite: str, metrics: Mapping[str, float] | None = None, **changes: Any) -> Manifest:
+    """Return the result of a suite of the recipe: with the recipe's own numbers unless others are given."""
+    published = recipe.PUBLISHED[suite]
+    requests = int(published.get("completed", 200))
+    return {
+        "name": suite,
+        "kind": "accuracy" if suite == "gsm8k" else "speed",
+        "outcome": "Succeeded",
+        "requested": requests,
+        "completed": requests,
+        "startTime": "2026-11-24T02:00:00Z",
+        "completionTime": "2026-11-24T02:05:00Z",
+        "metrics": dict(published if metrics is None else metrics),
+        "baseline": dict(published),
+        **changes,
+    }
 
 
 def make_deployment(server: str = "kimi", *, version: int = 1, **status: Any) -> Manifest:
@@ -79,3 +106,9 @@ def owned(manifest: Manifest, server: str = "kimi") -> Manifest:
     labels = {**MANAGED_LABELS, "kimi-linear.io/server": server}
     ownership = {"labels": labels, "ownerReferences": [reference]}
     return stored({**manifest, "metadata": {**ownership, **manifest["metadata"]}})
+
+
+def make_condition(kind: str, status: str, reason: str, message: str) -> Manifest:
+    """Return a condition of a status."""
+    since = "2026-11-24T02:05:00Z"
+    return {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": since}

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kimi_linear_operator import reference, rules
+from kimi_linear_operator import reference, report, rules
+from kimi_linear_operator.benchmark import recipe
 from kimi_linear_operator.status import events, pods
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+EXAMPLES = sorted(ROOT.glob("docs/examples/*.yaml"))
 SAMPLES = sorted(ROOT.glob("deploy/samples/*.yaml"))
 
 
@@ -37,6 +39,20 @@ def test_samples_have_no_problem(sample: Path) -> None:
     ours = [document for document in documents if document["kind"].startswith("KimiLinear")]
     assert ours
     assert [problem for resource in ours for problem in rules.check(resource).problems] == []
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_examples_of_benchmarks_could_have_been_stored(example: Path) -> None:
+    benchmark = yaml.safe_load(example.read_text())
+    assert rules.check(benchmark).problems == ()
+    run = report.read(benchmark)
+    assert [suite.name for suite in run.suites if suite.result] == list(recipe.PUBLISHED)
+
+
+def test_pictures_that_are_shown_are_there_and_of_a_modest_size() -> None:
+    shown = re.findall(r'(?:src|srcset)="(.*?)"', (ROOT / "docs/user-guide.md").read_text())
+    assert shown == ["report-dark.png", "report-light.png"]
+    assert all(10_000 < (ROOT / "docs" / name).stat().st_size < 300_000 for name in shown)
 
 
 def test_the_user_guide_explains_every_reason() -> None:

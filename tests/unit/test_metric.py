@@ -2,12 +2,13 @@
 
 import pytest
 
+from kimi_linear_operator.api.benchmark import RECIPE_SUITES, Speed
 from kimi_linear_operator.benchmark import metric, recipe, runner
 from kimi_linear_operator.benchmark.metric import Kind
 
 
 def kind_of(suite: str) -> Kind:
-    return "speed" if suite in recipe.MAX_CONCURRENCY else "accuracy"
+    return "speed" if isinstance(RECIPE_SUITES[suite], Speed) else "accuracy"
 
 
 @pytest.mark.parametrize("suite", recipe.PUBLISHED)

@@ -33,6 +33,11 @@ class Metric:
     section: str = ""
     """The heading over the client's row; empty above the first heading."""
 
+    @property
+    def title(self) -> str:
+        """Return the label with the unit, which not every client's label has."""
+        return self.label if not self.unit or f"({self.unit})" in self.label else f"{self.label} ({self.unit})"
+
     def text(self, value: float) -> str:
         """Return the value as the client prints it, without its unit."""
         return f"{value:.{self.decimals}f}"

@@ -22,9 +22,6 @@ BACKEND = "sglang"
 REQUEST_RATE = "inf"
 """Requests a second of the speed suites: as fast as the concurrency allows."""
 
-MAX_CONCURRENCY: Mapping[str, int] = {"speed-low": 1, "speed-medium": 16, "speed-high": 100}
-"""Requests that a speed suite has under way at a time, by suite."""
-
 PUBLISHED: Mapping[str, Mapping[str, float]] = {
     "speed-low": {
         "completed": 10,

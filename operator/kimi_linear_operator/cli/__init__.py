@@ -19,6 +19,7 @@ VERBS = {
     "diff": "show what applying resources would change in the cluster",
     "crd": "print the CustomResourceDefinitions and the warning policy",
     "status": "say how a server is, and why it is not ready",
+    "report": "show what a benchmark found, or compare two",
     "run": "run the operator",
 }
 

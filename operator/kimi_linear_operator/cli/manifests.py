@@ -70,13 +70,13 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
-def add_input_arguments(parser: argparse.ArgumentParser) -> None:
+def add_input_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add -f and -n, which every verb that reads resources has."""
     parser.add_argument(
         "-f",
         "--filename",
         action="append",
-        required=True,
+        required=required,
         metavar="FILE",
         help="file of resources, - for standard input",
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.cli.failure import CommandError
 from kimi_linear_operator.cluster import ApiError, connect
+from kimi_linear_operator.columns import table
 from kimi_linear_operator.resources import POD, SERVER
 from kimi_linear_operator.resources.metadata import SERVER_LABEL
 from kimi_linear_operator.status import ready_condition
@@ -47,10 +48,10 @@ def _lines(server: Manifest, pods: Sequence[Manifest]) -> Iterator[str]:
         yield "  The operator has not seen the latest change of the spec yet."
     yield ""
     rows = [(item["type"], item["status"], item["reason"], item["lastTransitionTime"]) for item in _conditions(status)]
-    yield from _table(("CONDITION", "STATUS", "REASON", "SINCE"), rows)
+    yield from table(("CONDITION", "STATUS", "REASON", "SINCE"), rows)
     if pods:
         yield ""
-        yield from _table(("POD", "PHASE", "READY", "RESTARTS", "NODE"), [_pod_row(pod) for pod in pods])
+        yield from table(("POD", "PHASE", "READY", "RESTARTS", "NODE"), [_pod_row(pod) for pod in pods])
     if failure := status.get("lastFailure"):
         yield ""
         yield f"Last failure, {failure['time']}: {failure['pod']}, container {failure['container']}"
@@ -71,9 +72,3 @@ def _pod_row(pod: Manifest) -> tuple[str, ...]:
     restarts = str(sum(container["restartCount"] for container in containers))
     phase = "Terminating" if "deletionTimestamp" in pod["metadata"] else status.get("phase", "")
     return pod["metadata"]["name"], phase, ready, restarts, pod["spec"].get("nodeName", "<none>")
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    for row in (header, *rows):
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

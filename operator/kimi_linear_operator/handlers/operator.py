@@ -154,9 +154,7 @@ class Operator:
 
     async def _work(self) -> None:
         """Work on all resources, and then on those that change, until the queue is closed."""
-        reconciler = Reconciler(
-            replace(self.cluster, write_seconds=self.leader.write_seconds), self.store, concern=self._add
-        )
+        reconciler = Reconciler(replace(self.cluster, write_seconds=self.leader.write_seconds), self.store)
         self.queue = WorkQueue()
         try:
             self._add(self.store.resources())

@@ -1,0 +1,81 @@
+"""`kimi-linear report`: what a benchmark found, beside the recipe's numbers or another benchmark's."""
+
+import argparse
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from kimi_linear_operator import report
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.cli import manifests
+from kimi_linear_operator.cli.failure import CommandError
+from kimi_linear_operator.cluster import ApiError, connect
+from kimi_linear_operator.resources import BENCHMARK
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("name", nargs="?", help="name of the benchmark; needed without -f")
+    parser.add_argument("other", nargs="?", help="another one: compare with it")
+    manifests.add_input_arguments(parser, required=False)
+    manifests.add_output_argument(parser, *report.REPORTS)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the report; exit code 0 if the benchmark passed, or if the two that are compared have valid numbers."""
+    runs = _from_files(options) if options.filename else _from_cluster(options)
+    if len(runs) == 1:
+        print(report.REPORTS[options.output](runs[0]), end="")
+        return 0 if runs[0].verdict == "Passed" else 1
+    if options.output not in report.COMPARISONS:
+        formats = ", ".join(report.COMPARISONS)
+        raise CommandError(f"{options.output} has no form for a comparison: use one of {formats}")
+    print(report.COMPARISONS[options.output](report.beside(*runs)), end="")
+    return 0 if all(run.verdict in {"Passed", "Failed"} for run in runs) else 1
+
+
+def _from_cluster(options: argparse.Namespace) -> list[report.Run]:
+    if not options.name:
+        raise CommandError("name a benchmark of the cluster, or a file with -f")
+    names = [name for name in (options.name, options.other) if name]
+    try:
+        found = asyncio.run(_get(options.namespace, names))
+    except ApiError as error:
+        raise CommandError(str(error)) from error
+    for name, manifest in zip(names, found, strict=True):
+        if manifest is None:
+            raise CommandError(f"no KimiLinearBenchmark {name} in namespace {options.namespace}")
+    return [_read(name, manifest) for name, manifest in zip(names, found, strict=True) if manifest]
+
+
+async def _get(namespace: str, names: Iterable[str]) -> list[Manifest | None]:
+    async with connect() as cluster:
+        return [await cluster.get(BENCHMARK, namespace, name) for name in names]
+
+
+def _from_files(options: argparse.Namespace) -> list[report.Run]:
+    """Return the named benchmarks of the files, or the one or two that are there."""
+    files = ", ".join(options.filename)
+    sources = [source for source in manifests.read(options) if source.manifest.get("kind") == "KimiLinearBenchmark"]
+    if options.name:
+        sources = [_named(sources, name, files) for name in (options.name, options.other) if name]
+    if len(sources) not in (1, 2):
+        raise CommandError(f"{len(sources)} benchmarks in {files}: say which one to report, or which two to compare")
+    runs = [_read(source.file, source.manifest) for source in sources]
+    if len({run.name for run in runs}) == len(runs):
+        return runs
+    return [replace(run, name=f"{run.name} ({source.file})") for run, source in zip(runs, sources, strict=True)]
+
+
+def _named(sources: Sequence[manifests.Source], name: str, files: str) -> manifests.Source:
+    for source in sources:
+        if source.manifest.get("metadata", {}).get("name") == name:
+            return source
+    raise CommandError(f"no KimiLinearBenchmark {name} in {files}")
+
+
+def _read(origin: str, manifest: Manifest) -> report.Run:
+    try:
+        return report.read(manifest)
+    except report.UnreadableError as error:
+        raise CommandError(f"{origin}: {error}") from error
