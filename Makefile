@@ -50,6 +50,9 @@ generate: setup  ## Write the generated files anew
 	@$(BIN)/python -m kimi_linear_operator.reference > docs/reference.md
 	@$(BIN)/python deploy/local/chart.py
 
+pictures: setup  ## Take the documentation's pictures of the HTML report anew
+	@PYTHONPATH=tests:deploy/local $(BIN)/python -m browser.picture
+
 lock: setup  ## Pin all requirements anew, with hashes
 	@$(COMPILE) --output-file requirements/runtime.txt pyproject.toml
 	@$(COMPILE) --extra dev --output-file requirements/dev.txt pyproject.toml

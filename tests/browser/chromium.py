@@ -1,0 +1,34 @@
+"""Debian's Chromium: where it is, and how it is started."""
+
+import os
+
+from playwright.sync_api import Browser, Playwright
+
+import debian
+
+# As root there is no sandbox; nothing is to be asked of its makers' servers.
+_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+_PACKAGES = {"chromium": "chromium"}
+
+
+def obstacle() -> str | None:
+    """Why there can be no browser; None if it is there or can be installed."""
+    if debian.missing(_PACKAGES) and (os.geteuid() or not debian.find("apt-get")):
+        return "Chromium is not installed, and only root can install Debian's"
+    return None
+
+
+def launch(playwright: Playwright) -> Browser:
+    """Start Chromium, and install it first if need be."""
+    debian.ensure_installed(_PACKAGES)
+    return playwright.chromium.launch(executable_path=debian.find("chromium"), args=_ARGUMENTS)
