@@ -43,7 +43,7 @@ def is_measured(name: str, value: object) -> bool:
     return isinstance(value, int | float) and not name.startswith(("random_", "request_rate", "max_concurrency"))
 
 
-@pytest.mark.parametrize("suite", ["speed-low", "speed-medium"])
+@pytest.mark.parametrize("suite", ["speed-low", "speed-medium", "speed-high"])
 def test_of_the_recipes_speed_suites_every_metric_is_what_the_client_wrote(suite: str, start: Start, pod: Pod) -> None:
     requests = client.requests(Suite(name=suite))
     run = pod.run([*KEEP, *client.command(BenchmarkSpec(), Suite(name=suite), MODEL)], requests, start().url)

@@ -211,6 +211,7 @@ BAR = " 40%|####      | 4/10 [00:02<00:03,  1.9it/s]\n"
         ("socket.gaierror: [Errno -2] Name or service not known", "The server's name is unknown: see whether its"),
         ("urllib.error.URLError: <urlopen error [Errno 111] Connection refused>", "Nothing answers at the server's"),
         (BAR + "http.client.RemoteDisconnected: Remote end", "After 4 of 10 requests: the server ended the connection"),
+        ("Fetching: " + BAR + "x: [Errno 111] Connection refused", "Nothing answers at the server's address"),
         (BAR + "x: [Errno 111] Connection refused", "After 4 of 10 requests: nothing answers at the server's address"),
         (
             "ValueError: Warmup failed - Please. Error: Internal Server Error: boom",
@@ -244,6 +245,13 @@ def test_a_client_that_cannot_be_started_is_a_failure(pod: Pod) -> None:
     assert pod.result() == failure(
         "The client cannot be started: [Errno 2] No such file or directory: 'no-such-python'."
     )
+
+
+def test_a_folder_that_cannot_be_written_to_is_a_failure(pod: Pod) -> None:
+    (pod.folder / "low.jsonl").mkdir()
+    done = subprocess.run(pod.command("pass"), capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert str(pod.folder / "low.jsonl") in pod.result()["message"]
 
 
 def test_a_killed_client_is_a_failure(pod: Pod) -> None:

@@ -72,7 +72,7 @@ ACCURACY_LINES = {
     "output_throughput": r"Output throughput: ([\d.]+) token/s",
 }
 
-# A progress bar of tqdm: " 40%|####      | 4/10 [00:02<00:03,  1.9it/s]".
+# The clients' progress bar; those of downloads begin with a name: " 40%|####      | 4/10 [00:02<00:03,  1.9it/s]".
 _PROGRESS = r"\d+%\|.*\| (\d+)/\d+ \["
 _SECONDS_BETWEEN_PROGRESS = "5"
 
@@ -168,7 +168,7 @@ class Reading:
 
     def read(self, line: str) -> None:
         """Take in one line."""
-        if progress := re.search(_PROGRESS, line):
+        if progress := re.match(_PROGRESS, line):
             self.done = int(progress[1])
             return
         for name, pattern in self.patterns.items():
@@ -261,11 +261,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         client.run()
         result = read_result(suite, client.reading)
-    except SuiteError as error:
+    except (SuiteError, OSError) as error:
         result = _result(suite, "Failed", str(error))
     finally:
         # It holds the server's API key.
-        suite.output_file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            suite.output_file.unlink()
     text = encode(result | {"message": redact(result["message"], secrets)})
     print(text, flush=True)
     termination_message.write_text(text)
