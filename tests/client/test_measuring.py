@@ -190,4 +190,5 @@ def test_a_run_that_is_stopped_says_how_far_it_came(start: Start, pod: Pod) -> N
 
 def test_a_slow_server_is_measured_as_slow(start: Start, pod: Pod) -> None:
     metrics = pod.run(small(4), 4, start(seconds_per_token=0.01).url).result["metrics"]
-    assert 10 <= metrics["median_itl_ms"] < 30
+    # Ten, and what the machine adds or evens out; quick ones are at a tenth.
+    assert 8 <= metrics["median_itl_ms"] < 100
