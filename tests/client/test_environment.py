@@ -1,0 +1,40 @@
+"""The virtual environment of SGLang's clients."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import sglang_client
+from commands import LocalClusterError
+
+
+def test_it_has_the_clients_and_no_torch() -> None:
+    sglang_client.ensure_made()
+    code = (
+        "import sys, sglang.bench_serving, sglang.test.few_shot_gsm8k as c; print(c.__file__, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sglang_client.python(), "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"{sglang_client.package()}/test/few_shot_gsm8k.py False\n"
+
+
+def test_other_requirements_are_another_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sglang_client.folder()
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(sglang_client.REQUIREMENTS.read_text() + "# changed\n")
+    monkeypatch.setattr(sglang_client, "REQUIREMENTS", requirements)
+    assert sglang_client.folder() != before
+    assert sglang_client.folder().parent == before.parent
+
+
+def test_one_that_cannot_be_made_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(f"{tmp_path}/missing-1.0-py3-none-any.whl --hash=sha256:{'0' * 64}\n")
+    monkeypatch.setattr(sglang_client, "REQUIREMENTS", requirements)
+    with pytest.raises(LocalClusterError, match=r"could not be installed \(see above\)"):
+        sglang_client.ensure_made()
+    assert "missing-1.0" in capfd.readouterr().err
+    assert [path.name for path in sglang_client.folder().parent.iterdir() if path.is_dir()] == []
