@@ -157,10 +157,11 @@ class Cluster:
         target = path(kind, metadata["namespace"], metadata["name"]) + "/status"
         return await self._request("PATCH", target, {"fieldManager": MANAGER}, body)
 
-    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+    async def delete(self, kind: Kind, manifest: Manifest, *, children_first: bool = False) -> None:
         """Delete exactly this object; one that is gone already is fine."""
         metadata = manifest["metadata"]
-        options = {"propagationPolicy": "Background", "preconditions": {"uid": metadata["uid"]}}
+        policy = "Foreground" if children_first else "Background"
+        options = {"propagationPolicy": policy, "preconditions": {"uid": metadata["uid"]}}
         try:
             await self._request("DELETE", path(kind, metadata["namespace"], metadata["name"]), body=options)
         except ApiError as error:

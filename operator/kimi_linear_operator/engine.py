@@ -4,6 +4,7 @@ The facts come from the recipe (SGLang's cookbook page for Kimi-Linear) and from
 each constant names its source. Nothing here knows Kubernetes objects beyond the shape of a container.
 """
 
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -83,6 +84,20 @@ def model_path(spec: ServerSpec) -> str:
     return spec.model.path or MODELS[spec.model.variant]
 
 
+def release(spec: ServerSpec) -> str | None:
+    """Return SGLang's release, None if an image of one's own does not tell it in its tag."""
+    if spec.engine.image is None:
+        return spec.engine.version
+    found = re.search(r":(v[0-9]+\.[0-9]+\.[0-9]+[A-Za-z0-9.]*)", spec.engine.image)
+    return found[1] if found else None
+
+
+def api_key_variable(spec: ServerSpec) -> str | None:
+    """Return the variable of the container that holds the API key, None if clients need none."""
+    found = (re.fullmatch(r"--api-key=\$\((\w+)\)", argument) for argument in spec.engine.extra_args)
+    return next((match[1] for match in found if match), None)
+
+
 def recipe_command(spec: ServerSpec) -> str:
     """Return the shell command that starts this server by hand, in the words of the recipe's generator."""
     environment = "".join(f"{name}={value} " for name, value in RECIPE_ENVIRONMENT.items())
@@ -112,13 +127,12 @@ def docker_commands(spec: ServerSpec) -> list[str]:
     ]
 
 
-def command(spec: ServerSpec) -> list[str]:
+def command(packages: Sequence[str]) -> list[str]:
     """Return the container's command: installs what can't be imported, then becomes the arguments.
 
     `exec` makes SGLang the container's main process: a shell would keep SIGTERM to itself, and no request
     would be drained. pip is asked only if an import fails, so an image that has the packages needs no index.
     """
-    packages = spec.engine.extra_pip_packages
     if not packages:
         return []
     imports = ", ".join(_import_name(package) for package in packages)

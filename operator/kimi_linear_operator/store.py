@@ -28,7 +28,7 @@ class Key(NamedTuple):
     kind: Kind = SERVER
 
 
-class Target(NamedTuple):
+class TargetKey(NamedTuple):
     """What benchmarks measure: a server by its namespace and name, or an address in no namespace."""
 
     namespace: str
@@ -72,7 +72,7 @@ class Sight:
     generation: int
     revision: str
     owner: Key | None
-    target: Target | None
+    target: TargetKey | None
     conditions: Conditions
     source: str
     text: bytes
@@ -87,7 +87,7 @@ class Sight:
             generation=manifest["metadata"].get("generation", 0),
             revision=manifest["metadata"].get("annotations", {}).get(REVISION_ANNOTATION, ""),
             owner=_owner(kind, manifest),
-            target=_target(manifest) if kind == BENCHMARK else None,
+            target=target_of(manifest) if kind == BENCHMARK else None,
             conditions=_shared(_conditions(kind, manifest)),
             source=_source(kind, manifest),
             text=jsontext.encode(_trimmed(kind, manifest)),
@@ -110,7 +110,7 @@ class Store:
 
     _sights: dict[Address, Sight] = field(default_factory=dict)
     _children: dict[Key, set[Address]] = field(default_factory=dict)
-    _measuring: dict[Target, set[Key]] = field(default_factory=dict)
+    _measuring: dict[TargetKey, set[Key]] = field(default_factory=dict)
     # Deletions since the last list began: what a list read before them must not come back.
     _deleted: dict[Address, int] = field(default_factory=dict)
     # The version of the last list of each kind and namespace.
@@ -168,14 +168,14 @@ class Store:
         self._forget(last.address)
         return self._concerned(known) if known else set()
 
-    def measuring(self, target: Target) -> list[Key]:
+    def measuring(self, target: TargetKey) -> list[Key]:
         """Return the benchmarks of a target, by name."""
         return sorted(self._measuring.get(target, ()))
 
     def _concerned(self, sight: Sight) -> set[Key]:
         """Return whom an object concerns: whom it belongs to, and who measures it or the same as it."""
         address = sight.address
-        target = Target(address.namespace, address.name) if address.kind == SERVER else sight.target
+        target = TargetKey(address.namespace, address.name) if address.kind == SERVER else sight.target
         return {*([sight.owner] if sight.owner else []), *(self._measuring.get(target, ()) if target else ())}
 
     def begin_list(self, kind: Kind, namespace: str | None = None) -> "Listing":
@@ -295,14 +295,14 @@ def _owner(kind: Kind, manifest: Manifest) -> Key | None:
     return next(owners, None)
 
 
-def _target(manifest: Manifest) -> Target | None:
+def target_of(manifest: Manifest) -> TargetKey | None:
     """Return what a benchmark measures, None if it does not say so in a way that can be read."""
     spec = manifest.get("spec")
     parts = [spec.get(name) for name in ("serverRef", "endpoint")] if isinstance(spec, dict) else [None, None]
     server, endpoint = (part if isinstance(part, dict) else {} for part in parts)
     if isinstance(name := server.get("name"), str):
-        return Target(manifest["metadata"]["namespace"], name)
-    return Target("", url) if isinstance(url := endpoint.get("url"), str) else None
+        return TargetKey(manifest["metadata"]["namespace"], name)
+    return TargetKey("", url) if isinstance(url := endpoint.get("url"), str) else None
 
 
 def _conditions(kind: Kind, manifest: Manifest) -> Conditions:

@@ -51,7 +51,9 @@ def run(folder: Path, server: ServerSpec, *, import_code: int, pip_code: int) ->
     calls = folder / "calls"
     calls.touch()
     environment = {"PATH": str(folder), "CALLS": str(calls), "IMPORT": str(import_code), "PIP": str(pip_code)}
-    with subprocess.Popen([*engine.command(server), *engine.arguments(server)], env=environment) as process:
+    with subprocess.Popen(
+        [*engine.command(server.engine.extra_pip_packages), *engine.arguments(server)], env=environment
+    ) as process:
         code = process.wait(timeout=10)
     return Run(process.pid, code, [tuple(json.loads(line)) for line in calls.read_text().splitlines()])
 
@@ -83,7 +85,7 @@ def test_sglang_takes_the_place_of_the_shell_and_gets_its_signals(tmp_path: Path
 
 
 def test_without_packages_no_shell_stands_before_sglang() -> None:
-    assert engine.command(spec(engine={"extraPipPackages": []})) == []
+    assert engine.command([]) == []
 
 
 @pytest.mark.parametrize(

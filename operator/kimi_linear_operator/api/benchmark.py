@@ -43,8 +43,8 @@ class ServerRef(Model):
 class Endpoint(Model):
     """A server that is not a KimiLinearServer of this namespace."""
 
-    url: Annotated[str, Field(max_length=512, pattern=r"^https?://[A-Za-z0-9][A-Za-z0-9.:_-]*(/[!-~]*)?$")] = Field(
-        description="Address of the server, for example http://kimi.other.svc:30000."
+    url: Annotated[str, Field(max_length=512, pattern=r"^https?://[A-Za-z0-9][A-Za-z0-9.:_-]*$")] = Field(
+        description="Address of the server, without a path: http://kimi.other.svc:30000."
     )
     model: ModelName = Field(
         default="moonshotai/Kimi-Linear-48B-A3B-Instruct",
@@ -299,7 +299,10 @@ class SuiteResult(Model):
     name: str = Field(description="Name of the suite.")
     kind: SuiteKind = Field(description="What was measured.")
     outcome: Literal["Succeeded", "Failed"] = Field(description="Whether the client ran to its end.")
-    message: str = Field(default="", description="Why it did not.")
+    reason: Literal["ClientFailed", "NoResult", "TimedOut"] | None = Field(
+        default=None, description="Why it did not, in one word."
+    )
+    message: str = Field(default="", description="Why it did not, or what is to be known of its numbers.")
     requested: int = Field(default=0, description="Requests that were to be made.")
     completed: int = Field(default=0, description="Requests that succeeded.")
     start_time: str = Field(description="When its first attempt started.", json_schema_extra={"format": "date-time"})

@@ -5,7 +5,7 @@ where the server is and where to write.
 """
 
 from kimi_linear_operator.api import BenchmarkSpec
-from kimi_linear_operator.api.benchmark import RECIPE_SUITES, Accuracy, Speed, Suite
+from kimi_linear_operator.api.benchmark import RECIPE_SUITES, Accuracy, Speed, Suite, SuiteKind
 
 # Flags of bench_serving that have a field, and those that the runner sets. --header could hold an API key.
 OWNED_FLAGS = (
@@ -39,12 +39,19 @@ OWNED_FLAGS = (
     "warmup-requests",
 )
 
+CONTAINER = "client"
+API_KEY_VARIABLE = "OPENAI_API_KEY"
 DATASET_FOLDER = "/datasets"
 
 
 def load(suite: Suite) -> Speed | Accuracy:
     """Return what a suite runs: what it says, or what the recipe has under its name."""
     return suite.speed or suite.accuracy or RECIPE_SUITES[suite.name]
+
+
+def kind(suite: Suite) -> SuiteKind:
+    """Return what a suite measures."""
+    return "speed" if isinstance(load(suite), Speed) else "accuracy"
 
 
 def requests(suite: Suite) -> int:

@@ -6,12 +6,12 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from kimi_linear_operator import resources
-from kimi_linear_operator.api import KimiLinearServer, Manifest
+from kimi_linear_operator import resources, rules
+from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Manifest, Resource
 from kimi_linear_operator.cli import manifests
 from kimi_linear_operator.cli.failure import CommandError
 from kimi_linear_operator.cluster import ApiError, Cluster, connect
-from kimi_linear_operator.resources import SERVER, metadata
+from kimi_linear_operator.resources import JOB, SERVER, metadata, target
 
 # Fields that change with every write, whatever it writes.
 _NOISE = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
@@ -28,9 +28,8 @@ def run(options: argparse.Namespace) -> int:
     checked = manifests.check(manifests.read(options))
     if not all(outcome.is_valid for _, outcome in checked):
         return 1
-    servers = [outcome.server for _, outcome in checked if outcome.server]
     try:
-        changes = asyncio.run(_changes(servers))
+        changes = asyncio.run(_changes([outcome.resource for _, outcome in checked if outcome.resource]))
     except ApiError as error:
         raise CommandError(str(error)) from error
     if options.output == "text":
@@ -40,25 +39,53 @@ def run(options: argparse.Namespace) -> int:
     return 1 if changes else 0
 
 
-async def _changes(servers: Sequence[KimiLinearServer]) -> list[Manifest]:
+async def _changes(given: Sequence[Resource]) -> list[Manifest]:
     async with connect() as cluster:
-        return [change for server in servers for change in await _server_changes(cluster, server)]
+        return [change for resource in given for change in await _resource_changes(cluster, resource)]
 
 
-async def _server_changes(cluster: Cluster, given: KimiLinearServer) -> list[Manifest]:
-    """Return what would be created, changed and deleted for a server."""
+async def _resource_changes(cluster: Cluster, given: Resource) -> list[Manifest]:
+    """Return what would be created, changed and deleted for a resource."""
     namespace = given.metadata.namespace
-    stored = await cluster.get(SERVER, namespace, given.metadata.name)
+    stored = await cluster.get(metadata.kind_of_resource(given), namespace, given.metadata.name)
+    if isinstance(given, KimiLinearBenchmark):
+        wanted = await _benchmark_objects(cluster, _owned(given, stored))
+        return await _child_changes(cluster, wanted)
     server = _as_stored(given, stored) if stored else given
     wanted = resources.build(server)
+    live_children = await _children(cluster, server)
+    unwanted = resources.unwanted(live_children, wanted, server.metadata.uid)
+    gone = [_change(live, None) for live in unwanted]
+    return [*await _child_changes(cluster, wanted), *gone]
+
+
+async def _child_changes(cluster: Cluster, wanted: Sequence[Manifest]) -> list[Manifest]:
+    """Return what would be created and changed. A Job that is there stays as it is."""
     changes = []
     for child in wanted:
         kind = resources.kind_of(child)
-        live = await cluster.get(kind, namespace, child["metadata"]["name"])
-        changes.append(_change(live, await cluster.apply(kind, child, dry_run=True)))
-    live_children = await _children(cluster, server)
-    changes += [_change(live, None) for live in resources.unwanted(live_children, wanted, server.metadata.uid)]
+        live = await cluster.get(kind, child["metadata"]["namespace"], child["metadata"]["name"])
+        if kind != JOB or live is None:
+            changes.append(_change(live, await cluster.apply(kind, child, dry_run=True)))
     return [change for change in changes if change["diff"]]
+
+
+async def _benchmark_objects(cluster: Cluster, benchmark: KimiLinearBenchmark) -> list[Manifest]:
+    """Return the objects of a benchmark, whose server must be there."""
+    reference = benchmark.spec.server_ref
+    if reference is None:
+        return resources.build_benchmark(benchmark, target.of_endpoint(benchmark))
+    found = await cluster.get(SERVER, benchmark.metadata.namespace, reference.name)
+    server = rules.check(found).server if found else None
+    if server is None:
+        place = f"namespace {benchmark.metadata.namespace}"
+        raise CommandError(f"{benchmark.metadata.name}: there is no KimiLinearServer {reference.name} in {place}")
+    return resources.build_benchmark(benchmark, target.of_server(benchmark, server))
+
+
+def _owned(given: KimiLinearBenchmark, stored: Manifest | None) -> KimiLinearBenchmark:
+    uid = stored["metadata"]["uid"] if stored else ""
+    return given.model_copy(update={"metadata": given.metadata.model_copy(update={"uid": uid})})
 
 
 def _as_stored(given: KimiLinearServer, stored: Manifest) -> KimiLinearServer:

@@ -154,7 +154,9 @@ class Operator:
 
     async def _work(self) -> None:
         """Work on all resources, and then on those that change, until the queue is closed."""
-        reconciler = Reconciler(replace(self.cluster, write_seconds=self.leader.write_seconds), self.store)
+        reconciler = Reconciler(
+            replace(self.cluster, write_seconds=self.leader.write_seconds), self.store, concern=self._add
+        )
         self.queue = WorkQueue()
         try:
             self._add(self.store.resources())

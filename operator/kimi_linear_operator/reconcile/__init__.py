@@ -1,11 +1,13 @@
 """One pass over one resource: read, check, build, apply, report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from kimi_linear_operator.cluster import Cluster
 from kimi_linear_operator.reconcile.benchmark import BenchmarkReconciler
+from kimi_linear_operator.reconcile.children import Children
+from kimi_linear_operator.reconcile.reporting import Reporting
 from kimi_linear_operator.reconcile.server import ServerReconciler
 from kimi_linear_operator.resources import SERVER
 from kimi_linear_operator.store import Key, Store
@@ -13,6 +15,10 @@ from kimi_linear_operator.store import Key, Store
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _nobody(_: Iterable[Key]) -> None:
+    return
 
 
 @dataclass
@@ -23,18 +29,22 @@ class Reconciler:
         cluster: Where objects are written.
         store: Where objects are read.
         now: The time as RFC 3339.
+        concern: Called with other resources that a pass concerns: they are due, too.
     """
 
     cluster: Cluster
     store: Store
     now: Callable[[], str] = _now
+    concern: Callable[[Iterable[Key]], None] = _nobody
     _servers: ServerReconciler = field(init=False)
     _benchmarks: BenchmarkReconciler = field(init=False)
 
     def __post_init__(self) -> None:
         """Take the same cluster, store and clock for every kind."""
-        self._servers = ServerReconciler(self.cluster, self.store, self.now)
-        self._benchmarks = BenchmarkReconciler(self.cluster, self.store, self.now)
+        children = Children(self.cluster, self.store)
+        reporting = Reporting(self.cluster, self.store, self.concern)
+        self._servers = ServerReconciler(self.store, children, reporting, self.now)
+        self._benchmarks = BenchmarkReconciler(self.cluster, self.store, children, reporting, self.now)
 
     async def reconcile(self, key: Key) -> float | None:
         """Make one pass over a resource; return after how many seconds it is due again, if at all.

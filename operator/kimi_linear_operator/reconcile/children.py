@@ -80,6 +80,20 @@ class Children:
         self.store.put(kind, applied)
         logger.info("Applied %s %s/%s", kind.kind, owner.metadata.namespace, wanted["metadata"]["name"])
 
+    async def create(self, owner: Resource, wanted: Manifest) -> Manifest:
+        """Make a child that never changes, unless it is there; return it.
+
+        Raises:
+            NameTakenError, LeftoverError, GoneError, ApiError: It was not possible.
+        """
+        kind, name = resources.kind_of(wanted), wanted["metadata"]["name"]
+        live = await self.find(owner, kind, name)
+        if live is None:
+            live = await self.cluster.apply(kind, wanted)
+            logger.info("Created %s %s/%s", kind.kind, owner.metadata.namespace, name)
+        self.store.put(kind, live)
+        return live
+
     async def find(self, owner: Resource, kind: Kind, name: str) -> Manifest | None:
         """Return a child as it is, looking past the watch where it shows nothing: that sees labelled objects only.
 

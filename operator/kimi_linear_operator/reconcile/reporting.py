@@ -1,12 +1,13 @@
 """Writing a status if it changed, once, and then saying so in an Event."""
 
 import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.cluster import ApiError, Cluster
 from kimi_linear_operator.resources import EVENT, Kind
-from kimi_linear_operator.store import Store
+from kimi_linear_operator.store import Key, Store
 
 logger = logging.getLogger(__name__)
 
@@ -18,10 +19,12 @@ class Reporting:
     Attributes:
         cluster: Where objects are written.
         store: Takes over what was written.
+        concern: Called with the resources that a status concerns: no watch will tell what the store has already.
     """
 
     cluster: Cluster
     store: Store
+    concern: Callable[[Iterable[Key]], None]
 
     async def write(self, kind: Kind, manifest: Manifest, status: Manifest, event: Manifest | None) -> bool:
         """Write a status that differs from the stored one, and the event.
@@ -31,7 +34,8 @@ class Reporting:
         if status == manifest.get("status"):
             return True
         written = await self.cluster.patch_status(kind, manifest, status)
-        self.store.put(kind, written)
+        own = Key(written["metadata"]["namespace"], written["metadata"]["name"], kind)
+        self.concern(self.store.put(kind, written) - {own})
         if event:
             await self._publish(event)
         return bool(written["metadata"]["generation"] == manifest["metadata"]["generation"])

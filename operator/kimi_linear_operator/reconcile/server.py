@@ -1,11 +1,11 @@
 """One pass over one server."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from kimi_linear_operator import resources, rules, status
 from kimi_linear_operator.api import KimiLinearServer, Manifest
-from kimi_linear_operator.cluster import ApiError, Cluster
+from kimi_linear_operator.cluster import ApiError
 from kimi_linear_operator.reconcile.children import (
     BLOCKED_RETRY_SECONDS,
     Children,
@@ -19,26 +19,21 @@ from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, metadata
 from kimi_linear_operator.store import Key, Store
 
 
-@dataclass
+@dataclass(frozen=True)
 class ServerReconciler:
     """Brings servers to the state that their specs ask for.
 
     Attributes:
-        cluster: Where objects are written.
         store: Where objects are read.
+        children: Writes what belongs to a server.
+        reporting: Writes its status.
         now: The time as RFC 3339.
     """
 
-    cluster: Cluster
     store: Store
+    children: Children
+    reporting: Reporting
     now: Callable[[], str]
-    _children: Children = field(init=False)
-    _reporting: Reporting = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Write and read where the passes do."""
-        self._children = Children(self.cluster, self.store)
-        self._reporting = Reporting(self.cluster, self.store)
 
     async def reconcile(self, key: Key) -> float | None:
         """Make one pass over a server; return after how many seconds it is due again, if at all.
@@ -65,8 +60,8 @@ class ServerReconciler:
         wanted = resources.build(checked.server)
         try:
             for child in wanted:
-                await self._children.apply(checked.server, child)
-            await self._children.prune(checked.server, key, wanted)
+                await self.children.apply(checked.server, child)
+            await self.children.prune(checked.server, key, wanted)
         except (NameTakenError, LeftoverError, ApiError) as error:
             return obstacle_of(error)
         return None
@@ -81,4 +76,4 @@ class ServerReconciler:
         view = status.View(manifest, server, obstacle, deployment, self.store.children(POD, key))
         summary = status.summarise(view, self.now())
         event = status.transition_event(manifest, summary, self.now())
-        return await self._reporting.write(SERVER, manifest, summary, event)
+        return await self.reporting.write(SERVER, manifest, summary, event)

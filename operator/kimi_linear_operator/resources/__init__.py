@@ -1,4 +1,4 @@
-"""What should exist: the objects of a server, built from its spec alone.
+"""What should exist: the objects of a server or a benchmark, built from its spec alone.
 
 Every builder is a pure function of the resource. `KINDS` lists what they build, which is also what is
 watched, compared and pruned: a new child kind is one module and one entry here.
@@ -6,8 +6,8 @@ watched, compared and pruned: a new child kind is one module and one entry here.
 
 from collections.abc import Iterable, Iterator
 
-from kimi_linear_operator.api import KimiLinearServer, Manifest
-from kimi_linear_operator.resources import deployment, metadata, service
+from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Manifest
+from kimi_linear_operator.resources import deployment, job, metadata, service
 from kimi_linear_operator.resources.kinds import (
     BENCHMARK,
     CONFIG_MAP,
@@ -20,6 +20,7 @@ from kimi_linear_operator.resources.kinds import (
     SERVICE,
     Kind,
 )
+from kimi_linear_operator.resources.target import Target
 
 KINDS = (DEPLOYMENT, SERVICE, CONFIG_MAP, JOB)
 """The kinds of children that the operator writes."""
@@ -37,6 +38,7 @@ __all__ = [
     "SERVICE",
     "Kind",
     "build",
+    "build_benchmark",
     "kind_of",
     "unwanted",
 ]
@@ -45,6 +47,12 @@ __all__ = [
 def build(server: KimiLinearServer) -> list[Manifest]:
     """Return every object that this server should have, in the order in which to apply them."""
     return [metadata.with_fingerprint(manifest) for manifest in _children(server)]
+
+
+def build_benchmark(benchmark: KimiLinearBenchmark, target: Target) -> list[Manifest]:
+    """Return every object that a benchmark gets until its suites have ended."""
+    jobs = [job.build_job(benchmark, suite, target) for suite in benchmark.spec.suites]
+    return [metadata.with_fingerprint(manifest) for manifest in (job.build_runner(benchmark), *jobs)]
 
 
 def kind_of(child: Manifest) -> Kind:

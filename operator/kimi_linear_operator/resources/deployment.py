@@ -86,7 +86,7 @@ def _container(spec: ServerSpec) -> Manifest:
             {"name": "cache", "mountPath": engine.CACHE_PATH},
         ],
     }
-    command = engine.command(spec)
+    command = engine.command(spec.engine.extra_pip_packages)
     return container | ({"command": command} if command else {})
 
 

@@ -12,8 +12,6 @@ from kimi_linear_operator.rules.rule import Rule
 
 # A Job is named NAME-SUITE, and its pods have that name as a label of at most 63 characters.
 LONGEST_NAME = 40
-CONTAINER = "client"
-API_KEY_VARIABLE = "OPENAI_API_KEY"
 
 _RECIPE = str(list(RECIPE_SUITES))
 _SUITES = "self.spec.suites"
@@ -155,13 +153,13 @@ ERRORS = (
         "spec.podTemplate.spec.containers",
         expressions.overlaid(
             "containers",
-            f"c.name != '{CONTAINER}' || !has(c.env) || c.env.all(e, e.name != '{API_KEY_VARIABLE}')",
+            f"c.name != '{client.CONTAINER}' || !has(c.env) || c.env.all(e, e.name != '{client.API_KEY_VARIABLE}')",
         ),
-        f"sets {API_KEY_VARIABLE}: the operator takes the API key from the server's Secret, or from "
+        f"sets {client.API_KEY_VARIABLE}: the operator takes the API key from the server's Secret, or from "
         "spec.endpoint.apiKeySecretRef",
     ),
-    expressions.own_command(CONTAINER, "use spec.client and spec.suites"),
-    expressions.unprivileged(CONTAINER, "it only sends requests"),
+    expressions.own_command(client.CONTAINER, "use spec.client and spec.suites"),
+    expressions.unprivileged(client.CONTAINER, "it only sends requests"),
     expressions.own_network("puts the client on the node's network, where nothing can be measured better"),
     expressions.owned_labels(),
 )

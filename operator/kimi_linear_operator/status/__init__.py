@@ -4,8 +4,22 @@ Nothing here remembers: the same objects give the same status, except that a con
 last change and the last failure outlives its pod.
 """
 
-from kimi_linear_operator.status.conditions import Obstacle, ready_condition
-from kimi_linear_operator.status.events import WITHOUT_REPLICAS, transition_event
+from kimi_linear_operator.status.benchmark import Progress, is_complete, summarise_benchmark
+from kimi_linear_operator.status.conditions import Cause, Obstacle, find_condition, ready_condition
+from kimi_linear_operator.status.events import WITHOUT_REPLICAS, benchmark_event, transition_event
 from kimi_linear_operator.status.server import View, summarise
 
-__all__ = ["WITHOUT_REPLICAS", "Obstacle", "View", "ready_condition", "summarise", "transition_event"]
+__all__ = [
+    "WITHOUT_REPLICAS",
+    "Cause",
+    "Obstacle",
+    "Progress",
+    "View",
+    "benchmark_event",
+    "find_condition",
+    "is_complete",
+    "ready_condition",
+    "summarise",
+    "summarise_benchmark",
+    "transition_event",
+]

@@ -33,9 +33,9 @@ class Obstacle(Cause):
     blames_spec: bool = False
 
 
-def condition(kind: str, holds: bool, cause: Cause) -> Condition:
-    """Return a condition without its time and generation."""
-    status: Literal["True", "False"] = "True" if holds else "False"
+def condition(kind: str, holds: bool | None, cause: Cause) -> Condition:
+    """Return a condition without its time and generation; None is for what cannot be said yet."""
+    status: Literal["True", "False", "Unknown"] = "Unknown" if holds is None else "True" if holds else "False"
     message = cause.message
     if len(message) > LONGEST_MESSAGE:
         message = message[: LONGEST_MESSAGE - 4] + " ..."
@@ -51,11 +51,18 @@ def stamped(conditions: Iterable[Condition], previous: Manifest, generation: int
 
 
 def _stamped(new: Condition, old: Manifest, generation: int, now: str) -> Manifest:
-    time = old["lastTransitionTime"] if old.get("status") == new.status else now
+    # What the CRD sets before any operator has looked has no time of its own.
+    is_same = old.get("status") == new.status and old.get("reason") != "Pending"
+    time = old["lastTransitionTime"] if is_same else now
     update = {"observed_generation": generation, "last_transition_time": time}
     return new.model_copy(update=update).model_dump(by_alias=True)
 
 
+def find_condition(status: Manifest, kind: str) -> Manifest:
+    """Return the condition of a type, empty if the status has none."""
+    return next((dict(item) for item in status.get("conditions", ()) if item.get("type") == kind), {})
+
+
 def ready_condition(status: Manifest) -> Manifest:
     """Return the Ready condition of a status, empty if it has none."""
-    return next((dict(item) for item in status.get("conditions", ()) if item.get("type") == "Ready"), {})
+    return find_condition(status, "Ready")

@@ -4,13 +4,31 @@ import hashlib
 
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.resources.metadata import MANAGER
-from kimi_linear_operator.status.conditions import ready_condition
+from kimi_linear_operator.status.conditions import find_condition, ready_condition
 
 # States that every server passes on its way; they are news only to a server that was ready.
 _ON_THE_WAY = ("ModelLoading", "Replacing", "RollingOut", "Starting")
 # States of servers that are to have no replica.
 WITHOUT_REPLICAS = ("NoReplicas", "Suspended")
+# What a benchmark passes on its way.
+UNDER_WAY = ("Running", "ServerUnready", "Starting", "Suspended", "WaitingForTurn")
 AS_WISHED = (*_ON_THE_WAY, "AllReplicasServe", *WITHOUT_REPLICAS)
+
+
+def benchmark_event(manifest: Manifest, status: Manifest, now: str) -> Manifest | None:
+    """Return the Event that a step of a benchmark deserves, or None if nothing has happened.
+
+    Args:
+        manifest: The resource with its previous status.
+        status: Its new status.
+        now: The time as RFC 3339.
+    """
+    previous: Manifest = manifest.get("status", {})
+    before, after = find_condition(previous, "Succeeded"), find_condition(status, "Succeeded")
+    is_same = before.get("reason") == after["reason"]
+    if is_same and previous.get("currentSuite") == status.get("currentSuite"):
+        return None
+    return _event(manifest, after, now, is_normal=after["status"] == "True" or after["reason"] in UNDER_WAY)
 
 
 def transition_event(manifest: Manifest, status: Manifest, now: str) -> Manifest | None:
@@ -26,21 +44,21 @@ def transition_event(manifest: Manifest, status: Manifest, now: str) -> Manifest
         return None
     if after["reason"] in _ON_THE_WAY and before.get("status") != "True":
         return None
-    return _event(manifest, after, now)
+    return _event(manifest, after, now, is_normal=after["reason"] in AS_WISHED)
 
 
-def _event(manifest: Manifest, ready: Manifest, now: str) -> Manifest:
+def _event(manifest: Manifest, told: Manifest, now: str, *, is_normal: bool) -> Manifest:
     metadata = manifest["metadata"]
     involved = {key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion")}
-    digest = hashlib.sha256(f"{metadata['uid']}{ready['reason']}{now}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{metadata['uid']}{told['reason']}{told['message']}{now}".encode()).hexdigest()[:16]
     return {
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {"name": f"{metadata['name']}.{digest}", "namespace": metadata["namespace"]},
         "involvedObject": {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], **involved},
-        "type": "Normal" if ready["reason"] in AS_WISHED else "Warning",
-        "reason": ready["reason"],
-        "message": ready["message"],
+        "type": "Normal" if is_normal else "Warning",
+        "reason": told["reason"],
+        "message": told["message"],
         "source": {"component": MANAGER},
         "reportingComponent": MANAGER,
         "firstTimestamp": now,

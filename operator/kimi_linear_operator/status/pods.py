@@ -117,7 +117,7 @@ def _crash_cause(where: str, ended: Manifest) -> Cause:
     message = ended.get("message", "")
     for pattern, remedy in _GPU_REMEDIES.items():
         if found := pattern.search(message):
-            quote = _redacted(message[found.start() :])[:_LONGEST_QUOTE]
+            quote = redacted(message[found.start() :])[:_LONGEST_QUOTE]
             return Cause("OutOfMemory", f"{where}: out of GPU memory; {remedy}: {quote}")
     return Cause("CrashLooping", f"{where}: exit code {ended['exitCode']} ({ended.get('reason')}): {_quoted(message)}")
 
@@ -145,10 +145,10 @@ def _terminated(container: Manifest) -> Manifest | None:
 
 def _quoted(text: str) -> str:
     """Return the end of a log, where the cause mostly is."""
-    return _redacted(text)[-_LONGEST_QUOTE:]
+    return redacted(text)[-_LONGEST_QUOTE:]
 
 
-def _redacted(text: str) -> str:
+def redacted(text: str) -> str:
     """Return a log as one line without what looks like a secret: a status is read by many."""
     line = " | ".join(part.strip() for part in text.splitlines() if part.strip())
     return _SECRETS.sub(lambda found: f"{found[1] or found[2] or found[3] or ''}[redacted]", line)

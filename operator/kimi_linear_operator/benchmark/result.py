@@ -1,0 +1,68 @@
+"""Reading what the runner left in a container's termination message: untrusted input, as anyone's pod may write one."""
+
+import json
+import math
+from typing import Any
+
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.api.benchmark import SuiteKind
+from kimi_linear_operator.benchmark import metric
+
+_LONGEST_MESSAGE = 1000
+_GREATEST = 1e15
+_FIELDS = {"outcome": str, "message": str, "requested": int, "completed": int, "metrics": dict}
+
+
+class ResultError(Exception):
+    """A termination message is no result."""
+
+
+def read(text: str, kind: SuiteKind) -> Manifest:
+    """Return outcome, message, requested, completed and metrics.
+
+    Raises:
+        ResultError: The text is no result of a suite of this kind.
+    """
+    try:
+        result = json.loads(text, parse_constant=_refuse)
+    except (RecursionError, ValueError) as error:
+        raise ResultError(f"the pod left no result that can be read: {error}") from error
+    if not isinstance(result, dict):
+        raise ResultError("the pod's result is no JSON object")
+    for name, of in _FIELDS.items():
+        if type(result.get(name)) is not of:
+            raise ResultError(f"the pod's result has no {name} of type {of.__name__}")
+    return {
+        "outcome": _outcome(result["outcome"]),
+        "message": " ".join(result["message"].split())[:_LONGEST_MESSAGE],
+        "requested": _count(result["requested"], "requested"),
+        "completed": _count(result["completed"], "completed"),
+        "metrics": {name: _number(name, value, kind) for name, value in result["metrics"].items()},
+    }
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def _outcome(value: str) -> str:
+    if value not in ("Succeeded", "Failed"):
+        raise ResultError("the pod's result is neither Succeeded nor Failed")
+    return value
+
+
+def _count(value: int, name: str) -> int:
+    if not 0 <= value <= _GREATEST:
+        raise ResultError(f"the pod's result has a count that cannot be: {name}")
+    return value
+
+
+def _number(name: str, value: Any, kind: SuiteKind) -> float:
+    """Return a metric's value, if there is such a metric and it can have it."""
+    if metric.find(kind, name) is None:
+        raise ResultError("the pod's result has a metric that its client does not give")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ResultError(f"the pod's result has a metric that is no number: {name}")
+    if not math.isfinite(value) or not 0 <= value <= _GREATEST:
+        raise ResultError(f"the pod's result has a metric that cannot be: {name}")
+    return value

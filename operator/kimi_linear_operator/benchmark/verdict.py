@@ -1,0 +1,151 @@
+"""What the numbers of a benchmark are worth: is each suite valid, and is it good enough?"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from kimi_linear_operator.api import BenchmarkSpec, Manifest
+from kimi_linear_operator.api.benchmark import Finding, Suite, SuiteKind, Threshold
+from kimi_linear_operator.benchmark import client, metric
+
+Metrics = Mapping[str, float]
+
+_RATIO_DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The judgement on a whole benchmark.
+
+    Attributes:
+        verdict: Invalid if some numbers count for nothing, else Failed if some are not good enough.
+        reason: The gravest reason, in one word.
+        message: Every reason.
+    """
+
+    verdict: Literal["Passed", "Failed", "Invalid"]
+    reason: str
+    message: str
+
+
+def judge(spec: BenchmarkSpec, suite: Suite, result: Manifest, baseline: Metrics, changes: Sequence[str]) -> Manifest:
+    """Return a suite's result with the baseline's numbers, their ratios and all findings.
+
+    Args:
+        spec: The benchmark's spec.
+        suite: The suite.
+        result: What the runner wrote, and times.
+        baseline: The baseline's metrics of this suite, empty if it has none.
+        changes: How the server changed meanwhile.
+    """
+    shared = {name: value for name, value in baseline.items() if name in result["metrics"]}
+    ratios = {name: round(result["metrics"][name] / value, _RATIO_DIGITS) for name, value in shared.items() if value}
+    findings = [*_validity(spec, result, changes)]
+    if result["outcome"] == "Succeeded":
+        findings += [*_thresholds(spec, suite, result["metrics"])]
+        findings += [*_regressions(spec, client.kind(suite), result["metrics"], baseline)]
+    told = [finding.model_dump(by_alias=True, exclude_none=True) for finding in findings]
+    return {**result, "baseline": shared, "ratios": ratios, "findings": told}
+
+
+def conclude(results: Sequence[Manifest]) -> Verdict:
+    """Return the verdict on suites that have all ended."""
+    invalid = [reason for result in results for reason in _why_invalid(result)]
+    if invalid:
+        return Verdict("Invalid", invalid[0][0], _joined(message for _, message in invalid))
+    judged = [(result, finding) for result in results for finding in result["findings"]]
+    missed = [(result, finding) for result, finding in judged if not finding["passed"]]
+    if missed:
+        reason = "ThresholdMissed" if any(item["rule"] == "Threshold" for _, item in missed) else "Regressed"
+        return Verdict("Failed", reason, _joined(f"{result['name']}: {item['message']}" for result, item in missed))
+    kept = sum(finding["rule"] != "Validity" for _, finding in judged)
+    bounds = f"all {kept} bounds are kept" if kept else "no bounds were given"
+    return Verdict("Passed", "ThresholdsMet", f"All {len(results)} suites are valid, and {bounds}")
+
+
+def _why_invalid(result: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield why a suite's numbers count for nothing: a reason and its words."""
+    name = result["name"]
+    if result["outcome"] == "Failed":
+        yield result.get("reason", "ClientFailed"), f"{name}: {result['message']}"
+        return
+    for finding in result["findings"]:
+        if finding["passed"]:
+            continue
+        if finding["rule"] == "Validity":
+            reason = "RequestsFailed" if "metric" in finding else "ServerChanged"
+            yield reason, f"{name}: {finding['message']}"
+        elif "limit" not in finding:
+            yield "BaselineMissing", f"{name}: {finding['message']}"
+
+
+def _joined(messages: Iterator[str]) -> str:
+    return "; ".join(dict.fromkeys(messages))
+
+
+def _validity(spec: BenchmarkSpec, result: Manifest, changes: Sequence[str]) -> Iterator[Finding]:
+    for change in changes:
+        yield Finding.model_construct(rule="Validity", passed=False, message=change)
+    if result["outcome"] == "Failed":
+        return
+    requested, completed = result["requested"], result["completed"]
+    failed = max(requested - completed, 0)
+    yield Finding.model_construct(
+        rule="Validity",
+        metric="completed",
+        value=completed,
+        limit=round(requested * (1 - spec.max_error_rate), 3),
+        passed=failed <= requested * spec.max_error_rate,
+        message=f"{completed} of {requested} requests were completed"
+        + (f" ({result['message'].rstrip('.')})" if failed and result["message"] else ""),
+    )
+
+
+def _thresholds(spec: BenchmarkSpec, suite: Suite, metrics: Metrics) -> Iterator[Finding]:
+    for threshold in spec.thresholds:
+        if threshold.suite == suite.name:
+            yield from _bounds(threshold, metrics.get(threshold.metric))
+
+
+def _bounds(threshold: Threshold, value: float | None) -> Iterator[Finding]:
+    for word, limit, sign in (("min", threshold.min, 1), ("max", threshold.max, -1)):
+        if limit is None:
+            continue
+        passed = value is not None and (value - limit) * sign >= 0
+        told = "was not given by this client" if value is None else f"is {value:g}"
+        yield Finding.model_construct(
+            rule="Threshold",
+            metric=threshold.metric,
+            value=value,
+            limit=limit,
+            passed=passed,
+            message=f"{threshold.metric} {told}, {word} {limit:g}",
+        )
+
+
+def _regressions(spec: BenchmarkSpec, kind: SuiteKind, metrics: Metrics, baseline: Metrics) -> Iterator[Finding]:
+    allowed = spec.baseline.max_regression_percent
+    # The recipe knows nothing of other suites than its own.
+    if allowed is None or (spec.baseline.source == "recipe" and not baseline):
+        return
+    for name in spec.baseline.metrics:
+        known = metric.find(kind, name)
+        if known is None:
+            continue
+        if name not in baseline or name not in metrics:
+            where = "the baseline" if name not in baseline else "the result"
+            yield Finding.model_construct(
+                rule="Regression", metric=name, passed=False, message=f"{name} is missing in {where}"
+            )
+            continue
+        sign = -1 if known.better == "higher" else 1
+        limit = baseline[name] * (1 + sign * allowed / 100)
+        yield Finding.model_construct(
+            rule="Regression",
+            metric=name,
+            value=metrics[name],
+            limit=round(limit, 6),
+            passed=(metrics[name] - limit) * sign <= 0,
+            message=f"{name} is {metrics[name]:g}, the baseline {baseline[name]:g}, "
+            f"{'at least' if sign < 0 else 'at most'} {limit:g} is allowed",
+        )

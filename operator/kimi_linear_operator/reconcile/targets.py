@@ -1,0 +1,134 @@
+"""The server that a benchmark measures: is it ready, and does nobody else measure it?"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kimi_linear_operator import engine, rules
+from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Manifest
+from kimi_linear_operator.benchmark import turn
+from kimi_linear_operator.benchmark.turn import Contender
+from kimi_linear_operator.cluster import Cluster
+from kimi_linear_operator.resources import BENCHMARK, JOB, POD, SERVER, metadata, target
+from kimi_linear_operator.resources.target import Target
+from kimi_linear_operator.status import Cause, find_condition, is_complete, jobs, ready_condition
+from kimi_linear_operator.status.benchmark import READY
+from kimi_linear_operator.store import Key, Store, target_of
+
+# How often to look whether the last client of a benchmark that is gone has ended.
+LEFTOVER_RETRY_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a benchmark measures, as it is now.
+
+    Attributes:
+        cause: Whether it is ready and why not; its reason is one of READY if it is.
+        target: What clients need to reach it, if that is known.
+        snapshot: The state that must not change while a suite runs.
+    """
+
+    cause: Cause
+    target: Target | None = None
+    snapshot: str = "{}"
+
+    @property
+    def is_ready(self) -> bool:
+        """Return whether a suite may start."""
+        return self.cause.reason in READY and self.target is not None
+
+
+@dataclass(frozen=True)
+class Hindrance:
+    """Why a suite may not start although the server is ready.
+
+    Attributes:
+        cause: Who is in the way.
+        again: When to look again in seconds, None where a change will be seen.
+    """
+
+    cause: Cause
+    again: float | None = None
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Looks at what benchmarks measure.
+
+    Attributes:
+        cluster: Where the last look before a start is taken.
+        store: Where all else is read.
+    """
+
+    cluster: Cluster
+    store: Store
+
+    def find(self, benchmark: KimiLinearBenchmark) -> Aim:
+        """Return what a benchmark measures."""
+        reference = benchmark.spec.server_ref
+        if reference is None:
+            cause = Cause("EndpointGiven", "the operator does not know whether an endpoint is ready")
+            return Aim(cause, target.of_endpoint(benchmark))
+        key = Key(benchmark.metadata.namespace, reference.name)
+        manifest = self.store.get(SERVER, key)
+        server = rules.check(manifest).server if manifest else None
+        if manifest is None or server is None:
+            return Aim(Cause("ServerMissing", f"there is no KimiLinearServer {key.name} in namespace {key.namespace}"))
+        snapshot = target.snapshot(manifest, self.store.children(POD, key))
+        return Aim(_server_cause(manifest, server), target.of_server(benchmark, server), snapshot)
+
+    async def hindrance(self, key: Key, aim: Target) -> Hindrance | None:
+        """Return who keeps a benchmark from starting a suite: never two on one server at once.
+
+        What the store shows decides whose turn it is. The API server is asked for clients that nobody answers for any
+        more: those of a benchmark that was deleted, and those that another replica of the operator has just started.
+        """
+        manifest = self.store.get(BENCHMARK, key) or {}
+        rivals = self.store.measuring(measured) if (measured := target_of(manifest)) else []
+        holder = turn.first(self._contenders(rivals))
+        if holder and (holder.namespace, holder.name) != (key.namespace, key.name):
+            what = f"benchmark {holder.name} goes first on {aim.name}: this one waits until it is done"
+            return Hindrance(Cause("WaitingForTurn", what))
+        for namespace in {key.namespace, *(rival.namespace for rival in rivals)}:
+            if await self._is_busy(namespace, aim):
+                what = f"a client of an earlier benchmark still runs against {aim.name}"
+                return Hindrance(Cause("WaitingForTurn", what), LEFTOVER_RETRY_SECONDS)
+        return None
+
+    def _contenders(self, rivals: list[Key]) -> Iterator[Contender]:
+        for rival in rivals:
+            manifest = self.store.get(BENCHMARK, rival)
+            is_active = any(not jobs.has_ended(job) for job in self.store.children(JOB, rival))
+            if manifest and (is_active or _is_willing(manifest)):
+                yield Contender(*rival[:2], manifest["metadata"]["creationTimestamp"], is_active)
+
+    async def _is_busy(self, namespace: str, aim: Target) -> bool:
+        """Return whether any client runs against a target. The caller has no Job under way."""
+        selector = f"{metadata.TARGET_LABEL}={aim.label}"
+        if any(not jobs.has_ended(job) for job in await self.cluster.list(JOB, namespace, selector)):
+            return True
+        return any(jobs.is_running(pod) for pod in await self.cluster.list(POD, namespace, selector))
+
+
+def _server_cause(manifest: Manifest, server: KimiLinearServer) -> Cause:
+    """Return whether a server can be measured, and why not."""
+    name = manifest["metadata"]["name"]
+    ready = ready_condition(manifest.get("status", {}))
+    if ready.get("observedGeneration") != manifest["metadata"]["generation"]:
+        return Cause("ServerUnready", f"the operator has not seen the latest change of server {name} yet")
+    if ready.get("status") != "True":
+        return Cause("ServerUnready", f"server {name} is not ready: {ready.get('reason')}")
+    if engine.api_key_variable(server.spec) and target.api_key_reference(server.spec) is None:
+        return Cause(
+            "ApiKeyUnknown",
+            f"server {name} asks for an API key that is not from a Secret: give its variable a secretKeyRef",
+        )
+    return Cause("ServerReady", f"server {name} is ready")
+
+
+def _is_willing(manifest: Manifest) -> bool:
+    """Return whether a benchmark wants to run: it is neither done nor stopped nor refused."""
+    known = manifest.get("status", {})
+    is_stalled = find_condition(known, "Stalled").get("status") == "True"
+    is_suspended = bool(manifest.get("spec", {}).get("suspend"))
+    return not (is_complete(known) or is_stalled or is_suspended or "deletionTimestamp" in manifest["metadata"])

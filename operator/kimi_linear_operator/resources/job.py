@@ -1,0 +1,139 @@
+"""The Jobs of a benchmark: one for each suite, with SGLang's own client in it."""
+
+from collections.abc import Iterator
+from importlib.resources import files
+
+from kimi_linear_operator import engine
+from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
+from kimi_linear_operator.api.benchmark import DatasetFile, Suite
+from kimi_linear_operator.benchmark import client
+from kimi_linear_operator.resources import metadata
+from kimi_linear_operator.resources.kinds import CONFIG_MAP, JOB
+from kimi_linear_operator.resources.overlay import merge
+from kimi_linear_operator.resources.target import Target
+
+RUNNER_FOLDER = "/opt/kimi-linear"
+RESULTS_FOLDER = "/results"
+
+_RUNNER = "runner.py"
+# bench_serving keeps a core busy, and ShareGPT's 600 MB take some of Python's memory.
+_REQUESTS = {"cpu": "1", "memory": "2Gi"}
+# The runner writes what it has when it is stopped.
+_GRACE_SECONDS = 30
+
+
+def name(benchmark: KimiLinearBenchmark, suite: Suite) -> str:
+    """Return the name of a suite's Job."""
+    return f"{benchmark.metadata.name}-{suite.name}"
+
+
+def build_runner(benchmark: KimiLinearBenchmark) -> Manifest:
+    """Return the ConfigMap with the program that runs SGLang's client."""
+    text = files("kimi_linear_operator.benchmark").joinpath(_RUNNER).read_text()
+    return metadata.build_manifest(benchmark, CONFIG_MAP, _runner_name(benchmark), data={_RUNNER: text})
+
+
+def build_job(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, snapshot: str = "{}") -> Manifest:
+    """Return a suite's Job.
+
+    Args:
+        benchmark: The benchmark.
+        suite: One of its suites.
+        target: What it measures.
+        snapshot: The state of the server before the suite, which the Job remembers.
+    """
+    labels = {metadata.SUITE_LABEL: suite.name, metadata.TARGET_LABEL: target.label}
+    spec = {
+        "backoffLimit": benchmark.spec.backoff_limit,
+        "activeDeadlineSeconds": benchmark.spec.timeout_seconds,
+        # A node that is drained says nothing about the server.
+        "podFailurePolicy": {"rules": [{"action": "Ignore", "onPodConditions": [_DISRUPTED]}]},
+        "template": _pod_template(benchmark, suite, target, labels),
+    }
+    job = metadata.build_manifest(benchmark, JOB, name(benchmark, suite), spec=spec)
+    job["metadata"]["labels"] |= labels
+    job["metadata"]["annotations"] = {metadata.TARGET_ANNOTATION: snapshot}
+    return job
+
+
+_DISRUPTED = {"type": "DisruptionTarget", "status": "True"}
+
+
+def _runner_name(benchmark: KimiLinearBenchmark) -> str:
+    return f"{benchmark.metadata.name}-runner"
+
+
+def _pod_template(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, labels: dict[str, str]) -> Manifest:
+    template: Manifest = {
+        "metadata": {"labels": {**metadata.labels(benchmark), **labels}},
+        "spec": _pod_spec(benchmark, suite, target),
+    }
+    overlay = benchmark.spec.pod_template
+    return merge(template, overlay.model_dump(by_alias=True, exclude_none=True)) if overlay else template
+
+
+def _pod_spec(benchmark: KimiLinearBenchmark, suite: Suite, target: Target) -> Manifest:
+    datasets = list(_datasets(benchmark))
+    mounts = [{"name": volume["name"], "mountPath": path, "readOnly": True} for volume, path in datasets]
+    return {
+        "containers": [_container(benchmark, suite, target, mounts)],
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "volumes": [
+            {"name": "runner", "configMap": {"name": _runner_name(benchmark)}},
+            {"name": "results", "emptyDir": {}},
+            {"name": "cache", "emptyDir": {}},
+            *(volume for volume, _ in datasets),
+        ],
+    }
+
+
+def _container(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, mounts: list[Manifest]) -> Manifest:
+    container: Manifest = {
+        "name": client.CONTAINER,
+        "image": target.image,
+        "args": _arguments(benchmark, suite, target),
+        "workingDir": RESULTS_FOLDER,
+        "env": [{"name": "HF_HOME", "value": f"{engine.CACHE_PATH}/huggingface"}, *target.environment],
+        "resources": {"requests": _REQUESTS},
+        # The image's user is root, and packages are installed as that.
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": "runner", "mountPath": RUNNER_FOLDER, "readOnly": True},
+            {"name": "results", "mountPath": RESULTS_FOLDER},
+            {"name": "cache", "mountPath": engine.CACHE_PATH},
+            *mounts,
+        ],
+    }
+    command = engine.command(target.packages)
+    return container | ({"command": command} if command else {})
+
+
+def _arguments(benchmark: KimiLinearBenchmark, suite: Suite, target: Target) -> list[str]:
+    options = {
+        "--suite": suite.name,
+        "--kind": client.kind(suite),
+        "--requests": str(client.requests(suite)),
+        "--url": target.url,
+        "--output-folder": RESULTS_FOLDER,
+    }
+    given = [word for option in options.items() for word in option]
+    return ["python3", f"{RUNNER_FOLDER}/{_RUNNER}", *given, "--", *client.command(benchmark.spec, suite, target.model)]
+
+
+def _datasets(benchmark: KimiLinearBenchmark) -> Iterator[tuple[Manifest, str]]:
+    """Yield the volumes of the given datasets, and where they are mounted."""
+    datasets = benchmark.spec.datasets
+    for folder, file in (("sharegpt", datasets.share_gpt), ("gsm8k", datasets.gsm8k)):
+        if file:
+            yield {"name": f"dataset-{folder}", **_source(file)}, f"{client.DATASET_FOLDER}/{folder}"
+
+
+def _source(file: DatasetFile) -> Manifest:
+    if file.config_map:
+        return {"configMap": {"name": file.config_map}}
+    return {"persistentVolumeClaim": {"claimName": file.persistent_volume_claim, "readOnly": True}}

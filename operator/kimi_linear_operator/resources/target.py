@@ -1,0 +1,168 @@
+"""What a benchmark measures: where it is, what its client needs, and whether it stays the same meanwhile."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kimi_linear_operator import engine
+from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Manifest, ServerSpec
+from kimi_linear_operator.benchmark import client
+from kimi_linear_operator.resources.service import url
+
+# What an endpoint of which nothing else is known is asked with: the recipe's image and packages.
+_RECIPE = ServerSpec.model_validate({})
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server as a benchmark's client sees it.
+
+    Attributes:
+        name: The server's name, or the endpoint's address.
+        label: The same as the value of a label.
+        url: Where requests go.
+        model: The model on the Hugging Face hub.
+        image: Image to run the client in.
+        packages: Python packages that the tokenizer needs.
+        environment: Variables of the client, of which secrets are references.
+        facts: What the status says was measured.
+    """
+
+    name: str
+    label: str
+    url: str
+    model: str
+    image: str
+    packages: Sequence[str]
+    environment: Sequence[Manifest]
+    facts: Manifest
+
+
+def of_server(benchmark: KimiLinearBenchmark, server: KimiLinearServer) -> Target:
+    """Return the target that a server of ours is."""
+    spec = server.spec
+    facts = {
+        "server": server.metadata.name,
+        "serverGeneration": server.metadata.generation,
+        "image": engine.image(spec),
+        "command": engine.recipe_command(spec),
+        "hardware": spec.hardware,
+        "tensorParallelism": spec.tensor_parallelism,
+        "version": engine.release(spec),
+    }
+    packages = benchmark.spec.client.extra_pip_packages
+    return Target(
+        name=server.metadata.name,
+        label=server.metadata.name,
+        url=url(server),
+        model=engine.model_path(spec),
+        image=benchmark.spec.client.image or engine.image(spec),
+        packages=spec.engine.extra_pip_packages if packages is None else packages,
+        environment=[*_token(spec), *_api_key(api_key_reference(spec))],
+        facts={name: value for name, value in facts.items() if value is not None},
+    )
+
+
+def of_endpoint(benchmark: KimiLinearBenchmark) -> Target:
+    """Return the target that the spec's endpoint is."""
+    endpoint, given = benchmark.spec.endpoint, benchmark.spec.client
+    assert endpoint  # noqa: S101 - a rule sees to it that there is one where no server is named
+    key, packages = endpoint.api_key_secret_ref, given.extra_pip_packages
+    return Target(
+        name=endpoint.url,
+        label=f"endpoint-{hashlib.sha256(endpoint.url.encode()).hexdigest()[:16]}",
+        url=endpoint.url,
+        model=endpoint.model,
+        image=given.image or engine.image(_RECIPE),
+        packages=_RECIPE.engine.extra_pip_packages if packages is None else packages,
+        environment=_api_key({"name": key.name, "key": key.key} if key else None),
+        facts={"server": endpoint.url},
+    )
+
+
+def api_key_reference(spec: ServerSpec) -> Manifest | None:
+    """Return the key of a Secret that a server takes its API key from, None if it has none or gets it otherwise."""
+    name = engine.api_key_variable(spec)
+    template = spec.pod_template.model_dump(by_alias=True, exclude_none=True) if spec.pod_template and name else {}
+    containers = template.get("spec", {}).get("containers", ())
+    variables = [item for one in containers if one["name"] == engine.CONTAINER for item in one.get("env", ())]
+    for variable in variables:
+        reference = (variable.get("valueFrom") or {}).get("secretKeyRef")
+        if variable["name"] == name and reference:
+            return dict(reference)
+    return None
+
+
+def snapshot(server: Manifest | None, pods: Iterable[Manifest]) -> str:
+    """Return a server's state as text: what must be the same before and after a suite."""
+    if server is None:
+        return "{}"
+    restarts = {pod["metadata"]["name"]: _restarts(pod) for pod in pods if "deletionTimestamp" not in pod["metadata"]}
+    status = server.get("status", {})
+    state = {
+        "uid": server["metadata"]["uid"],
+        "generation": server["metadata"]["generation"],
+        "image": status.get("image"),
+        "restarts": restarts,
+    }
+    return json.dumps(state, sort_keys=True)
+
+
+def changes(before: str, after: str) -> list[str]:
+    """Return what changed between two snapshots, in words."""
+    old, new = _state(before), _state(after)
+    if old.get("uid") != new.get("uid"):
+        return ["the server was deleted or replaced meanwhile"]
+    told = []
+    if old.get("generation") != new.get("generation"):
+        told.append(f"the server's spec changed meanwhile (generation {old['generation']}, then {new['generation']})")
+    if old.get("image") != new.get("image"):
+        told.append("the server's image changed meanwhile")
+    return told + _pod_changes(old.get("restarts", {}), new.get("restarts", {}))
+
+
+def changes_since(facts: Manifest, before: str) -> list[str]:
+    """Return what changed between the first suite and the snapshot of a later one, in words."""
+    then, now = facts.get("serverGeneration"), _state(before).get("generation")
+    if then is None or then == now:
+        return []
+    return [f"the server's spec changed between suites (generation {then}, then {now})"]
+
+
+def _pod_changes(old: dict[str, int], new: dict[str, int]) -> list[str]:
+    told = [
+        f"pod {name} of the server was restarted meanwhile"
+        for name in sorted(old.keys() & new.keys())
+        if old[name] != new[name]
+    ]
+    if old.keys() != new.keys():
+        told.append("pods of the server were replaced meanwhile")
+    return told
+
+
+def _state(text: str) -> dict[str, Any]:
+    """Return a snapshot, an empty one if somebody has written something else in its place."""
+    try:
+        state = json.loads(text)
+    except ValueError:
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def _restarts(pod: Manifest) -> int:
+    return sum(container["restartCount"] for container in pod.get("status", {}).get("containerStatuses", ()))
+
+
+def _token(spec: ServerSpec) -> list[Manifest]:
+    token = spec.model.token_secret_ref
+    return [_from_secret("HF_TOKEN", {"name": token.name, "key": token.key})] if token else []
+
+
+def _api_key(reference: Manifest | None) -> list[Manifest]:
+    return [_from_secret(client.API_KEY_VARIABLE, reference)] if reference else []
+
+
+def _from_secret(variable: str, reference: Manifest) -> Manifest:
+    return {"name": variable, "valueFrom": {"secretKeyRef": reference}}

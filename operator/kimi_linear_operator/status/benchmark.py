@@ -1,0 +1,144 @@
+"""The status of a KimiLinearBenchmark."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kimi_linear_operator.api import Condition, KimiLinearBenchmark, Manifest
+from kimi_linear_operator.api.benchmark import Suite
+from kimi_linear_operator.benchmark.verdict import Verdict, conclude
+from kimi_linear_operator.status.conditions import Cause, Obstacle, condition, find_condition, stamped
+from kimi_linear_operator.status.jobs import obstacle_of
+
+READY = ("ServerReady", "EndpointGiven", "SuitesEnded")
+"""Reasons for which TargetReady is true."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """All that a benchmark's status is made of.
+
+    Attributes:
+        manifest: The resource as the API server keeps it, with its previous status.
+        benchmark: The resource, or None if what is stored can't be read as one.
+        obstacle: Why the spec was not applied, if it was not.
+        target: Whether the target is ready and why not; its reason is one of READY if it is.
+        facts: What is measured, empty as long as nothing is.
+        results: The suites that have ended, in order.
+        job: The Job of the suite that runs, if one does.
+        pods: Its pods.
+    """
+
+    manifest: Manifest
+    benchmark: KimiLinearBenchmark | None
+    obstacle: Obstacle | None
+    target: Cause
+    facts: Manifest = field(default_factory=dict)
+    results: Sequence[Manifest] = ()
+    job: Manifest | None = None
+    pods: Sequence[Manifest] = ()
+
+    @property
+    def suites(self) -> Sequence[Suite]:
+        """Return all suites."""
+        return self.benchmark.spec.suites if self.benchmark else ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether every suite has ended."""
+        return self.benchmark is not None and len(self.results) == len(self.suites)
+
+    @property
+    def current(self) -> str | None:
+        """Return the name of the suite that runs."""
+        return self.suites[len(self.results)].name if self.job and not self.is_complete else None
+
+    @property
+    def share(self) -> str:
+        """Return how many suites have ended, of all."""
+        return f"{len(self.results)}/{len(self.suites)}"
+
+
+def is_complete(status: Manifest) -> bool:
+    """Return whether a status is that of a benchmark whose suites have all ended."""
+    return find_condition(status, "Complete").get("status") == "True"
+
+
+def summarise_benchmark(progress: Progress, now: str) -> Manifest:
+    """Return the status of a benchmark.
+
+    Args:
+        progress: What was observed.
+        now: The time as RFC 3339, for conditions that change.
+    """
+    previous: Manifest = progress.manifest.get("status", {})
+    generation: int = progress.manifest["metadata"]["generation"]
+    verdict = conclude(progress.results) if progress.is_complete else None
+    status = {
+        "observedGeneration": generation,
+        "conditions": stamped(_conditions(progress, verdict), previous, generation, now),
+        "verdict": verdict.verdict if verdict else None,
+        "currentSuite": progress.current,
+        "progress": progress.share if progress.benchmark else previous.get("progress"),
+        "startTime": previous.get("startTime") or _start_time(progress),
+        "completionTime": progress.results[-1]["completionTime"] if verdict else None,
+        "environment": progress.facts or None,
+        "results": list(progress.results) or None,
+    }
+    return {key: value for key, value in status.items() if value is not None}
+
+
+def _start_time(progress: Progress) -> str | None:
+    """Return when the first suite started, None if none has."""
+    times = [result["startTime"] for result in progress.results]
+    if progress.job:
+        times.append(progress.job["metadata"]["creationTimestamp"])
+    return min(times, default=None)
+
+
+def _conditions(progress: Progress, verdict: Verdict | None) -> list[Condition]:
+    cause = Cause(verdict.reason, verdict.message) if verdict else _state(progress)
+    stalled = _why_stalled(progress, verdict)
+    reconciling = verdict is None and stalled is None
+    succeeded = verdict.verdict == "Passed" if verdict else None
+    ended = Cause("SuitesEnded", f"all {len(progress.suites)} suites have ended")
+    return [
+        _accepted(progress),
+        condition("TargetReady", progress.target.reason in READY, progress.target),
+        condition("Complete", verdict is not None, ended if verdict else cause),
+        condition("Succeeded", succeeded, cause),
+        condition("Reconciling", reconciling, cause if reconciling else Cause("Settled", "Nothing is in progress")),
+        condition("Stalled", stalled is not None, stalled or Cause("NotStalled", "Nothing is in the way")),
+    ]
+
+
+def _accepted(progress: Progress) -> Condition:
+    if progress.obstacle and progress.obstacle.blames_spec:
+        return condition("Accepted", False, progress.obstacle)
+    return condition("Accepted", True, Cause("SpecValid", "The spec passes all rules"))
+
+
+def _why_stalled(progress: Progress, verdict: Verdict | None) -> Cause | None:
+    """Return what will not pass by itself: a refused spec, or a verdict that nobody hoped for."""
+    if progress.obstacle and progress.obstacle.blames_spec:
+        return progress.obstacle
+    if verdict and verdict.verdict != "Passed":
+        return Cause(verdict.reason, verdict.message)
+    return None
+
+
+def _state(progress: Progress) -> Cause:
+    """Return what a benchmark does or waits for."""
+    if progress.obstacle:
+        return progress.obstacle
+    so_far = f"{progress.share} suites have ended"
+    if progress.benchmark and progress.benchmark.spec.suspend:
+        return Cause("Suspended", f"spec.suspend is true; {so_far}")
+    if progress.current is None or progress.job is None:
+        if progress.target.reason not in READY:
+            return Cause(progress.target.reason, f"{progress.target.message}; {so_far}")
+        return Cause("Starting", f"the next suite is about to start; {so_far}")
+    if held := obstacle_of(progress.pods):
+        return Cause(held.reason, f"suite {progress.current}: {held.message}; {so_far}")
+    attempt = int(progress.job.get("status", {}).get("failed", 0)) + 1
+    again = f", attempt {attempt}" if attempt > 1 else ""
+    return Cause("Running", f"suite {progress.current} runs{again}; {so_far}")
