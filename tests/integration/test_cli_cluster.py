@@ -9,10 +9,15 @@ import pytest
 import yaml
 
 from control_plane import LocalCluster, free_ports
-from integration.kubelet import HELD_SPEC, held_pod, report, waiting
+from integration import kubelet
+from integration.kubelet import HELD_SPEC, held_pod, waiting
 from integration.namespace import Namespace, Spec, server_manifest
 from integration.processes_under_test import run_command
+from kimi_linear_operator import report
+from kimi_linear_operator.benchmark import recipe
 from kimi_linear_operator.cli import main
+from kimi_linear_operator.resources import BENCHMARK
+from make import make_finished_benchmark, make_result
 
 Command = Callable[..., tuple[int, str, str]]
 """The kimi-linear command: takes arguments, gives exit code, standard output and standard error."""
@@ -63,7 +68,7 @@ def test_status_of_a_ready_server_is_0_and_tells_how_to_reach_it(cluster: LocalC
 @pytest.mark.usefixtures("operator")
 def test_status_of_a_server_in_trouble_is_1_and_tells_why(namespace: Namespace, kimi_linear: Command) -> None:
     namespace.create_server("kimi", HELD_SPEC)
-    report(namespace, held_pod(namespace), "Pending", waiting("ErrImagePull", "manifest unknown"))
+    kubelet.report(namespace, held_pod(namespace), "Pending", waiting("ErrImagePull", "manifest unknown"))
     namespace.wait_for_condition("kimi", "Ready", "False", "ImagePullFailed")
     code, output, errors = kimi_linear("status", "kimi", "--namespace", namespace.name)
     assert (code, errors) == (1, "")
@@ -75,6 +80,53 @@ def test_status_of_no_server_is_2(namespace: Namespace, kimi_linear: Command) ->
     code, output, errors = kimi_linear("status", "nobody", "--namespace", namespace.name)
     assert (code, output) == (2, "")
     assert errors == f"kimi-linear status: no KimiLinearServer nobody in namespace {namespace.name}\n"
+
+
+def create_benchmark(namespace: Namespace, name: str, verdict: str) -> None:
+    """Create a benchmark as if the operator had run it."""
+    benchmark = make_finished_benchmark(*map(make_result, recipe.PUBLISHED), verdict=verdict)
+    manifest = {key: value for key, value in benchmark.items() if key != "status"}
+    namespace.client.create(BENCHMARK, manifest | {"metadata": {"name": name, "namespace": namespace.name}})
+    namespace.client.patch(BENCHMARK, namespace.name, name, {"status": benchmark["status"]}, "status")
+
+
+@pytest.mark.usefixtures("no_operator")
+def test_report_shows_a_benchmark_and_its_exit_code_is_the_verdict(namespace: Namespace, kimi_linear: Command) -> None:
+    create_benchmark(namespace, "good", "Passed")
+    create_benchmark(namespace, "bad", "Failed")
+    codes = {}
+    for name in ("good", "bad"):
+        codes[name], output, errors = kimi_linear("report", name, "--namespace", namespace.name)
+        assert (output.splitlines()[0].split(":")[0], errors) == (name, "")
+        assert "Output token throughput (tok/s):         176.86" in output
+    assert codes == {"good": 0, "bad": 1}
+
+
+@pytest.mark.usefixtures("no_operator")
+def test_report_compares_two_benchmarks(namespace: Namespace, kimi_linear: Command) -> None:
+    create_benchmark(namespace, "after", "Passed")
+    create_benchmark(namespace, "before", "Failed")
+    code, output, _ = kimi_linear("report", "after", "before", "--namespace", namespace.name, "-o", "json")
+    answer = json.loads(output)
+    assert (code, answer["name"], answer["reference"]["name"]) == (0, "after", "before")
+    assert {row["ratio"] for suite in answer["suites"] for row in suite["metrics"] if row["reference"]} == {1.0}
+
+
+def test_a_saved_benchmark_gives_the_same_report(
+    cluster: LocalCluster, namespace: Namespace, kimi_linear: Command, tmp_path: Path
+) -> None:
+    create_benchmark(namespace, "kept", "Passed")
+    saved = tmp_path / "saved.yaml"
+    saved.write_text(cluster.kubectl("get", "klb", "kept", f"--namespace={namespace.name}", "--output=yaml"))
+    for output in report.REPORTS:
+        from_cluster = kimi_linear("report", "kept", "--namespace", namespace.name, "--output", output)
+        assert kimi_linear("report", "--filename", str(saved), "--output", output) == from_cluster
+
+
+def test_report_of_no_benchmark_is_2(namespace: Namespace, kimi_linear: Command) -> None:
+    code, output, errors = kimi_linear("report", "nobody", "--namespace", namespace.name)
+    assert (code, output) == (2, "")
+    assert errors == f"kimi-linear report: no KimiLinearBenchmark nobody in namespace {namespace.name}\n"
 
 
 @dataclass(frozen=True)
@@ -142,7 +194,9 @@ def test_diff_as_a_process_is_1_when_something_would_be_created(cluster: LocalCl
     assert f"+++ wanted/Deployment/{namespace.name}/kimi" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [["status", "kimi"], ["diff", "--filename=-"]], ids=["status", "diff"])
+@pytest.mark.parametrize(
+    "arguments", [["status", "kimi"], ["report", "nightly"], ["diff", "--filename=-"]], ids=" ".join
+)
 def test_a_cluster_that_cannot_be_reached_is_2_and_one_clear_line(unreachable: Path, arguments: list[str]) -> None:
     done = run_command(unreachable, *arguments, stdin=json.dumps(server_manifest("kimi", "default", {})))
     assert done.returncode == 2
