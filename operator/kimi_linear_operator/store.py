@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self, TypeVar, cast
 
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources.kinds import BENCHMARK, POD, RESOURCES, SERVER, Kind
+from kimi_linear_operator.resources.kinds import BENCHMARK, JOB, POD, RESOURCES, SERVER, Kind
 from kimi_linear_operator.resources.metadata import OWNER_LABELS
 
 # https://kubernetes.io/docs/reference/labels-annotations-taints/#deployment-kubernetes-io-revision
@@ -173,10 +173,19 @@ class Store:
         return sorted(self._measuring.get(target, ()))
 
     def _concerned(self, sight: Sight) -> set[Key]:
-        """Return whom an object concerns: whom it belongs to, and who measures it or the same as it."""
-        address = sight.address
-        target = TargetKey(address.namespace, address.name) if address.kind == SERVER else sight.target
+        """Return whom an object concerns: whom it belongs to, and who measures it or waits for it."""
+        target = self._touched(sight)
         return {*([sight.owner] if sight.owner else []), *(self._measuring.get(target, ()) if target else ())}
+
+    def _touched(self, sight: Sight) -> TargetKey | None:
+        """Return the target that an object is, measures, or belongs to the measurement of."""
+        address, owner = sight.address, sight.owner
+        if address.kind == SERVER:
+            return TargetKey(address.namespace, address.name)
+        if address.kind == JOB and owner:
+            benchmark = self._sights.get(Address(owner.kind, owner.namespace, owner.name))
+            return benchmark.target if benchmark else None
+        return sight.target
 
     def begin_list(self, kind: Kind, namespace: str | None = None) -> "Listing":
         """Begin to take over a complete list of a kind in a namespace, or in all.

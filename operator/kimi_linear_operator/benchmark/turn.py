@@ -12,15 +12,21 @@ class Contender:
         namespace: Its namespace.
         name: Its name.
         created: When it was created, as RFC 3339.
+        started: When its first suite started, empty if none has.
         is_active: Whether a suite of it runs.
     """
 
     namespace: str
     name: str
     created: str
+    started: str
     is_active: bool
 
 
 def first(contenders: Iterable[Contender]) -> Contender | None:
-    """Return whose turn it is: who runs goes on, then the older comes first, then the alphabet decides."""
-    return min(contenders, key=lambda one: (not one.is_active, one.created, one.namespace, one.name), default=None)
+    """Return whose turn it is: who runs goes on, then who has begun, then the oldest; the alphabet decides the rest."""
+    return min(contenders, key=_rank, default=None)
+
+
+def _rank(one: Contender) -> tuple[bool, bool, str, str, str, str]:
+    return not one.is_active, not one.started, one.started, one.created, one.namespace, one.name

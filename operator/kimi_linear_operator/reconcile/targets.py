@@ -100,7 +100,9 @@ class Targets:
             manifest = self.store.get(BENCHMARK, rival)
             is_active = any(not jobs.has_ended(job) for job in self.store.children(JOB, rival))
             if manifest and (is_active or _is_willing(manifest)):
-                yield Contender(*rival[:2], manifest["metadata"]["creationTimestamp"], is_active)
+                created = manifest["metadata"]["creationTimestamp"]
+                started = manifest.get("status", {}).get("startTime", "")
+                yield Contender(rival.namespace, rival.name, created, started, is_active)
 
     async def _is_busy(self, namespace: str, aim: Target) -> bool:
         """Return whether any client runs against a target. The caller has no Job under way."""

@@ -1,0 +1,101 @@
+"""Playing the kubelet of a benchmark's pods: they wait until a test says how SGLang's client has ended."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from integration.conftest import HELD
+from integration.namespace import Namespace, Spec, condition_of
+from integration.waiting import PATIENCE_SECONDS, wait_for
+from kimi_linear_operator.api import GROUP, VERSION, Manifest
+from kimi_linear_operator.benchmark.recipe import PUBLISHED
+from kimi_linear_operator.resources import BENCHMARK, JOB, POD
+from kimi_linear_operator.resources.metadata import BENCHMARK_LABEL, SUITE_LABEL
+
+REQUESTS = {"speed-low": 10, "speed-medium": 80, "speed-high": 500, "gsm8k": 200}
+
+
+def benchmark_manifest(name: str, namespace: str, spec: object) -> Manifest:
+    """A KimiLinearBenchmark as a user writes it."""
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": "KimiLinearBenchmark",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
+    }
+
+
+def create_benchmark(namespace: Namespace, name: str, **spec: Any) -> Manifest:
+    """Create a benchmark of the server kimi whose pods wait for the test."""
+    held: Spec = {"serverRef": {"name": "kimi"}, "podTemplate": {"metadata": {"annotations": {HELD: "true"}}}}
+    return namespace.client.create(BENCHMARK, benchmark_manifest(name, namespace.name, held | spec))
+
+
+def change_benchmark(namespace: Namespace, name: str, **spec: Any) -> Manifest:
+    return namespace.edit(BENCHMARK, name, {"spec": spec})
+
+
+def benchmark(namespace: Namespace, name: str) -> Manifest:
+    return namespace.existing(BENCHMARK, name)
+
+
+def jobs(namespace: Namespace, name: str) -> dict[str, str]:
+    """The Jobs of a benchmark, in the order in which they were made: suite and UID."""
+    found = namespace.client.list(JOB, namespace.name, {"labelSelector": f"{BENCHMARK_LABEL}={name}"})
+    return {job["metadata"]["labels"][SUITE_LABEL]: job["metadata"]["uid"] for job in found}
+
+
+def wait_for_reason(
+    namespace: Namespace, name: str, reason: str, seconds: float = PATIENCE_SECONDS, kind: str = "Succeeded"
+) -> Manifest:
+    """Wait until a condition has a reason; return the benchmark."""
+    return wait_for(
+        lambda: benchmark(namespace, name),
+        f"{kind} of {name} says {reason}",
+        lambda manifest: condition_of(manifest, kind).get("reason") == reason,
+        seconds,
+    )
+
+
+def running_pod(namespace: Namespace, name: str, suite: str) -> Manifest:
+    """Wait for the pod of a suite, on a node and not ended."""
+    selector = f"{BENCHMARK_LABEL}={name},{SUITE_LABEL}={suite}"
+
+    def living() -> list[Manifest]:
+        pods = namespace.client.list(POD, namespace.name, {"labelSelector": selector})
+        return [
+            pod for pod in pods if pod["status"]["phase"] == "Pending" and "deletionTimestamp" not in pod["metadata"]
+        ]
+
+    [pod] = wait_for(
+        living, f"a pod of {name} waits in suite {suite}", lambda pods: pods and "nodeName" in pods[0]["spec"]
+    )
+    return dict(pod)
+
+
+def result(suite: str, metrics: Mapping[str, float] | None = None, **more: Any) -> str:
+    """What the runner writes after a suite: the recipe's own numbers unless a test has others."""
+    asked = REQUESTS[suite]
+    numbers = {**PUBLISHED[suite], **(metrics or {})}
+    good = {"outcome": "Succeeded", "message": "", "requested": asked, "completed": asked, "metrics": numbers}
+    return json.dumps(good | more)
+
+
+def end_suite(namespace: Namespace, name: str, suite: str, message: str | None = None, exit_code: int = 0) -> None:
+    """Let a suite's client end, with a message in place of the recipe's result."""
+    pod = running_pod(namespace, name, suite)
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    ended = {
+        "exitCode": exit_code,
+        "reason": "Error" if exit_code else "Completed",
+        "message": result(suite) if message is None else message,
+        "startedAt": now,
+        "finishedAt": now,
+    }
+    container = {"name": "client", "image": "sglang", "imageID": "", "ready": False, "restartCount": 0}
+    status = {
+        "phase": "Failed" if exit_code else "Succeeded",
+        "containerStatuses": [{**container, "state": {"terminated": ended}}],
+    }
+    namespace.client.patch(POD, namespace.name, pod["metadata"]["name"], {"status": status}, "status")

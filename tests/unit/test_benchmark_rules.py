@@ -1,0 +1,136 @@
+"""What is refused or warned of in a benchmark: every rule alone, and shapes with their remedy."""
+
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator import rules
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.rules import Problem
+from kimi_linear_operator.rules.benchmark import RULES
+from make import make_benchmark
+
+
+def problems(**spec: Any) -> list[Problem]:
+    return list(rules.check(make_benchmark(**spec)).problems)
+
+
+def own(**speed: Any) -> Manifest:
+    return {"suites": [{"name": "own", "speed": {"numPrompts": 1, **speed}}]}
+
+
+def overlay(**container: Any) -> Manifest:
+    return {"podTemplate": {"spec": {"containers": [{"name": "client", **container}]}}}
+
+
+def bound(**threshold: Any) -> Manifest:
+    return {"thresholds": [{"suite": "speed-low", "metric": "duration", **threshold}]}
+
+
+FILE = {"path": "test.jsonl"}
+ENDPOINT = {"url": "http://kimi:30000"}
+
+# One spec for each rule that breaks it and no other: the spec, the path, words of the message.
+BROKEN: list[tuple[Manifest, str, str]] = [
+    ({"serverRef": {"name": "kimi"}, "endpoint": ENDPOINT}, "spec.serverRef", "name what to measure"),
+    ({"suites": [{"name": "gsm8k"}, {"name": "gsm8k"}]}, "spec.suites", "has a name twice"),
+    ({"suites": [{"name": "own"}]}, "spec.suites", "none of the recipe's"),
+    ({"suites": [{"name": "gsm8k", "accuracy": {}}]}, "spec.suites", "changes a suite of the recipe"),
+    (own(extraArgs=["--num-prompts=2"]), "spec.suites", "holds in extraArgs a flag"),
+    ({"datasets": {"shareGPT": FILE}}, "spec.datasets.shareGPT", "either persistentVolumeClaim or configMap"),
+    ({"datasets": {"gsm8k": FILE}}, "spec.datasets.gsm8k", "either persistentVolumeClaim or configMap"),
+    ({"baseline": {"benchmark": "last"}}, "spec.baseline.benchmark", "goes with the source benchmark"),
+    ({"baseline": {"source": "benchmark", "benchmark": "nightly"}}, "spec.baseline.benchmark", "is this benchmark"),
+    ({"baseline": {"source": "none", "maxRegressionPercent": 1}}, "spec.baseline.maxRegressionPercent", "needs some"),
+    ({"baseline": {"metrics": ["concurrency"]}}, "spec.baseline.metrics", "neither more nor less is better"),
+    (
+        {"suites": [{"name": "gsm8k"}], **bound(min=1)},
+        "spec.thresholds",
+        "names a suite that spec.suites does not have",
+    ),
+    (bound(metric="accuracy", min=1), "spec.thresholds", "names a metric that the suite does not have"),
+    (bound(), "spec.thresholds", "has neither min nor max"),
+    (bound(min=2, max=1), "spec.thresholds", "has a min above its max"),
+    (overlay(resources={"limits": {"amd.com/gpu": 1}}), "spec.podTemplate.spec.containers", "asks for amd.com/gpu"),
+    (
+        overlay(env=[{"name": "OPENAI_API_KEY", "value": "x"}]),
+        "spec.podTemplate.spec.containers",
+        "takes the API key from the server's Secret",
+    ),
+    (overlay(args=["sleep"]), "spec.podTemplate.spec.containers", "use spec.client and spec.suites"),
+    (overlay(securityContext={"privileged": True}), "spec.podTemplate.spec.containers", "it only sends requests"),
+    ({"podTemplate": {"spec": {"hostNetwork": True}}}, "spec.podTemplate.spec.hostNetwork", "on the node's network"),
+    (
+        {"podTemplate": {"metadata": {"labels": {"kimi-linear.io/suite": "x"}}}},
+        "spec.podTemplate.metadata",
+        "choose another key",
+    ),
+    ({"suites": [{"name": "few", "accuracy": {"numQuestions": 99}}]}, "spec.suites", "fewer than 100 questions"),
+    (own(datasetName="random-ids"), "spec.suites", "uses the dataset random-ids"),
+]
+
+
+@pytest.mark.parametrize(("spec", "path", "words"), BROKEN, ids=[case[2] for case in BROKEN])
+def test_each_rule_can_be_broken_alone(spec: Manifest, path: str, words: str) -> None:
+    (problem,) = problems(**spec)
+    assert problem.path == path
+    assert words in problem.message
+
+
+def test_every_rule_is_broken_by_one_of_these_tests() -> None:
+    broken = {problem for spec, *_ in BROKEN for problem in problems(**spec)}
+    broken |= {*rules.check(make_benchmark("b" * 41)).problems}
+    told = {(problem.severity, problem.path, problem.message) for problem in broken}
+    assert told == {(rule.severity, rule.path, rule.message) for rule in RULES}
+
+
+def test_a_name_too_long_for_its_jobs_is_refused() -> None:
+    (problem,) = rules.check(make_benchmark("b" * 41)).problems
+    assert (problem.path, "keep it to 40 characters" in problem.message) == ("metadata.name", True)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"endpoint": ENDPOINT},
+        {"suites": [{"name": "own", "speed": {"numPrompts": 1}}, {"name": "asked", "accuracy": {"numQuestions": 100}}]},
+        own(extraArgs=["--gsp-num-groups=2", "--tag", "mine", "--lora-name=x"]),
+        {"datasets": {"shareGPT": {**FILE, "persistentVolumeClaim": "data"}, "gsm8k": {**FILE, "configMap": "gsm8k"}}},
+        {"baseline": {"source": "benchmark", "benchmark": "last", "maxRegressionPercent": 0}},
+        bound(min=1, max=1),
+        {"suites": [{"name": "own", "accuracy": {}}], "thresholds": [{"suite": "own", "metric": "accuracy", "min": 0}]},
+        overlay(env=[{"name": "HTTPS_PROXY", "value": "http://proxy"}], resources={"limits": {"memory": "8Gi"}}),
+    ],
+    ids=str,
+)
+def test_what_is_right_has_no_problems(spec: Manifest) -> None:
+    assert problems(**spec) == []
+
+
+@pytest.mark.parametrize(
+    "flag", ["--num-prompts", "--output-fil=x", "--header", "--base-url=http://x", "--backend=vllm"]
+)
+def test_a_flag_with_a_field_of_its_own_is_refused_however_it_is_written(flag: str) -> None:
+    (problem,) = problems(**own(extraArgs=[flag]))
+    assert "holds in extraArgs a flag" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("spec", "line"),
+    [
+        ({"suites": []}, "spec.suites: List should have at least 1 item"),
+        ({"suites": [{"name": "own", "speed": {}}]}, "spec.suites[0].speed.numPrompts: is required"),
+        ({"suites": [{"name": "own", "spede": {}}]}, "spec.suites[0].spede: unknown field: did you mean speed?"),
+        (own(requestRate=0), "spec.suites[0].speed.requestRate: 0: must be greater than 0"),
+        ({"maxErrorRate": 1.5}, "spec.maxErrorRate: 1.5: must be less than or equal to 1"),
+        ({"endpoint": {"url": "kimi:30000"}}, 'spec.endpoint.url: "kimi:30000": String should match'),
+        ({"endpoint": {"url": "http://kimi/v1"}}, 'spec.endpoint.url: "http://kimi/v1": String should match'),
+        ({"timeoutSeconds": "1h"}, 'spec.timeoutSeconds: "1h": must be a whole number, without quotes'),
+        ({"baseline": {"source": "recipes"}}, "spec.baseline.source: \"recipes\": must be 'recipe', 'benchmark' or"),
+    ],
+    ids=str,
+)
+def test_a_wrong_shape_is_told_with_its_path_what_it_holds_and_a_remedy(spec: Manifest, line: str) -> None:
+    (problem,) = problems(**spec)
+    assert str(problem).startswith(line)

@@ -1,0 +1,175 @@
+"""What runs in a benchmark's pod: the recipe's commands to the letter, and every parameter of a custom suite."""
+
+import shlex
+from typing import Any
+
+from kimi_linear_operator import rules
+from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Manifest
+from kimi_linear_operator.benchmark import client
+from kimi_linear_operator.resources import build_benchmark, target
+from make import make_benchmark, make_server
+
+MODEL = "moonshotai/Kimi-Linear-48B-A3B-Instruct"
+
+
+def made(**spec: Any) -> KimiLinearBenchmark:
+    checked = rules.check(make_benchmark(**spec))
+    assert checked.benchmark
+    assert checked.errors == []
+    return checked.benchmark
+
+
+def server(**spec: Any) -> KimiLinearServer:
+    checked = rules.check(make_server(**spec))
+    assert checked.server
+    assert checked.errors == []
+    return checked.server
+
+
+def commands(**spec: Any) -> list[str]:
+    given = made(**spec).spec
+    return [shlex.join(client.command(given, suite, MODEL)) for suite in given.suites]
+
+
+def speed(prompts: int, concurrency: int) -> str:
+    return (
+        f"python3 -m sglang.bench_serving --backend sglang --model {MODEL} --dataset-name random "
+        f"--random-input-len 1000 --random-output-len 1000 --num-prompts {prompts} --max-concurrency {concurrency} "
+        "--request-rate inf"
+    )
+
+
+def test_the_recipes_suites_are_the_recipes_commands() -> None:
+    assert commands() == [
+        speed(10, 1),
+        speed(80, 16),
+        speed(500, 100),
+        "python3 -m sglang.test.few_shot_gsm8k --num-questions 200",
+    ]
+
+
+def test_every_parameter_of_a_custom_suite_reaches_the_client() -> None:
+    load = {
+        "numPrompts": 7,
+        "requestRate": 2.5,
+        "datasetName": "sharegpt",
+        "randomInputLen": 1,
+        "randomOutputLen": 2,
+        "randomRangeRatio": 0.5,
+        "sharegptOutputLen": 3,
+        "sharegptContextLen": 4,
+        "seed": 0,
+        "warmupRequests": 0,
+        "flushCache": True,
+        "applyChatTemplate": True,
+        "disableIgnoreEos": True,
+        "disableStream": True,
+        "tokenizePrompt": True,
+        "extraArgs": ["--tag", "mine"],
+    }
+    questions = {"numQuestions": 100, "numShots": 0, "maxNewTokens": 8, "parallel": 9, "temperature": 0.5}
+    suites = [{"name": "own", "speed": load}, {"name": "asked", "accuracy": questions}]
+    assert commands(suites=suites, client={"tokenizer": "/models/kimi"}) == [
+        f"python3 -m sglang.bench_serving --backend sglang --model {MODEL} --tokenizer /models/kimi "
+        "--dataset-name sharegpt --random-input-len 1 --random-output-len 2 --random-range-ratio 0.5 "
+        "--sharegpt-output-len 3 --sharegpt-context-len 4 --num-prompts 7 --request-rate 2.5 --seed 0 "
+        "--warmup-requests 0 --flush-cache --apply-chat-template --disable-ignore-eos --disable-stream "
+        "--tokenize-prompt --tag mine",
+        "python3 -m sglang.test.few_shot_gsm8k --num-questions 100 --num-shots 0 --max-new-tokens 8 --parallel 9 "
+        "--temperature 0.5",
+    ]
+
+
+def test_data_sets_of_the_cluster_are_mounted_and_named() -> None:
+    data = {
+        "shareGPT": {"persistentVolumeClaim": "data", "path": "gpt/all.json"},
+        "gsm8k": {"configMap": "gsm8k", "path": "test.jsonl"},
+    }
+    low, *_, asked = commands(datasets=data)
+    assert "--dataset-path /datasets/sharegpt/gpt/all.json" in low
+    assert asked.endswith("--data-path /datasets/gsm8k/test.jsonl")
+    pod = job_of(build_benchmark(made(datasets=data), target.of_server(made(), server())))["spec"]["template"]["spec"]
+    assert pod["volumes"][3:] == [
+        {"name": "dataset-sharegpt", "persistentVolumeClaim": {"claimName": "data", "readOnly": True}},
+        {"name": "dataset-gsm8k", "configMap": {"name": "gsm8k"}},
+    ]
+    mounts = {mount["mountPath"]: mount.get("readOnly") for mount in pod["containers"][0]["volumeMounts"]}
+    assert (mounts["/datasets/sharegpt"], mounts["/datasets/gsm8k"], mounts["/results"]) == (True, True, None)
+
+
+def job_of(objects: list[Manifest]) -> Manifest:
+    return next(item for item in objects if item["kind"] == "Job")
+
+
+def container(benchmark: KimiLinearBenchmark, measured: target.Target) -> Manifest:
+    [only] = job_of(build_benchmark(benchmark, measured))["spec"]["template"]["spec"]["containers"]
+    return dict(only)
+
+
+def test_a_client_runs_in_the_servers_image_with_its_secrets_by_reference_and_no_gpu() -> None:
+    variable = {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "api", "key": "key"}}}
+    measured = server(
+        hardware="mi325x",
+        model={"tokenSecretRef": {"name": "hf"}},
+        engine={"version": "v0.5.9", "extraArgs": ["--api-key=$(KEY)"]},
+        podTemplate={"spec": {"containers": [{"name": "sglang", "env": [variable]}]}},
+    )
+    only = container(made(), target.of_server(made(), measured))
+    assert only["image"] == "lmsysorg/sglang:v0.5.9-rocm720-mi30x"
+    assert only["env"] == [
+        {"name": "HF_HOME", "value": "/cache/huggingface"},
+        {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hf", "key": "token"}}},
+        {"name": "OPENAI_API_KEY", "valueFrom": {"secretKeyRef": {"name": "api", "key": "key"}}},
+    ]
+    assert "amd.com/gpu" not in str(only)
+
+
+def test_an_endpoint_is_asked_with_the_recipes_image_and_its_own_key() -> None:
+    benchmark = made(endpoint={"url": "http://far:1", "apiKeySecretRef": {"name": "far"}}, client={"image": "a/b:1"})
+    measured = target.of_endpoint(benchmark)
+    only = container(benchmark, measured)
+    assert (only["image"], only["env"][1]["valueFrom"]) == ("a/b:1", {"secretKeyRef": {"name": "far", "key": "token"}})
+    assert only["args"][only["args"].index("--url") + 1] == "http://far:1"
+    assert target.of_endpoint(made(endpoint={"url": "http://far:1"})).image == "lmsysorg/sglang:v0.5.7-rocm700-mi30x"
+
+
+def test_a_key_that_is_not_from_a_secret_is_unknown() -> None:
+    plain = {"name": "KEY", "value": "planted"}
+    spec = server(
+        engine={"extraArgs": ["--api-key=$(KEY)"]},
+        podTemplate={"spec": {"containers": [{"name": "sglang", "env": [plain]}]}},
+    ).spec
+    assert target.api_key_reference(spec) is None
+
+
+def test_an_image_without_packages_to_install_needs_no_shell() -> None:
+    benchmark = made(client={"extraPipPackages": []})
+    assert "command" not in container(benchmark, target.of_server(benchmark, server()))
+
+
+def test_the_overlay_reaches_the_pod() -> None:
+    changes = {"spec": {"tolerations": [{"operator": "Exists"}], "containers": [{"name": "client", "stdin": True}]}}
+    benchmark = made(podTemplate=changes)
+    pod = job_of(build_benchmark(benchmark, target.of_server(benchmark, server())))["spec"]["template"]["spec"]
+    assert (pod["tolerations"], pod["containers"][0]["stdin"]) == ([{"operator": "Exists"}], True)
+
+
+def snapshot(generation: int = 1, uid: str = "u", image: str = "i", **restarts: int) -> str:
+    found = {"metadata": {"uid": uid, "generation": generation}, "status": {"image": image}}
+    pods = [
+        {"metadata": {"name": name}, "status": {"containerStatuses": [{"restartCount": count}]}}
+        for name, count in restarts.items()
+    ]
+    return target.snapshot(found, pods)
+
+
+def test_changes_of_a_server_are_told() -> None:
+    assert target.changes(snapshot(a=0), snapshot(a=0)) == []
+    assert target.changes(snapshot(1), snapshot(2)) == ["the server's spec changed meanwhile (generation 1, then 2)"]
+    assert target.changes(snapshot(image="i"), snapshot(image="j")) == ["the server's image changed meanwhile"]
+    assert target.changes(snapshot(a=0, b=0), snapshot(a=1, b=0)) == ["pod a of the server was restarted meanwhile"]
+    assert target.changes(snapshot(a=0), snapshot(b=0)) == ["pods of the server were replaced meanwhile"]
+    assert target.changes(snapshot(), snapshot(uid="other")) == ["the server was deleted or replaced meanwhile"]
+    assert target.changes(snapshot(), "{}") == ["the server was deleted or replaced meanwhile"]
+    assert target.changes("{}", "{}") == []
+    assert target.changes("somebody wrote this", snapshot()) == ["the server was deleted or replaced meanwhile"]

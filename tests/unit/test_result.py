@@ -1,0 +1,72 @@
+"""Termination messages are untrusted: what the runner writes is read, everything else is refused."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kimi_linear_operator.benchmark import metric, runner
+from kimi_linear_operator.benchmark.result import ResultError, read
+
+GOOD: dict[str, Any] = {
+    "outcome": "Succeeded",
+    "message": "",
+    "requested": 10,
+    "completed": 10,
+    "metrics": {"output_throughput": 176.86, "completed": 10},
+}
+
+
+def test_what_the_runner_writes_is_read() -> None:
+    assert read(runner.encode(GOOD), "speed") == GOOD
+
+
+def test_every_metric_of_the_runner_is_known() -> None:
+    assert {name for name in runner.SPEED_METRICS if metric.find("speed", name) is None} == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"outcome": "Passed"}, "neither Succeeded nor Failed"),
+        ({"outcome": None}, "no outcome of type str"),
+        ({"requested": "10"}, "no requested of type int"),
+        ({"requested": True}, "no requested of type int"),
+        ({"completed": -1}, "a count that cannot be: completed"),
+        ({"completed": 10**30}, "a count that cannot be: completed"),
+        ({"metrics": []}, "no metrics of type dict"),
+        ({"metrics": {"accuracy": 0.7}}, "a metric that its client does not give"),
+        ({"metrics": {"duration": "1"}}, "a metric that is no number: duration"),
+        ({"metrics": {"duration": True}}, "a metric that is no number: duration"),
+        ({"metrics": {"duration": -1}}, "a metric that cannot be: duration"),
+        ({"metrics": {"duration": 1e300}}, "a metric that cannot be: duration"),
+    ],
+    ids=str,
+)
+def test_what_no_runner_writes_is_refused(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ResultError, match=words):
+        read(json.dumps(GOOD | change), "speed")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "NaN", "Traceback (most recent call last):", "[" * 5000])
+def test_what_is_no_result_is_refused(text: str) -> None:
+    with pytest.raises(ResultError):
+        read(text, "speed")
+
+
+def test_infinity_is_refused() -> None:
+    with pytest.raises(ResultError, match="Infinity is no number"):
+        read(json.dumps(GOOD | {"metrics": {"duration": float("inf")}}), "speed")
+
+
+def test_a_message_is_one_line_of_bounded_length() -> None:
+    message = read(json.dumps(GOOD | {"message": "a\n b\t" * 2000}), "speed")["message"]
+    assert (len(message) <= 1000, message[:7]) == (True, "a b a b")
+
+
+@given(st.text() | st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=4).map(json.dumps))
+def test_any_text_is_refused_without_an_error_of_another_kind(text: str) -> None:
+    with pytest.raises(ResultError):
+        read(text, "accuracy")

@@ -1,0 +1,129 @@
+"""What numbers are worth: validity first, then bounds and regressions, each with its words."""
+
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator.api import BenchmarkSpec, Manifest
+from kimi_linear_operator.api.benchmark import RECIPE_SUITES, Suite
+from kimi_linear_operator.benchmark import verdict
+from kimi_linear_operator.benchmark.recipe import PUBLISHED
+
+LOW, GSM8K = (Suite.model_validate({"name": name}) for name in ("speed-low", "gsm8k"))
+
+
+def spec(**fields: Any) -> BenchmarkSpec:
+    return BenchmarkSpec.model_validate({"serverRef": {"name": "kimi"}, **fields})
+
+
+def ended(name: str = "speed-low", metrics: dict[str, float] | None = None, **more: Any) -> Manifest:
+    counts = {"requested": 10, "completed": 10}
+    numbers = {"output_throughput": 100.0, "median_ttft_ms": 50.0} if metrics is None else metrics
+    return {"name": name, "outcome": "Succeeded", "message": "", **counts, "metrics": numbers, **more}
+
+
+def judged(given: BenchmarkSpec, baseline: dict[str, float] | None = None, **more: Any) -> verdict.Verdict:
+    return verdict.conclude([verdict.judge(given, LOW, ended(**more), baseline or {}, [])])
+
+
+def test_the_recipes_own_numbers_pass_without_a_bound_and_with_any_regression_allowed() -> None:
+    for given in (spec(), spec(baseline={"maxRegressionPercent": 0})):
+        results = []
+        for name in RECIPE_SUITES:
+            suite = Suite.model_validate({"name": name})
+            result = ended(name, dict(PUBLISHED[name]))
+            results.append(verdict.judge(given, suite, result, PUBLISHED[name], []))
+        assert verdict.conclude(results).verdict == "Passed"
+        assert {ratio for result in results for ratio in result["ratios"].values()} == {1}
+
+
+def test_a_passed_benchmark_says_how_many_bounds_were_kept() -> None:
+    bound = {"suite": "speed-low", "metric": "output_throughput", "min": 100, "max": 100}
+    assert judged(spec()).message == "All 1 suites are valid, and no bounds were given"
+    assert judged(spec(thresholds=[bound])).message == "All 1 suites are valid, and all 2 bounds are kept"
+
+
+@pytest.mark.parametrize(
+    ("bound", "message"),
+    [
+        ({"metric": "output_throughput", "min": 100.5}, "speed-low: output_throughput is 100, min 100.5"),
+        ({"metric": "median_ttft_ms", "max": 49}, "speed-low: median_ttft_ms is 50, max 49"),
+        ({"metric": "p95_ttft_ms", "max": 49}, "speed-low: p95_ttft_ms was not given by this client, max 49"),
+    ],
+)
+def test_a_missed_bound_fails(bound: Manifest, message: str) -> None:
+    found = judged(spec(thresholds=[{"suite": "speed-low", **bound}]))
+    assert found == verdict.Verdict("Failed", "ThresholdMissed", message)
+
+
+def test_a_bound_of_another_suite_is_none_of_this_one() -> None:
+    bound = {"suite": "gsm8k", "metric": "accuracy", "min": 1}
+    assert judged(spec(suites=[{"name": "speed-low"}, {"name": "gsm8k"}], thresholds=[bound])).verdict == "Passed"
+
+
+@pytest.mark.parametrize(
+    ("throughput", "latency", "expected"),
+    [(90, 55, "Passed"), (89.9, 50, "Failed"), (200, 55.1, "Failed"), (200, 1, "Passed")],
+)
+def test_a_regression_knows_which_way_is_better(throughput: float, latency: float, expected: str) -> None:
+    given = spec(baseline={"source": "benchmark", "benchmark": "last", "maxRegressionPercent": 10})
+    baseline = {"output_throughput": 100.0, "median_ttft_ms": 50.0, "median_itl_ms": 5.0}
+    metrics = {"output_throughput": throughput, "median_ttft_ms": latency, "median_itl_ms": 5.0}
+    found = judged(given, baseline, metrics=metrics)
+    assert (found.verdict, found.reason) == (expected, "ThresholdsMet" if expected == "Passed" else "Regressed")
+
+
+def test_a_missed_threshold_is_graver_than_a_regression_and_both_are_told() -> None:
+    given = spec(
+        thresholds=[{"suite": "speed-low", "metric": "output_throughput", "min": 150}],
+        baseline={"maxRegressionPercent": 10, "metrics": ["output_throughput"]},
+    )
+    found = judged(given, {"output_throughput": 120.0})
+    assert found.reason == "ThresholdMissed"
+    assert found.message == (
+        "speed-low: output_throughput is 100, min 150; "
+        "speed-low: output_throughput is 100, the baseline 120, at least 108 is allowed"
+    )
+
+
+def test_a_baseline_that_has_no_such_number_makes_the_comparison_invalid() -> None:
+    given = spec(baseline={"source": "benchmark", "benchmark": "last", "maxRegressionPercent": 10})
+    found = judged(given, {"output_throughput": 100.0})
+    assert (found.verdict, found.reason) == ("Invalid", "BaselineMissing")
+    assert "speed-low: median_ttft_ms is missing in the baseline" in found.message
+
+
+def test_the_recipe_says_nothing_about_a_suite_of_ones_own() -> None:
+    own = Suite.model_validate({"name": "own", "speed": {"numPrompts": 10}})
+    given = spec(suites=[{"name": "own", "speed": {"numPrompts": 10}}], baseline={"maxRegressionPercent": 0})
+    assert verdict.conclude([verdict.judge(given, own, ended("own"), {}, [])]).verdict == "Passed"
+
+
+@pytest.mark.parametrize(
+    ("rate", "completed", "expected"), [(0, 10, "Passed"), (0, 9, "Invalid"), (0.1, 9, "Passed"), (0.1, 8, "Invalid")]
+)
+def test_requests_may_fail_as_often_as_the_spec_allows(rate: float, completed: int, expected: str) -> None:
+    found = judged(spec(maxErrorRate=rate), completed=completed)
+    assert (found.verdict, found.reason) == (expected, "ThresholdsMet" if expected == "Passed" else "RequestsFailed")
+
+
+def test_what_is_invalid_is_never_failed_however_bad_its_numbers_are() -> None:
+    given = spec(thresholds=[{"suite": "speed-low", "metric": "output_throughput", "min": 1000}])
+    assert judged(given, completed=9) == verdict.Verdict(
+        "Invalid", "RequestsFailed", "speed-low: 9 of 10 requests were completed"
+    )
+
+
+def test_a_server_that_changed_makes_a_suite_invalid() -> None:
+    result = verdict.judge(spec(), LOW, ended(), {}, ["the server's image changed meanwhile"])
+    assert verdict.conclude([result]) == verdict.Verdict(
+        "Invalid", "ServerChanged", "speed-low: the server's image changed meanwhile"
+    )
+
+
+def test_a_client_without_numbers_gets_no_judgement_on_them() -> None:
+    given = spec(thresholds=[{"suite": "gsm8k", "metric": "accuracy", "min": 0.6}])
+    failed = ended("gsm8k", {}, outcome="Failed", reason="TimedOut", message="not done within 10 s", completed=0)
+    result = verdict.judge(given, GSM8K, failed, PUBLISHED["gsm8k"], [])
+    assert (result["findings"], result["baseline"]) == ([], {})
+    assert verdict.conclude([result]) == verdict.Verdict("Invalid", "TimedOut", "gsm8k: not done within 10 s")
