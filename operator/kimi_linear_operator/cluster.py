@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -46,12 +46,14 @@ class ApiError(Exception):
     Attributes:
         status: HTTP status code, 0 when there was no answer.
         message: What the API server said.
+        retry_seconds: How long it asked to be left alone, 0 if it did not ask.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, retry_seconds: float = 0.0) -> None:
         super().__init__(f"{status}: {message}" if status else message)
         self.status = status
         self.message = message
+        self.retry_seconds = retry_seconds
 
     @property
     def is_passing(self) -> bool:
@@ -71,6 +73,20 @@ class Page:
 
     manifests: list[Manifest]
     version: int
+
+
+class _Answer(NamedTuple):
+    """What the API server sent back.
+
+    Attributes:
+        status: HTTP status code.
+        content: JSON, mostly.
+        retry_after: The header of this name: whole seconds, empty if there was none. The API server sends no dates.
+    """
+
+    status: int
+    content: bytes
+    retry_after: str
 
 
 def _may_always_write() -> float:
@@ -181,17 +197,15 @@ class Cluster:
         self, verb: str, target: str, query: dict[str, str] | None = None, body: Manifest | None = None
     ) -> Manifest:
         """Send a request, and once more with new credentials if these were refused."""
-        status, content = await self._exchange(verb, target, query or {}, body)
-        if status == 401:
+        answer = await self._exchange(verb, target, query or {}, body)
+        if answer.status == 401:
             # The token may have been rotated since it was read.
             await _load_credentials(self.client.configuration)
-            status, content = await self._exchange(verb, target, query or {}, body)
-        return _decoded(status, content)
+            answer = await self._exchange(verb, target, query or {}, body)
+        return _decoded(answer)
 
-    async def _exchange(
-        self, verb: str, target: str, query: dict[str, str], body: Manifest | None
-    ) -> tuple[int, bytes]:
-        """Send a request once and return the answer's status and content."""
+    async def _exchange(self, verb: str, target: str, query: dict[str, str], body: Manifest | None) -> _Answer:
+        """Send a request once and return the answer, whatever it is."""
         method = _METHODS.get(verb, verb)
         seconds = REQUEST_TIMEOUT_SECONDS
         if method != "GET" and "dryRun" not in query:
@@ -213,7 +227,7 @@ class Cluster:
                 _UNREACHABLE, f"no answer from {self.server}: {str(error) or type(error).__name__}"
             ) from error
         metrics.API_REQUESTS.labels(verb, response.status).inc()
-        return response.status, content
+        return _Answer(response.status, content, response.headers.get("Retry-After", ""))
 
 
 @asynccontextmanager
@@ -330,12 +344,17 @@ def path(kind: Kind, namespace: str | None, name: str = "") -> str:
     return f"{root}{scope}/{kind.plural}" + (f"/{name}" if name else "")
 
 
-def _decoded(status: int, content: bytes) -> Manifest:
+def _decoded(answer: _Answer) -> Manifest:
+    retry_seconds = float(answer.retry_after) if answer.retry_after.isdecimal() else 0.0
     try:
-        answer: Any = jsontext.decode(content)
+        content: Any = jsontext.decode(answer.content)
     except (RecursionError, ValueError) as error:
-        text = content[:200].decode(errors="replace")
-        raise ApiError(status if status >= 400 else _UNREACHABLE, f"not readable ({error}): {text}") from error
-    if status >= 400:
-        raise ApiError(status, answer.get("message", "") if isinstance(answer, dict) else str(answer))
-    return dict(answer)
+        # Of too many requests, the API server says so in plain text.
+        text = answer.content[:200].decode(errors="replace").strip()
+        if answer.status >= 400:
+            raise ApiError(answer.status, text, retry_seconds) from error
+        raise ApiError(_UNREACHABLE, f"not readable ({error}): {text}") from error
+    if answer.status >= 400:
+        message = content.get("message", "") if isinstance(content, dict) else str(content)
+        raise ApiError(answer.status, message, retry_seconds)
+    return dict(content)

@@ -24,8 +24,11 @@ BACKOFF = Backoff(first=0.5, longest=30.0)
 # What can only change a status waits for what follows it, so that a burst of events of a pod is one write.
 SETTLE_SECONDS = 1.5
 LONGEST_SETTLE_SECONDS = 5.0
-Work = Callable[[Key], Awaitable[float | None]]
-"""Works on a key. Returns after how many seconds the key is due again, if at all; raises to be retried."""
+Work = Callable[[Key, int], Awaitable[float | None]]
+"""Works on a key that has failed so many times in a row.
+
+Returns after how many seconds the key is due again, if at all; raises to be retried.
+"""
 
 
 class _Turns:
@@ -143,10 +146,10 @@ class WorkQueue:
     async def _try(self, work: Work, key: Key) -> float | None:
         """Work on a key, and return after how many seconds it is due again."""
         try:
-            again = await work(key)
+            again = await work(key, self._failures.get(key, 0))
         except Exception as error:
-            again = self._backoff(key)
             bug = None if isinstance(error, ApiError) else error
+            again = max(self._backoff(key), error.retry_seconds if isinstance(error, ApiError) else 0.0)
             metrics.RECONCILES.labels("failed" if bug else "retried").inc()
             told = (key.kind.kind, key.namespace, key.name, again, error)
             logger.warning("Could not reconcile %s %s/%s, trying again in %.1f s: %s", *told, exc_info=bug)

@@ -31,14 +31,14 @@ class Plan:
         steady_seconds: How long to watch the operator do nothing.
         repairs: How often to break something.
         storms: How many storms there are.
-        start_seconds: After how many seconds a start may be over. The first list comes ten seconds after the watches.
+        start_seconds: After how many seconds a start may be over: ready, the operator still passes over all servers.
     """
 
     patience: float = 600.0
     steady_seconds: float = 60.0
     repairs: int = 20
     storms: int = 5
-    start_seconds: float = 15.0
+    start_seconds: float = 5.0
 
 
 def measure_life(servers: int, plan: Plan) -> Life:

@@ -39,12 +39,12 @@ class Sandbox:
     operator: Operator
 
     def wait_for_resync(self) -> None:
-        """Wait until the operator has listed everything ten seconds after its start, which hides what watches lose."""
+        """Wait until the operator has listed everything after its start: that would hide what watches lose."""
 
         def lists() -> int:
             return self.proxy.count(lambda call: call.is_list and call.concerns(SERVER))
 
-        # Before it starts to watch, kopf before each watch, and the one that is meant.
+        # Whether they can be listed, kopf before each watch, and the one that is meant.
         wait_for(lists, "servers were listed three times", lambda count: count >= 3)
 
     def restart_after_crash(self) -> None:

@@ -20,9 +20,14 @@ _QUIET_SECONDS = 0.7
 _DELAY_SECONDS = 1.0
 # How often the operator tries again what the API server refuses for a reason.
 _RETRY_SECONDS = 15.0
-# Servers, and how the API server answers to their Deployments: for its content, and for no good reason.
-_REFUSED = {"invalid": 422, "unlucky": 500}
-_ONCE = {"invalid": 1, "unlucky": 1, "events": 2}
+_RETRY_AFTER_SECONDS = 2
+# Servers, and how the API server answers to their Deployments: for its content, for no good reason, and for a while.
+_REFUSED = {
+    "invalid": refuse(422),
+    "unlucky": refuse(500),
+    "unavailable": refuse(503, {"Retry-After": str(_RETRY_AFTER_SECONDS)}),
+}
+_ONCE = {"invalid": 1, "unlucky": 1, "unavailable": 1, "events": 3}
 
 
 def test_a_server_that_always_fails_and_one_that_always_changes_delay_no_other(sandbox: Sandbox) -> None:
@@ -111,8 +116,8 @@ def _assert_coalesced(applies: list[Call], changes: int) -> None:
 
 def test_failures_that_go_on_are_told_once(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
-    for name, status in _REFUSED.items():
-        sandbox.proxy.begin(refuse(status), functools.partial(_applies, server=name))
+    for name, fault in _REFUSED.items():
+        sandbox.proxy.begin(fault, functools.partial(_applies, server=name))
         namespace.create_server(name, _SPEC)
     ready = {name: namespace.wait_for_condition(name, "Ready", "False", "ApplyFailed") for name in _REFUSED}
     wait_for(lambda: _told(sandbox), "it is told once", lambda seen: seen == _ONCE)
@@ -125,6 +130,8 @@ def test_failures_that_go_on_are_told_once(sandbox: Sandbox) -> None:
     )
     stays(lambda: _told(sandbox), "the failures are not told again", lambda seen: seen == _ONCE, 1.0)
     assert {name: namespace.condition(name, "Ready") for name in _REFUSED} == ready
+    attempts = [call.began for call in _deployment_writes(sandbox, "unavailable", 0)]
+    assert min(after - before for before, after in itertools.pairwise(attempts)) >= _RETRY_AFTER_SECONDS
 
 
 def _told(sandbox: Sandbox) -> dict[str, int]:

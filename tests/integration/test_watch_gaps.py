@@ -8,7 +8,7 @@ from integration.waiting import stays, wait_for
 from kimi_linear_operator.resources import DEPLOYMENT, SERVER, SERVICE
 from kimi_linear_operator.resources.metadata import MANAGED_BY, MANAGER, SERVER_LABEL
 
-# The list that follows when a watch begins anew comes after ten seconds.
+# kopf waits up to half a minute before it watches again; the list that follows comes soon.
 _HEALING_SECONDS = 25.0
 # The garbage collector looks for new kinds every 30 seconds, and ours may be younger.
 _COLLECTION_SECONDS = 45.0

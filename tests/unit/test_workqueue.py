@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from fast_loop import now, run
+from kimi_linear_operator.cluster import ApiError
 from kimi_linear_operator.store import Key
 from kimi_linear_operator.workqueue import (
     BACKOFF,
@@ -36,15 +37,15 @@ async def worked(queue: WorkQueue, work: Work, seconds: float = 0, workers: int 
 
 
 def recorder(done: list[Key], again: float | None = None) -> Work:
-    async def work(key: Key) -> float | None:
+    async def work(key: Key, _: int) -> float | None:
         done.append(key)
         return again
 
     return work
 
 
-def failing(times: list[float], until: Callable[[], bool] = lambda: False) -> Callable[[Key], Awaitable[None]]:
-    async def work(key: Key) -> None:
+def failing(times: list[float], until: Callable[[], bool] = lambda: False) -> Callable[[Key, int], Awaitable[None]]:
+    async def work(key: Key, _: int) -> None:
         times.append(now())
         if not until():
             raise ValueError("no")
@@ -67,7 +68,7 @@ def test_a_key_added_while_it_is_worked_on_is_worked_on_once_more_and_never_twic
     async def test() -> None:
         queue, log = WorkQueue(), list[str]()
 
-        async def work(key: Key) -> None:
+        async def work(key: Key, _: int) -> None:
             log.append("start")
             if len(log) == 1:
                 for _ in range(3):
@@ -118,7 +119,7 @@ def test_a_failing_key_delays_no_other() -> None:
     async def test() -> None:
         queue, done, start = WorkQueue(), list[tuple[Key, float]](), now()
 
-        async def work(key: Key) -> None:
+        async def work(key: Key, _: int) -> None:
             done.append((key, now() - start))
             if key == A:
                 raise ValueError("no")
@@ -136,7 +137,7 @@ def test_a_slow_key_delays_no_other_as_long_as_a_worker_is_free() -> None:
     async def test() -> None:
         queue, done, release = WorkQueue(), list[Key](), asyncio.Event()
 
-        async def work(key: Key) -> None:
+        async def work(key: Key, _: int) -> None:
             if key == A:
                 await release.wait()
             done.append(key)
@@ -155,7 +156,7 @@ def test_closing_drops_what_waits_and_finishes_what_is_held() -> None:
     async def test() -> None:
         queue, started, finished = WorkQueue(), list[Key](), list[Key]()
 
-        async def work(key: Key) -> None:
+        async def work(key: Key, _: int) -> None:
             started.append(key)
             queue.add(key)
             await asyncio.sleep(5)
@@ -232,7 +233,7 @@ def test_a_queue_is_stuck_when_keys_wait_and_no_worker_takes_any() -> None:
     async def test() -> None:
         queue, release = WorkQueue(), asyncio.Event()
 
-        async def hang(key: Key) -> None:
+        async def hang(key: Key, _: int) -> None:
             await release.wait()
 
         async with asyncio.TaskGroup() as tasks:
@@ -259,7 +260,7 @@ def test_who_adds_a_few_does_not_wait_for_all_of_who_adds_thousands() -> None:
         for key in many:
             queue.add(key, "gitops")
 
-        async def work(key: Key) -> None:
+        async def work(key: Key, _: int) -> None:
             done.append(key)
             if key == many[400]:
                 queue.add(A, "kubectl")
@@ -276,7 +277,7 @@ def test_who_adds_one_after_the_other_is_never_behind_however_slow_the_work_is()
     async def test() -> None:
         queue, behind, people = WorkQueue(), list[int](), list[Key]()
 
-        async def work(key: Key) -> None:
+        async def work(key: Key, _: int) -> None:
             await asyncio.sleep(10)
             if key.namespace == "people":
                 behind.append(len(people) - int(key.name))
@@ -325,7 +326,7 @@ def test_a_burst_is_one_key_when_it_settles_and_a_long_one_is_not_waited_for() -
     async def test() -> None:
         queue, times, start = WorkQueue(), list[float](), now()
 
-        async def work(key: Key) -> None:
+        async def work(key: Key, _: int) -> None:
             times.append(now() - start)
 
         async with asyncio.TaskGroup() as tasks:
@@ -351,5 +352,22 @@ def test_a_key_that_settles_is_worked_on_at_once_when_it_is_urgent() -> None:
         queue.add(A)
         await worked(queue, recorder(done), seconds=10)
         assert done == [A]
+
+    run(test())
+
+
+def test_a_key_waits_as_long_as_the_api_server_asks_and_its_failures_are_counted() -> None:
+    async def test() -> None:
+        queue, calls = WorkQueue(), list[tuple[float, int]]()
+
+        async def work(key: Key, failures: int) -> None:
+            calls.append((now(), failures))
+            if failures < 2:
+                raise ApiError(429, "too many requests", retry_seconds=100)
+
+        queue.add(A)
+        await worked(queue, work, seconds=300)
+        assert [failures for _, failures in calls] == [0, 1, 2]
+        assert [after - before for (before, _), (after, _) in itertools.pairwise(calls)] == pytest.approx([100, 100])
 
     run(test())

@@ -227,7 +227,7 @@ class Operator:
             try:
                 findings = await self.resync()
             except ApiError as error:
-                patience = BACKOFF.delay(failures)
+                patience = max(BACKOFF.delay(failures), error.retry_seconds)
                 failures += 1
                 logger.warning("Could not list, trying again in %.1f s: %s", patience, error)
             else:

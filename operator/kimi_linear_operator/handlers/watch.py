@@ -221,7 +221,8 @@ def _settings() -> kopf.OperatorSettings:
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
     settings.watching.connect_timeout = 5
-    settings.watching.reconnect_backoff = 1.0
+    # When watches begin anew: all kinds list, watch, and fail again, where every watch expires at once.
+    settings.watching.reconnect_backoff = 2.0
     settings.watching.server_timeout = STREAM_SECONDS
     settings.watching.client_timeout = STREAM_SECONDS + 30
     settings.watching.chunk_size = LIST_CHUNK

@@ -46,10 +46,16 @@ class Reconciler:
         self._servers = ServerReconciler(self.store, children, reporting, self.now)
         self._benchmarks = BenchmarkReconciler(self.cluster, self.store, children, reporting, self.now)
 
-    async def reconcile(self, key: Key) -> float | None:
+    async def reconcile(self, key: Key, failures: int = 0) -> float | None:
         """Make one pass over a resource; return after how many seconds it is due again, if at all.
+
+        Args:
+            key: Which resource.
+            failures: How many passes over it before failed in a row.
 
         Raises:
             ApiError: The API server could not do its part; a later pass will find out what is left to do.
         """
-        return await (self._servers if key.kind == SERVER else self._benchmarks).reconcile(key)
+        if key.kind == SERVER:
+            return await self._servers.reconcile(key, failures)
+        return await self._benchmarks.reconcile(key)

@@ -18,6 +18,9 @@ from kimi_linear_operator.reconcile.reporting import Reporting
 from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, metadata
 from kimi_linear_operator.store import Key, Store
 
+# What passes by itself is told when it has not for some ten seconds, by the back-off of the queue.
+TOLD_FAILURES = 5
+
 
 @dataclass(frozen=True)
 class ServerReconciler:
@@ -35,8 +38,12 @@ class ServerReconciler:
     reporting: Reporting
     now: Callable[[], str]
 
-    async def reconcile(self, key: Key) -> float | None:
+    async def reconcile(self, key: Key, failures: int) -> float | None:
         """Make one pass over a server; return after how many seconds it is due again, if at all.
+
+        Args:
+            key: Which server.
+            failures: How many passes before failed in a row.
 
         Raises:
             ApiError: The API server could not do its part; a later pass will find out what is left to do.
@@ -49,6 +56,10 @@ class ServerReconciler:
             obstacle = await self._apply(key, checked)
         except GoneError:
             return None
+        except ApiError as error:
+            if failures >= TOLD_FAILURES:
+                await self._report(key, manifest, checked.server, status.Obstacle("ApplyFailed", error.message))
+            raise
         if not await self._report(key, manifest, checked.server, obstacle):
             return 0.0  # The spec changed meanwhile, and the store has it from our own write: no watch will say so.
         return BLOCKED_RETRY_SECONDS if obstacle and checked.is_valid else None
