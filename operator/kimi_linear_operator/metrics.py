@@ -64,6 +64,12 @@ WATCH_FAILURES = Counter(
     ["resource"],
     registry=REGISTRY,
 )
+LOOP_LAG_SECONDS = Histogram(
+    "kimi_linear_operator_event_loop_lag_seconds",
+    "How late the main event loop goes on with what is due; the Lease is renewed in it",
+    buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5),
+    registry=REGISTRY,
+)
 RESYNC_FINDINGS = Counter(
     "kimi_linear_operator_resync_findings",
     "Servers about which the periodic list found something that no watch had told",

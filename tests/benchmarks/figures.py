@@ -41,6 +41,7 @@ class Cost:
         cpu_seconds: Of the processor.
         rss_mib: Resident memory in the end.
         peak_mib: The most it ever was.
+        lag_seconds: How late its event loop was at worst.
     """
 
     requests: dict[str, int]
@@ -49,6 +50,7 @@ class Cost:
     cpu_seconds: float
     rss_mib: float
     peak_mib: float
+    lag_seconds: float
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class ColdStart:
         cpu_seconds: Until it is idle.
         rss_mib: Once it is idle.
         peak_mib: The most it was until then.
+        lag_seconds: How late its event loop was at worst.
     """
 
     seconds: float
@@ -78,6 +81,7 @@ class ColdStart:
     cpu_seconds: float
     rss_mib: float
     peak_mib: float
+    lag_seconds: float
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,7 @@ def _bring_up(stage: Stage, running: Running, names: list[str], plan: Plan) -> C
         cpu_seconds=running.cpu_seconds() - before,
         rss_mib=memory.now,
         peak_mib=memory.peak,
+        lag_seconds=running.loop_lag_seconds(),
     )
 
 
@@ -135,7 +136,9 @@ def _start_anew(stage: Stage, running: Running, began: float, plan: Plan) -> Col
     stage.ledger.collect()
     memory = running.memory()
     writes = _count_writes(stage.ledger.of(running.contender.user))
-    return ColdStart(seconds, writes, running.cpu_seconds(), memory.now, memory.peak)
+    return ColdStart(
+        seconds, writes, running.cpu_seconds(), memory.now, memory.peak, lag_seconds=running.loop_lag_seconds()
+    )
 
 
 def _is_idle(running: Running) -> bool:

@@ -66,6 +66,8 @@ def _life_targets(servers: str, count: int, life: Life) -> Iterable[Target]:
     yield Target(f"{servers}: seconds from start to ready", 20, life.cold_start.seconds)
     yield Target(f"{servers}: writes after a start", 0, life.cold_start.writes)
     yield Target(f"{servers}: MiB after a start", 200, life.cold_start.rss_mib)
+    lag = max(life.cost.lag_seconds, life.cold_start.lag_seconds)
+    yield Target(f"{servers}: seconds that the event loop was late at worst", 1, lag)
     if stormy := [sample.seconds for sample in life.storms if sample.waiting]:
         yield Target(f"{servers}: seconds until one change shows in a storm (median)", 2, median(stormy))
 
@@ -108,7 +110,7 @@ def _time(size: Size, name: str) -> str:
 
 
 def _costs(lived: Sequence[tuple[int, Life]]) -> str:
-    head = ["servers", "reads", "writes", "most status writes", "CPU ms", "RSS MiB", "peak MiB"]
+    head = ["servers", "reads", "writes", "most status writes", "CPU ms", "RSS MiB", "peak MiB", "lag s"]
     rows = [
         [
             str(servers),
@@ -118,6 +120,7 @@ def _costs(lived: Sequence[tuple[int, Life]]) -> str:
             _number(life.cost.cpu_seconds * 1000 / servers, 2),
             _number(life.cost.rss_mib, 0),
             _number(life.cost.peak_mib, 0),
+            _number(life.cost.lag_seconds, 2),
         ]
         for servers, life in lived
     ]
@@ -145,7 +148,7 @@ def _rest(lived: Sequence[tuple[int, Life]]) -> str:
 
 
 def _starts(lived: Sequence[tuple[int, Life]]) -> str:
-    head = ["servers", "ready after s", "writes", "CPU s until idle", "RSS MiB", "peak MiB"]
+    head = ["servers", "ready after s", "writes", "CPU s until idle", "RSS MiB", "peak MiB", "lag s"]
     rows = [
         [
             str(servers),
@@ -154,6 +157,7 @@ def _starts(lived: Sequence[tuple[int, Life]]) -> str:
             _number(life.cold_start.cpu_seconds, 2),
             _number(life.cold_start.rss_mib, 0),
             _number(life.cold_start.peak_mib, 0),
+            _number(life.cold_start.lag_seconds, 2),
         ]
         for servers, life in lived
     ]

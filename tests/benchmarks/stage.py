@@ -6,6 +6,7 @@ that. Each measurement has a control plane of its own, so nothing is left over f
 
 import asyncio
 import http.client
+import math
 import os
 import re
 import signal
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+from prometheus_client.parser import text_string_to_metric_families
 
 import processes
 from benchmarks import measure
@@ -81,13 +83,28 @@ class Running:
 
     def is_ready(self) -> bool:
         """Return whether the operator says that it knows the cluster."""
+        return self._get("/readyz") is not None
+
+    def loop_lag_seconds(self) -> float:
+        """Return how late the operator's event loop was at worst; up to that, as its histogram counts in classes."""
+        counts = {
+            float(sample.labels["le"]): sample.value
+            for family in text_string_to_metric_families(self._get("/metrics") or "")
+            for sample in family.samples
+            if sample.name == "kimi_linear_operator_event_loop_lag_seconds_bucket"
+        }
+        return min((bound for bound, count in counts.items() if count == max(counts.values())), default=math.nan)
+
+    def _get(self, path: str) -> str | None:
+        """Return what the operator answers, None if it does not answer or not well."""
         listening = re.search(r"Listening on 127\.0\.0\.1:(\d+)", self.log.read_text())
         if not listening:
-            return False
+            return None
         connection = http.client.HTTPConnection("127.0.0.1", int(listening[1]), timeout=_ANSWER_SECONDS)
         try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == http.HTTPStatus.OK
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.read().decode() if response.status == http.HTTPStatus.OK else None
         finally:
             connection.close()
 

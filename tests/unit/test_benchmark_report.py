@@ -9,11 +9,11 @@ from benchmarks.figures import LIMIT, OURS, PLAIN, ColdStart, Convergence, Cost,
 from benchmarks.manifests import PLACEHOLDER, build_children, server_names
 from kimi_linear_operator.resources import DEPLOYMENT
 
-COST = Cost({"patch services": 100, "get services": 100}, 500, 2, 2.0, 90.0, 95.0)
+COST = Cost({"patch services": 100, "get services": 100}, 500, 2, 2.0, 90.0, 95.0, 0.1)
 LIFE = Life(
     COST,
     Steady(60.0, {}, 0, 0.4),
-    ColdStart(1.5, 0, 1.8, 90.0, 95.0),
+    ColdStart(1.5, 0, 1.8, 90.0, 95.0, 0.25),
     [0.04, 0.05, 0.2],
     [StormSample(1.0, "changed", 70), StormSample(3.0, "created", 60), StormSample(9.0, "created", 0)],
 )

@@ -5,6 +5,7 @@ import logging
 import random
 import signal
 import socket
+import time
 import uuid
 from collections import deque
 from collections.abc import Coroutine, Iterable
@@ -36,6 +37,8 @@ REST_SECONDS = 5.0
 WATCH_SECONDS = 10.0
 STOP_SECONDS = 10.0
 OBSERVED_AT_ONCE = 100
+# How often to look how late the event loop is: often enough for what hinders it, and next to nothing at rest.
+LAG_SECONDS = 0.25
 # No pass takes that long: each of its few requests ends after 30 seconds.
 STUCK_SECONDS = 300.0
 SILENT_SECONDS = 60.0
@@ -116,13 +119,14 @@ class Operator:
         self._watch = Watch(self.namespaces, observe, began)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(asyncio.to_thread(self._watch.run))
-            chores = [tasks.create_task(chore) for chore in (self._observe_forever(), self._resync_forever())]
+            chores = (self._observe_forever(), self._resync_forever(), _measure_lag_forever())
+            doing = [tasks.create_task(chore) for chore in chores]
             leading = tasks.create_task(self._lead())
             try:
                 await stop.wait()
             finally:
-                for chore in chores:
-                    chore.cancel()
+                for task in doing:
+                    task.cancel()
                 self._watch.stop()
                 await self._end(leading)
 
@@ -265,6 +269,13 @@ class Operator:
 
 def _selector(kind: Kind) -> str:
     return "" if kind in RESOURCES else SELECTOR
+
+
+async def _measure_lag_forever() -> None:
+    while True:
+        due = time.monotonic() + LAG_SECONDS
+        await asyncio.sleep(LAG_SECONDS)
+        metrics.LOOP_LAG_SECONDS.observe(max(0.0, time.monotonic() - due))
 
 
 async def _before(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
