@@ -56,8 +56,8 @@ def _is_continued(call: Call) -> bool:
     return "continue" in call.query
 
 
-def _is_about_servers(call: Call) -> bool:
-    return call.concerns(SERVER)
+def _is_about_our_resources(call: Call) -> bool:
+    return call.path.startswith(f"/apis/{SERVER.group}")
 
 
 def _begin(fault: Fault, matches: Matches = everything) -> Callable[[FaultProxy], None]:
@@ -86,7 +86,7 @@ OUTAGES: dict[str, Callable[[FaultProxy], None]] = {
     "429": _begin(refuse(429, {"Retry-After": "1"})),
     "401": _begin(refuse(401)),
     "403": _begin(refuse(403)),
-    "no definition": _begin(refuse(404), _is_about_servers),
+    "no definition": _begin(refuse(404), _is_about_our_resources),
     "refused writes": _begin(refuse(503), _is_write),
     "watches expire": _begin(end_with(error_event(410)), _is_watch),
     "watches fail": _begin(end_with(error_event(500)), _is_watch),

@@ -58,3 +58,13 @@ def test_a_watch_after_a_list_is_told_as_a_new_beginning(watch: Watch, begun: li
     watch._hear("WATCH", PODS, 200)
     watch._hear("WATCH", PODS, 200)
     assert begun == ["list"], "a watch that goes on where it ended is no new beginning"
+
+
+def test_a_resource_that_kopf_overlooked_is_noticed_once_it_asks_for_others(watch: Watch) -> None:
+    assert watch._overlooked() == []
+    watch._hear("LIST", PODS, 0)
+    assert PODS not in watch._overlooked()
+    assert len(watch._overlooked()) == len(watch._targets()) - 1
+    for target in watch._targets():
+        watch._hear("LIST", target, 200)
+    assert watch._overlooked() == []

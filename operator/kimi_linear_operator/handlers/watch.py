@@ -65,6 +65,8 @@ class Watch:
     _heartbeat: float = field(default_factory=time.monotonic)
     # Paths that are not being watched, and since when.
     _unwatched: dict[str, float] = field(default_factory=dict)
+    # Paths that kopf has asked for since it started.
+    _asked: set[str] = field(default_factory=set)
     # Paths whose next watch is none that goes on where the last one ended.
     _anew: set[str] = field(default_factory=set)
 
@@ -108,6 +110,7 @@ class Watch:
         self._loop, self._stop_flag = asyncio.get_running_loop(), asyncio.Event()
         if self._stopping.is_set():
             return
+        self._asked.clear()
         for target in self._targets():
             self._unwatched.setdefault(target, time.monotonic())
         beating = asyncio.create_task(self._beat())
@@ -139,6 +142,7 @@ class Watch:
 
     def _hear(self, verb: str, target: str, status: int) -> None:
         """Note how a list or a watch was answered."""
+        self._asked.add(target)
         if status != _OK:
             metrics.WATCH_FAILURES.labels(target.rpartition("/")[2]).inc()
             self._unwatched.setdefault(target, time.monotonic())
@@ -157,7 +161,17 @@ class Watch:
         while True:
             self._heartbeat = time.monotonic()
             _cancel_again()
+            if (overlooked := self._overlooked()) and self._stop_flag:
+                logger.warning("Not watched, as if there were no such resource: %s", ", ".join(overlooked))
+                self._stop_flag.set()
             await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    def _overlooked(self) -> list[str]:
+        """Return the paths that kopf does not ask for while it does for others: once, it looks which resources exist.
+
+        One whose definition is away just then, and comes back later, it would never watch.
+        """
+        return [target for target in self._targets() if target not in self._asked] if self._asked else []
 
     async def _on_event(self, event: kopf.RawEvent, param: Any = None, **_: Any) -> None:
         self.observe(Sight.of(param, dict(event["object"]), is_deleted=event["type"] == "DELETED"))
