@@ -223,6 +223,7 @@ BAR = " 40%|####      | 4/10 [00:02<00:03,  1.9it/s]\n"
             "(Name or service not known) thrown while requesting HEAD https://x\nRetrying in 1s\nKeyError: 'x'",
             "The client failed with exit code 1: KeyError: 'x'.",
         ),
+        ("RuntimeError: It ends with a dot.", "The client failed with exit code 1: RuntimeError: It ends with a dot."),
         ("Something\nKeyError: 'x'\n", "The client failed with exit code 1: KeyError: 'x'."),
         ("", "The client failed with exit code 1: it said nothing."),
         (
@@ -235,6 +236,7 @@ def test_a_failure_names_its_cause(pod: Pod, said: str, message: str) -> None:
     run = pod.run(saying(said))
     assert run.result == failure(run.result["message"])
     assert run.result["message"].startswith(message)
+    assert not run.result["message"].endswith("..")
     assert run.code == 1
 
 

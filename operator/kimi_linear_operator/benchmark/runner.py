@@ -241,7 +241,8 @@ class Client:
         cause = find_cause(lines)
         if any("All requests failed" in line for line in lines):
             return f"All {self._suite.requests} requests failed" + (f": {cause}." if cause else ".")
-        cause = cause or f"the client failed with exit code {code}: {lines[-1] if lines else 'it said nothing'}"
+        last = lines[-1].rstrip(".") if lines else "it said nothing"
+        cause = cause or f"the client failed with exit code {code}: {last}"
         if any("Warmup failed" in line for line in lines):
             return f"The warm-up failed: {cause}."
         return self._so_far(cause)
