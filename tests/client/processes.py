@@ -13,7 +13,11 @@ from typing import Any, Self
 
 import sglang_client
 from integration.waiting import wait_for
+from kimi_linear_operator import engine
+from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.benchmark import runner
+from kimi_linear_operator.benchmark.client import DATASET_FOLDER
+from kimi_linear_operator.resources.job import RESULTS_FOLDER, RUNNER_FOLDER
 
 _TESTS = Path(__file__).parents[1]
 MODEL = "moonshotai/Kimi-Linear-48B-A3B-Instruct"
@@ -81,17 +85,49 @@ class Pod:
     ) -> subprocess.Popen[str]:
         kind = "accuracy" if "sglang.test.few_shot_gsm8k" in command else "speed"
         options = ["--suite", "suite", "--kind", kind, "--requests", str(requests), "--url", url]
-        places = ["--output-folder", str(self.folder), "--termination-message", str(self.folder / "termination-log")]
-        path = f"{sglang_client.python().parent}{os.pathsep}{os.environ['PATH']}"
         hub = {"HF_HOME": str(self.downloads / "huggingface"), "HF_HUB_OFFLINE": "1"}
+        words = ["python3", runner.__file__, *options, "--output-folder", str(self.folder), "--", *command]
+        return self._start(words, hub | dict(environment or {}))
+
+    def run_job(self, job: Manifest, program: Manifest) -> Run:
+        """Run the container of a Job as it is, but for its folders, which are some of ours."""
+        (self.folder / "runner.py").write_text(program["data"]["runner.py"])
+        [container] = job["spec"]["template"]["spec"]["containers"]
+        assert "command" not in container
+        environment = {variable["name"]: self._here(variable["value"]) for variable in container["env"]}
+        with self._start([self._here(word) for word in container["args"]], environment) as process:
+            log, _ = process.communicate(timeout=60)
+        return Run(process.returncode, log, self.result())
+
+    def result(self) -> dict[str, Any]:
+        result: dict[str, Any] = json.loads(self.termination_message.read_text())
+        return result
+
+    @property
+    def termination_message(self) -> Path:
+        return self.folder / "termination-log"
+
+    def _start(self, words: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
+        before_command = words.index("--")
+        message = ["--termination-message", str(self.termination_message)]
+        path = f"{sglang_client.python().parent}{os.pathsep}{os.environ['PATH']}"
         return subprocess.Popen(
-            ["python3", runner.__file__, *options, *places, "--", *command],
-            env=os.environ | hub | {"PATH": path} | dict(environment or {}),
+            [*words[:before_command], *message, *words[before_command:]],
+            env=os.environ | {"PATH": path} | dict(environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
 
-    def result(self) -> dict[str, Any]:
-        result: dict[str, Any] = json.loads((self.folder / "termination-log").read_text())
-        return result
+    def _here(self, text: str) -> str:
+        """Return a word of a container with our folders in place of its own."""
+        mounted = {
+            RUNNER_FOLDER: self.folder,
+            RESULTS_FOLDER: self.folder,
+            f"{DATASET_FOLDER}/gsm8k": self.downloads,
+            engine.CACHE_PATH: self.downloads,
+        }
+        for place, folder in mounted.items():
+            if text == place or text.startswith(f"{place}/"):
+                return f"{folder}{text.removeprefix(place)}"
+        return text
