@@ -287,7 +287,7 @@ def test_no_secret_is_shown(pod: Pod) -> None:
     secrets = {"OPENAI_API_KEY": 'k"e\\y\n', "HF_TOKEN": "hf_1", "API_KEY": "hf_1234", "MY_PASSWORD": "ä"}
     said = "Error: k\"e\\y, hf_1, hf_1234, ä and 'k\"e\\\\y'"
     run = pod.run(saying(said), environment=secrets)
-    shown = "Error: [secret], [secret], [secret], [secret] and '[secret]'"
+    shown = "Error: [redacted], [redacted], [redacted], [redacted] and '[redacted]'"
     assert run.result == failure(f"The client failed with exit code 1: {shown}.")
     assert run.log.splitlines()[0] == shown
 

@@ -307,7 +307,7 @@ def find_secrets(environment: Mapping[str, str]) -> list[str]:
 def redact(text: str, secrets: Iterable[str]) -> str:
     """Return a text without the secrets in it."""
     for secret in secrets:
-        text = text.replace(secret, "[secret]")
+        text = text.replace(secret, "[redacted]")
     return text
 
 
