@@ -93,19 +93,20 @@ def stored(manifest: Manifest) -> Manifest:
     return {**manifest, "metadata": {**given, **manifest["metadata"]}}
 
 
-def owned(manifest: Manifest, server: str = "kimi") -> Manifest:
-    """Return a stored object that belongs to a server."""
+def owned(manifest: Manifest, owner: str = "kimi", kind: str = "KimiLinearServer") -> Manifest:
+    """Return a stored object that belongs to a server, or to a resource of another kind."""
     reference = {
         "apiVersion": "kimi-linear.io/v1alpha1",
-        "kind": "KimiLinearServer",
-        "name": server,
+        "kind": kind,
+        "name": owner,
         "uid": UID,
         "controller": True,
         "blockOwnerDeletion": True,
     }
-    labels = {**MANAGED_LABELS, "kimi-linear.io/server": server}
-    ownership = {"labels": labels, "ownerReferences": [reference]}
-    return stored({**manifest, "metadata": {**ownership, **manifest["metadata"]}})
+    label = f"kimi-linear.io/{kind.removeprefix('KimiLinear').lower()}"
+    labels = {**MANAGED_LABELS, label: owner, **manifest["metadata"].get("labels", {})}
+    ownership = {"ownerReferences": [reference], **manifest["metadata"], "labels": labels}
+    return stored({**manifest, "metadata": ownership})
 
 
 def make_condition(kind: str, status: str, reason: str, message: str) -> Manifest:

@@ -1,7 +1,7 @@
-"""What the operator tells Prometheus about itself and the servers.
+"""What the operator tells Prometheus about itself, the servers and the benchmarks.
 
-Names follow https://prometheus.io/docs/practices/naming/. Every replica of the operator tells the same of servers; what
-it tells of work differs, as only the leader works.
+Names follow https://prometheus.io/docs/practices/naming/. Every replica of the operator tells the same of resources;
+what it tells of work differs, as only the leader works.
 """
 
 from collections import Counter as Tally
@@ -21,7 +21,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 import kimi_linear_operator
-from kimi_linear_operator.resources import SERVER
+from kimi_linear_operator.resources import BENCHMARK, SERVER, Kind
 from kimi_linear_operator.status import WITHOUT_REPLICAS
 from kimi_linear_operator.store import Store
 
@@ -35,7 +35,7 @@ Info("kimi_linear_operator", "Which operator this is", registry=REGISTRY).info(
 
 RECONCILES = Counter(
     "kimi_linear_operator_reconciles",
-    "Passes over a server: succeeded, retried (the API server could not do its part), or failed (a bug)",
+    "Passes over a server or a benchmark: succeeded, retried (the API server could not do its part), or failed (a bug)",
     ["result"],
     registry=REGISTRY,
 )
@@ -45,10 +45,12 @@ RECONCILE_SECONDS = Histogram(
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
     registry=REGISTRY,
 )
-QUEUE_DEPTH = Gauge("kimi_linear_operator_queue_depth", "Servers that are due and wait for a worker", registry=REGISTRY)
+QUEUE_DEPTH = Gauge(
+    "kimi_linear_operator_queue_depth", "Servers and benchmarks that are due and wait for a worker", registry=REGISTRY
+)
 QUEUE_SECONDS = Histogram(
     "kimi_linear_operator_queue_wait_seconds",
-    "How long a server that is due waits for a worker",
+    "How long what is due waits for a worker",
     buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300),
     registry=REGISTRY,
 )
@@ -72,34 +74,56 @@ LOOP_LAG_SECONDS = Histogram(
 )
 RESYNC_FINDINGS = Counter(
     "kimi_linear_operator_resync_findings",
-    "Servers about which the periodic list found something that no watch had told",
+    "Servers and benchmarks about which the periodic list found something that no watch had told",
     registry=REGISTRY,
 )
 LEADING = Gauge("kimi_linear_operator_leading", "1 on the replica that works, 0 on those that wait", registry=REGISTRY)
 
 
-class ServerCollector(Collector):
-    """Counts the servers by their conditions, at the moment when it is asked."""
+class ResourceCollector(Collector):
+    """Tells how servers and benchmarks are, at the moment when it is asked."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def collect(self) -> Iterable[Metric]:
-        """Return the numbers of servers, and which of them are ready."""
-        servers = GaugeMetricFamily(
-            "kimi_linear_servers", "Servers by condition", labels=["condition", "status", "reason"]
-        )
+        """Return how many resources are in which condition, which servers are ready, and what was measured."""
+        yield self._by_condition(SERVER, "kimi_linear_servers", "Servers by condition")
+        yield self._ready_servers()
+        yield self._by_condition(BENCHMARK, "kimi_linear_benchmarks", "Benchmarks by condition")
+        yield self._results()
+
+    def _by_condition(self, kind: Kind, name: str, text: str) -> Metric:
+        family = GaugeMetricFamily(name, text, labels=["condition", "status", "reason"])
+        tally: Tally[tuple[str, str, str]] = Tally()
+        for _, conditions in self._store.conditions(kind):
+            tally.update(conditions)
+        for labels, count in sorted(tally.items()):
+            family.add_metric([*labels], count)
+        return family
+
+    def _ready_servers(self) -> Metric:
         ready = GaugeMetricFamily(
             "kimi_linear_server_ready",
             "1 if all replicas of the server serve; servers that are to have none are left out",
             labels=["server_namespace", "server"],
         )
-        tally: Tally[tuple[str, str, str]] = Tally()
         for key, conditions in self._store.conditions(SERVER):
-            tally.update(conditions)
             for condition, status, reason in conditions:
                 if condition == "Ready" and reason not in WITHOUT_REPLICAS:
                     ready.add_metric([key.namespace, key.name], status == "True")
-        for labels, count in sorted(tally.items()):
-            servers.add_metric([*labels], count)
-        return servers, ready
+        return ready
+
+    def _results(self) -> Metric:
+        results = GaugeMetricFamily(
+            "kimi_linear_benchmark_result",
+            "What a suite of a benchmark measured, by the client's own names",
+            labels=["benchmark_namespace", "benchmark", "server", "suite", "metric"],
+        )
+        for key, _ in self._store.conditions(BENCHMARK):
+            status = (self._store.get(BENCHMARK, key) or {}).get("status", {})
+            server = status.get("environment", {}).get("server", "")
+            for result in status.get("results", ()):
+                for metric, value in result.get("metrics", {}).items():
+                    results.add_metric([key.namespace, key.name, server, result["name"], metric], value)
+        return results

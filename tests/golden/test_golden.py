@@ -1,7 +1,8 @@
 """Golden files: what a resource becomes, whole and as a person would review it.
 
-Each folder is a case. `cr.yaml` becomes `objects.yaml`; where `observed.yaml` holds a Deployment and pods,
-`cr.yaml` and those become `status.yaml`. `pytest tests/golden --update-golden` rewrites the results.
+Each folder is a case. `cr.yaml` becomes `objects.yaml`; where `observed.yaml` holds a Deployment, Jobs and pods,
+`cr.yaml` and those become `status.yaml`. What a benchmark measures is in `server.yaml`.
+`pytest tests/golden --update-golden` rewrites the results.
 """
 
 import asyncio
@@ -17,32 +18,44 @@ from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.cli.manifests import dump
 from kimi_linear_operator.cluster import Cluster
 from kimi_linear_operator.reconcile import Reconciler
-from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, Kind
+from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, JOB, POD, RESOURCES, SERVER, Kind, target
+from kimi_linear_operator.resources.metadata import SUITE_LABEL
 from kimi_linear_operator.store import Key, Store
 from make import owned, stored
 
 NOW = "2026-11-24T10:00:00Z"
 CASES = Path(__file__).parent
-OBSERVED_KINDS = {"Deployment": DEPLOYMENT, "Pod": POD}
+OBSERVED_KINDS = {
+    "Deployment": DEPLOYMENT,
+    "Job": JOB,
+    "KimiLinearBenchmark": BENCHMARK,
+    "KimiLinearServer": SERVER,
+    "Pod": POD,
+}
 
 
 @dataclass
 class RecordingCluster:
-    """Has the server and no child, accepts what is written, and remembers the status."""
+    """Has the resource and no child but a benchmark's pods, accepts what is written, and remembers the status."""
 
-    server: Manifest
+    resource: Manifest
+    pods: list[Manifest] = field(default_factory=list)
     status: list[Manifest] = field(default_factory=list)
     events: list[Manifest] = field(default_factory=list)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
-        return self.server if kind == SERVER else None
+        return self.resource if kind in RESOURCES else None
+
+    async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
+        suite = selector.rpartition(f"{SUITE_LABEL}=")[2]
+        return [pod for pod in self.pods if kind == POD and pod["metadata"]["labels"].get(SUITE_LABEL) == suite]
 
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
-        return stored(manifest)
+        return stored({**manifest, "metadata": {"creationTimestamp": NOW, **manifest["metadata"]}})
 
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
         self.status.append(status)
-        return manifest
+        return {**manifest, "status": status, "metadata": {**manifest["metadata"], "resourceVersion": "2"}}
 
     async def create(self, kind: Kind, event: Manifest) -> Manifest:
         self.events.append({key: event[key] for key in ("type", "reason", "message")})
@@ -57,9 +70,30 @@ def read(case: str, file: str) -> list[Any]:
     return [document for document in yaml.safe_load_all((CASES / case / file).read_text()) if document]
 
 
-def read_server(case: str) -> Manifest:
-    (manifest,) = read(case, "cr.yaml")
+def read_resource(case: str, file: str = "cr.yaml") -> Manifest:
+    (manifest,) = read(case, file)
     return stored(manifest)
+
+
+def build(case: str) -> list[Manifest]:
+    checked = rules.check(read_resource(case))
+    assert checked.errors == []
+    if checked.server:
+        return resources.build(checked.server)
+    assert checked.benchmark
+    if checked.benchmark.spec.endpoint:
+        return resources.build_benchmark(checked.benchmark, target.of_endpoint(checked.benchmark))
+    server = rules.check(read_resource(case, "server.yaml")).server
+    assert server
+    return resources.build_benchmark(checked.benchmark, target.of_server(checked.benchmark, server))
+
+
+def without_runner(manifest: Manifest) -> Manifest:
+    """Leave the runner's own text out, which has tests of its own, and what follows from it."""
+    if manifest["kind"] != "ConfigMap":
+        return manifest
+    metadata = {key: value for key, value in manifest["metadata"].items() if key != "annotations"}
+    return {**manifest, "metadata": metadata, "data": {"runner.py": "..."}}
 
 
 def compare(case: str, file: str, text: str, request: pytest.FixtureRequest) -> None:
@@ -71,21 +105,22 @@ def compare(case: str, file: str, text: str, request: pytest.FixtureRequest) -> 
 
 @pytest.mark.parametrize("case", sorted({*cases("cr.yaml")} - {*cases("observed.yaml")}))
 def test_a_resource_becomes_these_objects(case: str, request: pytest.FixtureRequest) -> None:
-    checked = rules.check(read_server(case))
-    assert checked.server
-    assert checked.errors == []
-    compare(case, "objects.yaml", "---\n".join(dump(child) for child in resources.build(checked.server)), request)
+    objects = [without_runner(child) for child in build(case)]
+    compare(case, "objects.yaml", "---\n".join(dump(child) for child in objects), request)
 
 
 @pytest.mark.parametrize("case", cases("observed.yaml"))
 def test_what_is_observed_becomes_this_status(case: str, request: pytest.FixtureRequest) -> None:
-    server = read_server(case)
-    name = server["metadata"]["name"]
-    store, cluster = Store(), RecordingCluster(server)
-    store.put(SERVER, server)
+    resource = read_resource(case)
+    key = Key("default", resource["metadata"]["name"], OBSERVED_KINDS[resource["kind"]])
+    store, cluster = Store(), RecordingCluster(resource)
+    store.put(key.kind, resource)
     for manifest in read(case, "observed.yaml"):
-        store.put(OBSERVED_KINDS[manifest["kind"]], owned(manifest, name))
+        kind = OBSERVED_KINDS[manifest["kind"]]
+        observed = stored(manifest) if kind in RESOURCES else owned(manifest, key.name, resource["kind"])
+        store.put(kind, observed)
+        cluster.pods += [observed] if kind == POD else []
     reconciler = Reconciler(cast(Cluster, cluster), store, now=lambda: NOW)
-    asyncio.run(reconciler.reconcile(Key("default", name)))
+    asyncio.run(reconciler.reconcile(key))
     (status,) = cluster.status
     compare(case, "status.yaml", dump({"status": status, "events": cluster.events}), request)

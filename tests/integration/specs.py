@@ -10,7 +10,7 @@ Json = Any
 Strategy = st.SearchStrategy[Json]
 
 # Things that people and templates write where something else is meant. Some are right in some places.
-_ODD_ANYWHERE: tuple[Json, ...] = (
+ODD_ANYWHERE: tuple[Json, ...] = (
     None,
     True,
     0,
@@ -220,7 +220,7 @@ _labels = st.dictionaries(
     st.sampled_from(("a", "", "x" * 63, "x" * 64, 1, None)),
     max_size=2,
 )
-_pod_templates = st.fixed_dictionaries(
+POD_TEMPLATES = st.fixed_dictionaries(
     {},
     optional={
         "metadata": st.fixed_dictionaries({}, optional={"labels": _labels, "annotations": st.just({"a": "b"})}),
@@ -250,7 +250,7 @@ _plain_pod_templates: Strategy = st.sampled_from(
     )
 )
 
-_FIELDS = {**_SCALARS, **_LISTS, "podTemplate": (_plain_pod_templates, _pod_templates)}
+_FIELDS = {**_SCALARS, **_LISTS, "podTemplate": (_plain_pod_templates, POD_TEMPLATES)}
 _GROUPS = sorted({path.rpartition(".")[0] for path in _FIELDS if "." in path})
 
 _SERVER_NAMES = st.one_of(
@@ -267,10 +267,10 @@ def _good(draw: st.DrawFn) -> dict[str, Json]:
     chosen = draw(st.lists(st.sampled_from(sorted(_FIELDS)), max_size=6, unique=True))
     spec: dict[str, Json] = {}
     for path in chosen:
-        _put(spec, path, draw(_FIELDS[path][0]))
+        put(spec, path, draw(_FIELDS[path][0]))
     # Half a reference is none.
     if "key" in spec.get("model", {}).get("tokenSecretRef", {}):
-        _put(spec, "model.tokenSecretRef.name", "hf-token")
+        put(spec, "model.tokenSecretRef.name", "hf-token")
     return spec
 
 
@@ -281,18 +281,18 @@ def _odd(draw: st.DrawFn) -> Json:
     kind = draw(st.sampled_from(("nearly", "nearly", "nearly", "podTemplate", "anything", "group", "unknown", "all")))
     if kind == "nearly":
         path = draw(st.sampled_from(sorted(_FIELDS)))
-        _put(spec, path, draw(_FIELDS[path][1]))
+        put(spec, path, draw(_FIELDS[path][1]))
     elif kind == "podTemplate":
-        spec["podTemplate"] = draw(_pod_templates)
+        spec["podTemplate"] = draw(POD_TEMPLATES)
     elif kind == "anything":
-        _put(spec, draw(st.sampled_from(sorted(_FIELDS))), copy.deepcopy(draw(st.sampled_from(_ODD_ANYWHERE))))
+        put(spec, draw(st.sampled_from(sorted(_FIELDS))), copy.deepcopy(draw(st.sampled_from(ODD_ANYWHERE))))
     elif kind == "group":
-        _put(spec, draw(st.sampled_from(_GROUPS)), copy.deepcopy(draw(st.sampled_from(_ODD_ANYWHERE))))
+        put(spec, draw(st.sampled_from(_GROUPS)), copy.deepcopy(draw(st.sampled_from(ODD_ANYWHERE))))
     elif kind == "unknown":
         group = draw(st.sampled_from(("", *(f"{group}." for group in _GROUPS))))
-        _put(spec, f"{group}tensorParalelism", draw(st.sampled_from((None, 1, "x", {}))))
+        put(spec, f"{group}tensorParalelism", draw(st.sampled_from((None, 1, "x", {}))))
     else:
-        return copy.deepcopy(draw(st.sampled_from(_ODD_ANYWHERE)))
+        return copy.deepcopy(draw(st.sampled_from(ODD_ANYWHERE)))
     return spec
 
 
@@ -310,7 +310,7 @@ def manifests(draw: st.DrawFn) -> dict[str, Json]:
     return manifest
 
 
-def _put(spec: dict[str, Json], path: str, value: Json) -> None:
+def put(spec: dict[str, Json], path: str, value: Json) -> None:
     """Set a field; groups on the way that hold something else are replaced."""
     *groups, last = path.split(".")
     for group in groups:

@@ -9,12 +9,13 @@ from hypothesis import HealthCheck, given, settings
 
 from commands import LocalClusterError
 from control_plane import LocalCluster
+from integration.benchmark_specs import benchmark_manifests
 from integration.client import STRICT_DRY_RUN, Answer, Client, path_of
 from integration.namespace import Namespace, condition_of, server_manifest
 from integration.specs import manifests
 from kimi_linear_operator import rules
 from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import SERVER
+from kimi_linear_operator.resources import RESOURCES, SERVER
 from kimi_linear_operator.rules import Rule
 from kimi_linear_operator.rules.problem import one_line
 from kimi_linear_operator.rules.server import ERRORS
@@ -27,6 +28,12 @@ _POLICY_WORDS = "Validation failed for ValidatingAdmissionPolicy"
 @given(manifest=manifests())
 @settings(max_examples=300, suppress_health_check=list(HealthCheck))
 def test_the_api_server_and_the_rules_agree_on_every_spec(client: Client, manifest: Manifest) -> None:
+    _agree(client, manifest)
+
+
+@given(manifest=benchmark_manifests())
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+def test_the_api_server_and_the_rules_agree_on_every_benchmark(client: Client, manifest: Manifest) -> None:
     _agree(client, manifest)
 
 
@@ -84,7 +91,7 @@ def _agree(client: Client, manifest: Manifest) -> None:
     if checked.is_valid:
         warned = {one_line(f"{problem.path}: {problem.message}") for problem in checked.problems}
         assert _warnings(answer) == warned, _both_verdicts(manifest, checked, answer)
-    elif checked.server:  # the shape is right, so it is rules that were broken
+    elif checked.resource:  # the shape is right, so it is rules that were broken
         silent = [problem for problem in checked.errors if one_line(problem.message) not in answer.message]
         assert not silent, _both_verdicts(manifest, checked, answer)
 
@@ -102,7 +109,8 @@ def _as_kubectl_sends(value: Any) -> Any:
 
 def _ask(client: Client, manifest: Manifest) -> Answer:
     """Ask whether an object would be taken; nothing is stored."""
-    answer = client.send("POST", path_of(SERVER, "default"), manifest, STRICT_DRY_RUN)
+    kind = next(kind for kind in RESOURCES if kind.kind == manifest["kind"])
+    answer = client.send("POST", path_of(kind, "default"), manifest, STRICT_DRY_RUN)
     assert answer.status in (201, 400, 422), f"{answer.status} for {json.dumps(manifest)}: {answer.message}"
     return answer
 

@@ -1,11 +1,18 @@
-"""What is told about servers."""
+"""What is told about servers and benchmarks."""
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from kimi_linear_operator.metrics import ServerCollector
-from kimi_linear_operator.resources import DEPLOYMENT, SERVER
+from kimi_linear_operator.metrics import ResourceCollector
+from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, SERVER
 from kimi_linear_operator.store import Store
-from make import make_deployment, make_server
+from make import make_benchmark, make_deployment, make_server
+
+
+def lines(store: Store) -> list[str]:
+    """Return what is told about all that is in a store."""
+    registry = CollectorRegistry()
+    registry.register(ResourceCollector(store))
+    return [line for line in generate_latest(registry).decode().splitlines() if not line.startswith("#")]
 
 
 def told(*servers: dict[str, str], reason: str = "R") -> list[str]:
@@ -15,9 +22,7 @@ def told(*servers: dict[str, str], reason: str = "R") -> list[str]:
     for number, conditions in enumerate(servers):
         listed = [{"type": kind, "status": status, "reason": reason} for kind, status in conditions.items()]
         store.put(SERVER, {**make_server(f"kimi-{number}"), "status": {"conditions": listed}})
-    registry = CollectorRegistry()
-    registry.register(ServerCollector(store))
-    return [line for line in generate_latest(registry).decode().splitlines() if not line.startswith("#")]
+    return lines(store)
 
 
 def test_servers_are_counted_by_condition_status_and_reason() -> None:
@@ -39,3 +44,18 @@ def test_a_server_that_is_to_have_no_replica_is_not_called_unready() -> None:
 
 def test_a_server_without_a_status_is_in_no_count() -> None:
     assert told({}) == []
+
+
+def test_what_a_benchmark_measured_is_told_by_the_clients_own_names() -> None:
+    store = Store()
+    status = {
+        "conditions": [{"type": "Succeeded", "status": "True", "reason": "ThresholdsMet"}],
+        "environment": {"server": "kimi"},
+        "results": [{"name": "gsm8k", "metrics": {"accuracy": 0.705}}, {"name": "speed-low", "metrics": {}}],
+    }
+    store.put(BENCHMARK, {**make_benchmark(), "status": status})
+    assert lines(store) == [
+        'kimi_linear_benchmarks{condition="Succeeded",reason="ThresholdsMet",status="True"} 1.0',
+        'kimi_linear_benchmark_result{benchmark="nightly",benchmark_namespace="default",metric="accuracy",'
+        'server="kimi",suite="gsm8k"} 0.705',
+    ]

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from kimi_linear_operator import metrics
-from kimi_linear_operator.resources import SERVER
+from kimi_linear_operator.resources import BENCHMARK, SERVER
 from kimi_linear_operator.store import Store
-from make import make_server
+from make import make_benchmark, make_server
 
 MONITORING = Path(__file__).parents[2] / "deploy/monitoring"
 # Prometheus adds these to everything that it reads from a pod.
@@ -37,7 +37,9 @@ def known() -> dict[str, set[str]]:
     store = Store()
     condition = {"type": "Ready", "status": "True", "reason": "AllReplicasServe"}
     store.put(SERVER, {**make_server(), "status": {"conditions": [condition]}})
-    families = [*metrics.REGISTRY.collect(), *metrics.ServerCollector(store).collect()]
+    result = {"name": "gsm8k", "metrics": {"accuracy": 0.7}}
+    store.put(BENCHMARK, {**make_benchmark(), "status": {"conditions": [condition], "results": [result]}})
+    families = [*metrics.REGISTRY.collect(), *metrics.ResourceCollector(store).collect()]
     names: dict[str, set[str]] = {}
     for family in families:
         for sample in family.samples:

@@ -39,8 +39,8 @@ def test_the_recipes_own_numbers_pass_without_a_bound_and_with_any_regression_al
 
 def test_a_passed_benchmark_says_how_many_bounds_were_kept() -> None:
     bound = {"suite": "speed-low", "metric": "output_throughput", "min": 100, "max": 100}
-    assert judged(spec()).message == "All 1 suites are valid, and no bounds were given"
-    assert judged(spec(thresholds=[bound])).message == "All 1 suites are valid, and all 2 bounds are kept"
+    assert judged(spec()).message == "The suite is valid, and no bounds were given"
+    assert judged(spec(thresholds=[bound])).message == "The suite is valid, and all 2 bounds are kept"
 
 
 @pytest.mark.parametrize(

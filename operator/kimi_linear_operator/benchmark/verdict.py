@@ -60,7 +60,8 @@ def conclude(results: Sequence[Manifest]) -> Verdict:
         return Verdict("Failed", reason, _joined(f"{result['name']}: {item['message']}" for result, item in missed))
     kept = sum(finding["rule"] != "Validity" for _, finding in judged)
     bounds = f"all {kept} bounds are kept" if kept else "no bounds were given"
-    return Verdict("Passed", "ThresholdsMet", f"All {len(results)} suites are valid, and {bounds}")
+    suites = "The suite is" if len(results) == 1 else f"All {len(results)} suites are"
+    return Verdict("Passed", "ThresholdsMet", f"{suites} valid, and {bounds}")
 
 
 def _why_invalid(result: Manifest) -> Iterator[tuple[str, str]]:

@@ -104,7 +104,7 @@ class Operator:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep up with the cluster, and work whenever this replica leads, until told to stop."""
-        metrics.REGISTRY.register(metrics.ServerCollector(self.store))
+        metrics.REGISTRY.register(metrics.ResourceCollector(self.store))
         if not await _before(stop, self._wait_for_kinds()):
             return
         loop = asyncio.get_running_loop()
