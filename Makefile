@@ -5,8 +5,9 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 SIZES ?= 200 1000 5000
+SBOM ?= dist/sbom.cdx.json
 
-.PHONY: help setup demo test e2e bench check image generate lock cluster cluster-down cluster-env
+.PHONY: help setup demo test e2e bench check image sbom generate lock cluster cluster-down cluster-env
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +45,13 @@ check: setup  ## Lint, format and type checks, and the walls between layers; no 
 
 image: setup  ## Build the operator's image as a docker-archive, without a container engine (root on Debian)
 	@$(BIN)/python deploy/local/images.py
+
+sbom: setup  ## List the Python packages of the image with their hashes, as CycloneDX
+	@mkdir -p $(dir $(SBOM))
+	@sed "s/^dynamic = .*/version = \"$$($(BIN)/kimi-linear --version | cut -d ' ' -f 2)\"/" pyproject.toml > $(SBOM).toml
+	@$(BIN)/cyclonedx-py requirements --pyproject $(SBOM).toml --mc-type application --output-reproducible \
+		--output-file $(SBOM) requirements/runtime.txt
+	@rm $(SBOM).toml
 
 generate: setup  ## Write the generated files anew
 	@$(BIN)/kimi-linear crd --write crds

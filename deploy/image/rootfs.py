@@ -61,7 +61,7 @@ def main(environment: Path, target: Path) -> None:
         copy(file, target)
     for name, text in _ACCOUNTS.items():
         (target / name).write_text(text)
-    (target / "tmp").mkdir()
+    (target / "tmp").mkdir(exist_ok=True)
     (target / "tmp").chmod(_WRITABLE_BY_ALL)
     record_packages([*files, library / "os.py"], target)
 
