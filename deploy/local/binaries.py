@@ -76,6 +76,7 @@ _TOOLS = Module(_HERE / "tools")
 _NODE = Module(_HERE / "node")
 KUBERNETES = Module(_HERE / "kubernetes")
 _HELM = Module(_HERE / "helm")
+_GITOPS = Module(_HERE.parents[1] / "tests/gitops")
 CONTROL_PLANE = (
     Program("etcd", "go.etcd.io/etcd/server/v3", _TOOLS, 90),
     Program("kwok", "sigs.k8s.io/kwok/cmd/kwok", _TOOLS, 110),
@@ -88,6 +89,7 @@ CONTROL_PLANE = (
 CHART_TOOLS = (
     Program("helm", "helm.sh/helm/v4/cmd/helm", _HELM, 60),
     Program("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", _HELM, 5),
+    Program("gitops", ".", _GITOPS, 40),
 )
 REAL_NODE = (
     Program("kubelet", "k8s.io/kubernetes/cmd/kubelet", KUBERNETES, 60),

@@ -15,11 +15,14 @@ class Request:
     """One request that the API server answered, and when, in seconds since 1970."""
 
     user: str
+    agent: str
     verb: str
+    group: str
     resource: str
     namespace: str
     name: str
     status: int
+    is_authorized: bool
     began: float
     ended: float
 
@@ -41,6 +44,10 @@ class AuditLog:
         """Return a user's requests about the objects of a namespace."""
         return [item for item in self._read(mark) if item.user == user and item.namespace == namespace]
 
+    def of_agent(self, agent: str) -> list[Request]:
+        """Return all requests of programs whose user agent begins so."""
+        return [item for item in self._read(0) if item.agent.startswith(agent)]
+
     def writes(self, mark: int, user: str, namespace: str) -> list[Request]:
         return [item for item in self.since(mark, user, namespace) if item.is_write]
 
@@ -59,11 +66,14 @@ def request_of(event: dict[str, Any]) -> Request:
     resource = "/".join(filter(None, (subject.get("resource", ""), subject.get("subresource", ""))))
     return Request(
         user=event["user"]["username"],
+        agent=event.get("userAgent", ""),
         verb=event["verb"],
+        group=subject.get("apiGroup", ""),
         resource=resource,
         namespace=subject.get("namespace", ""),
         name=subject.get("name", ""),
         status=event.get("responseStatus", {}).get("code", 0),
+        is_authorized=event.get("annotations", {}).get("authorization.k8s.io/decision") == "allow",
         began=datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp(),
         ended=datetime.fromisoformat(event["stageTimestamp"]).timestamp(),
     )

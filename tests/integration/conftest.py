@@ -20,6 +20,11 @@ from nodes import gpu_node, stages
 HELD = "tests/held"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What operators were allowed and what they did is compared when they have done everything."""
+    items.sort(key=lambda item: item.path.name == "test_permissions.py")
+
+
 @pytest.fixture(scope="session")
 def programs() -> None:
     """The programs of the local cluster, which are built before the tests."""

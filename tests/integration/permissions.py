@@ -11,7 +11,7 @@ from kimi_linear_operator.resources import Kind
 
 _ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts")
 _OF_RBAC = "rbac.authorization.k8s.io"
-_KINDS = {
+KINDS = {
     "Role": Kind(_OF_RBAC, "v1", "Role", "roles"),
     "RoleBinding": Kind(_OF_RBAC, "v1", "RoleBinding", "rolebindings"),
 }
@@ -27,7 +27,7 @@ def grant(client: Client, namespace: str, account: str) -> None:
         if manifest["kind"] == "RoleBinding":
             manifest["metadata"]["name"] += f"-{account}"
             manifest["subjects"] = [subject]
-        client.apply(_KINDS[manifest["kind"]], manifest, "tests")
+        client.apply(KINDS[manifest["kind"]], manifest, "tests")
 
 
 @cache

@@ -239,6 +239,17 @@ def _foreign(namespace: Namespace, name: str, kind: Kind, labels: dict[str, str]
     return namespace.client.create(kind, manifest)
 
 
+def test_a_copy_of_a_child_that_claims_the_same_owner_is_deleted(namespace: Namespace) -> None:
+    namespace.create_server("kimi")
+    namespace.wait_until_ready("kimi")
+    original = namespace.deployment("kimi")
+    taken = {key: original["metadata"][key] for key in ("labels", "ownerReferences")}
+    copy = {key: original[key] for key in ("apiVersion", "kind")} | {"spec": {**original["spec"], "replicas": 0}}
+    namespace.client.create(DEPLOYMENT, copy | {"metadata": {"name": "copy", "namespace": namespace.name, **taken}})
+    wait_for(lambda: namespace.find(DEPLOYMENT, "copy") is None, "the copy is gone")
+    assert namespace.deployment("kimi")["metadata"]["uid"] == original["metadata"]["uid"]
+
+
 @pytest.mark.parametrize("kind", [DEPLOYMENT, SERVICE], ids=lambda kind: kind.kind)
 def test_a_foreign_object_is_left_alone_until_it_may_be_adopted(namespace: Namespace, kind: Kind) -> None:
     foreign = _foreign(namespace, "kimi", kind, {"kimi-linear.io/server": "kimi"})

@@ -1,0 +1,182 @@
+"""Argo CD, Flux and Helm read our resources' health from their status; their examples are of the right form."""
+
+import json
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cel
+import pytest
+import yaml
+
+from binaries import binary
+from chart import ROOT, render
+from commands import run
+from kimi_linear_operator import crd, rules
+from kimi_linear_operator.api import Manifest
+from make import stored
+
+GITOPS = ROOT / "deploy/gitops"
+HEALTH = sorted(GITOPS.glob("argocd/health/*/health.lua"))
+GOLDEN = sorted(file.parent for file in ROOT.glob("tests/golden/*/status.yaml"))
+# What Argo CD and kstatus say of the golden statuses that are neither good nor on their way.
+VERDICTS = {
+    "status-ready": ("Healthy", "Current"),
+    "status-suspended": ("Suspended", "InProgress"),
+    "status-invalid-spec-old-generation-serves": ("Degraded", "Failed"),
+    "status-progress-deadline-exceeded": ("Degraded", "Failed"),
+}
+ON_ITS_WAY = ("Progressing", "InProgress")
+
+pytestmark = pytest.mark.usefixtures("programs")
+
+
+def ask(*arguments: str | Path, objects: list[Manifest]) -> list[Any]:
+    """Ask the program in tests/gitops about these objects."""
+    command = [str(word) for word in (binary("gitops"), *arguments)]
+    done = subprocess.run(command, input=json.dumps(objects), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return list(json.loads(done.stdout))
+
+
+@cache
+def golden(case: Path) -> Manifest:
+    [manifest] = [document for document in yaml.safe_load_all((case / "cr.yaml").read_text()) if document]
+    return {**stored(manifest), "status": yaml.safe_load((case / "status.yaml").read_text())["status"]}
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, Any]:
+    told = ask("health", *HEALTH, objects=[golden(case) for case in GOLDEN])
+    return {case.name: answer for case, answer in zip(GOLDEN, told, strict=True)}
+
+
+@pytest.mark.parametrize("case", [case.name for case in GOLDEN])
+def test_argo_cd_and_kstatus_read_a_golden_status_rightly(answers: dict[str, Any], case: str) -> None:
+    answer = answers[case]
+    assert (answer["argo"]["status"], answer["kstatus"]["status"]) == VERDICTS.get(case, ON_ITS_WAY)
+
+
+def test_argo_cd_shows_why(answers: dict[str, Any]) -> None:
+    told = {case: answer["argo"]["message"] for case, answer in answers.items()}
+    assert told["status-ready"] == "AllReplicasServe: 1 of 1 replicas serve"
+    assert told["status-unschedulable"].startswith("Unschedulable: 0 of ")
+    assert told["status-progress-deadline-exceeded"].startswith("ProgressDeadlineExceeded: not complete after ")
+
+
+def benchmark(succeeded: str, reason: str, stalled: str = "False", generation: int = 1) -> Manifest:
+    """Return a benchmark with what matters of its status."""
+    conditions = [
+        {"type": "Succeeded", "status": succeeded, "reason": reason, "message": "as told"},
+        {"type": "Reconciling", "status": "False" if stalled == "True" or succeeded == "True" else "True"},
+        {"type": "Stalled", "status": stalled, "reason": reason, "message": "as told"},
+    ]
+    return {
+        "apiVersion": "kimi-linear.io/v1alpha1",
+        "kind": "KimiLinearBenchmark",
+        "metadata": {"name": "gate", "namespace": "default", "generation": 1},
+        "status": {"observedGeneration": generation, "conditions": conditions},
+    }
+
+
+@pytest.mark.parametrize(
+    ("manifest", "verdict"),
+    [
+        (benchmark("True", "ThresholdsMet"), ("Healthy", "Current")),
+        (benchmark("False", "ThresholdMissed", stalled="True"), ("Degraded", "Failed")),
+        (benchmark("Unknown", "InvalidSpec", stalled="True"), ("Degraded", "Failed")),
+        (benchmark("Unknown", "Running"), ON_ITS_WAY),
+        (benchmark("Unknown", "Suspended"), ("Suspended", "InProgress")),
+        (benchmark("True", "ThresholdsMet", generation=0), ON_ITS_WAY),
+    ],
+)
+def test_argo_cd_and_kstatus_read_a_benchmark_rightly(manifest: Manifest, verdict: tuple[str, str]) -> None:
+    [answer] = ask("health", *HEALTH, objects=[manifest])
+    assert (answer["argo"]["status"], answer["kstatus"]["status"]) == verdict
+
+
+@pytest.mark.parametrize("definition", [crd.server_definition(), crd.benchmark_definition()], ids=lambda item: item["kind"])
+def test_an_object_that_no_operator_has_seen_is_on_its_way(definition: Manifest) -> None:
+    schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    metadata = {"name": "kimi", "namespace": "default", "generation": 1}
+    status = schema["properties"]["status"]["default"]
+    new = {"apiVersion": "kimi-linear.io/v1alpha1", "kind": definition["spec"]["names"]["kind"], "metadata": metadata}
+    for manifest in (new | {"status": status}, new):
+        [answer] = ask("health", *HEALTH, objects=[manifest])
+        assert answer["argo"]["status"] == "Progressing"
+    [answer] = ask("health", *HEALTH, objects=[new | {"status": status}])
+    assert answer["kstatus"]["status"] == "InProgress"
+
+
+def documents(*files: Path) -> list[Manifest]:
+    return [document for file in files for document in yaml.safe_load_all(file.read_text()) if document]
+
+
+def test_the_examples_for_flux_are_of_its_types() -> None:
+    examples = documents(*sorted((GITOPS / "flux").glob("*.yaml")))
+    assert {example["kind"] for example in examples} == {"GitRepository", "HelmRelease", "Kustomization"}
+    assert ask("decode", objects=examples) == [""] * len(examples)
+
+
+def test_a_misspelt_field_is_none_of_their_types() -> None:
+    [example, *_] = documents(GITOPS / "flux/servers.yaml")
+    example["spec"]["healthcheck"] = []
+    [told] = ask("decode", objects=[example])
+    assert "healthcheck" in told
+
+
+def test_what_the_chart_gives_to_the_prometheus_operator_is_of_its_types() -> None:
+    values = f"--values={ROOT / 'charts/kimi-linear-operator/ci/everything-values.yaml'}"
+    manifests = list(yaml.safe_load_all(render(values)))
+    foreign = [manifest for manifest in manifests if manifest["apiVersion"].startswith("monitoring.coreos.com/")]
+    foreign += documents(ROOT / "deploy/monitoring/servicemonitor.yaml", ROOT / "deploy/monitoring/alerts.yaml")
+    assert ask("decode", objects=foreign) == [""] * 4
+
+
+def test_fluxs_health_expressions_know_a_suspended_server() -> None:
+    [example] = documents(GITOPS / "flux/servers.yaml")
+    [check] = example["spec"]["healthCheckExprs"]
+    verdicts = {}
+    for case in GOLDEN:
+        manifest = golden(case)
+        if manifest["kind"] == check["kind"]:
+            verdicts[case.name] = [name for name in ("current", "failed") if cel.evaluate(check[name], dict(manifest))]
+    expected = {"Healthy": ["current"], "Suspended": ["current"], "Degraded": ["failed"], "Progressing": []}
+    assert verdicts == {name: expected[VERDICTS.get(name, ON_ITS_WAY)[0]] for name in verdicts}
+
+
+def test_the_examples_for_argo_cd_name_what_there_is() -> None:
+    operator, servers = documents(GITOPS / "argocd/operator.yaml", GITOPS / "argocd/servers.yaml")
+    for application in (operator, servers):
+        assert (application["apiVersion"], application["kind"]) == ("argoproj.io/v1alpha1", "Application")
+        assert (ROOT / application["spec"]["source"]["path"]).is_dir()
+    values = operator["spec"]["source"]["helm"]["valuesObject"]
+    render(*(f"--set-json={key}={json.dumps(value)}" for key, value in values.items()))
+    [ignored] = servers["spec"]["ignoreDifferences"]
+    assert ignored["kind"] == crd.server_definition()["spec"]["names"]["kind"]
+    assert ignored["jsonPointers"] == ["/spec/replicas"]
+
+
+def test_the_values_of_the_example_for_flux_are_ones_of_the_chart() -> None:
+    [release] = [item for item in documents(GITOPS / "flux/operator.yaml") if item["kind"] == "HelmRelease"]
+    assert (ROOT / release["spec"]["chart"]["spec"]["chart"] / "Chart.yaml").exists()
+    render(*(f"--set-json={key}={json.dumps(value)}" for key, value in release["spec"]["values"].items()))
+
+
+def test_the_folder_of_servers_is_valid() -> None:
+    text = run([binary("kubectl"), "kustomize", GITOPS / "servers"])
+    manifests = list(yaml.safe_load_all(text))
+    assert {manifest["kind"] for manifest in manifests} == {"KimiLinearServer", "KimiLinearBenchmark"}
+    assert [problem for manifest in manifests for problem in rules.check(manifest).problems] == []
+
+
+def test_argo_cds_configuration_has_the_health_checks(tmp_path: Path) -> None:
+    (tmp_path / "argocd-cm.yaml").write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: argocd-cm}\n")
+    component = Path("../" * len(tmp_path.parts[1:]), *GITOPS.parts[1:], "argocd/health")
+    kustomization = {"resources": ["argocd-cm.yaml"], "components": [str(component)]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    config = yaml.safe_load(run([binary("kubectl"), "kustomize", tmp_path]))
+    assert config["data"] == {
+        f"resource.customizations.health.kimi-linear.io_{file.parent.name}": file.read_text() for file in HEALTH
+    }
