@@ -42,10 +42,10 @@ def render(*options: str | Path, namespace: str = NAMESPACE) -> str:
     return helm("template", RELEASE, CHART, f"--namespace={namespace}", *options)
 
 
-def install(kubeconfig: Path, *options: str) -> None:
+def install(kubeconfig: Path, *options: str, source: Path = CHART) -> None:
     """Install or upgrade the release in a cluster, with these options of `helm upgrade`, and wait until it is ready."""
     target = (f"--kubeconfig={kubeconfig}", f"--namespace={NAMESPACE}", "--create-namespace", "--wait")
-    helm("upgrade", "--install", RELEASE, CHART, *target, *options)
+    helm("upgrade", "--install", RELEASE, source, *target, *options, timeout=120)
 
 
 def base() -> str:

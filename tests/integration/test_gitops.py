@@ -96,7 +96,9 @@ def test_argo_cd_and_kstatus_read_a_benchmark_rightly(manifest: Manifest, verdic
     assert (answer["argo"]["status"], answer["kstatus"]["status"]) == verdict
 
 
-@pytest.mark.parametrize("definition", [crd.server_definition(), crd.benchmark_definition()], ids=lambda item: item["kind"])
+@pytest.mark.parametrize(
+    "definition", [crd.server_definition(), crd.benchmark_definition()], ids=lambda item: item["kind"]
+)
 def test_an_object_that_no_operator_has_seen_is_on_its_way(definition: Manifest) -> None:
     schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     metadata = {"name": "kimi", "namespace": "default", "generation": 1}

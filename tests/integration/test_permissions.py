@@ -1,4 +1,4 @@
-"""The operator may do what it does and nothing else. Runs after all other tests, over what their operators asked for."""
+"""The operator may do what it does and nothing else: compared after all other tests, whose operators did everything."""
 
 import copy
 import json
@@ -21,7 +21,9 @@ Permission = tuple[str, str, str]
 """API group, resource with its subresource, and verb."""
 
 # The audit log does not show that the API server looks for these: the last test here does.
-UNSEEN = {("kimi-linear.io", f"{plural}/finalizers", "update") for plural in ("kimilinearbenchmarks", "kimilinearservers")}
+UNSEEN = {
+    ("kimi-linear.io", f"{plural}/finalizers", "update") for plural in ("kimilinearbenchmarks", "kimilinearservers")
+}
 
 
 def granted() -> set[Permission]:

@@ -1,0 +1,181 @@
+"""Helm installs, upgrades, takes back and removes a release on a real API server; so does kubectl without Helm."""
+
+import io
+import json
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import chart
+from chart import CHART, INSTALL, NAMESPACE, RELEASE, ROOT
+from control_plane import LocalCluster
+from integration.waiting import wait_for
+from nodes import add_local_nodes
+
+SERVERS = "customresourcedefinition/kimilinearservers.kimi-linear.io"
+BENCHMARKS = "customresourcedefinition/kimilinearbenchmarks.kimi-linear.io"
+MARK = "Marked by a test."
+# Nobody waits for a server here: no operator runs, and a pod that is on a simulated node counts as ready.
+SERVER = json.dumps(
+    {
+        "apiVersion": "kimi-linear.io/v1alpha1",
+        "kind": "KimiLinearServer",
+        "metadata": {"name": "kimi", "namespace": "default"},
+        "spec": {},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def own_cluster(programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """A cluster without anything of ours, whose operator's namespace admits restricted pods only."""
+    with LocalCluster(tmp_path_factory.mktemp("cluster"), "chart") as started:
+        add_local_nodes(started.kubectl)
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        metadata = {"name": NAMESPACE, "labels": labels}
+        started.kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}])
+        yield started
+
+
+@pytest.fixture
+def release(own_cluster: LocalCluster) -> Iterator[LocalCluster]:
+    """The cluster; whatever a test installed is gone afterwards."""
+    yield own_cluster
+    options = ("--ignore-not-found", "--wait", f"--kubeconfig={own_cluster.kubeconfig}", f"--namespace={NAMESPACE}")
+    chart.helm("uninstall", RELEASE, *options)
+    own_cluster.kubectl("delete", "--ignore-not-found", SERVERS, BENCHMARKS)
+
+
+def ask(cluster: LocalCluster, *arguments: str) -> Any:
+    return json.loads(cluster.kubectl("get", *arguments, "--output=json"))
+
+
+def description(cluster: LocalCluster) -> str:
+    """Return what the API server explains servers with."""
+    [version] = ask(cluster, SERVERS)["spec"]["versions"]
+    return str(version["schema"]["openAPIV3Schema"]["description"])
+
+
+def there(cluster: LocalCluster, *objects: str) -> list[str]:
+    """Return those of the objects that exist."""
+    return cluster.kubectl("get", *objects, "--output=name", "--ignore-not-found").split()
+
+
+def marked_chart(folder: Path) -> Path:
+    """Return a copy of the chart with another description in a definition."""
+    copy = Path(shutil.copytree(CHART, folder / "chart"))
+    file = copy / "files/crds/kimilinearservers.yaml"
+    text = file.read_text()
+    assert text.count("A server of Kimi-Linear: SGLang") == 1
+    file.write_text(text.replace("A server of Kimi-Linear: SGLang", f"{MARK} SGLang"))
+    return copy
+
+
+def previous_chart(folder: Path) -> Path:
+    """Return the chart as it was before the last commit that changed it."""
+    path = str(CHART.relative_to(ROOT))
+    git = ["git", f"--git-dir={ROOT / '.git'}"] if (ROOT / ".git").is_dir() else ["git", "-C", str(ROOT)]
+    listed = subprocess.run(
+        [*git, "rev-list", "--max-count=2", "HEAD", "--", path], capture_output=True, text=True, check=True
+    )
+    archive = [*git, "archive", listed.stdout.split()[-1], path]
+    packed = subprocess.run(archive, capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        tar.extractall(folder, filter="data")
+    return folder / path
+
+
+def test_a_restricted_namespace_admits_the_release(release: LocalCluster) -> None:
+    chart.install(release.kubeconfig)
+    deployment = ask(release, f"--namespace={NAMESPACE}", "deployment", RELEASE)
+    assert deployment["status"]["readyReplicas"] == 2
+    [warnings] = [ask(release, "validatingadmissionpolicybindings")["items"]]
+    assert {item["spec"]["validationActions"][0] for item in warnings} == {"Warn"}
+
+
+def test_the_test_pod_of_the_release_is_admitted_too(release: LocalCluster) -> None:
+    text = chart.render("--show-only=templates/tests/ready.yaml")
+    release.kubectl("apply", "--dry-run=server", f"--namespace={NAMESPACE}", "--filename=-", stdin=text)
+
+
+def test_an_upgrade_from_the_previous_chart_and_a_rollback(release: LocalCluster, tmp_path: Path) -> None:
+    chart.install(release.kubeconfig, source=previous_chart(tmp_path))
+    release.kubectl("apply", "--filename=-", stdin=SERVER)
+    before = ask(release, "kimilinearserver/kimi")
+
+    chart.install(release.kubeconfig, source=marked_chart(tmp_path))
+    assert MARK in description(release)
+    where = (f"--kubeconfig={release.kubeconfig}", f"--namespace={NAMESPACE}")
+    chart.helm("rollback", RELEASE, "1", "--wait", *where, timeout=120)
+    assert MARK not in description(release)
+    assert ask(release, f"--namespace={NAMESPACE}", "deployment", RELEASE)["status"]["readyReplicas"] == 2
+    after = ask(release, "kimilinearserver/kimi")
+    assert (before["metadata"]["uid"], before["spec"]) == (after["metadata"]["uid"], after["spec"])
+
+
+def test_definitions_and_servers_outlive_the_release_and_are_taken_over_by_the_next(release: LocalCluster) -> None:
+    chart.install(release.kubeconfig)
+    release.kubectl("apply", "--filename=-", stdin=SERVER)
+    where = (f"--kubeconfig={release.kubeconfig}", f"--namespace={NAMESPACE}", "--wait")
+    chart.helm("uninstall", RELEASE, *where)
+    assert there(release, SERVERS, BENCHMARKS) == [
+        "customresourcedefinition.apiextensions.k8s.io/kimilinearservers.kimi-linear.io",
+        "customresourcedefinition.apiextensions.k8s.io/kimilinearbenchmarks.kimi-linear.io",
+    ]
+    assert there(release, "kimilinearserver/kimi")
+    left = release.kubectl("get", f"--namespace={NAMESPACE}", "all,serviceaccounts,roles,pdb", "--output=name")
+    assert [name for name in left.split() if RELEASE in name and not name.startswith("pod/")] == []
+    assert [name for name in there(release, "clusterroles") if RELEASE in name] == []
+    chart.install(release.kubeconfig)
+    assert there(release, "kimilinearserver/kimi")
+
+
+def test_definitions_go_with_the_release_if_asked(release: LocalCluster) -> None:
+    chart.install(release.kubeconfig, "--set=crds.keep=false", "--set=replicas=0")
+    where = (f"--kubeconfig={release.kubeconfig}", f"--namespace={NAMESPACE}", "--wait")
+    chart.helm("uninstall", RELEASE, *where)
+    assert there(release, SERVERS, BENCHMARKS) == []
+
+
+def test_a_release_takes_over_definitions_that_kubectl_applied(release: LocalCluster) -> None:
+    release.kubectl("apply", "--server-side", f"--filename={ROOT / 'crds'}")
+    chart.install(release.kubeconfig, "--take-ownership", "--force-conflicts", "--set=replicas=0")
+    assert ask(release, SERVERS)["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
+
+
+def test_who_may_edit_a_namespace_may_edit_servers_in_it(release: LocalCluster) -> None:
+    chart.install(release.kubeconfig, "--set=replicas=0")
+    for role, user in (("edit", "editor"), ("view", "viewer")):
+        binding = ("create", "rolebinding", f"{role}-of-a-test", f"--clusterrole={role}", f"--user={user}")
+        release.kubectl(*binding, "--namespace=default")
+    # A controller of Kubernetes adds our rules to those of its roles.
+    reading = {"get", "list", "watch"}
+    wait_for(lambda: _allowed(release, "viewer"), "a viewer may read", lambda told: told == reading)
+    writing = {"create", "delete", "deletecollection", "patch", "update"}
+    wait_for(lambda: _allowed(release, "editor"), "an editor may write", lambda told: told == reading | writing)
+
+
+def _allowed(cluster: LocalCluster, user: str) -> set[str]:
+    """Return what a user may do with servers in the namespace default."""
+    listed = cluster.kubectl("auth", "can-i", "--list", f"--as={user}", "--namespace=default")
+    lines = [line for line in listed.splitlines() if line.startswith("kimilinearservers.kimi-linear.io ")]
+    return {verb for line in lines for verb in line[line.rindex("[") + 1 : -1].split()}
+
+
+def test_one_file_installs_the_operator_without_helm(release: LocalCluster) -> None:
+    release.kubectl("apply", "--server-side", "--force-conflicts", f"--filename={INSTALL}")
+    release.kubectl("rollout", "status", f"deployment/{RELEASE}", f"--namespace={NAMESPACE}", "--timeout=30s")
+    release.kubectl("create", "namespace", "team-a")
+    for overlay in ("one-namespace", "private-registry"):
+        folder = f"--kustomize={ROOT / 'deploy/kustomize/overlays' / overlay}"
+        release.kubectl("apply", "--server-side", "--force-conflicts", "--dry-run=server", folder)
+    kept = "--selector=app.kubernetes.io/instance=kimi-linear-operator"
+    kinds = "deployments,services,serviceaccounts,roles,rolebindings,poddisruptionbudgets"
+    release.kubectl("delete", kinds, kept, f"--namespace={NAMESPACE}")
+    policies = "validatingadmissionpolicies,validatingadmissionpolicybindings"
+    release.kubectl("delete", f"clusterroles,clusterrolebindings,{policies}", kept)
