@@ -22,6 +22,8 @@ HEALTH = sorted(GITOPS.glob("argocd/health/*/health.lua"))
 GOLDEN = sorted(file.parent for file in ROOT.glob("tests/golden/*/status.yaml"))
 # What Argo CD and kstatus say of the golden statuses that are neither good nor on their way.
 VERDICTS = {
+    "status-benchmark-passed": ("Healthy", "Current"),
+    "status-benchmark-invalid": ("Degraded", "Failed"),
     "status-ready": ("Healthy", "Current"),
     "status-suspended": ("Suspended", "InProgress"),
     "status-invalid-spec-old-generation-serves": ("Degraded", "Failed"),
