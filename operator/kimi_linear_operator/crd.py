@@ -128,9 +128,15 @@ def warning_policies() -> list[Manifest]:
 
 
 def _warning_policy(name: str, plural: str, warnings: Sequence[Rule]) -> list[Manifest]:
-    resources = [
-        {"apiGroups": [GROUP], "apiVersions": [VERSION], "operations": ["CREATE", "UPDATE"], "resources": [plural]}
-    ]
+    rule = {
+        "apiGroups": [GROUP],
+        "apiVersions": [VERSION],
+        "operations": ["CREATE", "UPDATE"],
+        "resources": [plural],
+        "scope": "*",
+    }
+    # With what the API server would set by itself: without it, two who apply this are in conflict over nothing.
+    matches = {"matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {}, "resourceRules": [rule]}
     kind = "ValidatingAdmissionPolicy"
     api_version = "admissionregistration.k8s.io/v1"
     policy = {
@@ -139,7 +145,7 @@ def _warning_policy(name: str, plural: str, warnings: Sequence[Rule]) -> list[Ma
         "metadata": {"name": name},
         "spec": {
             "failurePolicy": "Ignore",
-            "matchConstraints": {"resourceRules": resources},
+            "matchConstraints": matches,
             "validations": [rule.policy_validation() for rule in warnings],
         },
     }
@@ -221,7 +227,7 @@ def _structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Ma
             result |= {bound: flat[exclusive], exclusive: True}
     if "items" in flat:
         result["items"] = _structural(flat["items"], definitions)
-    if "properties" in flat:
+    if flat.get("properties"):  # the API server stores none instead of an empty one
         required = flat.get("required", ())
         result["properties"] = {
             name: _property(item, definitions, name in required) for name, item in flat["properties"].items()
