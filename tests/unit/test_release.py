@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import kimi_linear_operator
+from arguments.sglang_releases import RELEASES
 from integration.schemas import VERSIONS
 from kimi_linear_operator import engine
 from kimi_linear_operator.api import ServerSpec
@@ -101,6 +102,17 @@ def test_the_tests_run_on_the_newest_supported_version() -> None:
     go_mod = (ROOT / "deploy/local/kubernetes/go.mod").read_text()
     assert re.search(rf"k8s.io/kubernetes v{VERSIONS[-1].removesuffix('.0')}\.", go_mod)
     assert f"The tests run on {VERSIONS[-1].removesuffix('.0')} only." in UPGRADING
+
+
+def test_the_releases_of_sglang_are_those_whose_parsers_are_asked() -> None:
+    recipe, newest = RELEASES
+    assert list(engine.RELEASES) == [f"v{recipe}"]
+    assert (
+        f"| SGLang | v{recipe}, the recipe's; command lines are also tried with the parser of {newest} |" in UPGRADING
+    )
+    for release, file in RELEASES.items():
+        assert f"\nsglang=={release} " in (ROOT / "requirements" / file).read_text()
+    assert f"parser, of {recipe} and of {newest}" in (ROOT / "README.md").read_text()
 
 
 def test_every_package_of_the_image_is_pinned_with_hashes() -> None:
