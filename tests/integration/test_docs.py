@@ -15,7 +15,7 @@ GUIDE = ROOT / "docs/user-guide.md"
 
 def test_every_command_of_the_user_guide_succeeds(cluster: LocalCluster, operator: Operator) -> None:
     commands = _commands(GUIDE.read_text())
-    assert {shlex.split(command)[0] for command in commands} == {"kubectl", "kimi-linear"}
+    assert {shlex.split(command)[0] for command in commands} == {"helm", "kubectl", "kimi-linear"}
     folders = [*map(str, cluster.bin), str(Path(COMMAND).parent), os.environ["PATH"]]
     environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig), "PATH": os.pathsep.join(folders)}
     for command in commands:
