@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import yaml
 
 import chart
 from binaries import binary
-from chart import BASE, CHART, INSTALL, ROOT
+from chart import BASE, CHART, INSTALL, ROOT, SERVERS_CHART
 from commands import LocalClusterError, run
 from integration.schemas import LOCATION, VERSIONS, write_schemas
-from kimi_linear_operator import crd
+from kimi_linear_operator import crd, rules
 from kimi_linear_operator.api import Manifest
 
 VALUES = {"default": (), **{file.stem: (f"--values={file}",) for file in sorted((CHART / "ci").glob("*.yaml"))}}
@@ -143,6 +144,33 @@ def test_alerts_and_dashboard_are_those_of_the_project() -> None:
     assert one(manifests, "PrometheusRule")["spec"] == alerts["spec"]
     [dashboard] = one(manifests, "ConfigMap")["data"].values()
     assert json.loads(dashboard) == json.loads((ROOT / "deploy/monitoring/dashboard.json").read_text())
+
+
+def servers(*options: str) -> list[Manifest]:
+    """Return what the chart of servers renders."""
+    return list(yaml.safe_load_all(chart.helm("template", "kimi", SERVERS_CHART, "--namespace=inference", *options)))
+
+
+def test_servers_and_benchmarks_can_be_values() -> None:
+    file = SERVERS_CHART / "ci/both-values.yaml"
+    given = yaml.safe_load(file.read_text())
+    chart.helm("lint", "--strict", "--quiet", SERVERS_CHART, f"--values={file}")
+    found = {manifest["metadata"]["name"]: manifest for manifest in servers(f"--values={file}")}
+    assert {name: manifest["kind"] for name, manifest in found.items()} == {
+        "gate": "KimiLinearBenchmark",
+        "kimi": "KimiLinearServer",
+        "plain": "KimiLinearServer",
+    }
+    assert found["kimi"]["spec"] == given["servers"]["kimi"]["spec"]
+    assert found["kimi"]["metadata"]["labels"] == {"helm.sh/chart": ANY, "team": "a", "part": "inference"}
+    assert found["gate"]["metadata"]["annotations"] == {"example.com/reason": "release"}
+    assert [problem for manifest in found.values() for problem in rules.check(manifest).errors] == []
+
+
+@pytest.mark.parametrize("wrong", ["tensorParalelism=4", "tensorParallelism=3", "hardware=mi250", "engine.version=1"])
+def test_helm_refuses_a_wrong_spec(wrong: str) -> None:
+    with pytest.raises(LocalClusterError, match="values don't meet the specifications"):
+        servers(f"--set=servers.kimi.spec.{wrong}")
 
 
 def test_labels_and_annotations_for_all_are_on_all() -> None:

@@ -10,7 +10,7 @@ import yaml
 
 import chart
 import kimi_linear_operator
-from chart import CHART
+from chart import CHART, SERVERS_CHART
 from kimi_linear_operator import crd
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -48,12 +48,17 @@ def test_the_chart_brings_every_definition_and_warning() -> None:
     assert {file.name: file.read_text() for file in (CHART / "files/crds").iterdir()} == crd.files()
 
 
-def test_the_table_of_values_is_fresh() -> None:
-    assert (CHART / "README.md").read_text() == chart.readme(), "run `make generate`"
+@pytest.mark.parametrize("folder", [CHART, SERVERS_CHART], ids=lambda folder: folder.name)
+def test_the_table_of_values_is_fresh(folder: Path) -> None:
+    assert (folder / "README.md").read_text() == chart.readme(folder), "run `make generate`"
+
+
+def test_the_schema_of_servers_is_fresh() -> None:
+    assert (SERVERS_CHART / "values.schema.json").read_text() == chart.servers_schema(), "run `make generate`"
 
 
 def test_every_value_is_explained() -> None:
-    assert [name for name, _, _ in chart.values_table()] == list(values(VALUES))
+    assert [name for name, _, _ in chart.values_table(CHART)] == list(values(VALUES))
 
 
 def test_the_schema_knows_every_value_and_no_other() -> None:
@@ -61,8 +66,9 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
     assert SCHEMA["additionalProperties"] is False
 
 
-def test_the_chart_has_the_version_of_the_operator() -> None:
-    about = yaml.safe_load((CHART / "Chart.yaml").read_text())
+@pytest.mark.parametrize("folder", [CHART, SERVERS_CHART], ids=lambda folder: folder.name)
+def test_a_chart_has_the_version_of_the_operator(folder: Path) -> None:
+    about = yaml.safe_load((folder / "Chart.yaml").read_text())
     assert (about["version"], about["appVersion"]) == (kimi_linear_operator.__version__,) * 2
 
 
