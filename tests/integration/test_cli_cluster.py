@@ -10,6 +10,7 @@ import yaml
 
 from control_plane import LocalCluster, free_ports
 from integration import kubelet
+from integration.client_pods import benchmark_manifest
 from integration.kubelet import HELD_SPEC, held_pod, waiting
 from integration.namespace import Namespace, Spec, server_manifest
 from integration.processes_under_test import run_command
@@ -212,3 +213,20 @@ def test_a_kubeconfig_that_is_not_there_is_2_and_named(tmp_path: Path) -> None:
     assert str(tmp_path / "absent") in done.stderr
     assert done.stderr.splitlines()[-1].startswith("kimi-linear run: ")
     assert "Traceback" not in done.stderr
+
+
+def test_diff_foretells_the_objects_of_a_benchmark(cluster: LocalCluster, namespace: Namespace) -> None:
+    namespace.create_server("kimi")
+    manifest = json.dumps(benchmark_manifest("nightly", namespace.name, {"serverRef": {"name": "kimi"}}))
+    done = run_command(cluster.kubeconfig, "diff", "--filename=-", "--output=json", stdin=manifest)
+    objects = [change["object"].split("/") for change in json.loads(done.stdout)["items"]]
+    assert [name for *_, name in objects] == [
+        "nightly-runner",
+        "nightly-speed-low",
+        "nightly-speed-medium",
+        "nightly-speed-high",
+        "nightly-gsm8k",
+    ]
+    missing = json.dumps(benchmark_manifest("nightly", namespace.name, {"serverRef": {"name": "nobody"}}))
+    done = run_command(cluster.kubeconfig, "diff", "--filename=-", stdin=missing)
+    assert (done.returncode, "there is no KimiLinearServer nobody" in done.stderr) == (2, True)

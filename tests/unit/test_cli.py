@@ -266,3 +266,36 @@ def test_a_small_answer_to_nobody_is_no_error() -> None:
     done = subprocess.run(command, env=env, stdout=writer, stderr=subprocess.PIPE, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+BENCHMARK = (
+    "{apiVersion: kimi-linear.io/v1alpha1, kind: KimiLinearBenchmark, metadata: {name: nightly}, "
+    "spec: {serverRef: {name: good}, suites: [{name: gsm8k}]}}\n"
+)
+
+
+def test_render_gives_the_objects_of_a_benchmark_whose_server_is_in_a_file_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write(f"{BENCHMARK}---\n{GOOD}")
+    code, objects = rendered(["-f", "kimi.yaml"], capsys)
+    names = [(item["kind"], item["metadata"]["name"]) for item in objects]
+    assert (code, names) == (
+        0,
+        [("ConfigMap", "nightly-runner"), ("Job", "nightly-gsm8k"), ("Service", "good"), ("Deployment", "good")],
+    )
+
+
+def test_render_asks_for_the_server_of_a_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+    write(BENCHMARK)
+    assert cli.main(["render", "-f", "kimi.yaml"]) == 1
+    assert capsys.readouterr().err == (
+        "kimi.yaml: KimiLinearBenchmark nightly: error: spec.serverRef.name: 'good': its image and Secrets are those "
+        "of the server, which is in none of the files: give its file, too\n"
+    )
+
+
+def test_validate_checks_benchmarks_and_finds_the_field_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    write(BENCHMARK.replace("suites:", "suite:"))
+    assert cli.main(["validate", "-f", "kimi.yaml"]) == 1
+    assert "spec.suite: unknown field: did you mean suites?" in capsys.readouterr().err

@@ -40,16 +40,17 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _changes(given: Sequence[Resource]) -> list[Manifest]:
+    servers = {manifests.place(server): server for server in given if isinstance(server, KimiLinearServer)}
     async with connect() as cluster:
-        return [change for resource in given for change in await _resource_changes(cluster, resource)]
+        return [change for resource in given for change in await _resource_changes(cluster, resource, servers)]
 
 
-async def _resource_changes(cluster: Cluster, given: Resource) -> list[Manifest]:
-    """Return what would be created, changed and deleted for a resource."""
+async def _resource_changes(cluster: Cluster, given: Resource, servers: manifests.Servers) -> list[Manifest]:
+    """Return what would be created, changed and deleted for a resource; `servers` are those that are given, too."""
     namespace = given.metadata.namespace
     stored = await cluster.get(metadata.kind_of_resource(given), namespace, given.metadata.name)
     if isinstance(given, KimiLinearBenchmark):
-        wanted = await _benchmark_objects(cluster, _owned(given, stored))
+        wanted = await _benchmark_objects(cluster, _owned(given, stored), servers)
         return await _child_changes(cluster, wanted)
     server = _as_stored(given, stored) if stored else given
     wanted = resources.build(server)
@@ -70,16 +71,21 @@ async def _child_changes(cluster: Cluster, wanted: Sequence[Manifest]) -> list[M
     return [change for change in changes if change["diff"]]
 
 
-async def _benchmark_objects(cluster: Cluster, benchmark: KimiLinearBenchmark) -> list[Manifest]:
-    """Return the objects of a benchmark, whose server must be there."""
+async def _benchmark_objects(
+    cluster: Cluster, benchmark: KimiLinearBenchmark, servers: manifests.Servers
+) -> list[Manifest]:
+    """Return the objects of a benchmark, whose server is given or must be there."""
     reference = benchmark.spec.server_ref
     if reference is None:
         return resources.build_benchmark(benchmark, target.of_endpoint(benchmark))
-    found = await cluster.get(SERVER, benchmark.metadata.namespace, reference.name)
-    server = rules.check(found).server if found else None
+    namespace = benchmark.metadata.namespace
+    server = servers.get((namespace, reference.name))
     if server is None:
-        place = f"namespace {benchmark.metadata.namespace}"
-        raise CommandError(f"{benchmark.metadata.name}: there is no KimiLinearServer {reference.name} in {place}")
+        found = await cluster.get(SERVER, namespace, reference.name)
+        server = rules.check(found).server if found else None
+    if server is None:
+        where = f"namespace {namespace} nor in the files"
+        raise CommandError(f"{benchmark.metadata.name}: there is no KimiLinearServer {reference.name} in {where}")
     return resources.build_benchmark(benchmark, target.of_server(benchmark, server))
 
 

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,11 @@ from typing import Any
 import yaml
 
 from kimi_linear_operator import rules
-from kimi_linear_operator.api import GROUP, Manifest
+from kimi_linear_operator.api import GROUP, KimiLinearServer, Manifest, Resource
 from kimi_linear_operator.cli.failure import CommandError
+
+Servers = Mapping[tuple[str, str], KimiLinearServer]
+"""Servers by namespace and name."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,11 @@ def check(sources: Iterable[Source]) -> list[tuple[Source, rules.Checked]]:
         for problem in outcome.problems:
             print(f"{source.file}: {source.title}: {problem.severity}: {problem}", file=sys.stderr)
     return checked
+
+
+def place(resource: Resource) -> tuple[str, str]:
+    """Return a resource's namespace and name."""
+    return resource.metadata.namespace, resource.metadata.name
 
 
 def dump(manifest: Manifest) -> str:

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
 
 from kimi_linear_operator import resources
 from kimi_linear_operator.api import KimiLinearServer, Manifest, Resource
@@ -20,7 +19,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the objects of all valid resources; exit code 1 if any is invalid or needs a file that is missing."""
     checked = manifests.check(manifests.read(options))
     valid = [(source, outcome.resource) for source, outcome in checked if outcome.resource and outcome.is_valid]
-    servers = {_place(server): server for _, server in valid if isinstance(server, KimiLinearServer)}
+    servers = {manifests.place(server): server for _, server in valid if isinstance(server, KimiLinearServer)}
     objects, is_complete = [], len(valid) == len(checked)
     for source, resource in valid:
         try:
@@ -36,11 +35,7 @@ class MissingServerError(Exception):
     """The server of a benchmark is in none of the files."""
 
 
-def _place(resource: Resource) -> tuple[str, str]:
-    return resource.metadata.namespace, resource.metadata.name
-
-
-def _objects(resource: Resource, servers: Mapping[tuple[str, str], KimiLinearServer]) -> list[Manifest]:
+def _objects(resource: Resource, servers: manifests.Servers) -> list[Manifest]:
     if isinstance(resource, KimiLinearServer):
         return resources.build(resource)
     reference = resource.spec.server_ref

@@ -28,6 +28,23 @@ from kimi_linear_operator.store import Key, Store
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _Step:
+    """What a pass came to with the suite that is next.
+
+    Attributes:
+        cause: The state of the target.
+        job: The suite's Job, if it runs.
+        obstacle: Why it could not be started or stopped, if it could not.
+        again: When to look again in seconds, if no watch will tell.
+    """
+
+    cause: Cause
+    job: Manifest | None = None
+    obstacle: Obstacle | None = None
+    again: float | None = None
+
+
 @dataclass
 class BenchmarkReconciler:
     """Runs the suites of benchmarks one after the other and judges them.
@@ -66,8 +83,10 @@ class BenchmarkReconciler:
             return None  # Its Jobs are owned by it: the garbage collector needs no help.
         checked = rules.check(manifest)
         try:
-            if checked.benchmark and status.is_complete(manifest.get("status", {})):
-                await self._keep_results(checked.benchmark, manifest["status"])
+            if status.is_complete(manifest.get("status", {})):
+                # What was measured stays as it is, even if its spec is no longer understood.
+                if checked.benchmark:
+                    await self._keep_results(checked.benchmark, manifest["status"])
                 return None
             return await self._advance(key, manifest, checked)
         except GoneError:
@@ -97,20 +116,24 @@ class BenchmarkReconciler:
         if len(results) == len(suites):
             done = Cause("SuitesEnded", "every suite has ended")
             return Progress(manifest, benchmark, None, done, facts, results), None
-        suite, cause, obstacle, again = suites[len(results)], aim.cause, None, None
+        step = await self._proceed(key, benchmark, suites[len(results)], aim)
+        # What has not begun may still measure something else.
+        facts = facts if step.job or results else {}
+        pods = jobs.pods_of(step.job, self.store.children(POD, key)) if step.job else ()
+        return Progress(manifest, benchmark, step.obstacle, step.cause, facts, results, step.job, pods), step.again
+
+    async def _proceed(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, aim: Aim) -> _Step:
+        """Stop or start a suite, if there is anything to do."""
         running = self._job(benchmark, suite)
         try:
             if benchmark.spec.suspend:
                 await self._stop(running)
-                running = None
-            elif running is None and aim.is_ready:
-                running, cause, again = await self._start(key, benchmark, suite, aim)
+                return _Step(aim.cause)
+            if running is None and aim.is_ready:
+                return await self._start(key, benchmark, suite, aim)
         except (NameTakenError, LeftoverError, ApiError) as error:
-            obstacle, again = obstacle_of(error), BLOCKED_RETRY_SECONDS
-        if not (running or results):
-            facts = {}
-        pods = jobs.pods_of(running, self.store.children(POD, key)) if running else ()
-        return Progress(manifest, benchmark, obstacle, cause, facts, results, running, pods), again
+            return _Step(aim.cause, running, obstacle_of(error), BLOCKED_RETRY_SECONDS)
+        return _Step(aim.cause, running)
 
     async def _results(self, key: Key, benchmark: KimiLinearBenchmark, aim: Aim, facts: Manifest) -> list[Manifest]:
         """Return the results of the suites that have ended, those that are known and those that are new."""
@@ -153,20 +176,15 @@ class BenchmarkReconciler:
             await self.cluster.delete(JOB, running, children_first=True)
             logger.info("Stopped Job %s", running["metadata"]["name"])
 
-    async def _start(
-        self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, aim: Aim
-    ) -> tuple[Manifest | None, Cause, float | None]:
-        """Start a suite unless somebody else is in the way.
-
-        Returns its Job if it was started, the state of the target, and when to look again.
-        """
+    async def _start(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, aim: Aim) -> _Step:
+        """Start a suite unless somebody else is in the way."""
         assert aim.target  # noqa: S101 - what is ready is known
         async with self._starting:
             if hindrance := await self._targets.hindrance(key, aim.target):
-                return None, hindrance.cause, hindrance.again
+                return _Step(hindrance.cause, again=hindrance.again)
             await self.children.apply(benchmark, metadata.with_fingerprint(job.build_runner(benchmark)))
             wanted = job.build_job(benchmark, suite, aim.target, aim.snapshot)
-            return await self.children.create(benchmark, metadata.with_fingerprint(wanted)), aim.cause, None
+            return _Step(aim.cause, await self.children.create(benchmark, metadata.with_fingerprint(wanted)))
 
     async def _keep_results(self, benchmark: KimiLinearBenchmark, known: Manifest) -> None:
         """Write the results' ConfigMap if it is not as it should be. The status has the same: it may be missing."""
