@@ -74,6 +74,14 @@ def running_pod(namespace: Namespace, name: str, suite: str) -> Manifest:
     return dict(pod)
 
 
+def end_all(namespace: Namespace) -> None:
+    """Let every client that waits end well, with the recipe's numbers."""
+    for pod in namespace.client.list(POD, namespace.name, {"labelSelector": SUITE_LABEL}):
+        if pod["status"]["phase"] == "Pending" and "nodeName" in pod["spec"]:
+            labels = pod["metadata"]["labels"]
+            end_suite(namespace, labels[BENCHMARK_LABEL], labels[SUITE_LABEL])
+
+
 def result(suite: str, metrics: Mapping[str, float] | None = None, **more: Any) -> str:
     """What the runner writes after a suite: the recipe's own numbers unless a test has others."""
     asked = REQUESTS[suite]

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from kimi_linear_operator import rules, status
 from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
@@ -65,8 +66,8 @@ class BenchmarkReconciler:
     reporting: Reporting
     now: Callable[[], str]
     _targets: Targets = field(init=False)
-    # Between looking whether anybody runs and starting, nobody else may look.
-    _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # Between looking whether anybody runs on a target and starting, nobody else may look.
+    _starting: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     def __post_init__(self) -> None:
         """Look for targets where the passes read."""
@@ -179,7 +180,7 @@ class BenchmarkReconciler:
     async def _start(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, aim: Aim) -> _Step:
         """Start a suite unless somebody else is in the way."""
         assert aim.target  # noqa: S101 - what is ready is known
-        async with self._starting:
+        async with self._starting.setdefault(aim.target.label, asyncio.Lock()):
             if hindrance := await self._targets.hindrance(key, aim.target):
                 return _Step(hindrance.cause, again=hindrance.again)
             await self.children.apply(benchmark, metadata.with_fingerprint(job.build_runner(benchmark)))

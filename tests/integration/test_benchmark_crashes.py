@@ -1,0 +1,76 @@
+"""The operator is killed before and after every write of a benchmark: no suite is repeated, none is left out."""
+
+import functools
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from integration.client_pods import benchmark, create_benchmark, end_all, jobs
+from integration.faults import Call, Hold
+from integration.namespace import Namespace
+from integration.sandbox import Sandbox
+from integration.waiting import wait_for
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.resources import BENCHMARK, CONFIG_MAP, JOB, POD, Kind
+from kimi_linear_operator.resources.metadata import BENCHMARK_LABEL
+
+# The runner's and the results' ConfigMap, a Job a suite, and the statuses on the way: fourteen boundaries, and at each
+# stands one of sixteen workers.
+_WRITES = {CONFIG_MAP: 2, JOB: 2, BENCHMARK: 3}
+_SUITES = [{"name": "speed-low"}, {"name": "gsm8k"}]
+
+
+class Boundary(NamedTuple):
+    """Before or after the nth write of a kind that a benchmark costs; the benchmark is named like its boundary."""
+
+    side: str
+    kind: Kind
+    nth: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.side}-{self.kind.plural}-{self.nth}"
+
+    def holds(self, call: Call) -> bool:
+        return call.is_write and f"/{self.kind.plural}/{self.name}" in call.path
+
+
+def test_a_crash_at_any_write_of_a_benchmark_leaves_no_trace(sandbox: Sandbox) -> None:
+    namespace = sandbox.namespace
+    numbered = [(kind, nth + 1) for kind, count in _WRITES.items() for nth in range(count)]
+    boundaries = [Boundary(side, kind, nth) for kind, nth in numbered for side in ("before", "after")]
+    holds = [Hold(boundary.nth, after=boundary.side == "after") for boundary in boundaries]
+    with ExitStack() as faults:
+        for boundary, hold in zip(boundaries, holds, strict=True):
+            faults.enter_context(sandbox.proxy.fault(hold, boundary.holds))
+            # Each measures something of its own, so that none waits for another.
+            endpoint = {"url": f"http://{boundary.name}"}
+            create_benchmark(namespace, boundary.name, serverRef=None, endpoint=endpoint, suites=_SUITES)
+        _play_until(namespace, lambda: all(hold.reached.is_set() for hold in holds))
+        sandbox.operator.kill()
+    sandbox.restart_after_crash()
+    for boundary in boundaries:
+        _play_until(namespace, functools.partial(_has_ended, namespace, boundary.name))
+        status = benchmark(namespace, boundary.name)["status"]
+        assert (status["verdict"], status["progress"]) == ("Passed", "2/2")
+        assert jobs(namespace, boundary.name).keys() == {"speed-low", "gsm8k"}
+        assert len(_pods(namespace, boundary.name)) == 2, f"{boundary.name} has repeated a suite"
+
+
+def _has_ended(namespace: Namespace, name: str) -> bool:
+    """Return whether a benchmark has a verdict, and its results are written."""
+    return "verdict" in benchmark(namespace, name)["status"] and bool(namespace.find(CONFIG_MAP, f"{name}-results"))
+
+
+def _play_until(namespace: Namespace, is_done: Callable[[], bool]) -> None:
+    """Play the kubelet of all clients until something has happened."""
+
+    def play() -> bool:
+        end_all(namespace)
+        return is_done()
+
+    wait_for(play, "all have come so far", seconds=60)
+
+
+def _pods(namespace: Namespace, name: str) -> list[Manifest]:
+    return namespace.client.list(POD, namespace.name, {"labelSelector": f"{BENCHMARK_LABEL}={name}"})
