@@ -11,7 +11,7 @@ from kimi_linear_operator import report
 
 DOCS = Path(__file__).parents[2] / "docs"
 NIGHTLY = DOCS / "examples/nightly.yaml"
-WIDTH, HEIGHT = 1060, 1110
+WIDTH, HEIGHT = 1200, 1080
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page
 
 from kimi_linear_operator import report
 from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.benchmark import recipe
 from make import make_benchmark, make_finished_benchmark, make_result
 
 Scheme = Literal["light", "dark"]
@@ -47,7 +48,9 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
 def hostile() -> Manifest:
     finding = {"rule": "Validity", "passed": False, "message": MARKUP}
     results = [
-        make_result("speed-low", message=MARKUP, findings=[finding]),
+        make_result(
+            "speed-low", dict.fromkeys(recipe.PUBLISHED["speed-low"], 9.9e14), message=MARKUP, findings=[finding]
+        ),
         make_result("gsm8k", {}, message=MARKUP, outcome="Failed"),
     ]
     benchmark = make_finished_benchmark(*results, verdict="Invalid")

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from kimi_linear_operator import reference, report, rules
-from kimi_linear_operator.benchmark import recipe
+from kimi_linear_operator.benchmark import recipe, verdict
 from kimi_linear_operator.status import events, pods
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,13 @@ def test_examples_of_benchmarks_could_have_been_stored(example: Path) -> None:
     benchmark = yaml.safe_load(example.read_text())
     assert rules.check(benchmark).problems == ()
     run = report.read(benchmark)
-    assert [suite.name for suite in run.suites if suite.result] == list(recipe.PUBLISHED)
+    results = benchmark["status"]["results"]
+    judged = [
+        verdict.judge(run.benchmark.spec, suite.suite, result, recipe.PUBLISHED[suite.name], changes=[])
+        for suite, result in zip(run.suites, results, strict=True)
+    ]
+    assert results == judged
+    assert run.verdict == verdict.conclude(judged).verdict
 
 
 def test_pictures_that_are_shown_are_there_and_of_a_modest_size() -> None:

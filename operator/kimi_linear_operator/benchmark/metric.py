@@ -15,6 +15,15 @@ Kind = Literal["speed", "accuracy"]
 Better = Literal["higher", "lower"]
 
 
+# The operator takes no greater number from a pod.
+_UNBELIEVABLE = 1e15
+
+
+def in_decimals(value: float, decimals: int) -> str:
+    """Return a number with so many decimals; one that nobody can have measured, but somebody has written, short."""
+    return f"{value:.{decimals}f}" if abs(value) < _UNBELIEVABLE else f"{value:.3g}"
+
+
 @dataclass(frozen=True)
 class Metric:
     """One number of a client."""
@@ -40,7 +49,7 @@ class Metric:
 
     def text(self, value: float) -> str:
         """Return the value as the client prints it, without its unit."""
-        return f"{value:.{self.decimals}f}"
+        return in_decimals(value, self.decimals)
 
 
 LATENCY_SECTIONS = {

@@ -69,8 +69,7 @@ def _cells(run: Run, row: Row) -> list[str]:
     if not run.reference:
         return measured
     reference = "" if row.reference is None else metric.text(row.reference)
-    ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-    return [*measured, reference, ratio, metric.better or "", row.change or ""]
+    return [*measured, reference, row.ratio_text, metric.better or "", row.change or ""]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], alignments: Sequence[str]) -> Iterator[str]:

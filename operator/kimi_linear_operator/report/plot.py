@@ -23,6 +23,7 @@ _CURVE_HEIGHT = 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 22, 34
 
 _ABOVE_MARK = 12
+_ROOM_FOR_LABELS = 28
 
 _LABEL_WIDTH, _VALUE_WIDTH = 60, 140
 _ROW_HEIGHT = 26
@@ -127,7 +128,13 @@ def spreads(suite: SuiteRun) -> list[Spread]:
 
 def _curve(rows: Sequence[tuple[SuiteRun, Row]]) -> Curve:
     concurrencies = sorted({suite.max_concurrency or 1 for suite, _ in rows})
-    x_axis = _Axis(concurrencies[0], concurrencies[-1], _LEFT + 14, WIDTH - _RIGHT - 26, is_logarithmic=True)
+    x_axis = _Axis(
+        concurrencies[0],
+        concurrencies[-1],
+        _LEFT + _ROOM_FOR_LABELS,
+        WIDTH - _RIGHT - _ROOM_FOR_LABELS,
+        is_logarithmic=True,
+    )
     steps = linear_steps(max(_bounded(value) for _, row in rows for value in (row.value, row.reference or 0)))
     y_axis = _Axis(0, steps[-1], _CURVE_HEIGHT - _BOTTOM, _TOP)
 

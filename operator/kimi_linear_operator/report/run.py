@@ -1,5 +1,6 @@
 """A benchmark as reports show it: every number beside the one that it is compared with."""
 
+import math
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 
 from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
 from kimi_linear_operator.api.benchmark import (
+    RECIPE_SUITES,
     Accuracy,
     BenchmarkStatus,
     Environment,
@@ -77,8 +79,14 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Return measured by reference."""
-        return self.value / self.reference if self.reference else None
+        """Return measured by reference, None if there is no such number."""
+        ratio = self.value / self.reference if self.reference else math.inf
+        return ratio if math.isfinite(ratio) else None
+
+    @property
+    def ratio_text(self) -> str:
+        """Return the ratio as it is shown, nothing if there is none."""
+        return "" if self.ratio is None else metric.in_decimals(self.ratio, 2)
 
     @property
     def change(self) -> Change | None:
@@ -97,20 +105,29 @@ class Row:
 class SuiteRun:
     """A suite of the spec, and its result as soon as it has one."""
 
-    name: str
-    load: Speed | Accuracy
+    suite: Suite
     result: SuiteResult | None
     reference: Mapping[str, float]
 
     @property
+    def name(self) -> str:
+        """Return the suite's name."""
+        return self.suite.name
+
+    @property
+    def load(self) -> Speed | Accuracy:
+        """Return what the suite runs."""
+        return client.load(self.suite)
+
+    @property
     def kind(self) -> SuiteKind:
         """Return what the suite measures."""
-        return "speed" if isinstance(self.load, Speed) else "accuracy"
+        return client.kind(self.suite)
 
     @property
     def requests(self) -> int:
-        """Return how many requests the suite asks for."""
-        return self.load.num_prompts if isinstance(self.load, Speed) else self.load.num_questions
+        """Return how many requests the suite makes."""
+        return client.requests(self.suite)
 
     @property
     def max_concurrency(self) -> int | None:
@@ -205,6 +222,7 @@ def read(manifest: Manifest) -> Run:
         benchmark = KimiLinearBenchmark.model_validate(clean)
     except ValidationError as error:
         raise UnreadableError(_first_problem("", error)) from error
+    _require_known_suites(benchmark)
     try:
         status = BenchmarkStatus.model_validate(benchmark.status)
     except ValidationError as error:
@@ -213,8 +231,7 @@ def read(manifest: Manifest) -> Run:
     results = {result.name: result for result in status.results}
     numbers = reference.metrics if reference else {}
     suites = tuple(
-        SuiteRun(suite.name, _load(suite), results.get(suite.name), numbers.get(suite.name, {}))
-        for suite in benchmark.spec.suites
+        SuiteRun(suite, results.get(suite.name), numbers.get(suite.name, {})) for suite in benchmark.spec.suites
     )
     return Run(benchmark, status, reference, suites, benchmark.metadata.name)
 
@@ -242,11 +259,10 @@ def _reference(benchmark: KimiLinearBenchmark, status: BenchmarkStatus) -> Refer
     return Reference(baseline.benchmark or "baseline", BenchmarkStatus(), numbers)
 
 
-def _load(suite: Suite) -> Speed | Accuracy:
-    try:
-        return client.load(suite)
-    except KeyError as error:
-        raise UnreadableError(f"spec.suites: {suite.name} is none of the recipe's and says not what to run") from error
+def _require_known_suites(benchmark: KimiLinearBenchmark) -> None:
+    for suite in benchmark.spec.suites:
+        if not (suite.speed or suite.accuracy or suite.name in RECIPE_SUITES):
+            raise UnreadableError(f"spec.suites: {suite.name} is none of the recipe's and says not what to run")
 
 
 def _first_problem(prefix: str, error: ValidationError) -> str:

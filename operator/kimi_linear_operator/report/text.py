@@ -126,7 +126,7 @@ def _comparison_row(suite: SuiteRun, row: Row) -> Sequence[str]:
         metric.title,
         metric.text(row.value),
         _NO_VALUE if row.reference is None else metric.text(row.reference),
-        _NO_VALUE if row.ratio is None else f"{row.ratio:.2f}",
+        row.ratio_text or _NO_VALUE,
         metric.better or _NO_VALUE,
         row.change or _NO_VALUE,
     )
