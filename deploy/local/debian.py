@@ -37,9 +37,11 @@ def ensure_installed(packages: Mapping[str, str]) -> None:
     if os.geteuid() or not find("apt-get"):
         raise LocalClusterError(f"Needed, and only root can install them on Debian: {', '.join(names)}.")
     say(f"Installing Debian packages: {', '.join(names)} ...")
-    # The lists of what there is may be old, and images of Debian come without.
+    # The lists of what there is may be old, and images of Debian come without. That somebody's own source cannot be
+    # reached is no reason to stop.
     _apt("update")
-    _apt("install", "--yes", "--no-install-recommends", *names)
+    if not _apt("install", "--yes", "--no-install-recommends", *names):
+        raise LocalClusterError(f"apt-get could not install {', '.join(names)} (see above). Install them, then retry.")
 
 
 def make_base(target: Path) -> None:
@@ -62,10 +64,8 @@ def make_base(target: Path) -> None:
         shutil.rmtree(target / folder, ignore_errors=True)
 
 
-def _apt(*arguments: str) -> None:
-    command = ["apt-get", "--quiet=2", *arguments]
+def _apt(*arguments: str) -> bool:
     # What stdout says is for programs (see `cluster.py env`), so apt's talk goes to stderr.
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(command, env=environment, stdout=sys.stderr, timeout=_SECONDS)
-    if done.returncode:
-        raise LocalClusterError(f"`{' '.join(command)}` failed (see above). Install the packages yourself, then retry.")
+    command = ["apt-get", "--quiet=2", *arguments]
+    return subprocess.run(command, env=environment, stdout=sys.stderr, timeout=_SECONDS).returncode == 0
