@@ -77,10 +77,15 @@ def test_the_list_for_air_gaps_names_every_image_that_is_started() -> None:
     assert sorted(listed) == sorted({operator, *map(engine.image, servers)})
 
 
-def test_no_template_of_the_chart_starts_another_image() -> None:
-    templates = (ROOT / "charts/kimi-linear-operator/templates").rglob("*.yaml")
+def test_no_template_of_a_chart_starts_another_image() -> None:
+    templates = (ROOT / "charts").glob("*/templates/**/*.yaml")
     images = {line.strip() for file in templates for line in file.read_text().splitlines() if " image:" in line}
     assert images == {'image: {{ include "operator.image" . }}'}
+
+
+def test_the_one_file_installation_starts_this_version() -> None:
+    images = re.findall(r"^ +image: (\S+)$", (ROOT / "deploy/install.yaml").read_text(), re.MULTILINE)
+    assert images == [f"kimi-linear-operator:{kimi_linear_operator.__version__}"]
 
 
 def test_the_list_for_air_gaps_names_how_other_versions_are_called_and_what_the_image_is_built_on() -> None:
