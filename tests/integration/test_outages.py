@@ -34,6 +34,8 @@ _OUTAGE_SECONDS = 60.0
 _RECOVERY_SECONDS = 30.0
 # kopf begins anew after 70 seconds without a sign from a watch.
 _FROZEN_SECONDS = 80.0
+# kopf waits up to half a minute until it watches again.
+_REWATCH_SECONDS = 40.0
 _PATIENCE_SECONDS = 60.0
 _PAUSE_SECONDS = 0.1
 _CALLS_A_SECOND = 10.0
@@ -96,13 +98,21 @@ OUTAGES: dict[str, Callable[[FaultProxy], None]] = {
 _FROZEN = "frozen watches"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Outcome:
-    """How an operator came through: its calls meanwhile, and when it had caught up after the outage, if it had."""
+    """How an operator came through an outage.
+
+    Attributes:
+        sandbox: Where it ran.
+        calls: How many calls it made meanwhile.
+        seconds: How long after the outage it had caught up, None if it never had.
+        seconds_again: How long a change took after that which only a watch tells, None if it was not noticed.
+    """
 
     sandbox: Sandbox
     calls: int
-    seconds: float | None = None
+    seconds: float | None
+    seconds_again: float | None
 
 
 @pytest.fixture(scope="module")
@@ -117,11 +127,14 @@ def outcomes(sandboxes: Sandboxes) -> Iterator[dict[str, Outcome]]:
             sandbox.namespace.change_server("kimi", {"toolCallParser": "enabled"})
             sandbox.namespace.delete(SERVICE, "kimi")
         time.sleep(_OUTAGE_SECONDS)
-        results = {name: Outcome(sandbox, len(sandbox.proxy.calls)) for name, sandbox in boxes.items()}
+        calls = {name: len(sandbox.proxy.calls) for name, sandbox in boxes.items()}
         for name in OUTAGES:
             boxes[name].proxy.heal()
-        _observe(results)
-        yield results
+        times = _catch_up(boxes, "enabled")
+        for sandbox in boxes.values():
+            sandbox.namespace.change_server("kimi", {"toolCallParser": "disabled"})
+        again = _catch_up(boxes, "disabled")
+        yield {name: Outcome(box, calls[name], times.get(name), again.get(name)) for name, box in boxes.items()}
 
 
 def _settle(boxes: list[Sandbox]) -> None:
@@ -137,24 +150,25 @@ def _settle(boxes: list[Sandbox]) -> None:
         sandbox.wait_for_resync()
 
 
-def _observe(outcomes: dict[str, Outcome]) -> None:
-    """Note when each operator has caught up."""
-    healed = time.monotonic()
-    left = dict(outcomes)
-    while left and time.monotonic() < healed + _PATIENCE_SECONDS:
-        for name, outcome in list(left.items()):
-            if _has_caught_up(outcome.sandbox.namespace):
-                outcome.seconds = time.monotonic() - healed
-                del left[name]
+def _catch_up(boxes: dict[str, Sandbox], tool_call_parser: str) -> dict[str, float]:
+    """Wait until all servers are as they should be; return the seconds that it took each that came so far."""
+    begin = time.monotonic()
+    seconds: dict[str, float] = {}
+    while len(seconds) < len(boxes) and time.monotonic() < begin + _PATIENCE_SECONDS:
+        for name in boxes.keys() - seconds:
+            if _has_caught_up(boxes[name].namespace, tool_call_parser):
+                seconds[name] = time.monotonic() - begin
         time.sleep(_PAUSE_SECONDS)
+    return seconds
 
 
-def _has_caught_up(namespace: Namespace) -> bool:
+def _has_caught_up(namespace: Namespace, tool_call_parser: str) -> bool:
     server = namespace.server("kimi")
     ready = condition_of(server, "Ready")
+    parses = "--tool-call-parser" in engine_container(namespace.deployment("kimi"))["args"]
     return (
         namespace.find(SERVICE, "kimi") is not None
-        and "--tool-call-parser" in engine_container(namespace.deployment("kimi"))["args"]
+        and parses == (tool_call_parser == "enabled")
         and (ready["status"], ready["observedGeneration"]) == ("True", server["metadata"]["generation"])
     )
 
@@ -165,6 +179,8 @@ def test_an_outage_is_survived_and_made_up_for(outcomes: dict[str, Outcome], out
     assert outcome.sandbox.operator.is_running
     assert outcome.seconds is not None, "nothing was made up for"
     assert outcome.seconds < _RECOVERY_SECONDS
+    assert outcome.seconds_again is not None, "it does not watch any more"
+    assert outcome.seconds_again < _REWATCH_SECONDS
     assert outcome.calls < _OUTAGE_SECONDS * _CALLS_A_SECOND
 
 
