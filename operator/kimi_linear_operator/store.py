@@ -60,7 +60,7 @@ class Sight:
         generation: The generation of its spec, 0 where it counts none.
         revision: Which of a Deployment's pod templates is current, as its controller counts them.
         owner: The resource of ours that it belongs to, if any; such a resource belongs to itself.
-        target: What a benchmark measures.
+        target: What a benchmark measures, until it is done.
         conditions: Those of a resource of ours.
         source: Who changed such a resource last, as far as it can be told: the field manager, for example kubectl.
         text: The object as JSON, without what nobody reads.
@@ -87,7 +87,7 @@ class Sight:
             generation=manifest["metadata"].get("generation", 0),
             revision=manifest["metadata"].get("annotations", {}).get(REVISION_ANNOTATION, ""),
             owner=_owner(kind, manifest),
-            target=target_of(manifest) if kind == BENCHMARK else None,
+            target=_pending_target(kind, manifest),
             conditions=_shared(_conditions(kind, manifest)),
             source=_source(kind, manifest),
             text=jsontext.encode(_trimmed(kind, manifest)),
@@ -302,6 +302,12 @@ def _owner(kind: Kind, manifest: Manifest) -> Key | None:
     labels = metadata.get("labels", {})
     owners = (Key(metadata["namespace"], labels[label], of) for of, label in OWNER_LABELS.items() if labels.get(label))
     return next(owners, None)
+
+
+def _pending_target(kind: Kind, manifest: Manifest) -> TargetKey | None:
+    """Return what a benchmark still measures. Of those that are done there may be many, and nothing concerns them."""
+    is_done = any(condition[:2] == ("Complete", "True") for condition in _conditions(kind, manifest))
+    return target_of(manifest) if kind == BENCHMARK and not is_done else None
 
 
 def target_of(manifest: Manifest) -> TargetKey | None:

@@ -71,6 +71,14 @@ def test_a_benchmark_that_measures_something_else_now_is_told_of_the_old_no_more
     assert store.put(SERVER, make_server()) == {KIMI, FIRST}
 
 
+def test_a_benchmark_that_is_done_makes_room_and_is_told_no_more() -> None:
+    store = filled()
+    done = {"conditions": [{"type": "Complete", "status": "True", "reason": "SuitesEnded"}]}
+    assert store.put(BENCHMARK, newer(make_benchmark("first")) | {"status": done}) == {FIRST, SECOND}
+    assert store.measuring(KIMI_TARGET) == [SECOND]
+    assert store.put(SERVER, make_server()) == {KIMI, SECOND}
+
+
 def test_a_benchmark_that_a_list_no_longer_shows_is_forgotten() -> None:
     store = filled()
     listing = store.begin_list(BENCHMARK)
