@@ -14,8 +14,6 @@ _PACKAGES = {
     "iptables": "iptables",
     "conntrack": "conntrack",
     "ip": "iproute2",
-    "debootstrap": "debootstrap",
-    "buildah": "buildah",
 }
 # A new network namespace, mounts and process ids: what a container without privileges may not make.
 _UNSHARE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "true"]

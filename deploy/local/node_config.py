@@ -67,6 +67,11 @@ class Node:
         """Where kubelet, containerd, kube-proxy and CoreDNS write their logs."""
         return self.state / "logs"
 
+    @property
+    def containerd(self) -> Path:
+        """Where containerd keeps images, and what containers write."""
+        return self.state / "containerd"
+
     def file(self, name: str) -> Path:
         """A configuration file."""
         return self.state / "config" / name
@@ -101,7 +106,7 @@ def _containerd(node: Node) -> str:
     """
     return f"""\
 version = 2
-root = "{node.state}/containerd"
+root = "{node.containerd}"
 state = "/run/containerd"
 
 [grpc]

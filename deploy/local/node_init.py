@@ -44,6 +44,9 @@ def _hide_the_machine(node: Node) -> None:
     """Empty folders in place of those that the machine's own kubelet or containerd may use, and the cluster's DNS."""
     for folder in PRIVATE_FOLDERS:
         run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", folder])
+    # Images in memory: importing them is bound by the disk, and so is their removal.
+    node.containerd.mkdir()
+    run(["mount", "-t", "tmpfs", "tmpfs", node.containerd])
     write_configuration(node)
     run(["mount", "--bind", node.file("resolv.conf"), "/etc/resolv.conf"])
     cgroups.create(node.cgroup)

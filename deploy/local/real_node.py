@@ -97,18 +97,19 @@ class RealCluster:
 
     def load_image(self, archive: Path) -> None:
         """Give the node the images of a docker-archive or an OCI archive."""
-        self._ctr("images", "import", str(archive), timeout=300)
+        self.containerd("images", "import", str(archive), timeout=300)
 
     def tag_image(self, name: str, other: str) -> None:
         """Give an image that the node has another name as well."""
-        self._ctr("images", "tag", "--force", name, other)
+        self.containerd("images", "tag", "--force", name, other)
+
+    def containerd(self, *arguments: str, timeout: float = 60) -> str:
+        """The output of containerd's own command line, `ctr`."""
+        return run(self.enter("ctr", "--namespace=k8s.io", *arguments), timeout=timeout)
 
     @property
     def _number(self) -> Path:
         return self.state / "number"
-
-    def _ctr(self, *arguments: str, timeout: float = 60) -> str:
-        return run(self.enter("ctr", "--namespace=k8s.io", *arguments), timeout=timeout)
 
     def _unshare(self) -> int | None:
         """The process that keeps the namespaces."""

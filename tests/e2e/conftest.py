@@ -1,11 +1,29 @@
-"""A real node for the tests here, where the machine can have one."""
+"""A real node with our images, and on it the operator as people install it."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from binaries import CONTROL_PLANE, REAL_NODE, missing
+import chart
+import images
+import kimi_linear_operator
+from binaries import PROGRAMS, missing
+from e2e import recording
+from integration.client import Client
+from integration.namespace import Namespace
+from kimi_linear_operator import engine
+from kimi_linear_operator.api import ServerSpec
 from machine import missing_packages, obstacle
+from real_node import RealCluster
+
+# What the chart asks for when nobody says where the image is.
+OPERATOR_IMAGE = f"docker.io/library/kimi-linear-operator:{kimi_linear_operator.__version__}"
+# By this name the operator asks for SGLang's image, so samples are run as they are.
+_STAND_IN = images.Image(
+    f"docker.io/{engine.image(ServerSpec())}", Path(__file__).parents[1] / "stand_in" / "Dockerfile"
+)
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +31,56 @@ def real_node_possible() -> None:
     """Skip with the reason if this machine cannot have a real node; in CI, one that can must."""
     if reason := obstacle():
         pytest.skip(reason)
-    lacking = [*missing_packages(), *(program.name for program in missing((*CONTROL_PLANE, *REAL_NODE)))]
+    lacking = [*missing_packages(), *(program.name for program in missing(PROGRAMS))]
     if lacking and not os.environ.get("CI"):
         pytest.skip(f"not there yet: {', '.join(lacking)} (make e2e brings them)")
+
+
+@pytest.fixture(scope="session")
+def cluster(real_node_possible: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
+    """A real node that has the operator's image and, under the name of SGLang's, the stand-in's."""
+    archives = [images.build(images.OPERATOR), images.build(_STAND_IN)]
+    with RealCluster(tmp_path_factory.mktemp("real"), bound_to_us=True) as started:
+        for archive in archives:
+            started.load_image(archive)
+        started.tag_image(images.OPERATOR.name, OPERATOR_IMAGE)
+        yield started
+
+
+@pytest.fixture(scope="session")
+def client(cluster: RealCluster) -> Iterator[Client]:
+    opened = Client(cluster.kubeconfig)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def models(client: Client) -> Namespace:
+    """The namespace that the servers are in."""
+    return Namespace(client, "default")
+
+
+@pytest.fixture(scope="session")
+def before(cluster: RealCluster) -> set[str]:
+    """The names of all objects before anything of ours was there."""
+    return everything(cluster)
+
+
+@pytest.fixture(scope="session")
+def recorded(cluster: RealCluster, before: set[str]) -> str:
+    """What a terminal shows of the README's commands: the operator is installed, the sample serves and was measured.
+
+    The operator's namespace admits restricted pods only.
+    """
+    cluster.kubectl("create", "namespace", chart.NAMESPACE)
+    cluster.kubectl("label", "namespace", chart.NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
+    return recording.record(cluster)
+
+
+def everything(cluster: RealCluster) -> set[str]:
+    """Return the names of all objects of all kinds, without events."""
+    kinds = cluster.kubectl("api-resources", "--verbs=list", "--output=name").split()
+    # API services follow definitions, some seconds later.
+    left_out = ("events", "events.events.k8s.io", "componentstatuses", "apiservices.apiregistration.k8s.io")
+    listed = ",".join(kind for kind in kinds if kind not in left_out)
+    return set(cluster.kubectl("get", listed, "--all-namespaces", "--output=name").split())

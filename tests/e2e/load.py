@@ -1,0 +1,86 @@
+"""Steady load on a server: users who ask again as soon as they have their answer, until standard input ends.
+
+    python load.py URL
+
+It is run on the node, where the names of Services are known, and prints at the end how many requests were answered to
+their end and what went wrong with the others. Answers are streamed and take half a second to two seconds. Each request
+has a connection of its own, so that it goes wherever the Service sends it at that moment.
+"""
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from real_node import RealCluster
+
+_USERS = 8
+# The stand-in repeats what it is asked, with a millisecond a letter.
+_LETTERS = (500, 2000)
+_REQUEST_SECONDS = 30
+_SECONDS_TO_END = 40
+
+
+@dataclass
+class Tally:
+    """How the requests went."""
+
+    answered: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def steady_load(cluster: RealCluster, url: str) -> Iterator[Tally]:
+    """Load a server from the node; the tally is filled in when the block ends."""
+    tally = Tally()
+    # The modules of the tests are found as here.
+    path = f"PYTHONPATH={':'.join(sys.path)}"
+    command = cluster.enter("env", path, sys.executable, __file__, url)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield tally
+    finally:
+        output, _ = process.communicate(timeout=_SECONDS_TO_END)
+    told = json.loads(output)
+    tally.answered, tally.failures = told["answered"], told["failures"]
+
+
+async def load(url: str, tally: Tally) -> None:
+    """Ask until standard input ends."""
+    loop = asyncio.get_running_loop()
+    ended = loop.run_in_executor(None, sys.stdin.read)
+    limit = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True), timeout=limit) as session:
+        await asyncio.gather(*(_user(session, url, ended, tally) for _ in range(_USERS)))
+
+
+async def _user(session: aiohttp.ClientSession, url: str, ended: "asyncio.Future[str]", tally: Tally) -> None:
+    while not ended.done():
+        letters = random.randint(*_LETTERS)  # noqa: S311 - no secret
+        question = {"role": "user", "content": "x" * letters}
+        try:
+            async with session.post(
+                f"{url}/v1/chat/completions", json={"messages": [question], "stream": True}
+            ) as response:
+                text = await response.text()
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError) as error:
+            tally.failures.append(repr(error))
+            await asyncio.sleep(0.1)
+            continue
+        if status == 200 and text.endswith("data: [DONE]\n\n"):
+            tally.answered += 1
+        else:
+            tally.failures.append(f"{status}: {text[-200:]}")
+
+
+if __name__ == "__main__":
+    counted = Tally()
+    asyncio.run(load(sys.argv[1], counted))
+    sys.stdout.write(json.dumps({"answered": counted.answered, "failures": counted.failures}))

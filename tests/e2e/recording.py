@@ -1,0 +1,68 @@
+"""The README's recording of a terminal: its commands are run, and what they print is compared with what it shows."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from real_node import RealCluster
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+
+_BLOCK = re.compile(r"(?<=<!-- recording -->\n```text\n).*?(?=```)", re.DOTALL)
+_PROMPT = "$ "
+# The benchmark takes longest: four suites, each in a pod of its own.
+_COMMAND_SECONDS = 600
+# What is another each time: times and other numbers, and names that are made up.
+_CHANGING = (
+    (r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun) .*", "DATE"),
+    (r"\d+(\.\d+)?(h|m|s)(\d+s)?\b", "AGE"),
+    (r"\d+([.,]\d+)*", "NUMBER"),
+    # Columns are as wide as what is in them.
+    (r" {2,}", " "),
+    (r"-{2,}", "-"),
+)
+
+
+def shown() -> str:
+    """Return the recording as the README shows it."""
+    found = _BLOCK.search(README.read_text())
+    assert found, "the README has no block after <!-- recording -->"
+    return found[0]
+
+
+def record(cluster: RealCluster) -> str:
+    """Run the commands that the README shows, from the root of the project, and return what a terminal would show."""
+    folders = [*map(str, cluster.bin), str(Path(sys.executable).parent), os.environ["PATH"]]
+    environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig), "PATH": os.pathsep.join(folders)}
+    lines = []
+    for line in shown().splitlines():
+        if not line.startswith(_PROMPT):
+            continue
+        command = line.removeprefix(_PROMPT)
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", command],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_COMMAND_SECONDS,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}"
+        lines.append(f"{line}\n{done.stdout}".rstrip())
+    return "\n\n".join(lines) + "\n"
+
+
+def write(recording: str) -> None:
+    """Put a recording into the README."""
+    README.write_text(_BLOCK.sub(lambda _: recording, README.read_text()))
+
+
+def without_numbers(recording: str) -> str:
+    """Return a recording without what is another each time."""
+    for pattern, word in _CHANGING:
+        recording = re.sub(pattern, word, recording)
+    return recording

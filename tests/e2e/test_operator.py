@@ -1,0 +1,207 @@
+"""The operator and a server in real pods: a life, from the installation to an empty cluster. The order matters."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime
+
+import pytest
+
+import chart
+from commands import LocalClusterError
+from e2e import chat, recording
+from e2e.conftest import OPERATOR_IMAGE, everything
+from e2e.load import steady_load
+from integration.client import Client
+from integration.kubelet import is_ready
+from integration.namespace import Namespace
+from integration.waiting import wait_for
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, POD, SERVICE
+from node_config import NODE_NAME
+from real_node import RealCluster
+
+# Two before the stand-in opens its port, and one before it is healthy.
+_SECONDS_TO_LOAD = 3
+# Start-up and readiness are asked about every ten seconds.
+_SECONDS_TO_SERVE = 60
+# Replicas are replaced one after the other: 15 s until no more requests come, then the answers under way.
+_SECONDS_TO_ROLL_OUT = 180
+# The Lease of an operator that is gone runs out after 15 s.
+_SECONDS_TO_TAKE_OVER = 40
+_MODEL = "moonshotai/Kimi-Linear-48B-A3B-Instruct"
+
+_NEXT_IMAGE = f"{OPERATOR_IMAGE.rpartition(':')[0]}:next"
+
+
+@pytest.fixture
+def server(recorded: str, models: Namespace) -> Manifest:
+    """The sample, served by a stand-in that is Ready."""
+    return models.wait_until_ready("kimi", _SECONDS_TO_SERVE)
+
+
+def url_of(server: Manifest) -> str:
+    return str(server["status"]["url"])
+
+
+def lives(pods: list[Manifest]) -> set[tuple[str, int]]:
+    """Return what changes when a pod or its container is replaced."""
+    return {
+        (pod["metadata"]["uid"], sum(container["restartCount"] for container in pod["status"]["containerStatuses"]))
+        for pod in pods
+    }
+
+
+def crash(cluster: RealCluster, pod: Manifest) -> None:
+    """Kill the only container of a pod, as the kernel does when memory is short."""
+    [container] = pod["status"]["containerStatuses"]
+    cluster.containerd("tasks", "kill", "--signal=SIGKILL", container["containerID"].removeprefix("containerd://"))
+
+
+def test_the_readme_shows_what_a_terminal_shows(recorded: str, pytestconfig: pytest.Config) -> None:
+    if pytestconfig.getoption("--update-golden"):
+        recording.write(recorded)
+    shown = recording.shown()
+    assert recording.without_numbers(shown) == recording.without_numbers(recorded), "run pytest with --update-golden"
+
+
+def test_helm_installs_the_operator_where_only_restricted_pods_may_run(
+    cluster: RealCluster, recorded: str, client: Client
+) -> None:
+    pods = client.list(POD, chart.NAMESPACE)
+    assert [is_ready(pod) for pod in pods] == [True, True]
+    assert {pod["spec"]["serviceAccountName"] for pod in pods} == {chart.RELEASE}
+    with pytest.raises(LocalClusterError, match='violates PodSecurity "restricted'):
+        cluster.kubectl("run", "not-restricted", "--image=any", f"--namespace={chart.NAMESPACE}")
+
+
+def test_the_sample_was_ready_only_once_the_server_had_loaded(server: Manifest, models: Namespace) -> None:
+    [pod] = models.pods("kimi")
+    [container] = pod["status"]["containerStatuses"]
+    [ready] = [condition for condition in pod["status"]["conditions"] if condition["type"] == "Ready"]
+    began, served = map(
+        datetime.fromisoformat, (container["state"]["running"]["startedAt"], ready["lastTransitionTime"])
+    )
+    assert (served - began).total_seconds() >= _SECONDS_TO_LOAD
+    assert container["restartCount"] == 0
+
+
+def test_the_recipes_benchmark_passed_with_sglangs_own_clients(server: Manifest, models: Namespace) -> None:
+    benchmark = models.existing(BENCHMARK, "kimi-recipe")
+    status = benchmark["status"]
+    assert status["verdict"] == "Passed"
+    results = [(result["name"], result["outcome"], result["completed"]) for result in status["results"]]
+    assert results == [
+        ("speed-low", "Succeeded", 10),
+        ("speed-medium", "Succeeded", 80),
+        ("speed-high", "Succeeded", 500),
+        ("gsm8k", "Succeeded", 200),
+    ]
+    # 141 of 200: what the stand-in is told to answer rightly.
+    assert status["results"][-1]["metrics"]["accuracy"] == 0.705
+
+
+def test_openais_client_talks_to_it_through_its_service(cluster: RealCluster, server: Manifest) -> None:
+    command = cluster.enter(sys.executable, chat.__file__, url_of(server))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "model": _MODEL,
+        "answer": "You said: Are you there?",
+        "streamed": "You said: Are you there?",
+        "pieces": 5,
+        "calls": [{"name": "get_weather", "arguments": '{"city": "city", "days": 1}'}],
+        "finish_reason": "tool_calls",
+        "after_tool": "The tool said: sunny",
+    }
+
+
+def test_an_update_of_two_replicas_under_load_loses_no_request(
+    cluster: RealCluster, server: Manifest, models: Namespace
+) -> None:
+    models.change_server("kimi", {"replicas": 2})
+    models.wait_until_ready("kimi", _SECONDS_TO_SERVE)
+    before = lives(models.pods("kimi"))
+    with steady_load(cluster, url_of(server)) as tally:
+        models.change_server("kimi", {"engine": {"contextLength": 131072}})
+        models.wait_until_ready("kimi", _SECONDS_TO_ROLL_OUT)
+        wait_for(lambda: models.pods("kimi"), "the old pods are gone", lambda pods: len(pods) == 2, seconds=60)
+    assert before.isdisjoint(lives(models.pods("kimi")))
+    assert tally.failures == []
+    assert tally.answered > 100
+
+
+def test_an_upgrade_of_the_operator_restarts_no_server(
+    cluster: RealCluster, server: Manifest, models: Namespace, client: Client
+) -> None:
+    before, operators = lives(models.pods("kimi")), lives(client.list(POD, chart.NAMESPACE))
+    cluster.tag_image(OPERATOR_IMAGE, _NEXT_IMAGE)
+    chart.install(cluster.kubeconfig, "--set=image.tag=next", "--set=log.format=json")
+    wait_for(lambda: lives(client.list(POD, chart.NAMESPACE)), "the old operators have gone", operators.isdisjoint)
+    models.change_server("kimi", {"replicas": 1})
+    models.wait_until_ready("kimi", _SECONDS_TO_SERVE)
+    kept = wait_for(lambda: lives(models.pods("kimi")), "one replica is left", lambda pods: len(pods) == 1, seconds=60)
+    assert kept < before
+
+
+def test_another_replica_takes_over_when_the_operator_crashes(
+    cluster: RealCluster, server: Manifest, models: Namespace, client: Client
+) -> None:
+    lease = json.loads(
+        cluster.kubectl("get", "lease", chart.RELEASE, f"--namespace={chart.NAMESPACE}", "--output=json")
+    )
+    leader = lease["spec"]["holderIdentity"].partition("_")[0]
+    [pod] = [pod for pod in client.list(POD, chart.NAMESPACE) if pod["metadata"]["name"] == leader]
+    crash(cluster, pod)
+    models.delete(SERVICE, "kimi")
+    wait_for(lambda: models.find(SERVICE, "kimi"), "the Service is repaired", seconds=_SECONDS_TO_TAKE_OVER)
+
+
+def test_a_server_that_crashes_starts_again_and_its_status_says_why(
+    cluster: RealCluster, server: Manifest, models: Namespace
+) -> None:
+    [pod] = models.pods("kimi")
+    crash(cluster, pod)
+    models.wait_for_condition("kimi", "Available", "False", seconds=_SECONDS_TO_SERVE)
+    assert models.wait_until_ready("kimi", _SECONDS_TO_SERVE)["status"]["lastFailure"]["exitCode"] == 137
+    assert [uid for uid, _ in lives(models.pods("kimi"))] == [pod["metadata"]["uid"]]
+
+
+def test_a_drained_node_is_named_as_the_cause_and_the_server_comes_back(
+    cluster: RealCluster, server: Manifest, models: Namespace
+) -> None:
+    drain = ["drain", NODE_NAME, "--pod-selector=kimi-linear.io/server=kimi", "--delete-emptydir-data"]
+    cluster.kubectl(*drain, "--timeout=60s", timeout=70)
+    try:
+        models.wait_for_condition("kimi", "Available", "False", "Unschedulable")
+    finally:
+        cluster.kubectl("uncordon", NODE_NAME)
+    models.wait_until_ready("kimi", _SECONDS_TO_SERVE)
+
+
+def test_what_belongs_to_a_server_goes_with_it(cluster: RealCluster, server: Manifest, models: Namespace) -> None:
+    cluster.kubectl("delete", "kls", "kimi")
+    look: dict[str, Callable[[], object]] = {
+        "Deployment": lambda: models.find(DEPLOYMENT, "kimi"),
+        "Service": lambda: models.find(SERVICE, "kimi"),
+        "pods": lambda: models.pods("kimi"),
+    }
+    for what, left in look.items():
+        wait_for(left, f"the {what} of the server is gone", lambda seen: not seen, seconds=60)
+
+
+def test_uninstalling_leaves_only_what_is_to_be_kept(cluster: RealCluster, recorded: str, before: set[str]) -> None:
+    cluster.kubectl("delete", "klb,kls", "--all")
+    chart.helm("uninstall", chart.RELEASE, f"--kubeconfig={cluster.kubeconfig}", f"--namespace={chart.NAMESPACE}")
+    kept = {
+        "namespace/kimi-linear-system",
+        "configmap/kube-root-ca.crt",
+        "serviceaccount/default",
+        # The servers of others would go with them: the chart's value crds.keep.
+        "customresourcedefinition.apiextensions.k8s.io/kimilinearbenchmarks.kimi-linear.io",
+        "customresourcedefinition.apiextensions.k8s.io/kimilinearservers.kimi-linear.io",
+        # Made by the operator itself, which gave it back.
+        f"lease.coordination.k8s.io/{chart.RELEASE}",
+    }
+    wait_for(lambda: sorted(everything(cluster) - before - kept), "all is gone", lambda left: not left, seconds=60)
