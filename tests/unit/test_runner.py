@@ -206,6 +206,11 @@ BAR = " 40%|####      | 4/10 [00:02<00:03,  1.9it/s]\n"
         ("ModuleNotFoundError: No module named 'sglang'", "SGLang's client is not in this image: choose one that"),
         ("RuntimeError: {'error': 'Unauthorized'}", "The server refused the API key (HTTP 401): name the Secret"),
         ("huggingface_hub.errors.LocalEntryNotFoundError: An error", "The dataset is not in the pod and could not be"),
+        ("ConnectionError: HTTPSConnectionPool(host='raw.githubusercontent.com', port=443)", "The dataset is not in"),
+        (
+            "URLError: <urlopen error [Errno 110] Connection timed out>",
+            "The server did not answer in time: see whether",
+        ),
         ("OSError: We couldn't connect to 'https://huggingface.co' to", "The tokenizer is not in the pod and could"),
         ("FileNotFoundError: [Errno 2] No such file or directory: '/data/x'", "The file /data/x is not in the pod"),
         ("socket.gaierror: [Errno -2] Name or service not known", "The server's name is unknown: see whether its"),

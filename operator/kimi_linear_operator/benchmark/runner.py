@@ -42,7 +42,6 @@ _LINES_TO_EXPLAIN = 400
 
 # The keys of bench_serving's result that say how the server did. Its others repeat arguments and the server's settings,
 # among them its API key. Newer releases than 0.5.7 write more percentiles.
-_STATISTICS = ("mean", "median", "std", "p90", "p95", "p99", "max")
 _LATENCIES = ("e2e_latency", "ttft", "tpot", "itl")
 SPEED_METRICS = (
     "duration",
@@ -60,7 +59,7 @@ SPEED_METRICS = (
     "max_concurrent_requests",
     "concurrency",
     "accept_length",
-    *(f"{statistic}_{latency}_ms" for latency in _LATENCIES for statistic in _STATISTICS),
+    *(f"{how}_{what}_ms" for what in _LATENCIES for how in ("mean", "median", "std", "p90", "p95", "p99", "max")),
 )
 
 # The line of bench_serving's table that 0.5.7 leaves out of its result, and the four that few_shot_gsm8k prints.
@@ -95,6 +94,7 @@ _CAUSES = {
     r"Name or service not known|name resolution|No address associated|ClientConnectorDNSError": (
         "the server's name is unknown: see whether its Service exists"
     ),
+    r"[Tt]imed out|TimeoutError": "the server did not answer in time: see whether a network policy is in the way",
     r"Connection refused|Connect call failed|Cannot connect to host|not ready\. Exiting": (
         "nothing answers at the server's address (connection refused)"
     ),
