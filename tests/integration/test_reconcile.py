@@ -11,7 +11,7 @@ from integration.namespace import Namespace, condition_of, engine_container, ser
 from integration.processes_under_test import Operator
 from integration.waiting import seconds_until, wait_for
 from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, SERVICE, Kind
+from kimi_linear_operator.resources import CONFIG_MAP, DEPLOYMENT, POD, SERVER, SERVICE, Kind
 
 pytestmark = pytest.mark.usefixtures("operator")
 
@@ -239,14 +239,16 @@ def _foreign(namespace: Namespace, name: str, kind: Kind, labels: dict[str, str]
     return namespace.client.create(kind, manifest)
 
 
-def test_a_copy_of_a_child_that_claims_the_same_owner_is_deleted(namespace: Namespace) -> None:
+@pytest.mark.parametrize("kind", [DEPLOYMENT, CONFIG_MAP], ids=lambda kind: kind.kind)
+def test_an_object_that_claims_to_be_the_servers_and_is_not_wanted_is_deleted(namespace: Namespace, kind: Kind) -> None:
     namespace.create_server("kimi")
     namespace.wait_until_ready("kimi")
     original = namespace.deployment("kimi")
-    taken = {key: original["metadata"][key] for key in ("labels", "ownerReferences")}
-    copy = {key: original[key] for key in ("apiVersion", "kind")} | {"spec": {**original["spec"], "replicas": 0}}
-    namespace.client.create(DEPLOYMENT, copy | {"metadata": {"name": "copy", "namespace": namespace.name, **taken}})
-    wait_for(lambda: namespace.find(DEPLOYMENT, "copy") is None, "the copy is gone")
+    claims = {key: original["metadata"][key] for key in ("labels", "ownerReferences")}
+    content = {"spec": {**original["spec"], "replicas": 0}} if kind == DEPLOYMENT else {}
+    metadata = {"name": "claimed", "namespace": namespace.name, **claims}
+    namespace.client.create(kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, **content})
+    wait_for(lambda: namespace.find(kind, "claimed") is None, "it is gone")
     assert namespace.deployment("kimi")["metadata"]["uid"] == original["metadata"]["uid"]
 
 
