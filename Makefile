@@ -69,7 +69,7 @@ lock: setup  ## Pin all requirements anew, with hashes
 	@cat requirements/sglang.txt >> requirements/sglang-client.txt
 	@$(COMPILE) --output-file requirements/sglang-arguments.txt requirements/sglang-arguments.in
 
-cluster: setup  ## Start a local Kubernetes with simulated AMD GPU nodes, or with REAL=1 a real node
+cluster: setup  ## Start a local Kubernetes with simulated AMD GPU nodes, or with REAL=1 a real node and a stand-in for SGLang
 	@$(if $(REAL),KIMI_LINEAR_CLUSTER=real) $(BIN)/python deploy/local/cluster.py up
 
 cluster-down: setup  ## Stop it and remove what it left

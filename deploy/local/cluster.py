@@ -37,7 +37,9 @@ def up() -> None:
     cluster = _chosen()
     what = "is already running" if cluster.running() else "is running"
     cluster.start()
-    if not isinstance(cluster, RealCluster):
+    if isinstance(cluster, RealCluster):
+        cluster.load_images()
+    else:
         add_local_nodes(cluster.kubectl)
     say(_description(cluster.kubectl, what))
     say('Next, to point kubectl at it: eval "$(make -s cluster-env)"')

@@ -21,6 +21,8 @@ import kimi_linear_operator
 from binaries import cache_folder
 from commands import LocalClusterError, last_lines, run, say
 from debian import BASE, ensure_installed, find, make_base, missing
+from kimi_linear_operator import engine
+from kimi_linear_operator.api import ServerSpec
 
 _ROOT = Path(__file__).parents[2]
 _PACKAGES = {"buildah": "buildah", "debootstrap": "debootstrap"}
@@ -39,7 +41,7 @@ class Image:
     """
 
     name: str
-    """With its tag, as containerd knows it after the import: localhost/kimi-linear-operator:0.1.0."""
+    """With its tag, as containerd knows it after the import: docker.io/library/kimi-linear-operator:0.1.0."""
     dockerfile: Path
     arguments: Mapping[str, str] = field(default_factory=dict)
 
@@ -69,10 +71,13 @@ class Image:
 
 
 OPERATOR = Image(
-    f"localhost/kimi-linear-operator:{kimi_linear_operator.__version__}",
+    # What the chart asks for when nobody says where the image is.
+    f"docker.io/library/kimi-linear-operator:{kimi_linear_operator.__version__}",
     _ROOT / "deploy" / "Dockerfile",
     {"VERSION": kimi_linear_operator.__version__},
 )
+# By this name the operator asks for SGLang's image, so manifests are tried as they are.
+STAND_IN = Image(f"docker.io/{engine.image(ServerSpec())}", _ROOT / "tests" / "stand_in" / "Dockerfile")
 
 
 def obstacle() -> str | None:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import IO, Self
 
 import cgroups
+import images
 import machine
 import processes
 from archive import write_archive
@@ -95,9 +96,10 @@ class RealCluster:
         # Working in a folder below a mount of the node would be refused, so it starts in the root.
         return ["nsenter", *(f"--{name}=/proc/{pid}/ns/{file}" for name, file in spaces.items()), "--wd=/", *command]
 
-    def load_image(self, archive: Path) -> None:
-        """Give the node the images of a docker-archive or an OCI archive."""
-        self.containerd("images", "import", str(archive), timeout=300)
+    def load_images(self) -> None:
+        """Give the node the operator's image and a stand-in for SGLang's; the first time, they are built."""
+        for image in (images.OPERATOR, images.STAND_IN):
+            self.containerd("images", "import", str(images.build(image)), timeout=300)
 
     def tag_image(self, name: str, other: str) -> None:
         """Give an image that the node has another name as well."""

@@ -2,28 +2,16 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import chart
-import images
-import kimi_linear_operator
 from binaries import PROGRAMS, missing
 from e2e import recording
 from integration.client import Client
 from integration.namespace import Namespace
-from kimi_linear_operator import engine
-from kimi_linear_operator.api import ServerSpec
 from machine import missing_packages, obstacle
 from real_node import RealCluster
-
-# What the chart asks for when nobody says where the image is.
-OPERATOR_IMAGE = f"docker.io/library/kimi-linear-operator:{kimi_linear_operator.__version__}"
-# By this name the operator asks for SGLang's image, so samples are run as they are.
-_STAND_IN = images.Image(
-    f"docker.io/{engine.image(ServerSpec())}", Path(__file__).parents[1] / "stand_in" / "Dockerfile"
-)
 
 
 @pytest.fixture(scope="session")
@@ -39,11 +27,8 @@ def real_node_possible() -> None:
 @pytest.fixture(scope="session")
 def cluster(real_node_possible: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
     """A real node that has the operator's image and, under the name of SGLang's, the stand-in's."""
-    archives = [images.build(images.OPERATOR), images.build(_STAND_IN)]
     with RealCluster(tmp_path_factory.mktemp("real"), bound_to_us=True) as started:
-        for archive in archives:
-            started.load_image(archive)
-        started.tag_image(images.OPERATOR.name, OPERATOR_IMAGE)
+        started.load_images()
         yield started
 
 

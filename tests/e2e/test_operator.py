@@ -9,9 +9,10 @@ from datetime import datetime
 import pytest
 
 import chart
+import images
 from commands import LocalClusterError
 from e2e import chat, recording
-from e2e.conftest import OPERATOR_IMAGE, everything
+from e2e.conftest import everything
 from e2e.load import steady_load
 from integration.client import Client
 from integration.kubelet import is_ready
@@ -32,7 +33,7 @@ _SECONDS_TO_ROLL_OUT = 180
 _SECONDS_TO_TAKE_OVER = 40
 _MODEL = "moonshotai/Kimi-Linear-48B-A3B-Instruct"
 
-_NEXT_IMAGE = f"{OPERATOR_IMAGE.rpartition(':')[0]}:next"
+_NEXT_IMAGE = f"{images.OPERATOR.name.rpartition(':')[0]}:next"
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def test_an_upgrade_of_the_operator_restarts_no_server(
     cluster: RealCluster, server: Manifest, models: Namespace, client: Client
 ) -> None:
     before, operators = lives(models.pods("kimi")), lives(client.list(POD, chart.NAMESPACE))
-    cluster.tag_image(OPERATOR_IMAGE, _NEXT_IMAGE)
+    cluster.tag_image(images.OPERATOR.name, _NEXT_IMAGE)
     chart.install(cluster.kubeconfig, "--set=image.tag=next", "--set=log.format=json")
     wait_for(lambda: lives(client.list(POD, chart.NAMESPACE)), "the old operators have gone", operators.isdisjoint)
     models.change_server("kimi", {"replicas": 1})

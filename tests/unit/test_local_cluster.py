@@ -10,6 +10,7 @@ import yaml
 import binaries
 import cluster
 import existing
+import machine
 from binaries import Module, Program, ensure_built, kubernetes_version, missing
 from commands import LocalClusterError
 from control_plane import free_ports
@@ -250,3 +251,22 @@ def test_a_failing_program_shows_the_end_of_what_it_said(tmp_path: Path) -> None
     kubectl.chmod(0o755)
     with pytest.raises(LocalClusterError, match=r"Failed: kubectl .*\n  Unauthorized"):
         Kubectl(kubectl, tmp_path / "config")("get", "pods")
+
+
+def test_a_real_node_needs_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("sys.platform", "linux")
+    with pytest.raises(LocalClusterError, match="no real node on this machine: a real node needs root"):
+        machine.ensure_installed()
+
+
+def test_packages_are_missed_only_where_nothing_can_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"containerd", "runc", "conntrack", "ip", "/usr/lib/cni/bridge"}
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr(machine, "succeeds", lambda _: True)
+    monkeypatch.setattr("debian.find", lambda program: program if program in there else None)
+    assert machine.obstacle() == "a real node needs iptables, and only apt is known to install them"
+    there.add("apt-get")
+    assert machine.obstacle() is None
+    assert machine.missing_packages() == ["iptables"]
