@@ -173,6 +173,19 @@ def test_a_custom_suite_shows_its_own_traffic() -> None:
     ]
 
 
+def test_suites_that_have_no_numbers_say_why() -> None:
+    failure = make_result("gsm8k", {}, outcome="Failed", message="The server\nwent away.", findings=[])
+    benchmark = make_finished_benchmark(
+        failure, suites=[{"name": name} for name in ("gsm8k", "speed-low", "speed-high")]
+    )
+    benchmark["status"] = {"results": [failure], "currentSuite": "speed-low"}
+    assert text.report(report.read(benchmark)).split("\n\n")[2:] == [
+        "gsm8k: failed: The server went away.",
+        "speed-low: is running",
+        "speed-high: has not run\n",
+    ]
+
+
 def test_a_benchmark_that_has_not_begun_says_so() -> None:
     assert text.report(report.read(make_benchmark())).splitlines()[:2] == [
         "nightly: Unfinished",

@@ -1,6 +1,6 @@
 """Text: the tables that SGLang's clients print and the recipe shows, and what became of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from kimi_linear_operator.api.benchmark import Speed
 from kimi_linear_operator.benchmark import recipe
@@ -15,20 +15,13 @@ def report(run: Run) -> str:
     """Return the whole report."""
     baseline_metrics = run.benchmark.spec.baseline.metrics
     compared = [(suite, row) for suite, row in _rows(run) if row.metric.name in baseline_metrics]
-    parts = [
-        _heading(run),
-        _environment(run),
-        *(_suite(suite) for suite in run.suites if suite.result),
-        _findings(run),
-        _comparison_table(run, compared),
-    ]
-    return "\n".join("".join(f"{line}\n" for line in lines) for part in parts if (lines := list(part)))
+    suites = [_suite(run, suite) for suite in run.suites]
+    return _joined([_heading(run), _environment(run), *suites, _findings(run), _comparison_table(run, compared)])
 
 
 def comparison(run: Run) -> str:
     """Return a run beside the other one that is its reference, number by number."""
-    parts = [_heading(run), _environment(run), _comparison_table(run, list(_rows(run)))]
-    return "\n".join("".join(f"{line}\n" for line in lines) for part in parts if (lines := list(part)))
+    return _joined([_heading(run), _environment(run), _comparison_table(run, list(_rows(run)))])
 
 
 def suite_lines(suite: SuiteRun) -> Iterator[str]:
@@ -38,6 +31,11 @@ def suite_lines(suite: SuiteRun) -> Iterator[str]:
     else:
         for row in suite.rows:
             yield f"{row.metric.label}: {row.metric.text(row.value)} {row.metric.unit}".rstrip()
+
+
+def _joined(parts: Iterable[Iterator[str]]) -> str:
+    """Return the parts that have lines, with an empty line between them."""
+    return "\n".join("".join(f"{line}\n" for line in lines) for part in parts if (lines := list(part)))
 
 
 def _speed_lines(suite: SuiteRun) -> Iterator[str]:
@@ -67,7 +65,7 @@ def _line(label: str, value: str) -> str:
 
 def _heading(run: Run) -> Iterator[str]:
     yield f"{run.name}: {run.verdict}"
-    yield from (f"  {reason}" for reason in run.reasons)
+    yield from (f"  {_one_line(reason)}" for reason in run.reasons)
 
 
 def _environment(run: Run) -> Iterator[str]:
@@ -81,17 +79,15 @@ def _one_line(text: str) -> str:
     return " ".join(text.replace("\\\n", "").split())
 
 
-def _suite(suite: SuiteRun) -> Iterator[str]:
-    yield f"{suite.name}: {_completed(suite)}"
-    yield from suite_lines(suite)
-
-
-def _completed(suite: SuiteRun) -> str:
+def _suite(run: Run, suite: SuiteRun) -> Iterator[str]:
     result = suite.result
     if not result:
-        return "has not run"
-    counts = f"{result.completed} of {result.requested} requests succeeded"
-    return f"{counts}. {result.message}".rstrip() if result.outcome == "Succeeded" else f"failed: {result.message}"
+        yield f"{suite.name}: {'is running' if run.status.current_suite == suite.name else 'has not run'}"
+        return
+    counts = f"{result.completed} of {result.requested} requests succeeded. "
+    yield _one_line(f"{suite.name}: {counts if result.outcome == 'Succeeded' else 'failed: '}{result.message}")
+    if suite.rows:
+        yield from suite_lines(suite)
 
 
 def _findings(run: Run) -> Iterator[str]:
