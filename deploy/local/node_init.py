@@ -54,6 +54,8 @@ def _hide_the_machine(node: Node) -> None:
 
 def _make_network(node: Node) -> None:
     _wait(lambda: UPLINK in (name for _, name in socket.if_nameindex()), "the node's link is there")
+    # Where bridges' packet filter is a module, its settings are there only once it is loaded.
+    succeeds(["modprobe", "br_netfilter"])
     for name, value in _SETTINGS.items():
         (Path("/proc/sys") / name).write_text(value)
     run(["ip", "address", "add", f"{node.address}/24", "dev", UPLINK])

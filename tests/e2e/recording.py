@@ -51,9 +51,15 @@ def record(cluster: RealCluster) -> str:
             text=True,
             timeout=_COMMAND_SECONDS,
         )
-        assert done.returncode == 0, f"{line}\n{done.stdout}"
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{_explanation(cluster)}"
         lines.append(f"{line}\n{done.stdout}".rstrip())
     return "\n\n".join(lines) + "\n"
+
+
+def _explanation(cluster: RealCluster) -> str:
+    """Return what helps to see why a command failed."""
+    pods = cluster.kubectl("get", "pods", "--all-namespaces", "--output=wide")
+    return pods + cluster.kubectl("events", "--all-namespaces", "--types=Warning")
 
 
 def write(recording: str) -> None:
