@@ -1,4 +1,7 @@
-"""What all tests share: the switch that rewrites golden files, and how hard hypothesis tries."""
+"""What all tests share: the switch that rewrites golden files, how hard hypothesis tries, and what ran for real."""
+
+from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -7,6 +10,31 @@ from hypothesis import settings
 settings.register_profile("repeatable", max_examples=60, deadline=None, derandomize=True, database=None)
 settings.load_profile("repeatable")
 
+# What the tests of each folder run beside our own code.
+AGAINST = {
+    "unit": "nothing: pure functions, and fakes that inject faults",
+    "golden": "nothing: whole objects and statuses, as files",
+    "integration": "etcd, API server, controllers and scheduler of Kubernetes; its nodes are simulated",
+    "client": "SGLang's own benchmark clients, against a stand-in for its server",
+    "arguments": "SGLang's own command-line parsers, of 0.5.7 and of a current release",
+    "browser": "Chromium",
+    "e2e": "kubelet, containerd, runc, kube-proxy and CoreDNS: pods that run, installed by Helm; no GPU",
+}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden files instead of comparing")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what the tests ran against, so that nobody takes what was skipped or simulated for real."""
+    passed, skipped = (_by_folder(terminalreporter, outcome) for outcome in ("passed", "skipped"))
+    terminalreporter.section("what ran for real")
+    for folder, what in AGAINST.items():
+        if passed[folder] or skipped[folder]:
+            left_out = f", {skipped[folder]} skipped" if skipped[folder] else ""
+            terminalreporter.write_line(f"{folder:12} {passed[folder]:4} passed{left_out}, against {what}")
+
+
+def _by_folder(reporter: pytest.TerminalReporter, outcome: str) -> Counter[str]:
+    return Counter(Path(report.nodeid).parts[1] for report in reporter.stats.get(outcome, ()))

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import kimi_linear_operator
+from conftest import AGAINST
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,3 +21,8 @@ def test_the_version_is_written_in_one_place() -> None:
     version = f'"{kimi_linear_operator.__version__}"'
     files = [*ROOT.glob("operator/**/*.py"), ROOT / "pyproject.toml"]
     assert [path.parent.name for path in files if version in path.read_text()] == ["kimi_linear_operator"]
+
+
+def test_the_summary_of_a_test_run_knows_every_folder_of_tests() -> None:
+    folders = {path.parent.relative_to(ROOT / "tests").parts[0] for path in ROOT.glob("tests/*/**/test_*.py")}
+    assert folders == AGAINST.keys()
