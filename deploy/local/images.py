@@ -27,7 +27,7 @@ from kimi_linear_operator.api import ServerSpec
 _ROOT = Path(__file__).parents[2]
 _PACKAGES = {"buildah": "buildah", "debootstrap": "debootstrap"}
 _MINUTES = 20
-_KEPT = 6
+_KEPT = 3
 # pip may not reach an index without these settings of this machine: given to pip in the build, kept out of images.
 _PIP_SETTINGS = ("index-url", "cert")
 
@@ -122,7 +122,7 @@ def _base() -> Path:
 
 
 def _forget_old(archive: Path) -> None:
-    """Keep the images of this name that were asked for last: every change of a source makes another of 130 MB."""
+    """Keep the images of this name that were asked for last: every change of a source makes another, the stand-in's of 800 MB."""
     name = archive.name.rpartition("-")[0]
     found = sorted(_folder().glob(f"{name}-*.tar"), key=lambda file: file.stat().st_mtime)
     for old in found[:-_KEPT]:
