@@ -122,7 +122,7 @@ def _base() -> Path:
 
 
 def _forget_old(archive: Path) -> None:
-    """Keep the images of this name that were asked for last: every change of a source makes another, the stand-in's of 800 MB."""
+    """Keep the images of this name that were asked for last: every change makes another, some of 800 MB."""
     name = archive.name.rpartition("-")[0]
     found = sorted(_folder().glob(f"{name}-*.tar"), key=lambda file: file.stat().st_mtime)
     for old in found[:-_KEPT]:
