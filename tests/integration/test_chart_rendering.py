@@ -193,6 +193,12 @@ def test_the_image_is_named_by_digest_tag_or_version() -> None:
     assert container(rendered("default"))["image"] == f"kimi-linear-operator:{about['appVersion']}"
 
 
+def test_a_cluster_may_choose_the_user() -> None:
+    text = chart.render(*(f"--set=podSecurityContext.{name}=null" for name in ("runAsUser", "runAsGroup")))
+    pod = one(list(yaml.safe_load_all(text)), "Deployment")["spec"]["template"]["spec"]
+    assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
 def test_all_names_are_those_of_the_release() -> None:
     names = {manifest["metadata"]["name"] for manifest in rendered("one-namespace-values")}
     assert {name for name in names if not name.startswith("operator-of-teams")} == set()
