@@ -273,7 +273,7 @@ def test_sigterm_reaches_the_client_and_is_told(pod: Pod) -> None:
         assert process.stdout
         assert "4/10" in process.stdout.readline()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=10) == 1
+        assert process.wait(timeout=30) == 1
     assert pod.result() == failure("After 4 of 10 requests: the run was stopped (SIGTERM).")
 
 
