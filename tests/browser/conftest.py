@@ -9,8 +9,9 @@ from playwright.sync_api import Browser, sync_playwright
 from browser import chromium
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """A browser for a module, no longer: as long as Playwright is there, no other test can run an event loop."""
     if (reason := chromium.obstacle()) and not os.environ.get("CI"):
         pytest.skip(reason)
     with sync_playwright() as playwright, chromium.launch(playwright) as started:
