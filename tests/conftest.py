@@ -14,10 +14,10 @@ settings.load_profile("repeatable")
 AGAINST = {
     "unit": "nothing: pure functions, and fakes that inject faults",
     "golden": "nothing: whole objects and statuses, as files",
-    "integration": "etcd, API server, controllers and scheduler of Kubernetes; its nodes are simulated",
-    "client": "SGLang's own benchmark clients, against a stand-in for its server",
     "arguments": "SGLang's own command-line parsers, of 0.5.7 and of a current release",
+    "client": "SGLang's own benchmark clients, against a stand-in for its server",
     "browser": "Chromium",
+    "integration": "etcd, API server, controllers and scheduler of Kubernetes; its nodes are simulated",
     "e2e": "kubelet, containerd, runc, kube-proxy and CoreDNS: pods that run, installed by Helm; no GPU",
 }
 

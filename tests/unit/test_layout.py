@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import kimi_linear_operator
@@ -23,6 +24,8 @@ def test_the_version_is_written_in_one_place() -> None:
     assert [path.parent.name for path in files if version in path.read_text()] == ["kimi_linear_operator"]
 
 
-def test_the_summary_of_a_test_run_knows_every_folder_of_tests() -> None:
-    folders = {path.parent.relative_to(ROOT / "tests").parts[0] for path in ROOT.glob("tests/*/**/test_*.py")}
+def test_every_folder_of_tests_is_run_and_summed_up() -> None:
+    folders = {path.relative_to(ROOT / "tests").parts[0] for path in ROOT.glob("tests/*/**/test_*.py")}
     assert folders == AGAINST.keys()
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    assert settings["testpaths"] == [f"tests/{folder}" for folder in AGAINST]
