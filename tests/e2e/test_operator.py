@@ -1,6 +1,7 @@
 """The operator and a server in real pods: a life, from the installation to an empty cluster. The order matters."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -75,6 +76,11 @@ def test_helm_installs_the_operator_where_only_restricted_pods_may_run(
     assert {pod["spec"]["serviceAccountName"] for pod in pods} == {chart.RELEASE}
     with pytest.raises(LocalClusterError, match='violates PodSecurity "restricted'):
         cluster.kubectl("run", "not-restricted", "--image=any", f"--namespace={chart.NAMESPACE}")
+
+
+def test_helm_test_finds_the_operator_ready(cluster: RealCluster, recorded: str) -> None:
+    told = chart.helm("test", chart.RELEASE, f"--kubeconfig={cluster.kubeconfig}", f"--namespace={chart.NAMESPACE}")
+    assert re.search(r"^Phase: +Succeeded$", told, re.MULTILINE)
 
 
 def test_the_sample_was_ready_only_once_the_server_had_loaded(server: Manifest, models: Namespace) -> None:
