@@ -30,7 +30,7 @@ test: check  ## Run all tests; the first time, build what they need (about 15 mi
 	@$(BIN)/python deploy/local/sglang_client.py
 	@$(BIN)/pytest
 
-e2e: setup  ## Run the tests in real pods (root on Debian): a real node beside the control plane
+e2e: setup  ## Run the tests in real pods (root on Debian: a real node beside the control plane; else kind, never tried)
 	@$(BIN)/python deploy/local/cluster.py build
 	@$(BIN)/pytest tests/e2e
 

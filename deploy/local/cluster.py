@@ -15,7 +15,7 @@ from binaries import ensure_built
 from commands import LocalClusterError, say
 from control_plane import LocalCluster
 from existing import checked_cluster
-from kind import KindCluster, docker_and_kind_work
+from kind import KindCluster, docker_and_kind_work, replaces_real_node
 from kubectl import Kubectl
 from nodes import SIMULATED, add_local_nodes
 from real_node import RealCluster
@@ -70,7 +70,7 @@ def build() -> None:
     """Bring all programs that the tests need: build them, and install packages if this machine can have a real node."""
     ensure_built()
     if reason := machine.obstacle():
-        say(f"Tests in real pods are left out: {reason}.")
+        say(f"Tests in real pods {'run on kind' if replaces_real_node() else 'are left out'}: {reason}.")
     else:
         machine.ensure_installed()
 

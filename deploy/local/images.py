@@ -97,15 +97,37 @@ def build(image: Image) -> Path:
             archive.touch()
             return archive
         say(f"Building the image {image.name} ...")
-        with tempfile.TemporaryDirectory(dir=_folder(), prefix=".context-") as context:
-            for file in image.inputs:
-                copied = Path(context) / file.relative_to(_ROOT)
-                copied.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(file, copied)
+        with _context(image) as context:
             arguments = {**image.arguments, "BASE": f"docker-archive:{_base()}"}
-            _buildah(image.dockerfile, Path(context), arguments, image.name, archive)
+            _buildah(image.dockerfile, context, arguments, image.name, archive)
         _forget_old(archive)
     return archive
+
+
+def build_in_docker(image: Image) -> str:
+    """Build the image with Docker, and return its name there: another, as SGLang's own may be there by its name."""
+    name = f"kimi-linear.local/{image.name.rpartition('/')[2]}"
+    say(f"Building the image {name} with Docker ...")
+    with _lock(), _context(image) as context:
+        # An image with nothing beside it: kind cannot load another.
+        options = ["--provenance=false", f"--tag={name}", *_build_arguments(image.arguments)]
+        run(["docker", "build", *options, f"--file={image.dockerfile}", context], timeout=_MINUTES * 60)
+    return name
+
+
+@contextmanager
+def _context(image: Image) -> Iterator[Path]:
+    """Copy what the build may see."""
+    with tempfile.TemporaryDirectory(dir=_folder(), prefix=".context-") as context:
+        for file in image.inputs:
+            copied = Path(context) / file.relative_to(_ROOT)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, copied)
+        yield Path(context)
+
+
+def _build_arguments(arguments: Mapping[str, str]) -> list[str]:
+    return [f"--build-arg={key}={text}" for key, text in arguments.items()]
 
 
 def _base() -> Path:
@@ -138,8 +160,7 @@ def _buildah(dockerfile: Path, context: Path, arguments: Mapping[str, str], name
         # No driver but vfs works in every container and file system. It copies, so there are few layers.
         storage = ["--root", f"{work}/root", "--runroot", f"{work}/run", "--storage-driver", "vfs"]
         options = ["--isolation", "chroot", "--layers=false", "--format", "docker", *_pip_settings(Path(work))]
-        given = [word for key, text in arguments.items() for word in ("--build-arg", f"{key}={text}")]
-        bud = ["bud", *options, *given, "--file", str(dockerfile), "--tag", name, str(context)]
+        bud = ["bud", *options, *_build_arguments(arguments), "--file", str(dockerfile), "--tag", name, str(context)]
         _run_buildah([*storage, *bud], Path(work))
         _run_buildah([*storage, "push", "--quiet", name, f"docker-archive:{partial}:{name}"], Path(work))
     partial.rename(archive)

@@ -1,20 +1,29 @@
-"""A kind cluster with simulated GPU nodes, for machines with Docker. Not run by this project's CI."""
+"""kind clusters, for machines with Docker: simulated GPU nodes, or pods for tests. Not run by this project's CI."""
 
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import machine
 import processes
 from binaries import binary, ensure_built, select
-from commands import LocalClusterError, succeeds
+from commands import LocalClusterError, run, succeeds
+from images import Image, build_in_docker
 from kubectl import Kubectl
+from node_config import resolv_conf
 from nodes import SIMULATED, STAGES_FILE
+from pod_cluster import PodCluster
 
 
 def docker_and_kind_work() -> bool:
     """Whether a Docker daemon answers and kind is installed."""
     return bool(shutil.which("kind")) and succeeds(["docker", "info"])
+
+
+def replaces_real_node() -> bool:
+    """Whether tests in real pods run on kind: this machine cannot have a real node, and Docker shares its files."""
+    return sys.platform == "linux" and bool(machine.obstacle()) and docker_and_kind_work()
 
 
 class KindCluster:
@@ -25,11 +34,7 @@ class KindCluster:
         self.name = name
         self.kubeconfig = self.state / "kubeconfig"
         self.kubectl = Kubectl(binary("kubectl"), self.kubeconfig)
-
-    @property
-    def bin(self) -> list[Path]:
-        """The folder with kubectl, to be put on PATH."""
-        return [binary("kubectl").parent]
+        self.bin = [binary("kubectl").parent]
 
     def running(self) -> bool:
         """Whether the cluster answers and kwok simulates its nodes."""
@@ -46,7 +51,7 @@ class KindCluster:
         try:
             self.state.mkdir(parents=True)
             self._kind("create", "--wait=120s")
-            self._start_kwok()
+            self._provide_gpus()
         except BaseException:
             self.stop()
             raise
@@ -64,7 +69,8 @@ class KindCluster:
         if subprocess.run(command, stdout=sys.stderr).returncode:
             raise LocalClusterError(f"kind could not {verb} the cluster {self.name} (see above).")
 
-    def _start_kwok(self) -> None:
+    def _provide_gpus(self) -> None:
+        """Start kwok, for nodes with GPUs that are simulated."""
         [(key, value)] = SIMULATED.items()
         nodes = ["--manage-all-nodes=false", f"--manage-nodes-with-annotation-selector={key}={value}"]
         command = [str(binary("kwok")), f"--kubeconfig={self.kubeconfig}", f"--config={STAGES_FILE}", *nodes]
@@ -72,3 +78,44 @@ class KindCluster:
             subprocess.Popen(
                 [*command, "--node-lease-duration-seconds=40"], stdout=log, stderr=log, start_new_session=True
             )
+
+
+class KindNode(KindCluster, PodCluster):
+    """A kind cluster of one node, which has GPUs and pods of ours: in place of a real node, with nothing simulated."""
+
+    def __init__(self, state: Path, name: str) -> None:
+        super().__init__(state, name)
+        self.node_name = f"{name}-control-plane"
+
+    def running(self) -> bool:
+        """Whether the cluster answers."""
+        return self.kubectl.answers()
+
+    def enter(self, *command: str) -> list[str]:
+        """A command that runs another one of this machine in the node's network, with the cluster's DNS.
+
+        It needs Python and packages that the node lacks: so a container in the node's network has this machine's files,
+        for reading. /run is hidden: through its sockets names would be looked up outside the cluster.
+        """
+        dns = ["service/kube-dns", "--namespace=kube-system", "--output=jsonpath={.spec.clusterIP}"]
+        resolver = self.state / "resolv.conf"
+        resolver.write_text(resolv_conf(self.kubectl("get", *dns)))
+        # chroot is in the node's image as well, which is here already.
+        image = run(["docker", "inspect", "--format={{.Image}}", self.node_name]).strip()
+        # Often a link to a file in /run.
+        replaced = Path("/etc/resolv.conf").resolve()
+        files = ["--volume=/:/machine:ro", "--tmpfs=/machine/run", f"--volume={resolver}:/machine{replaced}:ro"]
+        options = ["--rm", "--interactive", f"--network=container:{self.node_name}", *files, "--entrypoint=chroot"]
+        return ["docker", "run", *options, image, "/machine", *command]
+
+    def containerd(self, *arguments: str, timeout: float = 60) -> str:
+        """The output of containerd's own command line, `ctr`."""
+        return run(["docker", "exec", self.node_name, "ctr", "--namespace=k8s.io", *arguments], timeout=timeout)
+
+    def _load(self, image: Image) -> None:
+        built = build_in_docker(image)
+        run(["kind", "load", "docker-image", built, f"--name={self.name}"], timeout=300)
+        self.tag_image(built, image.name)
+
+    def _provide_gpus(self) -> None:
+        self._add_gpus()

@@ -90,13 +90,18 @@ def write_configuration(node: Node) -> None:
         "kubelet.json": json.dumps(_kubelet(node)),
         "kube-proxy.json": json.dumps(_kube_proxy(node)),
         "Corefile": _corefile(node),
-        "resolv.conf": f"nameserver {node.address}\nsearch default.svc.cluster.local svc.cluster.local cluster.local\n"
-        "options ndots:5\n",
+        "resolv.conf": resolv_conf(node.address),
     }
     for name, text in texts.items():
         file = node.file(name)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
+
+
+def resolv_conf(address: str) -> str:
+    """What a pod in the namespace default has in /etc/resolv.conf, with the DNS server at that address."""
+    search = "default.svc.cluster.local svc.cluster.local cluster.local"
+    return f"nameserver {address}\nsearch {search}\noptions ndots:5\n"
 
 
 def _containerd(node: Node) -> str:

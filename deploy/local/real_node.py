@@ -1,36 +1,32 @@
 """A real node beside a control plane, for root on Linux: pods run, behind real probes, Services and DNS."""
 
 import fcntl
-import json
 import os
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
+from typing import IO
 
 import cgroups
-import images
 import machine
 import processes
 from archive import write_archive
 from binaries import CONTROL_PLANE, REAL_NODE, binary, cache_folder, ensure_built
 from commands import LocalClusterError, last_lines, run, succeeds
+from images import Image, build
 from node_config import NODE_NAME, PAUSE_IMAGE, PRIVATE_FOLDERS, UPLINK, Node, control_plane
-from nodes import gpu_labels
+from pod_cluster import PodCluster
 
 _INIT = Path(__file__).parent / "node_init.py"
 _NAMESPACES = ("--net", "--mount", "--pid")
 _NUMBERS = range(200)
 _START_SECONDS = 120
-_HARDWARE = "MI300X"
-_GPUS = {"amd.com/gpu": "8"}
 
 
-class RealCluster:
-    """A control plane and one node with eight AMD GPUs (a number that the scheduler counts; no device is there).
+class RealCluster(PodCluster):
+    """A control plane and one node, all of it our own.
 
     All its processes are in namespaces of their own: when the first of them ends, the kernel ends the others and
     removes mounts, links and packet filters. With `bound_to_us` that happens when this process ends, however it ends.
@@ -43,16 +39,8 @@ class RealCluster:
         self.kubeconfig = self.control_plane.kubeconfig
         self.kubectl = self.control_plane.kubectl
         self.bin = self.control_plane.bin
+        self.node_name = NODE_NAME
         self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def node(self) -> Node:
@@ -96,18 +84,12 @@ class RealCluster:
         # Working in a folder below a mount of the node would be refused, so it starts in the root.
         return ["nsenter", *(f"--{name}=/proc/{pid}/ns/{file}" for name, file in spaces.items()), "--wd=/", *command]
 
-    def load_images(self) -> None:
-        """Give the node the operator's image and a stand-in for SGLang's; the first time, they are built."""
-        for image in (images.OPERATOR, images.STAND_IN):
-            self.containerd("images", "import", str(images.build(image)), timeout=300)
-
-    def tag_image(self, name: str, other: str) -> None:
-        """Give an image that the node has another name as well."""
-        self.containerd("images", "tag", "--force", name, other)
-
     def containerd(self, *arguments: str, timeout: float = 60) -> str:
         """The output of containerd's own command line, `ctr`."""
         return run(self.enter("ctr", "--namespace=k8s.io", *arguments), timeout=timeout)
+
+    def _load(self, image: Image) -> None:
+        self.containerd("images", "import", str(build(image)), timeout=300)
 
     @property
     def _number(self) -> Path:
@@ -169,13 +151,6 @@ class RealCluster:
     def _last_words(self) -> str:
         logs = [self._log, *(sorted((self.state / "logs").glob("*.log")))]
         return "\n".join(f"{log.name}:\n{last_lines(log.read_text(errors='replace'))}" for log in logs if log.exists())
-
-    def _add_gpus(self) -> None:
-        """What AMD's device plugin and node labeller would say. The kubelet keeps what it does not know."""
-        labels = (f"{key}={value}" for key, value in gpu_labels(_HARDWARE).items())
-        self.kubectl("label", "node", NODE_NAME, "--overwrite", *labels)
-        status = {"status": {"capacity": _GPUS, "allocatable": _GPUS}}
-        self.kubectl("patch", "node", NODE_NAME, "--subresource=status", f"--patch={json.dumps(status)}")
 
 
 def _take_number() -> tuple[IO[str], int]:

@@ -1,7 +1,8 @@
-"""A real node with our images, and on it the operator as people install it."""
+"""A node that runs pods, with our images, and on it the operator as people install it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,9 @@ from binaries import PROGRAMS, missing
 from e2e import recording
 from integration.client import Client
 from integration.namespace import Namespace
+from kind import KindNode, replaces_real_node
 from machine import missing_packages, obstacle
+from pod_cluster import PodCluster
 from real_node import RealCluster
 
 
@@ -19,21 +22,34 @@ def real_node_possible() -> None:
     """Skip with the reason if this machine cannot have a real node; in CI, one that can must."""
     if reason := obstacle():
         pytest.skip(reason)
-    lacking = [*missing_packages(), *(program.name for program in missing(PROGRAMS))]
+    _skip_without(missing_packages())
+
+
+def _skip_without(packages: Sequence[str]) -> None:
+    lacking = [*packages, *(program.name for program in missing(PROGRAMS))]
     if lacking and not os.environ.get("CI"):
         pytest.skip(f"not there yet: {', '.join(lacking)} (make e2e brings them)")
 
 
 @pytest.fixture(scope="session")
-def cluster(real_node_possible: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
-    """A real node that has the operator's image and, under the name of SGLang's, the stand-in's."""
-    with RealCluster(tmp_path_factory.mktemp("real"), bound_to_us=True) as started:
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodCluster]:
+    """A node that has the operator's image and, under the name of SGLang's, the stand-in's."""
+    with _new_cluster(request, tmp_path_factory.mktemp("real")) as started:
         started.load_images()
         yield started
 
 
+def _new_cluster(request: pytest.FixtureRequest, state: Path) -> PodCluster:
+    """A real node, or kind where only that can be had; else skip with the reason."""
+    if replaces_real_node():
+        _skip_without([])
+        return KindNode(state, f"kimi-linear-{os.getpid()}")
+    request.getfixturevalue("real_node_possible")
+    return RealCluster(state, bound_to_us=True)
+
+
 @pytest.fixture(scope="session")
-def client(cluster: RealCluster) -> Iterator[Client]:
+def client(cluster: PodCluster) -> Iterator[Client]:
     opened = Client(cluster.kubeconfig)
     yield opened
     opened.close()
@@ -46,13 +62,13 @@ def models(client: Client) -> Namespace:
 
 
 @pytest.fixture(scope="session")
-def before(cluster: RealCluster) -> set[str]:
+def before(cluster: PodCluster) -> set[str]:
     """The names of all objects before anything of ours was there."""
     return everything(cluster)
 
 
 @pytest.fixture(scope="session")
-def recorded(cluster: RealCluster, before: set[str]) -> str:
+def recorded(cluster: PodCluster, before: set[str]) -> str:
     """What a terminal shows of the README's commands: the operator is installed, the sample serves and was measured.
 
     The operator's namespace admits restricted pods only.
@@ -62,7 +78,7 @@ def recorded(cluster: RealCluster, before: set[str]) -> str:
     return recording.record(cluster)
 
 
-def everything(cluster: RealCluster) -> set[str]:
+def everything(cluster: PodCluster) -> set[str]:
     """Return the names of all objects of all kinds, without events."""
     kinds = cluster.kubectl("api-resources", "--verbs=list", "--output=name").split()
     # API services follow definitions, some seconds later.

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from real_node import RealCluster
+from pod_cluster import PodCluster
 
 _USERS = 8
 # The stand-in repeats what it is asked, with a millisecond a letter.
@@ -36,7 +36,7 @@ class Tally:
 
 
 @contextmanager
-def steady_load(cluster: RealCluster, url: str) -> Iterator[Tally]:
+def steady_load(cluster: PodCluster, url: str) -> Iterator[Tally]:
     """Load a server from the node; the tally is filled in when the block ends."""
     tally = Tally()
     # The modules of the tests are found as here.

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from real_node import RealCluster
+from pod_cluster import PodCluster
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -33,7 +33,7 @@ def shown() -> str:
     return found[0]
 
 
-def record(cluster: RealCluster) -> str:
+def record(cluster: PodCluster) -> str:
     """Run the commands that the README shows, from the root of the project, and return what a terminal would show."""
     folders = [*map(str, cluster.bin), str(Path(sys.executable).parent), os.environ["PATH"]]
     environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig), "PATH": os.pathsep.join(folders)}
@@ -56,7 +56,7 @@ def record(cluster: RealCluster) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def _explanation(cluster: RealCluster) -> str:
+def _explanation(cluster: PodCluster) -> str:
     """Return what helps to see why a command failed."""
     pods = cluster.kubectl("get", "pods", "--all-namespaces", "--output=wide")
     return pods + cluster.kubectl("events", "--all-namespaces", "--types=Warning")

@@ -21,8 +21,7 @@ from integration.namespace import Namespace
 from integration.waiting import wait_for
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, POD, SERVICE
-from node_config import NODE_NAME
-from real_node import RealCluster
+from pod_cluster import PodCluster
 
 # Two before the stand-in opens its port, and one before it is healthy.
 _SECONDS_TO_LOAD = 3
@@ -55,7 +54,7 @@ def lives(pods: list[Manifest]) -> set[tuple[str, int]]:
     }
 
 
-def crash(cluster: RealCluster, pod: Manifest) -> None:
+def crash(cluster: PodCluster, pod: Manifest) -> None:
     """Kill the only container of a pod, as the kernel does when memory is short."""
     [container] = pod["status"]["containerStatuses"]
     cluster.containerd("tasks", "kill", "--signal=SIGKILL", container["containerID"].removeprefix("containerd://"))
@@ -69,7 +68,7 @@ def test_the_readme_shows_what_a_terminal_shows(recorded: str, pytestconfig: pyt
 
 
 def test_helm_installs_the_operator_where_only_restricted_pods_may_run(
-    cluster: RealCluster, recorded: str, client: Client
+    cluster: PodCluster, recorded: str, client: Client
 ) -> None:
     pods = client.list(POD, chart.NAMESPACE)
     assert [is_ready(pod) for pod in pods] == [True, True]
@@ -78,7 +77,7 @@ def test_helm_installs_the_operator_where_only_restricted_pods_may_run(
         cluster.kubectl("run", "not-restricted", "--image=any", f"--namespace={chart.NAMESPACE}")
 
 
-def test_helm_test_finds_the_operator_ready(cluster: RealCluster, recorded: str) -> None:
+def test_helm_test_finds_the_operator_ready(cluster: PodCluster, recorded: str) -> None:
     told = chart.helm("test", chart.RELEASE, f"--kubeconfig={cluster.kubeconfig}", f"--namespace={chart.NAMESPACE}")
     assert re.search(r"^Phase: +Succeeded$", told, re.MULTILINE)
 
@@ -109,7 +108,7 @@ def test_the_recipes_benchmark_passed_with_sglangs_own_clients(server: Manifest,
     assert status["results"][-1]["metrics"]["accuracy"] == 0.705
 
 
-def test_openais_client_talks_to_it_through_its_service(cluster: RealCluster, server: Manifest) -> None:
+def test_openais_client_talks_to_it_through_its_service(cluster: PodCluster, server: Manifest) -> None:
     command = cluster.enter(sys.executable, chat.__file__, url_of(server))
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -125,7 +124,7 @@ def test_openais_client_talks_to_it_through_its_service(cluster: RealCluster, se
 
 
 def test_an_update_of_two_replicas_under_load_loses_no_request(
-    cluster: RealCluster, server: Manifest, models: Namespace
+    cluster: PodCluster, server: Manifest, models: Namespace
 ) -> None:
     models.change_server("kimi", {"replicas": 2})
     models.wait_until_ready("kimi", _SECONDS_TO_SERVE)
@@ -140,7 +139,7 @@ def test_an_update_of_two_replicas_under_load_loses_no_request(
 
 
 def test_an_upgrade_of_the_operator_restarts_no_server(
-    cluster: RealCluster, server: Manifest, models: Namespace, client: Client
+    cluster: PodCluster, server: Manifest, models: Namespace, client: Client
 ) -> None:
     before, operators = lives(models.pods("kimi")), lives(client.list(POD, chart.NAMESPACE))
     cluster.tag_image(images.OPERATOR.name, _NEXT_IMAGE)
@@ -153,7 +152,7 @@ def test_an_upgrade_of_the_operator_restarts_no_server(
 
 
 def test_another_replica_takes_over_when_the_operator_crashes(
-    cluster: RealCluster, server: Manifest, models: Namespace, client: Client
+    cluster: PodCluster, server: Manifest, models: Namespace, client: Client
 ) -> None:
     lease = json.loads(
         cluster.kubectl("get", "lease", chart.RELEASE, f"--namespace={chart.NAMESPACE}", "--output=json")
@@ -166,7 +165,7 @@ def test_another_replica_takes_over_when_the_operator_crashes(
 
 
 def test_a_server_that_crashes_starts_again_and_its_status_says_why(
-    cluster: RealCluster, server: Manifest, models: Namespace
+    cluster: PodCluster, server: Manifest, models: Namespace
 ) -> None:
     [pod] = models.pods("kimi")
     crash(cluster, pod)
@@ -176,18 +175,18 @@ def test_a_server_that_crashes_starts_again_and_its_status_says_why(
 
 
 def test_a_drained_node_is_named_as_the_cause_and_the_server_comes_back(
-    cluster: RealCluster, server: Manifest, models: Namespace
+    cluster: PodCluster, server: Manifest, models: Namespace
 ) -> None:
-    drain = ["drain", NODE_NAME, "--pod-selector=kimi-linear.io/server=kimi", "--delete-emptydir-data"]
+    drain = ["drain", cluster.node_name, "--pod-selector=kimi-linear.io/server=kimi", "--delete-emptydir-data"]
     cluster.kubectl(*drain, "--timeout=60s", timeout=70)
     try:
         models.wait_for_condition("kimi", "Available", "False", "Unschedulable")
     finally:
-        cluster.kubectl("uncordon", NODE_NAME)
+        cluster.kubectl("uncordon", cluster.node_name)
     models.wait_until_ready("kimi", _SECONDS_TO_SERVE)
 
 
-def test_what_belongs_to_a_server_goes_with_it(cluster: RealCluster, server: Manifest, models: Namespace) -> None:
+def test_what_belongs_to_a_server_goes_with_it(cluster: PodCluster, server: Manifest, models: Namespace) -> None:
     cluster.kubectl("delete", "kls", "kimi")
     look: dict[str, Callable[[], object]] = {
         "Deployment": lambda: models.find(DEPLOYMENT, "kimi"),
@@ -198,7 +197,7 @@ def test_what_belongs_to_a_server_goes_with_it(cluster: RealCluster, server: Man
         wait_for(left, f"the {what} of the server is gone", lambda seen: not seen, seconds=60)
 
 
-def test_uninstalling_leaves_only_what_is_to_be_kept(cluster: RealCluster, recorded: str, before: set[str]) -> None:
+def test_uninstalling_leaves_only_what_is_to_be_kept(cluster: PodCluster, recorded: str, before: set[str]) -> None:
     cluster.kubectl("delete", "klb,kls", "--all")
     chart.helm("uninstall", chart.RELEASE, f"--kubeconfig={cluster.kubeconfig}", f"--namespace={chart.NAMESPACE}")
     kept = {

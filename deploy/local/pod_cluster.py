@@ -1,0 +1,69 @@
+"""A cluster in which pods run: what tests in real pods ask of it, whatever its node is made of."""
+
+import json
+from abc import ABC, abstractmethod
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import images
+from kubectl import Kubectl
+from nodes import gpu_labels
+
+_HARDWARE = "MI300X"
+_GPUS = {"amd.com/gpu": "8"}
+
+
+class PodCluster(ABC):
+    """A control plane and one node with eight AMD GPUs (a number that the scheduler counts; no device is there)."""
+
+    kubeconfig: Path
+    kubectl: Kubectl
+    bin: list[Path]
+    """The folders to be put on PATH, with kubectl in one of them."""
+    node_name: str
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start it, unless it runs."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End all of it, whether or not it ever was ready, and remove what it left."""
+
+    @abstractmethod
+    def enter(self, *command: str) -> list[str]:
+        """A command that runs another one of this machine in the node's network, with the cluster's DNS."""
+
+    @abstractmethod
+    def containerd(self, *arguments: str, timeout: float = 60) -> str:
+        """The output of containerd's own command line, `ctr`."""
+
+    def load_images(self) -> None:
+        """Give the node the operator's image and a stand-in for SGLang's; the first time, they are built."""
+        for image in (images.OPERATOR, images.STAND_IN):
+            self._load(image)
+
+    def tag_image(self, name: str, other: str) -> None:
+        """Give an image that the node has another name as well."""
+        self.containerd("images", "tag", "--force", name, other)
+
+    @abstractmethod
+    def _load(self, image: images.Image) -> None:
+        """Build an image, unless it is there, and give it to the node."""
+
+    def _add_gpus(self) -> None:
+        """What AMD's device plugin and node labeller would say. The kubelet keeps what it does not know."""
+        labels = (f"{key}={value}" for key, value in gpu_labels(_HARDWARE).items())
+        self.kubectl("label", "node", self.node_name, "--overwrite", *labels)
+        status = {"status": {"capacity": _GPUS, "allocatable": _GPUS}}
+        self.kubectl("patch", "node", self.node_name, "--subresource=status", f"--patch={json.dumps(status)}")
