@@ -82,7 +82,7 @@ class Client:
         headers = {"Accept": JSON, "Content-Type": content_type, "User-Agent": "integration-tests"}
         try:
             return self._exchange(method, target, text, headers)
-        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
             # The API server ends connections now and then; the next request opens another one.
             self._connection.close()
             return self._exchange(method, target, text, headers)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,10 +20,16 @@ from nodes import gpu_node, stages
 # A pod with this annotation never turns Ready by itself: a test plays its kubelet.
 HELD = "tests/held"
 
+LAST_MODULE = "test_permissions"
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What operators were allowed and what they did is compared when they have done everything."""
-    items.sort(key=lambda item: item.path.name == "test_permissions.py")
+    here = Path(__file__).parent
+    ordered = iter(
+        sorted((item for item in items if item.path.parent == here), key=lambda item: item.path.stem == LAST_MODULE)
+    )
+    items[:] = [next(ordered) if item.path.parent == here else item for item in items]
 
 
 @pytest.fixture(scope="session")
