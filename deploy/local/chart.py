@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from binaries import binary, ensure_built, select
-from commands import LocalClusterError, run, say
+from commands import exit_code, run
 from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer
 
 ROOT = Path(__file__).parents[2]
@@ -127,23 +127,18 @@ def _flow(value: object) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-def main() -> int:
+def write_all() -> None:
     """Write all of it."""
-    try:
-        ensure_built(select("helm", "kubectl"))
-        for folder, files in COPIES.items():
-            (CHART / folder).mkdir(parents=True, exist_ok=True)
-            for file in files:
-                shutil.copyfile(file, CHART / folder / file.name)
-        for each in (CHART, SERVERS_CHART):
-            (each / "README.md").write_text(readme(each))
-        for file, text in ((SERVERS_CHART / "values.schema.json", servers_schema), (BASE, base), (INSTALL, one_file)):
-            file.write_text(text())
-    except (LocalClusterError, OSError) as error:
-        say(str(error))
-        return 1
-    return 0
+    ensure_built(select("helm", "kubectl"))
+    for folder, files in COPIES.items():
+        (CHART / folder).mkdir(parents=True, exist_ok=True)
+        for file in files:
+            shutil.copyfile(file, CHART / folder / file.name)
+    for each in (CHART, SERVERS_CHART):
+        (each / "README.md").write_text(readme(each))
+    for file, text in ((SERVERS_CHART / "values.schema.json", servers_schema), (BASE, base), (INSTALL, one_file)):
+        file.write_text(text())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(write_all))

@@ -12,7 +12,7 @@ from typing import Any
 
 import machine
 from binaries import ensure_built
-from commands import LocalClusterError, say
+from commands import LocalClusterError, exit_code, say
 from control_plane import LocalCluster
 from existing import checked_cluster
 from kind import KindCluster, docker_and_kind_work, replaces_real_node
@@ -139,14 +139,10 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        _VERBS[verb]()
+        return exit_code(_VERBS[verb])
     except KeyboardInterrupt:
         say("\nInterrupted; what was started was ended.")
         return _INTERRUPTED
-    except (LocalClusterError, OSError) as error:
-        say(str(error))
-        return 1
-    return 0
 
 
 if __name__ == "__main__":

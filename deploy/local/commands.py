@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 
@@ -16,6 +16,16 @@ class LocalClusterError(Exception):
 def say(text: str, end: str = "\n") -> None:
     """Tell the person at the terminal; stdout stays free for what `env` prints."""
     print(text, end=end, file=sys.stderr, flush=True)
+
+
+def exit_code(work: Callable[[], object]) -> int:
+    """Do something, tell what foreseeable failure came of it, and return the exit code of the program that did it."""
+    try:
+        work()
+    except (LocalClusterError, OSError) as error:
+        say(str(error))
+        return 1
+    return 0
 
 
 def last_lines(text: str, count: int = 8) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import kimi_linear_operator
 from binaries import cache_folder
-from commands import LocalClusterError, last_lines, run, say
+from commands import LocalClusterError, exit_code, last_lines, run, say
 from debian import BASE, ensure_installed, find, make_base, missing
 from kimi_linear_operator import engine
 from kimi_linear_operator.api import ServerSpec
@@ -210,15 +210,5 @@ def _folder() -> Path:
     return cache_folder() / "images"
 
 
-def main() -> int:
-    """Build the operator's image."""
-    try:
-        print(build(OPERATOR))
-    except (LocalClusterError, OSError) as error:
-        say(str(error))
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(lambda: print(build(OPERATOR))))
