@@ -6,8 +6,10 @@ Authentication, TLS and connections are those of the official client.
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +17,7 @@ from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohttp.connector import Connection
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import load_incluster_config, load_kube_config
 
@@ -36,6 +39,8 @@ _UNREACHABLE = 0
 # No object can have this name.
 _NOTHING = "metadata.name=-"
 _GONE = 410
+# When the write that a task is about to send must have ended, by the monotonic clock; None if it may end at any time.
+_DEADLINE: ContextVar[float | None] = ContextVar("_DEADLINE", default=None)
 # https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -87,6 +92,22 @@ class _Answer(NamedTuple):
     status: int
     content: bytes
     retry_after: str
+
+
+class _PunctualRequest(aiohttp.ClientRequest):
+    """A request that the API server gives what is left of its time when it is sent, and that is not sent if none is.
+
+    A process that stood still while its connection opened may find it open before it finds that its time is over.
+    """
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        deadline = _DEADLINE.get()
+        if deadline is not None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("its time was over before it was sent")
+            self.url = self.url.update_query(timeout=f"{left:.3f}s")
+        return await super().send(conn)
 
 
 def _may_always_write() -> float:
@@ -207,11 +228,10 @@ class Cluster:
     async def _exchange(self, verb: str, target: str, query: dict[str, str], body: Manifest | None) -> _Answer:
         """Send a request once and return the answer, whatever it is."""
         method = _METHODS.get(verb, verb)
-        seconds = REQUEST_TIMEOUT_SECONDS
-        if method != "GET" and "dryRun" not in query:
-            seconds = min(seconds, self.write_seconds())
-            # The API server must not end later what we no longer wait for.
-            query = {**query, "timeout": f"{seconds:.3f}s"}
+        is_write = method != "GET" and "dryRun" not in query
+        asked = time.monotonic()
+        seconds = min(REQUEST_TIMEOUT_SECONDS, self.write_seconds()) if is_write else REQUEST_TIMEOUT_SECONDS
+        _DEADLINE.set(asked + seconds if is_write else None)
         url = f"{self.server}{target}?{urlencode({key: value for key, value in query.items() if value})}"
         content_type = _CONTENT_TYPES.get(verb, "application/json")
         headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": USER_AGENT}
@@ -296,7 +316,7 @@ async def _configuration() -> Configuration:
     await _load_credentials(configuration)
     configuration.proxy = configuration.proxy or _environment_proxy(str(configuration.host))
     # Told to trust the environment, aiohttp reads it and ~/.netrc in another thread, twice a request.
-    configuration.client_session_kwargs = {"trust_env": False}
+    configuration.client_session_kwargs = {"trust_env": False, "request_class": _PunctualRequest}
     return configuration
 
 

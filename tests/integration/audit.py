@@ -1,12 +1,18 @@
 """The API server's audit log: who asked for what."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from integration.waiting import wait_for
+from kimi_linear_operator.workqueue import SETTLE_SECONDS
+
+# An Event follows the status that it tells of.
+_QUIET_SECONDS = SETTLE_SECONDS + 0.5
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
 
 
@@ -50,6 +56,18 @@ class AuditLog:
 
     def writes(self, mark: int, user: str, namespace: str) -> list[Request]:
         return [item for item in self.since(mark, user, namespace) if item.is_write]
+
+    def wait_until_quiet(self, mark: int, user: str, namespace: str) -> None:
+        """Wait until a user has written nothing for longer than the operator waits for things to settle."""
+        last: tuple[float, int] = (time.monotonic(), -1)
+
+        def seconds_without_write() -> float:
+            nonlocal last
+            count = len(self.writes(mark, user, namespace))
+            last = last if count == last[1] else (time.monotonic(), count)
+            return time.monotonic() - last[0]
+
+        wait_for(seconds_without_write, "nothing is written for a while", lambda seconds: seconds > _QUIET_SECONDS)
 
     def _read(self, mark: int) -> Iterator[Request]:
         with self.file.open("rb") as file:

@@ -62,7 +62,7 @@ class Client:
         tls.load_cert_chain(user["client-certificate"], user["client-key"])
         address = urlsplit(cluster["server"])
         self._connection = http.client.HTTPSConnection(
-            str(address.hostname), address.port or 443, context=tls, timeout=30
+            str(address.hostname), address.port or 443, context=tls, timeout=60
         )
 
     def close(self) -> None:
@@ -86,6 +86,10 @@ class Client:
             # The API server ends connections now and then; the next request opens another one.
             self._connection.close()
             return self._exchange(method, target, text, headers)
+        except (http.client.HTTPException, OSError):
+            # Or the next request would meet the rest of this one.
+            self._connection.close()
+            raise
 
     def request(
         self,

@@ -1,6 +1,5 @@
 """How often the operator writes: as often as something changes, and never else. The API server's audit log counts."""
 
-import time
 from collections import Counter
 
 from integration.audit import AuditLog, Request
@@ -8,11 +7,11 @@ from integration.namespace import Namespace, Spec
 from integration.processes_under_test import USER, Operator
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import SERVICE
+from kimi_linear_operator.resources import SERVER, SERVICE
+from kimi_linear_operator.workqueue import SETTLE_SECONDS
 
 _SERVERS = ("a", "b", "c", "d", "e")
-# A little longer than the operator waits for a burst of changes to end.
-_SETTLE_SECONDS = 1.3
+_STATUS = f"{SERVER.plural}/status"
 _QUIET_SECONDS = 2.0
 # A start ends with a list, half a second after the watches began; passes over all servers follow.
 _START_SECONDS = 5.0
@@ -44,17 +43,26 @@ def test_a_new_server_costs_its_children_and_two_status_writes(
         namespace.create_server(name)
     for name in _SERVERS:
         namespace.wait_until_ready(name)
-    _wait_until_quiet(audit_log, namespace)
+    # The name of an event is its own; each server tells once that it is ready, after it is.
+    wait_for(
+        lambda: _counts(audit_log.writes(mark, USER, namespace.name))["create events"],
+        "each server has told that it is ready",
+        lambda count: count >= len(_SERVERS),
+    )
+    audit_log.wait_until_quiet(mark, USER, namespace.name)
     writes = audit_log.writes(mark, USER, namespace.name)
-    counted = {name: _counts([item for item in writes if item.name == name]) for name in _SERVERS}
-    assert all(_is_thrifty(counts) for counts in counted.values()), counted
-    # The name of an event is its own; each server told once that it is ready.
     assert _counts(writes)["create events"] == len(_SERVERS)
+    for name in _SERVERS:
+        _assert_thrifty([item for item in writes if item.name == name])
 
 
-def _is_thrifty(counted: Counter[str]) -> bool:
-    children = counted["patch deployments"] == counted["patch services"] == 1
-    return children and counted["patch kimilinearservers/status"] <= 2 and counted.total() <= 4
+def _assert_thrifty(writes: list[Request]) -> None:
+    """Check that a server costs its children and two statuses, and one more for each time that progress stood still."""
+    counted = _counts(writes)
+    assert counted["patch deployments"] == counted["patch services"] == 1
+    began = [item.began for item in writes if item.resource == _STATUS]
+    assert len(began) <= 2 + (began[-1] - began[0]) / SETTLE_SECONDS
+    assert counted.total() == 2 + len(began)
 
 
 def _counts(requests: list[Request]) -> Counter[str]:
@@ -64,11 +72,12 @@ def _counts(requests: list[Request]) -> Counter[str]:
 def test_settled_servers_cost_no_write_and_neither_does_a_restart(
     operator: Operator, audit_log: AuditLog, namespace: Namespace
 ) -> None:
+    mark = audit_log.mark()
     for name, spec in zip(_SERVERS, _SPECS, strict=True):
         namespace.create_server(name, spec)
     for name in _SERVERS:
         namespace.wait_for_condition(name, "Reconciling", "False")
-    _wait_until_quiet(audit_log, namespace)
+    audit_log.wait_until_quiet(mark, USER, namespace.name)
     before = {name: _generation(namespace, name) for name in _SERVERS}
 
     mark = audit_log.mark()
@@ -84,19 +93,6 @@ def test_settled_servers_cost_no_write_and_neither_does_a_restart(
     assert {name: _generation(namespace, name) for name in _SERVERS} == before
     requests = Counter(item.verb for item in audit_log.since(mark, USER, namespace.name))
     assert not requests, f"settled servers should not be read one by one: {requests}"
-
-
-def _wait_until_quiet(audit_log: AuditLog, namespace: Namespace) -> None:
-    """Wait until nothing was written for longer than the operator waits for things to settle."""
-    last: tuple[float, int] = (time.monotonic(), -1)
-
-    def seconds_without_write() -> float:
-        nonlocal last
-        count = len(audit_log.writes(0, USER, namespace.name))
-        last = last if count == last[1] else (time.monotonic(), count)
-        return time.monotonic() - last[0]
-
-    wait_for(seconds_without_write, "nothing is written for a while", lambda seconds: seconds > _SETTLE_SECONDS)
 
 
 def _is_nothing(writes: list[Request]) -> bool:

@@ -1,0 +1,57 @@
+"""A write has the time that is left when its connection is open; if none is left, another replica may work by then."""
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+import pytest
+
+from integration.sandbox import Sandboxes
+from kimi_linear_operator.cluster import ApiError, connect
+from kimi_linear_operator.resources.kinds import CONFIG_MAP
+
+_SECONDS_TO_OPEN = 2.0
+_CONNECT = aiohttp.TCPConnector.connect
+
+
+def _stand_still() -> None:
+    """Do nothing at all for a while, like a process between SIGSTOP and SIGCONT."""
+    time.sleep(_SECONDS_TO_OPEN)
+
+
+async def _open_and_stand_still(*arguments: Any, **options: Any) -> Any:
+    connection = await _CONNECT(*arguments, **options)
+    _stand_still()
+    return connection
+
+
+async def _write(namespace: str, seconds: float) -> str:
+    """Apply a ConfigMap, and return what went wrong."""
+    metadata = {"name": "late", "namespace": namespace}
+    manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+    async with connect() as cluster:
+        try:
+            await replace(cluster, write_seconds=lambda: seconds).apply(CONFIG_MAP, manifest)
+            wrong = ""
+        except ApiError as error:
+            wrong = error.message
+    # Connections with TLS need a moment to close: https://docs.aiohttp.org/en/stable/client_advanced.html#graceful-shutdown
+    await asyncio.sleep(0.25)
+    return wrong
+
+
+@pytest.mark.parametrize(("seconds", "is_sent"), [(30.0, True), (1.0, False)], ids=["in time", "too late"])
+def test_a_write_has_the_time_that_is_left(
+    sandboxes: Sandboxes, monkeypatch: pytest.MonkeyPatch, seconds: float, is_sent: bool
+) -> None:
+    monkeypatch.setattr(aiohttp.TCPConnector, "connect", _open_and_stand_still)
+    with sandboxes.open() as sandbox:
+        monkeypatch.setenv("KUBECONFIG", str(sandbox.operator.kubeconfig))
+        wrong = asyncio.run(_write(sandbox.namespace.name, seconds))
+        assert ("its time was over before it was sent" in wrong) == (not is_sent)
+        assert (sandbox.namespace.find(CONFIG_MAP, "late") is not None) == is_sent
+        limits = [float(call.query["timeout"].removesuffix("s")) for call in sandbox.proxy.calls if call.is_write]
+    assert len(limits) == is_sent
+    assert all(0 < limit <= seconds - _SECONDS_TO_OPEN for limit in limits)
