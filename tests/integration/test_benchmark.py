@@ -3,26 +3,21 @@
 Here, not in tests/benchmarks: nothing there is collected, because a benchmark takes half an hour.
 """
 
-import os
-
-import pytest
-
 from benchmarks import report
 from benchmarks.converge import converge
 from benchmarks.figures import LIMIT, OURS, PLAIN, Convergence, Size
 from benchmarks.life import Plan, live
 from benchmarks.manifests import server_names
 from benchmarks.stage import fresh_stage
-from binaries import CONTROL_PLANE, missing
+from binaries import CONTROL_PLANE
+from built import skip_unless_built
 
 _SERVERS = 10
 _PLAN = Plan(patience=60, steady_seconds=1, repairs=2, storms=1, start_seconds=0)
 
 
 def test_the_benchmark_measures_the_operator_and_what_it_is_compared_with() -> None:
-    unbuilt = ", ".join(program.name for program in missing(CONTROL_PLANE))
-    if unbuilt and not os.environ.get("CI"):
-        pytest.skip(f"not built yet: {unbuilt} (make cluster builds them)")
+    skip_unless_built(CONTROL_PLANE)
     contest = {OURS: Convergence(1.0, _SERVERS, 0.0, 0.0, 0.0)}
     with fresh_stage() as stage:
         life = live(stage, server_names(_SERVERS), _PLAN)
@@ -30,8 +25,9 @@ def test_the_benchmark_measures_the_operator_and_what_it_is_compared_with() -> N
             with stage.running(name) as running:
                 contest[name] = converge(stage, running, server_names(_SERVERS, prefix), _PLAN.patience)
     assert {name: result.done for name, result in contest.items()} == dict.fromkeys(contest, _SERVERS)
-    assert life.cost.writes == _SERVERS * 5
-    assert life.cost.status_writes_most == 2
+    # One status more for a server whose pods stood still for longer than the operator waits.
+    assert _SERVERS * 5 <= life.cost.writes <= _SERVERS * 6
+    assert 2 <= life.cost.status_writes_most <= 3
     assert life.steady.writes == life.cold_start.writes == 0
     assert len(life.repairs) == len(life.storms) == 2
     text = report.text({}, [Size(_SERVERS, [contest], life)])

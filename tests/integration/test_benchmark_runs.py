@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -18,6 +19,7 @@ from integration.client_pods import (
     running_pod,
     wait_for_reason,
 )
+from integration.faults import Fault, delay, refuse
 from integration.kubelet import HELD_SPEC, held_pod, report_ready
 from integration.namespace import Namespace, condition_of, temporary_namespace
 from integration.processes_under_test import USER, Operator
@@ -145,7 +147,7 @@ def test_a_benchmark_waits_for_its_server(operator: Operator, namespace: Namespa
     report_ready(namespace, held_pod(namespace))
     namespace.wait_until_ready("kimi")
     running_pod(namespace, "nightly", "speed-low")
-    assert condition_of(benchmark(namespace, "nightly"), "TargetReady")["reason"] == "ServerReady"
+    wait_for_reason(namespace, "nightly", "ServerReady", kind="TargetReady")
 
 
 def test_a_server_that_becomes_unready_holds_up_the_next_suite(ready: Namespace) -> None:
@@ -257,6 +259,7 @@ def test_a_crash_between_and_during_suites_repeats_nothing(sandbox: Sandbox) -> 
 
 
 def test_nothing_is_written_while_nothing_happens(ready: Namespace, audit_log: AuditLog) -> None:
+    mark = audit_log.mark()
     create_benchmark(ready, "done", suites=LOW)
     end_suite(ready, "done", "speed-low")
     wait_for_reason(ready, "done", "ThresholdsMet")
@@ -264,12 +267,35 @@ def test_nothing_is_written_while_nothing_happens(ready: Namespace, audit_log: A
     running_pod(ready, "runs", "speed-low")
     create_benchmark(ready, "waits", suites=LOW)
     wait_for_reason(ready, "waits", "WaitingForTurn")
-    wait_for(lambda: ready.find(CONFIG_MAP, "done-results"), "the results are there")
-    stays(lambda: None, "what was on its way has arrived", lambda _: True, 3)
+    audit_log.wait_until_quiet(mark, USER, ready.name)
+    written = [item for item in audit_log.writes(mark, USER, ready.name) if item.name == "done-results"]
+    assert len(written) == 1
     mark = audit_log.mark()
     ready.edit(BENCHMARK, "done", {"metadata": {"labels": {"seen": "again"}}})
     ready.edit(BENCHMARK, "runs", {"metadata": {"labels": {"seen": "again"}}})
     stays(lambda: audit_log.writes(mark, USER, ready.name), "the operator writes nothing", lambda writes: not writes, 4)
+
+
+@contextmanager
+def judged_despite(sandbox: Sandbox, fault: Fault) -> Iterator[Namespace]:
+    """A namespace with a benchmark that has its verdict, while this is wrong with every write of its results."""
+    namespace = sandbox.namespace
+    with sandbox.proxy.fault(fault, lambda call: call.is_write and call.concerns(CONFIG_MAP, "nightly-results")):
+        create_benchmark(namespace, "nightly", serverRef=None, endpoint={"url": "http://elsewhere"}, suites=LOW)
+        end_suite(namespace, "nightly", "speed-low")
+        wait_for_reason(namespace, "nightly", "ThresholdsMet")
+        yield namespace
+
+
+def test_who_waits_for_a_verdict_finds_the_results(sandbox: Sandbox) -> None:
+    with judged_despite(sandbox, delay(2)) as namespace:
+        assert namespace.find(CONFIG_MAP, "nightly-results")
+
+
+def test_results_that_cannot_be_written_hold_up_no_verdict(sandbox: Sandbox) -> None:
+    with judged_despite(sandbox, refuse(503)) as namespace:
+        assert namespace.find(CONFIG_MAP, "nightly-results") is None
+    wait_for(lambda: namespace.find(CONFIG_MAP, "nightly-results"), "the results are there")
 
 
 def test_everything_goes_with_a_benchmark(ready: Namespace) -> None:
@@ -323,7 +349,7 @@ def test_no_secret_is_anywhere(with_key: tuple[Namespace, str], operator: Operat
     end_suite(namespace, "nightly", "speed-low", f'Traceback: server_info: {{"api_key": "{key}"}}', 1)
     manifest = wait_for_reason(namespace, "nightly", "ClientFailed")
     assert "[redacted]" in condition_of(manifest, "Succeeded")["message"]
-    wait_for(lambda: namespace.find(CONFIG_MAP, "nightly-results"), "the results are there")
+    assert namespace.find(CONFIG_MAP, "nightly-results")
     seen = [
         item for kind in (BENCHMARK, JOB, CONFIG_MAP, SERVER) for item in namespace.client.list(kind, namespace.name)
     ]

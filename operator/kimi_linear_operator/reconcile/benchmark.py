@@ -100,12 +100,13 @@ class BenchmarkReconciler:
         else:
             progress, again = await self._run(key, manifest, checked.benchmark)
         summary = status.summarise_benchmark(progress, self.now())
+        is_kept = True
+        if progress.is_complete and checked.benchmark:
+            # Who waits for the verdict finds the results. The verdict waits for nothing.
+            is_kept = await self._try_to_keep_results(checked.benchmark, summary)
         event = status.benchmark_event(manifest, summary, self.now())
         is_current = await self.reporting.write(BENCHMARK, manifest, summary, event)
-        stored = self.store.get(BENCHMARK, key)
-        if progress.is_complete and checked.benchmark and stored:
-            await self._keep_results(checked.benchmark, stored["status"])
-        return again if is_current else 0.0
+        return again if is_current and is_kept else 0.0
 
     async def _run(self, key: Key, manifest: Manifest, benchmark: KimiLinearBenchmark) -> tuple[Progress, float | None]:
         """Judge what has ended and start what comes next; return the state, and when to look again."""
@@ -187,8 +188,17 @@ class BenchmarkReconciler:
             wanted = job.build_job(benchmark, suite, aim.target, aim.snapshot)
             return _Step(aim.cause, await self.children.create(benchmark, metadata.with_fingerprint(wanted)))
 
+    async def _try_to_keep_results(self, benchmark: KimiLinearBenchmark, known: Manifest) -> bool:
+        """Write the results' ConfigMap as far as that is possible now; return False if it has to be tried again."""
+        try:
+            await self._keep_results(benchmark, known)
+        except ApiError as error:
+            logger.warning("Could not write the results, trying again after the verdict: %s", error)
+            return False
+        return True
+
     async def _keep_results(self, benchmark: KimiLinearBenchmark, known: Manifest) -> None:
-        """Write the results' ConfigMap if it is not as it should be. The status has the same: it may be missing."""
+        """Write the results' ConfigMap if it is not as it should be. Somebody else's of this name stays."""
         try:
             await self.children.apply(benchmark, metadata.with_fingerprint(build_results(benchmark, known)))
         except (NameTakenError, LeftoverError) as error:
