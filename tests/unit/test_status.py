@@ -236,7 +236,14 @@ def test_an_event_names_the_resource_that_it_is_about() -> None:
     }
 
 
-def test_events_of_different_moments_and_reasons_have_names_of_their_own() -> None:
-    news = [(SERVES, NOW), (SERVES, EARLIER), (CRASHING, NOW)]
-    events = [transition_event(with_status(LOADING), status, when) for status, when in news]
+def test_events_about_different_states_and_reasons_have_names_of_their_own_within_a_second() -> None:
+    later = with_status(LOADING)
+    later["metadata"] = {**later["metadata"], "resourceVersion": "2"}
+    news = [(with_status(LOADING), SERVES), (later, SERVES), (with_status(LOADING), CRASHING)]
+    events = [transition_event(manifest, status, NOW) for manifest, status in news]
     assert len({event["metadata"]["name"] for event in events if event}) == 3
+
+
+def test_an_event_that_is_told_again_has_the_same_name_whenever_that_is() -> None:
+    events = [transition_event(with_status(LOADING), SERVES, when) for when in (EARLIER, NOW)]
+    assert len({event["metadata"]["name"] for event in events if event}) == 1

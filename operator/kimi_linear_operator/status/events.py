@@ -50,7 +50,9 @@ def transition_event(manifest: Manifest, status: Manifest, now: str) -> Manifest
 def _event(manifest: Manifest, told: Manifest, now: str, *, is_normal: bool) -> Manifest:
     metadata = manifest["metadata"]
     involved = {key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion")}
-    digest = hashlib.sha256(f"{metadata['uid']}{told['reason']}{told['message']}{now}".encode()).hexdigest()[:16]
+    # Not the time: a server may become ready twice in a second, and what exists is not created again.
+    state = f"{metadata['uid']}{metadata['resourceVersion']}{told['reason']}"
+    digest = hashlib.sha256(state.encode()).hexdigest()[:16]
     return {
         "apiVersion": "v1",
         "kind": "Event",
