@@ -2,6 +2,7 @@
 
 The same promises as client-go's workqueue: a key added while it waits is one key, a key added while it is
 worked on is worked on once more, a key that fails comes back later and later, and no key delays another.
+And one that client-go's REST client makes: whom the API server asked to wait waits, whatever happens meanwhile.
 
 Sources take turns: whoever adds a few keys does not wait until those are done of one who adds thousands.
 """
@@ -140,23 +141,24 @@ class WorkQueue:
         """Work on keys until the queue is closed. Run as many of these at once as there should be workers."""
         while key := await self._next():
             with logs.about(key.kind.kind, key.namespace, key.name), metrics.RECONCILE_SECONDS.time():
-                again = await self._try(work, key)
-            self._finish(key, again)
+                await self._work_on(key, work)
 
-    async def _try(self, work: Work, key: Key) -> float | None:
-        """Work on a key, and return after how many seconds it is due again."""
+    async def _work_on(self, key: Key, work: Work) -> None:
         try:
             again = await work(key, self._failures.get(key, 0))
         except Exception as error:
             bug = None if isinstance(error, ApiError) else error
-            again = max(self._backoff(key), error.retry_seconds if isinstance(error, ApiError) else 0.0)
+            asked = error.retry_seconds if isinstance(error, ApiError) else 0.0
+            again = max(self._backoff(key), asked)
             metrics.RECONCILES.labels("failed" if bug else "retried").inc()
             told = (key.kind.kind, key.namespace, key.name, again, error)
             logger.warning("Could not reconcile %s %s/%s, trying again in %.1f s: %s", *told, exc_info=bug)
-            return again
-        self._failures.pop(key, None)
-        metrics.RECONCILES.labels("succeeded").inc()
-        return again
+            # Until then the key counts as being worked on, so that whatever adds it waits, too.
+            asyncio.get_running_loop().call_later(asked, self._finish, key, again - asked)
+        else:
+            self._failures.pop(key, None)
+            metrics.RECONCILES.labels("succeeded").inc()
+            self._finish(key, again)
 
     async def _next(self) -> Key | None:
         while not (key := self._take()):
@@ -193,7 +195,8 @@ class WorkQueue:
 
     def _finish(self, key: Key, again: float | None) -> None:
         self._busy.discard(key)
-        if key in self._due:
+        if due := self._due.get(key):
+            self._due[key] = due._replace(since=_now())
             self._put_in_order(key)
         elif again is not None:
             self.add_after(key, again)

@@ -8,6 +8,7 @@ import pytest
 
 from fast_loop import now, run
 from kimi_linear_operator.cluster import ApiError
+from kimi_linear_operator.metrics import REGISTRY
 from kimi_linear_operator.store import Key
 from kimi_linear_operator.workqueue import (
     BACKOFF,
@@ -371,3 +372,35 @@ def test_a_key_waits_as_long_as_the_api_server_asks_and_its_failures_are_counted
         assert [after - before for (before, _), (after, _) in itertools.pairwise(calls)] == pytest.approx([100, 100])
 
     run(test())
+
+
+def test_a_key_that_is_added_waits_as_long_as_the_api_server_asks_and_delays_no_other() -> None:
+    async def test() -> None:
+        queue, times, start, waited = WorkQueue(), list[tuple[Key, float]](), now(), _waited_for_workers()
+
+        async def work(key: Key, _: int) -> None:
+            times.append((key, now() - start))
+            if len(times) == 1:
+                queue.add(A)
+                raise ApiError(503, "unavailable", retry_seconds=100)
+
+        async def ask_meanwhile() -> None:
+            await asyncio.sleep(1)
+            queue.add_settled(A, "bulk")
+            await asyncio.sleep(9)
+            queue.add(A)
+            queue.add(B)
+
+        queue.add(A)
+        asking = asyncio.create_task(ask_meanwhile())
+        await worked(queue, work, seconds=300)
+        await asking
+        assert times == [(A, 0), (B, pytest.approx(10)), (A, pytest.approx(100))]
+        assert _waited_for_workers() == pytest.approx(waited, abs=0.1), "no key waited for a worker"
+
+    run(test())
+
+
+def _waited_for_workers() -> float:
+    """Return for how many seconds all keys together have waited until a worker took them, by the metric."""
+    return REGISTRY.get_sample_value("kimi_linear_operator_queue_wait_seconds_sum") or 0.0
