@@ -25,13 +25,13 @@ setup: .venv/installed  ## Make .venv with the kimi-linear command in it
 demo: setup  ## From nothing to a Ready server on a local cluster, and what happens when things go wrong
 	@$(BIN)/python deploy/local/demo.py
 
-test: check  ## Run all tests; the first time, build what they need (about 15 minutes)
+test: check  ## Run all tests; the first time, build what they need (about 20 minutes)
 	@$(BIN)/python deploy/local/cluster.py build
 	@$(BIN)/python deploy/local/sglang_client.py
 	@$(BIN)/pytest
 
 e2e: setup  ## Run the tests in real pods (root on Debian: a real node beside the control plane; else kind, never tried)
-	@$(BIN)/python deploy/local/cluster.py build
+	@$(BIN)/python deploy/local/cluster.py build-e2e
 	@$(BIN)/pytest tests/e2e
 
 bench: setup  ## Measure the operator's speed and cost (half an hour; SIZES="200 1000" takes less)

@@ -1,5 +1,6 @@
 """What all tests share: the switch that rewrites golden files, how hard hypothesis tries, and what ran for real."""
 
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -18,12 +19,18 @@ AGAINST = {
     "client": "SGLang's own benchmark clients, against a stand-in for its server",
     "browser": "Chromium",
     "integration": "etcd, API server, controllers and scheduler of Kubernetes; its nodes are simulated",
+    "gitops": "Argo CD and Flux (its controllers of sources and Kustomizations), on such a control plane",
     "e2e": "kubelet, containerd, runc, kube-proxy and CoreDNS: pods that run, installed by Helm; no GPU",
 }
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden files instead of comparing")
+
+
+def pytest_configure() -> None:
+    """End as after Ctrl-C when told to with SIGTERM, as CI does: what was started is ended."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import platform
 import re
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from commands import LocalClusterError, end_group, last_lines, say
+from commands import LocalClusterError, end_group, last_lines, run, say
 from toolchain import find_go, go_environment, required_version
 
 _HERE = Path(__file__).parent
@@ -76,7 +77,10 @@ _TOOLS = Module(_HERE / "tools")
 _NODE = Module(_HERE / "node")
 KUBERNETES = Module(_HERE / "kubernetes")
 _HELM = Module(_HERE / "helm")
-_GITOPS = Module(_HERE.parents[1] / "tests/gitops")
+_GITOPS_TESTS = _HERE.parents[1] / "tests/gitops"
+_VERDICTS = Module(_GITOPS_TESTS / "verdicts")
+ARGO_CD = Module(_GITOPS_TESTS / "argocd")
+FLUX = Module(_GITOPS_TESTS / "flux")
 CONTROL_PLANE = (
     Program("etcd", "go.etcd.io/etcd/server/v3", _TOOLS, 90),
     Program("kwok", "sigs.k8s.io/kwok/cmd/kwok", _TOOLS, 110),
@@ -88,8 +92,16 @@ CONTROL_PLANE = (
 )
 CHART_TOOLS = (
     Program("helm", "helm.sh/helm/v4/cmd/helm", _HELM, 60),
+    Program("helm-3", "helm.sh/helm/v3/cmd/helm", _HELM, 30),
     Program("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", _HELM, 5),
-    Program("gitops", ".", _GITOPS, 40),
+    Program("verdicts", ".", _VERDICTS, 40),
+)
+GITOPS = (
+    Program("argocd", "github.com/argoproj/argo-cd/v3/cmd", ARGO_CD, 200),
+    Program("kustomize", "sigs.k8s.io/kustomize/kustomize/v5", ARGO_CD, 5),
+    Program("redis", "./redis", ARGO_CD, 1),
+    Program("source-controller", "github.com/fluxcd/source-controller", FLUX, 120),
+    Program("kustomize-controller", "github.com/fluxcd/kustomize-controller", FLUX, 80),
 )
 REAL_NODE = (
     Program("kubelet", "k8s.io/kubernetes/cmd/kubelet", KUBERNETES, 60),
@@ -98,7 +110,12 @@ REAL_NODE = (
     Program("pause", "./pause", _NODE, 1),
 )
 # A kubelet runs on Linux only.
-PROGRAMS: tuple[Program, ...] = (*CONTROL_PLANE, *CHART_TOOLS, *(REAL_NODE if platform.system() == "Linux" else ()))
+E2E: tuple[Program, ...] = (
+    *CONTROL_PLANE,
+    *CHART_TOOLS,
+    *(REAL_NODE if platform.system() == "Linux" else ()),
+)
+PROGRAMS = (*E2E, *GITOPS)
 
 
 def kubernetes_version(go_mod: str) -> str | None:
@@ -127,7 +144,7 @@ def missing(programs: Sequence[Program]) -> list[Program]:
     return [program for program in programs if not program.file.exists()]
 
 
-def ensure_built(programs: Sequence[Program] = PROGRAMS) -> None:
+def ensure_built(programs: Sequence[Program]) -> None:
     """Build what is missing; an interrupted build goes on where it stopped."""
     if not missing(programs):
         return
@@ -139,6 +156,14 @@ def ensure_built(programs: Sequence[Program] = PROGRAMS) -> None:
         go = find_go(max(required_version(program.module.go_mod) for program in programs), cache_folder())
         for program in left:
             _build(program, go, f"[{programs.index(program) + 1}/{len(programs)}] {program.name}")
+
+
+def source_of(module: Module, path: str) -> Path:
+    """The folder with the source of a module that this one requires; it is downloaded if it is not there."""
+    go = find_go(required_version(module.go_mod), cache_folder())
+    # Outside of a module's folder `go mod download` takes the newest version, inside the required one.
+    command: list[str | Path] = [go, "-C", module.folder, "mod", "download", "-json", path]
+    return Path(json.loads(run(command, env=go_environment(), timeout=300))["Dir"])
 
 
 @contextmanager
@@ -200,8 +225,8 @@ def _ended(process: subprocess.Popen[bytes]) -> bool:
 def _failure(program: Program, output: str) -> str:
     if "no space left" in output:
         remedy = (
-            "The disk is full: free about 8 GB (the cache of Go needs most of it), then run the same command again."
+            "The disk is full: free about 15 GB (the caches of Go need most of it), then run the same command again."
         )
     else:
-        remedy = "Go needs its module proxy (GOPROXY) and about 8 GB of disk; run the same command again to go on."
+        remedy = "Go needs its module proxy (GOPROXY) and about 15 GB of disk; run the same command again to go on."
     return f"{program.name} could not be built. The last lines of go:\n{last_lines(output)}\n{remedy}"

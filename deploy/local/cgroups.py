@@ -6,7 +6,7 @@ from pathlib import Path
 from commands import LocalClusterError
 
 _ROOT = Path("/sys/fs/cgroup")
-_SECONDS_TO_EMPTY = 10
+_SECONDS_TO_EMPTY = 60
 
 
 def create(name: str) -> None:

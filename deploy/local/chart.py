@@ -20,6 +20,8 @@ SERVERS_CHART = ROOT / "charts/kimi-linear-servers"
 NAMESPACE = "kimi-linear-system"
 RELEASE = "kimi-linear-operator"
 
+DEFINITIONS = ("kimilinearservers.kimi-linear.io", "kimilinearbenchmarks.kimi-linear.io")
+
 # Helm's own directory crds/ would not do: what is in there is never upgraded.
 COPIES = {
     "files/crds": sorted((ROOT / "crds").glob("*.yaml")),
@@ -36,7 +38,7 @@ _TABLE = re.compile(r"(?<=<!-- values -->\n).*(?=<!-- end -->)", re.DOTALL)
 _KEY = re.compile(r"( *)([\w]+):(.*)")
 
 
-def helm(*arguments: str | Path, timeout: float = 60) -> str:
+def helm(*arguments: str | Path, timeout: float = 180) -> str:
     """The output of helm with these arguments; LocalClusterError if it fails."""
     return run([binary("helm"), *arguments], timeout=timeout)
 
@@ -46,10 +48,15 @@ def render(*options: str | Path, namespace: str = NAMESPACE) -> str:
     return helm("template", RELEASE, CHART, f"--namespace={namespace}", *options)
 
 
+def of_release(kubeconfig: Path) -> tuple[str, str]:
+    """The options of helm that say in which cluster and namespace the release is."""
+    return (f"--kubeconfig={kubeconfig}", f"--namespace={NAMESPACE}")
+
+
 def install(kubeconfig: Path, *options: str, source: Path = CHART) -> None:
     """Install or upgrade the release in a cluster, with these options of `helm upgrade`, and wait until it is ready."""
-    target = (f"--kubeconfig={kubeconfig}", f"--namespace={NAMESPACE}", "--create-namespace", "--wait")
-    helm("upgrade", "--install", RELEASE, source, *target, *options, timeout=120)
+    target = (*of_release(kubeconfig), "--create-namespace", "--wait")
+    helm("upgrade", "--install", RELEASE, source, *target, *options, timeout=300)
 
 
 def base() -> str:

@@ -1,4 +1,4 @@
-"""The local cluster's command line: `cluster.py up | down | env | build`."""
+"""The local cluster's command line: `cluster.py up | down | env | build | build-e2e`."""
 
 import argparse
 import json
@@ -6,12 +6,14 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import machine
-from binaries import ensure_built
+from binaries import E2E, PROGRAMS, Program, ensure_built
 from commands import LocalClusterError, exit_code, say
 from control_plane import LocalCluster
 from existing import checked_cluster
@@ -66,9 +68,9 @@ def env() -> None:
     print(f'export PATH={shlex.quote(folders)}:"$PATH"')
 
 
-def build() -> None:
-    """Bring all programs that the tests need: build them, and install packages if this machine can have a real node."""
-    ensure_built()
+def build(programs: Sequence[Program]) -> None:
+    """Bring the programs that tests need: build them, and install packages if this machine can have a real node."""
+    ensure_built(programs)
     if reason := machine.obstacle():
         say(f"Tests in real pods {'run on kind' if replaces_real_node() else 'are left out'}: {reason}.")
     else:
@@ -127,7 +129,13 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-_VERBS = {"up": up, "down": down, "env": env, "build": build}
+_VERBS: dict[str, Callable[[], None]] = {
+    "up": up,
+    "down": down,
+    "env": env,
+    "build": partial(build, PROGRAMS),
+    "build-e2e": partial(build, E2E),
+}
 
 
 def main() -> int:

@@ -50,10 +50,10 @@ def run(
     return done.stdout
 
 
-def succeeds(command: Sequence[str | Path], timeout: float = 10) -> bool:
+def succeeds(command: Sequence[str | Path]) -> bool:
     """Whether a program is there, answers in time and is content."""
     try:
-        run(command, timeout=timeout)
+        run(command)
     except LocalClusterError:
         return False
     return True
@@ -61,8 +61,8 @@ def succeeds(command: Sequence[str | Path], timeout: float = 10) -> bool:
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
     """End a program that leads its own process group, if it still runs, and all that it started there."""
-    for number in (signal.SIGINT, signal.SIGKILL):
+    for number, seconds in ((signal.SIGINT, 5), (signal.SIGKILL, 60)):
         if process.poll() is None:
             os.killpg(process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=5)
+                process.wait(timeout=seconds)

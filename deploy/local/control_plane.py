@@ -7,8 +7,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import yaml
 
@@ -16,6 +15,7 @@ import processes
 from binaries import CONTROL_PLANE, KUBERNETES, binary, ensure_built, kubernetes_version
 from commands import LocalClusterError, end_group, last_lines
 from kubectl import Kubectl
+from lifecycle import Lifecycle
 from nodes import SIMULATED, stages
 
 _START_SECONDS = 120
@@ -44,7 +44,7 @@ API_SERVICE_ADDRESS = "10.96.0.1"
 _CONTROLLERS = ["kube-controller-manager", "kube-scheduler", "kwok-controller"]
 
 
-class LocalCluster:
+class LocalCluster(Lifecycle):
     """One control plane, started by kwokctl, with all its files in a folder that nothing else uses.
 
     Without controllers it is etcd and the API server alone: objects are kept and watched, and nothing else happens.
@@ -59,15 +59,6 @@ class LocalCluster:
         self.kubeconfig = self.state / "kubeconfig"
         self.audit_log = self._workdir / "logs" / "audit.log"
         self.kubectl = Kubectl(binary("kubectl"), self.kubeconfig)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def bin(self) -> list[Path]:
@@ -162,7 +153,7 @@ class LocalCluster:
 
     def _bring_stages(self) -> None:
         """Bring the Stages, and wait until pods can be made, which needs the default service account."""
-        self.kubectl("wait", "--timeout=30s", "--for=condition=Established", "crd/stages.kwok.x-k8s.io")
+        self.kubectl.wait_until_served("stages.kwok.x-k8s.io")
         self.kubectl.apply(stages())
         self.kubectl("wait", "--timeout=60s", "--for=create", "serviceaccount/default", "--namespace=default")
 

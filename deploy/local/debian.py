@@ -67,5 +67,6 @@ def make_base(target: Path) -> None:
 def _apt(*arguments: str) -> bool:
     # What stdout says is for programs (see `cluster.py env`), so apt's talk goes to stderr.
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    command = ["apt-get", "--quiet=2", *arguments]
+    # Another program may be installing something: a new machine updates itself.
+    command = ["apt-get", "--quiet=2", "--option=DPkg::Lock::Timeout=300", *arguments]
     return subprocess.run(command, env=environment, stdout=sys.stderr, timeout=_SECONDS).returncode == 0

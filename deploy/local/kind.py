@@ -11,6 +11,7 @@ from binaries import binary, ensure_built, select
 from commands import LocalClusterError, run, succeeds
 from images import Image, build_in_docker
 from kubectl import Kubectl
+from lifecycle import Lifecycle
 from node_config import resolv_conf
 from nodes import SIMULATED, STAGES_FILE
 from pod_cluster import PodCluster
@@ -26,7 +27,7 @@ def replaces_real_node() -> bool:
     return sys.platform == "linux" and bool(machine.obstacle()) and docker_and_kind_work()
 
 
-class KindCluster:
+class KindCluster(Lifecycle):
     """One kind cluster, with kwok beside it on this machine for the simulated nodes."""
 
     def __init__(self, state: Path, name: str) -> None:

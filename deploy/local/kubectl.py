@@ -2,12 +2,14 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from commands import LocalClusterError, run, succeeds
+
+_SECONDS_TO_ANSWER = 60
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,30 @@ class Kubectl:
         """Whether the API server is there and ready."""
         return succeeds([*self._command, "get", "--raw=/readyz", "--request-timeout=5s"])
 
-    def wait_until_ready(self, seconds: float = 60) -> None:
+    def wait_until_ready(self) -> None:
         """Wait for the API server, its default roles included."""
-        deadline = time.monotonic() + seconds
-        while not self.answers():
-            if time.monotonic() > deadline:
-                raise LocalClusterError(f"The API server was not ready after {seconds:.0f} s.")
-            time.sleep(0.1)
+        _wait_until(self.answers, "become ready")
+
+    def wait_until_served(self, *kinds: str) -> None:
+        """Wait until objects of these kinds, named as their definitions are, can be read.
+
+        kubectl's own waiting for a definition fails as long as this has no status, and the API server tells of a kind
+        later than its definition is established.
+        """
+        _wait_until(lambda: all(self._serves(kind) for kind in kinds), f"serve {' and '.join(kinds)}")
+
+    def _serves(self, kind: str) -> bool:
+        return succeeds([*self._command, "get", kind, "--all-namespaces", "--output=name"])
 
     @property
     def _command(self) -> list[str | Path]:
         return [self.program, f"--kubeconfig={self.kubeconfig}"] if self.kubeconfig else [self.program]
+
+
+def _wait_until(holds: Callable[[], bool], wanted: str) -> None:
+    """Wait until something holds that the API server is to do; LocalClusterError if it does not in time."""
+    deadline = time.monotonic() + _SECONDS_TO_ANSWER
+    while not holds():
+        if time.monotonic() > deadline:
+            raise LocalClusterError(f"The API server did not {wanted} within {_SECONDS_TO_ANSWER} s.")
+        time.sleep(0.1)

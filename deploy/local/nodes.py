@@ -46,7 +46,7 @@ def stages() -> list[dict[str, Any]]:
 def add_local_nodes(kubectl: Kubectl) -> None:
     """Add one simulated node of each GPU model, and wait until pods can go there."""
     kubectl.apply([gpu_node(name, hardware) for name, hardware in LOCAL_NODES.items()])
-    kubectl("wait", "--for=condition=Ready", "--timeout=30s", *(f"node/{name}" for name in LOCAL_NODES))
+    kubectl("wait", "--for=condition=Ready", "--timeout=50s", *(f"node/{name}" for name in LOCAL_NODES))
 
 
 def gpu_labels(hardware: str) -> dict[str, str]:

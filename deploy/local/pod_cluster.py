@@ -1,20 +1,19 @@
 """A cluster in which pods run: what tests in real pods ask of it, whatever its node is made of."""
 
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import images
 from kubectl import Kubectl
+from lifecycle import Lifecycle
 from nodes import gpu_labels
 
 _HARDWARE = "MI300X"
 _GPUS = {"amd.com/gpu": "8"}
 
 
-class PodCluster(ABC):
+class PodCluster(Lifecycle):
     """A control plane and one node with eight AMD GPUs (a number that the scheduler counts; no device is there)."""
 
     kubeconfig: Path
@@ -22,23 +21,6 @@ class PodCluster(ABC):
     bin: list[Path]
     """The folders to be put on PATH, with kubectl in one of them."""
     node_name: str
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    @abstractmethod
-    def start(self) -> None:
-        """Start it, unless it runs."""
-
-    @abstractmethod
-    def stop(self) -> None:
-        """End all of it, whether or not it ever was ready, and remove what it left."""
 
     @abstractmethod
     def enter(self, *command: str) -> list[str]:

@@ -12,7 +12,8 @@ from commands import LocalClusterError, run
 
 # Programs that lie elsewhere; all others run from a copy in the state folder.
 _STARTED_FROM_ELSEWHERE = ("kwok", "kwokctl", "unshare", "containerd", "kubelet", "kube-proxy", "coredns")
-_SECONDS_TO_DIE = 10
+# A program that waits for a disk ends when the disk has answered.
+_SECONDS_TO_DIE = 60
 
 
 def belongs_to(command: list[str], state: Path) -> bool:

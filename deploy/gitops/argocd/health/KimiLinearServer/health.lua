@@ -16,9 +16,8 @@ hs.message = ready.reason .. ": " .. ready.message
 if stalled ~= nil and stalled.status == "True" then
   hs.status = "Degraded"
   hs.message = stalled.reason .. ": " .. stalled.message
-elseif ready.status == "True" then
+elseif ready.status == "True" or ready.reason == "Suspended" or ready.reason == "NoReplicas" then
+  -- A sync would wait for a Suspended resource for ever, and later commits with it.
   hs.status = "Healthy"
-elseif ready.reason == "Suspended" or ready.reason == "NoReplicas" then
-  hs.status = "Suspended"
 end
 return hs

@@ -1,5 +1,5 @@
 // What GitOps tools make of our objects.
-module kimi-linear.io/tests/gitops
+module kimi-linear.io/tests/gitops/verdicts
 
 go 1.26.0
 

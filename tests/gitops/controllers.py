@@ -1,0 +1,64 @@
+"""What both tools need: their controllers and the operator as processes, and our examples with our Git host in them."""
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from chart import NAMESPACE, RELEASE, ROOT
+from commands import end_group, last_lines
+from control_plane import LocalCluster
+from gitops.git_host import GIT_CONFIGURATION, Repository
+from integration.processes_under_test import Operator
+from kimi_linear_operator.api import Manifest
+
+GITOPS = ROOT / "deploy/gitops"
+# What a tool may take on a busy machine for what it does in a few seconds.
+TOOL_SECONDS = 180.0
+# Git asks a proxy for the loopback interface, too.
+_NO_PROXY = dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1")
+
+
+@contextmanager
+def controller(
+    command: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Run a controller with its log in a file; it must not end before its block does."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            stdout=file,
+            stderr=file,
+            env=os.environ | GIT_CONFIGURATION | _NO_PROXY | dict(environment or {}),
+            start_new_session=True,
+        )
+    try:
+        yield
+        assert process.poll() is None, f"{command[0]} ended:\n{last_lines(log.read_text(), 20)}"
+    finally:
+        end_group(process)
+
+
+@contextmanager
+def running_operator(cluster: LocalCluster, log: Path) -> Iterator[None]:
+    """Run the operator as the service account of the release, whose own pods do nothing on simulated nodes.
+
+    It must end well when it is told to.
+    """
+    kubeconfig = cluster.kubeconfig_of(RELEASE, NAMESPACE)
+    process = Operator(kubeconfig, log, (f"--lease={NAMESPACE}/{RELEASE}",))
+    try:
+        process.start()
+        yield
+        assert process.stop() == 0
+    finally:
+        process.kill()
+
+
+def example(file: Path, repository: Repository) -> list[Manifest]:
+    """Return the objects of an example, with our Git host in place of its own."""
+    text = file.read_text().replace("https://git.example.com", repository.host)
+    return [document for document in yaml.safe_load_all(text) if document]

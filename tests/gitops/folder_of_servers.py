@@ -1,0 +1,52 @@
+"""Our example of a folder of servers in Git: changes to it, and the clients of its gate."""
+
+from pathlib import Path
+
+from gitops.controllers import TOOL_SECONDS
+from gitops.git_host import Repository
+from integration.client_pods import end_suite, result, running_pod
+from integration.namespace import Namespace
+from integration.waiting import wait_for
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.resources import DEPLOYMENT, SERVER
+
+FOLDER = Path("deploy/gitops/servers")
+NAMESPACE = "inference"
+_KIMI = FOLDER / "kimi.yaml"
+
+
+def change_kimi(repository: Repository, **changes: Manifest) -> str:
+    """Commit changes to parts of the server; return the commit."""
+    kimi = repository.read(_KIMI)
+    repository.write(_KIMI, {**kimi, **{key: {**kimi[key], **part} for key, part in changes.items()}})
+    return repository.push("A change to the server")
+
+
+def change_everything(repository: Repository, name: str, **spec: object) -> str:
+    """Commit a server of this name and spec in place of all that is there; return the commit."""
+    repository.write(_KIMI, {**repository.read(_KIMI), "metadata": {"name": name}, "spec": spec})
+    repository.write(FOLDER / "kustomization.yaml", {"namespace": NAMESPACE, "resources": ["kimi.yaml"]})
+    return repository.push("One server, and no gate")
+
+
+def wait_until_pruned(models: Namespace, name: str) -> None:
+    """Wait until a server is gone, and its Deployment with it; the garbage collector learns of new kinds late."""
+    wait_for(lambda: not models.find(SERVER, name), f"the server {name} is pruned", seconds=TOOL_SECONDS)
+    wait_for(lambda: not models.find(DEPLOYMENT, name), "its Deployment went with it", seconds=TOOL_SECONDS)
+
+
+def wait_until_repaired(models: Namespace) -> None:
+    """Wait until the server has the hardware again that Git gives it."""
+
+    def hardware() -> str:
+        return str(models.server("kimi")["spec"]["hardware"])
+
+    wait_for(hardware, "the hardware is repaired", lambda it: it == "mi300x", TOOL_SECONDS)
+
+
+def end_gate(models: Namespace, **metrics: float) -> None:
+    """Let the gate's clients end with the recipe's numbers, but for these of its first suite."""
+    running_pod(models, "gate", "speed-low", TOOL_SECONDS)
+    end_suite(models, "gate", "speed-low", result("speed-low", metrics))
+    running_pod(models, "gate", "gsm8k", TOOL_SECONDS)
+    end_suite(models, "gate", "gsm8k")
