@@ -68,6 +68,8 @@ def _bring_up(stage: Stage, running: Running, names: list[str], plan: Plan) -> C
     """Create servers, play Kubernetes' controllers, and wait until all servers are Ready."""
     make_first(stage, running)
     _make_ready(stage, [FIRST], plan.patience)
+    # The Event comes after the status, and is not to be counted with those of the others.
+    _wait_until_quiet(stage, running, plan.patience)
     before = running.cpu_seconds()
     if converge(stage, running, names, plan.patience).seconds is None:
         raise BenchmarkError(f"{len(names)} servers did not converge in {plan.patience:.0f} s")

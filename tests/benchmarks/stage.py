@@ -31,6 +31,7 @@ from benchmarks.load import Load
 from benchmarks.manifests import NAMESPACE
 from benchmarks.measure import Ledger, Memory
 from benchmarks.waiting import BenchmarkError, wait_until
+from chart import DEFINITIONS
 from control_plane import LocalCluster
 from integration.client import Client
 from kimi_linear_operator.resources import SERVER
@@ -200,7 +201,7 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
 def _prepare(cluster: LocalCluster) -> None:
     """Install our CRDs, make a namespace in which pods can be, and wait until the API server has nothing left to do."""
     cluster.kubectl("apply", "--server-side", f"--filename={_ROOT / 'crds'}")
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+    cluster.kubectl.wait_until_served(*DEFINITIONS)
     account = {"kind": "ServiceAccount", "metadata": {"name": "default", "namespace": NAMESPACE}}
     cluster.kubectl.apply(
         [

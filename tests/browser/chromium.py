@@ -31,4 +31,4 @@ def obstacle() -> str | None:
 def launch(playwright: Playwright) -> Browser:
     """Start Chromium, and install it first if need be."""
     debian.ensure_installed(_PACKAGES)
-    return playwright.chromium.launch(executable_path=debian.find("chromium"), args=_ARGUMENTS)
+    return playwright.chromium.launch(executable_path=debian.find("chromium"), args=_ARGUMENTS, timeout=180_000)

@@ -77,7 +77,7 @@ class Pod:
     def run(self, command: Sequence[str], requests: int, url: str, environment: Mapping[str, str] | None = None) -> Run:
         """Run the runner with a client to its end."""
         with self.start(command, requests, url, environment) as process:
-            log, _ = process.communicate(timeout=60)
+            log, _ = process.communicate(timeout=300)
         return Run(process.returncode, log, self.result())
 
     def start(
@@ -96,7 +96,7 @@ class Pod:
         assert "command" not in container
         environment = {variable["name"]: self._here(variable["value"]) for variable in container["env"]}
         with self._start([self._here(word) for word in container["args"]], environment) as process:
-            log, _ = process.communicate(timeout=60)
+            log, _ = process.communicate(timeout=300)
         return Run(process.returncode, log, self.result())
 
     def result(self) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """A node that runs pods, with our images, and on it the operator as people install it."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import chart
-from binaries import PROGRAMS, missing
+from binaries import CHART_TOOLS, CONTROL_PLANE, E2E
+from built import skip_unless_built
 from e2e import recording
 from integration.client import Client
 from integration.namespace import Namespace
@@ -22,16 +23,10 @@ def real_node_possible() -> None:
     """Skip with the reason if this machine cannot have a real node; in CI, one that can must."""
     if reason := obstacle():
         pytest.skip(reason)
-    _skip_without(missing_packages())
+    skip_unless_built(E2E, missing_packages())
 
 
-def _skip_without(packages: Sequence[str]) -> None:
-    lacking = [*packages, *(program.name for program in missing(PROGRAMS))]
-    if lacking and not os.environ.get("CI"):
-        pytest.skip(f"not there yet: {', '.join(lacking)} (make e2e brings them)")
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodCluster]:
     """A node that has the operator's image and, under the name of SGLang's, the stand-in's."""
     with _new_cluster(request, tmp_path_factory.mktemp("real")) as started:
@@ -42,32 +37,32 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def _new_cluster(request: pytest.FixtureRequest, state: Path) -> PodCluster:
     """A real node, or kind where only that can be had; else skip with the reason."""
     if replaces_real_node():
-        _skip_without([])
+        skip_unless_built((*CONTROL_PLANE, *CHART_TOOLS))
         return KindNode(state, f"kimi-linear-{os.getpid()}")
     request.getfixturevalue("real_node_possible")
     return RealCluster(state, bound_to_us=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def client(cluster: PodCluster) -> Iterator[Client]:
     opened = Client(cluster.kubeconfig)
     yield opened
     opened.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def models(client: Client) -> Namespace:
     """The namespace that the servers are in."""
     return Namespace(client, "default")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def before(cluster: PodCluster) -> set[str]:
     """The names of all objects before anything of ours was there."""
     return everything(cluster)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def recorded(cluster: PodCluster, before: set[str]) -> str:
     """What a terminal shows of the README's commands: the operator is installed, the sample serves and was measured.
 

@@ -24,7 +24,7 @@ _USERS = 8
 # The stand-in repeats what it is asked, with a millisecond a letter.
 _LETTERS = (500, 2000)
 _REQUEST_SECONDS = 30
-_SECONDS_TO_END = 40
+_SECONDS_TO_END = 90
 
 
 @dataclass
@@ -42,11 +42,12 @@ def steady_load(cluster: PodCluster, url: str) -> Iterator[Tally]:
     # The modules of the tests are found as here.
     path = f"PYTHONPATH={':'.join(sys.path)}"
     command = cluster.enter("env", path, sys.executable, __file__, url)
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        yield tally
-    finally:
-        output, _ = process.communicate(timeout=_SECONDS_TO_END)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield tally
+            output, _ = process.communicate(timeout=_SECONDS_TO_END)
+        finally:
+            process.kill()
     told = json.loads(output)
     tally.answered, tally.failures = told["answered"], told["failures"]
 

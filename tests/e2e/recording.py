@@ -20,6 +20,8 @@ _CHANGING = (
     (r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun) .*", "DATE"),
     (r"\d+(\.\d+)?(h|m|s)(\d+s)?\b", "AGE"),
     (r"\d+([.,]\d+)*", "NUMBER"),
+    # How fast this machine happens to be.
+    (r"(?m)\b(better|worse|same)$", "CHANGE"),
     # Columns are as wide as what is in them.
     (r" {2,}", " "),
     (r"-{2,}", "-"),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from integration.conftest import HELD
+from integration.kubelet import HELD
 from integration.namespace import Namespace, Spec, condition_of
 from integration.waiting import PATIENCE_SECONDS, wait_for
 from kimi_linear_operator.api import GROUP, VERSION, Manifest
@@ -58,7 +58,7 @@ def wait_for_reason(
     )
 
 
-def running_pod(namespace: Namespace, name: str, suite: str) -> Manifest:
+def running_pod(namespace: Namespace, name: str, suite: str, seconds: float = PATIENCE_SECONDS) -> Manifest:
     """Wait for the pod of a suite, on a node and not ended."""
     selector = f"{BENCHMARK_LABEL}={name},{SUITE_LABEL}={suite}"
 
@@ -69,7 +69,7 @@ def running_pod(namespace: Namespace, name: str, suite: str) -> Manifest:
         ]
 
     [pod] = wait_for(
-        living, f"a pod of {name} waits in suite {suite}", lambda pods: pods and "nodeName" in pods[0]["spec"]
+        living, f"a pod of {name} waits in suite {suite}", lambda pods: pods and "nodeName" in pods[0]["spec"], seconds
     )
     return dict(pod)
 

@@ -1,24 +1,21 @@
 """A control plane and an operator for all tests here, and a namespace for each."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import chart
-from binaries import CHART_TOOLS, CONTROL_PLANE, missing
+from binaries import CHART_TOOLS, CONTROL_PLANE
+from built import skip_unless_built
 from control_plane import LocalCluster
 from integration.audit import AuditLog
 from integration.client import Client
+from integration.kubelet import HELD, stages_without
 from integration.namespace import Namespace, temporary_namespace
-from integration.processes_under_test import Operator
+from integration.processes_under_test import Operator, log_for_failures
 from integration.sandbox import Sandbox, Sandboxes
-from kimi_linear_operator.api import Manifest
-from nodes import gpu_node, stages
-
-# A pod with this annotation never turns Ready by itself: a test plays its kubelet.
-HELD = "tests/held"
+from nodes import gpu_node
 
 LAST_MODULE = "test_permissions"
 
@@ -35,9 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def programs() -> None:
     """The programs of the local cluster, which are built before the tests."""
-    unbuilt = ", ".join(program.name for program in missing((*CONTROL_PLANE, *CHART_TOOLS)))
-    if unbuilt and not os.environ.get("CI"):
-        pytest.skip(f"not built yet: {unbuilt} (make cluster builds them)")
+    skip_unless_built((*CONTROL_PLANE, *CHART_TOOLS))
 
 
 @pytest.fixture(scope="session")
@@ -51,10 +46,10 @@ def cluster(programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         roomy = [gpu_node(f"mi300x-{number}", "MI300X", gpus=128) for number in range(2)]
         nodes = [*roomy, gpu_node("mi325x-0", "MI325X")]
         chart.install(started.kubeconfig, "--set=replicas=0")
-        started.kubectl.apply([*_stages(), *nodes])
+        started.kubectl.apply([*stages_without(f'.metadata.annotations["{HELD}"]'), *nodes])
         names = [f"node/{node['metadata']['name']}" for node in nodes]
-        started.kubectl("wait", "--for=condition=Ready", "--timeout=30s", *names)
-        started.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+        started.kubectl("wait", "--for=condition=Ready", "--timeout=50s", *names)
+        started.kubectl.wait_until_served(*chart.DEFINITIONS)
         yield started
 
 
@@ -81,10 +76,11 @@ def operator_process(cluster: LocalCluster) -> Iterator[Operator]:
 
 
 @pytest.fixture
-def operator(operator_process: Operator) -> Operator:
+def operator(operator_process: Operator) -> Iterator[Operator]:
     """The running operator, one for all tests that do not stop it."""
     operator_process.start()
-    return operator_process
+    with log_for_failures(operator_process.log):
+        yield operator_process
 
 
 @pytest.fixture
@@ -123,12 +119,3 @@ def shared_namespace(client: Client) -> Iterator[Namespace]:
 def other_namespace(client: Client) -> Iterator[Namespace]:
     with temporary_namespace(client) as opened:
         yield opened
-
-
-def _stages() -> list[Manifest]:
-    """Return the local cluster's Stages, except that a held pod is not made Ready."""
-    changed = stages()
-    [ready] = [stage for stage in changed if stage["metadata"]["name"] == "pod-ready"]
-    held = {"key": f'.metadata.annotations["{HELD}"]', "operator": "DoesNotExist"}
-    ready["spec"]["selector"]["matchExpressions"].append(held)
-    return changed

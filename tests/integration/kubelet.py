@@ -2,14 +2,25 @@
 
 from typing import Any
 
-from integration.conftest import HELD
 from integration.namespace import Namespace, Spec
 from integration.waiting import wait_for
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.resources import POD
+from nodes import stages
+
+# A pod with this annotation never turns Ready by itself: a test plays its kubelet.
+HELD = "tests/held"
 
 _NOW = "2026-11-24T09:30:00Z"
 HELD_SPEC: Spec = {"podTemplate": {"metadata": {"annotations": {HELD: "true"}}}}
+
+
+def stages_without(field: str) -> list[Manifest]:
+    """Return the local cluster's Stages, except that a pod that has this field is not made Ready."""
+    changed = stages()
+    [ready] = [stage for stage in changed if stage["metadata"]["name"] == "pod-ready"]
+    ready["spec"]["selector"]["matchExpressions"].append({"key": field, "operator": "DoesNotExist"})
+    return changed
 
 
 def held_pod(namespace: Namespace, server: str = "kimi") -> Manifest:

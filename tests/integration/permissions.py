@@ -6,8 +6,10 @@ import yaml
 
 from chart import render
 from integration.client import Client
+from integration.waiting import wait_for
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.resources import Kind
+from kimi_linear_operator.resources.kinds import LEASE
 
 _ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts")
 _OF_RBAC = "rbac.authorization.k8s.io"
@@ -15,6 +17,7 @@ KINDS = {
     "Role": Kind(_OF_RBAC, "v1", "Role", "roles"),
     "RoleBinding": Kind(_OF_RBAC, "v1", "RoleBinding", "rolebindings"),
 }
+_REVIEWS = Kind("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews")
 _PLACEHOLDER = "namespace-of-a-test"
 
 
@@ -28,6 +31,18 @@ def grant(client: Client, namespace: str, account: str) -> None:
             manifest["metadata"]["name"] += f"-{account}"
             manifest["subjects"] = [subject]
         client.apply(KINDS[manifest["kind"]], manifest, "tests")
+    wait_for(lambda: _may_lease(client, namespace, account), f"{account} may work in {namespace}")
+
+
+def _may_lease(client: Client, namespace: str, account: str) -> bool:
+    """Return whether the API server knows of all that was granted: what it refuses before looks like a lacking verb.
+
+    It learns of what was written in order, and leases came last.
+    """
+    asked = {"namespace": namespace, "verb": "create", "group": LEASE.group, "resource": LEASE.plural}
+    spec = {"user": f"system:serviceaccount:kube-system:{account}", "resourceAttributes": asked}
+    review = {"apiVersion": f"{_REVIEWS.group}/v1", "kind": _REVIEWS.kind, "metadata": {}, "spec": spec}
+    return bool(client.create(_REVIEWS, review)["status"]["allowed"])
 
 
 @cache

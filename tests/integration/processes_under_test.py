@@ -1,5 +1,6 @@
 """The product's command as real processes: the operator, and the verbs that talk to a cluster."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -14,12 +15,28 @@ import pytest
 from chart import NAMESPACE, RELEASE
 from integration.waiting import wait_for
 
+logger = logging.getLogger(__name__)
+
 COMMAND = str(Path(sys.executable).with_name("kimi-linear"))
 USER = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
 """What the audit log calls the operator that looks after all namespaces."""
 
-_SECONDS_TO_STOP = 10
-_SECONDS_TO_START = 30
+# As long as a pod has.
+_SECONDS_TO_STOP = 30
+# Fifteen operators start at once for the tests of outages.
+_SECONDS_TO_START = 120
+_LONGEST_LOG = 6000
+
+
+@contextmanager
+def log_for_failures(file: Path) -> Iterator[None]:
+    """Log the end of what an operator logs meanwhile: pytest shows it if a test fails, even before this ends."""
+    begin = file.stat().st_size if file.exists() else 0
+    try:
+        yield
+    finally:
+        told = file.read_bytes()[begin:].decode(errors="replace") if file.exists() else ""
+        logger.warning("The log of %s ends with:\n%s", file.name, told[-_LONGEST_LOG:])
 
 
 @dataclass

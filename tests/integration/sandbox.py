@@ -1,6 +1,5 @@
 """Operators of a test's own: each looks after one namespace, and reaches the API server only through a proxy."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,18 +10,14 @@ from integration.client import Client
 from integration.fault_proxy import FaultProxy
 from integration.namespace import Namespace, temporary_namespace
 from integration.permissions import grant
-from integration.processes_under_test import Operator
+from integration.processes_under_test import Operator, log_for_failures
 from integration.waiting import wait_for
 from kimi_linear_operator.resources import SERVER
 from kimi_linear_operator.resources.kinds import LEASE
 from kimi_linear_operator.resources.metadata import MANAGER
 
-logger = logging.getLogger(__name__)
-
 SANDBOX_ACCOUNT = "sandboxed-operator"
 PAIR_ACCOUNTS = ("first-replica", "second-replica")
-
-_LONGEST_LOG = 6000
 
 
 def user_of(account: str) -> str:
@@ -88,15 +83,12 @@ class Sandboxes:
         with FaultProxy(self.cluster) as proxy:
             kubeconfig = proxy.kubeconfig_for(self._kubeconfig(account), file.with_suffix(".kubeconfig"))
             operator = Operator(kubeconfig, log, arguments)
-            try:
-                yield Sandbox(namespace, proxy, operator)
-                assert operator.stop() == 0, "the operator's exit code after SIGTERM"
-            except BaseException:
-                told = log.read_text() if log.exists() else ""
-                logger.error("The log of %s ends with:\n%s", log.name, told[-_LONGEST_LOG:])
-                raise
-            finally:
-                operator.kill()
+            with log_for_failures(log):
+                try:
+                    yield Sandbox(namespace, proxy, operator)
+                    assert operator.stop() == 0, "the operator's exit code after SIGTERM"
+                finally:
+                    operator.kill()
 
     def _kubeconfig(self, account: str) -> Path:
         file = self.cluster.state / f"{account}.kubeconfig"

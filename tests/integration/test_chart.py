@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 import chart
-from chart import CHART, INSTALL, NAMESPACE, RELEASE, ROOT
+from binaries import binary
+from chart import CHART, DEFINITIONS, INSTALL, NAMESPACE, RELEASE, ROOT
+from commands import run
 from control_plane import LocalCluster
 from integration.waiting import wait_for
 from nodes import add_local_nodes
 
-SERVERS = "customresourcedefinition/kimilinearservers.kimi-linear.io"
-BENCHMARKS = "customresourcedefinition/kimilinearbenchmarks.kimi-linear.io"
+SERVERS, BENCHMARKS = (f"customresourcedefinition/{name}" for name in DEFINITIONS)
 MARK = "Marked by a test."
 # Nobody waits for a server here: no operator runs, and a pod that is on a simulated node counts as ready.
 SERVER = json.dumps(
@@ -46,9 +47,28 @@ def own_cluster(programs: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def release(own_cluster: LocalCluster) -> Iterator[LocalCluster]:
     """The cluster; whatever a test installed is gone afterwards."""
     yield own_cluster
-    options = ("--ignore-not-found", "--wait", f"--kubeconfig={own_cluster.kubeconfig}", f"--namespace={NAMESPACE}")
-    chart.helm("uninstall", RELEASE, *options)
+    read_all(own_cluster)
+    uninstall(own_cluster, "--ignore-not-found")
     own_cluster.kubectl("delete", "--ignore-not-found", SERVERS, BENCHMARKS)
+
+
+def read_all(cluster: LocalCluster) -> None:
+    """Read servers and benchmarks, as the operator would: no operator runs here.
+
+    Of a kind that was never read the API server has no cache yet, so it fails to look for objects of it when its
+    definition goes, and may not try again for minutes: https://github.com/operator-framework/operator-controller/issues/1437.
+    """
+    cluster.kubectl.wait_until_served(*(name.split("/")[1] for name in there(cluster, SERVERS, BENCHMARKS)))
+
+
+def uninstall(cluster: LocalCluster, *options: str) -> None:
+    """Uninstall the release and wait for it; Helm's newer way of waiting misses what goes fast (its issue 31766)."""
+    chart.helm("uninstall", RELEASE, "--wait=legacy", *chart.of_release(cluster.kubeconfig), *options)
+
+
+def helm_3(cluster: LocalCluster, verb: str, *arguments: str | Path) -> None:
+    where = chart.of_release(cluster.kubeconfig)
+    run([binary("helm-3"), verb, RELEASE, *arguments, *where, "--wait"], timeout=120)
 
 
 def ask(cluster: LocalCluster, *arguments: str) -> Any:
@@ -110,35 +130,53 @@ def test_an_upgrade_from_the_previous_chart_and_a_rollback(release: LocalCluster
 
     chart.install(release.kubeconfig, source=marked_chart(tmp_path))
     assert MARK in description(release)
-    where = (f"--kubeconfig={release.kubeconfig}", f"--namespace={NAMESPACE}")
-    chart.helm("rollback", RELEASE, "1", "--wait", *where, timeout=120)
+    chart.helm("rollback", RELEASE, "1", "--wait", *chart.of_release(release.kubeconfig), timeout=120)
     assert MARK not in description(release)
     assert ask(release, f"--namespace={NAMESPACE}", "deployment", RELEASE)["status"]["readyReplicas"] == 2
     after = ask(release, "kimilinearserver/kimi")
     assert (before["metadata"]["uid"], before["spec"]) == (after["metadata"]["uid"], after["spec"])
 
 
+def test_helm_3_does_so_too_and_helm_4_goes_on_with_its_release(release: LocalCluster, tmp_path: Path) -> None:
+    marked = marked_chart(tmp_path)
+    helm_3(release, "install", previous_chart(tmp_path))
+    helm_3(release, "upgrade", marked)
+    assert MARK in description(release)
+    helm_3(release, "rollback", "1")
+    assert MARK not in description(release)
+
+    chart.install(release.kubeconfig, source=marked)
+    assert MARK in description(release)
+    assert ask(release, f"--namespace={NAMESPACE}", "deployment", RELEASE)["status"]["readyReplicas"] == 2
+    helm_3(release, "uninstall")
+    assert len(there(release, SERVERS, BENCHMARKS)) == 2
+
+
 def test_definitions_and_servers_outlive_the_release_and_are_taken_over_by_the_next(release: LocalCluster) -> None:
     chart.install(release.kubeconfig)
     release.kubectl("apply", "--filename=-", stdin=SERVER)
-    where = (f"--kubeconfig={release.kubeconfig}", f"--namespace={NAMESPACE}", "--wait")
-    chart.helm("uninstall", RELEASE, *where)
+    uninstall(release)
     assert there(release, SERVERS, BENCHMARKS) == [
         "customresourcedefinition.apiextensions.k8s.io/kimilinearservers.kimi-linear.io",
         "customresourcedefinition.apiextensions.k8s.io/kimilinearbenchmarks.kimi-linear.io",
     ]
     assert there(release, "kimilinearserver/kimi")
-    left = release.kubectl("get", f"--namespace={NAMESPACE}", "all,serviceaccounts,roles,pdb", "--output=name")
-    assert [name for name in left.split() if RELEASE in name and not name.startswith("pod/")] == []
+    wait_for(lambda: _of_release(release), "nothing of the release is left", lambda left: not left)
     assert [name for name in there(release, "clusterroles") if RELEASE in name] == []
     chart.install(release.kubeconfig)
     assert there(release, "kimilinearserver/kimi")
 
 
+def _of_release(cluster: LocalCluster) -> list[str]:
+    """Return what there is of the release; pods on simulated nodes are gone in their own time."""
+    names = cluster.kubectl("get", f"--namespace={NAMESPACE}", "all,serviceaccounts,roles,pdb", "--output=name").split()
+    return [name for name in names if RELEASE in name and not name.startswith("pod/")]
+
+
 def test_definitions_go_with_the_release_if_asked(release: LocalCluster) -> None:
     chart.install(release.kubeconfig, "--set=crds.keep=false", "--set=replicas=0")
-    where = (f"--kubeconfig={release.kubeconfig}", f"--namespace={NAMESPACE}", "--wait")
-    chart.helm("uninstall", RELEASE, *where)
+    read_all(release)
+    uninstall(release)
     assert there(release, SERVERS, BENCHMARKS) == []
 
 

@@ -21,7 +21,7 @@ from kimi_linear_operator.api import Manifest
 
 VALUES = {"default": (), **{file.stem: (f"--values={file}",) for file in sorted((CHART / "ci").glob("*.yaml"))}}
 OVERLAYS = sorted((ROOT / "deploy/kustomize/overlays").iterdir())
-# Of the Prometheus Operator: test_gitops.py reads these with its own types.
+# Of the Prometheus Operator: tests/gitops/test_examples.py reads these with its own types.
 FOREIGN = "ServiceMonitor,PrometheusRule"
 
 pytestmark = pytest.mark.usefixtures("programs")
@@ -60,6 +60,13 @@ def check(schemas: Path) -> Callable[[str, str], None]:
         assert "Valid: 0" not in done.stdout
 
     return check
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_helm_3_renders_the_same(name: str) -> None:
+    options = (f"--kube-version={VERSIONS[-1]}", f"--namespace={chart.NAMESPACE}", *VALUES[name])
+    text = run([binary("helm-3"), "template", chart.RELEASE, CHART, *options])
+    assert list(yaml.load_all(text, yaml.CSafeLoader)) == rendered(name)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -108,10 +115,11 @@ def test_definitions_are_those_that_the_models_give() -> None:
     assert specs == {manifest["metadata"]["name"]: manifest["spec"] for manifest in ours}
 
 
-@pytest.mark.parametrize(("name", "policy"), [("default", "keep"), ("everything-values", None)])
-def test_definitions_are_kept_unless_asked_otherwise(name: str, policy: str | None) -> None:
+@pytest.mark.parametrize(("name", "is_kept"), [("default", True), ("everything-values", False)])
+def test_definitions_are_kept_unless_asked_otherwise(name: str, is_kept: bool) -> None:
+    keeping = {"helm.sh/resource-policy": "keep", "argocd.argoproj.io/sync-options": "Prune=false"}
     annotations = [manifest["metadata"].get("annotations", {}) for manifest in definitions(rendered(name))]
-    assert [item.get("helm.sh/resource-policy") for item in annotations] == [policy, policy]
+    assert [keeping.items() & item.items() for item in annotations] == [keeping.items() if is_kept else set()] * 2
 
 
 def test_an_operator_of_some_namespaces_gets_nothing_cluster_wide() -> None:

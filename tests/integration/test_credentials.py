@@ -51,7 +51,7 @@ def test_a_rotated_token_is_used_for_watches_and_writes(rotation: Rotation, late
     _change(namespace, 1)
     # The kubelet may write the file only after the API server has begun to refuse the old token.
     time.sleep(late_seconds)
-    rotation.file.write_text(rotation.next)
+    _replace(rotation.file, rotation.next)
     rotated = time.monotonic()
 
     namespace.wait_until_ready("kimi", _RECOVERY_SECONDS)
@@ -74,6 +74,13 @@ def test_a_token_that_is_refused_twice_for_a_while_is_used_again(sandbox: Sandbo
             time.sleep(seconds)
         namespace.wait_until_ready("kimi", _RECOVERY_SECONDS)
     assert sandbox.operator.is_running
+
+
+def _replace(file: Path, text: str) -> None:
+    """Put a new file in place of an old one, as the kubelet does: nobody ever reads half of it."""
+    new = file.with_suffix(".new")
+    new.write_text(text)
+    new.replace(file)
 
 
 def _change(namespace: Namespace, number: int) -> None:

@@ -20,7 +20,7 @@ def test_every_command_of_the_user_guide_succeeds(cluster: LocalCluster, operato
     environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig), "PATH": os.pathsep.join(folders)}
     for command in commands:
         done = subprocess.run(
-            shlex.split(command), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90
+            shlex.split(command), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
 

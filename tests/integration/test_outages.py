@@ -32,8 +32,8 @@ from kimi_linear_operator.resources.kinds import LEASE
 # Longer than the 54 seconds after which kopf gives up by itself.
 _OUTAGE_SECONDS = 60.0
 _RECOVERY_SECONDS = 30.0
-# kopf begins anew after 70 seconds without a sign from a watch.
-_FROZEN_SECONDS = 80.0
+# kopf begins anew after 70 seconds without a sign from a watch; without that, nothing would come for five minutes.
+_FROZEN_SECONDS = 110.0
 # kopf waits up to half a minute until it watches again.
 _REWATCH_SECONDS = 40.0
 _PATIENCE_SECONDS = 60.0
