@@ -121,7 +121,7 @@ def test_a_fault_that_is_unknown_is_refused() -> None:
 
 
 def test_it_loads_with_a_closed_port_then_warms_up_and_then_is_healthy(start: Start) -> None:
-    server = start("--enable-metrics", load_seconds=3, warm_up_seconds=8)
+    server = start("--enable-metrics", load_seconds=6, warm_up_seconds=8)
     assert "running on" not in server.log.read_text()
     assert ask(f"{server.url}/health")[0] == 503
     assert ask(f"{server.url}/v1/models")[0] == 200
@@ -131,7 +131,7 @@ def test_it_loads_with_a_closed_port_then_warms_up_and_then_is_healthy(start: St
 
 
 def test_told_to_stop_it_finishes_what_is_open_and_says_so(start: Start) -> None:
-    server = start("--enable-metrics", "--served-model-name", "kimi", seconds_per_token=0.05)
+    server = start("--enable-metrics", "--served-model-name", "kimi", seconds_per_token=0.1)
     url = server.url
     texts: list[dict[str, Any]] = []
     body = {"text": "x", "sampling_params": {"max_new_tokens": 100, "ignore_eos": True}}

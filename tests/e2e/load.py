@@ -57,7 +57,9 @@ async def load(url: str, tally: Tally) -> None:
     loop = asyncio.get_running_loop()
     ended = loop.run_in_executor(None, sys.stdin.read)
     limit = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True), timeout=limit) as session:
+    # The name is looked up once: what is tested are answers, not DNS.
+    connector = aiohttp.TCPConnector(force_close=True, ttl_dns_cache=None)
+    async with aiohttp.ClientSession(connector=connector, timeout=limit) as session:
         await asyncio.gather(*(_user(session, url, ended, tally) for _ in range(_USERS)))
 
 

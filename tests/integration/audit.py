@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from integration.waiting import wait_for
-from kimi_linear_operator.workqueue import SETTLE_SECONDS
+from kimi_linear_operator.workqueue import LONGEST_SETTLE_SECONDS
 
 # An Event follows the status that it tells of.
-_QUIET_SECONDS = SETTLE_SECONDS + 0.5
+_QUIET_SECONDS = LONGEST_SETTLE_SECONDS + 0.5
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
 
 
@@ -28,7 +28,7 @@ class Request:
     namespace: str
     name: str
     status: int
-    is_authorized: bool
+    is_forbidden: bool
     began: float
     ended: float
 
@@ -91,7 +91,7 @@ def request_of(event: dict[str, Any]) -> Request:
         namespace=subject.get("namespace", ""),
         name=subject.get("name", ""),
         status=event.get("responseStatus", {}).get("code", 0),
-        is_authorized=event.get("annotations", {}).get("authorization.k8s.io/decision") == "allow",
+        is_forbidden=event.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid",
         began=datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp(),
         ended=datetime.fromisoformat(event["stageTimestamp"]).timestamp(),
     )

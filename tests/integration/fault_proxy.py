@@ -5,6 +5,7 @@ moment a test may put faults in the way of the calls that it means, freeze or cu
 """
 
 import asyncio
+import selectors
 import socket
 import ssl
 import threading
@@ -23,6 +24,7 @@ from aiohttp import web
 
 from control_plane import LocalCluster, free_ports
 from integration.faults import Call, DroppedError, Fault, Forward, Matches, Silence, everything
+from integration.waiting import wait_for
 
 Result = TypeVar("Result")
 
@@ -56,12 +58,14 @@ class FaultProxy:
     """All calls so far, in the order in which they came."""
     _faults: list[tuple[Matches, Fault]] = field(default_factory=list)
     _watches: set[_Watch] = field(default_factory=set)
-    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+    _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
 
     def __post_init__(self) -> None:
         content = yaml.safe_load(self.cluster.kubeconfig.read_text())
         cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]
         [self._port] = free_ports(1)
+        self._loop = asyncio.SelectorEventLoop(self._selector)
+        self._at_rest = len(self._selector.get_map())
         self._upstream_tls = ssl.create_default_context(cafile=cluster["certificate-authority"])
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._tls.load_cert_chain(user["client-certificate"], user["client-key"])
@@ -76,6 +80,7 @@ class FaultProxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._do(self._close())
+        wait_for(self._open_connections, "connections with TLS take their leave", lambda count: count == 0)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -126,6 +131,9 @@ class FaultProxy:
         """Return how many calls so far match."""
         return sum(map(matches, list(self.calls)))
 
+    def _open_connections(self) -> int:
+        return len(self._selector.get_map()) - self._at_rest
+
     def _do(self, work: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_PATIENCE_SECONDS)
 
@@ -149,8 +157,6 @@ class FaultProxy:
         await self._refuse_connections()
         await self._runner.cleanup()
         await self._session.close()
-        # Connections with TLS need a moment to close.
-        await asyncio.sleep(0.05)
 
     async def _listen(self) -> None:
         if self._site is None:

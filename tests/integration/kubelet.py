@@ -10,15 +10,19 @@ from nodes import stages
 
 # A pod with this annotation never turns Ready by itself: a test plays its kubelet.
 HELD = "tests/held"
+# One with this annotation turns Ready after so long, as Go writes it ("3s").
+SLOW = "tests/slow"
 
+_SLOWNESS = f'.metadata.annotations["{SLOW}"]'
 _NOW = "2026-11-24T09:30:00Z"
 HELD_SPEC: Spec = {"podTemplate": {"metadata": {"annotations": {HELD: "true"}}}}
 
 
 def stages_without(field: str) -> list[Manifest]:
-    """Return the local cluster's Stages, except that a pod that has this field is not made Ready."""
+    """Return the local Stages, but a pod that has this field is not made Ready, and a slow one not at once."""
     changed = stages()
     [ready] = [stage for stage in changed if stage["metadata"]["name"] == "pod-ready"]
+    ready["spec"]["delay"] = {"durationMilliseconds": 0, "durationFrom": {"expressionFrom": _SLOWNESS}}
     ready["spec"]["selector"]["matchExpressions"].append({"key": field, "operator": "DoesNotExist"})
     return changed
 

@@ -13,6 +13,7 @@ from integration.benchmark_specs import benchmark_manifests
 from integration.client import STRICT_DRY_RUN, Answer, Client, path_of
 from integration.namespace import Namespace, condition_of, server_manifest
 from integration.specs import manifests
+from integration.waiting import wait_for
 from kimi_linear_operator import rules
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.resources import RESOURCES, SERVER
@@ -23,6 +24,13 @@ from kimi_linear_operator.rules.server import ERRORS
 pytestmark = pytest.mark.usefixtures("no_operator")
 
 _POLICY_WORDS = "Validation failed for ValidatingAdmissionPolicy"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warnings_are_given(client: Client) -> None:
+    """Wait until the API server knows of the policy that warns: it looks for new ones once a second."""
+    risky = server_manifest("kimi", "default", {"tensorParallelism": 8})
+    wait_for(lambda: _ask(client, risky).warnings, "the API server warns")
 
 
 @given(manifest=manifests())

@@ -80,7 +80,7 @@ def test_the_recipes_suites_run_in_order_and_pass(cluster: LocalCluster, ready: 
     assert status["results"][3]["metrics"] == status["results"][3]["baseline"]
     assert status["environment"]["serverGeneration"] == 1
     assert status["startTime"] <= status["results"][0]["completionTime"] <= status["completionTime"]
-    cluster.kubectl("wait", "klb/nightly", "--for=condition=Succeeded", "--timeout=1s", "--namespace", ready.name)
+    cluster.kubectl("wait", "klb/nightly", "--for=condition=Succeeded", "--timeout=30s", "--namespace", ready.name)
     stored = json.loads(ready.existing(CONFIG_MAP, "nightly-results")["data"]["results.json"])
     assert (stored["verdict"], stored["results"]) == ("Passed", status["results"])
 
@@ -265,6 +265,7 @@ def test_nothing_is_written_while_nothing_happens(ready: Namespace, audit_log: A
     wait_for_reason(ready, "done", "ThresholdsMet")
     create_benchmark(ready, "runs", suites=LOW)
     running_pod(ready, "runs", "speed-low")
+    wait_for_reason(ready, "runs", "Starting")
     create_benchmark(ready, "waits", suites=LOW)
     wait_for_reason(ready, "waits", "WaitingForTurn")
     audit_log.wait_until_quiet(mark, USER, ready.name)

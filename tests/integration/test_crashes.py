@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from integration.faults import Call, Hold
+from integration.kubelet import SLOW
 from integration.namespace import Namespace, Spec
 from integration.sandbox import Sandbox
 from integration.waiting import wait_for
@@ -15,7 +16,12 @@ from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.resources import DEPLOYMENT, EVENT, POD, SERVER, SERVICE, Kind
 from kimi_linear_operator.resources.metadata import FINGERPRINT_ANNOTATION, HEADLESS_SUFFIX, SERVER_LABEL
 
-_SPEC: Spec = {"tensorParallelism": 1, "service": {"headless": True}}
+# Slow pods, so that every server is seen to be made or changed before it is Ready.
+_SPEC: Spec = {
+    "tensorParallelism": 1,
+    "service": {"headless": True},
+    "podTemplate": {"metadata": {"annotations": {SLOW: "3s"}}},
+}
 _CHANGE: Spec = {"toolCallParser": "enabled", "service": {"headless": False, "annotations": {"a": "b"}}}
 
 # Which writes a new server costs, and a change of one: how many of each kind. Status and events are of the server.

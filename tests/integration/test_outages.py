@@ -28,10 +28,12 @@ from integration.namespace import Namespace, condition_of, engine_container
 from integration.sandbox import Sandbox, Sandboxes
 from kimi_linear_operator.resources import SERVER, SERVICE
 from kimi_linear_operator.resources.kinds import LEASE
+from kimi_linear_operator.workqueue import BACKOFF
 
 # Longer than the 54 seconds after which kopf gives up by itself.
 _OUTAGE_SECONDS = 60.0
-_RECOVERY_SECONDS = 30.0
+# What fails is tried again after half a minute at most; then its pods come up, and its status settles.
+_RECOVERY_SECONDS = BACKOFF.longest + 15
 # kopf begins anew after 70 seconds without a sign from a watch; without that, nothing would come for five minutes.
 _FROZEN_SECONDS = 110.0
 # kopf waits up to half a minute until it watches again.

@@ -335,7 +335,8 @@ def test_scaling_holds_when_the_owner_applies_again_without_replicas(
     what = ("kls/kimi", "--subresource=scale", "--output=json", "--namespace", namespace.name)
     scale = json.loads(cluster.kubectl("get", *what))
     assert scale["status"] == {"replicas": 2, "selector": "kimi-linear.io/server=kimi"}
-    assert len(namespace.client.list(POD, namespace.name, {"labelSelector": scale["status"]["selector"]})) == 2
+    pods = namespace.client.list(POD, namespace.name, {"labelSelector": scale["status"]["selector"]})
+    assert len([pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]) == 2
 
 
 def test_servers_of_the_same_name_in_two_namespaces_do_not_mix(

@@ -18,7 +18,7 @@ from integration.faults import Call, Silence
 from integration.namespace import Spec
 from integration.sandbox import PAIR_ACCOUNTS, Sandbox, Sandboxes, user_of
 from integration.waiting import wait_for
-from kimi_linear_operator.handlers.operator import GATHER_SECONDS, REST_SECONDS
+from kimi_linear_operator.handlers.operator import GATHER_SECONDS, REST_SECONDS, STOP_SECONDS
 from kimi_linear_operator.resources import DEPLOYMENT
 from kimi_linear_operator.resources.kinds import LEASE
 
@@ -27,7 +27,8 @@ _NEW_SERVERS = 6
 # A Lease that is not given back is taken after 15 s and a look, which comes every second. All else is patience with a
 # machine on which ten operators work at the same time.
 _TAKEOVER_SECONDS = 30.0
-_HANDOVER_SECONDS = 10.0
+# One that is told to stop finishes what it does first.
+_HANDOVER_SECONDS = STOP_SECONDS + 10
 _WARM_SECONDS = 2.0
 _SECONDS_TO_MAKE_UP = 8.0
 # Longer than it takes a replica that comes back to do what it was about to do.
@@ -174,9 +175,13 @@ def test_another_replica_takes_over_in_time(stories: dict[str, Story], trouble: 
 def test_a_replica_that_takes_over_is_warm(stories: dict[str, Story], trouble: str) -> None:
     """What changed while nobody worked is made up for at once, from what it has seen all the time."""
     story = stories[trouble]
-    # A replica that is told to stop may still have done it.
-    calls = [call for call in (*story.first.proxy.calls, *story.second.proxy.calls) if call.began > story.begun]
-    applied = min(_ended(call) for call in calls if _is_applied(call))
+
+    def applies() -> list[Call]:
+        # A replica that is told to stop may still have done it.
+        calls = (*story.first.proxy.calls, *story.second.proxy.calls)
+        return [call for call in calls if call.began > story.begun and _is_applied(call)]
+
+    applied = min(map(_ended, wait_for(applies, "the change is applied")))
     assert applied - _ended(story.taken) < _SECONDS_TO_MAKE_UP
     lists = [call for call in story.second.proxy.calls if call.is_list and call.began > story.taken.began]
     assert not [call.path for call in lists if call.began < _ended(story.taken) + _WARM_SECONDS]

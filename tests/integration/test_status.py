@@ -25,7 +25,7 @@ def scarce(client: Client) -> str:
         lambda: [
             f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
             for pod in client.list(POD)
-            if pod["spec"].get("nodeName") == "mi325x-0"
+            if pod["spec"].get("nodeName") == "mi325x-0" and pod["status"]["phase"] not in ("Succeeded", "Failed")
         ],
         "the MI325X node is empty",
         lambda pods: not pods,
