@@ -45,13 +45,18 @@ _DEADLINE: ContextVar[float | None] = ContextVar("_DEADLINE", default=None)
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
+# An API server with too much to do asks for up to 32 s (k8s.io/apiserver, maxRetryAfter of flowcontrol). What asks for
+# more is something before it, and may be back sooner than it thinks.
+LONGEST_RETRY_SECONDS = 60.0
+
+
 class ApiError(Exception):
     """The API server refused a request, or could not be reached.
 
     Attributes:
         status: HTTP status code, 0 when there was no answer.
         message: What the API server said.
-        retry_seconds: How long it asked to be left alone, 0 if it did not ask.
+        retry_seconds: How long it asked to be left alone, up to LONGEST_RETRY_SECONDS; 0 if it did not ask.
     """
 
     def __init__(self, status: int, message: str, retry_seconds: float = 0.0) -> None:
@@ -63,7 +68,8 @@ class ApiError(Exception):
     @property
     def is_passing(self) -> bool:
         """Return whether the same request may well succeed in a moment: no answer, a conflict, too much load."""
-        return self.status in (_UNREACHABLE, 401, 404, 409, 429, 502, 503, 504)
+        # When etcd does not answer, it asks with 500 to be left alone for a while.
+        return self.retry_seconds > 0 or self.status in (_UNREACHABLE, 401, 404, 409, 429, 502, 503, 504)
 
     @property
     def is_about_content(self) -> bool:
@@ -365,7 +371,8 @@ def path(kind: Kind, namespace: str | None, name: str = "") -> str:
 
 
 def _decoded(answer: _Answer) -> Manifest:
-    retry_seconds = float(answer.retry_after) if answer.retry_after.isdecimal() else 0.0
+    asked = float(answer.retry_after) if answer.retry_after.isdecimal() else 0.0
+    retry_seconds = min(asked, LONGEST_RETRY_SECONDS)
     try:
         content: Any = jsontext.decode(answer.content)
     except (RecursionError, ValueError) as error:

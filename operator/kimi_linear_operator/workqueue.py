@@ -68,16 +68,17 @@ class _Due(NamedTuple):
 
 
 class WorkQueue:
-    """Keys that wait, and keys that are being worked on."""
+    """Keys that wait for a worker, and keys that none may take yet."""
 
     def __init__(self) -> None:
-        # Keys that wait, and those to be worked on once more.
+        # Keys that wait for a worker.
         self._due: dict[Key, _Due] = {}
         # The same in order. An entry counts only while it is what is due: nothing is ever taken out of the middle.
         self._order: list[tuple[_Due, Key]] = []
         self._turns = _Turns()
         self._numbers = itertools.count()
-        self._busy: set[Key] = set()
+        # Keys that are being worked on or to be left alone for a while, and who has asked for them meanwhile.
+        self._busy: dict[Key, set[str]] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         # Keys whose timer waits for them to settle, and since when.
         self._settling: dict[Key, float] = {}
@@ -96,18 +97,24 @@ class WorkQueue:
         if timer := self._timers.pop(key, None):
             timer.cancel()
         self._settling.pop(key, None)
+        if self._closed:
+            return
+        if key in self._busy:
+            self._busy[key].add(source)
+            return
         known, place = self._due.get(key), self._turns.next_place(source)
-        if self._closed or (known and known.place <= place):
+        if known and known.place <= place:
             return
         self._turns.occupy(source, place)
-        self._due[key] = _Due(place, next(self._numbers), known.since if known else _now())
-        if key not in self._busy:
-            self._put_in_order(key)
+        due = self._due[key] = _Due(place, next(self._numbers), known.since if known else _now())
+        heapq.heappush(self._order, (due, key))
+        metrics.QUEUE_DEPTH.set(len(self._due))
+        self._wake.set()
 
     def add_after(self, key: Key, seconds: float) -> None:
         """Ask for a key to be worked on later; what was asked for sooner stays."""
         when, timer = _now() + seconds, self._timers.get(key)
-        if key not in self._due and not (timer and timer.when() <= when):
+        if not self._is_asked_for(key) and not (timer and timer.when() <= when):
             self._set_timer(key, when)
 
     def add_settled(self, key: Key, source: str) -> None:
@@ -116,7 +123,7 @@ class WorkQueue:
         began = self._settling.get(key, now)
         when = min(now + SETTLE_SECONDS, began + LONGEST_SETTLE_SECONDS)
         is_sooner = timer and key not in self._settling and timer.when() <= when
-        if key not in self._due and not is_sooner:
+        if not self._is_asked_for(key) and not is_sooner:
             self._settling[key] = began
             self._set_timer(key, when, source)
 
@@ -134,8 +141,7 @@ class WorkQueue:
 
     def stuck_seconds(self) -> float:
         """Return for how long keys have been waiting while no worker took any."""
-        waiting = [due.since for key, due in self._due.items() if key not in self._busy]
-        return _now() - max(self._moved, min(waiting)) if waiting else 0.0
+        return _now() - max(self._moved, min(due.since for due in self._due.values())) if self._due else 0.0
 
     async def work(self, work: Work) -> None:
         """Work on keys until the queue is closed. Run as many of these at once as there should be workers."""
@@ -144,6 +150,7 @@ class WorkQueue:
                 await self._work_on(key, work)
 
     async def _work_on(self, key: Key, work: Work) -> None:
+        """Work on a key, and see to it that it is worked on again when it is due, but no sooner than it may be."""
         try:
             again = await work(key, self._failures.get(key, 0))
         except Exception as error:
@@ -153,7 +160,7 @@ class WorkQueue:
             metrics.RECONCILES.labels("failed" if bug else "retried").inc()
             told = (key.kind.kind, key.namespace, key.name, again, error)
             logger.warning("Could not reconcile %s %s/%s, trying again in %.1f s: %s", *told, exc_info=bug)
-            # Until then the key counts as being worked on, so that whatever adds it waits, too.
+            # As long as the API server wants to be left alone, nobody may take the key, whoever asks for it.
             asyncio.get_running_loop().call_later(asked, self._finish, key, again - asked)
         else:
             self._failures.pop(key, None)
@@ -174,7 +181,7 @@ class WorkQueue:
             due, key = heapq.heappop(self._order)
             if self._due.get(key) == due:
                 del self._due[key]
-                self._busy.add(key)
+                self._busy[key] = set()
                 self._turns.reach(due.place)
                 self._moved = _now()
                 metrics.QUEUE_SECONDS.observe(self._moved - due.since)
@@ -188,17 +195,14 @@ class WorkQueue:
         if not self._closed:
             self._timers[key] = asyncio.get_running_loop().call_at(when, self.add, key, source)
 
-    def _put_in_order(self, key: Key) -> None:
-        heapq.heappush(self._order, (self._due[key], key))
-        metrics.QUEUE_DEPTH.set(len(self._due))
-        self._wake.set()
+    def _is_asked_for(self, key: Key) -> bool:
+        """Return whether a key is worked on, or worked on once more, as soon as possible anyway."""
+        return key in self._due or bool(self._busy.get(key))
 
     def _finish(self, key: Key, again: float | None) -> None:
-        self._busy.discard(key)
-        if due := self._due.get(key):
-            self._due[key] = due._replace(since=_now())
-            self._put_in_order(key)
-        elif again is not None:
+        for source in sorted(self._busy.pop(key)):
+            self.add(key, source)
+        if again is not None:
             self.add_after(key, again)
 
     def _backoff(self, key: Key) -> float:

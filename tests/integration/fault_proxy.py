@@ -79,11 +79,13 @@ class FaultProxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._do(self._close())
-        wait_for(self._open_connections, "connections with TLS take their leave", lambda count: count == 0)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        try:
+            self._do(self._close())
+            wait_for(self._open_connections, "connections with TLS take their leave", lambda count: count == 0)
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
     def kubeconfig_for(self, kubeconfig: Path, file: Path) -> Path:
         """Write a copy of a kubeconfig whose cluster is reached through this proxy."""

@@ -22,7 +22,7 @@ def stages_without(field: str) -> list[Manifest]:
     """Return the local Stages, but a pod that has this field is not made Ready, and a slow one not at once."""
     changed = stages()
     [ready] = [stage for stage in changed if stage["metadata"]["name"] == "pod-ready"]
-    ready["spec"]["delay"] = {"durationMilliseconds": 0, "durationFrom": {"expressionFrom": _SLOWNESS}}
+    ready["spec"]["delay"] = {"durationMilliseconds": 0, "durationFrom": {"jq": {"expression": _SLOWNESS}}}
     ready["spec"]["selector"]["matchExpressions"].append({"key": field, "operator": "DoesNotExist"})
     return changed
 

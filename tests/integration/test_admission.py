@@ -1,5 +1,6 @@
 """What the API server says to a KimiLinearServer, with no operator anywhere."""
 
+import functools
 import json
 import subprocess
 from typing import Any
@@ -11,6 +12,7 @@ from commands import LocalClusterError
 from control_plane import LocalCluster
 from integration.benchmark_specs import benchmark_manifests
 from integration.client import STRICT_DRY_RUN, Answer, Client, path_of
+from integration.client_pods import benchmark_manifest
 from integration.namespace import Namespace, condition_of, server_manifest
 from integration.specs import manifests
 from integration.waiting import wait_for
@@ -28,9 +30,12 @@ _POLICY_WORDS = "Validation failed for ValidatingAdmissionPolicy"
 
 @pytest.fixture(scope="module", autouse=True)
 def warnings_are_given(client: Client) -> None:
-    """Wait until the API server knows of the policy that warns: it looks for new ones once a second."""
-    risky = server_manifest("kimi", "default", {"tensorParallelism": 8})
-    wait_for(lambda: _ask(client, risky).warnings, "the API server warns")
+    """Wait until the API server knows of the policies that warn: it looks for new ones once a second."""
+    server = server_manifest("kimi", "default", {"tensorParallelism": 8})
+    few = [{"name": "few", "accuracy": {"numQuestions": 10}}]
+    benchmark = benchmark_manifest("nightly", "default", {"serverRef": {"name": "kimi"}, "suites": few})
+    for risky in (server, benchmark):
+        wait_for(functools.partial(_ask, client, risky), "the API server warns", lambda answer: answer.warnings)
 
 
 @given(manifest=manifests())

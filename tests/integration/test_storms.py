@@ -3,13 +3,13 @@
 import functools
 import itertools
 import math
-import statistics
 import time
 
 from integration.faults import Call, delay, refuse
 from integration.namespace import Namespace, Spec
 from integration.sandbox import Sandbox
 from integration.waiting import stays, wait_for
+from kimi_linear_operator.reconcile.server import TOLD_FAILURES
 from kimi_linear_operator.resources import DEPLOYMENT, EVENT, SERVER
 
 _SPEC: Spec = {"tensorParallelism": 1}
@@ -23,13 +23,15 @@ _DELAY_SECONDS = 1.0
 # How often the operator tries again what the API server refuses for a reason.
 _RETRY_SECONDS = 15.0
 _RETRY_AFTER_SECONDS = 2
-# Servers, and how the API server answers to their Deployments: for its content, for no good reason, and for a while.
+# Servers, and how the API server answers to their Deployments: for its content, for no good reason, for a while, and
+# while etcd does not answer.
 _REFUSED = {
     "invalid": refuse(422),
     "unlucky": refuse(500),
     "unavailable": refuse(503, {"Retry-After": str(_RETRY_AFTER_SECONDS)}),
+    "forgetful": refuse(500, {"Retry-After": str(_RETRY_AFTER_SECONDS)}),
 }
-_ONCE = {"invalid": 1, "unlucky": 1, "unavailable": 1, "events": 3}
+_ONCE = {**dict.fromkeys(_REFUSED, 1), "events": len(_REFUSED)}
 
 
 def test_a_server_that_always_fails_and_one_that_always_changes_delay_no_other(sandbox: Sandbox) -> None:
@@ -47,9 +49,9 @@ def test_a_server_that_always_fails_and_one_that_always_changes_delay_no_other(s
     stormy = _change_calm_server_in_a_storm(namespace)
 
     latencies = wait_for(lambda: _latencies(sandbox, stormy), "all are applied", lambda seen: math.inf not in seen)
-    # The machine may have been busy with something else now and then; a queue that delays others delays all of them.
     usual = max(_latencies(sandbox, quiet))
-    assert statistics.median(latencies) < usual + _DELAY_SECONDS, latencies
+    # The machine may have been busy with something else twice.
+    assert sorted(latencies)[-3] < usual + _DELAY_SECONDS, latencies
     _assert_later_and_later([call.began for call in _deployment_writes(sandbox, "poison", begin)])
     _assert_coalesced(_deployment_writes(sandbox, "busy", begin), int(_STORM_SECONDS * _CHANGES_A_SECOND))
 
@@ -131,8 +133,10 @@ def test_failures_that_go_on_are_told_once(sandbox: Sandbox) -> None:
     )
     stays(lambda: _told(sandbox), "the failures are not told again", lambda seen: seen == _ONCE, 1.0)
     assert {name: namespace.condition(name, "Ready") for name in _REFUSED} == ready
-    attempts = [call.began for call in _deployment_writes(sandbox, "unavailable", 0)]
-    assert min(after - before for before, after in itertools.pairwise(attempts)) >= _RETRY_AFTER_SECONDS
+    for name in ("unavailable", "forgetful"):
+        attempts = [call.began for call in _deployment_writes(sandbox, name, 0)]
+        assert len(attempts) > TOLD_FAILURES
+        assert min(after - before for before, after in itertools.pairwise(attempts)) >= _RETRY_AFTER_SECONDS
 
 
 def _told(sandbox: Sandbox) -> dict[str, int]:

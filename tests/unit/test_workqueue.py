@@ -381,7 +381,6 @@ def test_a_key_that_is_added_waits_as_long_as_the_api_server_asks_and_delays_no_
         async def work(key: Key, _: int) -> None:
             times.append((key, now() - start))
             if len(times) == 1:
-                queue.add(A)
                 raise ApiError(503, "unavailable", retry_seconds=100)
 
         async def ask_meanwhile() -> None:
