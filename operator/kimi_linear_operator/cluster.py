@@ -24,6 +24,7 @@ from kubernetes.aio.config import load_incluster_config, load_kube_config
 import kimi_linear_operator
 from kimi_linear_operator import jsontext, metrics
 from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.resources.kinds import Kind
 from kimi_linear_operator.resources.metadata import MANAGER
 
@@ -44,7 +45,7 @@ _DEADLINE: ContextVar[float | None] = ContextVar("_DEADLINE", default=None)
 # https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
-
+_REFUSED_BACKOFF = Backoff(first=0.1, longest=5.0)
 # An API server with too much to do asks for up to 32 s (k8s.io/apiserver, maxRetryAfter of flowcontrol). What asks for
 # more is something before it, and may be back sooner than it thinks.
 LONGEST_RETRY_SECONDS = 60.0
@@ -271,7 +272,7 @@ async def watch_session(hear: Hear) -> tuple[str, aiohttp.ClientSession]:
     """Return the API server's address and a session for lists and watches, which belongs to the caller's event loop.
 
     Credentials are asked for anew at every request, and read anew when they are refused: a rotated token is used as
-    soon as the kubelet wrote it, and kopf, which would give up, never sees a refusal that passes.
+    soon as the kubelet wrote it, and kopf, which would give up, never sees a refusal.
 
     A list shows nothing but the version from which to watch: `Cluster.pages` lists once, for all who want to know.
 
@@ -300,14 +301,12 @@ async def watch_session(hear: Hear) -> tuple[str, aiohttp.ClientSession]:
     async def authenticate(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        for delay in (0.1, 1.0, 5.0):
-            response = await exchange(request, handler)
-            if response.status != 401:
-                return response
+        delays = iter(_REFUSED_BACKOFF)
+        while (response := await exchange(request, handler)).status == 401:
             response.release()
-            await asyncio.sleep(delay)
+            await asyncio.sleep(next(delays))
             await _load_credentials(client.configuration)
-        return await exchange(request, handler)
+        return response
 
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=client.rest_client.ssl_context, limit=0),

@@ -61,6 +61,7 @@ def test_a_rotated_token_is_used_for_watches_and_writes(rotation: Rotation, late
     assert any(call.is_watch for call in answered)
     assert any(call.is_write for call in answered)
     assert rotation.sandbox.operator.is_running
+    assert "Watching ended" not in rotation.sandbox.operator.told()
 
 
 def test_a_token_that_is_refused_twice_for_a_while_is_used_again(sandbox: Sandbox) -> None:
@@ -74,6 +75,7 @@ def test_a_token_that_is_refused_twice_for_a_while_is_used_again(sandbox: Sandbo
             time.sleep(seconds)
         namespace.wait_until_ready("kimi", _RECOVERY_SECONDS)
     assert sandbox.operator.is_running
+    assert "Watching ended" not in sandbox.operator.told()
 
 
 def _replace(file: Path, text: str) -> None:
