@@ -199,7 +199,7 @@ class LocalCluster(Lifecycle):
                 **dict(zip(_PORT_OPTIONS, free_ports(len(_PORT_OPTIONS)), strict=True)),
                 "kubeApiserverCertSANs": [API_SERVICE_ADDRESS, *([self.address] if self.address else ())],
             },
-            "componentsPatches": [*self._api_server_patches(), *(_kwok_patches() if self.controllers else ())],
+            "componentsPatches": [*self._api_server_patches(), *(_controllers_patches() if self.controllers else ())],
         }
 
     def _api_server_patches(self) -> list[dict[str, Any]]:
@@ -257,9 +257,12 @@ def _binary_options() -> dict[str, str]:
     }
 
 
-def _kwok_patches() -> list[dict[str, Any]]:
+def _controllers_patches() -> list[dict[str, Any]]:
     [(key, value)] = SIMULATED.items()
     return [
+        # There is one of each. On a machine that stands still for ten seconds, it would lose its Lease and end.
+        _patch("kube-controller-manager", {"leader-elect": "false"}),
+        _patch("kube-scheduler", {"leader-elect": "false"}),
         _patch("kwok-controller", {"manage-nodes-with-annotation-selector": f"{key}={value}"}),
         _patch("kwok-controller", {"manage-all-nodes": "false"}, override=True),
     ]

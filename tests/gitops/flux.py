@@ -80,8 +80,10 @@ def _install(cluster: LocalCluster) -> None:
     for name in ("source-controller", "kustomize-controller"):
         definitions = source_of(FLUX, f"github.com/fluxcd/{name}") / "config/crd/bases"
         cluster.kubectl("apply", "--server-side", f"--filename={definitions}")
+    # A controller ends when a kind that it watches is not there.
+    sources = ("gitrepositories", "ocirepositories", "helmrepositories", "helmcharts", "buckets")
     cluster.kubectl.wait_until_served(
-        "gitrepositories.source.toolkit.fluxcd.io", "kustomizations.kustomize.toolkit.fluxcd.io"
+        *(f"{kind}.source.toolkit.fluxcd.io" for kind in sources), "kustomizations.kustomize.toolkit.fluxcd.io"
     )
     cluster.kubectl("create", "namespace", NAMESPACE)
 

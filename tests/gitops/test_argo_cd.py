@@ -45,19 +45,27 @@ def operator(
 
 
 @pytest.fixture(scope="module")
-def servers(
-    operator: None, cluster: LocalCluster, client: Client, models: Namespace, repository: Repository
-) -> Application:
-    """The example's Application, which has passed its gate once; it does not pause between retries."""
+def servers_application(operator: None, cluster: LocalCluster, client: Client, repository: Repository) -> Application:
+    """The example's Application; it does not pause between retries."""
     [application] = example(GITOPS / "argocd/servers.yaml", repository)
     retry = application["spec"]["syncPolicy"]["retry"]
     assert retry["limit"] == RETRIES
     retry["backoff"] = {"duration": "1s"}
     cluster.kubectl.apply([application])
+    return Application(client, application["metadata"]["name"])
+
+
+@pytest.fixture(scope="module")
+def gated_sync(servers_application: Application, models: Namespace, repository: Repository) -> Manifest:
+    """The sync that has passed the gate. One that only repairs something runs no gate, and takes its place."""
     end_gate(models)
-    synced = Application(client, application["metadata"]["name"])
-    synced.wait_for_operation(repository.head(), "Succeeded")
-    return synced
+    return servers_application.wait_for_operation(repository.head(), "Succeeded")
+
+
+@pytest.fixture(scope="module")
+def servers(servers_application: Application, gated_sync: Manifest) -> Application:
+    """The Application when it has passed its gate once."""
+    return servers_application
 
 
 def told(operation: Manifest) -> dict[str, tuple[str, str]]:
@@ -78,8 +86,10 @@ def test_the_operator_is_installed(
     assert cluster.kubectl("get", "namespace", NAMESPACE, level) == "restricted"
 
 
-def test_a_sync_succeeds_when_the_gate_has_passed(servers: Application, repository: Repository) -> None:
-    assert told(servers.wait_for_operation(repository.head(), "Succeeded")) == {
+def test_a_sync_succeeds_when_the_gate_has_passed(
+    servers: Application, gated_sync: Manifest, repository: Repository
+) -> None:
+    assert told(gated_sync) == {
         "kimi": ("Succeeded", "AllReplicasServe: 1 of 1 replicas serve"),
         "gate": ("Succeeded", "ThresholdsMet: All 2 suites are valid, and all 2 bounds are kept"),
     }

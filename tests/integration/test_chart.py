@@ -68,7 +68,7 @@ def uninstall(cluster: LocalCluster, *options: str) -> None:
 
 def helm_3(cluster: LocalCluster, verb: str, *arguments: str | Path) -> None:
     where = chart.of_release(cluster.kubeconfig)
-    run([binary("helm-3"), verb, RELEASE, *arguments, *where, "--wait"], timeout=120)
+    run([binary("helm-3"), verb, RELEASE, *arguments, *where, "--wait"], timeout=300)
 
 
 def ask(cluster: LocalCluster, *arguments: str) -> Any:
@@ -130,7 +130,7 @@ def test_an_upgrade_from_the_previous_chart_and_a_rollback(release: LocalCluster
 
     chart.install(release.kubeconfig, source=marked_chart(tmp_path))
     assert MARK in description(release)
-    chart.helm("rollback", RELEASE, "1", "--wait", *chart.of_release(release.kubeconfig), timeout=120)
+    chart.helm("rollback", RELEASE, "1", "--wait", *chart.of_release(release.kubeconfig), timeout=300)
     assert MARK not in description(release)
     assert ask(release, f"--namespace={NAMESPACE}", "deployment", RELEASE)["status"]["readyReplicas"] == 2
     after = ask(release, "kimilinearserver/kimi")
@@ -207,7 +207,7 @@ def _allowed(cluster: LocalCluster, user: str) -> set[str]:
 
 def test_one_file_installs_the_operator_without_helm(release: LocalCluster) -> None:
     release.kubectl("apply", "--server-side", "--force-conflicts", f"--filename={INSTALL}")
-    release.kubectl("rollout", "status", f"deployment/{RELEASE}", f"--namespace={NAMESPACE}", "--timeout=30s")
+    release.kubectl("rollout", "status", f"deployment/{RELEASE}", f"--namespace={NAMESPACE}", timeout=180)
     release.kubectl("create", "namespace", "team-a")
     for overlay in ("one-namespace", "private-registry"):
         folder = f"--kustomize={ROOT / 'deploy/kustomize/overlays' / overlay}"
