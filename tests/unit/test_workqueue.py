@@ -383,17 +383,11 @@ def test_a_key_that_is_added_waits_as_long_as_the_api_server_asks_and_delays_no_
             if len(times) == 1:
                 raise ApiError(503, "unavailable", retry_seconds=100)
 
-        async def ask_meanwhile() -> None:
-            await asyncio.sleep(1)
-            queue.add_settled(A, "bulk")
-            await asyncio.sleep(9)
-            queue.add(A)
-            queue.add(B)
-
         queue.add(A)
-        asking = asyncio.create_task(ask_meanwhile())
+        asyncio.get_running_loop().call_later(1, queue.add_settled, A, "bulk")
+        for key in (A, B):
+            asyncio.get_running_loop().call_later(10, queue.add, key)
         await worked(queue, work, seconds=300)
-        await asking
         assert times == [(A, 0), (B, pytest.approx(10)), (A, pytest.approx(100))]
         assert _waited_for_workers() == pytest.approx(waited, abs=0.1), "no key waited for a worker"
 
