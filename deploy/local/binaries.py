@@ -110,11 +110,7 @@ REAL_NODE = (
     Program("pause", "./pause", _NODE, 1),
 )
 # A kubelet runs on Linux only.
-E2E: tuple[Program, ...] = (
-    *CONTROL_PLANE,
-    *CHART_TOOLS,
-    *(REAL_NODE if platform.system() == "Linux" else ()),
-)
+E2E: tuple[Program, ...] = (*CONTROL_PLANE, *CHART_TOOLS, *(REAL_NODE if platform.system() == "Linux" else ()))
 PROGRAMS = (*E2E, *GITOPS)
 
 

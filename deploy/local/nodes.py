@@ -1,5 +1,6 @@
 """Simulated nodes with AMD Instinct GPUs: what the scheduler sees of them, nothing behind it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,13 @@ def stages() -> list[dict[str, Any]]:
 
 def add_local_nodes(kubectl: Kubectl) -> None:
     """Add one simulated node of each GPU model, and wait until pods can go there."""
-    kubectl.apply([gpu_node(name, hardware) for name, hardware in LOCAL_NODES.items()])
-    kubectl("wait", "--for=condition=Ready", "--timeout=50s", *(f"node/{name}" for name in LOCAL_NODES))
+    add_nodes(kubectl, [gpu_node(name, hardware) for name, hardware in LOCAL_NODES.items()])
+
+
+def add_nodes(kubectl: Kubectl, nodes: Sequence[dict[str, Any]]) -> None:
+    """Add simulated nodes, and wait until pods can go there."""
+    kubectl.apply(nodes)
+    kubectl("wait", "--for=condition=Ready", "--timeout=50s", *(f"node/{node['metadata']['name']}" for node in nodes))
 
 
 def gpu_labels(hardware: str) -> dict[str, str]:

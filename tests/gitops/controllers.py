@@ -8,11 +8,11 @@ from pathlib import Path
 
 import yaml
 
-from chart import NAMESPACE, RELEASE, ROOT
+from chart import ROOT
 from commands import end_group, last_lines
 from control_plane import LocalCluster
 from gitops.git_host import GIT_CONFIGURATION, Repository
-from integration.processes_under_test import Operator
+from integration.processes_under_test import operator_of_release
 from kimi_linear_operator.api import Manifest
 
 GITOPS = ROOT / "deploy/gitops"
@@ -48,8 +48,7 @@ def running_operator(cluster: LocalCluster, log: Path) -> Iterator[None]:
 
     It must end well when it is told to.
     """
-    kubeconfig = cluster.kubeconfig_of(RELEASE, NAMESPACE)
-    process = Operator(kubeconfig, log, (f"--lease={NAMESPACE}/{RELEASE}",))
+    process = operator_of_release(cluster, log)
     try:
         process.start()
         yield

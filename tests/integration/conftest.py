@@ -13,9 +13,9 @@ from integration.audit import AuditLog
 from integration.client import Client
 from integration.kubelet import HELD, stages_without
 from integration.namespace import Namespace, temporary_namespace
-from integration.processes_under_test import Operator, log_for_failures
+from integration.processes_under_test import Operator, log_for_failures, operator_of_release
 from integration.sandbox import Sandbox, Sandboxes
-from nodes import gpu_node
+from nodes import add_nodes, gpu_node
 
 LAST_MODULE = "test_permissions"
 
@@ -44,11 +44,9 @@ def cluster(programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """
     with LocalCluster(tmp_path_factory.mktemp("cluster"), "integration") as started:
         roomy = [gpu_node(f"mi300x-{number}", "MI300X", gpus=128) for number in range(2)]
-        nodes = [*roomy, gpu_node("mi325x-0", "MI325X")]
         chart.install(started.kubeconfig, "--set=replicas=0")
-        started.kubectl.apply([*stages_without(f'.metadata.annotations["{HELD}"]'), *nodes])
-        names = [f"node/{node['metadata']['name']}" for node in nodes]
-        started.kubectl("wait", "--for=condition=Ready", "--timeout=50s", *names)
+        started.kubectl.apply(stages_without(f'.metadata.annotations["{HELD}"]'))
+        add_nodes(started.kubectl, [*roomy, gpu_node("mi325x-0", "MI325X")])
         started.kubectl.wait_until_served(*chart.DEFINITIONS)
         yield started
 
@@ -68,9 +66,7 @@ def audit_log(cluster: LocalCluster) -> AuditLog:
 @pytest.fixture(scope="session")
 def operator_process(cluster: LocalCluster) -> Iterator[Operator]:
     """The operator as a process and a user of its own, not started yet; it must end well when it is told to."""
-    kubeconfig = cluster.kubeconfig_of(chart.RELEASE, chart.NAMESPACE)
-    lease = f"--lease={chart.NAMESPACE}/{chart.RELEASE}"
-    process = Operator(kubeconfig, cluster.state / "operator.log", (lease,))
+    process = operator_of_release(cluster, cluster.state / "operator.log")
     yield process
     assert process.stop() == 0, f"the operator's exit code after SIGTERM:\n{process.log.read_text()[-3000:]}"
 

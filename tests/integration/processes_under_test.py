@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from chart import NAMESPACE, RELEASE
+from control_plane import LocalCluster
 from integration.waiting import wait_for
 
 logger = logging.getLogger(__name__)
@@ -110,6 +111,11 @@ class Operator:
             yield code
         finally:
             self.start()
+
+
+def operator_of_release(cluster: LocalCluster, log: Path) -> Operator:
+    """Return the operator that the release would run, not started yet: as its service account, with its Lease."""
+    return Operator(cluster.kubeconfig_of(RELEASE, NAMESPACE), log, (f"--lease={NAMESPACE}/{RELEASE}",))
 
 
 def run_command(kubeconfig: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
