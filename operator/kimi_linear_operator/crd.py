@@ -173,8 +173,17 @@ def _schema(model: type[Resource], status_model: type[BaseModel], pending: Manif
     status = {"description": "The observed state.", **_structural_model(status_model.model_json_schema())}
     properties["status"] = {**status, "default": pending}
     schema["required"] = ["metadata"]
-    schema["x-kubernetes-validations"] = [rule.crd_validation() for rule in rules]
+    for rule in rules:
+        _node(schema, rule.at).setdefault("x-kubernetes-validations", []).append(rule.crd_validation())
     return schema
+
+
+def _node(schema: Manifest, path: str) -> Manifest:
+    """Return the schema of a field."""
+    node = schema
+    for name in path.split(".") if path else ():
+        node = node["properties"][name]
+    return node
 
 
 def _column(name: str, kind: str, path: str, **more: Any) -> Manifest:

@@ -62,7 +62,7 @@ BROKEN: list[tuple[Manifest, str, str]] = [
     ({"podTemplate": {"spec": {"hostNetwork": True}}}, "spec.podTemplate.spec.hostNetwork", "on the node's network"),
     (
         {"podTemplate": {"metadata": {"labels": {"kimi-linear.io/suite": "x"}}}},
-        "spec.podTemplate.metadata",
+        "spec.podTemplate.metadata.labels",
         "choose another key",
     ),
     ({"suites": [{"name": "few", "accuracy": {"numQuestions": 99}}]}, "spec.suites", "fewer than 100 questions"),

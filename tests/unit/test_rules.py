@@ -93,7 +93,7 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
     ),
     (
         {"podTemplate": {"metadata": {"labels": {"app.kubernetes.io/name": "mine"}}}},
-        "spec.podTemplate.metadata",
+        "spec.podTemplate.metadata.labels",
         None,
         "choose another key",
     ),

@@ -8,13 +8,12 @@ from kimi_linear_operator.benchmark import client, metric
 from kimi_linear_operator.benchmark.metric import Metric
 from kimi_linear_operator.rules import expressions
 from kimi_linear_operator.rules.expressions import cel_text
-from kimi_linear_operator.rules.rule import Rule
+from kimi_linear_operator.rules.rule import Rule, Transition, unchanged
 
 # A Job is named NAME-SUITE, and its pods have that name as a label of at most 63 characters.
 LONGEST_NAME = 40
 
 _RECIPE = str(list(RECIPE_SUITES))
-_SUITES = "self.spec.suites"
 # Fewer questions than this, and one more right answer is more than a percent.
 _FEW_QUESTIONS = 100
 
@@ -25,135 +24,124 @@ def _is_one_of(variable: str, metrics: Iterable[Metric]) -> str:
     return f"{variable}.matches({cel_text('^(' + '|'.join(names) + ')$')})"
 
 
-def _is_unchanged(field: str) -> str:
-    """Return an expression: an update leaves a field of the spec as it is."""
-    new, old = f"self.spec.{field}", f"oldSelf.spec.{field}"
-    return f"(has({new}) ? has({old}) && {new} == {old} : !has({old}))"
-
-
 _FIXED = [field.alias for name, field in BenchmarkSpec.model_fields.items() if name != "suspend" and field.alias]
 _DIRECTED = [known for known in (*metric.SPEED, *metric.ACCURACY) if known.better]
 _IS_ACCURACY = "(s.name == 'gsm8k' || has(s.accuracy))"
 
 ERRORS = (
+    expressions.name(LONGEST_NAME, "Jobs are named like the benchmark and its suites"),
     Rule(
         "error",
-        "metadata.name",
-        f"size(self.metadata.name) <= {LONGEST_NAME} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-        "Jobs are named like the benchmark and its suites: use lower-case letters, digits and '-', start with a "
-        f"letter, and keep it to {LONGEST_NAME} characters",
-    ),
-    Rule(
-        "error",
-        "spec.serverRef",
-        "has(self.spec.serverRef) != has(self.spec.endpoint)",
+        "spec",
+        "has(self.serverRef) != has(self.endpoint)",
         "name what to measure: either spec.serverRef, a KimiLinearServer of this namespace, or spec.endpoint",
+        blames="serverRef",
     ),
     Rule(
         "error",
         "spec.suites",
-        f"{_SUITES}.all(s, {_SUITES}.exists_one(t, t.name == s.name))",
+        "self.all(s, self.exists_one(t, t.name == s.name))",
         "has a name twice: results are told apart by it",
     ),
     Rule(
         "error",
         "spec.suites",
-        f"{_SUITES}.all(s, s.name in {_RECIPE} || has(s.speed) != has(s.accuracy))",
+        f"self.all(s, s.name in {_RECIPE} || has(s.speed) != has(s.accuracy))",
         "has a suite that is none of the recipe's (speed-low, speed-medium, speed-high, gsm8k): give it either speed "
         "or accuracy",
     ),
     Rule(
         "error",
         "spec.suites",
-        f"{_SUITES}.all(s, !(s.name in {_RECIPE}) || (!has(s.speed) && !has(s.accuracy)))",
+        f"self.all(s, !(s.name in {_RECIPE}) || (!has(s.speed) && !has(s.accuracy)))",
         "changes a suite of the recipe: give your own another name",
     ),
     Rule(
         "error",
         "spec.suites",
-        f"{_SUITES}.all(s, !has(s.speed) || "
+        "self.all(s, !has(s.speed) || "
         f"s.speed.extraArgs.all(a, !a.matches({cel_text(expressions.flags(client.OWNED_FLAGS))})))",
         "holds in extraArgs a flag that has a field of its own or that the operator sets: use the field of that name "
         "(numPrompts, datasetName ...), spec.datasets or spec.client",
     ),
-    Rule(
-        "error",
-        "spec.datasets.shareGPT",
-        "!has(self.spec.datasets.shareGPT) || has(self.spec.datasets.shareGPT.persistentVolumeClaim) != "
-        "has(self.spec.datasets.shareGPT.configMap)",
-        "say where the file is: either persistentVolumeClaim or configMap",
+    *(
+        Rule(
+            "error",
+            f"spec.datasets.{dataset}",
+            "has(self.persistentVolumeClaim) != has(self.configMap)",
+            "say where the file is: either persistentVolumeClaim or configMap",
+        )
+        for dataset in ("shareGPT", "gsm8k")
     ),
     Rule(
         "error",
-        "spec.datasets.gsm8k",
-        "!has(self.spec.datasets.gsm8k) || has(self.spec.datasets.gsm8k.persistentVolumeClaim) != "
-        "has(self.spec.datasets.gsm8k.configMap)",
-        "say where the file is: either persistentVolumeClaim or configMap",
-    ),
-    Rule(
-        "error",
-        "spec.baseline.benchmark",
-        "(self.spec.baseline.source == 'benchmark') == has(self.spec.baseline.benchmark)",
+        "spec.baseline",
+        "(self.source == 'benchmark') == has(self.benchmark)",
         "goes with the source benchmark, and with no other: set spec.baseline.source and spec.baseline.benchmark, or "
         "neither",
+        blames="benchmark",
     ),
     Rule(
         "error",
-        "spec.baseline.benchmark",
-        "!has(self.spec.baseline.benchmark) || self.spec.baseline.benchmark != self.metadata.name",
+        "",
+        "!has(self.spec) || !has(self.spec.baseline) || !has(self.spec.baseline.benchmark) || "
+        "self.spec.baseline.benchmark != self.metadata.name",
         "is this benchmark itself: name another one",
+        blames="spec.baseline.benchmark",
     ),
     Rule(
         "error",
-        "spec.baseline.maxRegressionPercent",
-        "!has(self.spec.baseline.maxRegressionPercent) || self.spec.baseline.source != 'none'",
+        "spec.baseline",
+        "!has(self.maxRegressionPercent) || self.source != 'none'",
         "needs something to compare with: set spec.baseline.source",
+        blames="maxRegressionPercent",
     ),
     Rule(
         "error",
         "spec.baseline.metrics",
-        f"self.spec.baseline.metrics.all(m, {_is_one_of('m', _DIRECTED)})",
+        f"self.all(m, {_is_one_of('m', _DIRECTED)})",
         "holds a metric of which neither more nor less is better, or that no client has: use throughputs, latencies "
         "(median_ttft_ms ...), accuracy, invalid or duration",
     ),
     Rule(
         "error",
-        "spec.thresholds",
-        f"self.spec.thresholds.all(t, {_SUITES}.exists(s, s.name == t.suite))",
+        "spec",
+        "self.thresholds.all(t, self.suites.exists(s, s.name == t.suite))",
         "names a suite that spec.suites does not have",
+        blames="thresholds",
     ),
     Rule(
         "error",
-        "spec.thresholds",
-        f"self.spec.thresholds.all(t, {_SUITES}.all(s, s.name != t.suite || ({_IS_ACCURACY} ? "
+        "spec",
+        f"self.thresholds.all(t, self.suites.all(s, s.name != t.suite || ({_IS_ACCURACY} ? "
         f"{_is_one_of('t.metric', metric.ACCURACY)} : {_is_one_of('t.metric', metric.SPEED)})))",
         "names a metric that the suite does not have: for speed those of sglang.bench_serving (output_throughput, "
         "p99_ttft_ms ...), for accuracy accuracy, invalid, latency and output_throughput",
+        blames="thresholds",
     ),
     Rule(
         "error",
         "spec.thresholds",
-        "self.spec.thresholds.all(t, has(t.min) || has(t.max))",
+        "self.all(t, has(t.min) || has(t.max))",
         "has neither min nor max: give one of them or both",
     ),
     Rule(
         "error",
         "spec.thresholds",
-        "self.spec.thresholds.all(t, !has(t.min) || !has(t.max) || t.min <= t.max)",
+        "self.all(t, !has(t.min) || !has(t.max) || t.min <= t.max)",
         "has a min above its max: no value can meet it",
     ),
     Rule(
         "error",
-        "spec.podTemplate.spec.containers",
-        expressions.overlaid("containers", expressions.NO_GPUS),
+        expressions.CONTAINERS,
+        f"self.all(c, {expressions.NO_GPUS})",
         "asks for amd.com/gpu: clients need none, and servers need them",
     ),
     Rule(
         "error",
-        "spec.podTemplate.spec.containers",
-        expressions.overlaid(
-            "containers",
-            f"c.name != '{client.CONTAINER}' || !has(c.env) || c.env.all(e, e.name != '{client.API_KEY_VARIABLE}')",
+        expressions.CONTAINERS,
+        expressions.own_container(
+            client.CONTAINER, f"!has(c.env) || c.env.all(e, e.name != '{client.API_KEY_VARIABLE}')"
         ),
         f"sets {client.API_KEY_VARIABLE}: the operator takes the API key from the server's Secret, or from "
         "spec.endpoint.apiKeySecretRef",
@@ -168,25 +156,27 @@ WARNINGS = (
     Rule(
         "warning",
         "spec.suites",
-        f"{_SUITES}.all(s, !has(s.accuracy) || s.accuracy.numQuestions >= {_FEW_QUESTIONS})",
+        f"self.all(s, !has(s.accuracy) || s.accuracy.numQuestions >= {_FEW_QUESTIONS})",
         f"asks fewer than {_FEW_QUESTIONS} questions: such an accuracy is off by five percent points or more, by "
         "chance alone",
     ),
     Rule(
         "warning",
         "spec.suites",
-        f"{_SUITES}.all(s, !has(s.speed) || s.speed.datasetName != 'random-ids')",
+        "self.all(s, !has(s.speed) || s.speed.datasetName != 'random-ids')",
         "uses the dataset random-ids: SGLang's source says that made-up tokens can lead to NaN in the model",
     ),
 )
 
 TRANSITIONS = (
-    Rule(
+    Transition(
         "error",
-        "spec",
-        "!has(oldSelf.status) || !has(oldSelf.status.startTime) || (" + " && ".join(map(_is_unchanged, _FIXED)) + ")",
+        "",
+        "!has(oldSelf.status) || !has(oldSelf.status.startTime) || "
+        + unchanged(f"spec.{field}" for field in _FIXED),
         "is fixed once the first suite has started, except for suspend, so that it says what was measured: delete the "
         "benchmark, or make another one",
+        blames="spec",
     ),
 )
 """Rules about changes, which only the API server can see."""

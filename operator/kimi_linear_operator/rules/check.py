@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Resource
 from kimi_linear_operator.rules import benchmark, server
+from kimi_linear_operator.rules.input import declared, excess
 from kimi_linear_operator.rules.problem import Problem
 from kimi_linear_operator.rules.rule import Rule, broken
 
@@ -75,13 +76,15 @@ def check(manifest: Mapping[str, Any]) -> Checked:
     kind = manifest.get("kind")
     if isinstance(kind, str) and kind not in _KINDS:
         return Checked(None, (Problem("error", "kind", f"must be {' or '.join(_KINDS)}", kind[:LONGEST_VALUE]),))
+    if too_much := excess(manifest):
+        return Checked(None, (too_much,))
     model, rules = _KINDS[kind if isinstance(kind, str) else "KimiLinearServer"]
     try:
         resource = model.model_validate(manifest)
     except ValidationError as error:
         details = error.errors(include_url=False)
         return Checked(None, tuple(_shape_problem(detail, model) for detail in details))
-    return Checked(resource, tuple(broken(rules, resource.manifest())))
+    return Checked(resource, tuple(broken(rules, declared(resource))))
 
 
 def _shape_problem(detail: ErrorDetails, model: type[BaseModel]) -> Problem:

@@ -24,13 +24,8 @@ def _abbreviations(flag: str) -> str:
     return flag[0] + pattern
 
 
-def overlaid(group: str, test: str) -> str:
-    """Return an expression: `test` holds for every container `c` of a group of the pod template."""
-    containers = f"self.spec.podTemplate.spec.{group}"
-    return (
-        "!has(self.spec.podTemplate) || !has(self.spec.podTemplate.spec) || "
-        f"!has({containers}) || {containers}.all(c, {test})"
-    )
+CONTAINERS = "spec.podTemplate.spec.containers"
+INIT_CONTAINERS = "spec.podTemplate.spec.initContainers"
 
 
 def gpus(kind: str, test: str) -> str:
@@ -42,15 +37,29 @@ NO_GPUS = f"({gpus('limits', 'false')} && {gpus('requests', 'false')})"
 """The container `c` asks for no GPU."""
 
 
+def name(longest: int, reason: str) -> Rule:
+    """Return the rule about a resource's name, which the names of its children are made from."""
+    return Rule(
+        "error",
+        "",
+        f"size(self.metadata.name) <= {longest} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+        f"{reason}: use lower-case letters, digits and '-', start with a letter, and keep it to {longest} characters",
+        blames="metadata.name",
+    )
+
+
+def own_container(container: str, test: str) -> str:
+    """Return an expression about containers: `test` holds for the one of the operator, `c`."""
+    return f"self.all(c, c.name != '{container}' || {test})"
+
+
 def owned_labels() -> Rule:
     """Return the rule about labels of pods, by which the operator and Services find them."""
     return Rule(
         "error",
-        "spec.podTemplate.metadata",
-        "!has(self.spec.podTemplate) || !has(self.spec.podTemplate.metadata) || "
-        "!has(self.spec.podTemplate.metadata.labels) || self.spec.podTemplate.metadata.labels.all(k, "
-        "!k.startsWith('kimi-linear.io/') && !(k in ['app.kubernetes.io/name', 'app.kubernetes.io/instance', "
-        "'app.kubernetes.io/component', 'app.kubernetes.io/managed-by']))",
+        "spec.podTemplate.metadata.labels",
+        "self.all(k, !k.startsWith('kimi-linear.io/') && !(k in ['app.kubernetes.io/name', "
+        "'app.kubernetes.io/instance', 'app.kubernetes.io/component', 'app.kubernetes.io/managed-by']))",
         "changes a label that the operator sets (kimi-linear.io/..., app.kubernetes.io/name, instance, component, "
         "managed-by): choose another key",
     )
@@ -58,25 +67,18 @@ def owned_labels() -> Rule:
 
 def own_network(remedy: str) -> Rule:
     """Return the rule that keeps pods off the node's network."""
-    return Rule(
-        "error",
-        "spec.podTemplate.spec.hostNetwork",
-        "!has(self.spec.podTemplate) || !has(self.spec.podTemplate.spec) || "
-        "!has(self.spec.podTemplate.spec.hostNetwork) || !self.spec.podTemplate.spec.hostNetwork",
-        remedy,
-    )
+    return Rule("error", "spec.podTemplate.spec.hostNetwork", "!self", remedy)
 
 
 def unprivileged(container: str, remedy: str) -> Rule:
     """Return the rule that keeps the operator's container from being privileged."""
+    is_unprivileged = (
+        "!has(c.securityContext) || !has(c.securityContext.privileged) || !c.securityContext.privileged"
+    )
     return Rule(
         "error",
-        "spec.podTemplate.spec.containers",
-        overlaid(
-            "containers",
-            f"c.name != '{container}' || !has(c.securityContext) || !has(c.securityContext.privileged) || "
-            "!c.securityContext.privileged",
-        ),
+        CONTAINERS,
+        own_container(container, is_unprivileged),
         f"makes the container {container} privileged: {remedy}",
     )
 
@@ -85,7 +87,7 @@ def own_command(container: str, remedy: str) -> Rule:
     """Return the rule that leaves the operator's container what it runs."""
     return Rule(
         "error",
-        "spec.podTemplate.spec.containers",
-        overlaid("containers", f"c.name != '{container}' || (!has(c.image) && !has(c.command) && !has(c.args))"),
+        CONTAINERS,
+        own_container(container, "(!has(c.image) && !has(c.command) && !has(c.args))"),
         f"changes image, command or args of the container {container}: {remedy}",
     )

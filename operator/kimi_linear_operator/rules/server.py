@@ -17,20 +17,25 @@ _BROKEN_ON_MI355X = re.escape("v0.5.7")
 _OWNED_ENVIRONMENT = str(list(engine.RECIPE_ENVIRONMENT))
 
 
-def _gpus_equal_parallelism() -> str:
-    count = "string(c.resources.{kind}[{gpu}]) == string(self.spec.tensorParallelism)"
-    return " && ".join(expressions.gpus(kind, count.format(kind=kind, gpu=_GPU)) for kind in ("limits", "requests"))
+def _have_the_servers_gpus(group: str, test: str) -> str:
+    """Return an expression: containers of the pod template that meet `test` ask for as many GPUs as a replica has."""
+    count = "string(c.resources.{kind}[{gpu}]) == string(self.tensorParallelism)"
+    equal = " && ".join(expressions.gpus(kind, count.format(kind=kind, gpu=_GPU)) for kind in ("limits", "requests"))
+    containers = f"self.podTemplate.spec.{group}"
+    return (
+        f"!has(self.podTemplate) || !has(self.podTemplate.spec) || !has({containers}) || "
+        f"{containers}.all(c, !({test}) || ({equal}))"
+    )
 
 
 def _version_matches(pattern: str) -> str:
-    """Return an expression: the version that selects the image matches, where no image is given."""
-    return f"(!has(self.spec.engine.image) && self.spec.engine.version.matches({cel_text(f'^({pattern})$')}))"
+    """Return an expression about the engine: the version that selects the image matches, where no image is given."""
+    return f"(!has(self.engine.image) && self.engine.version.matches({cel_text(f'^({pattern})$')}))"
 
 
-def _image_matches(pattern: str) -> str:
-    """Return an expression: an image is given, and the version in its tag matches."""
-    in_tag = cel_text(f":({pattern})([^0-9A-Za-z.]|$)")
-    return f"(has(self.spec.engine.image) && self.spec.engine.image.matches({in_tag}))"
+def _image_matches(image: str, pattern: str) -> str:
+    """Return an expression: the version in the tag of an image matches."""
+    return f"{image}.matches({cel_text(f':({pattern})([^0-9A-Za-z.]|$)')})"
 
 
 _OWNED_FLAGS = expressions.flags(engine.OWNED_FLAGS)
@@ -38,29 +43,27 @@ _OWNED_FLAGS = expressions.flags(engine.OWNED_FLAGS)
 ERRORS = (
     Rule(
         "error",
-        "spec.reasoningParser",
-        "self.spec.model.variant != 'instruct' || self.spec.reasoningParser == 'disabled'",
+        "spec",
+        "self.model.variant != 'instruct' || self.reasoningParser == 'disabled'",
         # The recipe's own words, its generator's comment on this selection.
         "Kimi-Linear doesn't support reasoning parser\n"
         'Please select "Disabled" for Reasoning Parser or choose Kimi-Linear-Thinking model',
+        blames="reasoningParser",
+    ),
+    expressions.name(
+        LONGEST_NAME, "the Service is named like the server"
     ),
     Rule(
         "error",
-        "metadata.name",
-        f"size(self.metadata.name) <= {LONGEST_NAME} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-        "the Service is named like the server: use lower-case letters, digits and '-', start with a letter, "
-        f"and keep it to {LONGEST_NAME} characters",
-    ),
-    Rule(
-        "error",
-        "spec.model.path",
-        "!has(self.spec.model.path) || !has(self.spec.model.revision)",
+        "spec.model",
+        "!has(self.path) || !has(self.revision)",
         "a directory has no revision: remove either spec.model.path or spec.model.revision",
+        blames="path",
     ),
     Rule(
         "error",
         "spec.engine.extraArgs",
-        f"self.spec.engine.extraArgs.all(a, !a.matches({cel_text(_OWNED_FLAGS)}))",
+        f"self.all(a, !a.matches({cel_text(_OWNED_FLAGS)}))",
         "holds a flag that the operator sets: use the field of that name (tensorParallelism, model, toolCallParser, "
         "engine.contextLength ...); --host, --port, --trust-remote-code and --enable-metrics are always set, and one "
         "replica is one pod",
@@ -68,63 +71,61 @@ ERRORS = (
     Rule(
         "error",
         "spec.engine.extraArgs",
-        "self.spec.engine.extraArgs.all(a, !a.matches('^--(ap|ad|ssl-keyfile-)') || "
-        f"a.matches({cel_text(_KEY_BY_NAME)}))",
+        f"self.all(a, !a.matches('^--(ap|ad|ssl-keyfile-)') || a.matches({cel_text(_KEY_BY_NAME)}))",
         "shows an API key or a password to everyone who may read pods: write --api-key=$(NAME), and give the "
         "container sglang an environment variable NAME from a Secret in podTemplate",
     ),
     Rule(
         "error",
         "spec.engine.extraArgs",
-        f"self.spec.engine.extraArgs.all(a, !a.matches({cel_text('^--[A-Za-z0-9-]+ ')}))",
+        f"self.all(a, !a.matches({cel_text('^--[A-Za-z0-9-]+ ')}))",
         "holds a flag and its value in one item with a space: write --flag=value, or flag and value as two items",
     ),
     Rule(
         "error",
-        "spec.engine.image",
-        "!has(self.spec.engine.image) || (self.spec.hardware == 'mi355x' ? "
-        "!self.spec.engine.image.matches('mi30x') : !self.spec.engine.image.matches('mi35x'))",
+        "spec",
+        "!has(self.engine.image) || (self.hardware == 'mi355x' ? "
+        "!self.engine.image.matches('mi30x') : !self.engine.image.matches('mi35x'))",
         "is built for other GPUs than spec.hardware: mi300x and mi325x need a mi30x image, mi355x a mi35x image",
+        blames="engine.image",
     ),
     Rule(
         "error",
-        "spec.podTemplate.spec.containers",
-        expressions.overlaid("containers", f"c.name != '{engine.CONTAINER}' || ({_gpus_equal_parallelism()})"),
+        "spec",
+        _have_the_servers_gpus("containers", f"c.name == '{engine.CONTAINER}'"),
         "asks for another number of amd.com/gpu than spec.tensorParallelism: leave the GPUs out here and set "
         "spec.tensorParallelism",
+        blames="podTemplate.spec.containers",
     ),
     Rule(
         "error",
-        "spec.podTemplate.spec.initContainers",
-        expressions.overlaid("initContainers", _gpus_equal_parallelism()),
+        "spec",
+        _have_the_servers_gpus("initContainers", "true"),
         "asks for another number of amd.com/gpu than spec.tensorParallelism: an init container gets the same GPUs as "
         "the engine, or none",
+        blames="podTemplate.spec.initContainers",
     ),
     Rule(
         "error",
-        "spec.podTemplate.spec.containers",
-        expressions.overlaid(
-            "containers",
-            f"c.name == '{engine.CONTAINER}' || {expressions.NO_GPUS}",
-        ),
+        expressions.CONTAINERS,
+        f"self.all(c, c.name == '{engine.CONTAINER}' || {expressions.NO_GPUS})",
         "gives amd.com/gpu to a sidecar: only the container sglang may have GPUs",
     ),
     expressions.own_command(engine.CONTAINER, "use spec.engine (image, extraArgs, extraPipPackages)"),
     Rule(
         "error",
-        "spec.podTemplate.spec.containers",
-        expressions.overlaid(
-            "containers",
-            f"c.name != '{engine.CONTAINER}' || !has(c.env) || c.env.all(e, !(e.name in {_OWNED_ENVIRONMENT}))",
+        expressions.CONTAINERS,
+        expressions.own_container(
+            engine.CONTAINER, f"!has(c.env) || c.env.all(e, !(e.name in {_OWNED_ENVIRONMENT}))"
         ),
         "sets SGLANG_ROCM_FUSED_DECODE_MLA: Kimi-Linear needs 0, which the operator sets",
     ),
     Rule(
         "error",
-        "spec.podTemplate.spec.containers",
-        expressions.overlaid(
-            "containers",
-            f"c.name != '{engine.CONTAINER}' || !has(c.ports) || c.ports.all(p, p.containerPort != {engine.PORT} && "
+        expressions.CONTAINERS,
+        expressions.own_container(
+            engine.CONTAINER,
+            f"!has(c.ports) || c.ports.all(p, p.containerPort != {engine.PORT} && "
             f"(!has(p.name) || p.name != '{engine.PORT_NAME}'))",
         ),
         f"changes the port {engine.PORT_NAME} ({engine.PORT}) of the container sglang: probes and Services need it; "
@@ -144,40 +145,45 @@ WARNINGS = (
     Rule(
         "warning",
         "spec.tensorParallelism",
-        "self.spec.tensorParallelism == 4",
+        "self == 4",
         "only 4 has published results for this model on AMD GPUs",
     ),
     Rule(
         "warning",
-        "spec.engine.attentionBackend",
-        "self.spec.tensorParallelism != 2 || "
-        "(has(self.spec.engine.attentionBackend) && self.spec.engine.attentionBackend == 'triton')",
+        "spec",
+        "self.tensorParallelism != 2 || "
+        "(has(self.engine.attentionBackend) && self.engine.attentionBackend == 'triton')",
         "with spec.tensorParallelism 2 SGLang chooses the aiter backend, which is reported to lose accuracy on this "
         "model: set triton",
+        blames="engine.attentionBackend",
     ),
     Rule(
         "warning",
-        "spec.engine.version",
-        f"self.spec.hardware != 'mi355x' || !{_version_matches(_BROKEN_ON_MI355X)}",
+        "spec",
+        f"self.hardware != 'mi355x' || !{_version_matches(_BROKEN_ON_MI355X)}",
         "is reported to fail with this model on MI355X: choose a newer release",
+        blames="engine.version",
     ),
     Rule(
         "warning",
-        "spec.engine.image",
-        f"self.spec.hardware != 'mi355x' || !{_image_matches(_BROKEN_ON_MI355X)}",
+        "spec",
+        "self.hardware != 'mi355x' || !has(self.engine.image) || "
+        f"!{_image_matches('self.engine.image', _BROKEN_ON_MI355X)}",
         "is SGLang v0.5.7, which is reported to fail with this model on MI355X: choose a newer release",
+        blames="engine.image",
     ),
     Rule(
         "warning",
-        "spec.engine.version",
-        f"has(self.spec.engine.image) || {_version_matches(_KNOWN_VERSIONS)}",
+        "spec",
+        f"has(self.engine.image) || {_version_matches(_KNOWN_VERSIONS)}",
         f"is not a release that this operator knows ({', '.join(engine.RELEASES)}): make sure that its image exists "
         "and takes the same arguments",
+        blames="engine.version",
     ),
     Rule(
         "warning",
         "spec.engine.image",
-        f"!has(self.spec.engine.image) || {_image_matches(_KNOWN_VERSIONS)}",
+        _image_matches("self", _KNOWN_VERSIONS),
         f"does not show in its tag a release that this operator knows ({', '.join(engine.RELEASES)}): make sure that "
         "it takes the same arguments",
     ),

@@ -1,0 +1,116 @@
+"""Bounds on what comes from outside, measured with loops: before models and CEL see it, and for every kind.
+
+The API server stores objects of 1.5 MB and JSON that is nested 10,000 levels deep. Parsers, models and CEL work
+recursively or take time that grows with the size, so what exceeds a bound is refused first.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import chain, islice
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.rules.problem import Problem
+
+# The deepest field of Kubernetes' PodTemplateSpec, in a pod's affinity, is at level 15 of our resources.
+DEEPEST_LEVEL = 64
+# Real specs are a few kilobytes: kubectl cannot keep more than 256 KiB in its last-applied annotation.
+LONGEST_TEXT = 256 * 1024
+# Keys and values; a spec that sets every field has some 300.
+MOST_VALUES = 20_000
+
+# The resource and its spec are around a field of the spec.
+_LEVELS_ABOVE_FIELDS = 2
+# The API server bounds the first, and nothing reads more of the second than its own fields.
+_NOT_OURS = ("metadata", "status")
+
+
+class _Extent(NamedTuple):
+    """How large a value is, as far as it was measured: measuring ends when a bound is exceeded."""
+
+    levels: int
+    values: int
+    characters: int
+
+    @property
+    def is_too_deep(self) -> bool:
+        return self.levels + _LEVELS_ABOVE_FIELDS > DEEPEST_LEVEL
+
+    @property
+    def is_too_large(self) -> bool:
+        return self.values > MOST_VALUES or self.characters > LONGEST_TEXT
+
+    @property
+    def share(self) -> float:
+        """Return how much of what is allowed this is; more than 1 is too much."""
+        return max(self.values / MOST_VALUES, self.characters / LONGEST_TEXT)
+
+
+def excess(manifest: Mapping[str, Any]) -> Problem | None:
+    """Return the field of a resource that is nested too deeply or too large, if one is."""
+    total, largest = _Extent(0, 0, 0), ("spec", 0.0)
+    for path, value in _fields(manifest):
+        extent = _extent(value)
+        if extent.is_too_deep:
+            return Problem("error", path, f"nested deeper than {DEEPEST_LEVEL} levels: remove what is nested there")
+        largest = max(largest, (path, extent.share), key=lambda item: item[1])
+        total = _Extent(0, total.values + extent.values, total.characters + extent.characters)
+        if total.is_too_large:
+            return Problem("error", largest[0], _too_large())
+    return None
+
+
+def _too_large() -> str:
+    return (
+        f"too large: a spec may hold {LONGEST_TEXT // 1024} KiB of text and {MOST_VALUES} keys and values in all; keep "
+        "files in a ConfigMap or a volume"
+    )
+
+
+def _fields(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the fields of the spec, and of whatever else is there, with their paths."""
+    for name, part in manifest.items():
+        if name in _NOT_OURS:
+            continue
+        if isinstance(part, Mapping):
+            yield from ((f"{name}.{field}", value) for field, value in part.items())
+        else:
+            yield name, part
+
+
+def _extent(value: Any) -> _Extent:
+    """Measure a value level by level."""
+    levels, values, characters = 0, 0, 0
+    level = [value]
+    while True:
+        values += len(level)
+        characters += sum(len(item) for item in level if isinstance(item, str))
+        containers = [item for item in level if isinstance(item, Mapping | list)]
+        extent = _Extent(levels, values, characters)
+        if not containers or extent.is_too_deep or extent.is_too_large:
+            return extent
+        levels += 1
+        level = list(islice(chain.from_iterable(map(_inside, containers)), MOST_VALUES + 1))
+
+
+def _inside(container: Mapping[str, Any] | list[Any]) -> Iterator[Any]:
+    return chain(container.keys(), container.values()) if isinstance(container, Mapping) else iter(container)
+
+
+def declared(model: BaseModel) -> Manifest:
+    """Return the fields that the schema declares, with their defaults: the API server's CEL sees no others.
+
+    This follows the models, so it goes no deeper than they do.
+    """
+    fields = {field.alias or name: name for name, field in type(model).model_fields.items() if not field.exclude}
+    values = ((alias, getattr(model, name)) for alias, name in fields.items())
+    return {alias: _declared(value) for alias, value in values if value is not None}
+
+
+def _declared(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return declared(value)
+    if isinstance(value, list):
+        return [_declared(item) for item in value]
+    return {key: _declared(item) for key, item in value.items()} if isinstance(value, dict) else value
