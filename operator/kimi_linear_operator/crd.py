@@ -172,7 +172,7 @@ def _schema(model: type[Resource], status_model: type[BaseModel], pending: Manif
     properties["metadata"] = {"type": "object"}
     status = {"description": "The observed state.", **_structural_model(status_model.model_json_schema())}
     properties["status"] = {**status, "default": pending}
-    schema["required"] = ["metadata"]
+    schema["required"] = ["metadata", *(name for name in schema.get("required", ()) if name == "spec")]
     for rule in rules:
         _node(schema, rule.at).setdefault("x-kubernetes-validations", []).append(rule.crd_validation())
     return schema
@@ -256,10 +256,14 @@ def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapp
 
 
 def _property(schema: Mapping[str, Any], definitions: Mapping[str, Any], required: bool) -> Manifest:
-    """Turn a field's schema; a model that need not be given gets `{}`, so that its own defaults are set."""
+    """Turn a field's schema; a model that need not be given gets its own defaults.
+
+    All of them: the API server holds a default against the rules as it is written.
+    """
     result = _structural(schema, definitions)
     if "$ref" in schema and not required:
-        result["default"] = {}
+        fields = result.get("properties", {})
+        result["default"] = {name: field["default"] for name, field in fields.items() if "default" in field}
     return result
 
 

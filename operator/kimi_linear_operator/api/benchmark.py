@@ -347,7 +347,7 @@ class KimiLinearBenchmark(Model):
     api_version: Literal["kimi-linear.io/v1alpha1"] = Field(alias="apiVersion")
     kind: Literal["KimiLinearBenchmark"]
     metadata: ObjectMeta
-    spec: BenchmarkSpec = Field(default_factory=BenchmarkSpec, description="What to measure and what to expect.")
+    spec: BenchmarkSpec = Field(description="What to measure and what to expect.")
     # Ours to write: whatever it holds must never make a stored object unreadable.
     status: Manifest = Field(default_factory=dict, exclude=True)
 

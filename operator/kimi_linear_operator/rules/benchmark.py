@@ -7,7 +7,6 @@ from kimi_linear_operator.api.benchmark import RECIPE_SUITES
 from kimi_linear_operator.benchmark import client, metric
 from kimi_linear_operator.benchmark.metric import Metric
 from kimi_linear_operator.rules import expressions
-from kimi_linear_operator.rules.expressions import cel_text
 from kimi_linear_operator.rules.rule import Rule, Transition, unchanged
 
 # A Job is named NAME-SUITE, and its pods have that name as a label of at most 63 characters.
@@ -20,8 +19,7 @@ _FEW_QUESTIONS = 100
 
 def _is_one_of(variable: str, metrics: Iterable[Metric]) -> str:
     """Return an expression: a variable is the name of one of these metrics."""
-    names = dict.fromkeys(known.name for known in metrics)
-    return f"{variable}.matches({cel_text('^(' + '|'.join(names) + ')$')})"
+    return f"{variable} in {list(dict.fromkeys(known.name for known in metrics))}"
 
 
 _FIXED = [field.alias for name, field in BenchmarkSpec.model_fields.items() if name != "suspend" and field.alias]
@@ -59,8 +57,7 @@ ERRORS = (
     Rule(
         "error",
         "spec.suites",
-        "self.all(s, !has(s.speed) || "
-        f"s.speed.extraArgs.all(a, !a.matches({cel_text(expressions.flags(client.OWNED_FLAGS))})))",
+        f"self.all(s, !has(s.speed) || s.speed.extraArgs.all(a, !{expressions.is_flag('a', client.OWNED_FLAGS)}))",
         "holds in extraArgs a flag that has a field of its own or that the operator sets: use the field of that name "
         "(numPrompts, datasetName ...), spec.datasets or spec.client",
     ),
@@ -172,8 +169,7 @@ TRANSITIONS = (
     Transition(
         "error",
         "",
-        "!has(oldSelf.status) || !has(oldSelf.status.startTime) || "
-        + unchanged(f"spec.{field}" for field in _FIXED),
+        "!has(oldSelf.status) || !has(oldSelf.status.startTime) || " + unchanged(f"spec.{field}" for field in _FIXED),
         "is fixed once the first suite has started, except for suspend, so that it says what was measured: delete the "
         "benchmark, or make another one",
         blames="spec",

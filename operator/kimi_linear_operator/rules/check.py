@@ -12,11 +12,11 @@ from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Reso
 from kimi_linear_operator.rules import benchmark, server
 from kimi_linear_operator.rules.input import declared, excess
 from kimi_linear_operator.rules.problem import Problem
-from kimi_linear_operator.rules.rule import Rule, broken
+from kimi_linear_operator.rules.rule import RuleTable
 
-_KINDS: Mapping[str, tuple[type[Resource], Sequence[Rule]]] = {
-    "KimiLinearServer": (KimiLinearServer, server.RULES),
-    "KimiLinearBenchmark": (KimiLinearBenchmark, benchmark.RULES),
+_KINDS: Mapping[str, tuple[type[Resource], RuleTable]] = {
+    "KimiLinearServer": (KimiLinearServer, RuleTable(server.RULES)),
+    "KimiLinearBenchmark": (KimiLinearBenchmark, RuleTable(benchmark.RULES)),
 }
 
 LONGEST_VALUE = 100
@@ -84,7 +84,7 @@ def check(manifest: Mapping[str, Any]) -> Checked:
     except ValidationError as error:
         details = error.errors(include_url=False)
         return Checked(None, tuple(_shape_problem(detail, model) for detail in details))
-    return Checked(resource, tuple(broken(rules, declared(resource))))
+    return Checked(resource, tuple(rules.problems(declared(resource))))
 
 
 def _shape_problem(detail: ErrorDetails, model: type[BaseModel]) -> Problem:

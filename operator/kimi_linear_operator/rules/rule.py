@@ -1,9 +1,10 @@
 """A rule: one CEL expression about one field, evaluated by the API server and by us."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import chain
+from typing import Any
 
 import cel
 
@@ -32,7 +33,7 @@ class Rule:
         at: The node: the path of a field, or "" for the whole object.
         expression: CEL over `self`, the value at the node; true when the rule is met.
         message: What is wrong and the remedy.
-        blames: Path below the node of the field to name in the message, "" for the node itself. The schema must know it.
+        blames: Path below the node of the field to name, "" for the node itself. The schema must know it.
     """
 
     severity: Severity
@@ -72,21 +73,13 @@ class Rule:
         return validation
 
     def policy_validation(self) -> Manifest:
-        """Return the rule as an entry of a ValidatingAdmissionPolicy."""
-        return {"expression": self.of_object, "message": f"{self.path}: {one_line(self.message)}"}
-
-    @property
-    def of_object(self) -> str:
-        """Return the expression over `object`, the whole object. A comprehension over one value binds `self`."""
+        """Return the rule as an entry of a ValidatingAdmissionPolicy, which calls the whole object `object`."""
         names = self.at.split(".") if self.at else []
-        nodes = [".".join(("object", *names[:count])) for count in range(1, len(names) + 1)]
-        absent = "".join(f"!has({node}) || " for node in nodes)
-        return f"{absent}[{(['object', *nodes])[-1]}].all(self, {self.expression})"
-
-    @cached_property
-    def program(self) -> cel.Program:
-        """Return the compiled expression over `object`."""
-        return cel.compile(self.of_object)
+        nodes = [".".join(("object", *names[:count])) for count in range(len(names) + 1)]
+        absent = "".join(f"!has({node}) || " for node in nodes[1:])
+        # A comprehension over a single value binds `self`.
+        expression = f"{absent}[{nodes[-1]}].all(self, {self.expression})"
+        return {"expression": expression, "message": f"{self.path}: {one_line(self.message)}"}
 
 
 class Transition(Rule):
@@ -98,30 +91,86 @@ class Transition(Rule):
 
 
 def unchanged(fields: Iterable[str]) -> str:
-    """Return an expression for the API server: an update leaves these fields below `self` as they are."""
-    optional = (field.replace(".", ".?") for field in fields)
-    return " && ".join(f"self.?{field} == oldSelf.?{field}" for field in optional)
+    """Return an expression for the API server: an update leaves these fields below `self` as they are.
 
-
-def broken(rules: Iterable[Rule], declared: Manifest) -> list[Problem]:
-    """Return the problems of an object, in the order of the rules that it breaks.
-
-    Args:
-        rules: What it must meet.
-        declared: Its fields that the schema declares, with their defaults.
+    Written so that one side of the comparison has a size that the API server knows: it refuses rules that might be too
+    expensive, and knows nothing of optional values.
     """
-    # One context for all: taking over the object costs more than evaluating an expression.
-    context = cel.Context()
-    context.add_variable("object", declared)
-    return [
-        Problem(rule.severity, rule.path, rule.message, _scalar_at(declared, rule.path))
-        for rule in rules
-        if not rule.program.execute(context)
-    ]
+    return " && ".join(_is_unchanged(field) for field in fields)
+
+
+def _is_unchanged(field: str) -> str:
+    optional = field.replace(".", ".?")
+    is_there = f"self.?{optional}.hasValue()"
+    return f"oldSelf.?{optional}.optMap(old, {is_there} && self.{field} == old).orValue(!{is_there})"
+
+
+class _Node:
+    """The rules of one node, evaluated at once: handing a value to CEL takes longer than most rules."""
+
+    def __init__(self, at: str, rules: Sequence[Rule]) -> None:
+        self.at = at
+        self.rules = rules
+        self._program = cel.compile(f"[{', '.join(f'({rule.expression})' for rule in rules)}]")
+        reads = [rule.reads for rule in rules]
+        self._reads = sorted(set(chain.from_iterable(reads))) if all(reads) else None
+
+    def broken(self, declared: Manifest) -> list[Rule]:
+        """Return the rules that the node's value breaks; those of an absent node are met."""
+        value = _value_at(declared, self.at)
+        if value is None:
+            return []
+        context = cel.Context()
+        context.add_variable("self", value if self._reads is None else _only(value, self._reads))
+        verdicts = self._program.execute(context)
+        return [rule for rule, is_met in zip(self.rules, verdicts, strict=True) if not is_met]
+
+
+class RuleTable:
+    """Rules in the order in which their problems are listed, ready to be evaluated."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        """Compile the rules, node by node."""
+        self._rules = rules
+        nodes = dict.fromkeys(rule.at for rule in rules)
+        self._nodes = [_Node(at, [rule for rule in rules if rule.at == at]) for at in nodes]
+
+    def problems(self, declared: Manifest) -> list[Problem]:
+        """Return the problems of an object.
+
+        Args:
+            declared: Its fields that the schema declares, with their defaults.
+        """
+        broken = [rule for node in self._nodes for rule in node.broken(declared)]
+        return [
+            Problem(rule.severity, rule.path, rule.message, _scalar_at(declared, rule.path))
+            for rule in sorted(broken, key=self._rules.index)
+        ]
+
+
+def _value_at(manifest: Manifest, path: str) -> Any:
+    """Return what an object holds at a path, None if nothing."""
+    value: Any = manifest
+    for name in path.split(".") if path else ():
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _only(value: Manifest, fields: Iterable[str]) -> Manifest:
+    """Return an object with these fields alone."""
+    result: Manifest = {}
+    for field in fields:
+        *names, last = field.split(".")
+        source, copy = value, result
+        for name in names:
+            source = source.get(name, {})
+            if source:
+                copy = copy.setdefault(name, {})
+        if last in source:
+            copy[last] = source[last]
+    return result
 
 
 def _scalar_at(manifest: Manifest, path: str) -> str | int | float | bool | None:
-    value: object = manifest
-    for part in path.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
+    value = _value_at(manifest, path)
     return value if isinstance(value, str | int | float) else None

@@ -38,8 +38,6 @@ def _image_matches(image: str, pattern: str) -> str:
     return f"{image}.matches({cel_text(f':({pattern})([^0-9A-Za-z.]|$)')})"
 
 
-_OWNED_FLAGS = expressions.flags(engine.OWNED_FLAGS)
-
 ERRORS = (
     Rule(
         "error",
@@ -50,9 +48,7 @@ ERRORS = (
         'Please select "Disabled" for Reasoning Parser or choose Kimi-Linear-Thinking model',
         blames="reasoningParser",
     ),
-    expressions.name(
-        LONGEST_NAME, "the Service is named like the server"
-    ),
+    expressions.name(LONGEST_NAME, "the Service is named like the server"),
     Rule(
         "error",
         "spec.model",
@@ -63,7 +59,7 @@ ERRORS = (
     Rule(
         "error",
         "spec.engine.extraArgs",
-        f"self.all(a, !a.matches({cel_text(_OWNED_FLAGS)}))",
+        f"self.all(a, !{expressions.is_flag('a', engine.OWNED_FLAGS)})",
         "holds a flag that the operator sets: use the field of that name (tensorParallelism, model, toolCallParser, "
         "engine.contextLength ...); --host, --port, --trust-remote-code and --enable-metrics are always set, and one "
         "replica is one pod",
@@ -115,9 +111,7 @@ ERRORS = (
     Rule(
         "error",
         expressions.CONTAINERS,
-        expressions.own_container(
-            engine.CONTAINER, f"!has(c.env) || c.env.all(e, !(e.name in {_OWNED_ENVIRONMENT}))"
-        ),
+        expressions.own_container(engine.CONTAINER, f"!has(c.env) || c.env.all(e, !(e.name in {_OWNED_ENVIRONMENT}))"),
         "sets SGLANG_ROCM_FUSED_DECODE_MLA: Kimi-Linear needs 0, which the operator sets",
     ),
     Rule(
