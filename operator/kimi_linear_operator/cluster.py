@@ -374,7 +374,7 @@ def _decoded(answer: _Answer) -> Manifest:
     retry_seconds = min(asked, LONGEST_RETRY_SECONDS)
     try:
         content: Any = jsontext.decode(answer.content)
-    except (RecursionError, ValueError) as error:
+    except ValueError as error:
         # Of too many requests, the API server says so in plain text.
         text = answer.content[:200].decode(errors="replace").strip()
         if answer.status >= 400:

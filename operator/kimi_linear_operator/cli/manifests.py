@@ -13,6 +13,7 @@ import yaml
 from kimi_linear_operator import rules
 from kimi_linear_operator.api import GROUP, KimiLinearServer, Manifest, Resource
 from kimi_linear_operator.cli.failure import CommandError
+from kimi_linear_operator.rules.input import DEEPEST_LEVEL
 
 Servers = Mapping[tuple[str, str], KimiLinearServer]
 """Servers by namespace and name."""
@@ -142,7 +143,9 @@ def _read_file(file: str, namespace: str) -> Iterator[Source]:
         ]
     except (OSError, yaml.YAMLError) as error:
         raise CommandError(f"{name}: {error}") from error
-    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+    except RecursionError as error:
+        raise CommandError(f"{name}: nested too deeply; our resources have at most {DEEPEST_LEVEL} levels") from error
+    except (AttributeError, TypeError, ValueError) as error:
         raise CommandError(f"{name}: not what the API server could read: {error}") from error
     for document in documents:
         for manifest in _items(document):

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import sys
 
 import uvloop
 
@@ -39,8 +38,6 @@ def run(options: argparse.Namespace) -> int:
     """Run the operator until it is told to stop."""
     settings = _settings(options)
     logs.configure(options.log_level, options.log_format)
-    # The API server takes objects nested 10,000 levels deep. Most Python versions can read them with this limit.
-    sys.setrecursionlimit(25_000)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(serve(settings))

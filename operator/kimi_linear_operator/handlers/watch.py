@@ -11,13 +11,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import kopf
+import kopf._cogs.clients.api
 import uvloop
 from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
-from kimi_linear_operator import metrics, resources
+from kimi_linear_operator import jsontext, metrics, resources
 from kimi_linear_operator.api import GROUP
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster import LIST_CHUNK, path, watch_session
@@ -113,6 +115,7 @@ class Watch:
         self._asked.clear()
         for target in self._targets():
             self._unwatched.setdefault(target, time.monotonic())
+        _read_with_our_parser()
         beating = asyncio.create_task(self._beat())
         try:
             await kopf.operator(
@@ -175,6 +178,11 @@ class Watch:
 
     async def _on_event(self, event: kopf.RawEvent, param: Any = None, **_: Any) -> None:
         self.observe(Sight.of(param, dict(event["object"]), is_deleted=event["type"] == "DELETED"))
+
+
+def _read_with_our_parser() -> None:
+    """Make kopf read with our parser what it watches: its own fails on deep nesting, again at every new watch."""
+    vars(kopf._cogs.clients.api)["json"] = SimpleNamespace(loads=jsontext.decode)
 
 
 def _cancel_again() -> None:
