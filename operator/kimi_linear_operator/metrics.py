@@ -45,6 +45,12 @@ RECONCILE_SECONDS = Histogram(
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
     registry=REGISTRY,
 )
+RECONCILE_CPU_SECONDS = Histogram(
+    "kimi_linear_operator_reconcile_cpu_seconds",
+    "How much processor time a pass takes in the event loop: meanwhile no other pass goes on",
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1),
+    registry=REGISTRY,
+)
 QUEUE_DEPTH = Gauge(
     "kimi_linear_operator_queue_depth", "Servers and benchmarks that are due and wait for a worker", registry=REGISTRY
 )
@@ -58,6 +64,12 @@ API_REQUESTS = Counter(
     "kimi_linear_operator_api_requests",
     "Requests to the API server by what they do and its answer; code 0 is no answer",
     ["verb", "code"],
+    registry=REGISTRY,
+)
+STATUS_REFUSED = Counter(
+    "kimi_linear_operator_status_refused",
+    "Statuses that the API server refused, by the kind of the resource and the code of the answer",
+    ["kind", "code"],
     registry=REGISTRY,
 )
 WATCH_FAILURES = Counter(

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple, Self, TypeVar, cast
 
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.api.stored import readable_status
 from kimi_linear_operator.resources.kinds import BENCHMARK, JOB, POD, RESOURCES, SERVER, Kind
 from kimi_linear_operator.resources.metadata import OWNER_LABELS
+from kimi_linear_operator.rules.input import within_bounds
 
 # https://kubernetes.io/docs/reference/labels-annotations-taints/#deployment-kubernetes-io-revision
 REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
@@ -80,7 +82,10 @@ class Sight:
 
     @classmethod
     def of(cls, kind: Kind, manifest: Manifest, *, is_deleted: bool = False) -> Self:
-        """Return the sight of an object."""
+        """Return the sight of an object. Of a resource of ours it keeps what can be read without harm."""
+        if kind in RESOURCES:
+            status = readable_status(kind.kind, manifest.get("status"))
+            manifest = {**within_bounds(manifest), "status": status}
         return cls(
             address=_address(kind, manifest),
             version=_version(manifest),

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from kimi_linear_operator import logs, metrics
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster import ApiError
+from kimi_linear_operator.cputime import Measured
 from kimi_linear_operator.store import Key
 
 logger = logging.getLogger(__name__)
@@ -147,7 +148,9 @@ class WorkQueue:
         """Work on keys until the queue is closed. Run as many of these at once as there should be workers."""
         while key := await self._next():
             with logs.about(key.kind.kind, key.namespace, key.name), metrics.RECONCILE_SECONDS.time():
-                await self._work_on(key, work)
+                working = Measured(self._work_on(key, work))
+                await working
+                metrics.RECONCILE_CPU_SECONDS.observe(working.seconds)
 
     async def _work_on(self, key: Key, work: Work) -> None:
         """Work on a key, and see to it that it is worked on again when it is due, but no sooner than it may be."""

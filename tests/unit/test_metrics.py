@@ -5,7 +5,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from kimi_linear_operator.metrics import ResourceCollector
 from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, SERVER
 from kimi_linear_operator.store import Store
-from make import make_benchmark, make_deployment, make_server
+from make import make_benchmark, make_condition, make_deployment, make_result, make_server
 
 
 def lines(store: Store) -> list[str]:
@@ -20,7 +20,7 @@ def told(*servers: dict[str, str], reason: str = "R") -> list[str]:
     store = Store()
     store.put(DEPLOYMENT, make_deployment())
     for number, conditions in enumerate(servers):
-        listed = [{"type": kind, "status": status, "reason": reason} for kind, status in conditions.items()]
+        listed = [make_condition(kind, status, reason, "") for kind, status in conditions.items()]
         store.put(SERVER, {**make_server(f"kimi-{number}"), "status": {"conditions": listed}})
     return lines(store)
 
@@ -49,9 +49,9 @@ def test_a_server_without_a_status_is_in_no_count() -> None:
 def test_what_a_benchmark_measured_is_told_by_the_clients_own_names() -> None:
     store = Store()
     status = {
-        "conditions": [{"type": "Succeeded", "status": "True", "reason": "ThresholdsMet"}],
+        "conditions": [make_condition("Succeeded", "True", "ThresholdsMet", "")],
         "environment": {"server": "kimi"},
-        "results": [{"name": "gsm8k", "metrics": {"accuracy": 0.705}}, {"name": "speed-low", "metrics": {}}],
+        "results": [make_result("gsm8k", {"accuracy": 0.705}), make_result("speed-low", {})],
     }
     store.put(BENCHMARK, {**make_benchmark(), "status": status})
     assert lines(store) == [

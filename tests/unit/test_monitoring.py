@@ -11,7 +11,7 @@ import yaml
 from kimi_linear_operator import metrics
 from kimi_linear_operator.resources import BENCHMARK, SERVER
 from kimi_linear_operator.store import Store
-from make import make_benchmark, make_server
+from make import make_benchmark, make_condition, make_result, make_server
 
 MONITORING = Path(__file__).parents[2] / "deploy/monitoring"
 # Prometheus adds these to everything that it reads from a pod.
@@ -35,9 +35,9 @@ EXPRESSIONS = [*alerts(), *panels()]
 def known() -> dict[str, set[str]]:
     """Return all names of samples with the labels that they may have."""
     store = Store()
-    condition = {"type": "Ready", "status": "True", "reason": "AllReplicasServe"}
+    condition = make_condition("Ready", "True", "AllReplicasServe", "1 of 1 replicas serve")
     store.put(SERVER, {**make_server(), "status": {"conditions": [condition]}})
-    result = {"name": "gsm8k", "metrics": {"accuracy": 0.7}}
+    result = make_result("gsm8k", {"accuracy": 0.7})
     store.put(BENCHMARK, {**make_benchmark(), "status": {"conditions": [condition], "results": [result]}})
     families = [*metrics.REGISTRY.collect(), *metrics.ResourceCollector(store).collect()]
     names: dict[str, set[str]] = {}

@@ -7,7 +7,7 @@ import pytest
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.resources import BENCHMARK, JOB, POD, SERVER, Kind
 from kimi_linear_operator.store import Key, Sight, Store, TargetKey, target_of
-from make import make_benchmark, make_pod, make_server, owned
+from make import make_benchmark, make_condition, make_pod, make_server, owned
 
 KIMI = Key("default", "kimi")
 FIRST, SECOND, ELSEWHERE = (Key("default", name, BENCHMARK) for name in ("first", "second", "elsewhere"))
@@ -73,7 +73,7 @@ def test_a_benchmark_that_measures_something_else_now_is_told_of_the_old_no_more
 
 def test_a_benchmark_that_is_done_makes_room_and_is_told_no_more() -> None:
     store = filled()
-    done = {"conditions": [{"type": "Complete", "status": "True", "reason": "SuitesEnded"}]}
+    done = {"conditions": [make_condition("Complete", "True", "SuitesEnded", "all 4 suites have ended")]}
     assert store.put(BENCHMARK, newer(make_benchmark("first")) | {"status": done}) == {FIRST, SECOND}
     assert store.measuring(KIMI_TARGET) == [SECOND]
     assert store.put(SERVER, make_server()) == {KIMI, SECOND}

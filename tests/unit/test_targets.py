@@ -10,11 +10,11 @@ from kimi_linear_operator.cluster import Cluster
 from kimi_linear_operator.reconcile.targets import Aim, Targets
 from kimi_linear_operator.resources import SERVER
 from kimi_linear_operator.store import Store
-from make import make_benchmark, make_server
+from make import make_benchmark, make_condition, make_server
 
 
 def server(ready: str = "True", generation: int = 1, **spec: Any) -> Manifest:
-    condition = {"type": "Ready", "status": ready, "reason": "Whatever", "observedGeneration": generation}
+    condition = {**make_condition("Ready", ready, "Whatever", ""), "observedGeneration": generation}
     return {**make_server(**spec), "status": {"conditions": [condition]}}
 
 

@@ -42,7 +42,7 @@ class Reconciler:
     def __post_init__(self) -> None:
         """Take the same cluster, store and clock for every kind."""
         children = Children(self.cluster, self.store)
-        reporting = Reporting(self.cluster, self.store, self.concern)
+        reporting = Reporting(self.cluster, self.store, self.concern, self.now)
         self._servers = ServerReconciler(self.store, children, reporting, self.now)
         self._benchmarks = BenchmarkReconciler(self.cluster, self.store, children, reporting, self.now)
 

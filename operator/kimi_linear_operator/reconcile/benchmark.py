@@ -105,8 +105,10 @@ class BenchmarkReconciler:
             # Who waits for the verdict finds the results. The verdict waits for nothing.
             is_kept = await self._try_to_keep_results(checked.benchmark, summary)
         event = status.benchmark_event(manifest, summary, self.now())
-        is_current = await self.reporting.write(BENCHMARK, manifest, summary, event)
-        return again if is_current and is_kept else 0.0
+        reported = await self.reporting.write(BENCHMARK, manifest, summary, event)
+        if not is_kept:
+            return 0.0
+        return min((seconds for seconds in (again, reported) if seconds is not None), default=None)
 
     async def _run(self, key: Key, manifest: Manifest, benchmark: KimiLinearBenchmark) -> tuple[Progress, float | None]:
         """Judge what has ended and start what comes next; return the state, and when to look again."""

@@ -1,15 +1,45 @@
 """Writing a status if it changed, once, and then saying so in an Event."""
 
 import logging
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from kimi_linear_operator import metrics
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.cluster import ApiError, Cluster
+from kimi_linear_operator.reconcile.event_limit import EventLimiter
 from kimi_linear_operator.resources import EVENT, Kind
+from kimi_linear_operator.status import refusal_event
 from kimi_linear_operator.store import Key, Store
 
 logger = logging.getLogger(__name__)
+
+# Bad request, forbidden, too large, invalid: the same request is refused again until somebody changes something.
+_REFUSALS = (400, 403, 413, 422)
+# How often to try a refused status again: what would let it through, such as another definition, shows in no watch.
+REFUSED_RETRY_SECONDS = 300.0
+# Refusals that are remembered; more than any cluster should have. A forgotten one is told once more.
+_MOST_REFUSALS = 4096
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """A status that the API server refused.
+
+    Attributes:
+        version: The resource version of the object then.
+        again_at: When to try again, by the monotonic clock, unless the object changes before.
+    """
+
+    version: str
+    again_at: float
+
+    def seconds_left(self, manifest: Manifest) -> float:
+        """Return for how long not to try again."""
+        is_same = self.version == manifest["metadata"]["resourceVersion"]
+        return max(0.0, self.again_at - time.monotonic()) if is_same else 0.0
 
 
 @dataclass(frozen=True)
@@ -19,30 +49,68 @@ class Reporting:
     Attributes:
         cluster: Where objects are written.
         store: Takes over what was written.
-        concern: Called with the resources that a status concerns: no watch will tell what the store has already.
+        concern: Enqueues the resources that a status concerns. The store holds our own write, so its watch event is
+            dropped as a duplicate.
+        now: The time as RFC 3339.
     """
 
     cluster: Cluster
     store: Store
     concern: Callable[[Iterable[Key]], None]
+    now: Callable[[], str]
+    _limiter: EventLimiter = field(default_factory=EventLimiter)
+    # By uid, the oldest first.
+    _refusals: OrderedDict[str, _Refusal] = field(default_factory=OrderedDict)
 
-    async def write(self, kind: Kind, manifest: Manifest, status: Manifest, event: Manifest | None) -> bool:
+    async def write(self, kind: Kind, manifest: Manifest, status: Manifest, event: Manifest | None) -> float | None:
         """Write a status that differs from the stored one, and the event.
 
-        Returns whether the spec is still the one that the status is about.
+        Returns:
+            After how many seconds the resource is due again: at once if its spec is no longer the one that the status
+            is about, and after some minutes if the API server refuses the status.
         """
         if status == manifest.get("status"):
-            return True
-        written = await self.cluster.patch_status(kind, manifest, status)
+            return None
+        refusal = self._refusals.get(manifest["metadata"]["uid"])
+        if refusal and (seconds := refusal.seconds_left(manifest)):
+            return seconds
+        try:
+            written = await self.cluster.patch_status(kind, manifest, status)
+        except ApiError as error:
+            if error.status not in _REFUSALS:
+                raise
+            await self._tell_refusal(kind, manifest, error)
+            return REFUSED_RETRY_SECONDS
+        self._refusals.pop(manifest["metadata"]["uid"], None)
         own = Key(written["metadata"]["namespace"], written["metadata"]["name"], kind)
         self.concern(self.store.put(kind, written) - {own})
         if event:
             await self._publish(event)
-        return bool(written["metadata"]["generation"] == manifest["metadata"]["generation"])
+        # No watch will tell of the new spec: the store has it from our own write.
+        return None if written["metadata"]["generation"] == manifest["metadata"]["generation"] else 0.0
+
+    async def _tell_refusal(self, kind: Kind, manifest: Manifest, error: ApiError) -> None:
+        """Count a refused status, and tell of the first refusal in a row."""
+        metrics.STATUS_REFUSED.labels(kind.kind, error.status).inc()
+        metadata = manifest["metadata"]
+        is_new = metadata["uid"] not in self._refusals
+        self._refusals[metadata["uid"]] = _Refusal(
+            metadata["resourceVersion"], time.monotonic() + REFUSED_RETRY_SECONDS
+        )
+        if len(self._refusals) > _MOST_REFUSALS:
+            self._refusals.popitem(last=False)
+        if is_new:
+            logger.warning(
+                "The API server refuses the status, trying again every %.0f s: %s", REFUSED_RETRY_SECONDS, error
+            )
+            await self._publish(refusal_event(manifest, str(error), self.now()))
 
     async def _publish(self, event: Manifest) -> None:
-        """Record an Event. It is news, not state: when it gets lost, the status still says the same."""
+        """Record an Event, unless its object had too many. It is news, not state: the status says the same."""
+        allowed = self._limiter.admit(event, time.monotonic())
+        if allowed is None:
+            return
         try:
-            await self.cluster.create(EVENT, event)
+            await self.cluster.create(EVENT, allowed)
         except ApiError as error:
             logger.warning("Could not record the event %s: %s", event["reason"], error)

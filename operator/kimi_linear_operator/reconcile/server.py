@@ -60,9 +60,10 @@ class ServerReconciler:
             if failures >= TOLD_FAILURES:
                 await self._report(key, manifest, checked.server, status.Obstacle("ApplyFailed", error.message))
             raise
-        if not await self._report(key, manifest, checked.server, obstacle):
-            return 0.0  # The spec changed meanwhile, and the store has it from our own write: no watch will say so.
-        return BLOCKED_RETRY_SECONDS if obstacle and checked.is_valid else None
+        again = await self._report(key, manifest, checked.server, obstacle)
+        if again == 0 or not (obstacle and checked.is_valid):
+            return again
+        return BLOCKED_RETRY_SECONDS
 
     async def _apply(self, key: Key, checked: rules.Checked) -> status.Obstacle | None:
         """Apply and prune the children; return what is in the way, if anything is. A refused spec changes nothing."""
@@ -79,8 +80,8 @@ class ServerReconciler:
 
     async def _report(
         self, key: Key, manifest: Manifest, server: KimiLinearServer | None, obstacle: status.Obstacle | None
-    ) -> bool:
-        """Write the status if it changed; return whether the spec is still the one that it is about."""
+    ) -> float | None:
+        """Write the status if it changed; return after how many seconds the server is due again, if at all."""
         deployment = self.store.get(DEPLOYMENT, key)
         if deployment and not metadata.is_owned_by(deployment, manifest["metadata"]["uid"]):
             deployment = None

@@ -47,25 +47,61 @@ class _Extent(NamedTuple):
         return max(self.values / MOST_VALUES, self.characters / LONGEST_TEXT)
 
 
+class _Excess(NamedTuple):
+    """A field that exceeds a bound."""
+
+    path: str
+    is_too_deep: bool
+
+
 def excess(manifest: Mapping[str, Any]) -> Problem | None:
-    """Return the field of a resource that is nested too deeply or too large, if one is."""
+    """Return what is wrong with a resource that is nested too deeply or too large, if it is."""
+    found = _excess(manifest)
+    if found is None:
+        return None
+    if found.is_too_deep:
+        return Problem("error", found.path, f"nested deeper than {DEEPEST_LEVEL} levels: remove what is nested there")
+    most = f"{LONGEST_TEXT // 1024} KiB of text and {MOST_VALUES} keys and values"
+    return Problem(
+        "error", found.path, f"too large: a spec holds at most {most}; keep files in a ConfigMap or a volume"
+    )
+
+
+def within_bounds(manifest: Manifest) -> Manifest:
+    """Return a resource as it is, or with something small in its spec that exceeds the same bound in the same field.
+
+    So what is refused in any case costs no time when it is read again, and little memory.
+    """
+    found = _excess(manifest)
+    if found is None:
+        return manifest
+    stand_in = _TOO_DEEP if found.is_too_deep else _TOO_LARGE
+    part, _, field = found.path.partition(".")
+    return {**manifest, part: {field: stand_in} if field else stand_in}
+
+
+def _nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+_TOO_DEEP = _nested(DEEPEST_LEVEL)
+_TOO_LARGE = [0] * (MOST_VALUES + 1)
+
+
+def _excess(manifest: Mapping[str, Any]) -> _Excess | None:
     total, largest = _Extent(0, 0, 0), ("spec", 0.0)
     for path, value in _fields(manifest):
         extent = _extent(value)
         if extent.is_too_deep:
-            return Problem("error", path, f"nested deeper than {DEEPEST_LEVEL} levels: remove what is nested there")
+            return _Excess(path, is_too_deep=True)
         largest = max(largest, (path, extent.share), key=lambda item: item[1])
         total = _Extent(0, total.values + extent.values, total.characters + extent.characters)
         if total.is_too_large:
-            return Problem("error", largest[0], _too_large())
+            return _Excess(largest[0], is_too_deep=False)
     return None
-
-
-def _too_large() -> str:
-    return (
-        f"too large: a spec may hold {LONGEST_TEXT // 1024} KiB of text and {MOST_VALUES} keys and values in all; keep "
-        "files in a ConfigMap or a volume"
-    )
 
 
 def _fields(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,7 @@ last change and the last failure outlives its pod.
 
 from kimi_linear_operator.status.benchmark import Progress, is_complete, summarise_benchmark
 from kimi_linear_operator.status.conditions import Cause, Obstacle, find_condition, ready_condition
-from kimi_linear_operator.status.events import WITHOUT_REPLICAS, benchmark_event, transition_event
+from kimi_linear_operator.status.events import WITHOUT_REPLICAS, benchmark_event, refusal_event, transition_event
 from kimi_linear_operator.status.server import View, summarise
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "find_condition",
     "is_complete",
     "ready_condition",
+    "refusal_event",
     "summarise",
     "summarise_benchmark",
     "transition_event",

@@ -4,7 +4,7 @@ import hashlib
 
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.resources.metadata import MANAGER
-from kimi_linear_operator.status.conditions import find_condition, ready_condition
+from kimi_linear_operator.status.conditions import LONGEST_MESSAGE, find_condition, ready_condition
 
 # States that every server passes on its way; they are news only to a server that was ready.
 _ON_THE_WAY = ("ModelLoading", "Replacing", "RollingOut", "Starting")
@@ -45,6 +45,18 @@ def transition_event(manifest: Manifest, status: Manifest, now: str) -> Manifest
     if after["reason"] in _ON_THE_WAY and before.get("status") != "True":
         return None
     return _event(manifest, after, now, is_normal=after["reason"] in AS_WISHED)
+
+
+def refusal_event(manifest: Manifest, message: str, now: str) -> Manifest:
+    """Return the Event about a status that the API server refuses.
+
+    Args:
+        manifest: The resource.
+        message: What the API server said.
+        now: The time as RFC 3339.
+    """
+    told = {"reason": "StatusRefused", "message": f"The status cannot be written: {message}"[:LONGEST_MESSAGE]}
+    return _event(manifest, told, now, is_normal=False)
 
 
 def _event(manifest: Manifest, told: Manifest, now: str, *, is_normal: bool) -> Manifest:
