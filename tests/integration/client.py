@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urlsplit
 
 import yaml
 
+from kimi_linear_operator import jsontext
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.resources.kinds import Kind
 
@@ -76,8 +77,8 @@ class Client:
         query: Query | None = None,
         content_type: str = JSON,
     ) -> Answer:
-        """Return the answer, whatever it is."""
-        text = None if body is None else json.dumps(body)
+        """Return the answer, whatever it is. A body of bytes is sent as it is."""
+        text = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         target = f"{path}?{urlencode(query)}" if query else path
         headers = {"Accept": JSON, "Content-Type": content_type, "User-Agent": "integration-tests"}
         try:
@@ -135,10 +136,10 @@ class Client:
         if answer.status >= 400 and answer.status != 404:
             raise RefusedError("DELETE", path_of(kind, namespace, name), answer)
 
-    def _exchange(self, method: str, target: str, text: str | None, headers: Mapping[str, str]) -> Answer:
+    def _exchange(self, method: str, target: str, text: bytes | None, headers: Mapping[str, str]) -> Answer:
         self._connection.request(method, target, text, dict(headers))
         response = self._connection.getresponse()
-        content: Any = json.loads(response.read() or b"{}")
+        content: Any = jsontext.decode(response.read() or b"{}")
         return Answer(response.status, content, warnings_in(response.headers.get_all("Warning", [])))
 
 

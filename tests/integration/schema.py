@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from integration.client import DEFINITION, STRICT_DRY_RUN, Client, path_of
+from integration.client_pods import benchmark_manifest
 from integration.namespace import server_manifest
 from integration.waiting import wait_for
-from kimi_linear_operator.crd import server_definition
-from kimi_linear_operator.resources import SERVER
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.crd import benchmark_definition, server_definition
+from kimi_linear_operator.resources import BENCHMARK, SERVER
 
 UNREADABLE = {"tensorParallelism": "four"}
 """Refused by the schema, and by whoever reads it as a KimiLinearServer."""
@@ -17,27 +19,59 @@ BROKEN_RULE = {"reasoningParser": "enabled"}
 """Of the right shape, but refused by a rule."""
 
 
+def without_rules(schema: Manifest) -> Manifest:
+    """Return a schema without any rule in it."""
+    plain = {key: value for key, value in schema.items() if key != "x-kubernetes-validations"}
+    if "properties" in plain:
+        plain["properties"] = {name: without_rules(field) for name, field in plain["properties"].items()}
+    return plain
+
+
 @contextmanager
 def relaxed_schema(client: Client) -> Iterator[None]:
-    """Let the API server take `tensorParallelism: four` and broken rules for a while."""
-    definition = server_definition()
-    relaxed = copy.deepcopy(definition["spec"]["versions"])
-    schema = relaxed[0]["schema"]["openAPIV3Schema"]
-    del schema["x-kubernetes-validations"]
-    schema["properties"]["spec"]["properties"]["tensorParallelism"] = {"x-kubernetes-int-or-string": True, "default": 4}
-    _serve(client, relaxed, 201)
+    """Let the API server take `tensorParallelism: four`, and what breaks rules, for a while."""
+    definitions = [server_definition(), benchmark_definition()]
+    for definition in definitions:
+        relaxed = copy.deepcopy(definition)
+        [version] = relaxed["spec"]["versions"]
+        schema = version["schema"]["openAPIV3Schema"] = without_rules(version["schema"]["openAPIV3Schema"])
+        if definition["spec"]["names"]["kind"] == SERVER.kind:
+            relaxed_field = {"x-kubernetes-int-or-string": True, "default": 4}
+            schema["properties"]["spec"]["properties"]["tensorParallelism"] = relaxed_field
+        _serve(client, relaxed)
+    _wait_for_answer(client, 201)
     try:
         yield
     finally:
-        _serve(client, definition["spec"]["versions"], 422)
+        for definition in definitions:
+            _serve(client, definition)
+        _wait_for_answer(client, 422)
 
 
-def _serve(client: Client, versions: object, answer_to_unreadable: int) -> None:
-    """Change the schema and wait until the API server goes by it."""
-    client.patch(DEFINITION, None, server_definition()["metadata"]["name"], {"spec": {"versions": versions}})
-    unreadable = server_manifest("probe", "default", UNREADABLE)
-    wait_for(
-        lambda: client.send("POST", path_of(SERVER, "default"), unreadable, STRICT_DRY_RUN).status,
-        f"the API server answers {answer_to_unreadable} to {UNREADABLE}",
-        lambda status: status == answer_to_unreadable,
+def _serve(client: Client, definition: Manifest) -> None:
+    client.patch(
+        DEFINITION, None, definition["metadata"]["name"], {"spec": {"versions": definition["spec"]["versions"]}}
     )
+
+
+def _wait_for_answer(client: Client, expected: int) -> None:
+    """Wait until the API server goes by the definitions as they are now: until it answers so to what breaks rules."""
+    for kind, broken in ((SERVER, _server(UNREADABLE)), (SERVER, _server(BROKEN_RULE)), (BENCHMARK, _benchmark())):
+        wait_for(
+            lambda kind=kind, broken=broken: (
+                client.send(  # type: ignore[misc]
+                    "POST", path_of(kind, "default"), broken, STRICT_DRY_RUN
+                ).status
+            ),
+            f"the API server answers {expected} to a {kind.kind} with {broken['spec']}",
+            lambda status: status == expected,
+        )
+
+
+def _server(spec: object) -> Manifest:
+    return server_manifest("probe", "default", spec)
+
+
+def _benchmark() -> Manifest:
+    suites = [{"name": "gsm8k"}, {"name": "gsm8k"}]
+    return benchmark_manifest("probe", "default", {"serverRef": {"name": "kimi"}, "suites": suites})

@@ -44,7 +44,7 @@ def known() -> dict[str, set[str]]:
     for family in families:
         for sample in family.samples:
             names.setdefault(sample.name, set()).update(sample.labels)
-    for counted in (metrics.RECONCILES, metrics.API_REQUESTS, metrics.WATCH_FAILURES):
+    for counted in (metrics.RECONCILES, metrics.API_REQUESTS, metrics.STATUS_REFUSED, metrics.WATCH_FAILURES):
         [family] = counted.collect()
         names[f"{family.name}_total"] = set(counted._labelnames)
     return names

@@ -1,0 +1,53 @@
+"""Resources that each break one rule: what the tests of all rules are made of."""
+
+from dataclasses import dataclass
+
+from kimi_linear_operator import rules
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.rules import Problem, Rule, benchmark, server
+from make import make_benchmark, make_server
+from unit import test_benchmark_rules, test_rules
+
+RULES: dict[str, tuple[Rule, ...]] = {"KimiLinearServer": server.ERRORS, "KimiLinearBenchmark": benchmark.ERRORS}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A resource that breaks one rule.
+
+    Attributes:
+        kind: Its kind.
+        name: Its name, where that is what breaks the rule, else "".
+        spec: Its spec.
+        problem: What is told about it.
+    """
+
+    kind: str
+    name: str
+    spec: Manifest
+    problem: Problem
+
+    def __str__(self) -> str:
+        """Return what a test is called by."""
+        return f"{self.kind}-{self.problem.path}-{self.problem.message[:30]}"
+
+
+def examples() -> list[Example]:
+    """Return an example for every rule that is an error."""
+    made = [
+        *(make_server(**spec) for spec, *_ in test_rules.BROKEN),
+        *(make_benchmark(**spec) for spec, *_ in test_benchmark_rules.BROKEN),
+        make_server("k" * (server.LONGEST_NAME + 1)),
+        make_benchmark("b" * (benchmark.LONGEST_NAME + 1)),
+    ]
+    found = [_example(manifest) for manifest in made if not rules.check(manifest).is_valid]
+    covered = {(example.kind, example.problem.path, example.problem.message) for example in found}
+    missing = {(kind, rule.path, rule.message) for kind, table in RULES.items() for rule in table} - covered
+    assert not missing, f"no example breaks {missing}"
+    return found
+
+
+def _example(manifest: Manifest) -> Example:
+    [problem] = rules.check(manifest).errors
+    name = manifest["metadata"]["name"] if problem.path == "metadata.name" else ""
+    return Example(manifest["kind"], name, manifest["spec"], problem)

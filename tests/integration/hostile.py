@@ -1,0 +1,198 @@
+"""Objects as nobody would write them by accident, and the API server stores them all the same."""
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from kimi_linear_operator.api import GROUP, VERSION, Manifest
+from kimi_linear_operator.resources import BENCHMARK, RESOURCES, SERVER, Kind
+
+DEEPEST = 9_900
+"""The API server reads 10,000 levels of JSON. Its record of who owns which field is a little deeper than the spec."""
+
+# It stores up to 1.5 MB, with that record.
+_LARGEST = 600_000
+_ODD_NUMBERS = ("0", "-0.0", "1", "-1", "9223372036854775807", "-9223372036854775808", "1e308", "5e-324", "1e15", "0.1")
+_ODD_TEXTS = (
+    "",
+    " ",
+    "\\u0000",
+    "\\ud800",
+    "\\udfff\\ud800",
+    "\\u2028\\u2029",
+    "\\u202e\\ufeff",
+    "\\ud83d\\ude00" * 99,
+    "e\\u0301" * 99,
+    "\\u001b[2J",
+    '\\"]}',
+    "$(HOME)${x}{{ }}%s",
+    "null",
+    "x" * 70_000,
+)
+
+
+@dataclass(frozen=True)
+class Hostile:
+    """An object to store, as text: what makes it hostile has no other form.
+
+    Attributes:
+        kind: Its kind.
+        name: Its name.
+        text: The object.
+        status: A status to write after it was stored, None to write none.
+    """
+
+    kind: Kind
+    name: str
+    text: bytes
+    status: bytes | None
+
+
+def deep(levels: int, opening: str = '{"a":', closing: str = "}") -> str:
+    """Return JSON that is nested so deep."""
+    return opening * levels + "1" + closing * levels
+
+
+def hostile_text(kind: Kind, name: str, namespace: str, unknown: str) -> bytes:
+    """Return a resource with some JSON as an unknown field of the pod template."""
+    required = {"serverRef": {"name": "kimi"}} if kind == BENCHMARK else {"replicas": 0}
+    manifest = {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": kind.kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"podTemplate": {"spec": {"x": "HERE"}}, **required},
+    }
+    return json.dumps(manifest).replace('"HERE"', unknown).encode()
+
+
+def hostile_objects(seed: int, count: int, namespace: str) -> Iterator[Hostile]:
+    """Yield hostile objects, the same for the same seed."""
+    choose = random.Random(seed)  # noqa: S311 - nothing secret
+    for number in range(count):
+        kind = choose.choice(RESOURCES)
+        name = f"hostile-{seed}-{number}"
+        text = hostile_text(kind, name, namespace, choose.choice(_UNKNOWN)(choose))
+        if choose.random() < 0.3:
+            text = text.replace(b'"metadata": {', b'"metadata": {"annotations": {' + _annotations(choose) + b"},", 1)
+        yield Hostile(kind, name, text, _status(choose, kind) if choose.random() < 0.6 else None)
+
+
+def _deep(choose: random.Random) -> str:
+    brackets = choose.choice((('{"a":', "}"), ("[", "]"), ('{"]}":[', "]}"), ('[{"b":"}","a":', "}]")))
+    levels = choose.choice((60, 64, 70, 99, 101, 200, 201, 1000, 4900)) // (2 if len(brackets[1]) == 2 else 1)
+    return deep(levels, *brackets)
+
+
+def _wide(choose: random.Random) -> str:
+    item = choose.choice(("1", "[]", "{}", "[[]]", '"x"', '{"a":1}', "[[[[[[[1]]]]]]]", "null"))
+    return "[" + ",".join([item] * choose.randrange(1, _LARGEST // (len(item) + 1))) + "]"
+
+
+def _wide_and_deep(choose: random.Random) -> str:
+    return f"[{_wide(choose)},{_deep(choose)}]"
+
+
+def _many_fields(choose: random.Random) -> str:
+    # Each is once more in the record of who owns which field.
+    return "{" + ",".join(f'"{number}":1' for number in range(choose.randrange(20_000))) + "}"
+
+
+def _long_text(choose: random.Random) -> str:
+    return f'"{choose.choice(("x", "é", chr(92) + "n", chr(92) * 2)) * choose.randrange(1, _LARGEST // 4)}"'
+
+
+def _odd_values(choose: random.Random) -> str:
+    texts = [f'"{text}"' for text in _ODD_TEXTS]
+    values = [choose.choice((*_ODD_NUMBERS, *texts, "true", "null", "[]", "{}")) for _ in range(choose.randrange(30))]
+    fields = ",".join(f'"{number}{choose.choice(_ODD_TEXTS[:12])}":{value}' for number, value in enumerate(values))
+    return f"{{{fields}}}"
+
+
+_UNKNOWN: tuple[Callable[[random.Random], str], ...] = (
+    _deep,
+    _deep,
+    _wide,
+    _wide_and_deep,
+    _many_fields,
+    _long_text,
+    _odd_values,
+    _odd_values,
+)
+
+
+def _annotations(choose: random.Random) -> bytes:
+    key = choose.choice(("note", "kimi-linear.io/adopt", "kubectl.kubernetes.io/last-applied-configuration"))
+    return f'"{key}": "{"y" * choose.randrange(250_000)}"'.encode()
+
+
+def _status(choose: random.Random, kind: Kind) -> bytes:
+    """Return a status that the schema allows and no operator writes."""
+    status = _server_status(choose) if kind == SERVER else _benchmark_status(choose)
+    kept = {key: value for key, value in status.items() if choose.random() < 0.7}
+    return json.dumps({"status": kept}).encode()
+
+
+def _conditions(choose: random.Random) -> list[Manifest]:
+    types = ["Accepted", "Ready", "Available", "Complete", "Succeeded", "Stalled", "", *map(str, range(20))]
+    chosen = choose.sample(types, choose.randrange(len(types)))
+    return [
+        {
+            "type": kind,
+            "status": choose.choice(("True", "False", "Unknown")),
+            "reason": choose.choice(("", "Pending", "InvalidSpec", "x" * 1024, "\u202e")),
+            "message": choose.choice(("", "m" * 30_000, "\x1b[2J")),
+            "lastTransitionTime": choose.choice(("1970-01-01T00:00:00Z", "9999-12-31T23:59:59.999+14:00")),
+        }
+        for kind in chosen
+    ]
+
+
+def _server_status(choose: random.Random) -> Manifest:
+    number = choose.choice((-1, 0, 1, 2**62))
+    failure = {"pod": "", "container": "", "reason": "", "exitCode": number, "message": "m" * 90_000}
+    return {
+        "observedGeneration": number,
+        "conditions": _conditions(choose),
+        "url": "\x00" if choose.random() < 0.2 else "u" * 9_000,
+        "command": "c" * choose.randrange(200_000),
+        "replicas": number,
+        "readyReplicas": -number,
+        "selector": "not a selector,,==",
+        "lastFailure": {**failure, "time": "1970-01-01T00:00:00Z"},
+    }
+
+
+def _benchmark_status(choose: random.Random) -> Manifest:
+    names = ("speed-low", "speed-medium", "speed-high", "gsm8k", "no such suite", "")
+    results = [_result(choose, choose.choice(names)) for _ in range(choose.randrange(8))]
+    environment = {"server": "\u0000", "serverGeneration": -1, "tensorParallelism": 2**40}
+    return {
+        "observedGeneration": choose.choice((-1, 2**62)),
+        "conditions": _conditions(choose),
+        "verdict": choose.choice(("Passed", "Failed", "Invalid")),
+        "currentSuite": choose.choice(names),
+        "progress": "9/0",
+        "startTime": "9999-12-31T23:59:59Z",
+        "completionTime": "1970-01-01T00:00:00Z",
+        "environment": environment,
+        "results": results,
+    }
+
+
+def _result(choose: random.Random, name: str) -> Manifest:
+    numbers = {choose.choice(("accuracy", "output_throughput", "", "x" * 99)): choose.choice((0, -1, 1e308, 5e-324))}
+    finding = {"rule": "Threshold", "passed": choose.random() < 0.5, "message": "", "value": 1e308}
+    return {
+        "name": name,
+        "kind": choose.choice(("speed", "accuracy")),
+        "outcome": choose.choice(("Succeeded", "Failed")),
+        "requested": choose.choice((-1, 0, 2**62)),
+        "completed": choose.choice((-1, 0, 2**62)),
+        "startTime": "1970-01-01T00:00:00Z",
+        "completionTime": "1970-01-01T00:00:00Z",
+        "metrics": numbers,
+        "baseline": numbers,
+        "ratios": {},
+        "findings": [finding] * choose.randrange(50),
+    }

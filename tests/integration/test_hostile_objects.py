@@ -1,0 +1,107 @@
+"""No object that the API server stores ends the operator, or keeps it from serving others in their usual time."""
+
+import os
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from integration.client import path_of
+from integration.hostile import DEEPEST, Hostile, deep, hostile_objects, hostile_text
+from integration.namespace import Namespace, condition_of
+from integration.processes_under_test import Operator
+from integration.sandbox import Sandbox
+from integration.test_endpoints import ask
+from integration.waiting import wait_for
+from kimi_linear_operator.resources import BENCHMARK, SERVER, Kind
+
+# How many there are: HOSTILE_OBJECTS=2000 takes some minutes.
+_COUNT = int(os.environ.get("HOSTILE_OBJECTS", "60"))
+_AT_ONCE = 20
+# How much longer than usual another server may take.
+_DELAY_SECONDS = 3.0
+_LONGEST_CPU_SECONDS = "0.1"
+
+
+@pytest.fixture
+def usual_seconds(sandbox: Sandbox) -> Iterator[float]:
+    """How long a server takes to become Ready; afterwards the operator must still be the process that it was."""
+    yield max(_seconds_to_ready(sandbox.namespace, f"usual-{number}") for number in range(3))
+    assert sandbox.operator.is_running, sandbox.operator.told()[-3000:]
+
+
+def _seconds_to_ready(namespace: Namespace, name: str) -> float:
+    begin = time.monotonic()
+    namespace.create_server(name, {"tensorParallelism": 1})
+    namespace.wait_until_ready(name)
+    return time.monotonic() - begin
+
+
+def _store(namespace: Namespace, hostile: Hostile) -> bool:
+    """Store an object; return whether the API server took it."""
+    client, collection = namespace.client, path_of(hostile.kind, namespace.name)
+    if client.send("POST", collection, hostile.text).status != 201:
+        return False
+    if hostile.status is not None:
+        path = f"{collection}/{hostile.name}/status"
+        client.send("PATCH", path, hostile.status, content_type="application/merge-patch+json")
+    return True
+
+
+def _wait_until_reported(namespace: Namespace, stored: list[Hostile]) -> None:
+    """Wait until the operator has said what it thinks of each object."""
+    for hostile in stored:
+        wait_for(
+            lambda hostile=hostile: namespace.existing(hostile.kind, hostile.name),  # type: ignore[misc]
+            f"{hostile.name} is reported on",
+            lambda found: condition_of(found, "Accepted").get("observedGeneration") == found["metadata"]["generation"],
+        )
+
+
+@pytest.mark.parametrize("kind", [SERVER, BENCHMARK], ids=["server", "benchmark"])
+def test_a_spec_nested_as_deep_as_can_be_stored_is_refused_and_hurts_nobody(
+    sandbox: Sandbox, usual_seconds: float, kind: Kind
+) -> None:
+    namespace, operator = sandbox.namespace, sandbox.operator
+    text = hostile_text(kind, "deep", namespace.name, deep(DEEPEST))
+    assert namespace.client.send("POST", path_of(kind, namespace.name), text).status == 201
+    accepted = wait_for(
+        lambda: condition_of(namespace.existing(kind, "deep"), "Accepted"),
+        "it is refused",
+        lambda found: found.get("reason") == "InvalidSpec",
+    )
+    assert "spec.podTemplate: nested deeper than 64 levels" in accepted["message"]
+    assert _seconds_to_ready(namespace, "another") < usual_seconds + _DELAY_SECONDS
+    # The next one meets it as soon as it has listed.
+    assert operator.stop() == 0
+    operator.start()
+    assert _seconds_to_ready(namespace, "after-the-restart") < usual_seconds + _DELAY_SECONDS
+
+
+def test_whatever_is_stored_the_operator_lives_and_serves_others_in_their_usual_time(
+    sandbox: Sandbox, usual_seconds: float
+) -> None:
+    namespace, operator = sandbox.namespace, sandbox.operator
+    process = operator.process
+    stored = 0
+    for seed in range(_COUNT // _AT_ONCE):
+        batch = [hostile for hostile in hostile_objects(seed, _AT_ONCE, namespace.name) if _store(namespace, hostile)]
+        stored += len(batch)
+        assert _seconds_to_ready(namespace, f"other-{seed}") < usual_seconds + _DELAY_SECONDS
+        _wait_until_reported(namespace, batch)
+        namespace.delete(SERVER, f"other-{seed}")
+    assert stored > _COUNT * 0.8, "the API server refused what was to be stored"
+    assert (operator.process, operator.is_running) == (process, True)
+    _assert_passes_are_cheap_and_succeed(operator)
+
+
+def _assert_passes_are_cheap_and_succeed(operator: Operator) -> None:
+    text = ask(operator, "/metrics")[1]
+    passes = re.search(r"reconcile_cpu_seconds_count (\S+)", text)
+    cheap = re.search(rf'reconcile_cpu_seconds_bucket{{le="{_LONGEST_CPU_SECONDS}"}} (\S+)', text)
+    assert passes
+    assert cheap
+    slowest = "\n".join(re.findall(r"reconcile_cpu_seconds_bucket.*", text))
+    assert passes[1] == cheap[1], slowest
+    assert 'reconciles_total{result="failed"}' not in text, operator.told()[-5000:]
