@@ -166,6 +166,7 @@ class Cluster:
     client: ApiClient
     write_seconds: Callable[[], float] = _may_always_write
     pending: PendingWrites = field(default_factory=PendingWrites)
+    _page_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def server(self) -> str:
@@ -189,17 +190,18 @@ class Cluster:
         """Yield all objects of a kind in a namespace, or in all, as they were at one moment.
 
         Where that moment is forgotten before the last page, everything comes once more, as one page of a later moment:
-        client-go's pager does the same.
+        client-go's pager does the same. However many are asked for, one page at a time is held as objects, and whoever
+        else waits for the event loop has a turn between two.
         """
         query = {"limit": str(LIST_CHUNK), "labelSelector": selector}
         while True:
-            try:
-                answer = await self._request("LIST", path(kind, namespace), query)
-            except ApiError as error:
-                if error.status != _GONE or "continue" not in query:
-                    raise
+            received = await self._answer("LIST", path(kind, namespace), query)
+            if received.status == _GONE and "continue" in query:
                 query = {"labelSelector": selector}
                 continue
+            async with self._page_turn:
+                await asyncio.sleep(0)
+                answer = _decoded(received)
             # Items of a list carry neither.
             what = {"apiVersion": kind.api_version, "kind": kind.kind}
             yield Page([what | item for item in answer["items"]], int(answer["metadata"]["resourceVersion"]))
@@ -258,13 +260,16 @@ class Cluster:
     async def _request(
         self, verb: str, target: str, query: dict[str, str] | None = None, body: Manifest | None = None
     ) -> Manifest:
+        return _decoded(await self._answer(verb, target, query or {}, body))
+
+    async def _answer(self, verb: str, target: str, query: dict[str, str], body: Manifest | None = None) -> _Answer:
         """Send a request, and once more with new credentials if these were refused."""
-        answer = await self._exchange(verb, target, query or {}, body)
+        answer = await self._exchange(verb, target, query, body)
         if answer.status == 401:
             # The token may have been rotated since it was read.
             await _load_credentials(self.client.configuration)
-            answer = await self._exchange(verb, target, query or {}, body)
-        return _decoded(answer)
+            answer = await self._exchange(verb, target, query, body)
+        return answer
 
     async def _exchange(self, verb: str, target: str, query: dict[str, str], body: Manifest | None) -> _Answer:
         """Send a request once and return the answer, whatever it is."""
