@@ -134,7 +134,7 @@ def test_one_watch_that_fails_all_the_time_disturbs_no_other(sandboxes: Sandboxe
         assert {kind: count for kind, count in outcome.lists.items() if count} == {
             POD.plural: outcome.lists[POD.plural]
         }
-        assert 2 < outcome.lists[POD.plural] < 20
+        assert 0 < outcome.lists[POD.plural] < 20
         assert outcome.seconds < _NOTICED_SECONDS
         sandbox.namespace.change_server("kimi", {"replicas": 2})
         sandbox.namespace.wait_until_ready("kimi", 90)

@@ -74,3 +74,19 @@ def test_a_scope_that_is_refused_is_listed_once_to_find_out_what_that_means(
     watch._hear(PODS, "WATCH", 200)
     watch._hear(PODS, "WATCH", status)
     assert wanted == [PODS, PODS, PODS], "it was watched meanwhile"
+
+
+def test_the_log_says_once_that_a_scope_is_not_watched_and_once_that_it_is_again(
+    watch: Watch, clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    watch._hear(PODS, "WATCH", 0)
+    for _ in range(5):
+        watch._tell_changes()
+        clock[0] += GRACE_SECONDS
+    watch._hear(PODS, "WATCH", 200)
+    watch._tell_changes()
+    assert [record.getMessage() for record in caplog.records] == [
+        "Not watching pods in namespace default for 70 s now, trying again until it works",
+        "Watching pods in namespace default again",
+    ]

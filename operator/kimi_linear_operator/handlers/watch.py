@@ -72,6 +72,8 @@ class Watch:
     _anew: set[Scope] = field(default_factory=set)
     # What the API server refuses to list or watch.
     _refused: set[Scope] = field(default_factory=set)
+    # Of which scopes the log says that they are not watched.
+    _told: set[Scope] = field(default_factory=set)
 
     def run(self) -> None:
         """Watch until stopped. Meant for a thread of its own."""
@@ -170,7 +172,17 @@ class Watch:
         while True:
             self._heartbeat = time.monotonic()
             _cancel_again()
+            self._tell_changes()
             await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    def _tell_changes(self) -> None:
+        """Log which scopes are not watched any more, and which are again."""
+        unwatched = set(self.unwatched())
+        for scope in unwatched - self._told:
+            logger.warning("Not watching %s for %.0f s now, trying again until it works", scope, GRACE_SECONDS)
+        for scope in self._told - unwatched:
+            logger.info("Watching %s again", scope)
+        self._told = unwatched
 
     async def _on_event(self, event: kopf.RawEvent, param: Any = None, **_: Any) -> None:
         self.observe(Sight.of(param, dict(event["object"]), is_deleted=event["type"] == "DELETED"))
