@@ -5,14 +5,15 @@ Authentication, TLS and connections are those of the official client.
 """
 
 import asyncio
+import functools
 import os
-import time
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -22,7 +23,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import load_incluster_config, load_kube_config
 
 import kimi_linear_operator
-from kimi_linear_operator import jsontext, metrics
+from kimi_linear_operator import clock, jsontext, metrics
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.resources.kinds import Kind
@@ -30,17 +31,24 @@ from kimi_linear_operator.resources.metadata import MANAGER
 
 USER_AGENT = f"{MANAGER}/{kimi_linear_operator.__version__}"
 REQUEST_TIMEOUT_SECONDS = 30.0
-# A page is held as objects, twenty times its size in the store.
-LIST_CHUNK = 100
+# Where there is much to list or too much to do, the API server takes up to a minute, its --request-timeout, and then
+# says so. The rest is for the answer to arrive.
+LIST_SECONDS = 90.0
+# As client-go's pager (https://pkg.go.dev/k8s.io/client-go/tools/pager): each page may wait its turn at the API server.
+LIST_CHUNK = 500
 
 # What a verb is on the wire, where that is not its name.
 _METHODS = {"LIST": "GET", "APPLY": "PATCH"}
+_READS = ("GET", "LIST")
 _CONTENT_TYPES = {"APPLY": "application/apply-patch+yaml", "PATCH": "application/merge-patch+json"}  # JSON is YAML
 _UNREACHABLE = 0
 # No object can have this name.
 _NOTHING = "metadata.name=-"
 _GONE = 410
-# When the write that a task is about to send must have ended, by the monotonic clock; None if it may end at any time.
+# An error as a line of a watch, and the one that means: list, and watch from there.
+_ERROR = re.compile(rb'\{"type": ?"ERROR"')
+_EXPIRED = b'{"type":"ERROR","object":{"kind":"Status","code":410}}\n'
+# When the write that a task is about to send must have ended, by `clock`; None if it may end at any time.
 _DEADLINE: ContextVar[float | None] = ContextVar("_DEADLINE", default=None)
 # https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -110,11 +118,35 @@ class _PunctualRequest(aiohttp.ClientRequest):
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         deadline = _DEADLINE.get()
         if deadline is not None:
-            left = deadline - time.monotonic()
+            left = deadline - clock.seconds()
             if left <= 0:
                 raise TimeoutError("its time was over before it was sent")
             self.url = self.url.update_query(timeout=f"{left:.3f}s")
         return await super().send(conn)
+
+
+@dataclass
+class PendingWrites:
+    """Writes that the API server may still commit: those without an answer whose time is not over."""
+
+    _limits: dict[int, float] = field(default_factory=dict)
+    _sent: int = 0
+
+    def begin(self, limit: float) -> int:
+        """Count a write that must have ended at this moment by `clock`; return its number."""
+        now = clock.seconds()
+        self._limits = {number: known for number, known in self._limits.items() if known > now}
+        self._sent += 1
+        self._limits[self._sent] = limit
+        return self._sent
+
+    def end(self, number: int) -> None:
+        """Count a write no longer: its answer says what became of it."""
+        self._limits.pop(number, None)
+
+    def __bool__(self) -> bool:
+        """Return whether any may still be committed."""
+        return any(limit > clock.seconds() for limit in self._limits.values())
 
 
 def _may_always_write() -> float:
@@ -128,10 +160,13 @@ class Cluster:
     Attributes:
         client: Credentials and connections.
         write_seconds: Asked right before every write: how long the write may take. Raises ApiError to forbid it.
+        pending: The writes that may still be committed.
     """
 
     client: ApiClient
     write_seconds: Callable[[], float] = _may_always_write
+    pending: PendingWrites = field(default_factory=PendingWrites)
+    _page_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def server(self) -> str:
@@ -155,17 +190,18 @@ class Cluster:
         """Yield all objects of a kind in a namespace, or in all, as they were at one moment.
 
         Where that moment is forgotten before the last page, everything comes once more, as one page of a later moment:
-        client-go's pager does the same.
+        client-go's pager does the same. However many are asked for, one page at a time is held as objects, and whoever
+        else waits for the event loop has a turn between two.
         """
         query = {"limit": str(LIST_CHUNK), "labelSelector": selector}
         while True:
-            try:
-                answer = await self._request("LIST", path(kind, namespace), query)
-            except ApiError as error:
-                if error.status != _GONE or "continue" not in query:
-                    raise
+            received = await self._answer("LIST", path(kind, namespace), query)
+            if received.status == _GONE and "continue" in query:
                 query = {"labelSelector": selector}
                 continue
+            async with self._page_turn:
+                await asyncio.sleep(0)
+                answer = _decoded(received)
             # Items of a list carry neither.
             what = {"apiVersion": kind.api_version, "kind": kind.kind}
             yield Page([what | item for item in answer["items"]], int(answer["metadata"]["resourceVersion"]))
@@ -224,21 +260,38 @@ class Cluster:
     async def _request(
         self, verb: str, target: str, query: dict[str, str] | None = None, body: Manifest | None = None
     ) -> Manifest:
+        return _decoded(await self._answer(verb, target, query or {}, body))
+
+    async def _answer(self, verb: str, target: str, query: dict[str, str], body: Manifest | None = None) -> _Answer:
         """Send a request, and once more with new credentials if these were refused."""
-        answer = await self._exchange(verb, target, query or {}, body)
+        answer = await self._exchange(verb, target, query, body)
         if answer.status == 401:
             # The token may have been rotated since it was read.
             await _load_credentials(self.client.configuration)
-            answer = await self._exchange(verb, target, query or {}, body)
-        return _decoded(answer)
+            answer = await self._exchange(verb, target, query, body)
+        return answer
 
     async def _exchange(self, verb: str, target: str, query: dict[str, str], body: Manifest | None) -> _Answer:
         """Send a request once and return the answer, whatever it is."""
+        if verb in _READS or "dryRun" in query:
+            seconds = LIST_SECONDS if verb == "LIST" else REQUEST_TIMEOUT_SECONDS
+            return await self._send(verb, target, query, body, seconds)
+        limit = clock.seconds() + min(REQUEST_TIMEOUT_SECONDS, self.write_seconds())
+        number = self.pending.begin(limit)
+        _DEADLINE.set(limit)
+        try:
+            answer = await self._send(verb, target, query, body, limit - clock.seconds())
+        finally:
+            _DEADLINE.set(None)
+        if answer.status < 500:
+            # One that fails may have failed after it wrote, or may write yet.
+            self.pending.end(number)
+        return answer
+
+    async def _send(
+        self, verb: str, target: str, query: dict[str, str], body: Manifest | None, seconds: float
+    ) -> _Answer:
         method = _METHODS.get(verb, verb)
-        is_write = method != "GET" and "dryRun" not in query
-        asked = time.monotonic()
-        seconds = min(REQUEST_TIMEOUT_SECONDS, self.write_seconds()) if is_write else REQUEST_TIMEOUT_SECONDS
-        _DEADLINE.set(asked + seconds if is_write else None)
         url = f"{self.server}{target}?{urlencode({key: value for key, value in query.items() if value})}"
         content_type = _CONTENT_TYPES.get(verb, "application/json")
         headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": USER_AGENT}
@@ -264,20 +317,21 @@ async def connect() -> AsyncIterator[Cluster]:
         yield Cluster(client)
 
 
-Hear = Callable[[str, str, int], None]
-"""Takes LIST or WATCH, the path of what was asked for, and the status of the answer, 0 if there was none."""
+Hear = Callable[[str, int], None]
+"""Takes LIST or WATCH and the status of the answer, 0 if there was none."""
 
 
-async def watch_session(hear: Hear) -> tuple[str, aiohttp.ClientSession]:
+async def watch_session(hear: Mapping[str, Hear]) -> tuple[str, aiohttp.ClientSession]:
     """Return the API server's address and a session for lists and watches, which belongs to the caller's event loop.
 
     Credentials are asked for anew at every request, and read anew when they are refused: a rotated token is used as
-    soon as the kubelet wrote it, and kopf, which would give up, never sees a refusal.
+    soon as the kubelet wrote it. No answer ends kopf, and with it all other watches: see `_survivable`.
 
-    A list shows nothing but the version from which to watch: `Cluster.pages` lists once, for all who want to know.
+    A list shows nothing but the version from which to watch: `Cluster.pages` lists once, for all who want to know. Any
+    version will do that the API server has in memory, so it reads nothing from etcd.
 
     Args:
-        hear: Called for every answer.
+        hear: Called for every answer, by the path of what was asked for. What else is asked for is answered as it is.
     """
     client = ApiClient(await _configuration())
     prefix = urlsplit(client.configuration.host).path.rstrip("/")
@@ -286,17 +340,20 @@ async def watch_session(hear: Hear) -> tuple[str, aiohttp.ClientSession]:
         headers: dict[str, str] = {"User-Agent": USER_AGENT}
         await client.update_params_for_auth(headers, [], ["BearerToken"], str(request.url), request.method, None)
         request.headers.update(headers)
+        told = hear.get(request.url.path.removeprefix(prefix))
+        if told is None:
+            return await handler(request)
         verb = "WATCH" if "watch" in request.url.query else "LIST"
         if verb == "LIST":
-            request.url = request.url.update_query(fieldSelector=_NOTHING)
+            request.url = request.url.update_query(fieldSelector=_NOTHING, resourceVersion="0")
         status = _UNREACHABLE
         try:
             response = await handler(request)
             status = response.status
         finally:
             metrics.API_REQUESTS.labels(verb, status).inc()
-            hear(verb, request.url.path.removeprefix(prefix), status)
-        return response
+            told(verb, status)
+        return response if status == 401 else _survivable(verb, response, functools.partial(told, verb))
 
     async def authenticate(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -314,6 +371,60 @@ async def watch_session(hear: Hear) -> tuple[str, aiohttp.ClientSession]:
         proxy=client.configuration.proxy,
     )
     return str(client.configuration.host), session
+
+
+def _survivable(verb: str, response: aiohttp.ClientResponse, fail: Callable[[int], None]) -> aiohttp.ClientResponse:
+    """Return an answer that makes kopf try again where it would end: one kind may be gone, or impossible to watch.
+
+    Raises:
+        ClientConnectionError: A list was refused; kopf asks again after a while.
+    """
+    is_fatal = 400 <= response.status < 500 and response.status not in (403, 429)
+    if is_fatal and verb == "LIST":
+        response.release()
+        raise aiohttp.ClientConnectionError(f"the list was answered with {response.status}")
+    if verb == "WATCH" and (is_fatal or response.status == 200):
+        lines = _WatchLines(response.content, fail, is_refused=is_fatal)
+        response.content = cast(aiohttp.StreamReader, lines)
+        response.status = 200
+    return response
+
+
+class _WatchLines:
+    """The lines of a watch, for kopf: an error becomes the one after which it lists, and watches anew.
+
+    Any other would end kopf, and so would a line that its sender did not finish.
+
+    Args:
+        content: What the API server sends.
+        fail: Called with the code of each error, but that one.
+    """
+
+    def __init__(self, content: aiohttp.StreamReader, fail: Callable[[int], None], *, is_refused: bool) -> None:
+        self._content = content
+        self._fail = fail
+        self._is_refused = is_refused
+
+    def __getattr__(self, name: str) -> Any:
+        """Be the content in all else: aiohttp tells it when the connection ends."""
+        return getattr(self._content, name)
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        """Yield lines as they come."""
+        if self._is_refused:
+            yield _EXPIRED
+            return
+        rest = b""
+        async for chunk in self._content.iter_chunked(size):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                yield self._expired(line) if _ERROR.match(line) else line + b"\n"
+
+    def _expired(self, line: bytes) -> bytes:
+        code = jsontext.decode(line)["object"].get("code", _UNREACHABLE)
+        if code != _GONE:
+            self._fail(code)
+        return _EXPIRED
 
 
 async def _configuration() -> Configuration:

@@ -1,22 +1,22 @@
 """Which of several replicas of the operator works: the one that holds a Lease.
 
 A holder trusts its lease for some seconds, counted from before it asked to renew it. Others take it over only when they
-saw it unchanged for longer than that, so the holder has stopped before. Each counts with its own monotonic clock: wall
-clocks may be wrong, and what the Lease says of times is for people to read.
+saw it unchanged for longer than that, so the holder has stopped before. Each counts with its own clock, which nobody
+sets and which goes on while the machine is suspended: wall clocks may be wrong, and what the Lease says of times is for
+people to read.
 https://kubernetes.io/docs/concepts/architecture/leases/
 """
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from kimi_linear_operator import metrics
+from kimi_linear_operator import clock, metrics
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.backoff import Backoff
-from kimi_linear_operator.cluster import ApiError, Cluster
+from kimi_linear_operator.cluster import ApiError, Cluster, PendingWrites
 from kimi_linear_operator.resources.kinds import LEASE
 
 logger = logging.getLogger(__name__)
@@ -44,14 +44,15 @@ class Leader:
         namespace: The Lease's namespace.
         name: The Lease's name.
         identity: Who this replica is; no other may have the same, and none that was there before.
-        clock: Monotonic seconds.
+        clock: Seconds that nobody sets and that no suspension stops.
     """
 
     cluster: Cluster
     namespace: str
     name: str
     identity: str
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = clock.seconds
+    _pending: PendingWrites = field(default_factory=PendingWrites)
     _trusted_until: float = float("-inf")
     _seen: Manifest | None = None
     _seen_at: float = 0.0
@@ -61,6 +62,10 @@ class Leader:
     def is_leading(self) -> bool:
         """Return whether this replica holds the lease, as far as it can know."""
         return self.clock() < self._trusted_until
+
+    def fenced(self) -> Cluster:
+        """Return the cluster for work: it is written to only while this replica leads."""
+        return replace(self.cluster, write_seconds=self.write_seconds, pending=self._pending)
 
     def write_seconds(self) -> float:
         """Return how long a write that begins now may take, so that it ends before another replica works.
@@ -101,8 +106,14 @@ class Leader:
         return ended is working
 
     async def release(self) -> None:
-        """Give the lease back, if it is ours, so that another replica need not wait until it runs out."""
+        """Give the lease back, if it is ours, so that another replica need not wait until it runs out.
+
+        Not while a write may still be committed: the lease runs out when the time of all writes is over.
+        """
         if not self.is_leading:
+            return
+        if self._pending:
+            self._say(logging.WARNING, "Not giving the lease back, as a write may still be under way: it will run out")
             return
         try:
             await self._write("", REQUEST_SECONDS)

@@ -27,6 +27,8 @@ def configure(level: str, line_format: str) -> None:
     if level != "debug":
         # kopf tells at length what it does to every object; what goes wrong is enough.
         logging.getLogger("kopf").setLevel(logging.WARNING)
+        # It tells of every attempt to list and watch, without end where a kind or a namespace is gone. We tell it once.
+        logging.getLogger("kopf._cogs.clients.watching").setLevel(logging.CRITICAL)
         # It warns that signals are ignored in a thread; they are ours to handle.
         logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
 

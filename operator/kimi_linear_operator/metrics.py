@@ -78,6 +78,12 @@ WATCH_FAILURES = Counter(
     ["resource"],
     registry=REGISTRY,
 )
+SCOPE_UNREADABLE = Gauge(
+    "kimi_linear_operator_scope_unreadable",
+    "1 while a kind of objects cannot be read in a namespace (empty for all), so that what needs it is left alone",
+    ["resource", "scope_namespace"],
+    registry=REGISTRY,
+)
 LOOP_LAG_SECONDS = Histogram(
     "kimi_linear_operator_event_loop_lag_seconds",
     "How late the main event loop goes on with what is due; the Lease is renewed in it",

@@ -173,6 +173,11 @@ class Store:
         self._forget(last.address)
         return self._concerned(known) if known else set()
 
+    def measured(self, key: Key) -> TargetKey | None:
+        """Return what a benchmark measures, None if it is none, or done."""
+        sight = self._sights.get(Address(key.kind, key.namespace, key.name))
+        return sight.target if sight else None
+
     def measuring(self, target: TargetKey) -> list[Key]:
         """Return the benchmarks of a target, by name."""
         return sorted(self._measuring.get(target, ()))
@@ -197,7 +202,8 @@ class Store:
 
         To be called before the list is asked for: what is deleted from now on must not come back with it.
         """
-        self._deleted = {address: version for address, version in self._deleted.items() if address.kind != kind}
+        kept = {key: version for key, version in self._deleted.items() if not _is_covered(key, kind, namespace)}
+        self._deleted = kept
         return Listing(self, kind, namespace)
 
     def forget_missing(self, kind: Kind, namespace: str | None, listed: set[Address], version: int) -> set[Key]:

@@ -72,7 +72,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=_ROOT / "build" / "bench.json", help="where the JSON goes")
     parser.add_argument("--patience", type=float, default=600, help="seconds until something is given up")
     parser.add_argument("--plain-seconds", type=float, default=300, help="the same for plain kopf")
-    parser.add_argument("--steady-seconds", type=float, default=60, help="how long to look at an operator at rest")
+    parser.add_argument("--steady-seconds", type=float, default=600, help="how long to look at an operator at rest")
     parser.add_argument("--repairs", type=int, default=20, help="how often to break something")
     parser.add_argument("--storms", type=int, default=5, help="how many storms, with two changes of a person in each")
     parser.add_argument("--no-life", action="store_true", help="only compare times to converge")

@@ -28,14 +28,14 @@ class Plan:
 
     Attributes:
         patience: After how many seconds something is given up.
-        steady_seconds: How long to watch the operator do nothing.
+        steady_seconds: How long to watch the operator do nothing: every list comes twice in ten minutes.
         repairs: How often to break something.
         storms: How many storms there are.
         start_seconds: After how many seconds a start may be over: ready, the operator still passes over all servers.
     """
 
     patience: float = 600.0
-    steady_seconds: float = 60.0
+    steady_seconds: float = 600.0
     repairs: int = 20
     storms: int = 5
     start_seconds: float = 5.0

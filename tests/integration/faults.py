@@ -119,6 +119,19 @@ def delay(seconds: float) -> Fault:
     return fault
 
 
+def commit_late(seconds: float) -> Fault:
+    """Have the API server get a call late, also if its sender has given up: a webhook or etcd may take that long."""
+
+    async def fault(_: Call, forward: Forward) -> web.StreamResponse:
+        async def late() -> web.StreamResponse:
+            await asyncio.sleep(seconds)
+            return await forward()
+
+        return await asyncio.shield(asyncio.create_task(late()))
+
+    return fault
+
+
 def in_pages_of(count: int) -> Fault:
     """Give a list in smaller pages than it was asked for."""
 

@@ -2,9 +2,12 @@
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +30,7 @@ _SECONDS_TO_STOP = 30
 # Fifteen operators start at once for the tests of outages.
 _SECONDS_TO_START = 120
 _LONGEST_LOG = 6000
+_LISTENING = re.compile(r"Listening on (127\.0\.0\.1:\d+)")
 
 
 @contextmanager
@@ -102,6 +106,16 @@ class Operator:
             process.kill()
             process.wait()
             pytest.fail(f"The operator did not end within {_SECONDS_TO_STOP} s:\n{self.log.read_text()[-3000:]}")
+
+    def ask(self, path: str) -> tuple[int, str]:
+        """Return the status and the text of what it answers on its port."""
+        address = wait_for(lambda: _LISTENING.search(self.told()), "the operator says where it listens")
+        assert address
+        try:
+            with urllib.request.urlopen(f"http://{address[1]}{path}", timeout=30) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
 
     @contextmanager
     def stopped(self) -> Iterator[int]:

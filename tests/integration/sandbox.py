@@ -1,23 +1,34 @@
 """Operators of a test's own: each looks after one namespace, and reaches the API server only through a proxy."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from control_plane import LocalCluster
 from integration.client import Client
 from integration.fault_proxy import FaultProxy
+from integration.faults import Matches
 from integration.namespace import Namespace, temporary_namespace
 from integration.permissions import grant
 from integration.processes_under_test import Operator, log_for_failures
 from integration.waiting import wait_for
-from kimi_linear_operator.resources import SERVER
-from kimi_linear_operator.resources.kinds import LEASE
+from kimi_linear_operator.handlers.scopes import CHILDREN
+from kimi_linear_operator.resources import RESOURCES
+from kimi_linear_operator.resources.kinds import LEASE, Kind
 from kimi_linear_operator.resources.metadata import MANAGER
 
 SANDBOX_ACCOUNT = "sandboxed-operator"
 PAIR_ACCOUNTS = ("first-replica", "second-replica")
+CURTAILED_ACCOUNTS = ("curtailed-operator", "curtailed-second-replica")
+"""Of operators whose roles tests take away: what these are forbidden says nothing about the chart."""
+
+
+def _is_list_of(kind: Kind) -> Matches:
+    """Match a list that shows objects. kopf's own, before a watch, shows none."""
+    return lambda call: (
+        call.is_list and call.concerns(kind) and call.status == 200 and "fieldSelector" not in call.query
+    )
 
 
 def user_of(account: str) -> str:
@@ -27,20 +38,24 @@ def user_of(account: str) -> str:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A namespace, the operator that looks after it alone, and the proxy between it and the API server."""
+    """A namespace, the operator that looks after it, and the proxy between it and the API server.
+
+    Attributes:
+        others: More namespaces that the same operator looks after. The Lease is in the first.
+    """
 
     namespace: Namespace
     proxy: FaultProxy
     operator: Operator
+    others: tuple[Namespace, ...] = ()
 
     def wait_for_resync(self) -> None:
         """Wait until the operator has listed everything after its start: that would hide what watches lose."""
 
-        def lists() -> int:
-            return self.proxy.count(lambda call: call.is_list and call.concerns(SERVER))
+        def unlisted() -> list[str]:
+            return [kind.plural for kind in (*CHILDREN, *RESOURCES) if not self.proxy.count(_is_list_of(kind))]
 
-        # Whether they can be listed, kopf before each watch, and the one that is meant.
-        wait_for(lists, "servers were listed three times", lambda count: count >= 3)
+        wait_for(unlisted, "every kind was listed", lambda kinds: not kinds)
 
     def restart_after_crash(self) -> None:
         """Start the operator again; nobody has to wait until the lease of the dead one runs out."""
@@ -59,8 +74,16 @@ class Sandboxes:
     @contextmanager
     def open(self) -> Iterator[Sandbox]:
         """Make a sandbox, whose operator is not started yet; afterwards that must end as it is told."""
-        with temporary_namespace(self.client) as namespace, self._replica(namespace, SANDBOX_ACCOUNT) as sandbox:
+        with temporary_namespace(self.client) as namespace, self._replica((namespace,), SANDBOX_ACCOUNT) as sandbox:
             yield sandbox
+
+    @contextmanager
+    def open_wide(self, namespaces: int, replicas: int = 1) -> Iterator[list[Sandbox]]:
+        """Make replicas of an operator of several namespaces, with a Role in each that may be taken away."""
+        with ExitStack() as opened:
+            places = tuple(opened.enter_context(temporary_namespace(self.client)) for _ in range(namespaces))
+            accounts = CURTAILED_ACCOUNTS[:replicas]
+            yield [opened.enter_context(self._replica(places, account)) for account in accounts]
 
     @contextmanager
     def open_pair(self) -> Iterator[tuple[Sandbox, Sandbox]]:
@@ -68,24 +91,27 @@ class Sandboxes:
         first, second = PAIR_ACCOUNTS
         with (
             temporary_namespace(self.client) as namespace,
-            self._replica(namespace, first) as one,
-            self._replica(namespace, second) as other,
+            self._replica((namespace,), first) as one,
+            self._replica((namespace,), second) as other,
         ):
             yield one, other
 
     @contextmanager
-    def _replica(self, namespace: Namespace, account: str) -> Iterator[Sandbox]:
+    def _replica(self, namespaces: tuple[Namespace, ...], account: str) -> Iterator[Sandbox]:
         self.everywhere.stop()
-        grant(self.client, namespace.name, account)
+        for place in namespaces:
+            grant(self.client, place.name, account)
+        namespace, *others = namespaces
         file = self.cluster.state / f"{namespace.name}-{account}"
         log = file.with_suffix(".log")
-        arguments = ("--namespace", namespace.name, "--lease", f"{namespace.name}/{MANAGER}")
+        looked_after = [f"--namespace={place.name}" for place in namespaces]
+        arguments = (*looked_after, f"--lease={namespace.name}/{MANAGER}")
         with FaultProxy(self.cluster) as proxy:
             kubeconfig = proxy.kubeconfig_for(self._kubeconfig(account), file.with_suffix(".kubeconfig"))
             operator = Operator(kubeconfig, log, arguments)
             with log_for_failures(log):
                 try:
-                    yield Sandbox(namespace, proxy, operator)
+                    yield Sandbox(namespace, proxy, operator, tuple(others))
                     assert operator.stop() == 0, "the operator's exit code after SIGTERM"
                 finally:
                     operator.kill()

@@ -3,8 +3,6 @@
 import json
 import re
 import socket
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,29 +21,16 @@ from kimi_linear_operator.resources.metadata import MANAGER
 _ACCOUNT = "logging-operator"
 
 
-def ask(operator: Operator, path: str) -> tuple[int, str]:
-    """Return the status and the text of an answer."""
-    address = wait_for(
-        lambda: re.search(r"Listening on (127\.0\.0\.1:\d+)", operator.told()), "the operator says where it listens"
-    )
-    assert address
-    try:
-        with urllib.request.urlopen(f"http://{address[1]}{path}", timeout=30) as response:
-            return response.status, response.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
 def test_a_working_operator_is_healthy_and_ready_and_counts_what_it_does(
     operator: Operator, namespace: Namespace
 ) -> None:
     namespace.create_server("kimi")
     namespace.wait_for_condition("kimi", "Ready", "True")
-    assert ask(operator, "/healthz") == (200, "ok\n")
-    assert ask(operator, "/readyz") == (200, "ok\n")
+    assert operator.ask("/healthz") == (200, "ok\n")
+    assert operator.ask("/readyz") == (200, "ok\n")
     ready = f'kimi_linear_server_ready{{server="kimi",server_namespace="{namespace.name}"}} 1.0'
     # The operator knows that it wrote a status when it has the answer.
-    text = wait_for(lambda: ask(operator, "/metrics")[1], "the server is counted as ready", lambda text: ready in text)
+    text = wait_for(lambda: operator.ask("/metrics")[1], "the server is counted as ready", lambda text: ready in text)
     assert "\nkimi_linear_operator_leading 1.0\n" in text
     assert 'kimi_linear_operator_api_requests_total{code="201",verb="APPLY"}' in text
     assert 'kimi_linear_operator_api_requests_total{code="200",verb="WATCH"}' in text
@@ -57,10 +42,10 @@ def test_an_operator_that_cannot_read_the_cluster_is_healthy_and_not_ready(sandb
     with sandboxes.open() as sandbox:
         sandbox.proxy.refuse_connections()
         sandbox.operator.launch()
-        assert ask(sandbox.operator, "/readyz") == (503, "the cluster has not been read yet\n")
-        assert ask(sandbox.operator, "/healthz") == (200, "ok\n")
+        assert sandbox.operator.ask("/readyz") == (503, "the cluster has not been read yet\n")
+        assert sandbox.operator.ask("/healthz") == (200, "ok\n")
         sandbox.proxy.heal()
-        wait_for(lambda: ask(sandbox.operator, "/readyz")[0], "the operator is ready", lambda status: status == 200)
+        wait_for(lambda: sandbox.operator.ask("/readyz")[0], "the operator is ready", lambda status: status == 200)
 
 
 def test_each_log_line_is_json_on_demand_and_no_line_of_any_level_has_the_token(

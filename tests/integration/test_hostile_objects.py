@@ -12,7 +12,6 @@ from integration.hostile import DEEPEST, Hostile, deep, hostile_objects, hostile
 from integration.namespace import Namespace, condition_of
 from integration.processes_under_test import Operator
 from integration.sandbox import Sandbox
-from integration.test_endpoints import ask
 from integration.waiting import wait_for
 from kimi_linear_operator.resources import BENCHMARK, SERVER, Kind
 
@@ -97,7 +96,7 @@ def test_whatever_is_stored_the_operator_lives_and_serves_others_in_their_usual_
 
 
 def _assert_passes_are_cheap_and_succeed(operator: Operator) -> None:
-    text = ask(operator, "/metrics")[1]
+    text = operator.ask("/metrics")[1]
     passes = re.search(r"reconcile_cpu_seconds_count (\S+)", text)
     cheap = re.search(rf'reconcile_cpu_seconds_bucket{{le="{_LONGEST_CPU_SECONDS}"}} (\S+)', text)
     assert passes

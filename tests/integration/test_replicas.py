@@ -15,12 +15,13 @@ from typing import NamedTuple
 import pytest
 
 from integration.audit import AuditLog, Request
-from integration.faults import Call, Silence
+from integration.faults import Call, Silence, commit_late
 from integration.namespace import Spec
 from integration.sandbox import PAIR_ACCOUNTS, Sandbox, Sandboxes, user_of
 from integration.waiting import wait_for
-from kimi_linear_operator.handlers.operator import GATHER_SECONDS, REST_SECONDS
-from kimi_linear_operator.resources import DEPLOYMENT
+from kimi_linear_operator.handlers.lists import GATHER_SECONDS, REST
+from kimi_linear_operator.handlers.operator import STOP_SECONDS
+from kimi_linear_operator.resources import DEPLOYMENT, Kind
 from kimi_linear_operator.resources.kinds import LEASE
 
 _SPEC: Spec = {"tensorParallelism": 1}
@@ -137,7 +138,7 @@ def _seconds_since_list(sandbox: Sandbox) -> float:
 
 def _is_long(seconds: float) -> bool:
     """Return whether watches that began one after the other have had the list that follows them."""
-    return seconds > REST_SECONDS + 2 * GATHER_SECONDS
+    return seconds > REST.first + 2 * GATHER_SECONDS
 
 
 def _begin(trouble: Trouble, first: Sandbox) -> float:
@@ -207,6 +208,40 @@ def test_a_replica_that_comes_back_takes_over_when_it_is_needed(stories: dict[st
     story.first.namespace.wait_until_ready("kimi")
     for number in range(_NEW_SERVERS):
         story.first.namespace.wait_until_ready(f"new-{number}")
+
+
+def test_the_lease_is_not_given_back_while_a_write_may_still_be_committed(
+    sandboxes: Sandboxes, audit_log: AuditLog
+) -> None:
+    """The API server may be slow to write, for example because of a webhook, and its caller may have given up."""
+    with sandboxes.open_pair() as (first, second):
+        first.operator.start()
+        second.operator.launch()
+        wait_for(second.operator.told, "the second waits", lambda text: "Waiting:" in text)
+        mark = audit_log.mark()
+        first.proxy.begin(commit_late(STOP_SECONDS + 2), lambda call: call.is_write and call.concerns(DEPLOYMENT))
+        first.namespace.create_server("kimi", _SPEC)
+        wait_for(
+            lambda: first.proxy.count(lambda call: call.is_write and call.concerns(DEPLOYMENT)), "a write is under way"
+        )
+        assert first.operator.stop() == 0
+        _wait_for_takeover(second)
+        first.namespace.wait_until_ready("kimi")
+        time.sleep(_AFTERMATH_SECONDS)
+        [late] = _writes_of(audit_log, mark, first, DEPLOYMENT)
+        taken = min(item.began for item in _leases(audit_log, mark, first.namespace.name) if item.status == _OK)
+        assert late.ended < taken
+        assert not [call for call in first.proxy.calls if _gives_back(call)]
+
+
+def _writes_of(audit_log: AuditLog, mark: int, first: Sandbox, kind: Kind) -> list[Request]:
+    return [item for item in _writes(audit_log, mark, first) if item.resource == kind.plural]
+
+
+def _leases(audit_log: AuditLog, mark: int, namespace: str) -> list[Request]:
+    """Return what the second replica wrote of the Lease."""
+    found = audit_log.writes(mark, user_of(PAIR_ACCOUNTS[1]), namespace)
+    return [item for item in found if item.resource == LEASE.plural]
 
 
 def _is_applied(call: Call) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fast_loop import now, run
+from kimi_linear_operator import clock
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.cluster import ApiError, Cluster
 from kimi_linear_operator.leader import LEASE_SECONDS, LOOK_SECONDS, TRUST_SECONDS, Leader, NotLeadingError
@@ -118,6 +119,24 @@ def test_a_lease_that_is_given_back_is_taken_at_once() -> None:
         await asyncio.sleep(5)
         assert terms[0][1] - released <= LOOK_SECONDS + 0.1
         assert not a.is_leading
+        waiting.cancel()
+
+    run(test())
+
+
+def test_a_lease_runs_out_when_a_write_may_still_be_committed_as_its_holder_stops() -> None:
+    async def test() -> None:
+        leases, terms = Leases(), list[tuple[str, float]]()
+        a, b = leader("a", Line(leases)), leader("b", Line(leases))
+        await a.acquire()
+        waiting = asyncio.create_task(lead_forever(b, terms))
+        await asyncio.sleep(5)
+        a._pending.begin(clock.seconds() + 60)
+        await a.release()
+        assert leases.lease
+        assert leases.lease["spec"]["holderIdentity"] == "a"
+        await asyncio.sleep(LEASE_SECONDS)
+        assert terms[0][1] >= LEASE_SECONDS
         waiting.cancel()
 
     run(test())

@@ -47,6 +47,8 @@ def known() -> dict[str, set[str]]:
     for counted in (metrics.RECONCILES, metrics.API_REQUESTS, metrics.STATUS_REFUSED, metrics.WATCH_FAILURES):
         [family] = counted.collect()
         names[f"{family.name}_total"] = set(counted._labelnames)
+    [family] = metrics.SCOPE_UNREADABLE.collect()
+    names[family.name] = set(metrics.SCOPE_UNREADABLE._labelnames)
     return names
 
 

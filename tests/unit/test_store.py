@@ -195,6 +195,16 @@ def test_a_list_of_one_kind_forgets_no_deletion_of_another() -> None:
     assert names(store) == []
 
 
+def test_a_list_of_one_namespace_forgets_no_deletion_in_another() -> None:
+    store = Store()
+    listing = store.begin_list(POD, "default")
+    deleted(store, make_pod(version=5))
+    store.begin_list(POD, "elsewhere")
+    listing.take([make_pod(version=4)], version=4)
+    assert listing.end() == set()
+    assert names(store) == []
+
+
 def test_after_a_restore_from_backup_older_versions_are_believed() -> None:
     store = Store()
     taken(store, [make_server("gone"), _at(make_server("kept"), 1000)], version=1000, kind=SERVER)

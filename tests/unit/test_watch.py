@@ -1,11 +1,13 @@
-"""Which kinds of objects are not being watched, as the answers of the API server tell."""
+"""Which kinds of objects are not being watched, and which are to be listed, as the answers of the API server tell."""
 
 import pytest
 
+from kimi_linear_operator.handlers.scopes import Scope
 from kimi_linear_operator.handlers.watch import GRACE_SECONDS, Watch
+from kimi_linear_operator.resources import POD, SERVICE
 from kimi_linear_operator.store import Sight
 
-PODS = "/api/v1/namespaces/default/pods"
+PODS, SERVICES = Scope(POD, "default"), Scope(SERVICE, "default")
 
 
 @pytest.fixture
@@ -17,54 +19,74 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def begun() -> list[str]:
+def wanted() -> list[Scope]:
     return []
 
 
 @pytest.fixture
-def watch(begun: list[str]) -> Watch:
+def watch(wanted: list[Scope]) -> Watch:
     def observe(_: Sight) -> None:
         """Take no notice."""
 
-    return Watch(["default"], observe, lambda: begun.append("list"))
+    return Watch(["default"], (PODS, SERVICES), observe, wanted.append)
 
 
 def test_a_watch_that_is_answered_is_fine_for_as_long_as_it_stays_open(watch: Watch, clock: list[float]) -> None:
-    watch._hear("WATCH", PODS, 200)
+    watch._hear(PODS, "WATCH", 200)
     clock[0] += 1000
     assert watch.unwatched() == []
 
 
 def test_a_watch_that_fails_is_told_after_a_while_and_forgotten_when_it_works(watch: Watch, clock: list[float]) -> None:
-    watch._hear("WATCH", PODS, 0)
+    watch._hear(PODS, "WATCH", 0)
     clock[0] += GRACE_SECONDS - 1
-    watch._hear("WATCH", PODS, 503)
+    watch._hear(PODS, "WATCH", 503)
     assert watch.unwatched() == []
     clock[0] += 2
     assert watch.unwatched() == [PODS]
-    watch._hear("LIST", PODS, 200)
+    watch._hear(PODS, "LIST", 200)
     assert watch.unwatched() == [PODS], "a list is no watch"
-    watch._hear("WATCH", PODS, 200)
+    watch._hear(PODS, "WATCH", 200)
     assert watch.unwatched() == []
 
 
-def test_a_watch_after_a_list_is_told_as_a_new_beginning(watch: Watch, begun: list[str]) -> None:
-    watch._hear("WATCH", PODS, 200)
-    watch._hear("LIST", PODS, 500)
-    watch._hear("LIST", PODS, 200)
-    assert begun == [], "what happens between the list and the watch would be lost"
-    watch._hear("WATCH", PODS, 500)
-    assert begun == []
-    watch._hear("WATCH", PODS, 200)
-    watch._hear("WATCH", PODS, 200)
-    assert begun == ["list"], "a watch that goes on where it ended is no new beginning"
+def test_a_watch_that_begins_anew_wants_a_list_of_its_own_scope(watch: Watch, wanted: list[Scope]) -> None:
+    watch._hear(PODS, "WATCH", 200)
+    watch._hear(PODS, "LIST", 500)
+    watch._hear(PODS, "LIST", 200)
+    assert wanted == [], "what happens between the list and the watch would be lost"
+    watch._hear(SERVICES, "WATCH", 200)
+    watch._hear(PODS, "WATCH", 500)
+    assert wanted == []
+    watch._hear(PODS, "WATCH", 200)
+    watch._hear(PODS, "WATCH", 200)
+    assert wanted == [PODS], "a watch that goes on where it ended is no new beginning"
 
 
-def test_a_resource_that_kopf_overlooked_is_noticed_once_it_asks_for_others(watch: Watch) -> None:
-    assert watch._overlooked() == []
-    watch._hear("LIST", PODS, 0)
-    assert PODS not in watch._overlooked()
-    assert len(watch._overlooked()) == len(watch._targets()) - 1
-    for target in watch._targets():
-        watch._hear("LIST", target, 200)
-    assert watch._overlooked() == []
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_scope_that_is_refused_is_listed_once_to_find_out_what_that_means(
+    watch: Watch, wanted: list[Scope], status: int
+) -> None:
+    watch._hear(PODS, "WATCH", status)
+    watch._hear(PODS, "LIST", status)
+    assert wanted == [PODS]
+    watch._hear(PODS, "LIST", 200)
+    watch._hear(PODS, "WATCH", 200)
+    watch._hear(PODS, "WATCH", status)
+    assert wanted == [PODS, PODS, PODS], "it was watched meanwhile"
+
+
+def test_the_log_says_once_that_a_scope_is_not_watched_and_once_that_it_is_again(
+    watch: Watch, clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    watch._hear(PODS, "WATCH", 0)
+    for _ in range(5):
+        watch._tell_changes()
+        clock[0] += GRACE_SECONDS
+    watch._hear(PODS, "WATCH", 200)
+    watch._tell_changes()
+    assert [record.getMessage() for record in caplog.records] == [
+        "Not watching pods in namespace default for 70 s now, trying again until it works",
+        "Watching pods in namespace default again",
+    ]

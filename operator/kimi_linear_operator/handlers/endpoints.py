@@ -2,14 +2,24 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from kimi_linear_operator.metrics import REGISTRY
 
-Check = Callable[[], list[str]]
-"""Returns what is wrong, nothing if all is well."""
+
+class Readiness(NamedTuple):
+    """Whether a replica may be relied on.
+
+    Attributes:
+        problems: Why not, nothing if it may.
+        degraded: What it does not know, or cannot do, while all else works.
+    """
+
+    problems: list[str]
+    degraded: list[str]
 
 
 class AddressError(Exception):
@@ -17,14 +27,16 @@ class AddressError(Exception):
 
 
 @asynccontextmanager
-async def serving(host: str, port: int, healthz: Check, readyz: Check) -> AsyncIterator[int]:
+async def serving(
+    host: str, port: int, healthz: Callable[[], list[str]], readyz: Callable[[], Readiness]
+) -> AsyncIterator[int]:
     """Answer meanwhile on /healthz, /readyz and /metrics; gives the port, which the system chooses if it is 0.
 
     Raises:
         AddressError: Somebody else has the port, or there is no such address.
     """
     application = web.Application()
-    application.router.add_get("/healthz", _checking(healthz))
+    application.router.add_get("/healthz", _checking(lambda: Readiness(healthz(), [])))
     application.router.add_get("/readyz", _checking(readyz))
     application.router.add_get("/metrics", _metrics)
     runner = web.AppRunner(application, access_log=None, handle_signals=False)
@@ -39,10 +51,11 @@ async def serving(host: str, port: int, healthz: Check, readyz: Check) -> AsyncI
         await runner.cleanup()
 
 
-def _checking(check: Check) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _checking(check: Callable[[], Readiness]) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(_: web.Request) -> web.Response:
-        problems = check()
-        return web.Response(text="\n".join(problems or ["ok"]) + "\n", status=503 if problems else 200)
+        problems, degraded = check()
+        lines = [*(problems or ["ok"]), *(f"degraded: {what}" for what in degraded)]
+        return web.Response(text="\n".join(lines) + "\n", status=503 if problems else 200)
 
     return answer
 

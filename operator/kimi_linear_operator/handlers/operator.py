@@ -1,25 +1,25 @@
 """The process: reads the cluster once, then keeps up with it, and works whenever it leads, until it is told to stop."""
 
 import asyncio
+import gc
 import logging
-import random
 import signal
 import socket
 import time
 import uuid
 from collections import deque
-from collections.abc import Coroutine, Iterable
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from kimi_linear_operator import metrics
-from kimi_linear_operator.cluster import ApiError, Cluster, connect
-from kimi_linear_operator.handlers.endpoints import serving
-from kimi_linear_operator.handlers.watch import BACKOFF, CHILDREN, Watch
+from kimi_linear_operator.cluster import Cluster, connect
+from kimi_linear_operator.handlers.endpoints import Readiness, serving
+from kimi_linear_operator.handlers.lists import Lists
+from kimi_linear_operator.handlers.scopes import Scope, Scopes
+from kimi_linear_operator.handlers.watch import Watch
 from kimi_linear_operator.leader import Leader
 from kimi_linear_operator.reconcile import Reconciler
-from kimi_linear_operator.resources import RESOURCES, Kind
-from kimi_linear_operator.resources.metadata import SELECTOR
+from kimi_linear_operator.resources import RESOURCES
 from kimi_linear_operator.store import Key, Sight, Store
 from kimi_linear_operator.workqueue import WorkQueue
 
@@ -28,15 +28,11 @@ logger = logging.getLogger(__name__)
 WORKERS = 16
 # What comes in bulk and nobody waits for counts as one source: new servers, all servers at the start, progress.
 BULK = "bulk"
-# A list tells what was before the watches began, and now and then what they lost.
-RESYNC_SECONDS = 300.0
-# Watches begin together: one list follows them all, soon, but not one list at once after another.
-GATHER_SECONDS = 0.5
-REST_SECONDS = 5.0
-# So long the first list waits for watches that cannot begin.
-WATCH_SECONDS = 10.0
 STOP_SECONDS = 10.0
 OBSERVED_AT_ONCE = 100
+# After how many new containers Python looks for cycles among them. A page of a list has tens of thousands and no cycle;
+# after 700, the default, it would look so often that a list takes twice as much processor time.
+GARBAGE = 50_000
 # How often to look how late the event loop is: often enough for what hinders it, and next to nothing at rest.
 LAG_SECONDS = 0.25
 # No pass takes that long: each of its few requests ends after 30 seconds.
@@ -70,6 +66,7 @@ async def serve(settings: Settings) -> None:
         ApiError: There is no cluster to connect to.
         AddressError: The address for health checks cannot be had.
     """
+    gc.set_threshold(GARBAGE)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -78,7 +75,7 @@ async def serve(settings: Settings) -> None:
         identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         leader = Leader(cluster, settings.lease_namespace, settings.lease_name, identity)
         operator = Operator(cluster, leader, settings.namespaces)
-        async with serving(settings.host, settings.port, operator.illnesses, operator.impediments) as port:
+        async with serving(settings.host, settings.port, operator.illnesses, operator.readiness) as port:
             logger.info("Listening on %s:%d", settings.host, port)
             await operator.run(stop)
     logger.info("Stopped")
@@ -94,32 +91,36 @@ class Operator:
     store: Store = field(default_factory=Store)
     # What is to be done, while this replica leads.
     queue: WorkQueue | None = None
-    _watch: Watch | None = None
+    scopes: Scopes = field(init=False)
+    _lists: Lists = field(init=False)
+    _watch: Watch = field(init=False)
     # What the watching thread saw and the store does not have yet, and whether there is any.
     _seen: deque[Sight] = field(default_factory=deque)
     _noticed: asyncio.Event = field(default_factory=asyncio.Event)
-    _resync_due: asyncio.Event = field(default_factory=asyncio.Event)
-    # No worker may take an object that was not read yet for one that is missing.
-    _listed: asyncio.Event = field(default_factory=asyncio.Event)
+    # Everything was read that can be.
+    _settled: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Keep up with the cluster, and work whenever this replica leads, until told to stop."""
-        metrics.REGISTRY.register(metrics.ResourceCollector(self.store))
-        if not await _before(stop, self._wait_for_kinds()):
-            return
+    def __post_init__(self) -> None:
+        """Prepare to watch and list the same scopes."""
+        self.scopes = Scopes(self.namespaces)
+        self._lists = Lists(self.cluster, self.store, self.scopes, self._take_note)
         loop = asyncio.get_running_loop()
 
         def observe(sight: Sight) -> None:
             self._seen.append(sight)
             loop.call_soon_threadsafe(self._noticed.set)
 
-        def began() -> None:
-            loop.call_soon_threadsafe(self._resync_due.set)
+        def want_list(scope: Scope) -> None:
+            loop.call_soon_threadsafe(self._lists.ask_for, scope)
 
-        self._watch = Watch(self.namespaces, observe, began)
+        self._watch = Watch(self.namespaces, tuple(self.scopes), observe, want_list)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep up with the cluster, and work whenever this replica leads, until told to stop."""
+        metrics.REGISTRY.register(metrics.ResourceCollector(self.store))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(asyncio.to_thread(self._watch.run))
-            chores = (self._observe_forever(), self._resync_forever(), _measure_lag_forever())
+            chores = (self._observe_forever(), self._lists.run(), _measure_lag_forever())
             doing = [tasks.create_task(chore) for chore in chores]
             leading = tasks.create_task(self._lead())
             try:
@@ -132,22 +133,31 @@ class Operator:
 
     def illnesses(self) -> list[str]:
         """Return what only a restart can cure."""
-        silent = self._watch.silent_seconds() if self._watch else 0.0
+        silent = self._watch.silent_seconds()
         stuck = self.queue.stuck_seconds() if self.queue else 0.0
         return [
             *([f"the watching thread gave no sign for {silent:.0f} s"] if silent > SILENT_SECONDS else []),
             *([f"no worker took a server for {stuck:.0f} s"] if stuck > STUCK_SECONDS else []),
         ]
 
-    def impediments(self) -> list[str]:
-        """Return why this replica does not know the state of the cluster."""
-        if self._watch is None or not self._listed.is_set():
-            return ["the cluster has not been read yet"]
-        return [f"not watching {path}" for path in self._watch.unwatched()]
+    def readiness(self) -> Readiness:
+        """Return whether this replica knows the state of the cluster, and which parts of it it does not know."""
+        unread, unwatched = self.scopes.unreadable(time.monotonic()), self._watch.unwatched()
+        unknown = [
+            *(f"cannot list {scope}: {why}" for scope, why in unread.items()),
+            *(f"not watching {scope}" for scope in unwatched if scope not in unread),
+        ]
+        if not self._settled.is_set():
+            return Readiness(["the cluster has not been read yet"], unknown)
+        if not self.scopes.is_anything_read() or len(unwatched) == len(tuple(self.scopes)):
+            return Readiness(["nothing can be read"], unknown)
+        return Readiness([], unknown)
 
     async def _lead(self) -> None:
-        """Work whenever the lease is ours, once the cluster is known; give it back in the end."""
-        await self._listed.wait()
+        """Work whenever the lease is ours, once everything was read that can be; give it back in the end."""
+        await self._lists.wait_until_settled()
+        logger.info("Started with %d servers and benchmarks", len(self.store.resources()))
+        self._settled.set()
         try:
             while True:
                 await self.leader.acquire()
@@ -158,15 +168,21 @@ class Operator:
 
     async def _work(self) -> None:
         """Work on all resources, and then on those that change, until the queue is closed."""
-        reconciler = Reconciler(
-            replace(self.cluster, write_seconds=self.leader.write_seconds), self.store, concern=self._add
-        )
+        reconciler = Reconciler(self.leader.fenced(), self.store, concern=self._add)
+
+        async def reconcile(key: Key, failures: int) -> float | None:
+            # A pass that has nothing to write waits for nothing, and thousands of them would keep out everybody else.
+            await asyncio.sleep(0)
+            # What is not known now is due when it is.
+            is_known = self.scopes.is_known(key, self.store.measured(key))
+            return await reconciler.reconcile(key, failures) if is_known else None
+
         self.queue = WorkQueue()
         try:
             self._add(self.store.resources())
             async with asyncio.TaskGroup() as workers:
                 for _ in range(WORKERS):
-                    workers.create_task(self.queue.work(reconciler.reconcile))
+                    workers.create_task(self.queue.work(reconcile))
         finally:
             self.queue.close()
             self.queue = None
@@ -206,69 +222,13 @@ class Operator:
         for key in keys:
             self.queue.add(key, BULK)
 
-    async def _wait_for_kinds(self) -> None:
-        """Wait until all kinds can be listed: kopf looks only once which there are."""
-        for delay in BACKOFF:
-            try:
-                for kind in (*CHILDREN, *RESOURCES):
-                    for namespace in self.namespaces or (None,):
-                        await anext(self.cluster.pages(kind, namespace, _selector(kind)))
-            except ApiError as error:
-                missing = " (are the CRDs installed? kubectl apply -f crds/)" if error.status == 404 else ""
-                logger.warning("Could not list all kinds%s, trying again in %.1f s: %s", missing, delay, error)
-                await asyncio.sleep(delay)
-            else:
-                return
-
-    async def _resync_forever(self) -> None:
-        """List when watches have begun anew, else now and then."""
-        patience, failures = WATCH_SECONDS, 0
-        while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._resync_due.wait(), patience)
-                await asyncio.sleep(GATHER_SECONDS)
-            self._resync_due.clear()
-            try:
-                findings = await self.resync()
-            except ApiError as error:
-                patience = max(BACKOFF.delay(failures), error.retry_seconds)
-                failures += 1
-                logger.warning("Could not list, trying again in %.1f s: %s", patience, error)
-            else:
-                patience, failures = RESYNC_SECONDS * random.uniform(0.8, 1), 0  # noqa: S311
-                self._take_note(findings)
-                await asyncio.sleep(REST_SECONDS)
-
-    def _take_note(self, findings: int) -> None:
-        """Count what watches did not tell; all that the first list shows is no finding."""
-        if self._listed.is_set():
-            metrics.RESYNC_FINDINGS.inc(findings)
+    def _take_note(self, scope: Scope, concerned: set[Key], is_new: bool) -> None:
+        """Enqueue what a list found, which is everything in a scope that was unknown before."""
+        if is_new:
+            self._add(self.scopes.concerned(scope, self.store.resources()))
         else:
-            logger.info("Started with %d servers and benchmarks", len(self.store.resources()))
-            self._listed.set()
-
-    async def resync(self) -> int:
-        """List all kinds, children first, and enqueue the resources whose objects are not as we knew them.
-
-        Returns how many these are.
-
-        Raises:
-            ApiError: A list failed.
-        """
-        concerned: set[Key] = set()
-        for kind in (*CHILDREN, *RESOURCES):
-            for namespace in self.namespaces or (None,):
-                listing = self.store.begin_list(kind, namespace)
-                async for page in self.cluster.pages(kind, namespace, _selector(kind)):
-                    listing.take(page.manifests, page.version)
-                concerned |= listing.end()
-        # Not before our resources were listed: a child may be missing because its owner is.
-        self._add(concerned)
-        return len(concerned)
-
-
-def _selector(kind: Kind) -> str:
-    return "" if kind in RESOURCES else SELECTOR
+            metrics.RESYNC_FINDINGS.inc(len(concerned))
+            self._add(concerned)
 
 
 async def _measure_lag_forever() -> None:
@@ -276,15 +236,3 @@ async def _measure_lag_forever() -> None:
         due = time.monotonic() + LAG_SECONDS
         await asyncio.sleep(LAG_SECONDS)
         metrics.LOOP_LAG_SECONDS.observe(max(0.0, time.monotonic() - due))
-
-
-async def _before(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
-    """Do something unless told to stop first; return whether it was done."""
-    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
-    await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if working.done():
-        working.result()
-        return True
-    working.cancel()
-    return False

@@ -6,10 +6,11 @@ errors of a watch end it; then it is started anew and the rest of the process go
 """
 
 import asyncio
+import functools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -17,19 +18,20 @@ from typing import Any
 import kopf
 import kopf._cogs.clients.api
 import uvloop
+from kopf._cogs.structs.references import Insights, Resource
 from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
-from kimi_linear_operator import jsontext, metrics, resources
+from kimi_linear_operator import jsontext, metrics
 from kimi_linear_operator.api import GROUP
 from kimi_linear_operator.backoff import Backoff
-from kimi_linear_operator.cluster import LIST_CHUNK, path, watch_session
-from kimi_linear_operator.resources import POD, RESOURCES
+from kimi_linear_operator.cluster import LIST_CHUNK, LIST_SECONDS, path, watch_session
+from kimi_linear_operator.handlers.scopes import CHILDREN, Scope
+from kimi_linear_operator.resources import Kind
 from kimi_linear_operator.resources.metadata import SELECTOR
 from kimi_linear_operator.store import Sight
 
 logger = logging.getLogger(__name__)
 
-CHILDREN = (*resources.KINDS, POD)
 # Endless: with a finite list of delays, kopf gives up and ends.
 BACKOFF = Backoff(first=0.5, longest=30.0)
 # kopf itself takes some seconds to end, and nothing is seen meanwhile.
@@ -38,13 +40,12 @@ RESTART_BACKOFF = Backoff(first=0.25, longest=10.0)
 STEADY_SECONDS = 60.0
 # How long the API server keeps a watch open. kopf itself begins anew after 70 s without any sign.
 STREAM_SECONDS = 300
-# How long a kind of objects may go unwatched before we say so: what kopf takes to notice and to reconnect.
+# How long a scope may go unwatched before we say so: what kopf takes to notice and to reconnect.
 GRACE_SECONDS = 70.0
 HEARTBEAT_SECONDS = 5.0
 
 _OK = 200
-
-Observe = Callable[[Sight], None]
+_REFUSALS = (403, 404)
 
 
 @dataclass
@@ -53,24 +54,28 @@ class Watch:
 
     Attributes:
         namespaces: Where to look; everywhere if empty.
+        scopes: What to watch there.
         observe: Called for every change, in the watch's thread.
-        began: Called in the watch's thread when a watch begins anew. It tells what happens from then on: a list has to
-            tell what was before.
+        want_list: Called in the watch's thread when a watch begins anew: it tells what happens from then on, and a list
+            has to tell what was before. Also when a scope is refused, as a list finds out what that means.
     """
 
     namespaces: list[str]
-    observe: Observe
-    began: Callable[[], None]
+    scopes: tuple[Scope, ...]
+    observe: Callable[[Sight], None]
+    want_list: Callable[[Scope], None]
     _stopping: threading.Event = field(default_factory=threading.Event)
     _loop: asyncio.AbstractEventLoop | None = None
     _stop_flag: asyncio.Event | None = None
     _heartbeat: float = field(default_factory=time.monotonic)
-    # Paths that are not being watched, and since when.
-    _unwatched: dict[str, float] = field(default_factory=dict)
-    # Paths that kopf has asked for since it started.
-    _asked: set[str] = field(default_factory=set)
-    # Paths whose next watch is none that goes on where the last one ended.
-    _anew: set[str] = field(default_factory=set)
+    # Scopes that are not being watched, and since when.
+    _unwatched: dict[Scope, float] = field(default_factory=dict)
+    # Scopes whose next watch is none that goes on where the last one ended.
+    _anew: set[Scope] = field(default_factory=set)
+    # What the API server refuses to list or watch.
+    _refused: set[Scope] = field(default_factory=set)
+    # Of which scopes the log says that they are not watched.
+    _told: set[Scope] = field(default_factory=set)
 
     def run(self) -> None:
         """Watch until stopped. Meant for a thread of its own."""
@@ -93,10 +98,10 @@ class Watch:
             return str(error) or type(error).__name__
         return "kopf ended"
 
-    def unwatched(self) -> list[str]:
-        """Return the paths that have not been watched for longer than a reconnection takes."""
+    def unwatched(self) -> list[Scope]:
+        """Return the scopes that have not been watched for longer than a reconnection takes."""
         oldest = time.monotonic() - GRACE_SECONDS
-        return [target for target, since in self._unwatched.copy().items() if since < oldest]
+        return [scope for scope, since in self._unwatched.copy().items() if since < oldest]
 
     def silent_seconds(self) -> float:
         """Return for how long the thread has shown no sign of life."""
@@ -112,10 +117,9 @@ class Watch:
         self._loop, self._stop_flag = asyncio.get_running_loop(), asyncio.Event()
         if self._stopping.is_set():
             return
-        self._asked.clear()
-        for target in self._targets():
-            self._unwatched.setdefault(target, time.monotonic())
         _read_with_our_parser()
+        for scope in self.scopes:
+            self._unwatched.setdefault(scope, time.monotonic())
         beating = asyncio.create_task(self._beat())
         try:
             await kopf.operator(
@@ -124,6 +128,7 @@ class Watch:
                 clusterwide=not self.namespaces,
                 namespaces=self.namespaces,
                 memories=_NoMemories(),
+                insights=_Certain(kind for kind, _ in self.scopes),
                 standalone=True,
                 stop_flag=self._stop_flag,
             )
@@ -133,48 +138,54 @@ class Watch:
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(self._login)
-        for kind in (*RESOURCES, *CHILDREN):
+        for kind in dict.fromkeys(kind for kind, _ in self.scopes):
             kopf.on.event(group=kind.group, version=kind.version, plural=kind.plural, registry=registry, param=kind)(
                 self._on_event
             )
         return registry
 
     async def _login(self, **_: Any) -> kopf.AiohttpSession:
-        server, session = await watch_session(self._hear)
+        server, session = await watch_session({path(*scope): self._hear_of(scope) for scope in self.scopes})
         return kopf.AiohttpSession(server=server, aiohttp_session=session)
 
-    def _hear(self, verb: str, target: str, status: int) -> None:
-        """Note how a list or a watch was answered."""
-        self._asked.add(target)
-        if status != _OK:
-            metrics.WATCH_FAILURES.labels(target.rpartition("/")[2]).inc()
-            self._unwatched.setdefault(target, time.monotonic())
-        elif verb == "LIST":
-            self._anew.add(target)
-        else:
-            self._unwatched.pop(target, None)
-            if target in self._anew:
-                self._anew.remove(target)
-                self.began()
+    def _hear_of(self, scope: Scope) -> Callable[[str, int], None]:
+        return functools.partial(self._hear, scope)
 
-    def _targets(self) -> list[str]:
-        return [path(kind, namespace) for kind in (*RESOURCES, *CHILDREN) for namespace in self.namespaces or (None,)]
+    def _hear(self, scope: Scope, verb: str, status: int) -> None:
+        """Note how a list or a watch was answered."""
+        if status != _OK:
+            metrics.WATCH_FAILURES.labels(scope.kind.plural).inc()
+            self._unwatched.setdefault(scope, time.monotonic())
+            self._note_refusal(scope, status in _REFUSALS)
+        elif verb == "LIST":
+            self._anew.add(scope)
+        else:
+            self._unwatched.pop(scope, None)
+            self._refused.discard(scope)
+            if scope in self._anew:
+                self._anew.remove(scope)
+                self.want_list(scope)
+
+    def _note_refusal(self, scope: Scope, is_refused: bool) -> None:
+        if is_refused and scope not in self._refused:
+            self._refused.add(scope)
+            self.want_list(scope)
 
     async def _beat(self) -> None:
         while True:
             self._heartbeat = time.monotonic()
             _cancel_again()
-            if (overlooked := self._overlooked()) and self._stop_flag:
-                logger.warning("Not watched, as if there were no such resource: %s", ", ".join(overlooked))
-                self._stop_flag.set()
+            self._tell_changes()
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
-    def _overlooked(self) -> list[str]:
-        """Return the paths that kopf does not ask for while it does for others: once, it looks which resources exist.
-
-        One whose definition is away just then, and comes back later, it would never watch.
-        """
-        return [target for target in self._targets() if target not in self._asked] if self._asked else []
+    def _tell_changes(self) -> None:
+        """Log which scopes are not watched any more, and which are again."""
+        unwatched = set(self.unwatched())
+        for scope in unwatched - self._told:
+            logger.warning("Not watching %s for %.0f s now, trying again until it works", scope, GRACE_SECONDS)
+        for scope in self._told - unwatched:
+            logger.info("Watching %s again", scope)
+        self._told = unwatched
 
     async def _on_event(self, event: kopf.RawEvent, param: Any = None, **_: Any) -> None:
         self.observe(Sight.of(param, dict(event["object"]), is_deleted=event["type"] == "DELETED"))
@@ -193,6 +204,29 @@ def _cancel_again() -> None:
     for task in asyncio.all_tasks():
         if task.cancelling() and task.get_name().startswith("watcher for "):
             task.cancel()
+
+
+class _Certain(Insights):
+    """Has kopf watch these kinds, whatever it finds in the cluster: it looks once, when a definition may be away."""
+
+    def __init__(self, kinds: Iterable[Kind]) -> None:
+        super().__init__(watched_resources=_Fixed(map(_resource_of, kinds)))
+
+
+class _Fixed(set[Resource]):
+    def difference_update(self, *_: Iterable[Any]) -> None:
+        """Lose nothing."""
+
+
+def _resource_of(kind: Kind) -> Resource:
+    return Resource(
+        group=kind.group,
+        version=kind.version,
+        plural=kind.plural,
+        kind=kind.kind,
+        namespaced=True,
+        verbs=frozenset(("list", "watch")),
+    )
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
@@ -240,7 +274,7 @@ def _settings() -> kopf.OperatorSettings:
     # Until it ends, a task for every object that was heard of keeps the object.
     settings.queueing.idle_timeout = 0.1
     settings.networking.error_backoffs = BACKOFF
-    settings.networking.request_timeout = 30
+    settings.networking.request_timeout = LIST_SECONDS
     settings.networking.connect_timeout = 5
     settings.watching.connect_timeout = 5
     # When watches begin anew: all kinds list, watch, and fail again, where every watch expires at once.

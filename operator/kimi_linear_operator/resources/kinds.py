@@ -37,5 +37,8 @@ SERVICE = Kind("", "v1", "Service", "services")
 JOB = Kind("batch", "v1", "Job", "jobs")
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps")
 POD = Kind("", "v1", "Pod", "pods")
+NEEDED = {SERVER: (SERVER, DEPLOYMENT, SERVICE, POD), BENCHMARK: (BENCHMARK, CONFIG_MAP, JOB, POD)}
+"""What must have been read in a namespace before a resource there may be looked after."""
+
 EVENT = Kind("", "v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")

@@ -1,0 +1,156 @@
+"""Lists: each kind in each namespace on its own, when its watch has begun anew, and now and then."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from kimi_linear_operator import metrics
+from kimi_linear_operator.backoff import Backoff
+from kimi_linear_operator.cluster import ApiError, Cluster
+from kimi_linear_operator.handlers.scopes import Scope, Scopes
+from kimi_linear_operator.resources import RESOURCES, Kind
+from kimi_linear_operator.resources.metadata import SELECTOR
+from kimi_linear_operator.store import Key, Store
+
+logger = logging.getLogger(__name__)
+
+# A list tells what was before its watch began, and now and then what that lost.
+RESYNC_SECONDS = 300.0
+# So long the first list waits for a watch that cannot begin.
+WATCH_SECONDS = 10.0
+# A watch that begins anew may do so again at once.
+GATHER_SECONDS = 0.5
+# A watch that begins anew again and again does not make a list each time.
+REST = Backoff(first=5.0, longest=60.0)
+# Lists that fail are tried again until they work.
+RETRY = Backoff(first=0.5, longest=30.0)
+# A slow list keeps no other waiting, and the API server gets no more than these at a time.
+LISTS_AT_ONCE = 8
+
+Read = Callable[[Scope, set[Key], bool], None]
+"""Takes a scope that was listed, the resources about which that showed something new, and whether all in it was new."""
+
+
+@dataclass
+class Lists:
+    """Keeps the store right by lists.
+
+    Attributes:
+        cluster: Where objects are listed.
+        store: Where they are kept.
+        scopes: What is listed, and what came of it.
+        read: Called for every list.
+        clock: Seconds.
+    """
+
+    cluster: Cluster
+    store: Store
+    scopes: Scopes
+    read: Read
+    clock: Callable[[], float] = time.monotonic
+    _due: dict[Scope, asyncio.Event] = field(init=False)
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LISTS_AT_ONCE))
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    # What was said of scopes that could not be listed: once each.
+    _said: dict[Scope, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Begin with no list due: watches come first."""
+        self._due = {scope: asyncio.Event() for scope in self.scopes}
+        for scope in self.scopes:
+            self._show(scope)
+
+    def ask_for(self, scope: Scope) -> None:
+        """Have a scope listed soon."""
+        self._due[scope].set()
+
+    async def run(self) -> None:
+        """List every scope when it is due, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            for scope in self.scopes:
+                tasks.create_task(self._keep_listed(scope))
+
+    async def wait_until_settled(self) -> None:
+        """Wait until all was read that can be."""
+        while not self.scopes.is_settled(self.clock()):
+            self._changed.clear()
+            # A scope that takes too long changes nothing but the time.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), 1.0)
+
+    async def _keep_listed(self, scope: Scope) -> None:
+        patience, failures, hurries = WATCH_SECONDS, 0, 0
+        while True:
+            is_hurried = await self._wait_until_due(scope, patience)
+            try:
+                seconds = await self._list(scope)
+            except ApiError as error:
+                patience = max(RETRY.delay(failures), error.retry_seconds)
+                failures += 1
+                self._note_failure(scope, error)
+            else:
+                patience, failures = RESYNC_SECONDS * random.uniform(0.8, 1), 0  # noqa: S311
+                hurries = hurries + 1 if is_hurried else 0
+                await asyncio.sleep(max(seconds, REST.delay(hurries)))
+
+    async def _wait_until_due(self, scope: Scope, seconds: float) -> bool:
+        """Wait for a while, or until a list is asked for; return whether it was."""
+        due = self._due[scope]
+        with suppress(TimeoutError):
+            await asyncio.wait_for(due.wait(), seconds)
+            await asyncio.sleep(GATHER_SECONDS)
+        is_asked_for = due.is_set()
+        due.clear()
+        return is_asked_for
+
+    async def _list(self, scope: Scope) -> float:
+        """List a scope, take over what it shows, and return how many seconds that took.
+
+        Raises:
+            ApiError: It failed.
+        """
+        kind, namespace = scope
+        async with self._slots:
+            began = self.clock()
+            self.scopes.begin(scope, began)
+            listing = self.store.begin_list(kind, namespace)
+            try:
+                async for page in self.cluster.pages(kind, namespace, _selector(kind)):
+                    listing.take(page.manifests, page.version)
+            except ApiError:
+                # What its first pages showed is no news to the next list.
+                self.read(scope, listing.concerned, False)
+                raise
+        concerned = listing.end()
+        is_new = self.scopes.succeed(scope, self.clock())
+        self._note_success(scope)
+        self.read(scope, concerned, is_new)
+        return self.clock() - began
+
+    def _note_success(self, scope: Scope) -> None:
+        if self._said.pop(scope, None):
+            logger.info("Listed %s again", scope)
+        self._show(scope)
+        self._changed.set()
+
+    def _note_failure(self, scope: Scope, error: ApiError) -> None:
+        """Say why a scope could not be listed, once while that stays the same."""
+        self.scopes.fail(scope, error)
+        missing = " (is its CRD installed? kubectl apply -f crds/)" if error.status == 404 else ""
+        if self._said.get(scope) != str(error):
+            self._said[scope] = str(error)
+            logger.warning("Cannot list %s%s, trying again until it works: %s", scope, missing, error)
+        self._show(scope)
+        self._changed.set()
+
+    def _show(self, scope: Scope) -> None:
+        is_unreadable = scope in self.scopes.unreadable(self.clock())
+        metrics.SCOPE_UNREADABLE.labels(scope.kind.plural, scope.namespace or "").set(is_unreadable)
+
+
+def _selector(kind: Kind) -> str:
+    return "" if kind in RESOURCES else SELECTOR

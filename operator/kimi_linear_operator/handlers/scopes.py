@@ -1,0 +1,141 @@
+"""What can be read and what cannot: one state for each kind of objects in each namespace.
+
+Nothing here waits or asks anybody: who lists reports what came of it, and everyone else looks it up.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from kimi_linear_operator import resources
+from kimi_linear_operator.cluster import LIST_SECONDS, ApiError
+from kimi_linear_operator.resources import BENCHMARK, POD, RESOURCES, SERVER, Kind
+from kimi_linear_operator.resources.kinds import NEEDED
+from kimi_linear_operator.store import Key, TargetKey
+
+CHILDREN = (*resources.KINDS, POD)
+# A list that fails for so long, while the API server answers others, fails for a reason of its own: an object that
+# cannot be decoded, a conversion webhook that is away. No list that is answered at all takes longer.
+OWN_FAULT_SECONDS = LIST_SECONDS
+# Lists of a missing definition, and of what the operator's role does not allow. A namespace takes its Role with it.
+_REFUSALS = (403, 404)
+
+
+class Scope(NamedTuple):
+    """A kind of objects in one namespace, or in all if it names none."""
+
+    kind: Kind
+    namespace: str | None
+
+    def __str__(self) -> str:
+        """Return it as people would say it."""
+        return f"{self.kind.plural} in {f'namespace {self.namespace}' if self.namespace else 'all namespaces'}"
+
+    def covers(self, namespace: str) -> bool:
+        """Return whether objects in a namespace belong to this scope."""
+        return self.namespace in (None, namespace)
+
+
+@dataclass
+class _State:
+    """What came of listing a scope.
+
+    Attributes:
+        asked: Since when it has been asked for without success.
+        is_read: Whether the store shows it: it was listed, and not refused since.
+        error: Why the last list failed, if it did.
+    """
+
+    asked: float | None = None
+    is_read: bool = False
+    error: ApiError | None = None
+
+    def is_refused(self) -> bool:
+        return self.error is not None and self.error.status in _REFUSALS
+
+    def is_alone(self, now: float, read_last: float) -> bool:
+        """Return whether it has been asked for in vain for long, while another scope was read."""
+        return self.asked is not None and now - self.asked >= OWN_FAULT_SECONDS and read_last >= self.asked
+
+
+@dataclass
+class Scopes:
+    """The state of every scope that the operator looks after.
+
+    Attributes:
+        namespaces: Where to look; everywhere if empty.
+    """
+
+    namespaces: list[str]
+    _states: dict[Scope, _State] = field(init=False)
+    # When any scope was read last: the API server answers.
+    _read_last: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        """Begin with nothing read."""
+        places: list[str | None] = [*dict.fromkeys(self.namespaces)] or [None]
+        self._states = {Scope(kind, place): _State() for kind in (*CHILDREN, *RESOURCES) for place in places}
+
+    def __iter__(self) -> Iterator[Scope]:
+        """Yield every scope, children first."""
+        return iter(self._states)
+
+    def begin(self, scope: Scope, now: float) -> None:
+        """Note that a scope is being listed."""
+        state = self._states[scope]
+        state.asked = now if state.asked is None else state.asked
+
+    def succeed(self, scope: Scope, now: float) -> bool:
+        """Note that a scope was listed; return whether it was unknown before."""
+        was_read = self._states[scope].is_read
+        self._states[scope] = _State(is_read=True)
+        self._read_last = now
+        return not was_read
+
+    def fail(self, scope: Scope, error: ApiError) -> None:
+        """Note that a scope could not be listed. What was read before stays known, unless it was refused."""
+        state = self._states[scope]
+        state.error = error
+        state.is_read = state.is_read and not state.is_refused()
+
+    def is_settled(self, now: float) -> bool:
+        """Return whether all was read that can be, so that a replica may lead.
+
+        An API server that answers nobody leaves everything to be read yet.
+        """
+        return self.is_anything_read() and all(
+            state.is_read or self._is_unreadable(state, now) for state in self._states.values()
+        )
+
+    def is_anything_read(self) -> bool:
+        """Return whether any scope can be read, as far as is known."""
+        return any(state.is_read for state in self._states.values())
+
+    def unreadable(self, now: float) -> dict[Scope, str]:
+        """Return the scopes that cannot be read while others can, and why."""
+        return {
+            scope: str(state.error or "it is still being listed")
+            for scope, state in self._states.items()
+            if self._is_unreadable(state, now)
+        }
+
+    def is_known(self, key: Key, measured: TargetKey | None) -> bool:
+        """Return whether everything was read that a resource needs: without that, nothing is true of it.
+
+        Args:
+            key: Which resource.
+            measured: What it measures, if it is a benchmark that is not done.
+        """
+        return all(self._states[scope].is_read for scope in self._needed_by(key, measured))
+
+    def concerned(self, scope: Scope, keys: Iterable[Key]) -> list[Key]:
+        """Return those of our resources that may need a scope."""
+        return [key for key in keys if scope.covers(key.namespace) and scope.kind in (*NEEDED[key.kind], SERVER)]
+
+    def _is_unreadable(self, state: _State, now: float) -> bool:
+        return state.is_refused() or state.is_alone(now, self._read_last)
+
+    def _needed_by(self, key: Key, measured: TargetKey | None) -> Iterator[Scope]:
+        is_of_server = key.kind == BENCHMARK and measured is not None and bool(measured.namespace)
+        for kind in (*NEEDED[key.kind], *([SERVER] if is_of_server else [])):
+            yield Scope(kind, key.namespace if self.namespaces else None)

@@ -1,0 +1,270 @@
+"""A namespace, a role or a definition goes: the rest is looked after, nothing is touched there, and it comes back."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+import chart
+from control_plane import LocalCluster
+from integration.client import DEFINITION, NAMESPACE, Client
+from integration.client_pods import create_benchmark, wait_for_reason
+from integration.faults import Call, Matches, refuse
+from integration.namespace import Namespace
+from integration.permissions import KINDS, grant
+from integration.sandbox import CURTAILED_ACCOUNTS, Sandbox, Sandboxes
+from integration.waiting import stays, wait_for
+from kimi_linear_operator.handlers.lists import RETRY
+from kimi_linear_operator.resources import BENCHMARK, CONFIG_MAP, DEPLOYMENT, POD, SERVER, SERVICE, Kind
+from kimi_linear_operator.resources.kinds import LEASE
+
+SPEC = {"tensorParallelism": 1}
+SERVERS, BENCHMARKS = chart.DEFINITIONS
+_QUIET_SECONDS = 4.0
+# What cannot be read is tried again after half a minute at most.
+_RETURN_SECONDS = RETRY.longest + 30
+
+
+@pytest.fixture
+def wide(sandboxes: Sandboxes) -> Iterator[Sandbox]:
+    """An operator, not started yet, that looks after three namespaces, with a Role in each."""
+    with sandboxes.open_wide(namespaces=3) as [opened]:
+        yield opened
+
+
+def test_a_role_that_is_missing_at_the_start_costs_its_namespace_only(wide: Sandbox) -> None:
+    lost, kept = wide.others[0], (wide.namespace, wide.others[1])
+    _take_role(lost)
+    for place in (lost, *kept):
+        place.create_server("kimi", SPEC)
+    wide.operator.start()
+    for place in kept:
+        place.wait_until_ready("kimi")
+    _wait_until_degraded(wide, f"cannot list pods in namespace {lost.name}: 403: ")
+    assert f"degraded: not watching pods in namespace {lost.name}" not in wide.operator.ask("/readyz")[1]
+    assert _shown(wide, POD, lost) == 1
+    assert [_shown(wide, POD, place) for place in kept] == [0, 0]
+    assert _writes_in(wide, lost) == []
+    assert len(re.findall(f"WARNING.* Cannot list pods in namespace {lost.name}", wide.operator.told())) == 1
+    _restore_role(lost)
+    lost.wait_until_ready("kimi", _RETURN_SECONDS)
+    wait_for(lambda: wide.operator.ask("/readyz"), "all is well", lambda answer: answer == (200, "ok\n"))
+    assert _shown(wide, POD, lost) == 0
+
+
+def test_a_role_that_is_taken_away_costs_its_namespace_only_and_nothing_is_touched_there(wide: Sandbox) -> None:
+    lost, kept = wide.others
+    _start_with_servers(wide)
+    _take_role(lost)
+    # What is open stays open: the API server looks at roles when a request comes.
+    wide.proxy.cut_watches()
+    _wait_until_degraded(wide, f"cannot list deployments in namespace {lost.name}: 403: ")
+    before, begin = lost.server("kimi"), len(wide.proxy.calls)
+    lost.delete(DEPLOYMENT, "kimi")
+    kept.delete(DEPLOYMENT, "kimi")
+    wait_for(lambda: kept.find(DEPLOYMENT, "kimi"), "it is repaired where that is possible")
+    stays(lambda: _writes_in(wide, lost, begin), "nothing is touched", _is_nothing, _QUIET_SECONDS)
+    assert lost.server("kimi") == before
+    _restore_role(lost)
+    wait_for(lambda: lost.find(DEPLOYMENT, "kimi"), "it is repaired there, too", seconds=_RETURN_SECONDS)
+    lost.wait_until_ready("kimi")
+
+
+def test_a_namespace_that_goes_costs_nothing_else_and_comes_back_without_a_restart(
+    wide: Sandbox, client: Client
+) -> None:
+    lost, kept = wide.others
+    _start_with_servers(wide)
+    client.delete(NAMESPACE, None, lost.name)
+    wait_for(lambda: client.get(NAMESPACE, None, lost.name), "the namespace is gone", lambda found: not found, 120)
+    wide.proxy.cut_watches()
+    _wait_until_degraded(wide, f"cannot list kimilinearservers in namespace {lost.name}: 403: ")
+    kept.change_server("kimi", {"toolCallParser": "disabled"})
+    kept.wait_until_ready("kimi")
+    wide.operator.stop()
+    wide.operator.start()
+    assert wide.operator.ask("/readyz")[0] == 200, "a replica that starts now becomes ready, or no upgrade would end"
+    kept.change_server("kimi", {"toolCallParser": "enabled"})
+    kept.wait_until_ready("kimi")
+    client.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": lost.name}})
+    _restore_role(lost)
+    lost.create_server("kimi", SPEC)
+    lost.wait_until_ready("kimi", _RETURN_SECONDS)
+
+
+@pytest.mark.parametrize("kind", [SERVER, DEPLOYMENT, SERVICE, POD], ids=lambda kind: kind.plural)
+def test_a_server_is_left_alone_while_a_kind_that_it_needs_cannot_be_read(sandboxes: Sandboxes, kind: Kind) -> None:
+    """It is not taken for one that has no children: none is made, deleted or reported on."""
+    with sandboxes.open() as sandbox:
+        sandbox.operator.start()
+        sandbox.namespace.create_server("kimi", SPEC)
+        sandbox.namespace.wait_until_ready("kimi")
+        assert sandbox.operator.stop() == 0
+        sandbox.namespace.change_server("kimi", {"toolCallParser": "disabled", "replicas": 2})
+        sandbox.namespace.create_server("new", SPEC)
+        before, begin = sandbox.namespace.server("kimi"), len(sandbox.proxy.calls)
+        with sandbox.proxy.fault(refuse(403), _reads(kind)):
+            sandbox.operator.start()
+            create_benchmark(sandbox.namespace, "outside", serverRef=None, endpoint={"url": "http://a.example"})
+            if kind != POD:
+                wait_for_reason(sandbox.namespace, "outside", "Running")
+            _wait_until_degraded(sandbox, f"cannot list {kind.plural} in namespace {sandbox.namespace.name}: 403: ")
+            stays(lambda: _writes_about_servers(sandbox, begin), "nothing is touched", _is_nothing, _QUIET_SECONDS)
+            assert sandbox.namespace.server("kimi") == before
+        for name in ("kimi", "new"):
+            sandbox.namespace.wait_until_ready(name, _RETURN_SECONDS)
+
+
+@pytest.mark.parametrize("kind", [BENCHMARK, CONFIG_MAP], ids=lambda kind: kind.plural)
+def test_servers_are_looked_after_while_what_only_benchmarks_need_cannot_be_read(
+    sandboxes: Sandboxes, kind: Kind
+) -> None:
+    with sandboxes.open() as sandbox, sandbox.proxy.fault(refuse(403), _reads(kind)):
+        sandbox.operator.start()
+        sandbox.namespace.create_server("kimi", SPEC)
+        create_benchmark(sandbox.namespace, "nightly")
+        sandbox.namespace.wait_until_ready("kimi")
+        assert _is_unreported(sandbox.namespace, "nightly")
+        sandbox.proxy.heal()
+        wait_for_reason(sandbox.namespace, "nightly", "Running", _RETURN_SECONDS)
+
+
+def test_servers_are_looked_after_without_the_definition_of_benchmarks_and_the_other_way_round(
+    sandboxes: Sandboxes, client: Client, cluster: LocalCluster
+) -> None:
+    with sandboxes.open() as sandbox:
+        namespace, endpoint = sandbox.namespace, {"serverRef": None, "endpoint": {"url": "http://a.example"}}
+        with _without(client, cluster, BENCHMARKS):
+            sandbox.operator.start()
+            namespace.create_server("kimi", SPEC)
+            namespace.wait_until_ready("kimi")
+            _wait_until_degraded(sandbox, f"cannot list kimilinearbenchmarks in namespace {namespace.name}: 404: ")
+        create_benchmark(namespace, "nightly")
+        wait_for_reason(namespace, "nightly", "Running", _RETURN_SECONDS)
+        with _without(client, cluster, BENCHMARKS):
+            _wait_until_degraded(sandbox, f"cannot list kimilinearbenchmarks in namespace {namespace.name}: 404: ")
+            namespace.change_server("kimi", {"toolCallParser": "disabled"})
+            namespace.wait_until_ready("kimi")
+        with _without(client, cluster, SERVERS):
+            _wait_until_degraded(sandbox, f"cannot list kimilinearservers in namespace {namespace.name}: 404: ")
+            create_benchmark(namespace, "outside", **endpoint)
+            wait_for_reason(namespace, "outside", "Running", _RETURN_SECONDS)
+            sandbox.operator.stop()
+            sandbox.operator.start()
+            create_benchmark(namespace, "waiting", **endpoint)
+            create_benchmark(namespace, "unknown")
+            wait_for_reason(namespace, "waiting", "WaitingForTurn")
+            assert _is_unreported(namespace, "unknown"), "its server may be there"
+        namespace.create_server("kimi", SPEC)
+        namespace.wait_until_ready("kimi", _RETURN_SECONDS)
+        restarts = [line for line in sandbox.operator.told().splitlines() if "Watching ended" in line]
+        assert restarts == []
+
+
+def test_leadership_is_handed_over_although_a_namespace_is_lost(sandboxes: Sandboxes) -> None:
+    with sandboxes.open_wide(namespaces=2, replicas=2) as [first, second]:
+        [lost] = first.others
+        first.namespace.create_server("kimi", SPEC)
+        lost.create_server("kimi", SPEC)
+        _take_role(lost)
+        first.operator.start()
+        first.namespace.wait_until_ready("kimi")
+        second.operator.launch()
+        wait_for(second.operator.told, "the second waits", lambda text: "Waiting:" in text)
+        assert first.operator.stop() == 0
+        second.operator.wait_until_leading()
+        first.namespace.change_server("kimi", {"toolCallParser": "disabled"})
+        first.namespace.wait_until_ready("kimi")
+        assert _writes_in(second, lost) == []
+        for account in CURTAILED_ACCOUNTS:
+            grant(lost.client, lost.name, account)
+        lost.wait_until_ready("kimi", _RETURN_SECONDS)
+
+
+def test_where_nothing_can_be_read_nobody_leads_or_is_ready(wide: Sandbox) -> None:
+    for place in (wide.namespace, *wide.others):
+        _take_role(place)
+    wide.operator.launch()
+    wait_for(lambda: wide.operator.ask("/readyz")[1].count("403"), "all is refused", lambda count: count == 21)
+    assert wide.operator.ask("/readyz")[0] == 503
+    assert not wide.proxy.count(lambda call: call.is_write and call.concerns(LEASE))
+    for place in (wide.namespace, *wide.others):
+        _restore_role(place)
+    wide.operator.wait_until_leading()
+    assert wide.operator.ask("/readyz")[0] == 200
+
+
+def _start_with_servers(wide: Sandbox) -> None:
+    wide.operator.start()
+    for place in (wide.namespace, *wide.others):
+        place.create_server("kimi", SPEC)
+    for place in (wide.namespace, *wide.others):
+        place.wait_until_ready("kimi")
+    wide.wait_for_resync()
+
+
+def _take_role(place: Namespace) -> None:
+    place.delete(KINDS["Role"], chart.RELEASE)
+
+
+def _restore_role(place: Namespace) -> None:
+    grant(place.client, place.name, CURTAILED_ACCOUNTS[0])
+
+
+@contextmanager
+def _without(client: Client, cluster: LocalCluster, name: str) -> Iterator[None]:
+    """Take a definition away, and all its objects with it."""
+    definition = client.get(DEFINITION, None, name)
+    assert definition
+    client.delete(DEFINITION, None, name)
+    wait_for(lambda: client.get(DEFINITION, None, name), f"{name} is gone", lambda found: not found)
+    try:
+        yield
+    finally:
+        kept = {key: definition["metadata"].get(key) for key in ("name", "labels", "annotations")}
+        client.create(DEFINITION, {**definition, "metadata": kept, "status": None})
+        cluster.kubectl.wait_until_served(name)
+
+
+def _wait_until_degraded(sandbox: Sandbox, what: str) -> None:
+    """Wait until a replica that is ready names something that it cannot read."""
+
+    def answer() -> tuple[int, str]:
+        return sandbox.operator.ask("/readyz")
+
+    wait_for(answer, f"degraded: {what}", lambda told: told[0] == 200 and f"\ndegraded: {what}" in told[1])
+
+
+def _is_unreported(namespace: Namespace, name: str) -> bool:
+    return "observedGeneration" not in namespace.existing(BENCHMARK, name)["status"]
+
+
+def _shown(sandbox: Sandbox, kind: Kind, place: Namespace) -> float:
+    """Return what the metric says of a scope."""
+    name = f'kimi_linear_operator_scope_unreadable{{resource="{kind.plural}",scope_namespace="{place.name}"}} '
+    [line] = [line for line in sandbox.operator.ask("/metrics")[1].splitlines() if line.startswith(name)]
+    return float(line.removeprefix(name))
+
+
+def _reads(kind: Kind) -> Matches:
+    """Match lists and watches of a kind, as a role that lacks them."""
+    return lambda call: (call.is_list or call.is_watch) and call.concerns(kind)
+
+
+def _writes_in(sandbox: Sandbox, place: Namespace, begin: int = 0) -> list[str]:
+    return [_told(call) for call in sandbox.proxy.calls[begin:] if call.is_write and f"/{place.name}/" in call.path]
+
+
+def _writes_about_servers(sandbox: Sandbox, begin: int) -> list[str]:
+    kinds = (SERVER, DEPLOYMENT, SERVICE)
+    writes = [call for call in sandbox.proxy.calls[begin:] if call.is_write and any(map(call.concerns, kinds))]
+    return list(map(_told, writes))
+
+
+def _told(call: Call) -> str:
+    return f"{call.method} {call.path}"
+
+
+def _is_nothing(calls: list[str]) -> bool:
+    return not calls

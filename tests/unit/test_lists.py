@@ -1,0 +1,211 @@
+"""Each scope is listed on its own: what one does keeps no other waiting. Time is the loop's own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from fast_loop import now, run
+from kimi_linear_operator.cluster import ApiError, Page
+from kimi_linear_operator.handlers.lists import GATHER_SECONDS, RESYNC_SECONDS, RETRY, WATCH_SECONDS, Lists
+from kimi_linear_operator.handlers.scopes import OWN_FAULT_SECONDS, Scope, Scopes
+from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, Kind
+from kimi_linear_operator.store import Key, Store
+from make import make_pod, make_server
+
+A, B = "default", "other"
+KIMI = Key(A, "kimi")
+PODS_A, PODS_B, SERVERS_A = Scope(POD, A), Scope(POD, B), Scope(SERVER, A)
+
+
+@dataclass
+class Objects:
+    """What the API server lists, and how it fails to."""
+
+    pages: dict[Scope, list[list[Any]]] = field(default_factory=dict)
+    errors: dict[Scope, ApiError] = field(default_factory=dict)
+    seconds: dict[Scope, float] = field(default_factory=dict)
+    asked: list[tuple[float, Scope]] = field(default_factory=list)
+
+    async def list_pages(self, kind: Kind, namespace: str | None, _: str) -> AsyncIterator[Page]:
+        scope = Scope(kind, namespace)
+        self.asked.append((now(), scope))
+        for manifests in self.pages.get(scope, [[]]):
+            await asyncio.sleep(self.seconds.get(scope, 0))
+            yield Page(manifests, 10)
+        if error := self.errors.get(scope):
+            raise error
+
+    def times(self, scope: Scope) -> list[float]:
+        return [time for time, asked in self.asked if asked == scope]
+
+
+@dataclass
+class Listed:
+    """Lists at work, and what they told."""
+
+    objects: Objects
+    lists: Lists = field(init=False)
+    told: list[tuple[Scope, set[Key], bool]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        cluster: Any = type("Cluster", (), {"pages": staticmethod(self.objects.list_pages)})
+        self.lists = Lists(cluster, Store(), Scopes([A, B]), lambda *told: self.told.append(told), now)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        task = asyncio.ensure_future(self.lists.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+
+def test_every_scope_is_listed_when_its_watch_has_begun_or_should_have() -> None:
+    async def test() -> None:
+        listed = Listed(Objects())
+        with listed.running():
+            await asyncio.sleep(1)
+            listed.lists.ask_for(PODS_A)
+            await asyncio.sleep(GATHER_SECONDS + 0.1)
+            assert [scope for _, scope in listed.objects.asked] == [PODS_A]
+            await listed.lists.wait_until_settled()
+            assert now() == pytest.approx(WATCH_SECONDS)
+            assert sorted(map(str, (scope for _, scope in listed.objects.asked))) == sorted(
+                map(str, listed.lists.scopes)
+            )
+
+    run(test())
+
+
+def test_one_watch_that_begins_anew_lists_its_own_scope_only() -> None:
+    async def test() -> None:
+        listed = Listed(Objects())
+        with listed.running():
+            await asyncio.sleep(60)
+            listed.objects.asked.clear()
+            listed.lists.ask_for(PODS_B)
+            await asyncio.sleep(30)
+            assert [scope for _, scope in listed.objects.asked] == [PODS_B]
+
+    run(test())
+
+
+def test_a_watch_that_begins_anew_all_the_time_makes_lists_rarer_and_rarer() -> None:
+    async def test() -> None:
+        listed = Listed(Objects())
+        with listed.running():
+            for _ in range(3600 // 3):
+                await asyncio.sleep(3)
+                listed.lists.ask_for(PODS_A)
+                if now() > 600:
+                    break
+            assert len(listed.objects.times(PODS_A)) < 30
+            assert max(map(len, map(listed.objects.times, (PODS_B, SERVERS_A)))) <= 4
+
+    run(test())
+
+
+def test_a_list_is_repeated_now_and_then() -> None:
+    async def test() -> None:
+        listed = Listed(Objects())
+        with listed.running():
+            await asyncio.sleep(WATCH_SECONDS + 2 * (RESYNC_SECONDS + 20))
+            for scope in listed.lists.scopes:
+                assert len(listed.objects.times(scope)) == 3
+
+    run(test())
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_what_is_refused_keeps_no_other_waiting_and_comes_back_by_itself(status: int) -> None:
+    async def test() -> None:
+        listed = Listed(Objects(errors={PODS_B: ApiError(status, "why")}))
+        with listed.running():
+            await listed.lists.wait_until_settled()
+            assert now() == pytest.approx(WATCH_SECONDS)
+            await asyncio.sleep(200)
+            assert not listed.lists.scopes.is_known(Key(B, "kimi"), None)
+            del listed.objects.errors[PODS_B]
+            await asyncio.sleep(RETRY.longest)
+            assert listed.lists.scopes.is_known(Key(B, "kimi"), None)
+            assert (PODS_B, set(), True) in listed.told
+
+    run(test())
+
+
+def test_a_list_that_is_refused_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        with Listed(Objects(errors={PODS_B: ApiError(403, "why")})).running():
+            await asyncio.sleep(1000)
+
+    run(test())
+    [line] = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert line.getMessage() == "Cannot list pods in namespace other, trying again until it works: 403: why"
+
+
+def test_a_list_that_takes_long_keeps_no_other_waiting() -> None:
+    async def test() -> None:
+        listed = Listed(Objects(seconds={PODS_B: 60}))
+        with listed.running():
+            await asyncio.sleep(WATCH_SECONDS + 1)
+            assert listed.lists.scopes.is_known(KIMI, None)
+            await listed.lists.wait_until_settled()
+            assert now() == pytest.approx(WATCH_SECONDS + 60)
+
+    run(test())
+
+
+def test_a_list_that_never_ends_keeps_nobody_from_leading() -> None:
+    async def test() -> None:
+        listed = Listed(Objects(seconds={PODS_B: 100_000}))
+        with listed.running():
+            await listed.lists.wait_until_settled()
+            assert now() == pytest.approx(WATCH_SECONDS + OWN_FAULT_SECONDS, abs=1.1)
+            assert listed.lists.scopes.unreadable(now()) == {PODS_B: "it is still being listed"}
+
+    run(test())
+
+
+def test_an_api_server_that_is_away_is_waited_for() -> None:
+    async def test() -> None:
+        scopes = Scopes([A, B])
+        listed = Listed(Objects(errors={scope: ApiError(0, "no answer") for scope in scopes}))
+        with listed.running():
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(listed.lists.wait_until_settled(), 1000)
+            listed.objects.errors.clear()
+            await asyncio.wait_for(listed.lists.wait_until_settled(), RETRY.longest)
+
+    run(test())
+
+
+def test_what_the_first_pages_showed_is_told_although_a_later_one_fails() -> None:
+    async def test() -> None:
+        listed = Listed(Objects())
+        with listed.running():
+            await listed.lists.wait_until_settled()
+            await asyncio.sleep(30)
+            listed.told.clear()
+            listed.objects.pages[PODS_A] = [[make_pod(namespace=A, version=7)]]
+            listed.objects.errors[PODS_A] = ApiError(503, "no second page")
+            listed.lists.ask_for(PODS_A)
+            await asyncio.sleep(GATHER_SECONDS + 0.1)
+            assert listed.told == [(PODS_A, {KIMI}, False)]
+
+    run(test())
+
+
+def test_what_a_list_shows_is_in_the_store_when_it_is_told() -> None:
+    async def test() -> None:
+        listed = Listed(Objects(pages={SERVERS_A: [[make_server()], [make_server("second")]]}))
+        with listed.running():
+            await listed.lists.wait_until_settled()
+            assert listed.lists.store.resources() == [KIMI, Key(A, "second")]
+            assert (SERVERS_A, {KIMI, Key(A, "second")}, True) in listed.told
+            assert (Scope(DEPLOYMENT, A), set(), True) in listed.told
+
+    run(test())

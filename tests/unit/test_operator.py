@@ -1,0 +1,75 @@
+"""Thousands of passes with nothing to do keep nobody else waiting, least of all who renews the Lease."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator.handlers import operator
+from kimi_linear_operator.handlers.operator import Operator
+from kimi_linear_operator.resources import SERVER
+from kimi_linear_operator.store import Key
+from make import make_server
+
+SERVERS = 500
+PASS_SECONDS = 0.002
+
+
+@dataclass
+class BusyReconciler:
+    """Makes passes that only compute."""
+
+    done: list[Key] = field(default_factory=list)
+
+    async def reconcile(self, key: Key, _: int) -> None:
+        begin = time.process_time()
+        while time.process_time() < begin + PASS_SECONDS:
+            pass
+        self.done.append(key)
+
+
+def test_whoever_else_waits_for_the_event_loop_has_a_turn_between_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    reconciler = BusyReconciler()
+    monkeypatch.setattr(operator, "Reconciler", lambda *_, **__: reconciler)
+
+    async def test() -> list[int]:
+        anything: Any = type("Anything", (), {"fenced": lambda _: None})()
+        working = Operator(anything, anything, [])
+        for number in range(SERVERS):
+            working.store.put(SERVER, make_server(f"kimi-{number}"))
+        for scope in working.scopes:
+            working.scopes.succeed(scope, 0)
+        task = asyncio.ensure_future(working._work())
+        between = []
+        while len(reconciler.done) < SERVERS:
+            before = len(reconciler.done)
+            await asyncio.sleep(0)
+            between.append(len(reconciler.done) - before)
+        task.cancel()
+        return between
+
+    assert max(asyncio.run(test())) <= operator.WORKERS
+
+
+def test_nothing_is_done_for_what_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    reconciler = BusyReconciler()
+    monkeypatch.setattr(operator, "Reconciler", lambda *_, **__: reconciler)
+
+    async def test() -> None:
+        anything: Any = type("Anything", (), {"fenced": lambda _: None})()
+        working = Operator(anything, anything, ["default", "other"])
+        working.store.put(SERVER, make_server())
+        for scope in (scopes := list(working.scopes))[1:]:
+            working.scopes.succeed(scope, 0)
+        task = asyncio.ensure_future(working._work())
+        await asyncio.sleep(0.1)
+        assert reconciler.done == []
+        working.scopes.succeed(scopes[0], 0)
+        working._take_note(scopes[0], set(), True)
+        await asyncio.sleep(0.1)
+        assert reconciler.done == [Key("default", "kimi")]
+        task.cancel()
+
+    asyncio.run(test())

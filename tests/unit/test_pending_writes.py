@@ -1,0 +1,98 @@
+"""Which writes may still be committed: what decides whether a replica that stops may give its Lease back."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from kubernetes.aio.client import ApiClient, Configuration
+
+from kimi_linear_operator import clock
+from kimi_linear_operator.cluster import ApiError, Cluster, PendingWrites
+from kimi_linear_operator.resources import SERVER, SERVICE
+from make import make_server
+
+_SECONDS = 1.5
+
+
+async def _write(answer: Callable[[web.Request], web.StreamResponse | None], *, give_up: float = 30.0) -> Cluster:
+    """Send a write to an API server that answers so, or never, and stop waiting after a while; return the cluster."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        found = answer(request)
+        if found is None:
+            await asyncio.sleep(_SECONDS)
+        return found or web.json_response({})
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", handle)
+    async with TestServer(application) as server:
+        address = str(server.make_url("")).rstrip("/")
+        async with ApiClient(Configuration(host=address)) as client:
+            cluster = Cluster(client, write_seconds=lambda: _SECONDS)
+            with suppress(ApiError, TimeoutError):
+                async with asyncio.timeout(give_up):
+                    await cluster.create(SERVER, make_server())
+    return cluster
+
+
+@pytest.mark.parametrize("status", [200, 201, 404, 409, 422, 429])
+def test_a_write_that_was_answered_is_over(status: int) -> None:
+    assert not asyncio.run(_write(lambda _: web.json_response({}, status=status))).pending
+
+
+@pytest.mark.parametrize("status", [500, 503, 504])
+def test_a_write_that_an_api_server_failed_at_may_be_committed_until_its_time_is_over(status: int) -> None:
+    async def test() -> None:
+        cluster = await _write(lambda _: web.json_response({}, status=status))
+        assert cluster.pending
+        await asyncio.sleep(_SECONDS)
+        assert not cluster.pending
+
+    asyncio.run(test())
+
+
+def test_a_write_that_was_given_up_may_be_committed_until_its_time_is_over() -> None:
+    async def test() -> None:
+        cluster = await _write(lambda _: None, give_up=0.3)
+        assert cluster.pending
+        await asyncio.sleep(_SECONDS)
+        assert not cluster.pending
+
+    asyncio.run(test())
+
+
+def test_reads_and_dry_runs_are_no_writes() -> None:
+    async def test() -> None:
+        cluster = Cluster(ApiClient(Configuration(host="http://127.0.0.1:1")))
+        service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "kimi", "namespace": "default"}}
+        with suppress(ApiError):
+            await cluster.get(SERVER, "default", "kimi")
+        with suppress(ApiError):
+            await cluster.apply(SERVICE, service, dry_run=True)
+        assert not cluster.pending
+        with suppress(ApiError):
+            await cluster.apply(SERVICE, service)
+        assert cluster.pending
+        await cluster.client.close()
+
+    asyncio.run(test())
+
+
+def test_one_of_several_writes_is_enough() -> None:
+    pending = PendingWrites()
+    numbers = [pending.begin(clock.seconds() + 60) for _ in range(3)]
+    for number in numbers[:2]:
+        pending.end(number)
+    assert pending
+    pending.end(numbers[2])
+    assert not pending
+
+
+def test_the_clock_of_leases_goes_on_while_the_machine_is_suspended() -> None:
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        pytest.skip("this system has no such clock")
+    assert clock.seconds() == pytest.approx(time.clock_gettime(time.CLOCK_BOOTTIME), abs=1)
