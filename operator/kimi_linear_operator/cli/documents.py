@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 _MERGE = "tag:yaml.org,2002:merge"
+_TEXT = "tag:yaml.org,2002:str"
 _IMPLICIT = {
     "bool": (
         r"y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF",
@@ -43,7 +44,7 @@ def read(text: str) -> list[Any]:
             return list(_json_documents(text))
         except json.JSONDecodeError:
             pass  # YAML may begin with a brace, too.
-    # Through JSON, which has no loops, and text as keys.
+    # Through JSON, which has no loops.
     return [json.loads(json.dumps(document, allow_nan=False)) for document in yaml.load_all(text, Loader=_Loader)]
 
 
@@ -84,20 +85,27 @@ class _Loader(yaml.SafeLoader):
         """Replace merge keys by what they merge, once the node's own keys are checked: what it overrides is merged."""
         if node not in self._checked:
             self._checked.add(node)
-            self._refuse_duplicates(node)
+            node.value = [(self._text_key(key_node), value_node) for key_node, value_node in node.value]
+            _refuse_duplicates(node)
         super().flatten_mapping(node)
 
-    def _refuse_duplicates(self, node: yaml.MappingNode) -> None:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == _MERGE:
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str | int | float | bool):
-                raise _error("a key must be plain text; is this a template that was not rendered?", key_node)
-            if key in seen:
-                raise _error(f"key {key!r} is given twice", key_node)
-            seen.add(key)
+    def _text_key(self, node: yaml.Node) -> yaml.Node:
+        """Return a key as text, as JSON has it: 1 and true are two keys."""
+        if node.tag == _MERGE:
+            return node
+        key = self.construct_object(node, deep=True)
+        if not isinstance(key, str | int | float | bool):
+            raise _error("a key must be plain text; is this a template that was not rendered?", node)
+        text = key if isinstance(key, str) else json.dumps(key)
+        return yaml.ScalarNode(_TEXT, text, node.start_mark, node.end_mark)
+
+
+def _refuse_duplicates(node: yaml.MappingNode) -> None:
+    seen: set[str] = set()
+    for key_node, _ in node.value:
+        if key_node.tag == _TEXT and key_node.value in seen:
+            raise _error(f"key {key_node.value!r} is given twice", key_node)
+        seen.add(key_node.value)
 
 
 for _name, (_pattern, _first) in _IMPLICIT.items():
