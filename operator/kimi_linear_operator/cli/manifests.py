@@ -173,10 +173,12 @@ def _placed(manifest: Any, namespace: str) -> Manifest:
 def _named(manifest: Manifest) -> Manifest:
     """Return a resource with a name like the one that the API server makes of generateName, if it has that."""
     metadata = manifest.get("metadata")
-    if not isinstance(metadata, dict) or metadata.get("name") or not isinstance(metadata.get("generateName"), str):
+    if not isinstance(metadata, dict) or metadata.get("name"):
         return manifest
-    name = metadata["generateName"][:_LONGEST_GENERATED] + _GENERATED
-    return {**manifest, "metadata": {**metadata, "name": name}}
+    prefix = metadata.get("generateName")
+    if not isinstance(prefix, str) or not prefix:
+        return manifest
+    return {**manifest, "metadata": {**metadata, "name": prefix[:_LONGEST_GENERATED] + _GENERATED}}
 
 
 def _tell(line: str) -> None:
