@@ -29,8 +29,8 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_resources_shown_are_valid(page: Path) -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
-    manifests = [yaml.safe_load(block) for block in blocks]
-    assert [problem for manifest in manifests for problem in rules.check(manifest).problems] == []
+    ours = [item for block in blocks if (item := yaml.safe_load(block))["apiVersion"].startswith("kimi-linear.io/")]
+    assert [problem for manifest in ours for problem in rules.check(manifest).problems] == []
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
