@@ -228,6 +228,16 @@ def test_an_eviction_keeps_its_reason_when_the_pod_is_replaced() -> None:
     }
 
 
+def test_what_the_kubelet_says_is_cleaned_too() -> None:
+    message = "failed to pull: Get https://user:pass@registry.example.com/v2/: \x1b[31munauthorized\x1b[0m"
+    waiting = {"name": "sglang", "image": "i", "state": {"waiting": {"reason": "ErrImagePull", "message": message}}}
+    assert told(make_pod(containerStatuses=[waiting])) == (
+        "ImagePullFailed",
+        "pod kimi-0, container sglang: image i: failed to pull: Get https://[redacted]@registry.example.com/v2/: "
+        "unauthorized",
+    )
+
+
 def test_secrets_and_escapes_are_out_of_what_is_stored() -> None:
     pod = make_failed_pod(log="\x1b]0;owned\x07\x1b[31mValueError: password='a,b'\x1b[0m")
     status = ready(pod)
