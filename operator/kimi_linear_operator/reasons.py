@@ -121,7 +121,7 @@ REASONS: Mapping[Reason, Explanation] = {
     ),
     "NotScheduled": Explanation(
         "both",
-        "The scheduler that the pod asks for has not looked at it for minutes.",
+        "The scheduler that the pod asks for has not looked at it for 45 seconds.",
         "Check that this scheduler runs, or correct `podTemplate.spec.schedulerName`.",
     ),
     "Unschedulable": Explanation(
@@ -133,8 +133,8 @@ REASONS: Mapping[Reason, Explanation] = {
     ),
     "VolumeNotMounted": Explanation(
         "both",
-        "The pod is on a node, but for minutes no container could begin: most often a volume is not mounted. The "
-        "message names the volumes' objects.",
+        "The pod is on a node, but no container could begin for 45 seconds: most often a volume is not mounted. The "
+        "message names the objects that its volumes need.",
         "`kubectl describe pod NAME` shows the kubelet's error. Create the missing Secret, ConfigMap or claim, or "
         "release a claim that another node holds. The pod goes on by itself.",
     ),
@@ -199,7 +199,7 @@ REASONS: Mapping[Reason, Explanation] = {
     ),
     "TerminationStuck": Explanation(
         "both",
-        "A pod was deleted, and still exists minutes after its grace period.",
+        "A pod was deleted, and still exists a minute after its grace period.",
         "Most often its node is lost: repair or delete the node. Otherwise look for a finalizer of the pod.",
     ),
     "Evicted": Explanation(

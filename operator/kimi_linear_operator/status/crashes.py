@@ -91,7 +91,9 @@ def history(pod: Manifest, container: Manifest) -> str:
 def end_words(pod: Manifest, container: Manifest, ended: Manifest) -> str:
     """Return how a container ended, and the exception in its log."""
     message = failure_message(pod, container, ended)
-    return message if startup_budget_exceeded(pod, container, ended) else f"{_exit_words(ended)}: {message}"
+    if startup_budget_exceeded(pod, container, ended):
+        return message
+    return f"{_exit_words(ended)}: {message}" if message else _exit_words(ended)
 
 
 def failure_message(pod: Manifest, container: Manifest, ended: Manifest) -> str:
