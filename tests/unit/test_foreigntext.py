@@ -15,6 +15,7 @@ from kimi_linear_operator.foreigntext import HIDDEN
 
 SECRETS = [
     ("using token hf_abcDEF1234567890", f"using token {HIDDEN}"),
+    ("using hf_abcdefghijklmnopqrstuvwxyzabcdefgh", f"using {HIDDEN}"),
     ("ServerArgs(api_key='sk-12-34', tp=4)", f"ServerArgs(api_key='{HIDDEN}', tp=4)"),
     ("api_key='sk-abc,def'", f"api_key='{HIDDEN}'"),
     ("api_key='it\\'s, so', tp=4", f"api_key='{HIDDEN}', tp=4"),
@@ -54,6 +55,8 @@ SECRETS = [
     ("-----BEGIN PRIVATE KEY-----\nMII\nabc", None),
 ]
 HARMLESS = [
+    'File "sglang/srt/utils/hf_transformers/tokenizer.py", line 423',
+    "hf_quant_config.json, hf_hub_download, hf_transformers_utils.py",
     "max_new_token=512",
     "max_total_num_tokens=1048576, chunked",
     "ServerArgs(api_key=None, admin_api_key=None, tp=4)",
