@@ -69,6 +69,18 @@ one of 1, 2, 4
         (f"{TRACEBACK}queue.Empty\n{SIGQUIT}", "queue.Empty"),
         (f"{TRACEBACK}AssertionError\n", "AssertionError"),
         (
+            "Exception: retry() exceed maximum number of retries.\n",
+            "Exception: retry() exceed maximum number of retries.",
+        ),
+        (
+            "[2026-11-28 19:20:01] Decode batch\n"
+            "[2026-11-28 19:20:09] Subprocess scheduler_0 (pid=31) crashed with exit code -9. Triggering SIGQUIT for "
+            "cleanup...\n[2026-11-28 19:20:09] SIGQUIT received. signum=3, frame=None. It usually means one child "
+            "failed.\n",
+            "[2026-11-28 19:20:09] Subprocess scheduler_0 (pid=31) crashed with exit code -9. Triggering SIGQUIT for "
+            "cleanup...",
+        ),
+        (
             "usage: launch_server.py [-h]\nlaunch_server.py: error: unrecognized arguments: --foo",
             "launch_server.py: error: unrecognized arguments: --foo",
         ),

@@ -27,14 +27,16 @@ _GPU_REMEDIES = {
 _SHUTDOWN = re.compile("Received sigquit|SIGQUIT received", re.IGNORECASE)
 
 _ERRORS: Mapping[str, re.Pattern[str]] = {
-    "an exception of Python": re.compile(r"^(?:[\[(][^\])]*[\])]\s*)*[\w.]*[A-Z]\w*(?:Error|Exception)(?::|$)"),
+    "an exception of Python": re.compile(r"^(?:[\[(][^\])]*[\])]\s*)*[\w.]*(?:Error|Exception)(?::|$)"),
     "an exception in a log line": re.compile(r"\b[A-Z]\w*(?:Error|Exception): \S"),
     "arguments that argparse refuses": re.compile(r"^\S+: error: "),
     "an abort of ROCm": re.compile(r"Memory access fault by GPU|HSA_STATUS_ERROR|hipError[A-Z]\w+|HIP error"),
     "an abort of the process": re.compile(r"^Fatal Python error|^terminate called|^\s*what\(\): |panicked at|^panic: "),
 }
+# What says less: 0.5.23's watchdog, for example, knows which process has ended, and not why.
 _WEAKER = re.compile(
-    r"\b(?:ERROR|CRITICAL|FATAL)\b|not found$|[Ee]xec format error|cannot execute|No such file or directory"
+    r"Subprocess \S+ \(pid=\d+\) crashed|watchdog timeout|\b(?:ERROR|CRITICAL|FATAL)\b"
+    r"|not found$|[Ee]xec format error|cannot execute|No such file or directory"
 )
 
 # Exceptions that follow from another process's end, and those that SGLang catches: it tries three times to read
@@ -42,7 +44,7 @@ _WEAKER = re.compile(
 _CONSEQUENCES = re.compile(
     r"EOFError|ConnectionResetError|BrokenPipeError|CancelledError|KeyboardInterrupt|SystemExit"
     r"|[Cc]onnection (?:closed|reset|was closed) by (?:remote )?peer|remote process exited"
-    r"|OfflineModeIsEnabled|hf_quant_config"
+    r"|OfflineModeIsEnabled|hf_quant_config|retry\(\) failed once"
 )
 _NOISE: Mapping[str, re.Pattern[str]] = {
     "SGLang, shutting down": _SHUTDOWN,
