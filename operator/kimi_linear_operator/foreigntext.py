@@ -32,6 +32,8 @@ _SECRETS: Mapping[str, re.Pattern[str]] = {
         "a cookie": r"\b(?:set-)?cookie[\"']?\s*:\s*[\"']?" + _KNOWN + r"(?P<secret>[^\n\"'|]+)",
         "a named key": r"(?:api|access|secret|private|signing|encryption)[ _-]?keys?" + _BETWEEN + _VALUE,
         "a password": r"(?:secret|password|passwd|passphrase|credential)s?" + _BETWEEN + _VALUE,
+        "a secret in the environment": r"(?-i:[A-Z0-9]_(?:AUTH|KEY|PASS|PAT|PWD))" + _BETWEEN + _VALUE,
+        "a signed address": r"[?&](?:x-amz-(?:credential|signature)|signature|sig|policy)=(?P<secret>[^&\s\"']+)",
         # A token with a number is one of a text (max_new_token=512), and <|...|> is one of a vocabulary.
         "a token": r"(?<!tik)token" + _BETWEEN + r"""(?!\\?["']?(?:\d+(?:\.\d+)?(?![\w.-])|<))""" + _VALUE,
         "a flag or a header": r"(?<![\w-])(?:--|x-)[a-z-]*(?:key|token|secret|password)[ \t]+(?![-=:])" + _VALUE,
@@ -40,6 +42,7 @@ _SECRETS: Mapping[str, re.Pattern[str]] = {
         "a key in OpenAI's form": r"\b(?P<secret>sk-[A-Za-z0-9_-]{16,})",
         "a token of GitHub or GitLab": r"\b(?P<secret>(?:gh[pousr]|github_pat|glpat)[_-][A-Za-z0-9_-]{16,})",
         "an access key of AWS": r"\b(?P<secret>A[KS]IA[A-Z0-9]{16})\b",
+        "a key of Google, NVIDIA or Slack": r"\b(?P<secret>(?:AIza|ya29\.|nvapi-|xox[abprs]-)[A-Za-z0-9_-]{16,})",
         "a JSON web token": r"\b(?P<secret>eyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?)",
     }.items()
 }
