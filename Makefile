@@ -55,7 +55,7 @@ sbom: setup  ## List the Python packages of the image with their hashes, as Cycl
 
 generate: setup  ## Write the generated files anew
 	@$(BIN)/kimi-linear crd --write crds
-	@$(BIN)/python -m kimi_linear_operator.reference > docs/reference.md
+	@$(BIN)/python -m kimi_linear_operator.reference docs
 	@$(BIN)/python deploy/local/chart.py
 
 pictures: setup  ## Take the documentation's pictures of the HTML report anew

@@ -15,17 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlencode, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.connector import Connection
 from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config import load_incluster_config, load_kube_config
+from kubernetes.aio.config import list_kube_config_contexts, load_incluster_config, load_kube_config
 
 import kimi_linear_operator
 from kimi_linear_operator import clock, jsontext, metrics
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.backoff import Backoff
+from kimi_linear_operator.proxies import proxy_for
 from kimi_linear_operator.resources.kinds import Kind
 from kimi_linear_operator.resources.metadata import MANAGER
 
@@ -430,16 +430,11 @@ class _WatchLines:
 async def _configuration() -> Configuration:
     configuration = Configuration()
     await _load_credentials(configuration)
-    configuration.proxy = configuration.proxy or _environment_proxy(str(configuration.host))
+    # A proxy of the kubeconfig (proxy-url) is used whatever the environment says, as kubectl does it.
+    configuration.proxy = configuration.proxy or proxy_for(str(configuration.host), os.environ)
     # Told to trust the environment, aiohttp reads it and ~/.netrc in another thread, twice a request.
     configuration.client_session_kwargs = {"trust_env": False, "request_class": _PunctualRequest}
     return configuration
-
-
-def _environment_proxy(server: str) -> str | None:
-    """Return the proxy that HTTPS_PROXY and NO_PROXY name for a server, if any."""
-    address = urlsplit(server)
-    return None if proxy_bypass(address.netloc) else getproxies().get(address.scheme)
 
 
 async def _load_credentials(configuration: Configuration) -> None:
@@ -463,6 +458,22 @@ async def _load_credentials(configuration: Configuration) -> None:
 def own_namespace() -> str:
     """Return the namespace of the pod that this is, or "default" where it is none."""
     return _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.exists() else "default"
+
+
+def current_namespace() -> str:
+    """Return the namespace that kubectl would take: that of the kubeconfig's context, or else that of the pod.
+
+    Raises:
+        ApiError: The kubeconfig cannot be read.
+    """
+    files = _kubeconfigs()
+    if not any(file.exists() for file in files):
+        return own_namespace()
+    try:
+        _, context = list_kube_config_contexts(os.pathsep.join(map(str, files)))
+    except Exception as error:  # the loader raises whatever a broken file makes it raise
+        raise ApiError(_UNREACHABLE, f"no cluster: {str(error) or type(error).__name__}; set KUBECONFIG") from error
+    return str(context["context"].get("namespace") or "default")
 
 
 def _kubeconfigs() -> list[Path]:

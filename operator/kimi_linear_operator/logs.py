@@ -1,4 +1,4 @@
-"""Log lines: text for people, JSON for machines, and in either the object that they are about."""
+"""Log lines: text for people, JSON for machines. Both name the object that a line is about."""
 
 import json
 import logging
@@ -6,6 +6,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
+
+from kimi_linear_operator import foreigntext
 
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning", "error")
@@ -22,7 +25,7 @@ def configure(level: str, line_format: str) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_add_object)
-    handler.setFormatter(_Json() if line_format == "json" else _text())
+    handler.setFormatter(_Json() if line_format == "json" else _Text())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     if level != "debug":
         # kopf tells at length what it does to every object; what goes wrong is enough.
@@ -48,8 +51,20 @@ def _add_object(record: logging.LogRecord) -> bool:
     return True
 
 
-def _text() -> logging.Formatter:
-    return logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+class _Text(logging.Formatter):
+    """The line that everybody knows; where it is about an object, that stands before the message."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        about: dict[str, str] | None = getattr(record, "object", None)
+        subject = "{kind} {namespace}/{name}: ".format(**about) if about else ""
+        record.message = subject + foreigntext.one_line(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's own name
+        return foreigntext.cleaned(super().formatException(ei))
 
 
 class _Json(logging.Formatter):
@@ -60,8 +75,8 @@ class _Json(logging.Formatter):
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": foreigntext.one_line(record.getMessage()),
             "object": getattr(record, "object", None),
-            "exception": self.formatException(record.exc_info) if record.exc_info else None,
+            "exception": foreigntext.cleaned(self.formatException(record.exc_info)) if record.exc_info else None,
         }
         return json.dumps({name: value for name, value in line.items() if value is not None})

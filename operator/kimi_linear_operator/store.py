@@ -352,8 +352,33 @@ def _shared(conditions: Conditions) -> Conditions:
     return conditions
 
 
+# What a status tells of a pod's spec while the pod is not ready.
+_READ_OF_POD_SPEC = (
+    "nodeName",
+    "readinessGates",
+    "schedulerName",
+    "schedulingGates",
+    "terminationGracePeriodSeconds",
+    "volumes",
+)
+
+
 def _trimmed(kind: Kind, manifest: Manifest) -> dict[str, Any]:
-    """Leave out what nobody reads: the record of who owns which field, and the spec of a running pod."""
-    unread = ("spec",) if kind == POD else ()
+    """Leave out what nobody reads: the record of who owns which field, and most of a pod's spec."""
     metadata = {key: value for key, value in manifest["metadata"].items() if key != "managedFields"}
-    return {**{key: value for key, value in manifest.items() if key not in unread}, "metadata": metadata}
+    read = {**manifest, "metadata": metadata}
+    return {**read, "spec": _trimmed_pod_spec(manifest)} if kind == POD else read
+
+
+def _trimmed_pod_spec(manifest: Manifest) -> Manifest:
+    spec: Manifest = manifest.get("spec", {})
+    if ("Ready", "True") in {
+        (item["type"], item["status"]) for item in manifest.get("status", {}).get("conditions", ())
+    }:
+        return {}
+    probes = [
+        {"name": container["name"], "startupProbe": container["startupProbe"]}
+        for container in spec.get("containers", ())
+        if "startupProbe" in container
+    ]
+    return {**{name: spec[name] for name in _READ_OF_POD_SPEC if name in spec}, "containers": probes}

@@ -12,6 +12,7 @@ import pytest
 import chart
 import images
 from commands import LocalClusterError
+from control_plane import SERVICE_ADDRESSES
 from e2e import chat, recording
 from e2e.conftest import everything
 from e2e.load import steady_load
@@ -138,12 +139,19 @@ def test_an_update_of_two_replicas_under_load_loses_no_request(
     assert tally.answered > 100
 
 
-def test_an_upgrade_of_the_operator_restarts_no_server(
+# A proxy that nobody answers at (RFC 5737), but not for the addresses of Services, of which the API server has one.
+_BEHIND_PROXY = (
+    "--set=env[0].name=HTTPS_PROXY,env[0].value=http://192.0.2.1:3128",
+    f"--set=env[1].name=NO_PROXY,env[1].value={SERVICE_ADDRESSES}",
+)
+
+
+def test_an_upgrade_of_the_operator_restarts_no_server_and_may_put_it_behind_a_proxy(
     cluster: PodCluster, server: Manifest, models: Namespace, client: Client
 ) -> None:
     before, operators = lives(models.pods("kimi")), lives(client.list(POD, chart.NAMESPACE))
     cluster.tag_image(images.OPERATOR.name, _NEXT_IMAGE)
-    chart.install(cluster.kubeconfig, "--set=image.tag=next", "--set=log.format=json")
+    chart.install(cluster.kubeconfig, "--set=image.tag=next", "--set=log.format=json", *_BEHIND_PROXY)
     wait_for(lambda: lives(client.list(POD, chart.NAMESPACE)), "the old operators have gone", operators.isdisjoint, 90)
     models.change_server("kimi", {"replicas": 1})
     models.wait_until_ready("kimi", _SECONDS_TO_SERVE)

@@ -19,6 +19,7 @@ from kimi_linear_operator.resources.kinds import Kind
 NAMESPACE = Kind("", "v1", "Namespace", "namespaces")
 EVENT = Kind("", "v1", "Event", "events")
 QUOTA = Kind("", "v1", "ResourceQuota", "resourcequotas")
+SECRET = Kind("", "v1", "Secret", "secrets")
 REPLICA_SET = Kind("apps", "v1", "ReplicaSet", "replicasets")
 DEFINITION = Kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions")
 

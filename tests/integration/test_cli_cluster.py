@@ -77,6 +77,25 @@ def test_status_of_a_server_in_trouble_is_1_and_tells_why(namespace: Namespace, 
     assert "manifest unknown" in output
 
 
+@pytest.mark.usefixtures("operator")
+def test_without_n_the_namespace_is_that_of_the_kubeconfigs_context(
+    cluster: LocalCluster, namespace: Namespace, kimi_linear: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespace.create_server("kimi")
+    namespace.wait_until_ready("kimi")
+    create_benchmark(namespace, "good", "Passed")
+    content = yaml.safe_load(cluster.kubeconfig.read_text())
+    content["contexts"][0]["context"]["namespace"] = namespace.name
+    kubeconfig, server = tmp_path / "kubeconfig", tmp_path / "kimi.yaml"
+    kubeconfig.write_text(yaml.safe_dump(content))
+    server.write_text("{apiVersion: kimi-linear.io/v1alpha1, kind: KimiLinearServer, metadata: {name: kimi}}")
+    verbs = (["status", "kimi"], ["report", "good"], ["diff", "-f", str(server)])
+    assert [kimi_linear(*verb)[0] for verb in verbs] == [2, 2, 1]
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    assert [kimi_linear(*verb)[0] for verb in verbs] == [0, 0, 0]
+    assert [kimi_linear(*verb, "-n", "default")[0] for verb in verbs] == [2, 2, 1]
+
+
 def test_status_of_no_server_is_2(namespace: Namespace, kimi_linear: Command) -> None:
     code, output, errors = kimi_linear("status", "nobody", "--namespace", namespace.name)
     assert (code, output) == (2, "")

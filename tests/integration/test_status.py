@@ -44,12 +44,12 @@ _TROUBLES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         waiting("ErrImagePull", "manifest unknown"),
     ),
     "secret": (_NO_SECRET, _NO_SECRET),
-    "memory": (crashing(137, "OOMKilled", ""), {"restartCount": 2}),
+    "memory": (crashing(137, "OOMKilled", ""), _BACK_OFF),
     "gpu-memory": (
         crashing(1, "Error", "Loading\ntorch.OutOfMemoryError: HIP out of memory. Tried to allocate 2 GiB"),
         _BACK_OFF,
     ),
-    "argument": (_BAD_ARGUMENT, {"restartCount": 7}),
+    "argument": (_BAD_ARGUMENT, _BACK_OFF),
 }
 _WORDS = {
     "image": ("ImagePullFailed", "image lmsysorg/sglang:v0.5.7-rocm700-mi30x", "manifest unknown"),
@@ -97,6 +97,68 @@ def test_trouble_that_goes_on_is_told_once(troubled: Namespace) -> None:
         lambda seen: seen == told,
         _QUIET_SECONDS,
     )
+
+
+def test_another_failure_is_counted_and_is_no_other_event(namespace: Namespace) -> None:
+    namespace.create_server("kimi", HELD_SPEC)
+    pod = held_pod(namespace)
+    for restarts in (1, 2):
+        report(namespace, pod, "Running", {**_BAD_ARGUMENT, "restartCount": restarts})
+        _wait_for_words(namespace, "kimi", f"failed {restarts + 1} times")
+    running = {**_BAD_ARGUMENT, "restartCount": 3, "state": {"running": {}}, "started": False}
+    report(namespace, pod, "Running", running)
+    ready = namespace.wait_for_condition("kimi", "Ready", "False", "ModelLoading")
+    assert "it has failed 3 times, last: exit code 2 (Error): launch_server.py: error: unrec" in ready["message"]
+    assert len(namespace.events("kimi", "CrashLooping")) == 1
+
+
+def test_a_scheduling_gate_is_told_by_its_name(namespace: Namespace) -> None:
+    namespace.create_server("kimi", {"podTemplate": {"spec": {"schedulingGates": [{"name": "example.com/queue"}]}}})
+    assert "example.com/queue" in namespace.wait_for_condition("kimi", "Ready", "False", "Queued")["message"]
+    [pod] = namespace.pods("kimi")
+    namespace.edit(POD, pod["metadata"]["name"], {"spec": {"schedulingGates": None}})
+    namespace.wait_until_ready("kimi")
+
+
+def test_what_only_time_can_tell_is_told_within_a_minute_although_nothing_happens(namespace: Namespace) -> None:
+    """No watch shows that nothing happens: the operator has to look again by itself, and tells it once."""
+    secret = {"name": "x", "secret": {"secretName": "typo"}}
+    namespace.create_server("volume", {"podTemplate": {**HELD_SPEC["podTemplate"], "spec": {"volumes": [secret]}}})
+    namespace.create_server("scheduler", {"podTemplate": {"spec": {"schedulerName": "nobody"}}})
+    pod = held_pod(namespace, "volume")
+    [scheduled] = (item for item in pod["status"]["conditions"] if item["type"] == "PodScheduled")
+    not_set_up = {"type": "PodReadyToStartContainers", "status": "False"}
+    status = {"startTime": scheduled["lastTransitionTime"], "conditions": [scheduled, not_set_up]}
+    namespace.client.patch(POD, namespace.name, pod["metadata"]["name"], {"status": status}, "status")
+    volume = namespace.wait_for_condition("volume", "Ready", "False", "VolumeNotMounted")
+    assert "a volume is not mounted (Secret typo)" in volume["message"]
+    assert f"kubectl describe pod {pod['metadata']['name']}" in volume["message"]
+    scheduler = namespace.wait_for_condition("scheduler", "Ready", "False", "NotScheduled")
+    assert "scheduler nobody has not looked at it" in scheduler["message"]
+    assert [
+        len(namespace.events(*each)) for each in (("volume", "VolumeNotMounted"), ("scheduler", "NotScheduled"))
+    ] == [
+        1,
+        1,
+    ]
+
+
+def test_a_lost_node_is_named(namespace: Namespace) -> None:
+    namespace.create_server("kimi", HELD_SPEC)
+    pod = held_pod(namespace)
+    running = {"state": {"running": {}}, "started": True}
+    report(namespace, pod, "Running", running, ready=True)
+    namespace.wait_until_ready("kimi")
+    # As the node controller leaves it: what the kubelet has said of the containers stays.
+    [now] = namespace.pods("kimi")
+    conditions = [item for item in now["status"]["conditions"] if item["type"] != "Ready"]
+    lost = {"conditions": [*conditions, {"type": "Ready", "status": "False"}]}
+    namespace.client.patch(POD, namespace.name, pod["metadata"]["name"], {"status": lost}, "status")
+    assert pod["spec"]["nodeName"] in namespace.wait_for_condition("kimi", "Ready", "False", "NodeLost")["message"]
+
+
+def _wait_for_words(namespace: Namespace, server: str, words: str) -> None:
+    wait_for(lambda: str(namespace.condition(server, "Ready").get("message")), words, lambda message: words in message)
 
 
 def _told(namespace: Namespace, server: str) -> Manifest:

@@ -21,6 +21,7 @@ WARNED = (
     "spec: {tensorParallelism: 8}}\n"
 )
 FOREIGN = "{apiVersion: v1, kind: ConfigMap, metadata: {name: foreign}}\n"
+SKIPPED = "kimi.yaml: skipped ConfigMap foreign: not of kimi-linear.io\n"
 
 
 @pytest.fixture(autouse=True)
@@ -54,13 +55,13 @@ def write(text: str, file: str = "kimi.yaml") -> None:
             f"{GOOD}---\n---\n{FOREIGN}---\n{BAD}",
             1,
             "kimi.yaml: KimiLinearServer good: valid\nkimi.yaml: KimiLinearServer bad: invalid\n",
-            "kimi.yaml: KimiLinearServer bad: error: spec.replica: unknown field: did you mean replicas?\n",
+            f"{SKIPPED}kimi.yaml: KimiLinearServer bad: error: spec.replica: unknown field: did you mean replicas?\n",
         ),
         (
             f"{{apiVersion: v1, kind: List, items: [{GOOD}, {FOREIGN}]}}",
             0,
             "kimi.yaml: KimiLinearServer good: valid\n",
-            "",
+            SKIPPED,
         ),
         (
             "{apiVersion: kimi-linear.io/v1alpha1, kind: KimiLinearServer}",
@@ -112,9 +113,102 @@ def test_what_can_not_be_read_is_an_error_of_its_own(
     assert cli.main([verb, "-f", "kimi.yaml"]) == 2
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err.startswith(f"kimi-linear {verb}: ")
+    assert output.err.removeprefix(SKIPPED).startswith(f"kimi-linear {verb}: ")
     assert message in output.err
     assert "kimi.yaml" in output.err
+
+
+HEAD = "apiVersion: kimi-linear.io/v1alpha1\nkind: KimiLinearServer\n"
+
+
+def test_merge_keys_are_merged_and_plain_keys_are_given_once(capsys: pytest.CaptureFixture[str]) -> None:
+    write(HEAD + "metadata: {name: b, labels: &l {team: ml}, annotations: {<<: *l, team: x}}\nspec: {}\n")
+    assert cli.main(["validate", "-f", "kimi.yaml"]) == 0
+    for twice in (
+        "labels: &l {team: ml, team: x}",
+        "labels: {<<: {a: b}, team: ml, team: x}",
+        "labels: {1: a, '1': b}",
+    ):
+        write(HEAD + f"metadata: {{name: b, {twice}}}\nspec: {{}}\n")
+        assert cli.main(["validate", "-f", "kimi.yaml"]) == 2
+        assert "is given twice" in capsys.readouterr().err
+
+
+def test_json_is_read_with_tabs_and_its_keys_are_given_once(capsys: pytest.CaptureFixture[str]) -> None:
+    good = (
+        '{\n\t"apiVersion": "kimi-linear.io/v1alpha1",\n\t"kind": "KimiLinearServer",\n\t"metadata": {"name": "a"}\n}'
+    )
+    write(good + good, "kimi.json")
+    assert cli.main(["validate", "-f", "kimi.json"]) == 0
+    assert capsys.readouterr().out == "kimi.json: KimiLinearServer a: valid\n" * 2
+    write(good.replace('"name": "a"', '"name": "a", "name": "b"'), "kimi.json")
+    assert cli.main(["validate", "-f", "kimi.json"]) == 2
+    assert capsys.readouterr().err == "kimi-linear validate: kimi.json: key 'name' is given twice\n"
+
+
+def test_a_generated_name_is_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    text = BENCHMARK.replace("name: nightly", "generateName: nightly-")
+    write(f"{text}---\n{GOOD}")
+    assert cli.main(["validate", "-f", "kimi.yaml"]) == 0
+    assert "KimiLinearBenchmark nightly-*: valid" in capsys.readouterr().out
+    code, objects = rendered(["-f", "kimi.yaml"], capsys)
+    jobs = [item["metadata"]["name"] for item in objects if item["kind"] == "Job"]
+    assert (code, jobs) == (0, ["nightly-xxxxx-gsm8k"])
+    write(GOOD.replace("name: good", "generateName: ''"))
+    assert cli.main(["validate", "-f", "kimi.yaml"]) == 1
+    assert "metadata.name: is required" in capsys.readouterr().err
+
+
+def test_a_folder_is_read_as_kubectl_reads_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("b.yaml", "a.json", "c.txt", "sub/d.yml"):
+        (folder / "all" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "all" / name).write_text(GOOD)
+    for options, names in (
+        (["-f", "all"], ["a.json", "b.yaml"]),
+        (["-f", "all", "-R"], ["a.json", "b.yaml", "sub/d.yml"]),
+    ):
+        assert cli.main(["validate", *options]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines == [f"all/{name}: KimiLinearServer good: valid" for name in names]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("empty", "empty: no file ends in .json, .yaml, .yml (-R looks into its folders, too)"),
+        ("https://x/y.yaml", "https://x/y.yaml: addresses are not read"),
+        ("no*.yaml", "no*.yaml: [Errno 2]"),
+    ],
+)
+def test_what_names_no_file_is_an_error(given: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty").mkdir()
+    assert cli.main(["validate", "-f", given]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_what_is_skipped_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    write(f"{GOOD}---\n{FOREIGN}---\n- a list\n---\n{{kind: Values}}\n---\n{{a: b}}\n")
+    assert cli.main(["validate", "-f", "kimi.yaml"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "kimi.yaml: skipped ConfigMap foreign: not of kimi-linear.io",
+        "kimi.yaml: skipped something that is no object: not of kimi-linear.io",
+        "kimi.yaml: skipped Values (no name): not of kimi-linear.io",
+        "kimi.yaml: skipped (no kind) (no name): not of kimi-linear.io",
+    ]
+
+
+def test_one_of_our_kinds_in_another_group_is_an_error_and_not_skipped(capsys: pytest.CaptureFixture[str]) -> None:
+    write(GOOD.replace("kimi-linear.io/", "kimilinear.io/"))
+    assert cli.main(["validate", "-f", "kimi.yaml"]) == 1
+    assert "error: apiVersion: " in capsys.readouterr().err
+
+
+def test_a_file_can_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    write(HEAD + 'metadata: {name: "\\x1b]0;owned\\x07b"}\nspec: {"\\x1b[2Jrepl": 1}\n')
+    cli.main(["validate", "-f", "kimi.yaml"])
+    output = capsys.readouterr()
+    assert "spec.repl: unknown field" in output.err
+    assert "\x1b" not in output.out + output.err
 
 
 def test_a_file_that_is_no_text_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

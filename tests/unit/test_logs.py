@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-PROGRAM = """
+PROGRAM = r"""
 import logging, sys
 from kimi_linear_operator import logs
 logs.configure(sys.argv[1], sys.argv[2])
@@ -14,6 +14,7 @@ logger = logging.getLogger("kimi_linear_operator.test")
 logger.debug("one")
 with logs.about("KimiLinearServer", "default", "kimi"):
     logger.info("Applied %s", "Service")
+    logger.error("no\x1b[31m\nline of its own: token=abcdef")
     logging.getLogger("kopf.objects").info("kopf talks")
 try:
     raise ValueError("no")
@@ -31,7 +32,7 @@ def lines(level: str, line_format: str) -> list[str]:
 
 
 def test_each_json_line_names_the_object_that_it_is_about() -> None:
-    applied, failed = map(json.loads, lines("info", "json"))
+    applied, _, failed = map(json.loads, lines("info", "json"))
     assert applied.pop("time")
     assert applied == {
         "level": "INFO",
@@ -43,20 +44,24 @@ def test_each_json_line_names_the_object_that_it_is_about() -> None:
     assert failed["exception"].endswith("ValueError: no")
 
 
-def test_text_lines_are_for_people() -> None:
-    applied, failed, *traceback = lines("info", "text")
-    assert applied.endswith("INFO kimi_linear_operator.test: Applied Service")
+def test_text_lines_name_their_object_too() -> None:
+    applied, foreign, failed, *traceback = lines("info", "text")
+    assert applied.endswith("INFO kimi_linear_operator.test: KimiLinearServer default/kimi: Applied Service")
+    assert foreign.endswith(" KimiLinearServer default/kimi: no | line of its own: token=[redacted]")
     assert failed.endswith("WARNING kimi_linear_operator.test: three")
     assert traceback[-1] == "ValueError: no"
+
+
+FOREIGN = "no | line of its own: token=[redacted]"
 
 
 @pytest.mark.parametrize(
     ("level", "messages"),
     [
-        ("error", []),
-        ("warning", ["three"]),
-        ("info", ["Applied Service", "three"]),
-        ("debug", ["one", "Applied Service", "kopf talks", "three"]),
+        ("error", [FOREIGN]),
+        ("warning", [FOREIGN, "three"]),
+        ("info", ["Applied Service", FOREIGN, "three"]),
+        ("debug", ["one", "Applied Service", FOREIGN, "kopf talks", "three"]),
     ],
 )
 def test_the_level_decides_what_is_told_and_kopf_talks_in_debug_only(level: str, messages: list[str]) -> None:

@@ -179,6 +179,23 @@ def test_markdown_shows_markup_as_it_is() -> None:
     assert {row.count("<td") for row in page.split("<tr>")[1:]} == {0, 3, 6}
 
 
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("@team and @org/team", "@~team and @~org/team"),
+        ("see #123, org/repo#123 and GH-123", "see #~123, org/repo#~123 and GH-~123"),
+        ("!12 and !", "!~12 and !"),
+        ("somebody@example.com # rest @ all", "somebody@~example.com # rest @ all"),
+        ("#1 first", "#~1 first"),
+    ],
+)
+def test_markdown_notifies_nobody(message: str, shown: str) -> None:
+    """The tilde stands for a space without width: GitHub and GitLab look at the rendered text."""
+    result = make_result("gsm8k", outcome="Failed", reason="ClientFailed", message=message, metrics={})
+    page = MarkdownIt("commonmark").render(report.REPORTS["markdown"](report.read(make_finished_benchmark(result))))
+    assert f"Failed: 200 of 200 requests succeeded. {shown}" in page.replace("\u200b", "~")
+
+
 def test_what_is_not_finished_says_how_far_it_is() -> None:
     run = report.read(unfinished())
     assert (run.verdict, run.reasons) == (

@@ -80,11 +80,16 @@ def test_what_is_kept_can_not_be_changed_from_outside() -> None:
 
 
 def test_what_nobody_reads_is_not_kept() -> None:
-    pod = make_pod() | {"spec": {"containers": []}}
+    probe = {"periodSeconds": 10, "failureThreshold": 360}
+    container = {"name": "sglang", "image": "i", "env": [{"name": "A", "value": "x"}], "startupProbe": probe}
+    spec = {"nodeName": "n1", "containers": [container, {"name": "sidecar"}], "dnsPolicy": "ClusterFirst"}
+    pod = make_pod() | {"spec": spec}
     pod["metadata"]["managedFields"] = [{"manager": "kubelet"}]
     (kept,) = filled(pod).children(POD, KIMI)
-    assert "spec" not in kept
+    assert kept["spec"] == {"nodeName": "n1", "containers": [{"name": "sglang", "startupProbe": probe}]}
     assert "managedFields" not in kept["metadata"]
+    (kept,) = filled(pod | {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}).children(POD, KIMI)
+    assert kept["spec"] == {}
     deployment = make_deployment() | {"spec": {"replicas": 1}}
     store = Store()
     store.put(DEPLOYMENT, deployment)

@@ -199,7 +199,7 @@ class Failure(Model):
     container: str = Field(description="Name of the container.")
     reason: str = Field(description="Reason that the kubelet gave, for example Error or OOMKilled.")
     exit_code: int = Field(description="Exit code of the container.")
-    message: str = Field(description="Last lines that the container wrote.")
+    message: str = Field(description="Exception in the log of the container, or its last lines; without secrets.")
     time: str = Field(description="When the container ended.", json_schema_extra={"format": "date-time"})
 
 

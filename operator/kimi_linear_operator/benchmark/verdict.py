@@ -7,6 +7,7 @@ from typing import Literal
 from kimi_linear_operator.api import BenchmarkSpec, Manifest
 from kimi_linear_operator.api.benchmark import Finding, Suite, SuiteKind, Threshold
 from kimi_linear_operator.benchmark import client, metric
+from kimi_linear_operator.reasons import Reason
 
 Metrics = Mapping[str, float]
 
@@ -24,7 +25,7 @@ class Verdict:
     """
 
     verdict: Literal["Passed", "Failed", "Invalid"]
-    reason: str
+    reason: Reason
     message: str
 
 
@@ -56,7 +57,8 @@ def conclude(results: Sequence[Manifest]) -> Verdict:
     judged = [(result, finding) for result in results for finding in result["findings"]]
     missed = [(result, finding) for result, finding in judged if not finding["passed"]]
     if missed:
-        reason = "ThresholdMissed" if any(item["rule"] == "Threshold" for _, item in missed) else "Regressed"
+        is_beyond = any(item["rule"] == "Threshold" for _, item in missed)
+        reason: Reason = "ThresholdMissed" if is_beyond else "Regressed"
         return Verdict("Failed", reason, _joined(f"{result['name']}: {item['message']}" for result, item in missed))
     kept = sum(finding["rule"] != "Validity" for _, finding in judged)
     bounds = f"all {kept} bounds are kept" if kept else "no bounds were given"
@@ -64,7 +66,7 @@ def conclude(results: Sequence[Manifest]) -> Verdict:
     return Verdict("Passed", "ThresholdsMet", f"{suites} valid, and {bounds}")
 
 
-def _why_invalid(result: Manifest) -> Iterator[tuple[str, str]]:
+def _why_invalid(result: Manifest) -> Iterator[tuple[Reason, str]]:
     """Yield why a suite's numbers count for nothing: a reason and its words."""
     name = result["name"]
     if result["outcome"] == "Failed":
@@ -74,7 +76,7 @@ def _why_invalid(result: Manifest) -> Iterator[tuple[str, str]]:
         if finding["passed"]:
             continue
         if finding["rule"] == "Validity":
-            reason = "RequestsFailed" if "metric" in finding else "ServerChanged"
+            reason: Reason = "RequestsFailed" if "metric" in finding else "ServerChanged"
             yield reason, f"{name}: {finding['message']}"
         elif "limit" not in finding:
             yield "BaselineMissing", f"{name}: {finding['message']}"

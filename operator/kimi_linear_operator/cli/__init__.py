@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import kimi_linear_operator
 from kimi_linear_operator.cli.failure import CommandError
+from kimi_linear_operator.foreigntext import cleaned
 
 VERBS = {
     "command": "print the recipe's command that starts a server by hand",
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except CommandError as error:
-        print(f"kimi-linear {options.verb}: {error}", file=sys.stderr)
+        print(f"kimi-linear {options.verb}: {cleaned(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # The reader, `head` for example, has seen enough; Python must not complain when it flushes at exit.

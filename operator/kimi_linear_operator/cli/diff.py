@@ -8,7 +8,7 @@ from typing import Any
 
 from kimi_linear_operator import resources, rules
 from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Manifest, Resource
-from kimi_linear_operator.cli import manifests
+from kimi_linear_operator.cli import context, manifests
 from kimi_linear_operator.cli.failure import CommandError
 from kimi_linear_operator.cluster import ApiError, Cluster, connect
 from kimi_linear_operator.resources import JOB, SERVER, metadata, target
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show the differences; exit code 1 if there are any or a resource is invalid, 0 if there are none."""
+    options.namespace = context.namespace(options)
     checked = manifests.check(manifests.read(options))
     if not all(outcome.is_valid for _, outcome in checked):
         return 1

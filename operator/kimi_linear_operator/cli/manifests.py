@@ -5,15 +5,26 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from kimi_linear_operator import rules
 from kimi_linear_operator.api import GROUP, KimiLinearServer, Manifest, Resource
+from kimi_linear_operator.cli import documents
 from kimi_linear_operator.cli.failure import CommandError
+from kimi_linear_operator.cli.files import find, text
+from kimi_linear_operator.foreigntext import printable
+from kimi_linear_operator.resources import RESOURCES
 from kimi_linear_operator.rules.input import DEEPEST_LEVEL
+
+DEFAULT_NAMESPACE = "default"
+
+_KINDS = {kind.kind for kind in RESOURCES}
+
+# Of generateName, the API server takes 58 characters and adds five (k8s.io/apiserver, pkg/storage/names).
+_LONGEST_GENERATED = 58
+_GENERATED = "xxxxx"
 
 Servers = Mapping[tuple[str, str], KimiLinearServer]
 """Servers by namespace and name."""
@@ -29,35 +40,7 @@ class Source:
     @property
     def title(self) -> str:
         """Return kind and name, as far as they are given."""
-        metadata = self.manifest.get("metadata")
-        name = metadata.get("name", "(no name)") if isinstance(metadata, dict) else "(no name)"
-        return f"{self.manifest.get('kind')} {name}"
-
-
-def _error(problem: str, node: yaml.Node) -> yaml.YAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads YAML as the API server does: JSON's types only, and no key twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str | int | float | bool):
-                raise _error("a key must be plain text; is this a template that was not rendered?", key_node)
-            if key in seen:
-                raise _error(f"key {key!r} is given twice", key_node)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-# A date is a string to Kubernetes: JSON has no other way to write it.
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+        return printable(_title(self.manifest))
 
 
 class _Dumper(yaml.SafeDumper):
@@ -75,18 +58,23 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def add_input_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """Add -f and -n, which every verb that reads resources has."""
+    """Add -f, -R and -n, which every verb that reads resources has."""
     parser.add_argument(
         "-f",
         "--filename",
         action="append",
         required=required,
         metavar="FILE",
-        help="file of resources, - for standard input",
+        help="file, list, pattern or folder of resources, - for standard input; may be given several times",
     )
-    parser.add_argument(
-        "-n", "--namespace", default="default", help="namespace of resources that name none (default: %(default)s)"
-    )
+    parser.add_argument("-R", "--recursive", action="store_true", help="read the folders of a folder, too")
+    add_namespace_argument(parser, "resources that name none")
+
+
+def add_namespace_argument(parser: argparse.ArgumentParser, of: str) -> None:
+    """Add -n."""
+    text = f"namespace of {of}; without it that of the kubeconfig's context, or default where no cluster is asked"
+    parser.add_argument("-n", "--namespace", help=text)
 
 
 def add_output_argument(parser: argparse.ArgumentParser, *formats: str) -> None:
@@ -95,12 +83,13 @@ def add_output_argument(parser: argparse.ArgumentParser, *formats: str) -> None:
 
 
 def read(options: argparse.Namespace) -> list[Source]:
-    """Return our resources in the files; others are left out, so a file may hold both.
+    """Return our resources in the files; others are left out, so a file may hold both, and are told on standard error.
 
     Raises:
-        CommandError: A file can't be read, is no YAML, or none holds a resource of ours.
+        CommandError: A file can't be read, is neither YAML nor JSON, or none holds a resource of ours.
     """
-    sources = [source for file in options.filename for source in _read_file(file, options.namespace)]
+    files = [file for given in options.filename for file in find(given, recursive=options.recursive)]
+    sources = [source for file in files for source in _read_file(file, options.namespace or DEFAULT_NAMESPACE)]
     if not sources:
         raise CommandError(f"no resource of {GROUP} in {', '.join(options.filename)}")
     return sources
@@ -108,10 +97,10 @@ def read(options: argparse.Namespace) -> list[Source]:
 
 def check(sources: Iterable[Source]) -> list[tuple[Source, rules.Checked]]:
     """Check resources and tell their problems on standard error."""
-    checked = [(source, rules.check(source.manifest)) for source in sources]
+    checked = [(source, rules.check(_named(source.manifest))) for source in sources]
     for source, outcome in checked:
         for problem in outcome.problems:
-            print(f"{source.file}: {source.title}: {problem.severity}: {problem}", file=sys.stderr)
+            _tell(f"{source.file}: {source.title}: {problem.severity}: {problem}")
     return checked
 
 
@@ -134,34 +123,44 @@ def write(manifests: Sequence[Manifest], output: str) -> None:
 
 
 def _read_file(file: str, namespace: str) -> Iterator[Source]:
-    name = "standard input" if file == "-" else file
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text()
-        # Through JSON, which is all that the API server knows: no dates, sets, binary data or loops, and text as keys.
-        documents = [
-            json.loads(json.dumps(document, allow_nan=False)) for document in yaml.load_all(text, Loader=_Loader)
-        ]
-    except (OSError, yaml.YAMLError) as error:
-        raise CommandError(f"{name}: {error}") from error
+        contents = documents.read(text(file))
+    except (OSError, yaml.YAMLError, documents.DuplicateKeyError) as error:
+        raise CommandError(f"{file}: {error}") from error
     except RecursionError as error:
-        raise CommandError(f"{name}: nested too deeply; our resources have at most {DEEPEST_LEVEL} levels") from error
+        raise CommandError(f"{file}: nested too deeply; our resources have at most {DEEPEST_LEVEL} levels") from error
     except (AttributeError, TypeError, ValueError) as error:
-        raise CommandError(f"{name}: not what the API server could read: {error}") from error
-    for document in documents:
-        for manifest in _items(document):
-            if _is_ours(manifest):
-                yield Source(name, _placed(manifest, namespace))
+        raise CommandError(f"{file}: not what the API server could read: {error}") from error
+    for manifest in (item for content in contents for item in _items(content)):
+        if _is_ours(manifest):
+            yield Source(file, _placed(manifest, namespace))
+        elif manifest is not None:
+            what = _title(manifest) if isinstance(manifest, dict) else "something that is no object"
+            _tell(f"{file}: skipped {what}: not of {GROUP}")
 
 
 def _items(document: object) -> list[object]:
-    """Return the objects of a document: those of a List, else itself."""
-    if isinstance(document, dict) and document.get("kind") == "List" and isinstance(document.get("items"), list):
-        return list(document["items"])
+    """Return the objects of a document: those of a list, else itself."""
+    if isinstance(document, dict) and str(document.get("kind")).endswith("List"):
+        items = document.get("items")
+        return list(items) if isinstance(items, list) else [document]
     return [document]
 
 
 def _is_ours(manifest: object) -> bool:
-    return isinstance(manifest, dict) and str(manifest.get("apiVersion", "")).startswith(f"{GROUP}/")
+    """Return whether an object is, or was meant to be, one of ours."""
+    if not isinstance(manifest, dict):
+        return False
+    return str(manifest.get("apiVersion", "")).startswith(f"{GROUP}/") or manifest.get("kind") in _KINDS
+
+
+def _title(manifest: Manifest) -> str:
+    """Return kind and name, as far as they are given."""
+    metadata = manifest.get("metadata")
+    given = metadata if isinstance(metadata, dict) else {}
+    prefix = given.get("generateName")
+    name = given.get("name") or (f"{prefix}*" if prefix else "(no name)")
+    return f"{manifest.get('kind') or '(no kind)'} {name}"
 
 
 def _placed(manifest: Any, namespace: str) -> Manifest:
@@ -169,3 +168,18 @@ def _placed(manifest: Any, namespace: str) -> Manifest:
     if not isinstance(metadata, dict):
         return dict(manifest)
     return {**manifest, "metadata": {"namespace": namespace, **metadata}}
+
+
+def _named(manifest: Manifest) -> Manifest:
+    """Return a resource with a name like the one that the API server makes of generateName, if it has that."""
+    metadata = manifest.get("metadata")
+    if not isinstance(metadata, dict) or metadata.get("name"):
+        return manifest
+    prefix = metadata.get("generateName")
+    if not isinstance(prefix, str) or not prefix:
+        return manifest
+    return {**manifest, "metadata": {**metadata, "name": prefix[:_LONGEST_GENERATED] + _GENERATED}}
+
+
+def _tell(line: str) -> None:
+    print(printable(line), file=sys.stderr)

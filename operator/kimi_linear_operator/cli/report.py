@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from kimi_linear_operator import report
 from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.cli import manifests
+from kimi_linear_operator.cli import context, manifests
 from kimi_linear_operator.cli.failure import CommandError
 from kimi_linear_operator.cluster import ApiError, connect
 from kimi_linear_operator.resources import BENCHMARK
@@ -38,13 +38,14 @@ def _from_cluster(options: argparse.Namespace) -> list[report.Run]:
     if not options.name:
         raise CommandError("name a benchmark of the cluster, or a file with -f")
     names = [name for name in (options.name, options.other) if name]
+    namespace = context.namespace(options)
     try:
-        found = asyncio.run(_get(options.namespace, names))
+        found = asyncio.run(_get(namespace, names))
     except ApiError as error:
         raise CommandError(str(error)) from error
     for name, manifest in zip(names, found, strict=True):
         if manifest is None:
-            raise CommandError(f"no KimiLinearBenchmark {name} in namespace {options.namespace}")
+            raise CommandError(f"no KimiLinearBenchmark {name} in namespace {namespace}")
     return [_read(name, manifest) for name, manifest in zip(names, found, strict=True) if manifest]
 
 

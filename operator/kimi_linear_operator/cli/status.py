@@ -5,9 +5,11 @@ import asyncio
 from collections.abc import Iterator, Sequence
 
 from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.cli import context
 from kimi_linear_operator.cli.failure import CommandError
 from kimi_linear_operator.cluster import ApiError, connect
 from kimi_linear_operator.columns import table
+from kimi_linear_operator.foreigntext import cleaned
 from kimi_linear_operator.resources import POD, SERVER
 from kimi_linear_operator.resources.metadata import SERVER_LABEL
 from kimi_linear_operator.status import ready_condition
@@ -16,18 +18,20 @@ from kimi_linear_operator.status import ready_condition
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument("name", help="name of the server")
-    parser.add_argument("-n", "--namespace", default="default", help="its namespace (default: %(default)s)")
+    parser.add_argument("-n", "--namespace", help="its namespace; without it that of the kubeconfig's context")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the server's state; exit code 0 if it is ready, 1 if it is not."""
+    namespace = context.namespace(options)
     try:
-        server, pods = asyncio.run(_read(options.namespace, options.name))
+        server, pods = asyncio.run(_read(namespace, options.name))
     except ApiError as error:
         raise CommandError(str(error)) from error
     if server is None:
-        raise CommandError(f"no KimiLinearServer {options.name} in namespace {options.namespace}")
-    print("\n".join(_lines(server, pods)))
+        raise CommandError(f"no KimiLinearServer {options.name} in namespace {namespace}")
+    # What is stored may come from an operator that did not clean it, or from somebody else.
+    print(cleaned("\n".join(_lines(server, pods))))
     return 0 if ready_condition(server.get("status", {})).get("status") == "True" else 1
 
 

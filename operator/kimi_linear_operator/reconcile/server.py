@@ -61,9 +61,12 @@ class ServerReconciler:
                 await self._report(key, manifest, checked.server, status.Obstacle("ApplyFailed", error.message))
             raise
         again = await self._report(key, manifest, checked.server, obstacle)
-        if again == 0 or not (obstacle and checked.is_valid):
+        if again == 0:
             return again
-        return BLOCKED_RETRY_SECONDS
+        if obstacle and checked.is_valid:
+            return BLOCKED_RETRY_SECONDS
+        limit = status.next_look(self.store.children(POD, key), self.now())
+        return min((seconds for seconds in (again, limit) if seconds is not None), default=None)
 
     async def _apply(self, key: Key, checked: rules.Checked) -> status.Obstacle | None:
         """Apply and prune the children; return what is in the way, if anything is. A refused spec changes nothing."""

@@ -123,7 +123,7 @@ def _server_cause(manifest: Manifest, server: KimiLinearServer) -> Cause:
     if engine.api_key_variable(server.spec) and target.api_key_reference(server.spec) is None:
         return Cause(
             "ApiKeyUnknown",
-            f"server {name} asks for an API key that is not from a Secret: give its variable a secretKeyRef",
+            f"server {name} asks for an API key that no Secret holds: give its variable a secretKeyRef",
         )
     return Cause("ServerReady", f"server {name} is ready")
 

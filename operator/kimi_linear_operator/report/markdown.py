@@ -8,6 +8,10 @@ from kimi_linear_operator.report.run import Row, Run, SuiteRun
 
 # What Markdown, or the HTML in it, takes for markup anywhere; and what it takes for a list or heading at the start.
 _SPECIAL = re.compile(r"[\\`*_\[\]<>|~&]|^[-+#=]")
+# What GitHub and GitLab turn into links that notify people: @team, #12, !12, GH-12. They look for these in the rendered
+# text, where a backslash has gone; a space without width between their characters is not seen, and breaks them.
+_PING = re.compile(r"[@#!](?=\w)|\bGH-(?=\d)", re.IGNORECASE)
+_NO_WIDTH = "&#8203;"
 _NUMBERED = re.compile(r"^(\d+)([.)])(?=\s|$)")
 
 _NUMBERS = ("---", "--:", "--:", "--:", "---", "---")
@@ -83,6 +87,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text on one line that Markdown shows as it is."""
+    """Return a text on one line that Markdown shows as it is, and that notifies nobody."""
     line = " ".join(text.split())
-    return _NUMBERED.sub(r"\1\\\2", _SPECIAL.sub(r"\\\g<0>", line))
+    escaped = _NUMBERED.sub(r"\1\\\2", _SPECIAL.sub(r"\\\g<0>", line))
+    return _PING.sub(rf"\g<0>{_NO_WIDTH}", escaped)

@@ -1,10 +1,9 @@
 """A benchmark as reports show it: every number beside the one that it is compared with."""
 
 import math
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -22,6 +21,7 @@ from kimi_linear_operator.api.benchmark import (
 )
 from kimi_linear_operator.benchmark import client, metric, recipe
 from kimi_linear_operator.benchmark.metric import Metric
+from kimi_linear_operator.foreigntext import printable_json
 from kimi_linear_operator.rules.check import field_path
 
 Change = Literal["better", "worse", "same"]
@@ -217,7 +217,7 @@ def read(manifest: Manifest) -> Run:
     Raises:
         UnreadableError: It is none, or its status is not as this version writes it.
     """
-    clean = _printable(manifest)
+    clean = printable_json(manifest)
     try:
         benchmark = KimiLinearBenchmark.model_validate(clean)
     except ValidationError as error:
@@ -272,22 +272,3 @@ def _first_problem(prefix: str, error: ValidationError) -> str:
 
 def _shown(value: object) -> str:
     return "" if value is None else str(value)
-
-
-def _printable(value: Any) -> Any:
-    """Return JSON values whose texts hold nothing that could steer a terminal, or that XML can't hold.
-
-    The messages come from programs in pods: a report must show them, not obey them.
-    """
-    if isinstance(value, dict):
-        return {_printable(key): _printable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_printable(item) for item in value]
-    if isinstance(value, str):
-        return "".join(character if _is_printable(character) else "\N{REPLACEMENT CHARACTER}" for character in value)
-    return value
-
-
-def _is_printable(character: str) -> bool:
-    # C: control, format (which reverses text), surrogate, private and unassigned characters.
-    return character == "\n" or not unicodedata.category(character).startswith("C")

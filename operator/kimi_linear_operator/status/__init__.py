@@ -8,6 +8,7 @@ from kimi_linear_operator.status.benchmark import Progress, is_complete, summari
 from kimi_linear_operator.status.conditions import Cause, Obstacle, find_condition, ready_condition
 from kimi_linear_operator.status.events import WITHOUT_REPLICAS, benchmark_event, refusal_event, transition_event
 from kimi_linear_operator.status.server import View, summarise
+from kimi_linear_operator.status.waits import next_look
 
 __all__ = [
     "WITHOUT_REPLICAS",
@@ -18,6 +19,7 @@ __all__ = [
     "benchmark_event",
     "find_condition",
     "is_complete",
+    "next_look",
     "ready_condition",
     "refusal_event",
     "summarise",

@@ -75,7 +75,7 @@ def summarise_benchmark(progress: Progress, now: str) -> Manifest:
     verdict = conclude(progress.results) if progress.is_complete else None
     status = {
         "observedGeneration": generation,
-        "conditions": stamped(_conditions(progress, verdict), previous, generation, now),
+        "conditions": stamped(_conditions(progress, verdict, now), previous, generation, now),
         "verdict": verdict.verdict if verdict else None,
         "currentSuite": progress.current,
         "progress": progress.share if progress.benchmark else previous.get("progress"),
@@ -95,8 +95,8 @@ def _start_time(progress: Progress) -> str | None:
     return min(times, default=None)
 
 
-def _conditions(progress: Progress, verdict: Verdict | None) -> list[Condition]:
-    cause = Cause(verdict.reason, verdict.message) if verdict else _state(progress)
+def _conditions(progress: Progress, verdict: Verdict | None, now: str) -> list[Condition]:
+    cause = Cause(verdict.reason, verdict.message) if verdict else _state(progress, now)
     stalled = _why_stalled(progress, verdict)
     reconciling = verdict is None and stalled is None
     succeeded = verdict.verdict == "Passed" if verdict else None
@@ -126,7 +126,7 @@ def _why_stalled(progress: Progress, verdict: Verdict | None) -> Cause | None:
     return None
 
 
-def _state(progress: Progress) -> Cause:
+def _state(progress: Progress, now: str) -> Cause:
     """Return what a benchmark does or waits for."""
     if progress.obstacle:
         return progress.obstacle
@@ -137,7 +137,7 @@ def _state(progress: Progress) -> Cause:
         if progress.target.reason not in READY:
             return Cause(progress.target.reason, f"{progress.target.message}; {so_far}")
         return Cause("Starting", f"the next suite is about to start; {so_far}")
-    if held := obstacle_of(progress.pods):
+    if held := obstacle_of(progress.pods, now):
         return Cause(held.reason, f"suite {progress.current}: {held.message}; {so_far}")
     attempt = int(progress.job.get("status", {}).get("failed", 0)) + 1
     again = f", attempt {attempt}" if attempt > 1 else ""

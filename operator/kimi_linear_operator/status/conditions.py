@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from kimi_linear_operator import foreigntext
 from kimi_linear_operator.api import Condition, Manifest
+from kimi_linear_operator.reasons import Reason
 
 LONGEST_MESSAGE = 1024
 
@@ -14,11 +16,11 @@ class Cause:
     """Why a server does not serve.
 
     Attributes:
-        reason: One CamelCase word.
+        reason: One CamelCase word of the table in `reasons`.
         message: The cause as the cluster told it, and what to do about it where we know.
     """
 
-    reason: str
+    reason: Reason
     message: str
 
 
@@ -36,7 +38,7 @@ class Obstacle(Cause):
 def condition(kind: str, holds: bool | None, cause: Cause) -> Condition:
     """Return a condition without its time and generation; None is for what cannot be said yet."""
     status: Literal["True", "False", "Unknown"] = "Unknown" if holds is None else "True" if holds else "False"
-    message = cause.message
+    message = foreigntext.cleaned(cause.message)
     if len(message) > LONGEST_MESSAGE:
         message = message[: LONGEST_MESSAGE - 4] + " ..."
     return Condition.model_construct(

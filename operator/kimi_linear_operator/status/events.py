@@ -3,16 +3,17 @@
 import hashlib
 
 from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.reasons import Reason
 from kimi_linear_operator.resources.metadata import MANAGER
 from kimi_linear_operator.status.conditions import LONGEST_MESSAGE, find_condition, ready_condition
 
 # States that every server passes on its way; they are news only to a server that was ready.
-_ON_THE_WAY = ("ModelLoading", "Replacing", "RollingOut", "Starting")
+_ON_THE_WAY: tuple[Reason, ...] = ("ModelLoading", "Queued", "Replacing", "RollingOut", "Starting")
 # States of servers that are to have no replica.
-WITHOUT_REPLICAS = ("NoReplicas", "Suspended")
+WITHOUT_REPLICAS: tuple[Reason, ...] = ("NoReplicas", "Suspended")
 # What a benchmark passes on its way.
-UNDER_WAY = ("Running", "ServerUnready", "Starting", "Suspended", "WaitingForTurn")
-AS_WISHED = (*_ON_THE_WAY, "AllReplicasServe", *WITHOUT_REPLICAS)
+UNDER_WAY: tuple[Reason, ...] = ("Queued", "Running", "ServerUnready", "Starting", "Suspended", "WaitingForTurn")
+AS_WISHED: tuple[Reason, ...] = (*_ON_THE_WAY, "AllReplicasServe", *WITHOUT_REPLICAS)
 
 
 def benchmark_event(manifest: Manifest, status: Manifest, now: str) -> Manifest | None:

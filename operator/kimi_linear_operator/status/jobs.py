@@ -3,16 +3,17 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from kimi_linear_operator import foreigntext
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.api.benchmark import Suite
 from kimi_linear_operator.benchmark import client
 from kimi_linear_operator.benchmark.result import ResultError, read
 from kimi_linear_operator.resources.metadata import is_owned_by
 from kimi_linear_operator.status.conditions import Cause
-from kimi_linear_operator.status.pods import redacted, worst_cause
+from kimi_linear_operator.status.crashes import quoted
+from kimi_linear_operator.status.pods import worst_cause
 
 _ENDED_PHASES = ("Succeeded", "Failed")
-_LONGEST_QUOTE = 400
 
 
 def has_ended(job: Manifest) -> bool:
@@ -30,9 +31,9 @@ def pods_of(job: Manifest, pods: Iterable[Manifest]) -> list[Manifest]:
     return [pod for pod in pods if is_owned_by(pod, job["metadata"]["uid"])]
 
 
-def obstacle_of(pods: Sequence[Manifest]) -> Cause | None:
+def obstacle_of(pods: Sequence[Manifest], now: str) -> Cause | None:
     """Return why the pod of a running suite does not run, None if it does."""
-    return worst_cause(pod for pod in pods if pod.get("status", {}).get("phase", "Pending") == "Pending")
+    return worst_cause((pod for pod in pods if pod.get("status", {}).get("phase", "Pending") == "Pending"), now)
 
 
 def result_of(job: Manifest, suite: Suite, pods: Sequence[Manifest], timeout_seconds: int) -> Manifest:
@@ -79,14 +80,17 @@ def _told_by(pods: Sequence[Manifest], suite: Suite) -> Manifest:
         return _unreadable(last, message, str(error), suite)
     # Numbers count only if container and result agree that all went well.
     if result["outcome"] == "Succeeded" and last["exitCode"] == 0:
-        return {**result, "message": redacted(result["message"])}
-    return {**_failure("ClientFailed", redacted(result["message"]), suite), "completed": result["completed"]}
+        return {**result, "message": foreigntext.one_line(result["message"])}
+    return {
+        **_failure("ClientFailed", foreigntext.one_line(result["message"]), suite),
+        "completed": result["completed"],
+    }
 
 
 def _unreadable(last: Manifest, message: str, why: str, suite: Suite) -> Manifest:
     if last["exitCode"] == 0:
         return _failure("NoResult", why, suite)
-    quote = redacted(message)[-_LONGEST_QUOTE:]
+    quote = quoted(message)
     told = f"exit code {last['exitCode']} ({last.get('reason', 'Error')})" + (f": {quote}" if quote else "")
     return _failure("ClientFailed", told, suite)
 

@@ -69,7 +69,7 @@ def summarise(view: View, now: str) -> Manifest:
     generation: int = view.manifest["metadata"]["generation"]
     status = {
         "observedGeneration": generation,
-        "conditions": stamped(_conditions(view), previous, generation, now),
+        "conditions": stamped(_conditions(view, now), previous, generation, now),
         **_identity(view, previous),
         "replicas": view.count("replicas"),
         "readyReplicas": view.count("readyReplicas"),
@@ -89,9 +89,9 @@ def _identity(view: View, previous: Manifest) -> Manifest:
     return dict(zip(names, values, strict=True))
 
 
-def _conditions(view: View) -> list[Condition]:
+def _conditions(view: View, now: str) -> list[Condition]:
     is_ready = view.is_complete and not view.obstacle
-    cause = view.obstacle or _why_not_ready(view)
+    cause = view.obstacle or _why_not_ready(view, now)
     serving = view.count("availableReplicas")
     progress = f"{serving} of {view.wanted} replicas serve"
     told = Cause(cause.reason, f"{progress}; {cause.message}" if view.wanted else cause.message)
@@ -123,7 +123,7 @@ def _why_stalled(view: View, told: Cause) -> Cause | None:
     return None
 
 
-def _why_not_ready(view: View) -> Cause:
+def _why_not_ready(view: View, now: str) -> Cause:
     """Return the cause nearest to the root: what was asked for, then what the cluster refuses, then the pods."""
     if view.server and view.server.spec.suspend:
         return Cause("Suspended", "spec.suspend is true: no replica runs")
@@ -132,7 +132,7 @@ def _why_not_ready(view: View) -> Cause:
     refused = view.deployment_condition("ReplicaFailure")
     if refused.get("status") == "True":
         return Cause("PodCreationFailed", refused.get("message", ""))
-    cause = worst_cause(view.pods) or _rollout_cause(view)
+    cause = worst_cause(view.pods, now) or _rollout_cause(view)
     if view.server and cause.reason == "Unschedulable":
         spec = view.server.spec
         needs = f"a replica needs {spec.tensor_parallelism} free {engine.GPU_RESOURCE} on one {spec.hardware} node"

@@ -1,0 +1,14 @@
+"""The namespace of a verb that asks a cluster."""
+
+import argparse
+
+from kimi_linear_operator.cli.failure import CommandError
+from kimi_linear_operator.cluster import ApiError, current_namespace
+
+
+def namespace(options: argparse.Namespace) -> str:
+    """Return the namespace of -n, or else that of the kubeconfig's context."""
+    try:
+        return options.namespace or current_namespace()
+    except ApiError as error:
+        raise CommandError(str(error)) from error

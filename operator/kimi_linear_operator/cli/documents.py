@@ -1,0 +1,112 @@
+"""YAML and JSON, read as kubectl reads them: the same text gives the same JSON values.
+
+Kubernetes knows JSON only, so YAML is read for what JSON can say: no dates, sets or binary data. kubectl reads YAML 1.1
+as Go's library does, which differs from Python's: y is true, 1e3 is a number, 1:30 is text.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+_MERGE = "tag:yaml.org,2002:merge"
+_TEXT = "tag:yaml.org,2002:str"
+_IMPLICIT = {
+    "bool": (
+        r"y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF",
+        "yYnNtTfFoO",
+    ),
+    "int": (r"[-+]?(?:0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)", "-+0123456789"),
+    "float": (
+        r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+    "merge": ("<<", "<"),
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+}
+"""The types of plain text without quotes: its pattern, and the characters that it begins with."""
+
+
+class DuplicateKeyError(ValueError):
+    """An object has a key twice."""
+
+
+def read(text: str) -> list[Any]:
+    """Return the JSON values of all documents.
+
+    Raises:
+        yaml.YAMLError, ValueError, TypeError, RecursionError: The text is not what the API server could read.
+    """
+    if text.lstrip().startswith("{"):
+        try:
+            return list(_json_documents(text))
+        except json.JSONDecodeError:
+            pass  # YAML may begin with a brace, too.
+    # Through JSON, which has no loops.
+    return [json.loads(json.dumps(document, allow_nan=False)) for document in yaml.load_all(text, Loader=_Loader)]
+
+
+def _json_documents(text: str) -> Iterator[Any]:
+    """Yield JSON values that follow each other, which may be indented with tabs."""
+    decoder = json.JSONDecoder(object_pairs_hook=_object)
+    rest = text.strip()
+    while rest:
+        value, end = decoder.raw_decode(rest)
+        yield value
+        rest = rest[end:].lstrip()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise DuplicateKeyError(f"key {twice!r} is given twice")
+    return content
+
+
+def _error(problem: str, node: yaml.Node) -> yaml.YAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML with merge keys, and refuses a key that is given twice."""
+
+    bool_values = {**yaml.SafeLoader.bool_values, "y": True, "n": False}  # noqa: RUF012 - as its parent has it
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - as its parent has it
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._checked: set[yaml.Node] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Replace merge keys by what they merge, once the node's own keys are checked: what it overrides is merged."""
+        if node not in self._checked:
+            self._checked.add(node)
+            node.value = [(self._text_key(key_node), value_node) for key_node, value_node in node.value]
+            _refuse_duplicates(node)
+        super().flatten_mapping(node)
+
+    def _text_key(self, node: yaml.Node) -> yaml.Node:
+        """Return a key as text, as JSON has it: 1 and true are two keys."""
+        if node.tag == _MERGE:
+            return node
+        key = self.construct_object(node, deep=True)
+        if not isinstance(key, str | int | float | bool):
+            raise _error("a key must be plain text; is this a template that was not rendered?", node)
+        text = key if isinstance(key, str) else json.dumps(key)
+        return yaml.ScalarNode(_TEXT, text, node.start_mark, node.end_mark)
+
+
+def _refuse_duplicates(node: yaml.MappingNode) -> None:
+    seen: set[str] = set()
+    for key_node, _ in node.value:
+        if key_node.tag == _TEXT and key_node.value in seen:
+            raise _error(f"key {key_node.value!r} is given twice", key_node)
+        seen.add(key_node.value)
+
+
+for _name, (_pattern, _first) in _IMPLICIT.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"(?:{_pattern})$"), list(_first))

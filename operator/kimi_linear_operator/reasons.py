@@ -1,0 +1,286 @@
+"""Every reason that a condition of ours can have, what it means, and what to do about it.
+
+A new reason takes two lines: one in `Reason`, one in `REASONS`. mypy finds a use of an unknown reason, a test finds a
+reason that is not explained or not used. `docs/reasons.md` is generated from this table.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Reason = Literal[
+    "AllReplicasServe",
+    "ApiKeyUnknown",
+    "ApplyFailed",
+    "BaselineMissing",
+    "ClientFailed",
+    "ContainerConfigInvalid",
+    "CrashLooping",
+    "EndpointGiven",
+    "Evicted",
+    "ImagePullFailed",
+    "InvalidSpec",
+    "ModelLoading",
+    "NameConflict",
+    "NoReplicas",
+    "NoResult",
+    "NodeLost",
+    "NotResponding",
+    "NotScheduled",
+    "NotStalled",
+    "OutOfMemory",
+    "Pending",
+    "PodCreationFailed",
+    "PodFailed",
+    "ProgressDeadlineExceeded",
+    "Queued",
+    "ReadinessGateClosed",
+    "Regressed",
+    "Replacing",
+    "RequestsFailed",
+    "RollingOut",
+    "Running",
+    "SecretMissing",
+    "ServerChanged",
+    "ServerMissing",
+    "ServerReady",
+    "ServerUnready",
+    "Serving",
+    "Settled",
+    "SpecValid",
+    "Starting",
+    "StartupTimedOut",
+    "SuitesEnded",
+    "Suspended",
+    "TerminationStuck",
+    "ThresholdMissed",
+    "ThresholdsMet",
+    "TimedOut",
+    "Unschedulable",
+    "VolumeNotMounted",
+    "WaitingForTurn",
+]
+
+Holder = Literal["server", "benchmark", "both"]
+
+NOTHING = "Nothing."
+WAIT = "Wait."
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a reason says to whoever reads it.
+
+    Attributes:
+        holder: Whose conditions can have it.
+        meaning: What is the case.
+        remedy: What to do, NOTHING if all is well, WAIT if it passes by itself.
+    """
+
+    holder: Holder
+    meaning: str
+    remedy: str
+
+
+REASONS: Mapping[Reason, Explanation] = {
+    # The spec and the objects that it leads to.
+    "Pending": Explanation(
+        "both",
+        "No operator has looked at the resource yet.",
+        "Wait a moment. If it stays, check that the operator runs and watches this namespace.",
+    ),
+    "SpecValid": Explanation("both", "The spec passes all rules (`Accepted`).", NOTHING),
+    "InvalidSpec": Explanation(
+        "both", "The spec breaks a rule. What ran before still runs.", "Change the field that the message names."
+    ),
+    "NameConflict": Explanation(
+        "both",
+        "An object of a name that the operator needs belongs to somebody else, and is left alone.",
+        "Delete that object, rename the resource, or hand the object over: annotate it with "
+        "`kimi-linear.io/adopt=true`.",
+    ),
+    "Replacing": Explanation("both", "Objects of a deleted resource of this name are still being removed.", WAIT),
+    "ApplyFailed": Explanation(
+        "both",
+        "The API server refused an object that the spec leads to. The message is the API server's.",
+        "Most often `podTemplate` holds something wrong, or an admission policy forbids it: change one of them.",
+    ),
+    "Suspended": Explanation("both", "`suspend` is true: nothing runs.", "Set `suspend` to false to go on."),
+    # Pods, before their containers run.
+    "PodCreationFailed": Explanation(
+        "both",
+        "Kubernetes refuses to create the pods: a quota, a LimitRange, Pod Security or another admission policy. The "
+        "message is that of the refusal.",
+        "Raise the quota, label the namespace for Pod Security, or change `podTemplate`.",
+    ),
+    "Queued": Explanation(
+        "both",
+        "A scheduling gate holds the pod back. Queueing systems such as Kueue set gates, and open them when it is the "
+        "pod's turn.",
+        "Look at the queue. Remove a gate that nobody opens from `podTemplate.spec.schedulingGates`.",
+    ),
+    "NotScheduled": Explanation(
+        "both",
+        "The scheduler that the pod asks for has not looked at it for 45 seconds.",
+        "Check that this scheduler runs, or correct `podTemplate.spec.schedulerName`.",
+    ),
+    "Unschedulable": Explanation(
+        "both",
+        "No node fits the pod. For a server: none has enough free GPUs of its hardware.",
+        "Free or add GPUs; check the node label `amd.com/gpu.device-id`, taints and tolerations. A server that asks "
+        "for more replicas than fit cannot be rolled out: lower `replicas` first. A node pool that scales from zero "
+        "needs the label on its node template.",
+    ),
+    "VolumeNotMounted": Explanation(
+        "both",
+        "The pod is on a node, but no container could begin for 45 seconds: most often a volume is not mounted. The "
+        "message names the objects that its volumes need.",
+        "`kubectl describe pod NAME` shows the kubelet's error. Create the missing Secret, ConfigMap or claim, or "
+        "release a claim that another node holds. The pod goes on by itself.",
+    ),
+    "Starting": Explanation(
+        "both",
+        "Pods are being created: their images are pulled and their volumes are mounted. For a benchmark: its next "
+        "suite is about to start.",
+        "Wait: SGLang's image has tens of gigabytes.",
+    ),
+    "ImagePullFailed": Explanation(
+        "both",
+        "The image cannot be pulled.",
+        "Check `engine.version` and `engine.image`, or `client.image`, and `podTemplate.spec.imagePullSecrets`.",
+    ),
+    "SecretMissing": Explanation(
+        "both", "A Secret, or a key in it, does not exist.", "Create it. The pod goes on by itself."
+    ),
+    "ContainerConfigInvalid": Explanation(
+        "both",
+        "The kubelet cannot create the container. The message is the kubelet's.",
+        "Correct what the message names, most often in `podTemplate`.",
+    ),
+    # Pods, once their containers run.
+    "ModelLoading": Explanation(
+        "server",
+        "SGLang fetches and loads the weights. After a failure, the message says how often it has failed and why.",
+        "Wait: `startup.timeoutSeconds` is the limit.",
+    ),
+    "StartupTimedOut": Explanation(
+        "server",
+        "The engine was stopped because it was not ready within `startup.timeoutSeconds`.",
+        "Raise `startup.timeoutSeconds`, or keep the weights and compiled kernels on a volume (`podTemplate`, volume "
+        "`cache`).",
+    ),
+    "CrashLooping": Explanation(
+        "both",
+        "A container ends with an error, again and again. The message quotes its exception.",
+        "Correct what the exception names. `kubectl logs --previous POD` shows the whole log; `status.lastFailure` "
+        "keeps the exception when the pod is gone.",
+    ),
+    "OutOfMemory": Explanation(
+        "both",
+        "A container exceeded its memory limit, or the engine ran out of GPU memory.",
+        "Raise the memory limit in `podTemplate`; for GPU memory, lower `engine.memoryFractionStatic` or raise "
+        "`tensorParallelism`, as the message says.",
+    ),
+    "NotResponding": Explanation(
+        "server",
+        "A container runs, but does not pass its readiness probe.",
+        "Look at `kubectl logs` and `kubectl describe pod`.",
+    ),
+    "ReadinessGateClosed": Explanation(
+        "server",
+        "All containers are ready, but a readiness gate of the pod is not open. The message names the gate.",
+        "Find out why the controller of this gate does not set the pod's condition (a load balancer's, most often), or "
+        "remove the gate from `podTemplate.spec.readinessGates`.",
+    ),
+    "NodeLost": Explanation(
+        "both",
+        "The pod's node does not answer any more. The message names the node.",
+        "Repair the node, or delete it (`kubectl delete node NAME`): only then is its pod replaced for certain.",
+    ),
+    "TerminationStuck": Explanation(
+        "both",
+        "A pod was deleted, and still exists a minute after its grace period.",
+        "Most often its node is lost: repair or delete the node. Otherwise look for a finalizer of the pod.",
+    ),
+    "Evicted": Explanation(
+        "both",
+        "The node ran short of memory or disk space and evicted the pod. The message is the kubelet's.",
+        "Request as much memory or `ephemeral-storage` as the pod uses (`podTemplate`), and keep the weights on a "
+        "volume (`cache`).",
+    ),
+    "PodFailed": Explanation(
+        "both",
+        "A node refused or ended a pod. The message is the kubelet's.",
+        "Correct what the message names. A pod that was only refused is replaced by itself.",
+    ),
+    # Servers.
+    "RollingOut": Explanation("server", "Replicas serve, but not all of them with the current spec.", WAIT),
+    "ProgressDeadlineExceeded": Explanation(
+        "server",
+        "A rollout takes longer than draining, pulling the image and starting may take (`Stalled`).",
+        "Remove the cause that the message names. The rollout goes on by itself.",
+    ),
+    "NoReplicas": Explanation("server", "`replicas` is 0.", "Scale the server up to use it."),
+    "AllReplicasServe": Explanation("server", "Every replica serves with the current spec (`Ready`).", NOTHING),
+    "Serving": Explanation("server", "At least one replica serves (`Available`).", NOTHING),
+    # Benchmarks, before and while their suites run.
+    "ServerReady": Explanation("benchmark", "The server is Ready (`TargetReady`).", NOTHING),
+    "EndpointGiven": Explanation(
+        "benchmark", "The operator cannot know whether an endpoint is ready (`TargetReady`).", NOTHING
+    ),
+    "ServerMissing": Explanation(
+        "benchmark", "There is no server of this name.", "Create it, or correct `serverRef.name`."
+    ),
+    "ServerUnready": Explanation(
+        "benchmark", "The server is not Ready.", "Wait, or see `kimi-linear status SERVER` for the cause."
+    ),
+    "ApiKeyUnknown": Explanation(
+        "benchmark",
+        "The server's API key does not come from a Secret, so the client cannot have it.",
+        "Give the variable of the key a `secretKeyRef` in the server's `podTemplate`.",
+    ),
+    "WaitingForTurn": Explanation("benchmark", "Another benchmark measures this server.", WAIT),
+    "Running": Explanation("benchmark", "A suite runs.", WAIT),
+    "SuitesEnded": Explanation("benchmark", "Every suite has ended (`Complete`).", NOTHING),
+    # Benchmarks, their verdict.
+    "ThresholdsMet": Explanation("benchmark", "Passed.", NOTHING),
+    "ThresholdMissed": Explanation(
+        "benchmark",
+        "Failed: a number is beyond its threshold. The message names all.",
+        "Find out what made the server slower or less accurate, or change the threshold.",
+    ),
+    "Regressed": Explanation(
+        "benchmark",
+        "Failed: a number is worse than the baseline allows. The message names all.",
+        "Find out what made the server slower or less accurate, or raise `baseline.maxRegressionPercent`.",
+    ),
+    "RequestsFailed": Explanation(
+        "benchmark", "Invalid: more requests failed than `maxErrorRate` allows.", "See the server's log."
+    ),
+    "ServerChanged": Explanation(
+        "benchmark", "Invalid: the server was changed, restarted or replaced meanwhile.", "Measure again."
+    ),
+    "ClientFailed": Explanation(
+        "benchmark",
+        "Invalid: the client ended with an error. The message quotes it.",
+        "Correct what the message names; `kubectl logs job/NAME-SUITE` has more.",
+    ),
+    "NoResult": Explanation(
+        "benchmark",
+        "Invalid: the client left no numbers.",
+        "See `kubectl logs job/NAME-SUITE`, then measure again.",
+    ),
+    "TimedOut": Explanation(
+        "benchmark",
+        "Invalid: a suite took longer than `timeoutSeconds`.",
+        "Raise `timeoutSeconds`, or find out what is slow.",
+    ),
+    "BaselineMissing": Explanation(
+        "benchmark",
+        "Invalid: the benchmark to compare with has no such number, or is not complete.",
+        "Run that benchmark first, or correct `baseline.benchmark`.",
+    ),
+    # Neither good nor bad: what `Reconciling` and `Stalled` say when they are False.
+    "Settled": Explanation("both", "Nothing is in progress (`Reconciling` is False).", NOTHING),
+    "NotStalled": Explanation("both", "Nothing is in the way (`Stalled` is False).", NOTHING),
+}

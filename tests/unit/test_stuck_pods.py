@@ -1,0 +1,181 @@
+"""Pods that no container's log can explain: the Ready condition says what they wait for, and for whom to look."""
+
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator.api import KimiLinearServer, Manifest
+from kimi_linear_operator.status import View, next_look, summarise
+from make import make_deployment, make_pod, make_server
+
+CREATED = "2026-11-24T09:00:00Z"
+LATER = "2026-11-24T09:00:46Z"
+MUCH_LATER = "2026-11-24T10:00:00Z"
+ENGINE = {"name": "sglang", "image": "i", "restartCount": 0}
+CREATING = ENGINE | {"state": {"waiting": {"reason": "ContainerCreating"}}}
+RUNS = ENGINE | {"started": True, "ready": True, "state": {"running": {}}}
+
+
+def told(pod: Manifest, now: str = MUCH_LATER) -> tuple[str, str]:
+    """The reason and the message of the Ready condition, without how many replicas serve."""
+    manifest = make_server()
+    deployment = make_deployment(observedGeneration=1, replicas=1, updatedReplicas=1)
+    view = View(manifest, KimiLinearServer.model_validate(manifest), None, deployment, [pod])
+    (ready,) = (item for item in summarise(view, now)["conditions"] if item["type"] == "Ready")
+    return ready["reason"], ready["message"].removeprefix("0 of 1 replicas serve; ")
+
+
+def pod(
+    *conditions: tuple[str, str, str], containers: Any = (), spec: Manifest | None = None, **status: Any
+) -> Manifest:
+    """A pod with conditions of type, status and reason, which all changed when it was created."""
+    items = [
+        {"type": kind, "status": state, "reason": reason, "lastTransitionTime": CREATED}
+        for kind, state, reason in conditions
+    ]
+    made = make_pod(**{"phase": "Pending", "conditions": items, "containerStatuses": list(containers), **status})
+    made["metadata"]["creationTimestamp"] = CREATED
+    return made | {"spec": spec or {}}
+
+
+SCHEDULED = ("PodScheduled", "True", "")
+NOT_READY = ("Ready", "False", "ContainersNotReady")
+NOT_SET_UP = ("PodReadyToStartContainers", "False", "")
+VOLUMES = [
+    {"name": "dshm", "emptyDir": {}},
+    {"name": "weights", "persistentVolumeClaim": {"claimName": "kimi-weights"}},
+    {"name": "x", "secret": {"secretName": "typo"}},
+    {"name": "p", "projected": {"sources": [{"serviceAccountToken": {}}, {"configMap": {"name": "ca"}}]}},
+    {"name": "data", "nfs": {"server": "s", "path": "/"}},
+]
+
+
+@pytest.mark.parametrize(
+    ("stuck", "reason", "message"),
+    [
+        (
+            pod(("PodScheduled", "False", "SchedulingGated"), spec={"schedulingGates": [{"name": "test/gate"}]}),
+            "Queued",
+            "pod kimi-0 waits until its scheduling gate is removed: test/gate",
+        ),
+        (
+            pod(spec={"schedulerName": "typo"}),
+            "NotScheduled",
+            "pod kimi-0: scheduler typo has not looked at it: does it run?",
+        ),
+        (
+            pod(
+                SCHEDULED,
+                NOT_SET_UP,
+                NOT_READY,
+                containers=[CREATING],
+                startTime=CREATED,
+                spec={"nodeName": "n1", "volumes": VOLUMES},
+            ),
+            "VolumeNotMounted",
+            "pod kimi-0: no container can begin: a volume is not mounted (PersistentVolumeClaim kimi-weights, "
+            "Secret typo, ConfigMap ca, nfs volume data); `kubectl describe pod kimi-0` says why",
+        ),
+        (
+            pod(SCHEDULED, NOT_READY, containers=[CREATING], startTime=CREATED, spec={"volumes": VOLUMES[2:3]}),
+            "Starting",
+            "pod kimi-0: no container has begun in 3 minutes: its image is still pulled, or a volume is not mounted "
+            "(Secret typo); `kubectl describe pod kimi-0` says why",
+        ),
+        (
+            pod(SCHEDULED, spec={"nodeName": "n1"}),
+            "NodeLost",
+            "pod kimi-0: its node n1 has not begun with it: is the node there?",
+        ),
+        (
+            pod(("Ready", "False", "NodeLost"), containers=[RUNS], phase="Running", spec={"nodeName": "n1"}),
+            "NodeLost",
+            "pod kimi-0: its node n1 does not answer: repair it, or `kubectl delete node n1`",
+        ),
+        (
+            pod(
+                ("Ready", "False", "ReadinessGatesNotReady"),
+                ("lb.example.com/open", "True", ""),
+                containers=[RUNS],
+                phase="Running",
+                spec={"readinessGates": [{"conditionType": "lb.example.com/open"}, {"conditionType": "other/gate"}]},
+            ),
+            "ReadinessGateClosed",
+            "pod kimi-0: its readiness gate other/gate is not open",
+        ),
+        (
+            pod(phase="Failed", reason="Evicted", message="The node was low on resource: ephemeral-storage."),
+            "Evicted",
+            "pod kimi-0: Evicted: The node was low on resource: ephemeral-storage.",
+        ),
+        (
+            pod(phase="Failed", reason="UnexpectedAdmissionError", message="no GPU"),
+            "PodFailed",
+            "pod kimi-0: UnexpectedAdmissionError: no GPU",
+        ),
+    ],
+    ids=["gate", "scheduler", "volume", "either", "node never began", "node", "readiness", "evicted", "refused"],
+)
+def test_a_pod_that_is_stuck_says_why(stuck: Manifest, reason: str, message: str) -> None:
+    assert told(stuck) == (reason, message)
+
+
+def test_a_pod_that_was_deleted_and_stays_is_told_of_with_its_node() -> None:
+    gone = pod(containers=[RUNS], phase="Running", spec={"nodeName": "n1"})
+    gone["metadata"]["deletionTimestamp"] = "2026-11-24T09:05:00Z"
+    assert told(gone, "2026-11-24T09:05:59Z")[0] == "Starting"
+    assert told(gone, "2026-11-24T09:06:00Z") == (
+        "TerminationStuck",
+        "pod kimi-0 should have ended by 2026-11-24T09:05:00Z: is its node n1 lost?",
+    )
+
+
+@pytest.mark.parametrize(
+    "fresh",
+    [
+        pod(),
+        pod(SCHEDULED, spec={"nodeName": "n1"}),
+        pod(SCHEDULED, NOT_SET_UP, containers=[CREATING], startTime=CREATED, spec={"volumes": VOLUMES}),
+    ],
+    ids=["not scheduled yet", "not begun yet", "not mounted yet"],
+)
+def test_what_has_just_begun_is_not_stuck_and_is_looked_at_within_a_minute(fresh: Manifest) -> None:
+    assert told(fresh, "2026-11-24T09:00:44Z")[0] == "Starting"
+    assert next_look([fresh], "2026-11-24T09:00:44Z") == 1.0
+    assert told(fresh, "2026-11-24T09:00:45Z")[0] != "Starting"
+
+
+def test_a_message_stays_the_same_from_its_limit_on() -> None:
+    stuck = pod(SCHEDULED, NOT_SET_UP, containers=[CREATING], startTime=CREATED, spec={"volumes": VOLUMES})
+    assert told(stuck, LATER) == told(stuck, MUCH_LATER)
+    assert next_look([stuck], MUCH_LATER) is None
+
+
+def test_an_image_that_is_pulled_for_long_is_no_volume_that_is_missing() -> None:
+    pulls = pod(
+        SCHEDULED,
+        ("PodReadyToStartContainers", "True", ""),
+        containers=[CREATING],
+        startTime=CREATED,
+        spec={"volumes": VOLUMES},
+    )
+    assert told(pulls) == (
+        "Starting",
+        "pod kimi-0 is being started: its image is pulled and its volumes are mounted",
+    )
+
+
+def test_an_init_container_that_runs_is_named() -> None:
+    runs = {"name": "fetch", "state": {"running": {}}}
+    starts = pod(SCHEDULED, NOT_READY, containers=[CREATING], startTime=CREATED, initContainerStatuses=[runs])
+    assert told(starts) == ("Starting", "pod kimi-0 is being started: its init container fetch runs")
+
+
+def test_nothing_more_is_looked_at_once_a_container_has_begun() -> None:
+    loading = ENGINE | {"started": False, "state": {"running": {}}}
+    assert next_look([pod(SCHEDULED, containers=[loading])], CREATED) is None
+
+
+def test_foreign_words_of_a_node_can_not_steer_a_terminal() -> None:
+    evicted = pod(phase="Failed", reason="Evicted", message="\x1b]0;owned\x07low on disk\ntoken=abcdef")
+    assert told(evicted) == ("Evicted", "pod kimi-0: Evicted: low on disk | token=[redacted]")
