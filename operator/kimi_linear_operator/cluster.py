@@ -25,7 +25,10 @@ import kimi_linear_operator
 from kimi_linear_operator import clock, jsontext, metrics
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.backoff import Backoff
+from kimi_linear_operator.errors import UNREACHABLE as _UNREACHABLE
+from kimi_linear_operator.errors import ApiError as ApiError
 from kimi_linear_operator.proxies import proxy_for
+from kimi_linear_operator.resources import ownership
 from kimi_linear_operator.resources.kinds import Kind
 from kimi_linear_operator.resources.metadata import MANAGER
 
@@ -38,10 +41,15 @@ LIST_SECONDS = 90.0
 LIST_CHUNK = 500
 
 # What a verb is on the wire, where that is not its name.
-_METHODS = {"LIST": "GET", "APPLY": "PATCH"}
+_METHODS = {"LIST": "GET", "APPLY": "PATCH", "JSON PATCH": "PATCH"}
 _READS = ("GET", "LIST")
-_CONTENT_TYPES = {"APPLY": "application/apply-patch+yaml", "PATCH": "application/merge-patch+json"}  # JSON is YAML
-_UNREACHABLE = 0
+_CONTENT_TYPES = {
+    "APPLY": "application/apply-patch+yaml",  # JSON is YAML
+    "PATCH": "application/merge-patch+json",
+    "JSON PATCH": "application/json-patch+json",
+}
+# Older than any object that exists.
+_FIRST_VERSION = "1"
 # No object can have this name.
 _NOTHING = "metadata.name=-"
 _GONE = 410
@@ -59,32 +67,7 @@ _REFUSED_BACKOFF = Backoff(first=0.1, longest=5.0)
 LONGEST_RETRY_SECONDS = 60.0
 
 
-class ApiError(Exception):
-    """The API server refused a request, or could not be reached.
-
-    Attributes:
-        status: HTTP status code, 0 when there was no answer.
-        message: What the API server said.
-        retry_seconds: How long it asked to be left alone, up to LONGEST_RETRY_SECONDS; 0 if it did not ask.
-    """
-
-    def __init__(self, status: int, message: str, retry_seconds: float = 0.0) -> None:
-        super().__init__(f"{status}: {message}" if status else message)
-        self.status = status
-        self.message = message
-        self.retry_seconds = retry_seconds
-
-    @property
-    def is_passing(self) -> bool:
-        """Return whether the same request may well succeed in a moment: no answer, a conflict, too much load."""
-        # When etcd does not answer, it asks with 500 to be left alone for a while.
-        return self.retry_seconds > 0 or self.status in (_UNREACHABLE, 401, 404, 409, 429, 502, 503, 504)
-
-    @property
-    def is_about_content(self) -> bool:
-        """Return whether the object itself was found wrong, so that sending it again changes nothing."""
-        # Server-side apply answers 500 to a field that it does not know.
-        return self.status in (400, 413, 422) or "field not declared in schema" in self.message
+_Body = Manifest | list[Manifest] | None
 
 
 @dataclass(frozen=True)
@@ -215,35 +198,63 @@ class Cluster:
         Our fields win over those of others; fields that we applied before and no longer name are removed.
         https://kubernetes.io/docs/reference/using-api/server-side-apply/
         """
-        query = {"fieldManager": MANAGER, "force": "true", **({"dryRun": "All"} if dry_run else {})}
-        metadata = manifest["metadata"]
-        target = path(kind, metadata["namespace"], metadata["name"])
-        return await self._request("APPLY", target, query, manifest)
+        query = {"fieldManager": MANAGER, "force": "true", **_dry(dry_run)}
+        return await self._request("APPLY", _path_of(kind, manifest), query, manifest)
 
-    async def overwrite(self, kind: Kind, manifest: Manifest) -> None:
-        """Set an object's spec, whole lists included, whoever owns what is in them."""
-        metadata = manifest["metadata"]
-        target = path(kind, metadata["namespace"], metadata["name"])
-        await self._request("PATCH", target, {"fieldManager": MANAGER}, {"spec": manifest["spec"]})
+    async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
+        """Apply an object that does not exist yet; one that exists is left as it is, whosever it is.
+
+        The API server ignores the resource version of an object that apply creates (k8s.io/apiserver,
+        registry/generic/registry/store.go, Update), and refuses one that is not that of an existing object.
+
+        Raises:
+            ApiError: Among others with status 409: there is an object of this name.
+        """
+        guarded = {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": _FIRST_VERSION}}
+        return await self._request("APPLY", _path_of(kind, manifest), {"fieldManager": MANAGER}, guarded)
+
+    async def overwrite(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
+        """Set an object's spec, whole lists included, whoever owns what is in them, and return it as it is now.
+
+        It makes us a second field manager of the object: `unify` has to follow.
+        """
+        query = {"fieldManager": MANAGER, **_dry(dry_run)}
+        return await self._request("PATCH", _path_of(kind, manifest), query, {"spec": manifest["spec"]})
+
+    async def unify(self, kind: Kind, live: Manifest) -> Manifest:
+        """Make us one field manager of an object again, if a patch of ours made us two; return it as it is now.
+
+        Server-side apply takes who applies and who patches for two managers, even with one name. Then fields that we
+        no longer apply stay, as the other one still owns them. client-go has `csaupgrade` for this.
+
+        Args:
+            kind: The object's kind.
+            live: The object, with its managed fields.
+        """
+        fields = ownership.unified(live["metadata"].get("managedFields", []), MANAGER)
+        if fields is None:
+            return live
+        patch = [
+            {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
+            {"op": "replace", "path": "/metadata/managedFields", "value": fields},
+        ]
+        return await self._request("JSON PATCH", _path_of(kind, live), {"fieldManager": MANAGER}, patch)
 
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
         """Set an object's status and return the object, unless another of its name has replaced it meanwhile.
 
         A merge patch: server-side apply refuses objects that do not match their schema, and those need a status most.
         """
-        metadata = manifest["metadata"]
         gone = dict.fromkeys(manifest.get("status", {}).keys() - status.keys())
-        body = {"metadata": {"uid": metadata["uid"]}, "status": {**status, **gone}}
-        target = path(kind, metadata["namespace"], metadata["name"]) + "/status"
-        return await self._request("PATCH", target, {"fieldManager": MANAGER}, body)
+        body = {"metadata": {"uid": manifest["metadata"]["uid"]}, "status": {**status, **gone}}
+        return await self._request("PATCH", f"{_path_of(kind, manifest)}/status", {"fieldManager": MANAGER}, body)
 
     async def delete(self, kind: Kind, manifest: Manifest, *, children_first: bool = False) -> None:
         """Delete exactly this object; one that is gone already is fine."""
-        metadata = manifest["metadata"]
         policy = "Foreground" if children_first else "Background"
-        options = {"propagationPolicy": policy, "preconditions": {"uid": metadata["uid"]}}
+        options = {"propagationPolicy": policy, "preconditions": {"uid": manifest["metadata"]["uid"]}}
         try:
-            await self._request("DELETE", path(kind, metadata["namespace"], metadata["name"]), body=options)
+            await self._request("DELETE", _path_of(kind, manifest), body=options)
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -254,15 +265,14 @@ class Cluster:
 
     async def replace(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Replace an object; it is an error if it is no longer of the resource version that the manifest names."""
-        metadata = manifest["metadata"]
-        return await self._request("PUT", path(kind, metadata["namespace"], metadata["name"]), body=manifest)
+        return await self._request("PUT", _path_of(kind, manifest), body=manifest)
 
     async def _request(
-        self, verb: str, target: str, query: dict[str, str] | None = None, body: Manifest | None = None
+        self, verb: str, target: str, query: dict[str, str] | None = None, body: _Body = None
     ) -> Manifest:
         return _decoded(await self._answer(verb, target, query or {}, body))
 
-    async def _answer(self, verb: str, target: str, query: dict[str, str], body: Manifest | None = None) -> _Answer:
+    async def _answer(self, verb: str, target: str, query: dict[str, str], body: _Body = None) -> _Answer:
         """Send a request, and once more with new credentials if these were refused."""
         answer = await self._exchange(verb, target, query, body)
         if answer.status == 401:
@@ -271,7 +281,7 @@ class Cluster:
             answer = await self._exchange(verb, target, query, body)
         return answer
 
-    async def _exchange(self, verb: str, target: str, query: dict[str, str], body: Manifest | None) -> _Answer:
+    async def _exchange(self, verb: str, target: str, query: dict[str, str], body: _Body) -> _Answer:
         """Send a request once and return the answer, whatever it is."""
         if verb in _READS or "dryRun" in query:
             seconds = LIST_SECONDS if verb == "LIST" else REQUEST_TIMEOUT_SECONDS
@@ -288,9 +298,7 @@ class Cluster:
             self.pending.end(number)
         return answer
 
-    async def _send(
-        self, verb: str, target: str, query: dict[str, str], body: Manifest | None, seconds: float
-    ) -> _Answer:
+    async def _send(self, verb: str, target: str, query: dict[str, str], body: _Body, seconds: float) -> _Answer:
         method = _METHODS.get(verb, verb)
         url = f"{self.server}{target}?{urlencode({key: value for key, value in query.items() if value})}"
         content_type = _CONTENT_TYPES.get(verb, "application/json")
@@ -489,6 +497,14 @@ def path(kind: Kind, namespace: str | None, name: str = "") -> str:
     root = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
     scope = f"/namespaces/{namespace}" if namespace else ""
     return f"{root}{scope}/{kind.plural}" + (f"/{name}" if name else "")
+
+
+def _path_of(kind: Kind, manifest: Manifest) -> str:
+    return path(kind, manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+
+
+def _dry(dry_run: bool) -> dict[str, str]:
+    return {"dryRun": "All"} if dry_run else {}
 
 
 def _decoded(answer: _Answer) -> Manifest:

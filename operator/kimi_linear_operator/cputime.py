@@ -2,16 +2,18 @@
 
 import time
 from collections.abc import Coroutine, Generator
+from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
 _Result = TypeVar("_Result")
+_CURRENT: ContextVar["Measured[Any] | None"] = ContextVar("_CURRENT", default=None)
 
 
 class Measured(Generic[_Result]):
     """A coroutine to be awaited once, whose steps are timed by the clock of the thread.
 
     Attributes:
-        seconds: Processor time so far. That of tasks which the coroutine starts is not in it.
+        seconds: Processor time so far. That of tasks which the coroutine starts is not in it, unless it is `count`ed.
     """
 
     def __init__(self, coroutine: Coroutine[Any, Any, _Result]) -> None:
@@ -21,6 +23,7 @@ class Measured(Generic[_Result]):
 
     def __await__(self) -> Generator[Any, Any, _Result]:
         """Pass everything on between the coroutine and whoever drives it."""
+        _CURRENT.set(self)
         value: Any = None
         error: BaseException | None = None
         while True:
@@ -36,3 +39,9 @@ class Measured(Generic[_Result]):
                 value, error = (yield waits_for), None
             except BaseException as thrown:
                 error = thrown
+
+
+def count(seconds: float) -> None:
+    """Count processor time of other tasks to the coroutine that is measured here, if one is."""
+    if measured := _CURRENT.get():
+        measured.seconds += seconds

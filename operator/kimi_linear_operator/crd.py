@@ -201,6 +201,7 @@ def _server_columns() -> list[Manifest]:
         _column("URL", "string", ".status.url"),
         _column("Image", "string", ".status.image", priority=1),
         _column("Message", "string", f"{ready}.message", priority=1),
+        _column("Template", "string", '.status.conditions[?(@.type=="TemplateCurrent")].reason', priority=1),
         _column("Age", "date", ".metadata.creationTimestamp"),
     ]
 

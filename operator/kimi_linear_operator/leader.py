@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from kimi_linear_operator import clock, metrics
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.backoff import Backoff
-from kimi_linear_operator.cluster import ApiError, Cluster, PendingWrites
+from kimi_linear_operator.cluster import Cluster, PendingWrites
+from kimi_linear_operator.errors import ApiError, Meaning
 from kimi_linear_operator.resources.kinds import LEASE
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,11 @@ _BACKOFF = Backoff(first=0.5, longest=5.0)
 
 class NotLeadingError(ApiError):
     """This replica may not write."""
+
+    @property
+    def meaning(self) -> Meaning:
+        """Return what to do about it."""
+        return Meaning.FENCED
 
 
 @dataclass

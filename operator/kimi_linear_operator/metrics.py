@@ -95,6 +95,13 @@ RESYNC_FINDINGS = Counter(
     "Servers and benchmarks about which the periodic list found something that no watch had told",
     registry=REGISTRY,
 )
+ROLLOUTS = Gauge(
+    "kimi_linear_operator_template_rollouts",
+    "Servers whose newest pod template the operator is to roll out by itself: waiting, under_way, or halted (under way "
+    "and stalled, which keeps the others waiting)",
+    ["state"],
+    registry=REGISTRY,
+)
 LEADING = Gauge("kimi_linear_operator_leading", "1 on the replica that works, 0 on those that wait", registry=REGISTRY)
 
 

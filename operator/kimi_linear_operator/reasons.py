@@ -13,6 +13,7 @@ Reason = Literal[
     "ApiKeyUnknown",
     "ApplyFailed",
     "BaselineMissing",
+    "ChangedByOthers",
     "ClientFailed",
     "ContainerConfigInvalid",
     "CrashLooping",
@@ -22,6 +23,8 @@ Reason = Literal[
     "InvalidSpec",
     "ModelLoading",
     "NameConflict",
+    "NewTemplateAvailable",
+    "Newest",
     "NoReplicas",
     "NoResult",
     "NodeLost",
@@ -39,6 +42,8 @@ Reason = Literal[
     "Replacing",
     "RequestsFailed",
     "RollingOut",
+    "RollingOutByItself",
+    "RolloutPaused",
     "Running",
     "SecretMissing",
     "ServerChanged",
@@ -47,6 +52,7 @@ Reason = Literal[
     "ServerUnready",
     "Serving",
     "Settled",
+    "SpecNotApplied",
     "SpecValid",
     "Starting",
     "StartupTimedOut",
@@ -56,6 +62,7 @@ Reason = Literal[
     "ThresholdMissed",
     "ThresholdsMet",
     "TimedOut",
+    "Undisputed",
     "Unschedulable",
     "VolumeNotMounted",
     "WaitingForTurn",
@@ -103,7 +110,8 @@ REASONS: Mapping[Reason, Explanation] = {
     "ApplyFailed": Explanation(
         "both",
         "The API server refused an object that the spec leads to. The message is the API server's.",
-        "Most often `podTemplate` holds something wrong, or an admission policy forbids it: change one of them.",
+        "Most often `podTemplate` holds something wrong, or an admission policy forbids it: change one of them. Labels "
+        "and annotations that a policy demands go into `inheritedMetadata`.",
     ),
     "Suspended": Explanation("both", "`suspend` is true: nothing runs.", "Set `suspend` to false to go on."),
     # Pods, before their containers run.
@@ -215,6 +223,11 @@ REASONS: Mapping[Reason, Explanation] = {
     ),
     # Servers.
     "RollingOut": Explanation("server", "Replicas serve, but not all of them with the current spec.", WAIT),
+    "RolloutPaused": Explanation(
+        "server",
+        "Somebody has paused the Deployment, so its pods are not replaced.",
+        "`kubectl rollout resume deployment/NAME`.",
+    ),
     "ProgressDeadlineExceeded": Explanation(
         "server",
         "A rollout takes longer than draining, pulling the image and starting may take (`Stalled`).",
@@ -279,6 +292,28 @@ REASONS: Mapping[Reason, Explanation] = {
         "benchmark",
         "Invalid: the benchmark to compare with has no such number, or is not complete.",
         "Run that benchmark first, or correct `baseline.benchmark`.",
+    ),
+    # What concerns neither readiness nor tools that wait for it (`TemplateCurrent`, `Synced`).
+    "Newest": Explanation("server", "The pods are as this version of the operator builds them.", NOTHING),
+    "NewTemplateAvailable": Explanation(
+        "server",
+        "This version of the operator would build other pods. Those that run stay.",
+        "Take them when it suits you: give the server's annotation `kimi-linear.io/rollout` a new value, or change its "
+        "spec.",
+    ),
+    "RollingOutByItself": Explanation(
+        "server", "The operator is replacing the pods by newer ones, as its administrator wants.", WAIT
+    ),
+    "SpecNotApplied": Explanation(
+        "server", "The spec was not applied, so nothing says which pods it would have.", "See the reason of `Ready`."
+    ),
+    "Undisputed": Explanation("server", "What the operator writes stays.", NOTHING),
+    "ChangedByOthers": Explanation(
+        "server",
+        "Somebody keeps changing a field that the operator sets: an autoscaler of the Deployment, a webhook. The "
+        "operator restores it every few minutes only.",
+        "The message names the field and, if Kubernetes knows it, who it is: stop that. Scale the server, not its "
+        "Deployment: `kubectl scale kls/NAME`, or a HorizontalPodAutoscaler of the server.",
     ),
     # Neither good nor bad: what `Reconciling` and `Stalled` say when they are False.
     "Settled": Explanation("both", "Nothing is in progress (`Reconciling` is False).", NOTHING),

@@ -15,7 +15,8 @@ from kimi_linear_operator import jsontext
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.api.stored import readable_status
 from kimi_linear_operator.resources.kinds import BENCHMARK, JOB, POD, RESOURCES, SERVER, Kind
-from kimi_linear_operator.resources.metadata import OWNER_LABELS
+from kimi_linear_operator.resources.metadata import MANAGER, OWNER_LABELS
+from kimi_linear_operator.resources.ownership import has_second_manager
 from kimi_linear_operator.rules.input import within_bounds
 
 # https://kubernetes.io/docs/reference/labels-annotations-taints/#deployment-kubernetes-io-revision
@@ -364,8 +365,10 @@ _READ_OF_POD_SPEC = (
 
 
 def _trimmed(kind: Kind, manifest: Manifest) -> dict[str, Any]:
-    """Leave out what nobody reads: the record of who owns which field, and most of a pod's spec."""
+    """Leave out what nobody reads: who owns which field, unless we do so twice, and most of a pod's spec."""
     metadata = {key: value for key, value in manifest["metadata"].items() if key != "managedFields"}
+    if kind not in RESOURCES and has_second_manager(manifest, MANAGER):
+        metadata["managedFields"] = [{"manager": MANAGER, "operation": "Update"}]
     read = {**manifest, "metadata": metadata}
     return {**read, "spec": _trimmed_pod_spec(manifest)} if kind == POD else read
 

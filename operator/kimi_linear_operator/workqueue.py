@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from kimi_linear_operator import logs, metrics
 from kimi_linear_operator.backoff import Backoff
-from kimi_linear_operator.cluster import ApiError
 from kimi_linear_operator.cputime import Measured
+from kimi_linear_operator.errors import ApiError
 from kimi_linear_operator.store import Key
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,13 @@ Work = Callable[[Key, int], Awaitable[float | None]]
 
 Returns after how many seconds the key is due again, if at all; raises to be retried.
 """
+
+
+PROGRESS = "progress"
+"""The source of what can only change a status: nobody waits for that as for a first Deployment."""
+
+# How many places a key takes; others take one. So eight keys of each other source come before one of these.
+_STRIDES = {PROGRESS: 8}
 
 
 class _Turns:
@@ -48,7 +55,7 @@ class _Turns:
 
     def next_place(self, source: str) -> int:
         """Return the place of the next key that a source adds."""
-        return self._last.get(source, self._current) + 1
+        return self._last.get(source, self._current) + _STRIDES.get(source, 1)
 
     def occupy(self, source: str, place: int) -> None:
         self._last[source] = place

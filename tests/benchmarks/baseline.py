@@ -1,9 +1,9 @@
 """The API server's own limit: the operator's writes, made without an operator.
 
-A program. It watches servers and sends for each what the operator writes until its status is there: Service and
-Deployment by server-side apply, then the status. The bytes are the operator's; they were made beforehand. Nothing is
-read, compared or remembered, so no operator can be faster. The Event of a server comes when it is ready, so it is not
-part of this.
+A program. It watches servers and sends for each what the operator writes until its status is there: the record of its
+pods, Service and Deployment by server-side apply, then the status. The bytes are the operator's; they were made
+beforehand. Nothing is read, compared or remembered, so no operator can be faster. The Event of a server comes when it
+is ready, so it is not part of this.
 """
 
 import asyncio

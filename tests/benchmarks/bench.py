@@ -14,7 +14,7 @@ from typing import Any
 
 import kimi_linear_operator
 from benchmarks import report
-from benchmarks.converge import measure_convergence
+from benchmarks.converge import measure_beside_controllers, measure_convergence
 from benchmarks.figures import LIMIT, OURS, PLAIN, Round, Size
 from benchmarks.life import Plan, measure_life
 from benchmarks.waiting import BenchmarkError
@@ -25,6 +25,8 @@ _ROOT = Path(__file__).parents[2]
 _SIZES = [200, 1000, 5000]
 # With more servers, one round says enough, and three take too long.
 _LARGEST_REPEATED = 1000
+# Kubernetes' controllers would take minutes with more.
+_LARGEST_BESIDE = 200
 _INTERRUPTED = 130
 
 
@@ -36,7 +38,8 @@ def measure(options: argparse.Namespace) -> Iterator[Size]:
         rounds = [_contest(servers, number, options) for number in range(count)]
         say(f"{servers} servers: the operator over their life ...")
         life = None if options.no_life else measure_life(servers, plan)
-        yield Size(servers, rounds, life)
+        repeats = count if servers <= _LARGEST_BESIDE else 0
+        yield Size(servers, rounds, life, [_contest_beside(servers, number, options) for number in range(repeats)])
 
 
 def _contest(servers: int, number: int, options: argparse.Namespace) -> Round:
@@ -50,6 +53,17 @@ def _contest(servers: int, number: int, options: argparse.Namespace) -> Round:
         seconds = contest[name].seconds
         result = "given up" if seconds is None else f"{seconds:.2f} s"
         say(f"{servers} servers, round {number + 1}: {name}: {result}")
+    return contest
+
+
+def _contest_beside(servers: int, number: int, options: argparse.Namespace) -> Round:
+    """Let the operator and plain kopf do the same beside Kubernetes' own controllers."""
+    contest = {}
+    for name in [OURS, PLAIN] if number % 2 == 0 else [PLAIN, OURS]:
+        contest[name] = measure_beside_controllers(name, servers, options.plain_seconds)
+        seconds = contest[name].seconds
+        result = "given up" if seconds is None else f"{seconds:.2f} s"
+        say(f"{servers} servers beside Kubernetes' controllers, round {number + 1}: {name}: {result}")
     return contest
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 from benchmarks import measure
-from benchmarks.figures import Convergence
+from benchmarks.figures import PLAIN, Convergence
 from benchmarks.load import Load
 from benchmarks.manifests import NAMESPACE, server_names
 from benchmarks.stage import Running, Stage, fresh_stage, run
 from benchmarks.waiting import BenchmarkError, wait_until
 from integration.audit import Request
 from integration.namespace import condition_of
-from kimi_linear_operator.resources import DEPLOYMENT, SERVER, SERVICE
+from kimi_linear_operator.resources import DEPLOYMENT, REVISION, SERVER, SERVICE
 
 FIRST = "person-00001"
 """A server that is there before all others."""
@@ -24,7 +24,10 @@ _FIRST_SECONDS = 60.0
 CHANGED = (DEPLOYMENT.plural, f"{SERVER.plural}/status")
 """What is written for a server whose pods change."""
 
+_CHILDREN = (DEPLOYMENT.plural, SERVICE.plural)
 _CREATED = (*CHANGED, SERVICE.plural)
+# What plain kopf does not write.
+_RECORDED = (*_CREATED, REVISION.plural)
 
 
 @dataclass
@@ -44,7 +47,8 @@ class Progress:
             if request.user != self.user and (request.verb, request.resource) == ("create", SERVER.plural):
                 self.first = min(self.first, request.began)
             if request.user == self.user and request.resource in self.expected:
-                self._names[request.resource].add(request.name)
+                name = request.name.removesuffix("-1") if request.resource == REVISION.plural else request.name
+                self._names[request.resource].add(name)
                 self.last = max(self.last, request.ended)
 
     def done(self) -> set[str]:
@@ -78,6 +82,17 @@ def measure_convergence(contender: str, servers: int, patience: float) -> Conver
         return converge(stage, running, server_names(servers), patience)
 
 
+def measure_beside_controllers(contender: str, servers: int, patience: float) -> Convergence:
+    """Do the same beside Kubernetes' own controllers, until the last Deployment and Service exist."""
+    with fresh_stage(controllers=True) as stage, stage.running(contender) as running:
+        make_first(stage, running)
+        return converge(stage, running, server_names(servers), patience, _CHILDREN)
+
+
+def _written_by(contender: str) -> tuple[str, ...]:
+    return _CREATED if contender == PLAIN else _RECORDED
+
+
 def make_first(stage: Stage, running: Running) -> None:
     """Let a contender make one server, so that it has done once what it does once."""
     stage.ledger.begin()
@@ -85,12 +100,22 @@ def make_first(stage: Stage, running: Running) -> None:
     wait_for_all(stage, running, Progress(running.contender.user), {FIRST}, _FIRST_SECONDS)
 
 
-def converge(stage: Stage, running: Running, names: Sequence[str], patience: float) -> Convergence:
-    """Create servers and wait until a contender is done with them, or for some seconds."""
+def converge(
+    stage: Stage, running: Running, names: Sequence[str], patience: float, expected: tuple[str, ...] = ()
+) -> Convergence:
+    """Create servers and wait until a contender is done with them, or for some seconds.
+
+    Args:
+        stage: The control plane.
+        running: The contender.
+        names: The servers.
+        patience: After how many seconds to give up.
+        expected: What it has to write for each; all that it writes of a new server if empty.
+    """
     stage.ledger.begin()
     before = _Clocks.read(stage, running)
     run(Load(stage.access).create_servers(names))
-    progress = Progress(running.contender.user)
+    progress = Progress(running.contender.user, expected or _written_by(running.name))
     progress.note(stage.ledger.requests)
     seconds: float | None = None
     try:
@@ -101,7 +126,7 @@ def converge(stage: Stage, running: Running, names: Sequence[str], patience: flo
     done = progress.done() & set(names)
     clocks = _Clocks.read(stage, running)
     if seconds is not None:
-        _check_result(stage, names)
+        _check_result(stage, names, with_status=not expected)
     return Convergence(seconds, len(done), *clocks.since(before))
 
 
@@ -116,12 +141,14 @@ def wait_for_all(stage: Stage, running: Running, progress: Progress, names: set[
     wait_until(is_done, f"{len(names)} servers have their children and a status", patience)
 
 
-def _check_result(stage: Stage, names: Sequence[str]) -> None:
+def _check_result(stage: Stage, names: Sequence[str], *, with_status: bool) -> None:
     """Believe the objects, not the requests."""
     for kind in (DEPLOYMENT, SERVICE):
         found = {item["metadata"]["name"] for item in stage.client.list(kind, NAMESPACE)}
         if missing := set(names) - found:
             raise BenchmarkError(f"{len(missing)} servers have no {kind.kind}")
+    if not with_status:
+        return
     servers = {item["metadata"]["name"]: item for item in stage.client.list(SERVER, NAMESPACE)}
     for name in names:
         observed = condition_of(servers[name], "Ready").get("observedGeneration")

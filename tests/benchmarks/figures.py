@@ -25,6 +25,11 @@ class Convergence:
     server_cpu: float
     strangers_cpu: float
 
+    @property
+    def cpu(self) -> float | None:
+        """Return the processor seconds of contender and API server for each server that is done."""
+        return (self.own_cpu + self.server_cpu) / self.done if self.done else None
+
 
 Round = Mapping[str, Convergence]
 """One run of each contender, right after each other."""
@@ -112,11 +117,19 @@ class Life:
 
 @dataclass(frozen=True)
 class Size:
-    """All that was measured with this many servers."""
+    """All that was measured with this many servers.
+
+    Attributes:
+        servers: How many.
+        rounds: Convergence without Kubernetes' own controllers.
+        life: What the operator used over their life.
+        beside: Convergence beside Kubernetes' own controllers.
+    """
 
     servers: int
     rounds: Sequence[Round]
     life: Life | None = None
+    beside: Sequence[Round] = ()
 
     def seconds(self, contender: str) -> float | None:
         """Return the median time to converge, None if it was ever given up or not tried."""
@@ -124,11 +137,28 @@ class Size:
         finished = [time for time in times if time is not None]
         return median(finished) if finished and len(finished) == len(times) else None
 
-    def ratio(self, contender: str) -> float | None:
-        """Return the median over the rounds of the operator's time divided by another's."""
-        pairs = [(contest[OURS].seconds, contest[contender].seconds) for contest in self.rounds if contender in contest]
-        ratios = [ours / others for ours, others in pairs if ours is not None and others is not None]
-        return median(ratios) if ratios else None
+    def ratio(self, contender: str, figure: str = "seconds") -> float | None:
+        """Return the median over the rounds of the operator's time divided by another's.
+
+        Args:
+            contender: The other one.
+            figure: Which time; "cpu" is the processor time of contender and API server together, for each server.
+        """
+        return _ratio(self.rounds, contender, figure)
+
+    def ratio_beside(self, contender: str) -> float | None:
+        """Return the same beside Kubernetes' own controllers."""
+        return _ratio(self.beside, contender, "seconds")
+
+
+def _ratio(rounds: Sequence[Round], contender: str, figure: str) -> float | None:
+    pairs = [
+        (getattr(contest[OURS], figure), getattr(contest[contender], figure))
+        for contest in rounds
+        if contender in contest
+    ]
+    ratios = [ours / others for ours, others in pairs if ours is not None and others is not None]
+    return median(ratios) if ratios else None
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,18 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.connection import MERGE_PATCH, Access, Connection, Job, do_all
-from benchmarks.manifests import PLACEHOLDER, Template, build_server, controller_writes, path_of, server_names
+from benchmarks.manifests import (
+    PLACEHOLDER,
+    Template,
+    build_server,
+    child_name,
+    controller_writes,
+    path_of,
+    server_names,
+)
 from benchmarks.writes import Writes
 from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import DEPLOYMENT, SERVER, SERVICE
+from kimi_linear_operator.resources import DEPLOYMENT, REVISION, SERVER, SERVICE
 
 # Who changes thousands at once is a program, and says its name.
 _AS_GITOPS = "?fieldManager=gitops"
@@ -57,8 +65,8 @@ class Load:
         async def pass_by(connection: Connection, name: str) -> None:
             server = json.loads(await connection.send("POST", path_of(SERVER), template.named(name)))
             await writes.send(connection, name, server["metadata"]["uid"])
-            for kind in (SERVER, DEPLOYMENT, SERVICE):
-                await connection.send("DELETE", path_of(kind, name))
+            for kind in (SERVER, DEPLOYMENT, SERVICE, REVISION):
+                await connection.send("DELETE", path_of(kind, child_name(kind, name)))
 
         await do_all(self.access, self._jobs(pass_by, server_names(count, "warmup")))
 

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.connection import JSON, MERGE_PATCH
 from kimi_linear_operator import resources, rules, status
 from kimi_linear_operator.api import GROUP, VERSION, KimiLinearServer, Manifest
-from kimi_linear_operator.resources import DEPLOYMENT, POD, Kind
+from kimi_linear_operator.resources import DEPLOYMENT, POD, REVISION, Kind, revision
 
 NAMESPACE = "benchmark"
 PLACEHOLDER = "server-00000"
@@ -58,14 +58,23 @@ def build_server() -> Manifest:
 
 def build_children() -> dict[Kind, Manifest]:
     """Return what the operator builds for it."""
-    return {resources.kind_of(child): child for child in resources.build(_checked())}
+    server = _checked()
+    kept = revision.keep(server, []).current
+    deployment = resources.build_deployment(server, kept.template, kept.number)
+    children = (resources.build_revision(server, kept), *resources.build_companions(server), deployment)
+    return {resources.kind_of(child): child for child in children}
+
+
+def child_name(kind: Kind, server: str) -> str:
+    """Return the name of a server's child; the record of its pods has a number."""
+    return f"{server}-1" if kind == REVISION else server
 
 
 def build_first_status() -> Manifest:
     """Return what the operator reports of it before Kubernetes' controllers did anything."""
     deployment = build_children()[DEPLOYMENT]
     new = {**deployment, "metadata": {**deployment["metadata"], "generation": 1}}
-    view = status.View(_stored(), _checked(), None, new)
+    view = status.View(_stored(), _checked(), None, new, kept=revision.keep(_checked(), []))
     return status.summarise(view, _NOW)
 
 

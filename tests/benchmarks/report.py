@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.figures import LIMIT, OURS, PLAIN, Life, Size, Target, growth
 
 _MOST_STATUS_WRITES = 2
-_CHILDREN = 2
+_CHILDREN = 3
 _NONE = "-"
 
 
@@ -28,6 +28,7 @@ def text(machine: Mapping[str, Any], sizes: Sequence[Size]) -> str:
     parts = [
         ", ".join(f"{key} {value}" for key, value in machine.items()),
         _convergence(sizes),
+        _beside(sizes),
         _costs(lived),
         _rest(lived),
         _starts(lived),
@@ -49,8 +50,12 @@ def targets(sizes: Sequence[Size]) -> list[Target]:
 
 def _targets_of(size: Size) -> Iterable[Target]:
     servers = f"{size.servers} servers"
-    if (ratio := size.ratio(LIMIT)) is not None and size.servers <= 1000:
-        yield Target(f"{servers}: time to converge / API server limit", 1.5, ratio)
+    if (ratio := size.ratio(LIMIT)) is not None:
+        yield Target(f"{servers}: time to converge / API server limit", 1.3, ratio)
+    if (ratio := size.ratio(LIMIT, "cpu")) is not None:
+        yield Target(f"{servers}: processor time to converge / API server limit", 1.3, ratio)
+    if (ratio := size.ratio_beside(PLAIN)) is not None:
+        yield Target(f"{servers}: time beside Kubernetes' controllers / plain kopf", 1.0, ratio)
     if (ratio := size.ratio(PLAIN)) is not None and size.servers <= 1000:
         yield Target(f"{servers}: time to converge / plain kopf", 1.0, ratio)
     if size.life:
@@ -86,6 +91,22 @@ def _convergence(sizes: Sequence[Size]) -> str:
     ]
     title = "Seconds from the first creation to the last child and the last status (medians of interleaved rounds)"
     return f"{title}\n\n{table(head, rows)}\n\n{_processor(sizes)}"
+
+
+def _beside(sizes: Sequence[Size]) -> str:
+    head = ["servers", "rounds", OURS, PLAIN, "operator / plain", "operator CPU s", "plain CPU s"]
+    rows = []
+    for size in sizes:
+        for_each = [[contest[name] for contest in size.beside] for name in (OURS, PLAIN)]
+        if size.beside:
+            times = [Size(size.servers, size.beside).seconds(name) for name in (OURS, PLAIN)]
+            cpu = [_number(median(run.own_cpu for run in runs), 1) for runs in for_each]
+            ratio = _number(size.ratio_beside(PLAIN), 2)
+            rows.append([str(size.servers), str(len(size.beside)), *(_number(time, 1) for time in times), ratio, *cpu])
+    title = (
+        "Seconds until the last Deployment and Service exist, beside Kubernetes' own controllers and simulated nodes"
+    )
+    return f"{title}\n\n{table(head, rows)}"
 
 
 def _processor(sizes: Sequence[Size]) -> str:

@@ -1,7 +1,8 @@
-"""A fresh control plane for every measurement: etcd and the API server alone, and whoever is measured.
+"""A fresh control plane for every measurement: etcd and the API server, and whoever is measured.
 
-Kubernetes' own controllers do not run: the Deployment controller makes 20 requests a second, and one would measure
-that. Each measurement has a control plane of its own, so nothing is left over from the one before.
+Kubernetes' own controllers run only where that is what is measured: the Deployment controller makes 20 requests a
+second, and one would measure that. Each measurement has a control plane of its own, so nothing is left over from the
+one before.
 """
 
 import asyncio
@@ -35,12 +36,15 @@ from chart import DEFINITIONS
 from control_plane import LocalCluster
 from integration.client import Client
 from kimi_linear_operator.resources import SERVER
+from nodes import add_nodes, gpu_node
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[1]
 # With files in memory, no other program's use of the disk is measured.
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of a name of its own is made there
 _WARM_UP = 50
+# A node takes 110 pods.
+_NODES = 3
 _START_SECONDS = 120.0
 _STOP_SECONDS = 30.0
 _ANSWER_SECONDS = 10.0
@@ -72,6 +76,7 @@ CONTENDERS = {
 class Running:
     """A contender's process."""
 
+    name: str
     contender: Contender
     process: subprocess.Popen[bytes]
     log: Path
@@ -158,7 +163,7 @@ class Stage:
             process = subprocess.Popen(
                 contender.command, stdout=output, stderr=output, env=environment, start_new_session=True
             )
-        return Running(contender, process, log)
+        return Running(name, contender, process, log)
 
     def wait_until_watching(self, running: Running) -> None:
         """Wait until a contender's watch of the servers has begun."""
@@ -178,12 +183,18 @@ class Stage:
 
 
 @contextmanager
-def fresh_stage() -> Iterator[Stage]:
-    """Start a control plane with our CRDs; it is gone with all its files in the end."""
+def fresh_stage(*, controllers: bool = False) -> Iterator[Stage]:
+    """Start a control plane with our CRDs; it is gone with all its files in the end.
+
+    Args:
+        controllers: Whether Kubernetes' own controllers, its scheduler and simulated nodes are there, too.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="kimi-linear-", dir=_MEMORY if _MEMORY.is_dir() else None) as folder,
-        LocalCluster(Path(folder) / "cluster", "benchmark", controllers=False) as cluster,
+        LocalCluster(Path(folder) / "cluster", "benchmark", controllers=controllers) as cluster,
     ):
+        if controllers:
+            add_nodes(cluster.kubectl, [gpu_node(f"mi300x-{number}", "MI300X", gpus=440) for number in range(_NODES)])
         _prepare(cluster)
         client = Client(cluster.kubeconfig)
         try:

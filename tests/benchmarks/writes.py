@@ -3,15 +3,19 @@
 from dataclasses import dataclass, field
 
 from benchmarks.connection import APPLY, MERGE_PATCH, Connection
-from benchmarks.manifests import UID, Template, build_children, build_first_status, path_of
-from kimi_linear_operator.resources import DEPLOYMENT, SERVER, SERVICE, Kind
+from benchmarks.manifests import UID, Template, build_children, build_first_status, child_name, path_of
+from kimi_linear_operator.resources import DEPLOYMENT, REVISION, SERVER, SERVICE, Kind
 from kimi_linear_operator.resources.metadata import MANAGER
 
-_APPLIED = f"?fieldManager={MANAGER}&force=true"
+_APPLIED = f"?fieldManager={MANAGER}"
 
 
 def _children() -> dict[Kind, Template]:
-    return {kind: Template.of(manifest) for kind, manifest in build_children().items()}
+    """Return what is applied, if no object of its name exists."""
+    return {
+        kind: Template.of({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "1"}})
+        for kind, manifest in build_children().items()
+    }
 
 
 def _report() -> Template:
@@ -20,14 +24,14 @@ def _report() -> Template:
 
 @dataclass(frozen=True)
 class Writes:
-    """Service and Deployment by server-side apply, then the status."""
+    """The record of the pods, Service and Deployment by server-side apply, then the status."""
 
     children: dict[Kind, Template] = field(default_factory=_children)
     report: Template = field(default_factory=_report)
 
     async def send(self, connection: Connection, name: str, uid: str) -> None:
-        for kind in (SERVICE, DEPLOYMENT):
-            path = path_of(kind, name) + _APPLIED
+        for kind in (REVISION, SERVICE, DEPLOYMENT):
+            path = path_of(kind, child_name(kind, name)) + _APPLIED
             await connection.send("PATCH", path, self.children[kind].named(name, uid), APPLY)
         path = path_of(SERVER, name, "status") + f"?fieldManager={MANAGER}"
         await connection.send("PATCH", path, self.report.named(name, uid), MERGE_PATCH)

@@ -18,7 +18,7 @@ from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.cli.manifests import dump
 from kimi_linear_operator.cluster import Cluster
 from kimi_linear_operator.reconcile import Reconciler
-from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, JOB, POD, RESOURCES, SERVER, Kind, target
+from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, JOB, POD, RESOURCES, REVISION, SERVER, Kind, target
 from kimi_linear_operator.resources.metadata import SUITE_LABEL
 from kimi_linear_operator.store import Key, Store
 from make import owned, stored
@@ -26,6 +26,7 @@ from make import owned, stored
 NOW = "2026-11-24T10:00:00Z"
 CASES = Path(__file__).parent
 OBSERVED_KINDS = {
+    "ControllerRevision": REVISION,
     "Deployment": DEPLOYMENT,
     "Job": JOB,
     "KimiLinearBenchmark": BENCHMARK,
@@ -52,6 +53,9 @@ class RecordingCluster:
 
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
         return stored({**manifest, "metadata": {"creationTimestamp": NOW, **manifest["metadata"]}})
+
+    async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
+        return await self.apply(kind, manifest)
 
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
         self.status.append(status)

@@ -26,6 +26,7 @@ DEFINITION = Kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "cus
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
+JSON_PATCH = "application/json-patch+json"
 
 Query = Mapping[str, str]
 STRICT_DRY_RUN: Query = {"dryRun": "All", "fieldValidation": "Strict"}

@@ -22,6 +22,11 @@ from integration.waiting import wait_for
 logger = logging.getLogger(__name__)
 
 COMMAND = str(Path(sys.executable).with_name("kimi-linear"))
+Program = tuple[str, ...]
+THIS_VERSION: Program = (COMMAND,)
+OTHER_VERSION: Program = (sys.executable, str(Path(__file__).with_name("other_version.py")))
+"""A version that builds other pods."""
+
 USER = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
 """What the audit log calls the operator that looks after all namespaces."""
 
@@ -51,7 +56,7 @@ class Operator:
     kubeconfig: Path
     log: Path
     arguments: tuple[str, ...] = ()
-    program: tuple[str, ...] = (COMMAND,)
+    program: Program = THIS_VERSION
     process: subprocess.Popen[bytes] | None = None
     _begin: int = 0
 

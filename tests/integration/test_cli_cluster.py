@@ -17,7 +17,7 @@ from integration.processes_under_test import run_command
 from kimi_linear_operator import report
 from kimi_linear_operator.benchmark import recipe
 from kimi_linear_operator.cli import main
-from kimi_linear_operator.resources import BENCHMARK
+from kimi_linear_operator.resources import BENCHMARK, SERVICE
 from make import make_finished_benchmark, make_result
 
 Command = Callable[..., tuple[int, str, str]]
@@ -193,6 +193,17 @@ def test_diff_foretells_what_the_operator_does(namespace: Namespace, diff: Diff)
         "Service/kimi": "change",
         "Service/kimi-headless": "change",
     }
+
+
+@pytest.mark.usefixtures("no_operator")
+def test_diff_shows_what_the_operator_would_leave_alone(namespace: Namespace, diff: Diff) -> None:
+    metadata = {"name": "kimi", "namespace": namespace.name}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}}
+    namespace.client.create(SERVICE, service)
+    assert diff.changes({}) == {"Deployment/kimi": "create", "Service/kimi": "blocked"}
+    code, text = diff("text", {})
+    assert code == 1
+    assert f"# Service/{namespace.name}/kimi: Service kimi exists and does not belong to this server" in text
 
 
 @pytest.mark.usefixtures("operator")

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 from integration.faults import Call, Hold
 from integration.kubelet import SLOW
 from integration.namespace import Namespace, Spec
+from integration.processes_under_test import OTHER_VERSION, THIS_VERSION, Program
 from integration.sandbox import Sandbox
 from integration.waiting import wait_for
 from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import DEPLOYMENT, EVENT, POD, SERVER, SERVICE, Kind
+from kimi_linear_operator.resources import DEPLOYMENT, EVENT, POD, REVISION, SERVER, SERVICE, Kind
 from kimi_linear_operator.resources.metadata import FINGERPRINT_ANNOTATION, HEADLESS_SUFFIX, SERVER_LABEL
 
 # Slow pods, so that every server is seen to be made or changed before it is Ready.
@@ -25,8 +26,8 @@ _SPEC: Spec = {
 _CHANGE: Spec = {"toolCallParser": "enabled", "service": {"headless": False, "annotations": {"a": "b"}}}
 
 # Which writes a new server costs, and a change of one: how many of each kind. Status and events are of the server.
-_CREATION = {SERVICE: 2, DEPLOYMENT: 1, SERVER: 2, EVENT: 1}
-_ROLLOUT = {SERVICE: 2, DEPLOYMENT: 1, SERVER: 2, EVENT: 2}
+_CREATION = {REVISION: 1, SERVICE: 2, DEPLOYMENT: 1, SERVER: 2, EVENT: 1}
+_ROLLOUT = {REVISION: 2, SERVICE: 2, DEPLOYMENT: 1, SERVER: 2, EVENT: 2}
 # How often a server tells that it is ready, and that it is not: when it is made, and when it was changed, too.
 _TOLD_OF_CREATION = Counter({True: 1})
 _TOLD_OF_BOTH = Counter({True: 2, False: 1})
@@ -101,6 +102,28 @@ def test_a_crash_while_a_server_is_changed_leaves_no_trace(sandbox: Sandbox) -> 
     assert _rollouts(namespace, _UNDISTURBED) == {"generation": 2, "revision": "2", "replicaSets": 2}
 
 
+def test_a_crash_while_a_server_is_made_rolls_nothing_out_when_another_version_goes_on(sandbox: Sandbox) -> None:
+    namespace = sandbox.namespace
+    boundaries = _boundaries(_CREATION)
+    _crash(sandbox, boundaries, lambda name: namespace.create_server(name, _SPEC), OTHER_VERSION)
+    for boundary in boundaries:
+        namespace.wait_until_ready(boundary.server)
+        assert _rollouts(namespace, boundary.server) == {"generation": 1, "revision": "1", "replicaSets": 1}
+
+
+def test_a_crash_while_a_server_is_changed_rolls_it_out_once_when_another_version_goes_on(sandbox: Sandbox) -> None:
+    namespace = sandbox.namespace
+    boundaries = _boundaries(_ROLLOUT)
+    for boundary in boundaries:
+        namespace.create_server(boundary.server, _SPEC)
+    for boundary in boundaries:
+        namespace.wait_until_ready(boundary.server)
+    _crash(sandbox, boundaries, lambda name: namespace.change_server(name, _CHANGE), OTHER_VERSION)
+    for boundary in boundaries:
+        namespace.wait_until_ready(boundary.server)
+        assert _rollouts(namespace, boundary.server) == {"generation": 2, "revision": "2", "replicaSets": 2}
+
+
 def _assert_costs(sandbox: Sandbox, writes: dict[Kind, int]) -> None:
     """Check that no write is forgotten here; only the progress of pods may cost another status."""
 
@@ -120,8 +143,10 @@ def _boundaries(writes: dict[Kind, int]) -> list[Boundary]:
     return [Boundary(kind, nth, is_after) for kind, nth in numbered for is_after in (False, True)]
 
 
-def _crash(sandbox: Sandbox, boundaries: list[Boundary], begin: Callable[[str], object]) -> None:
-    """Kill the operator when it stands at each of the boundaries, and start it again."""
+def _crash(
+    sandbox: Sandbox, boundaries: list[Boundary], begin: Callable[[str], object], next_program: Program = THIS_VERSION
+) -> None:
+    """Kill the operator when it stands at each of the boundaries, and start it, or another version of it, again."""
     holds = {boundary: Hold(boundary.nth, after=boundary.is_after) for boundary in boundaries}
     with ExitStack() as faults:
         for boundary, hold in holds.items():
@@ -134,6 +159,7 @@ def _crash(sandbox: Sandbox, boundaries: list[Boundary], begin: Callable[[str], 
             _SECONDS_TO_REACH,
         )
         sandbox.operator.kill()
+    sandbox.operator.program = next_program
     sandbox.restart_after_crash()
 
 
@@ -154,6 +180,7 @@ def _state(namespace: Namespace, server: str) -> Manifest:
         "server": namespace.server(server),
         "deployments": [_intent(item) for item in namespace.client.list(DEPLOYMENT, namespace.name, children)],
         "services": [_intent(item) for item in namespace.client.list(SERVICE, namespace.name, children)],
+        "revisions": [item["data"] for item in namespace.client.list(REVISION, namespace.name, children)],
         "replicaSets": len(namespace.replica_sets(server)),
         "pods": len(namespace.client.list(POD, namespace.name, children)),
     }

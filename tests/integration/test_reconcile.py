@@ -67,6 +67,8 @@ def test_an_empty_spec_becomes_a_ready_server(namespace: Namespace) -> None:
         "Ready": "True",
         "Reconciling": "False",
         "Stalled": "False",
+        "TemplateCurrent": "True",
+        "Synced": "True",
     }
 
 

@@ -53,7 +53,8 @@ def test_the_api_server_is_left_alone_as_long_as_it_asks_within_reason(retry_aft
 
 
 @pytest.mark.parametrize(
-    ("status", "retry_after", "is_passing"), [(503, "", True), (500, "", False), (500, "2", True), (422, "", False)]
+    ("status", "retry_after", "is_passing"),
+    [(503, "", True), (500, "", True), (403, "", False), (500, "2", True), (422, "", False)],
 )
 def test_what_asks_for_patience_passes(status: int, retry_after: str, is_passing: bool) -> None:
     assert asyncio.run(refusal(status, retry_after)).is_passing == is_passing

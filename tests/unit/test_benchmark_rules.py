@@ -65,6 +65,11 @@ BROKEN: list[tuple[Manifest, str, str]] = [
         "spec.podTemplate.metadata.labels",
         "choose another key",
     ),
+    *(
+        ({"inheritedMetadata": {part: {key: "y"}}}, f"spec.inheritedMetadata.{part}", words)
+        for part in ("labels", "annotations")
+        for key, words in (("kimi-linear.io/x", "choose another key"), ("a/b/c", "a key that Kubernetes refuses"))
+    ),
     ({"suites": [{"name": "few", "accuracy": {"numQuestions": 99}}]}, "spec.suites", "fewer than 100 questions"),
     (own(datasetName="random-ids"), "spec.suites", "uses the dataset random-ids"),
 ]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kimi_linear_operator import resources
 from kimi_linear_operator.api import KimiLinearServer, Manifest
-from kimi_linear_operator.resources.drift import has_drifted
+from kimi_linear_operator.resources.drift import differences, has_drifted
 from make import make_server
 
 SPEC: Manifest = {
@@ -119,6 +119,14 @@ def limits(quantity: object) -> Manifest:
         ({"spec": {}}, {"spec": {"hostIPC": False, "hostNetwork": False}}),
         ({"volumeMounts": [{"mountPath": "/a"}]}, {"volumeMounts": [{"mountPath": "/a", "readOnly": False}]}),
         ({"env": [{"name": "b"}, {"name": "a"}]}, {"env": [{"name": "a"}, {"name": "b"}]}),
+        (
+            {"ports": [{"containerPort": 1, "protocol": "TCP"}, {"containerPort": 1, "protocol": "UDP", "name": "x"}]},
+            {"ports": [{"containerPort": 1, "protocol": "TCP"}]},
+        ),
+        (
+            {"topologySpreadConstraints": [{"topologyKey": "a", "maxSkew": 1}, {"topologyKey": "a", "maxSkew": 2}]},
+            {"topologySpreadConstraints": [{"topologyKey": "a", "maxSkew": 2}, {"topologyKey": "a", "maxSkew": 1}]},
+        ),
     ],
     ids=str,
 )
@@ -138,6 +146,9 @@ def test_what_the_api_server_writes_in_other_words_is_no_drift(live: Manifest, w
         ({}, {"automountServiceAccountToken": False}),
         ({}, {"replicas": 0}),
         ({"containers": []}, {"containers": [{"name": "a"}]}),
+        # The kubelet takes the last variable of a name.
+        ({"env": [{"name": "a", "value": "1"}, {"name": "a", "value": "2"}]}, {"env": [{"name": "a", "value": "1"}]}),
+        ({"ports": [{"port": 1}]}, {"ports": [{"port": 2}]}),
         ({"spec": []}, {"spec": {"a": 1}}),
         ({"spec": "a"}, {"spec": ["a"]}),
         ({"tolerations": [{"key": "a"}, {"key": "foreign"}]}, {"tolerations": [{"key": "a"}]}),
@@ -146,6 +157,24 @@ def test_what_the_api_server_writes_in_other_words_is_no_drift(live: Manifest, w
 )
 def test_what_is_different_is_drift(live: Manifest, wanted: Manifest) -> None:
     assert has_drifted(live, wanted)
+
+
+def test_a_difference_is_named_as_kubectl_writes_it() -> None:
+    live = {"spec": {"replicas": 1, "containers": [{"name": "a", "args": ["x"], "env": [{"name": "B", "value": "1"}]}]}}
+    wanted = {
+        "spec": {
+            "replicas": 2,
+            "containers": [{"name": "a", "args": ["y"], "env": [{"name": "B", "value": "2"}, {"name": "C"}]}],
+            "hostIPC": True,
+        }
+    }
+    assert list(differences(live, wanted)) == [
+        "spec.replicas",
+        "spec.containers[a].args[0]",
+        "spec.containers[a].env[B].value",
+        "spec.containers[a].env[C]",
+        "spec.hostIPC",
+    ]
 
 
 def test_a_field_that_is_no_longer_wanted_is_found_by_the_fingerprint() -> None:

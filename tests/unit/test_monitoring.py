@@ -49,6 +49,7 @@ def known() -> dict[str, set[str]]:
         names[f"{family.name}_total"] = set(counted._labelnames)
     [family] = metrics.SCOPE_UNREADABLE.collect()
     names[family.name] = set(metrics.SCOPE_UNREADABLE._labelnames)
+    names["kimi_linear_operator_template_rollouts"] = set(metrics.ROLLOUTS._labelnames)
     return names
 
 

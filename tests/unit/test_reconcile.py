@@ -1,13 +1,20 @@
 """What a pass does when the world moves under it."""
 
 import asyncio
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
-from kimi_linear_operator.api import Manifest
+import pytest
+
+from kimi_linear_operator import resources
+from kimi_linear_operator.api import KimiLinearServer, Manifest
 from kimi_linear_operator.cluster import Cluster
+from kimi_linear_operator.errors import ApiError
 from kimi_linear_operator.reconcile import Reconciler
-from kimi_linear_operator.resources import SERVER, Kind
+from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS, BehindError
+from kimi_linear_operator.reconcile.server import TOLD_FAILURES
+from kimi_linear_operator.resources import SERVER, Kind, revision
+from kimi_linear_operator.status import ready_condition
 from kimi_linear_operator.store import Key, Store
 from make import make_server, stored
 
@@ -21,7 +28,7 @@ class ChangingCluster:
     async def get(self, kind: Kind, namespace: str, name: str) -> None:
         """Return nothing: no child exists yet."""
 
-    async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
+    async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
         return stored({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "2"}})
 
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
@@ -42,3 +49,115 @@ def test_a_spec_that_changed_during_a_pass_is_looked_at_again() -> None:
 
 def test_a_spec_that_did_not_change_is_not() -> None:
     assert _due_again(change=False) is None
+
+
+@dataclass
+class RefusingCluster:
+    """A cluster that refuses some writes, and remembers the others."""
+
+    refused: dict[str, ApiError]
+    live: dict[str, Manifest] = field(default_factory=dict)
+    written: list[str] = field(default_factory=list)
+    status: Manifest = field(default_factory=dict)
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        return self.live.get(f"{kind.kind}/{name}")
+
+    async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
+        return await self.apply(kind, manifest)
+
+    async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
+        name = f"{kind.kind}/{manifest['metadata']['name']}"
+        if name in self.refused:
+            raise self.refused[name]
+        self.written.append(name)
+        version = str(len(self.written) + 10)
+        return stored({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": version}})
+
+    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+        self.written.append(f"-{kind.kind}/{manifest['metadata']['name']}")
+
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+        self.status = status
+        return {**manifest, "status": status, "metadata": {**manifest["metadata"], "resourceVersion": "99"}}
+
+    async def create(self, kind: Kind, event: Manifest) -> Manifest:
+        return event
+
+
+def _pass(cluster: RefusingCluster, *known: Manifest, failures: int = 0, **spec: Any) -> float | None:
+    store = Store()
+    store.put(SERVER, make_server(**spec))
+    for manifest in known:
+        store.put(resources.kind_of(manifest), manifest)
+    reconciler = Reconciler(cast(Cluster, cluster), store)
+    return asyncio.run(reconciler.reconcile(Key("default", "kimi"), failures))
+
+
+CHILDREN = {"ControllerRevision/kimi-1", "Deployment/kimi", "Service/kimi", "Service/kimi-headless"}
+HEADLESS: Any = {"service": {"headless": True}}
+
+
+@pytest.mark.parametrize("refused", ["Service/kimi", "Service/kimi-headless", "Deployment/kimi"])
+def test_a_child_that_is_refused_keeps_no_other_from_being_made(refused: str) -> None:
+    cluster = RefusingCluster({refused: ApiError(422, "no")})
+    assert _pass(cluster, **HEADLESS) == BLOCKED_RETRY_SECONDS
+    assert set(cluster.written) == CHILDREN - {refused}
+    ready = ready_condition(cluster.status)
+    assert (ready["reason"], ready["message"].endswith("no")) == ("ApplyFailed", True)
+
+
+def test_without_its_record_no_new_pod_template_is_applied() -> None:
+    cluster = RefusingCluster({"ControllerRevision/kimi-1": ApiError(403, "exceeded quota")})
+    assert _pass(cluster, **HEADLESS) == BLOCKED_RETRY_SECONDS
+    assert set(cluster.written) == CHILDREN - {"ControllerRevision/kimi-1", "Deployment/kimi"}
+
+
+def _kept(number: int, **spec: Any) -> tuple[Manifest, Manifest]:
+    """Return the record and the Deployment of a server that had this spec."""
+    server = KimiLinearServer.model_validate(make_server(**spec))
+    (kept,) = [replace(revision.keep(server, []).current, number=number, generation=0)]
+    record = resources.build_revision(server, kept)
+    return stored(record), stored(resources.build_deployment(server, kept.template, number))
+
+
+def test_a_template_that_cannot_be_recorded_keeps_no_server_from_being_scaled_down() -> None:
+    cluster = RefusingCluster({"ControllerRevision/kimi-2": ApiError(403, "exceeded quota")})
+    _pass(cluster, *_kept(1, replicas=4), replicas=1, toolCallParser="enabled")
+    assert "Deployment/kimi" in cluster.written
+
+
+def test_the_worst_obstacle_is_told_and_what_passes_is_tried_again_sooner() -> None:
+    cluster = RefusingCluster({"Service/kimi": ApiError(403, "no quota"), "Deployment/kimi": ApiError(422, "wrong")})
+    _pass(cluster)
+    assert ready_condition(cluster.status)["message"].endswith("wrong")
+    cluster = RefusingCluster({"Service/kimi": ApiError(503, "busy"), "Deployment/kimi": ApiError(422, "wrong")})
+    with pytest.raises(ApiError, match="busy"):
+        _pass(cluster)
+    assert ready_condition(cluster.status)["message"].endswith("wrong")
+
+
+def test_what_passes_by_itself_is_told_only_when_it_does_not() -> None:
+    for failures, is_told in ((0, False), (TOLD_FAILURES, True)):
+        cluster = RefusingCluster({"Service/kimi": ApiError(503, "busy")})
+        with pytest.raises(ApiError, match="busy"):
+            _pass(cluster, failures=failures)
+        assert bool(cluster.status) == is_told
+
+
+def test_a_template_that_another_replica_recorded_first_is_not_overwritten() -> None:
+    record, _ = _kept(1, toolCallParser="enabled")
+    name = "ControllerRevision/kimi-1"
+    cluster = RefusingCluster({name: ApiError(409, "exists")}, {name: record})
+    with pytest.raises(BehindError):
+        _pass(cluster)
+    assert "Deployment/kimi" not in cluster.written
+
+
+def test_a_watch_that_is_late_rolls_nothing_back() -> None:
+    record, deployment = _kept(2, toolCallParser="enabled")
+    record["data"]["generation"] = 7
+    cluster = RefusingCluster({})
+    with pytest.raises(BehindError):
+        _pass(cluster, record, deployment)
+    assert cluster.written == []

@@ -92,6 +92,30 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "probes and Services need it",
     ),
     (
+        {"inheritedMetadata": {"labels": {"kimi-linear.io/server": "other"}}},
+        "spec.inheritedMetadata.labels",
+        None,
+        "choose another key",
+    ),
+    (
+        {"inheritedMetadata": {"annotations": {"kimi-linear.io/fingerprint": "0"}}},
+        "spec.inheritedMetadata.annotations",
+        None,
+        "choose another key",
+    ),
+    (
+        {"inheritedMetadata": {"labels": {"-team": "ml"}}},
+        "spec.inheritedMetadata.labels",
+        None,
+        "has a key that Kubernetes refuses",
+    ),
+    (
+        {"inheritedMetadata": {"annotations": {"a/b/c": "ml"}}},
+        "spec.inheritedMetadata.annotations",
+        None,
+        "has a key that Kubernetes refuses",
+    ),
+    (
         {"podTemplate": {"metadata": {"labels": {"app.kubernetes.io/name": "mine"}}}},
         "spec.podTemplate.metadata.labels",
         None,

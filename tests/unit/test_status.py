@@ -46,6 +46,8 @@ def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
         "Ready": NOW,
         "Reconciling": NOW,
         "Stalled": EARLIER,
+        "Synced": EARLIER,
+        "TemplateCurrent": EARLIER,
     }
 
 
@@ -59,6 +61,38 @@ def test_another_reason_alone_moves_no_time() -> None:
 def test_the_same_observation_gives_the_same_status_so_that_nothing_is_written() -> None:
     before = summary(EARLIER, deployment=SERVING)
     assert summary(NOW, server=with_status(before), deployment=SERVING) == before
+
+
+def test_a_write_that_concerns_no_pod_makes_no_server_unready_until_its_controller_has_seen_it() -> None:
+    unseen = {**SERVING, "metadata": {**SERVING["metadata"], "generation": 2}}
+    ready = summary(EARLIER, deployment=SERVING)
+    assert summary(NOW, server=with_status(ready), deployment=unseen) == ready
+    starting = summary(EARLIER, deployment=STARTING)
+    assert conditions(summary(NOW, server=with_status(starting), deployment=unseen))["Ready"]["status"] == "False"
+
+
+def test_a_changed_spec_is_not_ready_before_its_deployments_controller_has_seen_it() -> None:
+    unseen = {**SERVING, "metadata": {**SERVING["metadata"], "generation": 2}}
+    changed = with_status(summary(EARLIER, deployment=SERVING))
+    changed["metadata"]["generation"] = 2
+    assert conditions(summary(NOW, server=changed, deployment=unseen))["Ready"]["status"] == "False"
+
+
+@pytest.mark.parametrize(("updated", "reason"), [(0, "RolloutPaused"), (1, "RollingOut")])
+def test_a_paused_rollout_is_told_when_pods_wait_for_it(updated: int, reason: str) -> None:
+    paused = {**SERVING, "spec": {"paused": True}, "status": {**SERVING["status"], "updatedReplicas": updated}}
+    paused["metadata"] = {**SERVING["metadata"], "generation": 2}
+    ready = conditions(summary(deployment=paused))["Ready"]
+    assert (ready["status"], ready["reason"]) == ("False", reason)
+
+
+def test_what_others_keep_changing_is_told_and_makes_no_server_unready() -> None:
+    told = "Deployment kimi: kube-controller-manager keeps changing spec.replicas"
+    status = summary(deployment=SERVING, contested=(told,))
+    synced = conditions(status)["Synced"]
+    assert (synced["status"], synced["reason"]) == ("False", "ChangedByOthers")
+    assert told in synced["message"]
+    assert conditions(status)["Ready"]["status"] == "True"
 
 
 def test_a_long_message_is_cut_to_what_an_event_can_hold() -> None:
@@ -159,6 +193,8 @@ def test_only_what_the_spec_is_to_blame_for_stalls_a_server(blames_spec: bool) -
         "Ready": "False",
         "Reconciling": str(not blames_spec),
         "Stalled": str(blames_spec),
+        "Synced": "True",
+        "TemplateCurrent": "Unknown",
     }
 
 

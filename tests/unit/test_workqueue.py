@@ -13,6 +13,7 @@ from kimi_linear_operator.store import Key
 from kimi_linear_operator.workqueue import (
     BACKOFF,
     LONGEST_SETTLE_SECONDS,
+    PROGRESS,
     SETTLE_SECONDS,
     Work,
     WorkQueue,
@@ -270,6 +271,21 @@ def test_who_adds_a_few_does_not_wait_for_all_of_who_adds_thousands() -> None:
 
         await worked(queue, work, seconds=1)
         assert done == [*many[:402], A, C, many[402], B, *many[403:]]
+
+    run(test())
+
+
+def test_progress_lets_eight_of_others_go_first_and_never_waits_for_all_of_them() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        progress, new = ([Key(kind, str(number)) for number in range(24)] for kind in ("progress", "new"))
+        for key in progress:
+            queue.add(key, PROGRESS)
+        for key in new:
+            queue.add(key, "bulk")
+        await worked(queue, recorder(done), seconds=1)
+        assert [key.namespace for key in done[:27]] == (["new"] * 7 + ["progress"] + ["new"]) * 3
+        assert len(done) == 48
 
     run(test())
 

@@ -12,7 +12,7 @@
   resources: [kimilinearbenchmarks/finalizers, kimilinearservers/finalizers]
   verbs: [update]
 - apiGroups: [apps]
-  resources: [deployments]
+  resources: [controllerrevisions, deployments]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [batch]
   resources: [jobs]

@@ -92,6 +92,12 @@ PipPackage = Annotated[
 ]
 
 
+def _texts(value: Any) -> Any:
+    """Leave out what is no text: the API server refuses that, in words of its own."""
+    items = value.items() if isinstance(value, Mapping) else ()
+    return {key: item for key, item in items if isinstance(item, str)}
+
+
 class ObjectMeta(BaseModel):
     """The fields of `metadata` that we read; the API server looks after the rest."""
 
@@ -101,6 +107,7 @@ class ObjectMeta(BaseModel):
     namespace: str = "default"
     uid: str = ""
     generation: int = 0
+    annotations: Annotated[dict[str, str], BeforeValidator(_texts)] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -113,6 +120,21 @@ class SecretKeyRef(Model):
 
     name: ObjectName = Field(description="Name of the Secret, in the namespace of the resource.")
     key: _SecretKey = Field(default="token", description="Key in the Secret.")
+
+
+# https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
+_LabelValue = Annotated[str, Field(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")]
+
+
+class InheritedMetadata(Model):
+    """Labels and annotations that every object of a resource gets, for example what a company's policies demand."""
+
+    labels: Annotated[dict[str, _LabelValue], Field(max_length=32), WithoutNulls] = Field(
+        default={}, description="Labels of every object, pods included. Those that the operator sets are refused."
+    )
+    annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32), WithoutNulls] = (
+        Field(default={}, description="Annotations of every object, pods included.")
+    )
 
 
 class Condition(Model):

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 
 from kimi_linear_operator.api.base import (
     Condition,
+    InheritedMetadata,
     Manifest,
     Model,
     ModelName,
@@ -262,6 +263,11 @@ class BenchmarkSpec(Model):
     suspend: bool = Field(
         default=False,
         description="Stop: the suite that runs is stopped and begins again later; what has ended is kept.",
+    )
+    inherited_metadata: InheritedMetadata = Field(
+        default_factory=InheritedMetadata,
+        description="Labels and annotations of every object that the operator makes for this one, pods included. What "
+        "podTemplate says about pods goes before.",
     )
     pod_template: PodTemplate | None = Field(
         default=None,

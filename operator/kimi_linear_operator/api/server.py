@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from kimi_linear_operator.api.base import (
     Condition,
+    InheritedMetadata,
     Manifest,
     Model,
     ModelName,
@@ -185,6 +186,11 @@ class ServerSpec(Model):
         description="What the container may do. Never privileged, and without the host's network: AMD's device plugin "
         "mounts the GPU devices.",
     )
+    inherited_metadata: InheritedMetadata = Field(
+        default_factory=InheritedMetadata,
+        description="Labels and annotations of every object that the operator makes for this one, pods included. What "
+        "podTemplate says about pods goes before.",
+    )
     pod_template: PodTemplate | None = Field(
         default=None,
         description="Strategic-merge patch on the pod template, without directives: tolerations, affinity, volumes, "
@@ -211,7 +217,7 @@ class ServerStatus(Model):
     )
     conditions: list[Condition] = Field(
         default_factory=list,
-        description="Accepted, Available, Ready, Reconciling and Stalled.",
+        description="Accepted, Available, Ready, Reconciling, Stalled, TemplateCurrent and Synced.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     url: str | None = Field(default=None, description="Address of the server inside the cluster.")

@@ -9,7 +9,7 @@ from kimi_linear_operator import logs
 from kimi_linear_operator.cli.failure import CommandError
 from kimi_linear_operator.cluster import ApiError, own_namespace
 from kimi_linear_operator.handlers import AddressError, Settings, serve
-from kimi_linear_operator.resources.metadata import MANAGER
+from kimi_linear_operator.resources.metadata import MANAGER, ROLLOUT_ANNOTATION
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         default=":8080",
         help="where to answer /healthz, /readyz and /metrics (default: %(default)s, which is every address)",
+    )
+    parser.add_argument(
+        "--rollout-pause",
+        metavar="SECONDS",
+        type=float,
+        help="roll new pod templates of this version out to all servers, one after the other: the next one so many "
+        "seconds after the last one was Ready (default: a new template is offered, and rolled out with the next change "
+        f"of the spec or of the annotation {ROLLOUT_ANNOTATION})",
     )
     parser.add_argument("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
     parser.add_argument("--log-format", choices=logs.FORMATS, default="text", help="default: %(default)s")
@@ -55,4 +63,6 @@ def _settings(options: argparse.Namespace) -> Settings:
         raise CommandError(f"--lease {options.lease}: must be NAMESPACE/NAME")
     if not port.isdecimal() or int(port) > 65535:
         raise CommandError(f"--listen {options.listen}: must be HOST:PORT or :PORT")
-    return Settings(options.namespace, lease_namespace, lease_name, host.strip("[]"), int(port))
+    if options.rollout_pause is not None and not 1 <= options.rollout_pause < float("inf"):
+        raise CommandError(f"--rollout-pause {options.rollout_pause:g}: must be 1 or more seconds")
+    return Settings(options.namespace, lease_namespace, lease_name, host.strip("[]"), int(port), options.rollout_pause)

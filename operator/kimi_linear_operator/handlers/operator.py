@@ -19,14 +19,15 @@ from kimi_linear_operator.handlers.scopes import Scope, Scopes
 from kimi_linear_operator.handlers.watch import Watch
 from kimi_linear_operator.leader import Leader
 from kimi_linear_operator.reconcile import Reconciler
+from kimi_linear_operator.reconcile.rollouts import Rollouts
 from kimi_linear_operator.resources import RESOURCES
 from kimi_linear_operator.store import Key, Sight, Store
-from kimi_linear_operator.workqueue import WorkQueue
+from kimi_linear_operator.workqueue import PROGRESS, WorkQueue
 
 logger = logging.getLogger(__name__)
 
 WORKERS = 16
-# What comes in bulk and nobody waits for counts as one source: new servers, all servers at the start, progress.
+# What comes in bulk and nobody waits for counts as one source: new servers, all servers at the start.
 BULK = "bulk"
 STOP_SECONDS = 10.0
 OBSERVED_AT_ONCE = 100
@@ -50,6 +51,8 @@ class Settings:
         lease_name: Its name.
         host: The address on which to answer health checks and show metrics; all if empty.
         port: Its port; the system chooses one if it is 0.
+        rollout_pause: How many seconds to wait between two servers when new pod templates are rolled out to all; None
+            if they are only offered.
     """
 
     namespaces: list[str]
@@ -57,6 +60,7 @@ class Settings:
     lease_name: str
     host: str
     port: int
+    rollout_pause: float | None = None
 
 
 async def serve(settings: Settings) -> None:
@@ -74,7 +78,7 @@ async def serve(settings: Settings) -> None:
         logger.info("Connected to %s", cluster.server)
         identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         leader = Leader(cluster, settings.lease_namespace, settings.lease_name, identity)
-        operator = Operator(cluster, leader, settings.namespaces)
+        operator = Operator(cluster, leader, settings.namespaces, settings.rollout_pause)
         async with serving(settings.host, settings.port, operator.illnesses, operator.readiness) as port:
             logger.info("Listening on %s:%d", settings.host, port)
             await operator.run(stop)
@@ -88,6 +92,7 @@ class Operator:
     cluster: Cluster
     leader: Leader
     namespaces: list[str]
+    rollout_pause: float | None = None
     store: Store = field(default_factory=Store)
     # What is to be done, while this replica leads.
     queue: WorkQueue | None = None
@@ -178,14 +183,21 @@ class Operator:
             return await reconciler.reconcile(key, failures) if is_known else None
 
         self.queue = WorkQueue()
+        rolling = asyncio.ensure_future(self._roll_out(reconciler))
         try:
             self._add(self.store.resources())
             async with asyncio.TaskGroup() as workers:
                 for _ in range(WORKERS):
                     workers.create_task(self.queue.work(reconcile))
         finally:
+            rolling.cancel()
             self.queue.close()
             self.queue = None
+
+    async def _roll_out(self, reconciler: Reconciler) -> None:
+        """Roll new pod templates out to all servers, if that is wanted."""
+        if self.rollout_pause is not None:
+            await Rollouts(self.store, reconciler.chosen, self._add, self.rollout_pause).run()
 
     async def _end(self, leading: asyncio.Task[None]) -> None:
         """Let workers finish what they hold, for a while: a pod that is asked to stop has 30 seconds."""
@@ -212,7 +224,7 @@ class Operator:
             return  # a replica that waits takes all resources when it begins to lead
         for key in keys:
             if is_progress:
-                self.queue.add_settled(key, BULK)
+                self.queue.add_settled(key, PROGRESS)
             else:
                 self.queue.add(key, BULK if is_new else sight.source)
 

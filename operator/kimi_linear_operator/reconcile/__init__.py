@@ -43,8 +43,13 @@ class Reconciler:
         """Take the same cluster, store and clock for every kind."""
         children = Children(self.cluster, self.store)
         reporting = Reporting(self.cluster, self.store, self.concern, self.now)
-        self._servers = ServerReconciler(self.store, children, reporting, self.now)
+        self._servers = ServerReconciler(self.cluster, self.store, children, reporting, self.now)
         self._benchmarks = BenchmarkReconciler(self.cluster, self.store, children, reporting, self.now)
+
+    @property
+    def chosen(self) -> set[Key]:
+        """Return the servers that are to take the newest pod template in their next pass; may be added to."""
+        return self._servers.chosen
 
     async def reconcile(self, key: Key, failures: int = 0) -> float | None:
         """Make one pass over a resource; return after how many seconds it is due again, if at all.

@@ -1,22 +1,30 @@
 """Writing the objects of a resource: only what differs, and nothing that belongs to others."""
 
+import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import Any
 
-from kimi_linear_operator import resources
+from kimi_linear_operator import cputime, resources
 from kimi_linear_operator.api import Manifest, Resource
-from kimi_linear_operator.cluster import ApiError, Cluster
-from kimi_linear_operator.resources import Kind, metadata
-from kimi_linear_operator.resources.drift import has_drifted
+from kimi_linear_operator.cluster import Cluster
+from kimi_linear_operator.errors import ApiError, Meaning
+from kimi_linear_operator.reconcile.repairs import Repairs
+from kimi_linear_operator.resources import Kind, drift, metadata, ownership
+from kimi_linear_operator.resources.plan import Apply, Blocked, Create, Step, step_for, unwanted
 from kimi_linear_operator.status import Obstacle
-from kimi_linear_operator.store import Key, Store
+from kimi_linear_operator.store import Address, Key, Store
 
 logger = logging.getLogger(__name__)
 
 # How often to look whether something that no watch shows has gone out of the way.
 BLOCKED_RETRY_SECONDS = 15.0
+# How often to look whether a field is still contested.
+CONTESTED_RETRY_SECONDS = 30.0
 
+_CONFLICT = 409
 _INVALID = 422
 
 
@@ -30,6 +38,10 @@ class GoneError(Exception):
 
 class LeftoverError(Exception):
     """An object of a child's name belonged to a deleted resource of the same name, and will be gone soon."""
+
+
+class BehindError(ApiError):
+    """What the store shows is older than what the cluster has."""
 
 
 def obstacle_of(error: NameTakenError | LeftoverError | ApiError) -> Obstacle:
@@ -48,16 +60,38 @@ def obstacle_of(error: NameTakenError | LeftoverError | ApiError) -> Obstacle:
 
 
 @dataclass(frozen=True)
+class Failures:
+    """What kept children from being right.
+
+    Attributes:
+        obstacle: The worst of what does not pass by itself.
+        passing: An error that may pass by itself.
+    """
+
+    obstacle: Obstacle | None = None
+    passing: ApiError | None = None
+
+
+@dataclass
 class Children:
     """The objects of resources.
 
     Attributes:
         cluster: Where objects are written.
         store: Where objects are read.
+        clock: Monotonic seconds.
     """
 
     cluster: Cluster
     store: Store
+    clock: Callable[[], float] = time.monotonic
+    _repairs: Repairs = field(init=False)
+    # Who contests a field, as far as it was found out.
+    _rivals: dict[Address, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Count repairs by the same clock."""
+        self._repairs = Repairs(self.clock)
 
     async def apply(self, owner: Resource, wanted: Manifest) -> None:
         """Bring one child to what is wanted.
@@ -65,20 +99,11 @@ class Children:
         Raises:
             NameTakenError, LeftoverError, GoneError, ApiError: It was not possible.
         """
-        kind = resources.kind_of(wanted)
-        live = await self.find(owner, kind, wanted["metadata"]["name"])
-        if live is not None and ("deletionTimestamp" in live["metadata"] or not has_drifted(live, wanted)):
-            return
-        try:
-            applied = await self.cluster.apply(kind, wanted)
-        except ApiError as error:
-            if live is None or error.status != _INVALID or "spec" not in wanted:
-                raise
-            # Apply keeps items of others in lists: a changed port becomes two ports of one name, which is invalid.
-            await self.cluster.overwrite(kind, wanted)
-            applied = await self.cluster.apply(kind, wanted)
-        self.store.put(kind, applied)
-        logger.info("Applied %s %s/%s", kind.kind, owner.metadata.namespace, wanted["metadata"]["name"])
+        step = step_for(owner, wanted, self._known(owner, wanted))
+        if isinstance(step, Create):
+            step = await self._make(owner, wanted)
+        if step:
+            await self._change(step)
 
     async def create(self, owner: Resource, wanted: Manifest) -> Manifest:
         """Make a child that never changes, unless it is there; return it.
@@ -86,37 +111,67 @@ class Children:
         Raises:
             NameTakenError, LeftoverError, GoneError, ApiError: It was not possible.
         """
-        kind, name = resources.kind_of(wanted), wanted["metadata"]["name"]
-        live = await self.find(owner, kind, name)
-        if live is None:
-            live = await self.cluster.apply(kind, wanted)
-            logger.info("Created %s %s/%s", kind.kind, owner.metadata.namespace, name)
-        self.store.put(kind, live)
-        return live
+        step = step_for(owner, wanted, self._known(owner, wanted))
+        if isinstance(step, Create):
+            step = await self._make(owner, wanted)
+        if isinstance(step, Blocked) or (isinstance(step, Apply) and not self._is_owned(owner, step.live)):
+            await self._change(step)
+        found = self._known(owner, wanted)
+        assert found  # noqa: S101 - it was made, or it was there
+        return found
 
-    async def find(self, owner: Resource, kind: Kind, name: str) -> Manifest | None:
-        """Return a child as it is, looking past the watch where it shows nothing: that sees labelled objects only.
+    async def prune(self, owner: Resource, key: Key, wanted: Iterable[Manifest]) -> None:
+        """Delete the children that are the resource's own and no longer wanted.
 
         Raises:
-            NameTakenError: The name belongs to an object that is not ours and may not be adopted.
-            LeftoverError: The name belongs to an object that the garbage collector is about to remove.
-            GoneError: There is no child because there is no owner any more.
+            ApiError: One could not be deleted; the others were.
         """
-        namespace = owner.metadata.namespace
-        live = self.store.get(kind, Key(namespace, name)) or await self.cluster.get(kind, namespace, name)
-        if live is None and not await self._is_there(owner):
+        live = [manifest for kind in resources.KINDS for manifest in self.store.children(kind, key)]
+        steps = list(unwanted(owner, list(wanted), live))
+        for outcome in await _together(self._delete(step.live) for step in steps):
+            if outcome:
+                raise outcome
+
+    def contested(self, manifests: Iterable[Manifest]) -> list[str]:
+        """Return what others keep changing in children, and who, as sentences."""
+        told = []
+        for manifest in manifests:
+            child = _address(manifest)
+            if fields := self._repairs.contested(child):
+                who = self._rivals.get(child) or "somebody"
+                told.append(f"{child.kind.kind} {child.name}: {who} keeps changing {', '.join(sorted(fields))}")
+        return told
+
+    def _known(self, owner: Resource, wanted: Manifest) -> Manifest | None:
+        return self.store.get(resources.kind_of(wanted), Key(owner.metadata.namespace, wanted["metadata"]["name"]))
+
+    def _is_owned(self, owner: Resource, live: Manifest) -> bool:
+        return metadata.is_owned_by(live, owner.metadata.uid)
+
+    async def _make(self, owner: Resource, wanted: Manifest) -> Step | None:
+        """Create a child; return what has to be done instead if there is an object of its name.
+
+        The watch shows labelled objects only, and it may be late. So the object is read when the API server refuses to
+        create another one, which costs nothing where there is none.
+        """
+        if not await self._is_there(owner):
             raise GoneError
-        if live is None or metadata.is_owned_by(live, owner.metadata.uid):
-            return live
-        if live["metadata"].get("annotations", {}).get(metadata.ADOPT_ANNOTATION) == "true":
-            return live
-        if metadata.is_of_former(live, owner):
-            raise LeftoverError(f"{kind.kind} {name} of a deleted {owner.kind} of this name is still being removed")
-        what = owner.kind.removeprefix("KimiLinear").lower()
-        raise NameTakenError(
-            f"{kind.kind} {name} exists and does not belong to this {what}: delete it, rename the {what}, or let the "
-            f"{what} take it over with `kubectl annotate {kind.kind.lower()} {name} {metadata.ADOPT_ANNOTATION}=true`"
-        )
+        kind = resources.kind_of(wanted)
+        try:
+            made = await self.cluster.apply_new(kind, wanted)
+        except ApiError as error:
+            if error.status != _CONFLICT:
+                raise
+            found = await self.cluster.get(kind, wanted["metadata"]["namespace"], wanted["metadata"]["name"])
+            if found is None:
+                raise
+            if self._is_owned(owner, found):
+                self.store.put(kind, found)
+            return step_for(owner, wanted, found)
+        self.store.put(kind, made)
+        self._note(kind, made, wanted)
+        logger.info("Created %s %s/%s", kind.kind, made["metadata"]["namespace"], made["metadata"]["name"])
+        return None
 
     async def _is_there(self, owner: Resource) -> bool:
         """Return whether a resource whose child is missing still exists: both may have gone, and must not come back.
@@ -129,10 +184,86 @@ class Children:
         found = await self.cluster.get(kind, owner.metadata.namespace, owner.metadata.name)
         return found is not None and bool(found["metadata"]["uid"] == owner.metadata.uid)
 
-    async def prune(self, owner: Resource, key: Key, wanted: Sequence[Manifest]) -> None:
-        """Delete the children that are the resource's own and no longer wanted."""
-        for kind in resources.KINDS:
-            for live in resources.unwanted(self.store.children(kind, key), wanted, owner.metadata.uid):
-                if "deletionTimestamp" not in live["metadata"]:
-                    await self.cluster.delete(kind, live)
-                    logger.info("Deleted %s %s/%s", kind.kind, key.namespace, live["metadata"]["name"])
+    async def _change(self, step: Step) -> None:
+        if isinstance(step, Blocked):
+            raise LeftoverError(step.message) if step.is_passing else NameTakenError(step.message)
+        if isinstance(step, Apply) and not self._has_to_wait(step):
+            await self._apply(step)
+
+    def _has_to_wait(self, step: Apply) -> bool:
+        return step.is_repair and self._repairs.wait_seconds(_address(step.wanted), step.fields) > 0
+
+    async def _apply(self, step: Apply) -> None:
+        kind, wanted = resources.kind_of(step.wanted), step.wanted
+        if step.is_repair:
+            await self._count(step)
+        if ownership.has_second_manager(step.live, metadata.MANAGER):
+            await self._unify(kind, wanted)
+        try:
+            applied = await self.cluster.apply(kind, wanted)
+        except ApiError as error:
+            if (error.status, error.meaning) != (_INVALID, Meaning.WRONG_SPEC) or "spec" not in wanted:
+                raise
+            # Apply keeps items of others in lists: a changed port becomes two ports of one name, which is invalid.
+            await self.cluster.unify(kind, await self.cluster.overwrite(kind, wanted))
+            applied = await self.cluster.apply(kind, wanted)
+        self.store.put(kind, applied)
+        self._note(kind, applied, wanted)
+        logger.info("Applied %s %s/%s", kind.kind, wanted["metadata"]["namespace"], wanted["metadata"]["name"])
+
+    async def _unify(self, kind: Kind, wanted: Manifest) -> None:
+        if live := await self.cluster.get(kind, wanted["metadata"]["namespace"], wanted["metadata"]["name"]):
+            await self.cluster.unify(kind, live)
+
+    async def _count(self, step: Apply) -> None:
+        """Count a repair, and find out who makes it necessary when it was necessary too often."""
+        child = _address(step.wanted)
+        self._repairs.record(child, step.fields)
+        if not self._repairs.contested(child):
+            return
+        live = await self.cluster.get(child.kind, child.namespace, child.name) or step.live
+        managed_fields = live["metadata"].get("managedFields", ())
+        if names := sorted(set(ownership.owners_of(managed_fields, step.fields, metadata.MANAGER))):
+            self._rivals[child] = " and ".join(names)
+
+    def _note(self, kind: Kind, applied: Manifest, wanted: Manifest) -> None:
+        """Note which fields are not as they were written: an admission webhook or policy has changed them."""
+        if changed := tuple(drift.differences(applied, wanted)):
+            child = _address(wanted)
+            self._repairs.record(child, changed, is_refused=True)
+            self._rivals[child] = "an admission webhook or policy"
+
+    async def _delete(self, live: Manifest) -> None:
+        kind = resources.kind_of(live)
+        await self.cluster.delete(kind, live)
+        logger.info("Deleted %s %s/%s", kind.kind, live["metadata"]["namespace"], live["metadata"]["name"])
+
+
+async def settle(works: Iterable[Coroutine[Any, Any, None]]) -> Failures:
+    """Bring children to what is wanted, all at the same time; one that fails keeps no other from being right.
+
+    Raises:
+        GoneError: The resource was deleted.
+    """
+    obstacles, passing = [], None
+    for outcome in await _together(works):
+        if isinstance(outcome, ApiError) and outcome.is_passing:
+            passing = outcome
+        elif isinstance(outcome, NameTakenError | LeftoverError | ApiError):
+            obstacles.append(obstacle_of(outcome))
+        elif isinstance(outcome, BaseException):
+            raise outcome
+    return Failures(min(obstacles, key=lambda obstacle: not obstacle.blames_spec, default=None), passing)
+
+
+async def _together(works: Iterable[Coroutine[Any, Any, None]]) -> list[BaseException | None]:
+    """Do everything at the same time; return what went wrong with each. Their processor time is that of who waits."""
+    tasks = [cputime.Measured(work) for work in works]
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    cputime.count(sum(task.seconds for task in tasks))
+    return outcomes
+
+
+def _address(manifest: Manifest) -> Address:
+    meta = manifest["metadata"]
+    return Address(resources.kind_of(manifest), meta["namespace"], meta["name"])

@@ -1,42 +1,69 @@
 """One pass over one server."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from kimi_linear_operator import resources, rules, status
 from kimi_linear_operator.api import KimiLinearServer, Manifest
-from kimi_linear_operator.cluster import ApiError
+from kimi_linear_operator.cluster import Cluster
+from kimi_linear_operator.errors import ApiError
 from kimi_linear_operator.reconcile.children import (
     BLOCKED_RETRY_SECONDS,
+    CONTESTED_RETRY_SECONDS,
+    BehindError,
     Children,
+    Failures,
     GoneError,
     LeftoverError,
     NameTakenError,
-    obstacle_of,
+    settle,
 )
 from kimi_linear_operator.reconcile.reporting import Reporting
-from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, metadata
+from kimi_linear_operator.resources import DEPLOYMENT, POD, REVISION, SERVER, metadata, plan, revision
+from kimi_linear_operator.resources.revision import Kept, Revision
 from kimi_linear_operator.store import Key, Store
 
 # What passes by itself is told when it has not for some ten seconds, by the back-off of the queue.
 TOLD_FAILURES = 5
 
+_CONFLICT = 409
+
 
 @dataclass(frozen=True)
+class _Outcome:
+    """What a pass came to before it reports.
+
+    Attributes:
+        kept: The pod template that the server is to have.
+        failures: What was in the way.
+        contested: What others keep changing.
+    """
+
+    kept: Kept | None = None
+    failures: Failures = field(default_factory=Failures)
+    contested: tuple[str, ...] = ()
+
+
+@dataclass
 class ServerReconciler:
     """Brings servers to the state that their specs ask for.
 
     Attributes:
+        cluster: Where Deployments are read with their managed fields.
         store: Where objects are read.
         children: Writes what belongs to a server.
         reporting: Writes its status.
         now: The time as RFC 3339.
+        chosen: Servers that are to take the newest pod template in their next pass.
     """
 
+    cluster: Cluster
     store: Store
     children: Children
     reporting: Reporting
     now: Callable[[], str]
+    chosen: set[Key] = field(default_factory=set)
 
     async def reconcile(self, key: Key, failures: int) -> float | None:
         """Make one pass over a server; return after how many seconds it is due again, if at all.
@@ -53,42 +80,138 @@ class ServerReconciler:
             return None  # Its children are owned by it: the garbage collector needs no help.
         checked = rules.check(manifest)
         try:
-            obstacle = await self._apply(key, checked)
+            outcome = await self._apply(key, checked)
         except GoneError:
             return None
         except ApiError as error:
-            if failures >= TOLD_FAILURES:
-                await self._report(key, manifest, checked.server, status.Obstacle("ApplyFailed", error.message))
-            raise
-        again = await self._report(key, manifest, checked.server, obstacle)
-        if again == 0:
-            return again
-        if obstacle and checked.is_valid:
-            return BLOCKED_RETRY_SECONDS
-        limit = status.next_look(self.store.children(POD, key), self.now())
-        return min((seconds for seconds in (again, limit) if seconds is not None), default=None)
+            outcome = _Outcome(failures=Failures(passing=error))
+        return await self._conclude(key, manifest, checked, outcome, failures)
 
-    async def _apply(self, key: Key, checked: rules.Checked) -> status.Obstacle | None:
-        """Apply and prune the children; return what is in the way, if anything is. A refused spec changes nothing."""
-        if checked.server is None or not checked.is_valid:
-            return status.Obstacle("InvalidSpec", checked.told, blames_spec=True)
-        wanted = resources.build(checked.server)
+    async def _conclude(
+        self, key: Key, manifest: Manifest, checked: rules.Checked, outcome: _Outcome, failures: int
+    ) -> float | None:
+        """Report; return when the server is due again, or raise what is to be tried again by the queue's back-off."""
+        obstacle, passing = outcome.failures.obstacle, outcome.failures.passing
+        if passing and not obstacle and failures >= TOLD_FAILURES:
+            obstacle = status.Obstacle("ApplyFailed", passing.message)
+        again = None
+        if obstacle or not passing:
+            again = await self._report(key, manifest, checked.server, outcome, obstacle)
+        if passing:
+            raise passing
+        retries = [
+            again,
+            BLOCKED_RETRY_SECONDS if obstacle and checked.is_valid else None,
+            CONTESTED_RETRY_SECONDS if outcome.contested else None,
+            status.next_look(self.store.children(POD, key), self.now()),
+        ]
+        return min((seconds for seconds in retries if seconds is not None), default=None)
+
+    async def _apply(self, key: Key, checked: rules.Checked) -> _Outcome:
+        """Bring all children to what is wanted. A refused spec changes nothing."""
+        server = checked.server
+        if server is None or not checked.is_valid:
+            return _Outcome(failures=Failures(status.Obstacle("InvalidSpec", checked.told, blames_spec=True)))
+        live = self._deployment(key, server.metadata.uid)
+        kept = await self._keep(key, server, live)
+        deployment = resources.build_deployment(server, kept.current.template, kept.current.number)
+        wanted = [deployment, *resources.build_companions(server)]
+        failures = await settle(
+            [
+                self._settle_deployment(key, server, kept, deployment),
+                *(self.children.apply(server, child) for child in wanted[1:]),
+                self._prune(key, server, wanted, (kept.current.number, _number(live))),
+            ]
+        )
+        return _Outcome(kept, failures, tuple(self.children.contested(wanted)))
+
+    async def _keep(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> Kept:
+        """Return the pod template that a server is to have, whose Deployment is as it is.
+
+        Raises:
+            BehindError: A template was kept for a newer spec than the one that is seen.
+        """
+        records = [item for item in self.store.children(REVISION, key) if plan.may_be_taken(item, server)]
+        revisions = [found for record in records if (found := revision.read(record))]
+        if revision.is_behind(server, revisions):
+            raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
+        deployed, applied = _number(live), None
+        if live and not revisions and status.was_applied(server.status, server.metadata.generation):
+            found_live = await self.cluster.get(DEPLOYMENT, key.namespace, key.name)
+            applied = revision.running_template(server, found_live) if found_live else None
+        kept = revision.keep(
+            server,
+            revisions,
+            applied=applied,
+            deployed=deployed,
+            used=max(map(revision.number_of, records), default=0),
+            is_chosen=key in self.chosen,
+        )
+        if not kept.current.is_automatic:
+            self.chosen.discard(key)
+        elif deployed == kept.current.number and status.View({}, server, deployment=live).is_settled:
+            return kept.completed()
+        return kept
+
+    async def _settle_deployment(self, key: Key, server: KimiLinearServer, kept: Kept, deployment: Manifest) -> None:
+        """Record the pod template, then apply it; where that fails, do the rest with the template that runs.
+
+        In this order, whichever version of the operator goes on after a crash finds the template that was begun with.
+        """
+        running = kept.running
         try:
-            for child in wanted:
-                await self.children.apply(checked.server, child)
-            await self.children.prune(checked.server, key, wanted)
-        except (NameTakenError, LeftoverError, ApiError) as error:
-            return obstacle_of(error)
-        return None
+            await self._record(server, kept.current)
+            self.chosen.discard(key)
+            await self.children.apply(server, deployment)
+        except (NameTakenError, LeftoverError, ApiError):
+            if running:
+                number = _number(self._deployment(key, server.metadata.uid))
+                with suppress(NameTakenError, LeftoverError, ApiError):
+                    await self.children.apply(server, resources.build_deployment(server, running.template, number))
+            raise
+
+    async def _record(self, server: KimiLinearServer, current: Revision) -> None:
+        """Write the record of a pod template.
+
+        Raises:
+            BehindError: Another one was recorded under its number, of which no watch has told yet.
+        """
+        wanted = resources.build_revision(server, current)
+        key = Key(server.metadata.namespace, wanted["metadata"]["name"])
+        if self.store.get(REVISION, key):
+            await self.children.apply(server, wanted)
+            return
+        found = await self.children.create(server, wanted)
+        if found.get("data") != wanted["data"]:
+            raise BehindError(_CONFLICT, f"pod template {current.number} was recorded by another replica")
+
+    async def _prune(self, key: Key, server: KimiLinearServer, wanted: list[Manifest], used: tuple[int, ...]) -> None:
+        """Delete what is no longer wanted, but none of the pod templates that are used."""
+        records = [item for item in self.store.children(REVISION, key) if revision.number_of(item) in used]
+        await self.children.prune(server, key, [*records, *wanted])
+
+    def _deployment(self, key: Key, uid: str) -> Manifest | None:
+        """Return the server's own Deployment as it was seen last."""
+        deployment = self.store.get(DEPLOYMENT, key)
+        return deployment if deployment and metadata.is_owned_by(deployment, uid) else None
 
     async def _report(
-        self, key: Key, manifest: Manifest, server: KimiLinearServer | None, obstacle: status.Obstacle | None
+        self,
+        key: Key,
+        manifest: Manifest,
+        server: KimiLinearServer | None,
+        outcome: _Outcome,
+        obstacle: status.Obstacle | None,
     ) -> float | None:
         """Write the status if it changed; return after how many seconds the server is due again, if at all."""
-        deployment = self.store.get(DEPLOYMENT, key)
-        if deployment and not metadata.is_owned_by(deployment, manifest["metadata"]["uid"]):
-            deployment = None
-        view = status.View(manifest, server, obstacle, deployment, self.store.children(POD, key))
+        deployment = self._deployment(key, manifest["metadata"]["uid"])
+        pods = self.store.children(POD, key)
+        view = status.View(manifest, server, obstacle, deployment, pods, outcome.kept, outcome.contested)
         summary = status.summarise(view, self.now())
-        event = status.transition_event(manifest, summary, self.now())
+        changes = (status.transition_event, status.disturbance_event)
+        event = next((event for change in changes if (event := change(manifest, summary, self.now()))), None)
         return await self.reporting.write(SERVER, manifest, summary, event)
+
+
+def _number(deployment: Manifest | None) -> int:
+    return revision.number_on(deployment) if deployment else 0

@@ -4,10 +4,10 @@ Every builder is a pure function of the resource. `KINDS` lists what they build,
 watched, compared and pruned: a new child kind is one module and one entry here.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Manifest
-from kimi_linear_operator.resources import deployment, job, metadata, service
+from kimi_linear_operator.resources import deployment, job, metadata, revision, service
 from kimi_linear_operator.resources.kinds import (
     BENCHMARK,
     CONFIG_MAP,
@@ -16,13 +16,14 @@ from kimi_linear_operator.resources.kinds import (
     JOB,
     POD,
     RESOURCES,
+    REVISION,
     SERVER,
     SERVICE,
     Kind,
 )
 from kimi_linear_operator.resources.target import Target
 
-KINDS = (DEPLOYMENT, SERVICE, CONFIG_MAP, JOB)
+KINDS = (REVISION, DEPLOYMENT, SERVICE, CONFIG_MAP, JOB)
 """The kinds of children that the operator writes."""
 
 __all__ = [
@@ -34,19 +35,46 @@ __all__ = [
     "KINDS",
     "POD",
     "RESOURCES",
+    "REVISION",
     "SERVER",
     "SERVICE",
     "Kind",
     "build",
     "build_benchmark",
+    "build_companions",
+    "build_deployment",
+    "build_revision",
     "kind_of",
-    "unwanted",
 ]
 
 
 def build(server: KimiLinearServer) -> list[Manifest]:
-    """Return every object that this server should have, in the order in which to apply them."""
-    return [metadata.with_fingerprint(manifest) for manifest in _children(server)]
+    """Return every object that this server would have if it were new, without the record of its pod template."""
+    return [*build_companions(server), build_deployment(server, deployment.build_pod_template(server))]
+
+
+def build_companions(server: KimiLinearServer) -> list[Manifest]:
+    """Return every child of a server but its Deployment and the record of its pod template."""
+    return [metadata.with_fingerprint(manifest) for manifest in _companions(server)]
+
+
+def build_deployment(server: KimiLinearServer, template: Manifest, number: int = 0) -> Manifest:
+    """Return the Deployment of a server.
+
+    Args:
+        server: The server.
+        template: The pod template.
+        number: The revision that keeps this template, 0 if none does.
+    """
+    manifest = deployment.build_deployment(server, template)
+    if number:
+        metadata.annotate(manifest, metadata.REVISION_ANNOTATION, str(number))
+    return metadata.with_fingerprint(manifest)
+
+
+def build_revision(server: KimiLinearServer, kept: revision.Revision) -> Manifest:
+    """Return the record of a pod template of a server."""
+    return metadata.with_fingerprint(revision.build_revision(server, kept))
 
 
 def build_benchmark(benchmark: KimiLinearBenchmark, target: Target) -> list[Manifest]:
@@ -60,18 +88,7 @@ def kind_of(child: Manifest) -> Kind:
     return next(kind for kind in KINDS if kind.kind == child["kind"])
 
 
-def unwanted(live: Iterable[Manifest], wanted: Iterable[Manifest], uid: str) -> list[Manifest]:
-    """Return the live objects that belong to the server with this UID and are not among the wanted ones."""
-    names = {(child["kind"], child["metadata"]["name"]) for child in wanted}
-    return [
-        manifest
-        for manifest in live
-        if metadata.is_owned_by(manifest, uid) and (manifest["kind"], manifest["metadata"]["name"]) not in names
-    ]
-
-
-def _children(server: KimiLinearServer) -> Iterator[Manifest]:
+def _companions(server: KimiLinearServer) -> Iterator[Manifest]:
     yield service.build_service(server)
     if server.spec.service.headless:
         yield service.build_headless_service(server)
-    yield deployment.build_deployment(server)

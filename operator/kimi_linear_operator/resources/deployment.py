@@ -19,8 +19,13 @@ _STRATEGIES: dict[str, Manifest] = {
 }
 
 
-def build_deployment(server: KimiLinearServer) -> Manifest:
-    """Return the Deployment, named like the server."""
+def build_deployment(server: KimiLinearServer, template: Manifest) -> Manifest:
+    """Return the Deployment, named like the server.
+
+    Args:
+        server: The server.
+        template: Its pod template: a new one, or the one that was kept.
+    """
     spec = server.spec
     return metadata.build_manifest(
         server,
@@ -32,7 +37,7 @@ def build_deployment(server: KimiLinearServer) -> Manifest:
             "strategy": _STRATEGIES[spec.rollout.strategy],
             # A rollout may take as long as the old replica drains, the image is pulled and the new replica loads.
             "progressDeadlineSeconds": _grace_seconds(spec) + IMAGE_PULL_SECONDS + spec.startup.timeout_seconds,
-            "template": _pod_template(server),
+            "template": template,
         },
     )
 
@@ -42,9 +47,18 @@ def wanted_replicas(spec: ServerSpec) -> int:
     return 0 if spec.suspend else spec.replicas
 
 
-def _pod_template(server: KimiLinearServer) -> Manifest:
+# What the pod template does not depend on.
+_NOT_IN_TEMPLATE = {"replicas", "rollout", "service", "suspend"}
+
+
+def template_inputs(spec: ServerSpec) -> Manifest:
+    """Return the part of the spec that the pod template is built from, with all defaults."""
+    return spec.model_dump(by_alias=True, exclude_none=True, exclude=_NOT_IN_TEMPLATE)
+
+
+def build_pod_template(server: KimiLinearServer) -> Manifest:
     """Return the pod template with the user's overlay; the nodes stay those of the hardware, whatever it says."""
-    template: Manifest = {"metadata": {"labels": metadata.labels(server)}, "spec": _pod_spec(server.spec)}
+    template: Manifest = {"metadata": metadata.inherited(server), "spec": _pod_spec(server.spec)}
     if overlay := server.spec.pod_template:
         template = merge(template, overlay.model_dump(by_alias=True, exclude_none=True))
     template["spec"] = _on_hardware(template["spec"], server.spec)

@@ -3,7 +3,7 @@
 Only wanted fields count: what the API server defaults and what other managers add is theirs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -26,25 +26,39 @@ _SUFFIXES: dict[str, int | Decimal] = {
 
 def has_drifted(live: Manifest, wanted: Manifest) -> bool:
     """Return whether a live object lacks or contradicts a wanted field."""
-    return not _holds(live, wanted)
+    return next(differences(live, wanted), None) is not None
 
 
-def _holds(live: Any, wanted: Any, field: str = "") -> bool:
-    if isinstance(wanted, dict):
-        return isinstance(live, dict) and all(_holds_field(live, key, value, field) for key, value in wanted.items())
-    if isinstance(wanted, list):
-        return isinstance(live, list) and _holds_items(live, wanted, field)
+def differences(live: Any, wanted: Any, path: str = "", field: str = "") -> Iterator[str]:
+    """Yield the wanted fields that a live object lacks or contradicts, as `kubectl` writes them.
+
+    Items of a list that have a name are named by it: `spec.template.spec.containers[sglang].image`.
+    """
+    if isinstance(wanted, dict) and isinstance(live, dict):
+        for key, value in wanted.items():
+            yield from _field_differences(live, key, value, path, field)
+    elif isinstance(wanted, list) and isinstance(live, list):
+        yield from _item_differences(live, wanted, path, field)
+    elif not _is_equal(live, wanted, field):
+        yield path
+
+
+def _field_differences(live: Manifest, key: str, wanted: Any, parent_path: str, parent: str) -> Iterator[str]:
+    path = f"{parent_path}.{key}".removeprefix(".")
+    if key not in live:
+        if not _is_stored_as_absent(key, wanted):
+            yield path
+    elif parent in _QUANTITY_MAPS:
+        if _quantity(live[key]) != _quantity(wanted):
+            yield path
+    else:
+        yield from differences(live[key], wanted, path, key)
+
+
+def _is_equal(live: Any, wanted: Any, field: str) -> bool:
     if field in _QUANTITY_FIELDS:
         return _quantity(live) == _quantity(wanted)
     return bool(live == wanted)
-
-
-def _holds_field(live: Manifest, key: str, wanted: Any, parent: str) -> bool:
-    if key not in live:
-        return _is_stored_as_absent(key, wanted)
-    if parent in _QUANTITY_MAPS:
-        return _quantity(live[key]) == _quantity(wanted)
-    return _holds(live[key], wanted, key)
 
 
 def _is_stored_as_absent(key: str, wanted: Any) -> bool:
@@ -54,11 +68,39 @@ def _is_stored_as_absent(key: str, wanted: Any) -> bool:
     return wanted in ("", [], None) or (not wanted and key in _ABSENT_WHEN_EMPTY)
 
 
-def _holds_items(live: Sequence[Any], wanted: Sequence[Any], field: str) -> bool:
+def _item_differences(live: Sequence[Any], wanted: Sequence[Any], path: str, field: str) -> Iterator[str]:
     """Compare lists: where Kubernetes merges by key, and only there, other managers may add items such as a sidecar."""
-    if field in MERGE_KEYS or field == "ownerReferences":
-        return all(any(_holds(candidate, item) for candidate in live) for item in wanted)
-    return len(live) == len(wanted) and all(map(_holds, live, wanted))
+    if field == "ownerReferences":
+        yield from (path for item in wanted if all(has_drifted(candidate, item) for candidate in live))
+    elif field in MERGE_KEYS:
+        for key in dict.fromkeys(_key(item, field) for item in wanted):
+            one, other = ([item for item in items if _key(item, field) == key] for items in (live, wanted))
+            yield from _keyed_differences(one, other, f"{path}[{other[0].get('name', key[0])}]")
+    elif len(live) != len(wanted):
+        yield path
+    else:
+        for index, (found, item) in enumerate(zip(live, wanted, strict=True)):
+            yield from differences(found, item, f"{path}[{index}]")
+
+
+def _keyed_differences(live: Sequence[Manifest], wanted: Sequence[Manifest], path: str) -> Iterator[str]:
+    """Compare items of one key. There is one of each, or somebody added another: of two variables, the last counts."""
+    if len(live) == len(wanted) == 1:
+        yield from differences(live[0], wanted[0], path)
+    elif not _hold_each_other(live, wanted):
+        yield path
+
+
+def _hold_each_other(live: Sequence[Manifest], wanted: Sequence[Manifest]) -> bool:
+    pairs = [[not has_drifted(one, other) for other in wanted] for one in live]
+    return bool(pairs) and all(map(any, pairs)) and all(map(any, zip(*pairs, strict=True)))
+
+
+def _key(item: Manifest, field: str) -> tuple[object, ...]:
+    """Return what tells an item of a list from others. Ports are told apart by their protocol, too."""
+    if field == "ports":
+        return item.get("containerPort", item.get("port")), item.get("protocol", "TCP")
+    return (item.get(MERGE_KEYS[field]),)
 
 
 def _quantity(value: object) -> Decimal | str:

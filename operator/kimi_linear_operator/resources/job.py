@@ -52,7 +52,7 @@ def build_job(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, snap
     }
     job = metadata.build_manifest(benchmark, JOB, name(benchmark, suite), spec=spec)
     job["metadata"]["labels"] |= labels
-    job["metadata"]["annotations"] = {metadata.TARGET_ANNOTATION: snapshot}
+    metadata.annotate(job, metadata.TARGET_ANNOTATION, snapshot)
     return job
 
 
@@ -64,10 +64,8 @@ def _runner_name(benchmark: KimiLinearBenchmark) -> str:
 
 
 def _pod_template(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, labels: dict[str, str]) -> Manifest:
-    template: Manifest = {
-        "metadata": {"labels": {**metadata.labels(benchmark), **labels}},
-        "spec": _pod_spec(benchmark, suite, target),
-    }
+    template: Manifest = {"metadata": metadata.inherited(benchmark), "spec": _pod_spec(benchmark, suite, target)}
+    template["metadata"]["labels"] |= labels
     overlay = benchmark.spec.pod_template
     return merge(template, overlay.model_dump(by_alias=True, exclude_none=True)) if overlay else template
 

@@ -17,6 +17,12 @@ TARGET_ANNOTATION = f"{GROUP}/target"
 OWNER_LABELS = {SERVER: SERVER_LABEL, BENCHMARK: BENCHMARK_LABEL}
 ADOPT_ANNOTATION = f"{GROUP}/adopt"
 FINGERPRINT_ANNOTATION = f"{GROUP}/fingerprint"
+REVISION_ANNOTATION = f"{GROUP}/revision"
+"""On a Deployment: the number of the kept revision whose pod template it has."""
+ROLLOUT_ANNOTATION = f"{GROUP}/rollout"
+"""On a server: any new value takes the newest pod template."""
+AUTOMATIC_ANNOTATION = f"{GROUP}/automatic-rollout"
+"""On a kept revision: the operator took it by itself, and the server has not been Ready with it yet."""
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
 """Selects every object that the operator made, in lists and watches."""
 
@@ -29,13 +35,20 @@ def build_manifest(owner: Resource, kind: Kind, name: str, **content: Any) -> Ma
     return {
         "apiVersion": kind.api_version,
         "kind": kind.kind,
-        "metadata": {"name": name, "namespace": owner.metadata.namespace, "labels": labels(owner), **owned},
+        "metadata": {"name": name, "namespace": owner.metadata.namespace, **inherited(owner), **owned},
         **content,
     }
 
 
+def inherited(owner: Resource) -> Manifest:
+    """Return the labels and annotations of every object that belongs to a resource, pods included."""
+    wished = owner.spec.inherited_metadata
+    noted = {"annotations": dict(wished.annotations)} if wished.annotations else {}
+    return {"labels": {**wished.labels, **labels(owner)}, **noted}
+
+
 def labels(owner: Resource) -> dict[str, str]:
-    """Return the labels of everything that belongs to a resource."""
+    """Return the labels that the operator gives to everything that belongs to a resource."""
     return {
         "app.kubernetes.io/name": "kimi-linear",
         "app.kubernetes.io/instance": owner.metadata.name,
@@ -43,6 +56,21 @@ def labels(owner: Resource) -> dict[str, str]:
         MANAGED_BY: MANAGER,
         **selector(owner),
     }
+
+
+def identity(owner: Resource) -> dict[str, str]:
+    """Return the labels by which what the operator made for a resource is found."""
+    return {MANAGED_BY: MANAGER, **selector(owner)}
+
+
+def annotations(manifest: Manifest) -> dict[str, str]:
+    """Return an object's annotations, empty if it has none."""
+    return dict(manifest["metadata"].get("annotations", {}))
+
+
+def annotate(manifest: Manifest, name: str, value: str) -> None:
+    """Give an object that is being built an annotation."""
+    manifest["metadata"]["annotations"] = {**annotations(manifest), name: value}
 
 
 def selector(owner: Resource) -> dict[str, str]:

@@ -11,8 +11,8 @@ def build_service(server: KimiLinearServer) -> Manifest:
     wanted = server.spec.service
     spec = {"type": wanted.type, **_selection(server)}
     manifest = metadata.build_manifest(server, SERVICE, server.metadata.name, spec=spec)
-    if wanted.annotations:
-        manifest["metadata"]["annotations"] = dict(wanted.annotations)
+    for annotation in wanted.annotations.items():
+        metadata.annotate(manifest, *annotation)
     return manifest
 
 

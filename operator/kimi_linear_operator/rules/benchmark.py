@@ -147,6 +147,7 @@ ERRORS = (
     expressions.unprivileged(client.CONTAINER, "it only sends requests"),
     expressions.own_network("puts the client on the node's network, where nothing can be measured better"),
     expressions.owned_labels(),
+    *expressions.inherited_metadata(),
 )
 
 WARNINGS = (

@@ -57,15 +57,46 @@ def own_container(container: str, test: str) -> str:
     return f"self.all(c, c.name != '{container}' || {test})"
 
 
+_OURS = "kimi-linear.io/..., app.kubernetes.io/name, instance, component, managed-by"
+_IS_NOT_OURS = (
+    "self.all(k, !k.startsWith('kimi-linear.io/') && !(k in ['app.kubernetes.io/name', "
+    "'app.kubernetes.io/instance', 'app.kubernetes.io/component', 'app.kubernetes.io/managed-by']))"
+)
+
+
 def owned_labels() -> Rule:
     """Return the rule about labels of pods, by which the operator and Services find them."""
     return Rule(
         "error",
         "spec.podTemplate.metadata.labels",
-        "self.all(k, !k.startsWith('kimi-linear.io/') && !(k in ['app.kubernetes.io/name', "
-        "'app.kubernetes.io/instance', 'app.kubernetes.io/component', 'app.kubernetes.io/managed-by']))",
-        "changes a label that the operator sets (kimi-linear.io/..., app.kubernetes.io/name, instance, component, "
-        "managed-by): choose another key",
+        _IS_NOT_OURS,
+        f"changes a label that the operator sets ({_OURS}): choose another key",
+    )
+
+
+# https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
+_KEY = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+_OWN_KEY = "choose another key"
+
+
+def inherited_metadata() -> tuple[Rule, ...]:
+    """Return the rules about labels and annotations of every object."""
+    labels, annotations = (f"spec.inheritedMetadata.{name}" for name in ("labels", "annotations"))
+    is_well_formed = f"self.all(k, k.matches({cel_text(_KEY)}))"
+    malformed = (
+        "has a key that Kubernetes refuses: write NAME or PREFIX/NAME, the name of letters, digits, '-', '_' and '.', "
+        "the prefix a DNS name"
+    )
+    return (
+        Rule("error", labels, _IS_NOT_OURS, f"sets a label that the operator sets ({_OURS}): {_OWN_KEY}"),
+        Rule(
+            "error",
+            annotations,
+            "self.all(k, !k.startsWith('kimi-linear.io/'))",
+            f"sets an annotation that the operator sets (kimi-linear.io/...): {_OWN_KEY}",
+        ),
+        Rule("error", labels, is_well_formed, malformed),
+        Rule("error", annotations, is_well_formed, malformed),
     )
 
 

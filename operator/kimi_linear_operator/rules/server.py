@@ -133,6 +133,7 @@ ERRORS = (
         "puts the server on the node's network, where everyone reaches it: use spec.service to reach it from outside"
     ),
     expressions.owned_labels(),
+    *expressions.inherited_metadata(),
 )
 
 WARNINGS = (

@@ -6,8 +6,14 @@ last change and the last failure outlives its pod.
 
 from kimi_linear_operator.status.benchmark import Progress, is_complete, summarise_benchmark
 from kimi_linear_operator.status.conditions import Cause, Obstacle, find_condition, ready_condition
-from kimi_linear_operator.status.events import WITHOUT_REPLICAS, benchmark_event, refusal_event, transition_event
-from kimi_linear_operator.status.server import View, summarise
+from kimi_linear_operator.status.events import (
+    WITHOUT_REPLICAS,
+    benchmark_event,
+    disturbance_event,
+    refusal_event,
+    transition_event,
+)
+from kimi_linear_operator.status.server import View, summarise, was_applied
 from kimi_linear_operator.status.waits import next_look
 
 __all__ = [
@@ -17,6 +23,7 @@ __all__ = [
     "Progress",
     "View",
     "benchmark_event",
+    "disturbance_event",
     "find_condition",
     "is_complete",
     "next_look",
@@ -25,4 +32,5 @@ __all__ = [
     "summarise",
     "summarise_benchmark",
     "transition_event",
+    "was_applied",
 ]

@@ -45,6 +45,8 @@ def transition_event(manifest: Manifest, status: Manifest, now: str) -> Manifest
         return None
     if after["reason"] in _ON_THE_WAY and before.get("status") != "True":
         return None
+    if after["reason"] == find_condition(status, "Synced").get("reason"):
+        return None  # This has an Event of its own.
     return _event(manifest, after, now, is_normal=after["reason"] in AS_WISHED)
 
 
@@ -58,6 +60,20 @@ def refusal_event(manifest: Manifest, message: str, now: str) -> Manifest:
     """
     told = {"reason": "StatusRefused", "message": f"The status cannot be written: {message}"[:LONGEST_MESSAGE]}
     return _event(manifest, told, now, is_normal=False)
+
+
+def disturbance_event(manifest: Manifest, status: Manifest, now: str) -> Manifest | None:
+    """Return the Event that somebody deserves who began to change what the operator writes, or None.
+
+    Args:
+        manifest: The resource with its previous status.
+        status: Its new status.
+        now: The time as RFC 3339.
+    """
+    before, after = find_condition(manifest.get("status", {}), "Synced"), find_condition(status, "Synced")
+    if after["status"] != "False" or before.get("status") == "False":
+        return None
+    return _event(manifest, after, now, is_normal=False)
 
 
 def _event(manifest: Manifest, told: Manifest, now: str, *, is_normal: bool) -> Manifest:

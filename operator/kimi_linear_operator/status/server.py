@@ -1,13 +1,15 @@
 """The status of a KimiLinearServer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kimi_linear_operator import engine
 from kimi_linear_operator.api import Condition, KimiLinearServer, Manifest
 from kimi_linear_operator.resources.deployment import wanted_replicas
-from kimi_linear_operator.resources.metadata import selector_text
+from kimi_linear_operator.resources.metadata import ROLLOUT_ANNOTATION, selector_text
+from kimi_linear_operator.resources.revision import Kept
 from kimi_linear_operator.resources.service import url
-from kimi_linear_operator.status.conditions import Cause, Obstacle, condition, stamped
+from kimi_linear_operator.status.conditions import Cause, Obstacle, condition, ready_condition, stamped
 from kimi_linear_operator.status.pods import last_failure, worst_cause
 
 
@@ -21,6 +23,8 @@ class View:
         obstacle: Why the spec was not applied, if it was not.
         deployment: The Deployment as it is now, if there is one.
         pods: The server's pods.
+        kept: The pod template that the server is to have, if the spec was looked at.
+        contested: What others keep changing in its objects, as sentences.
     """
 
     manifest: Manifest
@@ -28,6 +32,8 @@ class View:
     obstacle: Obstacle | None = None
     deployment: Manifest | None = None
     pods: list[Manifest] = field(default_factory=list)
+    kept: Kept | None = None
+    contested: tuple[str, ...] = ()
 
     @property
     def wanted(self) -> int:
@@ -43,8 +49,34 @@ class View:
     @property
     def is_complete(self) -> bool:
         """Return whether every replica of this generation serves, and no other runs."""
+        return self._is_observed and self._has_all_replicas
+
+    @property
+    def is_ready(self) -> bool:
+        """Return whether a server is to be called ready.
+
+        After a write of ours, the counters are old until the Deployment's controller has seen it. A server that was
+        ready with this generation of its spec stays so until then: most such writes concern no pod.
+        """
+        ready = ready_condition(self.manifest.get("status", {}))
+        was_ready = (ready.get("status"), ready.get("observedGeneration")) == ("True", self.generation)
+        return not self.obstacle and (self.is_complete or (was_ready and self._has_all_replicas))
+
+    @property
+    def generation(self) -> int:
+        """Return the generation of the server's spec."""
+        return int(self.manifest["metadata"]["generation"])
+
+    @property
+    def _has_all_replicas(self) -> bool:
         counters = ("replicas", "updatedReplicas", "availableReplicas")
-        return self._is_observed and self.wanted > 0 and all(self.count(name) == self.wanted for name in counters)
+        return self.wanted > 0 and all(self.count(name) == self.wanted for name in counters)
+
+    @property
+    def is_settled(self) -> bool:
+        """Return whether every replica of this generation serves, or none is to run and none does."""
+        is_empty = self.wanted == 0 and self.count("replicas") == 0
+        return self.is_complete or (is_empty and self._is_observed)
 
     @property
     def _is_observed(self) -> bool:
@@ -52,10 +84,26 @@ class View:
         deployment = self.deployment or {"metadata": {"generation": 1}}
         return self.count("observedGeneration") >= int(deployment["metadata"]["generation"])
 
+    @property
+    def is_paused(self) -> bool:
+        """Return whether pods have to be replaced, and somebody has paused that."""
+        is_paused = bool((self.deployment or {}).get("spec", {}).get("paused"))
+        return is_paused and self.count("updatedReplicas") < self.wanted
+
     def deployment_condition(self, kind: str) -> Manifest:
         """Return a condition of the Deployment, empty if it has none of this type."""
         conditions = (self.deployment or {}).get("status", {}).get("conditions", ())
         return next((dict(item) for item in conditions if item["type"] == kind), {})
+
+
+# Why a spec that was looked at was not applied.
+_OBSTACLES = ("ApplyFailed", "InvalidSpec", "NameConflict", "Replacing")
+
+
+def was_applied(previous: Manifest, generation: int) -> bool:
+    """Return whether a status says that this generation of the spec was applied."""
+    ready = ready_condition(previous)
+    return previous.get("observedGeneration") == generation and ready.get("reason", _OBSTACLES[0]) not in _OBSTACLES
 
 
 def summarise(view: View, now: str) -> Manifest:
@@ -66,10 +114,9 @@ def summarise(view: View, now: str) -> Manifest:
         now: The time as RFC 3339, for conditions that change.
     """
     previous: Manifest = view.manifest.get("status", {})
-    generation: int = view.manifest["metadata"]["generation"]
     status = {
-        "observedGeneration": generation,
-        "conditions": stamped(_conditions(view, now), previous, generation, now),
+        "observedGeneration": view.generation,
+        "conditions": stamped(_conditions(view, now), previous, view.generation, now),
         **_identity(view, previous),
         "replicas": view.count("replicas"),
         "readyReplicas": view.count("readyReplicas"),
@@ -85,12 +132,22 @@ def _identity(view: View, previous: Manifest) -> Manifest:
     if view.server is None or view.obstacle:
         return {name: previous.get(name) for name in names}
     spec = view.server.spec
-    values = (url(view.server), engine.recipe_command(spec), engine.image(spec), selector_text(view.server))
+    command, image = engine.recipe_command(spec), engine.image(spec)
+    if view.kept and view.kept.offer:
+        # What runs was built by another version, which may have chosen another image.
+        command, image = previous.get("command", command), _image_of(view.kept.current.template) or image
+    values = (url(view.server), command, image, selector_text(view.server))
     return dict(zip(names, values, strict=True))
 
 
+def _image_of(template: Manifest) -> str | None:
+    """Return the engine's image in a pod template."""
+    containers = template["spec"].get("containers", ())
+    return next((item.get("image") for item in containers if item.get("name") == engine.CONTAINER), None)
+
+
 def _conditions(view: View, now: str) -> list[Condition]:
-    is_ready = view.is_complete and not view.obstacle
+    is_ready = view.is_ready
     cause = view.obstacle or _why_not_ready(view, now)
     serving = view.count("availableReplicas")
     progress = f"{serving} of {view.wanted} replicas serve"
@@ -104,7 +161,43 @@ def _conditions(view: View, now: str) -> list[Condition]:
         condition("Ready", is_ready, Cause("AllReplicasServe", progress) if is_ready else told),
         condition("Reconciling", reconciling, told if reconciling else Cause("Settled", "Nothing is in progress")),
         condition("Stalled", stalled is not None, stalled or Cause("NotStalled", "Nothing is in the way")),
+        _template_current(view),
+        _synced(view),
     ]
+
+
+def _template_current(view: View) -> Condition:
+    """Return whether the pods are as this version of the operator would build them. It changes nothing that runs."""
+    if view.kept is None:
+        told = "The spec was not applied, so nothing says which pods it would have"
+        return condition("TemplateCurrent", None, Cause("SpecNotApplied", told))
+    if view.kept.offer:
+        return condition("TemplateCurrent", False, Cause("NewTemplateAvailable", _offer(view.kept.offer)))
+    if view.kept.current.is_automatic:
+        told = "The operator rolls the newest pod template out by itself (--rollout-pause)"
+        return condition("TemplateCurrent", True, Cause("RollingOutByItself", told))
+    return condition("TemplateCurrent", True, Cause("Newest", "This version of the operator builds the same pods"))
+
+
+# How many fields an offer names.
+_NAMED_FIELDS = 5
+
+
+def _offer(fields: Sequence[str]) -> str:
+    more = len(fields) - _NAMED_FIELDS
+    named = ", ".join(fields[:_NAMED_FIELDS]) + (f" and {more} more" if more > 0 else "")
+    return (
+        f"This version of the operator builds another pod template ({named}), and the pods keep theirs. To roll it "
+        f"out, give the server's annotation {ROLLOUT_ANNOTATION} a new value, or change its spec"
+    )
+
+
+def _synced(view: View) -> Condition:
+    """Return whether what the operator writes stays as it is written."""
+    if view.contested:
+        told = f"{'; '.join(view.contested)}. The operator restores it after minutes only, until both agree"
+        return condition("Synced", False, Cause("ChangedByOthers", told))
+    return condition("Synced", True, Cause("Undisputed", "Nobody else keeps changing what the operator writes"))
 
 
 def _accepted(view: View) -> Condition:
@@ -129,6 +222,9 @@ def _why_not_ready(view: View, now: str) -> Cause:
         return Cause("Suspended", "spec.suspend is true: no replica runs")
     if view.wanted == 0:
         return Cause("NoReplicas", "spec.replicas is 0")
+    if view.is_paused:
+        resume = f"kubectl rollout resume deployment/{view.manifest['metadata']['name']}"
+        return Cause("RolloutPaused", f"somebody has paused the Deployment, so its pods are not replaced: `{resume}`")
     refused = view.deployment_condition("ReplicaFailure")
     if refused.get("status") == "True":
         return Cause("PodCreationFailed", refused.get("message", ""))
@@ -141,6 +237,8 @@ def _why_not_ready(view: View, now: str) -> Cause:
 
 
 def _rollout_cause(view: View) -> Cause:
+    if view.contested:
+        return Cause("ChangedByOthers", "; ".join(view.contested))
     if view.count("availableReplicas"):
         return Cause("RollingOut", f"{view.count('updatedReplicas')} of {view.wanted} replicas have the current spec")
     return Cause("Starting", "waiting for pods")

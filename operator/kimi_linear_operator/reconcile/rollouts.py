@@ -1,0 +1,138 @@
+"""Rolling new pod templates out to all servers, one after the other, where the administrator wants that.
+
+What is under way is in the cluster: a record of a pod template is marked until its server is Ready with it. So another
+replica, or this one after a restart, goes on where the last one stopped.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+
+from kimi_linear_operator import metrics
+from kimi_linear_operator.resources import REVISION, SERVER
+from kimi_linear_operator.resources.metadata import AUTOMATIC_ANNOTATION, annotations
+from kimi_linear_operator.status import WITHOUT_REPLICAS
+from kimi_linear_operator.store import Conditions, Key, Store
+
+logger = logging.getLogger(__name__)
+
+# How often to look at the conditions that the store has: some milliseconds for 5,000 servers.
+LOOK_SECONDS = 10.0
+_DECODED_AT_ONCE = 100
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A server, as far as its turn goes.
+
+    Attributes:
+        key: Which server.
+        is_offered: Whether a newer pod template waits.
+        is_ready: Whether it serves as it should, or is to have no replica.
+        is_under_way: Whether it got the newest template and was not Ready with it yet.
+        stalled: Why it will not become Ready by itself, empty if it may.
+    """
+
+    key: Key
+    is_offered: bool
+    is_ready: bool
+    is_under_way: bool = False
+    stalled: str = ""
+
+
+def candidate(key: Key, conditions: Conditions, *, is_under_way: bool) -> Candidate:
+    """Return a server as a candidate."""
+    known = {kind: (state, reason) for kind, state, reason in conditions}
+    template, ready = known.get("TemplateCurrent", ("", "")), known.get("Ready", ("", ""))
+    stalled = known.get("Stalled", ("", ""))
+    return Candidate(
+        key=key,
+        is_offered=template[0] == "False",
+        is_ready=ready[0] == "True" or ready[1] in WITHOUT_REPLICAS,
+        is_under_way=is_under_way,
+        stalled=stalled[1] if stalled[0] == "True" else "",
+    )
+
+
+def next_rollout(candidates: Iterable[Candidate]) -> Key | None:
+    """Return the server that may get the newest template now: none while one is under way, and none that is unready."""
+    known = list(candidates)
+    if any(item.is_under_way for item in known):
+        return None
+    return min((item.key for item in known if item.is_offered and item.is_ready), default=None)
+
+
+@dataclass
+class Rollouts:
+    """Chooses one server after the other.
+
+    Attributes:
+        store: Where servers are read.
+        chosen: Takes the server whose turn it is; its next pass takes the newest template and removes it.
+        enqueue: Asks for a pass.
+        pause: How many seconds to wait after one was Ready before the next one is chosen.
+        clock: Monotonic seconds.
+    """
+
+    store: Store
+    chosen: set[Key]
+    enqueue: Callable[[Iterable[Key]], None]
+    pause: float
+    clock: Callable[[], float] = time.monotonic
+    _quiet_since: float | None = None
+    _told: set[tuple[Key, str]] = field(default_factory=set)
+
+    async def run(self) -> None:
+        """Choose servers for as long as this replica leads."""
+        try:
+            while True:
+                await asyncio.sleep(min(LOOK_SECONDS, self.pause))
+                await self.step()
+        finally:
+            self._tell([])  # Another replica counts.
+
+    async def step(self) -> None:
+        """Choose the next server if it is time."""
+        servers = dict(self.store.conditions(SERVER))
+        self.chosen.intersection_update(servers)
+        if not any(candidate(*item, is_under_way=False).is_offered for item in servers.items()) and not self.chosen:
+            self._tell([])  # Nothing waits, so it does not matter whether the last one is Ready yet.
+            return
+        under_way = {key async for key in self._marked(servers)} | self.chosen
+        candidates = [candidate(*item, is_under_way=item[0] in under_way) for item in servers.items()]
+        self._tell(candidates)
+        if under_way:
+            self._quiet_since = None
+            return
+        now = self.clock()
+        self._quiet_since = now if self._quiet_since is None else self._quiet_since
+        if now - self._quiet_since >= self.pause and (key := next_rollout(candidates)):
+            logger.info("Rolling the newest pod template out to KimiLinearServer %s/%s", key.namespace, key.name)
+            self._quiet_since = None
+            self.chosen.add(key)
+            self.enqueue([key])
+
+    async def _marked(self, servers: Iterable[Key]) -> AsyncIterator[Key]:
+        """Yield the servers that the operator gave a template by itself and that were not Ready with it yet."""
+        for number, key in enumerate(servers):
+            if number % _DECODED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            if any(AUTOMATIC_ANNOTATION in annotations(item) for item in self.store.children(REVISION, key)):
+                yield key
+
+    def _tell(self, candidates: list[Candidate]) -> None:
+        """Count, and log once what keeps all others waiting."""
+        under_way = [item for item in candidates if item.is_under_way]
+        halted = [item for item in under_way if item.stalled]
+        metrics.ROLLOUTS.labels("waiting").set(sum(item.is_offered for item in candidates))
+        metrics.ROLLOUTS.labels("under_way").set(len(under_way))
+        metrics.ROLLOUTS.labels("halted").set(len(halted))
+        told = {(item.key, item.stalled) for item in halted}
+        for key, reason in sorted(told - self._told):
+            logger.warning(
+                "KimiLinearServer %s/%s is not Ready with the newest pod template (%s): no other server gets it before",
+                *(key.namespace, key.name, reason),
+            )
+        self._told = told

@@ -1,0 +1,99 @@
+"""The plan: what follows from what exists and what is wanted."""
+
+import copy
+
+import pytest
+
+from kimi_linear_operator import resources
+from kimi_linear_operator.api import KimiLinearServer, Manifest
+from kimi_linear_operator.resources.metadata import ADOPT_ANNOTATION, FINGERPRINT_ANNOTATION, MANAGER
+from kimi_linear_operator.resources.plan import Apply, Blocked, Claim, Create, Delete, claim_of, plan
+from make import make_server, stored
+
+OWNER = KimiLinearServer.model_validate(make_server())
+SERVICE, DEPLOYMENT = resources.build(OWNER)
+
+
+def live(manifest: Manifest, **metadata: object) -> Manifest:
+    """Return a child as the API server keeps it."""
+    kept = copy.deepcopy(manifest)
+    return stored({**kept, "metadata": {**kept["metadata"], **metadata}})
+
+
+def labels(**more: str) -> dict[str, str]:
+    return {**SERVICE["metadata"]["labels"], **more}
+
+
+def test_what_is_as_wanted_needs_nothing() -> None:
+    assert plan(OWNER, [SERVICE, DEPLOYMENT], [live(SERVICE), live(DEPLOYMENT)]) == []
+
+
+def test_each_child_has_its_own_step() -> None:
+    edited = live(DEPLOYMENT)
+    edited["spec"]["replicas"] = 5
+    left = live(SERVICE, name="kimi-headless")
+    assert plan(OWNER, [SERVICE, DEPLOYMENT], [edited, left]) == [
+        Create(SERVICE),
+        Apply(edited, DEPLOYMENT, ("spec.replicas",)),
+        Delete(left),
+    ]
+
+
+def test_what_is_being_deleted_is_waited_for() -> None:
+    going = {"deletionTimestamp": "2026-11-24T10:00:00Z"}
+    edited = live(DEPLOYMENT, **going)
+    edited["spec"]["replicas"] = 5
+    assert plan(OWNER, [DEPLOYMENT], [edited, live(SERVICE, **going)]) == []
+
+
+def test_a_child_of_two_managers_that_are_both_ours_is_applied() -> None:
+    twice = live(SERVICE, managedFields=[{"manager": MANAGER, "operation": "Update"}])
+    assert plan(OWNER, [SERVICE], [twice]) == [Apply(twice, SERVICE, ("metadata.managedFields",))]
+
+
+def test_a_repair_is_told_from_a_change_of_the_spec() -> None:
+    (other,) = [child for child in resources.build(_changed()) if child["kind"] == "Service"]
+    edited = live(SERVICE)
+    edited["spec"]["type"] = "NodePort"
+    [repair], [change] = plan(OWNER, [SERVICE], [edited]), plan(OWNER, [other], [live(SERVICE)])
+    assert isinstance(repair, Apply)
+    assert isinstance(change, Apply)
+    assert (repair.is_repair, change.is_repair) == (True, False)
+
+
+def _changed() -> KimiLinearServer:
+    return KimiLinearServer.model_validate(make_server(service={"port": 80}))
+
+
+FORMER = [{**SERVICE["metadata"]["ownerReferences"][0], "uid": "former"}]
+FOREIGN = [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x", "controller": True}]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "claim"),
+    [
+        ({}, Claim.OURS),
+        ({"ownerReferences": FORMER}, Claim.LEFT_OVER),
+        ({"ownerReferences": FOREIGN}, Claim.FOREIGN),
+        ({"ownerReferences": FOREIGN, "annotations": {ADOPT_ANNOTATION: "true"}}, Claim.OFFERED),
+        ({"ownerReferences": []}, Claim.ORPHANED),
+        ({"ownerReferences": [], "annotations": {}}, Claim.FOREIGN),
+        ({"ownerReferences": [], "labels": labels(**{"kimi-linear.io/server": "other"})}, Claim.FOREIGN),
+        ({"ownerReferences": [], "labels": {}}, Claim.FOREIGN),
+        ({"ownerReferences": [], "annotations": {FINGERPRINT_ANNOTATION: "of-another-version"}}, Claim.ORPHANED),
+    ],
+    ids=str,
+)
+def test_whose_an_object_is(metadata: Manifest, claim: Claim) -> None:
+    assert claim_of(live(SERVICE, **metadata), OWNER) == claim
+
+
+@pytest.mark.parametrize(
+    ("owners", "is_passing", "words"),
+    [(FORMER, True, "is still being removed"), (FOREIGN, False, "kubectl annotate service kimi kimi-linear.io/adopt")],
+    ids=["of a former one", "of somebody else"],
+)
+def test_a_name_that_is_taken_is_told_and_left_alone(owners: list[Manifest], is_passing: bool, words: str) -> None:
+    [step] = plan(OWNER, [SERVICE], [live(SERVICE, ownerReferences=owners)])
+    assert isinstance(step, Blocked)
+    assert (step.is_passing, words in step.message) == (is_passing, True)

@@ -1,0 +1,203 @@
+"""Which pod template a server is to have: the one that was kept, until its owner asks for another."""
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator import resources
+from kimi_linear_operator.api import KimiLinearServer, Manifest
+from kimi_linear_operator.resources import revision
+from kimi_linear_operator.resources.deployment import build_pod_template, template_inputs
+from kimi_linear_operator.resources.metadata import MANAGER, ROLLOUT_ANNOTATION
+from kimi_linear_operator.resources.revision import Kept, Revision, keep
+from make import UID, make_server
+
+
+def server(generation: int = 1, annotations: dict[str, str] | None = None, **spec: Any) -> KimiLinearServer:
+    manifest = make_server(**spec)
+    manifest["metadata"] |= {"generation": generation, "annotations": annotations or {}}
+    return KimiLinearServer.model_validate(manifest)
+
+
+OLD_TEMPLATE: Manifest = {"metadata": {}, "spec": {"containers": [{"name": "sglang", "image": "old"}]}}
+
+
+def kept_by_older(number: int = 1, of: KimiLinearServer | None = None, **changes: Any) -> Revision:
+    """Return what an older version kept of a server."""
+    inputs = template_inputs((of or server()).spec)
+    known = Revision(number, inputs, OLD_TEMPLATE, rollout="", uid=UID, generation=1)
+    return replace(known, **changes)
+
+
+def test_a_new_server_gets_todays_template() -> None:
+    kept = keep(server(), [])
+    assert (kept.current.number, kept.current.template, kept.offer) == (1, build_pod_template(server()), ())
+
+
+def test_a_record_says_all_that_was_kept() -> None:
+    kept = replace(keep(server(annotations={ROLLOUT_ANNOTATION: "x"}), []).current, is_automatic=True)
+    manifest = resources.build_revision(server(), kept)
+    assert manifest["metadata"]["name"] == "kimi-1"
+    assert revision.read(manifest) == kept
+
+
+@pytest.mark.parametrize(
+    "data", [None, [], {}, {"template": {}, "inputs": {}}, {"template": 1, "inputs": {}, "rollout": "", "uid": ""}]
+)
+def test_a_record_that_no_operator_wrote_is_none(data: object) -> None:
+    assert revision.read({"metadata": {}, "revision": 1, "data": data}) is None
+
+
+def test_the_same_inputs_keep_the_template_and_todays_is_offered() -> None:
+    kept = keep(server(), [kept_by_older()])
+    assert kept.current == kept_by_older()
+    assert "spec.containers[sglang].image" in kept.offer
+    assert kept.running is None
+
+
+def test_the_highest_number_is_current() -> None:
+    older, current = kept_by_older(9), kept_by_older(10, template={"metadata": {}, "spec": {}})
+    kept = keep(server(), [current, older], deployed=9)
+    assert (kept.current, kept.running) == (current, older)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"fieldOfANewerVersion": {"a": [1]}},
+        {"engine": {"fieldOfANewerVersion": True}},
+        {"engine": {"version": "v0.5.7", "extraPipPackages": ["sentencepiece", "tiktoken"]}},
+        {"startup": {}, "drain": None},
+    ],
+    ids=["a field less", "a field less within another", "fields more", "nothing in it"],
+)
+def test_another_schema_with_the_same_meaning_keeps_the_template(inputs: Manifest) -> None:
+    """The spec was written since, so its generation says nothing."""
+    assert keep(server(generation=2), [kept_by_older(inputs=inputs)]).current.template == OLD_TEMPLATE
+
+
+def test_a_default_that_changed_keeps_the_template_as_the_api_server_stored_the_old_one() -> None:
+    stored = server(generation=2, startup={"timeoutSeconds": 1800})
+    assert keep(stored, [kept_by_older(of=stored)]).current.template == OLD_TEMPLATE
+
+
+def test_a_spec_that_was_not_written_since_keeps_the_template_whatever_it_seems_to_say() -> None:
+    assert keep(server(toolCallParser="enabled"), [kept_by_older()]).current.template == OLD_TEMPLATE
+
+
+def test_inputs_that_this_version_refuses_are_compared_as_they_are() -> None:
+    refused = {**template_inputs(server().spec), "hardware": "mi250x"}
+    assert keep(server(generation=2), [kept_by_older(inputs=refused)]).current.number == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"toolCallParser": "enabled"},
+        {"engine": {"contextLength": 4096}},
+        {"podTemplate": {"metadata": {"labels": {"a": "b"}}}},
+        {"inheritedMetadata": {"labels": {"a": "b"}}},
+        {"drain": {"timeoutSeconds": 1}},
+    ],
+    ids=str,
+)
+def test_other_inputs_get_todays_template(change: Manifest) -> None:
+    changed = server(generation=2, **change)
+    kept = keep(changed, [kept_by_older()], deployed=1)
+    assert kept.current == Revision(
+        2, template_inputs(changed.spec), build_pod_template(changed), rollout="", uid=UID, generation=2
+    )
+    assert kept.running == kept_by_older()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"replicas": 3}, {"suspend": True}, {"rollout": {"strategy": "Surge"}}, {"service": {"port": 80}}],
+    ids=str,
+)
+def test_what_is_no_input_keeps_the_template(change: Manifest) -> None:
+    assert keep(server(generation=2, **change), [kept_by_older()]).current == kept_by_older()
+
+
+@pytest.mark.parametrize(
+    ("seen", "annotation", "is_taken"),
+    [("", "1", True), ("1", "2", True), ("1", "1", False), ("1", None, False), ("", "", False)],
+)
+def test_a_new_value_of_the_annotation_takes_todays_template(seen: str, annotation: str | None, is_taken: bool) -> None:
+    annotations = {} if annotation is None else {ROLLOUT_ANNOTATION: annotation}
+    kept = keep(server(annotations=annotations), [kept_by_older(rollout=seen)])
+    assert (kept.current.number == 2) == is_taken
+    if is_taken:
+        assert (kept.current.rollout, kept.offer) == (annotation, ())
+
+
+def test_the_operator_takes_todays_template_by_itself_only_where_there_is_a_new_one() -> None:
+    taken = keep(server(), [kept_by_older()], is_chosen=True).current
+    assert (taken.number, taken.is_automatic, taken.template) == (2, True, build_pod_template(server()))
+    newest = keep(server(), []).current
+    assert keep(server(), [newest], is_chosen=True) == Kept(newest)
+
+
+def test_a_number_is_never_used_twice() -> None:
+    assert keep(server(), [], deployed=7).current.number == 8
+
+
+def test_a_record_for_another_server_of_this_name_counts_by_its_inputs() -> None:
+    """So it is after `--cascade=orphan`, where generations begin anew."""
+    orphan = kept_by_older(uid="another")
+    assert keep(server(), [orphan]).current == orphan
+    assert keep(server(toolCallParser="enabled"), [orphan]).current.number == 2
+
+
+def test_a_record_of_a_newer_spec_shows_that_the_watch_is_late() -> None:
+    assert revision.is_behind(server(generation=2), [kept_by_older(generation=3)])
+    assert not revision.is_behind(server(generation=3), [kept_by_older(generation=3)])
+    assert not revision.is_behind(server(generation=1), [kept_by_older(uid="another", generation=3)])
+
+
+def _owned(template: Any) -> Manifest:
+    """Return the set of fields of a template, as the API server records it for who applied it."""
+    if isinstance(template, dict):
+        return {f"f:{name}": _owned(item) for name, item in template.items()}
+    if isinstance(template, list) and template and all(isinstance(item, dict) and "name" in item for item in template):
+        return {f'k:{{"name":"{item["name"]}"}}': {".": {}, **_owned(item)} for item in template}
+    return {}
+
+
+def deployment_of(template: Manifest, *others: Manifest) -> Manifest:
+    """Return a Deployment whose template we applied; others own these fields of it."""
+    entries = [(MANAGER, "Apply", _owned(template)), *(("kubectl-edit", "Update", fields) for fields in others)]
+    managed = [
+        {"manager": manager, "operation": operation, "fieldsV1": {"f:spec": {"f:template": fields}}}
+        for manager, operation, fields in entries
+    ]
+    return {"metadata": {"managedFields": managed}, "spec": {"template": copy.deepcopy(template)}}
+
+
+def test_what_runs_is_taken_over_as_it_was_applied() -> None:
+    deployment = deployment_of(OLD_TEMPLATE, {"f:spec": {"f:containers": {'k:{"name":"mesh"}': {".": {}}}}})
+    pod = deployment["spec"]["template"]["spec"]
+    pod |= {"dnsPolicy": "ClusterFirst", "containers": [*pod["containers"], {"name": "mesh", "image": "mesh:1"}]}
+    assert revision.running_template(server(), deployment) == OLD_TEMPLATE
+
+
+@pytest.mark.parametrize(
+    ("touched", "edit"),
+    [
+        (
+            {"f:spec": {"f:containers": {'k:{"name":"sglang"}': {"f:image": {}}}}},
+            lambda pod: pod["containers"][0].update(image="edited"),
+        ),
+        (
+            {"f:spec": {"f:volumes": {'k:{"name":"cache"}': {"f:hostPath": {}}}}},
+            lambda pod: pod["volumes"][1].update(hostPath={"path": "/x"}) or pod["volumes"][1].pop("emptyDir"),
+        ),
+    ],
+    ids=["a field", "the source of a volume"],
+)
+def test_what_somebody_edited_is_not_taken_over(touched: Manifest, edit: Any) -> None:
+    deployment = deployment_of(build_pod_template(server()), touched)
+    edit(deployment["spec"]["template"]["spec"])
+    assert revision.running_template(server(), deployment) is None

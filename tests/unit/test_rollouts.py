@@ -1,0 +1,120 @@
+"""Whose turn it is when new pod templates are rolled out to all servers."""
+
+import asyncio
+
+import pytest
+
+from kimi_linear_operator.reconcile.rollouts import Candidate, Rollouts, candidate, next_rollout
+from kimi_linear_operator.resources import REVISION, SERVER
+from kimi_linear_operator.resources.metadata import AUTOMATIC_ANNOTATION
+from kimi_linear_operator.store import Key, Sight, Store
+from make import make_condition, make_server, owned
+
+A, B, C = (Key("default", name) for name in "abc")
+OFFERED = ("TemplateCurrent", "False", "NewTemplateAvailable")
+
+
+@pytest.mark.parametrize(
+    ("ready", "is_ready"),
+    [
+        (("Ready", "True", "AllReplicasServe"), True),
+        (("Ready", "False", "Suspended"), True),
+        (("Ready", "False", "NoReplicas"), True),
+        (("Ready", "False", "CrashLooping"), False),
+        (("Ready", "Unknown", "Pending"), False),
+    ],
+)
+def test_only_a_server_that_is_as_it_should_be_gets_its_turn(ready: tuple[str, str, str], is_ready: bool) -> None:
+    found = candidate(A, (ready, OFFERED), is_under_way=False)
+    assert found == Candidate(A, is_offered=True, is_ready=is_ready)
+    assert next_rollout([found]) == (A if is_ready else None)
+
+
+def test_servers_come_by_name_and_those_without_an_offer_never() -> None:
+    known = [Candidate(C, True, True), Candidate(B, True, True), Candidate(A, False, True)]
+    assert next_rollout(known) == B
+
+
+def test_nobody_comes_while_one_is_under_way_even_if_that_will_never_be_ready() -> None:
+    assert (
+        next_rollout([Candidate(A, False, False, True, "ProgressDeadlineExceeded"), Candidate(B, True, True)]) is None
+    )
+
+
+def test_nobody_comes_when_nothing_is_offered() -> None:
+    assert next_rollout([Candidate(A, False, True)]) is None
+
+
+class World:
+    """A store with servers a and b, a clock, and what was asked for."""
+
+    def __init__(self) -> None:
+        self.store, self.now, self.asked, self.version = Store(), 0.0, list[Key](), 0
+        self.chosen: set[Key] = set()
+        self.rollouts = Rollouts(self.store, self.chosen, self.asked.extend, 60, lambda: self.now)
+        for name in ("a", "b"):
+            self.server(name, is_offered=True)
+
+    def server(self, name: str, *, is_offered: bool, is_ready: bool = True, stalled: str = "") -> None:
+        conditions = [
+            make_condition("Ready", str(is_ready), "AllReplicasServe" if is_ready else "RollingOut", ""),
+            make_condition("TemplateCurrent", str(not is_offered), "NewTemplateAvailable", ""),
+            make_condition("Stalled", str(bool(stalled)), stalled, ""),
+        ]
+        self.put(SERVER, {**make_server(name), "status": {"conditions": conditions}})
+
+    def record(self, name: str, *, is_marked: bool) -> None:
+        annotations = {AUTOMATIC_ANNOTATION: "true"} if is_marked else {}
+        metadata = {"name": f"{name}-2", "annotations": annotations}
+        self.put(REVISION, owned({"kind": "ControllerRevision", "metadata": metadata, "revision": 2}, name))
+
+    def put(self, kind: object, manifest: dict[str, object]) -> None:
+        self.version += 1
+        manifest["metadata"]["resourceVersion"] = str(self.version)  # type: ignore[index]
+        self.store.put(kind, manifest)  # type: ignore[arg-type]
+
+    def step(self, seconds: float = 0) -> list[Key]:
+        """Let time pass and take a step; return who was chosen."""
+        self.now += seconds
+        self.asked.clear()
+        asyncio.run(self.rollouts.step())
+        return list(self.asked)
+
+
+def test_the_pause_comes_before_each_server_also_after_a_start() -> None:
+    world = World()
+    assert [world.step(), world.step(59), world.step(1)] == [[], [], [A]]
+    assert [world.step(600), world.chosen] == [[], {A}]
+    world.chosen.clear()
+    world.server("a", is_offered=False, is_ready=False)
+    world.record("a", is_marked=True)
+    assert world.step(600) == []
+    world.server("a", is_offered=False)
+    world.record("a", is_marked=False)
+    assert [world.step(600), world.step(59), world.step(1)] == [[], [], [B]]
+
+
+def test_another_replica_goes_on_where_the_last_one_stopped() -> None:
+    world = World()
+    world.server("a", is_offered=False, is_ready=False)
+    world.record("a", is_marked=True)
+    assert [world.step(), world.step(600)] == [[], []]
+
+
+def test_a_chosen_server_that_is_deleted_keeps_nobody_waiting() -> None:
+    world = World()
+    world.step()
+    assert world.step(60) == [A]
+    last = {**make_server("a"), "metadata": {**make_server("a")["metadata"], "resourceVersion": "900"}}
+    world.store.take(Sight.of(SERVER, last, is_deleted=True))
+    assert [world.step(), world.step(60)] == [[], [B]]
+
+
+def test_what_keeps_all_others_waiting_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.server("a", is_offered=False, is_ready=False, stalled="ProgressDeadlineExceeded")
+    world.record("a", is_marked=True)
+    for _ in range(3):
+        world.step(60)
+    [told] = [record.getMessage() for record in caplog.records]
+    assert told.startswith("KimiLinearServer default/a is not Ready with the newest pod template")
