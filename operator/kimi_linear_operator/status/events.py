@@ -2,6 +2,7 @@
 
 import hashlib
 
+from kimi_linear_operator import foreigntext
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.reasons import Reason
 from kimi_linear_operator.resources.metadata import MANAGER
@@ -58,7 +59,8 @@ def refusal_event(manifest: Manifest, message: str, now: str) -> Manifest:
         message: What the API server said.
         now: The time as RFC 3339.
     """
-    told = {"reason": "StatusRefused", "message": f"The status cannot be written: {message}"[:LONGEST_MESSAGE]}
+    words = foreigntext.one_line(message)
+    told = {"reason": "StatusRefused", "message": f"The status cannot be written: {words}"[:LONGEST_MESSAGE]}
     return _event(manifest, told, now, is_normal=False)
 
 
