@@ -30,7 +30,7 @@ class RefusingCluster:
         self.writes += 1
         if self.error:
             raise self.error
-        return {**manifest, "status": status}
+        return dict(manifest["metadata"])
 
     async def create(self, kind: Kind, event: Manifest) -> None:
         self.events.append(event)

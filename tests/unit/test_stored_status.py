@@ -75,7 +75,7 @@ class ObligingCluster:
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
         self.statuses.append(status)
         version = str(int(manifest["metadata"]["resourceVersion"]) + 1)
-        return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": version}, "status": status}
+        return {**manifest["metadata"], "resourceVersion": version}
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         return manifest
