@@ -83,7 +83,7 @@ def test_what_is_no_json_is_a_value_error(text: bytes) -> None:
 
 
 @pytest.mark.parametrize("text", LARGE, ids=[text[:8] for text in LARGE])
-def test_a_large_object_that_is_too_deep_is_read_in_less_than_a_second(text: str) -> None:
+def test_a_large_object_that_is_too_deep_is_read_in_a_moment(text: str) -> None:
     deep = f"[{text},{'[' * 500}{']' * 500}]".encode()
     begin = time.thread_time()
     jsontext.decode(deep)
