@@ -1,7 +1,7 @@
-"""The chart is upgraded and taken back across a change of the definitions, with stored objects that use what changes.
+"""The chart is upgraded and taken back across a change of the definitions, with stored objects that use what changed.
 
-The operator runs before, meanwhile and after. It knows the fields and rules of today; the definitions of the other chart
-have a field more, a field less and a rule more, as those of another version would.
+The operator runs all the time. It knows the fields and rules of today; the definitions of the other chart have a field
+more, a field less and a rule more, as those of another version would.
 """
 
 import shutil
