@@ -42,7 +42,11 @@ _METHODS = {"LIST": "GET", "APPLY": "PATCH", "STATUS": "PATCH"}
 _READS = ("GET", "LIST")
 _JSON = "application/json"
 _MERGE_PATCH = "application/merge-patch+json"
-_CONTENT_TYPES = {"APPLY": "application/apply-patch+yaml", "PATCH": _MERGE_PATCH, "STATUS": _MERGE_PATCH}  # JSON is YAML
+_CONTENT_TYPES = {
+    "APPLY": "application/apply-patch+yaml",
+    "PATCH": _MERGE_PATCH,
+    "STATUS": _MERGE_PATCH,
+}  # JSON is YAML
 # https://kubernetes.io/docs/reference/using-api/api-concepts/#alternate-representations-of-resources
 _ACCEPTED = {"STATUS": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
 _UNREACHABLE = 0

@@ -2,7 +2,6 @@
 
 from integration.faults import Call, refuse
 from integration.sandbox import Sandbox
-from integration.test_endpoints import ask
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.reconcile.event_limit import BURST
 from kimi_linear_operator.resources import EVENT, SERVER
@@ -29,9 +28,9 @@ def test_a_server_whose_status_is_refused_is_looked_after_and_says_so_once(sandb
     assert writes <= 3
     stays(lambda: proxy.count(_is_status_of_frozen), "it is not tried again", lambda count: count <= writes + 1, 3.0)
     assert len(namespace.events("frozen", "StatusRefused")) == 1
-    assert sandbox.operator.told().count("Status refused") == 1
+    assert sandbox.operator.told().count("The API server refuses the status") == 1
     refused = 'kimi_linear_operator_status_refused_total{code="422",kind="KimiLinearServer"}'
-    assert refused in ask(sandbox.operator, "/metrics")[1]
+    assert refused in sandbox.operator.ask("/metrics")[1]
 
     proxy.heal()
     namespace.edit(SERVER, "frozen", {"metadata": {"annotations": {"note": "put right"}}})

@@ -87,4 +87,5 @@ def test_a_large_object_that_is_too_deep_is_read_in_a_moment(text: str) -> None:
     deep = f"[{text},{'[' * 500}{']' * 500}]".encode()
     begin = time.thread_time()
     jsontext.decode(deep)
-    assert time.thread_time() - begin < 1.0
+    # Some 0.3 s alone. What grows faster than the text would take minutes.
+    assert time.thread_time() - begin < 5.0
