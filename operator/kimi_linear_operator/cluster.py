@@ -41,13 +41,18 @@ LIST_SECONDS = 90.0
 LIST_CHUNK = 500
 
 # What a verb is on the wire, where that is not its name.
-_METHODS = {"LIST": "GET", "APPLY": "PATCH", "JSON PATCH": "PATCH"}
+_METHODS = {"LIST": "GET", "APPLY": "PATCH", "JSON PATCH": "PATCH", "STATUS": "PATCH"}
 _READS = ("GET", "LIST")
+_JSON = "application/json"
+_MERGE_PATCH = "application/merge-patch+json"
 _CONTENT_TYPES = {
     "APPLY": "application/apply-patch+yaml",  # JSON is YAML
-    "PATCH": "application/merge-patch+json",
+    "PATCH": _MERGE_PATCH,
+    "STATUS": _MERGE_PATCH,
     "JSON PATCH": "application/json-patch+json",
 }
+# https://kubernetes.io/docs/reference/using-api/api-concepts/#alternate-representations-of-resources
+_ACCEPTED = {"STATUS": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
 # Older than any object that exists.
 _FIRST_VERSION = "1"
 # No object can have this name.
@@ -241,13 +246,16 @@ class Cluster:
         return await self._request("JSON PATCH", _path_of(kind, live), {"fieldManager": MANAGER}, patch)
 
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
-        """Set an object's status and return the object, unless another of its name has replaced it meanwhile.
+        """Set an object's status, unless another of its name has replaced it meanwhile, and return the new metadata.
 
         A merge patch: server-side apply refuses objects that do not match their schema, and those need a status most.
+        The rest of the object is not asked for: it may be a megabyte, and whoever writes a status has read it.
         """
         gone = dict.fromkeys(manifest.get("status", {}).keys() - status.keys())
         body = {"metadata": {"uid": manifest["metadata"]["uid"]}, "status": {**status, **gone}}
-        return await self._request("PATCH", f"{_path_of(kind, manifest)}/status", {"fieldManager": MANAGER}, body)
+        target = f"{_path_of(kind, manifest)}/status"
+        answer = await self._request("STATUS", target, {"fieldManager": MANAGER}, body)
+        return dict(answer["metadata"])
 
     async def delete(self, kind: Kind, manifest: Manifest, *, children_first: bool = False) -> None:
         """Delete exactly this object; one that is gone already is fine."""
@@ -301,8 +309,8 @@ class Cluster:
     async def _send(self, verb: str, target: str, query: dict[str, str], body: _Body, seconds: float) -> _Answer:
         method = _METHODS.get(verb, verb)
         url = f"{self.server}{target}?{urlencode({key: value for key, value in query.items() if value})}"
-        content_type = _CONTENT_TYPES.get(verb, "application/json")
-        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": USER_AGENT}
+        accepted, content_type = _ACCEPTED.get(verb, _JSON), _CONTENT_TYPES.get(verb, _JSON)
+        headers = {"Accept": accepted, "Content-Type": content_type, "User-Agent": USER_AGENT}
         try:
             await self.client.update_params_for_auth(headers, [], ["BearerToken"], url, method, body)
             response = await self.client.rest_client.request(

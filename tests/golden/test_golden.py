@@ -59,7 +59,7 @@ class RecordingCluster:
 
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
         self.status.append(status)
-        return {**manifest, "status": status, "metadata": {**manifest["metadata"], "resourceVersion": "2"}}
+        return {**manifest["metadata"], "resourceVersion": "2"}
 
     async def create(self, kind: Kind, event: Manifest) -> Manifest:
         self.events.append({key: event[key] for key in ("type", "reason", "message")})

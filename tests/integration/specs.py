@@ -183,17 +183,24 @@ def _containers(names: Strategy) -> Strategy:
 _environment = st.fixed_dictionaries(
     {"name": st.sampled_from(("NCCL_DEBUG", "SGLANG_ROCM_FUSED_DECODE_MLA", "", "x" * 256, "x" * 257))},
     optional={
-        "value": st.sampled_from(("1", "", None)),
+        "value": st.sampled_from(("1", "", None, 5, True, "x" * 32_769)),
         "valueFrom": st.just({"fieldRef": {"fieldPath": "spec.nodeName"}}),
     },
 )
 _ports = st.fixed_dictionaries(
     {"containerPort": st.sampled_from((8080, 9000, 30000, 0, 65_536, "80", 8080.0))},
-    optional={"name": st.sampled_from(("metrics", "http", "x" * 15, "x" * 16)), "protocol": st.just("TCP")},
+    optional={
+        "name": st.sampled_from(("metrics", "http", "x" * 15, "x" * 16)),
+        "protocol": st.sampled_from(("TCP", "tcp", None)),
+    },
 )
 _mounts = st.fixed_dictionaries(
     {"name": st.sampled_from(("models", "cache", ""))},
-    optional={"mountPath": st.sampled_from(("/models", "/cache", "/dev/shm", "", "/" + "x" * 1024))},  # noqa: S108
+    optional={
+        "mountPath": st.sampled_from(("/models", "/cache", "/dev/shm", "", "/" + "x" * 1024)),  # noqa: S108
+        "readOnly": st.sampled_from((True, "true", None)),
+        "subPath": st.sampled_from(("a", 1)),
+    },
 )
 _volumes = st.fixed_dictionaries(
     {},
@@ -220,20 +227,35 @@ _labels = st.dictionaries(
     st.sampled_from(("a", "", "x" * 63, "x" * 64, 1, None)),
     max_size=2,
 )
+_texts = st.sampled_from(({"a": "b"}, {"a": None}, {"a": 1}, {"a": True}, {"": ""}, {"a": "x" * 4096}, ["a"]))
+_tolerations = st.sampled_from(
+    (
+        {"operator": "Exists"},
+        {"key": "amd.com/gpu", "value": "true", "effect": "NoSchedule"},
+        {"key": "amd.com/gpu", "value": True},
+        {"tolerationSeconds": 300},
+        {"tolerationSeconds": 300.0},
+        {"tolerationSeconds": "300"},
+        {"unknown": {"a": None}},
+        "x",
+    )
+)
 POD_TEMPLATES = st.fixed_dictionaries(
     {},
     optional={
-        "metadata": st.fixed_dictionaries({}, optional={"labels": _labels, "annotations": st.just({"a": "b"})}),
+        "metadata": st.fixed_dictionaries({}, optional={"labels": _labels, "annotations": _texts}),
         "spec": st.fixed_dictionaries(
             {},
             optional={
                 "containers": st.lists(_containers(st.sampled_from(("sglang", "sglang", "proxy"))), max_size=3),
                 "initContainers": st.lists(_containers(st.sampled_from(("fetch", "sglang", ""))), max_size=2),
-                "tolerations": st.just([{"operator": "Exists"}]),
+                "tolerations": st.lists(_tolerations, max_size=2),
+                "imagePullSecrets": st.sampled_from(([{"name": "a"}], [{}], ["a"], [{"name": 1}])),
+                "serviceAccountName": st.sampled_from(("a", 1, None, "x" * 254)),
                 "volumes": st.lists(_volumes, max_size=2),
                 "affinity": _affinities,
                 "$patch": st.just("replace"),
-                "nodeSelector": st.sampled_from(({"a": "b"}, None, {"a": None})),
+                "nodeSelector": _texts | st.none(),
                 "nobodyKnowsThis": st.sampled_from((None, 1, {"a": None})),
             },
         ),

@@ -8,6 +8,7 @@ import pytest
 
 from kimi_linear_operator import crd
 from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Manifest
+from kimi_linear_operator.rules import benchmark, server
 from make import make_benchmark, make_server
 
 CRDS = Path(__file__).parents[2] / "crds"
@@ -142,10 +143,46 @@ def test_every_field_has_a_type(schema: Manifest) -> None:
     assert all(spec_fields(schema)[path.removeprefix(".")]["x-kubernetes-int-or-string"] for path in untyped)
 
 
+def rules_of(schema: Manifest) -> list[tuple[str, Manifest]]:
+    """Return every rule of the API server with the path of its node."""
+    return [
+        (path.removeprefix("."), rule)
+        for path, node in fields(schema, "")
+        for rule in node.get("x-kubernetes-validations", ())
+    ]
+
+
 @EVERY_SCHEMA
 def test_a_rule_names_a_field_of_the_schema(schema: Manifest) -> None:
-    paths = {rule.get("fieldPath", ".spec").removeprefix(".") for rule in schema["x-kubernetes-validations"]}
-    assert paths - set(spec_fields(schema)) == set()
+    named = {f"{path}{rule['fieldPath']}".removeprefix(".") for path, rule in rules_of(schema) if "fieldPath" in rule}
+    assert named - set(spec_fields(schema)) == set()
+
+
+@EVERY_SCHEMA
+def test_every_rule_of_the_table_is_in_the_schema_once(schema: Manifest) -> None:
+    tables = {"KimiLinearServer": server.ERRORS, "KimiLinearBenchmark": (*benchmark.ERRORS, *benchmark.TRANSITIONS)}
+    [kind] = [name for name, known in SCHEMAS.items() if known is schema]
+    expected = [(rule.at, rule.crd_validation()) for rule in tables[f"KimiLinear{kind.capitalize()}"]]
+    assert sorted(rules_of(schema), key=str) == sorted(expected, key=str)
+
+
+@EVERY_SCHEMA
+def test_a_rule_at_a_node_that_holds_more_than_it_reads_lets_other_changes_through(schema: Manifest) -> None:
+    # At a value or a list, the API server itself lets through what stays as it is; what is in a list goes together.
+    unguarded = [
+        (path, rule["rule"])
+        for path, rule in rules_of(schema)
+        if not rule.get("optionalOldSelf") and "properties" in dict(fields(schema, ""))[f".{path}".rstrip(".")]
+    ]
+    assert [rule for _, rule in unguarded if not rule.startswith("!has(oldSelf.status)")] == []
+
+
+@EVERY_SCHEMA
+def test_a_default_has_all_that_is_in_it(schema: Manifest) -> None:
+    # The API server holds a default against the rules before it sets the defaults of what is in it.
+    for path, field in spec_fields(schema).items():
+        if isinstance(field.get("default"), dict):
+            assert field["default"] == with_defaults(field["default"], field), path
 
 
 POLICIES = [item for item in crd.warning_policies() if item["kind"] == "ValidatingAdmissionPolicy"]
@@ -159,6 +196,6 @@ def test_warnings_only_warn() -> None:
 
 
 def test_a_message_fits_on_one_line_as_the_api_server_demands() -> None:
-    rules = [rule for schema in SCHEMAS.values() for rule in schema["x-kubernetes-validations"]]
+    rules = [rule for schema in SCHEMAS.values() for _, rule in rules_of(schema)]
     validations = [*rules, *(item for policy in POLICIES for item in policy["spec"]["validations"])]
     assert [item["message"] for item in validations if "\n" in item["message"]] == []

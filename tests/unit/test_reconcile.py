@@ -25,15 +25,15 @@ class ChangingCluster:
 
     change: bool
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> None:
-        """Return nothing: no child exists yet."""
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        """Return the server as it is now: no child exists yet."""
+        return make_server() if kind == SERVER else None
 
     async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
         return stored({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "2"}})
 
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
-        metadata = {**manifest["metadata"], "resourceVersion": "12", "generation": 2 if self.change else 1}
-        return {**manifest, "metadata": metadata, "status": status}
+        return {**manifest["metadata"], "resourceVersion": "12", "generation": 2 if self.change else 1}
 
 
 def _due_again(change: bool) -> float | None:
@@ -79,7 +79,7 @@ class RefusingCluster:
 
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
         self.status = status
-        return {**manifest, "status": status, "metadata": {**manifest["metadata"], "resourceVersion": "99"}}
+        return {**manifest["metadata"], "resourceVersion": "99"}
 
     async def create(self, kind: Kind, event: Manifest) -> Manifest:
         return event

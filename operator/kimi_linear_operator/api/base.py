@@ -150,3 +150,7 @@ class Condition(Model):
     )
     reason: str = Field(description="Why, in one CamelCase word.", max_length=1024)
     message: str = Field(description="Why, in words a person can act on.", max_length=32768)
+
+
+# Ours are six at most. Each can be a time series, so whoever may write a status must not be able to make many.
+Conditions = Annotated[list[Condition], Field(max_length=32)]

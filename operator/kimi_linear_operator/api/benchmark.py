@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from kimi_linear_operator.api.base import (
-    Condition,
+    Conditions,
     InheritedMetadata,
     Manifest,
     Model,
@@ -299,6 +299,10 @@ class Finding(Model):
     message: str = Field(description="The judgement in words.")
 
 
+# SGLang's clients have 43.
+Metrics = Annotated[dict[str, float], Field(max_length=64)]
+
+
 class SuiteResult(Model):
     """How a suite ended."""
 
@@ -313,10 +317,10 @@ class SuiteResult(Model):
     completed: int = Field(default=0, description="Requests that succeeded.")
     start_time: str = Field(description="When its first attempt started.", json_schema_extra={"format": "date-time"})
     completion_time: str = Field(description="When it ended.", json_schema_extra={"format": "date-time"})
-    metrics: dict[str, float] = Field(default={}, description="Metrics by the names that the client gives them.")
-    baseline: dict[str, float] = Field(default={}, description="The same of the baseline.")
-    ratios: dict[str, float] = Field(default={}, description="Measured by baseline, rounded.")
-    findings: list[Finding] = Field(default=[], description="All that was judged.")
+    metrics: Metrics = Field(default={}, description="Metrics by the names that the client gives them.")
+    baseline: Metrics = Field(default={}, description="The same of the baseline.")
+    ratios: Metrics = Field(default={}, description="Measured by baseline, rounded.")
+    findings: Annotated[list[Finding], Field(max_length=128)] = Field(default=[], description="All that was judged.")
 
 
 class BenchmarkStatus(Model):
@@ -325,7 +329,7 @@ class BenchmarkStatus(Model):
     observed_generation: int | None = Field(
         default=None, description="The generation of the spec that this status was found for."
     )
-    conditions: list[Condition] = Field(
+    conditions: Conditions = Field(
         default_factory=list,
         description="Accepted, TargetReady, Complete, Succeeded, Reconciling and Stalled.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
@@ -344,7 +348,9 @@ class BenchmarkStatus(Model):
         default=None, description="When the last suite ended.", json_schema_extra={"format": "date-time"}
     )
     environment: Environment | None = Field(default=None, description="What was measured.")
-    results: list[SuiteResult] = Field(default_factory=list, description="How each suite ended, in order.")
+    results: Annotated[list[SuiteResult], Field(max_length=16)] = Field(
+        default_factory=list, description="How each suite ended, in order."
+    )
 
 
 class KimiLinearBenchmark(Model):

@@ -1,13 +1,21 @@
 """Changes to the pod template that the operator builds: what a user may write, and the rules look at.
 
+Fields whose values people often write as another type are declared, too, so that the API server says so first.
+
 The operator's own container is called sglang in a server's pods and client in a benchmark's.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from kimi_linear_operator.api.base import IntOrString, OpenModel, Whole, WithoutNulls
+from kimi_linear_operator.api.base import IntOrString, OpenModel, Whole, WithoutNulls, whole_number
+
+# Annotations of an object are 256 KiB at most, all together.
+Texts = Annotated[dict[str, Annotated[str, Field(max_length=262_144)]], Field(max_length=256), WithoutNulls]
+"""A map of texts; a value that looks like a number or a boolean needs quotes."""
+
+Seconds = Annotated[int, Field(ge=-(2**31), le=2**31 - 1), BeforeValidator(whole_number)]
 
 
 class ContainerResources(OpenModel):
@@ -25,6 +33,10 @@ class EnvVar(OpenModel):
     """An environment variable."""
 
     name: Annotated[str, Field(min_length=1, max_length=256)] = Field(description="Name of the variable.")
+    value: Annotated[str, Field(max_length=32_768)] | None = Field(
+        default=None, description="Value of the variable, in quotes if it looks like a number or a boolean."
+    )
+    value_from: OpenModel | None = Field(default=None, description="Where the value comes from, instead of value.")
 
 
 class ContainerPort(OpenModel):
@@ -32,12 +44,18 @@ class ContainerPort(OpenModel):
 
     container_port: Whole = Field(ge=1, le=65_535, description="Number of the port.")
     name: Annotated[str, Field(max_length=15)] | None = Field(default=None, description="Name of the port.")
+    protocol: Literal["TCP", "UDP", "SCTP"] | None = Field(default=None, description="Protocol of the port.")
 
 
 class VolumeMount(OpenModel):
     """A volume's place in a container."""
 
     mount_path: Annotated[str, Field(min_length=1, max_length=1024)] = Field(description="Path in the container.")
+    name: Annotated[str, Field(max_length=63)] | None = Field(default=None, description="Name of the volume.")
+    read_only: bool | None = Field(default=None, description="Whether the container may only read it.")
+    sub_path: Annotated[str, Field(max_length=1024)] | None = Field(
+        default=None, description="Path in the volume that is mounted, instead of the whole volume."
+    )
 
 
 class Volume(OpenModel):
@@ -87,6 +105,22 @@ class ContainerSecurity(OpenModel):
     privileged: bool | None = Field(default=None, description="Refused for the operator's container.")
 
 
+class Toleration(OpenModel):
+    """A taint that the pods tolerate."""
+
+    key: Annotated[str, Field(max_length=317)] | None = Field(default=None, description="Key of the taint.")
+    operator: Annotated[str, Field(max_length=16)] | None = Field(default=None, description="Equal, or Exists.")
+    value: Annotated[str, Field(max_length=63)] | None = Field(default=None, description="Value of the taint.")
+    effect: Annotated[str, Field(max_length=32)] | None = Field(default=None, description="Effect of the taint.")
+    toleration_seconds: Seconds | None = Field(default=None, description="How long NoExecute is tolerated.")
+
+
+class PullSecret(OpenModel):
+    """A Secret with the password of a registry."""
+
+    name: Annotated[str, Field(max_length=253)] | None = Field(default=None, description="Name of the Secret.")
+
+
 class ContainerOverlay(OpenModel):
     """Changes to one container, or one more container."""
 
@@ -124,6 +158,22 @@ class PodOverlay(OpenModel):
     init_containers: Annotated[list[ContainerOverlay], Field(max_length=16)] | None = Field(
         default=None, description="Containers that run to their end before the others start."
     )
+    node_selector: Texts | None = Field(default=None, description="Labels that nodes must have.")
+    tolerations: Annotated[list[Toleration], Field(max_length=64)] | None = Field(
+        default=None, description="Taints of nodes that the pods tolerate."
+    )
+    image_pull_secrets: Annotated[list[PullSecret], Field(max_length=16)] | None = Field(
+        default=None, description="Secrets with the passwords of registries."
+    )
+    service_account_name: Annotated[str, Field(max_length=253)] | None = Field(
+        default=None, description="Service account of the pods."
+    )
+    priority_class_name: Annotated[str, Field(max_length=253)] | None = Field(
+        default=None, description="Priority class of the pods."
+    )
+    runtime_class_name: Annotated[str, Field(max_length=253)] | None = Field(
+        default=None, description="Runtime class of the pods."
+    )
     volumes: Annotated[list[Volume], Field(max_length=64)] | None = Field(
         default=None, description="Volumes, more or instead of the operator's."
     )
@@ -139,6 +189,7 @@ class PodMetadata(OpenModel):
     labels: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=64), WithoutNulls] | None = (
         Field(default=None, description="More labels of the pods.")
     )
+    annotations: Texts | None = Field(default=None, description="More annotations of the pods.")
 
 
 class PodTemplate(OpenModel):

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from kimi_linear_operator.api.base import (
-    Condition,
+    Conditions,
     InheritedMetadata,
     Manifest,
     Model,
@@ -215,7 +215,7 @@ class ServerStatus(Model):
     observed_generation: int | None = Field(
         default=None, description="The generation of the spec that this status was found for."
     )
-    conditions: list[Condition] = Field(
+    conditions: Conditions = Field(
         default_factory=list,
         description="Accepted, Available, Ready, Reconciling, Stalled, TemplateCurrent and Synced.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},

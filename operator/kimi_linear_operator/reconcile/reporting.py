@@ -75,19 +75,28 @@ class Reporting:
         if refusal and (seconds := refusal.seconds_left(manifest)):
             return seconds
         try:
-            written = await self.cluster.patch_status(kind, manifest, status)
+            metadata = await self.cluster.patch_status(kind, manifest, status)
         except ApiError as error:
             if error.status not in _REFUSALS:
                 raise
             await self._tell_refusal(kind, manifest, error)
             return REFUSED_RETRY_SECONDS
-        self._refusals.pop(manifest["metadata"]["uid"], None)
-        own = Key(written["metadata"]["namespace"], written["metadata"]["name"], kind)
-        self.concern(self.store.put(kind, written) - {own})
+        self._refusals.pop(metadata["uid"], None)
+        is_current = bool(metadata["generation"] == manifest["metadata"]["generation"])
+        if is_current:
+            own = Key(metadata["namespace"], metadata["name"], kind)
+            self.concern(self.store.put(kind, {**manifest, "metadata": metadata, "status": status}) - {own})
         if event:
             await self._publish(event)
-        # No watch will tell of the new spec: the store has it from our own write.
-        return None if written["metadata"]["generation"] == manifest["metadata"]["generation"] else 0.0
+        return None if is_current else await self._read_anew(kind, metadata)
+
+    async def _read_anew(self, kind: Kind, metadata: Manifest) -> float | None:
+        """Read a resource whose spec has changed meanwhile, and have it looked at again."""
+        found = await self.cluster.get(kind, metadata["namespace"], metadata["name"])
+        if found is None:
+            return None
+        self.store.put(kind, found)
+        return 0.0
 
     async def _tell_refusal(self, kind: Kind, manifest: Manifest, error: ApiError) -> None:
         """Count a refused status, and tell of the first refusal in a row."""

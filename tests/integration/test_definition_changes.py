@@ -1,0 +1,147 @@
+"""The chart is upgraded and taken back across a change of the definitions, with stored objects that use what changed.
+
+The operator runs all the time. It knows the fields and rules of today; the definitions of the other chart have a field
+more, a field less and a rule more, as those of another version would.
+"""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import chart
+from chart import CHART, DEFINITIONS, RELEASE
+from control_plane import LocalCluster
+from integration.client import STRICT_DRY_RUN, Client, path_of
+from integration.namespace import Namespace, server_manifest
+from integration.processes_under_test import Operator, operator_of_release
+from integration.waiting import stays, wait_for
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.resources import SERVER, SERVICE
+from nodes import add_nodes, gpu_node
+
+_NEW_FIELD = {"note": "for the next version"}
+_GONE_FIELD = {"service": {"headless": True}}
+_NEW_RULE = {"rule": "self <= 2", "message": "use autoscaling for more than two"}
+_MANY = {"replicas": 3}
+
+
+@dataclass(frozen=True)
+class Release:
+    """The chart in a cluster of its own, and its operator as a process."""
+
+    cluster: LocalCluster
+    client: Client
+    operator: Operator
+    other: Path
+
+    @property
+    def namespace(self) -> Namespace:
+        return Namespace(self.client, "default")
+
+    def upgrade(self) -> None:
+        """Upgrade to the other chart; the operator starts anew, as in its Deployment."""
+        chart.install(self.cluster.kubeconfig, "--set=replicas=0", source=self.other)
+        self._wait_for_definition(takes_new_field=True)
+        self._restart()
+
+    def take_back(self) -> None:
+        chart.helm("rollback", RELEASE, "1", "--wait", *chart.of_release(self.cluster.kubeconfig), timeout=300)
+        self._wait_for_definition(takes_new_field=False)
+        self._restart()
+
+    def answer(self, spec: Manifest) -> tuple[int, str]:
+        """Return what the API server would say to a new server with this spec."""
+        manifest = server_manifest("probe", "default", spec)
+        answer = self.client.send("POST", path_of(SERVER, "default"), manifest, STRICT_DRY_RUN)
+        return answer.status, answer.message
+
+    def deployments(self, *names: str) -> dict[str, tuple[str, int]]:
+        """Return which Deployments there are, and of which generation: what runs changes with it."""
+        metadata = {name: self.namespace.deployment(name)["metadata"] for name in names}
+        return {name: (found["uid"], found["generation"]) for name, found in metadata.items()}
+
+    def _restart(self) -> None:
+        assert self.operator.stop() == 0
+        self.operator.start()
+
+    def _wait_for_definition(self, *, takes_new_field: bool) -> None:
+        expected = 201 if takes_new_field else 400
+        wait_for(lambda: self.answer(_NEW_FIELD)[0], f"a new field gets {expected}", lambda status: status == expected)
+
+
+def _other_chart(folder: Path) -> Path:
+    """Return a copy of the chart with a field more, a field less and a rule more."""
+    copy = Path(shutil.copytree(CHART, folder / "chart"))
+    file = copy / "files/crds/kimilinearservers.yaml"
+    definition = yaml.safe_load(file.read_text())
+    [version] = definition["spec"]["versions"]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    fields: dict[str, Any] = spec["properties"]
+    fields["note"] = {"type": "string", "maxLength": 99}
+    fields["replicas"]["x-kubernetes-validations"] = [_NEW_RULE]
+    for service in (fields["service"]["default"], fields["service"]["properties"], spec["default"]["service"]):
+        del service["headless"]
+    file.write_text(yaml.safe_dump(definition))
+    return copy
+
+
+@pytest.fixture
+def release(programs: None, tmp_path: Path) -> Iterator[Release]:
+    with LocalCluster(tmp_path / "cluster", "definitions") as cluster:
+        chart.install(cluster.kubeconfig, "--set=replicas=0")
+        cluster.kubectl.wait_until_served(*DEFINITIONS)
+        add_nodes(cluster.kubectl, [gpu_node("mi300x", "MI300X", gpus=64)])
+        client, operator = Client(cluster.kubeconfig), operator_of_release(cluster, tmp_path / "operator.log")
+        operator.start()
+        try:
+            yield Release(cluster, client, operator, _other_chart(tmp_path))
+            assert operator.stop() == 0
+        finally:
+            operator.kill()
+            client.close()
+
+
+def test_stored_objects_outlive_an_upgrade_of_the_definitions_and_the_way_back(release: Release) -> None:
+    namespace = release.namespace
+    for name, spec in (("plain", {}), ("headless", _GONE_FIELD), ("many", _MANY)):
+        namespace.create_server(name, spec)
+    for name in ("plain", "headless", "many"):
+        namespace.wait_until_ready(name)
+    before = release.deployments("plain", "headless", "many")
+
+    release.upgrade()
+    # What is older than the rule can be labelled and scaled down, and its status is written.
+    assert release.answer(_MANY)[0] == 422
+    namespace.edit(SERVER, "many", {"metadata": {"labels": {"team": "search"}}})
+    namespace.edit(SERVER, "many", {"spec": {"toolCallParser": "enabled"}})
+    namespace.wait_until_ready("many")
+    # The operator does not know the new field: it says so and lets run what runs.
+    namespace.create_server("newer")
+    namespace.wait_until_ready("newer")
+    namespace.change_server("newer", _NEW_FIELD)
+    accepted = namespace.wait_for_condition("newer", "Accepted", "False", "InvalidSpec")
+    assert "spec.note: unknown field" in accepted["message"]
+    namespace.wait_for_condition("newer", "Available", "True")
+    # A field that is gone is as if it had never been set.
+    wait_for(lambda: namespace.find(SERVICE, "headless-headless"), "its Service is gone", lambda found: not found)
+    namespace.wait_until_ready("headless")
+    assert release.deployments("plain", "headless") == {name: before[name] for name in ("plain", "headless")}
+
+    release.take_back()
+    assert release.answer(_MANY)[0] == 201
+    # A field that is not known any more is dropped, and what was refused because of it is accepted.
+    namespace.wait_until_ready("newer")
+    assert "note" not in namespace.server("newer")["spec"]
+    for name in ("plain", "headless", "many"):
+        namespace.wait_until_ready(name)
+    stays(
+        lambda: release.deployments("plain", "headless"),
+        "what runs is as it was",
+        lambda found: found == {name: before[name] for name in ("plain", "headless")},
+        1.5,
+    )

@@ -1,0 +1,108 @@
+"""What is nested too deeply or too large is refused before anything else looks at it."""
+
+import time
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator import rules
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.rules.input import DEEPEST_LEVEL, LONGEST_TEXT, MOST_VALUES, within_bounds
+from make import make_benchmark, make_server
+
+MAKE = {"server": make_server, "benchmark": make_benchmark}
+every_kind = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for number in range(levels):
+        value = [value] if number % 2 else {"a": value}
+    return value
+
+
+def overlay(value: Any) -> Manifest:
+    return {"podTemplate": {"spec": {"x": value}}}
+
+
+# The resource, its spec, podTemplate and podTemplate.spec are four levels.
+DEEPEST = overlay(nested(DEEPEST_LEVEL - 4))
+TOO_DEEP = overlay(nested(DEEPEST_LEVEL - 3))
+TOO_LARGE = {
+    "values": overlay([0] * MOST_VALUES),
+    "keys": overlay({str(number): 0 for number in range(MOST_VALUES // 2)}),
+    "empty lists": overlay([[]] * MOST_VALUES),
+    "pairs": overlay([[[]]] * 300_000),
+    "one text": overlay("x" * (LONGEST_TEXT + 1)),
+    "many texts": overlay(["x" * 100] * (LONGEST_TEXT // 100 + 1)),
+    "one key": overlay({"x" * (LONGEST_TEXT + 1): 1}),
+    "many fields": {f"x{number}": [0] * (MOST_VALUES // 10) for number in range(20)},
+}
+
+
+@every_kind
+def test_what_is_within_the_bounds_is_taken(make: Any) -> None:
+    for spec in (DEEPEST, overlay([0] * (MOST_VALUES - 100)), overlay("x" * (LONGEST_TEXT - 100))):
+        assert rules.check(make(**spec)).problems == ()
+
+
+@every_kind
+@pytest.mark.parametrize("spec", [TOO_DEEP, overlay(nested(9_999))], ids=["just", "by far"])
+def test_what_is_nested_too_deeply_is_named(make: Any, spec: Manifest) -> None:
+    checked = rules.check(make(**spec))
+    assert checked.resource is None
+    assert checked.told == "spec.podTemplate: nested deeper than 64 levels: remove what is nested there"
+
+
+@every_kind
+@pytest.mark.parametrize("spec", TOO_LARGE.values(), ids=TOO_LARGE)
+def test_what_is_too_large_is_named(make: Any, spec: Manifest) -> None:
+    [problem] = rules.check(make(**spec)).problems
+    assert problem.path == ("spec.podTemplate" if "podTemplate" in spec else "spec.x0")
+    assert problem.message.startswith("too large: a spec holds at most 256 KiB of text and 20000 keys and values")
+
+
+def test_what_is_not_the_users_is_not_measured() -> None:
+    metadata = {"name": "kimi", "managedFields": nested(9_999)}
+    assert rules.check(make_server() | {"status": nested(9_999), "metadata": metadata}).problems == ()
+
+
+@pytest.mark.parametrize("spec", [*TOO_LARGE.values(), TOO_DEEP], ids=[*TOO_LARGE, "too deep"])
+def test_a_check_ends_when_a_bound_is_exceeded(spec: Manifest) -> None:
+    manifest = make_server(**spec)
+    begin = time.thread_time()
+    rules.check(manifest)
+    assert time.thread_time() - begin < 0.1
+
+
+@every_kind
+@pytest.mark.parametrize("spec", [*TOO_LARGE.values(), TOO_DEEP], ids=[*TOO_LARGE, "too deep"])
+def test_what_is_kept_of_a_refused_resource_is_small_and_refused_for_the_same_reason(make: Any, spec: Manifest) -> None:
+    manifest = make(**spec)
+    kept = within_bounds(manifest)
+    assert rules.check(kept).problems == rules.check(manifest).problems
+    assert len(str(kept)) < 100_000
+    assert {**kept, "spec": None} == {**manifest, "spec": None}
+
+
+def test_other_resources_are_kept_as_they_are() -> None:
+    manifest = make_server(**DEEPEST)
+    assert within_bounds(manifest) is manifest
+
+
+def test_the_largest_spec_that_passes_is_checked_in_a_moment() -> None:
+    variables = [{"name": f"E{number}"} for number in range(128)]
+    containers = [{"name": f"c{number}", "image": "x", "env": variables, "args": ["x"] * 100} for number in range(16)]
+    suites = [
+        {"name": f"s{number}", "speed": {"numPrompts": 1, "extraArgs": ["--x=" + "a" * 250] * 16}}
+        for number in range(16)
+    ]
+    thresholds = [{"suite": f"s{number % 16}", "metric": "median_ttft_ms", "min": 1} for number in range(64)]
+    template = {"spec": {"containers": containers}}
+    benchmark = make_benchmark(suites=suites, thresholds=thresholds, podTemplate=template)
+    server = make_server(engine={"extraArgs": ["--x=" + "a" * 1000] * 64}, podTemplate=template)
+    for manifest in (benchmark, server):
+        begin = time.thread_time()
+        assert rules.check(manifest).errors == []
+        # Some 60 ms; another process on the same core makes that more.
+        assert time.thread_time() - begin < 0.3

@@ -1,0 +1,31 @@
+"""Files that are nested deeply are refused with words, however deep."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kimi_linear_operator.cli import main
+
+DEEP = [70, 150, 1_000, 9_900]
+
+
+def text(levels: int, form: str) -> str:
+    manifest = {"apiVersion": "kimi-linear.io/v1alpha1", "kind": "KimiLinearServer", "metadata": {"name": "kimi"}}
+    written = json.dumps({**manifest, "spec": {"podTemplate": {"spec": {"x": "HERE"}}}})
+    deep = '{"a":' * levels + "1" + "}" * levels
+    return written.replace('"HERE"', deep) if form == "json" else f"# YAML\n---\n{written}".replace('"HERE"', deep)
+
+
+@pytest.mark.parametrize("levels", DEEP)
+@pytest.mark.parametrize("form", ["json", "yaml"])
+@pytest.mark.parametrize("verb", ["validate", "render"])
+def test_a_deep_file_is_refused_with_words(
+    verb: str, form: str, levels: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / f"deep.{form}"
+    file.write_text(text(levels, form))
+    assert main([verb, "-f", str(file)]) in (1, 2)
+    told = capsys.readouterr().err
+    assert "nested" in told
+    assert "64 levels" in told

@@ -1,0 +1,46 @@
+"""One object that flaps makes few Events, and they say how many changes were left out."""
+
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.reconcile.event_limit import BURST, SECONDS_A_EVENT, EventLimiter
+
+MINUTE = 60.0
+
+
+def event(uid: str = "one") -> Manifest:
+    return {"involvedObject": {"uid": uid}, "reason": "CrashLooping", "message": "exit code 1"}
+
+
+def test_a_burst_is_recorded_as_it_is() -> None:
+    limiter = EventLimiter()
+    assert [limiter.admit(event(), 0.0) for _ in range(BURST)] == [event()] * BURST
+    assert limiter.admit(event(), 0.0) is None
+
+
+def test_an_object_that_goes_on_has_one_event_in_five_minutes_with_the_number_of_those_left_out() -> None:
+    limiter = EventLimiter()
+    changes = [limiter.admit(event(), second) for second in range(0, 3600, 2)]
+    recorded = [found for found in changes if found]
+    assert len(recorded) == BURST + 3600 // SECONDS_A_EVENT - 1
+    assert recorded[-1] == event() | {"message": "exit code 1 (149 changes before this one were not recorded)"}
+
+
+def test_another_object_has_a_burst_of_its_own() -> None:
+    limiter = EventLimiter()
+    for _ in range(BURST + 1):
+        limiter.admit(event(), 0.0)
+    assert limiter.admit(event("other"), 0.0) == event("other")
+
+
+def test_an_object_that_was_quiet_for_long_may_have_a_burst_again() -> None:
+    limiter = EventLimiter()
+    for _ in range(BURST):
+        limiter.admit(event(), 0.0)
+    assert all(limiter.admit(event(), 60 * MINUTE) for _ in range(BURST))
+    assert limiter.admit(event(), 60 * MINUTE) is None
+
+
+def test_what_is_remembered_of_objects_is_bounded() -> None:
+    limiter = EventLimiter()
+    for number in range(10_000):
+        limiter.admit(event(str(number)), 0.0)
+    assert len(limiter._allowances) == 4096

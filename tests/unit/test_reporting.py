@@ -1,0 +1,104 @@
+"""A status that the API server refuses is told once, and tried again slowly or when the object changes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.cluster import ApiError, Cluster
+from kimi_linear_operator.reconcile.reporting import REFUSED_RETRY_SECONDS, Reporting
+from kimi_linear_operator.resources import SERVER, Kind
+from kimi_linear_operator.store import Store
+from make import make_server
+
+STATUS = {"observedGeneration": 1}
+NOW = "2026-11-24T02:00:00Z"
+
+
+@dataclass
+class RefusingCluster:
+    """Refuses every status with this error, if there is one."""
+
+    error: ApiError | None
+    writes: int = 0
+    events: list[Manifest] = field(default_factory=list)
+
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+        self.writes += 1
+        if self.error:
+            raise self.error
+        return dict(manifest["metadata"])
+
+    async def create(self, kind: Kind, event: Manifest) -> None:
+        self.events.append(event)
+
+
+def made(error: ApiError | None) -> tuple[RefusingCluster, Callable[[Manifest], Awaitable[float | None]]]:
+    """Return a cluster, and what writes the status of a server there."""
+    cluster = RefusingCluster(error)
+    made = Reporting(cast(Cluster, cluster), Store(), lambda _: None, lambda: NOW)
+    return cluster, lambda manifest: made.write(SERVER, manifest, STATUS, None)
+
+
+def newer(manifest: Manifest, version: str) -> Manifest:
+    return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": version}}
+
+
+@pytest.mark.parametrize("status", [400, 403, 413, 422])
+def test_a_refused_status_is_told_once_and_tried_again_after_minutes(
+    status: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, write = made(ApiError(status, "spec.replicas: Invalid value"))
+    clock = [0.0]
+    monkeypatch.setattr("kimi_linear_operator.reconcile.reporting.time.monotonic", lambda: clock[0])
+
+    async def flapping() -> list[float | None]:
+        waits = []
+        for second in range(0, 700, 50):
+            clock[0] = float(second)
+            waits.append(await write(make_server()))
+        return waits
+
+    waits = asyncio.run(flapping())
+    assert waits[:3] == [REFUSED_RETRY_SECONDS, REFUSED_RETRY_SECONDS - 50, REFUSED_RETRY_SECONDS - 100]
+    assert cluster.writes == 3
+    [event] = cluster.events
+    told = f"The status cannot be written: {status}: spec.replicas: Invalid value"
+    assert (event["reason"], event["type"], event["message"]) == ("StatusRefused", "Warning", told)
+    assert len(caplog.records) == 1
+
+
+def test_a_change_of_the_object_is_a_reason_to_try_at_once() -> None:
+    cluster, write = made(ApiError(422, "no"))
+
+    async def changing() -> None:
+        for version in ("1", "1", "2", "2"):
+            await write(newer(make_server(), version))
+        cluster.error = None
+        assert await write(newer(make_server(), "3")) is None
+
+    asyncio.run(changing())
+    assert (cluster.writes, len(cluster.events)) == (3, 1)
+
+
+def test_a_refusal_after_a_success_is_told_again() -> None:
+    cluster, write = made(None)
+
+    async def coming_and_going() -> None:
+        for version, error in (("1", ApiError(422, "no")), ("2", None), ("3", ApiError(422, "no"))):
+            cluster.error = error
+            await write(newer(make_server(), version))
+
+    asyncio.run(coming_and_going())
+    assert len(cluster.events) == 2
+
+
+@pytest.mark.parametrize("status", [0, 404, 409, 429, 500, 503])
+def test_what_may_succeed_in_a_moment_is_left_to_the_queue(status: int) -> None:
+    cluster, write = made(ApiError(status, "later"))
+    with pytest.raises(ApiError):
+        asyncio.run(cast(Any, write(make_server())))
+    assert cluster.events == []

@@ -1,0 +1,62 @@
+"""A rule at its node: what it reads, how the API server gets it, and what it is evaluated with."""
+
+import pytest
+
+from kimi_linear_operator.rules import Rule
+from kimi_linear_operator.rules.rule import RuleTable, unchanged
+
+IS_SMALL = Rule("error", "spec.size", "self < 10", "is too large: use less than 10")
+PAIR = Rule("error", "spec", "self.a.b != 'self.x' || self.c == 1", "needs c to be 1", blames="a.b")
+
+
+@pytest.mark.parametrize(
+    ("expression", "reads"),
+    [
+        ("self == 4", []),
+        ("self.all(c, c.name != 'self.x')", []),
+        ("!self", []),
+        ("self.matches('^a')", []),
+        ("self.a == 'x' || self.b.c.matches('y')", ["a", "b.c"]),
+        ("has(self.a) != has(self.b)", ["a", "b"]),
+        ("!has(self.a) || !has(self.a.b) || self.a.b.all(x, x.name in self.names)", ["a.b", "names"]),
+        ("size(self.metadata.name) <= 9", ["metadata.name"]),
+    ],
+)
+def test_what_a_rule_reads_follows_from_its_expression(expression: str, reads: list[str]) -> None:
+    assert Rule("error", "spec", expression, "").reads == reads
+
+
+def test_a_rule_about_a_whole_value_is_given_to_the_api_server_as_it_is() -> None:
+    assert IS_SMALL.crd_validation() == {"rule": "self < 10", "message": "is too large: use less than 10"}
+
+
+def test_a_rule_about_some_fields_of_a_node_lets_an_update_through_that_leaves_them_alone() -> None:
+    assert PAIR.crd_validation() == {
+        "rule": f"oldSelf.hasValue() && {unchanged(['a.b', 'c'])} || ({PAIR.expression})",
+        "optionalOldSelf": True,
+        "message": "needs c to be 1",
+        "fieldPath": ".a.b",
+    }
+
+
+def test_a_warning_is_about_the_whole_object_and_met_where_its_node_is_absent() -> None:
+    assert IS_SMALL.policy_validation() == {
+        "expression": "!has(object.spec) || !has(object.spec.size) || [object.spec.size].all(self, self < 10)",
+        "message": "spec.size: is too large: use less than 10",
+    }
+
+
+@pytest.mark.parametrize(
+    ("declared", "broken"),
+    [
+        ({}, []),
+        ({"spec": {"size": 9, "a": {"b": "x"}, "c": 1}}, []),
+        ({"spec": {"size": 10, "a": {"b": "self.x"}, "c": 2}}, ["spec.a.b", "spec.size"]),
+        ({"spec": {"size": 10, "a": {"b": "x"}, "c": 2}}, ["spec.size"]),
+    ],
+    ids=str,
+)
+def test_rules_are_met_or_their_problems_come_in_the_order_of_the_table(
+    declared: dict[str, object], broken: list[str]
+) -> None:
+    assert [problem.path for problem in RuleTable([PAIR, IS_SMALL]).problems(declared)] == broken

@@ -1,0 +1,98 @@
+"""A stored status of any content is read without harm, and the next one replaces what could not be read."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.api.stored import readable_status
+from kimi_linear_operator.cluster import Cluster
+from kimi_linear_operator.metrics import ResourceCollector
+from kimi_linear_operator.reconcile import Reconciler
+from kimi_linear_operator.resources import BENCHMARK, RESOURCES, SERVER, Kind
+from kimi_linear_operator.store import Key, Store
+from make import make_benchmark, make_condition, make_result, make_server, stored
+
+READY = make_condition("Ready", "True", "AllReplicasServe", "1 of 1 replicas serve")
+MAKE = {SERVER: make_server, BENCHMARK: make_benchmark}
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+RIGHT = {
+    "conditions": st.just([READY]),
+    "observedGeneration": st.integers(),
+    "results": st.just([make_result("speed-low"), make_result("gsm8k")]),
+    "environment": st.just({"server": "kimi"}),
+    "lastFailure": st.just({"pod": "p", "container": "c", "reason": "R", "exitCode": 1, "message": "", "time": "t"}),
+    "startTime": st.just("2026-11-24T02:00:00Z"),
+    "verdict": st.just("Passed"),
+    "url": st.just("http://kimi"),
+}
+STATUSES = st.fixed_dictionaries({}, optional={name: value | JSON for name, value in RIGHT.items()}) | JSON
+
+
+def test_what_can_be_read_is_left_as_it_is() -> None:
+    status = {"conditions": [READY], "unknown": {"of": "another version"}}
+    assert readable_status("KimiLinearServer", status) is status
+
+
+@pytest.mark.parametrize(
+    ("status", "readable"),
+    [
+        (None, {}),
+        ([], {}),
+        ({"conditions": "none"}, {"conditions": []}),
+        ({"conditions": [{"type": "Ready"}], "url": "u"}, {"conditions": [], "url": "u"}),
+        ({"environment": 1, "results": {}, "verdict": "Maybe"}, {"environment": {}, "results": [], "verdict": None}),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_read_is_empty(status: Any, readable: Manifest) -> None:
+    assert readable_status("KimiLinearBenchmark", status) == readable
+
+
+class ObligingCluster:
+    """Does what it is asked to."""
+
+    def __init__(self) -> None:
+        self.statuses: list[Manifest] = []
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        return MAKE[kind](name) if kind in MAKE else None
+
+    async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
+        return []
+
+    async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
+        return await self.apply(kind, manifest)
+
+    async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
+        return stored({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "2"}})
+
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+        self.statuses.append(status)
+        version = str(int(manifest["metadata"]["resourceVersion"]) + 1)
+        return {**manifest["metadata"], "resourceVersion": version}
+
+    async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
+        return manifest
+
+    async def delete(self, kind: Kind, manifest: Manifest, *, children_first: bool = False) -> None:
+        """Delete nothing."""
+
+
+@given(st.sampled_from(RESOURCES), STATUSES)
+def test_a_pass_over_a_resource_with_any_status_succeeds_and_leaves_one_that_stays(kind: Kind, status: Any) -> None:
+    store, cluster = Store(), ObligingCluster()
+    store.put(kind, MAKE[kind]("kimi") | {"status": status})
+    reconciler = Reconciler(cast(Cluster, cluster), store)
+    for _ in range(3):
+        asyncio.run(reconciler.reconcile(Key("default", "kimi", kind)))
+    assert len(cluster.statuses) <= 1
+    assert list(ResourceCollector(store).collect())
