@@ -220,6 +220,22 @@ class Cluster:
         target = path(kind, metadata["namespace"], metadata["name"])
         return await self._request("APPLY", target, query, manifest)
 
+    async def annotate(self, kind: Kind, manifest: Manifest, name: str, value: str) -> Manifest:
+        """Set one annotation of exactly this object and return the object as it is now.
+
+        Under a field manager of its own: the annotation is no part of what we apply otherwise, and applying that does
+        not remove it.
+        """
+        given = manifest["metadata"]
+        identity = {key: given[key] for key in ("name", "namespace", "uid")}
+        body = {
+            "apiVersion": kind.api_version,
+            "kind": kind.kind,
+            "metadata": {**identity, "annotations": {name: value}},
+        }
+        query = {"fieldManager": f"{MANAGER}-annotations", "force": "true"}
+        return await self._request("APPLY", path(kind, given["namespace"], given["name"]), query, body)
+
     async def overwrite(self, kind: Kind, manifest: Manifest) -> None:
         """Set an object's spec, whole lists included, whoever owns what is in them."""
         metadata = manifest["metadata"]

@@ -28,6 +28,7 @@ Reason = Literal[
     "NotResponding",
     "NotScheduled",
     "NotStalled",
+    "OldPodTerminating",
     "OutOfMemory",
     "Pending",
     "PodCreationFailed",
@@ -112,6 +113,13 @@ REASONS: Mapping[Reason, Explanation] = {
         "Kubernetes refuses to create the pods: a quota, a LimitRange, Pod Security or another admission policy. The "
         "message is that of the refusal.",
         "Raise the quota, label the namespace for Pod Security, or change `podTemplate`.",
+    ),
+    "OldPodTerminating": Explanation(
+        "server",
+        "The next pod waits for one that finishes its requests: for its GPUs, or for its share of a quota. It follows "
+        "within seconds of the old pod's end.",
+        "Wait, up to `drain.timeoutSeconds`. A quota or GPUs for one more replica, with `rollout.strategy: Surge`, spare "
+        "the wait.",
     ),
     "Queued": Explanation(
         "both",

@@ -53,6 +53,9 @@ class RecordingCluster:
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
         return stored({**manifest, "metadata": {"creationTimestamp": NOW, **manifest["metadata"]}})
 
+    async def annotate(self, kind: Kind, manifest: Manifest, name: str, value: str) -> Manifest:
+        return manifest
+
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
         self.status.append(status)
         return {**manifest, "status": status, "metadata": {**manifest["metadata"], "resourceVersion": "2"}}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from kimi_linear_operator.api.base import IntOrString, OpenModel, Whole, WithoutNulls
+from kimi_linear_operator.api.base import IntOrString, Manifest, OpenModel, Whole, WithoutNulls
 
 
 class ContainerResources(OpenModel):
@@ -21,10 +21,26 @@ class ContainerResources(OpenModel):
     )
 
 
+class EnvVarSource(OpenModel):
+    """Where the value of an environment variable comes from."""
+
+    secret_key_ref: OpenModel | None = Field(default=None, description="A key of a Secret.")
+
+
 class EnvVar(OpenModel):
     """An environment variable."""
 
     name: Annotated[str, Field(min_length=1, max_length=256)] = Field(description="Name of the variable.")
+    value: Annotated[str, Field(max_length=32_768)] | None = Field(
+        default=None, description="Value of the variable; quote numbers."
+    )
+    value_from: EnvVarSource | None = Field(default=None, description="Where the value comes from instead.")
+
+
+class EnvFromSource(OpenModel):
+    """An object whose keys become environment variables."""
+
+    secret_ref: OpenModel | None = Field(default=None, description="A Secret.")
 
 
 class ContainerPort(OpenModel):
@@ -103,6 +119,9 @@ class ContainerOverlay(OpenModel):
     env: Annotated[list[EnvVar], Field(max_length=128)] | None = Field(
         default=None, description="Environment variables of the container."
     )
+    env_from: Annotated[list[EnvFromSource], Field(max_length=32)] | None = Field(
+        default=None, description="Secrets and ConfigMaps whose keys are environment variables of the container."
+    )
     ports: Annotated[list[ContainerPort], Field(max_length=32)] | None = Field(
         default=None, description="Ports of the container."
     )
@@ -144,8 +163,13 @@ class PodMetadata(OpenModel):
 class PodTemplate(OpenModel):
     """Changes to the pod template that the operator builds, merged as `kubectl patch` merges them.
 
-    Directives such as `$patch: delete` are not understood, so nothing that the operator builds can be taken away.
+    Null removes a field that is not described here, and means nothing for one that is: the API server drops it.
+    Directives such as `$patch: delete` are not understood.
     """
 
     metadata: PodMetadata | None = Field(default=None, description="Labels and annotations of the pods.")
     spec: PodOverlay | None = Field(default=None, description="Changes to the pod's spec.")
+
+    def changes(self) -> Manifest:
+        """Return the changes as they were written, with the nulls that remove a field."""
+        return self.model_dump(by_alias=True, exclude_unset=True)

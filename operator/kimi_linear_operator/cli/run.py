@@ -9,6 +9,7 @@ from kimi_linear_operator import logs
 from kimi_linear_operator.cli.failure import CommandError
 from kimi_linear_operator.cluster import ApiError, own_namespace
 from kimi_linear_operator.handlers import AddressError, Settings, serve
+from kimi_linear_operator.resources import access
 from kimi_linear_operator.resources.metadata import MANAGER
 
 
@@ -29,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         default=":8080",
         help="where to answer /healthz, /readyz and /metrics (default: %(default)s, which is every address)",
+    )
+    parser.add_argument(
+        access.OPTION,
+        action="store_true",
+        help="let podTemplate and security give pods of servers and benchmarks what reaches beyond them: the node's "
+        "namespaces, files, ports and devices, other service accounts, more capabilities",
     )
     parser.add_argument("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
     parser.add_argument("--log-format", choices=logs.FORMATS, default="text", help="default: %(default)s")
@@ -55,4 +62,6 @@ def _settings(options: argparse.Namespace) -> Settings:
         raise CommandError(f"--lease {options.lease}: must be NAMESPACE/NAME")
     if not port.isdecimal() or int(port) > 65535:
         raise CommandError(f"--listen {options.listen}: must be HOST:PORT or :PORT")
-    return Settings(options.namespace, lease_namespace, lease_name, host.strip("[]"), int(port))
+    return Settings(
+        options.namespace, lease_namespace, lease_name, host.strip("[]"), int(port), options.allow_node_access
+    )

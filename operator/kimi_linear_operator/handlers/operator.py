@@ -50,6 +50,7 @@ class Settings:
         lease_name: Its name.
         host: The address on which to answer health checks and show metrics; all if empty.
         port: Its port; the system chooses one if it is 0.
+        allows_node_access: Whether the pods of servers and benchmarks may reach beyond themselves.
     """
 
     namespaces: list[str]
@@ -57,6 +58,7 @@ class Settings:
     lease_name: str
     host: str
     port: int
+    allows_node_access: bool = False
 
 
 async def serve(settings: Settings) -> None:
@@ -74,7 +76,7 @@ async def serve(settings: Settings) -> None:
         logger.info("Connected to %s", cluster.server)
         identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         leader = Leader(cluster, settings.lease_namespace, settings.lease_name, identity)
-        operator = Operator(cluster, leader, settings.namespaces)
+        operator = Operator(cluster, leader, settings.namespaces, settings.allows_node_access)
         async with serving(settings.host, settings.port, operator.illnesses, operator.readiness) as port:
             logger.info("Listening on %s:%d", settings.host, port)
             await operator.run(stop)
@@ -88,6 +90,7 @@ class Operator:
     cluster: Cluster
     leader: Leader
     namespaces: list[str]
+    allows_node_access: bool = False
     store: Store = field(default_factory=Store)
     # What is to be done, while this replica leads.
     queue: WorkQueue | None = None
@@ -168,7 +171,9 @@ class Operator:
 
     async def _work(self) -> None:
         """Work on all resources, and then on those that change, until the queue is closed."""
-        reconciler = Reconciler(self.leader.fenced(), self.store, concern=self._add)
+        reconciler = Reconciler(
+            self.leader.fenced(), self.store, concern=self._add, allows_node_access=self.allows_node_access
+        )
 
         async def reconcile(key: Key, failures: int) -> float | None:
             # A pass that has nothing to write waits for nothing, and thousands of them would keep out everybody else.

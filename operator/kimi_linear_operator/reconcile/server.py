@@ -15,7 +15,8 @@ from kimi_linear_operator.reconcile.children import (
     obstacle_of,
 )
 from kimi_linear_operator.reconcile.reporting import Reporting
-from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, metadata
+from kimi_linear_operator.reconcile.waking import Waking
+from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, access, metadata
 from kimi_linear_operator.store import Key, Store
 
 # What passes by itself is told when it has not for some ten seconds, by the back-off of the queue.
@@ -30,13 +31,17 @@ class ServerReconciler:
         store: Where objects are read.
         children: Writes what belongs to a server.
         reporting: Writes its status.
+        waking: Wakes the controller of its pods.
         now: The time as RFC 3339.
+        allows_node_access: Whether pods may reach beyond themselves.
     """
 
     store: Store
     children: Children
     reporting: Reporting
+    waking: Waking
     now: Callable[[], str]
+    allows_node_access: bool = False
 
     async def reconcile(self, key: Key, failures: int) -> float | None:
         """Make one pass over a server; return after how many seconds it is due again, if at all.
@@ -66,12 +71,15 @@ class ServerReconciler:
         if obstacle and checked.is_valid:
             return BLOCKED_RETRY_SECONDS
         limit = status.next_look(self.store.children(POD, key), self.now())
-        return min((seconds for seconds in (again, limit) if seconds is not None), default=None)
+        woken = None if obstacle else await self.waking.wake(key, manifest["metadata"]["uid"])
+        return min((seconds for seconds in (again, limit, woken) if seconds is not None), default=None)
 
     async def _apply(self, key: Key, checked: rules.Checked) -> status.Obstacle | None:
         """Apply and prune the children; return what is in the way, if anything is. A refused spec changes nothing."""
         if checked.server is None or not checked.is_valid:
             return status.Obstacle("InvalidSpec", checked.told, blames_spec=True)
+        if (beyond := access.beyond_pod(checked.server)) and not self.allows_node_access:
+            return status.Obstacle("InvalidSpec", access.refusal(beyond), blames_spec=True)
         wanted = resources.build(checked.server)
         try:
             for child in wanted:

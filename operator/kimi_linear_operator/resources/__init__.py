@@ -7,11 +7,12 @@ watched, compared and pruned: a new child kind is one module and one entry here.
 from collections.abc import Iterable, Iterator
 
 from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Manifest
-from kimi_linear_operator.resources import deployment, job, metadata, service
+from kimi_linear_operator.resources import deployment, disruption, job, metadata, service
 from kimi_linear_operator.resources.kinds import (
     BENCHMARK,
     CONFIG_MAP,
     DEPLOYMENT,
+    DISRUPTION_BUDGET,
     EVENT,
     JOB,
     POD,
@@ -22,13 +23,14 @@ from kimi_linear_operator.resources.kinds import (
 )
 from kimi_linear_operator.resources.target import Target
 
-KINDS = (DEPLOYMENT, SERVICE, CONFIG_MAP, JOB)
+KINDS = (DEPLOYMENT, SERVICE, DISRUPTION_BUDGET, CONFIG_MAP, JOB)
 """The kinds of children that the operator writes."""
 
 __all__ = [
     "BENCHMARK",
     "CONFIG_MAP",
     "DEPLOYMENT",
+    "DISRUPTION_BUDGET",
     "EVENT",
     "JOB",
     "KINDS",
@@ -74,4 +76,6 @@ def _children(server: KimiLinearServer) -> Iterator[Manifest]:
     yield service.build_service(server)
     if server.spec.service.headless:
         yield service.build_headless_service(server)
+    if disruption.needs_disruption_budget(server):
+        yield disruption.build_disruption_budget(server)
     yield deployment.build_deployment(server)
