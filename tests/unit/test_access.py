@@ -1,13 +1,20 @@
 """What pods may reach beyond themselves needs the administrator's permission, whichever field leads to it."""
 
-from typing import Any
+import asyncio
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from kimi_linear_operator import rules
+from kimi_linear_operator import cli, rules
 from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import access
-from make import make_benchmark, make_server
+from kimi_linear_operator.cluster import Cluster
+from kimi_linear_operator.reconcile import Reconciler
+from kimi_linear_operator.resources import BENCHMARK, SERVER, Kind, access
+from kimi_linear_operator.store import Key, Store
+from make import make_benchmark, make_server, stored
 
 
 def reached(manifest: Manifest) -> list[str]:
@@ -136,3 +143,56 @@ def test_the_refusal_names_what_is_asked_for_and_who_can_allow_it() -> None:
         "security, or let an administrator run the operator with --allow-node-access (the chart's value "
         "allowNodeAccess)"
     )
+
+
+def test_the_command_line_warns_of_what_only_some_operators_take(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "kimi.yaml"
+    file.write_text(json.dumps(make_server(**pod(hostPID=True))))
+    assert cli.main(["validate", "-f", str(file)]) == 0
+    told = capsys.readouterr()
+    assert "KimiLinearServer kimi: valid" in told.out
+    assert f"warning: spec.podTemplate: {access.refusal(['hostPID: true'])}" in told.err
+    assert cli.main(["validate", "-f", str(file), "--output", "json"]) == 0
+    (report,) = json.loads(capsys.readouterr().out)["items"]
+    assert (report["valid"], [problem["severity"] for problem in report["problems"]]) == (True, ["warning"])
+
+
+@dataclass
+class Applying:
+    """A cluster in which nothing is there yet; what is applied to it and what is reported is noted."""
+
+    applied: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> None:
+        return None
+
+    async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
+        self.applied.append(kind.kind)
+        return stored({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "2"}})
+
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+        self.reasons += [item["reason"] for item in status["conditions"] if item["type"] == "Accepted"]
+        return {**manifest, "status": status}
+
+    async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
+        return manifest
+
+
+@pytest.mark.parametrize(("allows", "reason"), [(False, "InvalidSpec"), (True, "SpecValid")])
+def test_the_administrator_decides_whether_it_is_applied(allows: bool, reason: str) -> None:
+    store, cluster = Store(), Applying()
+    store.put(SERVER, make_server(**pod(hostPID=True)))
+    reconciler = Reconciler(cast(Cluster, cluster), store, allows_node_access=allows)
+    asyncio.run(reconciler.reconcile(Key("default", "kimi")))
+    assert cluster.reasons == [reason]
+    assert ("Deployment" in cluster.applied) == allows
+
+
+def test_a_benchmark_is_refused_alike() -> None:
+    store, cluster = Store(), Applying()
+    store.put(BENCHMARK, make_benchmark(**pod(hostPID=True)))
+    asyncio.run(Reconciler(cast(Cluster, cluster), store).reconcile(Key("default", "nightly", BENCHMARK)))
+    assert (cluster.reasons, cluster.applied) == (["InvalidSpec"], [])
