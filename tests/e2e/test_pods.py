@@ -19,6 +19,16 @@ _SECONDS_TO_START_AGAIN = 60
 # 15 s until no more requests come, and some for the stand-in to end.
 _SECONDS_TO_END = 60
 _SECONDS_TO_A_SUCCESSOR = 10
+# Asks the engine once and prints the status, or that nothing came.
+_ASK = """
+import urllib.request
+body = b'{"text": "x", "sampling_params": {"max_new_tokens": 1}}'
+request = urllib.request.Request("http://127.0.0.1:30000/generate", body, {"Content-Type": "application/json"})
+try:
+    print(urllib.request.urlopen(request, timeout=2).status)
+except TimeoutError:
+    print("timed out")
+"""
 _SPEC = {"tensorParallelism": 1, "drain": {"timeoutSeconds": 30}}
 
 
@@ -71,6 +81,21 @@ def test_a_server_listens_on_every_address_of_both_families(
     [pod] = models.pods("pods")
     ask = "import socket; [socket.create_connection((host, 30000), 5) for host in ('127.0.0.1', '::1')]; print('both')"
     assert python(cluster, pod, ask) == "both"
+
+
+def test_a_dead_engine_leaves_its_service_within_a_minute_and_requests_no_longer_go_there(
+    cluster: PodCluster, installed: None, models: Namespace
+) -> None:
+    dies = {"containers": [{"name": "sglang", "env": [{"name": "STAND_IN_HANG_AFTER", "value": "1"}]}]}
+    models.create_server("dead", {**_SPEC, "podTemplate": {"spec": dies}})
+    models.wait_until_ready("dead", _SECONDS_TO_SERVE)
+    [pod] = models.pods("dead")
+    assert python(cluster, pod, _ASK) == "200"
+    assert python(cluster, pod, _ASK) == "timed out"
+    models.wait_for_condition("dead", "Available", "False", "NotResponding", seconds=60)
+    models.delete(SERVER, "dead")
+    # Known to be dead, it ends at once, although a request is open.
+    wait_for(lambda: models.pods("dead"), "the pod is gone", lambda pods: not pods, seconds=_SECONDS_TO_END)
 
 
 def test_the_successor_follows_the_old_pod_where_a_gpu_quota_is_exactly_full(
