@@ -322,12 +322,12 @@ def probes(spec: ServerSpec) -> Manifest:
 
 
 def _watchdog_seconds(spec: ServerSpec) -> int:
-    """Return how long SGLang lets one batch take, as the arguments say if they do."""
+    """Return how long SGLang lets one batch take: its own time, or a longer one from the arguments."""
     given = (shlex.join(flag) for flag in _grouped(spec.engine.extra_args))
     found = [
         match[1] for text in given if (match := re.fullmatch(r"--watchdog[a-z-]*[= ]([0-9]{1,6})(?:\.[0-9]*)?", text))
     ]
-    return int(found[-1]) if found else _WATCHDOG_SECONDS
+    return max([_WATCHDOG_SECONDS, *map(int, found[-1:])])
 
 
 def _recipe_flags(spec: ServerSpec) -> Flags:

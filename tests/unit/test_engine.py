@@ -201,6 +201,8 @@ def test_a_dead_engine_leaves_its_services_within_a_minute() -> None:
         (["--watchdog", "600"], 600),
         (["--soft-watchdog-timeout=900"], 300),
         (["--watchdog-timeout=none"], 300),
+        (["--watchdog-timeout=0"], 300),
+        (["--watchdog-timeout=1200", "--watchdog-timeout=600"], 600),
     ],
     ids=str,
 )
