@@ -243,6 +243,12 @@ def test_a_key_that_is_in_no_secret_is_refused(container: Manifest) -> None:
     assert problem.path == "spec.engine.extraArgs"
 
 
+def test_of_two_keys_that_sglang_is_given_it_would_take_the_last() -> None:
+    arguments = ["--api-key=$(KEY)", "--api-key=$(NONE)"]
+    spec = {**keyed({"env": [SECRET]}), "engine": {"extraArgs": arguments}}
+    assert rules.check(make_server(**spec)).errors
+
+
 def test_a_key_in_the_variable_of_a_sidecar_is_none() -> None:
     spec = {**keyed({}), **overlay({"name": "sglang"}, {"name": "log-shipper", "env": [SECRET]})}
     assert rules.check(make_server(**spec)).errors

@@ -51,9 +51,20 @@ def _of_engines_container(test: str) -> str:
     return f"({there} && {containers}.exists(c, c.name == '{engine.CONTAINER}' && {test}))"
 
 
-_HOLDS_KEY = "a.endsWith('=$(' + e.name + ')')"
+def _for_each_key(test: str) -> str:
+    """Return an expression about the spec: `test` holds for each flag FLAG that gives a key by the name of a variable.
+
+    The arguments are searched for what a variable `e` would be written as, and not the other way round: the API server
+    estimates what an expression costs, and comparing every argument with every variable is too much for it.
+    """
+    return " && ".join(f"({test.replace('FLAG', flag)})" for flag in ("api-key", "admin-api-key"))
+
+
+_ARGUMENTS = "self.engine.extraArgs"
+_HOLDS_KEY = f"(('--FLAG=$(' + e.name + ')') in {_ARGUMENTS})"
+_HAS_VARIABLE = f"has(c.env) && c.env.exists(e, {_HOLDS_KEY})"
+_IS_KEY = "a.startsWith('--FLAG=$(')"
 _IS_KEPT = "has(e.valueFrom) && has(e.valueFrom.secretKeyRef)"
-_ASKS_FOR_KEY = f"a.matches({cel_text(_KEY_BY_NAME)})"
 
 ERRORS = (
     Rule(
@@ -91,11 +102,10 @@ ERRORS = (
     Rule(
         "error",
         "spec",
-        f"self.engine.extraArgs.all(a, !{_ASKS_FOR_KEY} || "
-        + _of_engines_container(
-            f"(has(c.env) && c.env.exists(e, {_HOLDS_KEY}) || has(c.envFrom) && c.envFrom.exists(f, has(f.secretRef)))"
-        )
-        + ")",
+        _for_each_key(
+            f"!{_ARGUMENTS}.exists(a, {_IS_KEY}) || {_ARGUMENTS}.exists_one(a, {_IS_KEY}) && "
+            + _of_engines_container(f"({_HAS_VARIABLE} || has(c.envFrom) && c.envFrom.exists(f, has(f.secretRef)))")
+        ),
         "takes a key from a variable that the container sglang does not have: give it in podTemplate an environment "
         "variable of this name with valueFrom.secretKeyRef, or an envFrom with a secretRef; without one, the text "
         "$(NAME) itself would be the key",
@@ -104,8 +114,7 @@ ERRORS = (
     Rule(
         "error",
         "spec",
-        f"self.engine.extraArgs.all(a, !{_ASKS_FOR_KEY} || "
-        + f"!{_of_engines_container(f'has(c.env) && c.env.exists(e, {_HOLDS_KEY} && !({_IS_KEPT}))')})",
+        _for_each_key("!" + _of_engines_container(f"has(c.env) && c.env.exists(e, {_HOLDS_KEY} && !({_IS_KEPT}))")),
         "takes a key from a variable whose value is in the spec, where everyone who may read it sees it: give the "
         "variable a valueFrom.secretKeyRef",
         blames="engine.extraArgs",
