@@ -118,7 +118,7 @@ REASONS: Mapping[Reason, Explanation] = {
         "server",
         "The next pod waits for one that finishes its requests: for its GPUs, or for its share of a quota. It follows "
         "within seconds of the old pod's end.",
-        "Wait, up to `drain.timeoutSeconds`. With room for one more replica, `rollout.strategy: Surge` spares the wait.",
+        "Wait, up to `drain.timeoutSeconds`. With GPUs to spare, `rollout.strategy: Surge` avoids it.",
     ),
     "Queued": Explanation(
         "both",

@@ -9,7 +9,7 @@ from kimi_linear_operator.status import Obstacle, View, summarise, transition_ev
 from kimi_linear_operator.status.conditions import LONGEST_MESSAGE
 from make import make_deployment, make_failed_pod, make_pod, make_server
 
-EARLIER, NOW = "2026-11-24T09:00:00Z", "2026-11-24T10:00:00Z"
+EARLIER, NOW, LATER = "2026-11-24T09:00:00Z", "2026-11-24T10:00:00Z", "2026-11-24T10:05:00Z"
 SERVING = make_deployment(observedGeneration=1, replicas=1, updatedReplicas=1, readyReplicas=1, availableReplicas=1)
 STARTING = make_deployment(observedGeneration=1, replicas=1, updatedReplicas=1)
 LOADING_POD = make_pod(
@@ -264,7 +264,7 @@ UNSCHEDULABLE_POD = make_pod(
 
 def ending(name: str) -> Manifest:
     pod = make_pod(name)
-    return {**pod, "metadata": {**pod["metadata"], "deletionTimestamp": EARLIER}}
+    return {**pod, "metadata": {**pod["metadata"], "deletionTimestamp": LATER}}
 
 
 @pytest.mark.parametrize(

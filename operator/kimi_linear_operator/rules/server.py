@@ -273,7 +273,7 @@ WARNINGS = (
     Rule(
         "warning",
         "spec",
-        "self.service.type == 'ClusterIP' || self.engine.extraArgs.exists(a, a.startsWith('--api-key='))",
+        f"self.service.type == 'ClusterIP' || {_ARGUMENTS}.exists(a, {_IS_KEY.replace('FLAG', 'api-key')})",
         "opens the server to a network without an API key, and with it the endpoints that flush its cache and replace "
         "its weights: add --api-key=$(NAME) to spec.engine.extraArgs",
         blames="service.type",
