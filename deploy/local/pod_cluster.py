@@ -23,7 +23,7 @@ _ONLY_GPUS = """
 """
 
 
-def _small_node() -> list[dict[str, Any]]:
+def small_node() -> list[dict[str, Any]]:
     """A policy that lets pods of servers request GPUs only, and its binding."""
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
     spec = {
@@ -80,4 +80,4 @@ class PodCluster(Lifecycle):
         self.kubectl("label", "node", self.node_name, "--overwrite", *labels)
         status = {"status": {"capacity": _GPUS, "allocatable": _GPUS}}
         self.kubectl("patch", "node", self.node_name, "--subresource=status", f"--patch={json.dumps(status)}")
-        self.kubectl.apply(_small_node())
+        self.kubectl.apply(small_node())

@@ -13,6 +13,7 @@ from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.resources import DEPLOYMENT, DISRUPTION_BUDGET, POD, SERVER
 from kimi_linear_operator.status import refusals
 from nodes import add_nodes, gpu_node
+from pod_cluster import small_node
 
 pytestmark = pytest.mark.usefixtures("operator")
 
@@ -160,3 +161,24 @@ def scarce(client: Client) -> str:
         lambda pods: not pods,
     )
     return "mi325x"
+
+
+def test_on_a_node_that_only_pretends_to_have_gpus_pods_of_servers_request_nothing_else(
+    cluster: LocalCluster, namespace: Namespace
+) -> None:
+    labels = {"app.kubernetes.io/name": "kimi-linear", "app.kubernetes.io/component": "server"}
+    resources = {"requests": {"amd.com/gpu": "4", "cpu": "6", "memory": "64Gi"}, "limits": {"amd.com/gpu": "4"}}
+    container = {"name": "sglang", "image": "a", "resources": resources}
+    pod = {"metadata": {"generateName": "any-", "labels": labels}, "spec": {"containers": [container]}}
+
+    def requests() -> Manifest:
+        made = namespace.client.request("POST", path_of(POD, namespace.name), pod, {"dryRun": "All"})
+        return dict(made["spec"]["containers"][0]["resources"]["requests"])
+
+    assert requests() == resources["requests"]
+    cluster.kubectl.apply(small_node())
+    try:
+        wait_for(requests, "the policy is in force", lambda seen: seen == {"amd.com/gpu": "4"}, seconds=20)
+    finally:
+        for manifest in reversed(small_node()):
+            cluster.kubectl("delete", manifest["kind"], manifest["metadata"]["name"])
