@@ -30,7 +30,13 @@ _GPUS = {
 
 def gpu_node(name: str, hardware: str, gpus: int = 8) -> dict[str, Any]:
     """A simulated node with GPUs of that model (MI300X, MI325X or MI355X)."""
-    resources = {"cpu": "192", "memory": "2Ti", "ephemeral-storage": "4Ti", "pods": "110", "amd.com/gpu": str(gpus)}
+    resources = {
+        "cpu": str(24 * gpus),
+        "memory": f"{256 * gpus}Gi",
+        "ephemeral-storage": f"{512 * gpus}Gi",
+        "pods": "110",
+        "amd.com/gpu": str(gpus),
+    }
     return {
         "apiVersion": "v1",
         "kind": "Node",

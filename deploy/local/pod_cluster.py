@@ -3,6 +3,7 @@
 import json
 from abc import abstractmethod
 from pathlib import Path
+from typing import Any
 
 import images
 from kubectl import Kubectl
@@ -11,6 +12,36 @@ from nodes import gpu_labels
 
 _HARDWARE = "MI300X"
 _GPUS = {"amd.com/gpu": "8"}
+# The node pretends to have GPUs, and so also the processors, memory and disk of machines that have them: servers ask
+# for those. Only their pods are changed, so Deployments stay as the operator wants them.
+_SERVERS = {"app.kubernetes.io/name": "kimi-linear", "app.kubernetes.io/component": "server"}
+_ONLY_GPUS = """
+[JSONPatch{
+  op: "replace", path: "/spec/containers/0/resources/requests",
+  value: {"amd.com/gpu": object.spec.containers[0].resources.limits["amd.com/gpu"]}
+}]
+"""
+
+
+def small_node() -> list[dict[str, Any]]:
+    """A policy that lets pods of servers request GPUs only, and its binding."""
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+    spec = {
+        "matchConstraints": {"objectSelector": {"matchLabels": _SERVERS}, "resourceRules": [rule]},
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": _ONLY_GPUS}}],
+        "reinvocationPolicy": "Never",
+    }
+    kind, metadata = "MutatingAdmissionPolicy", {"name": "small-node.tests"}
+    api_version = "admissionregistration.k8s.io/v1"
+    return [
+        {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec},
+        {
+            "apiVersion": api_version,
+            "kind": f"{kind}Binding",
+            "metadata": metadata,
+            "spec": {"policyName": metadata["name"]},
+        },
+    ]
 
 
 class PodCluster(Lifecycle):
@@ -49,3 +80,4 @@ class PodCluster(Lifecycle):
         self.kubectl("label", "node", self.node_name, "--overwrite", *labels)
         status = {"status": {"capacity": _GPUS, "allocatable": _GPUS}}
         self.kubectl("patch", "node", self.node_name, "--subresource=status", f"--patch={json.dumps(status)}")
+        self.kubectl.apply(small_node())

@@ -245,6 +245,22 @@ class Cluster:
         ]
         return await self._request("JSON PATCH", _path_of(kind, live), {"fieldManager": MANAGER}, patch)
 
+    async def annotate(self, kind: Kind, manifest: Manifest, name: str, value: str) -> Manifest:
+        """Set one annotation of exactly this object and return the object as it is now.
+
+        Under a field manager of its own: the annotation is no part of what we apply otherwise, and applying that does
+        not remove it.
+        """
+        given = manifest["metadata"]
+        identity = {key: given[key] for key in ("name", "namespace", "uid")}
+        body = {
+            "apiVersion": kind.api_version,
+            "kind": kind.kind,
+            "metadata": {**identity, "annotations": {name: value}},
+        }
+        query = {"fieldManager": f"{MANAGER}-annotations", "force": "true"}
+        return await self._request("APPLY", _path_of(kind, manifest), query, body)
+
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
         """Set an object's status, unless another of its name has replaced it meanwhile, and return the new metadata.
 

@@ -31,6 +31,7 @@ Reason = Literal[
     "NotResponding",
     "NotScheduled",
     "NotStalled",
+    "OldPodTerminating",
     "OutOfMemory",
     "Pending",
     "PodCreationFailed",
@@ -123,6 +124,12 @@ REASONS: Mapping[Reason, Explanation] = {
         "Kubernetes refuses to create the pods: a quota, a LimitRange, Pod Security or another admission policy. The "
         "message is that of the refusal.",
         "Raise the quota, label the namespace for Pod Security, or change `podTemplate`.",
+    ),
+    "OldPodTerminating": Explanation(
+        "server",
+        "The next pod waits for one that finishes its requests: for its GPUs, or for its share of a quota. It follows "
+        "within seconds of the old pod's end.",
+        "Wait, up to `drain.timeoutSeconds`. With GPUs to spare, `rollout.strategy: Surge` avoids it.",
     ),
     "Queued": Explanation(
         "both",

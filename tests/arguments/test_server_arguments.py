@@ -73,7 +73,7 @@ def test_sglang_takes_every_command_line_and_reads_the_spec_from_it(release: str
         assert said["context_length"] == spec.engine.context_length, name
         assert said["mem_fraction_static"] == spec.engine.memory_fraction_static, name
         assert said["attention_backend"] == spec.engine.attention_backend, name
-        assert (said["host"], said["port"]) == ("0.0.0.0", 30000), name  # noqa: S104 -- the pod's own addresses
+        assert (said["host"], said["port"]) == (engine.ALL_ADDRESSES, 30000), name
         assert said["trust_remote_code"] is True, name
         assert said["enable_metrics"] is True, name
         assert said["reasoning_parser"] is None, name
@@ -114,6 +114,30 @@ def _is_refused(word: str) -> bool:
     """Return whether an argument is refused because a field or the operator sets it."""
     problems = rules.check(make_server(engine={"extraArgs": [word]})).problems
     return any("holds a flag that the operator sets" in problem.message for problem in problems)
+
+
+UNUSABLE = (
+    *engine.TLS_FLAGS,
+    *engine.DATA_PARALLEL_FLAGS,
+    *engine.NODES_FLAGS,
+    *engine.OTHER_PROTOCOL_FLAGS,
+    *engine.GPU_NUMBER_FLAGS,
+    "help",
+)
+
+
+def test_every_flag_that_can_only_fail_exists_in_a_release() -> None:
+    known = {word for release in RELEASES for word in spellings(release, *SERVER)}
+    assert [flag for flag in UNUSABLE if f"--{flag}" not in known] == []
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_no_way_to_write_a_flag_that_can_only_fail_passes_the_rules(release: str) -> None:
+    known = spellings(release, *SERVER)
+    unusable = {known[f"--{flag}"] for flag in UNUSABLE if f"--{flag}" in known}
+    written = [word for word, name in known.items() if name in unusable]
+    passed = [word for word in written if rules.check(make_server(engine={"extraArgs": [word]})).is_valid]
+    assert passed == []
 
 
 @pytest.mark.parametrize("release", RELEASES)

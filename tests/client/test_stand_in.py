@@ -130,6 +130,15 @@ def test_it_loads_with_a_closed_port_then_warms_up_and_then_is_healthy(start: St
     assert "ready to roll" in server.log.read_text()
 
 
+def test_with_a_dead_engine_requests_hang_and_only_an_answer_of_the_engine_tells(start: Start) -> None:
+    server = start("--enable-metrics", hang_after=1)
+    assert ask(f"{server.url}/generate", {"text": "x"})[0] == 200
+    for path, body in (("generate", {"text": "x"}), ("health_generate", None)):
+        with pytest.raises(TimeoutError):
+            ask(f"{server.url}/{path}", body)
+    assert ask(f"{server.url}/metrics")[0] == 200
+
+
 def test_told_to_stop_it_finishes_what_is_open_and_says_so(start: Start) -> None:
     server = start("--enable-metrics", "--served-model-name", "kimi", seconds_per_token=0.1)
     url = server.url

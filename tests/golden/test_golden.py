@@ -57,6 +57,9 @@ class RecordingCluster:
     async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
         return await self.apply(kind, manifest)
 
+    async def annotate(self, kind: Kind, manifest: Manifest, name: str, value: str) -> Manifest:
+        return manifest
+
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
         self.status.append(status)
         return {**manifest["metadata"], "resourceVersion": "2"}

@@ -12,6 +12,8 @@ from nodes import stages
 HELD = "tests/held"
 # One with this annotation turns Ready after so long, as Go writes it ("3s").
 SLOW = "tests/slow"
+# One with this annotation does not end when it is told to: a test ends it.
+DRAINS = "tests/drains"
 
 _SLOWNESS = f'.metadata.annotations["{SLOW}"]'
 _NOW = "2026-11-24T09:30:00Z"
@@ -19,11 +21,17 @@ HELD_SPEC: Spec = {"podTemplate": {"metadata": {"annotations": {HELD: "true"}}}}
 
 
 def stages_without(field: str) -> list[Manifest]:
-    """Return the local Stages, but a pod that has this field is not made Ready, and a slow one not at once."""
+    """Return the local Stages, but a pod that has this field is not made Ready, a slow one not at once.
+
+    And one that drains does not go by itself.
+    """
     changed = stages()
     [ready] = [stage for stage in changed if stage["metadata"]["name"] == "pod-ready"]
     ready["spec"]["delay"] = {"durationMilliseconds": 0, "durationFrom": {"jq": {"expression": _SLOWNESS}}}
     ready["spec"]["selector"]["matchExpressions"].append({"key": field, "operator": "DoesNotExist"})
+    [delete] = [stage for stage in changed if stage["metadata"]["name"] == "pod-delete"]
+    drains = {"key": f'.metadata.annotations["{DRAINS}"]', "operator": "DoesNotExist"}
+    delete["spec"]["selector"]["matchExpressions"].append(drains)
     return changed
 
 

@@ -125,7 +125,9 @@ _SCALARS: Mapping[str, tuple[Strategy, Strategy]] = {
 _LISTS: Mapping[str, tuple[Strategy, Strategy]] = {
     "engine.extraArgs": (
         st.lists(
-            st.sampled_from(("--dp=2", "--disable-radix-cache", "--log-level", "info", "x y", "--tpx", "é" * 1024)),
+            st.sampled_from(
+                ("--dist-timeout=9", "--disable-radix-cache", "--log-level", "info", "x y", "--tpx", "é" * 1024)
+            ),
             max_size=4,
         ),
         st.lists(
@@ -134,6 +136,12 @@ _LISTS: Mapping[str, tuple[Strategy, Strategy]] = {
                     "--tp=8",
                     "--tp",
                     "--host",
+                    "--dp=2",
+                    "--ssl-certfile=/c",
+                    "--node-rank",
+                    "--api-key=$(KEY)",
+                    "--api-key=sk-1",
+                    "-h",
                     "--port 1",
                     "--model-path=x",
                     "--log-level info",
@@ -171,6 +179,7 @@ def _containers(names: Strategy) -> Strategy:
         optional={
             **plain,
             "env": st.lists(_environment, max_size=2),
+            "envFrom": st.sampled_from(([], [{"secretRef": {"name": "s"}}], [{"configMapRef": {}}], [{}], None, {})),
             "ports": st.lists(_ports, max_size=2),
             "resources": _resources,
             "volumeMounts": st.lists(_mounts, max_size=2),
@@ -181,10 +190,12 @@ def _containers(names: Strategy) -> Strategy:
 
 
 _environment = st.fixed_dictionaries(
-    {"name": st.sampled_from(("NCCL_DEBUG", "SGLANG_ROCM_FUSED_DECODE_MLA", "", "x" * 256, "x" * 257))},
+    {"name": st.sampled_from(("NCCL_DEBUG", "SGLANG_ROCM_FUSED_DECODE_MLA", "KEY", "", "x" * 256, "x" * 257))},
     optional={
         "value": st.sampled_from(("1", "", None, 5, True, "x" * 32_769)),
-        "valueFrom": st.just({"fieldRef": {"fieldPath": "spec.nodeName"}}),
+        "valueFrom": st.sampled_from(
+            ({"fieldRef": {"fieldPath": "spec.nodeName"}}, {"secretKeyRef": {"name": "s", "key": "k"}}, None, {}, "x")
+        ),
     },
 )
 _ports = st.fixed_dictionaries(

@@ -164,6 +164,20 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
     "is built for other GPUs": ("kimi", {"hardware": "mi355x", "engine": {"image": "lmsysorg/sglang:v0.5.8-mi30x"}}),
     "container sglang privileged": ("kimi", _container(securityContext={"privileged": True})),
     "on the node's network": ("kimi", {"podTemplate": {"spec": {"hostNetwork": True}}}),
+    "that the container sglang does not have": ("kimi", {"engine": {"extraArgs": ["--api-key=$(KEY)"]}}),
+    "whose value is in the spec": (
+        "kimi",
+        {
+            "engine": {"extraArgs": ["--admin-api-key=$(KEY)"]},
+            **_container(env=[{"name": "KEY", "value": "sk-1"}]),
+        },
+    ),
+    "makes SGLang speak TLS": ("kimi", {"engine": {"extraArgs": ["--ssl-keyfile=/k"]}}),
+    "multiplies the GPUs": ("kimi", {"engine": {"extraArgs": ["--data-parallel-size", "2"]}}),
+    "spreads SGLang over several nodes": ("kimi", {"engine": {"extraArgs": ["--dist-init-addr=10.0.0.1:1"]}}),
+    "takes away SGLang's HTTP API": ("kimi", {"engine": {"extraArgs": ["--grpc-mode"]}}),
+    "chooses GPUs by number": ("kimi", {"engine": {"extraArgs": ["--base-gpu-id=4"]}}),
+    "prints the help and ends": ("kimi", {"engine": {"extraArgs": ["-h"]}}),
     "leave the GPUs out here": ("kimi", _container(resources=_gpus(8))),
     "an init container gets the same GPUs": (
         "kimi",
@@ -232,7 +246,7 @@ def test_an_empty_spec_is_stored_with_the_recipes_defaults(namespace: Namespace)
 
 
 def test_what_the_api_server_stores_is_what_the_models_read(namespace: Namespace) -> None:
-    stored = namespace.create_server("kimi", {"engine": {"extraArgs": ["--dp=2"]}})
+    stored = namespace.create_server("kimi", {"engine": {"extraArgs": ["--dist-timeout=9"]}})
     checked = rules.check(stored)
     assert checked.server is not None
     assert checked.server.manifest()["spec"] == stored["spec"]

@@ -28,9 +28,19 @@ class Behaviour:
     die_after: int = 0
     """So many requests are answered, then the process kills itself in the middle of the next; 0 is never."""
 
+    hang_after: int = 0
+    """So many requests are answered, then the engine is dead and the process lives on; 0 is never.
+
+    As in 0.5.7 when its scheduler was killed.
+    """
+
     def fails(self, number: int) -> bool:
         """Whether the request of that number, from 1 on, fails."""
         return bool(self.fail_every) and number > self.fail_after and (number - self.fail_after) % self.fail_every == 0
+
+    def hangs(self, number: int) -> bool:
+        """Whether the engine is dead by the request of that number."""
+        return bool(self.hang_after) and number > self.hang_after
 
     def dies(self, number: int) -> bool:
         """Whether the process dies in the request of that number."""

@@ -24,6 +24,10 @@ class Engine:
     behaviour: Behaviour
     is_warm: bool = False
     is_draining: bool = False
+    is_dead: bool = False
+    """The engine; the process lives on and does not know."""
+    is_known_to_be_dead: bool = False
+    """Health was asked, and nothing came back."""
     open_requests: int = 0
     """HTTP requests that have no whole answer yet."""
     running: int = 0
@@ -50,6 +54,9 @@ class Engine:
             number = self.requests
             if self.behaviour.fails(number):
                 raise ToldToFailError
+            if self.behaviour.hangs(number):
+                self.is_dead = True
+                await asyncio.Event().wait()
             step = self.behaviour.tokens_per_event
             for start in range(0, len(answer.text), step):
                 end = min(start + step, len(answer.text))

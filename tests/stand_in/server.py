@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import time
@@ -17,6 +18,8 @@ from stand_in.keys import ENGINE
 
 VERSION = "0.5.7"
 _LOOKS_FOR_OPEN_REQUESTS_SECONDS = 0.1
+# HEALTH_CHECK_TIMEOUT of SGLang's http_server.py.
+_HEALTH_CHECK_SECONDS = 20
 _LONGEST_REQUEST_BYTES = 64 * 1024**2
 # max_new_tokens of SGLang's sampling parameters.
 _DEFAULT_LENGTH = 128
@@ -71,7 +74,14 @@ async def _ok(_request: web.Request) -> web.Response:
 
 
 async def _health(request: web.Request) -> web.Response:
-    return web.Response(status=200 if request.app[ENGINE].is_healthy else 503)
+    """Say whether the engine gives a sign of life; without generation, /health says it of the process alone."""
+    engine = request.app[ENGINE]
+    is_cheap = request.path == "/health" and os.environ.get("SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION") == "false"
+    if engine.is_dead and engine.is_healthy and not is_cheap:
+        await asyncio.sleep(_HEALTH_CHECK_SECONDS)
+        engine.is_known_to_be_dead = True
+        return web.Response(status=503)
+    return web.Response(status=200 if engine.is_healthy else 503)
 
 
 async def _model_info(request: web.Request) -> web.Response:
@@ -169,7 +179,7 @@ async def serve(engine: Engine) -> None:
     _log("The server is fired up and ready to roll!")
     await stopped.wait()
     # SGLang looks every five seconds.
-    while engine.open_requests:  # noqa: ASYNC110
+    while engine.open_requests and not engine.is_known_to_be_dead:  # noqa: ASYNC110
         await asyncio.sleep(_LOOKS_FOR_OPEN_REQUESTS_SECONDS)
     await runner.cleanup()
 

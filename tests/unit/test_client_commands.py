@@ -115,7 +115,7 @@ def test_a_client_runs_in_the_servers_image_with_its_secrets_by_reference_and_no
         podTemplate={"spec": {"containers": [{"name": "sglang", "env": [variable]}]}},
     )
     only = container(made(), target.of_server(made(), measured))
-    assert only["image"] == "lmsysorg/sglang:v0.5.9-rocm720-mi30x"
+    assert only["image"] == "lmsysorg/sglang:v0.5.9-rocm700-mi30x"
     assert only["env"] == [
         {"name": "HF_HOME", "value": "/cache/huggingface"},
         {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hf", "key": "token"}}},
@@ -133,11 +133,10 @@ def test_an_endpoint_is_asked_with_the_recipes_image_and_its_own_key() -> None:
     assert target.of_endpoint(made(endpoint={"url": "http://far:1"})).image == "lmsysorg/sglang:v0.5.7-rocm700-mi30x"
 
 
-def test_a_key_that_is_not_from_a_secret_is_unknown() -> None:
-    plain = {"name": "KEY", "value": "planted"}
+def test_a_key_whose_secret_is_not_named_for_it_is_unknown() -> None:
     spec = server(
         engine={"extraArgs": ["--api-key=$(KEY)"]},
-        podTemplate={"spec": {"containers": [{"name": "sglang", "env": [plain]}]}},
+        podTemplate={"spec": {"containers": [{"name": "sglang", "envFrom": [{"secretRef": {"name": "api"}}]}]}},
     ).spec
     assert target.api_key_reference(spec) is None
 

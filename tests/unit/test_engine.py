@@ -1,11 +1,13 @@
 """The command line that becomes SGLang, and the shell line before it, which really runs here."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -44,15 +46,21 @@ class Run:
         return [arguments for _, arguments in self.calls]
 
 
-def run(folder: Path, server: ServerSpec, *, import_code: int, pip_code: int) -> Run:
+def run(folder: Path, server: ServerSpec, *, import_code: int, pip_code: int, empties: str | None = None) -> Run:
     python = folder / "python3"
     python.write_text(PYTHON.format(interpreter=sys.executable))
     python.chmod(0o755)
     calls = folder / "calls"
     calls.touch()
-    environment = {"PATH": str(folder), "CALLS": str(calls), "IMPORT": str(import_code), "PIP": str(pip_code)}
+    environment = {
+        "PATH": f"{folder}:/usr/bin:/bin",
+        "CALLS": str(calls),
+        "IMPORT": str(import_code),
+        "PIP": str(pip_code),
+    }
     with subprocess.Popen(
-        [*engine.command(server.engine.extra_pip_packages), *engine.arguments(server)], env=environment
+        [*engine.command(server.engine.extra_pip_packages, empties=empties), *engine.arguments(server)],
+        env=environment,
     ) as process:
         code = process.wait(timeout=10)
     return Run(process.pid, code, [tuple(json.loads(line)) for line in calls.read_text().splitlines()])
@@ -84,6 +92,25 @@ def test_sglang_takes_the_place_of_the_shell_and_gets_its_signals(tmp_path: Path
     assert started.code == 0
 
 
+@pytest.mark.parametrize("packages", [[], ["tiktoken"]], ids=["nothing to install", "packages"])
+def test_what_a_killed_engine_left_is_gone_before_the_next_start_and_signals_still_reach_it(
+    tmp_path: Path, packages: list[str]
+) -> None:
+    memory = tmp_path / "shm"
+    (memory / "folder").mkdir(parents=True)
+    for name in ("nccl-1", ".hidden", "a name with spaces", "folder/psm_1"):
+        (memory / name).write_text("left")
+    server = spec(engine={"extraPipPackages": packages})
+    started = run(tmp_path, server, import_code=0, pip_code=1, empties=str(memory))
+    assert list(memory.iterdir()) == []
+    assert started.calls[-1] == (started.process, engine.arguments(server)[1:])
+
+
+def test_an_empty_shared_memory_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "shm").mkdir()
+    assert run(tmp_path, SERVER, import_code=0, pip_code=1, empties=str(tmp_path / "shm")).code == 0
+
+
 def test_without_packages_no_shell_stands_before_sglang() -> None:
     assert engine.command([]) == []
 
@@ -109,7 +136,10 @@ def test_the_module_to_import_is_guessed_from_the_requirement(tmp_path: Path, pa
         ({}, "lmsysorg/sglang:v0.5.7-rocm700-mi30x"),
         ({"hardware": "mi325x"}, "lmsysorg/sglang:v0.5.7-rocm700-mi30x"),
         ({"hardware": "mi355x"}, "lmsysorg/sglang:v0.5.7-rocm700-mi35x"),
+        ({"engine": {"version": "v0.5.8"}}, "lmsysorg/sglang:v0.5.8-rocm700-mi30x"),
         ({"hardware": "mi355x", "engine": {"version": "v0.5.12.post1"}}, "lmsysorg/sglang:v0.5.12.post1-rocm720-mi35x"),
+        ({"engine": {"version": "v0.5.18"}}, "lmsysorg/sglang-rocm:v0.5.18-rocm724-mi30x-20260825"),
+        ({"engine": {"version": "v0.5.99"}}, "lmsysorg/sglang:v0.5.99-rocm720-mi30x"),
         ({"engine": {"image": "registry:5000/sglang@sha256:0", "version": "v0.5.9"}}, "registry:5000/sglang@sha256:0"),
     ],
     ids=str,
@@ -140,9 +170,138 @@ def test_loading_gets_at_least_the_time_that_was_asked_for(seconds: int, thresho
     assert (startup["periodSeconds"], startup["failureThreshold"]) == (10, threshold)
 
 
+HEALTH_SECONDS = 20
+"""How long SGLang waits for a sign of life of its engine before /health_generate says 503 (http_server.py)."""
+
+
+def probe(name: str, **fields: Any) -> dict[str, Any]:
+    return dict(engine.probes(spec(**fields))[name])
+
+
+def test_readiness_and_liveness_ask_the_engine_and_not_its_main_process_alone() -> None:
+    # With the variable SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION=false, /health would be 200 with a dead engine.
+    for name in ("readinessProbe", "livenessProbe"):
+        assert probe(name)["httpGet"]["path"] == "/health_generate"
+        assert probe(name)["timeoutSeconds"] > HEALTH_SECONDS
+
+
+def test_a_dead_engine_leaves_its_services_within_a_minute() -> None:
+    readiness = probe("readinessProbe")
+    # It dies just after a good answer; each answer takes its whole time, and the next question follows at once.
+    seconds = readiness["periodSeconds"] + readiness["failureThreshold"] * HEALTH_SECONDS
+    assert seconds <= 60
+
+
+@pytest.mark.parametrize(
+    ("arguments", "watchdog"),
+    [
+        ([], 300),
+        (["--watchdog-timeout=1200"], 1200),
+        (["--watchdog-timeout", "900.5"], 900),
+        (["--watchdog", "600"], 600),
+        (["--soft-watchdog-timeout=900"], 300),
+        (["--watchdog-timeout=none"], 300),
+        (["--watchdog-timeout=0"], 300),
+        (["--watchdog-timeout=1200", "--watchdog-timeout=600"], 600),
+    ],
+    ids=str,
+)
+def test_a_batch_that_takes_long_is_ended_by_sglang_and_never_before_by_the_kubelet(
+    arguments: list[str], watchdog: int
+) -> None:
+    liveness = probe("livenessProbe", engine={"extraArgs": arguments})
+    shortest = (liveness["failureThreshold"] - 1) * liveness["periodSeconds"] + HEALTH_SECONDS
+    assert watchdog < shortest <= watchdog + 60
+
+
 def test_no_probe_gives_up_within_the_second_that_health_can_take() -> None:
-    timeouts = {name: probe["timeoutSeconds"] for name, probe in engine.probes(spec()).items()}
-    assert timeouts == {"startupProbe": 5, "readinessProbe": 10, "livenessProbe": 30}
+    timeouts = {name: item["timeoutSeconds"] for name, item in engine.probes(spec()).items()}
+    assert timeouts == {"startupProbe": 5, "readinessProbe": 25, "livenessProbe": 25}
+
+
+HTTP_PROXY = {"name": "HTTP_PROXY", "value": "http://proxy:3128"}
+OWN = "localhost,127.0.0.1,0.0.0.0,::1"
+
+
+@pytest.mark.parametrize(
+    ("variables", "wanted"),
+    [
+        ([], []),
+        ([{"name": "A", "value": "b"}], [{"name": "A", "value": "b"}]),
+        (
+            [{"name": "HTTPS_PROXY", "value": "http://p"}, {"name": "NO_PROXY", "value": ".svc"}],
+            [{"name": "HTTPS_PROXY", "value": "http://p"}, {"name": "NO_PROXY", "value": ".svc"}],
+        ),
+        ([HTTP_PROXY], [HTTP_PROXY, {"name": "NO_PROXY", "value": OWN}, {"name": "no_proxy", "value": OWN}]),
+        (
+            [HTTP_PROXY, {"name": "NO_PROXY", "value": "localhost, .svc,10.0.0.0/8"}],
+            [HTTP_PROXY, {"name": "NO_PROXY", "value": "localhost,.svc,10.0.0.0/8,127.0.0.1,0.0.0.0,::1"}],
+        ),
+        (
+            [{"name": "no_proxy", "value": ".svc"}, {"name": "http_proxy", "value": "http://p"}],
+            [{"name": "no_proxy", "value": f".svc,{OWN}"}, {"name": "http_proxy", "value": "http://p"}],
+        ),
+        ([HTTP_PROXY, {"name": "NO_PROXY", "value": "*"}], [HTTP_PROXY, {"name": "NO_PROXY", "value": "*"}]),
+        ([HTTP_PROXY, {"name": "NO_PROXY"}], [HTTP_PROXY, {"name": "NO_PROXY", "value": OWN}]),
+        (
+            [
+                {"name": "http_proxy", "valueFrom": {"configMapKeyRef": {"name": "p", "key": "url"}}},
+                {"name": "no_proxy", "valueFrom": {"configMapKeyRef": {"name": "p", "key": "no"}}},
+            ],
+            [
+                {"name": "http_proxy", "valueFrom": {"configMapKeyRef": {"name": "p", "key": "url"}}},
+                {"name": "GIVEN_no_proxy", "valueFrom": {"configMapKeyRef": {"name": "p", "key": "no"}}},
+                {"name": "no_proxy", "value": f"$(GIVEN_no_proxy),{OWN}"},
+            ],
+        ),
+    ],
+    ids=[
+        "nothing",
+        "no proxy",
+        "a proxy for https alone, which the warm-up does not use",
+        "no exceptions",
+        "exceptions",
+        "lower case, before the proxy",
+        "everything is an exception",
+        "an empty value",
+        "from a ConfigMap",
+    ],
+)
+def test_the_engine_reaches_itself_past_a_proxy(variables: list[Any], wanted: list[Any]) -> None:
+    assert engine.reaching_itself(variables) == wanted
+
+
+def test_the_warm_up_goes_past_a_proxy_whose_exceptions_know_only_localhost() -> None:
+    # As requests decides it (utils.py, should_bypass_proxies): by the ending of the name.
+    url = urlsplit(f"http://{engine.ALL_ADDRESSES}:{engine.PORT}")
+    assert url.hostname
+    assert url.hostname.endswith("localhost")
+
+
+LISTEN = """\
+import asyncio, json, sys, uvloop
+async def main():
+    server = await asyncio.start_server(lambda reader, writer: None, sys.argv[1], 0)
+    print(json.dumps(sorted(socket.getsockname()[0] for socket in server.sockets)))
+with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    runner.run(main())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a process another /etc/hosts")
+@pytest.mark.parametrize(
+    ("host", "addresses"),
+    [(engine.ALL_ADDRESSES, ["0.0.0.0", "::"]), ("::", ["::"]), ("0.0.0.0", ["0.0.0.0"])],  # noqa: S104
+)
+def test_sglangs_web_server_listens_on_both_families_by_that_name_and_on_one_by_any_address(
+    tmp_path: Path, host: str, addresses: list[str]
+) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("".join(f"{ip}\t{engine.ALL_ADDRESSES}\n" for ip in engine.ALL_ADDRESSES_ALIASES))
+    script = f'mount --bind {hosts} /etc/hosts && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-c", LISTEN, host]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    assert json.loads(done.stdout) == addresses
 
 
 def test_the_tokens_value_is_nowhere_but_in_its_secret() -> None:

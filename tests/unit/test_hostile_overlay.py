@@ -22,6 +22,11 @@ def overlay(**spec: Any) -> Manifest:
         overlay(
             affinity={"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [None]}}}
         ),
+        overlay(hostAliases=None, topologySpreadConstraints=None),
+        overlay(hostAliases=["x"], topologySpreadConstraints=[{}, "x"]),
+        overlay(containers=[{"name": "sglang", "livenessProbe": None, "lifecycle": None, "ports": None}]),
+        overlay(containers=[{"name": "sglang", "resources": {"limits": None}, "env": None, "image": None}]),
+        overlay(containers=[{"name": "sglang", "resources": {"limits": {"amd.com/gpu": None}}}]),
         overlay(volumes=["x"]),
         overlay(volumes=[{"name": {}}]),
         overlay(containers=[{"name": "sglang", "volumeMounts": ["x"]}]),

@@ -61,7 +61,7 @@ def test_it_starts_with_gpus_and_is_deleted_in_the_end(node: KindNode, calls: Pa
         pass
     kubectl = f"kubectl --kubeconfig={node.kubeconfig}"
     told = calls.read_text().splitlines()
-    labelled, patched = told.pop(3), told.pop(3)
+    labelled, patched, applied = told.pop(3), told.pop(3), told.pop(3)
     assert told == [
         "docker info",
         f"{kubectl} get --raw=/readyz --request-timeout=5s",
@@ -72,6 +72,7 @@ def test_it_starts_with_gpus_and_is_deleted_in_the_end(node: KindNode, calls: Pa
     assert "amd.com/gpu.product-name=AMD_Instinct_MI300X_OAM" in labelled
     assert patched.startswith(f"{kubectl} patch node tests-control-plane --subresource=status ")
     assert '"allocatable": {"amd.com/gpu": "8"}' in patched
+    assert applied.startswith(f"{kubectl} apply --server-side ")
     assert not node.state.exists()
 
 

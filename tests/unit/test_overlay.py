@@ -65,6 +65,65 @@ def test_a_patch_changes_what_kubectl_would_change(patch: Manifest, merged: Mani
     assert merge(POD, patch) == merged
 
 
+PROBE = {"httpGet": {"path": "/health", "port": 1}, "periodSeconds": 10}
+
+
+@pytest.mark.parametrize(
+    ("base", "patch", "merged"),
+    [
+        ({"livenessProbe": PROBE, "name": "a"}, {"livenessProbe": None}, {"name": "a"}),
+        ({"name": "a"}, {"livenessProbe": None}, {"name": "a"}),
+        ({"a": {"b": 1, "c": 2}}, {"a": {"b": None}}, {"a": {"c": 2}}),
+        ({}, {"a": {"b": None, "c": [{"d": None}]}}, {"a": {"c": [{}]}}),
+        (
+            {"livenessProbe": PROBE},
+            {"livenessProbe": {"exec": {"command": ["true"]}}},
+            {"livenessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 10}},
+        ),
+        (
+            {"livenessProbe": PROBE},
+            {"livenessProbe": {"httpGet": {"path": "/ready"}}},
+            {"livenessProbe": {"httpGet": {"path": "/ready", "port": 1}, "periodSeconds": 10}},
+        ),
+        (
+            {"livenessProbe": PROBE},
+            {"livenessProbe": {"periodSeconds": 5}},
+            {"livenessProbe": {**PROBE, "periodSeconds": 5}},
+        ),
+        (
+            {"lifecycle": {"preStop": {"sleep": {"seconds": 15}}}},
+            {"lifecycle": {"preStop": {"exec": {"command": ["true"]}}}},
+            {"lifecycle": {"preStop": {"exec": {"command": ["true"]}}}},
+        ),
+        (
+            {"ports": [{"containerPort": 1, "protocol": "TCP"}]},
+            {"ports": [{"containerPort": 1, "protocol": "UDP"}, {"containerPort": 1, "name": "x"}]},
+            {
+                "ports": [
+                    {"containerPort": 1, "protocol": "TCP", "name": "x"},
+                    {"containerPort": 1, "protocol": "UDP"},
+                ]
+            },
+        ),
+        ({"hostAliases": [{"ip": "::"}]}, {"hostAliases": ["x", {}]}, {"hostAliases": [{"ip": "::"}, "x", {}]}),
+    ],
+    ids=[
+        "null removes",
+        "null has nothing to remove",
+        "null within an object",
+        "null in what is new",
+        "another handler",
+        "the same handler",
+        "no handler",
+        "another hook",
+        "TCP and UDP",
+        "items without a key",
+    ],
+)
+def test_a_patch_can_remove_and_replace(base: Manifest, patch: Manifest, merged: Manifest) -> None:
+    assert merge(base, patch) == merged
+
+
 def test_a_list_without_a_merge_key_is_replaced_and_not_appended_to() -> None:
     base = {"tolerations": [{"key": "a"}], "topologySpreadConstraints": [{"topologyKey": "zone", "maxSkew": 1}]}
     patch = {"tolerations": [{"key": "b"}], "topologySpreadConstraints": [{"topologyKey": "zone", "maxSkew": 2}]}
@@ -72,7 +131,7 @@ def test_a_list_without_a_merge_key_is_replaced_and_not_appended_to() -> None:
 
 
 VALUES = st.recursive(
-    st.sampled_from(["a", 1, True]),
+    st.sampled_from(["a", 1, True, None]),
     lambda inner: st.dictionaries(st.sampled_from(["x", "y", "spec"]), inner, max_size=3),
     max_leaves=6,
 )

@@ -14,6 +14,14 @@ from kimi_linear_operator import resources
 from kimi_linear_operator.api import KimiLinearServer, Manifest
 from make import make_server
 
+# As AMD's node labeller writes it: the kind of partition of the GPUs, and that of their memory.
+WHOLE_GPUS: Manifest = {
+    "key": "amd.com/gpu.compute-memory-partition",
+    "operator": "NotIn",
+    "values": [f"{compute}_nps{memory}" for compute in ("cpx", "dpx", "qpx", "tpx") for memory in (1, 2, 4, 8)],
+}
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - in the container
+AMD64 = {"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]}
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -42,10 +50,8 @@ def flag(container: Manifest, name: str) -> str:
 @pytest.mark.parametrize("parallelism", [1, 2, 4, 8])
 def test_a_replica_gets_as_many_gpus_as_sglang_uses(parallelism: int) -> None:
     container = engine_container(tensorParallelism=parallelism)
-    assert container["resources"] == {
-        "requests": {"amd.com/gpu": str(parallelism)},
-        "limits": {"amd.com/gpu": str(parallelism)},
-    }
+    assert container["resources"]["limits"] == {"amd.com/gpu": str(parallelism)}
+    assert container["resources"]["requests"]["amd.com/gpu"] == str(parallelism)
     assert flag(container, "--tp") == str(parallelism)
 
 
@@ -69,10 +75,145 @@ def test_fused_decoding_is_switched_off_which_the_image_switches_on(hardware: st
 )
 def test_pods_run_on_nodes_of_their_hardware_only(hardware: str, device_ids: list[str]) -> None:
     expression = {"key": "amd.com/gpu.device-id", "operator": "In", "values": device_ids}
-    required = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
+    required = {"nodeSelectorTerms": [{"matchExpressions": [expression, WHOLE_GPUS, AMD64]}]}
     assert pod_template(hardware=hardware)["spec"]["affinity"] == {
         "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}
     }
+
+
+def test_an_image_of_ones_own_may_be_of_another_architecture() -> None:
+    assert str(AMD64) in str(pod_template()["spec"]["affinity"])
+    assert str(AMD64) not in str(pod_template(engine={"image": "a/sglang:v0.5.7"})["spec"]["affinity"])
+
+
+@pytest.mark.parametrize(("parallelism", "cpu", "memory"), [(1, "3", "16Gi"), (4, "6", "64Gi"), (8, "10", "128Gi")])
+def test_a_replica_is_not_the_first_to_be_evicted(parallelism: int, cpu: str, memory: str) -> None:
+    requests = engine_container(tensorParallelism=parallelism)["resources"]["requests"]
+    assert {"cpu": cpu, "memory": memory, "ephemeral-storage": "120Gi"}.items() <= requests.items()
+
+
+CLAIM = {"name": "cache", "persistentVolumeClaim": {"claimName": "weights"}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "is_requested"),
+    [
+        ({}, True),
+        ({"podTemplate": {"spec": {"volumes": [{**CLAIM, "name": "other"}]}}}, True),
+        ({"podTemplate": {"spec": {"volumes": [CLAIM]}}}, False),
+        ({"model": {"path": "/models/kimi"}}, False),
+    ],
+    ids=["from the hub", "another volume", "a volume for the cache", "weights in a volume"],
+)
+def test_disk_space_is_requested_for_weights_that_are_kept_in_the_pod(spec: Manifest, is_requested: bool) -> None:
+    assert ("ephemeral-storage" in engine_container(**spec)["resources"]["requests"]) == is_requested
+
+
+@pytest.mark.parametrize(
+    ("given", "requests"),
+    [
+        ({"limits": {"memory": "32Gi"}}, {"cpu": "6", "ephemeral-storage": "120Gi"}),
+        ({"requests": {"cpu": "1"}}, {"cpu": "1", "memory": "64Gi", "ephemeral-storage": "120Gi"}),
+        (
+            {"limits": {"cpu": 8, "memory": "96Gi"}, "requests": {"cpu": 8, "memory": "96Gi"}},
+            {"cpu": 8, "memory": "96Gi", "ephemeral-storage": "120Gi"},
+        ),
+    ],
+    ids=["a limit below our request", "a request", "a guaranteed pod"],
+)
+def test_what_a_user_requests_or_limits_is_theirs(given: Manifest, requests: Manifest) -> None:
+    container = {"name": "sglang", "resources": given}
+    built = engine_container(podTemplate={"spec": {"containers": [container]}})["resources"]
+    assert built["requests"] == {"amd.com/gpu": "4", **requests}
+    assert built["limits"] == {"amd.com/gpu": "4", **given.get("limits", {})}
+
+
+def test_kernels_are_compiled_where_no_other_pod_writes_even_with_a_shared_cache() -> None:
+    spec = pod_template(podTemplate={"spec": {"volumes": [CLAIM]}})["spec"]
+    container = spec["containers"][0]
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    for name in ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"):
+        (value,) = [item["value"] for item in container["env"] if item["name"] == name]
+        (volume,) = [mounts[path] for path in mounts if value.startswith(f"{path}/")]
+        assert volumes[volume] == {"name": volume, "emptyDir": {}}
+
+
+@pytest.mark.parametrize(
+    ("pod", "is_emptied"),
+    [
+        ({}, True),
+        ({"volumes": [{"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": "64Gi"}}]}, False),
+        (
+            {"containers": [{"name": "sglang", "volumeMounts": [{"name": "mine", "mountPath": f"{SHARED_MEMORY}/"}]}]},
+            False,
+        ),
+        ({"containers": [{"name": "other", "volumeMounts": [{"name": "mine", "mountPath": SHARED_MEMORY}]}]}, True),
+    ],
+    ids=["ours", "a volume of theirs", "a mount of theirs", "a sidecar's"],
+)
+def test_only_shared_memory_of_our_own_is_emptied_at_a_start(pod: Manifest, is_emptied: bool) -> None:
+    script = engine_container(podTemplate={"spec": pod})["command"][2]
+    assert script.startswith("rm -rf /dev/shm/") == is_emptied
+
+
+def test_the_cpus_are_the_kubelets_to_give_unless_the_user_says_otherwise() -> None:
+    name = "SGLANG_SET_CPU_AFFINITY"
+    mine = {"containers": [{"name": "sglang", "env": [{"name": name, "value": "1"}]}]}
+    assert {"name": name, "value": "0"} in engine_container()["env"]
+    assert [item for item in engine_container(podTemplate={"spec": mine})["env"] if item["name"] == name] == [
+        {"name": name, "value": "1"}
+    ]
+
+
+def test_a_proxy_in_the_template_does_not_stand_between_the_engine_and_itself() -> None:
+    variables = [{"name": "HTTP_PROXY", "value": "http://proxy:1"}, {"name": "NO_PROXY", "value": ".svc"}]
+    sidecar = {"name": "log-shipper", "image": "a", "env": variables}
+    spec = pod_template(podTemplate={"spec": {"containers": [{"name": "sglang", "env": variables}, sidecar]}})["spec"]
+    engine, other = spec["containers"]
+    assert {"name": "NO_PROXY", "value": ".svc,localhost,127.0.0.1,0.0.0.0,::1"} in engine["env"]
+    assert other["env"] == variables
+
+
+def test_a_server_answers_on_every_address_of_its_pods_and_services() -> None:
+    spec = pod_template()["spec"]
+    host = flag(spec["containers"][0], "--host")
+    assert spec["hostAliases"] == [{"ip": ip, "hostnames": [host]} for ip in ("0.0.0.0", "::")]  # noqa: S104
+    services = [child for child in build(service={"headless": True}) if child["kind"] == "Service"]
+    assert [service["spec"]["ipFamilyPolicy"] for service in services] == ["PreferDualStack"] * 2
+
+
+@pytest.mark.parametrize(
+    ("spec", "has_budget"),
+    [({}, False), ({"replicas": 0}, False), ({"replicas": 2}, True), ({"replicas": 2, "suspend": True}, False)],
+    ids=str,
+)
+def test_a_drain_takes_one_replica_at_a_time_and_never_waits_for_a_single_one(spec: Manifest, has_budget: bool) -> None:
+    budgets = [child["spec"] for child in build(**spec) if child["kind"] == "PodDisruptionBudget"]
+    selector = {"matchLabels": {"kimi-linear.io/server": "kimi"}}
+    budget = {"maxUnavailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow", "selector": selector}
+    assert budgets == ([budget] if has_budget else [])
+
+
+def test_replicas_go_to_different_nodes_where_there_is_room() -> None:
+    (spread,) = pod_template()["spec"]["topologySpreadConstraints"]
+    assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
+    assert spread["topologyKey"] == "kubernetes.io/hostname"
+    assert spread["labelSelector"] == {"matchLabels": {"kimi-linear.io/server": "kimi"}}
+
+
+def test_a_spread_of_ones_own_takes_the_place_of_ours() -> None:
+    mine = {"topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule"}
+    spec = pod_template(podTemplate={"spec": {"topologySpreadConstraints": [mine]}})["spec"]
+    (spread,) = spec["topologySpreadConstraints"]
+    assert (spread["whenUnsatisfiable"], spread["maxSkew"]) == ("DoNotSchedule", 1)
+
+
+def test_a_probe_can_be_removed_or_get_another_handler() -> None:
+    changes = {"livenessProbe": None, "readinessProbe": {"exec": {"command": ["true"]}}}
+    container = engine_container(podTemplate={"spec": {"containers": [{"name": "sglang", **changes}]}})
+    assert "livenessProbe" not in container
+    assert container["readinessProbe"].keys() & {"exec", "httpGet"} == {"exec"}
 
 
 ZONE = {"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a"]}
@@ -95,7 +236,10 @@ def test_the_hardware_is_required_in_every_alternative_that_the_overlay_allows(r
     terms = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
     hardware = {"key": "amd.com/gpu.device-id", "operator": "In", "values": ["74a1", "74a9", "74b5", "74bd"]}
     wanted = required.get("nodeSelectorTerms") or [{}]
-    assert terms == [{**term, "matchExpressions": [*term.get("matchExpressions", []), hardware]} for term in wanted]
+    assert terms == [
+        {**term, "matchExpressions": [*term.get("matchExpressions", []), hardware, WHOLE_GPUS, AMD64]}
+        for term in wanted
+    ]
 
 
 def test_a_preferred_node_stays_preferred() -> None:

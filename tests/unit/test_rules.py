@@ -17,6 +17,14 @@ def overlay(*containers: Manifest, group: str = "containers") -> Manifest:
     return {"podTemplate": {"spec": {group: list(containers)}}}
 
 
+def keyed(container: Manifest) -> Manifest:
+    """Return a spec that asks clients for the key in KEY, with this template of the engine's container."""
+    return {"engine": {"extraArgs": ["--api-key=$(KEY)"]}, **overlay({"name": "sglang", **container})}
+
+
+SECRET = {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "api", "key": "key"}}}
+
+
 def gpus(kind: str, count: object) -> Manifest:
     return {"resources": {kind: {"amd.com/gpu": count}}}
 
@@ -36,6 +44,24 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
     ),
     ({"engine": {"extraArgs": ["--tp=8"]}}, "spec.engine.extraArgs", None, "holds a flag that the operator sets"),
     ({"engine": {"extraArgs": ["--api-key=abc"]}}, "spec.engine.extraArgs", None, "shows an API key"),
+    (
+        {"engine": {"extraArgs": ["--api-key=$(KEY)"]}},
+        "spec.engine.extraArgs",
+        None,
+        "a variable that the container sglang does not have",
+    ),
+    (
+        keyed({"env": [{"name": "KEY", "value": "sk-1"}]}),
+        "spec.engine.extraArgs",
+        None,
+        "whose value is in the spec",
+    ),
+    ({"engine": {"extraArgs": ["--ssl-certfile=/c"]}}, "spec.engine.extraArgs", None, "makes SGLang speak TLS"),
+    ({"engine": {"extraArgs": ["--dp-size", "2"]}}, "spec.engine.extraArgs", None, "multiplies the GPUs"),
+    ({"engine": {"extraArgs": ["--node-rank=1"]}}, "spec.engine.extraArgs", None, "spreads SGLang over several nodes"),
+    ({"engine": {"extraArgs": ["--grpc-mode"]}}, "spec.engine.extraArgs", None, "takes away SGLang's HTTP API"),
+    ({"engine": {"extraArgs": ["--base-gpu-id=4"]}}, "spec.engine.extraArgs", None, "chooses GPUs by number"),
+    ({"engine": {"extraArgs": ["-h"]}}, "spec.engine.extraArgs", None, "prints the help and ends"),
     ({"engine": {"extraArgs": ["--log-level info"]}}, "spec.engine.extraArgs", None, "write --flag=value"),
     (
         {"engine": {"image": "lmsysorg/sglang:v0.5.7-rocm700-mi35x"}},
@@ -128,14 +154,21 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "v0.5.7",
         "reported to fail with this model on MI355X",
     ),
-    ({"engine": {"version": "v0.5.9"}}, "spec.engine.version", "v0.5.9", "is not a release that this operator knows"),
+    ({"engine": {"version": "v0.5.9"}}, "spec.engine.version", "v0.5.9", "is not the release that this operator is"),
+    ({"engine": {"version": "v0.5.99"}}, "spec.engine.version", "v0.5.99", "it guesses the tag of its image"),
+    ({"service": {"type": "LoadBalancer"}}, "spec.service.type", "LoadBalancer", "to a network without an API key"),
     (
         {"hardware": "mi355x", "engine": {"image": "a/sglang:v0.5.7-rocm700-mi35x"}},
         "spec.engine.image",
         "a/sglang:v0.5.7-rocm700-mi35x",
         "is SGLang v0.5.7, which is reported to fail with this model on MI355X",
     ),
-    ({"engine": {"image": "a/sglang:own"}}, "spec.engine.image", "a/sglang:own", "does not show in its tag a release"),
+    (
+        {"engine": {"image": "a/sglang:own"}},
+        "spec.engine.image",
+        "a/sglang:own",
+        "does not show in its tag the release",
+    ),
 ]
 
 
@@ -179,6 +212,14 @@ def test_every_rule_is_broken_by_one_of_these_tests() -> None:
         overlay({"name": "sglang", "ports": [{"containerPort": 9090, "name": "metrics"}]}),
         overlay({"name": "log-shipper", "env": [{"name": "SGLANG_ROCM_FUSED_DECODE_MLA", "value": "1"}]}),
         {"podTemplate": {"metadata": {"labels": {"app.kubernetes.io/version": "1", "team": "search"}}}},
+        keyed({"env": [{"name": "OTHER", "value": "x"}, SECRET]}),
+        keyed({"envFrom": [{"secretRef": {"name": "api"}}]}),
+        {"engine": {"extraArgs": ["--enable-dp-attention", "--dp-size=4"]}},
+        {
+            "engine": {
+                "extraArgs": ["--nccl-port=1", "--dist-timeout=9", "--grammar-backend=none", "--watchdog-timeout=9"]
+            }
+        },
     ],
     ids=str,
 )
@@ -190,6 +231,56 @@ def test_what_is_right_has_no_errors(spec: Manifest) -> None:
 def test_a_flag_with_a_field_of_its_own_is_refused_however_it_is_written(flag: str) -> None:
     (problem,) = problems(engine={"extraArgs": ["--log-level=info", flag]})
     assert problem.path == "spec.engine.extraArgs"
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        *("--ssl-keyfile", "--ssl-cert=/c", "--ssl-ca", "--enable-ssl"),
+        *("--data-parallel-size=2", "--dp-", "--data-par"),
+        *("--dist-init-addr=a:1", "--nccl-init=a:1", "--node", "--use-ray"),
+        *("--grpc", "--smg-grpc-mode", "--encoder-only"),
+        *("--gpu-id-step=2", "--base-gpu-id"),
+        *("--help", "--he"),
+    ],
+)
+def test_a_flag_that_can_only_fail_is_refused_however_it_is_written(flag: str) -> None:
+    assert [problem.path for problem in rules.check(make_server(engine={"extraArgs": [flag]})).errors] == [
+        "spec.engine.extraArgs"
+    ]
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        {},
+        {"env": [{**SECRET, "name": "KEYS"}]},
+        {"env": [{**SECRET, "name": "KEY"}, {"name": "KEY", "value": "sk-1"}]},
+        {"env": [{"name": "KEY", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}]},
+        {"envFrom": [{"configMapRef": {"name": "c"}}]},
+        {"env": [{"name": "KEY", "value": "sk-1"}], "envFrom": [{"secretRef": {"name": "api"}}]},
+    ],
+    ids=str,
+)
+def test_a_key_that_is_in_no_secret_is_refused(container: Manifest) -> None:
+    (problem,) = rules.check(make_server(**keyed(container))).errors
+    assert problem.path == "spec.engine.extraArgs"
+
+
+def test_of_two_keys_that_sglang_is_given_it_would_take_the_last() -> None:
+    arguments = ["--api-key=$(KEY)", "--api-key=$(NONE)"]
+    spec = {**keyed({"env": [SECRET]}), "engine": {"extraArgs": arguments}}
+    assert rules.check(make_server(**spec)).errors
+
+
+def test_a_key_in_the_variable_of_a_sidecar_is_none() -> None:
+    spec = {**keyed({}), **overlay({"name": "sglang"}, {"name": "log-shipper", "env": [SECRET]})}
+    assert rules.check(make_server(**spec)).errors
+
+
+@pytest.mark.parametrize("kind", ["NodePort", "LoadBalancer"])
+def test_an_open_server_with_a_key_needs_no_warning(kind: str) -> None:
+    assert rules.check(make_server(**keyed({"env": [SECRET]}), service={"type": kind})).problems == ()
 
 
 @pytest.mark.parametrize("name", ["k" * 50, "k", "kimi-linear-2"])

@@ -9,7 +9,7 @@ from kimi_linear_operator.status import Obstacle, View, summarise, transition_ev
 from kimi_linear_operator.status.conditions import LONGEST_MESSAGE
 from make import make_deployment, make_failed_pod, make_pod, make_server
 
-EARLIER, NOW = "2026-11-24T09:00:00Z", "2026-11-24T10:00:00Z"
+EARLIER, NOW, LATER = "2026-11-24T09:00:00Z", "2026-11-24T10:00:00Z", "2026-11-24T10:05:00Z"
 SERVING = make_deployment(observedGeneration=1, replicas=1, updatedReplicas=1, readyReplicas=1, availableReplicas=1)
 STARTING = make_deployment(observedGeneration=1, replicas=1, updatedReplicas=1)
 LOADING_POD = make_pod(
@@ -283,3 +283,48 @@ def test_events_about_different_states_and_reasons_have_names_of_their_own_withi
 def test_an_event_that_is_told_again_has_the_same_name_whenever_that_is() -> None:
     events = [transition_event(with_status(LOADING), SERVES, when) for when in (EARLIER, NOW)]
     assert len({event["metadata"]["name"] for event in events if event}) == 1
+
+
+REFUSED_BY_QUOTA = make_deployment(
+    observedGeneration=1,
+    conditions=[
+        {"type": "ReplicaFailure", "status": "True", "message": 'pods "kimi-7" is forbidden: exceeded quota: gpus'}
+    ],
+)
+UNSCHEDULABLE_POD = make_pod(
+    "kimi-new",
+    phase="Pending",
+    conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}],
+)
+
+
+def ending(name: str) -> Manifest:
+    pod = make_pod(name)
+    return {**pod, "metadata": {**pod["metadata"], "deletionTimestamp": LATER}}
+
+
+@pytest.mark.parametrize(
+    "observed",
+    [
+        {"deployment": REFUSED_BY_QUOTA, "pods": [ending("kimi-old")]},
+        {"deployment": STARTING, "pods": [UNSCHEDULABLE_POD, ending("kimi-old")]},
+    ],
+    ids=["a full quota", "GPUs that are taken"],
+)
+def test_a_pod_that_waits_for_an_old_one_is_told_so_and_not_what_to_raise(observed: Any) -> None:
+    told = conditions(summary(server=make_server(drain={"timeoutSeconds": 60}), **observed))["Ready"]
+    assert told["reason"] == "OldPodTerminating"
+    assert "pod kimi-old finishes its requests, within drain.timeoutSeconds (60 s)" in told["message"]
+
+
+@pytest.mark.parametrize(
+    ("observed", "reason"),
+    [
+        ({"deployment": REFUSED_BY_QUOTA, "pods": []}, "PodCreationFailed"),
+        ({"deployment": STARTING, "pods": [UNSCHEDULABLE_POD]}, "Unschedulable"),
+        ({"deployment": STARTING, "pods": [make_failed_pod(), ending("kimi-old")]}, "CrashLooping"),
+    ],
+    ids=["a quota", "no room", "another trouble"],
+)
+def test_an_old_pod_is_named_only_where_it_is_waited_for(observed: Any, reason: str) -> None:
+    assert conditions(summary(**observed))["Ready"]["reason"] == reason

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from kimi_linear_operator.api.base import IntOrString, OpenModel, Whole, WithoutNulls, whole_number
+from kimi_linear_operator.api.base import IntOrString, Manifest, OpenModel, Whole, WithoutNulls, whole_number
 
 # Annotations of an object are 256 KiB at most, all together.
 Texts = Annotated[dict[str, Annotated[str, Field(max_length=262_144)]], Field(max_length=256), WithoutNulls]
@@ -29,6 +29,12 @@ class ContainerResources(OpenModel):
     )
 
 
+class EnvVarSource(OpenModel):
+    """Where the value of an environment variable comes from."""
+
+    secret_key_ref: OpenModel | None = Field(default=None, description="A key of a Secret.")
+
+
 class EnvVar(OpenModel):
     """An environment variable."""
 
@@ -36,7 +42,13 @@ class EnvVar(OpenModel):
     value: Annotated[str, Field(max_length=32_768)] | None = Field(
         default=None, description="Value of the variable, in quotes if it looks like a number or a boolean."
     )
-    value_from: OpenModel | None = Field(default=None, description="Where the value comes from, instead of value.")
+    value_from: EnvVarSource | None = Field(default=None, description="Where the value comes from instead.")
+
+
+class EnvFromSource(OpenModel):
+    """An object whose keys become environment variables."""
+
+    secret_ref: OpenModel | None = Field(default=None, description="A Secret.")
 
 
 class ContainerPort(OpenModel):
@@ -137,6 +149,9 @@ class ContainerOverlay(OpenModel):
     env: Annotated[list[EnvVar], Field(max_length=128)] | None = Field(
         default=None, description="Environment variables of the container."
     )
+    env_from: Annotated[list[EnvFromSource], Field(max_length=32)] | None = Field(
+        default=None, description="Secrets and ConfigMaps whose keys are environment variables of the container."
+    )
     ports: Annotated[list[ContainerPort], Field(max_length=32)] | None = Field(
         default=None, description="Ports of the container."
     )
@@ -195,8 +210,13 @@ class PodMetadata(OpenModel):
 class PodTemplate(OpenModel):
     """Changes to the pod template that the operator builds, merged as `kubectl patch` merges them.
 
-    Directives such as `$patch: delete` are not understood, so nothing that the operator builds can be taken away.
+    Null removes a field that is not described here, and means nothing for one that is: the API server drops it.
+    Directives such as `$patch: delete` are not understood.
     """
 
     metadata: PodMetadata | None = Field(default=None, description="Labels and annotations of the pods.")
     spec: PodOverlay | None = Field(default=None, description="Changes to the pod's spec.")
+
+    def changes(self) -> Manifest:
+        """Return the changes as they were written, with the nulls that remove a field."""
+        return self.model_dump(by_alias=True, exclude_unset=True)

@@ -142,7 +142,7 @@ class Security(Model):
         default=False,
         alias="hostIPC",
         description="Share the node's IPC namespace, as AMD's examples do. The replica has a /dev/shm of its own, so "
-        "this should not be needed.",
+        "this should not be needed. Refused unless the operator runs with --allow-node-access.",
     )
     seccomp_profile: Literal["Unconfined", "RuntimeDefault"] = Field(
         default="Unconfined", description="Seccomp profile. AMD documents Unconfined for ROCm."
@@ -151,7 +151,8 @@ class Security(Model):
         list[Annotated[str, Field(max_length=64, pattern=r"^[A-Z][A-Z_]*$")]], Field(max_length=16)
     ] = Field(
         default=["SYS_PTRACE"],
-        description="Linux capabilities to add; all others are dropped. AMD documents SYS_PTRACE for ROCm.",
+        description="Linux capabilities to add; all others are dropped. AMD documents SYS_PTRACE for ROCm. Beyond that "
+        "and those of the Pod Security level baseline, they need an operator that runs with --allow-node-access.",
     )
 
 

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -15,7 +15,7 @@ from kimi_linear_operator.cli import documents
 from kimi_linear_operator.cli.failure import CommandError
 from kimi_linear_operator.cli.files import find, text
 from kimi_linear_operator.foreigntext import printable
-from kimi_linear_operator.resources import RESOURCES
+from kimi_linear_operator.resources import RESOURCES, access
 from kimi_linear_operator.rules.input import DEEPEST_LEVEL
 
 DEFAULT_NAMESPACE = "default"
@@ -97,11 +97,19 @@ def read(options: argparse.Namespace) -> list[Source]:
 
 def check(sources: Iterable[Source]) -> list[tuple[Source, rules.Checked]]:
     """Check resources and tell their problems on standard error."""
-    checked = [(source, rules.check(_named(source.manifest))) for source in sources]
+    checked = [(source, _with_access(rules.check(_named(source.manifest)))) for source in sources]
     for source, outcome in checked:
         for problem in outcome.problems:
             _tell(f"{source.file}: {source.title}: {problem.severity}: {problem}")
     return checked
+
+
+def _with_access(outcome: rules.Checked) -> rules.Checked:
+    """Return the outcome with a warning about what only an operator accepts whose administrator allows it."""
+    if outcome.resource is None or not (beyond := access.beyond_pod(outcome.resource)):
+        return outcome
+    warning = rules.Problem("warning", "spec.podTemplate", access.refusal(beyond))
+    return replace(outcome, problems=(*outcome.problems, warning))
 
 
 def place(resource: Resource) -> tuple[str, str]:

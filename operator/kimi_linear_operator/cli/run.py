@@ -9,6 +9,7 @@ from kimi_linear_operator import logs
 from kimi_linear_operator.cli.failure import CommandError
 from kimi_linear_operator.cluster import ApiError, own_namespace
 from kimi_linear_operator.handlers import AddressError, Settings, serve
+from kimi_linear_operator.resources import access
 from kimi_linear_operator.resources.metadata import MANAGER, ROLLOUT_ANNOTATION
 
 
@@ -38,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "seconds after the last one was Ready (default: a new template is offered, and rolled out with the next change "
         f"of the spec or of the annotation {ROLLOUT_ANNOTATION})",
     )
+    parser.add_argument(
+        access.OPTION,
+        action="store_true",
+        help="let podTemplate and security give pods of servers and benchmarks what reaches beyond them: the node's "
+        "namespaces, files, ports and devices, other service accounts, more capabilities",
+    )
     parser.add_argument("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
     parser.add_argument("--log-format", choices=logs.FORMATS, default="text", help="default: %(default)s")
 
@@ -63,6 +70,15 @@ def _settings(options: argparse.Namespace) -> Settings:
         raise CommandError(f"--lease {options.lease}: must be NAMESPACE/NAME")
     if not port.isdecimal() or int(port) > 65535:
         raise CommandError(f"--listen {options.listen}: must be HOST:PORT or :PORT")
-    if options.rollout_pause is not None and not 1 <= options.rollout_pause < float("inf"):
-        raise CommandError(f"--rollout-pause {options.rollout_pause:g}: must be 1 or more seconds")
-    return Settings(options.namespace, lease_namespace, lease_name, host.strip("[]"), int(port), options.rollout_pause)
+    pause = options.rollout_pause
+    if pause is not None and not 1 <= pause < float("inf"):
+        raise CommandError(f"--rollout-pause {pause:g}: must be 1 or more seconds")
+    return Settings(
+        namespaces=options.namespace,
+        lease_namespace=lease_namespace,
+        lease_name=lease_name,
+        host=host.strip("[]"),
+        port=int(port),
+        rollout_pause=pause,
+        allows_node_access=options.allow_node_access,
+    )

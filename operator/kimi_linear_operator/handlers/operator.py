@@ -53,6 +53,7 @@ class Settings:
         port: Its port; the system chooses one if it is 0.
         rollout_pause: How many seconds to wait between two servers when new pod templates are rolled out to all; None
             if they are only offered.
+        allows_node_access: Whether the pods of servers and benchmarks may reach beyond themselves.
     """
 
     namespaces: list[str]
@@ -61,6 +62,7 @@ class Settings:
     host: str
     port: int
     rollout_pause: float | None = None
+    allows_node_access: bool = False
 
 
 async def serve(settings: Settings) -> None:
@@ -78,7 +80,7 @@ async def serve(settings: Settings) -> None:
         logger.info("Connected to %s", cluster.server)
         identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         leader = Leader(cluster, settings.lease_namespace, settings.lease_name, identity)
-        operator = Operator(cluster, leader, settings.namespaces, settings.rollout_pause)
+        operator = Operator(cluster, leader, settings.namespaces, settings.rollout_pause, settings.allows_node_access)
         async with serving(settings.host, settings.port, operator.illnesses, operator.readiness) as port:
             logger.info("Listening on %s:%d", settings.host, port)
             await operator.run(stop)
@@ -93,6 +95,7 @@ class Operator:
     leader: Leader
     namespaces: list[str]
     rollout_pause: float | None = None
+    allows_node_access: bool = False
     store: Store = field(default_factory=Store)
     # What is to be done, while this replica leads.
     queue: WorkQueue | None = None
@@ -173,7 +176,9 @@ class Operator:
 
     async def _work(self) -> None:
         """Work on all resources, and then on those that change, until the queue is closed."""
-        reconciler = Reconciler(self.leader.fenced(), self.store, concern=self._add)
+        reconciler = Reconciler(
+            self.leader.fenced(), self.store, concern=self._add, allows_node_access=self.allows_node_access
+        )
 
         async def reconcile(key: Key, failures: int) -> float | None:
             # A pass that has nothing to write waits for nothing, and thousands of them would keep out everybody else.

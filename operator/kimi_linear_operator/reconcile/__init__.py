@@ -9,6 +9,7 @@ from kimi_linear_operator.reconcile.benchmark import BenchmarkReconciler
 from kimi_linear_operator.reconcile.children import Children
 from kimi_linear_operator.reconcile.reporting import Reporting
 from kimi_linear_operator.reconcile.server import ServerReconciler
+from kimi_linear_operator.reconcile.waking import Waking
 from kimi_linear_operator.resources import SERVER
 from kimi_linear_operator.store import Key, Store
 
@@ -30,12 +31,14 @@ class Reconciler:
         store: Where objects are read.
         now: The time as RFC 3339.
         concern: Called with other resources that a pass concerns: they are due, too.
+        allows_node_access: Whether pods may reach beyond themselves.
     """
 
     cluster: Cluster
     store: Store
     now: Callable[[], str] = _now
     concern: Callable[[Iterable[Key]], None] = _nobody
+    allows_node_access: bool = False
     _servers: ServerReconciler = field(init=False)
     _benchmarks: BenchmarkReconciler = field(init=False)
 
@@ -43,8 +46,9 @@ class Reconciler:
         """Take the same cluster, store and clock for every kind."""
         children = Children(self.cluster, self.store)
         reporting = Reporting(self.cluster, self.store, self.concern, self.now)
-        self._servers = ServerReconciler(self.cluster, self.store, children, reporting, self.now)
-        self._benchmarks = BenchmarkReconciler(self.cluster, self.store, children, reporting, self.now)
+        waking, allowed = Waking(self.cluster, self.store, self.now), self.allows_node_access
+        self._servers = ServerReconciler(self.cluster, self.store, children, reporting, waking, self.now, allowed)
+        self._benchmarks = BenchmarkReconciler(self.cluster, self.store, children, reporting, self.now, allowed)
 
     @property
     def chosen(self) -> set[Key]:

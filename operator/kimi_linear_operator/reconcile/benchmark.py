@@ -21,7 +21,7 @@ from kimi_linear_operator.reconcile.children import (
 )
 from kimi_linear_operator.reconcile.reporting import Reporting
 from kimi_linear_operator.reconcile.targets import Aim, Targets
-from kimi_linear_operator.resources import BENCHMARK, JOB, POD, job, metadata, target
+from kimi_linear_operator.resources import BENCHMARK, JOB, POD, access, job, metadata, target
 from kimi_linear_operator.resources.results import build_results
 from kimi_linear_operator.status import Cause, Obstacle, Progress, jobs
 from kimi_linear_operator.store import Key, Store
@@ -58,6 +58,7 @@ class BenchmarkReconciler:
         children: Writes what belongs to a benchmark.
         reporting: Writes its status.
         now: The time as RFC 3339.
+        allows_node_access: Whether pods may reach beyond themselves.
     """
 
     cluster: Cluster
@@ -65,6 +66,7 @@ class BenchmarkReconciler:
     children: Children
     reporting: Reporting
     now: Callable[[], str]
+    allows_node_access: bool = False
     _targets: Targets = field(init=False)
     # Between looking whether anybody runs on a target and starting, nobody else may look.
     _starting: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
@@ -95,8 +97,11 @@ class BenchmarkReconciler:
 
     async def _advance(self, key: Key, manifest: Manifest, checked: rules.Checked) -> float | None:
         """Go as far as is possible now, and report."""
+        beyond = access.beyond_pod(checked.benchmark) if checked.benchmark and not self.allows_node_access else []
         if checked.benchmark is None or not checked.is_valid:
-            progress, again = _refused(manifest, checked), None
+            progress, again = _refused(manifest, checked, checked.told), None
+        elif beyond:
+            progress, again = _refused(manifest, checked, access.refusal(beyond)), None
         else:
             progress, again = await self._run(key, manifest, checked.benchmark)
         summary = status.summarise_benchmark(progress, self.now())
@@ -218,10 +223,10 @@ def _known(benchmark: KimiLinearBenchmark) -> list[Manifest]:
     return known
 
 
-def _refused(manifest: Manifest, checked: rules.Checked) -> Progress:
+def _refused(manifest: Manifest, checked: rules.Checked, reason: str) -> Progress:
     """Return the state of a benchmark whose spec was refused; what has ended stays."""
     previous: Manifest = manifest.get("status", {})
-    obstacle = Obstacle("InvalidSpec", checked.told, blames_spec=True)
+    obstacle = Obstacle("InvalidSpec", reason, blames_spec=True)
     known = _known(checked.benchmark) if checked.benchmark else previous.get("results", [])
     facts = previous.get("environment", {})
     return Progress(manifest, checked.benchmark, obstacle, Cause("InvalidSpec", "The spec is refused"), facts, known)

@@ -20,7 +20,8 @@ from kimi_linear_operator.reconcile.children import (
     settle,
 )
 from kimi_linear_operator.reconcile.reporting import Reporting
-from kimi_linear_operator.resources import DEPLOYMENT, POD, REVISION, SERVER, metadata, plan, revision
+from kimi_linear_operator.reconcile.waking import Waking
+from kimi_linear_operator.resources import DEPLOYMENT, POD, REVISION, SERVER, access, metadata, plan, revision
 from kimi_linear_operator.resources.revision import Kept, Revision
 from kimi_linear_operator.store import Key, Store
 
@@ -54,7 +55,9 @@ class ServerReconciler:
         store: Where objects are read.
         children: Writes what belongs to a server.
         reporting: Writes its status.
+        waking: Wakes the controller of its pods.
         now: The time as RFC 3339.
+        allows_node_access: Whether pods may reach beyond themselves.
         chosen: Servers that are to take the newest pod template in their next pass.
     """
 
@@ -62,7 +65,9 @@ class ServerReconciler:
     store: Store
     children: Children
     reporting: Reporting
+    waking: Waking
     now: Callable[[], str]
+    allows_node_access: bool = False
     chosen: set[Key] = field(default_factory=set)
 
     async def reconcile(self, key: Key, failures: int) -> float | None:
@@ -99,8 +104,10 @@ class ServerReconciler:
             again = await self._report(key, manifest, checked.server, outcome, obstacle)
         if passing:
             raise passing
+        woken = None if obstacle else await self.waking.wake(key, manifest["metadata"]["uid"])
         retries = [
             again,
+            woken,
             BLOCKED_RETRY_SECONDS if obstacle and checked.is_valid else None,
             CONTESTED_RETRY_SECONDS if outcome.contested else None,
             status.next_look(self.store.children(POD, key), self.now()),
@@ -111,7 +118,9 @@ class ServerReconciler:
         """Bring all children to what is wanted. A refused spec changes nothing."""
         server = checked.server
         if server is None or not checked.is_valid:
-            return _Outcome(failures=Failures(status.Obstacle("InvalidSpec", checked.told, blames_spec=True)))
+            return _refused(checked.told)
+        if (beyond := access.beyond_pod(server)) and not self.allows_node_access:
+            return _refused(access.refusal(beyond))
         live = self._deployment(key, server.metadata.uid)
         kept = await self._keep(key, server, live)
         deployment = resources.build_deployment(server, kept.current.template, kept.current.number)
@@ -211,6 +220,10 @@ class ServerReconciler:
         changes = (status.transition_event, status.disturbance_event)
         event = next((event for change in changes if (event := change(manifest, summary, self.now()))), None)
         return await self.reporting.write(SERVER, manifest, summary, event)
+
+
+def _refused(message: str) -> _Outcome:
+    return _Outcome(failures=Failures(status.Obstacle("InvalidSpec", message, blames_spec=True)))
 
 
 def _number(deployment: Manifest | None) -> int:

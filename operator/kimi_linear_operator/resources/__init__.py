@@ -7,11 +7,12 @@ watched, compared and pruned: a new child kind is one module and one entry here.
 from collections.abc import Iterator
 
 from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Manifest
-from kimi_linear_operator.resources import deployment, job, metadata, revision, service
+from kimi_linear_operator.resources import deployment, disruption, job, metadata, revision, service
 from kimi_linear_operator.resources.kinds import (
     BENCHMARK,
     CONFIG_MAP,
     DEPLOYMENT,
+    DISRUPTION_BUDGET,
     EVENT,
     JOB,
     POD,
@@ -23,13 +24,14 @@ from kimi_linear_operator.resources.kinds import (
 )
 from kimi_linear_operator.resources.target import Target
 
-KINDS = (REVISION, DEPLOYMENT, SERVICE, CONFIG_MAP, JOB)
+KINDS = (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET, CONFIG_MAP, JOB)
 """The kinds of children that the operator writes."""
 
 __all__ = [
     "BENCHMARK",
     "CONFIG_MAP",
     "DEPLOYMENT",
+    "DISRUPTION_BUDGET",
     "EVENT",
     "JOB",
     "KINDS",
@@ -92,3 +94,5 @@ def _companions(server: KimiLinearServer) -> Iterator[Manifest]:
     yield service.build_service(server)
     if server.spec.service.headless:
         yield service.build_headless_service(server)
+    if disruption.needs_disruption_budget(server):
+        yield disruption.build_disruption_budget(server)

@@ -2,6 +2,7 @@
 
 from kimi_linear_operator import engine
 from kimi_linear_operator.api import KimiLinearServer, Manifest, ServerSpec
+from kimi_linear_operator.api.pod import ContainerOverlay
 from kimi_linear_operator.resources import metadata
 from kimi_linear_operator.resources.kinds import DEPLOYMENT
 from kimi_linear_operator.resources.overlay import merge
@@ -11,6 +12,11 @@ from kimi_linear_operator.resources.overlay import merge
 ENDPOINT_PAUSE_SECONDS = 15
 # What a node may need to pull an image of tens of gigabytes, which the start-up time does not count.
 IMAGE_PULL_SECONDS = 900
+
+# The names of the volumes, under which podTemplate replaces them.
+_SHARED_MEMORY = "dshm"
+_CACHE = "cache"
+_KERNELS = "kernels"
 
 _STRATEGIES: dict[str, Manifest] = {
     "InPlace": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
@@ -58,14 +64,15 @@ def template_inputs(spec: ServerSpec) -> Manifest:
 
 def build_pod_template(server: KimiLinearServer) -> Manifest:
     """Return the pod template with the user's overlay; the nodes stay those of the hardware, whatever it says."""
-    template: Manifest = {"metadata": metadata.inherited(server), "spec": _pod_spec(server.spec)}
+    template: Manifest = {"metadata": metadata.inherited(server), "spec": _pod_spec(server)}
     if overlay := server.spec.pod_template:
-        template = merge(template, overlay.model_dump(by_alias=True, exclude_none=True))
-    template["spec"] = _on_hardware(template["spec"], server.spec)
+        template = merge(template, overlay.changes())
+    template["spec"] = _reaching_itself(_on_hardware(template["spec"], server.spec))
     return template
 
 
-def _pod_spec(spec: ServerSpec) -> Manifest:
+def _pod_spec(server: KimiLinearServer) -> Manifest:
+    spec = server.spec
     pod: Manifest = {
         "containers": [_container(spec)],
         "terminationGracePeriodSeconds": _grace_seconds(spec),
@@ -73,9 +80,12 @@ def _pod_spec(spec: ServerSpec) -> Manifest:
         "shareProcessNamespace": True,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
+        "hostAliases": [{"ip": ip, "hostnames": [engine.ALL_ADDRESSES]} for ip in engine.ALL_ADDRESSES_ALIASES],
+        "topologySpreadConstraints": [_apart_from_its_like(server)],
         "volumes": [
-            {"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": _shared_memory(spec)}},
-            {"name": "cache", "emptyDir": {}},
+            {"name": _SHARED_MEMORY, "emptyDir": {"medium": "Memory", "sizeLimit": _shared_memory(spec)}},
+            {"name": _CACHE, "emptyDir": {}},
+            {"name": _KERNELS, "emptyDir": {}},
         ],
     }
     return pod | ({"hostIPC": True} if spec.security.host_ipc else {})
@@ -89,19 +99,62 @@ def _container(spec: ServerSpec) -> Manifest:
         "args": engine.arguments(spec),
         "env": engine.environment(spec),
         "ports": [{"name": engine.PORT_NAME, "containerPort": engine.PORT, "protocol": "TCP"}],
-        "resources": {"requests": gpus, "limits": gpus},
+        "resources": {"requests": {**gpus, **_requests(spec)}, "limits": gpus},
         **engine.probes(spec),
         "lifecycle": {"preStop": {"sleep": {"seconds": ENDPOINT_PAUSE_SECONDS}}},
         "securityContext": _security_context(spec),
         # The last log lines of a failed start become the message that the server's status quotes.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
-            {"name": "dshm", "mountPath": "/dev/shm"},  # noqa: S108 - in the container, for NCCL
-            {"name": "cache", "mountPath": engine.CACHE_PATH},
+            {"name": _SHARED_MEMORY, "mountPath": engine.SHARED_MEMORY_PATH},
+            {"name": _CACHE, "mountPath": engine.CACHE_PATH},
+            {"name": _KERNELS, "mountPath": engine.KERNELS_PATH},
         ],
     }
-    command = engine.command(spec.engine.extra_pip_packages)
+    # What a killed engine leaves in shared memory would stay until the pod is deleted, and fill it. What a user mounts
+    # there is theirs.
+    empties = engine.SHARED_MEMORY_PATH if _has_own_shared_memory(spec) else None
+    command = engine.command(spec.engine.extra_pip_packages, empties=empties)
     return container | ({"command": command} if command else {})
+
+
+def _requests(spec: ServerSpec) -> dict[str, str]:
+    """Return what to reserve beside GPUs, without what the user has requested or limited.
+
+    Kubernetes takes a limit for the request where none is given; ours could be above it, which it refuses.
+    """
+    disk = {} if _CACHE in _volumes(spec) else engine.disk_requests(spec)
+    resources = [container.resources for container in _overlaid(spec) if container.resources]
+    given = {name for item in resources for amounts in (item.requests, item.limits) for name in amounts or ()}
+    return {name: amount for name, amount in {**engine.requests(spec), **disk}.items() if name not in given}
+
+
+def _has_own_shared_memory(spec: ServerSpec) -> bool:
+    """Return whether /dev/shm is the volume that the operator puts there."""
+    mounts = {mount.mount_path.rstrip("/") for container in _overlaid(spec) for mount in container.volume_mounts or ()}
+    return _SHARED_MEMORY not in _volumes(spec) and engine.SHARED_MEMORY_PATH not in mounts
+
+
+def _volumes(spec: ServerSpec) -> set[str]:
+    """Return the names of the volumes that the user brings."""
+    pod = spec.pod_template and spec.pod_template.spec
+    return {volume.name for volume in (pod.volumes if pod else None) or ()}
+
+
+def _overlaid(spec: ServerSpec) -> list[ContainerOverlay]:
+    """Return the user's changes to the engine's container."""
+    pod = spec.pod_template and spec.pod_template.spec
+    return [one for one in (pod.containers if pod else None) or () if one.name == engine.CONTAINER]
+
+
+def _apart_from_its_like(server: KimiLinearServer) -> Manifest:
+    """Return the wish that replicas are on different nodes, which a cluster without room for it may overrule."""
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": metadata.selector(server)},
+    }
 
 
 def _security_context(spec: ServerSpec) -> Manifest:
@@ -122,20 +175,44 @@ def _shared_memory(spec: ServerSpec) -> str:
     return f"{engine.SHARED_MEMORY_GIB_PER_GPU * spec.tensor_parallelism}Gi"
 
 
+def _hardware(spec: ServerSpec) -> list[Manifest]:
+    """Return what a node must be: with GPUs of this model, none of them split, of the architecture of our image.
+
+    Nodes without the label of a partition are taken: AMD's labeller writes it only if it is told to.
+    """
+    expressions: list[Manifest] = [
+        {"key": engine.DEVICE_ID_LABEL, "operator": "In", "values": list(engine.DEVICE_IDS[spec.hardware])},
+        {"key": engine.PARTITION_LABEL, "operator": "NotIn", "values": list(engine.PARTITIONED)},
+    ]
+    if spec.engine.image is None:
+        architecture = [engine.IMAGE_ARCHITECTURE]
+        expressions.append({"key": "kubernetes.io/arch", "operator": "In", "values": architecture})
+    return expressions
+
+
 def _on_hardware(pod: Manifest, spec: ServerSpec) -> Manifest:
     """Return the pod's spec, required to run on nodes with this hardware, in addition to what it requires already.
 
     Terms are alternatives and expressions in a term hold together, so the hardware goes into every term.
     """
-    key, device_ids = engine.DEVICE_ID_LABEL, list(engine.DEVICE_IDS[spec.hardware])
-    hardware = {"key": key, "operator": "In", "values": device_ids}
     affinity = pod.get("affinity", {})
     node_affinity = affinity.get("nodeAffinity", {})
     required = node_affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {})
     terms: list[Manifest] = [
-        {**term, "matchExpressions": [*term.get("matchExpressions", ()), hardware]}
+        {**term, "matchExpressions": [*term.get("matchExpressions", ()), *_hardware(spec)]}
         for term in required.get("nodeSelectorTerms") or [{}]
     ]
     required = {**required, "nodeSelectorTerms": terms}
     node_affinity = {**node_affinity, "requiredDuringSchedulingIgnoredDuringExecution": required}
     return {**pod, "affinity": {**affinity, "nodeAffinity": node_affinity}}
+
+
+def _reaching_itself(pod: Manifest) -> Manifest:
+    """Return the pod's spec; the engine reaches itself past a proxy that the user's variables may name."""
+    containers = [
+        {**container, "env": engine.reaching_itself(container["env"])}
+        if container["name"] == engine.CONTAINER
+        else container
+        for container in pod["containers"]
+    ]
+    return {**pod, "containers": containers}

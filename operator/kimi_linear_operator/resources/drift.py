@@ -100,7 +100,7 @@ def _key(item: Manifest, field: str) -> tuple[object, ...]:
     """Return what tells an item of a list from others. Ports are told apart by their protocol, too."""
     if field == "ports":
         return item.get("containerPort", item.get("port")), item.get("protocol", "TCP")
-    return (item.get(MERGE_KEYS[field]),)
+    return tuple(item.get(key) for key in MERGE_KEYS[field])
 
 
 def _quantity(value: object) -> Decimal | str:

@@ -67,7 +67,7 @@ def _pod_template(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, 
     template: Manifest = {"metadata": metadata.inherited(benchmark), "spec": _pod_spec(benchmark, suite, target)}
     template["metadata"]["labels"] |= labels
     overlay = benchmark.spec.pod_template
-    return merge(template, overlay.model_dump(by_alias=True, exclude_none=True)) if overlay else template
+    return merge(template, overlay.changes()) if overlay else template
 
 
 def _pod_spec(benchmark: KimiLinearBenchmark, suite: Suite, target: Target) -> Manifest:

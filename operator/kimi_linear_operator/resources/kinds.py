@@ -37,8 +37,12 @@ REVISION = Kind("apps", "v1", "ControllerRevision", "controllerrevisions")
 SERVICE = Kind("", "v1", "Service", "services")
 JOB = Kind("batch", "v1", "Job", "jobs")
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps")
+DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 POD = Kind("", "v1", "Pod", "pods")
-NEEDED = {SERVER: (SERVER, REVISION, DEPLOYMENT, SERVICE, POD), BENCHMARK: (BENCHMARK, CONFIG_MAP, JOB, POD)}
+NEEDED = {
+    SERVER: (SERVER, REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET, POD),
+    BENCHMARK: (BENCHMARK, CONFIG_MAP, JOB, POD),
+}
 """What must have been read in a namespace before a resource there may be looked after."""
 
 EVENT = Kind("", "v1", "Event", "events")

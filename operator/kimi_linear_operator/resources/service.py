@@ -34,4 +34,5 @@ def _selection(server: KimiLinearServer) -> Manifest:
         "targetPort": engine.PORT_NAME,
         "protocol": "TCP",
     }
-    return {"selector": metadata.selector(server), "ports": [port]}
+    # An address of each family that the cluster has; SGLang listens on all of them.
+    return {"ipFamilyPolicy": "PreferDualStack", "selector": metadata.selector(server), "ports": [port]}

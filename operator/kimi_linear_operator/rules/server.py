@@ -12,7 +12,8 @@ LONGEST_NAME = 50
 
 _GPU = f"'{engine.GPU_RESOURCE}'"
 _KEY_BY_NAME = r"^--(api-key|admin-api-key|ssl-keyfile-password)=\$\([A-Za-z_][A-Za-z0-9_]*\)$"
-_KNOWN_VERSIONS = "|".join(re.escape(version) for version in engine.RELEASES)
+_TESTED_VERSIONS = "|".join(map(re.escape, engine.TESTED_RELEASES))
+_PUBLISHED_VERSIONS = "|".join(map(re.escape, engine.PUBLISHED_IMAGES))
 _BROKEN_ON_MI355X = re.escape("v0.5.7")
 _OWNED_ENVIRONMENT = str(list(engine.RECIPE_ENVIRONMENT))
 
@@ -37,6 +38,33 @@ def _image_matches(image: str, pattern: str) -> str:
     """Return an expression: the version in the tag of an image matches."""
     return f"{image}.matches({cel_text(f':({pattern})([^0-9A-Za-z.]|$)')})"
 
+
+def _without(flags: tuple[str, ...], reason: str) -> Rule:
+    """Return the rule that refuses flags which can only fail."""
+    return Rule("error", "spec.engine.extraArgs", f"self.all(a, !{expressions.is_flag('a', flags)})", reason)
+
+
+def _of_engines_container(test: str) -> str:
+    """Return an expression about the spec: the template of the engine's container, `c`, meets `test`."""
+    containers = "self.podTemplate.spec.containers"
+    there = f"has(self.podTemplate) && has(self.podTemplate.spec) && has({containers})"
+    return f"({there} && {containers}.exists(c, c.name == '{engine.CONTAINER}' && {test}))"
+
+
+def _for_each_key(test: str) -> str:
+    """Return an expression about the spec: `test` holds for each flag FLAG that gives a key by the name of a variable.
+
+    The arguments are searched for what a variable `e` would be written as, and not the other way round: the API server
+    estimates what an expression costs, and comparing every argument with every variable is too much for it.
+    """
+    return " && ".join(f"({test.replace('FLAG', flag)})" for flag in ("api-key", "admin-api-key"))
+
+
+_ARGUMENTS = "self.engine.extraArgs"
+_HOLDS_KEY = f"(('--FLAG=$(' + e.name + ')') in {_ARGUMENTS})"
+_HAS_VARIABLE = f"has(c.env) && c.env.exists(e, {_HOLDS_KEY})"
+_IS_KEY = "a.startsWith('--FLAG=$(')"
+_IS_KEPT = "has(e.valueFrom) && has(e.valueFrom.secretKeyRef)"
 
 ERRORS = (
     Rule(
@@ -70,6 +98,58 @@ ERRORS = (
         f"self.all(a, !a.matches('^--(ap|ad|ssl-keyfile-)') || a.matches({cel_text(_KEY_BY_NAME)}))",
         "shows an API key or a password to everyone who may read pods: write --api-key=$(NAME), and give the "
         "container sglang an environment variable NAME from a Secret in podTemplate",
+    ),
+    Rule(
+        "error",
+        "spec",
+        _for_each_key(
+            f"!{_ARGUMENTS}.exists(a, {_IS_KEY}) || {_ARGUMENTS}.exists_one(a, {_IS_KEY}) && "
+            + _of_engines_container(f"({_HAS_VARIABLE} || has(c.envFrom) && c.envFrom.exists(f, has(f.secretRef)))")
+        ),
+        "takes a key from a variable that the container sglang does not have: give it in podTemplate an environment "
+        "variable of this name with valueFrom.secretKeyRef, or an envFrom with a secretRef; without one, the text "
+        "$(NAME) itself would be the key",
+        blames="engine.extraArgs",
+    ),
+    Rule(
+        "error",
+        "spec",
+        _for_each_key("!" + _of_engines_container(f"has(c.env) && c.env.exists(e, {_HOLDS_KEY} && !({_IS_KEPT}))")),
+        "takes a key from a variable whose value is in the spec, where everyone who may read it sees it: give the "
+        "variable a valueFrom.secretKeyRef",
+        blames="engine.extraArgs",
+    ),
+    _without(
+        engine.TLS_FLAGS,
+        "makes SGLang speak TLS, which the probes and status.url of a server do not: let an Ingress, a Gateway or a "
+        "sidecar in podTemplate speak TLS in front of it",
+    ),
+    Rule(
+        "error",
+        "spec.engine.extraArgs",
+        f"self.exists(a, a == '{engine.DATA_PARALLEL_ATTENTION_FLAG}') || "
+        f"self.all(a, !{expressions.is_flag('a', engine.DATA_PARALLEL_FLAGS)})",
+        "multiplies the GPUs that SGLang needs, and a pod has spec.tensorParallelism of them: raise spec.replicas, or "
+        f"share the GPUs with {engine.DATA_PARALLEL_ATTENTION_FLAG}",
+    ),
+    _without(
+        engine.NODES_FLAGS,
+        "spreads SGLang over several nodes, and one replica is one pod: set spec.tensorParallelism up to 8 and raise "
+        "spec.replicas",
+    ),
+    _without(
+        engine.OTHER_PROTOCOL_FLAGS,
+        "takes away SGLang's HTTP API, which probes, Services and benchmarks need: leave it out",
+    ),
+    _without(
+        engine.GPU_NUMBER_FLAGS,
+        "chooses GPUs by number, and a pod has exactly its own, from 0 on: leave it out",
+    ),
+    Rule(
+        "error",
+        "spec.engine.extraArgs",
+        f"self.all(a, a != '-h' && !{expressions.is_flag('a', ('help',))})",
+        "prints the help and ends: run `python3 -m sglang.launch_server --help` in the image instead",
     ),
     Rule(
         "error",
@@ -170,17 +250,34 @@ WARNINGS = (
     Rule(
         "warning",
         "spec",
-        f"has(self.engine.image) || {_version_matches(_KNOWN_VERSIONS)}",
-        f"is not a release that this operator knows ({', '.join(engine.RELEASES)}): make sure that its image exists "
-        "and takes the same arguments",
+        f"has(self.engine.image) || {_version_matches(_PUBLISHED_VERSIONS)}",
+        "is a release that the operator does not know, so it guesses the tag of its image: look for it in the "
+        "registry, give it in spec.engine.image, and make sure that it takes the same arguments; known are "
+        f"{', '.join(engine.PUBLISHED_IMAGES)}",
+        blames="engine.version",
+    ),
+    Rule(
+        "warning",
+        "spec",
+        f"has(self.engine.image) || !{_version_matches(_PUBLISHED_VERSIONS)} || {_version_matches(_TESTED_VERSIONS)}",
+        f"is not the release that this operator is written for ({', '.join(engine.TESTED_RELEASES)}): make sure that "
+        "it takes the same arguments",
         blames="engine.version",
     ),
     Rule(
         "warning",
         "spec.engine.image",
-        _image_matches("self", _KNOWN_VERSIONS),
-        f"does not show in its tag a release that this operator knows ({', '.join(engine.RELEASES)}): make sure that "
-        "it takes the same arguments",
+        _image_matches("self", _TESTED_VERSIONS),
+        "does not show in its tag the release that this operator is written for "
+        f"({', '.join(engine.TESTED_RELEASES)}): make sure that it takes the same arguments",
+    ),
+    Rule(
+        "warning",
+        "spec",
+        f"self.service.type == 'ClusterIP' || {_ARGUMENTS}.exists(a, {_IS_KEY.replace('FLAG', 'api-key')})",
+        "opens the server to a network without an API key, and with it the endpoints that flush its cache and replace "
+        "its weights: add --api-key=$(NAME) to spec.engine.extraArgs",
+        blames="service.type",
     ),
 )
 

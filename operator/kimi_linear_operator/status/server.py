@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 
 from kimi_linear_operator import engine
 from kimi_linear_operator.api import Condition, KimiLinearServer, Manifest
+from kimi_linear_operator.reasons import Reason
 from kimi_linear_operator.resources.deployment import wanted_replicas
 from kimi_linear_operator.resources.metadata import ROLLOUT_ANNOTATION, selector_text
 from kimi_linear_operator.resources.revision import Kept
 from kimi_linear_operator.resources.service import url
+from kimi_linear_operator.status import refusals, waits
 from kimi_linear_operator.status.conditions import Cause, Obstacle, condition, ready_condition, stamped
 from kimi_linear_operator.status.pods import last_failure, worst_cause
 
@@ -227,13 +229,28 @@ def _why_not_ready(view: View, now: str) -> Cause:
         return Cause("RolloutPaused", f"somebody has paused the Deployment, so its pods are not replaced: `{resume}`")
     refused = view.deployment_condition("ReplicaFailure")
     if refused.get("status") == "True":
-        return Cause("PodCreationFailed", refused.get("message", ""))
+        return _old_pod_cause(view, "PodCreationFailed", now) or Cause("PodCreationFailed", refused.get("message", ""))
     cause = worst_cause(view.pods, now) or _rollout_cause(view)
+    if waits := _old_pod_cause(view, cause.reason, now):
+        return waits
     if view.server and cause.reason == "Unschedulable":
         spec = view.server.spec
         needs = f"a replica needs {spec.tensor_parallelism} free {engine.GPU_RESOURCE} on one {spec.hardware} node"
         return Cause(cause.reason, f"{cause.message} ({needs})")
     return cause
+
+
+def _old_pod_cause(view: View, reason: Reason, now: str) -> Cause | None:
+    """Return that a new pod waits for an old one, if that is why it cannot be created or placed."""
+    ending = refusals.terminating(view.pods)
+    is_refused = reason == "PodCreationFailed" and refusals.is_refused_by_quota(view.deployment)
+    if not ending or not (is_refused or reason == "Unschedulable"):
+        return None
+    if stuck := next((cause for pod in view.pods if (cause := waits.stuck_termination(pod, now))), None):
+        return stuck
+    which = f"pod {ending[0]} finishes its requests" if len(ending) == 1 else f"pods {', '.join(ending)} finish theirs"
+    limit = view.server.spec.drain.timeout_seconds if view.server else 0
+    return Cause("OldPodTerminating", f"{which}, within drain.timeoutSeconds ({limit} s); the next one gets its GPUs")
 
 
 def _rollout_cause(view: View) -> Cause:

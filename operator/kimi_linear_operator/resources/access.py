@@ -1,0 +1,161 @@
+"""What a pod can reach beyond itself: its node, and the API server as somebody else.
+
+The operator creates all pods with its own account, so a policy that looks at users does not see who asked for them.
+What goes beyond the level `baseline` of the Pod Security Standards, or gives a pod an account at the API server,
+therefore needs the permission of the administrator. What ROCm needs in the container of the engine, and a server has by
+default, does not: the seccomp profile Unconfined and the capability SYS_PTRACE.
+
+The pod template is checked, not the spec: it does not matter which field led to it.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from kimi_linear_operator import engine
+from kimi_linear_operator.api import KimiLinearServer, Manifest, Resource
+from kimi_linear_operator.resources.deployment import build_pod_template
+from kimi_linear_operator.resources.overlay import merge
+
+OPTION = "--allow-node-access"
+
+# https://kubernetes.io/docs/concepts/security/pod-security-standards/#baseline
+_HOST_NAMESPACES = ("hostIPC", "hostNetwork", "hostPID")
+_CAPABILITIES = frozenset(
+    (
+        "AUDIT_WRITE",
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "MKNOD",
+        "NET_BIND_SERVICE",
+        "SETFCAP",
+        "SETGID",
+        "SETPCAP",
+        "SETUID",
+        "SYS_CHROOT",
+    )
+)
+_SYSCTLS = frozenset(
+    (
+        "kernel.shm_rmid_forced",
+        "net.ipv4.ip_local_port_range",
+        "net.ipv4.ip_local_reserved_ports",
+        "net.ipv4.ip_unprivileged_port_start",
+        "net.ipv4.ping_group_range",
+        "net.ipv4.tcp_fin_timeout",
+        "net.ipv4.tcp_keepalive_intvl",
+        "net.ipv4.tcp_keepalive_probes",
+        "net.ipv4.tcp_keepalive_time",
+        "net.ipv4.tcp_syncookies",
+    )
+)
+_SELINUX_TYPES = ("", "container_engine_t", "container_init_t", "container_kvm_t", "container_t")
+_GROUPS = ("containers", "initContainers", "ephemeralContainers")
+_HANDLED = ("livenessProbe", "readinessProbe", "startupProbe")
+_ENGINE_CAPABILITY = "SYS_PTRACE"
+
+
+def beyond_pod(resource: Resource) -> list[str]:
+    """Return what a server or a benchmark lets its pods reach beyond themselves, each thing once, in words."""
+    return list(dict.fromkeys(_of_pod(_template(resource).get("spec", {}))))
+
+
+def _template(resource: Resource) -> Manifest:
+    """Return the pod template of a server, or of a benchmark as far as its spec decides it, whatever it measures."""
+    if isinstance(resource, KimiLinearServer):
+        return build_pod_template(resource)
+    overlay = resource.spec.pod_template
+    return merge({"spec": {"automountServiceAccountToken": False}}, overlay.changes() if overlay else {})
+
+
+def refusal(found: Sequence[str]) -> str:
+    """Return why an object is refused, in words for the one who wrote it."""
+    return (
+        f"spec: the pods would get {', '.join(found)}, which reaches beyond the pod: leave it out of podTemplate and "
+        f"security, or let an administrator run the operator with {OPTION} (the chart's value allowNodeAccess)"
+    )
+
+
+def _of_pod(pod: Manifest) -> Iterator[str]:
+    yield from (f"{name}: true" for name in _HOST_NAMESPACES if pod.get(name))
+    yield from _account(pod)
+    for volume in _items(pod, "volumes"):
+        yield from _volume(volume)
+    yield from _profiles("the pod", _object(pod, "securityContext"), allows_unconfined=False)
+    sysctls = [str(item.get("name")) for item in _items(_object(pod, "securityContext"), "sysctls")]
+    yield from (f"the sysctl {name}" for name in sysctls if name not in _SYSCTLS)
+    for group in _GROUPS:
+        for container in _items(pod, group):
+            yield from _container(container, is_engine=group == "containers" and _is_engine(container))
+
+
+def _is_engine(container: Manifest) -> bool:
+    return bool(container.get("name") == engine.CONTAINER)
+
+
+def _account(pod: Manifest) -> Iterator[str]:
+    names = {str(pod[key]) for key in ("serviceAccount", "serviceAccountName") if pod.get(key)} - {"default"}
+    yield from (f"the service account {name}" for name in sorted(names))
+    if pod.get("automountServiceAccountToken") is not False:
+        yield "the token of a service account (automountServiceAccountToken)"
+
+
+def _volume(volume: Manifest) -> Iterator[str]:
+    name = volume.get("name")
+    if volume.get("hostPath") is not None:
+        yield f"the node's files (hostPath of volume {name})"
+    sources = _items(_object(volume, "projected"), "sources")
+    if any(source.get("serviceAccountToken") is not None for source in sources):
+        yield f"the token of a service account (volume {name})"
+
+
+def _container(container: Manifest, *, is_engine: bool) -> Iterator[str]:
+    where, context = f"container {container.get('name')}", _object(container, "securityContext")
+    if context.get("privileged"):
+        yield f"privileged: true in {where}"
+    listed: Any = _object(context, "capabilities").get("add")
+    added = set(map(str, listed)) if isinstance(listed, list) else set()
+    allowed = _CAPABILITIES | ({_ENGINE_CAPABILITY} if is_engine else set())
+    yield from (f"the capability {name} in {where}" for name in sorted(added - allowed))
+    if context.get("procMount") not in (None, "Default"):
+        yield f"procMount: {context['procMount']} in {where}"
+    yield from (
+        f"port {port['hostPort']} of the node for {where}"
+        for port in _items(container, "ports")
+        if port.get("hostPort")
+    )
+    yield from _profiles(where, context, allows_unconfined=is_engine)
+    yield from (f"{host} (host of a probe or hook) from {where}" for host in _probed_hosts(container))
+
+
+def _profiles(where: str, context: Manifest, *, allows_unconfined: bool) -> Iterator[str]:
+    """Yield what a security context takes away from the node's own protection."""
+    if _object(context, "seccompProfile").get("type") == "Unconfined" and not allows_unconfined:
+        yield f"the seccomp profile Unconfined in {where}"
+    if _object(context, "appArmorProfile").get("type") == "Unconfined":
+        yield f"the AppArmor profile Unconfined in {where}"
+    if _object(context, "windowsOptions").get("hostProcess"):
+        yield f"hostProcess: true in {where}"
+    selinux = _object(context, "seLinuxOptions")
+    if selinux.get("user") or selinux.get("role") or selinux.get("type", "") not in _SELINUX_TYPES:
+        yield f"seLinuxOptions in {where}"
+
+
+def _probed_hosts(container: Manifest) -> Iterator[str]:
+    lifecycle = _object(container, "lifecycle")
+    holders = [*(_object(container, name) for name in _HANDLED), *(_object(lifecycle, name) for name in lifecycle)]
+    handlers = (_object(holder, kind) for holder in holders for kind in ("httpGet", "tcpSocket"))
+    return (str(handler["host"]) for handler in handlers if handler.get("host"))
+
+
+def _object(value: Manifest, key: str) -> Manifest:
+    """Return an object in an object, empty where there is none: what is wrong with it is for the API server to say."""
+    found: Any = value.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _items(value: Manifest, key: str) -> list[Manifest]:
+    found: Any = value.get(key)
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []

@@ -1,0 +1,142 @@
+"""The pods of a server as a real kubelet runs them: what outlives a container, who waits for whom, where it listens."""
+
+from collections.abc import Iterator
+
+import pytest
+
+import chart
+from commands import LocalClusterError
+from integration.client import QUOTA, Client
+from integration.kubelet import is_ready
+from integration.namespace import Namespace
+from integration.waiting import wait_for
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.resources import DEPLOYMENT, SERVER
+from pod_cluster import PodCluster
+
+_SECONDS_TO_SERVE = 120
+_SECONDS_TO_START_AGAIN = 60
+# 15 s until no more requests come, and some for the stand-in to end.
+_SECONDS_TO_END = 60
+_SECONDS_TO_A_SUCCESSOR = 10
+# Asks the engine once and prints the status, or that nothing came.
+_ASK = """
+import urllib.request
+body = b'{"text": "x", "sampling_params": {"max_new_tokens": 1}}'
+request = urllib.request.Request("http://127.0.0.1:30000/generate", body, {"Content-Type": "application/json"})
+try:
+    print(urllib.request.urlopen(request, timeout=2).status)
+except TimeoutError:
+    print("timed out")
+"""
+_SPEC = {"tensorParallelism": 1, "drain": {"timeoutSeconds": 30}}
+
+
+@pytest.fixture(scope="module")
+def installed(cluster: PodCluster) -> None:
+    """The operator, as people install it."""
+    chart.install(cluster.kubeconfig)
+
+
+@pytest.fixture
+def server(installed: None, models: Namespace) -> Iterator[Manifest]:
+    models.create_server("pods", _SPEC)
+    yield models.wait_until_ready("pods", _SECONDS_TO_SERVE)
+    models.delete(SERVER, "pods")
+    wait_for(lambda: models.pods("pods"), "the pods are gone", lambda pods: not pods, seconds=_SECONDS_TO_END)
+
+
+def python(cluster: PodCluster, pod: Manifest, program: str) -> str:
+    """Return what a program prints that runs in the engine's container."""
+    name = pod["metadata"]["name"]
+    return cluster.kubectl("exec", name, "--container=sglang", "--", "python3", "-c", program).strip()
+
+
+def restarts(pod: Manifest) -> int:
+    return int(pod["status"]["containerStatuses"][0]["restartCount"])
+
+
+def test_a_container_that_starts_again_finds_its_shared_memory_empty(
+    cluster: PodCluster, server: Manifest, models: Namespace
+) -> None:
+    [pod] = models.pods("pods")
+    left = "[open(f'/dev/shm/{name}', 'w').write('x' * 1000) for name in ('nccl-1', '.hidden')]"
+    python(cluster, pod, left)
+    container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+    cluster.containerd("tasks", "kill", "--signal=SIGKILL", container)
+    wait_for(
+        lambda: models.pods("pods"),
+        "the container runs again",
+        lambda pods: restarts(pods[0]) == 1 and is_ready(pods[0]),
+        _SECONDS_TO_START_AGAIN,
+    )
+    [again] = models.pods("pods")
+    assert again["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert python(cluster, again, "import os; print(os.listdir('/dev/shm'))") == "[]"
+
+
+def test_a_server_listens_on_every_address_of_both_families(
+    cluster: PodCluster, server: Manifest, models: Namespace
+) -> None:
+    [pod] = models.pods("pods")
+    ask = "import socket; [socket.create_connection((host, 30000), 5) for host in ('127.0.0.1', '::1')]; print('both')"
+    assert python(cluster, pod, ask) == "both"
+
+
+def test_a_dead_engine_leaves_its_service_within_a_minute_and_requests_no_longer_go_there(
+    cluster: PodCluster, installed: None, models: Namespace
+) -> None:
+    dies = {"containers": [{"name": "sglang", "env": [{"name": "STAND_IN_HANG_AFTER", "value": "1"}]}]}
+    models.create_server("dead", {**_SPEC, "podTemplate": {"spec": dies}})
+    models.wait_until_ready("dead", _SECONDS_TO_SERVE)
+    [pod] = models.pods("dead")
+    assert python(cluster, pod, _ASK) == "200"
+    assert python(cluster, pod, _ASK) == "timed out"
+    models.wait_for_condition("dead", "Available", "False", "NotResponding", seconds=60)
+    models.delete(SERVER, "dead")
+    # Known to be dead, it ends at once, although a request is open.
+    wait_for(lambda: models.pods("dead"), "the pod is gone", lambda pods: not pods, seconds=_SECONDS_TO_END)
+
+
+def test_the_successor_follows_the_old_pod_where_a_gpu_quota_is_exactly_full(
+    cluster: PodCluster, server: Manifest, models: Namespace
+) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "gpus", "namespace": models.name},
+        "spec": {"hard": {"requests.amd.com/gpu": "1"}},
+    }
+    models.client.create(QUOTA, quota)
+    try:
+        wait_for(lambda: "used" in models.existing(QUOTA, "gpus").get("status", {}), "the quota is in force")
+        [old] = models.pods("pods")
+        models.change_server("pods", {"engine": {"contextLength": 131072}})
+        ready = models.wait_for_condition("pods", "Ready", "False", "OldPodTerminating")
+        assert old["metadata"]["name"] in ready["message"]
+        uid = old["metadata"]["uid"]
+        wait_for(lambda: models.pods("pods"), "the old pod is gone", lambda pods: uid not in _uids(pods), 60)
+        wait_for(lambda: models.pods("pods"), "the successor is there", seconds=_SECONDS_TO_A_SUCCESSOR)
+        models.wait_until_ready("pods", _SECONDS_TO_SERVE)
+    finally:
+        models.delete(QUOTA, "gpus")
+
+
+def _uids(pods: list[Manifest]) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in pods}
+
+
+def test_a_drain_that_has_no_room_for_successors_leaves_one_replica_serving(
+    cluster: PodCluster, server: Manifest, models: Namespace, client: Client
+) -> None:
+    models.change_server("pods", {"replicas": 2})
+    models.wait_until_ready("pods", _SECONDS_TO_SERVE)
+    drain = ["drain", cluster.node_name, "--pod-selector=kimi-linear.io/server=pods", "--delete-emptydir-data"]
+    try:
+        with pytest.raises(LocalClusterError, match=r"disruption budget|global timeout"):
+            cluster.kubectl(*drain, "--timeout=40s", timeout=60)
+        assert models.existing(DEPLOYMENT, "pods")["status"]["availableReplicas"] == 1
+        assert models.condition("pods", "Available")["status"] == "True"
+    finally:
+        cluster.kubectl("uncordon", cluster.node_name)
+    models.wait_until_ready("pods", _SECONDS_TO_SERVE)

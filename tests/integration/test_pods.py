@@ -1,0 +1,184 @@
+"""What a real control plane makes of a server's pods: where they go, who may evict them, what a quota does."""
+
+import time
+
+import pytest
+
+from control_plane import LocalCluster
+from integration.client import QUOTA, Client, path_of
+from integration.kubelet import DRAINS
+from integration.namespace import Namespace, Spec
+from integration.waiting import stays, wait_for
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.resources import DEPLOYMENT, DISRUPTION_BUDGET, POD, SERVER
+from kimi_linear_operator.status import refusals
+from nodes import add_nodes, gpu_node
+from pod_cluster import small_node
+
+pytestmark = pytest.mark.usefixtures("operator")
+
+DRAINS_SPEC: Spec = {"podTemplate": {"metadata": {"annotations": {DRAINS: "true"}}}}
+# By then the ReplicaSet controller waits for longer than a successor may take: its back-off has doubled to 20 s.
+_SECONDS_OF_DRAINING = 25
+_SECONDS_TO_A_SUCCESSOR = 10
+# More than all attempts to wake a controller take.
+_SECONDS_OF_ATTEMPTS = 25
+
+
+def limit_pods(namespace: Namespace, number: int) -> None:
+    """Let the namespace have this many pods."""
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "full", "namespace": namespace.name},
+        "spec": {"hard": {"pods": str(number)}},
+    }
+    namespace.client.create(QUOTA, quota)
+    wait_for(lambda: "used" in namespace.existing(QUOTA, "full").get("status", {}), "the quota is in force")
+
+
+def end(namespace: Namespace, pod: Manifest) -> None:
+    """End a pod as its kubelet does when all its containers have ended."""
+    target = f"{path_of(POD, namespace.name)}/{pod['metadata']['name']}"
+    namespace.client.request("DELETE", target, {"gracePeriodSeconds": 0})
+
+
+def test_a_successor_comes_as_soon_as_the_old_pod_has_gone_where_a_quota_is_exactly_full(namespace: Namespace) -> None:
+    limit_pods(namespace, 1)
+    namespace.create_server("kimi", DRAINS_SPEC)
+    namespace.wait_until_ready("kimi")
+    [old] = namespace.pods("kimi")
+    namespace.change_server("kimi", {"engine": {"contextLength": 131072}})
+    ready = namespace.wait_for_condition("kimi", "Ready", "False", "OldPodTerminating")
+    assert f"pod {old['metadata']['name']} finishes its requests" in ready["message"]
+    time.sleep(_SECONDS_OF_DRAINING)
+    assert [pod["metadata"]["uid"] for pod in namespace.pods("kimi")] == [old["metadata"]["uid"]]
+    end(namespace, old)
+    wait_for(
+        lambda: [pod for pod in namespace.pods("kimi") if pod["metadata"]["uid"] != old["metadata"]["uid"]],
+        "the successor is there",
+        seconds=_SECONDS_TO_A_SUCCESSOR,
+    )
+    namespace.wait_until_ready("kimi")
+
+
+def test_a_quota_that_is_too_small_for_good_leads_to_no_writes_without_end(namespace: Namespace) -> None:
+    limit_pods(namespace, 0)
+    namespace.create_server("kimi")
+    namespace.wait_for_condition("kimi", "Ready", "False", "PodCreationFailed")
+
+    def mark() -> str:
+        return str(namespace.deployment("kimi")["metadata"]["annotations"].get("kimi-linear.io/woken", ""))
+
+    last = wait_for(mark, "the last attempt", lambda text: f".{refusals.ATTEMPTS}." in text, _SECONDS_OF_ATTEMPTS)
+    stays(mark, "no other attempt", lambda text: text == last, refusals.SECONDS_BETWEEN_ATTEMPTS + 2)
+
+
+def test_an_old_pod_that_has_the_gpus_is_named_where_no_quota_is(namespace: Namespace, scarce: str) -> None:
+    namespace.create_server("kimi", {"hardware": scarce, "tensorParallelism": 8, **DRAINS_SPEC})
+    namespace.wait_until_ready("kimi")
+    [old] = namespace.pods("kimi")
+    namespace.change_server("kimi", {"engine": {"contextLength": 131072}})
+    ready = namespace.wait_for_condition("kimi", "Ready", "False", "OldPodTerminating")
+    assert old["metadata"]["name"] in ready["message"]
+    end(namespace, old)
+    namespace.wait_until_ready("kimi")
+    namespace.delete(SERVER, "kimi")
+    for pod in namespace.pods("kimi"):
+        end(namespace, pod)
+
+
+def evict(namespace: Namespace, pod: Manifest) -> int:
+    name = pod["metadata"]["name"]
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace.name}}
+    return namespace.client.send("POST", f"{path_of(POD, namespace.name)}/{name}/eviction", body).status
+
+
+def test_a_drain_may_take_one_replica_and_not_the_second(namespace: Namespace) -> None:
+    namespace.create_server("kimi", {"replicas": 2, **DRAINS_SPEC})
+    namespace.wait_until_ready("kimi")
+    wait_for(
+        lambda: namespace.existing(DISRUPTION_BUDGET, "kimi").get("status", {}).get("disruptionsAllowed"),
+        "one replica may be evicted",
+        lambda allowed: allowed == 1,
+    )
+    first, second = namespace.pods("kimi")
+    assert (evict(namespace, first), evict(namespace, second)) == (201, 429)
+    end(namespace, first)
+
+
+def test_the_budget_comes_and_goes_with_the_second_replica(namespace: Namespace) -> None:
+    namespace.create_server("kimi")
+    namespace.wait_until_ready("kimi")
+    assert namespace.find(DISRUPTION_BUDGET, "kimi") is None
+    namespace.change_server("kimi", {"replicas": 2})
+    wait_for(lambda: namespace.find(DISRUPTION_BUDGET, "kimi"), "the budget is there")
+    namespace.change_server("kimi", {"replicas": 1})
+    wait_for(lambda: namespace.find(DISRUPTION_BUDGET, "kimi"), "the budget is gone", lambda found: found is None)
+
+
+def test_replicas_are_on_different_nodes_and_not_the_first_to_be_evicted(namespace: Namespace) -> None:
+    namespace.create_server("kimi", {"replicas": 2})
+    namespace.wait_until_ready("kimi")
+    pods = namespace.pods("kimi")
+    assert {pod["spec"]["nodeName"] for pod in pods} == {"mi300x-0", "mi300x-1"}
+    assert {pod["status"]["qosClass"] for pod in pods} == {"Burstable"}
+
+
+def test_nodes_whose_gpus_are_partitioned_are_left_alone(cluster: LocalCluster, namespace: Namespace) -> None:
+    label = "amd.com/gpu.compute-memory-partition"
+    partitioned, whole = gpu_node("mi355x-cpx", "MI355X", gpus=64), gpu_node("mi355x-spx", "MI355X")
+    partitioned["metadata"]["labels"][label] = "cpx_nps4"
+    whole["metadata"]["labels"][label] = "spx_nps1"
+    add_nodes(cluster.kubectl, [partitioned, whole])
+    try:
+        namespace.create_server("kimi", {"hardware": "mi355x", "replicas": 3, "engine": {"version": "v0.5.16"}})
+        wait_for(
+            lambda: sorted(pod["spec"].get("nodeName", "") for pod in namespace.pods("kimi")),
+            "two replicas are on the whole GPUs and one is nowhere",
+            lambda nodes: nodes == ["", "mi355x-spx", "mi355x-spx"],
+        )
+    finally:
+        cluster.kubectl("delete", "node", "mi355x-cpx", "mi355x-spx")
+
+
+def test_what_reaches_beyond_the_pod_is_refused_in_words_and_nothing_is_made(namespace: Namespace) -> None:
+    volume = {"name": "models", "hostPath": {"path": "/data"}}
+    namespace.create_server("kimi", {"podTemplate": {"spec": {"hostPID": True, "volumes": [volume]}}})
+    ready = namespace.wait_for_condition("kimi", "Ready", "False", "InvalidSpec")
+    assert "hostPID: true, the node's files (hostPath of volume models)" in ready["message"]
+    assert "--allow-node-access" in ready["message"]
+    assert namespace.condition("kimi", "Stalled")["status"] == "True"
+    assert namespace.find(DEPLOYMENT, "kimi") is None
+
+
+@pytest.fixture
+def scarce(client: Client) -> str:
+    """Hardware of which there is one node with eight GPUs, all of them free."""
+    wait_for(
+        lambda: [pod["metadata"]["name"] for pod in client.list(POD) if pod["spec"].get("nodeName") == "mi325x-0"],
+        "the MI325X node is empty",
+        lambda pods: not pods,
+    )
+    return "mi325x"
+
+
+def test_on_a_node_that_only_pretends_to_have_gpus_pods_of_servers_request_nothing_else(
+    cluster: LocalCluster, namespace: Namespace
+) -> None:
+    labels = {"app.kubernetes.io/name": "kimi-linear", "app.kubernetes.io/component": "server"}
+    resources = {"requests": {"amd.com/gpu": "4", "cpu": "6", "memory": "64Gi"}, "limits": {"amd.com/gpu": "4"}}
+    container = {"name": "sglang", "image": "a", "resources": resources}
+    pod = {"metadata": {"generateName": "any-", "labels": labels}, "spec": {"containers": [container]}}
+
+    def requests() -> Manifest:
+        made = namespace.client.request("POST", path_of(POD, namespace.name), pod, {"dryRun": "All"})
+        return dict(made["spec"]["containers"][0]["resources"]["requests"])
+
+    assert requests() == resources["requests"]
+    cluster.kubectl.apply(small_node())
+    try:
+        wait_for(requests, "the policy is in force", lambda seen: seen == {"amd.com/gpu": "4"}, seconds=20)
+    finally:
+        for manifest in reversed(small_node()):
+            cluster.kubectl("delete", manifest["kind"], manifest["metadata"]["name"])

@@ -1,0 +1,70 @@
+"""Pods that a quota refuses: when the controller is asked again, and when it is left alone."""
+
+import pytest
+
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.status import refusals
+from kimi_linear_operator.status.refusals import Wake
+from make import make_deployment, make_pod
+
+QUOTA = 'pods "kimi-7" is forbidden: exceeded quota: gpus, requested: requests.amd.com/gpu=4, used: 4, limited: 4'
+NOW = "2026-11-24T10:00:00Z"
+LATER = "2026-11-24T10:00:06Z"
+
+
+def refused(message: str = QUOTA, status: str = "True") -> Manifest:
+    condition = {"type": "ReplicaFailure", "status": status, "reason": "FailedCreate", "message": message}
+    return make_deployment(conditions=[condition])
+
+
+def pod(name: str, *, ending: bool = False) -> Manifest:
+    made = make_pod(name)
+    deletion = {"deletionTimestamp": NOW} if ending else {}
+    return {**made, "metadata": {**made["metadata"], "uid": f"uid-{name}", **deletion}}
+
+
+@pytest.mark.parametrize(
+    "deployment",
+    [None, make_deployment(), refused(status="False"), refused("violates PodSecurity")],
+    ids=["none", "without conditions", "no longer refused", "refused for another reason"],
+)
+def test_what_no_quota_refuses_is_left_alone(deployment: Manifest | None) -> None:
+    assert refusals.wake(deployment, "", [], NOW) == Wake()
+
+
+def test_while_an_old_pod_ends_nothing_is_asked_for() -> None:
+    assert refusals.wake(refused(), "", [pod("a", ending=True)], NOW) == Wake()
+
+
+def test_when_the_old_pod_has_gone_the_controller_is_asked_at_once_and_a_few_times_more() -> None:
+    mark, asked, now = "", 0, NOW
+    for minute in range(20):
+        now = f"2026-11-24T10:{minute:02}:00Z"
+        decision = refusals.wake(refused(), mark, [], now)
+        if decision.mark:
+            asked, mark = asked + 1, decision.mark
+    assert asked == refusals.ATTEMPTS
+    assert refusals.wake(refused(), mark, [], now) == Wake()
+
+
+def test_attempts_are_some_seconds_apart_however_often_one_looks() -> None:
+    first = refusals.wake(refused(), "", [], NOW)
+    assert first.mark
+    assert first.again == refusals.SECONDS_BETWEEN_ATTEMPTS
+    assert refusals.wake(refused(), first.mark, [], "2026-11-24T10:00:02Z") == Wake(again=3.0)
+    second = refusals.wake(refused(), first.mark, [], LATER)
+    assert second.mark not in (None, first.mark)
+
+
+def test_each_pod_that_ends_is_a_reason_to_ask_again() -> None:
+    mark = ""
+    for _ in range(refusals.ATTEMPTS):
+        mark = refusals.wake(refused(), mark, [pod("a"), pod("b")], LATER).mark or mark
+        mark = mark.replace(LATER, NOW)
+    assert refusals.wake(refused(), mark, [pod("a"), pod("b")], LATER) == Wake()
+    assert refusals.wake(refused(), mark, [pod("b")], LATER).mark
+
+
+@pytest.mark.parametrize("mark", ["x", "a.b.c", "a.1.never", "..", "7.7.7"], ids=str)
+def test_a_mark_that_somebody_else_wrote_is_replaced(mark: str) -> None:
+    assert refusals.wake(refused(), mark, [], NOW).mark
