@@ -202,3 +202,16 @@ def test_an_error_that_does_not_pass_is_told() -> None:
         with pytest.raises(ApiError, match="etcd does not answer"):
             asyncio.run(reconciler.reconcile(FIRST, failures))
     assert world.succeeded(FIRST) == ("ApplyFailed", "etcd does not answer")
+
+
+def test_a_suite_whose_events_cannot_be_read_is_told_in_fewer_words() -> None:
+    world = World()
+    world.pass_over(FIRST, "09:00:00")
+
+    async def forbidden(involved: Manifest) -> Any:
+        raise ApiError(403, "events is forbidden")
+
+    world.cluster.events_of = forbidden  # type: ignore[method-assign]
+    world.pass_over(FIRST, "09:01:00")
+    reason, message = world.succeeded(FIRST)
+    assert (reason, "has no pod, and no Event says why" in message) == ("PodCreationFailed", True)

@@ -224,7 +224,12 @@ class BenchmarkReconciler:
     async def _why_held(self, running: Manifest, pods: list[Manifest]) -> Cause | None:
         """Return what keeps a Job's pods from running."""
         involved = held.asks_events_of(running, pods, self.now())
-        events = await self.cluster.events_of(involved) if involved else []
+        events: list[Manifest] = []
+        try:
+            events = await self.cluster.events_of(involved) if involved else []
+        except ApiError as error:
+            # Without them, the cause is told in fewer words.
+            logger.warning("Could not read Events: %s", error)
         return held.job_cause(running, pods, events, self.now())
 
     def _attempt(self, suite: Suite, why: Cause) -> Manifest:
