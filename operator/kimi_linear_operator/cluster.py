@@ -29,7 +29,7 @@ from kimi_linear_operator.errors import UNREACHABLE as _UNREACHABLE
 from kimi_linear_operator.errors import ApiError as ApiError
 from kimi_linear_operator.proxies import proxy_for
 from kimi_linear_operator.resources import ownership
-from kimi_linear_operator.resources.kinds import Kind
+from kimi_linear_operator.resources.kinds import EVENT, Kind
 from kimi_linear_operator.resources.metadata import MANAGER
 
 USER_AGENT = f"{MANAGER}/{kimi_linear_operator.__version__}"
@@ -169,6 +169,13 @@ class Cluster:
             if error.status == 404:
                 return None
             raise
+
+    async def events_of(self, involved: Manifest) -> list[Manifest]:
+        """Return the Events about an object, a hundred at most: they are kept for an hour."""
+        metadata = involved["metadata"]
+        query = {"limit": str(LIST_CHUNK), "fieldSelector": f"involvedObject.uid={metadata['uid']}"}
+        answer = await self._request("LIST", path(EVENT, metadata["namespace"]), query)
+        return [dict(event) for event in answer["items"]]
 
     async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
         """Return all objects of a kind in a namespace."""

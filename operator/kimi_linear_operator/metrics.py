@@ -5,7 +5,8 @@ what it tells of work differs, as only the leader works.
 """
 
 from collections import Counter as Tally
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from prometheus_client import (
     CollectorRegistry,
@@ -16,14 +17,16 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
+    generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 import kimi_linear_operator
-from kimi_linear_operator.resources import BENCHMARK, SERVER, Kind
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.benchmark.address import TargetKey
+from kimi_linear_operator.benchmark.metric import METRICS
+from kimi_linear_operator.resources import BENCHMARK, SERVER
 from kimi_linear_operator.status import WITHOUT_REPLICAS
-from kimi_linear_operator.store import Store
+from kimi_linear_operator.store import MOST_SUITES, Address, Sight
 
 disable_created_metrics()  # a time series for every time series, which nobody asks for
 REGISTRY = CollectorRegistry()
@@ -105,50 +108,97 @@ ROLLOUTS = Gauge(
 LEADING = Gauge("kimi_linear_operator_leading", "1 on the replica that works, 0 on those that wait", registry=REGISTRY)
 
 
-class ResourceCollector(Collector):
-    """Tells how servers and benchmarks are, at the moment when it is asked."""
+def exposition(sights: Sequence[Sight]) -> bytes:
+    """Return all metrics as Prometheus reads them: those of the operator, and those of the given resources.
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    Takes seconds where many benchmarks are kept, so it belongs into a thread; nothing of it needs the event loop.
+    """
+    lines = resource_lines(sights)
+    # In pieces, as joining and encoding tens of megabytes at once would keep the event loop from going on.
+    pieces = iter(lambda: "".join(islice(lines, _LINES_AT_ONCE)).encode(), b"")
+    return b"".join((generate_latest(REGISTRY), *pieces))
 
-    def collect(self) -> Iterable[Metric]:
-        """Return how many resources are in which condition, which servers are ready, and what was measured."""
-        yield self._by_condition(SERVER, "kimi_linear_servers", "Servers by condition")
-        yield self._ready_servers()
-        yield self._by_condition(BENCHMARK, "kimi_linear_benchmarks", "Benchmarks by condition")
-        yield self._results()
 
-    def _by_condition(self, kind: Kind, name: str, text: str) -> Metric:
-        family = GaugeMetricFamily(name, text, labels=["condition", "status", "reason"])
-        tally: Tally[tuple[str, str, str]] = Tally()
-        for _, conditions in self._store.conditions(kind):
-            tally.update(conditions)
-        for labels, count in sorted(tally.items()):
-            family.add_metric([*labels], count)
-        return family
+def resource_lines(sights: Sequence[Sight]) -> Iterator[str]:
+    """Yield the lines about resources: how many are in which condition, which servers are ready, what was measured.
 
-    def _ready_servers(self) -> Metric:
-        ready = GaugeMetricFamily(
-            "kimi_linear_server_ready",
-            "1 if all replicas of the server serve; servers that are to have none are left out",
-            labels=["server_namespace", "server"],
-        )
-        for key, conditions in self._store.conditions(SERVER):
-            for condition, status, reason in conditions:
-                if condition == "Ready" and reason not in WITHOUT_REPLICAS:
-                    ready.add_metric([key.namespace, key.name], status == "True")
-        return ready
+    They are written here, as prometheus_client takes ten times as long for hundreds of thousands of them.
+    """
+    servers = [sight for sight in sights if sight.address.kind == SERVER]
+    benchmarks = [sight for sight in sights if sight.address.kind == BENCHMARK]
+    yield from _by_condition("kimi_linear_servers", "Servers by condition", servers)
+    yield from _ready_servers(servers)
+    yield from _by_condition("kimi_linear_benchmarks", "Benchmarks by condition", benchmarks)
+    yield from _results(benchmarks)
 
-    def _results(self) -> Metric:
-        results = GaugeMetricFamily(
-            "kimi_linear_benchmark_result",
-            "What a suite of a benchmark measured, by the client's own names",
-            labels=["benchmark_namespace", "benchmark", "server", "suite", "metric"],
-        )
-        for key, _ in self._store.conditions(BENCHMARK):
-            status = (self._store.get(BENCHMARK, key) or {}).get("status", {})
-            server = status.get("environment", {}).get("server", "")
-            for result in status.get("results", ()):
-                for metric, value in result.get("metrics", {}).items():
-                    results.add_metric([key.namespace, key.name, server, result["name"], metric], value)
-        return results
+
+def _by_condition(name: str, text: str, sights: Iterable[Sight]) -> Iterator[str]:
+    yield _head(name, text)
+    tally: Tally[tuple[str, str, str]] = Tally()
+    for sight in sights:
+        tally.update(sight.conditions)
+    for (condition, status, reason), count in sorted(tally.items()):
+        labels = {"condition": condition, "reason": reason, "status": status}
+        yield f"{name}{{{_labels(labels)}}} {float(count)}\n"
+
+
+def _ready_servers(servers: Iterable[Sight]) -> Iterator[str]:
+    name = "kimi_linear_server_ready"
+    yield _head(name, "1 if all replicas of the server serve; servers that are to have none are left out")
+    for sight in servers:
+        labels = {"server": sight.address.name, "server_namespace": sight.address.namespace}
+        for condition, status, reason in sight.conditions:
+            if condition == "Ready" and reason not in WITHOUT_REPLICAS:
+                yield f"{name}{{{_labels(labels)}}} {float(status == 'True')}\n"
+
+
+def _results(benchmarks: Iterable[Sight]) -> Iterator[str]:
+    name = "kimi_linear_benchmark_result"
+    yield _head(name, "What the newest complete benchmark of a server measured, by suite and the client's own names")
+    for sight, suites in newest(benchmarks).items():
+        status = sight.manifest()["status"]
+        server = str(status.get("environment", {}).get("server", ""))
+        own = _labels({"benchmark": sight.address.name, "benchmark_namespace": sight.address.namespace})
+        for result in status.get("results", ())[:MOST_SUITES]:
+            if result["name"] in suites:
+                of = _labels({"server": server, "suite": result["name"]})
+                yield from (f'{name}{{{own},metric="{key}",{of}}} {value}\n' for key, value in _numbers(result))
+
+
+def newest(benchmarks: Iterable[Sight]) -> dict[Sight, set[str]]:
+    """Return the complete benchmarks that were the last to measure a suite of a server, with these suites."""
+    latest: dict[tuple[TargetKey, str], Sight] = {}
+    for sight in sorted(filter(_is_complete, benchmarks), key=_age):
+        latest |= {(sight.measured.target, suite): sight for suite in sight.measured.suites} if sight.measured else {}
+    found: dict[Sight, set[str]] = {}
+    for (_, suite), sight in latest.items():
+        found.setdefault(sight, set()).add(suite)
+    return found
+
+
+def _is_complete(sight: Sight) -> bool:
+    return sight.measured is not None
+
+
+def _age(sight: Sight) -> tuple[str, Address]:
+    return (sight.measured.time if sight.measured else "", sight.address)
+
+
+def _numbers(result: Manifest) -> Iterator[tuple[str, float]]:
+    """Yield what the client of a suite can have measured: others may write a status, and each name is a series."""
+    names = _NAMES.get(result.get("kind", ""), frozenset())
+    return ((name, float(value)) for name, value in result.get("metrics", {}).items() if name in names)
+
+
+def _head(name: str, text: str) -> str:
+    return f"# HELP {name} {text}\n# TYPE {name} gauge\n"
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    return ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in labels.items())
+
+
+_NAMES = {kind: frozenset(metric.name for metric in known) for kind, known in METRICS.items()}
+_LINES_AT_ONCE = 1000
+# https://prometheus.io/docs/instrumenting/exposition_formats/
+_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})

@@ -21,6 +21,7 @@ Reason = Literal[
     "Evicted",
     "ImagePullFailed",
     "InvalidSpec",
+    "JobSuspended",
     "ModelLoading",
     "NameConflict",
     "NewTemplateAvailable",
@@ -130,6 +131,12 @@ REASONS: Mapping[Reason, Explanation] = {
         "The next pod waits for one that finishes its requests: for its GPUs, or for its share of a quota. It follows "
         "within seconds of the old pod's end.",
         "Wait, up to `drain.timeoutSeconds`. With GPUs to spare, `rollout.strategy: Surge` avoids it.",
+    ),
+    "JobSuspended": Explanation(
+        "benchmark",
+        "Somebody else, most likely a queue such as Kueue, has suspended the Job of a suite. The operator leaves it "
+        "alone.",
+        "Wait until the queue admits it. After `timeoutSeconds` in the queue the suite counts as `TimedOut`.",
     ),
     "Queued": Explanation(
         "both",
@@ -286,12 +293,14 @@ REASONS: Mapping[Reason, Explanation] = {
     "ClientFailed": Explanation(
         "benchmark",
         "Invalid: the client ended with an error. The message quotes it.",
-        "Correct what the message names; `kubectl logs job/NAME-SUITE` has more.",
+        "Correct what the message names. For an hour, "
+        "`kubectl logs -l kimi-linear.io/benchmark=NAME,kimi-linear.io/suite=SUITE -c client` has more.",
     ),
     "NoResult": Explanation(
         "benchmark",
-        "Invalid: the client left no numbers.",
-        "See `kubectl logs job/NAME-SUITE`, then measure again.",
+        "Invalid: the client left no numbers, or some that do not fit what it was asked for.",
+        "For an hour, `kubectl logs -l kimi-linear.io/benchmark=NAME,kimi-linear.io/suite=SUITE -c client` has more. "
+        "Then measure again.",
     ),
     "TimedOut": Explanation(
         "benchmark",
@@ -300,8 +309,9 @@ REASONS: Mapping[Reason, Explanation] = {
     ),
     "BaselineMissing": Explanation(
         "benchmark",
-        "Invalid: the benchmark to compare with has no such number, or is not complete.",
-        "Run that benchmark first, or correct `baseline.benchmark`.",
+        "Invalid: the benchmark to compare with is not complete or not valid, has no such number, or ran another load. "
+        "The message says which.",
+        "Run that benchmark first, with the same load, or correct `baseline.benchmark`.",
     ),
     # What concerns neither readiness nor tools that wait for it (`TemplateCurrent`, `Synced`).
     "Newest": Explanation("server", "The pods are as this version of the operator builds them.", NOTHING),

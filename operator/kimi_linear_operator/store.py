@@ -6,7 +6,7 @@ text: a fifth of the size of a tree of dictionaries, and nobody can change what 
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple, Self, TypeVar, cast
@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, Self, TypeVar, cast
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.api.stored import readable_status
+from kimi_linear_operator.benchmark.address import TargetKey, target_of
+from kimi_linear_operator.resources.drift import with_digests
 from kimi_linear_operator.resources.kinds import BENCHMARK, JOB, POD, RESOURCES, SERVER, Kind
 from kimi_linear_operator.resources.metadata import MANAGER, OWNER_LABELS
 from kimi_linear_operator.resources.ownership import has_second_manager
@@ -21,6 +23,10 @@ from kimi_linear_operator.rules.input import within_bounds
 
 # https://kubernetes.io/docs/reference/labels-annotations-taints/#deployment-kubernetes-io-revision
 REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
+# The whole object once more, as `kubectl apply` was given it.
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+# As many as `spec.suites` may have.
+MOST_SUITES = 16
 
 
 class Key(NamedTuple):
@@ -29,13 +35,6 @@ class Key(NamedTuple):
     namespace: str
     name: str
     kind: Kind = SERVER
-
-
-class TargetKey(NamedTuple):
-    """What benchmarks measure: a server by its namespace and name, or an address in no namespace."""
-
-    namespace: str
-    name: str
 
 
 class Address(NamedTuple):
@@ -53,6 +52,14 @@ Conditions = tuple[tuple[str, str, str], ...]
 """Type, status and reason of each condition."""
 
 
+class Measured(NamedTuple):
+    """What a complete benchmark measured, when it was done, and the suites that have results."""
+
+    target: TargetKey
+    time: str
+    suites: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Sight:
     """An object as it was seen, made ready to be kept. That is most of the work, and may be done in any thread.
@@ -64,6 +71,7 @@ class Sight:
         revision: Which of a Deployment's pod templates is current, as its controller counts them.
         owner: The resource of ours that it belongs to, if any; such a resource belongs to itself.
         target: What a benchmark measures, until it is done.
+        measured: What it measured, when it is done.
         conditions: Those of a resource of ours.
         source: Who changed such a resource last, as far as it can be told: the field manager, for example kubectl.
         text: The object as JSON, without what nobody reads.
@@ -76,6 +84,7 @@ class Sight:
     revision: str
     owner: Key | None
     target: TargetKey | None
+    measured: Measured | None
     conditions: Conditions
     source: str
     text: bytes
@@ -94,6 +103,7 @@ class Sight:
             revision=manifest["metadata"].get("annotations", {}).get(REVISION_ANNOTATION, ""),
             owner=_owner(kind, manifest),
             target=_pending_target(kind, manifest),
+            measured=_measured(kind, manifest),
             conditions=_shared(_conditions(kind, manifest)),
             source=_source(kind, manifest),
             text=jsontext.encode(_trimmed(kind, manifest)),
@@ -240,6 +250,10 @@ class Store:
             if address.kind == kind:
                 yield Key(address.namespace, address.name, kind), sight.conditions
 
+    def snapshot(self) -> list[Sight]:
+        """Return everything that is known now. Sights never change, so any thread may read them at leisure."""
+        return list(self._sights.values())
+
     def _forget(self, address: Address) -> None:
         sight = self._sights.pop(address, None)
         if sight is None or sight.owner is None:
@@ -318,18 +332,24 @@ def _owner(kind: Kind, manifest: Manifest) -> Key | None:
 
 def _pending_target(kind: Kind, manifest: Manifest) -> TargetKey | None:
     """Return what a benchmark still measures. Of those that are done there may be many, and nothing concerns them."""
-    is_done = any(condition[:2] == ("Complete", "True") for condition in _conditions(kind, manifest))
-    return target_of(manifest) if kind == BENCHMARK and not is_done else None
+    return target_of(manifest) if kind == BENCHMARK and not _is_complete(_conditions(kind, manifest)) else None
 
 
-def target_of(manifest: Manifest) -> TargetKey | None:
-    """Return what a benchmark measures, None if it does not say so in a way that can be read."""
-    spec = manifest.get("spec")
-    parts = [spec.get(name) for name in ("serverRef", "endpoint")] if isinstance(spec, dict) else [None, None]
-    server, endpoint = (part if isinstance(part, dict) else {} for part in parts)
-    if isinstance(name := server.get("name"), str):
-        return TargetKey(manifest["metadata"]["namespace"], name)
-    return TargetKey("", url) if isinstance(url := endpoint.get("url"), str) else None
+def _measured(kind: Kind, manifest: Manifest) -> Measured | None:
+    target = target_of(manifest) if kind == BENCHMARK and _is_complete(_conditions(kind, manifest)) else None
+    if target is None:
+        return None
+    status = manifest["status"]
+    return Measured(target, str(status.get("completionTime", "")), _shared_names(_suites(status)))
+
+
+def _suites(status: Manifest) -> tuple[str, ...]:
+    """Return the names of suites with a result, as many as a spec may have."""
+    return tuple(str(result.get("name")) for result in status.get("results", ())[:MOST_SUITES])
+
+
+def _is_complete(conditions: Conditions) -> bool:
+    return any(condition[:2] == ("Complete", "True") for condition in conditions)
 
 
 def _conditions(kind: Kind, manifest: Manifest) -> Conditions:
@@ -353,6 +373,12 @@ def _shared(conditions: Conditions) -> Conditions:
     return conditions
 
 
+@lru_cache(maxsize=1024)
+def _shared_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the same tuple for equal names: most benchmarks run the recipe's suites."""
+    return names
+
+
 # What a status tells of a pod's spec while the pod is not ready.
 _READ_OF_POD_SPEC = (
     "nodeName",
@@ -365,12 +391,19 @@ _READ_OF_POD_SPEC = (
 
 
 def _trimmed(kind: Kind, manifest: Manifest) -> dict[str, Any]:
-    """Leave out what nobody reads: who owns which field, unless we do so twice, and most of a pod's spec."""
-    metadata = {key: value for key, value in manifest["metadata"].items() if key != "managedFields"}
+    """Leave out what nobody reads: who owns which field, what kubectl applied, most of a spec, a ConfigMap's data."""
+    metadata = _trimmed_metadata(manifest["metadata"])
     if kind not in RESOURCES and has_second_manager(manifest, MANAGER):
         metadata["managedFields"] = [{"manager": MANAGER, "operation": "Update"}]
-    read = {**manifest, "metadata": metadata}
-    return {**read, "spec": _trimmed_pod_spec(manifest)} if kind == POD else read
+    kept = {**with_digests(manifest), "metadata": metadata}
+    return {**kept, "spec": _SPECS[kind](manifest)} if kind in _SPECS else kept
+
+
+def _trimmed_metadata(metadata: Manifest) -> Manifest:
+    kept = {key: value for key, value in metadata.items() if key != "managedFields"}
+    if isinstance(annotations := metadata.get("annotations"), dict) and LAST_APPLIED in annotations:
+        kept["annotations"] = {key: value for key, value in annotations.items() if key != LAST_APPLIED}
+    return kept
 
 
 def _trimmed_pod_spec(manifest: Manifest) -> Manifest:
@@ -385,3 +418,12 @@ def _trimmed_pod_spec(manifest: Manifest) -> Manifest:
         if "startupProbe" in container
     ]
     return {**{name: spec[name] for name in _READ_OF_POD_SPEC if name in spec}, "containers": probes}
+
+
+def _trimmed_job_spec(manifest: Manifest) -> Manifest:
+    spec: Manifest = manifest.get("spec", {})
+    return {"suspend": True} if spec.get("suspend") else {}
+
+
+# Pods and Jobs are never compared with what is wanted, so most of their specs is left out.
+_SPECS: Mapping[Kind, Callable[[Manifest], Manifest]] = {POD: _trimmed_pod_spec, JOB: _trimmed_job_spec}

@@ -15,7 +15,8 @@ from typing import Any
 import kimi_linear_operator
 from benchmarks import report
 from benchmarks.converge import measure_beside_controllers, measure_convergence
-from benchmarks.figures import LIMIT, OURS, PLAIN, Round, Size
+from benchmarks.figures import LIMIT, OURS, PLAIN, Finished, Round, Size
+from benchmarks.finished import measure_finished
 from benchmarks.life import Plan, measure_life
 from benchmarks.waiting import BenchmarkError
 from binaries import KUBERNETES, kubernetes_version
@@ -27,6 +28,7 @@ _SIZES = [200, 1000, 5000]
 _LARGEST_REPEATED = 1000
 # Kubernetes' controllers would take minutes with more.
 _LARGEST_BESIDE = 200
+_FINISHED_SERVERS = 5000
 _INTERRUPTED = 130
 
 
@@ -81,7 +83,7 @@ def describe_machine() -> dict[str, Any]:
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", default=_SIZES, help="how many servers (default: %(default)s)")
+    parser.add_argument("--sizes", type=int, nargs="*", default=_SIZES, help="how many servers (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="how often to compare (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=_ROOT / "build" / "bench.json", help="where the JSON goes")
     parser.add_argument("--patience", type=float, default=600, help="seconds until something is given up")
@@ -90,6 +92,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--repairs", type=int, default=20, help="how often to break something")
     parser.add_argument("--storms", type=int, default=5, help="how many storms, with two changes of a person in each")
     parser.add_argument("--no-life", action="store_true", help="only compare times to converge")
+    parser.add_argument("--finished", type=int, default=10_000, help="finished benchmarks that are kept, 0 for none")
     return parser.parse_args(arguments)
 
 
@@ -102,8 +105,12 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     options = _options(arguments)
     machine, sizes = describe_machine(), []
+    finished: list[Finished] = []
     code = 0
     try:
+        if options.finished:
+            say(f"{options.finished} finished benchmarks of {_FINISHED_SERVERS} servers ...")
+            finished.append(measure_finished(_FINISHED_SERVERS, options.finished))
         for size in measure(options):
             sizes.append(size)  # noqa: PERF402 - what was measured before something failed is told too
     except (BenchmarkError, LocalClusterError) as error:
@@ -111,15 +118,15 @@ def main(arguments: Sequence[str]) -> int:
         code = 1
     except KeyboardInterrupt:
         code = _INTERRUPTED
-    if sizes:
-        _tell(machine, sizes, options.output)
+    if sizes or finished:
+        _tell(machine, sizes, finished, options.output)
     return code
 
 
-def _tell(machine: dict[str, Any], sizes: list[Size], output: Path) -> None:
+def _tell(machine: dict[str, Any], sizes: list[Size], finished: list[Finished], output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(report.document(machine, sizes), indent=2) + "\n")
-    print(report.text(machine, sizes))
+    output.write_text(json.dumps(report.document(machine, sizes, finished), indent=2) + "\n")
+    print(report.text(machine, sizes, finished))
     say(f"Written: {output}")
 
 

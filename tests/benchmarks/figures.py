@@ -31,6 +31,37 @@ class Convergence:
         return (self.own_cpu + self.server_cpu) / self.done if self.done else None
 
 
+@dataclass(frozen=True)
+class Finished:
+    """What finished benchmarks that are kept cost a replica.
+
+    Attributes:
+        servers: How many servers there are.
+        benchmarks: How many finished benchmarks; each server has as many.
+        store_mib: Memory that the benchmarks and their ConfigMaps take.
+        rss_mib: All memory after scrapes.
+        lines: Of one scrape.
+        scrape_mib: Its size.
+        packed_mib: Its size as Prometheus asks for it, compressed.
+        scrape_seconds: From the request to the last byte, at best.
+        packed_seconds: The same, compressed.
+        cpu_seconds: Processor time of one scrape.
+        lag_seconds: How late the event loop was at worst meanwhile.
+    """
+
+    servers: int
+    benchmarks: int
+    store_mib: float
+    rss_mib: float
+    lines: int
+    scrape_mib: float
+    packed_mib: float
+    scrape_seconds: float
+    packed_seconds: float
+    cpu_seconds: float
+    lag_seconds: float
+
+
 Round = Mapping[str, Convergence]
 """One run of each contender, right after each other."""
 

@@ -5,24 +5,25 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from benchmarks.figures import LIMIT, OURS, PLAIN, Life, Size, Target, growth
+from benchmarks.figures import LIMIT, OURS, PLAIN, Finished, Life, Size, Target, growth
 
 _MOST_STATUS_WRITES = 2
 _CHILDREN = 3
 _NONE = "-"
 
 
-def document(machine: Mapping[str, Any], sizes: Sequence[Size]) -> dict[str, Any]:
+def document(machine: Mapping[str, Any], sizes: Sequence[Size], finished: Sequence[Finished] = ()) -> dict[str, Any]:
     """Return everything, raw figures and what follows from them."""
     return {
         "machine": dict(machine),
         "sizes": [{**asdict(size), "ratios": {name: size.ratio(name) for name in (LIMIT, PLAIN)}} for size in sizes],
+        "finished benchmarks": [asdict(figures) for figures in finished],
         "growth": {figure: growth(sizes, figure) for figure in ("cpu_seconds", "writes")},
-        "targets": [{**asdict(target), "met": target.is_met} for target in targets(sizes)],
+        "targets": [{**asdict(target), "met": target.is_met} for target in targets(sizes, finished)],
     }
 
 
-def text(machine: Mapping[str, Any], sizes: Sequence[Size]) -> str:
+def text(machine: Mapping[str, Any], sizes: Sequence[Size], finished: Sequence[Finished] = ()) -> str:
     """Return everything as tables."""
     lived = [(size.servers, size.life) for size in sizes if size.life]
     parts = [
@@ -33,14 +34,16 @@ def text(machine: Mapping[str, Any], sizes: Sequence[Size]) -> str:
         _rest(lived),
         _starts(lived),
         _answers(lived),
-        _targets(targets(sizes)),
+        _finished(finished),
+        _targets(targets(sizes, finished)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def targets(sizes: Sequence[Size]) -> list[Target]:
+def targets(sizes: Sequence[Size], finished: Sequence[Finished] = ()) -> list[Target]:
     """Return what was aimed at, as far as it was measured."""
     found = [target for size in sizes for target in _targets_of(size)]
+    found += [target for figures in finished for target in _finished_targets(figures)]
     for figure, name in (("cpu_seconds", "processor time"), ("writes", "writes")):
         ratio = growth(sizes, figure)
         if ratio is not None:
@@ -75,6 +78,47 @@ def _life_targets(servers: str, count: int, life: Life) -> Iterable[Target]:
     yield Target(f"{servers}: seconds that the event loop was late at worst", 1, lag)
     if stormy := [sample.seconds for sample in life.storms if sample.waiting]:
         yield Target(f"{servers}: seconds until one change shows in a storm (median)", 2, median(stormy))
+
+
+def _finished_targets(figures: Finished) -> Iterable[Target]:
+    kept = f"{figures.benchmarks} finished benchmarks of {figures.servers} servers"
+    # The operator's limit is 512 MiB, and Prometheus gives up after ten seconds by default.
+    yield Target(f"{kept}: MiB in all", 400, figures.rss_mib)
+    yield Target(f"{kept}: seconds of a scrape", 5, figures.packed_seconds)
+    yield Target(f"{kept}: seconds that the event loop was late at worst", 0.5, figures.lag_seconds)
+
+
+def _finished(finished: Sequence[Finished]) -> str:
+    head = [
+        "benchmarks",
+        "servers",
+        "MiB",
+        "MiB in all",
+        "lines",
+        "MiB a scrape",
+        "packed",
+        "s",
+        "packed",
+        "CPU s",
+        "lag s",
+    ]
+    rows = [
+        [
+            str(figures.benchmarks),
+            str(figures.servers),
+            _number(figures.store_mib, 0),
+            _number(figures.rss_mib, 0),
+            str(figures.lines),
+            _number(figures.scrape_mib, 1),
+            _number(figures.packed_mib, 1),
+            _number(figures.scrape_seconds, 2),
+            _number(figures.packed_seconds, 2),
+            _number(figures.cpu_seconds, 2),
+            _number(figures.lag_seconds, 2),
+        ]
+        for figures in finished
+    ]
+    return f"Finished benchmarks that are kept, and a scrape of /metrics\n\n{table(head, rows)}"
 
 
 def _convergence(sizes: Sequence[Size]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from client.processes import MODEL, Pod, Run, StandIn
 from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
-from kimi_linear_operator.benchmark import client, recipe, verdict
+from kimi_linear_operator.benchmark import baseline, client, verdict
 from kimi_linear_operator.benchmark.verdict import Verdict
 from kimi_linear_operator.resources import job, target
 from kimi_linear_operator.status import jobs
@@ -34,8 +34,7 @@ def judge(pod: Pod, server: StandIn, *suites: Manifest, **spec: Any) -> tuple[li
         built = job.build_job(benchmark, suite, target.of_endpoint(benchmark))
         run = pod.run_job(built, job.build_runner(benchmark))
         result = jobs.result_of(_ended(built), suite, [_pod(pod, run)], benchmark.spec.timeout_seconds)
-        baseline = recipe.PUBLISHED.get(suite.name, {})
-        results.append(verdict.judge(benchmark.spec, suite, result, baseline, changes=[]))
+        results.append(verdict.judge(benchmark.spec, suite, result, baseline.of_recipe(suite), changes=[]))
     return results, verdict.conclude(results)
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -17,11 +18,12 @@ from e2e import chat, recording
 from e2e.conftest import everything
 from e2e.load import steady_load
 from integration.client import Client
+from integration.client_pods import benchmark_manifest, left_of, wait_for_reason
 from integration.kubelet import is_ready
-from integration.namespace import Namespace
+from integration.namespace import Namespace, condition_of, temporary_namespace
 from integration.waiting import wait_for
 from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, POD, SERVICE
+from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, POD, SERVICE, Kind
 from pod_cluster import PodCluster
 
 # Two before the stand-in opens its port, and one before it is healthy.
@@ -32,6 +34,8 @@ _SECONDS_TO_SERVE = 120
 _SECONDS_TO_ROLL_OUT = 300
 # The Lease of an operator that is gone runs out after 15 s.
 _SECONDS_TO_TAKE_OVER = 90
+# Ten requests, and a Job controller that has to try again first.
+_SECONDS_TO_MEASURE = 240
 _MODEL = "moonshotai/Kimi-Linear-48B-A3B-Instruct"
 
 _NEXT_IMAGE = f"{images.OPERATOR.name.rpartition(':')[0]}:next"
@@ -107,6 +111,37 @@ def test_the_recipes_benchmark_passed_with_sglangs_own_clients(server: Manifest,
     ]
     # 141 of 200: what the stand-in is told to answer rightly.
     assert status["results"][-1]["metrics"]["accuracy"] == 0.705
+
+
+def low(name: str, namespace: str, **spec: Any) -> Manifest:
+    """Return a benchmark of ten requests."""
+    return benchmark_manifest(name, namespace, {"suites": [{"name": "speed-low"}], **spec})
+
+
+def test_a_sidecar_that_goes_on_does_not_hold_up_a_result(server: Manifest, models: Namespace) -> None:
+    forever = ["python3", "-c", "import time; time.sleep(3600)"]
+    sidecar = {"name": "goes-on", "image": server["status"]["image"], "command": forever}
+    template = {"spec": {"containers": [sidecar]}}
+    models.client.create(BENCHMARK, low("sidecar", models.name, serverRef={"name": "kimi"}, podTemplate=template))
+    manifest = wait_for_reason(models, "sidecar", "ThresholdsMet", _SECONDS_TO_MEASURE)
+    assert manifest["status"]["results"][0]["completed"] == 10
+    wait_for(lambda: left_of(models, "sidecar"), "only results are left", lambda left: left == {"sidecar-results"}, 90)
+
+
+def test_a_client_that_a_limit_range_refuses_says_so_within_a_minute_and_runs_without_it(
+    server: Manifest, client: Client
+) -> None:
+    limits = Kind("", "v1", "LimitRange", "limitranges")
+    with temporary_namespace(client) as narrow:
+        metadata = {"name": "small", "namespace": narrow.name}
+        spec = {"limits": [{"type": "Container", "default": {"cpu": "500m", "memory": "1Gi"}}]}
+        client.create(limits, {"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": spec})
+        endpoint = {"url": "http://kimi.default.svc:30000"}
+        client.create(BENCHMARK, low("refused", narrow.name, endpoint=endpoint))
+        told = wait_for_reason(narrow, "refused", "PodCreationFailed", 75)
+        assert "must be less than or equal to" in condition_of(told, "Succeeded")["message"]
+        narrow.delete(limits, "small")
+        wait_for_reason(narrow, "refused", "ThresholdsMet", _SECONDS_TO_MEASURE)
 
 
 def test_openais_client_talks_to_it_through_its_service(cluster: PodCluster, server: Manifest) -> None:

@@ -18,7 +18,18 @@ from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.cli.manifests import dump
 from kimi_linear_operator.cluster import Cluster
 from kimi_linear_operator.reconcile import Reconciler
-from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, JOB, POD, RESOURCES, REVISION, SERVER, Kind, target
+from kimi_linear_operator.resources import (
+    BENCHMARK,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    JOB,
+    POD,
+    RESOURCES,
+    REVISION,
+    SERVER,
+    Kind,
+    target,
+)
 from kimi_linear_operator.resources.metadata import SUITE_LABEL
 from kimi_linear_operator.store import Key, Store
 from make import owned, stored
@@ -47,6 +58,9 @@ class RecordingCluster:
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         return self.resource if kind in RESOURCES else None
 
+    async def events_of(self, involved: Manifest) -> list[Manifest]:
+        return []
+
     async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
         suite = selector.rpartition(f"{SUITE_LABEL}=")[2]
         return [pod for pod in self.pods if kind == POD and pod["metadata"]["labels"].get(SUITE_LABEL) == suite]
@@ -59,6 +73,9 @@ class RecordingCluster:
 
     async def annotate(self, kind: Kind, manifest: Manifest, name: str, value: str) -> Manifest:
         return manifest
+
+    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+        assert kind in (CONFIG_MAP, JOB)
 
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
         self.status.append(status)

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from integration.client import EVENT
 from integration.kubelet import HELD
 from integration.namespace import Namespace, Spec, condition_of
 from integration.waiting import PATIENCE_SECONDS, wait_for
 from kimi_linear_operator.api import GROUP, VERSION, Manifest
 from kimi_linear_operator.benchmark.recipe import PUBLISHED
-from kimi_linear_operator.resources import BENCHMARK, JOB, POD
+from kimi_linear_operator.resources import BENCHMARK, CONFIG_MAP, JOB, POD
 from kimi_linear_operator.resources.metadata import BENCHMARK_LABEL, SUITE_LABEL
 
 REQUESTS = {"speed-low": 10, "speed-medium": 80, "speed-high": 500, "gsm8k": 200}
@@ -44,6 +45,20 @@ def jobs(namespace: Namespace, name: str) -> dict[str, str]:
     """The Jobs of a benchmark, in the order in which they were made: suite and UID."""
     found = namespace.client.list(JOB, namespace.name, {"labelSelector": f"{BENCHMARK_LABEL}={name}"})
     return {job["metadata"]["labels"][SUITE_LABEL]: job["metadata"]["uid"] for job in found}
+
+
+def pods_made(namespace: Namespace, name: str) -> int:
+    """How many pods the Jobs of a benchmark have had, as Events tell when Jobs and pods are gone."""
+    query = {"fieldSelector": "involvedObject.kind=Job,reason=SuccessfulCreate"}
+    events = namespace.client.list(EVENT, namespace.name, query)
+    return sum(event["involvedObject"]["name"].startswith(f"{name}-") for event in events)
+
+
+def left_of(namespace: Namespace, name: str) -> set[str]:
+    """The names of the Jobs, pods and ConfigMaps of a benchmark; of a Job and a pod, what comes before their hashes."""
+    query = {"labelSelector": f"{BENCHMARK_LABEL}={name}"}
+    found = [item for kind in (JOB, POD, CONFIG_MAP) for item in namespace.client.list(kind, namespace.name, query)]
+    return {item["metadata"]["name"] for item in found}
 
 
 def wait_for_reason(
@@ -85,7 +100,9 @@ def end_all(namespace: Namespace) -> None:
 def result(suite: str, metrics: Mapping[str, float] | None = None, **more: Any) -> str:
     """What the runner writes after a suite: the recipe's own numbers unless a test has others."""
     asked = REQUESTS[suite]
-    numbers = {**PUBLISHED[suite], **(metrics or {})}
+    numbers = dict(PUBLISHED[suite]) if metrics is None else {**PUBLISHED[suite], **metrics}
+    if "completed" in numbers and "completed" in more:
+        numbers["completed"] = more["completed"]
     good = {"outcome": "Succeeded", "message": "", "requested": asked, "completed": asked, "metrics": numbers}
     return json.dumps(good | more)
 
@@ -93,6 +110,18 @@ def result(suite: str, metrics: Mapping[str, float] | None = None, **more: Any) 
 def end_suite(namespace: Namespace, name: str, suite: str, message: str | None = None, exit_code: int = 0) -> None:
     """Let a suite's client end, with a message in place of the recipe's result."""
     pod = running_pod(namespace, name, suite)
+    ended = ended_client(suite, message, exit_code)
+    status = {"phase": "Failed" if exit_code else "Succeeded", "containerStatuses": [ended]}
+    report(namespace, pod, status)
+
+
+def report(namespace: Namespace, pod: Manifest, status: Manifest) -> None:
+    """Report a pod's status as its kubelet would."""
+    namespace.client.patch(POD, namespace.name, pod["metadata"]["name"], {"status": status}, "status")
+
+
+def ended_client(suite: str, message: str | None = None, exit_code: int = 0) -> Manifest:
+    """The status of a client's container that has ended."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     ended = {
         "exitCode": exit_code,
@@ -102,8 +131,4 @@ def end_suite(namespace: Namespace, name: str, suite: str, message: str | None =
         "finishedAt": now,
     }
     container = {"name": "client", "image": "sglang", "imageID": "", "ready": False, "restartCount": 0}
-    status = {
-        "phase": "Failed" if exit_code else "Succeeded",
-        "containerStatuses": [{**container, "state": {"terminated": ended}}],
-    }
-    namespace.client.patch(POD, namespace.name, pod["metadata"]["name"], {"status": status}, "status")
+    return {**container, "state": {"terminated": ended}}

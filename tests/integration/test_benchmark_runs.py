@@ -1,8 +1,10 @@
 """Benchmarks on a real control plane: the tests play the kubelet of their pods, all else is as in life."""
 
+import functools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import eq
 
 import pytest
 
@@ -15,6 +17,7 @@ from integration.client_pods import (
     create_benchmark,
     end_suite,
     jobs,
+    pods_made,
     result,
     running_pod,
     wait_for_reason,
@@ -63,7 +66,7 @@ def test_the_recipes_suites_run_in_order_and_pass(cluster: LocalCluster, ready: 
             f"the columns show {suite}",
             lambda words, expected=["nightly", "kimi", suite, f"{number}/4", "Starting"]: words == expected,  # type: ignore[misc]
         )
-        assert set(jobs(ready, "nightly")) == set(SUITES[: number + 1])
+        wait_for(lambda: set(jobs(ready, "nightly")), "only one suite has a Job", functools.partial(eq, {suite}))
         end_suite(ready, "nightly", suite)
     manifest = wait_for_reason(ready, "nightly", "ThresholdsMet")
     assert row(cluster, ready, "nightly") == ["nightly", "kimi", "4/4", "Passed", "ThresholdsMet"]
@@ -230,8 +233,8 @@ def test_suspending_stops_the_suite_and_keeps_what_has_ended(ready: Namespace) -
     change_benchmark(ready, "nightly", suspend=False)
     end_suite(ready, "nightly", "gsm8k")
     wait_for_reason(ready, "nightly", "ThresholdsMet")
-    after = jobs(ready, "nightly")
-    assert (after["speed-low"], after["gsm8k"] != before["gsm8k"]) == (before["speed-low"], True)
+    assert "gsm8k" in before
+    assert pods_made(ready, "nightly") == 3
 
 
 def test_a_crash_between_and_during_suites_repeats_nothing(sandbox: Sandbox) -> None:
@@ -248,14 +251,11 @@ def test_a_crash_between_and_during_suites_repeats_nothing(sandbox: Sandbox) -> 
     sandbox.restart_after_crash()
     end_suite(namespace, "nightly", "speed-medium")
     running_pod(namespace, "nightly", "speed-high")
-    before = jobs(namespace, "nightly")
     with sandbox.operator.stopped():
         end_suite(namespace, "nightly", "speed-high")
     manifest = wait_for_reason(namespace, "nightly", "ThresholdsMet")
     assert manifest["status"]["verdict"] == "Passed"
-    assert jobs(namespace, "nightly") == before
-    [*pods] = namespace.client.list(POD, namespace.name, {"labelSelector": f"{BENCHMARK_LABEL}=nightly"})
-    assert len(pods) == 3
+    assert pods_made(namespace, "nightly") == 3
 
 
 def test_nothing_is_written_while_nothing_happens(ready: Namespace, audit_log: AuditLog) -> None:

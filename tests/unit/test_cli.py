@@ -153,7 +153,7 @@ def test_a_generated_name_is_a_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert "KimiLinearBenchmark nightly-*: valid" in capsys.readouterr().out
     code, objects = rendered(["-f", "kimi.yaml"], capsys)
     jobs = [item["metadata"]["name"] for item in objects if item["kind"] == "Job"]
-    assert (code, jobs) == (0, ["nightly-xxxxx-gsm8k"])
+    assert (code, jobs) == (0, ["nightly-xxxxx-gsm8k-2754189f"])
     write(GOOD.replace("name: good", "generateName: ''"))
     assert cli.main(["validate", "-f", "kimi.yaml"]) == 1
     assert "metadata.name: is required" in capsys.readouterr().err
@@ -376,7 +376,12 @@ def test_render_gives_the_objects_of_a_benchmark_whose_server_is_in_a_file_too(
     names = [(item["kind"], item["metadata"]["name"]) for item in objects]
     assert (code, names) == (
         0,
-        [("ConfigMap", "nightly-runner"), ("Job", "nightly-gsm8k"), ("Service", "good"), ("Deployment", "good")],
+        [
+            ("ConfigMap", "nightly-runner"),
+            ("Job", "nightly-gsm8k-4f6a709b"),
+            ("Service", "good"),
+            ("Deployment", "good"),
+        ],
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from kimi_linear_operator import rules
 from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Manifest
 from kimi_linear_operator.benchmark import client
-from kimi_linear_operator.resources import build_benchmark, target
+from kimi_linear_operator.resources import build_benchmark, job, target
 from make import make_benchmark, make_server
 
 MODEL = "moonshotai/Kimi-Linear-48B-A3B-Instruct"
@@ -172,3 +172,71 @@ def test_changes_of_a_server_are_told() -> None:
     assert target.changes(snapshot(), "{}") == ["the server was deleted or replaced meanwhile"]
     assert target.changes("{}", "{}") == []
     assert target.changes("somebody wrote this", snapshot()) == ["the server was deleted or replaced meanwhile"]
+
+
+def pod_of(benchmark: KimiLinearBenchmark, measured: target.Target) -> Manifest:
+    return dict(job_of(build_benchmark(benchmark, measured))["spec"]["template"]["spec"])
+
+
+TOLERATION = {"key": "amd.com/gpu", "operator": "Exists"}
+TEMPLATE = {
+    "spec": {
+        "imagePullSecrets": [{"name": "pull"}],
+        "tolerations": [TOLERATION],
+        "nodeSelector": {"pool": "gpus"},
+        "priorityClassName": "high",
+    }
+}
+
+
+def test_a_client_has_the_pull_secrets_and_tolerations_of_its_server_and_the_architecture_of_its_image() -> None:
+    pod = pod_of(made(), target.of_server(made(), server(podTemplate=TEMPLATE)))
+    shared = {name: pod.get(name) for name in (*TEMPLATE["spec"], "affinity")}
+    assert shared == {
+        "imagePullSecrets": [{"name": "pull"}],
+        "tolerations": [TOLERATION],
+        "nodeSelector": {"kubernetes.io/arch": "amd64"},
+        "priorityClassName": None,
+        "affinity": None,
+    }
+    endpoint = made(endpoint={"url": "http://far:1"})
+    assert pod_of(endpoint, target.of_endpoint(endpoint))["nodeSelector"] == {"kubernetes.io/arch": "amd64"}
+
+
+def test_what_a_benchmark_says_about_its_pod_wins_over_what_it_takes_over() -> None:
+    own = {"nodeSelector": {"kubernetes.io/arch": "arm64"}, "tolerations": [], "imagePullSecrets": [{"name": "more"}]}
+    benchmark = made(podTemplate={"spec": own})
+    pod = pod_of(benchmark, target.of_server(benchmark, server(podTemplate=TEMPLATE)))
+    assert (pod["nodeSelector"], pod["tolerations"]) == ({"kubernetes.io/arch": "arm64"}, [])
+    assert pod["imagePullSecrets"] == [{"name": "pull"}, {"name": "more"}]
+
+
+def test_the_revision_of_the_server_is_that_of_the_client() -> None:
+    def arguments(**model: Any) -> list[str]:
+        return list(container(made(), target.of_server(made(), server(model=model)))["args"])
+
+    pinned = arguments(revision="abc123")
+    assert pinned[pinned.index("--revision") + 1] == "abc123"
+    assert pinned.index("--revision") < pinned.index("--")
+    assert "--revision" not in arguments()
+
+
+def names(benchmark: str, suite: str, uid: str) -> str:
+    manifest = make_benchmark(benchmark, suites=[{"name": suite, "accuracy": {}}])
+    manifest["metadata"]["uid"] = uid
+    of = KimiLinearBenchmark.model_validate(manifest)
+    return job.name(of, of.spec.suites[0])
+
+
+def test_no_two_suites_have_a_job_of_the_same_name() -> None:
+    assert names("kimi", "speed-low", "a").startswith("kimi-speed-low-")
+    assert len({names("kimi", "speed-low", "a"), names("kimi-speed", "low", "b"), names("kimi", "speed-low", "c")}) == 3
+    longest = [names("k" * 40, "s" * 22, uid) for uid in "ab"]
+    assert [len(name) for name in longest] == [63, 63]
+    assert longest[0] != longest[1]
+
+
+def test_state_that_somebody_has_written_into_a_job_breaks_nothing() -> None:
+    for odd in ('{"uid": "u"}', '{"uid": "u", "generation": 1, "image": "i", "restarts": [1]}', "[]", '"'):
+        assert target.changes(odd, snapshot(a=0))
+        assert target.changes(snapshot(a=0), odd)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from kimi_linear_operator import reference, report, rules
-from kimi_linear_operator.benchmark import recipe, verdict
+from kimi_linear_operator.benchmark import baseline, verdict
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -48,7 +48,7 @@ def test_examples_of_benchmarks_could_have_been_stored(example: Path) -> None:
     run = report.read(benchmark)
     results = benchmark["status"]["results"]
     judged = [
-        verdict.judge(run.benchmark.spec, suite.suite, result, recipe.PUBLISHED[suite.name], changes=[])
+        verdict.judge(run.benchmark.spec, suite.suite, result, baseline.of_recipe(suite.suite), changes=[])
         for suite, result in zip(run.suites, results, strict=True)
     ]
     assert results == judged

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kimi_linear_operator import resources
 from kimi_linear_operator.api import KimiLinearServer, Manifest
-from kimi_linear_operator.resources.drift import differences, has_drifted
+from kimi_linear_operator.resources.drift import differences, has_drifted, with_digests
 from make import make_server
 
 SPEC: Manifest = {
@@ -181,3 +181,24 @@ def test_a_field_that_is_no_longer_wanted_is_found_by_the_fingerprint() -> None:
     _, before = resources.build(KimiLinearServer.model_validate(make_server(security={"hostIPC": True})))
     _, after = resources.build(KimiLinearServer.model_validate(make_server()))
     assert has_drifted(before, after)
+
+
+def config_map(**data: str) -> Manifest:
+    return {"kind": "ConfigMap", "metadata": {"name": "a"}, "data": data, "binaryData": {"b": "AA=="}}
+
+
+def test_a_config_map_is_compared_by_the_digests_of_its_contents() -> None:
+    wanted = config_map(a="1")
+    kept = with_digests(config_map(a="1", theirs="2"))
+    assert "1" not in str(kept["data"]["a"].keys())
+    assert kept == with_digests(kept)
+    assert not has_drifted(kept, wanted)
+    assert not has_drifted(config_map(a="1", theirs="2"), wanted)
+    for edited in (config_map(a="2"), config_map(), {**config_map(a="1"), "binaryData": {"b": "AQ=="}}):
+        assert has_drifted(with_digests(edited), wanted)
+        assert has_drifted(edited, wanted)
+
+
+def test_other_objects_have_no_digests() -> None:
+    secret = {"kind": "Secret", "data": {"a": "1"}}
+    assert with_digests(secret) == secret

@@ -11,7 +11,9 @@ from kimi_linear_operator.status import jobs
 from make import owned
 
 GSM8K = Suite.model_validate({"name": "gsm8k"})
-RESULT = {"outcome": "Succeeded", "message": "", "requested": 200, "completed": 200, "metrics": {"accuracy": 0.7}}
+METRICS = {"accuracy": 0.7, "invalid": 0.0, "latency": 11.9, "output_throughput": 3225.0}
+RESULT = {"outcome": "Succeeded", "message": "", "requested": 200, "completed": 200, "metrics": METRICS}
+NOW = "2026-11-24T09:10:00Z"
 
 
 def make_job(condition: str = "Complete", **more: Any) -> Manifest:
@@ -89,9 +91,92 @@ def test_what_is_no_result_says_why(pods: tuple[Manifest, ...], reason: str, mes
     assert (found["outcome"], found["reason"], found["message"], found["metrics"]) == ("Failed", reason, message, {})
 
 
-def test_a_job_past_its_deadline_timed_out_whatever_its_pods_have_left() -> None:
-    found = result(ended(RESULT), job=make_job("Failed", reason="DeadlineExceeded"))
-    assert (found["reason"], found["message"]) == ("TimedOut", "not done within 600 s (spec.timeoutSeconds)")
+LATE = make_job("Failed", reason="DeadlineExceeded")
+
+
+def test_a_job_past_its_deadline_timed_out_unless_its_client_was_done_in_time() -> None:
+    stopped = ended({**RESULT, "outcome": "Failed", "message": "the run was stopped (SIGTERM)"}, 1)
+    for pods in ((), (RUNS,), (stopped,)):
+        found = result(*pods, job=LATE)
+        assert (found["reason"], found["message"]) == ("TimedOut", "not done within 600 s (spec.timeoutSeconds)")
+    assert result(ended(RESULT), job=LATE)["outcome"] == "Succeeded"
+
+
+def going(job: Manifest | None = None, **status: Any) -> Manifest:
+    """Return a Job that says nothing of an end."""
+    return {**(job or make_job()), "status": {"startTime": "2026-11-24T09:00:01Z", **status}}
+
+
+def beside_a_sidecar(message: object, code: int = 0, time: str = "2026-11-24T09:05:00Z") -> Manifest:
+    """Return a pod whose client has ended, and whose other container goes on."""
+    pod = ended(message, code, time)
+    return {**pod, "status": {**pod["status"], "phase": "Running"}}
+
+
+def left(job: Manifest, *pods: Manifest, now: str = NOW) -> float:
+    return jobs.seconds_left(job, pods, 600, now)
+
+
+def test_a_suite_has_ended_when_its_client_has_whatever_a_sidecar_does() -> None:
+    assert left(going(), beside_a_sidecar(RESULT), now="2026-11-24T09:05:00Z") == 0
+    found = jobs.result_of(going(), GSM8K, [beside_a_sidecar(RESULT)], 600, NOW)
+    assert (found["outcome"], found["metrics"]) == ("Succeeded", METRICS)
+    assert (found["startTime"], found["completionTime"]) == ("2026-11-24T09:00:01Z", "2026-11-24T09:05:00Z")
+
+
+def test_a_client_that_failed_beside_a_sidecar_is_given_up_after_a_moment() -> None:
+    failed = beside_a_sidecar({**RESULT, "outcome": "Failed", "message": "No answer."}, 1)
+    assert left(going(), failed, now="2026-11-24T09:05:10Z") == 20
+    assert left(going(), failed, now="2026-11-24T09:05:30Z") == 0
+    found = jobs.result_of(going(), GSM8K, [failed], 600, NOW)
+    assert (found["reason"], found["message"]) == ("ClientFailed", "No answer.")
+
+
+def test_a_failed_attempt_whose_pod_has_ended_leaves_the_next_one_to_the_job() -> None:
+    failed = ended({**RESULT, "outcome": "Failed"}, 1)
+    failed["status"]["phase"] = "Failed"
+    assert left(going(), failed, now="2026-11-24T09:06:01Z") == 360
+
+
+def test_a_job_that_does_not_end_after_its_time_limit_is_given_up() -> None:
+    """Its pod's node is lost, or somebody has suspended it: then its own time limit does not run."""
+    assert left(going(), RUNS, now="2026-11-24T09:12:01Z") == 0
+    suspended = {**make_job(), "status": {}}
+    assert left(suspended, now="2026-11-24T09:11:59Z") == 1
+    assert left(suspended, now="2026-11-24T09:12:00Z") == 0
+    found = jobs.result_of(suspended, GSM8K, [], 600, "2026-11-24T09:12:00Z")
+    assert (found["reason"], found["startTime"], found["completionTime"]) == (
+        "TimedOut",
+        "2026-11-24T09:00:00Z",
+        "2026-11-24T09:12:00Z",
+    )
+
+
+def test_a_pod_with_nothing_but_a_sidecar_keeps_nobody_from_measuring() -> None:
+    done = owned_by_job(beside_a_sidecar(RESULT))
+    assert not jobs.is_busy([going()], [done])
+    assert jobs.is_busy([going()], [])
+    assert jobs.is_busy([], [RUNS])
+    assert not jobs.is_busy([make_job()], [])
+
+
+def owned_by_job(pod: Manifest) -> Manifest:
+    references = [{"uid": make_job()["metadata"]["uid"]}]
+    return {**pod, "metadata": {**pod["metadata"], "ownerReferences": references}}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"requested": 1, "completed": 1}, "the pod was asked for 200 requests, and its result is about 1"),
+        ({"completed": 201}, "more requests completed than were asked for"),
+        ({"metrics": {}}, "lacks accuracy, invalid, latency, output_throughput"),
+    ],
+)
+def test_what_a_pod_claims_is_checked_against_what_it_was_asked(change: Manifest, words: str) -> None:
+    found = result(ended({**RESULT, **change}))
+    assert (found["outcome"], found["reason"], found["requested"], found["completed"]) == ("Failed", "NoResult", 200, 0)
+    assert words in found["message"]
 
 
 def test_pods_of_another_job_of_the_name_are_not_this_ones() -> None:

@@ -1,8 +1,10 @@
 """What is told about servers and benchmarks."""
 
-from prometheus_client import CollectorRegistry, generate_latest
+import re
+from typing import Any
 
-from kimi_linear_operator.metrics import ResourceCollector
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.metrics import resource_lines
 from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, SERVER
 from kimi_linear_operator.store import Store
 from make import make_benchmark, make_condition, make_deployment, make_result, make_server
@@ -10,9 +12,7 @@ from make import make_benchmark, make_condition, make_deployment, make_result, m
 
 def lines(store: Store) -> list[str]:
     """Return what is told about all that is in a store."""
-    registry = CollectorRegistry()
-    registry.register(ResourceCollector(store))
-    return [line for line in generate_latest(registry).decode().splitlines() if not line.startswith("#")]
+    return [line.removesuffix("\n") for line in resource_lines(store.snapshot()) if not line.startswith("#")]
 
 
 def told(*servers: dict[str, str], reason: str = "R") -> list[str]:
@@ -46,16 +46,62 @@ def test_a_server_without_a_status_is_in_no_count() -> None:
     assert told({}) == []
 
 
+def complete(name: str, time: str, namespace: str = "default", **spec: Any) -> Manifest:
+    """Return a complete benchmark that has measured one number, which is that of the hour of its time."""
+    suites = spec.pop("measured", ("gsm8k",))
+    status = {
+        "conditions": [make_condition("Complete", "True", "SuitesEnded", "")],
+        "environment": {"server": "kimi"},
+        "completionTime": f"2026-11-24T{time}:00Z",
+        "results": [make_result("gsm8k", {"accuracy": int(time[:2])}, name=suite) for suite in suites],
+    }
+    benchmark = make_benchmark(name, **spec)
+    return {**benchmark, "metadata": {**benchmark["metadata"], "namespace": namespace}, "status": status}
+
+
+def results(*benchmarks: Manifest) -> list[str]:
+    """Return which numbers of which benchmarks and suites are told."""
+    store = Store()
+    for benchmark in benchmarks:
+        store.put(BENCHMARK, benchmark)
+    pattern = re.compile(r'kimi_linear_benchmark_result{benchmark="(.*?)".*suite="(.*?)"} (.*)')
+    found = map(pattern.fullmatch, lines(store))
+    return sorted(" ".join(match.groups()) for match in found if match)
+
+
 def test_what_a_benchmark_measured_is_told_by_the_clients_own_names() -> None:
     store = Store()
-    status = {
-        "conditions": [make_condition("Succeeded", "True", "ThresholdsMet", "")],
-        "environment": {"server": "kimi"},
-        "results": [make_result("gsm8k", {"accuracy": 0.705}), make_result("speed-low", {})],
-    }
-    store.put(BENCHMARK, {**make_benchmark(), "status": status})
+    store.put(BENCHMARK, complete("nightly", "10:00"))
     assert lines(store) == [
-        'kimi_linear_benchmarks{condition="Succeeded",reason="ThresholdsMet",status="True"} 1.0',
+        'kimi_linear_benchmarks{condition="Complete",reason="SuitesEnded",status="True"} 1.0',
         'kimi_linear_benchmark_result{benchmark="nightly",benchmark_namespace="default",metric="accuracy",'
-        'server="kimi",suite="gsm8k"} 0.705',
+        'server="kimi",suite="gsm8k"} 10.0',
     ]
+
+
+def test_of_a_server_and_a_suite_only_the_newest_result_is_told() -> None:
+    old, new = complete("old", "09:00"), complete("new", "10:00")
+    assert results(old, new) == results(new, old) == ["new gsm8k 10.0"]
+    more = complete("more", "08:00", measured=("gsm8k", "again"))
+    assert results(old, new, more) == ["more again 8.0", "new gsm8k 10.0"]
+    # The server of a name in another namespace is another one; an address of it is not.
+    other = complete("other", "08:00", namespace="elsewhere")
+    far = complete("far", "11:00", namespace="elsewhere", endpoint={"url": "http://kimi.default.svc:30000"})
+    assert results(old, new, other, far) == ["far gsm8k 11.0", "other gsm8k 8.0"]
+
+
+def test_a_benchmark_that_is_not_complete_tells_no_result() -> None:
+    running = complete("nightly", "10:00")
+    running["status"]["conditions"] = []
+    assert results(running) == []
+
+
+def test_whoever_writes_a_status_adds_no_series_and_breaks_no_line() -> None:
+    odd = complete("odd", "10:00", measured=[f"suite-{number}" for number in range(16)])
+    odd["status"]["results"][0]["metrics"] = {f"metric_{number}": 1 for number in range(30)}
+    odd["status"]["environment"]["server"] = 'a"\n\\b'
+    store = Store()
+    store.put(BENCHMARK, odd)
+    told = [line for line in lines(store) if line.startswith("kimi_linear_benchmark_result")]
+    assert len(told) == 15
+    assert 'server="a\\"\\n\\\\b"' in told[0]

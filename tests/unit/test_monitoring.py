@@ -7,6 +7,7 @@ from pathlib import Path
 import promql_parser
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from kimi_linear_operator import metrics
 from kimi_linear_operator.resources import BENCHMARK, SERVER
@@ -38,8 +39,10 @@ def known() -> dict[str, set[str]]:
     condition = make_condition("Ready", "True", "AllReplicasServe", "1 of 1 replicas serve")
     store.put(SERVER, {**make_server(), "status": {"conditions": [condition]}})
     result = make_result("gsm8k", {"accuracy": 0.7})
-    store.put(BENCHMARK, {**make_benchmark(), "status": {"conditions": [condition], "results": [result]}})
-    families = [*metrics.REGISTRY.collect(), *metrics.ResourceCollector(store).collect()]
+    complete = make_condition("Complete", "True", "SuitesEnded", "")
+    store.put(BENCHMARK, {**make_benchmark(), "status": {"conditions": [condition, complete], "results": [result]}})
+    text = "".join(metrics.resource_lines(store.snapshot()))
+    families = [*metrics.REGISTRY.collect(), *text_string_to_metric_families(text)]
     names: dict[str, set[str]] = {}
     for family in families:
         for sample in family.samples:

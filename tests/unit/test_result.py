@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kimi_linear_operator.api.benchmark import Suite
 from kimi_linear_operator.benchmark import metric, runner
 from kimi_linear_operator.benchmark.result import ResultError, read
 
@@ -15,12 +16,13 @@ GOOD: dict[str, Any] = {
     "message": "",
     "requested": 10,
     "completed": 10,
-    "metrics": {"output_throughput": 176.86, "completed": 10},
+    "metrics": {"output_throughput": 176.86, "request_throughput": 0.4, "duration": 23.9, "completed": 10},
 }
+LOW = Suite.model_validate({"name": "speed-low"})
 
 
 def test_what_the_runner_writes_is_read() -> None:
-    assert read(runner.encode(GOOD), "speed") == GOOD
+    assert read(runner.encode(GOOD), LOW) == GOOD
 
 
 def test_every_metric_of_the_runner_is_known() -> None:
@@ -47,26 +49,26 @@ def test_every_metric_of_the_runner_is_known() -> None:
 )
 def test_what_no_runner_writes_is_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(ResultError, match=words):
-        read(json.dumps(GOOD | change), "speed")
+        read(json.dumps(GOOD | change), LOW)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "NaN", "Traceback (most recent call last):", "[" * 5000])
 def test_what_is_no_result_is_refused(text: str) -> None:
     with pytest.raises(ResultError):
-        read(text, "speed")
+        read(text, LOW)
 
 
 def test_infinity_is_refused() -> None:
     with pytest.raises(ResultError, match="Infinity is no number"):
-        read(json.dumps(GOOD | {"metrics": {"duration": float("inf")}}), "speed")
+        read(json.dumps(GOOD | {"metrics": {"duration": float("inf")}}), LOW)
 
 
 def test_a_message_is_one_line_of_bounded_length() -> None:
-    message = read(json.dumps(GOOD | {"message": "a\n b\t" * 2000}), "speed")["message"]
+    message = read(json.dumps(GOOD | {"message": "a\n b\t" * 2000}), LOW)["message"]
     assert (len(message) <= 1000, message[:7]) == (True, "a b a b")
 
 
 @given(st.text() | st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=4).map(json.dumps))
 def test_any_text_is_refused_without_an_error_of_another_kind(text: str) -> None:
     with pytest.raises(ResultError):
-        read(text, "accuracy")
+        read(text, LOW)

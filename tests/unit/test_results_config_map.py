@@ -3,7 +3,7 @@
 import json
 
 from kimi_linear_operator.api import KimiLinearBenchmark
-from kimi_linear_operator.resources.results import build_results
+from kimi_linear_operator.resources import results
 from make import make_benchmark
 
 
@@ -12,5 +12,5 @@ def test_it_is_the_same_whether_the_api_server_had_the_numbers_already_or_not() 
     measured = {"verdict": "Passed", "results": [{"metrics": {"concurrency": 1.0, "duration": 1.5}, "completed": 10}]}
     # The API server writes a whole number without a fraction.
     given_back = json.loads(json.dumps(measured).replace("1.0", "1"))
-    assert build_results(benchmark, measured) == build_results(benchmark, given_back)
-    assert '"concurrency": 1,' in build_results(benchmark, measured)["data"]["results.json"]
+    assert results.build(benchmark, measured) == results.build(benchmark, given_back)
+    assert '"concurrency": 1,' in results.build(benchmark, measured)["data"]["results.json"]

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -310,3 +311,47 @@ def test_the_longest_result_fits_and_loses_no_metric(message: str) -> None:
     assert kept == result | {"message": kept["message"]}
     assert kept["message"].removesuffix("...") == message[: len(kept["message"].removesuffix("..."))]
     assert len(text) > 1900 or not message
+
+
+@pytest.mark.parametrize("character", ["x", '"', "\N{SNOWMAN}", "\N{GRINNING FACE}"])
+def test_a_message_of_a_megabyte_is_cut_at_once(character: str) -> None:
+    result = {"outcome": "Failed", "message": character * 10**6, "requested": 1, "completed": 0, "metrics": {}}
+    began = time.process_time()
+    text = runner.encode(result)
+    assert time.process_time() - began < 0.5
+    assert runner.LONGEST_RESULT - 12 <= len(text) <= runner.LONGEST_RESULT
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Path:
+    """A folder with a package in place of the hub's client, which prints as noisily as that does."""
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    (folder / "huggingface_hub.py").write_text(
+        "import sys\n"
+        "def snapshot_download(name, revision, ignore_patterns):\n"
+        "    print('Fetching 7 files', file=sys.stderr)\n"
+        "    if revision == 'gone':\n"
+        "        raise OSError(f\"'{name}' is not a valid model identifier\")\n"
+        "    assert '*.safetensors' in ignore_patterns\n"
+        "    return f'/snapshots/{name}/{revision}'\n"
+    )
+    return folder
+
+
+def pinned(command: list[str], revision: str, hub: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    monkeypatch.setenv("PYTHONPATH", str(hub))
+    return runner.pinned(runner.Suite("low", "speed", 1, URL, hub, tuple(command), revision)).command
+
+
+def test_a_client_gets_the_files_of_the_models_revision(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["python3", "-m", "sglang.bench_serving", "--model", "a/b", "--num-prompts", "1"]
+    expected = tuple(word if word != "a/b" else "/snapshots/a/b/abc" for word in command)
+    assert pinned(command, "abc", hub, monkeypatch) == expected
+    asked = ["python3", "-m", "sglang.test.few_shot_gsm8k", "--num-questions", "1"]
+    assert pinned(asked, "abc", hub, monkeypatch) == tuple(asked)
+
+
+def test_a_revision_that_cannot_be_fetched_is_told(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(runner.SuiteError, match="revision gone could not be fetched: the tokenizer is not in the pod"):
+        pinned(["x", "--model", "a/b"], "gone", hub, monkeypatch)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from kimi_linear_operator.benchmark.address import TargetKey
 from kimi_linear_operator.cluster import ApiError
 from kimi_linear_operator.handlers.scopes import CHILDREN, OWN_FAULT_SECONDS, Scope, Scopes
 from kimi_linear_operator.resources import (
@@ -17,7 +18,7 @@ from kimi_linear_operator.resources import (
     Kind,
 )
 from kimi_linear_operator.resources.kinds import NEEDED
-from kimi_linear_operator.store import Key, TargetKey
+from kimi_linear_operator.store import Key
 
 FORBIDDEN, MISSING, UNAVAILABLE, UNANSWERED = (ApiError(status, "why") for status in (403, 404, 503, 0))
 SERVER_A, SERVER_B = Key("a", "kimi"), Key("b", "kimi")

@@ -85,8 +85,10 @@ def test_what_nobody_reads_is_not_kept() -> None:
     spec = {"nodeName": "n1", "containers": [container, {"name": "sidecar"}], "dnsPolicy": "ClusterFirst"}
     pod = make_pod() | {"spec": spec}
     pod["metadata"]["managedFields"] = [{"manager": "kubelet"}]
+    pod["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": "{...}", "a": "b"}
     (kept,) = filled(pod).children(POD, KIMI)
     assert kept["spec"] == {"nodeName": "n1", "containers": [{"name": "sglang", "startupProbe": probe}]}
+    assert kept["metadata"]["annotations"] == {"a": "b"}
     assert "managedFields" not in kept["metadata"]
     (kept,) = filled(pod | {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}).children(POD, KIMI)
     assert kept["spec"] == {}

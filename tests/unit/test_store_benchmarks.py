@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.benchmark.address import TargetKey, target_of
 from kimi_linear_operator.resources import BENCHMARK, JOB, POD, SERVER, Kind
-from kimi_linear_operator.store import Key, Sight, Store, TargetKey, target_of
+from kimi_linear_operator.store import Key, Sight, Store
 from make import make_benchmark, make_condition, make_pod, make_server, owned
 
 KIMI = Key("default", "kimi")
@@ -85,7 +86,7 @@ def test_a_benchmark_that_a_list_no_longer_shows_is_forgotten() -> None:
     listing.take([make_benchmark("first")], 9)
     assert listing.end() >= {SECOND, ELSEWHERE}
     assert store.measuring(KIMI_TARGET) == [FIRST]
-    assert store.measuring(TargetKey("", "http://far:1")) == []
+    assert store.measuring(TargetKey("default", "far")) == []
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.api.stored import readable_status
 from kimi_linear_operator.cluster import Cluster
-from kimi_linear_operator.metrics import ResourceCollector
+from kimi_linear_operator.metrics import resource_lines
 from kimi_linear_operator.reconcile import Reconciler
 from kimi_linear_operator.resources import BENCHMARK, RESOURCES, SERVER, Kind
 from kimi_linear_operator.store import Key, Store
@@ -95,4 +95,4 @@ def test_a_pass_over_a_resource_with_any_status_succeeds_and_leaves_one_that_sta
     for _ in range(3):
         asyncio.run(reconciler.reconcile(Key("default", "kimi", kind)))
     assert len(cluster.statuses) <= 1
-    assert list(ResourceCollector(store).collect())
+    assert list(resource_lines(store.snapshot()))

@@ -50,7 +50,7 @@ def test_a_ready_server_is_measured_at_its_service() -> None:
     seen = aim(server(service={"port": 80}))
     assert (seen.cause.reason, seen.is_ready) == ("ServerReady", True)
     assert seen.target
-    assert (seen.target.url, seen.target.label) == ("http://kimi.default.svc:80", "kimi")
+    assert (seen.target.url, seen.target.label) == ("http://kimi.default.svc:80", "kimi.default")
 
 
 def test_an_endpoint_is_taken_for_ready() -> None:

@@ -2,11 +2,13 @@
 
 import itertools
 
-from kimi_linear_operator.benchmark.turn import Contender, first
+from kimi_linear_operator.benchmark.turn import Contender, first, may_hold_seconds
 
 
-def contender(name: str, created: str = "2026-11-24T10:00:00Z", started: str = "", active: bool = False) -> Contender:
-    return Contender("default", name, created, started, active)
+def contender(
+    name: str, created: str = "2026-11-24T10:00:00Z", started: str = "", active: bool = False, failed: str = ""
+) -> Contender:
+    return Contender("default", name, created, started, active, failed)
 
 
 RUNS = contender("z", created="2026-11-24T12:00:00Z", started="2026-11-24T12:00:05Z", active=True)
@@ -14,14 +16,21 @@ BEGUN = contender("y", created="2026-11-24T11:00:00Z", started="2026-11-24T11:00
 OLD = contender("x", created="2026-11-24T09:00:00Z")
 YOUNG = contender("b")
 AS_YOUNG = contender("c")
+FAILED_FIRST = contender("w", created="2026-11-24T08:00:00Z", failed="2026-11-24T12:00:00Z")
+FAILED_LAST = contender("a", started="2026-11-24T08:00:00Z", failed="2026-11-24T12:30:00Z")
 
 
-def test_who_runs_goes_on_then_who_has_begun_then_the_oldest_then_the_alphabet_decides() -> None:
-    order = [RUNS, BEGUN, OLD, YOUNG, AS_YOUNG]
+def test_who_runs_goes_on_then_who_has_begun_then_the_oldest_and_last_who_could_not_start() -> None:
+    order = [RUNS, BEGUN, OLD, YOUNG, AS_YOUNG, FAILED_FIRST, FAILED_LAST]
     for number in range(len(order)):
-        for shuffled in itertools.permutations(order[number:]):
+        for shuffled in itertools.islice(itertools.permutations(order[number:]), 500):
             assert first(shuffled) == order[number]
 
 
 def test_nobody_is_first_among_none() -> None:
     assert first([]) is None
+
+
+def test_a_queue_may_hold_a_turn_for_longer_than_a_mistake() -> None:
+    assert may_hold_seconds("ImagePullFailed") == may_hold_seconds("Unschedulable") == 300
+    assert may_hold_seconds("JobSuspended") == may_hold_seconds("Queued") == 3600

@@ -6,7 +6,8 @@ import pytest
 
 from kimi_linear_operator.api import BenchmarkSpec, Manifest
 from kimi_linear_operator.api.benchmark import RECIPE_SUITES, Suite
-from kimi_linear_operator.benchmark import verdict
+from kimi_linear_operator.benchmark import client, verdict
+from kimi_linear_operator.benchmark.baseline import Baseline
 from kimi_linear_operator.benchmark.recipe import PUBLISHED
 
 LOW, GSM8K = (Suite.model_validate({"name": name}) for name in ("speed-low", "gsm8k"))
@@ -23,7 +24,7 @@ def ended(name: str = "speed-low", metrics: dict[str, float] | None = None, **mo
 
 
 def judged(given: BenchmarkSpec, baseline: dict[str, float] | None = None, **more: Any) -> verdict.Verdict:
-    return verdict.conclude([verdict.judge(given, LOW, ended(**more), baseline or {}, [])])
+    return verdict.conclude([verdict.judge(given, LOW, ended(**more), Baseline(baseline or {}), [])])
 
 
 def test_the_recipes_own_numbers_pass_without_a_bound_and_with_any_regression_allowed() -> None:
@@ -31,8 +32,8 @@ def test_the_recipes_own_numbers_pass_without_a_bound_and_with_any_regression_al
         results = []
         for name in RECIPE_SUITES:
             suite = Suite.model_validate({"name": name})
-            result = ended(name, dict(PUBLISHED[name]))
-            results.append(verdict.judge(given, suite, result, PUBLISHED[name], []))
+            result = ended(name, dict(PUBLISHED[name]), completed=client.requests(suite))
+            results.append(verdict.judge(given, suite, result, Baseline(PUBLISHED[name]), []))
         assert verdict.conclude(results).verdict == "Passed"
         assert {ratio for result in results for ratio in result["ratios"].values()} == {1}
 
@@ -96,7 +97,7 @@ def test_a_baseline_that_has_no_such_number_makes_the_comparison_invalid() -> No
 def test_the_recipe_says_nothing_about_a_suite_of_ones_own() -> None:
     own = Suite.model_validate({"name": "own", "speed": {"numPrompts": 10}})
     given = spec(suites=[{"name": "own", "speed": {"numPrompts": 10}}], baseline={"maxRegressionPercent": 0})
-    assert verdict.conclude([verdict.judge(given, own, ended("own"), {}, [])]).verdict == "Passed"
+    assert verdict.conclude([verdict.judge(given, own, ended("own"), Baseline(), [])]).verdict == "Passed"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_what_is_invalid_is_never_failed_however_bad_its_numbers_are() -> None:
 
 
 def test_a_server_that_changed_makes_a_suite_invalid() -> None:
-    result = verdict.judge(spec(), LOW, ended(), {}, ["the server's image changed meanwhile"])
+    result = verdict.judge(spec(), LOW, ended(), Baseline(), ["the server's image changed meanwhile"])
     assert verdict.conclude([result]) == verdict.Verdict(
         "Invalid", "ServerChanged", "speed-low: the server's image changed meanwhile"
     )
@@ -124,6 +125,19 @@ def test_a_server_that_changed_makes_a_suite_invalid() -> None:
 def test_a_client_without_numbers_gets_no_judgement_on_them() -> None:
     given = spec(thresholds=[{"suite": "gsm8k", "metric": "accuracy", "min": 0.6}])
     failed = ended("gsm8k", {}, outcome="Failed", reason="TimedOut", message="not done within 10 s", completed=0)
-    result = verdict.judge(given, GSM8K, failed, PUBLISHED["gsm8k"], [])
+    result = verdict.judge(given, GSM8K, failed, Baseline(PUBLISHED["gsm8k"]), [])
     assert (result["findings"], result["baseline"]) == ([], {})
     assert verdict.conclude([result]) == verdict.Verdict("Invalid", "TimedOut", "gsm8k: not done within 10 s")
+
+
+def test_a_baseline_of_another_load_makes_the_comparison_invalid_and_is_not_shown() -> None:
+    given = spec(baseline={"source": "benchmark", "benchmark": "last", "maxRegressionPercent": 10})
+    result = verdict.judge(given, LOW, ended(), Baseline(missing="speed-low of last ran another load (x)"), [])
+    assert (result["baseline"], result["ratios"]) == ({}, {})
+    assert verdict.conclude([result]) == verdict.Verdict(
+        "Invalid", "BaselineMissing", "speed-low: speed-low of last ran another load (x)"
+    )
+
+
+def test_how_many_requests_were_asked_for_is_the_suites_to_say() -> None:
+    assert judged(spec(), requested=1, completed=1).reason == "RequestsFailed"

@@ -3,6 +3,10 @@
 - apiGroups: [kimi-linear.io]
   resources: [kimilinearbenchmarks, kimilinearservers]
   verbs: [get, list, watch]
+# spec.ttlSecondsAfterFinished of a benchmark.
+- apiGroups: [kimi-linear.io]
+  resources: [kimilinearbenchmarks]
+  verbs: [delete]
 - apiGroups: [kimi-linear.io]
   resources: [kimilinearbenchmarks/status, kimilinearservers/status]
   verbs: [patch]
@@ -26,9 +30,10 @@
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
+# Events alone say why the pods of a benchmark's Job are refused or their volumes are not mounted.
 - apiGroups: [""]
   resources: [events]
-  verbs: [create]
+  verbs: [create, list]
 {{- end }}
 
 {{/* A binding of a role to the operator's service account; `kind` is Role or ClusterRole. */}}

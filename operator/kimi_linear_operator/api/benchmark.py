@@ -44,9 +44,13 @@ class ServerRef(Model):
 class Endpoint(Model):
     """A server that is not a KimiLinearServer of this namespace."""
 
-    url: Annotated[str, Field(max_length=512, pattern=r"^https?://[A-Za-z0-9][A-Za-z0-9.:_-]*$")] = Field(
-        description="Address of the server, without a path: http://kimi.other.svc:30000."
-    )
+    url: Annotated[
+        str,
+        Field(
+            max_length=512,
+            pattern=r"^https?://([A-Za-z0-9][A-Za-z0-9.:_-]*|\[[0-9A-Fa-f:.]+\](:[0-9]+)?)$",
+        ),
+    ] = Field(description="Address of the server, without a path: http://kimi.other.svc:30000.")
     model: ModelName = Field(
         default="moonshotai/Kimi-Linear-48B-A3B-Instruct",
         description="Name of the model on the Hugging Face hub, which also has its tokenizer.",
@@ -228,7 +232,10 @@ class Threshold(Model):
 
 
 class BenchmarkSpec(Model):
-    """What to measure and what to expect. Fixed once the first suite has started, except for suspend."""
+    """What to measure and what to expect.
+
+    Fixed once the first suite has started, except for suspend and ttlSecondsAfterFinished.
+    """
 
     server_ref: ServerRef | None = Field(
         default=None, description="The server to measure: either this or endpoint. Suites wait until it is Ready."
@@ -268,6 +275,11 @@ class BenchmarkSpec(Model):
         default_factory=InheritedMetadata,
         description="Labels and annotations of every object that the operator makes for this one, pods included. What "
         "podTemplate says about pods goes before.",
+    )
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=2_147_483_647), _WHOLE] | None = Field(
+        default=None,
+        description="Seconds after which the operator deletes the benchmark, with its results, once it is Complete; "
+        "without it the benchmark is kept.",
     )
     pod_template: PodTemplate | None = Field(
         default=None,
@@ -323,6 +335,15 @@ class SuiteResult(Model):
     findings: Annotated[list[Finding], Field(max_length=128)] = Field(default=[], description="All that was judged.")
 
 
+class Attempt(Model):
+    """A suite that could not start and gave its turn back to other benchmarks of the server."""
+
+    suite: str = Field(description="The suite.")
+    time: str = Field(description="When it gave its turn back.", json_schema_extra={"format": "date-time"})
+    reason: str = Field(description="Why it could not start, in one CamelCase word.", max_length=1024)
+    message: str = Field(description="Why it could not start.", max_length=32768)
+
+
 class BenchmarkStatus(Model):
     """The observed state."""
 
@@ -346,6 +367,9 @@ class BenchmarkStatus(Model):
     )
     completion_time: str | None = Field(
         default=None, description="When the last suite ended.", json_schema_extra={"format": "date-time"}
+    )
+    failed_start: Attempt | None = Field(
+        default=None, description="The last attempt to start the next suite that had to give its turn back."
     )
     environment: Environment | None = Field(default=None, description="What was measured.")
     results: Annotated[list[SuiteResult], Field(max_length=16)] = Field(

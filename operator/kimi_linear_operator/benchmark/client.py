@@ -49,6 +49,11 @@ def load(suite: Suite) -> Speed | Accuracy:
     return suite.speed or suite.accuracy or RECIPE_SUITES[suite.name]
 
 
+def is_same_load(one: Suite, other: Suite) -> bool:
+    """Return whether two suites run the same, so that their numbers can be compared."""
+    return load(one) == load(other)
+
+
 def kind(suite: Suite) -> SuiteKind:
     """Return what a suite measures."""
     return "speed" if isinstance(load(suite), Speed) else "accuracy"

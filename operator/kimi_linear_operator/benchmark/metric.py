@@ -124,6 +124,13 @@ METRICS: Mapping[Kind, tuple[Metric, ...]] = {"speed": SPEED, "accuracy": ACCURA
 """All metrics of a kind of suite, in the order in which its client prints them."""
 
 
+INDISPENSABLE: Mapping[Kind, tuple[str, ...]] = {
+    "speed": ("completed", "duration", "request_throughput", "output_throughput"),
+    "accuracy": ("accuracy", "invalid", "latency", "output_throughput"),
+}
+"""Metrics that every version of a client gives: a result without them is none."""
+
+
 def find(kind: Kind, name: str) -> Metric | None:
     """Return the metric of this name, None if the client of this kind of suite gives none."""
     return next((metric for metric in METRICS[kind] if metric.name == name), None)

@@ -5,8 +5,8 @@ import math
 from typing import Any
 
 from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.api.benchmark import SuiteKind
-from kimi_linear_operator.benchmark import metric
+from kimi_linear_operator.api.benchmark import Suite, SuiteKind
+from kimi_linear_operator.benchmark import client, metric
 
 _LONGEST_MESSAGE = 1000
 _GREATEST = 1e15
@@ -17,12 +17,33 @@ class ResultError(Exception):
     """A termination message is no result."""
 
 
-def read(text: str, kind: SuiteKind) -> Manifest:
+def read(text: str, suite: Suite) -> Manifest:
     """Return outcome, message, requested, completed and metrics.
 
     Raises:
-        ResultError: The text is no result of a suite of this kind.
+        ResultError: The text is no result of this suite.
     """
+    result = _parsed(text, client.kind(suite))
+    if result["requested"] != client.requests(suite):
+        raise ResultError(
+            f"the pod was asked for {client.requests(suite)} requests, and its result is about {result['requested']}"
+        )
+    if result["completed"] > result["requested"]:
+        raise ResultError("the pod's result has more requests completed than were asked for")
+    if result["outcome"] == "Succeeded":
+        _require_metrics(result, client.kind(suite))
+    return result
+
+
+def _require_metrics(result: Manifest, kind: SuiteKind) -> None:
+    metrics = result["metrics"]
+    if missing := [name for name in metric.INDISPENSABLE[kind] if name not in metrics]:
+        raise ResultError(f"the pod's result lacks {', '.join(missing)}")
+    if metrics.get("completed", result["completed"]) != result["completed"]:
+        raise ResultError("the pod's result has two numbers of completed requests")
+
+
+def _parsed(text: str, kind: SuiteKind) -> Manifest:
     try:
         result = json.loads(text, parse_constant=_refuse)
     except (RecursionError, ValueError) as error:

@@ -21,6 +21,7 @@ the numbers are worth is for the operator to say. The exit code is 0 for Succeed
 
 import argparse
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -30,7 +31,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,8 @@ class Suite:
     url: str
     output_folder: Path
     command: tuple[str, ...]
+    revision: str | None = None
+    """The commit, branch or tag of the model on the hub that the server has; its tokenizer and code are taken."""
 
     @property
     def output_file(self) -> Path:
@@ -183,7 +186,7 @@ class Client:
 
     def __init__(self, suite: Suite, secrets: Sequence[str]) -> None:
         self.reading = Reading(_TABLE_LINES if suite.kind == "speed" else ACCURACY_LINES)
-        self._suite = suite
+        self.suite = suite
         self._secrets = secrets
         self._process: subprocess.Popen[str] | None = None
         self._is_stopped = False
@@ -213,13 +216,13 @@ class Client:
 
     def _start(self) -> subprocess.Popen[str]:
         # A file of an earlier attempt would be appended to.
-        self._suite.output_file.unlink(missing_ok=True)
+        self.suite.output_file.unlink(missing_ok=True)
         chatter = {"PYTHONUNBUFFERED": "1", "TQDM_MININTERVAL": _SECONDS_BETWEEN_PROGRESS}
         try:
             return subprocess.Popen(
-                self._suite.client,
-                cwd=self._suite.output_folder,
-                env=chatter | os.environ | {_URL: self._suite.url},
+                self.suite.client,
+                cwd=self.suite.output_folder,
+                env=chatter | os.environ | {_URL: self.suite.url},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 encoding="utf-8",
@@ -240,7 +243,7 @@ class Client:
         lines = list(self.reading.end)
         cause = find_cause(lines)
         if any("All requests failed" in line for line in lines):
-            return f"All {self._suite.requests} requests failed" + (f": {cause}." if cause else ".")
+            return f"All {self.suite.requests} requests failed" + (f": {cause}." if cause else ".")
         last = lines[-1].rstrip(".") if lines else "it said nothing"
         cause = cause or f"the client failed with exit code {code}: {last}"
         if any("Warmup failed" in line for line in lines):
@@ -249,7 +252,7 @@ class Client:
 
     def _so_far(self, cause: str) -> str:
         if self.reading.done:
-            return f"After {self.reading.done} of {self._suite.requests} requests: {cause}."
+            return f"After {self.reading.done} of {self.suite.requests} requests: {cause}."
         return f"{cause[0].upper()}{cause[1:]}."
 
 
@@ -260,6 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     client = Client(suite, secrets)
     signal.signal(signal.SIGTERM, client.stop)
     try:
+        client.suite = pinned(suite)
         client.run()
         result = read_result(suite, client.reading)
     except (SuiteError, OSError) as error:
@@ -281,12 +285,42 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Suite, Path]:
     parser.add_argument("--requests", required=True, type=int, help="how many the client is told to send")
     parser.add_argument("--url", required=True, help="the server's address, without a path")
     parser.add_argument("--output-folder", required=True, type=Path, help="a folder that the client may write to")
+    parser.add_argument("--revision", help="of the model on the hub, whose tokenizer and code the client takes")
     parser.add_argument("--termination-message", type=Path, default=TERMINATION_MESSAGE)
     parser.add_argument("command", nargs="+", help="the client's command, after --")
     given = parser.parse_args(arguments)
     folder = given.output_folder.absolute()
-    suite = Suite(given.suite, given.kind, given.requests, given.url.rstrip("/"), folder, tuple(given.command))
+    url, command = given.url.rstrip("/"), tuple(given.command)
+    suite = Suite(given.suite, given.kind, given.requests, url, folder, command, given.revision)
     return suite, given.termination_message
+
+
+# bench_serving has no flag for a revision, and runs the code that is in the model's repository.
+_FETCH = """
+import sys
+from huggingface_hub import snapshot_download
+weights = ["*.bin", "*.gguf", "*.pt", "*.pth", "*.safetensors"]
+print(snapshot_download(sys.argv[1], revision=sys.argv[2], ignore_patterns=weights))
+"""
+
+
+def pinned(suite: Suite) -> Suite:
+    """Return the suite with a folder in place of the model's name, if it is to have a revision of it.
+
+    Raises:
+        SuiteError: The revision could not be fetched.
+    """
+    if suite.revision is None or "--model" not in suite.command:
+        return suite
+    place = suite.command.index("--model") + 1
+    fetch = [sys.executable, "-c", _FETCH, suite.command[place], suite.revision]
+    done = subprocess.run(fetch, capture_output=True, encoding="utf-8", errors="replace", cwd=suite.output_folder)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
+        cause = find_cause(lines) or lines[-1].strip().rstrip(".")
+        raise SuiteError(f"The tokenizer's revision {suite.revision} could not be fetched: {cause}.")
+    folder = done.stdout.splitlines()[-1]
+    return replace(suite, command=(*suite.command[:place], folder, *suite.command[place + 1 :]))
 
 
 def find_secrets(environment: Mapping[str, str]) -> list[str]:
@@ -387,13 +421,24 @@ def _reason(error: str) -> str:
 
 def encode(result: Mapping[str, Any]) -> str:
     """Return a result as strict JSON that the kubelet keeps whole: the message is cut if need be, a metric never."""
-    message = result["message"]
-    for length in range(len(message), -1, -1):
-        shortened = message if length == len(message) else f"{message[:length]}..."
-        text = json.dumps({**result, "message": shortened}, separators=(",", ":"), allow_nan=False)
-        if len(text) <= LONGEST_RESULT:
-            return text
-    raise ValueError(f"The metrics alone take more than {LONGEST_RESULT} bytes: {sorted(result['metrics'])}")
+    text = _json(result)
+    if len(text) <= LONGEST_RESULT:
+        return text
+    room = LONGEST_RESULT - len(_json({**result, "message": "..."}))
+    if room < 0:
+        raise ValueError(f"The metrics alone take more than {LONGEST_RESULT} bytes: {sorted(result['metrics'])}")
+    return _json({**result, "message": _cut(result["message"], room) + "..."})
+
+
+def _cut(text: str, room: int) -> str:
+    """Return as much of a text's beginning as takes so many bytes in JSON."""
+    # A character takes up to twelve bytes there, and never less than one.
+    sizes = itertools.accumulate(len(json.dumps(character)) - 2 for character in text[:room])
+    return text[: sum(size <= room for size in sizes)]
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 if __name__ == "__main__":

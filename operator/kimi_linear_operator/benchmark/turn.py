@@ -1,7 +1,19 @@
 """Which of several benchmarks of one server may run: they would measure each other."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+REST_SECONDS = 300.0
+"""How long a benchmark that gave its turn back lets others go first before it tries again."""
+
+# An image that cannot be pulled is mostly a mistake in the spec; a node that is being added takes about as long.
+_BLOCKED_SECONDS = 300.0
+# An image of tens of gigabytes takes as long as it takes.
+_ON_THE_WAY = ("ModelLoading", "Starting")
+# A queue takes its time, and a Job that leaves it has to queue up again.
+_QUEUED = ("JobSuspended", "Queued")
+_QUEUED_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -14,6 +26,7 @@ class Contender:
         created: When it was created, as RFC 3339.
         started: When its first suite started, empty if none has.
         is_active: Whether a suite of it runs.
+        failed: When it could not start and gave its turn back, empty if it has not, or has started since.
     """
 
     namespace: str
@@ -21,12 +34,23 @@ class Contender:
     created: str
     started: str
     is_active: bool
+    failed: str = ""
+
+
+def may_hold_seconds(reason: str) -> float:
+    """Return how long a suite that cannot start may hold its turn while other benchmarks of the server wait."""
+    if reason in _ON_THE_WAY:
+        return math.inf
+    return _QUEUED_SECONDS if reason in _QUEUED else _BLOCKED_SECONDS
 
 
 def first(contenders: Iterable[Contender]) -> Contender | None:
-    """Return whose turn it is: who runs goes on, then who has begun, then the oldest; the alphabet decides the rest."""
+    """Return whose turn it is: who runs goes on; else who has begun, then the oldest; the alphabet decides the rest.
+
+    Those that could not start come after all others, the one that has waited longest since then first.
+    """
     return min(contenders, key=_rank, default=None)
 
 
-def _rank(one: Contender) -> tuple[bool, bool, str, str, str, str]:
-    return not one.is_active, not one.started, one.started, one.created, one.namespace, one.name
+def _rank(one: Contender) -> tuple[bool, str, bool, str, str, str, str]:
+    return not one.is_active, one.failed, not one.started, one.started, one.created, one.namespace, one.name

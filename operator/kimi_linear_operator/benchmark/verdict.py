@@ -1,15 +1,14 @@
 """What the numbers of a benchmark are worth: is each suite valid, and is it good enough?"""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from kimi_linear_operator.api import BenchmarkSpec, Manifest
 from kimi_linear_operator.api.benchmark import Finding, Suite, SuiteKind, Threshold
 from kimi_linear_operator.benchmark import client, metric
+from kimi_linear_operator.benchmark.baseline import Baseline, Metrics
 from kimi_linear_operator.reasons import Reason
-
-Metrics = Mapping[str, float]
 
 _RATIO_DIGITS = 4
 
@@ -29,19 +28,19 @@ class Verdict:
     message: str
 
 
-def judge(spec: BenchmarkSpec, suite: Suite, result: Manifest, baseline: Metrics, changes: Sequence[str]) -> Manifest:
+def judge(spec: BenchmarkSpec, suite: Suite, result: Manifest, baseline: Baseline, changes: Sequence[str]) -> Manifest:
     """Return a suite's result with the baseline's numbers, their ratios and all findings.
 
     Args:
         spec: The benchmark's spec.
         suite: The suite.
         result: What the runner wrote, and times.
-        baseline: The baseline's metrics of this suite, empty if it has none.
+        baseline: What the suite is compared with.
         changes: How the server changed meanwhile.
     """
-    shared = {name: value for name, value in baseline.items() if name in result["metrics"]}
+    shared = {name: value for name, value in baseline.metrics.items() if name in result["metrics"]}
     ratios = {name: round(result["metrics"][name] / value, _RATIO_DIGITS) for name, value in shared.items() if value}
-    findings = [*_validity(spec, result, changes)]
+    findings = [*_validity(spec, suite, result, changes)]
     if result["outcome"] == "Succeeded":
         findings += [*_thresholds(spec, suite, result["metrics"])]
         findings += [*_regressions(spec, client.kind(suite), result["metrics"], baseline)]
@@ -86,12 +85,12 @@ def _joined(messages: Iterator[str]) -> str:
     return "; ".join(dict.fromkeys(messages))
 
 
-def _validity(spec: BenchmarkSpec, result: Manifest, changes: Sequence[str]) -> Iterator[Finding]:
+def _validity(spec: BenchmarkSpec, suite: Suite, result: Manifest, changes: Sequence[str]) -> Iterator[Finding]:
     for change in changes:
         yield Finding.model_construct(rule="Validity", passed=False, message=change)
     if result["outcome"] == "Failed":
         return
-    requested, completed = result["requested"], result["completed"]
+    requested, completed = client.requests(suite), result["completed"]
     failed = max(requested - completed, 0)
     yield Finding.model_construct(
         rule="Validity",
@@ -126,29 +125,33 @@ def _bounds(threshold: Threshold, value: float | None) -> Iterator[Finding]:
         )
 
 
-def _regressions(spec: BenchmarkSpec, kind: SuiteKind, metrics: Metrics, baseline: Metrics) -> Iterator[Finding]:
+def _regressions(spec: BenchmarkSpec, kind: SuiteKind, metrics: Metrics, baseline: Baseline) -> Iterator[Finding]:
     allowed = spec.baseline.max_regression_percent
     # The recipe knows nothing of other suites than its own.
-    if allowed is None or (spec.baseline.source == "recipe" and not baseline):
+    if allowed is None or (spec.baseline.source == "recipe" and not baseline.metrics):
         return
-    for name in spec.baseline.metrics:
-        known = metric.find(kind, name)
-        if known is None:
-            continue
-        if name not in baseline or name not in metrics:
-            where = "the baseline" if name not in baseline else "the result"
-            yield Finding.model_construct(
-                rule="Regression", metric=name, passed=False, message=f"{name} is missing in {where}"
-            )
-            continue
-        sign = -1 if known.better == "higher" else 1
-        limit = baseline[name] * (1 + sign * allowed / 100)
-        yield Finding.model_construct(
-            rule="Regression",
-            metric=name,
-            value=metrics[name],
-            limit=round(limit, 6),
-            passed=(metrics[name] - limit) * sign <= 0,
-            message=f"{name} is {metrics[name]:g}, the baseline {baseline[name]:g}, "
-            f"{'at least' if sign < 0 else 'at most'} {limit:g} is allowed",
+    if baseline.missing:
+        yield Finding.model_construct(rule="Regression", passed=False, message=baseline.missing)
+        return
+    names = [known for name in spec.baseline.metrics if (known := metric.find(kind, name))]
+    yield from (_regression(known, metrics, baseline.metrics, allowed) for known in names)
+
+
+def _regression(known: metric.Metric, metrics: Metrics, baseline: Metrics, allowed: float) -> Finding:
+    name = known.name
+    if name not in baseline or name not in metrics:
+        where = "the baseline" if name not in baseline else "the result"
+        return Finding.model_construct(
+            rule="Regression", metric=name, passed=False, message=f"{name} is missing in {where}"
         )
+    sign = -1 if known.better == "higher" else 1
+    limit = baseline[name] * (1 + sign * allowed / 100)
+    return Finding.model_construct(
+        rule="Regression",
+        metric=name,
+        value=metrics[name],
+        limit=round(limit, 6),
+        passed=(metrics[name] - limit) * sign <= 0,
+        message=f"{name} is {metrics[name]:g}, the baseline {baseline[name]:g}, "
+        f"{'at least' if sign < 0 else 'at most'} {limit:g} is allowed",
+    )

@@ -1,13 +1,16 @@
 """What others may ask the operator over HTTP: is it alive, is it ready, and its metrics."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+import gzip
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
-from kimi_linear_operator.metrics import REGISTRY
+from kimi_linear_operator import metrics
+from kimi_linear_operator.store import Sight
 
 
 class Readiness(NamedTuple):
@@ -22,13 +25,21 @@ class Readiness(NamedTuple):
     degraded: list[str]
 
 
+Snapshot = Callable[[], Sequence[Sight]]
+"""Returns what is known of the cluster, without waiting."""
+
+
+# Sending tens of megabytes at once would keep the event loop from going on.
+_CHUNK = 2**18
+
+
 class AddressError(Exception):
     """The address to answer on cannot be had."""
 
 
 @asynccontextmanager
 async def serving(
-    host: str, port: int, healthz: Callable[[], list[str]], readyz: Callable[[], Readiness]
+    host: str, port: int, healthz: Callable[[], list[str]], readyz: Callable[[], Readiness], snapshot: Snapshot
 ) -> AsyncIterator[int]:
     """Answer meanwhile on /healthz, /readyz and /metrics; gives the port, which the system chooses if it is 0.
 
@@ -38,7 +49,7 @@ async def serving(
     application = web.Application()
     application.router.add_get("/healthz", _checking(lambda: Readiness(healthz(), [])))
     application.router.add_get("/readyz", _checking(readyz))
-    application.router.add_get("/metrics", _metrics)
+    application.router.add_get("/metrics", _showing(snapshot))
     runner = web.AppRunner(application, access_log=None, handle_signals=False)
     await runner.setup()
     try:
@@ -60,5 +71,28 @@ def _checking(check: Callable[[], Readiness]) -> Callable[[web.Request], Awaitab
     return answer
 
 
-async def _metrics(_: web.Request) -> web.Response:
-    return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+def _showing(snapshot: Snapshot) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return what answers with the metrics, of one request at a time: each may take a core for seconds.
+
+    The event loop, which renews the Lease, takes the snapshot; a thread makes the text.
+    """
+    lock = asyncio.Lock()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        compressed = "gzip" in request.headers.get("Accept-Encoding", "")
+        async with lock:
+            body = await asyncio.to_thread(_render, snapshot(), compressed=compressed)
+        encoding = {"Content-Encoding": "gzip"} if compressed else {}
+        response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE_LATEST, **encoding})
+        response.content_length = len(body)
+        await response.prepare(request)
+        for start in range(0, len(body), _CHUNK):
+            await response.write(body[start : start + _CHUNK])
+        return response
+
+    return answer
+
+
+def _render(sights: Sequence[Sight], *, compressed: bool) -> bytes:
+    text = metrics.exposition(sights)
+    return gzip.compress(text, compresslevel=1) if compressed else text

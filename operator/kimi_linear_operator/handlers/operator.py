@@ -81,7 +81,8 @@ async def serve(settings: Settings) -> None:
         identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         leader = Leader(cluster, settings.lease_namespace, settings.lease_name, identity)
         operator = Operator(cluster, leader, settings.namespaces, settings.rollout_pause, settings.allows_node_access)
-        async with serving(settings.host, settings.port, operator.illnesses, operator.readiness) as port:
+        checks = (operator.illnesses, operator.readiness)
+        async with serving(settings.host, settings.port, *checks, operator.store.snapshot) as port:
             logger.info("Listening on %s:%d", settings.host, port)
             await operator.run(stop)
     logger.info("Stopped")
@@ -125,7 +126,6 @@ class Operator:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep up with the cluster, and work whenever this replica leads, until told to stop."""
-        metrics.REGISTRY.register(metrics.ResourceCollector(self.store))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(asyncio.to_thread(self._watch.run))
             chores = (self._observe_forever(), self._lists.run(), _measure_lag_forever())

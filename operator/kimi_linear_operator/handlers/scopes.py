@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kimi_linear_operator import resources
+from kimi_linear_operator.benchmark.address import TargetKey
 from kimi_linear_operator.cluster import LIST_SECONDS, ApiError
 from kimi_linear_operator.resources import BENCHMARK, POD, RESOURCES, SERVER, Kind
 from kimi_linear_operator.resources.kinds import NEEDED
-from kimi_linear_operator.store import Key, TargetKey
+from kimi_linear_operator.store import Key
 
 CHILDREN = (*resources.KINDS, POD)
 # A list that fails for so long, while the API server answers others, fails for a reason of its own: an object that

@@ -67,4 +67,4 @@ class Reconciler:
         """
         if key.kind == SERVER:
             return await self._servers.reconcile(key, failures)
-        return await self._benchmarks.reconcile(key)
+        return await self._benchmarks.reconcile(key, failures)

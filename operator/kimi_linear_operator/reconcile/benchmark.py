@@ -2,14 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from weakref import WeakValueDictionary
 
 from kimi_linear_operator import rules, status
 from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
 from kimi_linear_operator.api.benchmark import Suite
-from kimi_linear_operator.benchmark import recipe, verdict
+from kimi_linear_operator.benchmark import baseline, turn, verdict
+from kimi_linear_operator.benchmark.baseline import Baseline
 from kimi_linear_operator.cluster import ApiError, Cluster
 from kimi_linear_operator.reconcile.children import (
     BLOCKED_RETRY_SECONDS,
@@ -20,13 +21,17 @@ from kimi_linear_operator.reconcile.children import (
     obstacle_of,
 )
 from kimi_linear_operator.reconcile.reporting import Reporting
+from kimi_linear_operator.reconcile.server import TOLD_FAILURES
 from kimi_linear_operator.reconcile.targets import Aim, Targets
-from kimi_linear_operator.resources import BENCHMARK, JOB, POD, access, job, metadata, target
-from kimi_linear_operator.resources.results import build_results
-from kimi_linear_operator.status import Cause, Obstacle, Progress, jobs
+from kimi_linear_operator.resources import BENCHMARK, CONFIG_MAP, JOB, POD, access, job, metadata, results, target
+from kimi_linear_operator.status import Cause, Obstacle, Progress, held, jobs, retention
+from kimi_linear_operator.status.times import seconds_between
 from kimi_linear_operator.store import Key, Store
 
 logger = logging.getLogger(__name__)
+
+# How often to look once more at a suite whose pods do not come up: no watch shows Events.
+LOOK_AGAIN_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,16 @@ class _Step:
         cause: The state of the target.
         job: The suite's Job, if it runs.
         obstacle: Why it could not be started or stopped, if it could not.
+        held: Why it does not run although its Job is there.
+        failed_start: The last attempt to start that gave its turn back, if none has started since.
         again: When to look again in seconds, if no watch will tell.
     """
 
     cause: Cause
     job: Manifest | None = None
     obstacle: Obstacle | None = None
+    held: Cause | None = None
+    failed_start: Manifest | None = None
     again: float | None = None
 
 
@@ -75,8 +84,12 @@ class BenchmarkReconciler:
         """Look for targets where the passes read."""
         self._targets = Targets(self.cluster, self.store)
 
-    async def reconcile(self, key: Key) -> float | None:
+    async def reconcile(self, key: Key, failures: int = 0) -> float | None:
         """Make one pass over a benchmark; return after how many seconds it is due again, if at all.
+
+        Args:
+            key: Which benchmark.
+            failures: How many passes before failed in a row.
 
         Raises:
             ApiError: The API server could not do its part; a later pass will find out what is left to do.
@@ -87,13 +100,28 @@ class BenchmarkReconciler:
         checked = rules.check(manifest)
         try:
             if status.is_complete(manifest.get("status", {})):
-                # What was measured stays as it is, even if its spec is no longer understood.
-                if checked.benchmark:
-                    await self._keep_results(checked.benchmark, manifest["status"])
-                return None
+                return await self._keep(key, manifest, checked)
             return await self._advance(key, manifest, checked)
         except GoneError:
             return None
+        except ApiError as error:
+            if failures >= TOLD_FAILURES:
+                await self._tell_failure(manifest, checked, error)
+            raise
+
+    async def _keep(self, key: Key, manifest: Manifest, checked: rules.Checked) -> float | None:
+        """Keep of a complete benchmark what is still needed; what was measured stays whatever its spec is now."""
+        if checked.benchmark:
+            await self._keep_results(checked.benchmark, manifest["status"])
+        return await self._clean_up(key, manifest, checked.benchmark)
+
+    async def _tell_failure(self, manifest: Manifest, checked: rules.Checked, error: ApiError) -> None:
+        """Report an error that has not passed by itself; what is known of suites stays."""
+        known: Manifest = manifest.get("status", {})
+        if status.is_complete(known):
+            return
+        obstacle = Obstacle("ApplyFailed", error.message)
+        await self._write(manifest, replace(_refused(manifest, checked, error.message), obstacle=obstacle, target=obstacle))
 
     async def _advance(self, key: Key, manifest: Manifest, checked: rules.Checked) -> float | None:
         """Go as far as is possible now, and report."""
@@ -107,77 +135,162 @@ class BenchmarkReconciler:
         summary = status.summarise_benchmark(progress, self.now())
         is_kept = True
         if progress.is_complete and checked.benchmark:
-            # Who waits for the verdict finds the results. The verdict waits for nothing.
+            # Results are written before the verdict, so that readers of the verdict find them. A failure to write them
+            # does not delay the verdict.
             is_kept = await self._try_to_keep_results(checked.benchmark, summary)
+        reported = await self._write(manifest, progress, summary)
+        if reported is not None or not is_kept:
+            # Without its status, nothing of the benchmark may go.
+            return retention.soonest([again, reported if is_kept else 0.0])
+        return retention.soonest([again, await self._clean_up(key, {**manifest, "status": summary}, checked.benchmark)])
+
+    async def _write(self, manifest: Manifest, progress: Progress, summary: Manifest | None = None) -> float | None:
+        """Write the status and its Event; return when the benchmark is due again, None if all went well."""
+        summary = summary or status.summarise_benchmark(progress, self.now())
         event = status.benchmark_event(manifest, summary, self.now())
-        reported = await self.reporting.write(BENCHMARK, manifest, summary, event)
-        if not is_kept:
-            return 0.0
-        return min((seconds for seconds in (again, reported) if seconds is not None), default=None)
+        return await self.reporting.write(BENCHMARK, manifest, summary, event)
 
     async def _run(self, key: Key, manifest: Manifest, benchmark: KimiLinearBenchmark) -> tuple[Progress, float | None]:
         """Judge what has ended and start what comes next; return the state, and when to look again."""
         aim = self._targets.find(benchmark)
-        previous: Manifest = manifest.get("status", {})
-        facts: Manifest = previous.get("environment", {}) or (aim.target.facts if aim.target else {})
-        results = await self._results(key, benchmark, aim, facts)
+        previous: Manifest = await self._restored(benchmark) or manifest.get("status", {})
+        facts: Manifest = status.known_environment(previous) or (aim.target.facts if aim.target else {})
+        ended = await self._results(key, benchmark, aim, previous, facts)
         suites = benchmark.spec.suites
-        if len(results) == len(suites):
+        if len(ended) == len(suites):
             done = Cause("SuitesEnded", "every suite has ended")
-            return Progress(manifest, benchmark, None, done, facts, results), None
-        step = await self._proceed(key, benchmark, suites[len(results)], aim)
+            return Progress(manifest, benchmark, None, done, facts, ended), None
+        step = await self._proceed(key, benchmark, suites[len(ended)], aim)
         # What has not begun may still measure something else.
-        facts = facts if step.job or results else {}
-        pods = jobs.pods_of(step.job, self.store.children(POD, key)) if step.job else ()
-        return Progress(manifest, benchmark, step.obstacle, step.cause, facts, results, step.job, pods), step.again
+        facts = facts if step.job or ended else {}
+        progress = Progress(manifest, benchmark, step.obstacle, step.cause, facts, ended, step.job)
+        return replace(progress, held=step.held, failed_start=step.failed_start), step.again
+
+    async def _restored(self, benchmark: KimiLinearBenchmark) -> Manifest | None:
+        """Return the status of a benchmark that has lost it, from the ConfigMap with its results, if that was kept.
+
+        Backups have no status, and `kubectl delete --cascade=orphan` leaves the ConfigMap behind.
+        """
+        if benchmark.status.get("startTime"):
+            return None
+        seen = self.store.get(CONFIG_MAP, Key(benchmark.metadata.namespace, results.name(benchmark)))
+        if seen is None or not results.is_left_by(seen, benchmark):
+            return None
+        found = await self.cluster.get(CONFIG_MAP, benchmark.metadata.namespace, results.name(benchmark))
+        if found is None or not results.is_left_by(found, benchmark):
+            return None
+        restored = results.read(found)
+        is_whole = len(status.known_results(benchmark, restored)) == len(benchmark.spec.suites)
+        return restored if is_whole else None
 
     async def _proceed(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, aim: Aim) -> _Step:
-        """Stop or start a suite, if there is anything to do."""
-        running = self._job(benchmark, suite)
+        """Stop, start or look after a suite, as far as there is anything to do."""
+        running = self._job(key, benchmark, suite)
+        failed = status.known_attempt(benchmark.status)
+        step = _Step(aim.cause, running, failed_start=failed)
         try:
             if benchmark.spec.suspend:
                 await self._stop(running)
                 return _Step(aim.cause)
-            if running is None and aim.is_ready:
-                return await self._start(key, benchmark, suite, aim)
+            if running:
+                return await self._look_after(key, benchmark, suite, step, running)
+            if aim.is_ready:
+                return replace(await self._start(key, benchmark, suite, aim), failed_start=failed)
         except (NameTakenError, LeftoverError, ApiError) as error:
-            return _Step(aim.cause, running, obstacle_of(error), BLOCKED_RETRY_SECONDS)
-        return _Step(aim.cause, running)
+            obstacle = obstacle_of(error)
+            if not obstacle.blames_spec and not running and self._targets.has_rivals(key):
+                failed = self._attempt(suite, obstacle)
+            return replace(step, obstacle=obstacle, failed_start=failed, again=BLOCKED_RETRY_SECONDS)
+        return step
 
-    async def _results(self, key: Key, benchmark: KimiLinearBenchmark, aim: Aim, facts: Manifest) -> list[Manifest]:
+    async def _look_after(
+        self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, step: _Step, running: Manifest
+    ) -> _Step:
+        """Find out why a suite with a Job does not run, and let others go first if that does not pass."""
+        if "deletionTimestamp" in running["metadata"]:
+            removed = Cause("WaitingForTurn", "the Job of the last attempt is still being removed")
+            return replace(step, cause=removed, job=None)
+        pods = jobs.pods_of(running, self.store.children(POD, key))
+        left = jobs.seconds_left(running, pods, benchmark.spec.timeout_seconds, self.now())
+        if jobs.has_begun(pods):
+            step = replace(step, failed_start=None)
+        why = await self._why_held(running, pods)
+        age = seconds_between(running["metadata"]["creationTimestamp"], self.now()) or 0.0
+        holds = turn.may_hold_seconds(why.reason) if why else 0.0
+        if why and not jobs.has_begun(pods) and age >= holds and self._targets.has_rivals(key):
+            await self._stop(running)
+            logger.info("Suite %s could not start and gives its turn back: %s", suite.name, why.message)
+            return replace(step, job=None, failed_start=self._attempt(suite, why))
+        # A suite that is being brought up is looked at again, as only Events may say what is wrong.
+        is_fine = jobs.has_begun(pods) and not why
+        waits = [left, status.next_look(pods, self.now()), None if is_fine else LOOK_AGAIN_SECONDS]
+        return replace(step, held=why, again=retention.soonest(waits))
+
+    async def _why_held(self, running: Manifest, pods: list[Manifest]) -> Cause | None:
+        """Return what keeps a Job's pods from running."""
+        involved = held.asks_events_of(running, pods, self.now())
+        events: list[Manifest] = []
+        try:
+            events = await self.cluster.events_of(involved) if involved else []
+        except ApiError as error:
+            # Without them, the cause is told in fewer words.
+            logger.warning("Could not read Events: %s", error)
+        return held.job_cause(running, pods, events, self.now())
+
+    def _attempt(self, suite: Suite, why: Cause) -> Manifest:
+        return {"suite": suite.name, "time": self.now(), "reason": why.reason, "message": why.message}
+
+    async def _results(
+        self, key: Key, benchmark: KimiLinearBenchmark, aim: Aim, previous: Manifest, facts: Manifest
+    ) -> list[Manifest]:
         """Return the results of the suites that have ended, those that are known and those that are new."""
-        results = _known(benchmark)
-        for suite in benchmark.spec.suites[len(results) :]:
-            ended = self._job(benchmark, suite)
-            if ended is None or not jobs.has_ended(ended):
+        ended = status.known_results(benchmark, previous)
+        for suite in benchmark.spec.suites[len(ended) :]:
+            of_suite = self._job(key, benchmark, suite)
+            if of_suite is None or not self._is_over(key, benchmark, of_suite):
                 break
-            # No watch has to have shown the last pod by now.
-            selector = f"{metadata.selector_text(benchmark)},{metadata.SUITE_LABEL}={suite.name}"
-            pods = jobs.pods_of(ended, await self.cluster.list(POD, key.namespace, selector))
-            result = jobs.result_of(ended, suite, pods, benchmark.spec.timeout_seconds)
-            before = ended["metadata"].get("annotations", {}).get(metadata.TARGET_ANNOTATION, "")
-            changes = [*target.changes_since(facts, before), *target.changes(before, aim.snapshot)]
-            baseline = self._baseline(benchmark, suite)
-            results.append(verdict.judge(benchmark.spec, suite, result, baseline, changes))
-            logger.info("Suite %s has ended: %s", suite.name, result["outcome"])
-        return results
+            ended.append(await self._result(benchmark, suite, aim, of_suite, facts))
+            logger.info("Suite %s has ended: %s", suite.name, ended[-1]["outcome"])
+        return ended
 
-    def _baseline(self, benchmark: KimiLinearBenchmark, suite: Suite) -> verdict.Metrics:
-        """Return the numbers to compare a suite with, none if there are none."""
+    def _is_over(self, key: Key, benchmark: KimiLinearBenchmark, of_suite: Manifest) -> bool:
+        pods = jobs.pods_of(of_suite, self.store.children(POD, key))
+        is_removed = "deletionTimestamp" in of_suite["metadata"] and not jobs.has_ended(of_suite)
+        return not is_removed and jobs.seconds_left(of_suite, pods, benchmark.spec.timeout_seconds, self.now()) == 0
+
+    async def _result(
+        self, benchmark: KimiLinearBenchmark, suite: Suite, aim: Aim, of_suite: Manifest, facts: Manifest
+    ) -> Manifest:
+        """Return the judged result of a suite that has ended."""
+        # The watch may not have shown the last pod yet.
+        selector = f"{metadata.selector_text(benchmark)},{metadata.SUITE_LABEL}={suite.name}"
+        pods = jobs.pods_of(of_suite, await self.cluster.list(POD, benchmark.metadata.namespace, selector))
+        result = jobs.result_of(of_suite, suite, pods, benchmark.spec.timeout_seconds, self.now())
+        result = status.with_last_words(result, benchmark.status)
+        before = of_suite["metadata"].get("annotations", {}).get(metadata.TARGET_ANNOTATION, "")
+        changes = [*target.changes_since(facts, before), *target.changes(before, aim.snapshot)]
+        return verdict.judge(benchmark.spec, suite, result, self._baseline(benchmark, suite), changes)
+
+    def _baseline(self, benchmark: KimiLinearBenchmark, suite: Suite) -> Baseline:
+        """Return the numbers to compare a suite with."""
         wanted = benchmark.spec.baseline
         if wanted.source == "recipe":
-            return recipe.PUBLISHED.get(suite.name, {})
-        other = self.store.get(BENCHMARK, Key(benchmark.metadata.namespace, wanted.benchmark or ""))
-        known: Manifest = (other or {}).get("status", {})
-        if wanted.source == "none" or not status.is_complete(known):
-            return {}
-        metrics = (result["metrics"] for result in known.get("results", ()) if result["name"] == suite.name)
-        return next(metrics, {})
+            return baseline.of_recipe(suite)
+        if wanted.benchmark is None:
+            return Baseline()
+        manifest = self.store.get(BENCHMARK, Key(benchmark.metadata.namespace, wanted.benchmark))
+        other = rules.check(manifest).benchmark if manifest else None
+        is_complete = other is not None and status.is_complete(other.status)
+        known = status.known_results(other, other.status) if other and is_complete else []
+        return baseline.of_benchmark(wanted.benchmark, other.spec.suites if other else [], known, suite)
 
-    def _job(self, benchmark: KimiLinearBenchmark, suite: Suite) -> Manifest | None:
-        """Return a suite's Job as it was seen last."""
-        found = self.store.get(JOB, Key(benchmark.metadata.namespace, job.name(benchmark, suite)))
-        return found if found and metadata.is_owned_by(found, benchmark.metadata.uid) else None
+    def _job(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite) -> Manifest | None:
+        """Return a suite's Job as it was seen last, whatever its name is."""
+        owned = (
+            found for found in self.store.children(JOB, key) if metadata.is_owned_by(found, benchmark.metadata.uid)
+        )
+        of_suite = (found for found in owned if found["metadata"]["labels"].get(metadata.SUITE_LABEL) == suite.name)
+        return next(of_suite, None)
 
     async def _stop(self, running: Manifest | None) -> None:
         """Delete a Job. It is there until its pods have gone, so that nobody else starts before."""
@@ -189,11 +302,48 @@ class BenchmarkReconciler:
         """Start a suite unless somebody else is in the way."""
         assert aim.target  # noqa: S101 - what is ready is known
         async with self._starting.setdefault(aim.target.label, asyncio.Lock()):
-            if hindrance := await self._targets.hindrance(key, aim.target):
+            if hindrance := await self._targets.hindrance(key, aim.target, self.now()):
                 return _Step(hindrance.cause, again=hindrance.again)
             await self.children.apply(benchmark, metadata.with_fingerprint(job.build_runner(benchmark)))
             wanted = job.build_job(benchmark, suite, aim.target, aim.snapshot)
-            return _Step(aim.cause, await self.children.create(benchmark, metadata.with_fingerprint(wanted)))
+            created = await self.children.create(benchmark, metadata.with_fingerprint(wanted))
+            return _Step(aim.cause, created, again=LOOK_AGAIN_SECONDS)
+
+    async def _clean_up(self, key: Key, manifest: Manifest, benchmark: KimiLinearBenchmark | None) -> float | None:
+        """Delete what a benchmark no longer needs, itself in the end; return when the next of it is due."""
+        known = manifest["status"]
+        waits = [await self._clean_up_jobs(key, manifest), retention.seconds_to_live(benchmark, known, self.now())]
+        if status.is_complete(known) and benchmark and waits[0] is None:
+            await self._delete_runner(benchmark)
+        if waits[1] == 0.0:
+            await self._expire(key, manifest)
+            return None
+        soonest = retention.soonest(waits)
+        return None if soonest is None else min(soonest, retention.LONGEST_WAIT_SECONDS)
+
+    async def _clean_up_jobs(self, key: Key, manifest: Manifest) -> float | None:
+        """Delete the Jobs whose result is in the status and whose log nobody needs; return how long others stay."""
+        own = [item for item in self.store.children(JOB, key) if _is_owned_and_there(item, manifest)]
+        left = [retention.job_seconds_left(item, manifest["status"], self.now()) for item in own]
+        for item in (item for item, seconds in zip(own, left, strict=True) if seconds == 0.0):
+            await self.cluster.delete(JOB, item)
+            logger.info("Deleted Job %s: its result is kept", item["metadata"]["name"])
+        return retention.soonest([seconds for seconds in left if seconds])
+
+    async def _delete_runner(self, benchmark: KimiLinearBenchmark) -> None:
+        runner = self.store.get(CONFIG_MAP, Key(benchmark.metadata.namespace, job.runner_name(benchmark)))
+        if runner and metadata.is_owned_by(runner, benchmark.metadata.uid):
+            await self.cluster.delete(CONFIG_MAP, runner)
+
+    async def _expire(self, key: Key, manifest: Manifest) -> None:
+        """Delete a benchmark whose time is up, unless it was changed meanwhile: then a watch will tell."""
+        current = await self.cluster.get(BENCHMARK, key.namespace, key.name)
+        if current is None or current["metadata"]["uid"] != manifest["metadata"]["uid"]:
+            return
+        benchmark = rules.check(current).benchmark
+        if retention.seconds_to_live(benchmark, current.get("status", {}), self.now()) == 0.0:
+            await self.cluster.delete(BENCHMARK, current)
+            logger.info("Deleted the benchmark: spec.ttlSecondsAfterFinished is over")
 
     async def _try_to_keep_results(self, benchmark: KimiLinearBenchmark, known: Manifest) -> bool:
         """Write the results' ConfigMap as far as that is possible now; return False if it has to be tried again."""
@@ -207,26 +357,20 @@ class BenchmarkReconciler:
     async def _keep_results(self, benchmark: KimiLinearBenchmark, known: Manifest) -> None:
         """Write the results' ConfigMap if it is not as it should be. Somebody else's of this name stays."""
         try:
-            await self.children.apply(benchmark, metadata.with_fingerprint(build_results(benchmark, known)))
+            await self.children.apply(benchmark, metadata.with_fingerprint(results.build(benchmark, known)))
         except (NameTakenError, LeftoverError) as error:
             logger.warning("Could not write the results: %s", error)
 
 
-def _known(benchmark: KimiLinearBenchmark) -> list[Manifest]:
-    """Return the results in the status, as far as they are those of the first suites."""
-    results: Sequence[Manifest] = benchmark.status.get("results", ())
-    known = []
-    for suite, result in zip(benchmark.spec.suites, results, strict=False):
-        if result["name"] != suite.name:
-            break
-        known.append(result)
-    return known
+def _is_owned_and_there(child: Manifest, manifest: Manifest) -> bool:
+    is_owned = metadata.is_owned_by(child, manifest["metadata"]["uid"])
+    return is_owned and "deletionTimestamp" not in child["metadata"]
 
 
 def _refused(manifest: Manifest, checked: rules.Checked, reason: str) -> Progress:
     """Return the state of a benchmark whose spec was refused; what has ended stays."""
     previous: Manifest = manifest.get("status", {})
     obstacle = Obstacle("InvalidSpec", reason, blames_spec=True)
-    known = _known(checked.benchmark) if checked.benchmark else previous.get("results", [])
-    facts = previous.get("environment", {})
+    known = status.known_results(checked.benchmark, previous) if checked.benchmark else previous.get("results", [])
+    facts = status.known_environment(previous)
     return Progress(manifest, checked.benchmark, obstacle, Cause("InvalidSpec", "The spec is refused"), facts, known)

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from kimi_linear_operator import engine, rules
 from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Manifest
 from kimi_linear_operator.benchmark import turn
+from kimi_linear_operator.benchmark.address import target_of
 from kimi_linear_operator.benchmark.turn import Contender
 from kimi_linear_operator.cluster import Cluster
 from kimi_linear_operator.resources import BENCHMARK, JOB, POD, SERVER, metadata, target
 from kimi_linear_operator.resources.target import Target
 from kimi_linear_operator.status import Cause, find_condition, is_complete, jobs, ready_condition
 from kimi_linear_operator.status.benchmark import READY
-from kimi_linear_operator.store import Key, Store, target_of
+from kimi_linear_operator.status.times import seconds_between
+from kimi_linear_operator.store import Key, Store
 
 # How often to look whether the last client of a benchmark that is gone has ended.
 LEFTOVER_RETRY_SECONDS = 5.0
@@ -77,39 +79,70 @@ class Targets:
         snapshot = target.snapshot(manifest, self.store.children(POD, key))
         return Aim(_server_cause(manifest, server), target.of_server(benchmark, server), snapshot)
 
-    async def hindrance(self, key: Key, aim: Target) -> Hindrance | None:
+    async def hindrance(self, key: Key, aim: Target, now: str) -> Hindrance | None:
         """Return who keeps a benchmark from starting a suite: never two on one server at once.
 
         What the store shows decides whose turn it is. The API server is asked for clients that nobody answers for any
         more: those of a benchmark that was deleted, and those that another replica of the operator has just started.
         """
         manifest = self.store.get(BENCHMARK, key) or {}
-        rivals = self.store.measuring(measured) if (measured := target_of(manifest)) else []
-        holder = turn.first(self._contenders(rivals))
+        rest = _rest_seconds(manifest, now)
+        if rest > 0:
+            message = f"other benchmarks of {aim.name} go first, as this one could not start"
+            return Hindrance(Cause("WaitingForTurn", message), rest)
+        rivals = self._measuring(manifest)
+        holder = turn.first(self._contenders(rivals, now))
         if holder and (holder.namespace, holder.name) != (key.namespace, key.name):
-            what = f"benchmark {holder.name} goes first on {aim.name}: this one waits until it is done"
-            return Hindrance(Cause("WaitingForTurn", what))
-        for namespace in {key.namespace, *(rival.namespace for rival in rivals)}:
+            message = f"benchmark {_shown(holder, key)} goes first on {aim.name}: this one waits until it is done"
+            return Hindrance(Cause("WaitingForTurn", message))
+        for namespace in sorted({key.namespace, *(rival.namespace for rival in rivals)}):
             if await self._is_busy(namespace, aim):
-                what = f"a client of an earlier benchmark still runs against {aim.name}"
-                return Hindrance(Cause("WaitingForTurn", what), LEFTOVER_RETRY_SECONDS)
+                message = f"a client of an earlier benchmark still runs against {aim.name}"
+                return Hindrance(Cause("WaitingForTurn", message), LEFTOVER_RETRY_SECONDS)
         return None
 
-    def _contenders(self, rivals: list[Key]) -> Iterator[Contender]:
+    def has_rivals(self, key: Key) -> bool:
+        """Return whether another benchmark waits for the server that this one measures."""
+        rivals = self._measuring(self.store.get(BENCHMARK, key) or {})
+        others = (self.store.get(BENCHMARK, rival) for rival in rivals if rival != key)
+        return any(manifest and _is_willing(manifest) for manifest in others)
+
+    def _measuring(self, manifest: Manifest) -> list[Key]:
+        target = target_of(manifest) if manifest else None
+        return self.store.measuring(target) if target else []
+
+    def _contenders(self, rivals: list[Key], now: str) -> Iterator[Contender]:
         for rival in rivals:
             manifest = self.store.get(BENCHMARK, rival)
-            is_active = any(not jobs.has_ended(job) for job in self.store.children(JOB, rival))
-            if manifest and (is_active or _is_willing(manifest)):
-                created = manifest["metadata"]["creationTimestamp"]
-                started = manifest.get("status", {}).get("startTime", "")
-                yield Contender(rival.namespace, rival.name, created, started, is_active)
+            is_active = jobs.is_busy(self.store.children(JOB, rival), self.store.children(POD, rival))
+            if manifest and (is_active or (_is_willing(manifest) and _rest_seconds(manifest, now) == 0)):
+                known = manifest.get("status", {})
+                times = (manifest["metadata"]["creationTimestamp"], known.get("startTime", ""))
+                yield Contender(rival.namespace, rival.name, *times, is_active, _failed(manifest))
 
     async def _is_busy(self, namespace: str, aim: Target) -> bool:
         """Return whether any client runs against a target. The caller has no Job under way."""
-        selector = f"{metadata.TARGET_LABEL}={aim.label}"
-        if any(not jobs.has_ended(job) for job in await self.cluster.list(JOB, namespace, selector)):
-            return True
-        return any(jobs.is_running(pod) for pod in await self.cluster.list(POD, namespace, selector))
+        selector = f"{metadata.TARGET_LABEL} in ({aim.label},{aim.former_label})"
+        found, pods = (
+            await self.cluster.list(JOB, namespace, selector),
+            await self.cluster.list(POD, namespace, selector),
+        )
+        return jobs.is_busy(found, pods)
+
+
+def _shown(holder: Contender, key: Key) -> str:
+    return holder.name if holder.namespace == key.namespace else f"{holder.name} of namespace {holder.namespace}"
+
+
+def _failed(manifest: Manifest) -> str:
+    """Return when a benchmark gave its turn back, empty if it has not."""
+    return str(manifest.get("status", {}).get("failedStart", {}).get("time", ""))
+
+
+def _rest_seconds(manifest: Manifest, now: str) -> float:
+    """Return for how long a benchmark still lets others go first, after it gave its turn back."""
+    age = seconds_between(_failed(manifest), now) if manifest else None
+    return 0.0 if age is None else max(0.0, turn.REST_SECONDS - max(0.0, age))
 
 
 def _server_cause(manifest: Manifest, server: KimiLinearServer) -> Cause:

@@ -242,7 +242,7 @@ def beside(run: Run, other: Run) -> Run:
         theirs.name: theirs.result.metrics
         for ours in run.suites
         for theirs in other.suites
-        if ours.name == theirs.name and ours.load == theirs.load and theirs.result
+        if ours.name == theirs.name and client.is_same_load(ours.suite, theirs.suite) and theirs.result
     }
     reference = Reference(other.name, other.status, numbers, verdict=other.verdict)
     suites = tuple(replace(suite, reference=numbers.get(suite.name, {})) for suite in run.suites)

@@ -1,5 +1,6 @@
 """The Jobs of a benchmark: one for each suite, with SGLang's own client in it."""
 
+import hashlib
 from collections.abc import Iterator
 from importlib.resources import files
 
@@ -22,15 +23,26 @@ _REQUESTS = {"cpu": "1", "memory": "2Gi"}
 _GRACE_SECONDS = 30
 
 
+# SGLang's images for AMD GPUs are for this architecture alone.
+_NODES = {"kubernetes.io/arch": "amd64"}
+# The name of a Job is the value of a label of its pods.
+_LONGEST_NAME = 63
+
+
 def name(benchmark: KimiLinearBenchmark, suite: Suite) -> str:
-    """Return the name of a suite's Job."""
-    return f"{benchmark.metadata.name}-{suite.name}"
+    """Return the name of a suite's Job: no other suite of any benchmark, or of a former one of this name, has it.
+
+    Jobs are found by owner and label, as those that earlier builds of the operator made have other names.
+    """
+    text = "/".join((benchmark.metadata.uid, benchmark.metadata.name, suite.name))
+    end = f"-{suite.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return benchmark.metadata.name[: _LONGEST_NAME - len(end)] + end
 
 
 def build_runner(benchmark: KimiLinearBenchmark) -> Manifest:
     """Return the ConfigMap with the program that runs SGLang's client."""
     text = files("kimi_linear_operator.benchmark").joinpath(_RUNNER).read_text()
-    return metadata.build_manifest(benchmark, CONFIG_MAP, _runner_name(benchmark), data={_RUNNER: text})
+    return metadata.build_manifest(benchmark, CONFIG_MAP, runner_name(benchmark), data={_RUNNER: text})
 
 
 def build_job(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, snapshot: str = "{}") -> Manifest:
@@ -59,7 +71,8 @@ def build_job(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, snap
 _DISRUPTED = {"type": "DisruptionTarget", "status": "True"}
 
 
-def _runner_name(benchmark: KimiLinearBenchmark) -> str:
+def runner_name(benchmark: KimiLinearBenchmark) -> str:
+    """Return the name of the ConfigMap with the runner."""
     return f"{benchmark.metadata.name}-runner"
 
 
@@ -76,12 +89,14 @@ def _pod_spec(benchmark: KimiLinearBenchmark, suite: Suite, target: Target) -> M
     return {
         "containers": [_container(benchmark, suite, target, mounts)],
         "restartPolicy": "Never",
+        "nodeSelector": _NODES,
+        **target.pod,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
         "volumes": [
-            {"name": "runner", "configMap": {"name": _runner_name(benchmark)}},
+            {"name": "runner", "configMap": {"name": runner_name(benchmark)}},
             {"name": "results", "emptyDir": {}},
             {"name": "cache", "emptyDir": {}},
             *(volume for volume, _ in datasets),
@@ -118,6 +133,7 @@ def _arguments(benchmark: KimiLinearBenchmark, suite: Suite, target: Target) -> 
         "--requests": str(client.requests(suite)),
         "--url": target.url,
         "--output-folder": RESULTS_FOLDER,
+        **({"--revision": target.revision} if target.revision else {}),
     }
     given = [word for option in options.items() for word in option]
     return ["python3", f"{RUNNER_FOLDER}/{_RUNNER}", *given, "--", *client.command(benchmark.spec, suite, target.model)]

@@ -3,12 +3,13 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kimi_linear_operator import engine
 from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Manifest, ServerSpec
 from kimi_linear_operator.benchmark import client
+from kimi_linear_operator.benchmark.address import TargetKey, key_of, label_of
 from kimi_linear_operator.resources.service import url
 
 # What an endpoint of which nothing else is known is asked with: the recipe's image and packages.
@@ -21,23 +22,29 @@ class Target:
 
     Attributes:
         name: The server's name, or the endpoint's address.
-        label: The same as the value of a label.
+        label: The value of a label that all Jobs against this server have, however its address is written.
+        former_label: The label that earlier builds of the operator gave: Jobs that run during an upgrade have it.
         url: Where requests go.
         model: The model on the Hugging Face hub.
         image: Image to run the client in.
         packages: Python packages that the tokenizer needs.
         environment: Variables of the client, of which secrets are references.
         facts: What the status says was measured.
+        revision: The commit, branch or tag of the model that the server has, if it names one.
+        pod: Fields of a pod's spec that the server's pods have and the client's need, too.
     """
 
     name: str
     label: str
+    former_label: str
     url: str
     model: str
     image: str
     packages: Sequence[str]
     environment: Sequence[Manifest]
     facts: Manifest
+    revision: str | None = None
+    pod: Manifest = field(default_factory=dict)
 
 
 def of_server(benchmark: KimiLinearBenchmark, server: KimiLinearServer) -> Target:
@@ -55,13 +62,16 @@ def of_server(benchmark: KimiLinearBenchmark, server: KimiLinearServer) -> Targe
     packages = benchmark.spec.client.extra_pip_packages
     return Target(
         name=server.metadata.name,
-        label=server.metadata.name,
+        label=label_of(TargetKey(server.metadata.namespace, server.metadata.name)),
+        former_label=server.metadata.name,
         url=url(server),
         model=engine.model_path(spec),
         image=benchmark.spec.client.image or engine.image(spec),
         packages=spec.engine.extra_pip_packages if packages is None else packages,
         environment=[*_token(spec), *_api_key(api_key_reference(spec))],
         facts={name: value for name, value in facts.items() if value is not None},
+        revision=spec.model.revision,
+        pod=_shared_pod_fields(spec),
     )
 
 
@@ -72,7 +82,8 @@ def of_endpoint(benchmark: KimiLinearBenchmark) -> Target:
     key, packages = endpoint.api_key_secret_ref, given.extra_pip_packages
     return Target(
         name=endpoint.url,
-        label=f"endpoint-{hashlib.sha256(endpoint.url.encode()).hexdigest()[:16]}",
+        label=label_of(key_of(endpoint.url, benchmark.metadata.namespace)),
+        former_label=f"endpoint-{hashlib.sha256(endpoint.url.encode()).hexdigest()[:16]}",
         url=endpoint.url,
         model=endpoint.model,
         image=given.image or engine.image(_RECIPE),
@@ -85,8 +96,7 @@ def of_endpoint(benchmark: KimiLinearBenchmark) -> Target:
 def api_key_reference(spec: ServerSpec) -> Manifest | None:
     """Return the key of a Secret that a server takes its API key from, None if it has none or gets it otherwise."""
     name = engine.api_key_variable(spec)
-    template = spec.pod_template.model_dump(by_alias=True, exclude_none=True) if spec.pod_template and name else {}
-    containers = template.get("spec", {}).get("containers", ())
+    containers = _overlaid_pod(spec).get("containers", ()) if name else ()
     variables = [item for one in containers if one["name"] == engine.CONTAINER for item in one.get("env", ())]
     for variable in variables:
         reference = (variable.get("valueFrom") or {}).get("secretKeyRef")
@@ -116,11 +126,12 @@ def changes(before: str, after: str) -> list[str]:
     if old.get("uid") != new.get("uid"):
         return ["the server was deleted or replaced meanwhile"]
     told = []
-    if old.get("generation") != new.get("generation"):
-        told.append(f"the server's spec changed meanwhile (generation {old['generation']}, then {new['generation']})")
+    was, has_become = old.get("generation"), new.get("generation")
+    if was != has_become:
+        told.append(f"the server's spec changed meanwhile (generation {was}, then {has_become})")
     if old.get("image") != new.get("image"):
         told.append("the server's image changed meanwhile")
-    return told + _pod_changes(old.get("restarts", {}), new.get("restarts", {}))
+    return told + _pod_changes(_restart_counts(old), _restart_counts(new))
 
 
 def changes_since(facts: Manifest, before: str) -> list[str]:
@@ -142,6 +153,11 @@ def _pod_changes(old: dict[str, int], new: dict[str, int]) -> list[str]:
     return told
 
 
+def _restart_counts(state: dict[str, Any]) -> dict[str, int]:
+    restarts = state.get("restarts")
+    return restarts if isinstance(restarts, dict) else {}
+
+
 def _state(text: str) -> dict[str, Any]:
     """Return a snapshot, an empty one if somebody has written something else in its place."""
     try:
@@ -153,6 +169,21 @@ def _state(text: str) -> dict[str, Any]:
 
 def _restarts(pod: Manifest) -> int:
     return sum(container["restartCount"] for container in pod.get("status", {}).get("containerStatuses", ()))
+
+
+# A client pulls the same image, often from the same private registry, and on the same tainted nodes.
+_SHARED_POD_FIELDS = ("imagePullSecrets", "tolerations")
+
+
+def _shared_pod_fields(spec: ServerSpec) -> Manifest:
+    pod = _overlaid_pod(spec)
+    return {name: pod[name] for name in _SHARED_POD_FIELDS if pod.get(name)}
+
+
+def _overlaid_pod(spec: ServerSpec) -> Manifest:
+    """Return what a server's podTemplate says about the pods' spec."""
+    template = spec.pod_template.model_dump(by_alias=True, exclude_none=True) if spec.pod_template else {}
+    return dict(template.get("spec", {}))
 
 
 def _token(spec: ServerSpec) -> list[Manifest]:

@@ -9,7 +9,7 @@ from kimi_linear_operator.benchmark.metric import Metric
 from kimi_linear_operator.rules import expressions
 from kimi_linear_operator.rules.rule import Rule, Transition, unchanged
 
-# A Job is named NAME-SUITE, and its pods have that name as a label of at most 63 characters.
+# Names of Jobs begin with it, and their pods have it as a label of at most 63 characters.
 LONGEST_NAME = 40
 
 _RECIPE = str(list(RECIPE_SUITES))
@@ -22,7 +22,10 @@ def _is_one_of(variable: str, metrics: Iterable[Metric]) -> str:
     return f"{variable} in {list(dict.fromkeys(known.name for known in metrics))}"
 
 
-_FIXED = [field.alias for name, field in BenchmarkSpec.model_fields.items() if name != "suspend" and field.alias]
+_CHANGEABLE = ("suspend", "ttlSecondsAfterFinished")
+_FIXED = [
+    field.alias for field in BenchmarkSpec.model_fields.values() if field.alias and field.alias not in _CHANGEABLE
+]
 _DIRECTED = [known for known in (*metric.SPEED, *metric.ACCURACY) if known.better]
 _IS_ACCURACY = "(s.name == 'gsm8k' || has(s.accuracy))"
 
@@ -171,8 +174,8 @@ TRANSITIONS = (
         "error",
         "",
         "!has(oldSelf.status) || !has(oldSelf.status.startTime) || " + unchanged(f"spec.{field}" for field in _FIXED),
-        "is fixed once the first suite has started, except for suspend, so that it says what was measured: delete the "
-        "benchmark, or make another one",
+        "is fixed once the first suite has started, except for suspend and ttlSecondsAfterFinished, so that it says "
+        "what was measured: delete the benchmark, or make another one",
         blames="spec",
     ),
 )

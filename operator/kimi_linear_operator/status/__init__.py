@@ -4,7 +4,15 @@ Nothing here remembers: the same objects give the same status, except that a con
 last change and the last failure outlives its pod.
 """
 
-from kimi_linear_operator.status.benchmark import Progress, is_complete, summarise_benchmark
+from kimi_linear_operator.status.benchmark import (
+    Progress,
+    is_complete,
+    known_attempt,
+    known_environment,
+    known_results,
+    summarise_benchmark,
+    with_last_words,
+)
 from kimi_linear_operator.status.conditions import Cause, Obstacle, find_condition, ready_condition
 from kimi_linear_operator.status.events import (
     WITHOUT_REPLICAS,
@@ -26,6 +34,9 @@ __all__ = [
     "disturbance_event",
     "find_condition",
     "is_complete",
+    "known_attempt",
+    "known_environment",
+    "known_results",
     "next_look",
     "ready_condition",
     "refusal_event",
@@ -33,4 +44,5 @@ __all__ = [
     "summarise_benchmark",
     "transition_event",
     "was_applied",
+    "with_last_words",
 ]

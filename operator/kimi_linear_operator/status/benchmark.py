@@ -3,14 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pydantic import BaseModel, ValidationError
+
 from kimi_linear_operator.api import Condition, KimiLinearBenchmark, Manifest
-from kimi_linear_operator.api.benchmark import Suite
+from kimi_linear_operator.api.benchmark import Attempt, Environment, Suite, SuiteResult
+from kimi_linear_operator.benchmark import client
 from kimi_linear_operator.benchmark.verdict import Verdict, conclude
 from kimi_linear_operator.status.conditions import Cause, Obstacle, condition, find_condition, stamped
-from kimi_linear_operator.status.jobs import obstacle_of
 
 READY = ("ServerReady", "EndpointGiven", "SuitesEnded")
 """Reasons for which TargetReady is true."""
+
+_ON_THE_WAY = ("Running", "Starting", "Suspended", "ServerUnready", "WaitingForTurn")
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,8 @@ class Progress:
         facts: What is measured, empty as long as nothing is.
         results: The suites that have ended, in order.
         job: The Job of the suite that runs, if one does.
-        pods: Its pods.
+        held: Why it does not run although its Job is there.
+        failed_start: The last attempt to start a suite that had to give its turn back, if none has started since.
     """
 
     manifest: Manifest
@@ -35,7 +40,8 @@ class Progress:
     facts: Manifest = field(default_factory=dict)
     results: Sequence[Manifest] = ()
     job: Manifest | None = None
-    pods: Sequence[Manifest] = ()
+    held: Cause | None = None
+    failed_start: Manifest | None = None
 
     @property
     def suites(self) -> Sequence[Suite]:
@@ -63,6 +69,54 @@ def is_complete(status: Manifest) -> bool:
     return find_condition(status, "Complete").get("status") == "True"
 
 
+def known_results(benchmark: KimiLinearBenchmark, status: Manifest) -> list[Manifest]:
+    """Return the results in a status that are those of the first suites.
+
+    Others may write a status: what could not be a result ends the list, and its suite runs again.
+    """
+    known: list[Manifest] = []
+    for suite, result in zip(benchmark.spec.suites, _items(status.get("results")), strict=False):
+        is_of_suite = result.get("name") == suite.name and result.get("kind") == client.kind(suite)
+        if not is_of_suite or not is_readable(SuiteResult, result):
+            break
+        known.append({"message": "", "metrics": {}, "findings": [], **result})
+    return known
+
+
+def known_environment(status: Manifest) -> Manifest:
+    """Return what a status says was measured, empty if that cannot be read."""
+    environment = status.get("environment", {})
+    return dict(environment) if is_readable(Environment, environment) else {}
+
+
+def known_attempt(status: Manifest) -> Manifest | None:
+    """Return the failed start in a status, None if there is none that can be read."""
+    attempt = status.get("failedStart", {})
+    return dict(attempt) if is_readable(Attempt, attempt) else None
+
+
+def with_last_words(result: Manifest, status: Manifest) -> Manifest:
+    """Return the result of a suite that timed out with the reason why it did not run, as the status had it last."""
+    last = find_condition(status, "Succeeded")
+    was_held = status.get("currentSuite") == result["name"] and last.get("reason") not in (*READY, *_ON_THE_WAY)
+    if result.get("reason") != "TimedOut" or not was_held:
+        return result
+    return {**result, "message": f"{result['message']}; last seen: {last.get('reason')}: {last.get('message')}"}
+
+
+def is_readable(model: type[BaseModel], value: object) -> bool:
+    """Return whether a value has the shape of a part of the status."""
+    try:
+        model.model_validate(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def _items(value: object) -> list[Manifest]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
 def summarise_benchmark(progress: Progress, now: str) -> Manifest:
     """Return the status of a benchmark.
 
@@ -81,6 +135,7 @@ def summarise_benchmark(progress: Progress, now: str) -> Manifest:
         "progress": progress.share if progress.benchmark else previous.get("progress"),
         "startTime": previous.get("startTime") or _start_time(progress),
         "completionTime": progress.results[-1]["completionTime"] if verdict else None,
+        "failedStart": None if verdict else progress.failed_start,
         "environment": progress.facts or None,
         "results": list(progress.results) or None,
     }
@@ -134,11 +189,15 @@ def _state(progress: Progress, now: str) -> Cause:
     if progress.benchmark and progress.benchmark.spec.suspend:
         return Cause("Suspended", f"spec.suspend is true; {so_far}")
     if progress.current is None or progress.job is None:
+        if failed := progress.failed_start:
+            message = f"suite {failed['suite']}: {failed['message']}; it let others go first at {failed['time']}"
+            return Cause(failed["reason"], f"{message}; {so_far}")
         if progress.target.reason not in READY:
             return Cause(progress.target.reason, f"{progress.target.message}; {so_far}")
         return Cause("Starting", f"the next suite is about to start; {so_far}")
-    if held := obstacle_of(progress.pods, now):
-        return Cause(held.reason, f"suite {progress.current}: {held.message}; {so_far}")
+    if held := progress.held:
+        limit = f"the time limit is {progress.benchmark.spec.timeout_seconds} s" if progress.benchmark else ""
+        return Cause(held.reason, f"suite {progress.current}: {held.message}; {limit} (spec.timeoutSeconds); {so_far}")
     attempt = int(progress.job.get("status", {}).get("failed", 0)) + 1
     again = f", attempt {attempt}" if attempt > 1 else ""
     return Cause("Running", f"suite {progress.current} runs{again}; {so_far}")

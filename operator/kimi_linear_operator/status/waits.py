@@ -1,7 +1,7 @@
 """What a pod waits for before its containers run, and what it has waited for too long.
 
-Kubernetes tells some of it in Events only, which the operator may not read: a volume that is not mounted, a scheduler
-that does not exist. Then the time tells. A message changes once, when a limit has passed: every change is a write.
+Kubernetes tells some of it in Events only, which are not read here: a volume that is not mounted, a scheduler that does
+not exist. Then the time tells. A message changes once, when a limit has passed: every change is a write.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,0 +1,17 @@
+"""Times as Kubernetes writes them: RFC 3339."""
+
+from datetime import UTC, datetime
+
+
+def seconds_between(earlier: object, later: object) -> float | None:
+    """Return how many seconds lie between two times, None if one of them cannot be read."""
+    times = [_read(earlier), _read(later)]
+    return (times[1] - times[0]).total_seconds() if times[0] and times[1] else None
+
+
+def _read(text: object) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -1,0 +1,242 @@
+"""What is left of a finished benchmark, for how long, and what one that has lost its status takes back."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from integration.audit import AuditLog
+from integration.client_pods import (
+    benchmark,
+    benchmark_manifest,
+    change_benchmark,
+    create_benchmark,
+    end_all,
+    end_suite,
+    left_of,
+    pods_made,
+    result,
+    running_pod,
+    wait_for_reason,
+)
+from integration.namespace import Namespace
+from integration.processes_under_test import USER, Operator
+from integration.sandbox import Sandbox
+from integration.waiting import stays, wait_for
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.resources import BENCHMARK, CONFIG_MAP, JOB
+
+LOW = [{"name": "speed-low"}]
+LOW_AND_GSM8K = [{"name": "speed-low"}, {"name": "gsm8k"}]
+
+
+@pytest.fixture
+def bare(operator: Operator, namespace: Namespace) -> Namespace:
+    """A namespace without a server, for benchmarks of an endpoint."""
+    return namespace
+
+
+def create(namespace: Namespace, name: str, **spec: Any) -> Manifest:
+    """Create a benchmark of an address that no other has."""
+    address = {"url": f"http://{name}.{namespace.name}.example.com"}
+    return create_benchmark(namespace, name, **{"serverRef": None, "endpoint": address, "suites": LOW, **spec})
+
+
+def run(namespace: Namespace, name: str, **spec: Any) -> Manifest:
+    """Run a benchmark with one suite to its good end."""
+    create(namespace, name, **spec)
+    end_suite(namespace, name, "speed-low")
+    return wait_for_reason(namespace, name, "ThresholdsMet")
+
+
+def wait_until_left(namespace: Namespace, name: str, *expected: str) -> None:
+    said = f"of {name} is left {expected}"
+    wait_for(lambda: left_of(namespace, name), said, lambda left: left == set(expected), seconds=60)
+
+
+def ended_hours_ago(manifest: Manifest) -> Manifest:
+    """Return the status of a benchmark as if its suites had ended two hours ago."""
+    past = (datetime.now(UTC) - timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    results = [{**item, "completionTime": past} for item in manifest["status"]["results"]]
+    return {"status": {**manifest["status"], "results": results}}
+
+
+def test_of_a_good_benchmark_its_status_and_results_are_left_and_nothing_is_written(
+    bare: Namespace, audit_log: AuditLog
+) -> None:
+    create(bare, "nightly", suites=LOW_AND_GSM8K)
+    end_suite(bare, "nightly", "speed-low")
+    running_pod(bare, "nightly", "gsm8k")
+    wait_for(lambda: left_of(bare, "nightly"), "the first Job is gone", lambda left: "speed" not in str(left))
+    end_suite(bare, "nightly", "gsm8k")
+    wait_for_reason(bare, "nightly", "ThresholdsMet")
+    wait_until_left(bare, "nightly", "nightly-results")
+    mark = audit_log.mark()
+    bare.edit(BENCHMARK, "nightly", {"metadata": {"labels": {"seen": "again"}}})
+    stays(lambda: audit_log.writes(mark, USER, bare.name), "the operator writes nothing", lambda writes: not writes, 4)
+    assert pods_made(bare, "nightly") == 2
+
+
+def test_the_job_of_a_suite_that_failed_is_kept_for_an_hour(bare: Namespace) -> None:
+    create(bare, "nightly", suites=LOW_AND_GSM8K, backoffLimit=0)
+    failed = result("speed-low", outcome="Failed", message="No answer.", metrics={}, completed=0)
+    end_suite(bare, "nightly", "speed-low", failed, 1)
+    end_suite(bare, "nightly", "gsm8k")
+    manifest = wait_for_reason(bare, "nightly", "ClientFailed")
+    kept = wait_for(lambda: left_of(bare, "nightly"), "the good Job is gone", lambda left: "gsm8k" not in str(left))
+    assert {name.rpartition("-")[0] for name in kept} >= {"nightly-speed-low", "nightly"}
+    assert {"nightly-runner", "nightly-results"} <= kept
+    bare.client.patch(BENCHMARK, bare.name, "nightly", ended_hours_ago(manifest), "status")
+    wait_until_left(bare, "nightly", "nightly-results")
+
+
+def test_numbers_that_count_for_nothing_keep_their_job_too(bare: Namespace) -> None:
+    create(bare, "nightly")
+    end_suite(bare, "nightly", "speed-low", result("speed-low", completed=9))
+    wait_for_reason(bare, "nightly", "RequestsFailed")
+    stays(lambda: bare.client.list(JOB, bare.name), "the Job is there", bool, 3)
+
+
+def test_a_benchmark_is_deleted_with_its_results_when_its_time_is_up(bare: Namespace) -> None:
+    run(bare, "kept")
+    run(bare, "nightly", ttlSecondsAfterFinished=5)
+    wait_for(lambda: bare.find(BENCHMARK, "nightly"), "the benchmark is gone", lambda found: found is None)
+    wait_until_left(bare, "nightly")
+    assert bare.find(BENCHMARK, "kept")
+
+
+def test_the_time_to_live_can_be_set_when_a_benchmark_is_done(bare: Namespace) -> None:
+    run(bare, "nightly", ttlSecondsAfterFinished=1_000_000)
+    change_benchmark(bare, "nightly", ttlSecondsAfterFinished=None)
+    change_benchmark(bare, "nightly", ttlSecondsAfterFinished=0)
+    wait_for(lambda: bare.find(BENCHMARK, "nightly"), "the benchmark is gone", lambda found: found is None)
+
+
+def test_a_restart_does_not_forget_that_a_benchmarks_time_runs(sandbox: Sandbox) -> None:
+    run(sandbox.namespace, "nightly", ttlSecondsAfterFinished=8)
+    sandbox.operator.kill()
+    sandbox.restart_after_crash()
+    wait_for(lambda: sandbox.namespace.find(BENCHMARK, "nightly"), "it is gone", lambda found: found is None)
+
+
+def test_an_edited_config_map_is_repaired_and_what_others_add_stays(bare: Namespace) -> None:
+    run(bare, "nightly")
+    before = bare.existing(CONFIG_MAP, "nightly-results")["data"]
+    bare.edit(CONFIG_MAP, "nightly-results", {"data": {"results.json": "{}", "note": "theirs"}})
+    wait_for(
+        lambda: bare.existing(CONFIG_MAP, "nightly-results")["data"],
+        "the results are as before",
+        lambda data: data == {**before, "note": "theirs"},
+    )
+
+
+def again(namespace: Namespace, manifest: Manifest, **changes: Any) -> None:
+    """Apply a benchmark once more, as a user or a backup does: without its status."""
+    name = manifest["metadata"]["name"]
+    wait_for(lambda: namespace.find(BENCHMARK, name), "the former one is gone", lambda found: found is None)
+    namespace.client.create(BENCHMARK, benchmark_manifest(name, namespace.name, {**manifest["spec"], **changes}))
+
+
+def orphan(namespace: Namespace, name: str) -> None:
+    path = f"/apis/kimi-linear.io/v1alpha1/namespaces/{namespace.name}/kimilinearbenchmarks/{name}"
+    namespace.client.request("DELETE", path, {"propagationPolicy": "Orphan"})
+
+
+def test_a_benchmark_that_is_restored_takes_its_results_back(bare: Namespace) -> None:
+    bounds = [{"suite": "speed-low", "metric": "output_throughput", "min": 1000}]
+    create(bare, "nightly", thresholds=bounds)
+    end_suite(bare, "nightly", "speed-low")
+    before = wait_for_reason(bare, "nightly", "ThresholdMissed")
+    wait_until_left(bare, "nightly", "nightly-results")
+    orphan(bare, "nightly")
+    again(bare, before, ttlSecondsAfterFinished=100_000)
+    after = wait_for_reason(bare, "nightly", "ThresholdMissed")
+    kept = ("verdict", "progress", "startTime", "completionTime", "environment", "results")
+    assert {name: after["status"][name] for name in kept} == {name: before["status"][name] for name in kept}
+    owners = lambda: bare.existing(CONFIG_MAP, "nightly-results")["metadata"].get("ownerReferences", [])  # noqa: E731
+    wait_for(owners, "it owns its results", lambda found: [one["uid"] for one in found] == [after["metadata"]["uid"]])
+    assert pods_made(bare, "nightly") == 1
+
+
+def test_a_backup_without_status_and_owners_takes_its_results_back(bare: Namespace) -> None:
+    before = run(bare, "nightly")
+    wait_until_left(bare, "nightly", "nightly-results")
+    saved = bare.existing(CONFIG_MAP, "nightly-results")
+    bare.delete(BENCHMARK, "nightly")
+    wait_until_left(bare, "nightly")
+    metadata = {name: saved["metadata"][name] for name in ("name", "namespace", "labels", "annotations")}
+    restored = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": saved["data"]}
+    bare.client.create(CONFIG_MAP, restored)
+    again(bare, before)
+    after = wait_for_reason(bare, "nightly", "ThresholdsMet")
+    assert after["status"]["results"] == before["status"]["results"]
+
+
+def test_another_spec_of_the_name_runs(bare: Namespace) -> None:
+    before = run(bare, "nightly")
+    wait_until_left(bare, "nightly", "nightly-results")
+    orphan(bare, "nightly")
+    again(bare, before, maxErrorRate=0.5)
+    end_suite(bare, "nightly", "speed-low", result("speed-low", completed=9))
+    after = wait_for_reason(bare, "nightly", "ThresholdsMet")
+    stored = wait_for(
+        lambda: json.loads(bare.existing(CONFIG_MAP, "nightly-results")["data"]["results.json"]),
+        "the results are the new ones",
+        lambda content: content["results"] == after["status"]["results"],
+    )
+    assert stored["verdict"] == "Passed"
+
+
+def test_a_benchmark_that_is_deleted_and_applied_again_runs_anew(bare: Namespace) -> None:
+    before = run(bare, "nightly")
+    bare.delete(BENCHMARK, "nightly")
+    again(bare, before)
+    end_suite(bare, "nightly", "speed-low")
+    after = wait_for_reason(bare, "nightly", "ThresholdsMet")
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+    assert pods_made(bare, "nightly") == 2
+
+
+ODD: dict[str, Any] = {
+    "conditions": [],
+    "startTime": "9999-12-31T23:59:59.999999999Z",
+    "progress": "\u0000",
+    "failedStart": {"suite": "", "time": "0001-01-01T00:00:00Z", "reason": "", "message": ""},
+    "environment": {"serverGeneration": -1},
+}
+ODD_RESULT: dict[str, Any] = {
+    "name": "speed-low",
+    "kind": "speed",
+    "outcome": "Succeeded",
+    "startTime": "0001-01-01T00:00:00Z",
+    "completionTime": "0001-01-01T00:00:00Z",
+    "metrics": {"output_throughput": -1e308, "completed": 1e308, "": 0},
+}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        ODD,
+        {"results": [ODD_RESULT]},
+        {"results": [ODD_RESULT, ODD_RESULT, ODD_RESULT]},
+        {"results": [{**ODD_RESULT, "kind": "accuracy"}]},
+        {"results": [{**ODD_RESULT, "name": "gsm8k"}, {**ODD_RESULT, "requested": -5, "completed": 2**62}]},
+        {"results": [{**ODD_RESULT, "outcome": "Failed"}], "verdict": "Passed", "currentSuite": "nobody"},
+    ],
+    ids=["times", "numbers", "too many", "another kind", "another order", "a verdict"],
+)
+def test_whatever_status_somebody_has_written_a_verdict_follows(sandbox: Sandbox, odd: Manifest) -> None:
+    namespace = sandbox.namespace
+    with sandbox.operator.stopped():
+        create(namespace, "nightly", suites=LOW_AND_GSM8K)
+        namespace.client.patch(BENCHMARK, namespace.name, "nightly", {"status": odd}, "status")
+
+    def play() -> bool:
+        end_all(namespace)
+        return "completionTime" in benchmark(namespace, "nightly")["status"]
+
+    wait_for(play, "it is complete", seconds=60)
+    wait_until_left(namespace, "nightly", "nightly-results")
+    assert "Traceback" not in sandbox.operator.log.read_text()

@@ -1,0 +1,205 @@
+"""Benchmarks whose pods are refused, queued, suspended or left alone by their node say so soon, and let others run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from integration.client import QUOTA
+from integration.client_pods import (
+    create_benchmark,
+    end_suite,
+    ended_client,
+    jobs,
+    left_of,
+    report,
+    running_pod,
+    wait_for_reason,
+)
+from integration.namespace import Namespace, condition_of
+from integration.processes_under_test import Operator
+from integration.waiting import stays, wait_for
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.resources import JOB, Kind
+
+LOW = [{"name": "speed-low"}]
+LIMITS = Kind("", "v1", "LimitRange", "limitranges")
+EVENTS = Kind("", "v1", "Event", "events")
+PODS = {"pods": "0"}
+# What a person waits for before they look for themselves.
+A_MINUTE = 75
+
+
+@pytest.fixture
+def bare(operator: Operator, namespace: Namespace) -> Namespace:
+    """A namespace without a server, for benchmarks of an endpoint."""
+    return namespace
+
+
+def create(namespace: Namespace, name: str, **spec: Any) -> Manifest:
+    """Create a benchmark of an address that no other has."""
+    address = {"url": f"http://{name}.{namespace.name}.example.com"}
+    return create_benchmark(namespace, name, **{"serverRef": None, "endpoint": address, "suites": LOW, **spec})
+
+
+def words(manifest: Manifest) -> str:
+    return str(condition_of(manifest, "Succeeded")["message"])
+
+
+def restrict(namespace: Namespace, kind: Kind, spec: Manifest) -> None:
+    metadata = {"name": "narrow", "namespace": namespace.name}
+    namespace.client.create(kind, {"apiVersion": "v1", "kind": kind.kind, "metadata": metadata, "spec": spec})
+
+
+@contextmanager
+def quota(namespace: Namespace, **hard: str) -> Iterator[None]:
+    """Set a quota, and wait until the API server counts what it limits."""
+    restrict(namespace, QUOTA, {"hard": hard})
+    wait_for(lambda: namespace.existing(QUOTA, "narrow").get("status", {}).get("used"), "the quota is enforced")
+    yield
+    namespace.delete(QUOTA, "narrow")
+
+
+def test_a_quota_that_refuses_the_pod_is_quoted_and_the_suite_goes_on_without_it(bare: Namespace) -> None:
+    with quota(bare, **PODS):
+        create(bare, "nightly")
+        told = words(wait_for_reason(bare, "nightly", "PodCreationFailed", A_MINUTE))
+        assert "suite speed-low: exceeded quota: narrow, requested: pods=1, used: pods=0, limited: pods=0" in told
+        assert "raise the quota" in told
+        assert "the time limit is 7200 s (spec.timeoutSeconds)" in told
+    running_pod(bare, "nightly", "speed-low", seconds=120)
+    wait_for_reason(bare, "nightly", "Starting", seconds=90)
+    end_suite(bare, "nightly", "speed-low")
+    wait_for_reason(bare, "nightly", "ThresholdsMet")
+
+
+def test_a_limit_range_that_makes_the_pod_invalid_is_named(bare: Namespace) -> None:
+    restrict(bare, LIMITS, {"limits": [{"type": "Container", "default": {"cpu": "500m", "memory": "1Gi"}}]})
+    create(bare, "nightly")
+    told = words(wait_for_reason(bare, "nightly", "PodCreationFailed", A_MINUTE))
+    assert "must be less than or equal to" in told
+    assert "LimitRange" in told
+
+
+def test_pod_security_that_refuses_the_pod_is_named(bare: Namespace) -> None:
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    bare.client.request("PATCH", f"/api/v1/namespaces/{bare.name}", {"metadata": {"labels": labels}},
+                        content_type="application/merge-patch+json")  # fmt: skip
+    create(bare, "nightly")
+    told = words(wait_for_reason(bare, "nightly", "PodCreationFailed", A_MINUTE))
+    assert 'violates PodSecurity "restricted' in told
+    assert "enforce=baseline" in told
+
+
+def test_scheduling_gates_are_named(bare: Namespace) -> None:
+    gates = {"spec": {"schedulingGates": [{"name": "tests.example.com/queue"}]}}
+    create(bare, "nightly", podTemplate=gates)
+    told = words(wait_for_reason(bare, "nightly", "Queued", A_MINUTE))
+    assert "tests.example.com/queue" in told
+
+
+def test_a_scheduler_that_does_not_exist_is_named(bare: Namespace) -> None:
+    create(bare, "nightly", podTemplate={"spec": {"schedulerName": "nobody"}})
+    assert "scheduler nobody has not looked at it" in words(wait_for_reason(bare, "nightly", "NotScheduled", A_MINUTE))
+
+
+def test_a_job_that_somebody_suspends_is_left_alone_and_its_time_limit_holds(bare: Namespace) -> None:
+    create(bare, "nightly", timeoutSeconds=10)
+    [name] = wait_for(lambda: [job["metadata"]["name"] for job in bare.client.list(JOB, bare.name)], "there is a Job")
+    bare.edit(JOB, name, {"spec": {"suspend": True}})
+    told = words(wait_for_reason(bare, "nightly", "JobSuspended"))
+    assert "the time limit is 10 s (spec.timeoutSeconds)" in told
+    stays(lambda: bare.existing(JOB, name)["spec"]["suspend"], "the Job stays suspended", bool, 3)
+    # Two minutes more than the limit: a Job that runs ends by itself before.
+    manifest = wait_for_reason(bare, "nightly", "TimedOut", seconds=180)
+    assert "not done within 10 s (spec.timeoutSeconds); last seen: JobSuspended" in words(manifest)
+    wait_for(lambda: jobs(bare, "nightly"), "the Job is gone", lambda found: not found)
+
+
+NOW = "2026-11-24T09:30:00Z"
+SCHEDULED = {"type": "PodScheduled", "status": "True", "lastTransitionTime": NOW}
+UNREADY = {"type": "Ready", "status": "False", "lastTransitionTime": NOW}
+CLIENT: Manifest = {"name": "client", "image": "sglang", "imageID": "", "restartCount": 0}
+RUNS: Manifest = {**CLIENT, "ready": True, "state": {"running": {"startedAt": NOW}}}
+
+
+def test_a_lost_node_is_named(bare: Namespace) -> None:
+    create(bare, "nightly")
+    pod = running_pod(bare, "nightly", "speed-low")
+    # What the node's controller leaves of a pod whose kubelet is silent.
+    report(bare, pod, {"phase": "Running", "conditions": [SCHEDULED, UNREADY], "containerStatuses": [RUNS]})
+    told = words(wait_for_reason(bare, "nightly", "NodeLost"))
+    assert pod["spec"]["nodeName"] in told
+
+
+def test_a_volume_that_is_not_mounted_is_named_until_it_is(bare: Namespace) -> None:
+    create(bare, "nightly", datasets={"gsm8k": {"configMap": "typo", "path": "x"}})
+    pod = running_pod(bare, "nightly", "speed-low")
+    waits = {**CLIENT, "ready": False, "state": {"waiting": {"reason": "ContainerCreating"}}}
+    report(bare, pod, {"phase": "Pending", "conditions": [SCHEDULED, UNREADY], "containerStatuses": [waits]})
+    message = 'MountVolume.SetUp failed for volume "dataset-gsm8k" : configmap "typo" not found'
+    tell(bare, pod, "FailedMount", message, "2026-11-24T09:30:10Z")
+    told = words(wait_for_reason(bare, "nightly", "VolumeNotMounted", A_MINUTE))
+    assert 'configmap "typo" not found' in told
+    tell(bare, pod, "Pulling", "", "2026-11-24T09:31:00Z")
+    wait_for_reason(bare, "nightly", "Starting", A_MINUTE)
+
+
+def tell(namespace: Namespace, pod: Manifest, reason: str, message: str, time: str) -> None:
+    """Record an Event of a pod as the kubelet does."""
+    metadata = pod["metadata"]
+    involved = {"kind": "Pod", **{name: metadata[name] for name in ("name", "namespace", "uid")}}
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{metadata['name']}.{reason.lower()}", "namespace": namespace.name},
+        "involvedObject": involved,
+        "reason": reason,
+        "message": message,
+        "type": "Warning",
+        "firstTimestamp": time,
+        "lastTimestamp": time,
+        "count": 1,
+    }
+    namespace.client.create(EVENTS, event)
+
+
+def test_a_sidecar_does_not_keep_a_finished_result(bare: Namespace) -> None:
+    sidecar = {"name": "proxy", "image": "proxy"}
+    template = {"metadata": {"annotations": {"tests/held": "true"}}, "spec": {"containers": [sidecar]}}
+    create(bare, "nightly", suites=[*LOW, {"name": "gsm8k"}], podTemplate=template)
+    for suite in ("speed-low", "gsm8k"):
+        pod = running_pod(bare, "nightly", suite)
+        goes_on = {**RUNS, "name": "proxy"}
+        report(bare, pod, {"phase": "Running", "containerStatuses": [ended_client(suite), goes_on]})
+    manifest = wait_for_reason(bare, "nightly", "ThresholdsMet")
+    assert [item["outcome"] for item in manifest["status"]["results"]] == ["Succeeded", "Succeeded"]
+    left = lambda: left_of(bare, "nightly")  # noqa: E731
+    wait_for(left, "Jobs and pods are gone", lambda found: found == {"nightly-results"}, seconds=60)
+
+
+def test_a_quota_on_jobs_of_one_tenant_does_not_hold_up_another(bare: Namespace, other_namespace: Namespace) -> None:
+    shared = {"endpoint": {"url": f"http://shared.{bare.name}.example.com"}}
+    with quota(bare, **{"count/jobs.batch": "0"}):
+        create(bare, "first", **shared)
+        told = words(wait_for_reason(bare, "first", "ApplyFailed"))
+        assert "exceeded quota" in told
+        create(other_namespace, "second", **shared)
+        end_suite(other_namespace, "second", "speed-low")
+        wait_for_reason(other_namespace, "second", "ThresholdsMet")
+
+
+def test_an_address_and_a_reference_of_one_server_take_turns(bare: Namespace, other_namespace: Namespace) -> None:
+    bare.create_server("kimi")
+    bare.wait_until_ready("kimi")
+    create_benchmark(bare, "near", suites=LOW)
+    running_pod(bare, "near", "speed-low")
+    url = f"http://kimi.{bare.name}.svc.cluster.local:30000"
+    create_benchmark(other_namespace, "far", suites=LOW, serverRef=None, endpoint={"url": url})
+    manifest = wait_for_reason(other_namespace, "far", "WaitingForTurn")
+    assert f"benchmark near of namespace {bare.name} goes first" in words(manifest)
+    assert jobs(other_namespace, "far") == {}
+    end_suite(bare, "near", "speed-low")
+    end_suite(other_namespace, "far", "speed-low")
+    wait_for_reason(other_namespace, "far", "ThresholdsMet")

@@ -1,0 +1,82 @@
+"""How long the Jobs of a finished benchmark, and the benchmark itself, are kept."""
+
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
+from kimi_linear_operator.status import retention
+from make import make_benchmark, make_condition
+
+ENDED = "2026-11-24T09:00:00Z"
+FAILED = {"rule": "Validity", "passed": False}
+
+
+def job(*conditions: str) -> Manifest:
+    ends = [{"type": kind, "status": "True"} for kind in conditions]
+    return {"metadata": {"labels": {"kimi-linear.io/suite": "gsm8k"}}, "status": {"conditions": ends}}
+
+
+def status(*conditions: Manifest, **result: Any) -> Manifest:
+    ended = {"name": "gsm8k", "outcome": "Succeeded", "completionTime": ENDED, "findings": [], **result}
+    return {"conditions": list(conditions), "results": [ended] if result != {"name": None} else []}
+
+
+COMPLETE = make_condition("Complete", "True", "SuitesEnded", "") | {"lastTransitionTime": ENDED}
+
+
+@pytest.mark.parametrize(
+    ("job", "status", "now", "left"),
+    [
+        (job("Complete"), status(), ENDED, 0),
+        (job("Failed"), status(outcome="Failed"), "2026-11-24T09:10:00Z", 3000),
+        (job("Failed"), status(outcome="Failed"), "2026-11-24T10:00:00Z", 0),
+        (job("Complete"), status(findings=[FAILED]), "2026-11-24T09:59:59Z", 1),
+        # Bounds that were missed are no reason to look at a log.
+        (job("Complete"), status(findings=[{"rule": "Threshold", "passed": False}]), ENDED, 0),
+        (job("Complete"), status(name=None), ENDED, None),
+        (job("Complete"), status(COMPLETE, name=None), ENDED, 0),
+        # Its pod ended a moment ago, or only a sidecar is left of it.
+        (job(), status(outcome="Failed"), "2026-11-24T09:00:10Z", 20),
+        (job(), status(outcome="Failed"), "2026-11-24T09:00:30Z", 0),
+        (job(), status(), ENDED, 0),
+        (job("Failed"), status(outcome="Failed", completionTime="somebody wrote this"), ENDED, 0),
+    ],
+    ids=[
+        "good",
+        "failed",
+        "an hour ago",
+        "invalid",
+        "missed",
+        "no result",
+        "not its own",
+        "ends",
+        "a sidecar",
+        "a good sidecar",
+        "odd",
+    ],
+)
+def test_a_job_is_kept_while_its_log_may_be_needed(
+    job: Manifest, status: Manifest, now: str, left: float | None
+) -> None:
+    assert retention.job_seconds_left(job, status, now) == left
+
+
+def benchmark(**spec: Any) -> KimiLinearBenchmark:
+    return KimiLinearBenchmark.model_validate(make_benchmark(**spec))
+
+
+def test_a_benchmark_lives_as_long_as_its_spec_says_after_it_is_complete() -> None:
+    limited = benchmark(ttlSecondsAfterFinished=60)
+    assert retention.seconds_to_live(limited, status(COMPLETE), "2026-11-24T09:00:20Z") == 40
+    assert retention.seconds_to_live(limited, status(COMPLETE), "2026-11-24T09:01:00Z") == 0
+    assert retention.seconds_to_live(benchmark(ttlSecondsAfterFinished=0), status(COMPLETE), ENDED) == 0
+
+
+def test_a_benchmark_is_kept_if_nobody_says_otherwise() -> None:
+    late = "2036-11-24T09:00:00Z"
+    odd = {**COMPLETE, "lastTransitionTime": "9999-99-99T00:00:00Z"}
+    assert retention.seconds_to_live(benchmark(), status(COMPLETE), late) is None
+    assert retention.seconds_to_live(benchmark(ttlSecondsAfterFinished=0), status(), late) is None
+    assert retention.seconds_to_live(benchmark(ttlSecondsAfterFinished=0), status(odd), late) is None
+    assert retention.seconds_to_live(None, status(COMPLETE), late) is None

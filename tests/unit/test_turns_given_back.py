@@ -1,0 +1,217 @@
+"""A benchmark that cannot start lets others go first: passes over a store, with a clock of the test's."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.cluster import ApiError, Cluster
+from kimi_linear_operator.reconcile import Reconciler
+from kimi_linear_operator.resources import BENCHMARK, JOB, POD, Kind
+from kimi_linear_operator.store import Key, Sight, Store
+from make import make_benchmark, owned, stored
+
+ENDPOINT = {"endpoint": {"url": "http://kimi.default.svc"}, "suites": [{"name": "speed-low"}]}
+FIRST, SECOND = (Key("default", name, BENCHMARK) for name in ("first", "second"))
+
+
+@dataclass
+class Shown:
+    """A cluster that shows what is written at once, and refuses the Jobs of some benchmarks."""
+
+    store: Store
+    now: str = "2026-11-24T09:00:00Z"
+    refused: list[str] = field(default_factory=list)
+    version: int = 10
+    jobs: list[str] = field(default_factory=list)
+
+    def put(self, kind: Kind, manifest: Manifest) -> Manifest:
+        self.version += 1
+        metadata = {"creationTimestamp": self.now, **manifest["metadata"], "resourceVersion": str(self.version)}
+        shown = stored({**manifest, "metadata": metadata})
+        self.store.put(kind, shown)
+        return shown
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        return self.store.get(kind, Key(namespace, name))
+
+    async def list(self, kind: Kind, namespace: str, selector: str = "") -> Any:
+        return [item for key in (FIRST, SECOND) for item in self.store.children(kind, key)]
+
+    async def events_of(self, involved: Manifest) -> Any:
+        return []
+
+    async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
+        if kind == JOB:
+            if manifest["metadata"]["labels"]["kimi-linear.io/benchmark"] in self.refused:
+                raise ApiError(403, "jobs.batch is forbidden: exceeded quota: q")
+            self.jobs.append(manifest["metadata"]["name"].rpartition("-speed-low-")[0])
+        return self.put(kind, manifest)
+
+    async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
+        return await self.apply(kind, manifest)
+
+    async def delete(self, kind: Kind, manifest: Manifest, *, children_first: bool = False) -> None:
+        for pod in self.store.children(POD, FIRST):
+            self.store.take(Sight.of(POD, pod, is_deleted=True))
+        self.store.take(Sight.of(kind, manifest, is_deleted=True))
+
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+        return dict(self.put(kind, {**manifest, "status": status})["metadata"])
+
+    async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
+        return manifest
+
+
+@dataclass
+class World:
+    """Two benchmarks of one server; the first one is the older one."""
+
+    store: Store = field(default_factory=Store)
+    cluster: Shown = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cluster = Shown(self.store)
+        for name, second in (("first", "01"), ("second", "02")):
+            manifest = make_benchmark(name, **ENDPOINT)
+            manifest["metadata"] |= {"creationTimestamp": f"2026-11-24T08:00:{second}Z", "uid": name}
+            self.cluster.put(BENCHMARK, manifest)
+
+    def pass_over(self, key: Key, time: str) -> float | None:
+        """Make a pass at a time of that day; return when the next one is due."""
+        self.cluster.now = f"2026-11-24T{time}Z"
+        reconciler = Reconciler(cast(Cluster, self.cluster), self.store, now=lambda: self.cluster.now)
+        return asyncio.run(reconciler.reconcile(key))
+
+    def succeeded(self, key: Key) -> tuple[str, str]:
+        status = (self.store.get(BENCHMARK, key) or {})["status"]
+        [condition] = [item for item in status["conditions"] if item["type"] == "Succeeded"]
+        return condition["reason"], condition["message"]
+
+    def report(self, **state: Any) -> None:
+        """Report a state of the container of the first one's pod."""
+        [job] = self.store.children(JOB, FIRST)
+        container = {"name": "client", "image": "typo", "restartCount": 0, "state": state}
+        conditions = [{"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-11-24T09:00:01Z"}]
+        began = {"phase": "Pending", "startTime": "2026-11-24T09:00:02Z"}
+        status = {**began, "conditions": conditions, "containerStatuses": [container]}
+        references = [{"kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}]
+        metadata = {"name": "pod", "ownerReferences": references}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status}
+        self.cluster.put(POD, owned(pod, "first", "KimiLinearBenchmark"))
+
+
+TYPO = {
+    "waiting": {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "typo": ErrImagePull: no such image'}
+}
+
+
+def test_an_image_with_a_typo_holds_up_others_for_minutes_and_not_for_hours() -> None:
+    world = World()
+    world.pass_over(FIRST, "09:00:00")
+    world.pass_over(SECOND, "09:00:00")
+    world.report(**TYPO)
+    world.pass_over(FIRST, "09:04:59")
+    assert world.succeeded(FIRST)[0] == "ImagePullFailed"
+    assert world.succeeded(SECOND)[0] == "WaitingForTurn"
+    world.pass_over(FIRST, "09:05:00")
+    reason, message = world.succeeded(FIRST)
+    assert (reason, "no such image" in message, "let others go first" in message) == ("ImagePullFailed", True, True)
+    world.pass_over(SECOND, "09:05:00")
+    assert world.succeeded(SECOND)[0] in ("Starting", "Running")
+    assert world.cluster.jobs == ["first", "second"]
+    # It neither starts meanwhile nor is it asked again before its rest is over.
+    assert world.pass_over(FIRST, "09:06:00") == 240
+    world.pass_over(FIRST, "09:10:00")
+    assert world.cluster.jobs == ["first", "second"]
+    assert world.succeeded(FIRST)[0] == "ImagePullFailed"
+
+
+def test_a_benchmark_that_is_alone_keeps_its_turn() -> None:
+    world = World()
+    world.pass_over(FIRST, "09:00:00")
+    world.store.take(Sight.of(BENCHMARK, world.store.get(BENCHMARK, SECOND) or {}, is_deleted=True))
+    world.report(**TYPO)
+    world.pass_over(FIRST, "10:30:00")
+    assert world.store.children(JOB, FIRST)
+    assert world.succeeded(FIRST)[0] == "ImagePullFailed"
+
+
+def test_a_slow_image_is_no_reason_to_give_a_turn_back() -> None:
+    world = World()
+    world.pass_over(FIRST, "09:00:00")
+    world.report(waiting={"reason": "ContainerCreating"})
+    world.pass_over(FIRST, "09:50:00")
+    assert world.store.children(JOB, FIRST)
+
+
+def test_a_client_that_has_begun_never_gives_its_turn_back() -> None:
+    world = World()
+    world.pass_over(FIRST, "09:00:00")
+    world.report(running={})
+    world.pass_over(FIRST, "10:30:00")
+    assert world.store.children(JOB, FIRST)
+
+
+def test_a_job_that_is_refused_lets_the_other_run_and_does_not_ask_without_end() -> None:
+    world = World()
+    world.cluster.refused = ["first"]
+    world.pass_over(FIRST, "09:00:00")
+    reason, message = world.succeeded(FIRST)
+    assert (reason, "exceeded quota" in message) == ("ApplyFailed", True)
+    world.pass_over(SECOND, "09:00:01")
+    assert world.cluster.jobs == ["second"]
+    assert world.pass_over(FIRST, "09:00:15") == 285
+
+
+def test_two_that_are_refused_take_turns_at_leisure() -> None:
+    world = World()
+    world.cluster.refused = ["first", "second"]
+    for second in range(30):
+        for key in (FIRST, SECOND):
+            world.pass_over(key, f"09:00:{second:02}")
+    statuses = [(world.store.get(BENCHMARK, key) or {})["status"]["failedStart"]["time"] for key in (FIRST, SECOND)]
+    assert statuses == ["2026-11-24T09:00:00Z", "2026-11-24T09:00:00Z"]
+
+
+def test_a_job_of_another_name_that_is_ours_goes_on() -> None:
+    """As those that earlier builds of the operator made."""
+    world = World()
+    world.pass_over(FIRST, "09:00:00")
+    [job] = world.store.children(JOB, FIRST)
+    world.store.take(Sight.of(JOB, job, is_deleted=True))
+    former = {**job, "metadata": {**job["metadata"], "name": "first-speed-low"}}
+    world.cluster.put(JOB, former)
+    world.pass_over(FIRST, "09:01:00")
+    assert [item["metadata"]["name"] for item in world.store.children(JOB, FIRST)] == ["first-speed-low"]
+    assert (world.store.get(BENCHMARK, FIRST) or {})["status"]["currentSuite"] == "speed-low"
+    assert world.cluster.jobs == ["first"]
+
+
+def test_an_error_that_does_not_pass_is_told() -> None:
+    world = World()
+
+    async def unavailable(kind: Kind, manifest: Manifest) -> Manifest:
+        raise ApiError(503, "etcd does not answer")
+
+    world.cluster.apply = unavailable  # type: ignore[method-assign]
+    reconciler = Reconciler(cast(Cluster, world.cluster), world.store, now=lambda: world.cluster.now)
+    for failures in (0, 5):
+        with pytest.raises(ApiError, match="etcd does not answer"):
+            asyncio.run(reconciler.reconcile(FIRST, failures))
+    assert world.succeeded(FIRST) == ("ApplyFailed", "etcd does not answer")
+
+
+def test_a_suite_whose_events_cannot_be_read_is_told_in_fewer_words() -> None:
+    world = World()
+    world.pass_over(FIRST, "09:00:00")
+
+    async def forbidden(involved: Manifest) -> Any:
+        raise ApiError(403, "events is forbidden")
+
+    world.cluster.events_of = forbidden  # type: ignore[method-assign]
+    world.pass_over(FIRST, "09:01:00")
+    reason, message = world.succeeded(FIRST)
+    assert (reason, "has no pod, and no Event says why" in message) == ("PodCreationFailed", True)
