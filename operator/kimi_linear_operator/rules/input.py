@@ -4,7 +4,7 @@ The API server stores objects of 1.5 MB and JSON that is nested 10,000 levels de
 recursively or take time that grows with the size, so what exceeds a bound is refused first.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -109,7 +109,7 @@ def _fields(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, part in manifest.items():
         if name in _NOT_OURS:
             continue
-        if isinstance(part, Mapping):
+        if isinstance(part, dict):
             yield from ((f"{name}.{field}", value) for field, value in part.items())
         else:
             yield name, part
@@ -122,7 +122,7 @@ def _extent(value: Any) -> _Extent:
     while True:
         values += len(level)
         characters += sum(len(item) for item in level if isinstance(item, str))
-        containers = [item for item in level if isinstance(item, Mapping | list)]
+        containers = [item for item in level if isinstance(item, dict | list)]
         extent = _Extent(levels, values, characters)
         if not containers or extent.is_too_deep or extent.is_too_large:
             return extent
@@ -130,8 +130,8 @@ def _extent(value: Any) -> _Extent:
         level = list(islice(chain.from_iterable(map(_inside, containers)), MOST_VALUES + 1))
 
 
-def _inside(container: Mapping[str, Any] | list[Any]) -> Iterator[Any]:
-    return chain(container.keys(), container.values()) if isinstance(container, Mapping) else iter(container)
+def _inside(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return chain(container, container.values()) if isinstance(container, dict) else container
 
 
 def declared(model: BaseModel) -> Manifest:
