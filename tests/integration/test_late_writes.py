@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import aiohttp
 import pytest
 
 from integration.sandbox import Sandboxes
+from kimi_linear_operator import clock
 from kimi_linear_operator.cluster import ApiError, connect
 from kimi_linear_operator.resources.kinds import CONFIG_MAP
 
@@ -16,15 +18,15 @@ _SECONDS_TO_OPEN = 2.0
 _CONNECT = aiohttp.TCPConnector.connect
 
 
-def _stand_still() -> None:
+def _stand_still(_: pytest.MonkeyPatch) -> None:
     """Do nothing at all for a while, like a process between SIGSTOP and SIGCONT."""
     time.sleep(_SECONDS_TO_OPEN)
 
 
-async def _open_and_stand_still(*arguments: Any, **options: Any) -> Any:
-    connection = await _CONNECT(*arguments, **options)
-    _stand_still()
-    return connection
+def _suspend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the one clock go on that goes on while a machine is suspended: the monotonic one does not."""
+    seconds = clock.seconds
+    monkeypatch.setattr(clock, "seconds", lambda: seconds() + _SECONDS_TO_OPEN)
 
 
 async def _write(namespace: str, seconds: float) -> str:
@@ -43,10 +45,20 @@ async def _write(namespace: str, seconds: float) -> str:
 
 
 @pytest.mark.parametrize(("seconds", "is_sent"), [(30.0, True), (1.9, False)], ids=["in time", "too late"])
+@pytest.mark.parametrize("pause", [_stand_still, _suspend])
 def test_a_write_has_the_time_that_is_left(
-    sandboxes: Sandboxes, monkeypatch: pytest.MonkeyPatch, seconds: float, is_sent: bool
+    sandboxes: Sandboxes,
+    monkeypatch: pytest.MonkeyPatch,
+    pause: Callable[[pytest.MonkeyPatch], None],
+    seconds: float,
+    is_sent: bool,
 ) -> None:
-    monkeypatch.setattr(aiohttp.TCPConnector, "connect", _open_and_stand_still)
+    async def connect_and_pause(*arguments: Any, **options: Any) -> Any:
+        connection = await _CONNECT(*arguments, **options)
+        pause(monkeypatch)
+        return connection
+
+    monkeypatch.setattr(aiohttp.TCPConnector, "connect", connect_and_pause)
     with sandboxes.open() as sandbox:
         monkeypatch.setenv("KUBECONFIG", str(sandbox.operator.kubeconfig))
         wrong = asyncio.run(_write(sandbox.namespace.name, seconds))

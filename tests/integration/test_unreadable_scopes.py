@@ -10,7 +10,7 @@ import chart
 from control_plane import LocalCluster
 from integration.client import DEFINITION, NAMESPACE, Client
 from integration.client_pods import create_benchmark, wait_for_reason
-from integration.faults import Call, Matches, refuse
+from integration.faults import Call, Fault, Matches, drop, refuse
 from integration.namespace import Namespace
 from integration.permissions import KINDS, grant
 from integration.sandbox import CURTAILED_ACCOUNTS, Sandbox, Sandboxes
@@ -193,6 +193,19 @@ def test_where_nothing_can_be_read_nobody_leads_or_is_ready(wide: Sandbox) -> No
         _restore_role(place)
     wide.operator.wait_until_leading()
     assert wide.operator.ask("/readyz")[0] == 200
+
+
+@pytest.mark.parametrize("fault", [refuse(429, {"Retry-After": "1"}), refuse(503), drop], ids=["429", "503", "dropped"])
+def test_a_kind_that_fails_for_a_while_at_the_start_is_waited_for(sandboxes: Sandboxes, fault: Fault) -> None:
+    """An API server with too much to do is not one that refuses: nobody leads before it has answered."""
+    with sandboxes.open() as sandbox:
+        with sandbox.proxy.fault(fault, _reads(POD)):
+            sandbox.operator.launch()
+            wait_for(lambda: sandbox.proxy.count(_reads(POD)), "pods were asked for", lambda count: count > 2)
+            stays(sandbox.operator.told, "nobody leads", lambda text: "Leading as" not in text, 8.0)
+            assert sandbox.operator.ask("/readyz") == (503, "the cluster has not been read yet\n")
+        sandbox.operator.wait_until_leading()
+        assert sandbox.operator.ask("/readyz") == (200, "ok\n")
 
 
 def _start_with_servers(wide: Sandbox) -> None:
