@@ -40,6 +40,11 @@ LIST_SECONDS = 90.0
 # As client-go's pager (https://pkg.go.dev/k8s.io/client-go/tools/pager): each page may wait its turn at the API server.
 LIST_CHUNK = 500
 
+# A page may be as long as 500 pods usually are. Where objects are larger it has fewer of them: somebody may store
+# hundreds of 1 MB each, which is more memory than the operator has.
+PAGE_BYTES = 8 * 2**20
+_FEWER = 8
+
 # What a verb is on the wire, where that is not its name.
 _METHODS = {"LIST": "GET", "APPLY": "PATCH", "JSON PATCH": "PATCH", "STATUS": "PATCH"}
 _READS = ("GET", "LIST")
@@ -81,6 +86,10 @@ class Page:
 
     manifests: list[Manifest]
     version: int
+
+
+class _TooLongError(Exception):
+    """A page is longer than is read at once."""
 
 
 class _Answer(NamedTuple):
@@ -190,7 +199,11 @@ class Cluster:
         """
         query = {"limit": str(LIST_CHUNK), "labelSelector": selector}
         while True:
-            received = await self._answer("LIST", path(kind, namespace), query)
+            try:
+                received = await self._answer("LIST", path(kind, namespace), query)
+            except _TooLongError:
+                query = {**query, "limit": str(max(1, int(query["limit"]) // _FEWER))}
+                continue
             if received.status == _GONE and "continue" in query:
                 query = {"labelSelector": selector}
                 continue
@@ -339,7 +352,7 @@ class Cluster:
             response = await self.client.rest_client.request(
                 method, url, headers=headers, body=body, _request_timeout=seconds
             )
-            content = await response.read()
+            content = await _read(response.response, PAGE_BYTES if query.get("limit", "1") != "1" else None)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             metrics.API_REQUESTS.labels(verb, _UNREACHABLE).inc()
             raise ApiError(
@@ -347,6 +360,23 @@ class Cluster:
             ) from error
         metrics.API_REQUESTS.labels(verb, response.status).inc()
         return _Answer(response.status, content, response.headers.get("Retry-After", ""))
+
+
+async def _read(response: aiohttp.ClientResponse, most: int | None) -> bytes:
+    """Return what an answer holds.
+
+    Raises:
+        _TooLongError: It holds more than this.
+    """
+    if most is None:
+        return await response.read()
+    content = bytearray()
+    async for part in response.content.iter_any():
+        content += part
+        if len(content) > most:
+            response.close()
+            raise _TooLongError
+    return bytes(content)
 
 
 @asynccontextmanager

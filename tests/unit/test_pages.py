@@ -1,0 +1,57 @@
+"""Lists come in pages: of many objects if they are small, and of few if somebody made large ones."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from kubernetes.aio.client import ApiClient, Configuration
+
+from kimi_linear_operator import cluster as module
+from kimi_linear_operator.cluster import LIST_CHUNK, Cluster
+from kimi_linear_operator.resources import SERVER
+from make import make_server
+
+
+def listed(sizes: list[int], monkeypatch: pytest.MonkeyPatch, page_bytes: int) -> tuple[list[int], list[int]]:
+    """List servers with specs of these sizes; return how many each page had, and the limits that were asked for."""
+    monkeypatch.setattr(module, "PAGE_BYTES", page_bytes)
+    servers = [make_server(f"kimi-{number}", note="x" * size) for number, size in enumerate(sizes)]
+    limits: list[int] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        begin, limit = int(request.query.get("continue", "0")), int(request.query["limit"])
+        limits.append(limit)
+        end = begin + limit
+        metadata: dict[str, Any] = {"resourceVersion": "5", **({"continue": str(end)} if end < len(servers) else {})}
+        return web.json_response({"metadata": metadata, "items": servers[begin:end]})
+
+    async def test() -> list[int]:
+        application = web.Application()
+        application.router.add_route("GET", "/{path:.*}", answer)
+        async with TestServer(application) as server:
+            address = str(server.make_url("")).rstrip("/")
+            async with ApiClient(Configuration(host=address)) as client:
+                pages = [page async for page in Cluster(client).pages(SERVER)]
+        assert [manifest for page in pages for manifest in page.manifests] == servers
+        return [len(page.manifests) for page in pages]
+
+    return asyncio.run(test()), limits
+
+
+def test_small_objects_come_in_long_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert listed([10] * (LIST_CHUNK + 1), monkeypatch, 2**20) == ([LIST_CHUNK, 1], [LIST_CHUNK, LIST_CHUNK])
+
+
+def test_large_objects_come_in_short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages, limits = listed([10_000] * 100, monkeypatch, 100_000)
+    assert pages == [7] * 14 + [2]
+    assert limits == [LIST_CHUNK, LIST_CHUNK // 8] + [LIST_CHUNK // 64] * 15
+
+
+def test_an_object_that_is_longer_than_a_page_comes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages, _ = listed([10, 200_000, 10], monkeypatch, 100_000)
+    assert pages == [1, 1, 1]
+    assert len(json.dumps(make_server(note="x" * 200_000))) > 100_000
