@@ -121,7 +121,8 @@ class BenchmarkReconciler:
         if status.is_complete(known):
             return
         obstacle = Obstacle("ApplyFailed", error.message)
-        await self._write(manifest, replace(_refused(manifest, checked, error.message), obstacle=obstacle, target=obstacle))
+        refused = _refused(manifest, checked, error.message)
+        await self._write(manifest, replace(refused, obstacle=obstacle, target=obstacle))
 
     async def _advance(self, key: Key, manifest: Manifest, checked: rules.Checked) -> float | None:
         """Go as far as is possible now, and report."""
