@@ -18,17 +18,17 @@ from kimi_linear_operator.store import Key, Store
 
 logger = logging.getLogger(__name__)
 
-# A list tells what was before its watch began, and now and then what that lost.
+# A watch can lose an event. This is how long it takes at most until a list finds it.
 RESYNC_SECONDS = 300.0
-# So long the first list waits for a watch that cannot begin.
+# The first list follows the watch, and waits no longer than this for one that cannot begin.
 WATCH_SECONDS = 10.0
-# A watch that begins anew may do so again at once.
+# A watch that has just begun anew often does so again at once; one list is enough.
 GATHER_SECONDS = 0.5
-# A watch that begins anew again and again does not make a list each time.
+# How long to wait after a list, so that a watch that keeps beginning anew does not cause one each time.
 REST = Backoff(first=5.0, longest=60.0)
-# Lists that fail are tried again until they work.
+# How long to wait after a list that failed.
 RETRY = Backoff(first=0.5, longest=30.0)
-# A slow list keeps no other waiting, and the API server gets no more than these at a time.
+# Enough that a slow list does not delay the others, and few enough for the API server.
 LISTS_AT_ONCE = 8
 
 Read = Callable[[Scope, set[Key], bool], None]
@@ -122,7 +122,7 @@ class Lists:
                 async for page in self.cluster.pages(kind, namespace, _selector(kind)):
                     listing.take(page.manifests, page.version)
             except ApiError:
-                # What its first pages showed is no news to the next list.
+                # The store has what the first pages showed, so the next list will not find it again.
                 self.read(scope, listing.concerned, False)
                 raise
         concerned = listing.end()

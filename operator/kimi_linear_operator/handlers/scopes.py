@@ -1,6 +1,6 @@
 """What can be read and what cannot: one state for each kind of objects in each namespace.
 
-Nothing here waits or asks anybody: who lists reports what came of it, and everyone else looks it up.
+Nothing here waits or does I/O: `lists` reports the outcome of each list, and the others read the state.
 """
 
 from collections.abc import Iterable, Iterator
@@ -39,10 +39,10 @@ class Scope(NamedTuple):
 
 @dataclass
 class _State:
-    """What came of listing a scope.
+    """The outcome of listing a scope.
 
     Attributes:
-        asked: Since when it has been asked for without success.
+        asked: When it was first asked for since it was last listed.
         is_read: Whether the store shows it: it was listed, and not refused since.
         error: Why the last list failed, if it did.
     """
@@ -55,7 +55,7 @@ class _State:
         return self.error is not None and self.error.status in _REFUSALS
 
     def is_alone(self, now: float, read_last: float) -> bool:
-        """Return whether it has been asked for in vain for long, while another scope was read."""
+        """Return whether it has failed for long while another scope was read."""
         return self.asked is not None and now - self.asked >= OWN_FAULT_SECONDS and read_last >= self.asked
 
 
@@ -100,9 +100,9 @@ class Scopes:
         state.is_read = state.is_read and not state.is_refused()
 
     def is_settled(self, now: float) -> bool:
-        """Return whether all was read that can be, so that a replica may lead.
+        """Return whether everything that can be read was read, so that a replica may lead.
 
-        An API server that answers nobody leaves everything to be read yet.
+        While the API server answers nobody, this is False.
         """
         return self.is_anything_read() and all(
             state.is_read or self._is_unreadable(state, now) for state in self._states.values()
@@ -121,7 +121,7 @@ class Scopes:
         }
 
     def is_known(self, key: Key, measured: TargetKey | None) -> bool:
-        """Return whether everything was read that a resource needs: without that, nothing is true of it.
+        """Return whether everything that a resource needs was read. If not, it must be left alone.
 
         Args:
             key: Which resource.
