@@ -181,3 +181,17 @@ def test_a_field_that_is_no_longer_wanted_is_found_by_the_fingerprint() -> None:
     _, before = resources.build(KimiLinearServer.model_validate(make_server(security={"hostIPC": True})))
     _, after = resources.build(KimiLinearServer.model_validate(make_server()))
     assert has_drifted(before, after)
+
+
+@pytest.mark.parametrize(
+    ("live", "wanted"),
+    [
+        ({"hostAliases": [{"ip": "::"}]}, {"hostAliases": [{"ip": "::"}, "x"]}),
+        ({"hostAliases": [{"ip": "::"}]}, {"hostAliases": [{"ip": {}}]}),
+        ({"topologySpreadConstraints": [{"topologyKey": "zone"}]}, {"topologySpreadConstraints": [{}, ["x"]]}),
+    ],
+    ids=str,
+)
+def test_items_of_a_wrong_shape_are_drift_and_no_error(live: Manifest, wanted: Manifest) -> None:
+    assert has_drifted(live, wanted)
+    assert not has_drifted(wanted, wanted)
