@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 HIDDEN = "[redacted]"
+# More than any log that Kubernetes quotes. What is longer is cut: the search for secrets takes time, and whoever can make
+# the API server quote a spec could keep the operator busy with it.
+LONGEST_TEXT = 32 * 1024
 
 # No secret: what is hidden already, a reference to a variable, and without quotes nothing or the start of an object.
 _KNOWN = r"(?!\[redacted\]|\$\(\w+\)|\$\{\w+\})"
@@ -43,7 +46,7 @@ _SECRETS: Mapping[str, re.Pattern[str]] = {
         "a token of GitHub or GitLab": r"\b(?P<secret>(?:gh[pousr]|github_pat|glpat)[_-][A-Za-z0-9_-]{16,})",
         "an access key of AWS": r"\b(?P<secret>A[KS]IA[A-Z0-9]{16})\b",
         "a key of Google, NVIDIA or Slack": r"\b(?P<secret>(?:AIza|ya29\.|nvapi-|xox[abprs]-)[A-Za-z0-9_-]{16,})",
-        "a JSON web token": r"\b(?P<secret>eyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?)",
+        "a JSON web token": r"(?<![\w-])(?P<secret>eyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?)",
     }.items()
 }
 
@@ -80,9 +83,9 @@ def printable_json(value: Any) -> Any:
 
 
 def cleaned(text: str) -> str:
-    """Return a text that may be stored, logged and printed: its lines, without secrets and without escapes."""
+    """Return a text that may be stored, logged and printed: its first lines, without secrets and without escapes."""
     # Escapes go first: one in the middle of a secret would hide it from the patterns.
-    return redacted("\n".join(map(printable, text.splitlines())))
+    return redacted("\n".join(map(printable, text[:LONGEST_TEXT].splitlines())))
 
 
 def one_line(text: str) -> str:
