@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 HIDDEN = "[redacted]"
-# More than any log that Kubernetes quotes. What is longer is cut: the search for secrets takes time, and whoever can make
-# the API server quote a spec could keep the operator busy with it.
+# More than any log that Kubernetes quotes. What is longer is cut: the search for secrets takes time, and whoever can
+# make the API server quote a spec could keep the operator busy with it.
 LONGEST_TEXT = 32 * 1024
 
 # No secret: what is hidden already, a reference to a variable, and without quotes nothing or the start of an object.

@@ -1,6 +1,7 @@
 """Drift: what the cluster adds is no difference, what it lacks or changed is one."""
 
 import copy
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -216,3 +217,24 @@ def test_other_objects_have_no_digests() -> None:
 def test_items_of_a_wrong_shape_are_drift_and_no_error(live: Manifest, wanted: Manifest) -> None:
     assert has_drifted(live, wanted)
     assert not has_drifted(wanted, wanted)
+
+
+MANY = [{"ip": f"10.0.{number // 256}.{number % 256}"} for number in range(6000)]
+ALIKE = [{"ip": "10.0.0.1", "hostnames": [f"h{number}"]} for number in range(3000)]
+VARIABLES = [{"name": f"E{number}"} for number in range(128)]
+
+
+@pytest.mark.parametrize(
+    ("live", "wanted"),
+    [
+        ({"hostAliases": MANY}, {"hostAliases": MANY}),
+        ({"hostAliases": ALIKE}, {"hostAliases": ALIKE}),
+        ({"env": [{"name": "added"}] * 100_000 + VARIABLES}, {"env": VARIABLES}),
+    ],
+    ids=["many", "many of one key", "many of others"],
+)
+def test_lists_as_long_as_can_be_stored_are_compared_by_key(live: Manifest, wanted: Manifest) -> None:
+    """Comparing each item with each would take minutes."""
+    begin = time.thread_time()
+    assert not has_drifted(live, wanted)
+    assert time.thread_time() - begin < 2

@@ -15,6 +15,10 @@ from kimi_linear_operator.resources.overlay import MERGE_KEYS
 # Fields that Kubernetes' types cannot tell from absent when they hold their zero value (`omitempty`, no pointer).
 _ABSENT_WHEN_FALSE = ("hostIPC", "hostNetwork", "hostPID", "readOnly", "stdin", "stdinOnce", "tty")
 _ABSENT_WHEN_EMPTY = ("annotations", "initialDelaySeconds", "labels", "limits", "nodeSelector", "requests")
+# By which fields of its items a list is merged.
+_ITEM_KEYS = {**MERGE_KEYS, "ownerReferences": ("uid",)}
+# Items of one key that are compared each with each.
+_MOST_PAIRS = 1024
 _QUANTITY_MAPS = ("limits", "requests")
 _QUANTITY_FIELDS = ("divisor", "sizeLimit")
 
@@ -96,12 +100,10 @@ def _is_stored_as_absent(key: str, wanted: Any) -> bool:
 
 def _item_differences(live: Sequence[Any], wanted: Sequence[Any], path: str, field: str) -> Iterator[str]:
     """Compare lists: where Kubernetes merges by key, and only there, other managers may add items such as a sidecar."""
-    if field == "ownerReferences":
-        yield from (path for item in wanted if all(has_drifted(candidate, item) for candidate in live))
-    elif field in MERGE_KEYS:
-        for key in dict.fromkeys(_key(item, field) for item in wanted):
-            one, other = ([item for item in items if _key(item, field) == key] for items in (live, wanted))
-            yield from _keyed_differences(one, other, f"{path}[{_name(other[0], key)}]")
+    if field in _ITEM_KEYS:
+        known = _by_key(live, field)
+        for key, items in _by_key(wanted, field).items():
+            yield from _keyed_differences(known.get(key, []), items, f"{path}[{_name(items[0], key)}]")
     elif len(live) != len(wanted):
         yield path
     else:
@@ -118,8 +120,19 @@ def _keyed_differences(live: Sequence[Manifest], wanted: Sequence[Manifest], pat
 
 
 def _hold_each_other(live: Sequence[Manifest], wanted: Sequence[Manifest]) -> bool:
+    """Return whether each item has its like on the other side, in whatever order. Of very many, the order counts."""
+    if len(live) * len(wanted) > _MOST_PAIRS:
+        return len(live) == len(wanted) and not any(map(has_drifted, live, wanted))
     pairs = [[not has_drifted(one, other) for other in wanted] for one in live]
     return bool(pairs) and all(map(any, pairs)) and all(map(any, zip(*pairs, strict=True)))
+
+
+def _by_key(items: Sequence[Any], field: str) -> dict[tuple[object, ...], list[Any]]:
+    """Return items by what tells them apart: comparing each with each takes seconds for what one spec may hold."""
+    found: dict[tuple[object, ...], list[Any]] = {}
+    for item in items:
+        found.setdefault(_key(item, field), []).append(item)
+    return found
 
 
 def _name(item: Any, key: tuple[object, ...]) -> object:
@@ -135,7 +148,7 @@ def _key(item: Any, field: str) -> tuple[object, ...]:
         return (str(item),)
     if field == "ports":
         return item.get("containerPort", item.get("port")), item.get("protocol", "TCP")
-    return tuple(str(item.get(key)) for key in MERGE_KEYS[field])
+    return tuple(str(item.get(key)) for key in _ITEM_KEYS[field])
 
 
 def _quantity(value: object) -> Decimal | str:
