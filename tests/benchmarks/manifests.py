@@ -157,7 +157,7 @@ def _pod_status(template: Manifest) -> Manifest:
         "hostIP": "192.0.2.10",
         "podIP": "10.0.0.1",
         "podIPs": [{"ip": "10.0.0.1"}],
-        "qosClass": "BestEffort",
+        "qosClass": "Burstable",
         "conditions": [{"type": kind, "status": "True", "lastTransitionTime": _NOW} for kind in kinds],
         "containerStatuses": [running],
     }
