@@ -40,31 +40,47 @@ PROGRESS = "progress"
 _STRIDES = {PROGRESS: 8}
 
 
+# How many sources of one namespace have turns of their own; all others share one. Whoever may write in a namespace can
+# do so under any number of names, and would have as many turns.
+MOST_SOURCES = 8
+_OTHERS = "others"
+
+
 class _Turns:
     """Which source's key is next: start-time fair queueing, which knows no time and no speed.
 
     The keys of a source get places one after the other, the first one right after that of the key taken last. So many
-    keys reach far ahead, and the first of another source comes right after the one of them that is next.
+    keys reach far ahead, and the first of another source comes right after the one of them that is next. The same name
+    in two namespaces is two sources: what comes in bulk in one does not delay another.
     https://dl.acm.org/doi/10.1145/248157.248171
     """
 
     def __init__(self) -> None:
         self._current = 0
-        # The last place of each source that has any ahead.
-        self._last: dict[str, int] = {}
+        # The last place of each source that has any ahead, by namespace.
+        self._last: dict[str, dict[str, int]] = {}
 
-    def next_place(self, source: str) -> int:
-        """Return the place of the next key that a source adds."""
-        return self._last.get(source, self._current) + _STRIDES.get(source, 1)
-
-    def occupy(self, source: str, place: int) -> None:
-        self._last[source] = place
+    def take_place(self, namespace: str, source: str, before: int | None) -> int | None:
+        """Return the place of the next key that a source adds; None if the key has one before that already."""
+        last = self._last.get(namespace, {})
+        name = source if source in last or len(last) < MOST_SOURCES else _OTHERS
+        place = last.get(name, self._current) + _STRIDES.get(name, 1)
+        if before is not None and before <= place:
+            return None
+        self._last.setdefault(namespace, {})[name] = place
+        return place
 
     def reach(self, place: int) -> None:
         """Go on to a place whose key is being taken."""
-        if place > self._current:
-            self._current = place
-            self._last = {source: last for source, last in self._last.items() if last > place}
+        if place <= self._current:
+            return
+        self._current = place
+        for namespace, last in list(self._last.items()):
+            ahead = {source: at for source, at in last.items() if at > place}
+            if ahead:
+                self._last[namespace] = ahead
+            else:
+                del self._last[namespace]
 
 
 class _Due(NamedTuple):
@@ -110,10 +126,10 @@ class WorkQueue:
         if key in self._busy:
             self._busy[key].add(source)
             return
-        known, place = self._due.get(key), self._turns.next_place(source)
-        if known and known.place <= place:
+        known = self._due.get(key)
+        place = self._turns.take_place(key.namespace, source, known.place if known else None)
+        if place is None:
             return
-        self._turns.occupy(source, place)
         due = self._due[key] = _Due(place, next(self._numbers), known.since if known else _now())
         heapq.heappush(self._order, (due, key))
         metrics.QUEUE_DEPTH.set(len(self._due))

@@ -2,8 +2,8 @@
 
 A program. It watches servers and sends for each what the operator writes until its status is there: the record of its
 pods, Service and Deployment by server-side apply, then the status. The bytes are the operator's; they were made
-beforehand. Nothing is read, compared or remembered, so no operator can be faster. The Event of a server comes when it
-is ready, so it is not part of this.
+beforehand. Servers that have been reported on are left alone. Nothing is read, compared or remembered, so no operator
+can be faster. The Event of a server comes when it is ready, so it is not part of this.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ async def run(access: Access) -> None:
             tasks.create_task(_work(access, queue))
         async for line in connection.watch(path_of(SERVER) + "?watch=true&resourceVersion=0"):
             event = json.loads(line)
-            if event["type"] == "ADDED":
+            if event["type"] == "ADDED" and "observedGeneration" not in event["object"]["status"]:
                 metadata = event["object"]["metadata"]
                 queue.put_nowait((metadata["name"], metadata["uid"]))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -12,11 +13,11 @@ from kimi_linear_operator.cluster import Cluster
 from kimi_linear_operator.errors import ApiError
 from kimi_linear_operator.reconcile import Reconciler
 from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS, BehindError
-from kimi_linear_operator.reconcile.server import TOLD_FAILURES
+from kimi_linear_operator.reconcile.server import LONGEST_BLOCKED_SECONDS, TOLD_FAILURES
 from kimi_linear_operator.resources import SERVER, Kind, revision
 from kimi_linear_operator.status import ready_condition
 from kimi_linear_operator.store import Key, Store
-from make import make_server, stored
+from make import make_condition, make_server, stored
 
 
 @dataclass
@@ -161,3 +162,15 @@ def test_a_watch_that_is_late_rolls_nothing_back() -> None:
     with pytest.raises(BehindError):
         _pass(cluster, record, deployment)
     assert cluster.written == []
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [(0, BLOCKED_RETRY_SECONDS), (4, 60), (40, LONGEST_BLOCKED_SECONDS)])
+def test_what_the_spec_is_to_blame_for_is_tried_again_later_and_later(minutes: int, seconds: float) -> None:
+    store, cluster = Store(), RefusingCluster({"Service/kimi": ApiError(422, "no")})
+    accepted = make_condition("Accepted", "False", "ApplyFailed", "no")
+    store.put(SERVER, make_server() | {"status": {"observedGeneration": 1, "conditions": [accepted]}})
+    since = datetime.fromisoformat(accepted["lastTransitionTime"])
+    now = (since + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    cluster.live["KimiLinearServer/kimi"] = make_server()
+    reconciler = Reconciler(cast(Cluster, cluster), store, now=lambda: now)
+    assert asyncio.run(reconciler.reconcile(Key("default", "kimi"))) == seconds

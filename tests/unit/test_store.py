@@ -6,7 +6,7 @@ import pytest
 
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, SERVICE, Kind
-from kimi_linear_operator.store import REVISION_ANNOTATION, Key, Sight, Store
+from kimi_linear_operator.store import MOST_CHILDREN, REVISION_ANNOTATION, Key, Sight, Store
 from make import make_deployment, make_pod, make_server, owned, stored
 
 KIMI, OTHER = Key("default", "kimi"), Key("default", "other")
@@ -260,3 +260,24 @@ def test_progress_is_what_leaves_every_spec_alone(
     store.put(kind, manifest)
     assert store.is_progress(Sight.of(kind, changed(manifest, **change))) == is_progress
     assert Store().is_progress(Sight.of(kind, manifest)) == (kind == POD), "what is new is no progress, but of a pod"
+
+
+def test_of_what_claims_to_be_a_servers_only_what_it_owns_is_read_if_that_is_asked_for() -> None:
+    store = Store()
+    own = make_deployment()
+    stranger = stored({"kind": "Deployment", "metadata": {"name": "theirs", "labels": own["metadata"]["labels"]}})
+    for deployment in (own, stranger):
+        store.put(DEPLOYMENT, deployment)
+    assert len(store.children(DEPLOYMENT, KIMI)) == 2
+    (owner,) = own["metadata"]["ownerReferences"]
+    assert store.children(DEPLOYMENT, KIMI, owner["uid"]) == [own]
+
+
+def test_more_objects_than_a_server_can_have_get_no_attention() -> None:
+    """Anybody who may make pods can give them a server's label."""
+    store = Store()
+    for number in range(40):
+        pod = make_pod(f"kimi-{number:02}")
+        store.put(POD, {**pod, "status": {**pod.get("status", {}), "message": "x" * 2**20}})
+    read = store.children(POD, KIMI)
+    assert 0 < len(read) * 2**20 <= MOST_CHILDREN

@@ -6,9 +6,11 @@ from typing import Any, cast
 
 import pytest
 
-from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
 from kimi_linear_operator.cluster import ApiError, Cluster
 from kimi_linear_operator.reconcile import Reconciler
+from kimi_linear_operator.reconcile.benchmark import BenchmarkReconciler
+from kimi_linear_operator.reconcile.targets import LEFTOVER_RETRY_SECONDS, Targets
 from kimi_linear_operator.resources import BENCHMARK, JOB, POD, Kind
 from kimi_linear_operator.store import Key, Sight, Store
 from make import make_benchmark, owned, stored
@@ -215,3 +217,26 @@ def test_a_suite_whose_events_cannot_be_read_is_told_in_fewer_words() -> None:
     world.pass_over(FIRST, "09:01:00")
     reason, message = world.succeeded(FIRST)
     assert (reason, "has no pod, and no Event says why" in message) == ("PodCreationFailed", True)
+
+
+def test_a_job_that_only_claims_to_be_a_benchmarks_holds_up_nobody() -> None:
+    world = World()
+    forged = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "forged"}, "spec": {}}
+    labelled = owned(forged, "second", "KimiLinearBenchmark")
+    del labelled["metadata"]["ownerReferences"]
+    world.cluster.put(JOB, labelled)
+    targets = Targets(cast(Cluster, world.cluster), world.store)
+    assert [one.is_active for one in targets._contenders([FIRST, SECOND], world.cluster.now)] == [False, False]
+
+
+def test_a_benchmark_waits_for_no_other_that_is_about_to_start() -> None:
+    """Whoever waits in a pass keeps a worker from everybody else."""
+    world = World()
+    reconciler = BenchmarkReconciler(*([cast(Any, None)] * 5))
+    reconciler._targets = Targets(cast(Cluster, world.cluster), world.store)
+    benchmark = KimiLinearBenchmark.model_validate(world.store.get(BENCHMARK, SECOND))
+    aim = reconciler._targets.find(benchmark)
+    assert aim.target
+    reconciler._starting.add(aim.target.label)
+    step = asyncio.run(reconciler._start(SECOND, benchmark, benchmark.spec.suites[0], aim))
+    assert (step.cause.reason, step.again) == ("WaitingForTurn", LEFTOVER_RETRY_SECONDS)

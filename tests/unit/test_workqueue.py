@@ -13,6 +13,7 @@ from kimi_linear_operator.store import Key
 from kimi_linear_operator.workqueue import (
     BACKOFF,
     LONGEST_SETTLE_SECONDS,
+    MOST_SOURCES,
     PROGRESS,
     SETTLE_SECONDS,
     Work,
@@ -321,7 +322,32 @@ def test_a_source_that_had_its_turns_has_none_in_advance_and_none_to_make_up_for
         for key in (A, B, C):
             queue.add(key, "kubectl")
         await worked(queue, recorder(done), seconds=1)
-        assert [queue._turns.next_place(source) for source in ("kubectl", "gitops")] == [4, 4]
+        places = [queue._turns.take_place(A.namespace, source, None) for source in ("kubectl", "gitops")]
+        assert places == [4, 4]
+
+    run(test())
+
+
+def test_a_namespace_gets_no_more_turns_by_writing_under_many_names() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        for number in range(1000):
+            queue.add(Key("greedy", str(number)), f"manager-{number}")
+        queue.add(Key("modest", "kimi"), "kubectl")
+        await worked(queue, recorder(done), seconds=1)
+        assert done.index(Key("modest", "kimi")) <= MOST_SOURCES + 1
+
+    run(test())
+
+
+def test_what_comes_in_bulk_in_one_namespace_delays_no_other() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        for number in range(1000):
+            queue.add(Key("greedy", str(number)), "bulk")
+        queue.add(Key("modest", "kimi"), "bulk")
+        await worked(queue, recorder(done), seconds=1)
+        assert done.index(Key("modest", "kimi")) == 1
 
     run(test())
 

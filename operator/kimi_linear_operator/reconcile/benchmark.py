@@ -1,10 +1,8 @@
 """One pass over one benchmark: what has ended is judged, and the next suite is started when it may."""
 
-import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from weakref import WeakValueDictionary
 
 from kimi_linear_operator import rules, status
 from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
@@ -22,7 +20,7 @@ from kimi_linear_operator.reconcile.children import (
 )
 from kimi_linear_operator.reconcile.reporting import Reporting
 from kimi_linear_operator.reconcile.server import TOLD_FAILURES
-from kimi_linear_operator.reconcile.targets import Aim, Targets
+from kimi_linear_operator.reconcile.targets import LEFTOVER_RETRY_SECONDS, Aim, Targets
 from kimi_linear_operator.resources import BENCHMARK, CONFIG_MAP, JOB, POD, access, job, metadata, results, target
 from kimi_linear_operator.status import Cause, Obstacle, Progress, held, jobs, retention
 from kimi_linear_operator.status.times import seconds_between
@@ -77,8 +75,9 @@ class BenchmarkReconciler:
     now: Callable[[], str]
     allows_node_access: bool = False
     _targets: Targets = field(init=False)
-    # Between looking whether anybody runs on a target and starting, nobody else may look.
-    _starting: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    # Targets on which a benchmark is about to start. No other may look meanwhile, and none waits: a look takes as long
+    # as the API server takes to list, and whoever waits keeps a worker from everybody else.
+    _starting: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Look for targets where the passes read."""
@@ -287,9 +286,7 @@ class BenchmarkReconciler:
 
     def _job(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite) -> Manifest | None:
         """Return a suite's Job as it was seen last, whatever its name is."""
-        owned = (
-            found for found in self.store.children(JOB, key) if metadata.is_owned_by(found, benchmark.metadata.uid)
-        )
+        owned = self.store.children(JOB, key, benchmark.metadata.uid)
         of_suite = (found for found in owned if found["metadata"]["labels"].get(metadata.SUITE_LABEL) == suite.name)
         return next(of_suite, None)
 
@@ -302,13 +299,20 @@ class BenchmarkReconciler:
     async def _start(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, aim: Aim) -> _Step:
         """Start a suite unless somebody else is in the way."""
         assert aim.target  # noqa: S101 - what is ready is known
-        async with self._starting.setdefault(aim.target.label, asyncio.Lock()):
+        label = aim.target.label
+        if label in self._starting:
+            message = f"another benchmark of {aim.target.name} is about to start"
+            return _Step(Cause("WaitingForTurn", message), again=LEFTOVER_RETRY_SECONDS)
+        self._starting.add(label)
+        try:
             if hindrance := await self._targets.hindrance(key, aim.target, self.now()):
                 return _Step(hindrance.cause, again=hindrance.again)
             await self.children.apply(benchmark, metadata.with_fingerprint(job.build_runner(benchmark)))
             wanted = job.build_job(benchmark, suite, aim.target, aim.snapshot)
             created = await self.children.create(benchmark, metadata.with_fingerprint(wanted))
-            return _Step(aim.cause, created, again=LOOK_AGAIN_SECONDS)
+        finally:
+            self._starting.discard(label)
+        return _Step(aim.cause, created, again=LOOK_AGAIN_SECONDS)
 
     async def _clean_up(self, key: Key, manifest: Manifest, benchmark: KimiLinearBenchmark | None) -> float | None:
         """Delete what a benchmark no longer needs, itself in the end; return when the next of it is due."""
@@ -324,7 +328,8 @@ class BenchmarkReconciler:
 
     async def _clean_up_jobs(self, key: Key, manifest: Manifest) -> float | None:
         """Delete the Jobs whose result is in the status and whose log nobody needs; return how long others stay."""
-        own = [item for item in self.store.children(JOB, key) if _is_owned_and_there(item, manifest)]
+        own = self.store.children(JOB, key, manifest["metadata"]["uid"])
+        own = [item for item in own if "deletionTimestamp" not in item["metadata"]]
         left = [retention.job_seconds_left(item, manifest["status"], self.now()) for item in own]
         for item in (item for item, seconds in zip(own, left, strict=True) if seconds == 0.0):
             await self.cluster.delete(JOB, item)
@@ -361,11 +366,6 @@ class BenchmarkReconciler:
             await self.children.apply(benchmark, metadata.with_fingerprint(results.build(benchmark, known)))
         except (NameTakenError, LeftoverError) as error:
             logger.warning("Could not write the results: %s", error)
-
-
-def _is_owned_and_there(child: Manifest, manifest: Manifest) -> bool:
-    is_owned = metadata.is_owned_by(child, manifest["metadata"]["uid"])
-    return is_owned and "deletionTimestamp" not in child["metadata"]
 
 
 def _refused(manifest: Manifest, checked: rules.Checked, reason: str) -> Progress:

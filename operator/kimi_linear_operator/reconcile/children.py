@@ -126,7 +126,7 @@ class Children:
         Raises:
             ApiError: One could not be deleted; the others were.
         """
-        live = [manifest for kind in resources.KINDS for manifest in self.store.children(kind, key)]
+        live = [manifest for kind in resources.KINDS for manifest in self.store.children(kind, key, owner.metadata.uid)]
         steps = list(unwanted(owner, list(wanted), live))
         for outcome in await _together(self._delete(step.live) for step in steps):
             if outcome:

@@ -23,10 +23,13 @@ from kimi_linear_operator.reconcile.reporting import Reporting
 from kimi_linear_operator.reconcile.waking import Waking
 from kimi_linear_operator.resources import DEPLOYMENT, POD, REVISION, SERVER, access, metadata, plan, revision
 from kimi_linear_operator.resources.revision import Kept, Revision
+from kimi_linear_operator.status.times import seconds_between
 from kimi_linear_operator.store import Key, Store
 
 # What passes by itself is told when it has not for some ten seconds, by the back-off of the queue.
 TOLD_FAILURES = 5
+# Thousands of servers that are refused for good must not keep the API server busy.
+LONGEST_BLOCKED_SECONDS = 300.0
 
 _CONFLICT = 409
 
@@ -106,12 +109,20 @@ class ServerReconciler:
             raise passing
         retries = [
             again,
-            BLOCKED_RETRY_SECONDS if obstacle and checked.is_valid else None,
+            self._blocked_seconds(manifest, obstacle) if obstacle and checked.is_valid else None,
             CONTESTED_RETRY_SECONDS if outcome.contested else None,
             status.next_look(self.store.children(POD, key), self.now()),
             None if obstacle else await self.waking.wake(key, manifest["metadata"]["uid"]),
         ]
         return min((seconds for seconds in retries if seconds is not None), default=None)
+
+    def _blocked_seconds(self, manifest: Manifest, obstacle: status.Obstacle) -> float:
+        """Return after how many seconds to try again what was refused: later and later, if the spec is to blame."""
+        accepted = status.find_condition(manifest.get("status", {}), "Accepted")
+        if not obstacle.blames_spec or accepted.get("status") != "False":
+            return BLOCKED_RETRY_SECONDS
+        refused = seconds_between(accepted.get("lastTransitionTime"), self.now()) or 0.0
+        return min(max(BLOCKED_RETRY_SECONDS, refused / 4), LONGEST_BLOCKED_SECONDS)
 
     async def _apply(self, key: Key, checked: rules.Checked) -> _Outcome:
         """Bring all children to what is wanted. A refused spec changes nothing."""

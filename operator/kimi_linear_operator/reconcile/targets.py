@@ -96,7 +96,7 @@ class Targets:
             message = f"benchmark {_shown(holder, key)} goes first on {aim.name}: this one waits until it is done"
             return Hindrance(Cause("WaitingForTurn", message))
         for namespace in sorted({key.namespace, *(rival.namespace for rival in rivals)}):
-            if await self._is_busy(namespace, aim):
+            if await self._is_busy(namespace, aim, None if namespace == key.namespace else rivals):
                 message = f"a client of an earlier benchmark still runs against {aim.name}"
                 return Hindrance(Cause("WaitingForTurn", message), LEFTOVER_RETRY_SECONDS)
         return None
@@ -114,19 +114,38 @@ class Targets:
     def _contenders(self, rivals: list[Key], now: str) -> Iterator[Contender]:
         for rival in rivals:
             manifest = self.store.get(BENCHMARK, rival)
-            is_active = jobs.is_busy(self.store.children(JOB, rival), self.store.children(POD, rival))
-            if manifest and (is_active or (_is_willing(manifest) and _rest_seconds(manifest, now) == 0)):
+            if manifest is None:
+                continue
+            is_active = self._is_active(rival, manifest["metadata"]["uid"])
+            if is_active or (_is_willing(manifest) and _rest_seconds(manifest, now) == 0):
                 known = manifest.get("status", {})
                 times = (manifest["metadata"]["creationTimestamp"], known.get("startTime", ""))
                 yield Contender(rival.namespace, rival.name, *times, is_active, _failed(manifest))
 
-    async def _is_busy(self, namespace: str, aim: Target) -> bool:
-        """Return whether any client runs against a target. The caller has no Job under way."""
+    def _is_active(self, rival: Key, uid: str) -> bool:
+        """Return whether a Job of a benchmark's own is under way: anybody can make one with its label."""
+        own = self.store.children(JOB, rival, uid)
+        pods = [pod for job in own for pod in self.store.children(POD, rival, job["metadata"]["uid"])]
+        return jobs.is_busy(own, pods)
+
+    async def _is_busy(self, namespace: str, aim: Target, rivals: list[Key] | None) -> bool:
+        """Return whether any client runs against a target. The caller has no Job under way.
+
+        Args:
+            namespace: Where to look.
+            aim: The target.
+            rivals: Whose clients count; all that have the target's label if it is None. In another namespace, somebody
+                could hold a target for ever with a label.
+        """
         selector = f"{metadata.TARGET_LABEL} in ({aim.label},{aim.former_label})"
         found, pods = (
             await self.cluster.list(JOB, namespace, selector),
             await self.cluster.list(POD, namespace, selector),
         )
+        if rivals is not None:
+            uids = [manifest["metadata"]["uid"] for rival in rivals if (manifest := self.store.get(BENCHMARK, rival))]
+            found = [job for job in found if any(metadata.is_owned_by(job, uid) for uid in uids)]
+            pods = [pod for job in found for pod in jobs.pods_of(job, pods)]
         return jobs.is_busy(found, pods)
 
 
