@@ -318,14 +318,15 @@ def test_diff_shows_the_kept_pods_and_what_taking_new_ones_would_change(
 ) -> None:
     namespace = sandbox.namespace
     _go_on_as(sandbox, OTHER_VERSION)
-    _create(namespace, ["kimi"])
-    written = server_manifest("kimi", namespace.name, _SPEC)
+    namespace.create_server("kimi")
+    namespace.wait_until_ready("kimi")
+    written = server_manifest("kimi", namespace.name, {})
     assert _diff(cluster, written) == (0, "")
-    code, text = _diff(cluster, {**written, "spec": {**_SPEC, "service": {"headless": True}}})
+    code, text = _diff(cluster, {**written, "spec": {"service": {"headless": True}}})
     assert (code, "kimi-headless" in text, MARK in text) == (1, True, False)
     for taking in (
         {**written, "metadata": {**written["metadata"], "annotations": {ROLLOUT_ANNOTATION: "now"}}},
-        {**written, "spec": {**_SPEC, "engine": {"contextLength": 4096}}},
+        {**written, "spec": {"engine": {"contextLength": 4096}}},
     ):
         code, text = _diff(cluster, taking)
         assert (code, f"-        - name: {MARK}" in text) == (1, True)

@@ -1,10 +1,13 @@
 """The status over time: what is kept, what is left out, what is news. Whole statuses are in the golden files."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from kimi_linear_operator.api import KimiLinearServer, Manifest
+from kimi_linear_operator.resources import revision
+from kimi_linear_operator.resources.revision import Kept
 from kimi_linear_operator.status import Obstacle, View, summarise, transition_event
 from kimi_linear_operator.status.conditions import LONGEST_MESSAGE
 from make import make_deployment, make_failed_pod, make_pod, make_server
@@ -69,6 +72,16 @@ def test_a_write_that_concerns_no_pod_makes_no_server_unready_until_its_controll
     assert summary(NOW, server=with_status(ready), deployment=unseen) == ready
     starting = summary(EARLIER, deployment=STARTING)
     assert conditions(summary(NOW, server=with_status(starting), deployment=unseen))["Ready"]["status"] == "False"
+
+
+def test_a_write_that_replaces_pods_makes_a_server_unready_at_once() -> None:
+    unseen = {**SERVING, "metadata": {**SERVING["metadata"], "generation": 2}}
+    manifest = with_status(summary(EARLIER, deployment=SERVING))
+    newest = revision.keep(KimiLinearServer.model_validate(manifest), []).current
+    older = replace(newest, template={"metadata": {}, "spec": {}})
+    for running, is_ready in ((older, "False"), (newest, "True")):
+        status = summary(NOW, server=manifest, deployment=unseen, kept=Kept(newest, running=running))
+        assert conditions(status)["Ready"]["status"] == is_ready
 
 
 def test_a_changed_spec_is_not_ready_before_its_deployments_controller_has_seen_it() -> None:

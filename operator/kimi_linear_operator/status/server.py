@@ -58,16 +58,23 @@ class View:
         """Return whether a server is to be called ready.
 
         After a write of ours, the counters are old until the Deployment's controller has seen it. A server that was
-        ready with this generation of its spec stays so until then: most such writes concern no pod.
+        ready with this generation of its spec stays so until then, unless the write concerns its pods.
         """
         ready = ready_condition(self.manifest.get("status", {}))
         was_ready = (ready.get("status"), ready.get("observedGeneration")) == ("True", self.generation)
-        return not self.obstacle and (self.is_complete or (was_ready and self._has_all_replicas))
+        stays_ready = was_ready and self._has_all_replicas and not self._replaces_pods
+        return not self.obstacle and (self.is_complete or stays_ready)
 
     @property
     def generation(self) -> int:
         """Return the generation of the server's spec."""
         return int(self.manifest["metadata"]["generation"])
+
+    @property
+    def _replaces_pods(self) -> bool:
+        """Return whether this pass has given the Deployment another pod template."""
+        running = self.kept.running if self.kept else None
+        return bool(self.kept and running and running.template != self.kept.current.template)
 
     @property
     def _has_all_replicas(self) -> bool:
