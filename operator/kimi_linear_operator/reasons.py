@@ -101,7 +101,7 @@ REASONS: Mapping[Reason, Explanation] = {
     "SpecValid": Explanation("both", "The spec passes all rules (`Accepted`).", NOTHING),
     "InvalidSpec": Explanation(
         "both",
-        "The spec breaks a rule, or is nested deeper than 64 levels or too large (256 KiB of text, 20,000 keys and "
+        "The spec breaks a rule, or is nested deeper than 64 levels or too large (256 KiB of JSON, 5,000 keys and "
         "values). What ran before still runs.",
         "Change the field that the message names.",
     ),

@@ -5,6 +5,7 @@ moment a test may put faults in the way of the calls that it means, freeze or cu
 """
 
 import asyncio
+import io
 import selectors
 import socket
 import ssl
@@ -222,7 +223,9 @@ class FaultProxy:
         async def forward() -> web.StreamResponse:
             headers = {key: value for key, value in request.headers.items() if key.lower() not in _NOT_PASSED_ON}
             target = f"{call.path}?{urlencode(call.query)}"
-            async with self._session.request(call.method, target, data=call.body or None, headers=headers) as answer:
+            async with self._session.request(
+                call.method, target, data=io.BytesIO(call.body) if call.body else None, headers=headers
+            ) as answer:
                 passed = {key: value for key, value in answer.headers.items() if key.lower() not in _NOT_PASSED_ON}
                 if call.is_watch and answer.status == 200:
                     response = web.StreamResponse(headers=passed)
