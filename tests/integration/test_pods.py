@@ -7,10 +7,10 @@ import pytest
 from control_plane import LocalCluster
 from integration.client import QUOTA, Client, path_of
 from integration.kubelet import DRAINS
-from integration.namespace import Namespace, Spec
+from integration.namespace import Namespace, Spec, engine_container
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import DEPLOYMENT, DISRUPTION_BUDGET, POD, SERVER
+from kimi_linear_operator.resources import DEPLOYMENT, DISRUPTION_BUDGET, POD, REVISION, SERVER
 from kimi_linear_operator.status import refusals
 from nodes import add_nodes, gpu_node
 from pod_cluster import small_node
@@ -150,6 +150,22 @@ def test_what_reaches_beyond_the_pod_is_refused_in_words_and_nothing_is_made(nam
     assert "--allow-node-access" in ready["message"]
     assert namespace.condition("kimi", "Stalled")["status"] == "True"
     assert namespace.find(DEPLOYMENT, "kimi") is None
+
+
+def test_a_probe_that_null_removes_is_gone_and_nothing_is_written_afterwards(namespace: Namespace) -> None:
+    containers = [{"name": "sglang", "livenessProbe": None, "readinessProbe": {"exec": {"command": ["true"]}}}]
+    namespace.create_server("kimi", {"podTemplate": {"spec": {"containers": containers}}})
+    namespace.wait_until_ready("kimi")
+    container = engine_container(namespace.deployment("kimi"))
+    assert "livenessProbe" not in container
+    assert container["readinessProbe"].keys() & {"exec", "httpGet"} == {"exec"}
+
+    def written() -> tuple[int, list[str]]:
+        revisions = namespace.client.list(REVISION, namespace.name)
+        return namespace.deployment("kimi")["metadata"]["generation"], [item["metadata"]["name"] for item in revisions]
+
+    namespace.edit(SERVER, "kimi", {"metadata": {"labels": {"any": "change"}}})
+    stays(written, "one pod template", lambda seen: seen == (1, ["kimi-1"]), 3)
 
 
 @pytest.fixture

@@ -202,3 +202,17 @@ def test_a_config_map_is_compared_by_the_digests_of_its_contents() -> None:
 def test_other_objects_have_no_digests() -> None:
     secret = {"kind": "Secret", "data": {"a": "1"}}
     assert with_digests(secret) == secret
+
+
+@pytest.mark.parametrize(
+    ("live", "wanted"),
+    [
+        ({"hostAliases": [{"ip": "::"}]}, {"hostAliases": [{"ip": "::"}, "x"]}),
+        ({"hostAliases": [{"ip": "::"}]}, {"hostAliases": [{"ip": {}}]}),
+        ({"topologySpreadConstraints": [{"topologyKey": "zone"}]}, {"topologySpreadConstraints": [{}, ["x"]]}),
+    ],
+    ids=str,
+)
+def test_items_of_a_wrong_shape_are_drift_and_no_error(live: Manifest, wanted: Manifest) -> None:
+    assert has_drifted(live, wanted)
+    assert not has_drifted(wanted, wanted)

@@ -201,3 +201,12 @@ def test_what_somebody_edited_is_not_taken_over(touched: Manifest, edit: Any) ->
     deployment = deployment_of(build_pod_template(server()), touched)
     edit(deployment["spec"]["template"]["spec"])
     assert revision.running_template(server(), deployment) is None
+
+
+def test_a_null_that_removes_a_field_is_a_change_of_the_spec() -> None:
+    container = {"name": "sglang"}
+    one, other = (
+        server(podTemplate={"spec": {"containers": [changed]}})
+        for changed in (container, container | {"lifecycle": None})
+    )
+    assert template_inputs(one.spec) != template_inputs(other.spec)

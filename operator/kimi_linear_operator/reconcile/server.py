@@ -104,13 +104,12 @@ class ServerReconciler:
             again = await self._report(key, manifest, checked.server, outcome, obstacle)
         if passing:
             raise passing
-        woken = None if obstacle else await self.waking.wake(key, manifest["metadata"]["uid"])
         retries = [
             again,
-            woken,
             BLOCKED_RETRY_SECONDS if obstacle and checked.is_valid else None,
             CONTESTED_RETRY_SECONDS if outcome.contested else None,
             status.next_look(self.store.children(POD, key), self.now()),
+            None if obstacle else await self.waking.wake(key, manifest["metadata"]["uid"]),
         ]
         return min((seconds for seconds in retries if seconds is not None), default=None)
 
@@ -222,8 +221,9 @@ class ServerReconciler:
         return await self.reporting.write(SERVER, manifest, summary, event)
 
 
-def _refused(message: str) -> _Outcome:
-    return _Outcome(failures=Failures(status.Obstacle("InvalidSpec", message, blames_spec=True)))
+def _refused(reason: str) -> _Outcome:
+    """Return that nothing was done because the spec is refused."""
+    return _Outcome(failures=Failures(status.Obstacle("InvalidSpec", reason, blames_spec=True)))
 
 
 def _number(deployment: Manifest | None) -> int:

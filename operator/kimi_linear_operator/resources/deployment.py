@@ -59,7 +59,9 @@ _NOT_IN_TEMPLATE = {"replicas", "rollout", "service", "suspend"}
 
 def template_inputs(spec: ServerSpec) -> Manifest:
     """Return the part of the spec that the pod template is built from, with all defaults."""
-    return spec.model_dump(by_alias=True, exclude_none=True, exclude=_NOT_IN_TEMPLATE)
+    inputs = spec.model_dump(by_alias=True, exclude_none=True, exclude=_NOT_IN_TEMPLATE)
+    # A null in there removes a field.
+    return inputs | ({"podTemplate": spec.pod_template.changes()} if spec.pod_template else {})
 
 
 def build_pod_template(server: KimiLinearServer) -> Manifest:

@@ -101,7 +101,7 @@ def _item_differences(live: Sequence[Any], wanted: Sequence[Any], path: str, fie
     elif field in MERGE_KEYS:
         for key in dict.fromkeys(_key(item, field) for item in wanted):
             one, other = ([item for item in items if _key(item, field) == key] for items in (live, wanted))
-            yield from _keyed_differences(one, other, f"{path}[{other[0].get('name', key[0])}]")
+            yield from _keyed_differences(one, other, f"{path}[{_name(other[0], key)}]")
     elif len(live) != len(wanted):
         yield path
     else:
@@ -122,11 +122,20 @@ def _hold_each_other(live: Sequence[Manifest], wanted: Sequence[Manifest]) -> bo
     return bool(pairs) and all(map(any, pairs)) and all(map(any, zip(*pairs, strict=True)))
 
 
-def _key(item: Manifest, field: str) -> tuple[object, ...]:
-    """Return what tells an item of a list from others. Ports are told apart by their protocol, too."""
+def _name(item: Any, key: tuple[object, ...]) -> object:
+    return item.get("name", key[0]) if isinstance(item, dict) else key[0]
+
+
+def _key(item: Any, field: str) -> tuple[object, ...]:
+    """Return what tells an item of a list from others. Ports are told apart by their protocol, too.
+
+    Users can write items of any shape; what is wrong with one is for the API server to say.
+    """
+    if not isinstance(item, dict):
+        return (str(item),)
     if field == "ports":
         return item.get("containerPort", item.get("port")), item.get("protocol", "TCP")
-    return tuple(item.get(key) for key in MERGE_KEYS[field])
+    return tuple(str(item.get(key)) for key in MERGE_KEYS[field])
 
 
 def _quantity(value: object) -> Decimal | str:

@@ -231,8 +231,8 @@ def _why_not_ready(view: View, now: str) -> Cause:
     if refused.get("status") == "True":
         return _old_pod_cause(view, "PodCreationFailed", now) or Cause("PodCreationFailed", refused.get("message", ""))
     cause = worst_cause(view.pods, now) or _rollout_cause(view)
-    if waits := _old_pod_cause(view, cause.reason, now):
-        return waits
+    if older := _old_pod_cause(view, cause.reason, now):
+        return older
     if view.server and cause.reason == "Unschedulable":
         spec = view.server.spec
         needs = f"a replica needs {spec.tensor_parallelism} free {engine.GPU_RESOURCE} on one {spec.hardware} node"
