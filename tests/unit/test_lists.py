@@ -199,6 +199,23 @@ def test_what_the_first_pages_showed_is_told_although_a_later_one_fails() -> Non
     run(test())
 
 
+def test_what_a_list_does_not_show_is_gone_even_if_it_shows_nothing() -> None:
+    async def test() -> None:
+        listed = Listed(Objects(pages={PODS_A: [[make_pod(namespace=A)]]}))
+        with listed.running():
+            await listed.lists.wait_until_settled()
+            await asyncio.sleep(30)
+            assert len(listed.lists.store.children(POD, KIMI)) == 1
+            listed.objects.pages[PODS_A] = [[]]
+            listed.told.clear()
+            listed.lists.ask_for(PODS_A)
+            await asyncio.sleep(1)
+            assert listed.lists.store.children(POD, KIMI) == []
+            assert listed.told == [(PODS_A, {KIMI}, False)]
+
+    run(test())
+
+
 def test_what_a_list_shows_is_in_the_store_when_it_is_told() -> None:
     async def test() -> None:
         listed = Listed(Objects(pages={SERVERS_A: [[make_server()], [make_server("second")]]}))

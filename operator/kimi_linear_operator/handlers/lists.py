@@ -30,6 +30,8 @@ REST = Backoff(first=5.0, longest=60.0)
 RETRY = Backoff(first=0.5, longest=30.0)
 # Enough that a slow list does not delay the others, and few enough for the API server.
 LISTS_AT_ONCE = 8
+# Between two of these, the Lease is renewed, workers go on, and other lists arrive.
+TAKEN_AT_ONCE = 50
 
 Read = Callable[[Scope, set[Key], bool], None]
 """Takes a scope that was listed, the resources about which that showed something new, and whether all in it was new."""
@@ -120,7 +122,9 @@ class Lists:
             listing = self.store.begin_list(kind, namespace)
             try:
                 async for page in self.cluster.pages(kind, namespace, _selector(kind)):
-                    listing.take(page.manifests, page.version)
+                    for begin in range(0, len(page.manifests) or 1, TAKEN_AT_ONCE):
+                        listing.take(page.manifests[begin : begin + TAKEN_AT_ONCE], page.version)
+                        await asyncio.sleep(0)
             except ApiError:
                 # The store has what the first pages showed, so the next list will not find it again.
                 self.read(scope, listing.concerned, False)
