@@ -6,7 +6,7 @@ import pytest
 
 from control_plane import LocalCluster
 from integration.client import QUOTA, Client, path_of
-from integration.kubelet import DRAINS
+from integration.kubelet import DRAINS, SLOW
 from integration.namespace import Namespace, Spec, engine_container
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.api import Manifest
@@ -95,10 +95,12 @@ def evict(namespace: Namespace, pod: Manifest) -> int:
 
 
 def test_a_drain_may_take_one_replica_and_not_the_second(namespace: Namespace) -> None:
-    namespace.create_server("kimi", {"replicas": 2, **DRAINS_SPEC})
+    # The replacement of the first is not Ready before the second is asked for.
+    annotations = {DRAINS: "true", SLOW: "10s"}
+    namespace.create_server("kimi", {"replicas": 2, "podTemplate": {"metadata": {"annotations": annotations}}})
     namespace.wait_until_ready("kimi")
     wait_for(
-        lambda: namespace.existing(DISRUPTION_BUDGET, "kimi").get("status", {}).get("disruptionsAllowed"),
+        lambda: (namespace.find(DISRUPTION_BUDGET, "kimi") or {}).get("status", {}).get("disruptionsAllowed"),
         "one replica may be evicted",
         lambda allowed: allowed == 1,
     )

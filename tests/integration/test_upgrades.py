@@ -229,7 +229,7 @@ def test_a_template_that_is_refused_keeps_no_server_from_being_suspended(sandbox
     namespace = sandbox.namespace
     _create(namespace, ["kimi"], {"replicas": 2})
     before = namespace.deployment("kimi")["spec"]["template"]
-    broken = {"spec": {"containers": [{"name": "sglang", "env": [{"name": "A", "value": 5}]}]}}
+    broken = {"spec": {"containers": [{"name": "sglang", "stdin": "no boolean"}]}}
     namespace.change_server("kimi", {"podTemplate": broken, "suspend": True})
     namespace.wait_for_condition("kimi", "Accepted", "False", "ApplyFailed")
     wait_for(lambda: namespace.pods("kimi"), "no pod runs", lambda pods: not pods)
