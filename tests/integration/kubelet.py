@@ -28,7 +28,10 @@ def stages_without(field: str) -> list[Manifest]:
     changed = stages()
     [ready] = [stage for stage in changed if stage["metadata"]["name"] == "pod-ready"]
     ready["spec"]["delay"] = {"durationMilliseconds": 0, "durationFrom": {"jq": {"expression": _SLOWNESS}}}
-    ready["spec"]["selector"]["matchExpressions"].append({"key": field, "operator": "DoesNotExist"})
+    # A Job's pod would end as soon as it runs.
+    [complete] = [stage for stage in changed if stage["metadata"]["name"] == "pod-complete"]
+    for stage in (ready, complete):
+        stage["spec"]["selector"]["matchExpressions"].append({"key": field, "operator": "DoesNotExist"})
     [delete] = [stage for stage in changed if stage["metadata"]["name"] == "pod-delete"]
     drains = {"key": f'.metadata.annotations["{DRAINS}"]', "operator": "DoesNotExist"}
     delete["spec"]["selector"]["matchExpressions"].append(drains)

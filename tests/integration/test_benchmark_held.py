@@ -137,11 +137,14 @@ def test_a_volume_that_is_not_mounted_is_named_until_it_is(bare: Namespace) -> N
     create(bare, "nightly", datasets={"gsm8k": {"configMap": "typo", "path": "x"}})
     pod = running_pod(bare, "nightly", "speed-low")
     waits = {**CLIENT, "ready": False, "state": {"waiting": {"reason": "ContainerCreating"}}}
-    report(bare, pod, {"phase": "Pending", "conditions": [SCHEDULED, UNREADY], "containerStatuses": [waits]})
+    waiting = {"phase": "Pending", "startTime": NOW, "containerStatuses": [waits]}
+    unmounted, mounted = ({**SCHEDULED, "type": "PodReadyToStartContainers", "status": it} for it in ("False", "True"))
+    report(bare, pod, {**waiting, "conditions": [SCHEDULED, UNREADY, unmounted]})
     message = 'MountVolume.SetUp failed for volume "dataset-gsm8k" : configmap "typo" not found'
     tell(bare, pod, "FailedMount", message, "2026-11-24T09:30:10Z")
     told = words(wait_for_reason(bare, "nightly", "VolumeNotMounted", A_MINUTE))
     assert 'configmap "typo" not found' in told
+    report(bare, pod, {**waiting, "conditions": [SCHEDULED, UNREADY, mounted]})
     tell(bare, pod, "Pulling", "", "2026-11-24T09:31:00Z")
     wait_for_reason(bare, "nightly", "Starting", A_MINUTE)
 
