@@ -11,6 +11,7 @@ from typing import Literal
 Reason = Literal[
     "AllReplicasServe",
     "ApiKeyUnknown",
+    "AppliedBefore",
     "ApplyFailed",
     "BaselineMissing",
     "ChangedByOthers",
@@ -323,6 +324,11 @@ REASONS: Mapping[Reason, Explanation] = {
     ),
     "RollingOutByItself": Explanation(
         "server", "The operator is replacing the pods by newer ones, as its administrator wants.", WAIT
+    ),
+    "AppliedBefore": Explanation(
+        "server",
+        "The spec was applied before, and something is in the way now. The pods stay.",
+        "See the reason of `Ready`.",
     ),
     "SpecNotApplied": Explanation(
         "server", "The spec was not applied, so nothing says which pods it would have.", "See the reason of `Ready`."

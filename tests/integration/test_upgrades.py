@@ -207,6 +207,23 @@ def test_servers_made_before_anything_was_kept_are_taken_over_as_they_run(sandbo
         assert "restartedAt" not in str(record["data"]["template"])
 
 
+def test_servers_are_taken_over_as_they_run_also_after_something_was_in_the_way(sandbox: Sandbox) -> None:
+    namespace = sandbox.namespace
+    _create(namespace, ["kimi"])
+    sandbox.operator.kill()
+    _forget(namespace, "kimi")
+    before = _running(namespace, "kimi")["replicaSets"]
+    taken = {"metadata": {"name": "kimi-1", "namespace": namespace.name}, "revision": 1, "data": {}}
+    namespace.client.apply(REVISION, {"apiVersion": REVISION.api_version, "kind": REVISION.kind, **taken}, "somebody")
+    sandbox.operator.program = OTHER_VERSION
+    sandbox.restart_after_crash()
+    namespace.wait_for_condition("kimi", "Ready", "False", "NameConflict")
+    namespace.delete(REVISION, "kimi-1")
+    namespace.wait_until_ready("kimi")
+    assert _running(namespace, "kimi")["replicaSets"] == before
+    namespace.wait_for_condition("kimi", "TemplateCurrent", "False")
+
+
 def _extend(namespace: Namespace, name: str) -> None:
     """Do to a Deployment what `kubectl rollout restart` and `kubectl set env` do."""
     [container] = namespace.deployment(name)["spec"]["template"]["spec"]["containers"]

@@ -144,6 +144,15 @@ def test_a_number_is_never_used_twice() -> None:
     assert keep(server(), [], deployed=7).current.number == 8
 
 
+@pytest.mark.parametrize(("written", "number"), [(999_999_999, 10**9), (10**17, 2)])
+def test_a_number_that_somebody_wrote_on_a_deployment_leaves_room_for_those_that_follow(
+    written: int, number: int
+) -> None:
+    current = keep(server(generation=2, toolCallParser="enabled"), [kept_by_older()], deployed=written).current
+    deployment = resources.build_deployment(server(), current.template, current.number)
+    assert (current.number, revision.number_on(deployment)) == (number, number)
+
+
 def test_a_record_for_another_server_of_this_name_counts_by_its_inputs() -> None:
     """So it is after `--cascade=orphan`, where generations begin anew."""
     orphan = kept_by_older(uid="another")

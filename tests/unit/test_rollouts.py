@@ -118,3 +118,8 @@ def test_what_keeps_all_others_waiting_is_logged_once(caplog: pytest.LogCaptureF
         world.step(60)
     [told] = [record.getMessage() for record in caplog.records]
     assert told.startswith("KimiLinearServer default/a is not Ready with the newest pod template")
+
+
+def test_a_paused_deployment_is_told_as_it_has_no_deadline() -> None:
+    ready = ("Ready", "False", "RolloutPaused")
+    assert candidate(A, (ready, ("Stalled", "False", "NotStalled")), is_under_way=True).stalled == "RolloutPaused"

@@ -8,7 +8,7 @@ import pytest
 from kimi_linear_operator.api import KimiLinearServer, Manifest
 from kimi_linear_operator.resources import revision
 from kimi_linear_operator.resources.revision import Kept
-from kimi_linear_operator.status import Obstacle, View, summarise, transition_event
+from kimi_linear_operator.status import Obstacle, View, summarise, transition_event, was_applied
 from kimi_linear_operator.status.conditions import LONGEST_MESSAGE
 from make import make_deployment, make_failed_pod, make_pod, make_server
 
@@ -341,3 +341,19 @@ def test_a_pod_that_waits_for_an_old_one_is_told_so_and_not_what_to_raise(observ
 )
 def test_an_old_pod_is_named_only_where_it_is_waited_for(observed: Any, reason: str) -> None:
     assert conditions(summary(**observed))["Ready"]["reason"] == reason
+
+
+@pytest.mark.parametrize("obstacle", ["ApplyFailed", "InvalidSpec", "NameConflict", "Replacing"])
+def test_a_spec_that_was_applied_stays_so_whatever_comes_in_the_way(obstacle: Any) -> None:
+    """What runs would be built anew otherwise, once nothing is in the way any more."""
+    server = make_server()
+    generation = server["metadata"]["generation"]
+    before = summarise(View(server, KimiLinearServer.model_validate(server), deployment=make_deployment()), NOW)
+    assert was_applied(before, generation)
+    for _ in range(2):
+        manifest = server | {"status": before}
+        before = summarise(View(manifest, KimiLinearServer.model_validate(manifest), Obstacle(obstacle, "x")), NOW)
+        assert was_applied(before, generation)
+    assert not was_applied(before, generation + 1)
+    never = summarise(View(server, KimiLinearServer.model_validate(server), Obstacle(obstacle, "x")), NOW)
+    assert not was_applied(never, generation)

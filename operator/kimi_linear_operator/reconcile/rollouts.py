@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 # How often to look at the conditions that the store has: some milliseconds for 5,000 servers.
 LOOK_SECONDS = 10.0
 _DECODED_AT_ONCE = 100
+# A paused Deployment has no deadline: nothing would ever tell that it keeps all others waiting.
+_PAUSED = "RolloutPaused"
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def candidate(key: Key, conditions: Conditions, *, is_under_way: bool) -> Candid
         is_offered=template[0] == "False",
         is_ready=ready[0] == "True" or ready[1] in WITHOUT_REPLICAS,
         is_under_way=is_under_way,
-        stalled=stalled[1] if stalled[0] == "True" else "",
+        stalled=stalled[1] if stalled[0] == "True" else ready[1] if ready[1] == _PAUSED else "",
     )
 
 

@@ -43,7 +43,9 @@ class Revision:
 
 
 # Digits: what somebody else wrote there must not become a number without end.
-_LONGEST_NUMBER = 9
+_LONGEST_NUMBER = 18
+# What somebody else wrote on a Deployment must leave room for the numbers that follow.
+_HIGHEST_DEPLOYED = 10**9
 # What a ControllerRevision holds in its data.
 _DATA: Mapping[str, type] = {"inputs": dict, "template": dict, "rollout": str, "uid": str, "generation": int}
 
@@ -118,7 +120,7 @@ def keep(
         used: The highest number of any record, whatever that holds.
         is_chosen: Whether the operator is to take the newest template by itself now.
     """
-    used = max([used, deployed, *(revision.number for revision in revisions)])
+    used = max([used, deployed if deployed <= _HIGHEST_DEPLOYED else 0, *(revision.number for revision in revisions)])
     known = list(revisions)
     if applied is not None and not revisions:
         known = [_new(server, applied, used)]

@@ -11,7 +11,14 @@ from kimi_linear_operator.resources.metadata import ROLLOUT_ANNOTATION, selector
 from kimi_linear_operator.resources.revision import Kept
 from kimi_linear_operator.resources.service import url
 from kimi_linear_operator.status import refusals, waits
-from kimi_linear_operator.status.conditions import Cause, Obstacle, condition, ready_condition, stamped
+from kimi_linear_operator.status.conditions import (
+    Cause,
+    Obstacle,
+    condition,
+    find_condition,
+    ready_condition,
+    stamped,
+)
 from kimi_linear_operator.status.pods import last_failure, worst_cause
 
 
@@ -107,12 +114,15 @@ class View:
 
 # Why a spec that was looked at was not applied.
 _OBSTACLES = ("ApplyFailed", "InvalidSpec", "NameConflict", "Replacing")
+# What is told of the pod template only if this spec was applied once. An offer beside an obstacle is that of what runs.
+_APPLIED_BEFORE = ("AppliedBefore", "NewTemplateAvailable")
 
 
 def was_applied(previous: Manifest, generation: int) -> bool:
-    """Return whether a status says that this generation of the spec was applied."""
-    ready = ready_condition(previous)
-    return previous.get("observedGeneration") == generation and ready.get("reason", _OBSTACLES[0]) not in _OBSTACLES
+    """Return whether a status says that this generation of the spec was applied, whatever came in the way since."""
+    ready, template = ready_condition(previous), find_condition(previous, "TemplateCurrent")
+    was_free = ready.get("reason", _OBSTACLES[0]) not in _OBSTACLES
+    return previous.get("observedGeneration") == generation and (was_free or template.get("reason") in _APPLIED_BEFORE)
 
 
 def summarise(view: View, now: str) -> Manifest:
@@ -177,6 +187,9 @@ def _conditions(view: View, now: str) -> list[Condition]:
 
 def _template_current(view: View) -> Condition:
     """Return whether the pods are as this version of the operator would build them. It changes nothing that runs."""
+    if view.kept is None and view.obstacle and was_applied(view.manifest.get("status", {}), view.generation):
+        told = "The spec was applied before, and is not now: the pods keep what they are made of"
+        return condition("TemplateCurrent", None, Cause("AppliedBefore", told))
     if view.kept is None:
         told = "The spec was not applied, so nothing says which pods it would have"
         return condition("TemplateCurrent", None, Cause("SpecNotApplied", told))
