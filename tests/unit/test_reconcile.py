@@ -59,6 +59,7 @@ class RefusingCluster:
     refused: dict[str, ApiError]
     live: dict[str, Manifest] = field(default_factory=dict)
     written: list[str] = field(default_factory=list)
+    applied: list[Manifest] = field(default_factory=list)
     status: Manifest = field(default_factory=dict)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
@@ -72,6 +73,7 @@ class RefusingCluster:
         if name in self.refused:
             raise self.refused[name]
         self.written.append(name)
+        self.applied.append(manifest)
         version = str(len(self.written) + 10)
         return stored({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": version}})
 

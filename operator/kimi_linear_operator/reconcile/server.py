@@ -22,6 +22,7 @@ from kimi_linear_operator.reconcile.children import (
 from kimi_linear_operator.reconcile.reporting import Reporting
 from kimi_linear_operator.reconcile.waking import Waking
 from kimi_linear_operator.resources import DEPLOYMENT, POD, REVISION, SERVER, access, metadata, plan, revision
+from kimi_linear_operator.resources.deployment import build_pod_template
 from kimi_linear_operator.resources.revision import Kept, Revision
 from kimi_linear_operator.status.times import seconds_between
 from kimi_linear_operator.store import Key, Store
@@ -151,7 +152,7 @@ class ServerReconciler:
             BehindError: A template was kept for a newer spec than the one that is seen.
         """
         records = [item for item in self.store.children(REVISION, key) if plan.may_be_taken(item, server)]
-        revisions = [found for record in records if (found := revision.read(record))]
+        revisions = [found for record in records if (found := self._read(record, server, live))]
         if revision.is_behind(server, revisions):
             raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
         deployed, applied = _number(live), None
@@ -171,6 +172,14 @@ class ServerReconciler:
         elif deployed == kept.current.number and status.View({}, server, deployment=live).is_settled:
             return kept.completed()
         return kept
+
+    def _read(self, record: Manifest, server: KimiLinearServer, live: Manifest | None) -> Revision | None:
+        """Return what a record keeps, None if somebody wrote it to get pods that the operator would refuse."""
+        found = revision.read(record)
+        if found is None or self.allows_node_access:
+            return found
+        running = [live["spec"].get("template", {})] if live else []
+        return None if access.exceeds(found.template, [build_pod_template(server), *running]) else found
 
     async def _settle_deployment(self, key: Key, server: KimiLinearServer, kept: Kept, deployment: Manifest) -> None:
         """Record the pod template, then apply it; where that fails, do the rest with the template that runs.

@@ -8,7 +8,7 @@ default, does not: the seccomp profile Unconfined and the capability SYS_PTRACE.
 The pod template is checked, not the spec: it does not matter which field led to it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from kimi_linear_operator import engine
@@ -60,6 +60,12 @@ _ENGINE_CAPABILITY = "SYS_PTRACE"
 def beyond_pod(resource: Resource) -> list[str]:
     """Return what a server or a benchmark lets its pods reach beyond themselves, each thing once, in words."""
     return list(dict.fromkeys(_of_pod(_template(resource).get("spec", {}))))
+
+
+def exceeds(template: Manifest, known: Iterable[Manifest]) -> bool:
+    """Return whether a pod template lets pods reach what none of the known ones does."""
+    reached = {reach for one in known for reach in _of_pod(one.get("spec", {}))}
+    return not reached.issuperset(_of_pod(template.get("spec", {})))
 
 
 def _template(resource: Resource) -> Manifest:

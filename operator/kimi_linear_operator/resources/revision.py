@@ -75,9 +75,15 @@ def read(manifest: Manifest) -> Revision | None:
     if not isinstance(data, dict):
         return None
     found: dict[str, Any] = {name: data.get(name) for name in _DATA}
-    if not all(isinstance(found[name], kind) for name, kind in _DATA.items()):
+    if not all(isinstance(found[name], kind) for name, kind in _DATA.items()) or not _has_containers(found["template"]):
         return None
     return Revision(number_of(manifest), **found, is_automatic=metadata.AUTOMATIC_ANNOTATION in annotations)
+
+
+def _has_containers(template: Manifest) -> bool:
+    spec = template.get("spec")
+    containers = spec.get("containers") if isinstance(spec, dict) else None
+    return isinstance(containers, list) and all(isinstance(item, dict) for item in containers)
 
 
 def number_of(manifest: Manifest) -> int:
