@@ -1,5 +1,7 @@
 """What can be read decides what is looked after, and whether a replica may lead."""
 
+from itertools import cycle
+
 import pytest
 
 from kimi_linear_operator.benchmark.address import TargetKey
@@ -131,6 +133,31 @@ def test_what_was_read_stays_known_while_lists_fail() -> None:
     scopes.fail(pods, UNANSWERED, 300)
     assert scopes.is_known(SERVER_A, None)
     assert not scopes.succeed(pods, 301), "only what changed is new"
+
+
+@pytest.mark.parametrize("is_watched", [True, False])
+def test_what_fails_alone_for_long_stays_known_as_long_as_its_watch_lives(is_watched: bool) -> None:
+    scopes = read(Scopes(["a"]))
+    pods, other = Scope(POD, "a"), Scope(SERVICE, "a")
+    scopes.begin(pods, 300)
+    scopes.succeed(other, 301)
+    scopes.fail(pods, UNAVAILABLE, 301, is_watched=is_watched)
+    assert scopes.is_known(SERVER_A, None), "it may be a matter of moments"
+    scopes.fail(pods, UNAVAILABLE, 300 + OWN_FAULT_SECONDS, is_watched=is_watched)
+    assert scopes.is_known(SERVER_A, None) == is_watched
+    assert scopes.unreadable(1_000) == ({} if is_watched else {pods: str(UNAVAILABLE)})
+
+
+def test_what_is_called_unreadable_is_unknown_and_what_is_known_is_not_called_so() -> None:
+    scopes = Scopes(["a"])
+    for scope, error in zip(scopes, cycle((FORBIDDEN, MISSING, UNAVAILABLE, UNANSWERED)), strict=False):
+        scopes.begin(scope, 0)
+        if error.status != 404:
+            scopes.succeed(scope, 1)
+        scopes.fail(scope, error, 1)
+    scopes.succeed(Scope(SERVER, "a"), 2)
+    known = {scope for scope in scopes if scopes._states[scope].is_read}
+    assert not known & scopes.unreadable(1_000_000).keys()
 
 
 def test_what_was_read_is_unknown_once_it_is_refused_until_it_is_read_again() -> None:

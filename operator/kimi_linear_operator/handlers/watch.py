@@ -19,7 +19,7 @@ import kopf
 import kopf._cogs.clients.api
 import kopf._cogs.clients.scanning
 import uvloop
-from kopf._cogs.structs.references import Resource
+from kopf._cogs.structs.references import Insights, Resource
 from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from kimi_linear_operator import jsontext, metrics
@@ -44,6 +44,8 @@ STREAM_SECONDS = 300
 # How long a scope may go unwatched before we say so: what kopf takes to notice and to reconnect.
 GRACE_SECONDS = 70.0
 HEARTBEAT_SECONDS = 5.0
+# Kopf is soon ready to hear what there is to watch; if not, it is told again with the next heartbeat.
+SCAN_SECONDS = 0.1
 
 _OK = 200
 _REFUSALS = (403, 404)
@@ -121,7 +123,8 @@ class Watch:
         _bend_kopf([_resource_of(kind) for kind in dict.fromkeys(kind for kind, _ in self.scopes)])
         for scope in self.scopes:
             self._unwatched.setdefault(scope, time.monotonic())
-        beating = asyncio.create_task(self._beat())
+        insights = Insights()
+        beating = asyncio.create_task(self._beat(insights))
         try:
             await kopf.operator(
                 registry=self._registry(),
@@ -129,6 +132,7 @@ class Watch:
                 clusterwide=not self.namespaces,
                 namespaces=self.namespaces,
                 memories=_NoMemories(),
+                insights=insights,
                 standalone=True,
                 stop_flag=self._stop_flag,
             )
@@ -171,10 +175,11 @@ class Watch:
             self._refused.add(scope)
             self.want_list(scope)
 
-    async def _beat(self) -> None:
+    async def _beat(self, insights: Insights) -> None:
         while True:
             self._heartbeat = time.monotonic()
             _cancel_again()
+            await _notify_again(insights)
             self._tell_changes()
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
@@ -213,6 +218,7 @@ def _bend_kopf(watched: list[Resource]) -> None:
     """
 
     async def scan(**_: Any) -> list[Resource]:
+        await asyncio.sleep(SCAN_SECONDS)
         return [*watched, *_OF_KOPF]
 
     vars(kopf._cogs.clients.api)["json"] = SimpleNamespace(loads=jsontext.decode)
@@ -251,6 +257,12 @@ _OF_KOPF = (
         namespaced=False,
     ),
 )
+
+
+async def _notify_again(insights: Insights) -> None:
+    """Have kopf begin the watches that it should have begun: it misses what is found before it waits for that."""
+    async with insights.revised:
+        insights.revised.notify_all()
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
