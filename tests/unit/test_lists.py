@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -260,7 +261,7 @@ def test_a_watch_that_begins_anew_does_not_hurry_a_list_that_fails() -> None:
                 listed.lists.ask_for(PODS_A)
                 listed.lists.ask_for(PODS_B)
             asked = listed.objects.times(PODS_A)
-            assert min(later - earlier for earlier, later in zip(asked, asked[1:], strict=False)) >= 60
+            assert min(later - earlier for earlier, later in pairwise(asked)) >= 60
             assert len(listed.objects.times(PODS_B)) < 1200 / (RETRY.longest / 2) + 10
 
     run(test())

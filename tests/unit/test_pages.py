@@ -89,7 +89,7 @@ def test_an_answer_that_is_no_list_is_an_error_of_the_api_server(body: str) -> N
         async with TestServer(application) as server:
             address = str(server.make_url("")).rstrip("/")
             async with ApiClient(Configuration(host=address)) as client:
-                with pytest.raises(ApiError, match="^not "):
+                with pytest.raises(ApiError, match="not "):
                     await Cluster(client).list(SERVER, "default")
 
     asyncio.run(test())
