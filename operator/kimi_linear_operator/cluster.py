@@ -63,9 +63,15 @@ _FIRST_VERSION = "1"
 # No object can have this name.
 _NOTHING = "metadata.name=-"
 _GONE = 410
-# An error as a line of a watch, and the one that means: list, and watch from there.
-_ERROR = re.compile(rb'\{"type": ?"ERROR"')
+# The type of an error in a watch, and the error that means: list, and watch from there.
+_ERROR = "ERROR"
 _EXPIRED = b'{"type":"ERROR","object":{"kind":"Status","code":410}}\n'
+# The API server counts in 64 bits.
+_RESOURCE_VERSION = re.compile("[0-9]{1,20}")
+# What kopf needs of a list.
+_LIST_OF_NOTHING = '{"metadata":{"resourceVersion":"%s"},"items":[]}'
+# A watch that ends sooner without a line was none. The API server keeps one open for minutes.
+_SHORTEST_WATCH_SECONDS = 1.0
 # When the write that a task is about to send must have ended, by `clock`; None if it may end at any time.
 _DEADLINE: ContextVar[float | None] = ContextVar("_DEADLINE", default=None)
 # https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
@@ -184,7 +190,7 @@ class Cluster:
         metadata = involved["metadata"]
         query = {"limit": str(LIST_CHUNK), "fieldSelector": f"involvedObject.uid={metadata['uid']}"}
         answer = await self._request("LIST", path(EVENT, metadata["namespace"]), query)
-        return [dict(event) for event in answer["items"]]
+        return _items(answer)
 
     async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
         """Return all objects of a kind in a namespace."""
@@ -210,12 +216,11 @@ class Cluster:
             async with self._page_turn:
                 await asyncio.sleep(0)
                 answer = _decoded(received)
-            # Items of a list carry neither.
-            what = {"apiVersion": kind.api_version, "kind": kind.kind}
-            yield Page([what | item for item in answer["items"]], int(answer["metadata"]["resourceVersion"]))
-            if not answer["metadata"].get("continue"):
+            yield _page(kind, answer)
+            following = answer["metadata"].get("continue")
+            if not following:
                 return
-            query = {**query, "continue": answer["metadata"]["continue"]}
+            query = {**query, "continue": str(following)}
 
     async def apply(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Apply an object on the server's side and return it as it is now.
@@ -421,11 +426,11 @@ async def watch_session(hear: Mapping[str, Hear]) -> tuple[str, aiohttp.ClientSe
         status = _UNREACHABLE
         try:
             response = await handler(request)
-            status = response.status
+            status = await _status(verb, response)
         finally:
             metrics.API_REQUESTS.labels(verb, status).inc()
             told(verb, status)
-        return response if status == 401 else _survivable(verb, response, functools.partial(told, verb))
+        return response if status == 401 else await _survivable(verb, response, status, functools.partial(told, verb))
 
     async def authenticate(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -445,31 +450,56 @@ async def watch_session(hear: Mapping[str, Hear]) -> tuple[str, aiohttp.ClientSe
     return str(client.configuration.host), session
 
 
-def _survivable(verb: str, response: aiohttp.ClientResponse, fail: Callable[[int], None]) -> aiohttp.ClientResponse:
+async def _status(verb: str, response: aiohttp.ClientResponse) -> int:
+    """Return the status of an answer, or that of none if it claims to be a list or a watch and is something else.
+
+    A proxy in maintenance, for example, answers with a page of HTML and status 200. Of a list, kopf is left to see the
+    resource version only.
+    """
+    if response.status != 200:
+        return response.status
+    if verb == "WATCH":
+        return _UNREACHABLE if response.content_type == "text/html" else 200
+    try:
+        version = _resource_version(await response.json())
+        response._body = (_LIST_OF_NOTHING % version).encode(response.get_encoding())
+    except (aiohttp.ClientError, ApiError, ValueError, LookupError, RecursionError):
+        return _UNREACHABLE
+    return 200
+
+
+async def _survivable(
+    verb: str, response: aiohttp.ClientResponse, status: int, fail: Callable[[int], None]
+) -> aiohttp.ClientResponse:
     """Return an answer that makes kopf try again where it would end: one kind may be gone, or impossible to watch.
 
+    Kopf reads the body and the headers of errors, and ends if it cannot. So it sees none of them, and the API server is
+    left alone here for as long as it asks.
+
     Raises:
-        ClientConnectionError: A list was refused; kopf asks again after a while.
+        ClientConnectionError: The answer is of no use; kopf asks again after a while.
     """
-    is_fatal = 400 <= response.status < 500 and response.status not in (403, 429)
-    if is_fatal and verb == "LIST":
-        response.release()
-        raise aiohttp.ClientConnectionError(f"the list was answered with {response.status}")
-    if verb == "WATCH" and (is_fatal or response.status == 200):
-        lines = _WatchLines(response.content, fail, is_refused=is_fatal)
+    if status == 200 and verb == "LIST":
+        return response
+    is_refused = 400 <= status < 500 and status not in (403, 429)
+    if verb == "WATCH" and (is_refused or status == 200):
+        lines = _WatchLines(response.content, fail, is_refused=is_refused)
         response.content = cast(aiohttp.StreamReader, lines)
         response.status = 200
-    return response
+        return response
+    response.release()
+    await asyncio.sleep(_retry_seconds(response.headers.get("Retry-After", "")))
+    raise aiohttp.ClientConnectionError(f"the {verb.lower()} was answered with {status or 'something else'}")
 
 
 class _WatchLines:
-    """The lines of a watch, for kopf: an error becomes the one after which it lists, and watches anew.
+    """The lines of a watch, for kopf: what is no event becomes the error after which it lists, and watches anew.
 
-    Any other would end kopf, and so would a line that its sender did not finish.
+    Any other error would end kopf, and so would a line that is no event, or one that its sender did not finish.
 
     Args:
         content: What the API server sends.
-        fail: Called with the code of each error, but that one.
+        fail: Called with the code of each error, but the one that only says that the watch has expired.
     """
 
     def __init__(self, content: aiohttp.StreamReader, fail: Callable[[int], None], *, is_refused: bool) -> None:
@@ -486,17 +516,44 @@ class _WatchLines:
         if self._is_refused:
             yield _EXPIRED
             return
-        rest = b""
+        began, is_silent, rest = clock.seconds(), True, b""
         async for chunk in self._content.iter_chunked(size):
             *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                yield self._expired(line) if _ERROR.match(line) else line + b"\n"
+            for line in filter(bytes.strip, lines):
+                is_silent = False
+                yield self._understood(line)
+        if is_silent and clock.seconds() - began < _SHORTEST_WATCH_SECONDS:
+            self._fail(_UNREACHABLE)
+            yield _EXPIRED
 
-    def _expired(self, line: bytes) -> bytes:
-        code = jsontext.decode(line)["object"].get("code", _UNREACHABLE)
+    def _understood(self, line: bytes) -> bytes:
+        try:
+            event = jsontext.decode(line)
+        except ValueError:
+            event = None
+        if _is_event(event):
+            return line + b"\n"
+        code = _error_code(event)
         if code != _GONE:
             self._fail(code)
         return _EXPIRED
+
+
+def _is_event(event: Any) -> bool:
+    """Return whether a line of a watch is an event that kopf can take: it keeps objects apart by their uid."""
+    if not (isinstance(event, dict) and isinstance(event.get("object"), dict) and isinstance(event.get("type"), str)):
+        return False
+    metadata = event["object"].get("metadata")
+    has_identity = isinstance(metadata, dict) and (event["type"] == "BOOKMARK" or isinstance(metadata.get("uid"), str))
+    return event["type"] != _ERROR and has_identity
+
+
+def _error_code(event: Any) -> int:
+    try:
+        code = event["object"]["code"]
+    except (TypeError, KeyError):
+        return _UNREACHABLE
+    return code if isinstance(code, int) else _UNREACHABLE
 
 
 async def _configuration() -> Configuration:
@@ -572,8 +629,7 @@ def _dry(dry_run: bool) -> dict[str, str]:
 
 
 def _decoded(answer: _Answer) -> Manifest:
-    asked = float(answer.retry_after) if answer.retry_after.isdecimal() else 0.0
-    retry_seconds = min(asked, LONGEST_RETRY_SECONDS)
+    retry_seconds = _retry_seconds(answer.retry_after)
     try:
         content: Any = jsontext.decode(answer.content)
     except ValueError as error:
@@ -584,5 +640,39 @@ def _decoded(answer: _Answer) -> Manifest:
         raise ApiError(_UNREACHABLE, f"not readable ({error}): {text}") from error
     if answer.status >= 400:
         message = content.get("message", "") if isinstance(content, dict) else str(content)
-        raise ApiError(answer.status, message, retry_seconds)
-    return dict(content)
+        raise ApiError(answer.status, str(message), retry_seconds)
+    if not isinstance(content, dict):
+        raise ApiError(_UNREACHABLE, f"not an object, but a JSON {type(content).__name__}")
+    return content
+
+
+def _retry_seconds(header: str) -> float:
+    """Return how long a Retry-After header asks for, within reason; 0 for a date, which the API server never sends."""
+    asked = float(header) if header.isdecimal() else 0.0
+    return min(asked, LONGEST_RETRY_SECONDS)
+
+
+def _page(kind: Kind, answer: Manifest) -> Page:
+    """Return the page of a list that an answer is.
+
+    Raises:
+        ApiError: It is none.
+    """
+    # Items of a list carry neither.
+    what = {"apiVersion": kind.api_version, "kind": kind.kind}
+    return Page([what | item for item in _items(answer)], int(_resource_version(answer)))
+
+
+def _items(answer: Manifest) -> list[Manifest]:
+    items = answer.get("items")
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise ApiError(_UNREACHABLE, "not a list: its items are no objects")
+    return items
+
+
+def _resource_version(answer: Any) -> str:
+    metadata = answer.get("metadata") if isinstance(answer, dict) else None
+    version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+    if not isinstance(version, str) or not _RESOURCE_VERSION.fullmatch(version):
+        raise ApiError(_UNREACHABLE, "not a list: it has no metadata.resourceVersion")
+    return version

@@ -4,6 +4,9 @@ A holder trusts its lease for some seconds, counted from before it asked to rene
 saw it unchanged for longer than that, so the holder has stopped before. Each counts with its own clock, which nobody
 sets and which goes on while the machine is suspended: wall clocks may be wrong, and what the Lease says of times is for
 people to read.
+
+A Lease that somebody deleted or rewrote says nothing of its last holder, which may work for as long as it trusts its
+lease. Who saw another hold it waits that long.
 https://kubernetes.io/docs/concepts/architecture/leases/
 """
 
@@ -29,6 +32,8 @@ RENEW_SECONDS = 3.0
 # How often those who wait look, which is also how long nobody works after a holder gave its lease back.
 LOOK_SECONDS = 1.0
 REQUEST_SECONDS = 5.0
+# How long a lease lasts that was given back, as client-go writes it.
+_GIVEN_BACK_SECONDS = 1
 _BACKOFF = Backoff(first=0.5, longest=5.0)
 
 
@@ -62,6 +67,10 @@ class Leader:
     _trusted_until: float = float("-inf")
     _seen: Manifest | None = None
     _seen_at: float = 0.0
+    # Until when another replica may work although the lease no longer names it.
+    _doubtful_until: float = float("-inf")
+    # The last spec that this replica asked to write.
+    _asked: Manifest | None = None
     _said: str = ""
 
     @property
@@ -155,19 +164,41 @@ class Leader:
     async def _take_if_free(self) -> None:
         """Look at the lease, and take it if nobody holds it."""
         await self._look(REQUEST_SECONDS)
-        holder = self._holder()
-        unchanged = self.clock() - self._seen_at
-        if holder in ("", self.identity) or unchanged >= self._spec().get("leaseDurationSeconds", LEASE_SECONDS):
+        if self._is_free():
             await self._write(self.identity, REQUEST_SECONDS)
+        elif self._is_of_another():
+            self._say(logging.INFO, f"Waiting: {self._holder()} leads")
         else:
-            self._say(logging.INFO, f"Waiting: {holder} leads")
+            self._say(logging.INFO, "Waiting: the lease was deleted or rewritten, and its last holder may still work")
+
+    def _is_free(self) -> bool:
+        now = self.clock()
+        if self._is_of_another():
+            return bool(now - self._seen_at >= self._spec().get("leaseDurationSeconds", LEASE_SECONDS))
+        return now >= self._doubtful_until
+
+    def _is_of_another(self) -> bool:
+        return self._holder() not in ("", self.identity)
+
+    def _is_settled(self) -> bool:
+        """Return whether the lease was written by who may: its holder gave it back, or this replica took it."""
+        spec = self._spec()
+        is_given_back = spec.get("holderIdentity") == "" and spec.get("leaseDurationSeconds") == _GIVEN_BACK_SECONDS
+        return is_given_back or (bool(spec) and spec == self._asked)
 
     async def _look(self, seconds: float) -> None:
         """Read the lease, and note since when it is as it is."""
         async with asyncio.timeout(min(seconds, REQUEST_SECONDS)):
             found = await self.cluster.get(LEASE, self.namespace, self.name)
-        if found != self._seen:
-            self._seen, self._seen_at = found, self.clock()
+        if found == self._seen:
+            return
+        was_of_another = self._is_of_another()
+        self._seen, self._seen_at = found, self.clock()
+        if self._is_settled():
+            self._doubtful_until = float("-inf")
+        elif was_of_another:
+            # It may have been renewed right before.
+            self._doubtful_until = self._seen_at + LEASE_SECONDS
 
     async def _write(self, holder: str, seconds: float) -> None:
         """Write the lease on top of what was seen last; if somebody else wrote it meanwhile, that is an error.
@@ -178,6 +209,7 @@ class Leader:
         """
         asked = self.clock()
         lease = self._lease(holder)
+        self._asked = lease["spec"]
         write = self.cluster.replace if self._seen else self.cluster.create
         async with asyncio.timeout(min(seconds, REQUEST_SECONDS)):
             self._seen = await write(LEASE, lease)
@@ -192,7 +224,7 @@ class Leader:
         spec = {
             **before,
             "holderIdentity": holder,
-            "leaseDurationSeconds": LEASE_SECONDS if holder else 1,
+            "leaseDurationSeconds": LEASE_SECONDS if holder else _GIVEN_BACK_SECONDS,
             "acquireTime": now if is_taken else before.get("acquireTime", now),
             "renewTime": now,
             "leaseTransitions": before.get("leaseTransitions", 0) + (is_taken and "holderIdentity" in before),

@@ -83,7 +83,8 @@ WATCH_FAILURES = Counter(
 )
 SCOPE_UNREADABLE = Gauge(
     "kimi_linear_operator_scope_unreadable",
-    "1 while a kind of objects cannot be read in a namespace (empty for all), so that what needs it is left alone",
+    "1 while a kind of objects cannot be read in a namespace (empty for all), so that what needs it is left alone. "
+    "0 while only its lists fail and its watch works",
     ["resource", "scope_namespace"],
     registry=REGISTRY,
 )

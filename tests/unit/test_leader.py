@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -244,6 +245,73 @@ def test_a_deleted_lease_is_made_again() -> None:
         await asyncio.sleep(10)
         assert [name for name, _ in terms] == ["a", "a"]
         leading.cancel()
+
+    run(test())
+
+
+def delete(leases: Leases) -> None:
+    leases.lease, leases.version = None, 0
+
+
+def hand_to_b(leases: Leases) -> None:
+    assert leases.lease
+    leases.write({**leases.lease, "spec": {**leases.lease["spec"], "holderIdentity": "b"}})
+
+
+def clear(leases: Leases) -> None:
+    assert leases.lease
+    leases.write({**leases.lease, "spec": {}})
+
+
+@pytest.mark.parametrize("tamper", [delete, hand_to_b, clear])
+def test_a_lease_that_somebody_deletes_or_rewrites_makes_no_second_leader(tamper: Callable[[Leases], None]) -> None:
+    """Whether the holder notices, or is cut off at that moment."""
+
+    async def test() -> None:
+        for is_cut in (False, True):
+            leases, terms = Leases(), list[tuple[str, float]]()
+            line = Line(leases)
+            a, b = leader("a", line), leader("b", Line(leases))
+            leading = asyncio.create_task(lead_forever(a, terms))
+            await asyncio.sleep(1)
+            waiting = asyncio.create_task(lead_forever(b, terms))
+            await asyncio.sleep(20)
+            line.is_cut, may_write_until = is_cut, dict[str, float]()
+            tamper(leases)
+            for _ in range(400):
+                await asyncio.sleep(0.1)
+                for replica in (a, b):
+                    with suppress(NotLeadingError):
+                        may_write_until[replica.identity] = now() + replica.write_seconds()
+                        others = [end for name, end in may_write_until.items() if name != replica.identity]
+                        assert all(end <= now() for end in others)
+            assert a.is_leading or b.is_leading
+            leading.cancel()
+            waiting.cancel()
+
+    run(test())
+
+
+def test_a_lease_whose_writing_was_not_answered_is_ours() -> None:
+    """Its writer need not wait: nobody else wrote it."""
+
+    async def test() -> None:
+        leases, line = Leases(), Line(Leases())
+        line.leases = leases
+        a, b = leader("a", Line(leases)), leader("b", line)
+        await a.acquire()
+        waiting = asyncio.create_task(b.acquire())
+        await asyncio.sleep(LEASE_SECONDS - 1)
+        line.answer_seconds = 4.9
+        await asyncio.sleep(8)
+        assert leases.lease
+        assert leases.lease["spec"]["holderIdentity"] == "b"
+        assert not b.is_leading, "the answer is under way"
+        waiting.cancel()
+        line.answer_seconds = 0
+        began = now()
+        await b.acquire()
+        assert now() - began <= LOOK_SECONDS
 
     run(test())
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ class Objects:
     """What the API server lists, and how it fails to."""
 
     pages: dict[Scope, list[list[Any]]] = field(default_factory=dict)
-    errors: dict[Scope, ApiError] = field(default_factory=dict)
+    errors: dict[Scope, Exception] = field(default_factory=dict)
     seconds: dict[Scope, float] = field(default_factory=dict)
     asked: list[tuple[float, Scope]] = field(default_factory=list)
 
@@ -48,12 +49,15 @@ class Listed:
     """Lists at work, and what they told."""
 
     objects: Objects
+    namespaces: list[str] = field(default_factory=lambda: [A, B])
+    unwatched: set[Scope] = field(default_factory=set)
     lists: Lists = field(init=False)
     told: list[tuple[Scope, set[Key], bool]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         cluster: Any = type("Cluster", (), {"pages": staticmethod(self.objects.list_pages)})
-        self.lists = Lists(cluster, Store(), Scopes([A, B]), lambda *told: self.told.append(told), now)
+        self.lists = Lists(cluster, Store(), Scopes(self.namespaces), lambda *told: self.told.append(told), now)
+        self.lists.is_watched = lambda scope: scope not in self.unwatched
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -224,5 +228,75 @@ def test_what_a_list_shows_is_in_the_store_when_it_is_told() -> None:
             assert listed.lists.store.resources() == [KIMI, Key(A, "second")]
             assert (SERVERS_A, {KIMI, Key(A, "second")}, True) in listed.told
             assert (Scope(DEPLOYMENT, A), set(), True) in listed.told
+
+    run(test())
+
+
+def test_an_object_that_nobody_can_read_is_the_fault_of_its_scope_alone(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        listed = Listed(Objects(pages={PODS_B: [[{"metadata": {"resourceVersion": "no number"}}]]}))
+        with listed.running():
+            await listed.lists.wait_until_settled()
+            assert listed.lists.scopes.is_known(KIMI, None)
+            assert list(listed.lists.scopes.unreadable(now())) == [PODS_B]
+            await asyncio.sleep(500)
+            assert 500 / RETRY.longest < len(listed.objects.times(PODS_B)) < 50
+            del listed.objects.pages[PODS_B]
+            await asyncio.sleep(RETRY.longest)
+            assert listed.lists.scopes.is_known(Key(B, "kimi"), None)
+
+    run(test())
+    [line] = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert line.getMessage().startswith("Cannot list pods in namespace other, trying again until it works: ")
+    assert line.exc_info, "a bug is told with its trace"
+
+
+def test_a_watch_that_begins_anew_does_not_hurry_a_list_that_fails() -> None:
+    async def test() -> None:
+        errors: dict[Scope, Exception] = {PODS_A: ApiError(429, "busy", 60), PODS_B: ApiError(500, "broken")}
+        listed = Listed(Objects(errors=errors))
+        with listed.running():
+            for _ in range(1200):
+                await asyncio.sleep(1)
+                listed.lists.ask_for(PODS_A)
+                listed.lists.ask_for(PODS_B)
+            asked = listed.objects.times(PODS_A)
+            assert min(later - earlier for earlier, later in pairwise(asked)) >= 60
+            assert len(listed.objects.times(PODS_B)) < 1200 / (RETRY.longest / 2) + 10
+
+    run(test())
+
+
+def test_one_kind_that_hangs_everywhere_keeps_nobody_from_leading_and_no_other_kind_waiting() -> None:
+    async def test() -> None:
+        namespaces = [f"n{number}" for number in range(25)]
+        hanging = {Scope(POD, namespace) for namespace in namespaces}
+        listed = Listed(Objects(seconds=dict.fromkeys(hanging, 100_000)), namespaces)
+        with listed.running():
+            await asyncio.sleep(WATCH_SECONDS + 1)
+            others = set(listed.lists.scopes) - hanging
+            assert others <= {scope for _, scope in listed.objects.asked}
+            await listed.lists.wait_until_settled()
+            assert now() == pytest.approx(WATCH_SECONDS + OWN_FAULT_SECONDS, abs=1.1)
+            assert set(listed.lists.scopes.unreadable(now())) == hanging
+
+    run(test())
+
+
+def test_what_is_neither_listed_nor_watched_any_more_is_unknown_and_comes_back() -> None:
+    async def test() -> None:
+        listed = Listed(Objects())
+        scopes, resource = listed.lists.scopes, Key(B, "kimi")
+        with listed.running():
+            await listed.lists.wait_until_settled()
+            listed.objects.errors[PODS_B] = ApiError(500, "broken")
+            await asyncio.sleep(2 * RESYNC_SECONDS)
+            assert (scopes.is_known(resource, None), scopes.unreadable(now())) == (True, {})
+            listed.unwatched.add(PODS_B)
+            await asyncio.sleep(RESYNC_SECONDS)
+            assert (scopes.is_known(resource, None), scopes.unreadable(now())) == (False, {PODS_B: "500: broken"})
+            listed.objects.errors.clear()
+            await asyncio.sleep(RETRY.longest)
+            assert (scopes.is_known(resource, None), scopes.unreadable(now())) == (True, {})
 
     run(test())

@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import ApiClient, Configuration
 
 from kimi_linear_operator import cluster as module
-from kimi_linear_operator.cluster import LIST_CHUNK, Cluster
+from kimi_linear_operator.cluster import LIST_CHUNK, ApiError, Cluster
 from kimi_linear_operator.resources import SERVER
 from make import make_server
 
@@ -56,3 +56,40 @@ def test_an_object_that_is_longer_than_a_page_comes_alone(monkeypatch: pytest.Mo
     pages, _ = listed([10, 200_000, 10], monkeypatch, 100_000)
     assert pages == [1, 1, 1]
     assert len(json.dumps(make_server(note="x" * 200_000))) > 100_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"status":"maintenance"}',
+        '{"metadata":{"resourceVersion":"5"}}',
+        '{"metadata":{"resourceVersion":"5"},"items":null}',
+        '{"metadata":{"resourceVersion":"5"},"items":[null]}',
+        '{"metadata":{"resourceVersion":"5"},"items":{}}',
+        '{"metadata":{},"items":[]}',
+        '{"metadata":null,"items":[]}',
+        '{"metadata":{"resourceVersion":5},"items":[]}',
+        '{"metadata":{"resourceVersion":"five"},"items":[]}',
+        '{"items":[]}',
+        "[]",
+        "[[1, 2]]",
+        "null",
+        "1",
+        "<html>",
+        "",
+    ],
+)
+def test_an_answer_that_is_no_list_is_an_error_of_the_api_server(body: str) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text=body, content_type="application/json")
+
+    async def test() -> None:
+        application = web.Application()
+        application.router.add_route("GET", "/{path:.*}", answer)
+        async with TestServer(application) as server:
+            address = str(server.make_url("")).rstrip("/")
+            async with ApiClient(Configuration(host=address)) as client:
+                with pytest.raises(ApiError, match="not "):
+                    await Cluster(client).list(SERVER, "default")
+
+    asyncio.run(test())

@@ -1,5 +1,7 @@
 """What can be read decides what is looked after, and whether a replica may lead."""
 
+from itertools import cycle
+
 import pytest
 
 from kimi_linear_operator.benchmark.address import TargetKey
@@ -59,7 +61,7 @@ def test_a_replica_may_lead_when_everything_was_read() -> None:
 def test_what_is_refused_keeps_nobody_from_leading_and_is_named(error: ApiError) -> None:
     pods = Scope(POD, "b")
     scopes = read(Scopes(["a", "b"]), pods)
-    scopes.fail(pods, error)
+    scopes.fail(pods, error, 2)
     assert scopes.is_settled(2)
     assert scopes.unreadable(2) == {pods: str(error)}
 
@@ -69,7 +71,7 @@ def test_an_api_server_that_does_not_answer_is_waited_for(error: ApiError) -> No
     scopes = Scopes(["a"])
     for scope in scopes:
         scopes.begin(scope, 0)
-        scopes.fail(scope, error)
+        scopes.fail(scope, error, 0)
     assert not scopes.is_settled(1_000_000)
     assert scopes.unreadable(1_000_000) == {}
 
@@ -78,7 +80,7 @@ def test_where_nothing_may_be_read_nobody_leads() -> None:
     scopes = Scopes(["a"])
     for scope in scopes:
         scopes.begin(scope, 0)
-        scopes.fail(scope, FORBIDDEN)
+        scopes.fail(scope, FORBIDDEN, 0)
     assert not scopes.is_settled(1)
 
 
@@ -86,7 +88,7 @@ def test_what_fails_for_long_while_others_are_read_keeps_nobody_from_leading() -
     """For example one object that cannot be decoded, or a conversion webhook that is away."""
     pods = Scope(POD, "a")
     scopes = read(Scopes(["a"]), pods)
-    scopes.fail(pods, ApiError(500, "conversion webhook failed"))
+    scopes.fail(pods, ApiError(500, "conversion webhook failed"), 2)
     assert not scopes.is_settled(OWN_FAULT_SECONDS - 1)
     assert scopes.is_settled(OWN_FAULT_SECONDS)
     assert scopes.unreadable(OWN_FAULT_SECONDS) == {pods: "500: conversion webhook failed"}
@@ -96,7 +98,7 @@ def test_what_fails_because_nobody_is_answered_any_more_is_not_told_of_one_scope
     scopes = read(Scopes(["a"]))
     for scope in scopes:
         scopes.begin(scope, 100)
-        scopes.fail(scope, UNANSWERED)
+        scopes.fail(scope, UNANSWERED, 100)
     assert scopes.unreadable(1_000_000) == {}
 
 
@@ -104,7 +106,7 @@ def test_what_fails_because_nobody_is_answered_any_more_is_not_told_of_one_scope
 def test_a_server_is_left_alone_until_all_was_read_that_it_needs_in_its_namespace(kind: Kind) -> None:
     missing = Scope(kind, "a")
     scopes = read(Scopes(["a", "b"]), missing)
-    scopes.fail(missing, FORBIDDEN)
+    scopes.fail(missing, FORBIDDEN, 2)
     assert (scopes.is_known(SERVER_A, None), scopes.is_known(SERVER_B, None)) == (False, True)
     assert scopes.succeed(missing, 5), "everything in it is new"
     assert scopes.is_known(SERVER_A, None)
@@ -128,9 +130,34 @@ def test_what_was_read_stays_known_while_lists_fail() -> None:
     scopes = read(Scopes(["a"]))
     pods = Scope(POD, "a")
     scopes.begin(pods, 300)
-    scopes.fail(pods, UNANSWERED)
+    scopes.fail(pods, UNANSWERED, 300)
     assert scopes.is_known(SERVER_A, None)
     assert not scopes.succeed(pods, 301), "only what changed is new"
+
+
+@pytest.mark.parametrize("is_watched", [True, False])
+def test_what_fails_alone_for_long_stays_known_as_long_as_its_watch_lives(is_watched: bool) -> None:
+    scopes = read(Scopes(["a"]))
+    pods, other = Scope(POD, "a"), Scope(SERVICE, "a")
+    scopes.begin(pods, 300)
+    scopes.succeed(other, 301)
+    scopes.fail(pods, UNAVAILABLE, 301, is_watched=is_watched)
+    assert scopes.is_known(SERVER_A, None), "it may be a matter of moments"
+    scopes.fail(pods, UNAVAILABLE, 300 + OWN_FAULT_SECONDS, is_watched=is_watched)
+    assert scopes.is_known(SERVER_A, None) == is_watched
+    assert scopes.unreadable(1_000) == ({} if is_watched else {pods: str(UNAVAILABLE)})
+
+
+def test_what_is_called_unreadable_is_unknown_and_what_is_known_is_not_called_so() -> None:
+    scopes = Scopes(["a"])
+    for scope, error in zip(scopes, cycle((FORBIDDEN, MISSING, UNAVAILABLE, UNANSWERED)), strict=False):
+        scopes.begin(scope, 0)
+        if error.status != 404:
+            scopes.succeed(scope, 1)
+        scopes.fail(scope, error, 1)
+    scopes.succeed(Scope(SERVER, "a"), 2)
+    known = {scope for scope in scopes if scopes._states[scope].is_read}
+    assert not known & scopes.unreadable(1_000_000).keys()
 
 
 def test_what_was_read_is_unknown_once_it_is_refused_until_it_is_read_again() -> None:
@@ -138,7 +165,7 @@ def test_what_was_read_is_unknown_once_it_is_refused_until_it_is_read_again() ->
     pods = Scope(POD, "a")
     for error in (FORBIDDEN, UNANSWERED):
         scopes.begin(pods, 300)
-        scopes.fail(pods, error)
+        scopes.fail(pods, error, 300)
         assert not scopes.is_known(SERVER_A, None)
     assert scopes.succeed(pods, 301)
     assert scopes.is_known(SERVER_A, None)

@@ -1,11 +1,14 @@
 """Which kinds of objects are not being watched, and which are to be listed, as the answers of the API server tell."""
 
+import asyncio
+
 import pytest
 
 from kimi_linear_operator.handlers.scopes import Scope
 from kimi_linear_operator.handlers.watch import GRACE_SECONDS, Watch
 from kimi_linear_operator.resources import POD, SERVICE
 from kimi_linear_operator.store import Sight
+from make import make_pod
 
 PODS, SERVICES = Scope(POD, "default"), Scope(SERVICE, "default")
 
@@ -90,3 +93,17 @@ def test_the_log_says_once_that_a_scope_is_not_watched_and_once_that_it_is_again
         "Not watching pods in namespace default for 70 s now, trying again until it works",
         "Watching pods in namespace default again",
     ]
+
+
+def test_an_object_that_nobody_can_read_has_its_scope_listed_and_others_go_on(
+    wanted: list[Scope], caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[Sight] = []
+    watch = Watch(["default"], (PODS, SERVICES), seen.append, wanted.append)
+    metadata = {"name": "odd", "namespace": "default", "resourceVersion": "no number"}
+    pod = make_pod(namespace="default", version=7)
+    for manifest in ({"metadata": metadata}, pod):
+        asyncio.run(watch._on_event({"type": "ADDED", "object": manifest}, param=POD))  # type: ignore[typeddict-item]
+    assert (seen, wanted) == ([Sight.of(POD, pod)], [PODS])
+    [line] = caplog.records
+    assert line.getMessage() == "Cannot read Pod default/odd"

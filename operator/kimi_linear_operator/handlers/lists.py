@@ -28,8 +28,8 @@ GATHER_SECONDS = 0.5
 REST = Backoff(first=5.0, longest=60.0)
 # How long to wait after a list that failed.
 RETRY = Backoff(first=0.5, longest=30.0)
-# Enough that a slow list does not delay the others, and few enough for the API server.
-LISTS_AT_ONCE = 8
+# Of each kind: one that hangs delays no other. Two pages of every kind fit into the memory of the operator.
+LISTS_AT_ONCE = 2
 # Between two of these, the Lease is renewed, workers go on, and other lists arrive.
 TAKEN_AT_ONCE = 50
 
@@ -47,6 +47,7 @@ class Lists:
         scopes: What is listed, and what came of it.
         read: Called for every list.
         clock: Seconds.
+        is_watched: Whether the watch of a scope works.
     """
 
     cluster: Cluster
@@ -54,8 +55,9 @@ class Lists:
     scopes: Scopes
     read: Read
     clock: Callable[[], float] = time.monotonic
+    is_watched: Callable[[Scope], bool] = lambda _: True
     _due: dict[Scope, asyncio.Event] = field(init=False)
-    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LISTS_AT_ONCE))
+    _slots: dict[Kind, asyncio.Semaphore] = field(init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     # What was said of scopes that could not be listed: once each.
     _said: dict[Scope, str] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class Lists:
     def __post_init__(self) -> None:
         """Begin with no list due: watches come first."""
         self._due = {scope: asyncio.Event() for scope in self.scopes}
+        self._slots = {scope.kind: asyncio.Semaphore(LISTS_AT_ONCE) for scope in self.scopes}
         for scope in self.scopes:
             self._show(scope)
 
@@ -90,10 +93,13 @@ class Lists:
             is_hurried = await self._wait_until_due(scope, patience)
             try:
                 seconds = await self._list(scope)
-            except ApiError as error:
-                patience = max(RETRY.delay(failures), error.retry_seconds)
-                failures += 1
-                self._note_failure(scope, error)
+            except Exception as error:
+                # Whatever it is, it is the fault of this scope: others go on.
+                failure = error if isinstance(error, ApiError) else ApiError(0, f"{type(error).__name__}: {error}")
+                self._note_failure(scope, failure, None if failure is error else error)
+                # Not even a watch that begins anew shortens this.
+                await asyncio.sleep(max(RETRY.delay(failures), failure.retry_seconds))
+                patience, failures = 0, failures + 1
             else:
                 patience, failures = RESYNC_SECONDS * random.uniform(0.8, 1), 0  # noqa: S311
                 hurries = hurries + 1 if is_hurried else 0
@@ -113,19 +119,20 @@ class Lists:
         """List a scope, take over what it shows, and return how many seconds that took.
 
         Raises:
-            ApiError: It failed.
+            Exception: It failed: ApiError, or whatever an object raises that cannot be read.
         """
         kind, namespace = scope
-        async with self._slots:
+        # A scope that waits for its turn is not read, either.
+        self.scopes.begin(scope, self.clock())
+        async with self._slots[kind]:
             began = self.clock()
-            self.scopes.begin(scope, began)
             listing = self.store.begin_list(kind, namespace)
             try:
                 async for page in self.cluster.pages(kind, namespace, _selector(kind)):
                     for begin in range(0, len(page.manifests) or 1, TAKEN_AT_ONCE):
                         listing.take(page.manifests[begin : begin + TAKEN_AT_ONCE], page.version)
                         await asyncio.sleep(0)
-            except ApiError:
+            except Exception:
                 # The store has what the first pages showed, so the next list will not find it again.
                 self.read(scope, listing.concerned, False)
                 raise
@@ -141,13 +148,13 @@ class Lists:
         self._show(scope)
         self._changed.set()
 
-    def _note_failure(self, scope: Scope, error: ApiError) -> None:
-        """Say why a scope could not be listed, once while that stays the same."""
-        self.scopes.fail(scope, error)
+    def _note_failure(self, scope: Scope, error: ApiError, bug: Exception | None) -> None:
+        """Say why a scope could not be listed, once while that stays the same; of a bug, with its trace."""
+        self.scopes.fail(scope, error, self.clock(), is_watched=self.is_watched(scope))
         missing = " (is its CRD installed? kubectl apply -f crds/)" if error.status == 404 else ""
         if self._said.get(scope) != str(error):
             self._said[scope] = str(error)
-            logger.warning("Cannot list %s%s, trying again until it works: %s", scope, missing, error)
+            logger.warning("Cannot list %s%s, trying again until it works: %s", scope, missing, error, exc_info=bug)
         self._show(scope)
         self._changed.set()
 

@@ -112,7 +112,7 @@ class Operator:
     def __post_init__(self) -> None:
         """Prepare to watch and list the same scopes."""
         self.scopes = Scopes(self.namespaces)
-        self._lists = Lists(self.cluster, self.store, self.scopes, self._take_note)
+        self._lists = Lists(self.cluster, self.store, self.scopes, self._take_note, is_watched=self._is_watched)
         loop = asyncio.get_running_loop()
 
         def observe(sight: Sight) -> None:
@@ -123,6 +123,9 @@ class Operator:
             loop.call_soon_threadsafe(self._lists.ask_for, scope)
 
         self._watch = Watch(self.namespaces, tuple(self.scopes), observe, want_list)
+
+    def _is_watched(self, scope: Scope) -> bool:
+        return scope not in self._watch.unwatched()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep up with the cluster, and work whenever this replica leads, until told to stop."""

@@ -43,7 +43,7 @@ class _State:
 
     Attributes:
         asked: When it was first asked for since it was last listed.
-        is_read: Whether the store shows it: it was listed, and not refused since.
+        is_read: Whether the store shows it: it was listed, and neither refused nor lost since.
         error: Why the last list failed, if it did.
     """
 
@@ -93,11 +93,16 @@ class Scopes:
         self._read_last = now
         return not was_read
 
-    def fail(self, scope: Scope, error: ApiError) -> None:
-        """Note that a scope could not be listed. What was read before stays known, unless it was refused."""
+    def fail(self, scope: Scope, error: ApiError, now: float, *, is_watched: bool = True) -> None:
+        """Note that a scope could not be listed.
+
+        What was read before stays known while its watch goes on telling what changes, unless it was refused. Without a
+        watch it is forgotten once lists have failed for long while other scopes are read.
+        """
         state = self._states[scope]
         state.error = error
-        state.is_read = state.is_read and not state.is_refused()
+        is_lost = state.is_refused() or (not is_watched and state.is_alone(now, self._read_last))
+        state.is_read = state.is_read and not is_lost
 
     def is_settled(self, now: float) -> bool:
         """Return whether everything that can be read was read, so that a replica may lead.
@@ -113,7 +118,7 @@ class Scopes:
         return any(state.is_read for state in self._states.values())
 
     def unreadable(self, now: float) -> dict[Scope, str]:
-        """Return the scopes that cannot be read while others can, and why."""
+        """Return the scopes that cannot be read while others can, and why: none of them is known."""
         return {
             scope: str(state.error or "it is still being listed")
             for scope, state in self._states.items()
@@ -134,7 +139,7 @@ class Scopes:
         return [key for key in keys if scope.covers(key.namespace) and scope.kind in (*NEEDED[key.kind], SERVER)]
 
     def _is_unreadable(self, state: _State, now: float) -> bool:
-        return state.is_refused() or state.is_alone(now, self._read_last)
+        return not state.is_read and (state.is_refused() or state.is_alone(now, self._read_last))
 
     def _needed_by(self, key: Key, measured: TargetKey | None) -> Iterator[Scope]:
         is_of_server = key.kind == BENCHMARK and measured is not None and bool(measured.namespace)

@@ -10,13 +10,14 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import kopf
 import kopf._cogs.clients.api
+import kopf._cogs.clients.scanning
 import uvloop
 from kopf._cogs.structs.references import Insights, Resource
 from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
@@ -43,6 +44,8 @@ STREAM_SECONDS = 300
 # How long a scope may go unwatched before we say so: what kopf takes to notice and to reconnect.
 GRACE_SECONDS = 70.0
 HEARTBEAT_SECONDS = 5.0
+# Kopf is soon ready to hear what there is to watch; if not, it is told again with the next heartbeat.
+SCAN_SECONDS = 0.1
 
 _OK = 200
 _REFUSALS = (403, 404)
@@ -117,10 +120,11 @@ class Watch:
         self._loop, self._stop_flag = asyncio.get_running_loop(), asyncio.Event()
         if self._stopping.is_set():
             return
-        _read_with_our_parser()
+        _bend_kopf([_resource_of(kind) for kind in dict.fromkeys(kind for kind, _ in self.scopes)])
         for scope in self.scopes:
             self._unwatched.setdefault(scope, time.monotonic())
-        beating = asyncio.create_task(self._beat())
+        insights = Insights()
+        beating = asyncio.create_task(self._beat(insights))
         try:
             await kopf.operator(
                 registry=self._registry(),
@@ -128,7 +132,7 @@ class Watch:
                 clusterwide=not self.namespaces,
                 namespaces=self.namespaces,
                 memories=_NoMemories(),
-                insights=_Certain(kind for kind, _ in self.scopes),
+                insights=insights,
                 standalone=True,
                 stop_flag=self._stop_flag,
             )
@@ -171,10 +175,11 @@ class Watch:
             self._refused.add(scope)
             self.want_list(scope)
 
-    async def _beat(self) -> None:
+    async def _beat(self, insights: Insights) -> None:
         while True:
             self._heartbeat = time.monotonic()
             _cancel_again()
+            await _notify_again(insights)
             self._tell_changes()
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
@@ -188,12 +193,36 @@ class Watch:
         self._told = unwatched
 
     async def _on_event(self, event: kopf.RawEvent, param: Any = None, **_: Any) -> None:
-        self.observe(Sight.of(param, dict(event["object"]), is_deleted=event["type"] == "DELETED"))
+        try:
+            sight = Sight.of(param, dict(event["object"]), is_deleted=event["type"] == "DELETED")
+        except Exception:
+            self._note_unreadable(param, event["object"]["metadata"])
+        else:
+            self.observe(sight)
+
+    def _note_unreadable(self, kind: Kind, metadata: Mapping[str, Any]) -> None:
+        """Log an object that cannot be read, and have its scope listed: what fails again is told there."""
+        namespace = str(metadata.get("namespace", ""))
+        logger.exception("Cannot read %s %s/%s", kind.kind, namespace, metadata.get("name"))
+        for scope in self.scopes:
+            if scope.kind == kind and scope.covers(namespace):
+                self.want_list(scope)
 
 
-def _read_with_our_parser() -> None:
-    """Make kopf read with our parser what it watches: its own fails on deep nesting, again at every new watch."""
+def _bend_kopf(watched: list[Resource]) -> None:
+    """Replace two parts of kopf, which reads of them at each call.
+
+    Its parser fails on deep nesting, again at every new watch: ours reads what is watched. And it asks the API server
+    which kinds there are before it watches any: one answer that fails keeps it from all. We know what to watch, whether
+    it exists or not.
+    """
+
+    async def scan(**_: Any) -> list[Resource]:
+        await asyncio.sleep(SCAN_SECONDS)
+        return [*watched, *_OF_KOPF]
+
     vars(kopf._cogs.clients.api)["json"] = SimpleNamespace(loads=jsontext.decode)
+    vars(kopf._cogs.clients.scanning)["scan_resources"] = scan
 
 
 def _cancel_again() -> None:
@@ -206,18 +235,6 @@ def _cancel_again() -> None:
             task.cancel()
 
 
-class _Certain(Insights):
-    """Has kopf watch these kinds, whatever it finds in the cluster: it looks once, when a definition may be away."""
-
-    def __init__(self, kinds: Iterable[Kind]) -> None:
-        super().__init__(watched_resources=_Fixed(map(_resource_of, kinds)))
-
-
-class _Fixed(set[Resource]):
-    def difference_update(self, *_: Iterable[Any]) -> None:
-        """Lose nothing."""
-
-
 def _resource_of(kind: Kind) -> Resource:
     return Resource(
         group=kind.group,
@@ -227,6 +244,25 @@ def _resource_of(kind: Kind) -> Resource:
         namespaced=True,
         verbs=frozenset(("list", "watch")),
     )
+
+
+# Kopf waits until it has found these, and does nothing with them as long as scanning is disabled.
+_OF_KOPF = (
+    Resource(group="", version="v1", plural="namespaces", kind="Namespace", namespaced=False),
+    Resource(
+        group="apiextensions.k8s.io",
+        version="v1",
+        plural="customresourcedefinitions",
+        kind="CustomResourceDefinition",
+        namespaced=False,
+    ),
+)
+
+
+async def _notify_again(insights: Insights) -> None:
+    """Have kopf begin the watches that it should have begun: it misses what is found before it waits for that."""
+    async with insights.revised:
+        insights.revised.notify_all()
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
