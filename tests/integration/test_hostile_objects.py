@@ -77,6 +77,8 @@ def test_a_spec_nested_as_deep_as_can_be_stored_is_refused_and_hurts_nobody(
     )
     assert "spec.podTemplate: nested deeper than 64 levels" in accepted["message"]
     assert _seconds_to_ready(namespace, "another") < usual_seconds + _DELAY_SECONDS
+    # Its own status is a change of the object, which the watch shows as well.
+    assert "Watching ended" not in operator.told()
     # The next one meets it as soon as it has listed.
     assert operator.stop() == 0
     operator.start()
