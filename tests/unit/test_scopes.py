@@ -123,6 +123,7 @@ def test_benchmarks_need_servers_only_to_measure_them() -> None:
     scopes = read(Scopes([]), Scope(SERVER, None))
     assert scopes.is_known(BENCHMARK_A, OF_ENDPOINT)
     assert scopes.is_known(BENCHMARK_A, None)
+    assert scopes.is_known(BENCHMARK_A, TargetKey("elsewhere", "kimi"))
     assert not scopes.is_known(BENCHMARK_A, OF_SERVER)
 
 

@@ -142,6 +142,7 @@ class Scopes:
         return not state.is_read and (state.is_refused() or state.is_alone(now, self._read_last))
 
     def _needed_by(self, key: Key, measured: TargetKey | None) -> Iterator[Scope]:
-        is_of_server = key.kind == BENCHMARK and measured is not None and bool(measured.namespace)
+        # A server that is referred to is in the same namespace; of any other address nothing is read.
+        is_of_server = key.kind == BENCHMARK and measured is not None and measured.namespace == key.namespace
         for kind in (*NEEDED[key.kind], *([SERVER] if is_of_server else [])):
             yield Scope(kind, key.namespace if self.namespaces else None)
