@@ -16,7 +16,8 @@ from integration.permissions import KINDS, grant
 from integration.sandbox import CURTAILED_ACCOUNTS, Sandbox, Sandboxes
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.handlers.lists import RETRY
-from kimi_linear_operator.resources import BENCHMARK, CONFIG_MAP, DEPLOYMENT, POD, SERVER, SERVICE, Kind
+from kimi_linear_operator.handlers.scopes import CHILDREN
+from kimi_linear_operator.resources import BENCHMARK, CONFIG_MAP, DEPLOYMENT, POD, RESOURCES, SERVER, SERVICE, Kind
 from kimi_linear_operator.resources.kinds import LEASE
 
 SPEC = {"tensorParallelism": 1}
@@ -186,7 +187,8 @@ def test_where_nothing_can_be_read_nobody_leads_or_is_ready(wide: Sandbox) -> No
     for place in (wide.namespace, *wide.others):
         _take_role(place)
     wide.operator.launch()
-    wait_for(lambda: wide.operator.ask("/readyz")[1].count("403"), "all is refused", lambda count: count == 21)
+    scopes = len((*RESOURCES, *CHILDREN)) * len((wide.namespace, *wide.others))
+    wait_for(lambda: wide.operator.ask("/readyz")[1].count("403"), "all is refused", lambda count: count == scopes)
     assert wide.operator.ask("/readyz")[0] == 503
     assert not wide.proxy.count(lambda call: call.is_write and call.concerns(LEASE))
     for place in (wide.namespace, *wide.others):
