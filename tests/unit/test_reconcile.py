@@ -15,6 +15,7 @@ from kimi_linear_operator.reconcile import Reconciler
 from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS, BehindError
 from kimi_linear_operator.reconcile.server import LONGEST_BLOCKED_SECONDS, TOLD_FAILURES
 from kimi_linear_operator.resources import SERVER, Kind, revision
+from kimi_linear_operator.resources.metadata import ROLLOUT_ANNOTATION
 from kimi_linear_operator.status import ready_condition
 from kimi_linear_operator.store import Key, Store
 from make import make_condition, make_server, stored
@@ -22,9 +23,9 @@ from make import make_condition, make_server, stored
 
 @dataclass
 class ChangingCluster:
-    """A cluster in which somebody changes the spec just before the status is written."""
+    """A cluster in which somebody changes the metadata of a server just before its status is written."""
 
-    change: bool
+    change: Manifest
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return the server as it is now: no child exists yet."""
@@ -34,22 +35,23 @@ class ChangingCluster:
         return stored({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "2"}})
 
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
-        return {**manifest["metadata"], "resourceVersion": "12", "generation": 2 if self.change else 1}
+        return {**manifest["metadata"], "resourceVersion": "12", **self.change}
 
 
-def _due_again(change: bool) -> float | None:
+def _due_again(change: Manifest) -> float | None:
     store = Store()
     store.put(SERVER, make_server())
     reconciler = Reconciler(cast(Cluster, ChangingCluster(change)), store)
     return asyncio.run(reconciler.reconcile(Key("default", "kimi")))
 
 
-def test_a_spec_that_changed_during_a_pass_is_looked_at_again() -> None:
-    assert _due_again(change=True) == 0
+@pytest.mark.parametrize("change", [{"generation": 2}, {"annotations": {ROLLOUT_ANNOTATION: "now"}}], ids=str)
+def test_a_wish_that_came_during_a_pass_is_looked_at_again(change: Manifest) -> None:
+    assert _due_again(change) == 0
 
 
-def test_a_spec_that_did_not_change_is_not() -> None:
-    assert _due_again(change=False) is None
+def test_what_did_not_change_is_not() -> None:
+    assert _due_again({}) is None
 
 
 @dataclass

@@ -82,7 +82,7 @@ class Reporting:
             await self._tell_refusal(kind, manifest, error)
             return REFUSED_RETRY_SECONDS
         self._refusals.pop(metadata["uid"], None)
-        is_current = bool(metadata["generation"] == manifest["metadata"]["generation"])
+        is_current = _wishes(metadata) == _wishes(manifest["metadata"])
         if is_current:
             own = Key(metadata["namespace"], metadata["name"], kind)
             self.concern(self.store.put(kind, {**manifest, "metadata": metadata, "status": status}) - {own})
@@ -123,3 +123,8 @@ class Reporting:
             await self.cluster.create(EVENT, allowed)
         except ApiError as error:
             logger.warning("Could not record the event %s: %s", event["reason"], error)
+
+
+def _wishes(metadata: Manifest) -> tuple[int, Manifest]:
+    """Return what tells whether somebody asks for something else: the spec's generation, and the annotations."""
+    return metadata["generation"], metadata.get("annotations", {})
