@@ -208,13 +208,13 @@ def test_diff_shows_what_the_operator_would_leave_alone(namespace: Namespace, di
 
 @pytest.mark.usefixtures("operator")
 def test_diff_shows_the_lines_that_change_and_changes_nothing(namespace: Namespace, diff: Diff) -> None:
-    namespace.create_server("kimi")
+    namespace.create_server("kimi", {"replicas": 2})
     namespace.wait_until_ready("kimi")
     before = namespace.deployment("kimi")
-    code, text = diff("text", {"replicas": 2})
+    code, text = diff("text", {"replicas": 3})
     assert code == 1
     changed = [line for line in text.splitlines() if line.startswith(("-  ", "+  "))]
-    assert [line for line in changed if "fingerprint" not in line] == ["-  replicas: 1", "+  replicas: 2"]
+    assert [line for line in changed if "fingerprint" not in line] == ["-  replicas: 2", "+  replicas: 3"]
     assert namespace.deployment("kimi")["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
 
 
