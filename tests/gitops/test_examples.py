@@ -25,6 +25,7 @@ VERDICTS = {
     "status-benchmark-passed": ("Healthy", "Current"),
     "status-benchmark-invalid": ("Degraded", "Failed"),
     "status-ready": ("Healthy", "Current"),
+    "status-new-template": ("Healthy", "Current"),
     "status-suspended": ("Healthy", "InProgress"),
     "status-invalid-spec-old-generation-serves": ("Degraded", "Failed"),
     "status-progress-deadline-exceeded": ("Degraded", "Failed"),
