@@ -55,7 +55,7 @@ BROKEN: list[tuple[Manifest, str, str]] = [
     (
         overlay(env=[{"name": "OPENAI_API_KEY", "value": "x"}]),
         "spec.podTemplate.spec.containers",
-        "takes the API key from the server's Secret",
+        "which the operator takes from the server's Secret",
     ),
     (overlay(args=["sleep"]), "spec.podTemplate.spec.containers", "use spec.client and spec.suites"),
     (overlay(securityContext={"privileged": True}), "spec.podTemplate.spec.containers", "it only sends requests"),

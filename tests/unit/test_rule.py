@@ -2,7 +2,9 @@
 
 import pytest
 
-from kimi_linear_operator.rules import Rule
+from kimi_linear_operator import foreigntext
+from kimi_linear_operator.rules import Rule, benchmark, server
+from kimi_linear_operator.rules.problem import one_line
 from kimi_linear_operator.rules.rule import RuleTable, unchanged
 
 IS_SMALL = Rule("error", "spec.size", "self < 10", "is too large: use less than 10")
@@ -60,3 +62,9 @@ def test_rules_are_met_or_their_problems_come_in_the_order_of_the_table(
     declared: dict[str, object], broken: list[str]
 ) -> None:
     assert [problem.path for problem in RuleTable([PAIR, IS_SMALL]).problems(declared)] == broken
+
+
+@pytest.mark.parametrize("rule", [*server.RULES, *benchmark.RULES], ids=lambda rule: f"{rule.path}-{rule.message[:24]}")
+def test_what_a_rule_says_is_not_taken_for_a_secret(rule: Rule) -> None:
+    told = f"{rule.path}: {one_line(rule.message)}"
+    assert foreigntext.redacted(told) == told

@@ -2,10 +2,13 @@
 
 import asyncio
 
+import kopf
+import kopf._cogs.clients.api
+import kopf._cogs.clients.scanning
 import pytest
 
 from kimi_linear_operator.handlers.scopes import Scope
-from kimi_linear_operator.handlers.watch import GRACE_SECONDS, Watch
+from kimi_linear_operator.handlers.watch import GRACE_SECONDS, Watch, _bend_kopf
 from kimi_linear_operator.resources import POD, SERVICE
 from kimi_linear_operator.store import Sight
 from make import make_pod
@@ -107,3 +110,15 @@ def test_an_object_that_nobody_can_read_has_its_scope_listed_and_others_go_on(
     assert (seen, wanted) == ([Sight.of(POD, pod)], [PODS])
     [line] = caplog.records
     assert line.getMessage() == "Cannot read Pod default/odd"
+
+
+def test_kopf_reads_deep_nesting_with_our_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its own parser fails on it, at every new watch: the API server stores 10,000 levels.
+    of_kopf = vars(kopf._cogs.clients.api)
+    for module, name in ((of_kopf, "json"), (vars(kopf._cogs.clients.scanning), "scan_resources")):
+        monkeypatch.setitem(module, name, module[name])
+    line = '{"type":"ADDED","object":' + '{"a":' * 9_900 + "1" + "}" * 9_900 + "}"
+    with pytest.raises(RecursionError):
+        of_kopf["json"].loads(line)
+    _bend_kopf([])
+    assert of_kopf["json"].loads(line)["type"] == "ADDED"

@@ -143,8 +143,8 @@ ERRORS = (
         expressions.own_container(
             client.CONTAINER, f"!has(c.env) || c.env.all(e, e.name != '{client.API_KEY_VARIABLE}')"
         ),
-        f"sets {client.API_KEY_VARIABLE}: the operator takes the API key from the server's Secret, or from "
-        "spec.endpoint.apiKeySecretRef",
+        f"sets the variable {client.API_KEY_VARIABLE}, which the operator takes from the server's Secret, or from "
+        "spec.endpoint.apiKeySecretRef: remove it",
     ),
     expressions.own_command(client.CONTAINER, "use spec.client and spec.suites"),
     expressions.unprivileged(client.CONTAINER, "it only sends requests"),
