@@ -63,7 +63,7 @@ def test_each_log_line_is_json_on_demand_and_no_line_of_any_level_has_the_token(
         lines = [json.loads(line) for line in whole.splitlines()]
     assert {line["level"] for line in lines} >= {"DEBUG", "INFO"}
     about = {"kind": "KimiLinearServer", "namespace": namespace.name, "name": "kimi"}
-    assert [line["object"] for line in lines if line["message"].startswith("Applied")] == [about, about]
+    assert [line["object"] for line in lines if line["message"].startswith("Created Service")] == [about]
     assert token
     assert token not in operator.log.read_text()
 

@@ -12,12 +12,12 @@ import pytest
 from control_plane import LocalCluster
 from integration.audit import AuditLog
 from integration.client import JSON_PATCH, MERGE_PATCH, Client, path_of
-from integration.client_pods import create_benchmark
+from integration.client_pods import benchmark, create_benchmark, jobs
 from integration.namespace import Namespace, Spec, condition_of, engine_container
 from integration.processes_under_test import USER
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import CONFIG_MAP, DEPLOYMENT, JOB, REVISION, SERVICE, Kind
+from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
+from kimi_linear_operator.resources import CONFIG_MAP, DEPLOYMENT, DISRUPTION_BUDGET, JOB, REVISION, SERVICE, Kind, job
 from kimi_linear_operator.resources.metadata import MANAGER
 
 pytestmark = pytest.mark.usefixtures("operator")
@@ -277,6 +277,38 @@ def test_a_stranger_without_a_selector_is_not_taken_over_either(namespace: Names
     assert namespace.service("kimi") == stranger
 
 
+def test_a_budget_and_a_job_of_somebody_else_are_not_taken_over(namespace: Namespace) -> None:
+    budget = _put(namespace, DISRUPTION_BUDGET, "kimi", {"maxUnavailable": 0, "selector": {}})
+    namespace.create_server("kimi", {"replicas": 2})
+    refused = namespace.wait_for_condition("kimi", "Accepted", "False", "NameConflict")
+    assert "PodDisruptionBudget kimi" in refused["message"]
+    assert namespace.existing(DISRUPTION_BUDGET, "kimi")["spec"] == budget["spec"]
+
+    # The name of a suite's Job has the benchmark's UID in it: who sees that can be faster while the benchmark waits.
+    made = create_benchmark(namespace, "nightly", suites=[{"name": "speed-low"}])
+    waiting = KimiLinearBenchmark.model_validate(made)
+    pod = {"containers": [{"name": "web", "image": "web"}], "restartPolicy": "Never"}
+    stranger = _put(
+        namespace, JOB, job.name(waiting, waiting.spec.suites[0]), {"suspend": True, "template": {"spec": pod}}
+    )
+    namespace.delete(DISRUPTION_BUDGET, "kimi")
+    namespace.wait_until_ready("kimi")
+    told = wait_for(
+        lambda: condition_of(benchmark(namespace, "nightly"), "Accepted"),
+        "the benchmark's name is taken",
+        lambda found: found["reason"] == "NameConflict",
+    )
+    assert stranger["metadata"]["name"] in told["message"]
+    assert namespace.existing(JOB, stranger["metadata"]["name"])["metadata"]["uid"] == stranger["metadata"]["uid"]
+
+
+def _put(namespace: Namespace, kind: Kind, name: str, spec: Manifest) -> Manifest:
+    metadata = {"name": name, "namespace": namespace.name}
+    return namespace.client.create(
+        kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": spec}
+    )
+
+
 def test_labels_that_a_policy_demands_are_on_every_object(client: Client, namespace: Namespace) -> None:
     with _demanded_label(client, namespace, (DEPLOYMENT, SERVICE, CONFIG_MAP, JOB, REVISION)):
         namespace.create_server("kimi", {"service": {"headless": True}})
@@ -291,7 +323,7 @@ def test_labels_that_a_policy_demands_are_on_every_object(client: Client, namesp
             assert manifest["metadata"]["labels"]["team"] == "ml"
             assert manifest["metadata"]["annotations"]["example.com/contact"] == "ml"
         create_benchmark(namespace, "nightly", suites=[{"name": "speed-low"}], inheritedMetadata=inherited)
-        wait_for(lambda: namespace.find(JOB, "nightly-speed-low"), "its suite starts")
+        wait_for(lambda: jobs(namespace, "nightly"), "its suite starts")
         # A server's labels can change, and follow on what is there already.
         namespace.change_server("kimi", {"inheritedMetadata": {"labels": {"team": "search"}}})
         namespace.wait_until_ready("kimi")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from kimi_linear_operator import metrics
 from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster import ApiError, Cluster
 from kimi_linear_operator.reconcile.event_limit import EventLimiter
 from kimi_linear_operator.resources import EVENT, Kind
@@ -18,8 +19,8 @@ logger = logging.getLogger(__name__)
 
 # Bad request, forbidden, too large, invalid: the same request is refused again until somebody changes something.
 _REFUSALS = (400, 403, 413, 422)
-# How often to try a refused status again: what would let it through, such as another definition, shows in no watch.
-REFUSED_RETRY_SECONDS = 300.0
+# When to try a refused status again: what would let it through, such as another definition, shows in no watch.
+REFUSED_RETRY = Backoff(first=15.0, longest=300.0)
 # Refusals that are remembered; more than any cluster should have. A forgotten one is told once more.
 _MOST_REFUSALS = 4096
 
@@ -30,10 +31,12 @@ class _Refusal:
 
     Attributes:
         version: The resource version of the object then.
+        attempts: How many statuses of the object were refused in a row.
         again_at: When to try again, by the monotonic clock, unless the object changes before.
     """
 
     version: str
+    attempts: int
     again_at: float
 
     def seconds_left(self, manifest: Manifest) -> float:
@@ -67,7 +70,7 @@ class Reporting:
 
         Returns:
             After how many seconds the resource is due again: at once if its spec is no longer the one that the status
-            is about, and after some minutes if the API server refuses the status.
+            is about, and later and later, up to five minutes, if the API server refuses the status.
         """
         if status == manifest.get("status"):
             return None
@@ -79,8 +82,7 @@ class Reporting:
         except ApiError as error:
             if error.status not in _REFUSALS:
                 raise
-            await self._tell_refusal(kind, manifest, error)
-            return REFUSED_RETRY_SECONDS
+            return await self._tell_refusal(kind, manifest, error)
         self._refusals.pop(metadata["uid"], None)
         is_current = _wishes(metadata) == _wishes(manifest["metadata"])
         if is_current:
@@ -98,21 +100,21 @@ class Reporting:
         self.store.put(kind, found)
         return 0.0
 
-    async def _tell_refusal(self, kind: Kind, manifest: Manifest, error: ApiError) -> None:
-        """Count a refused status, and tell of the first refusal in a row."""
+    async def _tell_refusal(self, kind: Kind, manifest: Manifest, error: ApiError) -> float:
+        """Count a refused status, and tell of the first refusal in a row; return when to try again, in seconds."""
         metrics.STATUS_REFUSED.labels(kind.kind, error.status).inc()
         metadata = manifest["metadata"]
-        is_new = metadata["uid"] not in self._refusals
-        self._refusals[metadata["uid"]] = _Refusal(
-            metadata["resourceVersion"], time.monotonic() + REFUSED_RETRY_SECONDS
-        )
+        former = self._refusals.pop(metadata["uid"], None)
+        attempts = former.attempts if former else 0
+        seconds = REFUSED_RETRY.delay(attempts)
+        again_at = time.monotonic() + seconds
+        self._refusals[metadata["uid"]] = _Refusal(metadata["resourceVersion"], attempts + 1, again_at)
         if len(self._refusals) > _MOST_REFUSALS:
             self._refusals.popitem(last=False)
-        if is_new:
-            logger.warning(
-                "The API server refuses the status, trying again every %.0f s: %s", REFUSED_RETRY_SECONDS, error
-            )
+        if not former:
+            logger.warning("The API server refuses the status, trying again later: %s", error)
             await self._publish(refusal_event(manifest, str(error), self.now()))
+        return seconds
 
     async def _publish(self, event: Manifest) -> None:
         """Record an Event, unless its object had too many. It is news, not state: the status says the same."""
