@@ -163,6 +163,13 @@ class WorkQueue:
         self._wake.set()
         metrics.QUEUE_DEPTH.set(0)
 
+    def postpone(self, key: Key) -> bool:
+        """Let others go first, if any wait: the key is worked on again as progress is. Return whether it will be."""
+        if not self._due:
+            return False
+        self.add(key, PROGRESS)
+        return True
+
     def stuck_seconds(self) -> float:
         """Return for how long keys have been waiting while no worker took any."""
         return _now() - max(self._moved, min(due.since for due in self._due.values())) if self._due else 0.0

@@ -99,6 +99,18 @@ def _pass(cluster: RefusingCluster, *known: Manifest, failures: int = 0, **spec:
     return asyncio.run(reconciler.reconcile(Key("default", "kimi"), failures))
 
 
+def test_a_new_server_lets_others_go_first_before_it_is_reported_on() -> None:
+    store, cluster = Store(), RefusingCluster({})
+    store.put(SERVER, make_server())
+    others = iter([True, False])
+    reconciler = Reconciler(cast(Cluster, cluster), store, postpone=lambda _: next(others))
+    asyncio.run(reconciler.reconcile(Key("default", "kimi")))
+    assert {"Deployment/kimi", "Service/kimi"} <= set(cluster.written)
+    assert cluster.status == {}
+    asyncio.run(reconciler.reconcile(Key("default", "kimi")))
+    assert cluster.status["observedGeneration"] == 1
+
+
 CHILDREN = {"ControllerRevision/kimi-1", "Deployment/kimi", "Service/kimi", "Service/kimi-headless"}
 HEADLESS: Any = {"service": {"headless": True}}
 

@@ -276,6 +276,26 @@ def test_who_adds_a_few_does_not_wait_for_all_of_who_adds_thousands() -> None:
     run(test())
 
 
+@pytest.mark.parametrize(
+    ("keys", "passes"), [([A], [A]), ([A, B, C], [A, B, C, A, B, C])], ids=["alone", "with others"]
+)
+def test_a_key_is_postponed_only_if_others_wait(keys: list[Key], passes: list[Key]) -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+
+        async def work(key: Key, _: int) -> None:
+            done.append(key)
+            if done.count(key) == 1:
+                queue.postpone(key)
+
+        for key in keys:
+            queue.add(key, "bulk")
+        await worked(queue, work, seconds=1)
+        assert done == passes
+
+    run(test())
+
+
 def test_progress_lets_eight_of_others_go_first_and_never_waits_for_all_of_them() -> None:
     async def test() -> None:
         queue, done = WorkQueue(), list[Key]()

@@ -179,8 +179,13 @@ class Operator:
 
     async def _work(self) -> None:
         """Work on all resources, and then on those that change, until the queue is closed."""
+        self.queue = WorkQueue()
         reconciler = Reconciler(
-            self.leader.fenced(), self.store, concern=self._add, allows_node_access=self.allows_node_access
+            self.leader.fenced(),
+            self.store,
+            concern=self._add,
+            allows_node_access=self.allows_node_access,
+            postpone=self.queue.postpone,
         )
 
         async def reconcile(key: Key, failures: int) -> float | None:
@@ -190,7 +195,6 @@ class Operator:
             is_known = self.scopes.is_known(key, self.store.measured(key))
             return await reconciler.reconcile(key, failures) if is_known else None
 
-        self.queue = WorkQueue()
         rolling = asyncio.ensure_future(self._roll_out(reconciler))
         try:
             self._add(self.store.resources())

@@ -22,6 +22,10 @@ def _nobody(_: Iterable[Key]) -> None:
     return
 
 
+def _never(_: Key) -> bool:
+    return False
+
+
 @dataclass
 class Reconciler:
     """Brings servers and benchmarks to the state that their specs ask for.
@@ -32,6 +36,7 @@ class Reconciler:
         now: The time as RFC 3339.
         concern: Called with other resources that a pass concerns: they are due, too.
         allows_node_access: Whether pods may reach beyond themselves.
+        postpone: Lets others go first, if any wait; returns whether the resource will have another pass then.
     """
 
     cluster: Cluster
@@ -39,6 +44,7 @@ class Reconciler:
     now: Callable[[], str] = _now
     concern: Callable[[Iterable[Key]], None] = _nobody
     allows_node_access: bool = False
+    postpone: Callable[[Key], bool] = _never
     _servers: ServerReconciler = field(init=False)
     _benchmarks: BenchmarkReconciler = field(init=False)
 
@@ -48,6 +54,7 @@ class Reconciler:
         reporting = Reporting(self.cluster, self.store, self.concern, self.now)
         waking, allowed = Waking(self.cluster, self.store, self.now), self.allows_node_access
         self._servers = ServerReconciler(self.cluster, self.store, children, reporting, waking, self.now, allowed)
+        self._servers.postpone = self.postpone
         self._benchmarks = BenchmarkReconciler(self.cluster, self.store, children, reporting, self.now, allowed)
 
     @property

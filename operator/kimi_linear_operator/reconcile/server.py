@@ -43,11 +43,17 @@ class _Outcome:
         kept: The pod template that the server is to have.
         failures: What was in the way.
         contested: What others keep changing.
+        is_first: Whether this is the first pass over a new server.
     """
 
     kept: Kept | None = None
     failures: Failures = field(default_factory=Failures)
     contested: tuple[str, ...] = ()
+    is_first: bool = False
+
+
+def _never(_: Key) -> bool:
+    return False
 
 
 @dataclass
@@ -63,6 +69,7 @@ class ServerReconciler:
         now: The time as RFC 3339.
         allows_node_access: Whether pods may reach beyond themselves.
         chosen: Servers that are to take the newest pod template in their next pass.
+        postpone: Lets other servers go first, if any wait; returns whether this one will have another pass then.
     """
 
     cluster: Cluster
@@ -73,6 +80,7 @@ class ServerReconciler:
     now: Callable[[], str]
     allows_node_access: bool = False
     chosen: set[Key] = field(default_factory=set)
+    postpone: Callable[[Key], bool] = _never
 
     async def reconcile(self, key: Key, failures: int) -> float | None:
         """Make one pass over a server; return after how many seconds it is due again, if at all.
@@ -104,6 +112,8 @@ class ServerReconciler:
         if passing and not obstacle and failures >= TOLD_FAILURES:
             obstacle = status.Obstacle("ApplyFailed", passing.message)
         again = None
+        if outcome.is_first and not obstacle and not passing and self.postpone(key):
+            return None  # Other new servers get their children before this one gets its status.
         if obstacle or not passing:
             again = await self._report(key, manifest, checked.server, outcome, obstacle)
         if passing:
@@ -143,7 +153,8 @@ class ServerReconciler:
                 self._prune(key, server, wanted, (kept.current.number, _number(live))),
             ]
         )
-        return _Outcome(kept, failures, tuple(self.children.contested(wanted)))
+        is_first = live is None and "observedGeneration" not in server.status
+        return _Outcome(kept, failures, tuple(self.children.contested(wanted)), is_first)
 
     async def _keep(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> Kept:
         """Return the pod template that a server is to have, whose Deployment is as it is.
