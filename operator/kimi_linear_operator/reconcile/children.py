@@ -170,7 +170,7 @@ class Children:
             return step_for(owner, wanted, found)
         self.store.put(kind, made)
         self._note(kind, made, wanted)
-        logger.info("Created %s %s/%s", kind.kind, made["metadata"]["namespace"], made["metadata"]["name"])
+        _log("Created", made)
         return None
 
     async def _is_there(self, owner: Resource) -> bool:
@@ -209,7 +209,7 @@ class Children:
             applied = await self.cluster.apply(kind, wanted)
         self.store.put(kind, applied)
         self._note(kind, applied, wanted)
-        logger.info("Applied %s %s/%s", kind.kind, wanted["metadata"]["namespace"], wanted["metadata"]["name"])
+        _log("Applied", wanted)
 
     async def _unify(self, kind: Kind, wanted: Manifest) -> None:
         if live := await self.cluster.get(kind, wanted["metadata"]["namespace"], wanted["metadata"]["name"]):
@@ -236,7 +236,7 @@ class Children:
     async def _delete(self, live: Manifest) -> None:
         kind = resources.kind_of(live)
         await self.cluster.delete(kind, live)
-        logger.info("Deleted %s %s/%s", kind.kind, live["metadata"]["namespace"], live["metadata"]["name"])
+        _log("Deleted", live)
 
 
 async def settle(works: Iterable[Coroutine[Any, Any, None]]) -> Failures:
@@ -262,6 +262,14 @@ async def _together(works: Iterable[Coroutine[Any, Any, None]]) -> list[BaseExce
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     cputime.count(sum(task.seconds for task in tasks))
     return outcomes
+
+
+def _log(done: str, manifest: Manifest) -> None:
+    """Log a write. Records of pod templates are the operator's own books."""
+    level = logging.DEBUG if manifest["kind"] == resources.REVISION.kind else logging.INFO
+    logger.log(
+        level, "%s %s %s/%s", done, manifest["kind"], manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+    )
 
 
 def _address(manifest: Manifest) -> Address:

@@ -75,8 +75,9 @@ def build_deployment(server: KimiLinearServer, template: Manifest, number: int =
 
 
 def build_revision(server: KimiLinearServer, kept: revision.Revision) -> Manifest:
-    """Return the record of a pod template of a server."""
-    return metadata.with_fingerprint(revision.build_revision(server, kept))
+    """Return the record of a pod template of a server. Its data never change, so the fingerprint leaves them out."""
+    manifest = revision.build_revision(server, kept)
+    return {**metadata.with_fingerprint({**manifest, "data": {}}), "data": manifest["data"]}
 
 
 def build_benchmark(benchmark: KimiLinearBenchmark, target: Target) -> list[Manifest]:
