@@ -53,8 +53,9 @@ class Reconciler:
         children = Children(self.cluster, self.store)
         reporting = Reporting(self.cluster, self.store, self.concern, self.now)
         waking, allowed = Waking(self.cluster, self.store, self.now), self.allows_node_access
-        self._servers = ServerReconciler(self.cluster, self.store, children, reporting, waking, self.now, allowed)
-        self._servers.postpone = self.postpone
+        self._servers = ServerReconciler(
+            self.cluster, self.store, children, reporting, waking, self.now, self.postpone, allowed
+        )
         self._benchmarks = BenchmarkReconciler(self.cluster, self.store, children, reporting, self.now, allowed)
 
     @property

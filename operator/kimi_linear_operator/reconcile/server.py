@@ -52,10 +52,6 @@ class _Outcome:
     is_first: bool = False
 
 
-def _never(_: Key) -> bool:
-    return False
-
-
 @dataclass
 class ServerReconciler:
     """Brings servers to the state that their specs ask for.
@@ -67,9 +63,9 @@ class ServerReconciler:
         reporting: Writes its status.
         waking: Wakes the controller of its pods.
         now: The time as RFC 3339.
+        postpone: Lets other servers go first, if any wait; returns whether this one will have another pass then.
         allows_node_access: Whether pods may reach beyond themselves.
         chosen: Servers that are to take the newest pod template in their next pass.
-        postpone: Lets other servers go first, if any wait; returns whether this one will have another pass then.
     """
 
     cluster: Cluster
@@ -78,9 +74,9 @@ class ServerReconciler:
     reporting: Reporting
     waking: Waking
     now: Callable[[], str]
+    postpone: Callable[[Key], bool]
     allows_node_access: bool = False
     chosen: set[Key] = field(default_factory=set)
-    postpone: Callable[[Key], bool] = _never
 
     async def reconcile(self, key: Key, failures: int) -> float | None:
         """Make one pass over a server; return after how many seconds it is due again, if at all.
