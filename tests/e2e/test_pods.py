@@ -1,11 +1,12 @@
 """The pods of a server as a real kubelet runs them: what outlives a container, who waits for whom, where it listens."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 import chart
-from commands import LocalClusterError
+from commands import LocalClusterError, run
 from integration.client import QUOTA, Client
 from integration.kubelet import is_ready
 from integration.namespace import Namespace
@@ -19,6 +20,8 @@ _SECONDS_TO_START_AGAIN = 60
 # 15 s until no more requests come, and some for the stand-in to end.
 _SECONDS_TO_END = 60
 _SECONDS_TO_A_SUCCESSOR = 10
+# Kubernetes gives a node 50 s to answer.
+_SECONDS_TO_LOSE_A_NODE = 120
 # Asks the engine once and prints the status, or that nothing came.
 _ASK = """
 import urllib.request
@@ -140,3 +143,55 @@ def test_a_drain_that_has_no_room_for_successors_leaves_one_replica_serving(
     finally:
         cluster.kubectl("uncordon", cluster.node_name)
     models.wait_until_ready("pods", _SECONDS_TO_SERVE)
+
+
+def test_a_server_asks_itself_without_the_proxy_of_its_environment(
+    cluster: PodCluster, installed: None, models: Namespace
+) -> None:
+    dead = [{"name": name, "value": "http://127.0.0.1:9"} for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY")]
+    company = {"name": "NO_PROXY", "value": ".example.com"}
+    with _server_of(models, "proxied", {"containers": [{"name": "sglang", "env": [*dead, company]}]}):
+        models.wait_until_ready("proxied", _SECONDS_TO_SERVE)
+        [pod] = models.pods("proxied")
+        environment = python(cluster, pod, "import os; print(os.environ['HTTP_PROXY'], os.environ['NO_PROXY'])")
+        assert environment.startswith("http://127.0.0.1:9 ")
+        assert ".example.com" in environment
+
+
+def test_a_volume_that_is_not_mounted_is_named_until_it_is(
+    cluster: PodCluster, installed: None, models: Namespace
+) -> None:
+    volume = {"name": "certificates", "secret": {"secretName": "company-certificates"}}
+    mount = {"name": "certificates", "mountPath": "/certificates"}
+    with _server_of(
+        models, "unmounted", {"volumes": [volume], "containers": [{"name": "sglang", "volumeMounts": [mount]}]}
+    ):
+        told = models.wait_for_condition("unmounted", "Ready", "False", "VolumeNotMounted", seconds=90)
+        assert "Secret company-certificates" in told["message"]
+        cluster.kubectl("create", "secret", "generic", "company-certificates", "--from-literal=ca=x")
+        # The kubelet tries again after up to two minutes.
+        models.wait_until_ready("unmounted", _SECONDS_TO_SERVE + 120)
+        cluster.kubectl("delete", "secret", "company-certificates")
+
+
+def test_a_node_that_does_not_answer_is_named_until_it_does(
+    cluster: PodCluster, server: Manifest, models: Namespace
+) -> None:
+    run(cluster.enter("sh", "-c", "kill -STOP $(pidof kubelet)"))
+    try:
+        told = models.wait_for_condition("pods", "Ready", "False", "NodeLost", seconds=_SECONDS_TO_LOSE_A_NODE)
+        assert f"its node {cluster.node_name} does not answer" in told["message"]
+    finally:
+        run(cluster.enter("sh", "-c", "kill -CONT $(pidof kubelet)"))
+    models.wait_until_ready("pods", _SECONDS_TO_SERVE)
+
+
+@contextmanager
+def _server_of(models: Namespace, name: str, pod: Manifest) -> Iterator[None]:
+    """A server with its own fields of the pod, until the end of the block."""
+    models.create_server(name, {**_SPEC, "podTemplate": {"spec": pod}})
+    try:
+        yield
+    finally:
+        models.delete(SERVER, name)
+        wait_for(lambda: models.pods(name), "the pods are gone", lambda pods: not pods, seconds=_SECONDS_TO_END)

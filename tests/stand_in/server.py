@@ -8,9 +8,10 @@ import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
-from aiohttp import web
+from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
 from stand_in import answers, arguments, behaviour, openai_api
 from stand_in.engine import Engine, ToldToFailError
@@ -18,6 +19,8 @@ from stand_in.keys import ENGINE
 
 VERSION = "0.5.7"
 _LOOKS_FOR_OPEN_REQUESTS_SECONDS = 0.1
+# How often SGLang asks itself, a second apart, before it gives up (http_server.py).
+_WARM_UP_ATTEMPTS = 120
 # HEALTH_CHECK_TIMEOUT of SGLang's http_server.py.
 _HEALTH_CHECK_SECONDS = 20
 _LONGEST_REQUEST_BYTES = 64 * 1024**2
@@ -174,6 +177,7 @@ async def serve(engine: Engine) -> None:
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _drain, engine, stopped)
     if not engine.arguments.skip_server_warmup:
+        await _ask_itself(_url(engine.arguments.host, port), engine.arguments.api_key)
         await asyncio.sleep(engine.behaviour.warm_up_seconds)
     engine.is_warm = True
     _log("The server is fired up and ready to roll!")
@@ -182,6 +186,27 @@ async def serve(engine: Engine) -> None:
     while engine.open_requests and not engine.is_known_to_be_dead:  # noqa: ASYNC110
         await asyncio.sleep(_LOOKS_FOR_OPEN_REQUESTS_SECONDS)
     await runner.cleanup()
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def _ask_itself(url: str, key: str | None) -> None:
+    """Ask the server for its model, once a second until it answers: SGLang does, by a proxy if the environment says so.
+
+    Raises:
+        RuntimeError: It does not answer.
+    """
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with ClientSession(url, headers=headers, trust_env=True, timeout=ClientTimeout(total=5)) as session:
+        for _ in range(_WARM_UP_ATTEMPTS):
+            with suppress(ClientError, TimeoutError):
+                async with session.get("/model_info") as answer:
+                    answer.raise_for_status()
+                    return
+            await asyncio.sleep(1)
+    raise RuntimeError("Initialization failed: the warm-up got no answer")
 
 
 def _drain(engine: Engine, stopped: asyncio.Event) -> None:

@@ -1,5 +1,6 @@
 """What is said of a container that ended: its exception, how often, and whether time was the reason."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -255,3 +256,28 @@ def test_secrets_and_escapes_are_out_of_what_is_stored() -> None:
     status = ready(pod)
     assert status["lastFailure"]["message"] == "ValueError: password='[redacted]'"
     assert told(pod)[1].endswith("exit code 1 (Error): ValueError: password='[redacted]'")
+
+
+# What 0.5.7 itself left when its starts failed, as much of it as the kubelet keeps.
+SGLANG_LOGS = Path(__file__).parent / "sglang_logs"
+
+
+@pytest.mark.parametrize(
+    ("start", "quote"),
+    [
+        ("bad_memory", "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static."),
+        ("context_too_long", "ValueError: Warning: User-specified context_length (2000000) is greater than"),
+        ("no_such_argument", "launch_server.py: error: unrecognized arguments: --no-such"),
+        ("no_such_model", "OSError: Can't load the configuration of '/nowhere/model'."),
+        ("not_in_cache", "OSError: We couldn't connect to 'https://huggingface.co' to load the files"),
+        ("sigterm_port", "requests.exceptions.ConnectionError: HTTPConnectionPool(host='127.0.0.1', port=30333)"),
+        (
+            "tp3",
+            'AssertionError | File "/sgl-workspace/sglang/python/sglang/srt/models/kimi_linear.py", line 180, in __init__'
+            " | assert self.num_heads % self.tp_size == 0",
+        ),
+    ],
+)
+def test_the_reason_is_found_in_what_sglang_itself_writes(start: str, quote: str) -> None:
+    log = (SGLANG_LOGS / f"{start}.log").read_text()
+    assert crashes.quoted(log).startswith(quote)

@@ -57,6 +57,9 @@ _NOISE: Mapping[str, re.Pattern[str]] = {
     "a traceback": re.compile(r"Traceback \(most recent call last\)|another exception occurred|direct cause of the"),
 }
 _FRAME = re.compile(r'^\s+File "')
+_WORDLESS = re.compile(r"^[\w.]+(?:Error|Exception)$")
+# What Python puts below a line of source code.
+_MARKERS = re.compile(r"^[\s^~]*$")
 _LOG_RECORD = re.compile(r"^\[?\d{4}-\d\d-\d\d[ T]|^(?:INFO|WARNING|DEBUG)\b")
 
 
@@ -172,8 +175,16 @@ def _passage(lines: Sequence[str]) -> list[str]:
     if found is None:
         return []
     _, first = found
-    rest = takewhile(lambda line: not _is_something_else(line), lines[first + 1 :])
-    return [lines[first], *rest]
+    rest = list(takewhile(lambda line: not _is_something_else(line), lines[first + 1 :]))
+    return [lines[first], *rest, *([] if rest else _raised_at(lines, first))]
+
+
+def _raised_at(lines: Sequence[str], first: int) -> list[str]:
+    """Return the place and the source of an exception that has no words of its own, such as a failed assertion."""
+    if not _WORDLESS.search(lines[first]):
+        return []
+    frame = next((number for number in range(first - 1, -1, -1) if _FRAME.match(lines[number])), None)
+    return [] if frame is None else [line for line in lines[frame:first][:2] if not _MARKERS.match(line)]
 
 
 def _evidence(lines: Sequence[str]) -> Iterator[tuple[int, int]]:
