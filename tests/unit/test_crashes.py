@@ -68,7 +68,11 @@ one of 1, 2, 4
         (CHAINED, "ValueError: tp must be | one of 1, 2, 4"),
         (f"{TRACEBACK}EOFError\n{SIGQUIT}", "EOFError"),
         (f"{TRACEBACK}queue.Empty\n{SIGQUIT}", "queue.Empty"),
-        (f"{TRACEBACK}AssertionError\n", "AssertionError"),
+        (
+            f"{TRACEBACK}AssertionError\n",
+            'AssertionError | File "/sgl-workspace/sglang/python/sglang/srt/models/kimi_linear.py", line 412, in forward'
+            ' | raise ValueError("not this line")',
+        ),
         (
             "Exception: retry() exceed maximum number of retries.\n",
             "Exception: retry() exceed maximum number of retries.",
@@ -273,8 +277,8 @@ SGLANG_LOGS = Path(__file__).parent / "sglang_logs"
         ("sigterm_port", "requests.exceptions.ConnectionError: HTTPConnectionPool(host='127.0.0.1', port=30333)"),
         (
             "tp3",
-            'AssertionError | File "/sgl-workspace/sglang/python/sglang/srt/models/kimi_linear.py", line 180, in __init__'
-            " | assert self.num_heads % self.tp_size == 0",
+            'AssertionError | File "/sgl-workspace/sglang/python/sglang/srt/models/kimi_linear.py", line 180, '
+            "in __init__ | assert self.num_heads % self.tp_size == 0",
         ),
     ],
 )

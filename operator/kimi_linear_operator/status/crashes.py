@@ -181,7 +181,7 @@ def _passage(lines: Sequence[str]) -> list[str]:
 
 def _raised_at(lines: Sequence[str], first: int) -> list[str]:
     """Return the place and the source of an exception that has no words of its own, such as a failed assertion."""
-    if not _WORDLESS.search(lines[first]):
+    if not _WORDLESS.search(lines[first]) or _CONSEQUENCES.search(lines[first]):
         return []
     frame = next((number for number in range(first - 1, -1, -1) if _FRAME.match(lines[number])), None)
     return [] if frame is None else [line for line in lines[frame:first][:2] if not _MARKERS.match(line)]
