@@ -70,8 +70,8 @@ one of 1, 2, 4
         (f"{TRACEBACK}queue.Empty\n{SIGQUIT}", "queue.Empty"),
         (
             f"{TRACEBACK}AssertionError\n",
-            'AssertionError | File "/sgl-workspace/sglang/python/sglang/srt/models/kimi_linear.py", line 412, in forward'
-            ' | raise ValueError("not this line")',
+            'AssertionError | File "/sgl-workspace/sglang/python/sglang/srt/models/kimi_linear.py", line 412, '
+            'in forward | raise ValueError("not this line")',
         ),
         (
             "Exception: retry() exceed maximum number of retries.\n",
