@@ -7,7 +7,7 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
 SIZES ?= 200 1000 5000
 SBOM ?= dist/sbom.cdx.json
 
-.PHONY: help setup demo test e2e bench check image sbom generate lock cluster cluster-down cluster-env
+.PHONY: help setup demo test test-integration test-others e2e bench check image sbom generate lock cluster cluster-down cluster-env
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +28,14 @@ demo: setup  ## From nothing to a Ready server on a local cluster, and what happ
 test: check  ## Run all tests; the first time, build what they need (about 20 minutes)
 	@$(BIN)/python deploy/local/cluster.py build
 	@$(BIN)/python deploy/local/sglang_client.py
-	@$(BIN)/pytest
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-integration test-others
+
+# Both mostly wait, so together they take little longer than the longer one.
+test-integration:
+	@$(BIN)/pytest tests/integration
+
+test-others:
+	@$(BIN)/pytest --ignore=tests/integration
 
 e2e: setup  ## Run the tests in real pods (root on Debian: a real node beside the control plane; else kind, never tried)
 	@$(BIN)/python deploy/local/cluster.py build-e2e
