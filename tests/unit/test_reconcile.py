@@ -29,7 +29,8 @@ class ChangingCluster:
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return the server as it is now: no child exists yet."""
-        return make_server() if kind == SERVER else None
+        server = make_server()
+        return {**server, "metadata": {**server["metadata"], "resourceVersion": "12"}} if kind == SERVER else None
 
     async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
         return stored({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "2"}})

@@ -79,6 +79,13 @@ class Lists:
             for scope in self.scopes:
                 tasks.create_task(self._keep_listed(scope))
 
+    async def renew(self) -> None:
+        """List everything anew, and wait until that is done."""
+        self.scopes.forget()
+        for scope in self.scopes:
+            self.ask_for(scope)
+        await self.wait_until_settled()
+
     async def wait_until_settled(self) -> None:
         """Wait until all was read that can be."""
         while not self.scopes.is_settled(self.clock()):

@@ -38,6 +38,8 @@ GARBAGE = 50_000
 LAG_SECONDS = 0.25
 # No pass takes that long: each of its few requests ends after 30 seconds.
 STUCK_SECONDS = 300.0
+# Who gets the Lease within that time knows the cluster from its first lists. Else another replica may have worked.
+FRESH_SECONDS = 5.0
 SILENT_SECONDS = 60.0
 
 
@@ -160,7 +162,7 @@ class Operator:
         ]
         if not self._settled.is_set():
             return Readiness(["the cluster has not been read yet"], unknown)
-        if not self.scopes.is_anything_read() or len(unwatched) == len(tuple(self.scopes)):
+        if not self.scopes.is_anything_readable() or len(unwatched) == len(tuple(self.scopes)):
             return Readiness(["nothing can be read"], unknown)
         return Readiness([], unknown)
 
@@ -171,11 +173,18 @@ class Operator:
         self._settled.set()
         try:
             while True:
+                began = time.monotonic()
                 await self.leader.acquire()
-                if await self.leader.hold(self._work()):
+                waited = time.monotonic() - began
+                if await self.leader.hold(self._take_over() if waited > FRESH_SECONDS else self._work()):
                     return
         finally:
             await self.leader.release()
+
+    async def _take_over(self) -> None:
+        """Work after another replica has: a watch may have died silently, and not told what that one did."""
+        await self._lists.renew()
+        await self._work()
 
     async def _work(self) -> None:
         """Work on all resources, and then on those that change, until the queue is closed."""
