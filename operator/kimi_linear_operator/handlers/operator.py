@@ -218,7 +218,7 @@ class Operator:
     async def _roll_out(self, reconciler: Reconciler) -> None:
         """Roll new pod templates out to all servers, if that is wanted."""
         if self.rollout_pause is not None:
-            await Rollouts(self.store, reconciler.chosen, self._add, self.rollout_pause).run()
+            await Rollouts(self.store, reconciler.chosen, self._add, self.rollout_pause, reconciler.now).run()
 
     async def _end(self, leading: asyncio.Task[None]) -> None:
         """Let workers finish what they hold, for a while: a pod that is asked to stop has 30 seconds."""
