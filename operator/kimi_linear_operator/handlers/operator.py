@@ -114,7 +114,15 @@ class Operator:
     def __post_init__(self) -> None:
         """Prepare to watch and list the same scopes."""
         self.scopes = Scopes(self.namespaces)
-        self._lists = Lists(self.cluster, self.store, self.scopes, self._take_note, is_watched=self._is_watched)
+        self._lists = Lists(
+            self.cluster,
+            self.store,
+            self.scopes,
+            self._take_note,
+            is_watched=self._is_watched,
+            restored=self._begin_anew,
+        )
+        self.leader.restored = self._begin_anew
         loop = asyncio.get_running_loop()
 
         def observe(sight: Sight) -> None:
@@ -183,8 +191,17 @@ class Operator:
 
     async def _take_over(self) -> None:
         """Work after another replica has: a watch may have died silently, and not told what that one did."""
-        await self._lists.renew()
+        self._lists.begin_anew()
+        await self._lists.wait_until_settled()
         await self._work()
+
+    def _begin_anew(self) -> None:
+        """Forget everything and read it again: etcd was restored from a backup, and older versions are news."""
+        logger.warning("The cluster is older than before: etcd was restored from a backup. Everything is read anew")
+        self._seen.clear()
+        self.store.clear()
+        self._lists.begin_anew()
+        self._watch.restart()
 
     async def _work(self) -> None:
         """Work on all resources, and then on those that change, until the queue is closed."""
