@@ -3,6 +3,8 @@
 import re
 from enum import Enum
 
+from kimi_linear_operator import foreigntext
+
 UNREACHABLE = 0
 """The status of a request that got no answer."""
 
@@ -41,11 +43,12 @@ class ApiError(Exception):
 
     Attributes:
         status: HTTP status code, 0 when there was no answer.
-        message: What the API server said.
+        message: What the API server said, cut: it quotes objects, which may be large.
         retry_seconds: How long it asked to be left alone; 0 if it did not ask.
     """
 
     def __init__(self, status: int, message: str, retry_seconds: float = 0.0) -> None:
+        message = message[: foreigntext.LONGEST_TEXT]
         super().__init__(f"{status}: {message}" if status else message)
         self.status = status
         self.message = message
@@ -75,11 +78,12 @@ def classify(status: int, message: str, retry_seconds: float = 0.0) -> Meaning:
         message: What the API server said.
         retry_seconds: How long it asked to be left alone.
     """
-    if _WRONG.search(message):
+    head = foreigntext.head(message)
+    if _WRONG.search(head):
         return Meaning.WRONG_SPEC
-    if _DENIED.search(message):
+    if _DENIED.search(head):
         return Meaning.DENIED
     # When etcd does not answer, the API server asks with 500 to be left alone for a while.
-    if retry_seconds > 0 or status in _PASSING or _TERMINATING in message:
+    if retry_seconds > 0 or status in _PASSING or _TERMINATING in head:
         return Meaning.RETRY
     return Meaning.WRONG_SPEC if status in _ABOUT_CONTENT else Meaning.FORBIDDEN

@@ -12,6 +12,8 @@ HIDDEN = "[redacted]"
 # More than any log that Kubernetes quotes. What is longer is cut: the search for secrets takes time, and whoever can
 # make the API server quote a spec could keep the operator busy with it.
 LONGEST_TEXT = 32 * 1024
+# Where the API server and controllers say what is wrong: names, none longer than 253, and then what they quote.
+_LONGEST_HEAD = 1024
 
 # No secret: what is hidden already, a reference to a variable, and without quotes nothing or the start of an object.
 _KNOWN = r"(?!\[redacted\]|\$\(\w+\)|\$\{\w+\})"
@@ -86,6 +88,11 @@ def cleaned(text: str) -> str:
     """Return a text that may be stored, logged and printed: its first lines, without secrets and without escapes."""
     # Escapes go first: one in the middle of a secret would hide it from the patterns.
     return redacted("\n".join(map(printable, text[:LONGEST_TEXT].splitlines())))
+
+
+def head(text: str) -> str:
+    """Return the beginning of a message. Only in this may patterns search that take long when much of it fits."""
+    return text[:_LONGEST_HEAD]
 
 
 def one_line(text: str) -> str:

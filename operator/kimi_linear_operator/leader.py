@@ -56,6 +56,7 @@ class Leader:
         name: The Lease's name.
         identity: Who this replica is; no other may have the same, and none that was there before.
         clock: Seconds that nobody sets and that no suspension stops.
+        restored: Called when the Lease is older than it was: etcd was restored from a backup.
     """
 
     cluster: Cluster
@@ -63,6 +64,7 @@ class Leader:
     name: str
     identity: str
     clock: Callable[[], float] = clock.seconds
+    restored: Callable[[], None] = lambda: None
     _pending: PendingWrites = field(default_factory=PendingWrites)
     _trusted_until: float = float("-inf")
     _seen: Manifest | None = None
@@ -192,6 +194,8 @@ class Leader:
             found = await self.cluster.get(LEASE, self.namespace, self.name)
         if found == self._seen:
             return
+        if found and self._seen and _version(found) < _version(self._seen):
+            self.restored()
         was_of_another = self._is_of_another()
         self._seen, self._seen_at = found, self.clock()
         if self._is_settled():
@@ -252,6 +256,10 @@ class Leader:
         if text != self._said:
             self._said = text
             logger.log(level, text)
+
+
+def _version(lease: Manifest) -> int:
+    return int(lease["metadata"]["resourceVersion"])
 
 
 async def _cancel(*tasks: asyncio.Future[None]) -> None:

@@ -4,8 +4,10 @@ Names follow https://prometheus.io/docs/practices/naming/. Every replica of the 
 what it tells of work differs, as only the leader works.
 """
 
+import math
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import islice
 
 from prometheus_client import (
@@ -26,7 +28,8 @@ from kimi_linear_operator.benchmark.address import TargetKey
 from kimi_linear_operator.benchmark.metric import METRICS
 from kimi_linear_operator.resources import BENCHMARK, SERVER
 from kimi_linear_operator.status import WITHOUT_REPLICAS
-from kimi_linear_operator.store import MOST_SUITES, Address, Sight
+from kimi_linear_operator.status.times import seconds_between
+from kimi_linear_operator.store import MOST_SUITES, Sight
 
 disable_created_metrics()  # a time series for every time series, which nobody asks for
 REGISTRY = CollectorRegistry()
@@ -114,23 +117,27 @@ def exposition(sights: Sequence[Sight]) -> bytes:
 
     Takes seconds where many benchmarks are kept, so it belongs into a thread; nothing of it needs the event loop.
     """
-    lines = resource_lines(sights)
+    lines = resource_lines(sights, datetime.now(UTC).isoformat())
     # In pieces, as joining and encoding tens of megabytes at once would keep the event loop from going on.
     pieces = iter(lambda: "".join(islice(lines, _LINES_AT_ONCE)).encode(), b"")
     return b"".join((generate_latest(REGISTRY), *pieces))
 
 
-def resource_lines(sights: Sequence[Sight]) -> Iterator[str]:
+def resource_lines(sights: Sequence[Sight], now: str) -> Iterator[str]:
     """Yield the lines about resources: how many are in which condition, which servers are ready, what was measured.
 
     They are written here, as prometheus_client takes ten times as long for hundreds of thousands of them.
+
+    Args:
+        sights: Everything that is known.
+        now: The time as RFC 3339.
     """
     servers = [sight for sight in sights if sight.address.kind == SERVER]
     benchmarks = [sight for sight in sights if sight.address.kind == BENCHMARK]
     yield from _by_condition("kimi_linear_servers", "Servers by condition", servers)
     yield from _ready_servers(servers)
     yield from _by_condition("kimi_linear_benchmarks", "Benchmarks by condition", benchmarks)
-    yield from _results(benchmarks)
+    yield from _results(benchmarks, now)
 
 
 def _by_condition(name: str, text: str, sights: Iterable[Sight]) -> Iterator[str]:
@@ -153,10 +160,11 @@ def _ready_servers(servers: Iterable[Sight]) -> Iterator[str]:
                 yield f"{name}{{{_labels(labels)}}} {float(status == 'True')}\n"
 
 
-def _results(benchmarks: Iterable[Sight]) -> Iterator[str]:
+def _results(benchmarks: Iterable[Sight], now: str) -> Iterator[str]:
     name = "kimi_linear_benchmark_result"
-    yield _head(name, "What the newest complete benchmark of a server measured, by suite and the client's own names")
-    for sight, suites in newest(benchmarks).items():
+    told = "What the newest complete benchmark of a namespace measured of a server, by suite and the client's own names"
+    yield _head(name, told)
+    for sight, suites in newest(benchmarks, now).items():
         status = sight.manifest()["status"]
         server = str(status.get("environment", {}).get("server", ""))
         own = _labels({"benchmark": sight.address.name, "benchmark_namespace": sight.address.namespace})
@@ -166,13 +174,18 @@ def _results(benchmarks: Iterable[Sight]) -> Iterator[str]:
                 yield from (f'{name}{{{own},metric="{key}",{of}}} {value}\n' for key, value in _numbers(result))
 
 
-def newest(benchmarks: Iterable[Sight]) -> dict[Sight, set[str]]:
-    """Return the complete benchmarks that were the last to measure a suite of a server, with these suites."""
-    latest: dict[tuple[TargetKey, str], Sight] = {}
-    for sight in sorted(filter(_is_complete, benchmarks), key=_age):
-        latest |= {(sight.measured.target, suite): sight for suite in sight.measured.suites} if sight.measured else {}
+def newest(benchmarks: Iterable[Sight], now: str) -> dict[Sight, set[str]]:
+    """Return the complete benchmarks that were the last of their namespace to measure a suite of a server, with these.
+
+    Whoever may edit a namespace can write any result and time there, so it takes the place of no other namespace's.
+    """
+    latest: dict[tuple[str, TargetKey, str], Sight] = {}
+    for sight in sorted(filter(_is_complete, benchmarks), key=lambda sight: (-_age(sight, now), sight.address)):
+        if sight.measured:
+            by, target = sight.address.namespace, sight.measured.target
+            latest |= {(by, target, suite): sight for suite in sight.measured.suites}
     found: dict[Sight, set[str]] = {}
-    for (_, suite), sight in latest.items():
+    for (_, _, suite), sight in latest.items():
         found.setdefault(sight, set()).add(suite)
     return found
 
@@ -181,8 +194,10 @@ def _is_complete(sight: Sight) -> bool:
     return sight.measured is not None
 
 
-def _age(sight: Sight) -> tuple[str, Address]:
-    return (sight.measured.time if sight.measured else "", sight.address)
+def _age(sight: Sight, now: str) -> float:
+    """Return how many seconds ago a benchmark was done; what is yet to come is older than all that is past."""
+    age = seconds_between(sight.measured.time, now) if sight.measured else None
+    return math.inf if age is None or age < 0 else age
 
 
 def _numbers(result: Manifest) -> Iterator[tuple[str, float]]:

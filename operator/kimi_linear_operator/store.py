@@ -229,7 +229,13 @@ class Store:
         """
         kept = {key: version for key, version in self._deleted.items() if not _is_covered(key, kind, namespace)}
         self._deleted = kept
-        return Listing(self, kind, namespace)
+        newest = max(self._listed.get((kind, namespace), 0), self._newest(kind, namespace))
+        return Listing(self, kind, namespace, newest)
+
+    def end_list(self, kind: Kind, namespace: str | None, listed: set[Address], version: int) -> set[Key]:
+        """Note the version of a complete list and drop what it does not show; return the resources concerned."""
+        self._listed[kind, namespace] = version
+        return self.forget_missing(kind, namespace, listed, version)
 
     def forget_missing(self, kind: Kind, namespace: str | None, listed: set[Address], version: int) -> set[Key]:
         """Drop what a complete list of this version does not show; return the resources concerned."""
@@ -240,17 +246,15 @@ class Store:
                 concerned |= self._concerned(sight)
         return concerned
 
-    def forget_if_restored(self, kind: Kind, namespace: str | None, version: int) -> set[Key]:
-        """Drop everything if a list is older than the list before: etcd was restored from a backup."""
-        before = self._listed.get((kind, namespace), 0)
-        self._listed[kind, namespace] = version
-        if version >= before:
-            return set()
-        concerned: set[Key] = set()
-        for address in [address for address in self._sights if _is_covered(address, kind, namespace)]:
-            concerned |= self._concerned(self._sights[address])
-            self._forget(address)
-        return concerned
+    def clear(self) -> None:
+        """Forget everything: what is known is of a cluster that was, and its versions mean nothing any more."""
+        for content in (self._sights, self._children, self._measuring, self._deleted, self._listed):
+            content.clear()
+
+    def _newest(self, kind: Kind, namespace: str | None) -> int:
+        """Return the newest version that was seen of a kind in a namespace, or in all."""
+        seen = (sight.version for address, sight in self._sights.items() if _is_covered(address, kind, namespace))
+        return max(seen, default=0)
 
     def resources(self) -> list[Key]:
         """Return all servers and benchmarks."""
@@ -280,11 +284,22 @@ class Store:
 
 @dataclass
 class Listing:
-    """A list that is being taken over, page by page: thousands of objects are never held at once."""
+    """A list that is being taken over, page by page: thousands of objects are never held at once.
+
+    Attributes:
+        store: Where it goes.
+        kind: What is listed.
+        namespace: Where; in all namespaces if it is None.
+        newest: The newest version that was seen there before. Lists are never older, unless etcd was restored.
+        is_restored: Whether the cluster is older than what was seen of it. Then nothing is taken over.
+        concerned: The resources whose objects were not as known.
+    """
 
     store: Store
     kind: Kind
     namespace: str | None
+    newest: int
+    is_restored: bool = False
     concerned: set[Key] = field(default_factory=set)
     _listed: set[Address] = field(default_factory=set)
     _version: int = 0
@@ -296,17 +311,19 @@ class Listing:
             page: Some of the objects.
             version: The resource version that the list shows; with another one, the list has begun anew.
         """
+        self.is_restored = version < self.newest
+        if self.is_restored:
+            return
         if version != self._version:
             self._version = version
             self._listed.clear()
-            self.concerned |= self.store.forget_if_restored(self.kind, self.namespace, version)
         for manifest in page:
             self._listed.add(_address(self.kind, manifest))
             self.concerned |= self.store.put(self.kind, manifest)
 
     def end(self) -> set[Key]:
         """Drop what was not on any page; return the resources whose objects were not as known."""
-        missing = self.store.forget_missing(self.kind, self.namespace, self._listed, self._version)
+        missing = self.store.end_list(self.kind, self.namespace, self._listed, self._version)
         return self.concerned | missing
 
 

@@ -20,8 +20,8 @@ _SECONDS_TO_START_AGAIN = 60
 # 15 s until no more requests come, and some for the stand-in to end.
 _SECONDS_TO_END = 60
 _SECONDS_TO_A_SUCCESSOR = 10
-# Kubernetes gives a node 50 s to answer.
-_SECONDS_TO_LOSE_A_NODE = 120
+# The control plane of these tests gives a node 200 s to answer.
+_SECONDS_TO_LOSE_A_NODE = 270
 # Asks the engine once and prints the status, or that nothing came.
 _ASK = """
 import urllib.request

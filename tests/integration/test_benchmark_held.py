@@ -20,8 +20,9 @@ from integration.client_pods import (
 from integration.namespace import Namespace, condition_of
 from integration.processes_under_test import Operator
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import JOB, Kind
+from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
+from kimi_linear_operator.resources import JOB, Kind, job
+from kimi_linear_operator.resources.metadata import BENCHMARK_LABEL, MANAGED_BY, MANAGER
 
 LOW = [{"name": "speed-low"}]
 LIMITS = Kind("", "v1", "LimitRange", "limitranges")
@@ -106,7 +107,7 @@ def test_a_scheduler_that_does_not_exist_is_named(bare: Namespace) -> None:
 
 def test_a_job_that_somebody_suspends_is_left_alone_and_its_time_limit_holds(bare: Namespace) -> None:
     create(bare, "nightly", timeoutSeconds=10)
-    [name] = wait_for(lambda: [job["metadata"]["name"] for job in bare.client.list(JOB, bare.name)], "there is a Job")
+    [name] = wait_for(lambda: [item["metadata"]["name"] for item in bare.client.list(JOB, bare.name)], "there is a Job")
     bare.edit(JOB, name, {"spec": {"suspend": True}})
     told = words(wait_for_reason(bare, "nightly", "JobSuspended"))
     assert "the time limit is 10 s (spec.timeoutSeconds)" in told
@@ -191,6 +192,33 @@ def test_a_quota_on_jobs_of_one_tenant_does_not_hold_up_another(bare: Namespace,
         create(other_namespace, "second", **shared)
         end_suite(other_namespace, "second", "speed-low")
         wait_for_reason(other_namespace, "second", "ThresholdsMet")
+
+
+def test_no_hand_made_job_of_one_tenant_holds_the_server_of_another(
+    bare: Namespace, other_namespace: Namespace
+) -> None:
+    bare.create_server("kimi")
+    bare.wait_until_ready("kimi")
+    endpoint = {"url": f"http://kimi.{bare.name}.svc:30000"}
+    evil = create_benchmark(other_namespace, "evil", suites=LOW, serverRef=None, endpoint=endpoint, suspend=True)
+    make_job(other_namespace, evil, "of-no-suite")
+    # Whoever may read the benchmark can work out the name that the operator gives.
+    known = KimiLinearBenchmark.model_validate(evil)
+    make_job(other_namespace, evil, job.name(known, known.spec.suites[0]))
+    create_benchmark(bare, "mine", suites=LOW)
+    end_suite(bare, "mine", "speed-low")
+    wait_for_reason(bare, "mine", "ThresholdsMet")
+
+
+def make_job(namespace: Namespace, benchmark: Manifest, name: str) -> None:
+    """Make a Job that never runs, with the labels and the owner of a benchmark's."""
+    owner = {"apiVersion": benchmark["apiVersion"], "kind": benchmark["kind"]}
+    owner |= {key: benchmark["metadata"][key] for key in ("name", "uid")}
+    labels = {MANAGED_BY: MANAGER, BENCHMARK_LABEL: benchmark["metadata"]["name"]}
+    metadata = {"name": name, "namespace": namespace.name, "labels": labels, "ownerReferences": [owner]}
+    pod = {"restartPolicy": "Never", "containers": [{"name": "client", "image": "sglang"}]}
+    manifest = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata}
+    namespace.client.create(JOB, {**manifest, "spec": {"suspend": True, "template": {"spec": pod}}})
 
 
 def test_an_address_and_a_reference_of_one_server_take_turns(bare: Namespace, other_namespace: Namespace) -> None:

@@ -31,6 +31,9 @@ def container(name: str = "sglang", **fields: Any) -> Manifest:
     return pod(containers=[{"name": name, **fields}])
 
 
+APP_ARMOR = "container.apparmor.security.beta.kubernetes.io/"
+
+
 @pytest.mark.parametrize(
     "spec",
     [
@@ -41,6 +44,9 @@ def container(name: str = "sglang", **fields: Any) -> Manifest:
         container("sidecar", securityContext={"seccompProfile": {"type": "RuntimeDefault"}}),
         pod(securityContext={"sysctls": [{"name": "net.ipv4.tcp_keepalive_time", "value": "60"}]}),
         pod(tolerations=[{"operator": "Exists"}], priorityClassName="high"),
+        {"inheritedMetadata": {"annotations": {f"{APP_ARMOR}sglang": "runtime/default", "team": "unconfined"}}},
+        {"podTemplate": {"metadata": {"annotations": {f"{APP_ARMOR}sglang": "localhost/engine"}}}},
+        pod(volumes=[{"name": "v", "projected": {"sources": [{"secret": {"name": "s"}}, {"downwardAPI": {}}]}}]),
     ],
     ids=str,
 )
@@ -58,6 +64,22 @@ AUTOMOUNTED = "the token of a service account (automountServiceAccountToken)"
 @pytest.mark.parametrize(
     ("spec", "what"),
     [
+        (
+            {"inheritedMetadata": {"annotations": {f"{APP_ARMOR}sglang": "unconfined"}}},
+            f"the AppArmor profile unconfined in container sglang (annotation {APP_ARMOR}sglang)",
+        ),
+        (
+            {"podTemplate": {"metadata": {"annotations": {f"{APP_ARMOR}warm": "unconfined"}}}},
+            f"the AppArmor profile unconfined in container warm (annotation {APP_ARMOR}warm)",
+        ),
+        (
+            pod(volumes=[{"name": "v", "projected": {"sources": [{"podCertificate": {"signerName": "s"}}]}}]),
+            "a certificate of its own (volume v)",
+        ),
+        (
+            pod(volumes=[{"name": "v", "projected": {"sources": [{"nextYears": {}}]}}]),
+            "a volume source that this operator does not know, nextYears (volume v)",
+        ),
         (pod(hostPID=True), "hostPID: true"),
         (pod(hostIPC=True), "hostIPC: true"),
         ({"security": {"hostIPC": True}}, "hostIPC: true"),

@@ -11,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kimi_linear_operator import foreigntext
+from kimi_linear_operator.errors import ApiError
 from kimi_linear_operator.foreigntext import HIDDEN
+from kimi_linear_operator.status.held import refusal
+from kimi_linear_operator.status.pods import worst_cause
 
 SECRETS = [
     ("using token hf_abcDEF1234567890", f"using token {HIDDEN}"),
@@ -147,6 +150,31 @@ def test_what_is_clean_stays_as_it_is(text: str) -> None:
 @given(st.text(min_size=1, max_size=40))
 def test_a_password_in_quotes_never_shows(secret: str) -> None:
     assert foreigntext.one_line(f"a password={json.dumps(secret)} b") == f'a password="{HIDDEN}" b'
+
+
+# What patterns that tell messages apart begin with: each start would search all the rest.
+STARTS = [
+    "ValidatingAdmissionPolicy '' with binding '",
+    "admission webhook ",
+    "failed quota: ",
+    "maximum usage per ",
+    'Error creating: pods "',
+    "secret ",
+    "find key ",
+]
+
+
+@pytest.mark.parametrize("piece", STARTS)
+def test_no_message_takes_long_to_be_told_apart(piece: str) -> None:
+    message = piece * (1_000_000 // len(piece))
+    waiting = {"reason": "CreateContainerConfigError", "message": message}
+    status = {"phase": "Pending", "containerStatuses": [{"name": "c", "image": "i", "state": {"waiting": waiting}}]}
+    pod = {"metadata": {"name": "kimi-0"}, "spec": {"nodeName": "n"}, "status": status}
+    began = time.process_time()
+    assert not ApiError(422, message).is_passing
+    refusal(message)
+    worst_cause([pod], "2026-11-24T10:00:00Z")
+    assert time.process_time() - began < 0.3
 
 
 @pytest.mark.parametrize("piece", ["token=", "--key", "'a\\", "://a@", "x-key ", '"', "api key: [", "eyJ-----"])

@@ -356,3 +356,23 @@ def test_no_write_of_one_replica_overlaps_the_lead_of_another(seed: int) -> None
             task.cancel()
 
     run(test())
+
+
+@pytest.mark.parametrize("version", [1, 9])
+def test_a_lease_that_is_older_than_before_tells_of_a_restored_backup(version: int) -> None:
+    async def test() -> None:
+        leases, restored = Leases(), list[float]()
+        first, second = leader("first", Line(leases)), leader("second", Line(leases))
+        second.restored = lambda: restored.append(now())
+        await first.acquire()
+        waiting = asyncio.ensure_future(second.acquire())
+        await first.hold(asyncio.sleep(7))
+        assert leases.lease
+        assert restored == []
+        metadata = {**leases.lease["metadata"], "resourceVersion": str(version)}
+        leases.lease, leases.version = {**leases.lease, "metadata": metadata}, version
+        await asyncio.sleep(2 * LOOK_SECONDS)
+        assert len(restored) == (version == 1)
+        waiting.cancel()
+
+    run(test())

@@ -9,10 +9,12 @@ from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, SERVER
 from kimi_linear_operator.store import Store
 from make import make_benchmark, make_condition, make_deployment, make_result, make_server
 
+NOW = "2026-11-24T12:00:00Z"
+
 
 def lines(store: Store) -> list[str]:
     """Return what is told about all that is in a store."""
-    return [line.removesuffix("\n") for line in resource_lines(store.snapshot()) if not line.startswith("#")]
+    return [line.removesuffix("\n") for line in resource_lines(store.snapshot(), NOW) if not line.startswith("#")]
 
 
 def told(*servers: dict[str, str], reason: str = "R") -> list[str]:
@@ -86,8 +88,27 @@ def test_of_a_server_and_a_suite_only_the_newest_result_is_told() -> None:
     assert results(old, new, more) == ["more again 8.0", "new gsm8k 10.0"]
     # The server of a name in another namespace is another one; an address of it is not.
     other = complete("other", "08:00", namespace="elsewhere")
+    assert results(old, new, other) == ["new gsm8k 10.0", "other gsm8k 8.0"]
+    near = complete("near", "11:00", endpoint={"url": "http://kimi.default.svc:30000"})
+    assert results(old, new, near) == ["near gsm8k 11.0"]
+
+
+def test_nobody_takes_the_place_of_another_namespaces_result() -> None:
+    own = complete("nightly", "10:00")
     far = complete("far", "11:00", namespace="elsewhere", endpoint={"url": "http://kimi.default.svc:30000"})
-    assert results(old, new, other, far) == ["far gsm8k 11.0", "other gsm8k 8.0"]
+    assert results(own, far) == ["far gsm8k 11.0", "nightly gsm8k 10.0"]
+
+
+def test_a_time_that_is_yet_to_come_or_cannot_be_read_is_not_the_newest() -> None:
+    own = complete("nightly", "10:00")
+    for time in ("9999-12-31T00:00:00Z", "2026-11-24T12:00:01Z", "z"):
+        forged = complete("a", "11:00")
+        forged["status"]["completionTime"] = time
+        assert results(own, forged) == ["nightly gsm8k 10.0"]
+    # Whichever offset a time is written with.
+    late = complete("late", "11:00")
+    late["status"]["completionTime"] = "2026-11-24T09:30:00-01:00"
+    assert results(own, late) == ["late gsm8k 11.0"]
 
 
 def test_a_benchmark_that_is_not_complete_tells_no_result() -> None:

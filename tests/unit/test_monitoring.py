@@ -41,7 +41,7 @@ def known() -> dict[str, set[str]]:
     result = make_result("gsm8k", {"accuracy": 0.7})
     complete = make_condition("Complete", "True", "SuitesEnded", "")
     store.put(BENCHMARK, {**make_benchmark(), "status": {"conditions": [condition, complete], "results": [result]}})
-    text = "".join(metrics.resource_lines(store.snapshot()))
+    text = "".join(metrics.resource_lines(store.snapshot(), "2026-11-24T12:00:00Z"))
     families = [*metrics.REGISTRY.collect(), *text_string_to_metric_families(text)]
     names: dict[str, set[str]] = {}
     for family in families:

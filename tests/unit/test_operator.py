@@ -73,3 +73,22 @@ def test_nothing_is_done_for_what_is_not_known(monkeypatch: pytest.MonkeyPatch) 
         task.cancel()
 
     asyncio.run(test())
+
+
+def test_what_is_older_than_before_is_forgotten_listed_and_watched_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        anything: Any = type("Anything", (), {"fenced": lambda _: None})()
+        working = Operator(anything, anything, [])
+        restarts = list[bool]()
+        monkeypatch.setattr(working._watch, "restart", lambda: restarts.append(True))
+        working.store.put(SERVER, make_server())
+        for scope in working.scopes:
+            working.scopes.begin(scope, 0)
+            working.scopes.succeed(scope, 0)
+        anything.restored()
+        assert working.store.resources() == []
+        assert not working.scopes.is_anything_read()
+        assert all(event.is_set() for event in working._lists._due.values())
+        assert restarts == [True]
+
+    asyncio.run(test())

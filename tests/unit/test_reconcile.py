@@ -17,7 +17,7 @@ from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS, Behin
 from kimi_linear_operator.reconcile.server import LONGEST_BLOCKED_SECONDS, TOLD_FAILURES
 from kimi_linear_operator.resources import DEPLOYMENT, REVISION, SERVER, Kind, revision
 from kimi_linear_operator.resources.metadata import AUTOMATIC_ANNOTATION, ROLLOUT_ANNOTATION
-from kimi_linear_operator.status import ready_condition
+from kimi_linear_operator.status import find_condition, ready_condition
 from kimi_linear_operator.store import Key, Store
 from make import make_condition, make_server, stored
 
@@ -30,7 +30,8 @@ class ChangingCluster:
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return the server as it is now: no child exists yet."""
-        return make_server() if kind == SERVER else None
+        server = make_server()
+        return {**server, "metadata": {**server["metadata"], "resourceVersion": "12"}} if kind == SERVER else None
 
     async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
         return stored({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "2"}})
@@ -144,6 +145,25 @@ def test_a_template_that_cannot_be_recorded_keeps_no_server_from_being_scaled_do
     cluster = RefusingCluster({"ControllerRevision/kimi-2": ApiError(403, "exceeded quota")})
     _pass(cluster, *_kept(1, replicas=4), replicas=1, toolCallParser="enabled")
     assert "Deployment/kimi" in cluster.written
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [{"security": {"hostIPC": True}}, {"engine": {"extraArgs": ["--tp", "8"]}}, {"tensorParallelism": 3}],
+    ids=["needs a permission", "breaks a rule", "has an unknown shape"],
+)
+@pytest.mark.parametrize(
+    ("asked", "replicas"), [({"replicas": 1}, 1), ({"replicas": 4, "suspend": True}, 0), ({"replicas": 5}, None)]
+)
+def test_a_server_whose_spec_is_refused_can_have_fewer_pods_of_those_that_run(
+    refused: Manifest, asked: Manifest, replicas: int | None
+) -> None:
+    cluster = RefusingCluster({})
+    record, deployment = _kept(1, replicas=4)
+    _pass(cluster, record, deployment, **refused, **asked)
+    assert [manifest["spec"]["replicas"] for manifest in cluster.applied] == ([] if replicas is None else [replicas])
+    assert [manifest["spec"]["template"] for manifest in cluster.applied] in ([], [deployment["spec"]["template"]])
+    assert find_condition(cluster.status, "Accepted")["reason"] == "InvalidSpec"
 
 
 def test_the_worst_obstacle_is_told_and_what_passes_is_tried_again_sooner() -> None:

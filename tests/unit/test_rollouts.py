@@ -1,16 +1,19 @@
 """Whose turn it is when new pod templates are rolled out to all servers."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from kimi_linear_operator.reconcile.rollouts import Candidate, Rollouts, candidate, next_rollout
-from kimi_linear_operator.resources import REVISION, SERVER
+from kimi_linear_operator.api import KimiLinearBenchmark
+from kimi_linear_operator.reconcile.rollouts import Candidate, Rollouts, candidate, turn_of
+from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, JOB, REVISION, SERVER, job
 from kimi_linear_operator.resources.metadata import AUTOMATIC_ANNOTATION
 from kimi_linear_operator.store import Key, Sight, Store
-from make import make_condition, make_server, owned
+from make import UID, make_benchmark, make_condition, make_deployment, make_server, owned
 
 A, B, C = (Key("default", name) for name in "abc")
+NOW = "2026-11-24T09:00:00Z"
 OFFERED = ("TemplateCurrent", "False", "NewTemplateAvailable")
 
 
@@ -27,22 +30,27 @@ OFFERED = ("TemplateCurrent", "False", "NewTemplateAvailable")
 def test_only_a_server_that_is_as_it_should_be_gets_its_turn(ready: tuple[str, str, str], is_ready: bool) -> None:
     found = candidate(A, (ready, OFFERED), is_under_way=False)
     assert found == Candidate(A, is_offered=True, is_ready=is_ready)
-    assert next_rollout([found]) == (A if is_ready else None)
+    assert turn_of([found]) == ([A] if is_ready else [])
 
 
 def test_servers_come_by_name_and_those_without_an_offer_never() -> None:
     known = [Candidate(C, True, True), Candidate(B, True, True), Candidate(A, False, True)]
-    assert next_rollout(known) == B
+    assert turn_of(known) == [B, C]
 
 
 def test_nobody_comes_while_one_is_under_way_even_if_that_will_never_be_ready() -> None:
-    assert (
-        next_rollout([Candidate(A, False, False, True, "ProgressDeadlineExceeded"), Candidate(B, True, True)]) is None
-    )
+    assert turn_of([Candidate(A, False, False, True, "ProgressDeadlineExceeded"), Candidate(B, True, True)]) == []
+
+
+def test_a_server_that_another_versions_template_left_unready_comes_alone_and_before_all_others() -> None:
+    left, other = Candidate(B, True, False, True, "ProgressDeadlineExceeded"), Candidate(A, True, True)
+    assert turn_of([left, other]) == [B]
+    assert turn_of([left, other, Candidate(C, False, False, True)]) == []
+    assert turn_of([Candidate(B, True, True, True), other]) == []
 
 
 def test_nobody_comes_when_nothing_is_offered() -> None:
-    assert next_rollout([Candidate(A, False, True)]) is None
+    assert turn_of([Candidate(A, False, True)]) == []
 
 
 class World:
@@ -51,7 +59,7 @@ class World:
     def __init__(self) -> None:
         self.store, self.now, self.asked, self.version = Store(), 0.0, list[Key](), 0
         self.chosen: set[Key] = set()
-        self.rollouts = Rollouts(self.store, self.chosen, self.asked.extend, 60, lambda: self.now)
+        self.rollouts = Rollouts(self.store, self.chosen, self.asked.extend, 60, lambda: NOW, lambda: self.now)
         for name in ("a", "b"):
             self.server(name, is_offered=True)
 
@@ -63,9 +71,9 @@ class World:
         ]
         self.put(SERVER, {**make_server(name), "status": {"conditions": conditions}})
 
-    def record(self, name: str, *, is_marked: bool) -> None:
+    def record(self, name: str, *, is_marked: bool, owner: str = UID) -> None:
         annotations = {AUTOMATIC_ANNOTATION: "true"} if is_marked else {}
-        metadata = {"name": f"{name}-2", "annotations": annotations}
+        metadata = {"name": f"{name}-2", "annotations": annotations, "ownerReferences": [{"uid": owner}]}
         self.put(REVISION, owned({"kind": "ControllerRevision", "metadata": metadata, "revision": 2}, name))
 
     def put(self, kind: object, manifest: dict[str, object]) -> None:
@@ -84,7 +92,7 @@ class World:
 def test_the_pause_comes_before_each_server_also_after_a_start() -> None:
     world = World()
     assert [world.step(), world.step(59), world.step(1)] == [[], [], [A]]
-    assert [world.step(600), world.chosen] == [[], {A}]
+    assert [world.step(299), world.chosen] == [[], {A}]
     world.chosen.clear()
     world.server("a", is_offered=False, is_ready=False)
     world.record("a", is_marked=True)
@@ -108,6 +116,69 @@ def test_a_chosen_server_that_is_deleted_keeps_nobody_waiting() -> None:
     last = {**make_server("a"), "metadata": {**make_server("a")["metadata"], "resourceVersion": "900"}}
     world.store.take(Sight.of(SERVER, last, is_deleted=True))
     assert [world.step(), world.step(60)] == [[], [B]]
+
+
+def test_a_chosen_server_that_cannot_take_the_template_lets_others_go_first() -> None:
+    world = World()
+    world.step()
+    assert [world.step(60), world.step(299)] == [[A], []]
+    assert [world.step(1), world.step(60)] == [[], [B]]
+    assert [world.step(300), world.step(60)] == [[], [A]]
+
+
+def test_a_label_marks_no_server_of_somebody_else() -> None:
+    world = World()
+    world.server("a", is_offered=False, is_ready=False)
+    world.record("a", is_marked=True, owner="somebody-else")
+    assert [world.step(), world.step(60)] == [[], [B]]
+
+
+def test_after_a_rollback_the_server_that_the_newer_version_left_unready_comes_first_and_then_the_others() -> None:
+    world = World()
+    world.server("b", is_offered=True, is_ready=False, stalled="ProgressDeadlineExceeded")
+    world.record("b", is_marked=True)
+    assert [world.step(), world.step(60)] == [[], [B]]
+    world.chosen.clear()
+    world.server("b", is_offered=False, is_ready=False)
+    assert [world.step(60), world.step(60)] == [[], []]
+    world.server("b", is_offered=False)
+    world.record("b", is_marked=False)
+    assert [world.step(), world.step(60)] == [[], [A]]
+
+
+def test_a_server_whose_deployment_is_paused_is_passed_over() -> None:
+    world = World()
+    world.put(DEPLOYMENT, {**make_deployment("a"), "spec": {"paused": True}})
+    assert [world.step(), world.step(60)] == [[], [B]]
+
+
+def measure(world: World, created: str, suspend: bool = False) -> dict[str, Any]:
+    """Let a benchmark measure a server, with a Job of this age; return the Job."""
+    manifest = make_benchmark(serverRef={"name": "a"}, suites=[{"name": "gsm8k"}], timeoutSeconds=600, suspend=suspend)
+    world.put(BENCHMARK, manifest)
+    benchmark = KimiLinearBenchmark.model_validate(manifest)
+    metadata = {"name": job.name(benchmark, benchmark.spec.suites[0]), "creationTimestamp": created}
+    found = owned({"kind": "Job", "metadata": metadata, "spec": {}}, "nightly", "KimiLinearBenchmark")
+    world.put(JOB, found)
+    return found
+
+
+def test_a_server_that_is_being_measured_comes_when_that_is_done() -> None:
+    world = World()
+    running = measure(world, "2026-11-24T08:55:00Z")
+    assert [world.step(), world.step(60)] == [[], [B]]
+    world.chosen.clear()
+    world.server("b", is_offered=False)
+    assert world.step(60) == world.step(60) == []
+    world.put(JOB, {**running, "status": {"conditions": [{"type": "Complete", "status": "True"}]}})
+    assert world.step(60) == [A]
+
+
+@pytest.mark.parametrize(("created", "is_suspended"), [("2026-11-24T08:47:59Z", False), ("2026-11-24T08:55:00Z", True)])
+def test_no_measurement_holds_a_rollout_back_without_end(created: str, is_suspended: bool) -> None:
+    world = World()
+    measure(world, created, is_suspended)
+    assert [world.step(), world.step(60)] == [[], [A]]
 
 
 def test_what_keeps_all_others_waiting_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -183,3 +183,18 @@ def test_a_scope_concerns_those_in_it_that_need_it() -> None:
 def test_a_scope_says_what_it_is() -> None:
     assert str(Scope(POD, "a")) == "pods in namespace a"
     assert str(Scope(POD, None)) == "pods in all namespaces"
+
+
+def test_what_may_be_old_is_unknown_until_a_list_that_begins_afterwards_has_ended() -> None:
+    scopes = Scopes([])
+    for scope in scopes:
+        scopes.begin(scope, 0)
+    scopes.forget()
+    assert not any(scopes.succeed(scope, 1) for scope in scopes)
+    assert not scopes.is_settled(1)
+    # Nothing is known to be unreadable: the replica stays Ready.
+    assert scopes.is_anything_readable()
+    for scope in scopes:
+        scopes.begin(scope, 2)
+    assert all(scopes.succeed(scope, 3) for scope in scopes)
+    assert scopes.is_settled(3)

@@ -212,11 +212,19 @@ def test_a_list_of_one_namespace_forgets_no_deletion_in_another() -> None:
     assert names(store) == []
 
 
-def test_after_a_restore_from_backup_older_versions_are_believed() -> None:
+@pytest.mark.parametrize("seen", ["a list", "an object"])
+def test_a_list_that_is_older_than_what_was_seen_tells_of_a_restored_backup(seen: str) -> None:
     store = Store()
-    taken(store, [make_server("gone"), _at(make_server("kept"), 1000)], version=1000, kind=SERVER)
-    concerned = taken(store, [_at(make_server("kept"), 600)], version=700, kind=SERVER)
-    assert concerned == {Key("default", "gone"), Key("default", "kept")}
+    if seen == "a list":
+        taken(store, [], version=1000, kind=SERVER)
+    else:
+        store.put(SERVER, _at(make_server("gone"), 1000))
+    listing = store.begin_list(SERVER)
+    listing.take([_at(make_server("kept"), 600)], version=700)
+    assert listing.is_restored
+    assert Key("default", "kept") not in store.resources()
+    store.clear()
+    assert taken(store, [_at(make_server("kept"), 600)], version=700, kind=SERVER) == {Key("default", "kept")}
     assert store.resources() == [Key("default", "kept")]
 
 

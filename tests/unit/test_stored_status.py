@@ -95,4 +95,4 @@ def test_a_pass_over_a_resource_with_any_status_succeeds_and_leaves_one_that_sta
     for _ in range(3):
         asyncio.run(reconciler.reconcile(Key("default", "kimi", kind)))
     assert len(cluster.statuses) <= 1
-    assert list(resource_lines(store.snapshot()))
+    assert list(resource_lines(store.snapshot(), "2026-11-24T12:00:00Z"))

@@ -1,16 +1,17 @@
-"""Whether what a benchmark measures is ready, and why not."""
+"""Whether what a benchmark measures is ready, and why not; and who holds it."""
 
+import asyncio
 from typing import Any, cast
 
 import pytest
 
 from kimi_linear_operator import rules
-from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
 from kimi_linear_operator.cluster import Cluster
-from kimi_linear_operator.reconcile.targets import Aim, Targets
-from kimi_linear_operator.resources import SERVER
-from kimi_linear_operator.store import Store
-from make import make_benchmark, make_condition, make_server
+from kimi_linear_operator.reconcile.targets import Aim, Hindrance, Targets
+from kimi_linear_operator.resources import BENCHMARK, JOB, POD, SERVER, Kind, job
+from kimi_linear_operator.store import Key, Store
+from make import make_benchmark, make_condition, make_server, owned, stored
 
 
 def server(ready: str = "True", generation: int = 1, **spec: Any) -> Manifest:
@@ -56,3 +57,133 @@ def test_a_ready_server_is_measured_at_its_service() -> None:
 def test_an_endpoint_is_taken_for_ready() -> None:
     seen = aim(endpoint={"url": "http://far:1"})
     assert (seen.cause.reason, seen.is_ready) == ("EndpointGiven", True)
+
+
+MINE = Key("default", "mine", BENCHMARK)
+THEIRS = Key("elsewhere", "theirs", BENCHMARK)
+ADDRESS = {"url": "http://kimi.default.svc:30000"}
+
+
+class World:
+    """Benchmark mine beside its server, benchmark theirs of the server's address in another namespace, at nine."""
+
+    def __init__(self) -> None:
+        self.store, self.version = Store(), 1
+        self.put(SERVER, server())
+        self.benchmark(MINE)
+        self.benchmark(THEIRS, endpoint=ADDRESS)
+
+    async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
+        """The API server's own lists: what the store has."""
+        known = [key for key in (MINE, THEIRS) if key.namespace == namespace]
+        return [item for key in known for item in self.store.children(kind, key)]
+
+    def put(self, kind: Kind, manifest: Manifest) -> None:
+        self.version += 1
+        metadata = {**manifest["metadata"], "resourceVersion": str(self.version)}
+        self.store.put(kind, stored({**manifest, "metadata": metadata}))
+
+    def benchmark(self, key: Key, status: Manifest | None = None, **spec: Any) -> None:
+        manifest = make_benchmark(key.name, suites=[{"name": "gsm8k"}], timeoutSeconds=600, **spec)
+        given = {"namespace": key.namespace, "uid": key.name, "creationTimestamp": "2026-11-24T08:00:00Z"}
+        self.put(BENCHMARK, {**manifest, "metadata": {**manifest["metadata"], **given}, "status": status or {}})
+
+    def waits(self, since: str, **status: Any) -> None:
+        """Let the status of mine say that it waits for its turn."""
+        ready = {**make_condition("TargetReady", "False", "WaitingForTurn", ""), "lastTransitionTime": since}
+        self.benchmark(MINE, {"conditions": [ready], **status})
+
+    def start(self, key: Key, created: str = "2026-11-24T08:55:00Z", name: str = "") -> Manifest:
+        """Make a Job that a benchmark owns, of the name that the operator gives unless the test has another."""
+        benchmark = KimiLinearBenchmark.model_validate(self.store.get(BENCHMARK, key))
+        metadata = {
+            "name": name or job.name(benchmark, benchmark.spec.suites[0]),
+            "namespace": key.namespace,
+            "uid": f"job-of-{key.name}",
+            "creationTimestamp": created,
+            "ownerReferences": [{"uid": key.name}],
+        }
+        made = owned({"kind": "Job", "metadata": metadata, "spec": {"suspend": True}}, key.name, "KimiLinearBenchmark")
+        self.put(JOB, made)
+        return made
+
+    def hindrance(self, key: Key = MINE) -> Hindrance | None:
+        """Who is in the way of a benchmark."""
+        targets = Targets(cast(Cluster, self), self.store)
+        benchmark = KimiLinearBenchmark.model_validate(self.store.get(BENCHMARK, key))
+        target = targets.find(benchmark).target
+        assert target
+        return asyncio.run(targets.hindrance(key, target, "2026-11-24T09:00:00Z"))
+
+
+def test_a_suite_of_another_namespace_goes_on_for_as_long_as_it_may_take() -> None:
+    world = World()
+    assert world.hindrance() is None
+    world.start(THEIRS)
+    found = world.hindrance()
+    assert found
+    assert "benchmark theirs of namespace elsewhere goes first" in found.cause.message
+    # Its ten minutes and the two that a Job may take to end, of which five have gone.
+    assert found.again == 420
+
+
+def test_a_job_that_is_no_suites_of_the_operator_holds_no_server_of_another_namespace() -> None:
+    world = World()
+    world.start(THEIRS, name="forged")
+    assert world.hindrance() is None
+    # Those that earlier builds made are of one's own namespace.
+    world.start(MINE, name="mine-gsm8k")
+    world.benchmark(Key("default", "second", BENCHMARK))
+    found = world.hindrance(Key("default", "second", BENCHMARK))
+    assert found
+    assert "benchmark mine goes first" in found.cause.message
+
+
+STOPPED = {"conditions": [make_condition("Stalled", "True", "InvalidSpec", "")]}
+DONE = {"conditions": [make_condition("Complete", "True", "SuitesEnded", "")]}
+
+
+@pytest.mark.parametrize(("status", "spec"), [({}, {"suspend": True}), (STOPPED, {}), (DONE, {})])
+def test_a_benchmark_that_does_not_want_to_run_holds_no_server_of_another_namespace(
+    status: Manifest, spec: dict[str, Any]
+) -> None:
+    world = World()
+    world.start(THEIRS)
+    world.benchmark(THEIRS, status, endpoint=ADDRESS, **spec)
+    assert world.hindrance() is None
+
+
+def test_no_finalizer_holds_a_server_of_another_namespace_for_longer_than_a_suite_may_take() -> None:
+    world = World()
+    running = world.start(THEIRS, created="2026-11-24T08:48:00Z")
+    metadata = {"name": "pod", "namespace": "elsewhere", "finalizers": ["tests/held"], "uid": "pod"}
+    references = {"ownerReferences": [{"uid": running["metadata"]["uid"]}]}
+    pod = {"kind": "Pod", "metadata": {**metadata, **references}, "status": {"phase": "Running"}}
+    world.put(POD, owned(pod, "theirs", "KimiLinearBenchmark"))
+    assert world.hindrance() is None
+
+
+def test_no_job_of_another_namespace_is_made_past_one_that_has_waited_for_long() -> None:
+    world = World()
+    world.start(THEIRS)
+    world.waits("2026-11-24T08:53:00Z")
+    assert world.hindrance()
+    world.waits("2026-11-24T08:52:59Z")
+    assert world.hindrance() is None
+    # While it rested after a failed start, others went first.
+    failed = {"suite": "gsm8k", "reason": "Unschedulable", "message": ""}
+    world.waits("2026-11-24T08:00:00Z", failedStart={**failed, "time": "2026-11-24T08:49:00Z"})
+    assert world.hindrance()
+    world.waits("2026-11-24T08:00:00Z", failedStart={**failed, "time": "2026-11-24T08:40:00Z"})
+    assert world.hindrance() is None
+
+
+def test_a_benchmark_waits_for_those_of_the_servers_own_namespace() -> None:
+    world = World()
+    known = {"conditions": [], "startTime": "2026-11-24T07:00:00Z"}
+    world.benchmark(THEIRS, known, endpoint=ADDRESS)
+    found = world.hindrance(THEIRS)
+    assert found
+    assert "benchmark mine of namespace default goes first" in found.cause.message
+    world.benchmark(MINE, suspend=True)
+    assert world.hindrance(THEIRS) is None

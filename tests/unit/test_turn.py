@@ -17,6 +17,7 @@ OLD = contender("x", created="2026-11-24T09:00:00Z")
 YOUNG = contender("b")
 AS_YOUNG = contender("c")
 FAILED_FIRST = contender("w", created="2026-11-24T08:00:00Z", failed="2026-11-24T12:00:00Z")
+GUEST = Contender("elsewhere", "a", "2026-11-24T07:00:00Z", "2026-11-24T07:00:05Z", is_active=False, is_guest=True)
 FAILED_LAST = contender("a", started="2026-11-24T08:00:00Z", failed="2026-11-24T12:30:00Z")
 
 
@@ -25,6 +26,14 @@ def test_who_runs_goes_on_then_who_has_begun_then_the_oldest_and_last_who_could_
     for number in range(len(order)):
         for shuffled in itertools.islice(itertools.permutations(order[number:]), 500):
             assert first(shuffled) == order[number]
+
+
+def test_those_of_the_servers_own_namespace_come_before_a_guest_whatever_it_says_of_itself() -> None:
+    for other in (BEGUN, YOUNG, FAILED_LAST):
+        assert first([GUEST, other]) == other
+    assert first([GUEST]) == GUEST
+    runs = Contender("elsewhere", "z", GUEST.created, GUEST.started, is_active=True, is_guest=True)
+    assert first([runs, BEGUN]) == runs
 
 
 def test_nobody_is_first_among_none() -> None:

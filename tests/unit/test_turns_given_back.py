@@ -10,6 +10,7 @@ from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
 from kimi_linear_operator.cluster import ApiError, Cluster
 from kimi_linear_operator.reconcile import Reconciler
 from kimi_linear_operator.reconcile.benchmark import BenchmarkReconciler
+from kimi_linear_operator.reconcile.holding import Asker
 from kimi_linear_operator.reconcile.targets import LEFTOVER_RETRY_SECONDS, Targets
 from kimi_linear_operator.resources import BENCHMARK, JOB, POD, Kind
 from kimi_linear_operator.store import Key, Sight, Store
@@ -226,7 +227,8 @@ def test_a_job_that_only_claims_to_be_a_benchmarks_holds_up_nobody() -> None:
     del labelled["metadata"]["ownerReferences"]
     world.cluster.put(JOB, labelled)
     targets = Targets(cast(Cluster, world.cluster), world.store)
-    assert [one.is_active for one in targets._contenders([FIRST, SECOND], world.cluster.now)] == [False, False]
+    asker = Asker(world.cluster.now, "default")
+    assert [one.is_active for one in targets._contenders([FIRST, SECOND], asker)] == [False, False]
 
 
 def test_a_benchmark_waits_for_no_other_that_is_about_to_start() -> None:

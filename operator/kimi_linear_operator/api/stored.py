@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from kimi_linear_operator.api.base import Manifest
 from kimi_linear_operator.api.benchmark import BenchmarkStatus
-from kimi_linear_operator.api.server import ServerStatus
+from kimi_linear_operator.api.server import KimiLinearServer, ServerStatus
 
 _STATUSES: Mapping[str, type[BaseModel]] = {"KimiLinearServer": ServerStatus, "KimiLinearBenchmark": BenchmarkStatus}
 
@@ -30,6 +30,31 @@ def readable_status(kind: str, status: Any) -> Manifest:
         fields = {field.alias: field for field in model.model_fields.values()}
         return {key: _empty(fields[key]) if key in unreadable else value for key, value in status.items()}
     return status
+
+
+def readable_server(manifest: Manifest) -> KimiLinearServer | None:
+    """Return a stored server without the fields of its spec that cannot be read; None if its size is one of these."""
+    spec = manifest.get("spec")
+    if not isinstance(spec, dict) or "replicas" not in spec:
+        return None
+    unreadable = _unreadable(manifest)
+    if unreadable & {"replicas", "suspend"}:
+        return None
+    try:
+        readable = {name: value for name, value in spec.items() if name not in unreadable}
+        return KimiLinearServer.model_validate({**manifest, "spec": readable})
+    except ValidationError:
+        return None
+
+
+def _unreadable(manifest: Manifest) -> set[str]:
+    """Return the fields of a server's spec that do not have the shape that they should have."""
+    try:
+        KimiLinearServer.model_validate(manifest)
+    except ValidationError as error:
+        places = [detail["loc"] for detail in error.errors(include_url=False, include_input=False)]
+        return {str(place[1]) for place in places if len(place) > 1 and place[0] == "spec"}
+    return set()
 
 
 def _empty(field: FieldInfo) -> Any:

@@ -27,6 +27,7 @@ class Contender:
         started: When its first suite started, empty if none has.
         is_active: Whether a suite of it runs.
         failed: When it could not start and gave its turn back, empty if it has not, or has started since.
+        is_guest: Whether it measures a server of another namespace.
     """
 
     namespace: str
@@ -35,6 +36,7 @@ class Contender:
     started: str
     is_active: bool
     failed: str = ""
+    is_guest: bool = False
 
 
 def may_hold_seconds(reason: str) -> float:
@@ -47,10 +49,12 @@ def may_hold_seconds(reason: str) -> float:
 def first(contenders: Iterable[Contender]) -> Contender | None:
     """Return whose turn it is: who runs goes on; else who has begun, then the oldest; the alphabet decides the rest.
 
-    Those that could not start come after all others, the one that has waited longest since then first.
+    Those of the server's own namespace come before all others, or other namespaces could keep them waiting without end.
+    Those that could not start come after the rest of these, the one that has waited longest since then first.
     """
     return min(contenders, key=_rank, default=None)
 
 
-def _rank(one: Contender) -> tuple[bool, str, bool, str, str, str, str]:
-    return not one.is_active, one.failed, not one.started, one.started, one.created, one.namespace, one.name
+def _rank(one: Contender) -> tuple[bool, bool, str, bool, str, str, str, str]:
+    order = (one.failed, not one.started, one.started, one.created, one.namespace, one.name)
+    return not one.is_active, one.is_guest, *order

@@ -48,6 +48,7 @@ class Lists:
         read: Called for every list.
         clock: Seconds.
         is_watched: Whether the watch of a scope works.
+        restored: Called when the cluster is older than what was seen of it.
     """
 
     cluster: Cluster
@@ -56,6 +57,7 @@ class Lists:
     read: Read
     clock: Callable[[], float] = time.monotonic
     is_watched: Callable[[Scope], bool] = lambda _: True
+    restored: Callable[[], None] = lambda: None
     _due: dict[Scope, asyncio.Event] = field(init=False)
     _slots: dict[Kind, asyncio.Semaphore] = field(init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -78,6 +80,12 @@ class Lists:
         async with asyncio.TaskGroup() as tasks:
             for scope in self.scopes:
                 tasks.create_task(self._keep_listed(scope))
+
+    def begin_anew(self) -> None:
+        """Have everything listed anew; until then nothing is known."""
+        self.scopes.forget()
+        for scope in self.scopes:
+            self.ask_for(scope)
 
     async def wait_until_settled(self) -> None:
         """Wait until all was read that can be."""
@@ -131,6 +139,9 @@ class Lists:
                 async for page in self.cluster.pages(kind, namespace, _selector(kind)):
                     for begin in range(0, len(page.manifests) or 1, TAKEN_AT_ONCE):
                         listing.take(page.manifests[begin : begin + TAKEN_AT_ONCE], page.version)
+                        if listing.is_restored:
+                            self.restored()
+                            raise ApiError(0, "the cluster is older than before, so all of it is read anew")
                         await asyncio.sleep(0)
             except Exception:
                 # The store has what the first pages showed, so the next list will not find it again.

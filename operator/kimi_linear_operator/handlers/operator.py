@@ -38,6 +38,8 @@ GARBAGE = 50_000
 LAG_SECONDS = 0.25
 # No pass takes that long: each of its few requests ends after 30 seconds.
 STUCK_SECONDS = 300.0
+# Who gets the Lease within that time knows the cluster from its first lists. Else another replica may have worked.
+FRESH_SECONDS = 5.0
 SILENT_SECONDS = 60.0
 
 
@@ -112,7 +114,15 @@ class Operator:
     def __post_init__(self) -> None:
         """Prepare to watch and list the same scopes."""
         self.scopes = Scopes(self.namespaces)
-        self._lists = Lists(self.cluster, self.store, self.scopes, self._take_note, is_watched=self._is_watched)
+        self._lists = Lists(
+            self.cluster,
+            self.store,
+            self.scopes,
+            self._take_note,
+            is_watched=self._is_watched,
+            restored=self._begin_anew,
+        )
+        self.leader.restored = self._begin_anew
         loop = asyncio.get_running_loop()
 
         def observe(sight: Sight) -> None:
@@ -160,7 +170,7 @@ class Operator:
         ]
         if not self._settled.is_set():
             return Readiness(["the cluster has not been read yet"], unknown)
-        if not self.scopes.is_anything_read() or len(unwatched) == len(tuple(self.scopes)):
+        if not self.scopes.is_anything_readable() or len(unwatched) == len(tuple(self.scopes)):
             return Readiness(["nothing can be read"], unknown)
         return Readiness([], unknown)
 
@@ -171,11 +181,27 @@ class Operator:
         self._settled.set()
         try:
             while True:
+                began = time.monotonic()
                 await self.leader.acquire()
-                if await self.leader.hold(self._work()):
+                waited = time.monotonic() - began
+                if await self.leader.hold(self._take_over() if waited > FRESH_SECONDS else self._work()):
                     return
         finally:
             await self.leader.release()
+
+    async def _take_over(self) -> None:
+        """Work after another replica has: a watch may have died silently, and not told what that one did."""
+        self._lists.begin_anew()
+        await self._lists.wait_until_settled()
+        await self._work()
+
+    def _begin_anew(self) -> None:
+        """Forget everything and read it again: etcd was restored from a backup, and older versions are news."""
+        logger.warning("The cluster is older than before: etcd was restored from a backup. Everything is read anew")
+        self._seen.clear()
+        self.store.clear()
+        self._lists.begin_anew()
+        self._watch.restart()
 
     async def _work(self) -> None:
         """Work on all resources, and then on those that change, until the queue is closed."""
@@ -209,7 +235,7 @@ class Operator:
     async def _roll_out(self, reconciler: Reconciler) -> None:
         """Roll new pod templates out to all servers, if that is wanted."""
         if self.rollout_pause is not None:
-            await Rollouts(self.store, reconciler.chosen, self._add, self.rollout_pause).run()
+            await Rollouts(self.store, reconciler.chosen, self._add, self.rollout_pause, reconciler.now).run()
 
     async def _end(self, leading: asyncio.Task[None]) -> None:
         """Let workers finish what they hold, for a while: a pod that is asked to stop has 30 seconds."""

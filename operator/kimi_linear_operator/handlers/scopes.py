@@ -4,7 +4,7 @@ Nothing here waits or does I/O: `lists` reports the outcome of each list, and th
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from kimi_linear_operator import resources
@@ -44,11 +44,13 @@ class _State:
     Attributes:
         asked: When it was first asked for since it was last listed.
         is_read: Whether the store shows it: it was listed, and neither refused nor lost since.
+        is_outdated: Whether what the store shows may be old, and no list has begun since that was found out.
         error: Why the last list failed, if it did.
     """
 
     asked: float | None = None
     is_read: bool = False
+    is_outdated: bool = False
     error: ApiError | None = None
 
     def is_refused(self) -> bool:
@@ -85,9 +87,17 @@ class Scopes:
         """Note that a scope is being listed."""
         state = self._states[scope]
         state.asked = now if state.asked is None else state.asked
+        state.is_outdated = False
+
+    def forget(self) -> None:
+        """Note that what was read may be old: nothing is known until a list that begins from now on has ended."""
+        for scope, state in self._states.items():
+            self._states[scope] = replace(state, is_read=False, is_outdated=True)
 
     def succeed(self, scope: Scope, now: float) -> bool:
         """Note that a scope was listed; return whether it was unknown before."""
+        if self._states[scope].is_outdated:
+            return False  # The list had begun before.
         was_read = self._states[scope].is_read
         self._states[scope] = _State(is_read=True)
         self._read_last = now
@@ -116,6 +126,10 @@ class Scopes:
     def is_anything_read(self) -> bool:
         """Return whether any scope can be read, as far as is known."""
         return any(state.is_read for state in self._states.values())
+
+    def is_anything_readable(self) -> bool:
+        """Return whether any scope was read, or is about to be for all that is known."""
+        return any(state.is_read or state.error is None for state in self._states.values())
 
     def unreadable(self, now: float) -> dict[Scope, str]:
         """Return the scopes that cannot be read while others can, and why: none of them is known."""

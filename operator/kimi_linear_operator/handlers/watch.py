@@ -113,6 +113,10 @@ class Watch:
     def stop(self) -> None:
         """End watching; may be called from any thread."""
         self._stopping.set()
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin all watches anew, with a list; may be called from any thread."""
         if self._loop and self._stop_flag and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop_flag.set)
 

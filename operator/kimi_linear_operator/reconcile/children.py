@@ -117,7 +117,10 @@ class Children:
         if isinstance(step, Blocked) or (isinstance(step, Apply) and not self._is_owned(owner, step.live)):
             await self._change(step)
         found = self._known(owner, wanted)
-        assert found  # noqa: S101 - it was made, or it was there
+        if found is None:
+            raise BehindError(
+                _CONFLICT, f"{wanted['kind']} {wanted['metadata']['name']} was deleted and is there again"
+            )
         return found
 
     async def prune(self, owner: Resource, key: Key, wanted: Iterable[Manifest]) -> None:

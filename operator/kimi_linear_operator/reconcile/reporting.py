@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 _REFUSALS = (400, 403, 413, 422)
 # When to try a refused status again: what would let it through, such as another definition, shows in no watch.
 REFUSED_RETRY = Backoff(first=15.0, longest=300.0)
+# How often to look again while the store is not as the cluster is.
+BEHIND_RETRY_SECONDS = 5.0
 # Refusals that are remembered; more than any cluster should have. A forgotten one is told once more.
 _MOST_REFUSALS = 4096
 
@@ -93,12 +95,14 @@ class Reporting:
         return None if is_current else await self._read_anew(kind, metadata)
 
     async def _read_anew(self, kind: Kind, metadata: Manifest) -> float | None:
-        """Read a resource whose spec has changed meanwhile, and have it looked at again."""
+        """Read a resource whose spec has changed meanwhile, and have it looked at again.
+
+        At once if that is news to the store. If not, what is in the cluster is older, and lists find out why.
+        """
         found = await self.cluster.get(kind, metadata["namespace"], metadata["name"])
         if found is None:
             return None
-        self.store.put(kind, found)
-        return 0.0
+        return 0.0 if self.store.put(kind, found) else BEHIND_RETRY_SECONDS
 
     async def _tell_refusal(self, kind: Kind, manifest: Manifest, error: ApiError) -> float:
         """Count a refused status, and tell of the first refusal in a row; return when to try again, in seconds."""

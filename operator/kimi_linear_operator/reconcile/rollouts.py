@@ -1,18 +1,22 @@
 """Rolling new pod templates out to all servers, one after the other, where the administrator wants that.
 
 What is under way is in the cluster: a record of a pod template is marked until its server is Ready with it. So another
-replica, or this one after a restart, goes on where the last one stopped.
+replica, or this one after a restart, goes on where the last one stopped. If the mark is of another version's template
+and its server is not Ready, this version's may put it right: that server comes first.
 """
 
 import asyncio
 import logging
 import time
+from collections import Counter as Tally
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
 from kimi_linear_operator import metrics
-from kimi_linear_operator.resources import REVISION, SERVER
-from kimi_linear_operator.resources.metadata import AUTOMATIC_ANNOTATION, annotations
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.reconcile import holding
+from kimi_linear_operator.resources import DEPLOYMENT, REVISION, SERVER
+from kimi_linear_operator.resources.metadata import AUTOMATIC_ANNOTATION, annotations, is_owned_by
 from kimi_linear_operator.status import WITHOUT_REPLICAS
 from kimi_linear_operator.store import Conditions, Key, Store
 
@@ -20,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 # How often to look at the conditions that the store has: some milliseconds for 5,000 servers.
 LOOK_SECONDS = 10.0
+# A pass takes a template within seconds, unless the spec is refused just then, a quota or a name that is taken keeps
+# its record from being written, or the namespace cannot be read any more.
+TAKEN_SECONDS = 300.0
 _DECODED_AT_ONCE = 100
 # A paused Deployment has no deadline: nothing would ever tell that it keeps all others waiting.
 _PAUSED = "RolloutPaused"
@@ -33,7 +40,7 @@ class Candidate:
         key: Which server.
         is_offered: Whether a newer pod template waits.
         is_ready: Whether it serves as it should, or is to have no replica.
-        is_under_way: Whether it got the newest template and was not Ready with it yet.
+        is_under_way: Whether it got a template from the operator and was not Ready with it yet.
         stalled: Why it will not become Ready by itself, empty if it may.
     """
 
@@ -58,12 +65,17 @@ def candidate(key: Key, conditions: Conditions, *, is_under_way: bool) -> Candid
     )
 
 
-def next_rollout(candidates: Iterable[Candidate]) -> Key | None:
-    """Return the server that may get the newest template now: none while one is under way, and none that is unready."""
+def turn_of(candidates: Iterable[Candidate]) -> list[Key]:
+    """Return the servers that may get the newest template now, the next one first.
+
+    None while one is under way with it. Those that another version's template left unready come before all others, and
+    of these only those that are ready come.
+    """
     known = list(candidates)
-    if any(item.is_under_way for item in known):
-        return None
-    return min((item.key for item in known if item.is_offered and item.is_ready), default=None)
+    if under_way := [item for item in known if item.is_under_way]:
+        is_left = all(item.is_offered and not item.is_ready for item in under_way)
+        return sorted(item.key for item in under_way) if is_left else []
+    return sorted(item.key for item in known if item.is_offered and item.is_ready)
 
 
 @dataclass
@@ -75,6 +87,7 @@ class Rollouts:
         chosen: Takes the server whose turn it is; its next pass takes the newest template and removes it.
         enqueue: Asks for a pass.
         pause: How many seconds to wait after one was Ready before the next one is chosen.
+        now: The time as RFC 3339.
         clock: Monotonic seconds.
     """
 
@@ -82,8 +95,12 @@ class Rollouts:
     chosen: set[Key]
     enqueue: Callable[[Iterable[Key]], None]
     pause: float
+    now: Callable[[], str]
     clock: Callable[[], float] = time.monotonic
     _quiet_since: float | None = None
+    _chosen_since: float = 0.0
+    # How often servers were chosen that still wait: those that could not take a template let others go first.
+    _attempts: Tally[Key] = field(default_factory=Tally)
     _told: set[tuple[Key, str]] = field(default_factory=set)
 
     async def run(self) -> None:
@@ -98,31 +115,59 @@ class Rollouts:
     async def step(self) -> None:
         """Choose the next server if it is time."""
         servers = dict(self.store.conditions(SERVER))
-        self.chosen.intersection_update(servers)
+        self._drop_chosen(servers)
         if not any(candidate(*item, is_under_way=False).is_offered for item in servers.items()) and not self.chosen:
             self._tell([])  # Nothing waits, so it does not matter whether the last one is Ready yet.
+            self._attempts.clear()
             return
         under_way = {key async for key in self._marked(servers)} | self.chosen
         candidates = [candidate(*item, is_under_way=item[0] in under_way) for item in servers.items()]
         self._tell(candidates)
-        if under_way:
+        waiting = [] if self.chosen else turn_of(candidates)
+        if under_way and not waiting:
             self._quiet_since = None
             return
         now = self.clock()
         self._quiet_since = now if self._quiet_since is None else self._quiet_since
-        if now - self._quiet_since >= self.pause and (key := next_rollout(candidates)):
+        if now - self._quiet_since >= self.pause and (key := self._first_free(waiting)):
             logger.info("Rolling the newest pod template out to KimiLinearServer %s/%s", key.namespace, key.name)
-            self._quiet_since = None
+            self._quiet_since, self._chosen_since = None, now
+            self._attempts[key] += 1
             self.chosen.add(key)
             self.enqueue([key])
+
+    def _drop_chosen(self, servers: Iterable[Key]) -> None:
+        """Forget who was chosen and is gone, or has not taken the template for long: others wait for it."""
+        self.chosen.intersection_update(servers)
+        if self.chosen and self.clock() - self._chosen_since >= TAKEN_SECONDS:
+            self.chosen.clear()
+
+    def _first_free(self, waiting: Iterable[Key]) -> Key | None:
+        """Return the first server that nothing keeps as it is: others do not wait for one that comes later."""
+        now, order = self.now(), sorted(waiting, key=self._attempts.__getitem__)
+        return next((key for key in order if not (self._is_paused(key) or self._is_measured(key, now))), None)
+
+    def _is_measured(self, key: Key, now: str) -> bool:
+        """Return whether new pods would make what a benchmark measures just now invalid."""
+        return holding.is_measured(self.store, key, now)
+
+    def _is_paused(self, key: Key) -> bool:
+        """Return whether somebody has paused the Deployment, so that a rollout would never end."""
+        return bool((self.store.get(DEPLOYMENT, key) or {}).get("spec", {}).get("paused"))
 
     async def _marked(self, servers: Iterable[Key]) -> AsyncIterator[Key]:
         """Yield the servers that the operator gave a template by itself and that were not Ready with it yet."""
         for number, key in enumerate(servers):
             if number % _DECODED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            if any(AUTOMATIC_ANNOTATION in annotations(item) for item in self.store.children(REVISION, key)):
+            marked = [item for item in self.store.children(REVISION, key) if AUTOMATIC_ANNOTATION in annotations(item)]
+            if marked and self._owns_any(key, marked):
                 yield key
+
+    def _owns_any(self, key: Key, records: Iterable[Manifest]) -> bool:
+        """Return whether any of these records is a server's own: anybody can set a label."""
+        uid = (self.store.get(SERVER, key) or {"metadata": {"uid": ""}})["metadata"]["uid"]
+        return any(is_owned_by(record, uid) for record in records)
 
     def _tell(self, candidates: list[Candidate]) -> None:
         """Count, and log once what keeps all others waiting."""

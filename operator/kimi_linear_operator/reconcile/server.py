@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kimi_linear_operator import resources, rules, status
 from kimi_linear_operator.api import KimiLinearServer, Manifest
+from kimi_linear_operator.api.stored import readable_server
 from kimi_linear_operator.cluster import Cluster
 from kimi_linear_operator.errors import ApiError
 from kimi_linear_operator.reconcile.children import (
@@ -22,7 +23,7 @@ from kimi_linear_operator.reconcile.children import (
 from kimi_linear_operator.reconcile.reporting import Reporting
 from kimi_linear_operator.reconcile.waking import Waking
 from kimi_linear_operator.resources import DEPLOYMENT, POD, REVISION, SERVER, access, metadata, plan, revision
-from kimi_linear_operator.resources.deployment import build_pod_template
+from kimi_linear_operator.resources.deployment import build_pod_template, wanted_replicas
 from kimi_linear_operator.resources.revision import Kept, Revision, Wish
 from kimi_linear_operator.status.times import seconds_between
 from kimi_linear_operator.store import Key, Store
@@ -93,7 +94,7 @@ class ServerReconciler:
             return None  # Its children are owned by it: the garbage collector needs no help.
         checked = rules.check_stored(manifest)
         try:
-            outcome = await self._apply(key, checked)
+            outcome = await self._apply(key, manifest, checked)
         except GoneError:
             return None
         except ApiError as error:
@@ -131,13 +132,13 @@ class ServerReconciler:
         refused = seconds_between(accepted.get("lastTransitionTime"), self.now()) or 0.0
         return min(max(BLOCKED_RETRY_SECONDS, refused / 4), LONGEST_BLOCKED_SECONDS)
 
-    async def _apply(self, key: Key, checked: rules.Checked) -> _Outcome:
-        """Bring all children to what is wanted. A refused spec changes nothing."""
+    async def _apply(self, key: Key, manifest: Manifest, checked: rules.Checked) -> _Outcome:
+        """Bring all children to what is wanted."""
         server = checked.server
         if server is None or not checked.is_valid:
-            return _refused(checked.told)
+            return await self._refuse(key, manifest, checked.told)
         if (beyond := access.beyond_pod(server)) and not self.allows_node_access:
-            return _refused(access.refusal(beyond))
+            return await self._refuse(key, manifest, access.refusal(beyond))
         live = self._deployment(key, server.metadata.uid)
         kept = await self._keep(key, server, live)
         deployment = resources.build_deployment(server, kept.current.template, kept.current.number)
@@ -151,6 +152,25 @@ class ServerReconciler:
         )
         is_first = live is None and "observedGeneration" not in server.status
         return _Outcome(kept, failures, tuple(self.children.contested(wanted)), is_first)
+
+    async def _refuse(self, key: Key, manifest: Manifest, reason: str) -> _Outcome:
+        """Change nothing because the spec is refused, except that fewer pods run if it asks for fewer."""
+        server = readable_server(manifest)
+        smaller = self._smaller(key, server) if server else None
+        failures = await settle([self.children.apply(server, smaller)] if server and smaller else [])
+        return _Outcome(failures=replace(failures, obstacle=status.Obstacle("InvalidSpec", reason, blames_spec=True)))
+
+    def _smaller(self, key: Key, server: KimiLinearServer) -> Manifest | None:
+        """Return a server's Deployment as it runs, with as few replicas as are wanted; None if it has no more."""
+        live = self._deployment(key, server.metadata.uid)
+        if live is None or wanted_replicas(server.spec) >= live["spec"].get("replicas", 1):
+            return None
+        records = (item for item in self.store.children(REVISION, key) if plan.may_be_taken(item, server))
+        revisions = (found for record in records if (found := revision.read(record)))
+        running = next((found for found in revisions if found.number == _number(live)), None)
+        if running is None or access.exceeds(running.template, [live["spec"]["template"]]):
+            return None
+        return resources.build_deployment(server, running.template, running.number)
 
     async def _keep(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> Kept:
         """Return the pod template that a server is to have, whose Deployment is as it is.
@@ -275,11 +295,6 @@ class ServerReconciler:
         changes = (status.transition_event, status.disturbance_event)
         event = next((event for change in changes if (event := change(manifest, summary, self.now()))), None)
         return await self.reporting.write(SERVER, manifest, summary, event)
-
-
-def _refused(reason: str) -> _Outcome:
-    """Return that nothing was done because the spec is refused."""
-    return _Outcome(failures=Failures(status.Obstacle("InvalidSpec", reason, blames_spec=True)))
 
 
 def _number(deployment: Manifest | None) -> int:

@@ -1,5 +1,6 @@
 """The server that a benchmark measures: is it ready, and does nobody else measure it?"""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,9 +10,11 @@ from kimi_linear_operator.benchmark import turn
 from kimi_linear_operator.benchmark.address import target_of
 from kimi_linear_operator.benchmark.turn import Contender
 from kimi_linear_operator.cluster import Cluster
+from kimi_linear_operator.reconcile import holding
+from kimi_linear_operator.reconcile.holding import Asker
 from kimi_linear_operator.resources import BENCHMARK, JOB, POD, SERVER, metadata, target
 from kimi_linear_operator.resources.target import Target
-from kimi_linear_operator.status import Cause, find_condition, is_complete, jobs, ready_condition
+from kimi_linear_operator.status import Cause, jobs, ready_condition
 from kimi_linear_operator.status.benchmark import READY
 from kimi_linear_operator.status.times import seconds_between
 from kimi_linear_operator.store import Key, Store
@@ -90,13 +93,15 @@ class Targets:
         if rest > 0:
             message = f"other benchmarks of {aim.name} go first, as this one could not start"
             return Hindrance(Cause("WaitingForTurn", message), rest)
-        rivals = self._measuring(manifest)
-        holder = turn.first(self._contenders(rivals, now))
+        rivals, asker = self._measuring(manifest), holding.asker(manifest, now)
+        holder = turn.first(self._contenders(rivals, asker))
         if holder and (holder.namespace, holder.name) != (key.namespace, key.name):
             message = f"benchmark {_shown(holder, key)} goes first on {aim.name}: this one waits until it is done"
-            return Hindrance(Cause("WaitingForTurn", message))
+            # Nothing tells that a Job of another namespace has had its time.
+            left = holding.held_seconds(self.store, Key(holder.namespace, holder.name, BENCHMARK), asker)
+            return Hindrance(Cause("WaitingForTurn", message), left if 0 < left < math.inf else None)
         for namespace in sorted({key.namespace, *(rival.namespace for rival in rivals)}):
-            if await self._is_busy(namespace, aim, None if namespace == key.namespace else rivals):
+            if await self._is_busy(namespace, aim, asker, None if namespace == key.namespace else rivals):
                 message = f"a client of an earlier benchmark still runs against {aim.name}"
                 return Hindrance(Cause("WaitingForTurn", message), LEFTOVER_RETRY_SECONDS)
         return None
@@ -105,35 +110,32 @@ class Targets:
         """Return whether another benchmark waits for the server that this one measures."""
         rivals = self._measuring(self.store.get(BENCHMARK, key) or {})
         others = (self.store.get(BENCHMARK, rival) for rival in rivals if rival != key)
-        return any(manifest and _is_willing(manifest) for manifest in others)
+        return any(manifest and holding.is_willing(manifest) for manifest in others)
 
     def _measuring(self, manifest: Manifest) -> list[Key]:
         target = target_of(manifest) if manifest else None
         return self.store.measuring(target) if target else []
 
-    def _contenders(self, rivals: list[Key], now: str) -> Iterator[Contender]:
+    def _contenders(self, rivals: list[Key], asker: Asker) -> Iterator[Contender]:
         for rival in rivals:
             manifest = self.store.get(BENCHMARK, rival)
             if manifest is None:
                 continue
-            is_active = self._is_active(rival, manifest["metadata"]["uid"])
-            if is_active or (_is_willing(manifest) and _rest_seconds(manifest, now) == 0):
+            is_active = holding.held_seconds(self.store, rival, asker) > 0
+            if is_active or (holding.is_willing(manifest) and _rest_seconds(manifest, asker.now) == 0):
                 known = manifest.get("status", {})
                 times = (manifest["metadata"]["creationTimestamp"], known.get("startTime", ""))
-                yield Contender(rival.namespace, rival.name, *times, is_active, _failed(manifest))
+                is_guest = holding.is_guest(target_of(manifest), rival.namespace)
+                failed = holding.failed_start(manifest)
+                yield Contender(rival.namespace, rival.name, *times, is_active, failed, is_guest)
 
-    def _is_active(self, rival: Key, uid: str) -> bool:
-        """Return whether a Job of a benchmark's own is under way: anybody can make one with its label."""
-        own = self.store.children(JOB, rival, uid)
-        pods = [pod for job in own for pod in self.store.children(POD, rival, job["metadata"]["uid"])]
-        return jobs.is_busy(own, pods)
-
-    async def _is_busy(self, namespace: str, aim: Target, rivals: list[Key] | None) -> bool:
+    async def _is_busy(self, namespace: str, aim: Target, asker: Asker, rivals: list[Key] | None) -> bool:
         """Return whether any client runs against a target. The caller has no Job under way.
 
         Args:
             namespace: Where to look.
             aim: The target.
+            asker: From whose side it is asked.
             rivals: Whose clients count; all that have the target's label if it is None. In another namespace, somebody
                 could hold a target for ever with a label.
         """
@@ -143,8 +145,8 @@ class Targets:
             await self.cluster.list(POD, namespace, selector),
         )
         if rivals is not None:
-            uids = [manifest["metadata"]["uid"] for rival in rivals if (manifest := self.store.get(BENCHMARK, rival))]
-            found = [job for job in found if any(metadata.is_owned_by(job, uid) for uid in uids)]
+            benchmarks = (manifest for rival in rivals if (manifest := self.store.get(BENCHMARK, rival)))
+            found = holding.held_by(found, benchmarks, asker)
             pods = [pod for job in found for pod in jobs.pods_of(job, pods)]
         return jobs.is_busy(found, pods)
 
@@ -153,14 +155,9 @@ def _shown(holder: Contender, key: Key) -> str:
     return holder.name if holder.namespace == key.namespace else f"{holder.name} of namespace {holder.namespace}"
 
 
-def _failed(manifest: Manifest) -> str:
-    """Return when a benchmark gave its turn back, empty if it has not."""
-    return str(manifest.get("status", {}).get("failedStart", {}).get("time", ""))
-
-
 def _rest_seconds(manifest: Manifest, now: str) -> float:
     """Return for how long a benchmark still lets others go first, after it gave its turn back."""
-    age = seconds_between(_failed(manifest), now) if manifest else None
+    age = seconds_between(holding.failed_start(manifest), now) if manifest else None
     return 0.0 if age is None else max(0.0, turn.REST_SECONDS - max(0.0, age))
 
 
@@ -178,11 +175,3 @@ def _server_cause(manifest: Manifest, server: KimiLinearServer) -> Cause:
             f"server {name} asks for an API key that no Secret holds: give its variable a secretKeyRef",
         )
     return Cause("ServerReady", f"server {name} is ready")
-
-
-def _is_willing(manifest: Manifest) -> bool:
-    """Return whether a benchmark wants to run: it is neither done nor stopped nor refused."""
-    known = manifest.get("status", {})
-    is_stalled = find_condition(known, "Stalled").get("status") == "True"
-    is_suspended = bool(manifest.get("spec", {}).get("suspend"))
-    return not (is_complete(known) or is_stalled or is_suspended or "deletionTimestamp" in manifest["metadata"])

@@ -13,6 +13,7 @@ from typing import Any
 
 from kimi_linear_operator import engine
 from kimi_linear_operator.api import KimiLinearServer, Manifest, Resource
+from kimi_linear_operator.resources import metadata
 from kimi_linear_operator.resources.deployment import build_pod_template
 from kimi_linear_operator.resources.overlay import merge
 
@@ -52,6 +53,15 @@ _SYSCTLS = frozenset(
     )
 )
 _SELINUX_TYPES = ("", "container_engine_t", "container_init_t", "container_kvm_t", "container_t")
+# An account at the API server is what these make; the rest of what a volume can be projected from holds data.
+_SOURCES = {
+    "serviceAccountToken": "the token of a service account",
+    "podCertificate": "a certificate of its own",
+}
+_HARMLESS_SOURCES = frozenset(("clusterTrustBundle", "configMap", "downwardAPI", "secret"))
+# https://kubernetes.io/docs/tutorials/security/apparmor/, as it was before there was a field.
+_APP_ARMOR = "container.apparmor.security.beta.kubernetes.io/"
+_CONFINED = ("runtime/default", "localhost/")
 _GROUPS = ("containers", "initContainers", "ephemeralContainers")
 _HANDLED = ("livenessProbe", "readinessProbe", "startupProbe")
 _ENGINE_CAPABILITY = "SYS_PTRACE"
@@ -59,13 +69,13 @@ _ENGINE_CAPABILITY = "SYS_PTRACE"
 
 def beyond_pod(resource: Resource) -> list[str]:
     """Return what a server or a benchmark lets its pods reach beyond themselves, each thing once, in words."""
-    return list(dict.fromkeys(_of_pod(_template(resource).get("spec", {}))))
+    return list(dict.fromkeys(_of_template(_template(resource))))
 
 
 def exceeds(template: Manifest, known: Iterable[Manifest]) -> bool:
     """Return whether a pod template lets pods reach what none of the known ones does."""
-    reached = {reach for one in known for reach in _of_pod(one.get("spec", {}))}
-    return not reached.issuperset(_of_pod(template.get("spec", {})))
+    reached = {reach for one in known for reach in _of_template(one)}
+    return not reached.issuperset(_of_template(template))
 
 
 def _template(resource: Resource) -> Manifest:
@@ -73,7 +83,8 @@ def _template(resource: Resource) -> Manifest:
     if isinstance(resource, KimiLinearServer):
         return build_pod_template(resource)
     overlay = resource.spec.pod_template
-    return merge({"spec": {"automountServiceAccountToken": False}}, overlay.changes() if overlay else {})
+    own = {"metadata": metadata.inherited(resource), "spec": {"automountServiceAccountToken": False}}
+    return merge(own, overlay.changes() if overlay else {})
 
 
 def refusal(found: Sequence[str]) -> str:
@@ -82,6 +93,19 @@ def refusal(found: Sequence[str]) -> str:
         f"spec: the pods would get {', '.join(found)}, which reaches beyond the pod: leave it out of podTemplate and "
         f"security, or let an administrator run the operator with {OPTION} (the chart's value allowNodeAccess)"
     )
+
+
+def _of_template(template: Manifest) -> Iterator[str]:
+    yield from _unconfined_by_annotation(_object(_object(template, "metadata"), "annotations"))
+    yield from _of_pod(_object(template, "spec"))
+
+
+def _unconfined_by_annotation(annotations: Manifest) -> Iterator[str]:
+    """Yield the containers whose AppArmor profile an annotation names: the API server turns it into the field."""
+    for name, profile in annotations.items():
+        container = name.removeprefix(_APP_ARMOR)
+        if container != name and not str(profile).startswith(_CONFINED):
+            yield f"the AppArmor profile {profile} in container {container} (annotation {name})"
 
 
 def _of_pod(pod: Manifest) -> Iterator[str]:
@@ -113,8 +137,10 @@ def _volume(volume: Manifest) -> Iterator[str]:
     if volume.get("hostPath") is not None:
         yield f"the node's files (hostPath of volume {name})"
     sources = _items(_object(volume, "projected"), "sources")
-    if any(source.get("serviceAccountToken") is not None for source in sources):
-        yield f"the token of a service account (volume {name})"
+    found = {kind for source in sources for kind, content in source.items() if content is not None}
+    for kind in sorted(found - _HARMLESS_SOURCES):
+        what = _SOURCES.get(kind, f"a volume source that this operator does not know, {kind}")
+        yield f"{what} (volume {name})"
 
 
 def _container(container: Manifest, *, is_engine: bool) -> Iterator[str]:

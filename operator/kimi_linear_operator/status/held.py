@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.foreigntext import one_line
+from kimi_linear_operator.foreigntext import head, one_line
 from kimi_linear_operator.status.conditions import Cause
 from kimi_linear_operator.status.jobs import client_end, has_begun, is_running
 from kimi_linear_operator.status.pods import worst_cause
@@ -46,7 +46,7 @@ def refusal(message: str) -> Cause:
     The words stay the same from attempt to attempt, and a remedy comes with them.
     """
     words = _REFUSED_BY.sub("", _REFUSED_POD.sub("", one_line(message)))
-    remedy = next((remedy for pattern, remedy in _REMEDIES.items() if pattern.search(message)), _DEFAULT_REMEDY)
+    remedy = next((remedy for pattern, remedy in _REMEDIES.items() if pattern.search(head(message))), _DEFAULT_REMEDY)
     return Cause("PodCreationFailed", f"{words} ({remedy})")
 
 

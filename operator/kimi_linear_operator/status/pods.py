@@ -124,7 +124,8 @@ def _container_cause(pod: Manifest, container: Manifest) -> Cause | None:
         return Cause("ImagePullFailed", f"{where}: image {container['image']}: {message.split('ErrImagePull: ')[-1]}")
     if reason in _CONFIG_REASONS:
         return Cause(
-            "SecretMissing" if _MISSING_SECRET.search(message) else "ContainerConfigInvalid", f"{where}: {message}"
+            "SecretMissing" if _MISSING_SECRET.search(foreigntext.head(message)) else "ContainerConfigInvalid",
+            f"{where}: {message}",
         )
     ended = _terminated(container)
     if ended and (reason == "CrashLoopBackOff" or (ended["exitCode"] != 0 and "terminated" in container["state"])):
