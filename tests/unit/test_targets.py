@@ -127,6 +127,13 @@ def test_a_suite_of_another_namespace_goes_on_for_as_long_as_it_may_take() -> No
     assert found.again == 420
 
 
+def test_a_benchmark_of_a_newer_definition_holds_a_server_too() -> None:
+    world = World()
+    world.start(THEIRS)
+    world.benchmark(THEIRS, endpoint=ADDRESS, newer="enabled")
+    assert world.hindrance()
+
+
 def test_a_job_that_is_no_suites_of_the_operator_holds_no_server_of_another_namespace() -> None:
     world = World()
     world.start(THEIRS, name="forged")
