@@ -26,6 +26,8 @@ Program = tuple[str, ...]
 THIS_VERSION: Program = (COMMAND,)
 OTHER_VERSION: Program = (sys.executable, str(Path(__file__).with_name("other_version.py")))
 """A version that builds other pods."""
+NEWER_VERSION: Program = (sys.executable, str(Path(__file__).with_name("newer_version.py")))
+"""A version in which a field has got a default: that of `schema.newer_definition`."""
 
 USER = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
 """What the audit log calls the operator that looks after all namespaces."""

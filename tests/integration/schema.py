@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from integration.client import DEFINITION, STRICT_DRY_RUN, Client, path_of
 from integration.client_pods import benchmark_manifest
 from integration.namespace import server_manifest
+from integration.newer_version import FRACTION
 from integration.waiting import wait_for
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.crd import benchmark_definition, server_definition
@@ -46,6 +47,35 @@ def relaxed_schema(client: Client) -> Iterator[None]:
         for definition in definitions:
             _serve(client, definition)
         _wait_for_answer(client, 422)
+
+
+@contextmanager
+def newer_definition(client: Client) -> Iterator[None]:
+    """Let the API server have a newer version's definition for a while: a field has got a default, and one is new."""
+    definition = server_definition()
+    newer = copy.deepcopy(definition)
+    [version] = newer["spec"]["versions"]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec["properties"]["warmUp"] = {"type": "string", "default": "enabled"}
+    engine = spec["properties"]["engine"]
+    engine["properties"]["memoryFractionStatic"]["default"] = FRACTION
+    for default in (engine["default"], spec["default"]["engine"]):
+        default["memoryFractionStatic"] = FRACTION
+    _serve(client, newer)
+    _wait_for_default(client, FRACTION)
+    try:
+        yield
+    finally:
+        _serve(client, definition)
+        _wait_for_default(client, None)
+
+
+def _wait_for_default(client: Client, expected: float | None) -> None:
+    wait_for(
+        lambda: client.request("POST", path_of(SERVER, "default"), _server({}), STRICT_DRY_RUN)["spec"]["engine"],
+        f"the default of memoryFractionStatic is {expected}",
+        lambda engine: engine.get("memoryFractionStatic") == expected,
+    )
 
 
 def _serve(client: Client, definition: Manifest) -> None:

@@ -6,11 +6,15 @@ import json
 import pytest
 
 from control_plane import LocalCluster
+from integration.client import path_of
+from integration.faults import Call, Hold, refuse
 from integration.kubelet import HELD_SPEC, held_pod, report_ready
 from integration.namespace import Namespace, Spec, condition_of, server_manifest
+from integration.newer_version import FRACTION
 from integration.other_version import MARK, is_built_by_other
-from integration.processes_under_test import OTHER_VERSION, THIS_VERSION, Program, run_command
+from integration.processes_under_test import NEWER_VERSION, OTHER_VERSION, THIS_VERSION, Program, run_command
 from integration.sandbox import Sandbox, Sandboxes
+from integration.schema import newer_definition
 from integration.waiting import stays, wait_for
 from kimi_linear_operator import resources
 from kimi_linear_operator.api import KimiLinearServer, Manifest
@@ -378,3 +382,126 @@ def _orphan(namespace: Namespace, name: str) -> None:
         query={"propagationPolicy": "Orphan"},
     )  # fmt: skip
     wait_for(lambda: namespace.find(SERVER, name) is None, "it is gone")
+
+
+def _scale(namespace: Namespace, name: str, replicas: int) -> None:
+    """Scale as a HorizontalPodAutoscaler does."""
+    namespace.client.patch(SERVER, namespace.name, name, {"spec": {"replicas": replicas}}, "scale")
+    wait_for(lambda: len(namespace.pods(name)), f"{name} has {replicas} pods", replicas.__eq__)
+    namespace.wait_until_ready(name)
+
+
+def _put_back(namespace: Namespace, name: str) -> None:
+    """Write what is read, as `kubectl replace` and many clients do."""
+    server = namespace.server(name)
+    namespace.client.request("PUT", path_of(SERVER, namespace.name, name), server)
+
+
+def _assert_no_pod_was_replaced(namespace: Namespace, before: dict[str, Manifest]) -> None:
+    for name, ran in before.items():
+        now = _running(namespace, name)
+        assert now["replicaSets"] == ran["replicaSets"], name
+        assert set(ran["pods"]) <= set(now["pods"]), name
+
+
+def _owners_of_fraction(namespace: Namespace, name: str) -> list[str]:
+    entries = namespace.server(name)["metadata"]["managedFields"]
+    return [entry["manager"] for entry in entries if "memoryFractionStatic" in str(entry["fieldsV1"])]
+
+
+def _fractions(namespace: Namespace, name: str) -> list[str]:
+    """Return the values of the flag that the default would set."""
+    [container] = namespace.deployment(name)["spec"]["template"]["spec"]["containers"]
+    return [argument for argument in container["args"] if str(FRACTION) in argument]
+
+
+_TWO = ["scaled", "untouched"]
+
+
+def test_a_default_that_comes_and_goes_with_a_version_replaces_no_pod(sandbox: Sandbox) -> None:
+    namespace = sandbox.namespace
+    _create(namespace, [*_TWO, "scaled-meanwhile"])
+    _scale(namespace, "scaled", 2)
+    before = {name: _running(namespace, name) for name in [*_TWO, "scaled-meanwhile"]}
+    with newer_definition(namespace.client):
+        _go_on_as(sandbox, NEWER_VERSION)
+        _wait_for_offer(namespace, list(before), "False")
+        _scale(namespace, "scaled-meanwhile", 2)
+        sandbox.operator.kill()
+    _go_on_as(sandbox, THIS_VERSION)
+    for name in before:
+        _scale(namespace, name, 3)
+        assert namespace.server(name)["spec"]["engine"]["memoryFractionStatic"] == FRACTION
+    _go_on_as(sandbox, THIS_VERSION)
+    for name in before:
+        namespace.wait_until_ready(name)
+        assert _fractions(namespace, name) == []
+    _assert_no_pod_was_replaced(namespace, before)
+
+
+def test_under_newer_definitions_servers_are_ready_and_scaled_and_only_wishes_replace_pods(sandbox: Sandbox) -> None:
+    """Such is the time between the definitions and the replicas of an upgrade."""
+    namespace = sandbox.namespace
+    _create(namespace, _TWO)
+    _scale(namespace, "scaled", 2)
+    before = {name: _running(namespace, name) for name in _TWO}
+    with newer_definition(namespace.client):
+        namespace.edit(SERVER, "untouched", {"metadata": {"labels": {"team": "search"}}})
+        _scale(namespace, "scaled", 3)
+        _put_back(namespace, "scaled")
+        _go_on_as(sandbox, THIS_VERSION)
+        for name in _TWO:
+            namespace.wait_for_condition(name, "Accepted", "True")
+            namespace.wait_until_ready(name)
+            assert namespace.server(name)["spec"]["warmUp"] == "enabled"
+            assert _owners_of_fraction(namespace, name) == []
+        _assert_no_pod_was_replaced(namespace, before)
+        wished = server_manifest("scaled", namespace.name, {"engine": {"memoryFractionStatic": FRACTION}})
+        namespace.client.apply(SERVER, wished, "somebody")
+        # That changes nothing of the spec; but whoever wishes it owns it, and the next pass that looks takes it.
+        assert _owners_of_fraction(namespace, "scaled") == ["somebody"]
+        _scale(namespace, "scaled", 2)
+        wait_for(lambda: _fractions(namespace, "scaled"), "the wish is fulfilled")
+        assert not _fractions(namespace, "untouched")
+
+
+def test_what_an_owner_leaves_out_of_an_apply_is_taken_out_of_the_pods(sandbox: Sandbox) -> None:
+    """The API server sets the default then, and makes nobody its owner."""
+    namespace = sandbox.namespace
+    for size in ({"tensorParallelism": 2}, {}):
+        namespace.client.apply(SERVER, server_manifest("kimi", namespace.name, size), "somebody")
+        wanted = size.get("tensorParallelism", 4)
+        wait_for(lambda: namespace.find(DEPLOYMENT, "kimi"), "it is there")
+        wait_for(lambda: _gpus(namespace), f"its pods have {wanted} GPUs", str(wanted).__eq__)
+
+
+def _gpus(namespace: Namespace) -> str:
+    [container] = namespace.deployment("kimi")["spec"]["template"]["spec"]["containers"]
+    return str(container["resources"]["limits"]["amd.com/gpu"])
+
+
+@pytest.mark.parametrize("is_refused", [False, True], ids=["killed before the Deployment", "the Deployment refused"])
+def test_what_another_version_began_by_itself_is_not_gone_on_with(sandbox: Sandbox, *, is_refused: bool) -> None:
+    namespace = sandbox.namespace
+    _create(namespace, ["a", "b"])
+    before = {name: _running(namespace, name) for name in "ab"}
+    arguments = sandbox.operator.arguments
+    hold = Hold(1, after=False)
+    with sandbox.proxy.fault(refuse(422) if is_refused else hold, _writes_deployment_a):
+        _roll_out(sandbox)
+        if is_refused:
+            namespace.wait_for_condition("a", "Ready", "False", "ApplyFailed")
+        else:
+            assert hold.reached.wait(30)
+        assert namespace.find(REVISION, "a-2")
+        sandbox.operator.kill()
+    sandbox.operator.arguments = arguments
+    _go_on_as(sandbox, THIS_VERSION)
+    wait_for(lambda: namespace.find(REVISION, "a-2"), "the record is gone", lambda found: not found)
+    for name in "ab":
+        namespace.wait_until_ready(name)
+    assert {name: _running(namespace, name) for name in "ab"} == before
+
+
+def _writes_deployment_a(call: Call) -> bool:
+    return call.is_write and call.concerns(DEPLOYMENT, "a")

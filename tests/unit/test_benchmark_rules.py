@@ -139,3 +139,10 @@ def test_a_flag_with_a_field_of_its_own_is_refused_however_it_is_written(flag: s
 def test_a_wrong_shape_is_told_with_its_path_what_it_holds_and_a_remedy(spec: Manifest, line: str) -> None:
     (problem,) = problems(**spec)
     assert str(problem).startswith(line)
+
+
+def test_what_a_newer_definition_stored_says_nothing_to_this_version() -> None:
+    """Its fields may be in the items of a list, too."""
+    newer = make_benchmark(**own(newer=1), baseline={"newer": True})
+    assert rules.check_stored(newer) == rules.check(make_benchmark(**own(), baseline={}))
+    assert len(rules.check(newer).errors) == 2

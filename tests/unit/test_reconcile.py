@@ -1,6 +1,7 @@
 """What a pass does when the world moves under it."""
 
 import asyncio
+import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -14,8 +15,8 @@ from kimi_linear_operator.errors import ApiError
 from kimi_linear_operator.reconcile import Reconciler
 from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS, BehindError
 from kimi_linear_operator.reconcile.server import LONGEST_BLOCKED_SECONDS, TOLD_FAILURES
-from kimi_linear_operator.resources import SERVER, Kind, revision
-from kimi_linear_operator.resources.metadata import ROLLOUT_ANNOTATION
+from kimi_linear_operator.resources import DEPLOYMENT, REVISION, SERVER, Kind, revision
+from kimi_linear_operator.resources.metadata import AUTOMATIC_ANNOTATION, ROLLOUT_ANNOTATION
 from kimi_linear_operator.status import find_condition, ready_condition
 from kimi_linear_operator.store import Key, Store
 from make import make_condition, make_server, stored
@@ -94,6 +95,7 @@ class RefusingCluster:
 def _pass(cluster: RefusingCluster, *known: Manifest, failures: int = 0, **spec: Any) -> float | None:
     store = Store()
     store.put(SERVER, make_server(**spec))
+    cluster.live.setdefault("KimiLinearServer/kimi", make_server(**spec))
     for manifest in known:
         store.put(resources.kind_of(manifest), manifest)
     reconciler = Reconciler(cast(Cluster, cluster), store)
@@ -198,6 +200,94 @@ def test_a_watch_that_is_late_rolls_nothing_back() -> None:
     with pytest.raises(BehindError):
         _pass(cluster, record, deployment)
     assert cluster.written == []
+
+
+@dataclass
+class DefaultingCluster(RefusingCluster):
+    """A cluster whose definition has another default now; counts how often the server and its Deployment are read."""
+
+    reads: list[str] = field(default_factory=list)
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        self.reads.append(kind.kind)
+        return await super().get(kind, namespace, name)
+
+
+def _pass_with_default(cluster: DefaultingCluster, observed: int, **metadata: Any) -> None:
+    """Make a pass over a server at generation 2, whose record knows no memory fraction."""
+    record, deployment = _kept(1, replicas=1)
+    defaulted = make_server(replicas=2, engine={"memoryFractionStatic": 0.85})
+    ready = make_condition("Ready", "True", "AllReplicasServe", "")
+    defaulted |= {"status": {"observedGeneration": observed, "conditions": [ready]}}
+    defaulted["metadata"] |= {"generation": 2}
+    cluster.live["KimiLinearServer/kimi"] = {**defaulted, "metadata": {**defaulted["metadata"], **metadata}}
+    store = Store()
+    companions = map(stored, resources.build_companions(KimiLinearServer.model_validate(defaulted)))
+    for manifest in (defaulted, record, deployment, *companions):
+        store.put(SERVER if manifest is defaulted else resources.kind_of(manifest), manifest)
+    asyncio.run(Reconciler(cast(Cluster, cluster), store).reconcile(Key("default", "kimi")))
+
+
+def _managed(*owners: Manifest) -> list[Manifest]:
+    return [{"manager": "kubectl", "fieldsV1": {"f:spec": {"f:replicas": {}}}}, *owners]
+
+
+def test_a_default_that_came_with_a_scale_replaces_no_pod_and_is_looked_up_once() -> None:
+    cluster = DefaultingCluster({})
+    _pass_with_default(cluster, 1, managedFields=_managed())
+    assert cluster.reads.count("KimiLinearServer") == 1
+    assert "ControllerRevision/kimi-2" not in cluster.written
+    [deployment] = [item for item in cluster.applied if item["kind"] == "Deployment"]
+    assert deployment["spec"]["replicas"] == 2
+    assert "0.85" not in str(deployment)
+
+
+def test_a_spec_that_was_applied_is_not_looked_up_again() -> None:
+    cluster = DefaultingCluster({})
+    _pass_with_default(cluster, 2)
+    assert "KimiLinearServer" not in cluster.reads
+    assert "ControllerRevision/kimi-2" not in cluster.written
+
+
+def test_a_wish_for_what_is_the_default_elsewhere_replaces_pods() -> None:
+    cluster = DefaultingCluster({})
+    wish = {"manager": "me", "fieldsV1": {"f:spec": {"f:engine": {"f:memoryFractionStatic": {}}}}}
+    _pass_with_default(cluster, 1, managedFields=_managed(wish))
+    assert "ControllerRevision/kimi-2" in cluster.written
+
+
+def test_who_owns_a_newer_spec_says_nothing_of_the_one_that_was_seen() -> None:
+    cluster = DefaultingCluster({})
+    with pytest.raises(BehindError):
+        _pass_with_default(cluster, 1, generation=3, managedFields=_managed())
+    assert "ControllerRevision/kimi-2" not in cluster.written
+
+
+def _pass_after_another_version(cluster: DefaultingCluster, applied: Manifest, seen: Manifest) -> None:
+    """Make a pass over a server for which another version wrote a record by itself, before it applied that or after."""
+    ran, _ = _kept(1)
+    begun = copy.deepcopy(ran)
+    begun["metadata"] |= {"name": "kimi-2", "annotations": {AUTOMATIC_ANNOTATION: "true"}}
+    begun |= {"revision": 2}
+    begun["data"]["template"]["spec"]["containers"][0]["image"] = "another"
+    cluster.live["Deployment/kimi"] = applied
+    store = Store()
+    for kind, manifest in ((SERVER, make_server()), (REVISION, ran), (REVISION, begun), (DEPLOYMENT, seen)):
+        store.put(kind, manifest)
+    asyncio.run(Reconciler(cast(Cluster, cluster), store).reconcile(Key("default", "kimi")))
+
+
+def test_what_another_version_recorded_by_itself_and_did_not_apply_is_given_up() -> None:
+    cluster, (_, deployment) = DefaultingCluster({}), _kept(1)
+    _pass_after_another_version(cluster, deployment, deployment)
+    assert "-ControllerRevision/kimi-2" in cluster.written
+    assert "another" not in str(cluster.applied)
+
+
+def test_what_another_version_did_apply_is_gone_on_with_also_if_no_watch_has_told_yet() -> None:
+    cluster, (_, seen), (_, applied) = DefaultingCluster({}), _kept(1), _kept(2)
+    _pass_after_another_version(cluster, applied, seen)
+    assert "-ControllerRevision/kimi-2" not in cluster.written
 
 
 @pytest.mark.parametrize(("minutes", "seconds"), [(0, BLOCKED_RETRY_SECONDS), (4, 60), (40, LONGEST_BLOCKED_SECONDS)])

@@ -11,7 +11,7 @@ from kimi_linear_operator.api import KimiLinearServer, Manifest
 from kimi_linear_operator.resources import revision
 from kimi_linear_operator.resources.deployment import build_pod_template, template_inputs
 from kimi_linear_operator.resources.metadata import MANAGER, ROLLOUT_ANNOTATION
-from kimi_linear_operator.resources.revision import Kept, Revision, keep
+from kimi_linear_operator.resources.revision import Kept, Revision, Wish, keep
 from make import UID, make_server
 
 
@@ -134,10 +134,10 @@ def test_a_new_value_of_the_annotation_takes_todays_template(seen: str, annotati
 
 
 def test_the_operator_takes_todays_template_by_itself_only_where_there_is_a_new_one() -> None:
-    taken = keep(server(), [kept_by_older()], is_chosen=True).current
+    taken = keep(server(), [kept_by_older()], wish=Wish(is_chosen=True)).current
     assert (taken.number, taken.is_automatic, taken.template) == (2, True, build_pod_template(server()))
     newest = keep(server(), []).current
-    assert keep(server(), [newest], is_chosen=True) == Kept(newest)
+    assert keep(server(), [newest], wish=Wish(is_chosen=True)) == Kept(newest)
 
 
 def test_a_number_is_never_used_twice() -> None:
@@ -219,3 +219,82 @@ def test_a_null_that_removes_a_field_is_a_change_of_the_spec() -> None:
         for changed in (container, container | {"lifecycle": None})
     )
     assert template_inputs(one.spec) != template_inputs(other.spec)
+
+
+def owned(*fields: Manifest, subresource: str = "") -> list[Manifest]:
+    """Return managed fields of a server in which managers own these fields of the spec."""
+    return [{"manager": "kubectl", "subresource": subresource, "fieldsV1": {"f:spec": item}} for item in fields]
+
+
+_SIZE: Manifest = {"f:tensorParallelism": {}}
+_FRACTION: Manifest = {"f:engine": {"f:memoryFractionStatic": {}}}
+_WITH_FRACTION: dict[str, Any] = {"engine": {"memoryFractionStatic": 0.85}}
+
+
+@pytest.mark.parametrize(
+    "managed_fields",
+    [
+        owned(_SIZE),
+        owned({**_SIZE, "f:engine": {}}),
+        owned({"f:engine": {".": {}, "f:version": {}}}),
+        [*owned(_SIZE), *owned(_FRACTION, subresource="status")],
+    ],
+    ids=["another field", "the object around it, empty", "a field beside it", "a status"],
+)
+def test_a_default_that_nobody_asked_for_is_no_wish(managed_fields: list[Manifest]) -> None:
+    defaulted = server(generation=2, **_WITH_FRACTION)
+    assert revision.has_other_inputs(defaulted, kept_by_older())
+    assert not revision.is_wished(defaulted, kept_by_older(), managed_fields)
+    assert keep(defaulted, [kept_by_older()], wish=Wish(is_unchanged=True)).current == kept_by_older()
+
+
+@pytest.mark.parametrize("managed_fields", [owned(_SIZE, _FRACTION), []], ids=["somebody owns it", "nothing is known"])
+def test_what_somebody_set_is_a_wish_also_if_it_is_the_default(managed_fields: list[Manifest]) -> None:
+    assert revision.is_wished(server(generation=2, **_WITH_FRACTION), kept_by_older(), managed_fields)
+
+
+@pytest.mark.parametrize(
+    ("had", "has"),
+    [
+        ({"tensorParallelism": 2}, {}),
+        (_WITH_FRACTION, {}),
+        ({"model": {"tokenSecretRef": {"name": "hub"}}}, {}),
+        ({"podTemplate": {"spec": {"nodeName": None}}}, {"podTemplate": {"spec": {}}}),
+    ],
+    ids=["its default is back", "it had none", "an object", "a null"],
+)
+def test_what_somebody_took_out_is_a_wish_although_nobody_owns_it_now(had: Manifest, has: Manifest) -> None:
+    """So it is where a field is left out of what `kubectl apply --server-side` gets."""
+    record = kept_by_older(of=server(**had))
+    assert revision.is_wished(server(generation=2, **has), record, owned({"f:replicas": {}}))
+
+
+def test_a_list_is_one_field_that_its_owner_asked_for() -> None:
+    changed = server(generation=2, podTemplate={"spec": {"tolerations": [{"key": "a", "operator": "Exists"}]}})
+    tolerations: Manifest = {"f:podTemplate": {"f:spec": {"f:tolerations": {}}}}
+    assert revision.is_wished(changed, kept_by_older(), owned(tolerations))
+    assert not revision.is_wished(changed, kept_by_older(), owned(_SIZE))
+
+
+def test_a_default_of_a_field_that_the_record_did_not_have_is_no_wish_whichever_version_gave_it() -> None:
+    inputs = template_inputs(server().spec)
+    older = kept_by_older(inputs={name: value for name, value in inputs.items() if name != "startup"})
+    defaulted = server(generation=2, startup={"timeoutSeconds": 1800})
+    assert not revision.is_wished(defaulted, older, owned(_SIZE))
+
+
+def test_what_another_version_began_by_itself_and_never_applied_is_given_up() -> None:
+    ran, begun = kept_by_older(1), kept_by_older(2, is_automatic=True)
+    assert keep(server(), [ran, begun], deployed=1).current == ran
+    newest = keep(server(), [ran, begun], deployed=1, wish=Wish(is_chosen=True)).current
+    assert (newest.number, newest.is_automatic) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "deployed"),
+    [({}, 2), ({}, 7), ({"is_automatic": False}, 1), ({"template": build_pod_template(server())}, 1)],
+    ids=["it runs", "what runs is not known", "somebody asked for it", "this version builds the same"],
+)
+def test_what_was_begun_is_gone_on_with_else(changes: Manifest, deployed: int) -> None:
+    begun = replace(kept_by_older(2, is_automatic=True), **changes)
+    assert keep(server(), [kept_by_older(1), begun], deployed=deployed).current == begun

@@ -362,6 +362,19 @@ def test_a_resource_that_is_none_of_ours_is_told_apart(manifest: Manifest, line:
     assert str(rules.check(manifest).problems[0]).startswith(line)
 
 
+def test_what_a_newer_definition_stored_says_nothing_to_this_version() -> None:
+    newer = make_server(warmUp="enabled", engine={"newer": {"a": 1}}, podTemplate={"spec": {"newer": 1}})
+    checked = rules.check_stored({**newer, "newer": {}})
+    assert checked == rules.check(make_server(engine={}, podTemplate={"spec": {"newer": 1}}))
+    assert checked.is_valid
+    assert [problem.path for problem in rules.check(newer).problems] == ["spec.engine.newer", "spec.warmUp"]
+
+
+def test_what_is_stored_is_refused_for_all_else() -> None:
+    assert str(rules.check_stored(make_server(replicas=-1)).problems[0]).startswith("spec.replicas: -1: must be")
+    assert not rules.check_stored(make_server(reasoningParser="enabled")).is_valid
+
+
 @pytest.mark.parametrize("status", [{}, {"conditions": []}, {"from": {"another": "version"}}], ids=str)
 def test_a_status_of_any_content_leaves_a_resource_readable(status: Manifest) -> None:
     assert rules.check(make_server() | {"status": status}).problems == ()
@@ -378,6 +391,6 @@ SPECS = st.dictionaries(st.sampled_from(FIELDS), JSON | st.dictionaries(st.sampl
 
 @given(st.builds(lambda spec: make_server() | {"spec": spec}, SPECS | JSON) | st.dictionaries(st.text(), JSON))
 def test_whatever_is_stored_gives_a_server_or_problems_that_can_be_told(manifest: Manifest) -> None:
-    checked = rules.check(manifest)
-    assert checked.server or checked.errors
-    assert all(str(problem) for problem in checked.problems)
+    for checked in (rules.check(manifest), rules.check_stored(manifest)):
+        assert checked.server or checked.errors
+        assert all(str(problem) for problem in checked.problems)

@@ -1,6 +1,7 @@
-"""What is stored: by us, by another version of the operator, or by whoever may write the subresource."""
+"""What is stored: by us, by another version of the operator, under another version's definitions, or by anybody."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -62,3 +63,34 @@ def _empty(field: FieldInfo) -> Any:
     candidates = (field.annotation, *get_args(field.annotation))
     is_object = any(isinstance(item, type) and issubclass(item, BaseModel) for item in candidates)
     return {} if default is None and is_object else default
+
+
+def known(value: Mapping[str, Any], model: type[BaseModel]) -> Manifest:
+    """Return the fields that a model has, at every level; parts that take any field are left as they are.
+
+    The API server keeps no field that its definition lacks. So what is stored and not known here is of a newer one.
+    """
+    if model.model_config.get("extra") == "allow":
+        return dict(value)
+    parts = _parts(model)
+    return {name: _known_part(item, parts[name]) for name, item in value.items() if name in parts}
+
+
+def _known_part(value: Any, model: type[BaseModel] | None) -> Any:
+    if model is None:
+        return value
+    if isinstance(value, list):
+        return [_known_part(item, model) for item in value]
+    return known(value, model) if isinstance(value, dict) else value
+
+
+@cache
+def _parts(model: type[BaseModel]) -> Mapping[str, type[BaseModel] | None]:
+    """Return the fields of a model, and the models of those that are objects or lists of objects."""
+    return {field.alias or name: _model_in(field.annotation) for name, field in model.model_fields.items()}
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for item in get_args(annotation) if (found := _model_in(item))), None)

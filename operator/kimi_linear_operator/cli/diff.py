@@ -13,7 +13,7 @@ from kimi_linear_operator.cli.failure import CommandError
 from kimi_linear_operator.cluster import ApiError, Cluster, connect
 from kimi_linear_operator.resources import DEPLOYMENT, JOB, REVISION, SERVER, metadata, revision, target
 from kimi_linear_operator.resources.plan import Apply, Blocked, Create, Delete, Step, may_be_taken, plan, step_for
-from kimi_linear_operator.resources.revision import Kept
+from kimi_linear_operator.resources.revision import Kept, Wish
 
 _INVALID = 422
 # Fields that change with every write, whatever it writes.
@@ -71,11 +71,12 @@ async def _server_steps(cluster: Cluster, server: KimiLinearServer) -> list[Step
 
 def _kept(server: KimiLinearServer, live: Sequence[Manifest]) -> Kept:
     records = [item for item in live if item["kind"] == REVISION.kind and may_be_taken(item, server)]
+    is_applied = status.was_applied(server.status, server.metadata.generation)
     deployed, applied = 0, None
     for deployment in live:
         if deployment["kind"] == DEPLOYMENT.kind and metadata.is_owned_by(deployment, server.metadata.uid):
             deployed = revision.number_on(deployment)
-            if not records and status.was_applied(server.status, server.metadata.generation):
+            if not records and is_applied:
                 applied = revision.running_template(server, deployment)
     return revision.keep(
         server,
@@ -83,6 +84,7 @@ def _kept(server: KimiLinearServer, live: Sequence[Manifest]) -> Kept:
         applied=applied,
         deployed=deployed,
         used=max(map(revision.number_of, records), default=0),
+        wish=Wish(is_unchanged=is_applied),
     )
 
 
@@ -159,7 +161,7 @@ async def _benchmark_objects(
     server = servers.get((namespace, reference.name))
     if server is None:
         found = await cluster.get(SERVER, namespace, reference.name)
-        server = rules.check(found).server if found else None
+        server = rules.check_stored(found).server if found else None
     if server is None:
         where = f"namespace {namespace} nor in the files"
         raise CommandError(f"{benchmark.metadata.name}: there is no KimiLinearServer {reference.name} in {where}")

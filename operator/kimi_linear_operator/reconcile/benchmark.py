@@ -96,7 +96,7 @@ class BenchmarkReconciler:
         manifest = self.store.get(BENCHMARK, key)
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             return None  # Its Jobs are owned by it: the garbage collector needs no help.
-        checked = rules.check(manifest)
+        checked = rules.check_stored(manifest)
         try:
             if status.is_complete(manifest.get("status", {})):
                 return await self._keep(key, manifest, checked)
@@ -279,7 +279,7 @@ class BenchmarkReconciler:
         if wanted.benchmark is None:
             return Baseline()
         manifest = self.store.get(BENCHMARK, Key(benchmark.metadata.namespace, wanted.benchmark))
-        other = rules.check(manifest).benchmark if manifest else None
+        other = rules.check_stored(manifest).benchmark if manifest else None
         is_complete = other is not None and status.is_complete(other.status)
         known = status.known_results(other, other.status) if other and is_complete else []
         return baseline.of_benchmark(wanted.benchmark, other.spec.suites if other else [], known, suite)
@@ -346,7 +346,7 @@ class BenchmarkReconciler:
         current = await self.cluster.get(BENCHMARK, key.namespace, key.name)
         if current is None or current["metadata"]["uid"] != manifest["metadata"]["uid"]:
             return
-        benchmark = rules.check(current).benchmark
+        benchmark = rules.check_stored(current).benchmark
         if retention.seconds_to_live(benchmark, current.get("status", {}), self.now()) == 0.0:
             await self.cluster.delete(BENCHMARK, current)
             logger.info("Deleted the benchmark: spec.ttlSecondsAfterFinished is over")

@@ -24,7 +24,7 @@ from kimi_linear_operator.reconcile.reporting import Reporting
 from kimi_linear_operator.reconcile.waking import Waking
 from kimi_linear_operator.resources import DEPLOYMENT, POD, REVISION, SERVER, access, metadata, plan, revision
 from kimi_linear_operator.resources.deployment import build_pod_template, wanted_replicas
-from kimi_linear_operator.resources.revision import Kept, Revision
+from kimi_linear_operator.resources.revision import Kept, Revision, Wish
 from kimi_linear_operator.status.times import seconds_between
 from kimi_linear_operator.store import Key, Store
 
@@ -92,7 +92,7 @@ class ServerReconciler:
         manifest = self.store.get(SERVER, key)
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             return None  # Its children are owned by it: the garbage collector needs no help.
-        checked = rules.check(manifest)
+        checked = rules.check_stored(manifest)
         try:
             outcome = await self._apply(key, manifest, checked)
         except GoneError:
@@ -176,29 +176,58 @@ class ServerReconciler:
         """Return the pod template that a server is to have, whose Deployment is as it is.
 
         Raises:
-            BehindError: A template was kept for a newer spec than the one that is seen.
+            BehindError: A template was kept for a newer spec than the one that is seen, or there is a newer one.
+            GoneError: The server was deleted.
         """
         records = [item for item in self.store.children(REVISION, key) if plan.may_be_taken(item, server)]
         revisions = [found for record in records if (found := self._read(record, server, live))]
         if revision.is_behind(server, revisions):
             raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
-        deployed, applied = _number(live), None
-        if live and not revisions and status.was_applied(server.status, server.metadata.generation):
+        is_applied = status.was_applied(server.status, server.metadata.generation)
+        deployed, applied = await self._deployed(key, server, live, revisions), None
+        if live and not revisions and is_applied:
             found_live = await self.cluster.get(DEPLOYMENT, key.namespace, key.name)
             applied = revision.running_template(server, found_live) if found_live else None
+        begun = revision.begun(server, revisions, deployed)
         kept = revision.keep(
             server,
             revisions,
             applied=applied,
             deployed=deployed,
             used=max(map(revision.number_of, records), default=0),
-            is_chosen=key in self.chosen,
+            wish=Wish(key in self.chosen, is_applied or not await self._is_wished(server, begun)),
         )
         if not kept.current.is_automatic:
             self.chosen.discard(key)
-        elif deployed == kept.current.number and status.View({}, server, deployment=live).is_settled:
+        elif _number(live) == kept.current.number and status.View({}, server, deployment=live).is_settled:
             return kept.completed()
         return kept
+
+    async def _deployed(
+        self, key: Key, server: KimiLinearServer, live: Manifest | None, revisions: list[Revision]
+    ) -> int:
+        """Return whose template the Deployment has: read anew before one that was begun is given up as unused."""
+        if live is None or all(item.number == _number(live) or not item.is_automatic for item in revisions):
+            return _number(live)
+        found = await self.cluster.get(DEPLOYMENT, key.namespace, key.name)
+        return _number(found) if found and metadata.is_owned_by(found, server.metadata.uid) else 0
+
+    async def _is_wished(self, server: KimiLinearServer, current: Revision | None) -> bool:
+        """Return whether somebody asked for other inputs than those of a record; the store does not know who set what.
+
+        Raises:
+            BehindError: The spec was changed since it was seen.
+            GoneError: The server was deleted.
+        """
+        if current is None or not revision.has_other_inputs(server, current):
+            return False
+        seen = server.metadata
+        found = await self.cluster.get(SERVER, seen.namespace, seen.name)
+        if found is None or found["metadata"]["uid"] != seen.uid:
+            raise GoneError
+        if found["metadata"]["generation"] != seen.generation:
+            raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
+        return revision.is_wished(server, current, found["metadata"].get("managedFields", ()))
 
     def _read(self, record: Manifest, server: KimiLinearServer, live: Manifest | None) -> Revision | None:
         """Return what a record keeps, None if somebody wrote it to get pods that the operator would refuse."""

@@ -76,7 +76,7 @@ class Targets:
             return Aim(cause, target.of_endpoint(benchmark))
         key = Key(benchmark.metadata.namespace, reference.name)
         manifest = self.store.get(SERVER, key)
-        server = rules.check(manifest).server if manifest else None
+        server = rules.check_stored(manifest).server if manifest else None
         if manifest is None or server is None:
             return Aim(Cause("ServerMissing", f"there is no KimiLinearServer {key.name} in namespace {key.namespace}"))
         snapshot = target.snapshot(manifest, self.store.children(POD, key))

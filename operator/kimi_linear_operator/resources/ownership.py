@@ -81,6 +81,19 @@ def _leads(key: str, below: Fields, path: str) -> bool:
     )
 
 
+def is_owned(managed_fields: Sequence[Manifest], names: Sequence[str]) -> bool:
+    """Return whether anybody set the field that these names lead to; who owns what is around it set only that."""
+    return any(_has(fields, names) for _, fields in other_fields(managed_fields, ""))
+
+
+def _has(fields: Fields, names: Sequence[str]) -> bool:
+    for name in names:
+        if f"f:{name}" not in fields:
+            return False
+        fields = fields[f"f:{name}"]
+    return True
+
+
 def extract(value: Any, fields: Fields) -> Any:
     """Return the part of an object, or of a part of it, that a set of fields names."""
     if isinstance(value, list) and fields:

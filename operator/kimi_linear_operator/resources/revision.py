@@ -6,13 +6,14 @@ new object with the next number, and creating one of the same number twice fails
 https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/controller-revision-v1/
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from kimi_linear_operator.api import KimiLinearServer, Manifest, ServerSpec
+from kimi_linear_operator.api.stored import known
 from kimi_linear_operator.resources import metadata, ownership
 from kimi_linear_operator.resources.deployment import build_pod_template, template_inputs
 from kimi_linear_operator.resources.drift import differences, has_drifted
@@ -69,6 +70,22 @@ class Kept:
         return replace(self, current=replace(self.current, is_automatic=False))
 
 
+@dataclass(frozen=True)
+class Wish:
+    """Who asks for another template, as far as the spec does not tell.
+
+    Attributes:
+        is_chosen: Whether the operator is to take the newest template by itself now.
+        is_unchanged: Whether nobody asked for other inputs than the kept ones, whatever the spec says now.
+    """
+
+    is_chosen: bool = False
+    is_unchanged: bool = False
+
+
+_AS_WRITTEN = Wish()
+
+
 def read(manifest: Manifest) -> Revision | None:
     """Return what a ControllerRevision holds, None if it is none that an operator wrote."""
     data, annotations = manifest.get("data"), metadata.annotations(manifest)
@@ -114,7 +131,7 @@ def keep(
     applied: Manifest | None = None,
     deployed: int = 0,
     used: int = 0,
-    is_chosen: bool = False,
+    wish: Wish = _AS_WRITTEN,
 ) -> Kept:
     """Return the pod template that a server is to have.
 
@@ -124,22 +141,45 @@ def keep(
         applied: The pod template that its Deployment has, if none was kept and it was built for this spec.
         deployed: The number of the revision whose template its Deployment has, 0 if that is not known.
         used: The highest number of any record, whatever that holds.
-        is_chosen: Whether the operator is to take the newest template by itself now.
+        wish: Who asks for another one beside the spec.
     """
     used = max([used, deployed if deployed <= _HIGHEST_DEPLOYED else 0, *(revision.number for revision in revisions)])
-    known = list(revisions)
     if applied is not None and not revisions:
-        known = [_new(server, applied, used)]
-        deployed = known[0].number
-    running = next((revision for revision in known if revision.number == deployed), None)
-    current = max(known, key=lambda revision: revision.number, default=None)
+        revisions = [_new(server, applied, used)]
+        deployed = revisions[0].number
+    running = _numbered(revisions, deployed)
+    current = begun(server, revisions, deployed)
     built = build_pod_template(server)
-    if current is None or _has_new_inputs(server, current):
+    if current is None or _is_asked_anew(server, current):
+        return Kept(_new(server, built, used), running=running)
+    if not wish.is_unchanged and has_other_inputs(server, current):
         return Kept(_new(server, built, used), running=running)
     offer = _differences(current.template, built)
-    if offer and is_chosen:
+    if offer and wish.is_chosen:
         return Kept(_new(server, built, used, is_automatic=True), running=running)
     return Kept(current, offer, running)
+
+
+def begun(server: KimiLinearServer, revisions: Sequence[Revision], deployed: int) -> Revision | None:
+    """Return the revision that a server has or is about to get: the newest one.
+
+    One that another version took by itself, and whose template never came to the Deployment, is not gone on with:
+    nobody asked for it, and this version would have built another one.
+
+    Args:
+        server: The server.
+        revisions: What was kept of it.
+        deployed: The number of the revision whose template its Deployment has, 0 if that is not known.
+    """
+    newest = max(revisions, key=lambda revision: revision.number, default=None)
+    running = _numbered(revisions, deployed)
+    if newest is None or running is None or running is newest or not newest.is_automatic:
+        return newest
+    return running if _differences(newest.template, build_pod_template(server)) else newest
+
+
+def _numbered(revisions: Sequence[Revision], number: int) -> Revision | None:
+    return next((revision for revision in revisions if revision.number == number), None)
 
 
 def is_behind(server: KimiLinearServer, revisions: Sequence[Revision]) -> bool:
@@ -199,39 +239,70 @@ def _wished(server: KimiLinearServer) -> str:
     return server.metadata.annotations.get(metadata.ROLLOUT_ANNOTATION, "")
 
 
-def _has_new_inputs(server: KimiLinearServer, revision: Revision) -> bool:
-    """Return whether a server asks for another template than the one that was kept.
+def _is_asked_anew(server: KimiLinearServer, revision: Revision) -> bool:
+    """Return whether the rollout annotation has a value that was not there when the template was kept."""
+    wished = _wished(server)
+    return bool(wished) and wished != revision.rollout
 
-    A spec that was not written since asks for none, even if other versions of its definition show other defaults in it.
+
+def has_other_inputs(server: KimiLinearServer, revision: Revision) -> bool:
+    """Return whether a spec reads otherwise than the one that a template was kept for.
+
+    A spec that was not written since does not, even if other versions of its definition show other defaults in it.
     """
-    if (wished := _wished(server)) and wished != revision.rollout:
-        return True
     if (revision.uid, revision.generation) == (server.metadata.uid, server.metadata.generation):
         return False
     inputs = template_inputs(server.spec)
     return revision.inputs != inputs and _understood(revision.inputs) != inputs
 
 
+def is_wished(server: KimiLinearServer, revision: Revision, managed_fields: Sequence[Manifest]) -> bool:
+    """Return whether somebody asked for what a spec says otherwise than the one that a template was kept for.
+
+    The API server stores defaults of a definition with any write of an object, and makes nobody their owner. So a field
+    that is new to the record and that nobody owns is the default of another version's definition. A field that the
+    record has, and that is gone or has another value now, somebody took out or changed: defaults replace no value.
+
+    Args:
+        server: The server.
+        revision: What was kept.
+        managed_fields: Who owns what of the server; if that is not recorded at all, everything counts as asked for.
+    """
+    changed = _changed(_understood(revision.inputs), template_inputs(server.spec))
+    return any(
+        not managed_fields or _holds(revision.inputs, path) or ownership.is_owned(managed_fields, ("spec", *path))
+        for path in changed
+    )
+
+
+_ABSENT = object()
+
+
+def _changed(kept: Any, inputs: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the fields that differ. A list is one field, as it is for the API server."""
+    if isinstance(kept, dict) and isinstance(inputs, dict):
+        for name in {**kept, **inputs}:
+            yield from _changed(kept.get(name, _ABSENT), inputs.get(name, _ABSENT), (*path, name))
+    elif kept is _ABSENT and isinstance(inputs, dict) and inputs:
+        yield from _changed({}, inputs, path)
+    elif kept != inputs:
+        yield path
+
+
+def _holds(value: Any, path: Sequence[str]) -> bool:
+    for name in path:
+        if not isinstance(value, dict) or name not in value:
+            return False
+        value = value[name]
+    return True
+
+
 def _understood(inputs: Manifest) -> Manifest:
     """Return inputs that any version recorded as this version would have: fields that it does not know say nothing."""
     try:
-        return template_inputs(ServerSpec.model_validate(_known(inputs, ServerSpec)))
+        return template_inputs(ServerSpec.model_validate(known(inputs, ServerSpec)))
     except ValidationError:
         return inputs
-
-
-def _known(value: Mapping[str, Any], model: type[BaseModel]) -> Manifest:
-    """Return the fields that a model has, at every level; parts that take any field are left as they are."""
-    if model.model_config.get("extra") == "allow":
-        return dict(value)
-    fields = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
-    return {name: _known_part(item, fields[name]) for name, item in value.items() if name in fields}
-
-
-def _known_part(value: Any, annotation: Any) -> Any:
-    candidates = get_args(annotation) or (annotation,)
-    part = next((item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)), None)
-    return _known(value, part) if part and isinstance(value, dict) else value
 
 
 def _differences(one: Manifest, other: Manifest) -> tuple[str, ...]:

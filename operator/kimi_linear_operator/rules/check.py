@@ -1,7 +1,7 @@
 """Checking a resource: its shape by the models, its sense by the rules."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Resource
+from kimi_linear_operator.api.stored import known
 from kimi_linear_operator.rules import benchmark, server
 from kimi_linear_operator.rules.input import declared, excess
 from kimi_linear_operator.rules.problem import Problem
@@ -72,7 +73,21 @@ class Checked:
 
 
 def check(manifest: Mapping[str, Any]) -> Checked:
-    """Check one of our resources as it was written or stored; never raises for what it holds."""
+    """Check one of our resources as it was written; never raises for what it holds."""
+    return _check(manifest, lambda written, _: written)
+
+
+def check_stored(manifest: Mapping[str, Any]) -> Checked:
+    """Check one of our resources as the API server has it; never raises for what it holds.
+
+    A field that this version does not know is of a newer definition, and is left out.
+    """
+    return _check(manifest, known)
+
+
+def _check(
+    manifest: Mapping[str, Any], read: Callable[[Mapping[str, Any], type[Resource]], Mapping[str, Any]]
+) -> Checked:
     kind = manifest.get("kind")
     if isinstance(kind, str) and kind not in _KINDS:
         return Checked(None, (Problem("error", "kind", f"must be {' or '.join(_KINDS)}", kind[:LONGEST_VALUE]),))
@@ -80,7 +95,7 @@ def check(manifest: Mapping[str, Any]) -> Checked:
         return Checked(None, (too_much,))
     model, rules = _KINDS[kind if isinstance(kind, str) else "KimiLinearServer"]
     try:
-        resource = model.model_validate(manifest)
+        resource = model.model_validate(read(manifest, model))
     except ValidationError as error:
         details = error.errors(include_url=False)
         return Checked(None, tuple(_shape_problem(detail, model) for detail in details))

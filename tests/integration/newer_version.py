@@ -1,0 +1,24 @@
+"""A newer version of the operator: one in which an optional field that is there already has got a default.
+
+Run as a program, it is that version's `kimi-linear`.
+"""
+
+import sys
+
+from kimi_linear_operator.api import KimiLinearServer, ServerSpec
+from kimi_linear_operator.api.server import Engine
+from kimi_linear_operator.cli import main
+
+FRACTION = 0.85
+
+
+def set_default() -> None:
+    """Give the models of this process the default."""
+    Engine.model_fields["memory_fraction_static"].default = FRACTION
+    for model in (Engine, ServerSpec, KimiLinearServer):
+        model.model_rebuild(force=True)
+
+
+if __name__ == "__main__":
+    set_default()
+    sys.exit(main())
