@@ -6,6 +6,7 @@ Authentication, TLS and connections are those of the official client.
 
 import asyncio
 import functools
+import gc
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -29,6 +30,7 @@ from kimi_linear_operator.errors import UNREACHABLE as _UNREACHABLE
 from kimi_linear_operator.errors import ApiError as ApiError
 from kimi_linear_operator.proxies import proxy_for
 from kimi_linear_operator.resources import ownership
+from kimi_linear_operator.resources.essence import essence
 from kimi_linear_operator.resources.kinds import EVENT, Kind
 from kimi_linear_operator.resources.metadata import MANAGER
 
@@ -44,6 +46,8 @@ LIST_CHUNK = 250
 # hundreds of 1 MB each, which is more memory than the operator has.
 PAGE_BYTES = 8 * 2**20
 _FEWER = 8
+# Bytes of a watch's events after which Python looks for cycles among what is new, however few objects they were.
+UNFREED_BYTES = 4 * 2**20
 
 # What a verb is on the wire, where that is not its name.
 _METHODS = {"LIST": "GET", "APPLY": "PATCH", "JSON PATCH": "PATCH", "STATUS": "PATCH"}
@@ -191,6 +195,14 @@ class Cluster:
         query = {"limit": str(LIST_CHUNK), "fieldSelector": f"involvedObject.uid={metadata['uid']}"}
         answer = await self._request("LIST", path(EVENT, metadata["namespace"]), query)
         return _items(answer)
+
+    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
+        """Return the essence of all objects of a kind in a namespace that somebody has given a label.
+
+        Anybody can make hundreds of 1.5 MB with the label of another: of these, one page at a time is held.
+        """
+        pages = self.pages(kind, namespace, selector)
+        return [essence(manifest) async for page in pages for manifest in page.manifests]
 
     async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
         """Return all objects of a kind in a namespace."""
@@ -506,6 +518,7 @@ class _WatchLines:
         self._content = content
         self._fail = fail
         self._is_refused = is_refused
+        self._unfreed = 0
 
     def __getattr__(self, name: str) -> Any:
         """Be the content in all else: aiohttp tells it when the connection ends."""
@@ -522,9 +535,17 @@ class _WatchLines:
             for line in filter(bytes.strip, lines):
                 is_silent = False
                 yield self._understood(line)
+                self._tidy_up_after(line)
         if is_silent and clock.seconds() - began < _SHORTEST_WATCH_SECONDS:
             self._fail(_UNREACHABLE)
             yield _EXPIRED
+
+    def _tidy_up_after(self, line: bytes) -> None:
+        """Free what kopf leaves of events in cycles: Python counts these, and a few can be as large as all others."""
+        self._unfreed += len(line)
+        if self._unfreed > UNFREED_BYTES:
+            self._unfreed = 0
+            gc.collect(1)
 
     def _understood(self, line: bytes) -> bytes:
         try:

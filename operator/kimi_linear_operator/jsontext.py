@@ -16,6 +16,8 @@ DEEPEST_LEVEL = 100
 
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _DEEP = re.compile(rb"\x01+")
+# Most objects are lighter. To find out how much of so little is in strings takes longer than it is worth.
+_LIGHT = 300
 # How each byte changes the level, outside of strings.
 _STEPS = [1 if sign in b"[{" else -1 if sign in b"]}" else 0 for sign in range(256)]
 
@@ -45,6 +47,20 @@ def _decode_odd(text: bytes) -> Any:
 def encode(value: Any) -> bytes:
     """Return a value as JSON text."""
     return pydantic_core.to_json(value)
+
+
+def weight(text: bytes) -> int:
+    """Return how much work a JSON text is to read: about a third of a microsecond of processor time for each of these.
+
+    Bytes say little: a tree of empty lists takes a hundred times as long as a string of the same length. A list counts
+    four times, as it takes so much longer than a number or a pair.
+    """
+    rough = _signs(text)
+    return rough if rough <= _LIGHT else _signs(b"".join(_ESCAPE.sub(b"..", text).split(b'"')[::2]))
+
+
+def _signs(text: bytes) -> int:
+    return text.count(b",") + text.count(b"{") + 4 * text.count(b"[")
 
 
 def _without_deep_levels(text: bytes) -> bytes:

@@ -7,7 +7,7 @@ text: a fifth of the size of a tree of dictionaries, and nobody can change what 
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple, Self, TypeVar, cast
 
@@ -16,10 +16,11 @@ from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.api.stored import readable_status
 from kimi_linear_operator.benchmark.address import TargetKey, target_of
 from kimi_linear_operator.resources.drift import with_digests
+from kimi_linear_operator.resources.essence import essence, essential_metadata
 from kimi_linear_operator.resources.kinds import BENCHMARK, JOB, POD, RESOURCES, SERVER, Kind
 from kimi_linear_operator.resources.metadata import MANAGER, OWNER_LABELS
 from kimi_linear_operator.resources.ownership import has_second_manager
-from kimi_linear_operator.rules.input import within_bounds
+from kimi_linear_operator.rules.input import LARGEST_SPEC, within_bounds
 
 # https://kubernetes.io/docs/reference/labels-annotations-taints/#deployment-kubernetes-io-revision
 REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
@@ -28,9 +29,24 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 # As many as `spec.suites` may have.
 MOST_SUITES = 16
 
-# Bytes of objects that one pass reads of a kind. A thousand replicas, the most that a server may have, have a third of
-# this in pods; reading it takes a tenth of a second.
+# Of an object that exceeds one of these, little metadata is kept; of a child that still does, its essence. What the
+# operator makes of the largest spec stays below both: a kept pod template has the spec's fields twice, and annotations.
+LARGEST_CHILD = 4 * LARGEST_SPEC
+HEAVIEST_CHILD = 60_000
+# Children of a namespace that are longer than this, a multiple of what they usually are, have so many bytes in all.
+# Of those that come when this is used up, the essence is kept.
+LARGE_CHILD = 16 * 2**10
+MOST_OF_LARGE = 32 * 2**20
+
+# Bytes of objects that one pass reads of a kind, and what they may weigh. A thousand replicas, the most that a server
+# may have, have a third and nine tenths of this in pods; reading it takes a twentieth of a second.
 MOST_CHILDREN = 8 * 2**20
+MOST_WEIGHT = 200_000
+# Of the other kinds, a resource has a few objects.
+MOST_WEIGHT_OF_FEW = 100_000
+
+# Characters of a revision that are told apart: it is a number.
+_LONGEST_REVISION = 32
 
 
 class Key(NamedTuple):
@@ -80,6 +96,8 @@ class Sight:
         source: Who changed such a resource last, as far as it can be told: the field manager, for example kubectl.
         owners: The UIDs of its owners.
         text: The object as JSON, without what nobody reads.
+        weight: What it takes to read the text.
+        cut: How long the text was before all but the essence was left out for want of room, 0 if nothing was.
         is_deleted: Whether this is the last of it.
     """
 
@@ -94,7 +112,9 @@ class Sight:
     source: str
     owners: tuple[str, ...]
     text: bytes
+    weight: int
     is_deleted: bool
+    cut: int = 0
 
     @classmethod
     def of(cls, kind: Kind, manifest: Manifest, *, is_deleted: bool = False) -> Self:
@@ -102,20 +122,33 @@ class Sight:
         if kind in RESOURCES:
             status = readable_status(kind.kind, manifest.get("status"))
             manifest = {**within_bounds(manifest), "status": status}
+        kept, text, weight = _bounded_text(kind, _trimmed(kind, manifest))
         return cls(
             address=_address(kind, manifest),
             version=_version(manifest),
             generation=manifest["metadata"].get("generation", 0),
-            revision=manifest["metadata"].get("annotations", {}).get(REVISION_ANNOTATION, ""),
+            revision=manifest["metadata"].get("annotations", {}).get(REVISION_ANNOTATION, "")[:_LONGEST_REVISION],
             owner=_owner(kind, manifest),
             target=_pending_target(kind, manifest),
             measured=_measured(kind, manifest),
             conditions=_shared(_conditions(kind, manifest)),
             source=_source(kind, manifest),
-            owners=_owner_uids(manifest),
-            text=jsontext.encode(_trimmed(kind, manifest)),
+            owners=_owner_uids(kept),
+            text=text,
+            weight=weight,
             is_deleted=is_deleted,
         )
+
+    @property
+    def is_large(self) -> bool:
+        """Return whether this is a child that is much longer than they usually are."""
+        return len(self.text) > LARGE_CHILD and self.address.kind not in RESOURCES
+
+    def essence(self) -> Self:
+        """Return the same with the essence of the object only."""
+        kept = _essence(self.manifest())
+        text = jsontext.encode(kept)
+        return replace(self, text=text, weight=jsontext.weight(text), owners=_owner_uids(kept), cut=len(self.text))
 
     @property
     def is_unreported(self) -> bool:
@@ -134,6 +167,8 @@ class Store:
     _sights: dict[Address, Sight] = field(default_factory=dict)
     _children: dict[Key, set[Address]] = field(default_factory=dict)
     _measuring: dict[TargetKey, set[Key]] = field(default_factory=dict)
+    # Bytes of large children by namespace.
+    _large: dict[str, int] = field(default_factory=dict)
     # Deletions since the last list began: what a list read before them must not come back.
     _deleted: dict[Address, int] = field(default_factory=dict)
     # The version of the last list of each kind and namespace.
@@ -170,7 +205,7 @@ class Store:
     def put(self, kind: Kind, manifest: Manifest) -> set[Key]:
         """Keep an object unless a newer state of it is known; return the resources that it concerns."""
         known = self._sights.get(_address(kind, manifest))
-        if known and _version(manifest) <= known.version:
+        if known and _version(manifest) <= known.version and not self._is_cut_version(known, _version(manifest)):
             return set()
         return self.take(Sight.of(kind, manifest))
 
@@ -181,15 +216,33 @@ class Store:
         if sight.is_deleted:
             return self._delete(sight, known)
         newest = max(self._deleted.get(address, 0), known.version if known else 0)
-        if sight.version <= newest:
+        if sight.version <= newest and not (known and self._is_cut_version(known, sight.version)):
             return set()
         self._forget(address)
+        if sight.is_large and not self._has_room(address, len(sight.text)):
+            sight = sight.essence()
         self._sights[address] = sight
+        self._count_large(sight, 1)
         if sight.owner and address.kind not in RESOURCES:
             self._children.setdefault(sight.owner, set()).add(address)
         if sight.target and sight.owner:
             self._measuring.setdefault(sight.target, set()).add(sight.owner)
         return self._concerned(sight) | (self._concerned(known) if known else set())
+
+    def _has_room(self, address: Address, size: int) -> bool:
+        return self._large.get(address.namespace, 0) + size <= MOST_OF_LARGE
+
+    def _is_cut_version(self, known: Sight, version: int) -> bool:
+        """Return whether a version is one of which the essence was kept for want of room, and there is room now."""
+        return known.cut > 0 and version == known.version and self._has_room(known.address, known.cut)
+
+    def _count_large(self, sight: Sight, sign: int) -> None:
+        if not sight.is_large:
+            return
+        namespace = sight.address.namespace
+        self._large[namespace] = self._large.get(namespace, 0) + sign * len(sight.text)
+        if not self._large[namespace]:
+            del self._large[namespace]
 
     def _delete(self, last: Sight, known: Sight | None) -> set[Key]:
         if known and known.version > last.version:
@@ -248,7 +301,7 @@ class Store:
 
     def clear(self) -> None:
         """Forget everything: what is known is of a cluster that was, and its versions mean nothing any more."""
-        for content in (self._sights, self._children, self._measuring, self._deleted, self._listed):
+        for content in (self._sights, self._children, self._measuring, self._deleted, self._listed, self._large):
             content.clear()
 
     def _newest(self, kind: Kind, namespace: str | None) -> int:
@@ -274,7 +327,10 @@ class Store:
 
     def _forget(self, address: Address) -> None:
         sight = self._sights.pop(address, None)
-        if sight is None or sight.owner is None:
+        if sight is None:
+            return
+        self._count_large(sight, -1)
+        if sight.owner is None:
             return
         if address.kind not in RESOURCES:
             _discard(self._children, sight.owner, address)
@@ -408,10 +464,11 @@ def _owned(sights: Iterable[Sight], owner: str) -> list[Sight]:
 
 def _bounded(sights: Iterable[Sight]) -> Iterator[Sight]:
     """Yield what may be read in one pass: who makes more of this than a server can have gets no more attention."""
-    size = 0
+    size = weight = 0
     for sight in sights:
         size += len(sight.text)
-        if size > MOST_CHILDREN:
+        weight += sight.weight
+        if size > MOST_CHILDREN or weight > (MOST_WEIGHT if sight.address.kind == POD else MOST_WEIGHT_OF_FEW):
             return
         yield sight
 
@@ -446,6 +503,30 @@ def _trimmed(kind: Kind, manifest: Manifest) -> dict[str, Any]:
         metadata["managedFields"] = [{"manager": MANAGER, "operation": "Update"}]
     kept = {**with_digests(manifest), "metadata": metadata}
     return {**kept, "spec": _SPECS[kind](manifest)} if kind in _SPECS else kept
+
+
+def _bounded_text(kind: Kind, manifest: Manifest) -> tuple[Manifest, bytes, int]:
+    """Return what is kept of an object, as JSON, and what that weighs: less of it, if all of it is too much."""
+    for kept in (manifest, _with_essential_metadata(manifest)):
+        text = jsontext.encode(kept)
+        # To weigh a text takes a time that grows with its length.
+        if len(text) <= LARGEST_CHILD and (weight := jsontext.weight(text)) <= HEAVIEST_CHILD:
+            return kept, text, weight
+    # The spec and the status of a resource of ours have bounds of their own.
+    kept = _with_essential_metadata(manifest) if kind in RESOURCES else _essence(manifest)
+    text = jsontext.encode(kept)
+    return kept, text, jsontext.weight(text)
+
+
+def _essence(manifest: Manifest) -> Manifest:
+    return {**essence(manifest), "metadata": _with_essential_metadata(manifest)["metadata"]}
+
+
+def _with_essential_metadata(manifest: Manifest) -> Manifest:
+    """Return an object with little metadata; who manages its fields was trimmed before."""
+    metadata = manifest["metadata"]
+    managed = {"managedFields": metadata["managedFields"]} if "managedFields" in metadata else {}
+    return {**manifest, "metadata": {**essential_metadata(metadata), **managed}}
 
 
 def _trimmed_metadata(metadata: Manifest) -> Manifest:

@@ -61,7 +61,7 @@ class RecordingCluster:
     async def events_of(self, involved: Manifest) -> list[Manifest]:
         return []
 
-    async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
+    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
         suite = selector.rpartition(f"{SUITE_LABEL}=")[2]
         return [pod for pod in self.pods if kind == POD and pod["metadata"]["labels"].get(SUITE_LABEL) == suite]
 

@@ -4,6 +4,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,8 @@ from integration.processes_under_test import Operator
 from integration.sandbox import Sandbox
 from integration.waiting import wait_for
 from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import BENCHMARK, SERVER, Kind
+from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, SERVER, Kind
+from kimi_linear_operator.resources.metadata import MANAGED_BY, MANAGER
 
 # How many there are: HOSTILE_OBJECTS=2000 takes some minutes.
 _COUNT = int(os.environ.get("HOSTILE_OBJECTS", "60"))
@@ -22,6 +24,9 @@ _AT_ONCE = 20
 # How much longer than usual another server may take: the API server itself is busy with megabytes just then.
 _DELAY_SECONDS = 10.0
 _LONGEST_CPU_SECONDS = "0.1"
+_LARGE_OBJECTS = 60
+# What a process that reads 60 objects of 1.4 MB, one after another, may not give back.
+_MOST_MORE_KIB = 40 * 1024
 
 
 @pytest.fixture
@@ -111,3 +116,40 @@ def _assert_passes_are_cheap_and_succeed(operator: Operator) -> None:
     slowest = "\n".join(re.findall(r"reconcile_cpu_seconds_bucket.*", text))
     assert passes[1] == cheap[1], slowest
     assert 'reconciles_total{result="failed"}' not in text, operator.told()[-5000:]
+
+
+def test_large_objects_with_our_label_take_no_memory(sandbox: Sandbox, usual_seconds: float) -> None:
+    namespace, operator = sandbox.namespace, sandbox.operator
+    before = _resident_kib(operator)
+    for number in range(_LARGE_OBJECTS):
+        namespace.client.create(DEPLOYMENT, _large_deployment(f"large-{number}", namespace.name))
+    assert _seconds_to_ready(namespace, "another") < usual_seconds + _DELAY_SECONDS
+    assert _resident_kib(operator) - before < _MOST_MORE_KIB
+    # The next one meets them in its first list.
+    assert operator.stop() == 0
+    operator.start()
+    assert _seconds_to_ready(namespace, "after-the-restart") < usual_seconds + _DELAY_SECONDS
+    namespace.client.request("DELETE", path_of(DEPLOYMENT, namespace.name))
+
+
+def _large_deployment(name: str, namespace: str) -> Manifest:
+    pods = {"app": name}
+    container = {"name": "a", "image": "a", "env": [{"name": "a", "value": "x" * 1_400_000}]}
+    return {
+        "apiVersion": DEPLOYMENT.api_version,
+        "kind": DEPLOYMENT.kind,
+        "metadata": {"name": name, "namespace": namespace, "labels": {MANAGED_BY: MANAGER}},
+        "spec": {
+            "replicas": 0,
+            "paused": True,
+            "selector": {"matchLabels": pods},
+            "template": {"metadata": {"labels": pods}, "spec": {"containers": [container]}},
+        },
+    }
+
+
+def _resident_kib(operator: Operator) -> int:
+    assert operator.process
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{operator.process.pid}/status").read_text(encoding="utf-8"))
+    assert found
+    return int(found[1])

@@ -216,6 +216,7 @@ def test_a_replica_whose_watches_died_silently_takes_over_what_is_there(sandboxe
         first.namespace.wait_until_ready("kimi")
         after = {pod["metadata"]["uid"] for pod in first.namespace.pods("kimi")}
         assert (len(before), len(after), before - after) == (3, 4, set())
+        first.operator.launch()
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)

@@ -66,7 +66,7 @@ class ObligingCluster:
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         return MAKE[kind](name) if kind in MAKE else None
 
-    async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
+    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
         return []
 
     async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:

@@ -10,6 +10,7 @@ from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
 from kimi_linear_operator.cluster import Cluster
 from kimi_linear_operator.reconcile.targets import Aim, Hindrance, Targets
 from kimi_linear_operator.resources import BENCHMARK, JOB, POD, SERVER, Kind, job
+from kimi_linear_operator.resources.essence import essence
 from kimi_linear_operator.store import Key, Store
 from make import make_benchmark, make_condition, make_server, owned, stored
 
@@ -73,10 +74,10 @@ class World:
         self.benchmark(MINE)
         self.benchmark(THEIRS, endpoint=ADDRESS)
 
-    async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
+    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
         """The API server's own lists: what the store has."""
         known = [key for key in (MINE, THEIRS) if key.namespace == namespace]
-        return [item for key in known for item in self.store.children(kind, key)]
+        return [essence(item) for key in known for item in self.store.children(kind, key)]
 
     def put(self, kind: Kind, manifest: Manifest) -> None:
         self.version += 1

@@ -40,7 +40,7 @@ class Shown:
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         return self.store.get(kind, Key(namespace, name))
 
-    async def list(self, kind: Kind, namespace: str, selector: str = "") -> Any:
+    async def essences(self, kind: Kind, namespace: str, selector: str) -> Any:
         return [item for key in (FIRST, SECOND) for item in self.store.children(kind, key)]
 
     async def events_of(self, involved: Manifest) -> Any:

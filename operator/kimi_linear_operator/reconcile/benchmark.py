@@ -264,7 +264,7 @@ class BenchmarkReconciler:
         """Return the judged result of a suite that has ended."""
         # The watch may not have shown the last pod yet.
         selector = f"{metadata.selector_text(benchmark)},{metadata.SUITE_LABEL}={suite.name}"
-        pods = jobs.pods_of(of_suite, await self.cluster.list(POD, benchmark.metadata.namespace, selector))
+        pods = jobs.pods_of(of_suite, await self.cluster.essences(POD, benchmark.metadata.namespace, selector))
         result = jobs.result_of(of_suite, suite, pods, benchmark.spec.timeout_seconds, self.now())
         result = status.with_last_words(result, benchmark.status)
         before = of_suite["metadata"].get("annotations", {}).get(metadata.TARGET_ANNOTATION, "")

@@ -141,8 +141,8 @@ class Targets:
         """
         selector = f"{metadata.TARGET_LABEL} in ({aim.label},{aim.former_label})"
         found, pods = (
-            await self.cluster.list(JOB, namespace, selector),
-            await self.cluster.list(POD, namespace, selector),
+            await self.cluster.essences(JOB, namespace, selector),
+            await self.cluster.essences(POD, namespace, selector),
         )
         if rivals is not None:
             benchmarks = (manifest for rival in rivals if (manifest := self.store.get(BENCHMARK, rival)))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from kimi_linear_operator import jsontext
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.resources.kinds import CONFIG_MAP
 from kimi_linear_operator.resources.overlay import MERGE_KEYS
@@ -31,6 +32,10 @@ _SUFFIXES: dict[str, int | Decimal] = {
 
 
 _CONTENTS = ("binaryData", "data")
+# A ConfigMap of ours has a few. One of 1 MiB can have 75,000, whose digests take ten times as much.
+_MOST_DIGESTS = 64
+# No content can have this name.
+_ALL = "*"
 
 
 def has_drifted(live: Manifest, wanted: Manifest) -> bool:
@@ -50,11 +55,14 @@ def with_digests(manifest: Any) -> Any:
 
 
 def _digests(content: Manifest) -> Manifest:
-    """Return the digests of texts; what is a digest already stays."""
-    return {
-        key: value if isinstance(value, dict) else {"sha256": hashlib.sha256(str(value).encode()).hexdigest()}
-        for key, value in content.items()
-    }
+    """Return the digests of texts, or one of all if they are very many; what is a digest already stays."""
+    if len(content) > _MOST_DIGESTS:
+        return {_ALL: _digest(jsontext.encode(content))}
+    return {key: value if isinstance(value, dict) else _digest(str(value).encode()) for key, value in content.items()}
+
+
+def _digest(content: bytes) -> Manifest:
+    return {"sha256": hashlib.sha256(content).hexdigest()}
 
 
 def differences(live: Any, wanted: Any, path: str = "", field: str = "") -> Iterator[str]:
