@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import string
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -39,24 +39,28 @@ def template(**fields: Any) -> Manifest:
 
 NAMES = ["".join(signs) for signs in itertools.islice(itertools.product(string.ascii_letters, repeat=3), 75_000)]
 OWNERS = [{"apiVersion": "v1", "kind": "K", "name": "x", "uid": f"uid-{number}"} for number in range(18_000)]
-LARGE = {
-    "a text": child(DEPLOYMENT, spec=template(env=[{"name": "a", "value": TEXT}])),
-    "variables": child(DEPLOYMENT, spec=template(env=[{"name": "a"}] * 100_000)),
-    "labels": child(DEPLOYMENT, labels=dict.fromkeys(NAMES, "v")),
-    "keys": child(CONFIG_MAP, data=dict.fromkeys(NAMES, "")),
-    "lists": child(REVISION, revision=1, data={"x": [[]] * 400_000}),
-    "ports": child(SERVICE, spec={"ports": [{"port": port, "protocol": "TCP"} for port in range(30_000)]}),
-    "volumes": child(POD, spec={"volumes": [{"name": f"v{number}", "emptyDir": {}} for number in range(30_000)]}),
-    "owners": child(JOB, metadata={**child(JOB)["metadata"], "ownerReferences": OWNERS}),
-    "an owner": child(
+# Made when they are needed: Python would look at a million values again and again in all other tests.
+LARGE: dict[str, Callable[[], Manifest]] = {
+    "a text": lambda: child(DEPLOYMENT, spec=template(env=[{"name": "a", "value": TEXT}])),
+    "variables": lambda: child(DEPLOYMENT, spec=template(env=[{"name": "a"}] * 100_000)),
+    "labels": lambda: child(DEPLOYMENT, labels=dict.fromkeys(NAMES, "v")),
+    "keys": lambda: child(CONFIG_MAP, data=dict.fromkeys(NAMES, "")),
+    "lists": lambda: child(REVISION, revision=1, data={"x": [[]] * 400_000}),
+    "ports": lambda: child(SERVICE, spec={"ports": [{"port": port, "protocol": "TCP"} for port in range(30_000)]}),
+    "volumes": lambda: child(
+        POD, spec={"volumes": [{"name": f"v{number}", "emptyDir": {}} for number in range(30_000)]}
+    ),
+    "owners": lambda: child(JOB, metadata={**child(JOB)["metadata"], "ownerReferences": OWNERS}),
+    "an owner": lambda: child(
         JOB, metadata={**child(JOB)["metadata"], "ownerReferences": [{**OWNERS[0], "uid": TEXT, "name": "x"}]}
     ),
-    "labels of a server": {**make_server(), "metadata": {**make_server()["metadata"], "labels": {TEXT: "v"}}},
+    "labels of a server": lambda: {**make_server(), "metadata": {**make_server()["metadata"], "labels": {TEXT: "v"}}},
 }
 
 
-@pytest.mark.parametrize("manifest", LARGE.values(), ids=LARGE)
-def test_of_an_object_that_is_too_large_little_is_kept(manifest: Manifest) -> None:
+@pytest.mark.parametrize("make", LARGE.values(), ids=LARGE)
+def test_of_an_object_that_is_too_large_little_is_kept(make: Callable[[], Manifest]) -> None:
+    manifest = make()
     kind = next(kind for kind in (SERVER, POD, *resources.KINDS) if kind.kind == manifest["kind"])
     begin = time.thread_time()
     sight = Sight.of(kind, manifest)
