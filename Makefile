@@ -28,14 +28,16 @@ demo: setup  ## From nothing to a Ready server on a local cluster, and what happ
 test: check  ## Run all tests; the first time, build what they need (about 20 minutes)
 	@$(BIN)/python deploy/local/cluster.py build
 	@$(BIN)/python deploy/local/sglang_client.py
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-integration test-others
+	@echo "The integration tests run beside all others, and are shown when they have ended (about an hour)." >&2
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-integration test-others
 
 # Both mostly wait, so together they take little longer than the longer one.
 test-integration:
 	@$(BIN)/pytest tests/integration
 
+# With a plus, what is printed is shown at once.
 test-others:
-	@$(BIN)/pytest --ignore=tests/integration
+	+@$(BIN)/pytest --ignore=tests/integration
 
 e2e: setup  ## Run the tests in real pods (root on Debian: a real node beside the control plane; else kind, never tried)
 	@$(BIN)/python deploy/local/cluster.py build-e2e
