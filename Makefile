@@ -37,7 +37,7 @@ test-integration:
 
 # With a plus, what is printed is shown at once.
 test-others:
-	+@$(BIN)/pytest --ignore=tests/integration
+	+@$(BIN)/pytest --deselect=tests/integration
 
 e2e: setup  ## Run the tests in real pods (root on Debian: a real node beside the control plane; else kind, never tried)
 	@$(BIN)/python deploy/local/cluster.py build-e2e
