@@ -26,6 +26,7 @@ from integration.faults import (
 )
 from integration.namespace import Namespace, condition_of, engine_container
 from integration.sandbox import Sandbox, Sandboxes
+from kimi_linear_operator.handlers.scopes import Scopes
 from kimi_linear_operator.resources import SERVER, SERVICE
 from kimi_linear_operator.resources.kinds import LEASE
 from kimi_linear_operator.workqueue import BACKOFF
@@ -40,7 +41,8 @@ _FROZEN_SECONDS = 110.0
 _REWATCH_SECONDS = 40.0
 _PATIENCE_SECONDS = 60.0
 _PAUSE_SECONDS = 0.1
-_CALLS_A_SECOND = 10.0
+# Each kind is listed and watched anew every two seconds at most, and now and then listed once more.
+_CALLS_A_SECOND = 1.5 * len(tuple(Scopes([])))
 
 
 def _is_watch(call: Call) -> bool:
