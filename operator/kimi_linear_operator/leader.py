@@ -22,6 +22,7 @@ from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster import Cluster, PendingWrites
 from kimi_linear_operator.errors import ApiError, Meaning
 from kimi_linear_operator.resources.kinds import LEASE
+from kimi_linear_operator.resources.metadata import version_of
 
 logger = logging.getLogger(__name__)
 
@@ -194,7 +195,7 @@ class Leader:
             found = await self.cluster.get(LEASE, self.namespace, self.name)
         if found == self._seen:
             return
-        if found and self._seen and _version(found) < _version(self._seen):
+        if found and self._seen and version_of(found) < version_of(self._seen):
             self.restored()
         was_of_another = self._is_of_another()
         self._seen, self._seen_at = found, self.clock()
@@ -256,10 +257,6 @@ class Leader:
         if text != self._said:
             self._said = text
             logger.log(level, text)
-
-
-def _version(lease: Manifest) -> int:
-    return int(lease["metadata"]["resourceVersion"])
 
 
 async def _cancel(*tasks: asyncio.Future[None]) -> None:

@@ -177,7 +177,7 @@ def _results(benchmarks: Iterable[Sight], now: str) -> Iterator[str]:
 def newest(benchmarks: Iterable[Sight], now: str) -> dict[Sight, set[str]]:
     """Return the complete benchmarks that were the last of their namespace to measure a suite of a server, with these.
 
-    Whoever may edit a namespace can write any result and time there, so it takes the place of no other namespace's.
+    Anybody who may edit a namespace can write any result and time there. So each namespace has its own newest ones.
     """
     latest: dict[tuple[str, TargetKey, str], Sight] = {}
     for sight in sorted(filter(_is_complete, benchmarks), key=lambda sight: (-_age(sight, now), sight.address)):

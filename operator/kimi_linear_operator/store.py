@@ -18,7 +18,7 @@ from kimi_linear_operator.benchmark.address import TargetKey, target_of
 from kimi_linear_operator.resources.drift import with_digests
 from kimi_linear_operator.resources.essence import essence, essential_metadata
 from kimi_linear_operator.resources.kinds import BENCHMARK, JOB, POD, RESOURCES, SERVER, Kind
-from kimi_linear_operator.resources.metadata import MANAGER, OWNER_LABELS
+from kimi_linear_operator.resources.metadata import MANAGER, OWNER_LABELS, version_of
 from kimi_linear_operator.resources.ownership import has_second_manager
 from kimi_linear_operator.rules.input import LARGEST_SPEC, within_bounds
 
@@ -45,7 +45,7 @@ MOST_WEIGHT = 200_000
 # Of the other kinds, a resource has a few objects.
 MOST_WEIGHT_OF_FEW = 100_000
 
-# Characters of a revision that are told apart: it is a number.
+# How many characters of a revision are kept: it is a number.
 _LONGEST_REVISION = 32
 
 
@@ -125,7 +125,7 @@ class Sight:
         kept, text, weight = _bounded_text(kind, _trimmed(kind, manifest))
         return cls(
             address=_address(kind, manifest),
-            version=_version(manifest),
+            version=version_of(manifest),
             generation=manifest["metadata"].get("generation", 0),
             revision=manifest["metadata"].get("annotations", {}).get(REVISION_ANNOTATION, "")[:_LONGEST_REVISION],
             owner=_owner(kind, manifest),
@@ -205,7 +205,7 @@ class Store:
     def put(self, kind: Kind, manifest: Manifest) -> set[Key]:
         """Keep an object unless a newer state of it is known; return the resources that it concerns."""
         known = self._sights.get(_address(kind, manifest))
-        if known and _version(manifest) <= known.version and not self._is_cut_version(known, _version(manifest)):
+        if known and version_of(manifest) <= known.version and not self._is_cut_version(known, version_of(manifest)):
             return set()
         return self.take(Sight.of(kind, manifest))
 
@@ -288,10 +288,6 @@ class Store:
     def end_list(self, kind: Kind, namespace: str | None, listed: set[Address], version: int) -> set[Key]:
         """Note the version of a complete list and drop what it does not show; return the resources concerned."""
         self._listed[kind, namespace] = version
-        return self.forget_missing(kind, namespace, listed, version)
-
-    def forget_missing(self, kind: Kind, namespace: str | None, listed: set[Address], version: int) -> set[Key]:
-        """Drop what a complete list of this version does not show; return the resources concerned."""
         concerned: set[Key] = set()
         for address, sight in list(self._sights.items()):
             if _is_covered(address, kind, namespace) and address not in listed and sight.version <= version:
@@ -400,14 +396,6 @@ def _address(kind: Kind, manifest: Manifest) -> Address:
     return Address(kind, metadata["namespace"], metadata["name"])
 
 
-def _version(manifest: Manifest) -> int:
-    """Return the resource version. Versions of one kind can be compared since Kubernetes 1.35 (KEP-5504).
-
-    Older API servers on etcd keep the same order without promising it.
-    """
-    return int(manifest["metadata"]["resourceVersion"])
-
-
 def _owner(kind: Kind, manifest: Manifest) -> Key | None:
     metadata = manifest["metadata"]
     if kind in RESOURCES:
@@ -507,15 +495,21 @@ def _trimmed(kind: Kind, manifest: Manifest) -> dict[str, Any]:
 
 def _bounded_text(kind: Kind, manifest: Manifest) -> tuple[Manifest, bytes, int]:
     """Return what is kept of an object, as JSON, and what that weighs: less of it, if all of it is too much."""
-    for kept in (manifest, _with_essential_metadata(manifest)):
+    for kept in _less_and_less(kind, manifest):
         text = jsontext.encode(kept)
         # To weigh a text takes a time that grows with its length.
         if len(text) <= LARGEST_CHILD and (weight := jsontext.weight(text)) <= HEAVIEST_CHILD:
             return kept, text, weight
-    # The spec and the status of a resource of ours have bounds of their own.
-    kept = _with_essential_metadata(manifest) if kind in RESOURCES else _essence(manifest)
-    text = jsontext.encode(kept)
     return kept, text, jsontext.weight(text)
+
+
+def _less_and_less(kind: Kind, manifest: Manifest) -> Iterator[Manifest]:
+    """Yield what may be kept of an object, all of it first."""
+    yield manifest
+    yield _with_essential_metadata(manifest)
+    # The spec and the status of a resource of ours have bounds of their own.
+    if kind not in RESOURCES:
+        yield _essence(manifest)
 
 
 def _essence(manifest: Manifest) -> Manifest:

@@ -458,7 +458,7 @@ def test_under_newer_definitions_servers_are_ready_and_scaled_and_only_wishes_re
         _assert_no_pod_was_replaced(namespace, before)
         wished = server_manifest("scaled", namespace.name, {"engine": {"memoryFractionStatic": FRACTION}})
         namespace.client.apply(SERVER, wished, "somebody")
-        # That changes nothing of the spec; but whoever wishes it owns it, and the next pass that looks takes it.
+        # The spec stays as it is, but now somebody owns the field: the next pass that looks takes it for a wish.
         assert _owners_of_fraction(namespace, "scaled") == ["somebody"]
         _scale(namespace, "scaled", 2)
         wait_for(lambda: _fractions(namespace, "scaled"), "the wish is fulfilled")

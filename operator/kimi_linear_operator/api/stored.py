@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from kimi_linear_operator.api.base import Manifest
 from kimi_linear_operator.api.benchmark import BenchmarkStatus
-from kimi_linear_operator.api.server import KimiLinearServer, ServerStatus
+from kimi_linear_operator.api.server import KimiLinearServer, ServerSpec, ServerStatus
 
 _STATUSES: Mapping[str, type[BaseModel]] = {"KimiLinearServer": ServerStatus, "KimiLinearBenchmark": BenchmarkStatus}
 
@@ -23,13 +23,11 @@ def readable_status(kind: str, status: Any) -> Manifest:
     model = _STATUSES[kind]
     if not isinstance(status, dict):
         return {}
-    try:
-        model.model_validate(status, extra="ignore")
-    except ValidationError as error:
-        unreadable = {str(detail["loc"][0]) for detail in error.errors(include_url=False, include_input=False)}
-        fields = {field.alias: field for field in model.model_fields.values()}
-        return {key: _empty(fields[key]) if key in unreadable else value for key, value in status.items()}
-    return status
+    unreadable = _unreadable(status, model)
+    if not unreadable:
+        return status
+    fields = {field.alias: field for field in model.model_fields.values()}
+    return {key: _empty(fields[key]) if key in unreadable else value for key, value in status.items()}
 
 
 def readable_server(manifest: Manifest) -> KimiLinearServer | None:
@@ -37,23 +35,23 @@ def readable_server(manifest: Manifest) -> KimiLinearServer | None:
     spec = manifest.get("spec")
     if not isinstance(spec, dict) or "replicas" not in spec:
         return None
-    unreadable = _unreadable(manifest)
+    unreadable = _unreadable(spec, ServerSpec)
     if unreadable & {"replicas", "suspend"}:
         return None
+    readable = {name: value for name, value in spec.items() if name not in unreadable}
     try:
-        readable = {name: value for name, value in spec.items() if name not in unreadable}
-        return KimiLinearServer.model_validate({**manifest, "spec": readable})
+        return KimiLinearServer.model_validate(known({**manifest, "spec": readable}, KimiLinearServer))
     except ValidationError:
         return None
 
 
-def _unreadable(manifest: Manifest) -> set[str]:
-    """Return the fields of a server's spec that do not have the shape that they should have."""
+def _unreadable(value: Manifest, model: type[BaseModel]) -> set[str]:
+    """Return the fields that do not have the shape that the model gives them. Those that it lacks are no matter."""
     try:
-        KimiLinearServer.model_validate(manifest)
+        model.model_validate(value, extra="ignore")
     except ValidationError as error:
         places = [detail["loc"] for detail in error.errors(include_url=False, include_input=False)]
-        return {str(place[1]) for place in places if len(place) > 1 and place[0] == "spec"}
+        return {str(place[0]) for place in places if place}
     return set()
 
 
@@ -72,8 +70,8 @@ def known(value: Mapping[str, Any], model: type[BaseModel]) -> Manifest:
     """
     if model.model_config.get("extra") == "allow":
         return dict(value)
-    parts = _parts(model)
-    return {name: _known_part(item, parts[name]) for name, item in value.items() if name in parts}
+    fields = parts(model)
+    return {name: _known_part(item, fields[name]) for name, item in value.items() if name in fields}
 
 
 def _known_part(value: Any, model: type[BaseModel] | None) -> Any:
@@ -85,7 +83,7 @@ def _known_part(value: Any, model: type[BaseModel] | None) -> Any:
 
 
 @cache
-def _parts(model: type[BaseModel]) -> Mapping[str, type[BaseModel] | None]:
+def parts(model: type[BaseModel]) -> Mapping[str, type[BaseModel] | None]:
     """Return the fields of a model, and the models of those that are objects or lists of objects."""
     return {field.alias or name: _model_in(field.annotation) for name, field in model.model_fields.items()}
 

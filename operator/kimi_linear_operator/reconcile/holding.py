@@ -1,8 +1,8 @@
 """Which Jobs hold a server. Those of another namespace hold it only as far as nobody can forge or draw it out.
 
-Whoever may edit a namespace can write any Job there, with any label and owner, and any address in a benchmark. So such
-a Job counts if it has the very name that the operator gives, while its benchmark wants to run, and for as long as a
-suite may take from when the API server made it. No finalizer, sidecar or suspended Job holds a server longer.
+Anybody who may edit a namespace can write any Job there, with any label and owner, and any address in a benchmark. So
+such a Job counts if it has the very name that the operator gives, while its benchmark wants to run, and for as long as
+a suite may take from when the API server made it. No finalizer, sidecar or suspended Job holds a server longer.
 """
 
 import math

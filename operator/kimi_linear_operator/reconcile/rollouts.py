@@ -145,11 +145,9 @@ class Rollouts:
     def _first_free(self, waiting: Iterable[Key]) -> Key | None:
         """Return the first server that nothing keeps as it is: others do not wait for one that comes later."""
         now, order = self.now(), sorted(waiting, key=self._attempts.__getitem__)
-        return next((key for key in order if not (self._is_paused(key) or self._is_measured(key, now))), None)
-
-    def _is_measured(self, key: Key, now: str) -> bool:
-        """Return whether new pods would make what a benchmark measures just now invalid."""
-        return holding.is_measured(self.store, key, now)
+        return next(
+            (key for key in order if not (self._is_paused(key) or holding.is_measured(self.store, key, now))), None
+        )
 
     def _is_paused(self, key: Key) -> bool:
         """Return whether somebody has paused the Deployment, so that a rollout would never end."""

@@ -165,8 +165,7 @@ class ServerReconciler:
         live = self._deployment(key, server.metadata.uid)
         if live is None or wanted_replicas(server.spec) >= live["spec"].get("replicas", 1):
             return None
-        records = (item for item in self.store.children(REVISION, key) if plan.may_be_taken(item, server))
-        revisions = (found for record in records if (found := revision.read(record)))
+        revisions = (found for record in self._records(key, server) if (found := revision.read(record)))
         running = next((found for found in revisions if found.number == _number(live)), None)
         if running is None or access.exceeds(running.template, [live["spec"]["template"]]):
             return None
@@ -179,7 +178,7 @@ class ServerReconciler:
             BehindError: A template was kept for a newer spec than the one that is seen, or there is a newer one.
             GoneError: The server was deleted.
         """
-        records = [item for item in self.store.children(REVISION, key) if plan.may_be_taken(item, server)]
+        records = self._records(key, server)
         revisions = [found for record in records if (found := self._read(record, server, live))]
         if revision.is_behind(server, revisions):
             raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
@@ -202,6 +201,10 @@ class ServerReconciler:
         elif _number(live) == kept.current.number and status.View({}, server, deployment=live).is_settled:
             return kept.completed()
         return kept
+
+    def _records(self, key: Key, server: KimiLinearServer) -> list[Manifest]:
+        """Return what was kept of a server's pod templates, without what belongs to others."""
+        return [item for item in self.store.children(REVISION, key) if plan.may_be_taken(item, server)]
 
     async def _deployed(
         self, key: Key, server: KimiLinearServer, live: Manifest | None, revisions: list[Revision]

@@ -104,6 +104,14 @@ def with_fingerprint(manifest: Manifest) -> Manifest:
     return {**manifest, "metadata": {**meta, "annotations": annotations}}
 
 
+def version_of(manifest: Manifest) -> int:
+    """Return the resource version. Versions of one kind can be compared since Kubernetes 1.35 (KEP-5504).
+
+    Older API servers on etcd keep the same order without promising it.
+    """
+    return int(manifest["metadata"]["resourceVersion"])
+
+
 def is_owned_by(manifest: Manifest, uid: str) -> bool:
     """Return whether an object belongs to the resource with this UID."""
     references = manifest["metadata"].get("ownerReferences", ())

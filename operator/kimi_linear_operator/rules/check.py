@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Resource
-from kimi_linear_operator.api.stored import known
+from kimi_linear_operator.api.stored import known, parts
 from kimi_linear_operator.rules import benchmark, server
 from kimi_linear_operator.rules.input import declared, excess
 from kimi_linear_operator.rules.problem import Problem
@@ -138,12 +138,5 @@ def _suggestion(location: Sequence[str | int], root: type[BaseModel]) -> str:
 def _fields_at(location: Sequence[str | int], root: type[BaseModel]) -> list[str]:
     model: type[BaseModel] | None = root
     for part in (part for part in location if isinstance(part, str)):
-        fields = {field.alias: field.annotation for field in model.model_fields.values()} if model else {}
-        model = _model_in(fields.get(part))
+        model = parts(model).get(part) if model else None
     return [field.alias for field in model.model_fields.values() if field.alias] if model else []
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """Return the model in an annotation such as `Engine` or `SecretKeyRef | None`."""
-    candidates = getattr(annotation, "__args__", (annotation,))
-    return next((item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)), None)
