@@ -5,6 +5,8 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 SIZES ?= 200 1000 5000
+# A machine that many share may stand still for longer than a test waits. What passes only the second time is shown.
+AGAIN := --reruns=1 --rerun-show-tracebacks --rerun-exclude-path=tests/unit --rerun-exclude-path=tests/golden
 SBOM ?= dist/sbom.cdx.json
 
 .PHONY: help setup demo test test-integration test-others e2e bench check image sbom generate lock cluster cluster-down cluster-env
@@ -33,15 +35,15 @@ test: check  ## Run all tests; the first time, build what they need (about 20 mi
 
 # Both mostly wait, so together they take little longer than the longer one.
 test-integration:
-	@$(BIN)/pytest tests/integration
+	@$(BIN)/pytest $(AGAIN) tests/integration
 
 # With a plus, what is printed is shown at once.
 test-others:
-	+@$(BIN)/pytest --deselect=tests/integration
+	+@$(BIN)/pytest $(AGAIN) --deselect=tests/integration
 
 e2e: setup  ## Run the tests in real pods (root on Debian: a real node beside the control plane; else kind, never tried)
 	@$(BIN)/python deploy/local/cluster.py build-e2e
-	@$(BIN)/pytest tests/e2e
+	@$(BIN)/pytest $(AGAIN) tests/e2e
 
 bench: setup  ## Measure the operator's speed and cost (half an hour; SIZES="200 1000" takes less)
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m benchmarks.bench --sizes $(SIZES)

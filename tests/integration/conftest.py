@@ -15,6 +15,8 @@ from integration.kubelet import HELD, stages_without
 from integration.namespace import Namespace, temporary_namespace
 from integration.processes_under_test import Operator, log_for_failures, operator_of_release
 from integration.sandbox import Sandbox, Sandboxes
+from integration.waiting import wait_for
+from kimi_linear_operator.resources import POD
 from nodes import add_nodes, gpu_node
 
 LAST_MODULE = "test_permissions"
@@ -115,3 +117,18 @@ def shared_namespace(client: Client) -> Iterator[Namespace]:
 def other_namespace(client: Client) -> Iterator[Namespace]:
     with temporary_namespace(client) as opened:
         yield opened
+
+
+@pytest.fixture
+def scarce(client: Client) -> str:
+    """Hardware of which there is one node with eight GPUs, all of them free."""
+    wait_for(
+        lambda: [
+            f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+            for pod in client.list(POD)
+            if pod["spec"].get("nodeName") == "mi325x-0" and pod["status"]["phase"] not in ("Succeeded", "Failed")
+        ],
+        "the MI325X node is empty",
+        lambda pods: not pods,
+    )
+    return "mi325x"

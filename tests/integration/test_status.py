@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from integration.client import EVENT, QUOTA, Client
+from integration.client import EVENT, QUOTA
 from integration.kubelet import HELD_SPEC, crashing, held_pod, is_ready, report, report_ready, waiting
 from integration.namespace import Namespace
 from integration.processes_under_test import Operator
@@ -16,21 +16,6 @@ pytestmark = pytest.mark.usefixtures("operator")
 
 # Longer than the operator waits for a burst of pod events to end.
 _QUIET_SECONDS = 1.6
-
-
-@pytest.fixture
-def scarce(client: Client) -> str:
-    """Hardware of which there is one node with eight GPUs, all of them free."""
-    wait_for(
-        lambda: [
-            f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-            for pod in client.list(POD)
-            if pod["spec"].get("nodeName") == "mi325x-0" and pod["status"]["phase"] not in ("Succeeded", "Failed")
-        ],
-        "the MI325X node is empty",
-        lambda pods: not pods,
-    )
-    return "mi325x"
 
 
 _BACK_OFF = {"state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s restarting"}}}

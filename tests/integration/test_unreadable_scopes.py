@@ -9,7 +9,7 @@ import pytest
 import chart
 from control_plane import LocalCluster
 from integration.client import DEFINITION, NAMESPACE, Client
-from integration.client_pods import create_benchmark, wait_for_reason
+from integration.client_pods import create_benchmark, running_pod, wait_for_reason
 from integration.faults import Call, Fault, Matches, drop, refuse
 from integration.namespace import Namespace
 from integration.permissions import KINDS, grant
@@ -109,7 +109,7 @@ def test_a_server_is_left_alone_while_a_kind_that_it_needs_cannot_be_read(sandbo
             sandbox.operator.start()
             create_benchmark(sandbox.namespace, "outside", serverRef=None, endpoint={"url": "http://a.example"})
             if kind != POD:
-                wait_for_reason(sandbox.namespace, "outside", "Running")
+                running_pod(sandbox.namespace, "outside", "speed-low")
             _wait_until_degraded(sandbox, f"cannot list {kind.plural} in namespace {sandbox.namespace.name}: 403: ")
             stays(lambda: _writes_about_servers(sandbox, begin), "nothing is touched", _is_nothing, _QUIET_SECONDS)
             assert sandbox.namespace.server("kimi") == before
@@ -128,7 +128,7 @@ def test_servers_are_looked_after_while_what_only_benchmarks_need_cannot_be_read
         sandbox.namespace.wait_until_ready("kimi")
         assert _is_unreported(sandbox.namespace, "nightly")
         sandbox.proxy.heal()
-        wait_for_reason(sandbox.namespace, "nightly", "Running", _RETURN_SECONDS)
+        running_pod(sandbox.namespace, "nightly", "speed-low", _RETURN_SECONDS)
 
 
 def test_servers_are_looked_after_without_the_definition_of_benchmarks_and_the_other_way_round(
@@ -142,7 +142,7 @@ def test_servers_are_looked_after_without_the_definition_of_benchmarks_and_the_o
             namespace.wait_until_ready("kimi")
             _wait_until_degraded(sandbox, f"cannot list kimilinearbenchmarks in namespace {namespace.name}: 404: ")
         create_benchmark(namespace, "nightly")
-        wait_for_reason(namespace, "nightly", "Running", _RETURN_SECONDS)
+        running_pod(namespace, "nightly", "speed-low", _RETURN_SECONDS)
         with _without(client, cluster, BENCHMARKS):
             _wait_until_degraded(sandbox, f"cannot list kimilinearbenchmarks in namespace {namespace.name}: 404: ")
             namespace.change_server("kimi", {"toolCallParser": "disabled"})
@@ -150,7 +150,7 @@ def test_servers_are_looked_after_without_the_definition_of_benchmarks_and_the_o
         with _without(client, cluster, SERVERS):
             _wait_until_degraded(sandbox, f"cannot list kimilinearservers in namespace {namespace.name}: 404: ")
             create_benchmark(namespace, "outside", **endpoint)
-            wait_for_reason(namespace, "outside", "Running", _RETURN_SECONDS)
+            running_pod(namespace, "outside", "speed-low", _RETURN_SECONDS)
             sandbox.operator.stop()
             sandbox.operator.start()
             create_benchmark(namespace, "waiting", **endpoint)

@@ -6,8 +6,8 @@ from kimi_linear_operator.reconcile.event_limit import BURST, SECONDS_A_EVENT, E
 MINUTE = 60.0
 
 
-def event(uid: str = "one") -> Manifest:
-    return {"involvedObject": {"uid": uid}, "reason": "CrashLooping", "message": "exit code 1"}
+def event(uid: str = "one", reason: str = "CrashLooping") -> Manifest:
+    return {"involvedObject": {"uid": uid}, "reason": reason, "message": "exit code 1"}
 
 
 def test_a_burst_is_recorded_as_it_is() -> None:
@@ -16,7 +16,7 @@ def test_a_burst_is_recorded_as_it_is() -> None:
     assert limiter.admit(event(), 0.0) is None
 
 
-def test_an_object_that_goes_on_has_one_event_in_five_minutes_with_the_number_of_those_left_out() -> None:
+def test_what_goes_on_has_one_event_in_five_minutes_with_the_number_of_those_left_out() -> None:
     limiter = EventLimiter()
     changes = [limiter.admit(event(), second) for second in range(0, 3600, 2)]
     recorded = [found for found in changes if found]
@@ -31,6 +31,13 @@ def test_another_object_has_a_burst_of_its_own() -> None:
     assert limiter.admit(event("other"), 0.0) == event("other")
 
 
+def test_what_flaps_does_not_hide_another_reason() -> None:
+    limiter = EventLimiter()
+    for _ in range(BURST + 1):
+        limiter.admit(event(), 0.0)
+    assert limiter.admit(event(reason="ChangedByOthers"), 0.0) == event(reason="ChangedByOthers")
+
+
 def test_an_object_that_was_quiet_for_long_may_have_a_burst_again() -> None:
     limiter = EventLimiter()
     for _ in range(BURST):
@@ -41,6 +48,6 @@ def test_an_object_that_was_quiet_for_long_may_have_a_burst_again() -> None:
 
 def test_what_is_remembered_of_objects_is_bounded() -> None:
     limiter = EventLimiter()
-    for number in range(10_000):
+    for number in range(20_000):
         limiter.admit(event(str(number)), 0.0)
-    assert len(limiter._allowances) == 4096
+    assert len(limiter._allowances) == 4 * 4096

@@ -1,7 +1,7 @@
-"""How many Events one object may cause: as many as client-go's EventSourceObjectSpamFilter lets through, or fewer.
+"""How many Events one object may cause, after client-go's EventSourceObjectSpamFilter.
 
-https://pkg.go.dev/k8s.io/client-go/tools/record: a burst of 25 an object, then one every five minutes. Ours change with
-states that are told in the status anyway, so a smaller burst will do.
+https://pkg.go.dev/k8s.io/client-go/tools/record: a burst of 25 an object, then one every five minutes. Here each reason
+has a smaller burst of its own: a server that becomes ready and unready all the time must not hide who disturbs it.
 """
 
 from collections import OrderedDict
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 from kimi_linear_operator.api import Manifest
 
-BURST = 10
+BURST = 5
 SECONDS_A_EVENT = 300.0
-# maxLruCacheEntries of client-go: one that is forgotten may have another burst.
-_MOST_OBJECTS = 4096
+# maxLruCacheEntries of client-go, for a few reasons each. What is forgotten may have another burst.
+_MOST_ALLOWANCES = 4 * 4096
 
 
 @dataclass
 class _Allowance:
-    """What an object has left.
+    """What an object has left for a reason.
 
     Attributes:
         tokens: Events that may be recorded now.
@@ -41,12 +41,12 @@ class _Allowance:
 
 
 class EventLimiter:
-    """A token bucket for every object that Events are about."""
+    """A token bucket for every object that Events are about and every reason that they give."""
 
     def __init__(self) -> None:
         """Begin with full buckets."""
-        # By uid, the one that was used last comes last.
-        self._allowances: OrderedDict[str, _Allowance] = OrderedDict()
+        # By uid and reason, the one that was used last comes last.
+        self._allowances: OrderedDict[tuple[str, str], _Allowance] = OrderedDict()
 
     def admit(self, event: Manifest, now: float) -> Manifest | None:
         """Return an Event as it may be recorded, with the number of those before it that were not; None if it may not.
@@ -55,10 +55,10 @@ class EventLimiter:
             event: The Event.
             now: The time by the monotonic clock, in seconds.
         """
-        uid = event["involvedObject"]["uid"]
-        allowance = self._allowances.setdefault(uid, _Allowance(BURST, now))
-        self._allowances.move_to_end(uid)
-        if len(self._allowances) > _MOST_OBJECTS:
+        key = event["involvedObject"]["uid"], event["reason"]
+        allowance = self._allowances.setdefault(key, _Allowance(BURST, now))
+        self._allowances.move_to_end(key)
+        if len(self._allowances) > _MOST_ALLOWANCES:
             self._allowances.popitem(last=False)
         if not allowance.take(now):
             return None
