@@ -6,6 +6,8 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,21 @@ class LocalCluster(Lifecycle):
         """End all its processes, whether or not it ever was ready, and remove its folder."""
         processes.kill_all(self.state)
         shutil.rmtree(self.state, ignore_errors=True)
+
+    @contextmanager
+    def ended(self) -> Iterator[Path]:
+        """End its processes for a while, and start them again with what is then in etcd's folder, which this gives."""
+        self._kwokctl("stop")
+        yield self._workdir / "etcd"
+        self._kwokctl("start")
+        self.kubectl.wait_until_ready()
+        # Those of kwok's former life: it would not play the kubelet of these nodes before they run out.
+        self.kubectl("delete", "leases", "--all", "--namespace=kube-node-lease")
+
+    def _kwokctl(self, verb: str) -> None:
+        command = [str(binary("kwokctl")), verb, "cluster", f"--name={self.name}"]
+        with (self.state / "kwokctl.log").open("a") as log:
+            subprocess.run(command, env=self._environment(), stdout=log, stderr=log, check=True, timeout=_START_SECONDS)
 
     def kubeconfig_for(self, service_account: str, cluster_role: str) -> Path:
         """A kubeconfig of a service account in kube-system that has this ClusterRole everywhere.

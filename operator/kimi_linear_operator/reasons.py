@@ -103,7 +103,7 @@ REASONS: Mapping[Reason, Explanation] = {
     "InvalidSpec": Explanation(
         "both",
         "The spec breaks a rule, or is nested deeper than 64 levels or too large (256 KiB of JSON, 5,000 keys and "
-        "values). What ran before still runs.",
+        "values). What ran before still runs, and can be scaled down and suspended.",
         "Change the field that the message names.",
     ),
     "NameConflict": Explanation(

@@ -162,6 +162,21 @@ def test_what_reaches_beyond_the_pod_is_refused_in_words_and_nothing_is_made(nam
     assert namespace.find(DEPLOYMENT, "kimi") is None
 
 
+def test_a_refused_server_can_be_scaled_down_and_suspended_and_nothing_else(namespace: Namespace) -> None:
+    namespace.create_server("kimi", {"replicas": 2})
+    namespace.wait_until_ready("kimi")
+    template = namespace.deployment("kimi")["spec"]["template"]
+    namespace.change_server("kimi", {"replicas": 3, "podTemplate": {"spec": {"hostPID": True}}})
+    namespace.wait_for_condition("kimi", "Accepted", "False", "InvalidSpec")
+    assert namespace.deployment("kimi")["spec"]["replicas"] == 2
+    namespace.change_server("kimi", {"replicas": 1})
+    wait_for(lambda: namespace.deployment("kimi")["spec"]["replicas"], "one replica is left", lambda count: count == 1)
+    namespace.change_server("kimi", {"suspend": True})
+    wait_for(lambda: namespace.pods("kimi"), "no pod is left", lambda pods: not pods)
+    assert namespace.deployment("kimi")["spec"]["template"] == template
+    assert namespace.condition("kimi", "Accepted")["reason"] == "InvalidSpec"
+
+
 def test_a_probe_that_null_removes_is_gone_and_nothing_is_written_afterwards(namespace: Namespace) -> None:
     containers = [{"name": "sglang", "livenessProbe": None, "readinessProbe": {"exec": {"command": ["true"]}}}]
     namespace.create_server("kimi", {"podTemplate": {"spec": {"containers": containers}}})
