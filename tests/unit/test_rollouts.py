@@ -102,6 +102,20 @@ def test_the_pause_comes_before_each_server_also_after_a_start() -> None:
     assert [world.step(600), world.step(59), world.step(1)] == [[], [], [B]]
 
 
+def test_a_look_that_fails_is_told_and_another_one_follows(caplog: pytest.LogCaptureFixture) -> None:
+    world, looks = World(), iter((KeyError("metadata"), None, asyncio.CancelledError()))
+
+    async def look() -> None:
+        if failure := next(looks):
+            raise failure
+
+    world.rollouts.pause, world.rollouts.step = 0, look  # type: ignore[method-assign]
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(world.rollouts.run())
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "KeyError: 'metadata'" in caplog.text
+
+
 def test_another_replica_goes_on_where_the_last_one_stopped() -> None:
     world = World()
     world.server("a", is_offered=False, is_ready=False)

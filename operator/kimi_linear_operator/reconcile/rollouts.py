@@ -108,7 +108,11 @@ class Rollouts:
         try:
             while True:
                 await asyncio.sleep(min(LOOK_SECONDS, self.pause))
-                await self.step()
+                try:
+                    await self.step()
+                except Exception:
+                    # Whatever it is, no server is chosen because of it, and the next look may go well.
+                    logger.exception("Choosing the next server for the newest pod template failed, looking again")
         finally:
             self._tell([])  # Another replica counts.
 
