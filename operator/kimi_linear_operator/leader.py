@@ -6,7 +6,11 @@ sets and which goes on while the machine is suspended: wall clocks may be wrong,
 people to read.
 
 A Lease that somebody deleted or rewrote says nothing of its last holder, which may work for as long as it trusts its
-lease. Who saw another hold it waits that long.
+lease. Who saw another hold it waits that long. So does everybody when etcd was restored from a backup: the Lease then
+tells who held it once.
+
+While nobody can tell whether the lease was renewed, what is under way goes on, and nothing new is written: the API
+server may come back with another past.
 https://kubernetes.io/docs/concepts/architecture/leases/
 """
 
@@ -68,6 +72,8 @@ class Leader:
     restored: Callable[[], None] = lambda: None
     _pending: PendingWrites = field(default_factory=PendingWrites)
     _trusted_until: float = float("-inf")
+    # Whether the lease could not be renewed when that was tried last.
+    _is_doubted: bool = False
     _seen: Manifest | None = None
     _seen_at: float = 0.0
     # Until when another replica may work although the lease no longer names it.
@@ -93,6 +99,8 @@ class Leader:
         """
         if not self.is_leading:
             raise NotLeadingError(0, "this replica does not hold the lease")
+        if self._is_doubted:
+            raise NotLeadingError(0, "this replica could not renew the lease, and asks again soon")
         return self._trusted_until + LEASE_SECONDS - TRUST_SECONDS - self.clock()
 
     async def acquire(self) -> None:
@@ -150,6 +158,7 @@ class Leader:
                 failures = 0
             except (ApiError, TimeoutError) as error:
                 failures += 1
+                self._is_doubted = True
                 self._complain(error)
                 if not await self._is_ours():
                     break
@@ -195,13 +204,14 @@ class Leader:
             found = await self.cluster.get(LEASE, self.namespace, self.name)
         if found == self._seen:
             return
-        if found and self._seen and version_of(found) < version_of(self._seen):
-            self.restored()
+        is_older = bool(found and self._seen and version_of(found) < version_of(self._seen))
         was_of_another = self._is_of_another()
         self._seen, self._seen_at = found, self.clock()
-        if self._is_settled():
+        if is_older:
+            self.restored()
+        if self._is_settled() and not is_older:
             self._doubtful_until = float("-inf")
-        elif was_of_another:
+        elif was_of_another or (is_older and not self.is_leading):
             # It may have been renewed right before.
             self._doubtful_until = self._seen_at + LEASE_SECONDS
 
@@ -219,7 +229,7 @@ class Leader:
         async with asyncio.timeout(min(seconds, REQUEST_SECONDS)):
             self._seen = await write(LEASE, lease)
         self._seen_at = self.clock()
-        self._trusted_until = asked + TRUST_SECONDS
+        self._trusted_until, self._is_doubted = asked + TRUST_SECONDS, False
 
     def _lease(self, holder: str) -> Manifest:
         """Return the Lease with this holder; an empty one gives it back, and says so as client-go does."""

@@ -202,6 +202,14 @@ class Store:
             return sight.address.kind == POD
         return 0 < sight.generation == known.generation or sight.revision != known.revision
 
+    def is_past(self, kind: Kind, manifest: Manifest, version: int) -> bool:
+        """Return whether an object in a list of this version is older than the list and what is known of it allow.
+
+        Then etcd was restored, and versions have become newer since than they were before.
+        """
+        known = self._sights.get(_address(kind, manifest))
+        return known is not None and version_of(manifest) < known.version <= version
+
     def put(self, kind: Kind, manifest: Manifest) -> set[Key]:
         """Keep an object unless a newer state of it is known; return the resources that it concerns."""
         known = self._sights.get(_address(kind, manifest))
@@ -343,7 +351,8 @@ class Listing:
         kind: What is listed.
         namespace: Where; in all namespaces if it is None.
         newest: The newest version that was seen there before. Lists are never older, unless etcd was restored.
-        is_restored: Whether the cluster is older than what was seen of it. Then nothing is taken over.
+        is_restored: Whether the cluster, or an object in it, is older than what was seen of it. Then nothing more is
+            taken over.
         concerned: The resources whose objects were not as known.
     """
 
@@ -370,6 +379,9 @@ class Listing:
             self._version = version
             self._listed.clear()
         for manifest in page:
+            if self.store.is_past(self.kind, manifest, version):
+                self.is_restored = True
+                return
             self._listed.add(_address(self.kind, manifest))
             self.concerned |= self.store.put(self.kind, manifest)
 

@@ -220,6 +220,24 @@ def test_a_replica_whose_watches_died_silently_takes_over_what_is_there(sandboxe
         wait_for(first.operator.told, "the first is there again, and waits", _is_waiting)
 
 
+def test_a_replica_that_was_suspended_while_another_worked_takes_over_what_is_there(sandboxes: Sandboxes) -> None:
+    """It gets the Lease back at once, and has not seen that the server was scaled: it must not scale it down."""
+    with sandboxes.open_pair() as (first, second):
+        _settle([(first, second)])
+        first.proxy.freeze_watches()
+        _send(signal.SIGSTOP)(first)
+        _wait_for_takeover(second)
+        first.namespace.change_server("kimi", {"replicas": 3})
+        first.namespace.wait_until_ready("kimi")
+        before = {pod["metadata"]["uid"] for pod in first.namespace.pods("kimi")}
+        assert second.operator.stop() == 0
+        first.namespace.change_server("kimi", {"replicas": 4})
+        _send(signal.SIGCONT)(first)
+        first.namespace.wait_until_ready("kimi")
+        after = {pod["metadata"]["uid"] for pod in first.namespace.pods("kimi")}
+        assert (len(before), len(after), before - after) == (3, 4, set())
+
+
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_a_replica_that_comes_back_writes_nothing(stories: dict[str, Story], trouble: str) -> None:
     assert stories[trouble].late == []

@@ -13,7 +13,14 @@ from fast_loop import now, run
 from kimi_linear_operator import clock
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.cluster import ApiError, Cluster
-from kimi_linear_operator.leader import LEASE_SECONDS, LOOK_SECONDS, TRUST_SECONDS, Leader, NotLeadingError
+from kimi_linear_operator.leader import (
+    LEASE_SECONDS,
+    LOOK_SECONDS,
+    RENEW_SECONDS,
+    TRUST_SECONDS,
+    Leader,
+    NotLeadingError,
+)
 from kimi_linear_operator.resources.kinds import Kind
 
 
@@ -40,6 +47,7 @@ class Line:
     leases: Leases
     is_cut: bool = False
     answer_seconds: float = 0.0
+    error: ApiError | None = None
     chaos: random.Random | None = None
     requests: list[float] = field(default_factory=list)
 
@@ -64,6 +72,8 @@ class Line:
         self.requests.append(now())
         if self.is_cut:
             await asyncio.sleep(3600)
+        if self.error:
+            raise self.error
         if self.chaos:
             await asyncio.sleep(self.chaos.choice((0, 0.01, 1, 4, 7)))
             if self.chaos.random() < 0.15:
@@ -374,5 +384,55 @@ def test_a_lease_that_is_older_than_before_tells_of_a_restored_backup(version: i
         await asyncio.sleep(2 * LOOK_SECONDS)
         assert len(restored) == (version == 1)
         waiting.cancel()
+
+    run(test())
+
+
+def test_nothing_new_is_written_while_the_lease_could_not_be_renewed() -> None:
+    """The API server that answers again may have another past: the Lease tells of it, so it comes first."""
+
+    async def test() -> None:
+        line = Line(Leases())
+        replica = leader("a", line)
+        await replica.acquire()
+        holding = asyncio.ensure_future(replica.hold(work_forever()))
+        await asyncio.sleep(RENEW_SECONDS + 0.1)
+        assert replica.write_seconds() > 0
+        line.error = ApiError(503, "etcd is away")
+        await asyncio.sleep(RENEW_SECONDS)
+        assert replica.is_leading
+        with pytest.raises(NotLeadingError, match="could not renew"):
+            replica.write_seconds()
+        line.error = None
+        await asyncio.sleep(2)
+        assert replica.write_seconds() > 0
+        holding.cancel()
+
+    run(test())
+
+
+@pytest.mark.parametrize("holder", ["", "b"])
+def test_never_two_lead_after_a_backup_in_which_somebody_else_held_the_lease_or_nobody(holder: str) -> None:
+    async def test() -> None:
+        leases, terms = Leases(), list[tuple[str, float]]()
+        slow, b = leader("a", Line(leases)), leader("b", Line(leases))
+        await b.acquire()
+        if not holder:
+            await b.release()
+        backup, version = leases.lease, leases.version
+        await b.release()
+        first = asyncio.create_task(lead_forever(slow, terms))
+        await asyncio.sleep(LOOK_SECONDS + 1)
+        second = asyncio.create_task(lead_forever(b, terms))
+        await asyncio.sleep(30)
+        assert slow.is_leading
+        leases.lease, leases.version = backup, version
+        slow.cluster = _cluster(Line(leases, answer_seconds=2.0))
+        for _ in range(1000):
+            await asyncio.sleep(0.05)
+            assert [slow.is_leading, b.is_leading] != [True, True]
+        assert True in [slow.is_leading, b.is_leading]
+        first.cancel()
+        second.cancel()
 
     run(test())

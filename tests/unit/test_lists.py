@@ -113,6 +113,30 @@ def test_a_watch_that_begins_anew_all_the_time_makes_lists_rarer_and_rarer() -> 
     run(test())
 
 
+def test_nothing_keeps_what_is_to_be_listed_anew_waiting_but_what_the_api_server_asks_for() -> None:
+    """After a takeover or a restored backup nothing is done before: a rest or a failure of before does not count."""
+
+    async def test() -> None:
+        failing: dict[Scope, Exception] = {
+            PODS_B: ApiError(500, "etcd is away"),
+            SERVERS_A: ApiError(429, "later", retry_seconds=120.0),
+        }
+        listed = Listed(Objects(errors=failing))
+        with listed.running():
+            await asyncio.sleep(200)
+            for _ in range(20):
+                listed.lists.ask_for(PODS_A)
+                await asyncio.sleep(5)
+            listed.objects.asked.clear()
+            began = now()
+            listed.lists.begin_anew()
+            await asyncio.sleep(3 * GATHER_SECONDS)
+            assert all(listed.objects.times(scope)[0] - began <= GATHER_SECONDS for scope in (PODS_A, PODS_B))
+            assert listed.objects.times(SERVERS_A) == []
+
+    run(test())
+
+
 def test_a_list_is_repeated_now_and_then() -> None:
     async def test() -> None:
         listed = Listed(Objects())

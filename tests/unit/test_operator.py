@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,9 +10,9 @@ import pytest
 
 from kimi_linear_operator.handlers import operator
 from kimi_linear_operator.handlers.operator import Operator
-from kimi_linear_operator.resources import SERVER
+from kimi_linear_operator.resources import BENCHMARK, SERVER
 from kimi_linear_operator.store import Key
-from make import make_server
+from make import make_benchmark, make_server
 
 SERVERS = 500
 PASS_SECONDS = 0.002
@@ -71,6 +72,70 @@ def test_nothing_is_done_for_what_is_not_known(monkeypatch: pytest.MonkeyPatch) 
         await asyncio.sleep(0.1)
         assert reconciler.done == [Key("default", "kimi")]
         task.cancel()
+
+    asyncio.run(test())
+
+
+def test_benchmarks_wait_until_everything_was_read_and_servers_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose turn it is depends on the benchmarks of all namespaces, and nothing of a server on other namespaces."""
+    reconciler = BusyReconciler()
+    monkeypatch.setattr(operator, "Reconciler", lambda *_, **__: reconciler)
+    monkeypatch.setattr(operator, "SETTLING_SECONDS", 0.05)
+
+    async def test() -> None:
+        anything: Any = type("Anything", (), {"fenced": lambda _: None})()
+        working = Operator(anything, anything, ["default", "other"])
+        for kind, manifest in ((SERVER, make_server()), (BENCHMARK, make_benchmark("nightly"))):
+            working.store.put(kind, manifest)
+        for scope in (scopes := list(working.scopes))[:-1]:
+            working.scopes.succeed(scope, 0)
+        assert scopes[-1].namespace == "other"
+        task = asyncio.ensure_future(working._work())
+        await asyncio.sleep(0.1)
+        assert reconciler.done == [Key("default", "kimi")]
+        working.scopes.succeed(scopes[-1], 0)
+        await asyncio.sleep(0.2)
+        assert reconciler.done == [Key("default", "kimi"), Key("default", "nightly", BENCHMARK)]
+        task.cancel()
+
+    asyncio.run(test())
+
+
+@dataclass
+class Terms:
+    """Leads at once, for as many terms as it is told to."""
+
+    left: int
+    restored: Callable[[], None] = lambda: None
+
+    async def acquire(self) -> None:
+        await asyncio.sleep(0)
+
+    async def hold(self, work: Coroutine[None, None, None]) -> bool:
+        await work
+        self.left -= 1
+        return self.left == 0
+
+    async def release(self) -> None:
+        pass
+
+
+def test_only_the_first_term_begins_with_what_was_read_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica that was suspended gets the Lease back at once from one that has worked meanwhile."""
+
+    async def test() -> None:
+        leader: Any = Terms(left=3)
+        working, done = Operator(leader, leader, []), list[str]()
+
+        async def note(what: str) -> None:
+            done.append(what)
+
+        monkeypatch.setattr(working, "_work", lambda: note("work"))
+        monkeypatch.setattr(working._lists, "begin_anew", lambda: done.append("list"))
+        for scope in working.scopes:
+            working.scopes.succeed(scope, 0)
+        await working._lead()
+        assert done == ["work", "list", "work", "list", "work"]
 
     asyncio.run(test())
 

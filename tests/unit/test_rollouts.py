@@ -111,9 +111,22 @@ def test_a_look_that_fails_is_told_and_another_one_follows(caplog: pytest.LogCap
 
     world.rollouts.pause, world.rollouts.step = 0, look  # type: ignore[method-assign]
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(world.rollouts.run())
+        asyncio.run(world.rollouts.run(lambda: True))
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "KeyError: 'metadata'" in caplog.text
+
+
+def test_nobody_is_chosen_before_everything_was_read() -> None:
+    """Another replica may have marked a server that this one has not seen yet."""
+    world, answers = World(), iter((False, False, True))
+
+    async def look() -> None:
+        assert next(answers, None) is None
+        raise asyncio.CancelledError
+
+    world.rollouts.pause, world.rollouts.step = 0, look  # type: ignore[method-assign]
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(world.rollouts.run(lambda: next(answers)))
 
 
 def test_another_replica_goes_on_where_the_last_one_stopped() -> None:

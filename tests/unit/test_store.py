@@ -6,7 +6,7 @@ import pytest
 
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, SERVICE, Kind
-from kimi_linear_operator.store import MOST_CHILDREN, REVISION_ANNOTATION, Key, Sight, Store
+from kimi_linear_operator.store import MOST_CHILDREN, REVISION_ANNOTATION, Key, Listing, Sight, Store
 from make import make_deployment, make_pod, make_server, owned, stored
 
 KIMI, OTHER = Key("default", "kimi"), Key("default", "other")
@@ -226,6 +226,19 @@ def test_a_list_that_is_older_than_what_was_seen_tells_of_a_restored_backup(seen
     store.clear()
     assert taken(store, [_at(make_server("kept"), 600)], version=700, kind=SERVER) == {Key("default", "kept")}
     assert store.resources() == [Key("default", "kept")]
+
+
+def test_an_object_that_is_older_than_before_tells_of_a_backup_although_versions_are_newer_again() -> None:
+    store = Store()
+    store.put(SERVER, _at(make_server("kept"), 1000))
+    listing = store.begin_list(SERVER)
+    listing.take([_at(make_server("kept"), 500)], version=1200)
+    assert listing.is_restored
+    # What was seen after the list began says nothing.
+    store.put(SERVER, _at(make_server("kept"), 1300))
+    listing = Listing(store, SERVER, None, newest=0)
+    listing.take([_at(make_server("kept"), 500)], version=1200)
+    assert not listing.is_restored
 
 
 def _at(manifest: Manifest, version: int) -> Manifest:

@@ -1,6 +1,7 @@
 """Which kinds of objects are not being watched, and which are to be listed, as the answers of the API server tell."""
 
 import asyncio
+from typing import Any
 
 import kopf
 import kopf._cogs.clients.api
@@ -110,6 +111,16 @@ def test_an_object_that_nobody_can_read_has_its_scope_listed_and_others_go_on(
     assert (seen, wanted) == ([Sight.of(POD, pod)], [PODS])
     [line] = caplog.records
     assert line.getMessage() == "Cannot read Pod default/odd"
+
+
+def test_nothing_is_passed_on_of_watches_that_are_to_begin_anew(wanted: list[Scope]) -> None:
+    """When etcd was restored, what is still in their sockets is of a past that is no more."""
+    seen: list[Sight] = []
+    watch = Watch(["default"], (PODS, SERVICES), seen.append, wanted.append)
+    watch.restart()
+    event: Any = {"type": "ADDED", "object": make_pod(namespace="default", version=7)}
+    asyncio.run(watch._on_event(event, param=POD))
+    assert seen == []
 
 
 def test_kopf_reads_deep_nesting_with_our_parser(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,8 @@ class Lists:
     is_watched: Callable[[Scope], bool] = lambda _: True
     restored: Callable[[], None] = lambda: None
     _due: dict[Scope, asyncio.Event] = field(init=False)
+    # What is to be listed before anything is known again: no list that was made before counts.
+    _urgent: dict[Scope, asyncio.Event] = field(init=False)
     _slots: dict[Kind, asyncio.Semaphore] = field(init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     # What was said of scopes that could not be listed: once each.
@@ -67,6 +69,7 @@ class Lists:
     def __post_init__(self) -> None:
         """Begin with no list due: watches come first."""
         self._due = {scope: asyncio.Event() for scope in self.scopes}
+        self._urgent = {scope: asyncio.Event() for scope in self.scopes}
         self._slots = {scope.kind: asyncio.Semaphore(LISTS_AT_ONCE) for scope in self.scopes}
         for scope in self.scopes:
             self._show(scope)
@@ -85,6 +88,7 @@ class Lists:
         """Have everything listed anew; until then nothing is known."""
         self.scopes.forget()
         for scope in self.scopes:
+            self._urgent[scope].set()
             self.ask_for(scope)
 
     async def wait_until_settled(self) -> None:
@@ -105,13 +109,23 @@ class Lists:
                 # Whatever it is, it is the fault of this scope: others go on.
                 failure = error if isinstance(error, ApiError) else ApiError(0, f"{type(error).__name__}: {error}")
                 self._note_failure(scope, failure, None if failure is error else error)
-                # Not even a watch that begins anew shortens this.
-                await asyncio.sleep(max(RETRY.delay(failures), failure.retry_seconds))
-                patience, failures = 0, failures + 1
+                await asyncio.sleep(failure.retry_seconds)
+                is_urgent = await self._rest(scope, RETRY.delay(failures) - failure.retry_seconds)
+                patience, failures = 0, 0 if is_urgent else failures + 1
             else:
                 patience, failures = RESYNC_SECONDS * random.uniform(0.8, 1), 0  # noqa: S311
                 hurries = hurries + 1 if is_hurried else 0
-                await asyncio.sleep(max(seconds, REST.delay(hurries)))
+                if await self._rest(scope, max(seconds, REST.delay(hurries))):
+                    hurries = 0
+
+    async def _rest(self, scope: Scope, seconds: float) -> bool:
+        """Leave the API server alone; return whether that ended early, as everything is to be listed anew.
+
+        Not even a watch that begins anew shortens this.
+        """
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._urgent[scope].wait(), seconds)
+        return self._urgent[scope].is_set()
 
     async def _wait_until_due(self, scope: Scope, seconds: float) -> bool:
         """Wait for a while, or until a list is asked for; return whether it was."""
@@ -132,6 +146,7 @@ class Lists:
         kind, namespace = scope
         # A scope that waits for its turn is not read, either.
         self.scopes.begin(scope, self.clock())
+        self._urgent[scope].clear()
         async with self._slots[kind]:
             began = self.clock()
             listing = self.store.begin_list(kind, namespace)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from kimi_linear_operator import metrics
+from kimi_linear_operator import clock, metrics
 from kimi_linear_operator.cluster import Cluster, connect
 from kimi_linear_operator.handlers.endpoints import Readiness, serving
 from kimi_linear_operator.handlers.lists import Lists
@@ -20,7 +20,7 @@ from kimi_linear_operator.handlers.watch import Watch
 from kimi_linear_operator.leader import Leader
 from kimi_linear_operator.reconcile import Reconciler
 from kimi_linear_operator.reconcile.rollouts import Rollouts
-from kimi_linear_operator.resources import RESOURCES
+from kimi_linear_operator.resources import BENCHMARK, RESOURCES
 from kimi_linear_operator.store import Key, Sight, Store
 from kimi_linear_operator.workqueue import PROGRESS, WorkQueue
 
@@ -38,8 +38,10 @@ GARBAGE = 50_000
 LAG_SECONDS = 0.25
 # No pass takes that long: each of its few requests ends after 30 seconds.
 STUCK_SECONDS = 300.0
-# Who gets the Lease within that time knows the cluster from its first lists. Else another replica may have worked.
+# Who gets the Lease within that time after its first lists knows the cluster. Else another replica may have worked.
 FRESH_SECONDS = 5.0
+# How often a benchmark looks whether everything was read.
+SETTLING_SECONDS = 5.0
 SILENT_SECONDS = 60.0
 
 
@@ -179,20 +181,23 @@ class Operator:
         await self._lists.wait_until_settled()
         logger.info("Started with %d servers and benchmarks", len(self.store.resources()))
         self._settled.set()
+        began, is_fresh = clock.seconds(), True
         try:
             while True:
-                began = time.monotonic()
                 await self.leader.acquire()
-                waited = time.monotonic() - began
-                if await self.leader.hold(self._take_over() if waited > FRESH_SECONDS else self._work()):
+                is_fresh = is_fresh and clock.seconds() - began <= FRESH_SECONDS
+                if await self.leader.hold(self._work() if is_fresh else self._take_over()):
                     return
+                is_fresh = False
         finally:
             await self.leader.release()
 
     async def _take_over(self) -> None:
-        """Work after another replica has: a watch may have died silently, and not told what that one did."""
+        """Work after another replica may have: a watch that died silently did not tell what that one did.
+
+        What is listed anew is worked on, and no server waits for the slowest list of a kind that it does not need.
+        """
         self._lists.begin_anew()
-        await self._lists.wait_until_settled()
         await self._work()
 
     def _begin_anew(self) -> None:
@@ -217,9 +222,11 @@ class Operator:
         async def reconcile(key: Key, failures: int) -> float | None:
             # A pass that has nothing to write waits for nothing, and thousands of them would keep out everybody else.
             await asyncio.sleep(0)
-            # What is not known now is due when it is.
-            is_known = self.scopes.is_known(key, self.store.measured(key))
-            return await reconciler.reconcile(key, failures) if is_known else None
+            if not self.scopes.is_known(key, self.store.measured(key)):
+                return None  # It is due when it is known.
+            if key.kind == BENCHMARK and not self.scopes.is_settled(time.monotonic()):
+                return SETTLING_SECONDS  # Benchmarks of other namespaces may have their turn.
+            return await reconciler.reconcile(key, failures)
 
         rolling = asyncio.ensure_future(self._roll_out(reconciler))
         try:
@@ -235,7 +242,8 @@ class Operator:
     async def _roll_out(self, reconciler: Reconciler) -> None:
         """Roll new pod templates out to all servers, if that is wanted."""
         if self.rollout_pause is not None:
-            await Rollouts(self.store, reconciler.chosen, self._add, self.rollout_pause, reconciler.now).run()
+            rollouts = Rollouts(self.store, reconciler.chosen, self._add, self.rollout_pause, reconciler.now)
+            await rollouts.run(lambda: self.scopes.is_settled(time.monotonic()))
 
     async def _end(self, leading: asyncio.Task[None]) -> None:
         """Let workers finish what they hold, for a while: a pod that is asked to stop has 30 seconds."""

@@ -70,6 +70,8 @@ class Watch:
     _stopping: threading.Event = field(default_factory=threading.Event)
     _loop: asyncio.AbstractEventLoop | None = None
     _stop_flag: asyncio.Event | None = None
+    # Whether what comes is of watches that were asked to end: it may be of a past that is no more.
+    _is_ending: bool = False
     _heartbeat: float = field(default_factory=time.monotonic)
     # Scopes that are not being watched, and since when.
     _unwatched: dict[Scope, float] = field(default_factory=dict)
@@ -116,12 +118,13 @@ class Watch:
         self.restart()
 
     def restart(self) -> None:
-        """Begin all watches anew, with a list; may be called from any thread."""
+        """Begin all watches anew, with a list, and drop what the old ones still tell; may be called from any thread."""
+        self._is_ending = True
         if self._loop and self._stop_flag and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop_flag.set)
 
     async def _watch(self) -> None:
-        self._loop, self._stop_flag = asyncio.get_running_loop(), asyncio.Event()
+        self._loop, self._stop_flag, self._is_ending = asyncio.get_running_loop(), asyncio.Event(), False
         if self._stopping.is_set():
             return
         _bend_kopf([_resource_of(kind) for kind in dict.fromkeys(kind for kind, _ in self.scopes)])
@@ -197,6 +200,8 @@ class Watch:
         self._told = unwatched
 
     async def _on_event(self, event: kopf.RawEvent, param: Any = None, **_: Any) -> None:
+        if self._is_ending:
+            return
         try:
             sight = Sight.of(param, dict(event["object"]), is_deleted=event["type"] == "DELETED")
         except Exception:

@@ -103,11 +103,14 @@ class Rollouts:
     _attempts: Tally[Key] = field(default_factory=Tally)
     _told: set[tuple[Key, str]] = field(default_factory=set)
 
-    async def run(self) -> None:
-        """Choose servers for as long as this replica leads."""
+    async def run(self, is_settled: Callable[[], bool]) -> None:
+        """Choose servers for as long as this replica leads, while everything was read: who has a turn must be known."""
         try:
             while True:
                 await asyncio.sleep(min(LOOK_SECONDS, self.pause))
+                if not is_settled():
+                    self._quiet_since = None
+                    continue
                 try:
                     await self.step()
                 except Exception:
