@@ -181,14 +181,13 @@ class Operator:
         await self._lists.wait_until_settled()
         logger.info("Started with %d servers and benchmarks", len(self.store.resources()))
         self._settled.set()
-        began, is_fresh = clock.seconds(), True
+        read_at = clock.seconds()
         try:
             while True:
                 await self.leader.acquire()
-                is_fresh = is_fresh and clock.seconds() - began <= FRESH_SECONDS
+                is_fresh = clock.seconds() - read_at <= FRESH_SECONDS
                 if await self.leader.hold(self._work() if is_fresh else self._take_over()):
                     return
-                is_fresh = False
         finally:
             await self.leader.release()
 
