@@ -30,7 +30,7 @@ from kimi_linear_operator.errors import UNREACHABLE as _UNREACHABLE
 from kimi_linear_operator.errors import ApiError as ApiError
 from kimi_linear_operator.proxies import proxy_for
 from kimi_linear_operator.resources import ownership
-from kimi_linear_operator.resources.essence import essence
+from kimi_linear_operator.resources.essence import essence, event_essence
 from kimi_linear_operator.resources.kinds import EVENT, Kind
 from kimi_linear_operator.resources.metadata import MANAGER
 
@@ -46,6 +46,8 @@ LIST_CHUNK = 250
 # hundreds of 1 MB each, which is more memory than the operator has.
 PAGE_BYTES = 8 * 2**20
 _FEWER = 8
+# A kubelet writes some dozens of Events about a pod. Somebody else may write thousands, as large as any object.
+MOST_EVENT_PAGES = 4
 # Bytes of a watch's events after which Python looks for cycles among what is new, however few objects they were.
 UNFREED_BYTES = 4 * 2**20
 
@@ -99,7 +101,7 @@ class Page:
 
 
 class _TooLongError(Exception):
-    """A page is longer than is read at once."""
+    """A page is longer than is read at once. Nobody but `Cluster._fitting` hears of it."""
 
 
 class _Answer(NamedTuple):
@@ -190,11 +192,23 @@ class Cluster:
             raise
 
     async def events_of(self, involved: Manifest) -> list[Manifest]:
-        """Return the Events about an object, a hundred at most: they are kept for an hour."""
+        """Return what is told by the Events about an object: some dozens, as they are kept for an hour.
+
+        Of very many, or very large ones, those of the first pages are read, and one page at a time is held.
+        """
         metadata = involved["metadata"]
+        target = path(EVENT, metadata["namespace"])
         query = {"limit": str(LIST_CHUNK), "fieldSelector": f"involvedObject.uid={metadata['uid']}"}
-        answer = await self._request("LIST", path(EVENT, metadata["namespace"]), query)
-        return _items(answer)
+        told: list[Manifest] = []
+        for _ in range(MOST_EVENT_PAGES):
+            received, query = await self._fitting(target, query)
+            answer = await self._decoded_in_turn(received)
+            told += map(event_essence, _items(answer))
+            following = _following(answer)
+            if not following:
+                break
+            query = {**query, "continue": following}
+        return told
 
     async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
         """Return the essence of all objects of a kind in a namespace that somebody has given a label.
@@ -217,22 +231,29 @@ class Cluster:
         """
         query = {"limit": str(LIST_CHUNK), "labelSelector": selector}
         while True:
-            try:
-                received = await self._answer("LIST", path(kind, namespace), query)
-            except _TooLongError:
-                query = {**query, "limit": str(max(1, int(query["limit"]) // _FEWER))}
-                continue
+            received, query = await self._fitting(path(kind, namespace), query)
             if received.status == _GONE and "continue" in query:
                 query = {"labelSelector": selector}
                 continue
-            async with self._page_turn:
-                await asyncio.sleep(0)
-                answer = _decoded(received)
+            answer = await self._decoded_in_turn(received)
             yield _page(kind, answer)
-            following = answer["metadata"].get("continue")
+            following = _following(answer)
             if not following:
                 return
-            query = {**query, "continue": str(following)}
+            query = {**query, "continue": following}
+
+    async def _fitting(self, target: str, query: dict[str, str]) -> tuple[_Answer, dict[str, str]]:
+        """Ask for a page, and for fewer objects until it is short enough to read; return it, and what was asked for."""
+        while True:
+            try:
+                return await self._answer("LIST", target, query), query
+            except _TooLongError:
+                query = {**query, "limit": str(max(1, int(query["limit"]) // _FEWER))}
+
+    async def _decoded_in_turn(self, received: _Answer) -> Manifest:
+        async with self._page_turn:
+            await asyncio.sleep(0)
+            return _decoded(received)
 
     async def apply(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Apply an object on the server's side and return it as it is now.
@@ -682,6 +703,12 @@ def _page(kind: Kind, answer: Manifest) -> Page:
     # Items of a list carry neither.
     what = {"apiVersion": kind.api_version, "kind": kind.kind}
     return Page([what | item for item in _items(answer)], int(_resource_version(answer)))
+
+
+def _following(answer: Manifest) -> str:
+    """Return where the next page of a list begins, empty if there is none."""
+    metadata: Any = answer.get("metadata")
+    return str(metadata.get("continue") or "") if isinstance(metadata, dict) else ""
 
 
 def _items(answer: Manifest) -> list[Manifest]:

@@ -14,6 +14,8 @@ import pydantic_core
 DEEPEST_LEVEL = 100
 """The deepest level that is read. What is nested in it is read as null."""
 
+# Python refuses longer ones: https://docs.python.org/3/library/stdtypes.html#int-max-str-digits
+_LONGEST_INTEGER = 4300
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _DEEP = re.compile(rb"\x01+")
 # Most objects are lighter. To find out how much of so little is in strings takes longer than it is worth.
@@ -25,7 +27,8 @@ _STEPS = [1 if sign in b"[{" else -1 if sign in b"]}" else 0 for sign in range(2
 def decode(text: bytes | str) -> Any:
     """Return the value of a JSON text.
 
-    What cannot be read as it is is changed: levels below DEEPEST_LEVEL are null, lone surrogates are question marks.
+    What cannot be read as it is is changed: levels below DEEPEST_LEVEL are null, and so are integers that are longer
+    than Python reads; lone surrogates are question marks.
 
     Raises:
         ValueError: It is no JSON.
@@ -40,8 +43,12 @@ def _decode_odd(text: bytes) -> Any:
     try:
         return pydantic_core.from_json(text)
     except ValueError:
-        plain = json.dumps(json.loads(text), ensure_ascii=False)
+        plain = json.dumps(json.loads(text, parse_int=_integer), ensure_ascii=False)  # noqa: TID251 - its depth is cut
         return pydantic_core.from_json(plain.encode(errors="replace"))
+
+
+def _integer(digits: str) -> int | None:
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else None
 
 
 def encode(value: Any) -> bytes:

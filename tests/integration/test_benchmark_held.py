@@ -142,6 +142,8 @@ def test_a_volume_that_is_not_mounted_is_named_until_it_is(bare: Namespace) -> N
     unmounted, mounted = ({**SCHEDULED, "type": "PodReadyToStartContainers", "status": it} for it in ("False", "True"))
     report(bare, pod, {**waiting, "conditions": [SCHEDULED, UNREADY, unmounted]})
     message = 'MountVolume.SetUp failed for volume "dataset-gsm8k" : configmap "typo" not found'
+    for number in range(9):  # Anybody may write about it, and more than a page holds.
+        tell(bare, pod, f"BackOff{number}", "x" * 1_000_000, "2026-11-24T09:30:00Z")
     tell(bare, pod, "FailedMount", message, "2026-11-24T09:30:10Z")
     told = words(wait_for_reason(bare, "nightly", "VolumeNotMounted", A_MINUTE))
     assert 'configmap "typo" not found' in told

@@ -1,7 +1,10 @@
 """What runs in a benchmark's pod: the recipe's commands to the letter, and every parameter of a custom suite."""
 
+import json
 import shlex
 from typing import Any
+
+import pytest
 
 from kimi_linear_operator import rules
 from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Manifest
@@ -172,6 +175,34 @@ def test_changes_of_a_server_are_told() -> None:
     assert target.changes(snapshot(), "{}") == ["the server was deleted or replaced meanwhile"]
     assert target.changes("{}", "{}") == []
     assert target.changes("somebody wrote this", snapshot()) == ["the server was deleted or replaced meanwhile"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 5000,
+        "[" * 5000 + "]" * 5000,
+        '{"a":' * 5000 + "1" + "}" * 5000,
+        "1" * 5000,
+        '"\\ud800"',
+        "NaN",
+        "null",
+        "",
+    ],
+    ids=lambda text: text[:8],
+)
+def test_whatever_somebody_wrote_in_the_place_of_a_snapshot_is_read(text: str) -> None:
+    assert target.changes(text, snapshot()) == ["the server was deleted or replaced meanwhile"]
+    assert target.changes_since({"serverGeneration": 1}, text)
+
+
+@pytest.mark.parametrize(
+    "generation", ["1" * 4000, f'"{"x" * 100_000}"', "[[[1]]]", "true", "null"], ids=lambda text: text[:8]
+)
+def test_a_generation_that_is_none_is_not_told(generation: str) -> None:
+    text = json.dumps({**json.loads(snapshot()), "generation": "?"}).replace('"?"', generation)
+    assert sum(map(len, target.changes(text, snapshot()))) < 200
+    assert sum(map(len, target.changes_since({"serverGeneration": 1}, text))) < 200
 
 
 def pod_of(benchmark: KimiLinearBenchmark, measured: target.Target) -> Manifest:

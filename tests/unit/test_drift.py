@@ -238,3 +238,10 @@ def test_lists_as_long_as_can_be_stored_are_compared_by_key(live: Manifest, want
     begin = time.thread_time()
     assert not has_drifted(live, wanted)
     assert time.thread_time() - begin < 2
+
+
+@pytest.mark.parametrize(
+    "quantity", ["1e999999999", "-1e999999999Gi", "1e-999999999", "1e99999999999999999999", "sNaN", "NaN"]
+)
+def test_a_quantity_beyond_all_reason_is_compared_as_text(quantity: str) -> None:
+    assert has_drifted(limits("1Gi"), limits(quantity))

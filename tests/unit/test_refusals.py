@@ -65,6 +65,13 @@ def test_each_pod_that_ends_is_a_reason_to_ask_again() -> None:
     assert refusals.wake(refused(), mark, [pod("b")], LATER).mark
 
 
-@pytest.mark.parametrize("mark", ["x", "a.b.c", "a.1.never", "..", "7.7.7"], ids=str)
+@pytest.mark.parametrize(
+    "mark", ["x", "a.b.c", "a.1.never", "..", "7.7.7", f"a.{'1' * 5000}.{NOW}"], ids=lambda mark: mark[:9]
+)
 def test_a_mark_that_somebody_else_wrote_is_replaced(mark: str) -> None:
     assert refusals.wake(refused(), mark, [], NOW).mark
+
+
+def test_a_time_without_a_zone_that_somebody_wrote_into_a_mark_is_read() -> None:
+    mark = refusals.wake(refused(), "", [], NOW).mark or ""
+    assert refusals.wake(refused(), mark.removesuffix("Z"), [], LATER) == refusals.wake(refused(), mark, [], LATER)

@@ -44,6 +44,9 @@ def test_every_metric_of_the_runner_is_known() -> None:
         ({"metrics": {"duration": True}}, "a metric that is no number: duration"),
         ({"metrics": {"duration": -1}}, "a metric that cannot be: duration"),
         ({"metrics": {"duration": 1e300}}, "a metric that cannot be: duration"),
+        ({"metrics": {"duration": 10**400}}, "a metric that cannot be: duration"),
+        ({"metrics": {"duration": float("inf")}}, "a metric that cannot be: duration"),
+        ({"metrics": {"duration": float("nan")}}, "a metric that cannot be: duration"),
     ],
     ids=str,
 )
@@ -56,11 +59,6 @@ def test_what_no_runner_writes_is_refused(change: dict[str, Any], words: str) ->
 def test_what_is_no_result_is_refused(text: str) -> None:
     with pytest.raises(ResultError):
         read(text, LOW)
-
-
-def test_infinity_is_refused() -> None:
-    with pytest.raises(ResultError, match="Infinity is no number"):
-        read(json.dumps(GOOD | {"metrics": {"duration": float("inf")}}), LOW)
 
 
 def test_a_message_is_one_line_of_bounded_length() -> None:

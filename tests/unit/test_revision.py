@@ -212,6 +212,13 @@ def test_what_somebody_edited_is_not_taken_over(touched: Manifest, edit: Any) ->
     assert revision.running_template(server(), deployment) is None
 
 
+def test_of_more_managers_than_anybody_needs_it_is_not_found_out_what_each_has_edited() -> None:
+    idle: Manifest = {"f:spec": {"f:containers": {'k:{"name":"mesh"}': {".": {}}}}}
+    template = build_pod_template(server())
+    assert revision.running_template(server(), deployment_of(template, *[idle] * 90))
+    assert revision.running_template(server(), deployment_of(template, *[idle] * 200)) is None
+
+
 def test_a_null_that_removes_a_field_is_a_change_of_the_spec() -> None:
     container = {"name": "sglang"}
     one, other = (

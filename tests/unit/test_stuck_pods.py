@@ -179,3 +179,16 @@ def test_nothing_more_is_looked_at_once_a_container_has_begun() -> None:
 def test_foreign_words_of_a_node_can_not_steer_a_terminal() -> None:
     evicted = pod(phase="Failed", reason="Evicted", message="\x1b]0;owned\x07low on disk\ntoken=abcdef")
     assert told(evicted) == ("Evicted", "pod kimi-0: Evicted: low on disk | token=[redacted]")
+
+
+@pytest.mark.parametrize("time", ["2026-11-24T09:00:00", "2026-11-24", "never", "9" * 5000, ""])
+def test_times_that_name_no_zone_or_are_none_are_read_all_the_same(time: str) -> None:
+    odd = pod(("PodScheduled", "True", ""), containers=[CREATING])
+    for condition in odd["status"]["conditions"]:
+        condition["lastTransitionTime"] = time
+    ended = {"exitCode": 143, "reason": "Error", "startedAt": time, "finishedAt": CREATED}
+    odd["status"]["containerStatuses"][0]["lastState"] = {"terminated": ended}
+    odd["metadata"] |= {"creationTimestamp": time, "deletionTimestamp": time}
+    odd["spec"] = {"containers": [{"name": "sglang", "startupProbe": {"periodSeconds": 10}}]}
+    assert told(odd)
+    assert (next_look([odd], LATER) or 0) >= 0

@@ -17,7 +17,7 @@ Manifest = dict[str, Any]
 class Model(BaseModel):
     """A part of a resource, held to the same strictness as the API server with strict field validation."""
 
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(alias_generator=to_camel, allow_inf_nan=False, extra="forbid", frozen=True, strict=True)
 
     @model_validator(mode="before")
     @classmethod

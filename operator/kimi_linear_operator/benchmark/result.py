@@ -1,9 +1,8 @@
 """Reading what the runner left in a container's termination message: untrusted input, as anyone's pod may write one."""
 
-import json
-import math
 from typing import Any
 
+from kimi_linear_operator import jsontext
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.api.benchmark import Suite, SuiteKind
 from kimi_linear_operator.benchmark import client, metric
@@ -45,8 +44,8 @@ def _require_metrics(result: Manifest, kind: SuiteKind) -> None:
 
 def _parsed(text: str, kind: SuiteKind) -> Manifest:
     try:
-        result = json.loads(text, parse_constant=_refuse)
-    except (RecursionError, ValueError) as error:
+        result = jsontext.decode(text)
+    except ValueError as error:
         raise ResultError(f"the pod left no result that can be read: {error}") from error
     if not isinstance(result, dict):
         raise ResultError("the pod's result is no JSON object")
@@ -60,10 +59,6 @@ def _parsed(text: str, kind: SuiteKind) -> Manifest:
         "completed": _count(result["completed"], "completed"),
         "metrics": {name: _number(name, value, kind) for name, value in result["metrics"].items()},
     }
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
 
 
 def _outcome(value: str) -> str:
@@ -84,6 +79,7 @@ def _number(name: str, value: Any, kind: SuiteKind) -> float:
         raise ResultError("the pod's result has a metric that its client does not give")
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ResultError(f"the pod's result has a metric that is no number: {name}")
-    if not math.isfinite(value) or not 0 <= value <= _GREATEST:
+    # Neither Infinity nor NaN, which JSON does not know and parsers do, nor an integer too large for a float.
+    if not 0 <= value <= _GREATEST:
         raise ResultError(f"the pod's result has a metric that cannot be: {name}")
     return value

@@ -401,7 +401,7 @@ def _last_result(file: Path) -> dict[str, Any]:
     try:
         # Python's JSON takes Infinity and NaN, which the client writes and the standard does not know.
         written = json.loads(lines[-1])
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise SuiteError(f"The client wrote a result that is not JSON: {error}.") from error
     if not isinstance(written, dict):
         raise SuiteError(f"The client wrote a result that is no JSON object but a {type(written).__name__}.")

@@ -86,8 +86,6 @@ class Children:
     store: Store
     clock: Callable[[], float] = time.monotonic
     _repairs: Repairs = field(init=False)
-    # Who contests a field, as far as it was found out.
-    _rivals: dict[Address, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Count repairs by the same clock."""
@@ -141,7 +139,7 @@ class Children:
         for manifest in manifests:
             child = _address(manifest)
             if fields := self._repairs.contested(child):
-                who = self._rivals.get(child) or "somebody"
+                who = self._repairs.rivals(child)
                 told.append(f"{child.kind.kind} {child.name}: {who} keeps changing {', '.join(sorted(fields))}")
         return told
 
@@ -226,19 +224,19 @@ class Children:
             return
         live = await self.cluster.get(child.kind, child.namespace, child.name) or step.live
         managed_fields = live["metadata"].get("managedFields", ())
-        if names := sorted(set(ownership.owners_of(managed_fields, step.fields, metadata.MANAGER))):
-            self._rivals[child] = " and ".join(names)
+        self._repairs.blame(child, ownership.owners_of(managed_fields, step.fields, metadata.MANAGER))
 
     def _note(self, kind: Kind, applied: Manifest, wanted: Manifest) -> None:
         """Note which fields are not as they were written: an admission webhook or policy has changed them."""
         if changed := tuple(drift.differences(applied, wanted)):
             child = _address(wanted)
             self._repairs.record(child, changed, is_refused=True)
-            self._rivals[child] = "an admission webhook or policy"
+            self._repairs.blame(child, ["an admission webhook or policy"])
 
     async def _delete(self, live: Manifest) -> None:
         kind = resources.kind_of(live)
         await self.cluster.delete(kind, live)
+        self._repairs.forget(_address(live))
         _log("Deleted", live)
 
 

@@ -165,9 +165,9 @@ class ServerReconciler:
         live = self._deployment(key, server.metadata.uid)
         if live is None or wanted_replicas(server.spec) >= live["spec"].get("replicas", 1):
             return None
-        revisions = (found for record in self._records(key, server) if (found := revision.read(record)))
-        running = next((found for found in revisions if found.number == _number(live)), None)
-        if running is None or access.exceeds(running.template, [live["spec"]["template"]]):
+        deployed = (item for item in self._records(key, server) if revision.number_of(item) == _number(live))
+        running = next((found for record in deployed if (found := revision.read(record))), None)
+        if running is None or access.exceeds(running.template, access.reach([live["spec"]["template"]])):
             return None
         return resources.build_deployment(server, running.template, running.number)
 
@@ -179,7 +179,7 @@ class ServerReconciler:
             GoneError: The server was deleted.
         """
         records = self._records(key, server)
-        revisions = [found for record in records if (found := self._read(record, server, live))]
+        revisions = self._read(revision.newest(records, _number(live)), server, live)
         if revision.is_behind(server, revisions):
             raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
         is_applied = status.was_applied(server.status, server.metadata.generation)
@@ -232,13 +232,14 @@ class ServerReconciler:
             raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
         return revision.is_wished(server, current, found["metadata"].get("managedFields", ()))
 
-    def _read(self, record: Manifest, server: KimiLinearServer, live: Manifest | None) -> Revision | None:
-        """Return what a record keeps, None if somebody wrote it to get pods that the operator would refuse."""
-        found = revision.read(record)
-        if found is None or self.allows_node_access:
+    def _read(self, records: list[Manifest], server: KimiLinearServer, live: Manifest | None) -> list[Revision]:
+        """Return what records keep, without those that somebody wrote to get pods that the operator would refuse."""
+        found = [item for record in records if (item := revision.read(record))]
+        if not found or self.allows_node_access:
             return found
         running = [live["spec"].get("template", {})] if live else []
-        return None if access.exceeds(found.template, [build_pod_template(server), *running]) else found
+        known = access.reach([build_pod_template(server), *running])
+        return [item for item in found if not access.exceeds(item.template, known)]
 
     async def _settle_deployment(self, key: Key, server: KimiLinearServer, kept: Kept, deployment: Manifest) -> None:
         """Record the pod template, then apply it; where that fails, do the rest with the template that runs.

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 from kimi_linear_operator.api.benchmark import Finding
 from kimi_linear_operator.report.run import Run, SuiteRun
+from kimi_linear_operator.status.times import moment
 
 # What is asked for, and nobody knows of a suite that has not run.
 _NO_TIME = datetime.fromtimestamp(0, UTC)
@@ -97,6 +98,6 @@ def _times(suite: SuiteRun) -> tuple[datetime, float]:
 
 def _time(text: str) -> datetime:
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (OverflowError, ValueError):
+        return (moment(text) or _NO_TIME).astimezone(UTC)
+    except OverflowError:
         return _NO_TIME

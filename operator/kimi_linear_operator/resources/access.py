@@ -72,10 +72,14 @@ def beyond_pod(resource: Resource) -> list[str]:
     return list(dict.fromkeys(_of_template(_template(resource))))
 
 
-def exceeds(template: Manifest, known: Iterable[Manifest]) -> bool:
-    """Return whether a pod template lets pods reach what none of the known ones does."""
-    reached = {reach for one in known for reach in _of_template(one)}
-    return not reached.issuperset(_of_template(template))
+def reach(templates: Iterable[Manifest]) -> frozenset[str]:
+    """Return what pod templates let pods reach beyond themselves."""
+    return frozenset(found for template in templates for found in _of_template(template))
+
+
+def exceeds(template: Manifest, known: frozenset[str]) -> bool:
+    """Return whether a pod template lets pods reach more than what is known."""
+    return not known.issuperset(_of_template(template))
 
 
 def _template(resource: Resource) -> Manifest:

@@ -5,7 +5,7 @@ Only wanted fields count: what the API server defaults and what other managers a
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from kimi_linear_operator import jsontext
@@ -167,5 +167,5 @@ def _quantity(value: object) -> Decimal | str:
     number = text.rstrip("KMGTPEikmnu")
     try:
         return Decimal(number) * _SUFFIXES.get(text[len(number) :], 1)
-    except InvalidOperation:
+    except ArithmeticError:  # no number, or one that is beyond all reason
         return text

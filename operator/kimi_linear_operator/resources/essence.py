@@ -25,6 +25,9 @@ _MOST_OWNERS = 16
 _MOST_ANNOTATIONS = 32
 # Only controllers and kubelets write it, and what the containers of a pod leave behind is 12 KiB at most.
 _LARGEST_STATUS = 64 * 1024
+# Of an Event's message, longer than anything that a status tells of it.
+_LONGEST_MESSAGE = 4096
+_TIMES = ("eventTime", "firstTimestamp", "lastTimestamp")
 _METADATA = (
     "name",
     "namespace",
@@ -54,6 +57,14 @@ def essence(manifest: Manifest) -> Manifest:
         "spec": _plain(manifest.get("spec") or {}),
         "status": status if len(jsontext.encode(status)) <= _LARGEST_STATUS else {},
     }
+
+
+def event_essence(event: Manifest) -> Manifest:
+    """Return what an Event tells: its reason, its times and, as far as one would read it, its message."""
+    series: Any = event.get("series")
+    told = _plain({name: event[name] for name in ("reason", *_TIMES) if name in event})
+    message = str(event.get("message") or "")[:_LONGEST_MESSAGE]
+    return {**told, "message": message, "series": _plain(series) if isinstance(series, dict) else {}}
 
 
 def essential_metadata(metadata: Manifest) -> Manifest:

@@ -8,6 +8,7 @@ import hashlib
 import json
 from typing import Any
 
+from kimi_linear_operator import jsontext
 from kimi_linear_operator.api import GROUP, KimiLinearBenchmark, Manifest
 from kimi_linear_operator.resources import metadata
 from kimi_linear_operator.resources.kinds import CONFIG_MAP
@@ -51,8 +52,8 @@ def is_left_by(found: Manifest, benchmark: KimiLinearBenchmark) -> bool:
 def read(found: Manifest) -> Manifest:
     """Return what a ConfigMap holds of a status, empty if it cannot be read."""
     try:
-        content = json.loads(found.get("data", {}).get(_FILE, ""))
-    except (RecursionError, ValueError):
+        content = jsontext.decode(found.get("data", {}).get(_FILE, ""))
+    except ValueError:
         return {}
     return {name: content[name] for name in _TOLD if name in content} if isinstance(content, dict) else {}
 

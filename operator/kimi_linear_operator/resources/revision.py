@@ -6,7 +6,7 @@ new object with the next number, and creating one of the same number twice fails
 https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/controller-revision-v1/
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,6 +47,10 @@ class Revision:
 _LONGEST_NUMBER = 18
 # What somebody else wrote on a Deployment must leave room for the numbers that follow.
 _HIGHEST_DEPLOYED = 10**9
+# A server has two, for a moment three. Somebody may make thousands that look like them.
+_MOST_READ = 32
+# Beside us and the Deployment controller, there are one or two. Of very many, nobody finds out what each has changed.
+_MOST_MANAGERS = 100
 # What a ControllerRevision holds in its data.
 _DATA: Mapping[str, type] = {"inputs": dict, "template": dict, "rollout": str, "uid": str, "generation": int}
 
@@ -101,6 +105,13 @@ def _has_containers(template: Manifest) -> bool:
     spec = template.get("spec")
     containers = spec.get("containers") if isinstance(spec, dict) else None
     return isinstance(containers, list) and all(isinstance(item, dict) for item in containers)
+
+
+def newest(records: Iterable[Manifest], deployed: int) -> list[Manifest]:
+    """Return the ControllerRevisions with the highest numbers and those with this number, some dozens at most."""
+    ordered = sorted(records, key=number_of, reverse=True)
+    running = [record for record in ordered[_MOST_READ:] if number_of(record) == deployed]
+    return [*ordered[:_MOST_READ], *running[:_MOST_READ]]
 
 
 def number_of(manifest: Manifest) -> int:
@@ -199,6 +210,8 @@ def running_template(server: KimiLinearServer, deployment: Manifest) -> Manifest
     """
     template: Manifest = deployment["spec"]["template"]
     managed_fields = deployment["metadata"].get("managedFields", ())
+    if len(managed_fields) > _MOST_MANAGERS:
+        return None
     built = build_pod_template(server)
     others = (_in_template(fields) for _, fields in ownership.other_fields(managed_fields, metadata.MANAGER))
     if any(_is_edited(template, built, fields) for fields in others):
@@ -212,7 +225,7 @@ def _is_edited(live: Manifest, built: Manifest, fields: ownership.Fields) -> boo
     if not fields:
         return False
     in_volumes = fields.get("f:spec", {}).get("f:volumes", {})
-    touched = [item for item in built["spec"]["volumes"] if any(ownership.selects(key, item) for key in in_volumes)]
+    touched = [item for item, _, _ in ownership.selected(built["spec"]["volumes"], in_volumes)]
     return has_drifted(live, ownership.extract(built, fields)) or has_drifted(live, {"spec": {"volumes": touched}})
 
 
@@ -269,9 +282,9 @@ def is_wished(server: KimiLinearServer, revision: Revision, managed_fields: Sequ
         managed_fields: Who owns what of the server; if that is not recorded at all, everything counts as asked for.
     """
     changed = _changed(_understood(revision.inputs), template_inputs(server.spec))
+    owned = ownership.owned_fields(managed_fields)
     return any(
-        not managed_fields or _holds(revision.inputs, path) or ownership.is_owned(managed_fields, ("spec", *path))
-        for path in changed
+        not managed_fields or _holds(revision.inputs, path) or ownership.has(owned, ("spec", *path)) for path in changed
     )
 
 

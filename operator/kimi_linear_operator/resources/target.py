@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kimi_linear_operator import engine
+from kimi_linear_operator import engine, jsontext
 from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Manifest, ServerSpec
 from kimi_linear_operator.benchmark import client
 from kimi_linear_operator.benchmark.address import TargetKey, key_of, label_of
@@ -14,6 +14,7 @@ from kimi_linear_operator.resources.service import url
 
 # What an endpoint of which nothing else is known is asked with: the recipe's image and packages.
 _RECIPE = ServerSpec.model_validate({})
+_GENERATIONS = 2**63
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def changes(before: str, after: str) -> list[str]:
     if old.get("uid") != new.get("uid"):
         return ["the server was deleted or replaced meanwhile"]
     told = []
-    was, has_become = old.get("generation"), new.get("generation")
+    was, has_become = _generation(old), _generation(new)
     if was != has_become:
         told.append(f"the server's spec changed meanwhile (generation {was}, then {has_become})")
     if old.get("image") != new.get("image"):
@@ -136,7 +137,7 @@ def changes(before: str, after: str) -> list[str]:
 
 def changes_since(facts: Manifest, before: str) -> list[str]:
     """Return what changed between the first suite and the snapshot of a later one, in words."""
-    then, now = facts.get("serverGeneration"), _state(before).get("generation")
+    then, now = facts.get("serverGeneration"), _generation(_state(before))
     if then is None or then == now:
         return []
     return [f"the server's spec changed between suites (generation {then}, then {now})"]
@@ -158,10 +159,16 @@ def _restart_counts(state: dict[str, Any]) -> dict[str, int]:
     return restarts if isinstance(restarts, dict) else {}
 
 
+def _generation(state: dict[str, Any]) -> int | None:
+    """Return the generation in a snapshot, None if it is no number that the API server counts to."""
+    generation = state.get("generation")
+    return generation if isinstance(generation, int) and abs(generation) < _GENERATIONS else None
+
+
 def _state(text: str) -> dict[str, Any]:
     """Return a snapshot, an empty one if somebody has written something else in its place."""
     try:
-        state = json.loads(text)
+        state = jsontext.decode(text)
     except ValueError:
         return {}
     return state if isinstance(state, dict) else {}

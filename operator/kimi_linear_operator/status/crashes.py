@@ -9,6 +9,7 @@ from itertools import takewhile
 from kimi_linear_operator import foreigntext
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.status.conditions import Cause
+from kimi_linear_operator.status.times import moment
 
 LONGEST_QUOTE = 400
 
@@ -138,7 +139,7 @@ def startup_budget_exceeded(pod: Manifest, container: Manifest, ended: Manifest)
     )
     if not probe or ended["exitCode"] <= _BY_SIGNAL or ended.get("reason") == "OOMKilled":
         return 0
-    began, end = (_moment(ended.get(name)) for name in ("startedAt", "finishedAt"))
+    began, end = (moment(ended.get(name)) for name in ("startedAt", "finishedAt"))
     if began is None or end is None or _was_ready_since(pod, began):
         return 0
     period = probe.get("periodSeconds", 10)
@@ -151,12 +152,8 @@ def startup_budget_exceeded(pod: Manifest, container: Manifest, ended: Manifest)
 def _was_ready_since(pod: Manifest, began: datetime) -> bool:
     """Return whether a pod that is not ready has been ready after this time."""
     conditions = pod.get("status", {}).get("conditions", ())
-    changed = (_moment(item.get("lastTransitionTime")) for item in conditions if item["type"] == "Ready")
-    return any(moment is not None and moment > began for moment in changed)
-
-
-def _moment(time: str | None) -> datetime | None:
-    return datetime.fromisoformat(time) if time else None
+    changed = (moment(item.get("lastTransitionTime")) for item in conditions if item["type"] == "Ready")
+    return any(time is not None and time > began for time in changed)
 
 
 def quoted(log: str) -> str:

@@ -9,13 +9,15 @@ nothing wakes it when the old pod ends, because that belongs to another ReplicaS
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.status.times import seconds_between
 
 # The quota controller may be later than the pod's end: it is asked again, and then left alone.
 ATTEMPTS = 3
 SECONDS_BETWEEN_ATTEMPTS = 5.0
+# Digits of the number of an attempt: anybody can write the annotation.
+_LONGEST_NUMBER = 4
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def wake(deployment: Manifest | None, mark: str, pods: Sequence[Manifest], now: 
         return Wake(str(_Attempt(left, 1, now)), SECONDS_BETWEEN_ATTEMPTS)
     if last.number >= ATTEMPTS:
         return Wake()
-    waited = (datetime.fromisoformat(now) - datetime.fromisoformat(last.time)).total_seconds()
+    waited = seconds_between(last.time, now) or 0.0
     if waited < SECONDS_BETWEEN_ATTEMPTS:
         return Wake(again=SECONDS_BETWEEN_ATTEMPTS - waited)
     return Wake(str(_Attempt(left, last.number + 1, now)), SECONDS_BETWEEN_ATTEMPTS)
@@ -87,8 +89,5 @@ class _Attempt:
         """Return what a mark says, None if it is none of ours."""
         left, _, rest = mark.partition(".")
         number, _, time = rest.partition(".")
-        try:
-            datetime.fromisoformat(time)
-            return cls(left, int(number), time)
-        except ValueError:
-            return None
+        is_ours = number.isdecimal() and len(number) <= _LONGEST_NUMBER and seconds_between(time, time) is not None
+        return cls(left, int(number), time) if is_ours else None

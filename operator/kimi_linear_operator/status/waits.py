@@ -5,10 +5,10 @@ not exist. Then the time tells. A message changes once, when a limit has passed:
 """
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.status.conditions import Cause
+from kimi_linear_operator.status.times import seconds_between
 
 # A scheduler sets the condition PodScheduled in its first attempt, which takes milliseconds when nothing else waits.
 SCHEDULER_SECONDS = 45
@@ -165,4 +165,4 @@ def _has_passed(since: str | None, seconds: int, now: str) -> bool:
 
 
 def _seconds_left(since: str, seconds: int, now: str) -> float:
-    return seconds - (datetime.fromisoformat(now) - datetime.fromisoformat(since)).total_seconds()
+    return seconds - (seconds_between(since, now) or 0.0)

@@ -1,0 +1,176 @@
+"""Whoever may write an object may name thousands of managers of its fields: little of it is read, and less kept."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any, cast
+
+from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.cluster import Cluster
+from kimi_linear_operator.reconcile.children import Children
+from kimi_linear_operator.reconcile.repairs import LONGEST_RIVAL, MOST_RIVALS, PEACE_SECONDS, QUICK_REPAIRS
+from kimi_linear_operator.resources import DEPLOYMENT, Kind, ownership
+from kimi_linear_operator.resources.ownership import MOST_STEPS, extract, owners_of, unified
+from kimi_linear_operator.resources.plan import Apply
+from kimi_linear_operator.store import Address, Store
+from make import make_deployment
+
+US = "kimi-linear-operator"
+REPLICAS: Manifest = {"f:spec": {"f:replicas": {}}}
+
+
+def managers(number: int, fields: Manifest = REPLICAS) -> list[Manifest]:
+    return [{"manager": f"{index:04}" + "m" * 124, "operation": "Apply", "fieldsV1": fields} for index in range(number)]
+
+
+class ManyManagers:
+    """A cluster in which thousands own the field that is repaired."""
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
+        return {"metadata": {"managedFields": managers(5000)}}
+
+    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+        return
+
+
+class Contested:
+    """A Deployment that was repaired so often that somebody is to blame."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.children = Children(cast(Cluster, ManyManagers()), Store(), lambda: self.now)
+        self.live = make_deployment()
+        for _ in range(QUICK_REPAIRS):
+            asyncio.run(self.children._count(Apply(self.live, self.live, ("spec.replicas",))))
+
+    def kept(self) -> object:
+        return self.children._repairs._children
+
+
+def test_of_many_who_contest_a_field_a_few_are_named_in_short() -> None:
+    [told] = Contested().children.contested([make_deployment()])
+    assert told.startswith(f"Deployment kimi: 0000{'m' * (LONGEST_RIVAL - 4)} and 0001")
+    assert told.endswith(f" and {5000 - MOST_RIVALS} more keeps changing spec.replicas")
+    assert len(told) < 400
+
+
+def test_who_contests_a_child_is_forgotten_with_the_child() -> None:
+    contested = Contested()
+    asyncio.run(contested.children._delete(contested.live))
+    assert contested.kept() == {}
+
+
+def test_who_contested_a_child_is_forgotten_when_it_is_over_whatever_is_looked_at_then() -> None:
+    contested = Contested()
+    contested.now += PEACE_SECONDS + 1
+    assert contested.children.contested([make_deployment("another")]) == []
+    assert contested.kept() == {}
+
+
+class Counted(dict[str, Any]):
+    """A set of fields that counts how often an entry of any is looked at."""
+
+    looks = 0
+
+    def items(self) -> Any:
+        for item in super().items():
+            Counted.looks += 1
+            yield item
+
+
+def looks_for_an_owner(fields: Any, path: str, entries: int) -> int:
+    Counted.looks = 0
+    assert list(owners_of(managers(entries, fields), [path] * 100, US)) == []
+    return Counted.looks
+
+
+def test_the_search_for_an_owner_ends_however_many_there_are() -> None:
+    many = Counted({f"f:{number}": {} for number in range(1000)})
+    assert 0 < looks_for_an_owner(many, "spec.replicas", 1000) < 2 * MOST_STEPS
+
+
+def test_the_search_for_an_owner_ends_whatever_names_items_have() -> None:
+    # Each name leads on by another way: twice as many ways at every level.
+    fields: Any = Counted({"f:gone": {}})
+    for _ in range(60):
+        fields = Counted({'k:{"a":"x","b":"x.x"}': fields})
+    assert 0 < looks_for_an_owner(fields, ".".join("x" * 80), 1) < 2 * MOST_STEPS
+
+
+def test_who_is_found_before_the_search_ends_is_named() -> None:
+    assert len(list(owners_of(managers(5000), ["spec.replicas"], US))) == 5000
+
+
+def test_items_of_a_list_are_not_compared_with_each_of_as_many_names() -> None:
+    variables = [{"name": f"E{number}", "value": "x"} for number in range(4000)]
+    fields: Manifest = {f'k:{{"name":"E{number}"}}': {"f:value": {}} for number in range(4000)}
+    decoded = _count_decoded(lambda: extract(variables, fields) == variables)
+    assert decoded == 4000
+
+
+def _count_decoded(work: Any) -> int:
+    original, keys = ownership._decoded, []
+
+    def counting(key: str) -> Any:
+        keys.append(key)
+        return original(key)
+
+    vars(ownership)["_decoded"] = counting
+    try:
+        assert work()
+    finally:
+        vars(ownership)["_decoded"] = original
+    return len(keys)
+
+
+def test_a_name_of_an_item_that_cannot_be_read_names_nothing() -> None:
+    deep = "[" * 5000 + "]" * 5000
+    fields: Manifest = {
+        f"v:{deep}": {},
+        f"k:{deep}": {},
+        "k:{}": {},
+        "v:{": {},
+        f'k:{{"name":{deep}}}': {},
+        'v:"y"': {},
+    }
+    assert extract(["x", "y", {"name": "z"}], fields) == ["y"]
+    assert list(owners_of(managers(1, fields), ["spec.list[x]"], US)) == []
+
+
+def test_what_one_manager_patched_at_thousands_of_times_is_united_once() -> None:
+    looked: list[int] = []
+
+    class Entry(dict[str, Any]):
+        def __eq__(self, other: object) -> bool:
+            looked.append(1)
+            return super().__eq__(other)
+
+        __hash__ = None
+
+    entries = [Entry(manager=US, operation="Update", fieldsV1={"f:spec": {f"f:{number}": {}}}) for number in range(500)]
+    found = unified(entries, US)
+    assert found
+    assert [len(entry["fieldsV1"]["f:spec"]) for entry in found] == [500]
+    assert entries[0]["fieldsV1"] == {"f:spec": {"f:0": {}}}
+    assert looked == []
+
+
+def test_fields_that_were_cut_at_the_deepest_level_are_united() -> None:
+    cut = {"manager": US, "operation": "Update", "fieldsV1": {"f:spec": None}}
+    assert unified([cut], US) == [{**cut, "operation": "Apply", "fieldsV1": {"f:spec": {}}}]
+
+
+def fields_of_a_child(contested: Contested) -> Iterator[str]:
+    return iter(contested.children._repairs._children[Address(DEPLOYMENT, "default", "kimi")].fields)
+
+
+def test_of_thousands_of_fields_that_somebody_changes_in_turns_a_few_are_kept() -> None:
+    contested = Contested()
+    for number in range(100):
+        fields = tuple(f"spec.{number}.{index}.{'x' * 10_000}" for index in range(100))
+        contested.children._repairs.record(Address(DEPLOYMENT, "default", "kimi"), fields)
+    kept = list(fields_of_a_child(contested))
+    assert (len(kept), max(map(len, kept))) == (64, 256)
+    last = [f"spec.99.{index}.{'x' * 10_000}" for index in range(100)]
+    for _ in range(QUICK_REPAIRS):
+        contested.children._repairs.record(Address(DEPLOYMENT, "default", "kimi"), last)
+    assert contested.children._repairs.wait_seconds(Address(DEPLOYMENT, "default", "kimi"), last) > 0

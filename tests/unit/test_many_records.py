@@ -1,0 +1,95 @@
+"""Somebody may make thousands of records that look like those of a server: a pass reads a few of them."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from kimi_linear_operator import rules
+from kimi_linear_operator.api import KimiLinearServer, Manifest
+from kimi_linear_operator.reconcile import server as module
+from kimi_linear_operator.reconcile.server import ServerReconciler
+from kimi_linear_operator.resources import REVISION, SERVER, revision
+from kimi_linear_operator.resources.metadata import ADOPT_ANNOTATION
+from kimi_linear_operator.store import Key, Store
+from make import MANAGED_LABELS, make_deployment, make_server, stored
+
+KEY = Key("default", "kimi")
+TEMPLATE = {"metadata": {}, "spec": {"automountServiceAccountToken": False, "containers": []}}
+
+
+def record(number: int, template: Manifest = TEMPLATE) -> Manifest:
+    """Return a record that somebody offers to the server."""
+    metadata = {
+        "name": f"x{number:05}",
+        "labels": {**MANAGED_LABELS, "kimi-linear.io/server": "kimi"},
+        "annotations": {ADOPT_ANNOTATION: "true"},
+    }
+    data = {"inputs": {}, "template": template, "rollout": "", "uid": "", "generation": 0}
+    of = {"apiVersion": "apps/v1", "kind": "ControllerRevision"}
+    return stored({**of, "metadata": metadata, "data": data, "revision": number})
+
+
+def passing(records: list[Manifest]) -> tuple[ServerReconciler, KimiLinearServer]:
+    store, nobody = Store(), cast(Any, None)
+    for item in [make_server(), *records]:
+        store.put(SERVER if item["kind"] == SERVER.kind else REVISION, item)
+    server = rules.check_stored(make_server()).server
+    assert server
+    now = "2026-11-24T09:00:00Z"
+    return ServerReconciler(nobody, store, nobody, nobody, nobody, lambda: now, lambda _: False), server
+
+
+def keep(records: list[Manifest], live: Manifest | None) -> revision.Kept:
+    reconciler, server = passing(records)
+    return asyncio.run(reconciler._keep(KEY, server, live))
+
+
+def running(number: int) -> Manifest:
+    deployment = make_deployment()
+    deployment["metadata"]["annotations"] = {"kimi-linear.io/revision": str(number)}
+    return deployment | {"spec": {"template": TEMPLATE}}
+
+
+def test_the_template_is_built_as_often_for_many_records_as_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[int] = []
+
+    def count(name: str) -> Any:
+        original = getattr(module, name)
+
+        def counting(*arguments: Any) -> Any:
+            built.append(1)
+            return original(*arguments)
+
+        return counting
+
+    monkeypatch.setattr(module, "build_pod_template", count("build_pod_template"))
+    for number in (1, 1000):
+        built.clear()
+        keep([record(index + 1) for index in range(number)], None)
+        assert len(built) == 1
+
+
+def test_of_many_records_those_with_the_highest_numbers_are_read_and_the_one_that_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[int] = []
+    original = revision.read
+
+    def counting(manifest: Manifest) -> Any:
+        read.append(manifest["revision"])
+        return original(manifest)
+
+    monkeypatch.setattr(revision, "read", counting)
+    kept = keep([record(number) for number in range(1, 1001)], running(7))
+    assert kept.running
+    assert kept.running.number == 7
+    assert kept.current.number in (1000, 1001)
+    assert {7, 1000} <= set(read)
+    assert len(read) < 50
+
+
+def test_one_that_reaches_beyond_its_pod_is_still_left_out() -> None:
+    reaching = {"spec": {**TEMPLATE["spec"], "hostPID": True}}
+    reconciler, server = passing([])
+    assert [item.number for item in reconciler._read([record(2, reaching), record(1)], server, None)] == [1]
