@@ -465,6 +465,28 @@ def test_under_newer_definitions_servers_are_ready_and_scaled_and_only_wishes_re
         assert not _fractions(namespace, "untouched")
 
 
+def test_a_default_of_another_version_is_neither_offered_nor_rolled_out_nor_taken_with_a_wish(
+    sandbox: Sandbox,
+) -> None:
+    namespace = sandbox.namespace
+    _create(namespace, [*_TWO, "wishing"])
+    before = {name: _running(namespace, name) for name in _TWO}
+    with newer_definition(namespace.client):
+        for name in [*_TWO, "wishing"]:
+            namespace.edit(SERVER, name, {"metadata": {"labels": {"team": "search"}}})
+    sandbox.operator.arguments = (*sandbox.operator.arguments, "--rollout-pause=1")
+    _go_on_as(sandbox, THIS_VERSION)
+    wished = server_manifest("wishing", namespace.name, {"engine": {"contextLength": 4096}})
+    namespace.client.apply(SERVER, wished, "somebody")
+    wait_for(lambda: "4096" in str(namespace.deployment("wishing")["spec"]["template"]), "the wish is fulfilled")
+    for name in [*_TWO, "wishing"]:
+        namespace.wait_until_ready(name)
+        assert namespace.server(name)["spec"]["engine"]["memoryFractionStatic"] == FRACTION
+        namespace.wait_for_condition(name, "TemplateCurrent", "True", "Newest")
+        assert _fractions(namespace, name) == []
+    stays(lambda: {name: _running(namespace, name) for name in _TWO}, "nothing rolls", before.__eq__, _QUIET_SECONDS)
+
+
 def test_what_an_owner_leaves_out_of_an_apply_is_taken_out_of_the_pods(sandbox: Sandbox) -> None:
     """The API server sets the default then, and makes nobody its owner."""
     namespace = sandbox.namespace
@@ -505,3 +527,33 @@ def test_what_another_version_began_by_itself_is_not_gone_on_with(sandbox: Sandb
 
 def _writes_deployment_a(call: Call) -> bool:
     return call.is_write and call.concerns(DEPLOYMENT, "a")
+
+
+def _brings_other_pods(call: Call) -> bool:
+    return call.is_write and call.concerns(DEPLOYMENT, "kimi") and MARK.encode() in call.body
+
+
+@pytest.mark.parametrize("is_taken_back", [False, True], ids=["the wish stays", "it is taken back"])
+def test_after_a_rollback_a_wish_gets_the_pods_of_the_version_that_runs(
+    sandbox: Sandbox, *, is_taken_back: bool
+) -> None:
+    """The other version recorded its pods for the wish, and the API server refused them."""
+    namespace = sandbox.namespace
+    _create(namespace, ["kimi"])
+    before = _running(namespace, "kimi")
+    with sandbox.proxy.fault(refuse(422), _brings_other_pods):
+        _go_on_as(sandbox, OTHER_VERSION)
+        _wait_for_offer(namespace, ["kimi"], "False")
+        namespace.change_server("kimi", {"engine": {"contextLength": 4096}})
+        namespace.wait_for_condition("kimi", "Ready", "False", "ApplyFailed")
+        sandbox.operator.kill()
+    if is_taken_back:
+        namespace.change_server("kimi", {"engine": {"contextLength": None}})
+    _go_on_as(sandbox, THIS_VERSION)
+    _wait_for_offer(namespace, ["kimi"], "True")
+    namespace.wait_until_ready("kimi")
+    [record] = _revisions(namespace, "kimi")
+    assert not is_built_by_other(record["data"]["template"])
+    assert not _has_other_pods(namespace, "kimi")
+    assert ("4096" in str(namespace.deployment("kimi")["spec"]["template"])) != is_taken_back
+    assert (_running(namespace, "kimi") == before) == is_taken_back

@@ -213,8 +213,8 @@ class DefaultingCluster(RefusingCluster):
         return await super().get(kind, namespace, name)
 
 
-def _pass_with_default(cluster: DefaultingCluster, observed: int, **metadata: Any) -> None:
-    """Make a pass over a server at generation 2, whose record knows no memory fraction."""
+def _pass_with_default(cluster: DefaultingCluster, observed: int, passes: int = 1, **metadata: Any) -> None:
+    """Make passes over a server at generation 2, whose record knows no memory fraction."""
     record, deployment = _kept(1, replicas=1)
     defaulted = make_server(replicas=2, engine={"memoryFractionStatic": 0.85})
     ready = make_condition("Ready", "True", "AllReplicasServe", "")
@@ -225,7 +225,9 @@ def _pass_with_default(cluster: DefaultingCluster, observed: int, **metadata: An
     companions = map(stored, resources.build_companions(KimiLinearServer.model_validate(defaulted)))
     for manifest in (defaulted, record, deployment, *companions):
         store.put(SERVER if manifest is defaulted else resources.kind_of(manifest), manifest)
-    asyncio.run(Reconciler(cast(Cluster, cluster), store).reconcile(Key("default", "kimi")))
+    reconciler = Reconciler(cast(Cluster, cluster), store)
+    for _ in range(passes):
+        asyncio.run(reconciler.reconcile(Key("default", "kimi")))
 
 
 def _managed(*owners: Manifest) -> list[Manifest]:
@@ -242,11 +244,13 @@ def test_a_default_that_came_with_a_scale_replaces_no_pod_and_is_looked_up_once(
     assert "0.85" not in str(deployment)
 
 
-def test_a_spec_that_was_applied_is_not_looked_up_again() -> None:
+def test_a_spec_that_was_applied_is_looked_up_once_and_no_default_that_nobody_asked_for_is_offered() -> None:
     cluster = DefaultingCluster({})
-    _pass_with_default(cluster, 2)
-    assert "KimiLinearServer" not in cluster.reads
+    _pass_with_default(cluster, 2, passes=3, managedFields=_managed())
+    assert cluster.reads.count("KimiLinearServer") == 1
     assert "ControllerRevision/kimi-2" not in cluster.written
+    assert find_condition(cluster.status, "TemplateCurrent")["reason"] == "Newest"
+    assert "0.85" not in cluster.status["command"]
 
 
 def test_a_wish_for_what_is_the_default_elsewhere_replaces_pods() -> None:

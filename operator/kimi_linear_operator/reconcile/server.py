@@ -24,7 +24,7 @@ from kimi_linear_operator.reconcile.reporting import Reporting
 from kimi_linear_operator.reconcile.waking import Waking
 from kimi_linear_operator.resources import DEPLOYMENT, POD, REVISION, SERVER, access, metadata, plan, revision
 from kimi_linear_operator.resources.deployment import build_pod_template, wanted_replicas
-from kimi_linear_operator.resources.revision import Kept, Revision, Wish
+from kimi_linear_operator.resources.revision import FieldPath, Kept, Revision, Wish
 from kimi_linear_operator.status.times import seconds_between
 from kimi_linear_operator.store import Key, Store
 
@@ -35,18 +35,23 @@ LONGEST_BLOCKED_SECONDS = 300.0
 
 _CONFLICT = 409
 
+# The UID and the generation of a spec, and its fields of which nothing was kept.
+_Unkept = tuple[str, int, tuple[FieldPath, ...]]
+
 
 @dataclass(frozen=True)
 class _Outcome:
     """What a pass came to before it reports.
 
     Attributes:
+        server: The server as somebody asked for it.
         kept: The pod template that the server is to have.
         failures: What was in the way.
         contested: What others keep changing.
         is_first: Whether this is the first pass over a new server.
     """
 
+    server: KimiLinearServer | None = None
     kept: Kept | None = None
     failures: Failures = field(default_factory=Failures)
     contested: tuple[str, ...] = ()
@@ -78,6 +83,8 @@ class ServerReconciler:
     postpone: Callable[[Key], bool]
     allows_node_access: bool = False
     chosen: set[Key] = field(default_factory=set)
+    # Of the fields that nothing was kept of: those that nobody asked for. Reading that once for each spec is enough.
+    _unasked: dict[Key, tuple[_Unkept, tuple[FieldPath, ...]]] = field(default_factory=dict)
 
     async def reconcile(self, key: Key, failures: int) -> float | None:
         """Make one pass over a server; return after how many seconds it is due again, if at all.
@@ -91,6 +98,7 @@ class ServerReconciler:
         """
         manifest = self.store.get(SERVER, key)
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
+            self._unasked.pop(key, None)
             return None  # Its children are owned by it: the garbage collector needs no help.
         checked = rules.check_stored(manifest)
         try:
@@ -112,7 +120,7 @@ class ServerReconciler:
         if outcome.is_first and not obstacle and not passing and self.postpone(key):
             return None  # Other new servers get their children before this one gets its status.
         if obstacle or not passing:
-            again = await self._report(key, manifest, checked.server, outcome, obstacle)
+            again = await self._report(key, manifest, outcome.server or checked.server, outcome, obstacle)
         if passing:
             raise passing
         retries = [
@@ -140,7 +148,7 @@ class ServerReconciler:
         if (beyond := access.beyond_pod(server)) and not self.allows_node_access:
             return await self._refuse(key, manifest, access.refusal(beyond))
         live = self._deployment(key, server.metadata.uid)
-        kept = await self._keep(key, server, live)
+        server, kept = await self._keep(key, server, live)
         deployment = resources.build_deployment(server, kept.current.template, kept.current.number)
         wanted = [deployment, *resources.build_companions(server)]
         failures = await settle(
@@ -151,7 +159,7 @@ class ServerReconciler:
             ]
         )
         is_first = live is None and "observedGeneration" not in server.status
-        return _Outcome(kept, failures, tuple(self.children.contested(wanted)), is_first)
+        return _Outcome(server, kept, failures, tuple(self.children.contested(wanted)), is_first)
 
     async def _refuse(self, key: Key, manifest: Manifest, reason: str) -> _Outcome:
         """Change nothing because the spec is refused, except that fewer pods run if it asks for fewer."""
@@ -171,8 +179,8 @@ class ServerReconciler:
             return None
         return resources.build_deployment(server, running.template, running.number)
 
-    async def _keep(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> Kept:
-        """Return the pod template that a server is to have, whose Deployment is as it is.
+    async def _keep(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> tuple[KimiLinearServer, Kept]:
+        """Return a server as somebody asked for it, and the pod template that it is to have.
 
         Raises:
             BehindError: A template was kept for a newer spec than the one that is seen, or there is a newer one.
@@ -182,55 +190,62 @@ class ServerReconciler:
         revisions = [found for record in records if (found := self._read(record, server, live))]
         if revision.is_behind(server, revisions):
             raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
+        server = await self._as_asked(key, server, revisions, _number(live))
         is_applied = status.was_applied(server.status, server.metadata.generation)
-        deployed, applied = await self._deployed(key, server, live, revisions), None
+        wish = Wish(key in self.chosen, is_applied)
+        deployed, applied = await self._deployed(key, server, live, revisions, wish), None
         if live and not revisions and is_applied:
             found_live = await self.cluster.get(DEPLOYMENT, key.namespace, key.name)
             applied = revision.running_template(server, found_live) if found_live else None
-        begun = revision.begun(server, revisions, deployed)
         kept = revision.keep(
             server,
             revisions,
             applied=applied,
             deployed=deployed,
             used=max(map(revision.number_of, records), default=0),
-            wish=Wish(key in self.chosen, is_applied or not await self._is_wished(server, begun)),
+            wish=wish,
         )
         if not kept.current.is_automatic:
             self.chosen.discard(key)
         elif _number(live) == kept.current.number and status.View({}, server, deployment=live).is_settled:
-            return kept.completed()
-        return kept
+            return server, kept.completed()
+        return server, kept
 
     def _records(self, key: Key, server: KimiLinearServer) -> list[Manifest]:
         """Return what was kept of a server's pod templates, without what belongs to others."""
         return [item for item in self.store.children(REVISION, key) if plan.may_be_taken(item, server)]
 
     async def _deployed(
-        self, key: Key, server: KimiLinearServer, live: Manifest | None, revisions: list[Revision]
+        self, key: Key, server: KimiLinearServer, live: Manifest | None, revisions: list[Revision], wish: Wish
     ) -> int:
         """Return whose template the Deployment has: read anew before one that was begun is given up as unused."""
-        if live is None or all(item.number == _number(live) or not item.is_automatic for item in revisions):
+        if live is None or not revision.gives_up(server, revisions, _number(live), wish):
             return _number(live)
         found = await self.cluster.get(DEPLOYMENT, key.namespace, key.name)
         return _number(found) if found and metadata.is_owned_by(found, server.metadata.uid) else 0
 
-    async def _is_wished(self, server: KimiLinearServer, current: Revision | None) -> bool:
-        """Return whether somebody asked for other inputs than those of a record; the store does not know who set what.
+    async def _as_asked(
+        self, key: Key, server: KimiLinearServer, revisions: list[Revision], deployed: int
+    ) -> KimiLinearServer:
+        """Return a server without defaults that nobody asked for; the store does not know who set what.
 
         Raises:
             BehindError: The spec was changed since it was seen.
             GoneError: The server was deleted.
         """
-        if current is None or not revision.has_other_inputs(server, current):
-            return False
-        seen = server.metadata
-        found = await self.cluster.get(SERVER, seen.namespace, seen.name)
-        if found is None or found["metadata"]["uid"] != seen.uid:
-            raise GoneError
-        if found["metadata"]["generation"] != seen.generation:
-            raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
-        return revision.is_wished(server, current, found["metadata"].get("managedFields", ()))
+        unkept, seen = revision.unkept(server, revisions, deployed), server.metadata
+        if not unkept:
+            self._unasked.pop(key, None)
+            return server
+        spec = (seen.uid, seen.generation, unkept)
+        if key not in self._unasked or self._unasked[key][0] != spec:
+            found = await self.cluster.get(SERVER, seen.namespace, seen.name)
+            if found is None or found["metadata"]["uid"] != seen.uid:
+                raise GoneError
+            if found["metadata"]["generation"] != seen.generation:
+                raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
+            self._unasked[key] = (spec, revision.unasked(unkept, found["metadata"].get("managedFields", ())))
+        return revision.without(server, self._unasked[key][1])
 
     def _read(self, record: Manifest, server: KimiLinearServer, live: Manifest | None) -> Revision | None:
         """Return what a record keeps, None if somebody wrote it to get pods that the operator would refuse."""
