@@ -64,6 +64,7 @@ class RefusingCluster:
     live: dict[str, Manifest] = field(default_factory=dict)
     written: list[str] = field(default_factory=list)
     applied: list[Manifest] = field(default_factory=list)
+    scaled: list[Manifest] = field(default_factory=list)
     status: Manifest = field(default_factory=dict)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
@@ -80,6 +81,16 @@ class RefusingCluster:
         self.applied.append(manifest)
         version = str(len(self.written) + 10)
         return stored({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": version}})
+
+    async def overwrite(self, kind: Kind, manifest: Manifest) -> Manifest:
+        raise self.refused[f"{kind.kind}/{manifest['metadata']['name']}"]
+
+    async def scale(self, kind: Kind, live: Manifest, replicas: int) -> Manifest:
+        self.scaled.append({**live, "spec": {**live["spec"], "replicas": replicas}})
+        return self.scaled[-1]
+
+    async def unify(self, kind: Kind, live: Manifest) -> Manifest:
+        return live
 
     async def delete(self, kind: Kind, manifest: Manifest) -> None:
         self.written.append(f"-{kind.kind}/{manifest['metadata']['name']}")
@@ -161,9 +172,54 @@ def test_a_server_whose_spec_is_refused_can_have_fewer_pods_of_those_that_run(
     cluster = RefusingCluster({})
     record, deployment = _kept(1, replicas=4)
     _pass(cluster, record, deployment, **refused, **asked)
-    assert [manifest["spec"]["replicas"] for manifest in cluster.applied] == ([] if replicas is None else [replicas])
-    assert [manifest["spec"]["template"] for manifest in cluster.applied] in ([], [deployment["spec"]["template"]])
+    assert [manifest["spec"]["replicas"] for manifest in cluster.scaled] == ([] if replicas is None else [replicas])
+    assert cluster.applied == []
     assert find_condition(cluster.status, "Accepted")["reason"] == "InvalidSpec"
+
+
+def test_a_server_whose_spec_is_refused_has_fewer_pods_also_without_a_record_and_keeps_what_somebody_changed() -> None:
+    cluster, (_, deployment) = RefusingCluster({}), _kept(1, replicas=4)
+    deployment["spec"]["template"]["spec"]["containers"][0]["image"] = "example.com/hotfix:1"
+    _pass(cluster, deployment, security={"hostIPC": True}, replicas=3)
+    assert [manifest["spec"] for manifest in cluster.scaled] == [{**deployment["spec"], "replicas": 3}]
+    assert cluster.applied == []
+
+
+def test_a_server_without_a_record_has_fewer_pods_also_if_what_it_is_to_have_cannot_be_applied() -> None:
+    cluster, (_, deployment) = RefusingCluster({"Deployment/kimi": ApiError(422, "wrong")}), _kept(1, replicas=4)
+    _pass(cluster, deployment, replicas=1, toolCallParser="enabled")
+    assert [manifest["spec"]["replicas"] for manifest in cluster.scaled] == [1]
+
+
+def _under_way(*, is_complete: bool) -> tuple[Manifest, Manifest]:
+    """Return the record and the Deployment of a server that the operator gave its template by itself."""
+    seen, deployment = _kept(1, replicas=1)
+    found = revision.read(seen)
+    assert found
+    server = KimiLinearServer.model_validate(make_server())
+    record = stored(resources.build_revision(server, replace(found, is_automatic=True)))
+    counters = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), 1)
+    deployment["status"] = {"observedGeneration": 1, **(counters if is_complete else {})}
+    deployment["metadata"]["generation"] = 1
+    return record, deployment
+
+
+@pytest.mark.parametrize("is_complete", [False, True])
+@pytest.mark.parametrize(
+    ("refused", "spec"),
+    [
+        ({}, {"security": {"hostIPC": True}}),
+        ({"Deployment/kimi": ApiError(422, "wrong")}, {"toolCallParser": "enabled"}),
+    ],
+    ids=["by a rule", "by the API server"],
+)
+def test_a_server_whose_next_spec_is_refused_keeps_the_others_waiting_only_until_its_pods_are_ready(
+    refused: dict[str, ApiError], spec: dict[str, Any], *, is_complete: bool
+) -> None:
+    cluster = RefusingCluster(refused)
+    _pass(cluster, *_under_way(is_complete=is_complete), replicas=1, **spec)
+    again = [manifest["metadata"] for manifest in cluster.applied if manifest["metadata"]["name"] == "kimi-1"]
+    assert [AUTOMATIC_ANNOTATION in metadata.get("annotations", {}) for metadata in again] == [False] * is_complete
 
 
 def test_the_worst_obstacle_is_told_and_what_passes_is_tried_again_sooner() -> None:

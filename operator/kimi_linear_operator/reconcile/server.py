@@ -156,6 +156,7 @@ class ServerReconciler:
                 self._settle_deployment(key, server, kept, deployment),
                 *(self.children.apply(server, child) for child in wanted[1:]),
                 self._prune(key, server, wanted, (kept.current.number, _number(live))),
+                *([self._end_rollout(key, server)] if kept.running not in (None, kept.current) else []),
             ]
         )
         is_first = live is None and "observedGeneration" not in server.status
@@ -164,20 +165,22 @@ class ServerReconciler:
     async def _refuse(self, key: Key, manifest: Manifest, reason: str) -> _Outcome:
         """Change nothing because the spec is refused, except that fewer pods run if it asks for fewer."""
         server = readable_server(manifest)
-        smaller = self._smaller(key, server) if server else None
-        failures = await settle([self.children.apply(server, smaller)] if server and smaller else [])
+        failures = await settle([self._shrink(key, server), self._end_rollout(key, server)] if server else [])
         return _Outcome(failures=replace(failures, obstacle=status.Obstacle("InvalidSpec", reason, blames_spec=True)))
 
-    def _smaller(self, key: Key, server: KimiLinearServer) -> Manifest | None:
-        """Return a server's Deployment as it runs, with as few replicas as are wanted; None if it has no more."""
+    async def _shrink(self, key: Key, server: KimiLinearServer) -> None:
+        """Leave a server's Deployment as it is, with as few replicas as are wanted."""
         live = self._deployment(key, server.metadata.uid)
-        if live is None or wanted_replicas(server.spec) >= live["spec"].get("replicas", 1):
-            return None
-        revisions = (found for record in self._records(key, server) if (found := revision.read(record)))
-        running = next((found for found in revisions if found.number == _number(live)), None)
-        if running is None or access.exceeds(running.template, [live["spec"]["template"]]):
-            return None
-        return resources.build_deployment(server, running.template, running.number)
+        if live and wanted_replicas(server.spec) < live["spec"].get("replicas", 1):
+            await self.children.scale(live, wanted_replicas(server.spec))
+
+    async def _end_rollout(self, key: Key, server: KimiLinearServer) -> None:
+        """Take the mark from the template that runs if all replicas serve with it, whatever the spec asks for now."""
+        live = self._deployment(key, server.metadata.uid)
+        for record in self._records(key, server):
+            found = revision.read(record)
+            if found and found.is_automatic and _has_settled(live, found):
+                await self.children.apply(server, resources.build_revision(server, replace(found, is_automatic=False)))
 
     async def _keep(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> tuple[KimiLinearServer, Kept]:
         """Return a server as somebody asked for it, and the pod template that it is to have.
@@ -207,7 +210,7 @@ class ServerReconciler:
         )
         if not kept.current.is_automatic:
             self.chosen.discard(key)
-        elif _number(live) == kept.current.number and status.View({}, server, deployment=live).is_settled:
+        elif _has_settled(live, kept.current):
             return server, kept.completed()
         return server, kept
 
@@ -270,6 +273,9 @@ class ServerReconciler:
                 number = _number(self._deployment(key, server.metadata.uid))
                 with suppress(NameTakenError, LeftoverError, ApiError):
                     await self.children.apply(server, resources.build_deployment(server, running.template, number))
+            else:
+                with suppress(ApiError):
+                    await self._shrink(key, server)
             raise
 
     async def _record(self, server: KimiLinearServer, current: Revision) -> None:
@@ -317,3 +323,8 @@ class ServerReconciler:
 
 def _number(deployment: Manifest | None) -> int:
     return revision.number_on(deployment) if deployment else 0
+
+
+def _has_settled(deployment: Manifest | None, kept: Revision) -> bool:
+    """Return whether a Deployment has this pod template, and as many replicas with it as it is to have."""
+    return _number(deployment) == kept.number and status.View({}, None, deployment=deployment).is_settled
