@@ -316,6 +316,33 @@ def test_a_wish_for_what_is_the_default_elsewhere_replaces_pods() -> None:
     assert "ControllerRevision/kimi-2" in cluster.written
 
 
+@pytest.mark.parametrize(
+    ("owners", "reason"),
+    [
+        ([], "SpecValid"),
+        ([{"manager": "me", "fieldsV1": {"f:spec": {"f:engine": {"f:attentionBackend": {}}}}}], "InvalidSpec"),
+    ],
+    ids=["a default", "somebody set it"],
+)
+def test_a_default_that_this_version_cannot_read_is_as_if_it_were_not_there(
+    owners: list[Manifest], reason: str
+) -> None:
+    cluster, (record, deployment) = DefaultingCluster({}), _kept(1, replicas=1)
+    defaulted = make_server(replicas=2, engine={"attentionBackend": "AITER-v2"})
+    defaulted["metadata"] |= {"generation": 2, "managedFields": _managed(*owners)}
+    cluster.live["KimiLinearServer/kimi"] = defaulted
+    store = Store()
+    for kind, manifest in ((SERVER, defaulted), (REVISION, record), (DEPLOYMENT, deployment)):
+        store.put(kind, manifest)
+    reconciler = Reconciler(cast(Cluster, cluster), store)
+    for _ in range(2):
+        asyncio.run(reconciler.reconcile(Key("default", "kimi")))
+    assert find_condition(cluster.status, "Accepted")["reason"] == reason
+    assert cluster.reads.count("KimiLinearServer") == 1
+    sizes = [item["spec"]["replicas"] for item in cluster.applied if item["kind"] == "Deployment"]
+    assert (sizes, "ControllerRevision/kimi-2" in cluster.written) == ([2] if reason == "SpecValid" else [], False)
+
+
 def test_who_owns_a_newer_spec_says_nothing_of_the_one_that_was_seen() -> None:
     cluster = DefaultingCluster({})
     with pytest.raises(BehindError):

@@ -5,8 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from kimi_linear_operator import resources, rules, status
-from kimi_linear_operator.api import KimiLinearServer, Manifest
-from kimi_linear_operator.api.stored import readable_server
+from kimi_linear_operator.api import KimiLinearServer, Manifest, stored
+from kimi_linear_operator.api.stored import FieldPath, readable_server
 from kimi_linear_operator.cluster import Cluster
 from kimi_linear_operator.errors import ApiError
 from kimi_linear_operator.reconcile.children import (
@@ -24,7 +24,7 @@ from kimi_linear_operator.reconcile.reporting import Reporting
 from kimi_linear_operator.reconcile.waking import Waking
 from kimi_linear_operator.resources import DEPLOYMENT, POD, REVISION, SERVER, access, metadata, plan, revision
 from kimi_linear_operator.resources.deployment import build_pod_template, wanted_replicas
-from kimi_linear_operator.resources.revision import FieldPath, Kept, Revision, Wish
+from kimi_linear_operator.resources.revision import Kept, Revision, Wish
 from kimi_linear_operator.status.times import seconds_between
 from kimi_linear_operator.store import Key, Store
 
@@ -35,8 +35,8 @@ LONGEST_BLOCKED_SECONDS = 300.0
 
 _CONFLICT = 409
 
-# The UID and the generation of a spec, and its fields of which nothing was kept.
-_Unkept = tuple[str, int, tuple[FieldPath, ...]]
+# The UID of a server, the generation of its spec, and fields of that.
+_Fields = tuple[str, int, tuple[FieldPath, ...]]
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ class ServerReconciler:
     postpone: Callable[[Key], bool]
     allows_node_access: bool = False
     chosen: set[Key] = field(default_factory=set)
-    # Of the fields that nothing was kept of: those that nobody asked for. Reading that once for each spec is enough.
-    _unasked: dict[Key, tuple[_Unkept, tuple[FieldPath, ...]]] = field(default_factory=dict)
+    # Which fields of a spec nobody asked for, as far as that was read: once for each spec is enough.
+    _unasked: dict[Key, dict[_Fields, tuple[FieldPath, ...]]] = field(default_factory=dict)
 
     async def reconcile(self, key: Key, failures: int) -> float | None:
         """Make one pass over a server; return after how many seconds it is due again, if at all.
@@ -102,6 +102,7 @@ class ServerReconciler:
             return None  # Its children are owned by it: the garbage collector needs no help.
         checked = rules.check_stored(manifest)
         try:
+            checked = await self._without_foreign_defaults(key, manifest, checked)
             outcome = await self._apply(key, manifest, checked)
         except GoneError:
             return None
@@ -139,6 +140,19 @@ class ServerReconciler:
             return BLOCKED_RETRY_SECONDS
         refused = seconds_between(accepted.get("lastTransitionTime"), self.now()) or 0.0
         return min(max(BLOCKED_RETRY_SECONDS, refused / 4), LONGEST_BLOCKED_SECONDS)
+
+    async def _without_foreign_defaults(self, key: Key, manifest: Manifest, checked: rules.Checked) -> rules.Checked:
+        """Return what a check finds without values that this version cannot read and nobody asked for.
+
+        They are defaults of another version's definition, as are fields that this version does not know at all.
+        """
+        spec = manifest.get("spec", {})
+        paths = [path[1:] for path in checked.unreadable if path[0] == "spec" and stored.holds(manifest, path)]
+        found = manifest["metadata"]
+        for path in await self._nobodys(key, (found["uid"], found["generation"], tuple(filter(None, paths)))):
+            spec = stored.without(spec, path)
+        readable = rules.check_stored({**manifest, "spec": spec}) if spec != manifest.get("spec", {}) else checked
+        return readable if readable.server else checked
 
     async def _apply(self, key: Key, manifest: Manifest, checked: rules.Checked) -> _Outcome:
         """Bring all children to what is wanted."""
@@ -236,19 +250,27 @@ class ServerReconciler:
             BehindError: The spec was changed since it was seen.
             GoneError: The server was deleted.
         """
-        unkept, seen = revision.unkept(server, revisions, deployed), server.metadata
-        if not unkept:
-            self._unasked.pop(key, None)
-            return server
-        spec = (seen.uid, seen.generation, unkept)
-        if key not in self._unasked or self._unasked[key][0] != spec:
-            found = await self.cluster.get(SERVER, seen.namespace, seen.name)
-            if found is None or found["metadata"]["uid"] != seen.uid:
+        seen, unkept = server.metadata, revision.unkept(server, revisions, deployed)
+        return revision.without(server, await self._nobodys(key, (seen.uid, seen.generation, unkept)))
+
+    async def _nobodys(self, key: Key, asked: _Fields) -> tuple[FieldPath, ...]:
+        """Return which of these fields of a server's spec nobody asked for.
+
+        Raises:
+            BehindError: The spec was changed since it was seen.
+            GoneError: The server was deleted.
+        """
+        uid, generation, paths = asked
+        answers = {item: answer for item, answer in self._unasked.get(key, {}).items() if item[:2] == (uid, generation)}
+        if paths and asked not in answers:
+            found = await self.cluster.get(SERVER, key.namespace, key.name)
+            if found is None or found["metadata"]["uid"] != uid:
                 raise GoneError
-            if found["metadata"]["generation"] != seen.generation:
+            if found["metadata"]["generation"] != generation:
                 raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
-            self._unasked[key] = (spec, revision.unasked(unkept, found["metadata"].get("managedFields", ())))
-        return revision.without(server, self._unasked[key][1])
+            answers[asked] = revision.unasked(paths, found["metadata"].get("managedFields", ()))
+            self._unasked[key] = answers
+        return answers.get(asked, ())
 
     def _read(self, record: Manifest, server: KimiLinearServer, live: Manifest | None) -> Revision | None:
         """Return what a record keeps, None if somebody wrote it to get pods that the operator would refuse."""

@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kimi_linear_operator.api import KimiLinearServer, Manifest, ServerSpec
-from kimi_linear_operator.api.stored import known
+from kimi_linear_operator.api import KimiLinearServer, Manifest, ServerSpec, stored
+from kimi_linear_operator.api.stored import FieldPath
 from kimi_linear_operator.resources import metadata, ownership
 from kimi_linear_operator.resources.deployment import build_pod_template, template_inputs
 from kimi_linear_operator.resources.drift import differences, has_drifted
@@ -274,10 +274,6 @@ def has_other_inputs(server: KimiLinearServer, revision: Revision) -> bool:
     return revision.inputs != inputs and _understood(revision.inputs) != inputs
 
 
-FieldPath = tuple[str, ...]
-"""The names that lead to a field of a spec."""
-
-
 def unkept(server: KimiLinearServer, revisions: Sequence[Revision], deployed: int) -> tuple[FieldPath, ...]:
     """Return the fields of a spec that say something of which what was kept knows nothing.
 
@@ -295,7 +291,7 @@ def unkept(server: KimiLinearServer, revisions: Sequence[Revision], deployed: in
     if kept is None or kept.inputs == inputs:
         return ()
     changed = _changed(_understood(kept.inputs), inputs)
-    return tuple(path for path in changed if not _holds(kept.inputs, path))
+    return tuple(path for path in changed if not stored.holds(kept.inputs, path))
 
 
 def unasked(paths: Iterable[FieldPath], managed_fields: Sequence[Manifest]) -> tuple[FieldPath, ...]:
@@ -314,19 +310,11 @@ def without(server: KimiLinearServer, paths: Iterable[FieldPath]) -> KimiLinearS
     """Return a server without these fields of its spec: they have this version's defaults."""
     spec: Any = server.spec.model_dump(by_alias=True, exclude_none=True) | template_inputs(server.spec)
     for path in paths:
-        spec = _without(spec, path)
+        spec = stored.without(spec, path)
     try:
         return server.model_copy(update={"spec": ServerSpec.model_validate(spec)})
     except ValidationError:
         return server  # This version requires one of them.
-
-
-def _without(value: Manifest, path: FieldPath) -> Manifest:
-    """Return an object without a field, and without what holds nothing else."""
-    name, *below = path
-    rest = {key: item for key, item in value.items() if key != name}
-    remaining = _without(value[name], tuple(below)) if below else {}
-    return {**rest, name: remaining} if remaining else rest
 
 
 _ABSENT = object()
@@ -343,18 +331,10 @@ def _changed(kept: Any, inputs: Any, path: FieldPath = ()) -> Iterator[FieldPath
         yield path
 
 
-def _holds(value: Any, path: Sequence[str]) -> bool:
-    for name in path:
-        if not isinstance(value, dict) or name not in value:
-            return False
-        value = value[name]
-    return True
-
-
 def _understood(inputs: Manifest) -> Manifest:
     """Return inputs that any version recorded as this version would have: fields that it does not know say nothing."""
     try:
-        return template_inputs(ServerSpec.model_validate(known(inputs, ServerSpec)))
+        return template_inputs(ServerSpec.model_validate(stored.known(inputs, ServerSpec)))
     except ValidationError:
         return inputs
 
