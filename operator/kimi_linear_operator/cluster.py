@@ -284,6 +284,14 @@ class Cluster:
         query = {"fieldManager": MANAGER, **_dry(dry_run)}
         return await self._request("PATCH", _path_of(kind, manifest), query, {"spec": manifest["spec"]})
 
+    async def scale(self, kind: Kind, live: Manifest, replicas: int) -> Manifest:
+        """Set how many replicas exactly this object has, and nothing else of it; return it as it is now.
+
+        To apply the replicas alone would remove all else that we applied. So it is a patch, and `unify` has to follow.
+        """
+        body = {"metadata": {"uid": live["metadata"]["uid"]}, "spec": {"replicas": replicas}}
+        return await self._request("PATCH", _path_of(kind, live), {"fieldManager": MANAGER}, body)
+
     async def unify(self, kind: Kind, live: Manifest) -> Manifest:
         """Make us one field manager of an object again, if a patch of ours made us two; return it as it is now.
 

@@ -134,6 +134,12 @@ def image(spec: ServerSpec) -> str:
     return PUBLISHED_IMAGES.get(spec.engine.version, guess).format(ARCHITECTURES[spec.hardware])
 
 
+def image_in(template: Manifest) -> str | None:
+    """Return the engine's image in a pod template, None if it has none."""
+    containers = template.get("spec", {}).get("containers", ())
+    return next((item.get("image") for item in containers if item.get("name") == CONTAINER), None)
+
+
 def model_path(spec: ServerSpec) -> str:
     """Return the model's directory, or its name on the Hugging Face hub."""
     return spec.model.path or MODELS[spec.model.variant]

@@ -7,6 +7,14 @@ import pytest
 
 from control_plane import LocalCluster
 from integration.client import path_of
+from integration.client_pods import (
+    benchmark,
+    change_benchmark,
+    create_benchmark,
+    end_suite,
+    running_pod,
+    wait_for_reason,
+)
 from integration.faults import Call, Hold, refuse
 from integration.kubelet import HELD_SPEC, held_pod, report_ready
 from integration.namespace import Namespace, Spec, condition_of, server_manifest
@@ -257,6 +265,25 @@ def test_a_template_that_is_refused_keeps_no_server_from_being_suspended(sandbox
     assert namespace.deployment("kimi")["spec"]["template"] == before
 
 
+def test_a_refused_server_is_scaled_down_as_it_runs_also_without_a_record(sandbox: Sandbox) -> None:
+    namespace = sandbox.namespace
+    _create(namespace, ["kimi"], {"replicas": 3})
+    namespace.change_server("kimi", {"security": {"hostIPC": True}})
+    namespace.wait_for_condition("kimi", "Ready", "False", "InvalidSpec")
+    [container] = namespace.deployment("kimi")["spec"]["template"]["spec"]["containers"]
+    fixed = {"spec": {"template": {"spec": {"containers": [{**container, "image": "example.com/hotfix:1"}]}}}}
+    namespace.edit(DEPLOYMENT, "kimi", fixed)
+    wait_for(lambda: namespace.deployment("kimi")["status"].get("updatedReplicas"), "it is rolled out", (3).__eq__)
+    before = namespace.deployment("kimi")["spec"]
+    namespace.client.patch(SERVER, namespace.name, "kimi", {"spec": {"replicas": 2}}, "scale")
+    wait_for(lambda: namespace.deployment("kimi")["spec"], "only the size changes", {**before, "replicas": 2}.__eq__)
+    namespace.delete(REVISION, "kimi-1")
+    namespace.change_server("kimi", {"suspend": True})
+    wait_for(lambda: namespace.deployment("kimi")["spec"], "it is suspended", {**before, "replicas": 0}.__eq__)
+    ours = [e for e in namespace.deployment("kimi")["metadata"]["managedFields"] if e["manager"] == MANAGER]
+    assert [entry["operation"] for entry in ours] == ["Apply"]
+
+
 _ROLLED = ["a", "b", "c", "d"]
 
 
@@ -311,6 +338,22 @@ def test_a_server_that_does_not_become_ready_keeps_the_others_as_they_are_also_a
     stays(lambda: _has_other_pods(namespace, "b"), "the other one keeps its pods", lambda has: not has, 4)
     _go_on_as(sandbox, OTHER_VERSION)
     stays(lambda: _has_other_pods(namespace, "b"), "also after a restart", lambda has: not has, 4)
+    report_ready(namespace, pod)
+    wait_for(lambda: _has_other_pods(namespace, "b"), "then the other one gets them, too")
+
+
+def test_a_spec_that_is_refused_during_a_rollout_keeps_no_other_server_waiting(sandbox: Sandbox) -> None:
+    namespace = sandbox.namespace
+    namespace.create_server("a", {**_SPEC, **HELD_SPEC})
+    report_ready(namespace, held_pod(namespace, "a"))
+    namespace.wait_until_ready("a")
+    _create(namespace, ["b"])
+    _roll_out(sandbox)
+    wait_for(lambda: _has_other_pods(namespace, "a"), "the first one gets the new pods")
+    pod = held_pod(namespace, "a")
+    namespace.change_server("a", {"security": {"hostIPC": True}})
+    namespace.wait_for_condition("a", "Ready", "False", "InvalidSpec")
+    stays(lambda: _has_other_pods(namespace, "b"), "the other one waits", lambda has: not has, _QUIET_SECONDS)
     report_ready(namespace, pod)
     wait_for(lambda: _has_other_pods(namespace, "b"), "then the other one gets them, too")
 
@@ -465,6 +508,28 @@ def test_under_newer_definitions_servers_are_ready_and_scaled_and_only_wishes_re
         assert not _fractions(namespace, "untouched")
 
 
+def test_a_default_of_another_version_is_neither_offered_nor_rolled_out_nor_taken_with_a_wish(
+    sandbox: Sandbox,
+) -> None:
+    namespace = sandbox.namespace
+    _create(namespace, [*_TWO, "wishing"])
+    before = {name: _running(namespace, name) for name in _TWO}
+    with newer_definition(namespace.client):
+        for name in [*_TWO, "wishing"]:
+            namespace.edit(SERVER, name, {"metadata": {"labels": {"team": "search"}}})
+    sandbox.operator.arguments = (*sandbox.operator.arguments, "--rollout-pause=1")
+    _go_on_as(sandbox, THIS_VERSION)
+    wished = server_manifest("wishing", namespace.name, {"engine": {"contextLength": 4096}})
+    namespace.client.apply(SERVER, wished, "somebody")
+    wait_for(lambda: "4096" in str(namespace.deployment("wishing")["spec"]["template"]), "the wish is fulfilled")
+    for name in [*_TWO, "wishing"]:
+        namespace.wait_until_ready(name)
+        assert namespace.server(name)["spec"]["engine"]["memoryFractionStatic"] == FRACTION
+        namespace.wait_for_condition(name, "TemplateCurrent", "True", "Newest")
+        assert _fractions(namespace, name) == []
+    stays(lambda: {name: _running(namespace, name) for name in _TWO}, "nothing rolls", before.__eq__, _QUIET_SECONDS)
+
+
 def test_what_an_owner_leaves_out_of_an_apply_is_taken_out_of_the_pods(sandbox: Sandbox) -> None:
     """The API server sets the default then, and makes nobody its owner."""
     namespace = sandbox.namespace
@@ -505,3 +570,51 @@ def test_what_another_version_began_by_itself_is_not_gone_on_with(sandbox: Sandb
 
 def _writes_deployment_a(call: Call) -> bool:
     return call.is_write and call.concerns(DEPLOYMENT, "a")
+
+
+def _brings_other_pods(call: Call) -> bool:
+    return call.is_write and call.concerns(DEPLOYMENT, "kimi") and MARK.encode() in call.body
+
+
+@pytest.mark.parametrize("is_taken_back", [False, True], ids=["the wish stays", "it is taken back"])
+def test_after_a_rollback_a_wish_gets_the_pods_of_the_version_that_runs(
+    sandbox: Sandbox, *, is_taken_back: bool
+) -> None:
+    """The other version recorded its pods for the wish, and the API server refused them."""
+    namespace = sandbox.namespace
+    _create(namespace, ["kimi"])
+    before = _running(namespace, "kimi")
+    with sandbox.proxy.fault(refuse(422), _brings_other_pods):
+        _go_on_as(sandbox, OTHER_VERSION)
+        _wait_for_offer(namespace, ["kimi"], "False")
+        namespace.change_server("kimi", {"engine": {"contextLength": 4096}})
+        namespace.wait_for_condition("kimi", "Ready", "False", "ApplyFailed")
+        sandbox.operator.kill()
+    if is_taken_back:
+        namespace.change_server("kimi", {"engine": {"contextLength": None}})
+    _go_on_as(sandbox, THIS_VERSION)
+    _wait_for_offer(namespace, ["kimi"], "True")
+    namespace.wait_until_ready("kimi")
+    [record] = _revisions(namespace, "kimi")
+    assert not is_built_by_other(record["data"]["template"])
+    assert not _has_other_pods(namespace, "kimi")
+    assert ("4096" in str(namespace.deployment("kimi")["spec"]["template"])) != is_taken_back
+    assert (_running(namespace, "kimi") == before) == is_taken_back
+
+
+def test_a_benchmark_whose_server_gets_other_pods_between_two_suites_is_invalid(offered: Namespace) -> None:
+    create_benchmark(offered, "nightly", suites=[{"name": "speed-low"}, {"name": "gsm8k"}])
+    end_suite(offered, "nightly", "speed-low")
+    running_pod(offered, "nightly", "gsm8k")
+    change_benchmark(offered, "nightly", suspend=True)
+    wait_for_reason(offered, "nightly", "Suspended")
+    offered.edit(SERVER, "kimi", {"metadata": {"annotations": {ROLLOUT_ANNOTATION: "now"}}})
+    offered.wait_for_condition("kimi", "TemplateCurrent", "True")
+    offered.wait_until_ready("kimi")
+    change_benchmark(offered, "nightly", suspend=False)
+    end_suite(offered, "nightly", "gsm8k")
+    wait_for(lambda: benchmark(offered, "nightly")["status"].get("verdict", ""), "it is judged", "Invalid".__eq__)
+    [valid, invalid] = benchmark(offered, "nightly")["status"]["results"]
+    assert valid["outcome"] == invalid["outcome"] == "Succeeded"
+    assert "the server got other pods between suites" in str(invalid["findings"])
+    assert "other pods" not in str(valid["findings"])

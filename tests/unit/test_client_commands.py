@@ -205,6 +205,30 @@ def test_a_generation_that_is_none_is_not_told(generation: str) -> None:
     assert sum(map(len, target.changes_since({"serverGeneration": 1}, text))) < 200
 
 
+def pod_template(image: str, **metadata: Any) -> Manifest:
+    return {"metadata": metadata, "spec": {"containers": [{"name": "mesh"}, {"name": "sglang", "image": image}]}}
+
+
+def test_other_pods_between_suites_are_told_and_other_labels_make_none() -> None:
+    facts = target.of_server(made(), server(), pod_template("a")).facts
+    found = {"metadata": {"uid": "u", "generation": 1}}
+    then, same, other = (
+        target.snapshot(found, [], template)
+        for template in (pod_template("a"), pod_template("a", labels={"team": "search"}), pod_template("b"))
+    )
+    assert target.changes_since(facts, then) == target.changes_since(facts, same) == []
+    assert target.changes_since(facts, other) == ["the server got other pods between suites"]
+    # What an earlier version wrote says nothing of the pods.
+    assert target.changes_since({}, other) == target.changes_since(facts, snapshot()) == []
+
+
+def test_what_is_said_to_be_measured_is_what_the_pods_have_whichever_version_built_them() -> None:
+    measured = server()
+    measured = measured.model_copy(update={"status": {"command": "as it was started"}})
+    facts = target.of_server(made(), measured, pod_template("built-by-another-version")).facts
+    assert (facts["image"], facts["command"]) == ("built-by-another-version", "as it was started")
+
+
 def pod_of(benchmark: KimiLinearBenchmark, measured: target.Target) -> Manifest:
     return dict(job_of(build_benchmark(benchmark, measured))["spec"]["template"]["spec"])
 

@@ -42,7 +42,7 @@ def passing(records: list[Manifest]) -> tuple[ServerReconciler, KimiLinearServer
 
 def keep(records: list[Manifest], live: Manifest | None) -> revision.Kept:
     reconciler, server = passing(records)
-    return asyncio.run(reconciler._keep(KEY, server, live))
+    return asyncio.run(reconciler._keep(KEY, server, live))[1]
 
 
 def running(number: int) -> Manifest:

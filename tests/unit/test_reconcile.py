@@ -64,6 +64,7 @@ class RefusingCluster:
     live: dict[str, Manifest] = field(default_factory=dict)
     written: list[str] = field(default_factory=list)
     applied: list[Manifest] = field(default_factory=list)
+    scaled: list[Manifest] = field(default_factory=list)
     status: Manifest = field(default_factory=dict)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
@@ -80,6 +81,16 @@ class RefusingCluster:
         self.applied.append(manifest)
         version = str(len(self.written) + 10)
         return stored({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": version}})
+
+    async def overwrite(self, kind: Kind, manifest: Manifest) -> Manifest:
+        raise self.refused[f"{kind.kind}/{manifest['metadata']['name']}"]
+
+    async def scale(self, kind: Kind, live: Manifest, replicas: int) -> Manifest:
+        self.scaled.append({**live, "spec": {**live["spec"], "replicas": replicas}})
+        return self.scaled[-1]
+
+    async def unify(self, kind: Kind, live: Manifest) -> Manifest:
+        return live
 
     async def delete(self, kind: Kind, manifest: Manifest) -> None:
         self.written.append(f"-{kind.kind}/{manifest['metadata']['name']}")
@@ -161,9 +172,54 @@ def test_a_server_whose_spec_is_refused_can_have_fewer_pods_of_those_that_run(
     cluster = RefusingCluster({})
     record, deployment = _kept(1, replicas=4)
     _pass(cluster, record, deployment, **refused, **asked)
-    assert [manifest["spec"]["replicas"] for manifest in cluster.applied] == ([] if replicas is None else [replicas])
-    assert [manifest["spec"]["template"] for manifest in cluster.applied] in ([], [deployment["spec"]["template"]])
+    assert [manifest["spec"]["replicas"] for manifest in cluster.scaled] == ([] if replicas is None else [replicas])
+    assert cluster.applied == []
     assert find_condition(cluster.status, "Accepted")["reason"] == "InvalidSpec"
+
+
+def test_a_server_whose_spec_is_refused_has_fewer_pods_also_without_a_record_and_keeps_what_somebody_changed() -> None:
+    cluster, (_, deployment) = RefusingCluster({}), _kept(1, replicas=4)
+    deployment["spec"]["template"]["spec"]["containers"][0]["image"] = "example.com/hotfix:1"
+    _pass(cluster, deployment, security={"hostIPC": True}, replicas=3)
+    assert [manifest["spec"] for manifest in cluster.scaled] == [{**deployment["spec"], "replicas": 3}]
+    assert cluster.applied == []
+
+
+def test_a_server_without_a_record_has_fewer_pods_also_if_what_it_is_to_have_cannot_be_applied() -> None:
+    cluster, (_, deployment) = RefusingCluster({"Deployment/kimi": ApiError(422, "wrong")}), _kept(1, replicas=4)
+    _pass(cluster, deployment, replicas=1, toolCallParser="enabled")
+    assert [manifest["spec"]["replicas"] for manifest in cluster.scaled] == [1]
+
+
+def _under_way(*, is_complete: bool) -> tuple[Manifest, Manifest]:
+    """Return the record and the Deployment of a server that the operator gave its template by itself."""
+    seen, deployment = _kept(1, replicas=1)
+    found = revision.read(seen)
+    assert found
+    server = KimiLinearServer.model_validate(make_server())
+    record = stored(resources.build_revision(server, replace(found, is_automatic=True)))
+    counters = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), 1)
+    deployment["status"] = {"observedGeneration": 1, **(counters if is_complete else {})}
+    deployment["metadata"]["generation"] = 1
+    return record, deployment
+
+
+@pytest.mark.parametrize("is_complete", [False, True])
+@pytest.mark.parametrize(
+    ("refused", "spec"),
+    [
+        ({}, {"security": {"hostIPC": True}}),
+        ({"Deployment/kimi": ApiError(422, "wrong")}, {"toolCallParser": "enabled"}),
+    ],
+    ids=["by a rule", "by the API server"],
+)
+def test_a_server_whose_next_spec_is_refused_keeps_the_others_waiting_only_until_its_pods_are_ready(
+    refused: dict[str, ApiError], spec: dict[str, Any], *, is_complete: bool
+) -> None:
+    cluster = RefusingCluster(refused)
+    _pass(cluster, *_under_way(is_complete=is_complete), replicas=1, **spec)
+    again = [manifest["metadata"] for manifest in cluster.applied if manifest["metadata"]["name"] == "kimi-1"]
+    assert [AUTOMATIC_ANNOTATION in metadata.get("annotations", {}) for metadata in again] == [False] * is_complete
 
 
 def test_the_worst_obstacle_is_told_and_what_passes_is_tried_again_sooner() -> None:
@@ -213,8 +269,8 @@ class DefaultingCluster(RefusingCluster):
         return await super().get(kind, namespace, name)
 
 
-def _pass_with_default(cluster: DefaultingCluster, observed: int, **metadata: Any) -> None:
-    """Make a pass over a server at generation 2, whose record knows no memory fraction."""
+def _pass_with_default(cluster: DefaultingCluster, observed: int, passes: int = 1, **metadata: Any) -> None:
+    """Make passes over a server at generation 2, whose record knows no memory fraction."""
     record, deployment = _kept(1, replicas=1)
     defaulted = make_server(replicas=2, engine={"memoryFractionStatic": 0.85})
     ready = make_condition("Ready", "True", "AllReplicasServe", "")
@@ -225,7 +281,9 @@ def _pass_with_default(cluster: DefaultingCluster, observed: int, **metadata: An
     companions = map(stored, resources.build_companions(KimiLinearServer.model_validate(defaulted)))
     for manifest in (defaulted, record, deployment, *companions):
         store.put(SERVER if manifest is defaulted else resources.kind_of(manifest), manifest)
-    asyncio.run(Reconciler(cast(Cluster, cluster), store).reconcile(Key("default", "kimi")))
+    reconciler = Reconciler(cast(Cluster, cluster), store)
+    for _ in range(passes):
+        asyncio.run(reconciler.reconcile(Key("default", "kimi")))
 
 
 def _managed(*owners: Manifest) -> list[Manifest]:
@@ -242,11 +300,13 @@ def test_a_default_that_came_with_a_scale_replaces_no_pod_and_is_looked_up_once(
     assert "0.85" not in str(deployment)
 
 
-def test_a_spec_that_was_applied_is_not_looked_up_again() -> None:
+def test_a_spec_that_was_applied_is_looked_up_once_and_no_default_that_nobody_asked_for_is_offered() -> None:
     cluster = DefaultingCluster({})
-    _pass_with_default(cluster, 2)
-    assert "KimiLinearServer" not in cluster.reads
+    _pass_with_default(cluster, 2, passes=3, managedFields=_managed())
+    assert cluster.reads.count("KimiLinearServer") == 1
     assert "ControllerRevision/kimi-2" not in cluster.written
+    assert find_condition(cluster.status, "TemplateCurrent")["reason"] == "Newest"
+    assert "0.85" not in cluster.status["command"]
 
 
 def test_a_wish_for_what_is_the_default_elsewhere_replaces_pods() -> None:
@@ -254,6 +314,33 @@ def test_a_wish_for_what_is_the_default_elsewhere_replaces_pods() -> None:
     wish = {"manager": "me", "fieldsV1": {"f:spec": {"f:engine": {"f:memoryFractionStatic": {}}}}}
     _pass_with_default(cluster, 1, managedFields=_managed(wish))
     assert "ControllerRevision/kimi-2" in cluster.written
+
+
+@pytest.mark.parametrize(
+    ("owners", "reason"),
+    [
+        ([], "SpecValid"),
+        ([{"manager": "me", "fieldsV1": {"f:spec": {"f:engine": {"f:attentionBackend": {}}}}}], "InvalidSpec"),
+    ],
+    ids=["a default", "somebody set it"],
+)
+def test_a_default_that_this_version_cannot_read_is_as_if_it_were_not_there(
+    owners: list[Manifest], reason: str
+) -> None:
+    cluster, (record, deployment) = DefaultingCluster({}), _kept(1, replicas=1)
+    defaulted = make_server(replicas=2, engine={"attentionBackend": "AITER-v2"})
+    defaulted["metadata"] |= {"generation": 2, "managedFields": _managed(*owners)}
+    cluster.live["KimiLinearServer/kimi"] = defaulted
+    store = Store()
+    for kind, manifest in ((SERVER, defaulted), (REVISION, record), (DEPLOYMENT, deployment)):
+        store.put(kind, manifest)
+    reconciler = Reconciler(cast(Cluster, cluster), store)
+    for _ in range(2):
+        asyncio.run(reconciler.reconcile(Key("default", "kimi")))
+    assert find_condition(cluster.status, "Accepted")["reason"] == reason
+    assert cluster.reads.count("KimiLinearServer") == 1
+    sizes = [item["spec"]["replicas"] for item in cluster.applied if item["kind"] == "Deployment"]
+    assert (sizes, "ControllerRevision/kimi-2" in cluster.written) == ([2] if reason == "SpecValid" else [], False)
 
 
 def test_who_owns_a_newer_spec_says_nothing_of_the_one_that_was_seen() -> None:

@@ -58,8 +58,9 @@ def test_the_same_inputs_keep_the_template_and_todays_is_offered() -> None:
 
 
 def test_the_highest_number_is_current() -> None:
-    older, current = kept_by_older(9), kept_by_older(10, template={"metadata": {}, "spec": {}})
-    kept = keep(server(), [current, older], deployed=9)
+    wished = server(generation=2, toolCallParser="enabled")
+    older, current = kept_by_older(9), replace(keep(wished, []).current, number=10)
+    kept = keep(wished, [current, older], deployed=9)
     assert (kept.current, kept.running) == (current, older)
 
 
@@ -233,6 +234,15 @@ def owned(*fields: Manifest, subresource: str = "") -> list[Manifest]:
     return [{"manager": "kubectl", "subresource": subresource, "fieldsV1": {"f:spec": item}} for item in fields]
 
 
+def as_asked(seen: KimiLinearServer, record: Revision, managed_fields: list[Manifest]) -> KimiLinearServer:
+    """Return a server without what nobody asked for since a record was made."""
+    return revision.without(seen, revision.unasked(revision.unkept(seen, [record], 0), managed_fields))
+
+
+def is_wished(seen: KimiLinearServer, record: Revision, managed_fields: list[Manifest]) -> bool:
+    return keep(as_asked(seen, record, managed_fields), [record], deployed=record.number).current != record
+
+
 _SIZE: Manifest = {"f:tensorParallelism": {}}
 _FRACTION: Manifest = {"f:engine": {"f:memoryFractionStatic": {}}}
 _WITH_FRACTION: dict[str, Any] = {"engine": {"memoryFractionStatic": 0.85}}
@@ -251,13 +261,33 @@ _WITH_FRACTION: dict[str, Any] = {"engine": {"memoryFractionStatic": 0.85}}
 def test_a_default_that_nobody_asked_for_is_no_wish(managed_fields: list[Manifest]) -> None:
     defaulted = server(generation=2, **_WITH_FRACTION)
     assert revision.has_other_inputs(defaulted, kept_by_older())
-    assert not revision.is_wished(defaulted, kept_by_older(), managed_fields)
-    assert keep(defaulted, [kept_by_older()], wish=Wish(is_unchanged=True)).current == kept_by_older()
+    assert as_asked(defaulted, kept_by_older(), managed_fields).spec == server().spec
+    assert not is_wished(defaulted, kept_by_older(), managed_fields)
+
+
+def test_a_default_that_nobody_asked_for_is_not_offered() -> None:
+    newest = keep(server(), []).current
+    seen = as_asked(server(generation=2, **_WITH_FRACTION), newest, owned(_SIZE))
+    assert keep(seen, [newest], deployed=1, wish=Wish(is_chosen=True)) == Kept(newest, running=newest)
+
+
+def test_what_else_somebody_asks_for_brings_no_default_that_nobody_asked_for() -> None:
+    wished: dict[str, Any] = {"engine": {"contextLength": 4096}}
+    defaulted = server(generation=2, engine={**wished["engine"], "memoryFractionStatic": 0.85})
+    seen = as_asked(defaulted, kept_by_older(), owned(_SIZE, {"f:engine": {"f:contextLength": {}}}))
+    current = keep(seen, [kept_by_older()], deployed=1).current
+    asked = server(generation=2, **wished)
+    assert (current.inputs, current.template) == (template_inputs(asked.spec), build_pod_template(asked))
+
+
+def test_an_object_of_which_nobody_asked_for_anything_is_left_out_as_a_whole() -> None:
+    defaulted = server(generation=2, replicas=3, model={"tokenSecretRef": {"name": "hub"}})
+    assert as_asked(defaulted, kept_by_older(), owned(_SIZE)).spec == server(replicas=3).spec
 
 
 @pytest.mark.parametrize("managed_fields", [owned(_SIZE, _FRACTION), []], ids=["somebody owns it", "nothing is known"])
 def test_what_somebody_set_is_a_wish_also_if_it_is_the_default(managed_fields: list[Manifest]) -> None:
-    assert revision.is_wished(server(generation=2, **_WITH_FRACTION), kept_by_older(), managed_fields)
+    assert is_wished(server(generation=2, **_WITH_FRACTION), kept_by_older(), managed_fields)
 
 
 @pytest.mark.parametrize(
@@ -273,21 +303,21 @@ def test_what_somebody_set_is_a_wish_also_if_it_is_the_default(managed_fields: l
 def test_what_somebody_took_out_is_a_wish_although_nobody_owns_it_now(had: Manifest, has: Manifest) -> None:
     """So it is where a field is left out of what `kubectl apply --server-side` gets."""
     record = kept_by_older(of=server(**had))
-    assert revision.is_wished(server(generation=2, **has), record, owned({"f:replicas": {}}))
+    assert is_wished(server(generation=2, **has), record, owned({"f:replicas": {}}))
 
 
 def test_a_list_is_one_field_that_its_owner_asked_for() -> None:
     changed = server(generation=2, podTemplate={"spec": {"tolerations": [{"key": "a", "operator": "Exists"}]}})
     tolerations: Manifest = {"f:podTemplate": {"f:spec": {"f:tolerations": {}}}}
-    assert revision.is_wished(changed, kept_by_older(), owned(tolerations))
-    assert not revision.is_wished(changed, kept_by_older(), owned(_SIZE))
+    assert is_wished(changed, kept_by_older(), owned(tolerations))
+    assert not is_wished(changed, kept_by_older(), owned(_SIZE))
 
 
 def test_a_default_of_a_field_that_the_record_did_not_have_is_no_wish_whichever_version_gave_it() -> None:
     inputs = template_inputs(server().spec)
     older = kept_by_older(inputs={name: value for name, value in inputs.items() if name != "startup"})
     defaulted = server(generation=2, startup={"timeoutSeconds": 1800})
-    assert not revision.is_wished(defaulted, older, owned(_SIZE))
+    assert not is_wished(defaulted, older, owned(_SIZE))
 
 
 def test_what_another_version_began_by_itself_and_never_applied_is_given_up() -> None:
@@ -299,9 +329,37 @@ def test_what_another_version_began_by_itself_and_never_applied_is_given_up() ->
 
 @pytest.mark.parametrize(
     ("changes", "deployed"),
-    [({}, 2), ({}, 7), ({"is_automatic": False}, 1), ({"template": build_pod_template(server())}, 1)],
-    ids=["it runs", "what runs is not known", "somebody asked for it", "this version builds the same"],
+    [({}, 2), ({}, 7), ({"template": build_pod_template(server())}, 1)],
+    ids=["it runs", "what runs is not known", "this version builds the same"],
 )
 def test_what_was_begun_is_gone_on_with_else(changes: Manifest, deployed: int) -> None:
     begun = replace(kept_by_older(2, is_automatic=True), **changes)
     assert keep(server(), [kept_by_older(1), begun], deployed=deployed).current == begun
+
+
+_WISHED: dict[str, Any] = {"toolCallParser": "enabled"}
+
+
+@pytest.mark.parametrize(
+    ("wished", "rollout"),
+    [(server(generation=2, **_WISHED), ""), (server(annotations={ROLLOUT_ANNOTATION: "now"}), "now")],
+    ids=["a change of the spec", "the annotation"],
+)
+def test_what_was_asked_for_and_another_version_never_applied_is_built_anew(
+    wished: KimiLinearServer, rollout: str
+) -> None:
+    begun = kept_by_older(2, of=wished, rollout=rollout, generation=wished.metadata.generation)
+    current = keep(wished, [kept_by_older(1), begun], deployed=1).current
+    assert (current.number, current.template, current.rollout) == (3, build_pod_template(wished), rollout)
+    ours = replace(begun, template=build_pod_template(wished))
+    assert keep(wished, [kept_by_older(1), ours], deployed=1).current == ours
+
+
+@pytest.mark.parametrize("template", [OLD_TEMPLATE, build_pod_template(server(**_WISHED))], ids=["another's", "ours"])
+def test_a_change_that_never_ran_and_is_taken_back_leaves_the_pods_as_they_are(template: Manifest) -> None:
+    begun = kept_by_older(2, of=server(**_WISHED), generation=2, template=template)
+    kept = keep(server(generation=3), [kept_by_older(1), begun], deployed=1)
+    assert (kept.current, kept.running) == (kept_by_older(1), kept_by_older(1))
+    assert kept.offer
+    asked_anew = keep(server(3, {ROLLOUT_ANNOTATION: "now"}), [kept_by_older(1), begun], deployed=1).current
+    assert (asked_anew.number, asked_anew.template) == (3, build_pod_template(server()))

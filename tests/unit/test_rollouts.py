@@ -201,6 +201,25 @@ def test_a_server_that_is_being_measured_comes_when_that_is_done() -> None:
     assert world.step(60) == [A]
 
 
+@pytest.mark.parametrize(
+    ("ended", "changes", "first"),
+    [
+        ("2026-11-24T08:55:00Z", {}, B),
+        ("2026-11-24T08:49:00Z", {}, A),
+        ("2026-11-24T08:55:00Z", {"suspend": True}, A),
+        ("2026-11-24T08:55:00Z", {"serverRef": {"name": "b"}}, A),
+    ],
+    ids=["the next one follows", "it has not for longer than a suite may take", "suspended", "another server"],
+)
+def test_a_server_keeps_its_pods_between_two_suites(ended: str, changes: dict[str, Any], first: Key) -> None:
+    world = World()
+    suites = [{"name": "speed-low"}, {"name": "gsm8k"}]
+    manifest = make_benchmark(**{"serverRef": {"name": "a"}, "suites": suites, "timeoutSeconds": 600, **changes})
+    result = {"name": "speed-low", "kind": "speed", "outcome": "Succeeded", "startTime": ended, "completionTime": ended}
+    world.put(BENCHMARK, {**manifest, "status": {"results": [result]}})
+    assert [world.step(), world.step(60)] == [[], [first]]
+
+
 @pytest.mark.parametrize(("created", "is_suspended"), [("2026-11-24T08:47:59Z", False), ("2026-11-24T08:55:00Z", True)])
 def test_no_measurement_holds_a_rollout_back_without_end(created: str, is_suspended: bool) -> None:
     world = World()

@@ -294,6 +294,9 @@ class Environment(Model):
     server: str | None = Field(default=None, description="Name of the server, or address of the endpoint.")
     server_generation: int | None = Field(default=None, description="Generation of the server's spec.")
     image: str | None = Field(default=None, description="Image of the server.")
+    pod_template_hash: str | None = Field(
+        default=None, description="Hash of the spec in the server's pod template: another one means other pods."
+    )
     command: str | None = Field(default=None, description="The recipe's shell command for the server.")
     hardware: str | None = Field(default=None, description="GPU model of the server.")
     tensor_parallelism: int | None = Field(default=None, description="GPUs of one replica.")

@@ -11,6 +11,9 @@ from kimi_linear_operator.api.base import Manifest
 from kimi_linear_operator.api.benchmark import BenchmarkStatus
 from kimi_linear_operator.api.server import KimiLinearServer, ServerSpec, ServerStatus
 
+FieldPath = tuple[str, ...]
+"""The names that lead to a field of an object."""
+
 _STATUSES: Mapping[str, type[BaseModel]] = {"KimiLinearServer": ServerStatus, "KimiLinearBenchmark": BenchmarkStatus}
 
 
@@ -43,6 +46,23 @@ def readable_server(manifest: Manifest) -> KimiLinearServer | None:
         return KimiLinearServer.model_validate(known({**manifest, "spec": readable}, KimiLinearServer))
     except ValidationError:
         return None
+
+
+def without(value: Manifest, path: FieldPath) -> Manifest:
+    """Return an object without a field, and without what holds nothing else."""
+    name, *below = path
+    rest = {key: item for key, item in value.items() if key != name}
+    remaining = without(value[name], tuple(below)) if below else {}
+    return {**rest, name: remaining} if remaining else rest
+
+
+def holds(value: Any, path: FieldPath) -> bool:
+    """Return whether an object has a field, whatever that is."""
+    for name in path:
+        if not isinstance(value, dict) or name not in value:
+            return False
+        value = value[name]
+    return True
 
 
 def _unreadable(value: Manifest, model: type[BaseModel]) -> set[str]:

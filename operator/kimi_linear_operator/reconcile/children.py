@@ -121,6 +121,17 @@ class Children:
             )
         return found
 
+    async def scale(self, live: Manifest, replicas: int) -> None:
+        """Set how many replicas a child has, whatever else somebody has changed in it.
+
+        Raises:
+            ApiError: It was not possible.
+        """
+        kind = resources.kind_of(live)
+        scaled = await self.cluster.scale(kind, live, replicas)
+        self.store.put(kind, await self.cluster.unify(kind, scaled))
+        _log("Scaled", live)
+
     async def prune(self, owner: Resource, key: Key, wanted: Iterable[Manifest]) -> None:
         """Delete the children that are the resource's own and no longer wanted.
 

@@ -98,9 +98,21 @@ def held_seconds(store: Store, key: Key, by: Asker) -> float:
 
 
 def is_measured(store: Store, server: Key, now: str) -> bool:
-    """Return whether a suite of any benchmark runs on a server."""
+    """Return whether a suite of any benchmark runs on a server, or one of its namespace is about to run the next."""
     rivals = store.measuring(TargetKey(server.namespace, server.name))
-    return any(held_seconds(store, rival, Asker(now)) > 0 for rival in rivals)
+    return any(
+        held_seconds(store, rival, Asker(now)) > 0
+        or (rival.namespace == server.namespace and _is_between_suites(store.get(BENCHMARK, rival), now))
+        for rival in rivals
+    )
+
+
+def _is_between_suites(benchmark: Manifest | None, now: str) -> bool:
+    """Return whether suites have ended and others are to come: for as long after the last one as one may take."""
+    results = (benchmark or {}).get("status", {}).get("results")
+    known = _read(benchmark) if benchmark and results and is_willing(benchmark) else None
+    age = seconds_between(results[-1].get("completionTime"), now) if known else None
+    return known is not None and age is not None and age < known.spec.timeout_seconds
 
 
 def held_by(found: Iterable[Manifest], benchmarks: Iterable[Manifest], by: Asker) -> list[Manifest]:

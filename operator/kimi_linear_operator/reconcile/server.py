@@ -5,8 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from kimi_linear_operator import resources, rules, status
-from kimi_linear_operator.api import KimiLinearServer, Manifest
-from kimi_linear_operator.api.stored import readable_server
+from kimi_linear_operator.api import KimiLinearServer, Manifest, stored
+from kimi_linear_operator.api.stored import FieldPath, readable_server
 from kimi_linear_operator.cluster import Cluster
 from kimi_linear_operator.errors import ApiError
 from kimi_linear_operator.reconcile.children import (
@@ -35,18 +35,23 @@ LONGEST_BLOCKED_SECONDS = 300.0
 
 _CONFLICT = 409
 
+# The UID of a server, the generation of its spec, and fields of that.
+_Fields = tuple[str, int, tuple[FieldPath, ...]]
+
 
 @dataclass(frozen=True)
 class _Outcome:
     """What a pass came to before it reports.
 
     Attributes:
+        server: The server as somebody asked for it.
         kept: The pod template that the server is to have.
         failures: What was in the way.
         contested: What others keep changing.
         is_first: Whether this is the first pass over a new server.
     """
 
+    server: KimiLinearServer | None = None
     kept: Kept | None = None
     failures: Failures = field(default_factory=Failures)
     contested: tuple[str, ...] = ()
@@ -78,6 +83,8 @@ class ServerReconciler:
     postpone: Callable[[Key], bool]
     allows_node_access: bool = False
     chosen: set[Key] = field(default_factory=set)
+    # Which fields of a spec nobody asked for, as far as that was read: once for each spec is enough.
+    _unasked: dict[Key, dict[_Fields, tuple[FieldPath, ...]]] = field(default_factory=dict)
 
     async def reconcile(self, key: Key, failures: int) -> float | None:
         """Make one pass over a server; return after how many seconds it is due again, if at all.
@@ -91,9 +98,11 @@ class ServerReconciler:
         """
         manifest = self.store.get(SERVER, key)
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
+            self._unasked.pop(key, None)
             return None  # Its children are owned by it: the garbage collector needs no help.
         checked = rules.check_stored(manifest)
         try:
+            checked = await self._without_foreign_defaults(key, manifest, checked)
             outcome = await self._apply(key, manifest, checked)
         except GoneError:
             return None
@@ -112,7 +121,7 @@ class ServerReconciler:
         if outcome.is_first and not obstacle and not passing and self.postpone(key):
             return None  # Other new servers get their children before this one gets its status.
         if obstacle or not passing:
-            again = await self._report(key, manifest, checked.server, outcome, obstacle)
+            again = await self._report(key, manifest, outcome.server or checked.server, outcome, obstacle)
         if passing:
             raise passing
         retries = [
@@ -132,6 +141,19 @@ class ServerReconciler:
         refused = seconds_between(accepted.get("lastTransitionTime"), self.now()) or 0.0
         return min(max(BLOCKED_RETRY_SECONDS, refused / 4), LONGEST_BLOCKED_SECONDS)
 
+    async def _without_foreign_defaults(self, key: Key, manifest: Manifest, checked: rules.Checked) -> rules.Checked:
+        """Return what a check finds without values that this version cannot read and nobody asked for.
+
+        They are defaults of another version's definition, as are fields that this version does not know at all.
+        """
+        spec = manifest.get("spec", {})
+        paths = [path[1:] for path in checked.unreadable if path[0] == "spec" and stored.holds(manifest, path)]
+        found = manifest["metadata"]
+        for path in await self._nobodys(key, (found["uid"], found["generation"], tuple(filter(None, paths)))):
+            spec = stored.without(spec, path)
+        readable = rules.check_stored({**manifest, "spec": spec}) if spec != manifest.get("spec", {}) else checked
+        return readable if readable.server else checked
+
     async def _apply(self, key: Key, manifest: Manifest, checked: rules.Checked) -> _Outcome:
         """Bring all children to what is wanted."""
         server = checked.server
@@ -140,7 +162,7 @@ class ServerReconciler:
         if (beyond := access.beyond_pod(server)) and not self.allows_node_access:
             return await self._refuse(key, manifest, access.refusal(beyond))
         live = self._deployment(key, server.metadata.uid)
-        kept = await self._keep(key, server, live)
+        server, kept = await self._keep(key, server, live)
         deployment = resources.build_deployment(server, kept.current.template, kept.current.number)
         wanted = [deployment, *resources.build_companions(server)]
         failures = await settle(
@@ -148,31 +170,34 @@ class ServerReconciler:
                 self._settle_deployment(key, server, kept, deployment),
                 *(self.children.apply(server, child) for child in wanted[1:]),
                 self._prune(key, server, wanted, (kept.current.number, _number(live))),
+                *([self._end_rollout(key, server)] if kept.running not in (None, kept.current) else []),
             ]
         )
         is_first = live is None and "observedGeneration" not in server.status
-        return _Outcome(kept, failures, tuple(self.children.contested(wanted)), is_first)
+        return _Outcome(server, kept, failures, tuple(self.children.contested(wanted)), is_first)
 
     async def _refuse(self, key: Key, manifest: Manifest, reason: str) -> _Outcome:
         """Change nothing because the spec is refused, except that fewer pods run if it asks for fewer."""
         server = readable_server(manifest)
-        smaller = self._smaller(key, server) if server else None
-        failures = await settle([self.children.apply(server, smaller)] if server and smaller else [])
+        failures = await settle([self._shrink(key, server), self._end_rollout(key, server)] if server else [])
         return _Outcome(failures=replace(failures, obstacle=status.Obstacle("InvalidSpec", reason, blames_spec=True)))
 
-    def _smaller(self, key: Key, server: KimiLinearServer) -> Manifest | None:
-        """Return a server's Deployment as it runs, with as few replicas as are wanted; None if it has no more."""
+    async def _shrink(self, key: Key, server: KimiLinearServer) -> None:
+        """Leave a server's Deployment as it is, with as few replicas as are wanted."""
         live = self._deployment(key, server.metadata.uid)
-        if live is None or wanted_replicas(server.spec) >= live["spec"].get("replicas", 1):
-            return None
-        deployed = (item for item in self._records(key, server) if revision.number_of(item) == _number(live))
-        running = next((found for record in deployed if (found := revision.read(record))), None)
-        if running is None or access.exceeds(running.template, access.reach([live["spec"]["template"]])):
-            return None
-        return resources.build_deployment(server, running.template, running.number)
+        if live and wanted_replicas(server.spec) < live["spec"].get("replicas", 1):
+            await self.children.scale(live, wanted_replicas(server.spec))
 
-    async def _keep(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> Kept:
-        """Return the pod template that a server is to have, whose Deployment is as it is.
+    async def _end_rollout(self, key: Key, server: KimiLinearServer) -> None:
+        """Take the mark from the template that runs if all replicas serve with it, whatever the spec asks for now."""
+        live = self._deployment(key, server.metadata.uid)
+        for record in revision.newest(self._records(key, server), _number(live)):
+            found = revision.read(record)
+            if found and found.is_automatic and _has_settled(live, found):
+                await self.children.apply(server, resources.build_revision(server, replace(found, is_automatic=False)))
+
+    async def _keep(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> tuple[KimiLinearServer, Kept]:
+        """Return a server as somebody asked for it, and the pod template that it is to have.
 
         Raises:
             BehindError: A template was kept for a newer spec than the one that is seen, or there is a newer one.
@@ -182,55 +207,70 @@ class ServerReconciler:
         revisions = self._read(revision.newest(records, _number(live)), server, live)
         if revision.is_behind(server, revisions):
             raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
+        server = await self._as_asked(key, server, revisions, _number(live))
         is_applied = status.was_applied(server.status, server.metadata.generation)
-        deployed, applied = await self._deployed(key, server, live, revisions), None
+        wish = Wish(key in self.chosen, is_applied)
+        deployed, applied = await self._deployed(key, server, live, revisions, wish), None
         if live and not revisions and is_applied:
             found_live = await self.cluster.get(DEPLOYMENT, key.namespace, key.name)
             applied = revision.running_template(server, found_live) if found_live else None
-        begun = revision.begun(server, revisions, deployed)
         kept = revision.keep(
             server,
             revisions,
             applied=applied,
             deployed=deployed,
             used=max(map(revision.number_of, records), default=0),
-            wish=Wish(key in self.chosen, is_applied or not await self._is_wished(server, begun)),
+            wish=wish,
         )
         if not kept.current.is_automatic:
             self.chosen.discard(key)
-        elif _number(live) == kept.current.number and status.View({}, server, deployment=live).is_settled:
-            return kept.completed()
-        return kept
+        elif _has_settled(live, kept.current):
+            return server, kept.completed()
+        return server, kept
 
     def _records(self, key: Key, server: KimiLinearServer) -> list[Manifest]:
         """Return what was kept of a server's pod templates, without what belongs to others."""
         return [item for item in self.store.children(REVISION, key) if plan.may_be_taken(item, server)]
 
     async def _deployed(
-        self, key: Key, server: KimiLinearServer, live: Manifest | None, revisions: list[Revision]
+        self, key: Key, server: KimiLinearServer, live: Manifest | None, revisions: list[Revision], wish: Wish
     ) -> int:
         """Return whose template the Deployment has: read anew before one that was begun is given up as unused."""
-        if live is None or all(item.number == _number(live) or not item.is_automatic for item in revisions):
+        if live is None or not revision.gives_up(server, revisions, _number(live), wish):
             return _number(live)
         found = await self.cluster.get(DEPLOYMENT, key.namespace, key.name)
         return _number(found) if found and metadata.is_owned_by(found, server.metadata.uid) else 0
 
-    async def _is_wished(self, server: KimiLinearServer, current: Revision | None) -> bool:
-        """Return whether somebody asked for other inputs than those of a record; the store does not know who set what.
+    async def _as_asked(
+        self, key: Key, server: KimiLinearServer, revisions: list[Revision], deployed: int
+    ) -> KimiLinearServer:
+        """Return a server without defaults that nobody asked for; the store does not know who set what.
 
         Raises:
             BehindError: The spec was changed since it was seen.
             GoneError: The server was deleted.
         """
-        if current is None or not revision.has_other_inputs(server, current):
-            return False
-        seen = server.metadata
-        found = await self.cluster.get(SERVER, seen.namespace, seen.name)
-        if found is None or found["metadata"]["uid"] != seen.uid:
-            raise GoneError
-        if found["metadata"]["generation"] != seen.generation:
-            raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
-        return revision.is_wished(server, current, found["metadata"].get("managedFields", ()))
+        seen, unkept = server.metadata, revision.unkept(server, revisions, deployed)
+        return revision.without(server, await self._nobodys(key, (seen.uid, seen.generation, unkept)))
+
+    async def _nobodys(self, key: Key, asked: _Fields) -> tuple[FieldPath, ...]:
+        """Return which of these fields of a server's spec nobody asked for.
+
+        Raises:
+            BehindError: The spec was changed since it was seen.
+            GoneError: The server was deleted.
+        """
+        uid, generation, paths = asked
+        answers = {item: answer for item, answer in self._unasked.get(key, {}).items() if item[:2] == (uid, generation)}
+        if paths and asked not in answers:
+            found = await self.cluster.get(SERVER, key.namespace, key.name)
+            if found is None or found["metadata"]["uid"] != uid:
+                raise GoneError
+            if found["metadata"]["generation"] != generation:
+                raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
+            answers[asked] = revision.unasked(paths, found["metadata"].get("managedFields", ()))
+            self._unasked[key] = answers
+        return answers.get(asked, ())
 
     def _read(self, records: list[Manifest], server: KimiLinearServer, live: Manifest | None) -> list[Revision]:
         """Return what records keep, without those that somebody wrote to get pods that the operator would refuse."""
@@ -256,6 +296,9 @@ class ServerReconciler:
                 number = _number(self._deployment(key, server.metadata.uid))
                 with suppress(NameTakenError, LeftoverError, ApiError):
                     await self.children.apply(server, resources.build_deployment(server, running.template, number))
+            else:
+                with suppress(ApiError):
+                    await self._shrink(key, server)
             raise
 
     async def _record(self, server: KimiLinearServer, current: Revision) -> None:
@@ -303,3 +346,8 @@ class ServerReconciler:
 
 def _number(deployment: Manifest | None) -> int:
     return revision.number_on(deployment) if deployment else 0
+
+
+def _has_settled(deployment: Manifest | None, kept: Revision) -> bool:
+    """Return whether a Deployment has this pod template, and as many replicas with it as it is to have."""
+    return _number(deployment) == kept.number and status.View({}, None, deployment=deployment).is_settled

@@ -12,7 +12,7 @@ from kimi_linear_operator.benchmark.turn import Contender
 from kimi_linear_operator.cluster import Cluster
 from kimi_linear_operator.reconcile import holding
 from kimi_linear_operator.reconcile.holding import Asker
-from kimi_linear_operator.resources import BENCHMARK, JOB, POD, SERVER, metadata, target
+from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, JOB, POD, SERVER, metadata, target
 from kimi_linear_operator.resources.target import Target
 from kimi_linear_operator.status import Cause, jobs, ready_condition
 from kimi_linear_operator.status.benchmark import READY
@@ -79,8 +79,15 @@ class Targets:
         server = rules.check_stored(manifest).server if manifest else None
         if manifest is None or server is None:
             return Aim(Cause("ServerMissing", f"there is no KimiLinearServer {key.name} in namespace {key.namespace}"))
-        snapshot = target.snapshot(manifest, self.store.children(POD, key))
-        return Aim(_server_cause(manifest, server), target.of_server(benchmark, server), snapshot)
+        template = self._template(key, server)
+        snapshot = target.snapshot(manifest, self.store.children(POD, key), template)
+        return Aim(_server_cause(manifest, server), target.of_server(benchmark, server, template), snapshot)
+
+    def _template(self, key: Key, server: KimiLinearServer) -> Manifest | None:
+        """Return the pod template that a server's pods have."""
+        deployment = self.store.get(DEPLOYMENT, key)
+        is_own = deployment is not None and metadata.is_owned_by(deployment, server.metadata.uid)
+        return deployment["spec"].get("template") if deployment and is_own else None
 
     async def hindrance(self, key: Key, aim: Target, now: str) -> Hindrance | None:
         """Return who keeps a benchmark from starting a suite: never two on one server at once.

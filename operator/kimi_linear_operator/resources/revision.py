@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kimi_linear_operator.api import KimiLinearServer, Manifest, ServerSpec
-from kimi_linear_operator.api.stored import known
+from kimi_linear_operator.api import KimiLinearServer, Manifest, ServerSpec, stored
+from kimi_linear_operator.api.stored import FieldPath
 from kimi_linear_operator.resources import metadata, ownership
 from kimi_linear_operator.resources.deployment import build_pod_template, template_inputs
 from kimi_linear_operator.resources.drift import differences, has_drifted
@@ -80,7 +80,7 @@ class Wish:
 
     Attributes:
         is_chosen: Whether the operator is to take the newest template by itself now.
-        is_unchanged: Whether nobody asked for other inputs than the kept ones, whatever the spec says now.
+        is_unchanged: Whether the spec was applied, so that nobody asks for other inputs, whatever it says now.
     """
 
     is_chosen: bool = False
@@ -147,7 +147,7 @@ def keep(
     """Return the pod template that a server is to have.
 
     Args:
-        server: The server.
+        server: The server, as somebody asked for it.
         revisions: What was kept of it.
         applied: The pod template that its Deployment has, if none was kept and it was built for this spec.
         deployed: The number of the revision whose template its Deployment has, 0 if that is not known.
@@ -159,8 +159,8 @@ def keep(
         revisions = [_new(server, applied, used)]
         deployed = revisions[0].number
     running = _numbered(revisions, deployed)
-    current = begun(server, revisions, deployed)
     built = build_pod_template(server)
+    current = _begun(server, revisions, running, built, wish)
     if current is None or _is_asked_anew(server, current):
         return Kept(_new(server, built, used), running=running)
     if not wish.is_unchanged and has_other_inputs(server, current):
@@ -171,22 +171,40 @@ def keep(
     return Kept(current, offer, running)
 
 
-def begun(server: KimiLinearServer, revisions: Sequence[Revision], deployed: int) -> Revision | None:
-    """Return the revision that a server has or is about to get: the newest one.
-
-    One that another version took by itself, and whose template never came to the Deployment, is not gone on with:
-    nobody asked for it, and this version would have built another one.
+def gives_up(server: KimiLinearServer, revisions: Sequence[Revision], deployed: int, wish: Wish) -> bool:
+    """Return whether the newest revision is not gone on with, if the Deployment has the template of another one.
 
     Args:
-        server: The server.
+        server: The server, as somebody asked for it.
         revisions: What was kept of it.
         deployed: The number of the revision whose template its Deployment has, 0 if that is not known.
+        wish: Who asks for another template beside the spec.
     """
-    newest = max(revisions, key=lambda revision: revision.number, default=None)
-    running = _numbered(revisions, deployed)
-    if newest is None or running is None or running is newest or not newest.is_automatic:
+    running, newest = _numbered(revisions, deployed), _newest(revisions)
+    if running is None or running is newest:
+        return False
+    return _begun(server, revisions, running, build_pod_template(server), wish) is not newest
+
+
+def _begun(
+    server: KimiLinearServer, revisions: Sequence[Revision], running: Revision | None, built: Manifest, wish: Wish
+) -> Revision | None:
+    """Return the revision that a server has or is about to get, None if it needs another one.
+
+    It is the newest one. One whose template never came to the Deployment is not gone on with if this version builds
+    another template from the same spec, as it may have been refused, or if nobody asks for it any more.
+    """
+    newest = _newest(revisions)
+    if newest is None or running is None or running is newest:
         return newest
-    return running if _differences(newest.template, build_pod_template(server)) else newest
+    is_ours = not _differences(newest.template, built)
+    if _is_asked_anew(server, running) or (not wish.is_unchanged and has_other_inputs(server, running)):
+        return newest if is_ours else None
+    return newest if is_ours and newest.is_automatic else running
+
+
+def _newest(revisions: Sequence[Revision]) -> Revision | None:
+    return max(revisions, key=lambda revision: revision.number, default=None)
 
 
 def _numbered(revisions: Sequence[Revision], number: int) -> Revision | None:
@@ -269,29 +287,54 @@ def has_other_inputs(server: KimiLinearServer, revision: Revision) -> bool:
     return revision.inputs != inputs and _understood(revision.inputs) != inputs
 
 
-def is_wished(server: KimiLinearServer, revision: Revision, managed_fields: Sequence[Manifest]) -> bool:
-    """Return whether somebody asked for what a spec says otherwise than the one that a template was kept for.
+def unkept(server: KimiLinearServer, revisions: Sequence[Revision], deployed: int) -> tuple[FieldPath, ...]:
+    """Return the fields of a spec that say something of which what was kept knows nothing.
 
-    The API server stores defaults of a definition with any write of an object, and makes nobody their owner. So a field
-    that is new to the record and that nobody owns is the default of another version's definition. A field that the
-    record has, and that is gone or has another value now, somebody took out or changed: defaults replace no value.
+    Somebody asked for them after it was kept, or they are defaults of another version's definition: the API server
+    stores these with any write of an object, and makes nobody their owner. A field that was kept, and that is gone or
+    has another value now, somebody took out or changed: defaults replace no value.
 
     Args:
         server: The server.
-        revision: What was kept.
+        revisions: What was kept of it.
+        deployed: The number of the revision whose template its Deployment has, 0 if that is not known.
+    """
+    kept = _numbered(revisions, deployed) or _newest(revisions)
+    inputs = template_inputs(server.spec)
+    if kept is None or kept.inputs == inputs:
+        return ()
+    changed = _changed(_understood(kept.inputs), inputs)
+    return tuple(path for path in changed if not stored.holds(kept.inputs, path))
+
+
+def unasked(paths: Iterable[FieldPath], managed_fields: Sequence[Manifest]) -> tuple[FieldPath, ...]:
+    """Return the fields that nobody asked for.
+
+    Args:
+        paths: Fields of a server's spec of which what was kept knows nothing.
         managed_fields: Who owns what of the server; if that is not recorded at all, everything counts as asked for.
     """
-    changed = _changed(_understood(revision.inputs), template_inputs(server.spec))
+    if not managed_fields:
+        return ()
     owned = ownership.owned_fields(managed_fields)
-    return any(
-        not managed_fields or _holds(revision.inputs, path) or ownership.has(owned, ("spec", *path)) for path in changed
-    )
+    return tuple(path for path in paths if not ownership.has(owned, ("spec", *path)))
+
+
+def without(server: KimiLinearServer, paths: Iterable[FieldPath]) -> KimiLinearServer:
+    """Return a server without these fields of its spec: they have this version's defaults."""
+    spec: Any = server.spec.model_dump(by_alias=True, exclude_none=True) | template_inputs(server.spec)
+    for path in paths:
+        spec = stored.without(spec, path)
+    try:
+        return server.model_copy(update={"spec": ServerSpec.model_validate(spec)})
+    except ValidationError:
+        return server  # This version requires one of them.
 
 
 _ABSENT = object()
 
 
-def _changed(kept: Any, inputs: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def _changed(kept: Any, inputs: Any, path: FieldPath = ()) -> Iterator[FieldPath]:
     """Yield the fields that differ. A list is one field, as it is for the API server."""
     if isinstance(kept, dict) and isinstance(inputs, dict):
         for name in {**kept, **inputs}:
@@ -302,18 +345,10 @@ def _changed(kept: Any, inputs: Any, path: tuple[str, ...] = ()) -> Iterator[tup
         yield path
 
 
-def _holds(value: Any, path: Sequence[str]) -> bool:
-    for name in path:
-        if not isinstance(value, dict) or name not in value:
-            return False
-        value = value[name]
-    return True
-
-
 def _understood(inputs: Manifest) -> Manifest:
     """Return inputs that any version recorded as this version would have: fields that it does not know say nothing."""
     try:
-        return template_inputs(ServerSpec.model_validate(known(inputs, ServerSpec)))
+        return template_inputs(ServerSpec.model_validate(stored.known(inputs, ServerSpec)))
     except ValidationError:
         return inputs
 

@@ -48,14 +48,22 @@ class Target:
     pod: Manifest = field(default_factory=dict)
 
 
-def of_server(benchmark: KimiLinearBenchmark, server: KimiLinearServer) -> Target:
-    """Return the target that a server of ours is."""
+def of_server(benchmark: KimiLinearBenchmark, server: KimiLinearServer, template: Manifest | None = None) -> Target:
+    """Return the target that a server of ours is.
+
+    Args:
+        benchmark: The benchmark.
+        server: The server.
+        template: The pod template that its pods have, which another version may have built; None if that is not known.
+    """
     spec = server.spec
+    command = server.status.get("command") if template else None
     facts = {
         "server": server.metadata.name,
         "serverGeneration": server.metadata.generation,
-        "image": engine.image(spec),
-        "command": engine.recipe_command(spec),
+        "image": (engine.image_in(template) if template else None) or engine.image(spec),
+        "podTemplateHash": template_hash(template),
+        "command": command or engine.recipe_command(spec),
         "hardware": spec.hardware,
         "tensorParallelism": spec.tensor_parallelism,
         "version": engine.release(spec),
@@ -106,8 +114,21 @@ def api_key_reference(spec: ServerSpec) -> Manifest | None:
     return None
 
 
-def snapshot(server: Manifest | None, pods: Iterable[Manifest]) -> str:
-    """Return a server's state as text: what must be the same before and after a suite."""
+def template_hash(template: Manifest | None) -> str | None:
+    """Return what tells pods of one template from those of another; labels and annotations make no other server."""
+    if template is None:
+        return None
+    return hashlib.sha256(json.dumps(template.get("spec"), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def snapshot(server: Manifest | None, pods: Iterable[Manifest], template: Manifest | None = None) -> str:
+    """Return a server's state as text: what must be the same before and after a suite.
+
+    Args:
+        server: The server, if there is one.
+        pods: Its pods.
+        template: The pod template that they have, None if that is not known.
+    """
     if server is None:
         return "{}"
     restarts = {pod["metadata"]["name"]: _restarts(pod) for pod in pods if "deletionTimestamp" not in pod["metadata"]}
@@ -117,6 +138,7 @@ def snapshot(server: Manifest | None, pods: Iterable[Manifest]) -> str:
         "generation": server["metadata"]["generation"],
         "image": status.get("image"),
         "restarts": restarts,
+        "template": template_hash(template),
     }
     return json.dumps(state, sort_keys=True)
 
@@ -137,10 +159,14 @@ def changes(before: str, after: str) -> list[str]:
 
 def changes_since(facts: Manifest, before: str) -> list[str]:
     """Return what changed between the first suite and the snapshot of a later one, in words."""
-    then, now = facts.get("serverGeneration"), _generation(_state(before))
-    if then is None or then == now:
-        return []
-    return [f"the server's spec changed between suites (generation {then}, then {now})"]
+    state = _state(before)
+    then, now = facts.get("serverGeneration"), _generation(state)
+    if then is not None and then != now:
+        return [f"the server's spec changed between suites (generation {then}, then {now})"]
+    template, has_become = facts.get("podTemplateHash"), state.get("template")
+    if template and has_become and template != has_become:
+        return ["the server got other pods between suites"]
+    return []
 
 
 def _pod_changes(old: dict[str, int], new: dict[str, int]) -> list[str]:

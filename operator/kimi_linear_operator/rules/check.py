@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Resource
-from kimi_linear_operator.api.stored import known, parts
+from kimi_linear_operator.api.stored import FieldPath, known, parts
 from kimi_linear_operator.rules import benchmark, server
 from kimi_linear_operator.rules.input import declared, excess
 from kimi_linear_operator.rules.problem import Problem
@@ -60,6 +60,12 @@ class Checked:
     def errors(self) -> list[Problem]:
         """Return the problems that stop the resource from being applied."""
         return [problem for problem in self.problems if problem.severity == "error"]
+
+    @property
+    def unreadable(self) -> tuple[FieldPath, ...]:
+        """Return the fields whose values this version cannot read, as far as they are not in lists."""
+        found = (problem.path for problem in self.errors if self.resource is None)
+        return tuple(tuple(path.split(".")) for path in found if path and "[" not in path)
 
     @property
     def told(self) -> str:

@@ -105,9 +105,9 @@ def with_last_words(result: Manifest, status: Manifest) -> Manifest:
 
 
 def is_readable(model: type[BaseModel], value: object) -> bool:
-    """Return whether a value has the shape of a part of the status."""
+    """Return whether a value has the shape of a part of the status; another version may have written more."""
     try:
-        model.model_validate(value)
+        model.model_validate(value, extra="ignore")
     except ValidationError:
         return False
     return True

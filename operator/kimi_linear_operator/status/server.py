@@ -154,15 +154,9 @@ def _identity(view: View, previous: Manifest) -> Manifest:
     command, image = engine.recipe_command(spec), engine.image(spec)
     if view.kept and view.kept.offer:
         # What runs was built by another version, which may have chosen another image.
-        command, image = previous.get("command", command), _image_of(view.kept.current.template) or image
+        command, image = previous.get("command", command), engine.image_in(view.kept.current.template) or image
     values = (url(view.server), command, image, selector_text(view.server))
     return dict(zip(names, values, strict=True))
-
-
-def _image_of(template: Manifest) -> str | None:
-    """Return the engine's image in a pod template."""
-    containers = template["spec"].get("containers", ())
-    return next((item.get("image") for item in containers if item.get("name") == engine.CONTAINER), None)
 
 
 def _conditions(view: View, now: str) -> list[Condition]:
