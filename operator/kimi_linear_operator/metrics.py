@@ -26,10 +26,11 @@ import kimi_linear_operator
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.benchmark.address import TargetKey
 from kimi_linear_operator.benchmark.metric import METRICS
+from kimi_linear_operator.claims import MOST_SUITES
 from kimi_linear_operator.resources import BENCHMARK, SERVER
 from kimi_linear_operator.status import WITHOUT_REPLICAS
 from kimi_linear_operator.status.times import seconds_between
-from kimi_linear_operator.store import MOST_SUITES, Sight
+from kimi_linear_operator.store import Sight
 
 disable_created_metrics()  # a time series for every time series, which nobody asks for
 REGISTRY = CollectorRegistry()

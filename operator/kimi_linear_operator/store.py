@@ -6,7 +6,7 @@ text: a fifth of the size of a tree of dictionaries, and nobody can change what 
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple, Self, TypeVar, cast
@@ -14,11 +14,19 @@ from typing import Any, NamedTuple, Self, TypeVar, cast
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.api.stored import readable_status
+from kimi_linear_operator.benchmark import turn
 from kimi_linear_operator.benchmark.address import TargetKey, target_of
+from kimi_linear_operator.claims import MOST_SUITES, Claim, Client, Task, claim_of, client_of, task_of
 from kimi_linear_operator.resources.drift import with_digests
 from kimi_linear_operator.resources.essence import essence, essential_metadata
 from kimi_linear_operator.resources.kinds import BENCHMARK, JOB, POD, RESOURCES, SERVER, Kind
-from kimi_linear_operator.resources.metadata import MANAGER, OWNER_LABELS, version_of
+from kimi_linear_operator.resources.metadata import (
+    BENCHMARK_LABEL,
+    MANAGER,
+    OWNER_LABELS,
+    owner_uids,
+    version_of,
+)
 from kimi_linear_operator.resources.ownership import has_second_manager
 from kimi_linear_operator.rules.input import LARGEST_SPEC, within_bounds
 
@@ -26,8 +34,6 @@ from kimi_linear_operator.rules.input import LARGEST_SPEC, within_bounds
 REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
 # The whole object once more, as `kubectl apply` was given it.
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-# As many as `spec.suites` may have.
-MOST_SUITES = 16
 
 # Of an object that exceeds one of these, little metadata is kept; of a child that still does, its essence. What the
 # operator makes of the largest spec stays below both: a kept pod template has the spec's fields twice, and annotations.
@@ -44,6 +50,11 @@ MOST_CHILDREN = 8 * 2**20
 MOST_WEIGHT = 200_000
 # Of the other kinds, a resource has a few objects.
 MOST_WEIGHT_OF_FEW = 100_000
+# So many of a kind one pass reads of a benchmark's: of Jobs it has MOST_SUITES and some of former ones of its name, of
+# pods as many as attempts.
+MOST_OF_BENCHMARK = 256
+# As long as a target has no more benchmarks than this, each of them is told of whatever happens to another.
+FEW_RIVALS = 8
 
 # How many characters of a revision are kept: it is a number.
 _LONGEST_REVISION = 32
@@ -67,6 +78,7 @@ class Address(NamedTuple):
 
 _By = TypeVar("_By")
 _Item = TypeVar("_Item")
+_What = TypeVar("_What")
 
 Conditions = tuple[tuple[str, str, str], ...]
 """Type, status and reason of each condition."""
@@ -90,7 +102,9 @@ class Sight:
         generation: The generation of its spec, 0 where it counts none.
         revision: Which of a Deployment's pod templates is current, as its controller counts them.
         owner: The resource of ours that it belongs to, if any; such a resource belongs to itself.
-        target: What a benchmark measures, until it is done.
+        claim: What turns depend on of a benchmark, until it is done.
+        task: The same of a Job.
+        client: The same of a benchmark's pod.
         measured: What it measured, when it is done.
         conditions: Those of a resource of ours.
         source: Who changed such a resource last, as far as it can be told: the field manager, for example kubectl.
@@ -106,7 +120,9 @@ class Sight:
     generation: int
     revision: str
     owner: Key | None
-    target: TargetKey | None
+    claim: Claim | None
+    task: Task | None
+    client: Client | None
     measured: Measured | None
     conditions: Conditions
     source: str
@@ -129,7 +145,9 @@ class Sight:
             generation=manifest["metadata"].get("generation", 0),
             revision=manifest["metadata"].get("annotations", {}).get(REVISION_ANNOTATION, "")[:_LONGEST_REVISION],
             owner=_owner(kind, manifest),
-            target=_pending_target(kind, manifest),
+            claim=claim_of(manifest) if kind == BENCHMARK else None,
+            task=task_of(kept) if kind == JOB else None,
+            client=_client(kind, kept),
             measured=_measured(kind, manifest),
             conditions=_shared(_conditions(kind, manifest)),
             source=_source(kind, manifest),
@@ -138,6 +156,11 @@ class Sight:
             weight=weight,
             is_deleted=is_deleted,
         )
+
+    @property
+    def target(self) -> TargetKey | None:
+        """Return what a benchmark measures, until it is done."""
+        return self.claim.target if self.claim else None
 
     @property
     def is_large(self) -> bool:
@@ -165,8 +188,8 @@ class Store:
     """Objects by kind and name, by the resource that they belong to, and benchmarks by what they measure."""
 
     _sights: dict[Address, Sight] = field(default_factory=dict)
-    _children: dict[Key, set[Address]] = field(default_factory=dict)
-    _measuring: dict[TargetKey, set[Key]] = field(default_factory=dict)
+    _children: dict[tuple[Key, Kind], dict[Address, Sight]] = field(default_factory=dict)
+    _measuring: dict[TargetKey, dict[Key, Claim]] = field(default_factory=dict)
     # Bytes of large children by namespace.
     _large: dict[str, int] = field(default_factory=dict)
     # Deletions since the last list began: what a list read before them must not come back.
@@ -187,9 +210,39 @@ class Store:
             key: The resource.
             owner: Only those that this UID owns. Anybody can set a label.
         """
-        addresses = sorted(address for address in self._children.get(key, ()) if address.kind == kind)
-        sights = [self._sights[address] for address in addresses]
-        return [sight.manifest() for sight in _bounded(sights if owner is None else _owned(sights, owner))]
+        sights = self._seen(kind, key)
+        found = sorted(sights if owner is None else _owned(sights, owner), key=_name)
+        return [sight.manifest() for sight in _bounded(found[:MOST_OF_BENCHMARK] if key.kind == BENCHMARK else found)]
+
+    def job_of(self, key: Key, owner: str, suite: str) -> Manifest | None:
+        """Return the Job of a benchmark's suite, whatever its name is; the first one, if somebody has made more."""
+        own = _owned(self._seen(JOB, key), owner)
+        found = min((sight for sight in own if sight.task and sight.task.suite == suite), key=_name, default=None)
+        return found.manifest() if found else None
+
+    def claim(self, key: Key) -> Claim | None:
+        """Return what turns depend on of a benchmark, None if there is none, or if it is done."""
+        sight = self._sights.get(Address(key.kind, key.namespace, key.name))
+        return sight.claim if sight else None
+
+    def claims(self, target: TargetKey) -> Mapping[Key, Claim]:
+        """Return the benchmarks of a target that are not done, in no order."""
+        return self._measuring.get(target, {})
+
+    def has_jobs(self, key: Key) -> bool:
+        """Return whether anything claims to be a Job of a benchmark."""
+        return (key, JOB) in self._children
+
+    def tasks(self, key: Key, owner: str) -> Iterator[Task]:
+        """Yield the Jobs of a benchmark, as far as turns go; of all those that claim to be, those that its UID owns."""
+        return (sight.task for sight in self._seen(JOB, key) if sight.task and owner in sight.owners)
+
+    def clients(self, key: Key) -> Iterator[tuple[Client, tuple[str, ...]]]:
+        """Yield the clients of a benchmark's pods, each with the UIDs of the pod's owners."""
+        return ((sight.client, sight.owners) for sight in self._seen(POD, key) if sight.client)
+
+    def _seen(self, kind: Kind, key: Key) -> Collection[Sight]:
+        return self._children.get((key, kind), {}).values()
 
     def is_progress(self, sight: Sight) -> bool:
         """Return whether a change tells how things go, and can at most change a status.
@@ -232,10 +285,10 @@ class Store:
         self._sights[address] = sight
         self._count_large(sight, 1)
         if sight.owner and address.kind not in RESOURCES:
-            self._children.setdefault(sight.owner, set()).add(address)
-        if sight.target and sight.owner:
-            self._measuring.setdefault(sight.target, set()).add(sight.owner)
-        return self._concerned(sight) | (self._concerned(known) if known else set())
+            self._children.setdefault((sight.owner, address.kind), {})[address] = sight
+        if sight.claim and sight.owner:
+            self._measuring.setdefault(sight.claim.target, {})[sight.owner] = sight.claim
+        return self._concerned(known, sight)
 
     def _has_room(self, address: Address, size: int) -> bool:
         return self._large.get(address.namespace, 0) + size <= MOST_OF_LARGE
@@ -268,20 +321,58 @@ class Store:
         """Return the benchmarks of a target, by name."""
         return sorted(self._measuring.get(target, ()))
 
-    def _concerned(self, sight: Sight) -> set[Key]:
-        """Return whom an object concerns: whom it belongs to, and who measures it or waits for it."""
-        target = self._touched(sight)
-        return {*([sight.owner] if sight.owner else []), *(self._measuring.get(target, ()) if target else ())}
+    def _concerned(self, before: Sight | None, after: Sight | None = None) -> set[Key]:
+        """Return whom a change of an object concerns: whom it belongs to, and who measures it or waits for it."""
+        sights = [sight for sight in (before, after) if sight]
+        owners = {sight.owner for sight in sights if sight.owner}
+        kind, namespace, name = sights[0].address
+        if kind == SERVER:
+            # A benchmark of another namespace has an endpoint, and nobody looks whether that is ready.
+            measuring = self._measuring.get(TargetKey(namespace, name), {})
+            return owners | {key for key in measuring if key.namespace == namespace}
+        if kind == BENCHMARK:
+            key, claims = Key(namespace, name, kind), [sight.claim if sight else None for sight in (before, after)]
+            return owners.union(*(self._told_of_claim(key, target, claims) for target in _targets(claims)))
+        return owners.union(*(self._told_of_job(owner, before, after) for owner in owners if kind == JOB))
 
-    def _touched(self, sight: Sight) -> TargetKey | None:
-        """Return the target that an object is, measures, or belongs to the measurement of."""
-        address, owner = sight.address, sight.owner
-        if address.kind == SERVER:
-            return TargetKey(address.namespace, address.name)
-        if address.kind == JOB and owner:
-            benchmark = self._sights.get(Address(owner.kind, owner.namespace, owner.name))
-            return benchmark.target if benchmark else None
-        return sight.target
+    def _told_of_claim(self, key: Key, target: TargetKey, claims: Sequence[Claim | None]) -> set[Key]:
+        """Return who on a target is told of a change of a benchmark: for whom another one may go first now.
+
+        Args:
+            key: The benchmark.
+            target: What it measures, or has measured.
+            claims: What it claimed before the change, and what it claims now.
+        """
+        rivals = self._measuring.get(target, {})
+        if len(rivals) <= FEW_RIVALS:
+            return {*rivals}
+        if claims[0] == claims[1] or self._goes_later(key, target, [claim.rank for claim in claims if claim]):
+            return set()
+        return _willing(rivals)
+
+    def _goes_later(self, key: Key, target: TargetKey, ranks: Iterable[turn.Rank]) -> bool:
+        """Return whether a benchmark goes after another one in any case, whoever asks, before a change and after it."""
+        if self.has_jobs(key):
+            return False
+        best, rivals = min(ranks), self._measuring.get(target, {})
+        return any(
+            rival.is_willing and not rival.contender.failed and rival.rank < best
+            for other, rival in rivals.items()
+            if other != key
+        )
+
+    def _told_of_job(self, owner: Key, before: Sight | None, after: Sight | None) -> set[Key]:
+        """Return who waits for a benchmark and is told of a change of its Job."""
+        claim = self.claim(owner)
+        rivals = self._measuring.get(claim.target, {}) if claim else {}
+        if claim is None or len(rivals) <= FEW_RIVALS:
+            return {*rivals}
+        tasks = [sight.task if sight and claim.uid in sight.owners else None for sight in (before, after)]
+        if tasks[0] == tasks[1]:
+            return set()
+        others = (task for task in self.tasks(owner, claim.uid) if task is not tasks[1])
+        is_one_more = tasks[0] is None and any(not task.has_ended for task in others)
+        return set() if is_one_more else _willing(rivals)
 
     def begin_list(self, kind: Kind, namespace: str | None = None) -> "Listing":
         """Begin to take over a complete list of a kind in a namespace, or in all.
@@ -337,7 +428,7 @@ class Store:
         if sight.owner is None:
             return
         if address.kind not in RESOURCES:
-            _discard(self._children, sight.owner, address)
+            _discard(self._children, (sight.owner, address.kind), address)
         if sight.target:
             _discard(self._measuring, sight.target, sight.owner)
 
@@ -391,12 +482,21 @@ class Listing:
         return self.concerned | missing
 
 
-def _discard(index: dict[_By, set[_Item]], by: _By, item: _Item) -> None:
+def _discard(index: dict[_By, dict[_Item, _What]], by: _By, item: _Item) -> None:
     """Take something out of an index, which keeps no empty entries."""
-    items = index.get(by, set())
-    items.discard(item)
+    items = index.get(by, {})
+    items.pop(item, None)
     if not items:
         index.pop(by, None)
+
+
+def _willing(claims: Mapping[Key, Claim]) -> set[Key]:
+    """Return the benchmarks that wait for their turn, or have it; no other asks whose it is."""
+    return {key for key, claim in claims.items() if claim.is_willing}
+
+
+def _targets(claims: Iterable[Claim | None]) -> set[TargetKey]:
+    return {claim.target for claim in claims if claim}
 
 
 def _is_covered(address: Address, kind: Kind, namespace: str | None) -> bool:
@@ -417,9 +517,9 @@ def _owner(kind: Kind, manifest: Manifest) -> Key | None:
     return next(owners, None)
 
 
-def _pending_target(kind: Kind, manifest: Manifest) -> TargetKey | None:
-    """Return what a benchmark still measures. Of those that are done there may be many, and nothing concerns them."""
-    return target_of(manifest) if kind == BENCHMARK and not _is_complete(_conditions(kind, manifest)) else None
+def _client(kind: Kind, manifest: Manifest) -> Client | None:
+    labels = manifest["metadata"].get("labels") or {}
+    return client_of(manifest) if kind == POD and labels.get(BENCHMARK_LABEL) else None
 
 
 def _measured(kind: Kind, manifest: Manifest) -> Measured | None:
@@ -455,11 +555,15 @@ def _source(kind: Kind, manifest: Manifest) -> str:
 
 
 def _owner_uids(manifest: Manifest) -> tuple[str, ...]:
-    return tuple(sys.intern(str(reference["uid"])) for reference in manifest["metadata"].get("ownerReferences", ()))
+    return tuple(map(sys.intern, owner_uids(manifest)))
 
 
 def _owned(sights: Iterable[Sight], owner: str) -> list[Sight]:
     return [sight for sight in sights if owner in sight.owners]
+
+
+def _name(sight: Sight) -> str:
+    return sight.address.name
 
 
 def _bounded(sights: Iterable[Sight]) -> Iterator[Sight]:

@@ -3,20 +3,22 @@
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from integration.client import path_of
+from control_plane import LocalCluster
+from integration.client import Client, path_of
 from integration.hostile import DEEPEST, Hostile, deep, hostile_objects, hostile_text
 from integration.namespace import Namespace, condition_of
 from integration.processes_under_test import Operator
 from integration.sandbox import Sandbox
 from integration.waiting import wait_for
 from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, SERVER, Kind
-from kimi_linear_operator.resources.metadata import MANAGED_BY, MANAGER
+from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, JOB, SERVER, Kind
+from kimi_linear_operator.resources.metadata import BENCHMARK_LABEL, MANAGED_BY, MANAGER
 
 # How many there are: HOSTILE_OBJECTS=2000 takes some minutes.
 _COUNT = int(os.environ.get("HOSTILE_OBJECTS", "60"))
@@ -25,6 +27,11 @@ _AT_ONCE = 20
 _DELAY_SECONDS = 10.0
 _LONGEST_CPU_SECONDS = "0.1"
 _LARGE_OBJECTS = 60
+# Benchmarks of one address, and Jobs of one benchmark.
+_RIVALS = 300
+_HAND_MADE_JOBS = 1000
+# A pass over the heaviest spec takes nearly as long as one may; had it to read all others, it would take seconds.
+_LONGEST_AMONG_MANY = "0.5"
 # What a process that reads 60 objects of 1.4 MB, one after another, may not give back.
 _MOST_MORE_KIB = 40 * 1024
 
@@ -107,10 +114,10 @@ def test_whatever_is_stored_the_operator_lives_and_serves_others_in_their_usual_
     _assert_passes_are_cheap_and_succeed(operator)
 
 
-def _assert_passes_are_cheap_and_succeed(operator: Operator) -> None:
+def _assert_passes_are_cheap_and_succeed(operator: Operator, seconds: str = _LONGEST_CPU_SECONDS) -> None:
     text = operator.ask("/metrics")[1]
     passes = re.search(r"reconcile_cpu_seconds_count (\S+)", text)
-    cheap = re.search(rf'reconcile_cpu_seconds_bucket{{le="{_LONGEST_CPU_SECONDS}"}} (\S+)', text)
+    cheap = re.search(rf'reconcile_cpu_seconds_bucket{{le="{seconds}"}} (\S+)', text)
     assert passes
     assert cheap
     slowest = "\n".join(re.findall(r"reconcile_cpu_seconds_bucket.*", text))
@@ -130,6 +137,84 @@ def test_large_objects_with_our_label_take_no_memory(sandbox: Sandbox, usual_sec
     operator.start()
     assert _seconds_to_ready(namespace, "after-the-restart") < usual_seconds + _DELAY_SECONDS
     namespace.client.request("DELETE", path_of(DEPLOYMENT, namespace.name))
+
+
+def test_hundreds_of_benchmarks_of_one_address_hurt_nobody(
+    sandbox: Sandbox, cluster: LocalCluster, usual_seconds: float
+) -> None:
+    namespace, operator = sandbox.namespace, sandbox.operator
+    heavy: Manifest = {"podTemplate": {"spec": {"x": [[]] * 4600}}}
+    _create_many(cluster, BENCHMARK, _RIVALS, lambda number: _benchmark(f"b{number}", namespace.name, **heavy))
+    assert _seconds_to_ready(namespace, "another") < usual_seconds + _DELAY_SECONDS
+    for number in (0, _RIVALS - 1):
+        wait_for(
+            lambda number=number: namespace.existing(BENCHMARK, f"b{number}"),  # type: ignore[misc]
+            "all are reported on",
+            _is_reported,
+        )
+    _assert_passes_are_cheap_and_succeed(operator, _LONGEST_AMONG_MANY)
+    assert "No longer leading" not in operator.told()
+
+
+def test_a_thousand_hand_made_jobs_of_one_benchmark_hurt_nobody(
+    sandbox: Sandbox, cluster: LocalCluster, usual_seconds: float
+) -> None:
+    namespace, operator = sandbox.namespace, sandbox.operator
+    owner = namespace.client.create(BENCHMARK, _benchmark("a", namespace.name, suspend=True))
+    _create_many(cluster, JOB, _HAND_MADE_JOBS, lambda number: _hand_made_job(f"made-{number}", owner))
+    namespace.client.create(BENCHMARK, _benchmark("b", namespace.name))
+    waits = wait_for(
+        lambda: condition_of(namespace.existing(BENCHMARK, "b"), "TargetReady"),
+        "it waits for its turn",
+        lambda found: found.get("reason") == "WaitingForTurn",
+    )
+    assert waits["message"].startswith("benchmark a goes first")
+    assert _seconds_to_ready(namespace, "another") < usual_seconds + _DELAY_SECONDS
+    _assert_passes_are_cheap_and_succeed(operator, _LONGEST_AMONG_MANY)
+    assert "No longer leading" not in operator.told()
+
+
+def _create_many(cluster: LocalCluster, kind: Kind, count: int, build: Callable[[int], Manifest]) -> None:
+    """Create objects as fast as the API server takes them from four clients."""
+
+    def create(part: int) -> None:
+        client = Client(cluster.kubeconfig)
+        for number in range(part, count, 4):
+            client.create(kind, build(number))
+        client.close()
+
+    with ThreadPoolExecutor(4) as clients:
+        list(clients.map(create, range(4)))
+
+
+def _benchmark(name: str, namespace: str, **spec: object) -> Manifest:
+    """Return a benchmark of an address at which nothing is."""
+    return {
+        "apiVersion": BENCHMARK.api_version,
+        "kind": BENCHMARK.kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"endpoint": {"url": "http://10.0.0.1:30000"}, "suites": [{"name": "speed-low"}], **spec},
+    }
+
+
+def _hand_made_job(name: str, owner: Manifest) -> Manifest:
+    """Return a Job that claims to be a benchmark's, and will never run."""
+    metadata = owner["metadata"]
+    reference = {"apiVersion": BENCHMARK.api_version, "kind": BENCHMARK.kind}
+    return {
+        "apiVersion": JOB.api_version,
+        "kind": JOB.kind,
+        "metadata": {
+            "name": name,
+            "namespace": metadata["namespace"],
+            "labels": {MANAGED_BY: MANAGER, BENCHMARK_LABEL: metadata["name"]},
+            "ownerReferences": [{**reference, "name": metadata["name"], "uid": metadata["uid"]}],
+        },
+        "spec": {
+            "suspend": True,
+            "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]}},
+        },
+    }
 
 
 def _large_deployment(name: str, namespace: str) -> Manifest:

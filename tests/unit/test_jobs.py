@@ -1,6 +1,7 @@
 """What Jobs and pods tell of a suite that has ended."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -158,6 +159,16 @@ def test_a_pod_with_nothing_but_a_sidecar_keeps_nobody_from_measuring() -> None:
     assert jobs.is_busy([going()], [])
     assert jobs.is_busy([], [RUNS])
     assert not jobs.is_busy([make_job()], [])
+
+
+def test_thousands_of_jobs_and_pods_take_little_time() -> None:
+    numbers = [str(number) for number in range(2000)]
+    going_on = [{**going(), "metadata": {**going()["metadata"], "uid": number}} for number in numbers]
+    done = beside_a_sidecar(RESULT)
+    pods = [{**done, "metadata": {**done["metadata"], "ownerReferences": [{"uid": number}]}} for number in numbers]
+    begin = time.thread_time()
+    assert not jobs.is_busy(going_on, pods)
+    assert time.thread_time() - begin < 0.5
 
 
 def owned_by_job(pod: Manifest) -> Manifest:

@@ -8,7 +8,7 @@ import pytest
 from kimi_linear_operator.api import KimiLinearBenchmark
 from kimi_linear_operator.reconcile.rollouts import Candidate, Rollouts, candidate, turn_of
 from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, JOB, REVISION, SERVER, job
-from kimi_linear_operator.resources.metadata import AUTOMATIC_ANNOTATION
+from kimi_linear_operator.resources.metadata import AUTOMATIC_ANNOTATION, SUITE_LABEL
 from kimi_linear_operator.store import Key, Sight, Store
 from make import UID, make_benchmark, make_condition, make_deployment, make_server, owned
 
@@ -184,7 +184,8 @@ def measure(world: World, created: str, suspend: bool = False) -> dict[str, Any]
     manifest = make_benchmark(serverRef={"name": "a"}, suites=[{"name": "gsm8k"}], timeoutSeconds=600, suspend=suspend)
     world.put(BENCHMARK, manifest)
     benchmark = KimiLinearBenchmark.model_validate(manifest)
-    metadata = {"name": job.name(benchmark, benchmark.spec.suites[0]), "creationTimestamp": created}
+    metadata: dict[str, Any] = {"name": job.name(benchmark, benchmark.spec.suites[0]), "creationTimestamp": created}
+    metadata["labels"] = {SUITE_LABEL: "gsm8k"}
     found = owned({"kind": "Job", "metadata": metadata, "spec": {}}, "nightly", "KimiLinearBenchmark")
     world.put(JOB, found)
     return found

@@ -11,6 +11,7 @@ from kimi_linear_operator.cluster import Cluster
 from kimi_linear_operator.reconcile.targets import Aim, Hindrance, Targets
 from kimi_linear_operator.resources import BENCHMARK, JOB, POD, SERVER, Kind, job
 from kimi_linear_operator.resources.essence import essence
+from kimi_linear_operator.resources.metadata import SUITE_LABEL
 from kimi_linear_operator.store import Key, Store
 from make import make_benchmark, make_condition, make_server, owned, stored
 
@@ -97,13 +98,14 @@ class World:
     def start(self, key: Key, created: str = "2026-11-24T08:55:00Z", name: str = "") -> Manifest:
         """Make a Job that a benchmark owns, of the name that the operator gives unless the test has another."""
         benchmark = KimiLinearBenchmark.model_validate(self.store.get(BENCHMARK, key))
-        metadata = {
+        metadata: Manifest = {
             "name": name or job.name(benchmark, benchmark.spec.suites[0]),
             "namespace": key.namespace,
             "uid": f"job-of-{key.name}",
             "creationTimestamp": created,
             "ownerReferences": [{"uid": key.name}],
         }
+        metadata["labels"] = {SUITE_LABEL: benchmark.spec.suites[0].name}
         made = owned({"kind": "Job", "metadata": metadata, "spec": {"suspend": True}}, key.name, "KimiLinearBenchmark")
         self.put(JOB, made)
         return made

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
+from kimi_linear_operator.benchmark.address import TargetKey
 from kimi_linear_operator.cluster import ApiError, Cluster
 from kimi_linear_operator.reconcile import Reconciler
 from kimi_linear_operator.reconcile.benchmark import BenchmarkReconciler
@@ -227,8 +228,8 @@ def test_a_job_that_only_claims_to_be_a_benchmarks_holds_up_nobody() -> None:
     del labelled["metadata"]["ownerReferences"]
     world.cluster.put(JOB, labelled)
     targets = Targets(cast(Cluster, world.cluster), world.store)
-    asker = Asker(world.cluster.now, "default")
-    assert [one.is_active for one in targets._contenders([FIRST, SECOND], asker)] == [False, False]
+    asker, claims = Asker(world.cluster.now, "default"), world.store.claims(TargetKey("default", "kimi"))
+    assert [one.is_active for one in targets._contenders(claims, asker)] == [False, False]
 
 
 def test_a_benchmark_waits_for_no_other_that_is_about_to_start() -> None:

@@ -16,6 +16,9 @@ _QUEUED = ("JobSuspended", "Queued")
 _QUEUED_SECONDS = 3600.0
 
 
+Rank = tuple[bool, bool, str, bool, str, str, str, str]
+
+
 @dataclass(frozen=True)
 class Contender:
     """A benchmark that runs or wants to.
@@ -52,9 +55,10 @@ def first(contenders: Iterable[Contender]) -> Contender | None:
     Those of the server's own namespace come before all others, or other namespaces could keep them waiting without end.
     Those that could not start come after the rest of these, the one that has waited longest since then first.
     """
-    return min(contenders, key=_rank, default=None)
+    return min(contenders, key=rank, default=None)
 
 
-def _rank(one: Contender) -> tuple[bool, bool, str, bool, str, str, str, str]:
+def rank(one: Contender) -> Rank:
+    """Return what contenders are ordered by, the first one first."""
     order = (one.failed, not one.started, one.started, one.created, one.namespace, one.name)
     return not one.is_active, one.is_guest, *order

@@ -210,7 +210,7 @@ class BenchmarkReconciler:
         if "deletionTimestamp" in running["metadata"]:
             removed = Cause("WaitingForTurn", "the Job of the last attempt is still being removed")
             return replace(step, cause=removed, job=None)
-        pods = jobs.pods_of(running, self.store.children(POD, key))
+        pods = self.store.children(POD, key, running["metadata"]["uid"])
         left = jobs.seconds_left(running, pods, benchmark.spec.timeout_seconds, self.now())
         if jobs.has_begun(pods):
             step = replace(step, failed_start=None)
@@ -254,7 +254,7 @@ class BenchmarkReconciler:
         return ended
 
     def _is_over(self, key: Key, benchmark: KimiLinearBenchmark, of_suite: Manifest) -> bool:
-        pods = jobs.pods_of(of_suite, self.store.children(POD, key))
+        pods = self.store.children(POD, key, of_suite["metadata"]["uid"])
         is_removed = "deletionTimestamp" in of_suite["metadata"] and not jobs.has_ended(of_suite)
         return not is_removed and jobs.seconds_left(of_suite, pods, benchmark.spec.timeout_seconds, self.now()) == 0
 
@@ -286,9 +286,7 @@ class BenchmarkReconciler:
 
     def _job(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite) -> Manifest | None:
         """Return a suite's Job as it was seen last, whatever its name is."""
-        owned = self.store.children(JOB, key, benchmark.metadata.uid)
-        of_suite = (found for found in owned if found["metadata"]["labels"].get(metadata.SUITE_LABEL) == suite.name)
-        return next(of_suite, None)
+        return self.store.job_of(key, benchmark.metadata.uid, suite.name)
 
     async def _stop(self, running: Manifest | None) -> None:
         """Delete a Job. It is there until its pods have gone, so that nobody else starts before."""

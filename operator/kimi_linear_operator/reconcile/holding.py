@@ -6,18 +6,15 @@ a suite may take from when the API server made it. No finalizer, sidecar or susp
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
-from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
-from kimi_linear_operator.api.stored import known
+from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.benchmark import turn
 from kimi_linear_operator.benchmark.address import TargetKey, target_of
-from kimi_linear_operator.resources import BENCHMARK, JOB, POD, job
-from kimi_linear_operator.resources.metadata import is_owned_by
-from kimi_linear_operator.status import find_condition, is_complete, jobs
+from kimi_linear_operator.claims import Claim, Task, failed_start, is_guest, task_of
+from kimi_linear_operator.resources.metadata import owner_uids
+from kimi_linear_operator.status import find_condition, jobs
 from kimi_linear_operator.status.times import seconds_between
 from kimi_linear_operator.store import Key, Store
 
@@ -51,86 +48,62 @@ def asker(manifest: Manifest, now: str) -> Asker:
     return Asker(now, namespace, waited or 0.0)
 
 
-def is_guest(target: TargetKey | None, namespace: str) -> bool:
-    """Return whether a benchmark of a namespace measures a server of another one."""
-    return target is not None and target.namespace not in ("", namespace)
+def job_seconds(task: Task, claim: Claim, by: Asker) -> float:
+    """Return for how many more seconds a Job that a benchmark owns may hold its server against whoever asks.
 
-
-def is_willing(manifest: Manifest) -> bool:
-    """Return whether a benchmark wants to run: it is neither done nor stopped nor refused."""
-    known = manifest.get("status", {})
-    is_stalled = find_condition(known, "Stalled").get("status") == "True"
-    is_suspended = bool(manifest.get("spec", {}).get("suspend"))
-    return not (is_complete(known) or is_stalled or is_suspended or "deletionTimestamp" in manifest["metadata"])
-
-
-def failed_start(manifest: Manifest) -> str:
-    """Return when a benchmark gave its turn back, empty if it has not."""
-    return str(manifest.get("status", {}).get("failedStart", {}).get("time", ""))
-
-
-def job_seconds(found: Manifest, benchmark: Manifest, by: Asker) -> float:
-    """Return for how many more seconds a Job may hold a benchmark's server against whoever asks, 0 if it must not.
-
-    In the asker's own namespace its benchmark ends it; those that earlier builds made have other names there.
+    It is 0 if it must not. In the asker's own namespace its benchmark ends it; those that earlier builds made have
+    other names there.
     """
-    if not is_owned_by(found, benchmark["metadata"]["uid"]):
-        return 0.0
-    if benchmark["metadata"]["namespace"] == by.namespace:
+    if claim.contender.namespace == by.namespace:
         return math.inf
-    known = _read(benchmark) if is_willing(benchmark) else None
-    if known is None or found["metadata"]["name"] not in {job.name(known, suite) for suite in known.spec.suites}:
+    is_named = (task.owner, task.benchmark) == (claim.uid, claim.contender.name) and task.suite in claim.suites
+    if not (claim.is_willing and is_named):
         return 0.0
-    age = seconds_between(found["metadata"]["creationTimestamp"], by.now) or 0.0
+    age = seconds_between(task.created, by.now) or 0.0
     # The operator starts nothing of another namespace past one that waits; a watch that is late may not have told.
     is_past_the_asker = age < by.waited - jobs.OVERDUE_SECONDS
-    return 0.0 if is_past_the_asker else max(0.0, known.spec.timeout_seconds + jobs.OVERDUE_SECONDS - age)
+    return 0.0 if is_past_the_asker else max(0.0, claim.timeout_seconds + jobs.OVERDUE_SECONDS - age)
 
 
 def held_seconds(store: Store, key: Key, by: Asker) -> float:
     """Return for how many more seconds the Jobs of a benchmark may hold its server against whoever asks."""
-    manifest = store.get(BENCHMARK, key)
-    if manifest is None:
+    claim = store.claim(key)
+    if claim is None or not store.has_jobs(key):
         return 0.0
-    own = store.children(JOB, key, manifest["metadata"]["uid"])
-    left = [(found, seconds) for found in own if (seconds := job_seconds(found, manifest, by)) > 0]
-    return max((seconds for found, seconds in left if _is_busy(store, key, found)), default=0.0)
+    clients = list(store.clients(key))
+    running = {uid for client, owners in clients if client.is_running for uid in owners}
+    done = {uid for client, owners in clients if client.has_ended for uid in owners}
+    longest = 0.0
+    for task in store.tasks(key, claim.uid):
+        if task.uid in running or not (task.has_ended or task.uid in done):
+            longest = max(longest, job_seconds(task, claim, by))
+            if longest == math.inf:
+                break  # somebody can have made thousands
+    return longest
 
 
 def is_measured(store: Store, server: Key, now: str) -> bool:
     """Return whether a suite of any benchmark runs on a server, or one of its namespace is about to run the next."""
-    rivals = store.measuring(TargetKey(server.namespace, server.name))
+    rivals = store.claims(TargetKey(server.namespace, server.name))
     return any(
-        held_seconds(store, rival, Asker(now)) > 0
-        or (rival.namespace == server.namespace and _is_between_suites(store.get(BENCHMARK, rival), now))
-        for rival in rivals
+        (rival.namespace == server.namespace and _is_between_suites(claim, now))
+        or held_seconds(store, rival, Asker(now)) > 0
+        for rival, claim in rivals.items()
     )
 
 
-def _is_between_suites(benchmark: Manifest | None, now: str) -> bool:
+def _is_between_suites(claim: Claim, now: str) -> bool:
     """Return whether suites have ended and others are to come: for as long after the last one as one may take."""
-    results = (benchmark or {}).get("status", {}).get("results")
-    known = _read(benchmark) if benchmark and results and is_willing(benchmark) else None
-    age = seconds_between(results[-1].get("completionTime"), now) if known else None
-    return known is not None and age is not None and age < known.spec.timeout_seconds
+    age = seconds_between(claim.last_end, now) if claim.is_willing and claim.last_end else None
+    return age is not None and age < claim.timeout_seconds
 
 
-def held_by(found: Iterable[Manifest], benchmarks: Iterable[Manifest], by: Asker) -> list[Manifest]:
+def held_by(found: Iterable[Manifest], claims: Iterable[Claim], by: Asker) -> list[Manifest]:
     """Return the Jobs that hold a server for any of these benchmarks against whoever asks."""
-    owners = {manifest["metadata"]["uid"]: manifest for manifest in benchmarks}
-    return [item for item in found if any(job_seconds(item, owners[uid], by) > 0 for uid in _owners(item) & {*owners})]
+    owners = {claim.uid: claim for claim in claims}
+    return [item for item in found if _holds(item, owners, by)]
 
 
-def _owners(found: Manifest) -> set[str]:
-    return {str(reference["uid"]) for reference in found["metadata"].get("ownerReferences", ())}
-
-
-def _is_busy(store: Store, key: Key, found: Manifest) -> bool:
-    return jobs.is_busy([found], store.children(POD, key, found["metadata"]["uid"]))
-
-
-def _read(manifest: Manifest) -> KimiLinearBenchmark | None:
-    try:
-        return KimiLinearBenchmark.model_validate(known(manifest, KimiLinearBenchmark))
-    except ValidationError:
-        return None
+def _holds(found: Manifest, owners: Mapping[str, Claim], by: Asker) -> bool:
+    known = [owners[uid] for uid in owner_uids(found) if uid in owners]
+    return bool(known) and any(job_seconds(task, claim, by) > 0 for task in [task_of(found)] for claim in known)

@@ -136,7 +136,7 @@ class Rollouts:
             return
         now = self.clock()
         self._quiet_since = now if self._quiet_since is None else self._quiet_since
-        if now - self._quiet_since >= self.pause and (key := self._first_free(waiting)):
+        if now - self._quiet_since >= self.pause and (key := await self._first_free(waiting)):
             logger.info("Rolling the newest pod template out to KimiLinearServer %s/%s", key.namespace, key.name)
             self._quiet_since, self._chosen_since = None, now
             self._attempts[key] += 1
@@ -149,12 +149,15 @@ class Rollouts:
         if self.chosen and self.clock() - self._chosen_since >= TAKEN_SECONDS:
             self.chosen.clear()
 
-    def _first_free(self, waiting: Iterable[Key]) -> Key | None:
+    async def _first_free(self, waiting: Iterable[Key]) -> Key | None:
         """Return the first server that nothing keeps as it is: others do not wait for one that comes later."""
-        now, order = self.now(), sorted(waiting, key=self._attempts.__getitem__)
-        return next(
-            (key for key in order if not (self._is_paused(key) or holding.is_measured(self.store, key, now))), None
-        )
+        now = self.now()
+        for number, key in enumerate(sorted(waiting, key=self._attempts.__getitem__)):
+            if number % _DECODED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            if not (self._is_paused(key) or holding.is_measured(self.store, key, now)):
+                return key
+        return None
 
     def _is_paused(self, key: Key) -> bool:
         """Return whether somebody has paused the Deployment, so that a rollout would never end."""

@@ -1,14 +1,15 @@
 """The server that a benchmark measures: is it ready, and does nobody else measure it?"""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from kimi_linear_operator import engine, rules
 from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Manifest
 from kimi_linear_operator.benchmark import turn
 from kimi_linear_operator.benchmark.address import target_of
 from kimi_linear_operator.benchmark.turn import Contender
+from kimi_linear_operator.claims import Claim, failed_start
 from kimi_linear_operator.cluster import Cluster
 from kimi_linear_operator.reconcile import holding
 from kimi_linear_operator.reconcile.holding import Asker
@@ -96,7 +97,7 @@ class Targets:
         more: those of a benchmark that was deleted, and those that another replica of the operator has just started.
         """
         manifest = self.store.get(BENCHMARK, key) or {}
-        rest = _rest_seconds(manifest, now)
+        rest = _rest_seconds(failed_start(manifest), now)
         if rest > 0:
             message = f"other benchmarks of {aim.name} go first, as this one could not start"
             return Hindrance(Cause("WaitingForTurn", message), rest)
@@ -108,7 +109,8 @@ class Targets:
             left = holding.held_seconds(self.store, Key(holder.namespace, holder.name, BENCHMARK), asker)
             return Hindrance(Cause("WaitingForTurn", message), left if 0 < left < math.inf else None)
         for namespace in sorted({key.namespace, *(rival.namespace for rival in rivals)}):
-            if await self._is_busy(namespace, aim, asker, None if namespace == key.namespace else rivals):
+            there = [claim for rival, claim in rivals.items() if rival.namespace == namespace]
+            if await self._is_busy(namespace, aim, asker, None if namespace == key.namespace else there):
                 message = f"a client of an earlier benchmark still runs against {aim.name}"
                 return Hindrance(Cause("WaitingForTurn", message), LEFTOVER_RETRY_SECONDS)
         return None
@@ -116,35 +118,29 @@ class Targets:
     def has_rivals(self, key: Key) -> bool:
         """Return whether another benchmark waits for the server that this one measures."""
         rivals = self._measuring(self.store.get(BENCHMARK, key) or {})
-        others = (self.store.get(BENCHMARK, rival) for rival in rivals if rival != key)
-        return any(manifest and holding.is_willing(manifest) for manifest in others)
+        return any(claim.is_willing for rival, claim in rivals.items() if rival != key)
 
-    def _measuring(self, manifest: Manifest) -> list[Key]:
+    def _measuring(self, manifest: Manifest) -> dict[Key, Claim]:
+        """Return the benchmarks of the same target as they are now: there may be thousands, so none is decoded."""
         target = target_of(manifest) if manifest else None
-        return self.store.measuring(target) if target else []
+        return dict(self.store.claims(target)) if target else {}
 
-    def _contenders(self, rivals: list[Key], asker: Asker) -> Iterator[Contender]:
-        for rival in rivals:
-            manifest = self.store.get(BENCHMARK, rival)
-            if manifest is None:
-                continue
-            is_active = holding.held_seconds(self.store, rival, asker) > 0
-            if is_active or (holding.is_willing(manifest) and _rest_seconds(manifest, asker.now) == 0):
-                known = manifest.get("status", {})
-                times = (manifest["metadata"]["creationTimestamp"], known.get("startTime", ""))
-                is_guest = holding.is_guest(target_of(manifest), rival.namespace)
-                failed = holding.failed_start(manifest)
-                yield Contender(rival.namespace, rival.name, *times, is_active, failed, is_guest)
+    def _contenders(self, rivals: Mapping[Key, Claim], asker: Asker) -> Iterator[Contender]:
+        for rival, claim in rivals.items():
+            if holding.held_seconds(self.store, rival, asker) > 0:
+                yield replace(claim.contender, is_active=True)
+            elif claim.is_willing and _rest_seconds(claim.contender.failed, asker.now) == 0:
+                yield claim.contender
 
-    async def _is_busy(self, namespace: str, aim: Target, asker: Asker, rivals: list[Key] | None) -> bool:
+    async def _is_busy(self, namespace: str, aim: Target, asker: Asker, rivals: Iterable[Claim] | None) -> bool:
         """Return whether any client runs against a target. The caller has no Job under way.
 
         Args:
             namespace: Where to look.
             aim: The target.
             asker: From whose side it is asked.
-            rivals: Whose clients count; all that have the target's label if it is None. In another namespace, somebody
-                could hold a target for ever with a label.
+            rivals: Whose clients there count; all that have the target's label if it is None. In another namespace,
+                somebody could hold a target for ever with a label.
         """
         selector = f"{metadata.TARGET_LABEL} in ({aim.label},{aim.former_label})"
         found, pods = (
@@ -152,9 +148,9 @@ class Targets:
             await self.cluster.essences(POD, namespace, selector),
         )
         if rivals is not None:
-            benchmarks = (manifest for rival in rivals if (manifest := self.store.get(BENCHMARK, rival)))
-            found = holding.held_by(found, benchmarks, asker)
-            pods = [pod for job in found for pod in jobs.pods_of(job, pods)]
+            found = holding.held_by(found, rivals, asker)
+            uids = {job["metadata"]["uid"] for job in found}
+            pods = [pod for pod in pods if not uids.isdisjoint(metadata.owner_uids(pod))]
         return jobs.is_busy(found, pods)
 
 
@@ -162,9 +158,9 @@ def _shown(holder: Contender, key: Key) -> str:
     return holder.name if holder.namespace == key.namespace else f"{holder.name} of namespace {holder.namespace}"
 
 
-def _rest_seconds(manifest: Manifest, now: str) -> float:
-    """Return for how long a benchmark still lets others go first, after it gave its turn back."""
-    age = seconds_between(holding.failed_start(manifest), now) if manifest else None
+def _rest_seconds(failed: str, now: str) -> float:
+    """Return for how long a benchmark still lets others go first, after it gave its turn back at a time."""
+    age = seconds_between(failed, now) if failed else None
     return 0.0 if age is None else max(0.0, turn.REST_SECONDS - max(0.0, age))
 
 

@@ -34,9 +34,14 @@ def name(benchmark: KimiLinearBenchmark, suite: Suite) -> str:
 
     Jobs are found by owner and label, as those that earlier builds of the operator made have other names.
     """
-    text = "/".join((benchmark.metadata.uid, benchmark.metadata.name, suite.name))
-    end = f"-{suite.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    return benchmark.metadata.name[: _LONGEST_NAME - len(end)] + end
+    return name_of(benchmark.metadata.uid, benchmark.metadata.name, suite.name)
+
+
+def name_of(uid: str, benchmark: str, suite: str) -> str:
+    """Return the same by the UID and the name of the benchmark, and the name of the suite."""
+    text = "/".join((uid, benchmark, suite))
+    end = f"-{suite}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return benchmark[: _LONGEST_NAME - len(end)] + end
 
 
 def build_runner(benchmark: KimiLinearBenchmark) -> Manifest:

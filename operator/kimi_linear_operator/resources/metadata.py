@@ -118,6 +118,11 @@ def is_owned_by(manifest: Manifest, uid: str) -> bool:
     return any(reference["uid"] == uid for reference in references)
 
 
+def owner_uids(manifest: Manifest) -> list[str]:
+    """Return the UIDs of an object's owners."""
+    return [str(reference["uid"]) for reference in manifest["metadata"].get("ownerReferences") or ()]
+
+
 def is_of_former(manifest: Manifest, owner: Resource) -> bool:
     """Return whether an object belongs to a resource of the same name that was there before this one."""
     former = (owner.kind, owner.metadata.name)

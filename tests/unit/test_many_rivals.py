@@ -1,0 +1,294 @@
+"""What others can multiply, benchmarks of one target and Jobs of one benchmark, takes a pass little time."""
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
+from kimi_linear_operator.benchmark import turn
+from kimi_linear_operator.benchmark.address import TargetKey
+from kimi_linear_operator.cluster import Cluster
+from kimi_linear_operator.reconcile import Reconciler, holding
+from kimi_linear_operator.reconcile.holding import Asker
+from kimi_linear_operator.reconcile.targets import Hindrance, Targets
+from kimi_linear_operator.resources import BENCHMARK, JOB, SERVER, Kind, job, target
+from kimi_linear_operator.resources.metadata import SUITE_LABEL, TARGET_LABEL
+from kimi_linear_operator.store import FEW_RIVALS, MOST_OF_BENCHMARK, Key, Sight, Store
+from make import make_benchmark, make_condition, make_server, owned, stored
+
+NOW = "2026-11-24T09:00:00Z"
+ADDRESS = {"url": "http://kimi.default.svc:30000"}
+KIMI = TargetKey("default", "kimi")
+# As heavy as a spec may be, in a field that is not looked at.
+HEAVY: dict[str, Any] = {"podTemplate": {"spec": {"x": [[]] * 4600}}}
+# Some hundredths of it are needed where nothing else runs; tens of seconds were, when all of these were decoded.
+MOST_SECONDS = 0.5
+DONE = {"conditions": [make_condition("Complete", "True", "SuitesEnded", "")]}
+SUITES = ["a", "b", "c"]
+# Of those that gave their turn back then, the first has rested, and others go before the second.
+RESTED = ["2026-11-24T08:10:00Z", "2026-11-24T08:58:00Z"]
+
+
+def key_of(name: str, namespace: str = "default") -> Key:
+    return Key(namespace, name, BENCHMARK)
+
+
+class World:
+    """A store, and a cluster that shows what is in it."""
+
+    def __init__(self) -> None:
+        self.store, self.version = Store(), 0
+
+    def put(self, kind: Kind, manifest: Manifest) -> set[Key]:
+        self.version += 1
+        metadata = {**manifest["metadata"], "resourceVersion": str(self.version)}
+        return self.store.put(kind, stored({**manifest, "metadata": metadata}))
+
+    def benchmark(self, key: Key, status: Manifest | None = None, created: str = NOW, **spec: Any) -> set[Key]:
+        manifest = make_benchmark(key.name, endpoint=ADDRESS, suites=[{"name": name} for name in SUITES], **spec)
+        given = {"namespace": key.namespace, "uid": f"{key.namespace}-{key.name}", "creationTimestamp": created}
+        return self.put(BENCHMARK, {**manifest, "metadata": manifest["metadata"] | given, "status": status or {}})
+
+    def job(self, key: Key, suite: str = "a", name: str = "", status: Manifest | None = None) -> Manifest:
+        """Return the Job of a suite, or one that somebody has made by hand."""
+        uid = f"{key.namespace}-{key.name}"
+        name = name or job.name_of(uid, key.name, suite)
+        metadata = {
+            "name": name,
+            "namespace": key.namespace,
+            "uid": f"{key.namespace}-{name}",
+            "creationTimestamp": NOW,
+            "labels": {SUITE_LABEL: suite, TARGET_LABEL: "kimi.default"},
+            "ownerReferences": [{"uid": uid}],
+        }
+        made = {"kind": "Job", "metadata": metadata, "spec": {"suspend": True}, "status": status or {}}
+        return owned(made, key.name, "KimiLinearBenchmark")
+
+    def remove(self, kind: Kind, key: Key) -> set[Key]:
+        gone = self.store.get(kind, key)
+        assert gone
+        self.version += 1
+        gone = {**gone, "metadata": {**gone["metadata"], "resourceVersion": str(self.version)}}
+        return self.store.take(Sight.of(kind, gone, is_deleted=True))
+
+    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
+        """Nobody else's clients run."""
+        return []
+
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+        self.version += 1
+        return {**manifest["metadata"], "resourceVersion": str(self.version)}
+
+    async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
+        return manifest
+
+    def hindrance(self, key: Key) -> Hindrance | None:
+        targets = Targets(cast(Cluster, self), self.store)
+        aim = target.of_endpoint(KimiLinearBenchmark.model_validate(self.store.get(BENCHMARK, key)))
+        return asyncio.run(targets.hindrance(key, aim, NOW))
+
+
+@contextmanager
+def little_time() -> Iterator[None]:
+    begin = time.thread_time()
+    yield
+    assert time.thread_time() - begin < MOST_SECONDS
+
+
+@contextmanager
+def few_decoded(monkeypatch: pytest.MonkeyPatch, most: int) -> Iterator[None]:
+    """Count the objects that are read as a whole."""
+    decoded, decode = list[Sight](), Sight.manifest
+
+    def counted(self: Sight) -> Manifest:
+        decoded.append(self)
+        return decode(self)
+
+    monkeypatch.setattr(Sight, "manifest", counted)
+    yield
+    assert len(decoded) <= most
+
+
+def with_rivals(count: int, **spec: Any) -> World:
+    """Return a world with so many benchmarks of one server: those of another namespace, and `mine` of the server's."""
+    world = World()
+    world.benchmark(key_of("mine"))
+    world.benchmark(key_of("r0", "elsewhere"), **spec)
+    seen = Sight.of(BENCHMARK, cast(Manifest, world.store.get(BENCHMARK, key_of("r0", "elsewhere"))))
+    assert seen.claim
+    for number in range(1, count):
+        key = key_of(f"r{number}", "elsewhere")
+        contender = replace(seen.claim.contender, name=key.name)
+        claim = replace(seen.claim, contender=contender, rank=turn.rank(contender))
+        world.store.take(
+            replace(seen, address=seen.address._replace(name=key.name), owner=key, claim=claim, version=world.version)
+        )
+    return world
+
+
+@pytest.mark.parametrize("spec", [{}, HEAVY], ids=["small", "heavy"])
+def test_thousands_of_benchmarks_of_one_server_take_a_pass_little_time(
+    spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = with_rivals(3000, **spec)
+    with few_decoded(monkeypatch, 6), little_time():
+        assert world.hindrance(key_of("mine")) is None
+        assert Targets(cast(Cluster, world), world.store).has_rivals(key_of("mine"))
+    found = world.hindrance(key_of("r7", "elsewhere"))
+    assert found
+    assert found.cause.message.startswith("benchmark mine of namespace default goes first")
+
+
+@pytest.mark.parametrize("asker", ["default", "elsewhere", ""], ids=["its own", "another", "nobody's"])
+@pytest.mark.parametrize("spec", [{}, HEAVY], ids=["small", "heavy"])
+def test_thousands_of_jobs_of_one_benchmark_take_whoever_asks_little_time(
+    asker: str, spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, key = World(), key_of("a")
+    world.benchmark(key, suspend=False, **spec)
+    for number in range(2000):
+        # The first half has ended, so nobody is found before all of these were looked at.
+        status = DONE if number < 1000 else {}
+        world.put(JOB, world.job(key, name=f"made-{number:04}", status=status))
+    with few_decoded(monkeypatch, 0), little_time():
+        assert (holding.held_seconds(world.store, key, Asker(NOW, asker)) > 0) == (asker == "default")
+        assert not holding.is_measured(world.store, Key("default", "kimi"), NOW)
+    world.put(JOB, world.job(key))
+    with few_decoded(monkeypatch, 0), little_time():
+        assert holding.is_measured(world.store, Key("default", "kimi"), NOW)
+
+
+def test_thousands_of_jobs_that_the_api_server_shows_take_a_pass_little_time() -> None:
+    world, key = World(), key_of("a", "elsewhere")
+    world.benchmark(key, **HEAVY)
+    found = [world.job(key, name=f"made-{number:04}") for number in range(2000)]
+    real = world.job(key)
+    with little_time():
+        held = holding.held_by([*found, real], world.store.claims(KIMI).values(), Asker(NOW, "default"))
+    assert held == [real]
+
+
+def test_a_pass_over_a_benchmark_with_thousands_of_jobs_takes_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, key = World(), key_of("a")
+    world.benchmark(key, suspend=True)
+    for number in range(2000):
+        world.put(JOB, world.job(key, name=f"made-{number:04}"))
+    reconciler = Reconciler(cast(Cluster, world), world.store, now=lambda: NOW)
+    with few_decoded(monkeypatch, MOST_OF_BENCHMARK + 10):
+        asyncio.run(reconciler.reconcile(key))
+
+
+def test_of_the_jobs_of_one_suite_the_first_is_the_suites() -> None:
+    world, key = World(), key_of("a")
+    world.benchmark(key)
+    for name in ("second", "first"):
+        world.put(JOB, world.job(key, "b", name))
+    found = world.store.job_of(key, "default-a", "b")
+    assert found
+    assert found["metadata"]["name"] == "first"
+    assert world.store.job_of(key, "default-a", "a") is None
+    assert world.store.job_of(key, "of-another", "b") is None
+
+
+def numbered(count: int) -> tuple[World, list[Key]]:
+    """Return a world of benchmarks of one server, the oldest one first."""
+    world, keys = World(), [key_of(f"b{number:03}") for number in range(count)]
+    for number, key in enumerate(keys):
+        world.benchmark(key, created=f"2026-11-24T08:{number:02}:00Z")
+    return world, keys
+
+
+MANY = FEW_RIVALS + 12
+
+
+def test_of_many_who_wait_only_one_is_told_that_its_status_was_written() -> None:
+    world, keys = numbered(MANY)
+    waits = {"conditions": [make_condition("TargetReady", "False", "WaitingForTurn", "")]}
+    assert world.benchmark(keys[5], waits, created="2026-11-24T08:05:00Z") == {keys[5]}
+    assert world.benchmark(keys[0], waits, created="2026-11-24T08:00:00Z") == {keys[0]}
+
+
+def test_one_that_comes_after_many_others_concerns_none_of_them() -> None:
+    world, keys = numbered(MANY)
+    assert world.benchmark(key_of("new")) == {key_of("new")}
+    assert world.benchmark(key_of("new"), suspend=True) == {key_of("new")}
+    assert world.remove(BENCHMARK, keys[9]) == {keys[9]}
+
+
+def test_when_the_first_of_many_is_done_all_that_wait_are_told() -> None:
+    world, keys = numbered(MANY)
+    world.benchmark(keys[3], created="2026-11-24T08:03:00Z", suspend=True)
+    assert world.benchmark(keys[0], DONE) == {*keys} - {keys[3]}
+    assert world.remove(BENCHMARK, keys[1]) == {*keys[1:]} - {keys[3]}
+
+
+def test_one_that_rests_keeps_none_from_being_told() -> None:
+    world, guests = World(), [key_of(f"g{number:03}", "elsewhere") for number in range(MANY)]
+    failed = {"suite": "a", "reason": "Unschedulable", "message": "", "time": RESTED[1]}
+    world.benchmark(key_of("mine"), {"failedStart": failed})
+    for guest in guests:
+        world.benchmark(guest)
+    assert world.benchmark(guests[0], DONE) == {key_of("mine"), *guests}
+
+
+def test_many_are_told_of_the_first_job_of_a_benchmark_and_of_its_end() -> None:
+    world, keys = numbered(MANY)
+    made = world.job(keys[7])
+    assert world.put(JOB, made) == {*keys}
+    assert world.put(JOB, {**made, "status": {"active": 1}}) == {keys[7]}
+    assert world.put(JOB, world.job(keys[7], name="made-by-hand")) == {keys[7]}
+    assert world.put(JOB, {**made, "status": DONE}) == {*keys}
+
+
+def test_a_server_that_changes_concerns_no_benchmark_of_another_namespace() -> None:
+    world = World()
+    world.benchmark(key_of("mine"))
+    world.benchmark(key_of("theirs", "elsewhere"))
+    assert world.put(SERVER, make_server()) == {Key("default", "kimi"), key_of("mine")}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_whoever_gets_its_turn_or_another_to_wait_for_is_told(seed: int) -> None:
+    """Whatever happens, in any order: those who are not told have the same one before them as before."""
+    world, chance = World(), random.Random(seed)  # noqa: S311 - which changes a test makes is no secret
+    keys = [key_of(f"b{number}", space) for number in range(10) for space in ("default", "x")]
+    for key in keys:
+        world.benchmark(key, created=f"2026-11-24T08:{chance.randrange(60):02}:00Z")
+    for _ in range(150):
+        before = firsts(world)
+        told = happen(world, chance, chance.choice(keys))
+        after = firsts(world)
+        changed = {key for key in before.keys() & after.keys() if before[key] != after[key]}
+        assert changed <= told
+
+
+def firsts(world: World) -> dict[Key, object]:
+    """Return who goes first for each benchmark that waits."""
+    targets, claims = Targets(cast(Cluster, world), world.store), world.store.claims(KIMI)
+    found = {space: turn.first(targets._contenders(claims, Asker(NOW, space))) for space in ("default", "x")}
+    named = {space: (first.namespace, first.name) if first else None for space, first in found.items()}
+    return {key: named[key.namespace] for key, claim in claims.items() if claim.is_willing}
+
+
+def happen(world: World, chance: random.Random, key: Key) -> set[Key]:
+    """Let something happen to a benchmark or one of its Jobs; return who is told."""
+    suite = chance.choice(SUITES)
+    made = world.job(key, suite, status=DONE if chance.random() < 0.5 else {})
+    address = Key(key.namespace, made["metadata"]["name"])
+    if chance.random() < 0.4:
+        is_there = world.store.get(JOB, address) is not None
+        return world.remove(JOB, address) if is_there and chance.random() < 0.5 else world.put(JOB, made)
+    if world.store.get(BENCHMARK, key) and chance.random() < 0.3:
+        return world.remove(BENCHMARK, key)
+    status: Manifest = chance.choice([{}, {}, {}, DONE, {"startTime": "2026-11-24T08:30:00Z"}])
+    if chance.random() < 0.2:
+        failed = {"suite": suite, "reason": "Unschedulable", "message": "", "time": chance.choice(RESTED)}
+        status = {**status, "failedStart": failed}
+    minute = chance.randrange(60)
+    return world.benchmark(key, status, f"2026-11-24T08:{minute:02}:00Z", suspend=chance.random() < 0.2)
