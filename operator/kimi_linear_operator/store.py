@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from heapq import nsmallest
+from itertools import islice
 from typing import Any, NamedTuple, Self, TypeVar, cast
 
 from kimi_linear_operator import jsontext
@@ -54,6 +56,7 @@ MOST_WEIGHT_OF_FEW = 100_000
 # pods as many as attempts.
 MOST_OF_BENCHMARK = 256
 # As long as a target has no more benchmarks than this, each of them is told of whatever happens to another.
+# Of more, one that has so many before it is told when it has fewer.
 FEW_RIVALS = 8
 
 # How many characters of a revision are kept: it is a number.
@@ -346,20 +349,36 @@ class Store:
         rivals = self._measuring.get(target, {})
         if len(rivals) <= FEW_RIVALS:
             return {*rivals}
-        if claims[0] == claims[1] or self._goes_later(key, target, [claim.rank for claim in claims if claim]):
+        if claims[0] == claims[1] or self._is_far(key, target, min(claim.rank for claim in claims if claim)):
             return set()
-        return _willing(rivals)
+        return self._near(target)
 
-    def _goes_later(self, key: Key, target: TargetKey, ranks: Iterable[turn.Rank]) -> bool:
-        """Return whether a benchmark goes after another one in any case, whoever asks, before a change and after it."""
-        if self.has_jobs(key):
+    def is_far(self, key: Key) -> bool:
+        """Return whether so many others go before a benchmark in any case that it is told nothing of who does.
+
+        Each of these wants to run and does not rest, so it can be first only when most of them are done; whatever
+        happens to the first of them would else be a pass and a status to write for thousands.
+        """
+        claim = self.claim(key)
+        return claim is not None and self._is_far(key, claim.target, claim.rank)
+
+    def _is_far(self, key: Key, target: TargetKey, rank: turn.Rank) -> bool:
+        rivals = self._measuring.get(target, {})
+        if len(rivals) < FEW_RIVALS or self.has_jobs(key):
             return False
-        best, rivals = min(ranks), self._measuring.get(target, {})
-        return any(
-            rival.is_willing and not rival.contender.failed and rival.rank < best
-            for other, rival in rivals.items()
-            if other != key
-        )
+        ahead = (True for rival, claim in rivals.items() if claim.rank < rank and _is_ahead(claim) and rival != key)
+        return len([*islice(ahead, FEW_RIVALS)]) == FEW_RIVALS
+
+    def _near(self, target: TargetKey) -> set[Key]:
+        """Return who on a target is not far, and who was not before something happened to one of them."""
+        rivals = self._measuring.get(target, {})
+        first = nsmallest(FEW_RIVALS + 1, (claim.rank for claim in rivals.values() if _is_ahead(claim)))
+        is_all = len(first) <= FEW_RIVALS
+        return {
+            key
+            for key, claim in rivals.items()
+            if claim.is_willing and (is_all or claim.rank <= first[-1] or self.has_jobs(key))
+        }
 
     def _told_of_job(self, owner: Key, before: Sight | None, after: Sight | None) -> set[Key]:
         """Return who waits for a benchmark and is told of a change of its Job."""
@@ -372,7 +391,7 @@ class Store:
             return set()
         others = (task for task in self.tasks(owner, claim.uid) if task is not tasks[1])
         is_one_more = tasks[0] is None and any(not task.has_ended for task in others)
-        return set() if is_one_more else _willing(rivals)
+        return set() if is_one_more else self._near(claim.target)
 
     def begin_list(self, kind: Kind, namespace: str | None = None) -> "Listing":
         """Begin to take over a complete list of a kind in a namespace, or in all.
@@ -490,9 +509,9 @@ def _discard(index: dict[_By, dict[_Item, _What]], by: _By, item: _Item) -> None
         index.pop(by, None)
 
 
-def _willing(claims: Mapping[Key, Claim]) -> set[Key]:
-    """Return the benchmarks that wait for their turn, or have it; no other asks whose it is."""
-    return {key for key, claim in claims.items() if claim.is_willing}
+def _is_ahead(claim: Claim) -> bool:
+    """Return whether a benchmark goes before those that come after it whoever asks, and at any time."""
+    return claim.is_willing and not claim.contender.failed
 
 
 def _targets(claims: Iterable[Claim | None]) -> set[TargetKey]:

@@ -140,9 +140,11 @@ def test_thousands_of_benchmarks_of_one_server_take_a_pass_little_time(
     with few_decoded(monkeypatch, 6), little_time():
         assert world.hindrance(key_of("mine")) is None
         assert Targets(cast(Cluster, world), world.store).has_rivals(key_of("mine"))
-    found = world.hindrance(key_of("r7", "elsewhere"))
-    assert found
-    assert found.cause.message.startswith("benchmark mine of namespace default goes first")
+    with few_decoded(monkeypatch, 6), little_time():
+        assert hindered(world, key_of("r0", "elsewhere"))[0].startswith(
+            "benchmark mine of namespace default goes first"
+        )
+        assert hindered(world, key_of("r7", "elsewhere"))[0].startswith(f"{FEW_RIVALS} or more")
 
 
 @pytest.mark.parametrize("asker", ["default", "elsewhere", ""], ids=["its own", "another", "nobody's"])
@@ -221,29 +223,40 @@ def test_one_that_comes_after_many_others_concerns_none_of_them() -> None:
     assert world.remove(BENCHMARK, keys[9]) == {keys[9]}
 
 
-def test_when_the_first_of_many_is_done_all_that_wait_are_told() -> None:
+def test_when_the_first_of_many_is_done_those_that_come_next_are_told() -> None:
     world, keys = numbered(MANY)
     world.benchmark(keys[3], created="2026-11-24T08:03:00Z", suspend=True)
-    assert world.benchmark(keys[0], DONE) == {*keys} - {keys[3]}
-    assert world.remove(BENCHMARK, keys[1]) == {*keys[1:]} - {keys[3]}
+    near = {*keys[1 : FEW_RIVALS + 3]} - {keys[3]}
+    assert world.benchmark(keys[0], DONE) == {keys[0], *near}
+    assert world.remove(BENCHMARK, keys[1]) == {*near, keys[FEW_RIVALS + 3]}
 
 
-def test_one_that_rests_keeps_none_from_being_told() -> None:
-    world, guests = World(), [key_of(f"g{number:03}", "elsewhere") for number in range(MANY)]
-    failed = {"suite": "a", "reason": "Unschedulable", "message": "", "time": RESTED[1]}
-    world.benchmark(key_of("mine"), {"failedStart": failed})
-    for guest in guests:
-        world.benchmark(guest)
-    assert world.benchmark(guests[0], DONE) == {key_of("mine"), *guests}
+def test_who_has_many_before_it_waits_for_them_until_they_are_few() -> None:
+    world, keys = numbered(FEW_RIVALS + 1)
+    told = f"{FEW_RIVALS} or more benchmarks go first on {ADDRESS['url']}: this one waits until these are done"
+    assert hindered(world, keys[-1]) == (told, None)
+    assert hindered(world, keys[-2])[0].startswith("benchmark b000 goes first")
+    assert keys[-1] in world.benchmark(keys[0], DONE)
+    assert hindered(world, keys[-1])[0].startswith("benchmark b001 goes first")
+    for key in keys[1:-1]:
+        assert keys[-1] in world.benchmark(key, DONE)
+    assert world.hindrance(keys[-1]) is None
+
+
+def hindered(world: World, key: Key) -> tuple[str, float | None]:
+    found = world.hindrance(key)
+    assert found
+    return found.cause.message, found.again
 
 
 def test_many_are_told_of_the_first_job_of_a_benchmark_and_of_its_end() -> None:
     world, keys = numbered(MANY)
     made = world.job(keys[7])
-    assert world.put(JOB, made) == {*keys}
+    near = {*keys[: FEW_RIVALS + 1]}
+    assert world.put(JOB, made) == near
     assert world.put(JOB, {**made, "status": {"active": 1}}) == {keys[7]}
     assert world.put(JOB, world.job(keys[7], name="made-by-hand")) == {keys[7]}
-    assert world.put(JOB, {**made, "status": DONE}) == {*keys}
+    assert world.put(JOB, {**made, "status": DONE}) == near
 
 
 def test_a_server_that_changes_concerns_no_benchmark_of_another_namespace() -> None:
@@ -269,11 +282,14 @@ def test_whoever_gets_its_turn_or_another_to_wait_for_is_told(seed: int) -> None
 
 
 def firsts(world: World) -> dict[Key, object]:
-    """Return who goes first for each benchmark that waits."""
+    """Return who goes first for each benchmark that waits, or that many do."""
     targets, claims = Targets(cast(Cluster, world), world.store), world.store.claims(KIMI)
     found = {space: turn.first(targets._contenders(claims, Asker(NOW, space))) for space in ("default", "x")}
     named = {space: (first.namespace, first.name) if first else None for space, first in found.items()}
-    return {key: named[key.namespace] for key, claim in claims.items() if claim.is_willing}
+    willing = {key for key, claim in claims.items() if claim.is_willing}
+    far = {key for key in willing if world.store.is_far(key)}
+    assert not {(key.namespace, key.name) for key in far} & {*named.values()}, "nobody waits for one that waits"
+    return {key: "many" if key in far else named[key.namespace] for key in willing}
 
 
 def happen(world: World, chance: random.Random, key: Key) -> set[Key]:

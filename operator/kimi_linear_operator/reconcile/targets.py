@@ -18,7 +18,7 @@ from kimi_linear_operator.resources.target import Target
 from kimi_linear_operator.status import Cause, jobs, ready_condition
 from kimi_linear_operator.status.benchmark import READY
 from kimi_linear_operator.status.times import seconds_between
-from kimi_linear_operator.store import Key, Store
+from kimi_linear_operator.store import FEW_RIVALS, Key, Store
 
 # How often to look whether the last client of a benchmark that is gone has ended.
 LEFTOVER_RETRY_SECONDS = 5.0
@@ -101,6 +101,9 @@ class Targets:
         if rest > 0:
             message = f"other benchmarks of {aim.name} go first, as this one could not start"
             return Hindrance(Cause("WaitingForTurn", message), rest)
+        if self.store.is_far(key):
+            message = f"{FEW_RIVALS} or more benchmarks go first on {aim.name}: this one waits until these are done"
+            return Hindrance(Cause("WaitingForTurn", message))
         rivals, asker = self._measuring(manifest), holding.asker(manifest, now)
         holder = turn.first(self._contenders(rivals, asker))
         if holder and (holder.namespace, holder.name) != (key.namespace, key.name):
