@@ -30,7 +30,8 @@ WORKERS = 16
 # What comes in bulk and nobody waits for counts as one source: new servers, all servers at the start.
 BULK = "bulk"
 STOP_SECONDS = 10.0
-OBSERVED_AT_ONCE = 100
+# What the watches saw is taken over in slices of this length: whom a change concerns may take milliseconds to find out.
+OBSERVED_SECONDS = 0.02
 # After how many new containers Python looks for cycles among them. A page of a list has tens of thousands and no cycle;
 # after 700, the default, it would look so often that a list takes twice as much processor time.
 GARBAGE = 50_000
@@ -257,7 +258,8 @@ class Operator:
             await self._noticed.wait()
             self._noticed.clear()
             while self._seen:
-                for _ in range(min(len(self._seen), OBSERVED_AT_ONCE)):
+                until = time.monotonic() + OBSERVED_SECONDS
+                while self._seen and time.monotonic() < until:
                     self._observe(self._seen.popleft())
                 await asyncio.sleep(0)
 
