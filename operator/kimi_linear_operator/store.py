@@ -320,10 +320,6 @@ class Store:
         sight = self._sights.get(Address(key.kind, key.namespace, key.name))
         return sight.target if sight else None
 
-    def measuring(self, target: TargetKey) -> list[Key]:
-        """Return the benchmarks of a target, by name."""
-        return sorted(self._measuring.get(target, ()))
-
     def _concerned(self, before: Sight | None, after: Sight | None = None) -> set[Key]:
         """Return whom a change of an object concerns: whom it belongs to, and who measures it or waits for it."""
         sights = [sight for sight in (before, after) if sight]

@@ -324,9 +324,8 @@ def _serves(server: Manifest) -> bool:
     return ready["status"] == "True" or ready["reason"] in ("NoReplicas", "Suspended")
 
 
-def test_a_server_that_does_not_become_ready_keeps_the_others_as_they_are_also_after_a_restart(
-    sandbox: Sandbox,
-) -> None:
+def _begin_with_a_held_pod(sandbox: Sandbox) -> Manifest:
+    """Begin to roll out to servers a and b; return the new pod of the first one, which does not become Ready."""
     namespace = sandbox.namespace
     namespace.create_server("a", {**_SPEC, **HELD_SPEC})
     report_ready(namespace, held_pod(namespace, "a"))
@@ -334,7 +333,13 @@ def test_a_server_that_does_not_become_ready_keeps_the_others_as_they_are_also_a
     _create(namespace, ["b"])
     _roll_out(sandbox)
     wait_for(lambda: _has_other_pods(namespace, "a"), "the first one gets the new pods")
-    pod = held_pod(namespace, "a")
+    return held_pod(namespace, "a")
+
+
+def test_a_server_that_does_not_become_ready_keeps_the_others_as_they_are_also_after_a_restart(
+    sandbox: Sandbox,
+) -> None:
+    namespace, pod = sandbox.namespace, _begin_with_a_held_pod(sandbox)
     stays(lambda: _has_other_pods(namespace, "b"), "the other one keeps its pods", lambda has: not has, 4)
     _go_on_as(sandbox, OTHER_VERSION)
     stays(lambda: _has_other_pods(namespace, "b"), "also after a restart", lambda has: not has, 4)
@@ -343,14 +348,7 @@ def test_a_server_that_does_not_become_ready_keeps_the_others_as_they_are_also_a
 
 
 def test_a_spec_that_is_refused_during_a_rollout_keeps_no_other_server_waiting(sandbox: Sandbox) -> None:
-    namespace = sandbox.namespace
-    namespace.create_server("a", {**_SPEC, **HELD_SPEC})
-    report_ready(namespace, held_pod(namespace, "a"))
-    namespace.wait_until_ready("a")
-    _create(namespace, ["b"])
-    _roll_out(sandbox)
-    wait_for(lambda: _has_other_pods(namespace, "a"), "the first one gets the new pods")
-    pod = held_pod(namespace, "a")
+    namespace, pod = sandbox.namespace, _begin_with_a_held_pod(sandbox)
     namespace.change_server("a", {"security": {"hostIPC": True}})
     namespace.wait_for_condition("a", "Ready", "False", "InvalidSpec")
     stays(lambda: _has_other_pods(namespace, "b"), "the other one waits", lambda has: not has, _QUIET_SECONDS)

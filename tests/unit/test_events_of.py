@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
-from kubernetes.aio.client import ApiClient, Configuration
 
+from answering import answering
 from kimi_linear_operator import cluster as module
 from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.cluster import LIST_CHUNK, MOST_EVENT_PAGES, ApiError, Cluster
@@ -40,12 +39,8 @@ def read(events: list[Manifest], gone_at: int | None = None) -> tuple[list[Manif
         return web.json_response({"metadata": metadata, "items": events[begin:end]})
 
     async def test() -> list[Manifest]:
-        application = web.Application()
-        application.router.add_route("GET", "/{path:.*}", answer)
-        async with TestServer(application) as server:
-            address = str(server.make_url("")).rstrip("/")
-            async with ApiClient(Configuration(host=address)) as client:
-                return await Cluster(client).events_of(POD)
+        async with answering(answer) as client:
+            return await Cluster(client).events_of(POD)
 
     return asyncio.run(test()), limits
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
-from kubernetes.aio.client import ApiClient, Configuration
 
+from answering import answering
 from kimi_linear_operator import cluster as module
 from kimi_linear_operator.cluster import LIST_CHUNK, ApiError, Cluster
 from kimi_linear_operator.resources import SERVER
@@ -29,12 +28,8 @@ def listed(sizes: list[int], monkeypatch: pytest.MonkeyPatch, page_bytes: int) -
         return web.json_response({"metadata": metadata, "items": servers[begin:end]})
 
     async def test() -> list[int]:
-        application = web.Application()
-        application.router.add_route("GET", "/{path:.*}", answer)
-        async with TestServer(application) as server:
-            address = str(server.make_url("")).rstrip("/")
-            async with ApiClient(Configuration(host=address)) as client:
-                pages = [page async for page in Cluster(client).pages(SERVER)]
+        async with answering(answer) as client:
+            pages = [page async for page in Cluster(client).pages(SERVER)]
         assert [manifest for page in pages for manifest in page.manifests] == servers
         return [len(page.manifests) for page in pages]
 
@@ -84,12 +79,8 @@ def test_an_answer_that_is_no_list_is_an_error_of_the_api_server(body: str) -> N
         return web.Response(text=body, content_type="application/json")
 
     async def test() -> None:
-        application = web.Application()
-        application.router.add_route("GET", "/{path:.*}", answer)
-        async with TestServer(application) as server:
-            address = str(server.make_url("")).rstrip("/")
-            async with ApiClient(Configuration(host=address)) as client:
-                with pytest.raises(ApiError, match="not "):
-                    await Cluster(client).list(SERVER, "default")
+        async with answering(answer) as client:
+            with pytest.raises(ApiError, match="not "):
+                await Cluster(client).list(SERVER, "default")
 
     asyncio.run(test())

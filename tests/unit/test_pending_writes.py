@@ -7,9 +7,9 @@ from contextlib import suppress
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import ApiClient, Configuration
 
+from answering import answering
 from kimi_linear_operator import clock
 from kimi_linear_operator.cluster import ApiError, Cluster, PendingWrites
 from kimi_linear_operator.resources import SERVER, SERVICE
@@ -27,15 +27,11 @@ async def _write(answer: Callable[[web.Request], web.StreamResponse | None], *, 
             await asyncio.sleep(_SECONDS)
         return found or web.json_response({})
 
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", handle)
-    async with TestServer(application) as server:
-        address = str(server.make_url("")).rstrip("/")
-        async with ApiClient(Configuration(host=address)) as client:
-            cluster = Cluster(client, write_seconds=lambda: _SECONDS)
-            with suppress(ApiError, TimeoutError):
-                async with asyncio.timeout(give_up):
-                    await cluster.create(SERVER, make_server())
+    async with answering(handle) as client:
+        cluster = Cluster(client, write_seconds=lambda: _SECONDS)
+        with suppress(ApiError, TimeoutError):
+            async with asyncio.timeout(give_up):
+                await cluster.create(SERVER, make_server())
     return cluster
 
 

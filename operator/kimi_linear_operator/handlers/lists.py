@@ -113,7 +113,7 @@ class Lists:
                 is_urgent = await self._rest(scope, RETRY.delay(failures) - failure.retry_seconds)
                 patience, failures = 0, 0 if is_urgent else failures + 1
             else:
-                patience, failures = RESYNC_SECONDS * random.uniform(0.8, 1), 0  # noqa: S311
+                patience, failures = RESYNC_SECONDS * random.uniform(0.8, 1), 0  # noqa: S311 - spreads load
                 hurries = hurries + 1 if is_hurried else 0
                 if await self._rest(scope, max(seconds, REST.delay(hurries))):
                     hurries = 0
@@ -121,7 +121,7 @@ class Lists:
     async def _rest(self, scope: Scope, seconds: float) -> bool:
         """Leave the API server alone; return whether that ended early, as everything is to be listed anew.
 
-        Not even a watch that begins anew shortens this.
+        A watch that begins anew does not shorten it.
         """
         with suppress(TimeoutError):
             await asyncio.wait_for(self._urgent[scope].wait(), seconds)

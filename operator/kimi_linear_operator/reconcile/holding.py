@@ -106,4 +106,7 @@ def held_by(found: Iterable[Manifest], claims: Iterable[Claim], by: Asker) -> li
 
 def _holds(found: Manifest, owners: Mapping[str, Claim], by: Asker) -> bool:
     known = [owners[uid] for uid in owner_uids(found) if uid in owners]
-    return bool(known) and any(job_seconds(task, claim, by) > 0 for task in [task_of(found)] for claim in known)
+    if not known:
+        return False
+    task = task_of(found)
+    return any(job_seconds(task, claim, by) > 0 for claim in known)
