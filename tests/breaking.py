@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
-from kimi_linear_operator import rules
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.rules import Problem, Rule, benchmark, server
+from kimi_linear_operator.benchmark import rules as benchmark
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.problem import Problem
+from kimi_linear_operator.kubernetes.rule import Rule
+from kimi_linear_operator.resource_types import check
+from kimi_linear_operator.server import rules as server
 from make import make_benchmark, make_server
 from unit import test_benchmark_rules, test_rules
 
@@ -40,7 +43,7 @@ def examples() -> list[Example]:
         make_server("k" * (server.LONGEST_NAME + 1)),
         make_benchmark("b" * (benchmark.LONGEST_NAME + 1)),
     ]
-    found = [_example(manifest) for manifest in made if not rules.check(manifest).is_valid]
+    found = [_example(manifest) for manifest in made if not check(manifest).is_valid]
     covered = {(example.kind, example.problem.path, example.problem.message) for example in found}
     missing = {(kind, rule.path, rule.message) for kind, table in RULES.items() for rule in table} - covered
     assert not missing, f"no example breaks {missing}"
@@ -48,6 +51,6 @@ def examples() -> list[Example]:
 
 
 def _example(manifest: Manifest) -> Example:
-    [problem] = rules.check(manifest).errors
+    [problem] = check(manifest).errors
     name = manifest["metadata"]["name"] if problem.path == "metadata.name" else ""
     return Example(manifest["kind"], name, manifest["spec"], problem)

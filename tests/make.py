@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.benchmark import recipe
+from kimi_linear_operator.kubernetes.kinds import Manifest
 
 UID = "6f1b5ad6-94c4-4b0e-8d4f-3a4f0c1d2e3f"
 MANAGED_LABELS = {"app.kubernetes.io/managed-by": "kimi-linear-operator"}

@@ -12,7 +12,8 @@ import yaml
 
 from binaries import binary, ensure_built, select
 from commands import exit_code, run
-from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer
+from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
+from kimi_linear_operator.server.spec import KimiLinearServer
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts/kimi-linear-operator"

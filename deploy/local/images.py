@@ -21,8 +21,8 @@ import kimi_linear_operator
 from binaries import cache_folder
 from commands import LocalClusterError, exit_code, last_lines, run, say
 from debian import BASE, ensure_installed, find, make_base, missing
-from kimi_linear_operator import engine
-from kimi_linear_operator.api import ServerSpec
+from kimi_linear_operator.server import sglang
+from kimi_linear_operator.server.spec import ServerSpec
 
 _ROOT = Path(__file__).parents[2]
 _PACKAGES = {"buildah": "buildah", "debootstrap": "debootstrap"}
@@ -77,7 +77,7 @@ OPERATOR = Image(
     {"VERSION": kimi_linear_operator.__version__},
 )
 # By this name the operator asks for SGLang's image, so manifests are tried as they are.
-STAND_IN = Image(f"docker.io/{engine.image(ServerSpec())}", _ROOT / "tests" / "stand_in" / "Dockerfile")
+STAND_IN = Image(f"docker.io/{sglang.image(ServerSpec())}", _ROOT / "tests" / "stand_in" / "Dockerfile")
 
 
 def obstacle() -> str | None:

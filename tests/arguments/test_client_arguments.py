@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 
 from arguments.sglang_releases import RELEASES, parse, spellings
-from kimi_linear_operator import rules
-from kimi_linear_operator.api import BenchmarkSpec
-from kimi_linear_operator.api.benchmark import RECIPE_SUITES, Speed
 from kimi_linear_operator.benchmark import client, runner
+from kimi_linear_operator.benchmark.spec import RECIPE_SUITES, BenchmarkSpec, Speed
+from kimi_linear_operator.resource_types import check
 from make import make_benchmark
 
 SPEED = ("sglang.bench_serving",)
@@ -95,5 +94,5 @@ def test_the_rules_refuse_every_way_to_write_a_flag_that_has_a_field_and_no_othe
 def _is_refused(word: str) -> bool:
     """Return whether an argument is refused because it has a field."""
     suite = {"name": "own", "speed": {"numPrompts": 1, "extraArgs": [word]}}
-    problems = rules.check(make_benchmark(suites=[suite])).problems
+    problems = check(make_benchmark(suites=[suite])).problems
     return any("holds in extraArgs a flag" in problem.message for problem in problems)

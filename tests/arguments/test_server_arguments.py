@@ -11,8 +11,11 @@ import pytest
 import yaml
 
 from arguments.sglang_releases import RELEASES, parse, spellings
-from kimi_linear_operator import engine, resources, rules
-from kimi_linear_operator.api import KimiLinearServer, Manifest
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.resource_types import check
+from kimi_linear_operator.server import sglang
+from kimi_linear_operator.server.manifests import build
+from kimi_linear_operator.server.spec import KimiLinearServer
 from make import make_server, stored
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +41,7 @@ def servers() -> Iterator[tuple[str, Manifest]]:
 
 def valid_servers(release: str) -> dict[str, KimiLinearServer]:
     """Return those that a release can run: arguments that users add are written for one release, here for 0.5.7."""
-    checked = {name: rules.check(manifest) for name, manifest in servers()}
+    checked = {name: check(manifest) for name, manifest in servers()}
     return {
         name: answer.resource
         for name, answer in checked.items()
@@ -50,9 +53,9 @@ def valid_servers(release: str) -> dict[str, KimiLinearServer]:
 
 def command(server: KimiLinearServer) -> list[str]:
     """Return the words that the container's process is started with."""
-    (deployment,) = [child for child in resources.build(server) if child["kind"] == "Deployment"]
+    (deployment,) = [child for child in build(server) if child["kind"] == "Deployment"]
     containers = deployment["spec"]["template"]["spec"]["containers"]
-    (container,) = [container for container in containers if container["name"] == engine.CONTAINER]
+    (container,) = [container for container in containers if container["name"] == sglang.CONTAINER]
     return list(container["args"])
 
 
@@ -64,7 +67,7 @@ def test_sglang_takes_every_command_line_and_reads_the_spec_from_it(release: str
     assert [answer.error for answer in answers if answer.error] == []
     for (name, server), answer in zip(valid.items(), answers, strict=True):
         spec, said = server.spec, answer.arguments
-        assert said["model_path"] == said["tokenizer_path"] == engine.model_path(spec), name
+        assert said["model_path"] == said["tokenizer_path"] == sglang.model_path(spec), name
         # 0.5.7 calls it tensor_parallel_size.
         assert said.get("tp_size", said.get("tensor_parallel_size")) == spec.tensor_parallelism, name
         assert said["tool_call_parser"] == ("kimi_k2" if spec.tool_call_parser == "enabled" else None), name
@@ -73,7 +76,7 @@ def test_sglang_takes_every_command_line_and_reads_the_spec_from_it(release: str
         assert said["context_length"] == spec.engine.context_length, name
         assert said["mem_fraction_static"] == spec.engine.memory_fraction_static, name
         assert said["attention_backend"] == spec.engine.attention_backend, name
-        assert (said["host"], said["port"]) == (engine.ALL_ADDRESSES, 30000), name
+        assert (said["host"], said["port"]) == (sglang.ALL_ADDRESSES, 30000), name
         assert said["trust_remote_code"] is True, name
         assert said["enable_metrics"] is True, name
         assert said["reasoning_parser"] is None, name
@@ -81,7 +84,7 @@ def test_sglang_takes_every_command_line_and_reads_the_spec_from_it(release: str
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_sglang_takes_the_recipes_command_as_a_shell_reads_it(release: str) -> None:
-    texts = {engine.recipe_command(server.spec) for server in valid_servers(release).values()}
+    texts = {sglang.recipe_command(server.spec) for server in valid_servers(release).values()}
     # Python's shlex keeps the line break that a shell drops after a backslash.
     words = [shlex.split(text.replace("\\\n", "")) for text in sorted(texts)]
     commands = [command[command.index("python3") :] for command in words]
@@ -98,13 +101,13 @@ def test_an_argument_that_sglang_does_not_know_is_refused_by_it(release: str) ->
 @pytest.mark.parametrize("release", RELEASES)
 def test_every_flag_that_the_operator_owns_exists(release: str) -> None:
     known = spellings(release, *SERVER)
-    assert [flag for flag in engine.OWNED_FLAGS if f"--{flag}" not in known] == []
+    assert [flag for flag in sglang.OWNED_FLAGS if f"--{flag}" not in known] == []
 
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_the_rules_refuse_every_way_to_write_a_flag_of_the_operator_and_no_other_flag(release: str) -> None:
     known = spellings(release, *SERVER)
-    owned = {known[f"--{flag}"] for flag in engine.OWNED_FLAGS}
+    owned = {known[f"--{flag}"] for flag in sglang.OWNED_FLAGS}
     refused = {word for word in known if _is_refused(word)}
     assert [word for word, name in known.items() if name in owned and word not in refused] == []
     assert [word for word, name in known.items() if name not in {*owned, "help"} and word in refused] == []
@@ -112,16 +115,16 @@ def test_the_rules_refuse_every_way_to_write_a_flag_of_the_operator_and_no_other
 
 def _is_refused(word: str) -> bool:
     """Return whether an argument is refused because a field or the operator sets it."""
-    problems = rules.check(make_server(engine={"extraArgs": [word]})).problems
+    problems = check(make_server(engine={"extraArgs": [word]})).problems
     return any("holds a flag that the operator sets" in problem.message for problem in problems)
 
 
 UNUSABLE = (
-    *engine.TLS_FLAGS,
-    *engine.DATA_PARALLEL_FLAGS,
-    *engine.NODES_FLAGS,
-    *engine.OTHER_PROTOCOL_FLAGS,
-    *engine.GPU_NUMBER_FLAGS,
+    *sglang.TLS_FLAGS,
+    *sglang.DATA_PARALLEL_FLAGS,
+    *sglang.NODES_FLAGS,
+    *sglang.OTHER_PROTOCOL_FLAGS,
+    *sglang.GPU_NUMBER_FLAGS,
     "help",
 )
 
@@ -136,7 +139,7 @@ def test_no_way_to_write_a_flag_that_can_only_fail_passes_the_rules(release: str
     known = spellings(release, *SERVER)
     unusable = {known[f"--{flag}"] for flag in UNUSABLE if f"--{flag}" in known}
     written = [word for word, name in known.items() if name in unusable]
-    passed = [word for word in written if rules.check(make_server(engine={"extraArgs": [word]})).is_valid]
+    passed = [word for word in written if check(make_server(engine={"extraArgs": [word]})).is_valid]
     assert passed == []
 
 
@@ -144,11 +147,11 @@ def test_no_way_to_write_a_flag_that_can_only_fail_passes_the_rules(release: str
 def test_no_way_to_write_a_secret_on_the_command_line_passes_the_rules(release: str) -> None:
     secrets = [word for word, name in spellings(release, *SERVER).items() if re.search("api_key|password|secret", name)]
     assert "--api-key" in secrets
-    passed = [word for word in secrets if rules.check(make_server(engine={"extraArgs": [f"{word}=x"]})).is_valid]
+    passed = [word for word in secrets if check(make_server(engine={"extraArgs": [f"{word}=x"]})).is_valid]
     assert passed == []
 
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_the_tool_call_parser_of_the_recipe_exists(release: str) -> None:
-    [answer] = parse(release, [["python3", "-m", *SERVER, "--tool-call-parser", engine.TOOL_CALL_PARSER]])
+    [answer] = parse(release, [["python3", "-m", *SERVER, "--tool-call-parser", sglang.TOOL_CALL_PARSER]])
     assert (answer.error, answer.arguments.get("tool_call_parser")) == (None, "kimi_k2")

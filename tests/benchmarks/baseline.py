@@ -16,7 +16,7 @@ import uvloop
 from benchmarks.connection import WORKERS, Access, Connection
 from benchmarks.manifests import path_of
 from benchmarks.writes import Writes
-from kimi_linear_operator.resources import SERVER
+from kimi_linear_operator.server.spec import SERVER
 
 
 async def run(access: Access) -> None:

@@ -15,7 +15,8 @@ from benchmarks.stage import Running, Stage, fresh_stage, run
 from benchmarks.waiting import BenchmarkError, wait_until
 from integration.audit import Request
 from integration.namespace import condition_of
-from kimi_linear_operator.resources import DEPLOYMENT, REVISION, SERVER, SERVICE
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, SERVICE
+from kimi_linear_operator.server.spec import SERVER
 
 FIRST = "person-00001"
 """A server that is there before all others."""

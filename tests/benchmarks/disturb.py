@@ -14,8 +14,8 @@ from benchmarks.load import Load
 from benchmarks.manifests import path_of, server_names
 from benchmarks.stage import Running, Stage, run
 from integration.audit import Request
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import DEPLOYMENT, SERVER, SERVICE
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, SERVICE, Manifest
+from kimi_linear_operator.server.spec import SERVER
 
 _PATIENCE_SECONDS = 120.0
 _PAUSE_SECONDS = 0.005

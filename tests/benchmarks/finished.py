@@ -12,20 +12,25 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import uvloop
 
 from benchmarks.figures import Finished
 from benchmarks.manifests import NAMESPACE, PLACEHOLDER, UID, build_children, build_server, server_names
-from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
-from kimi_linear_operator.api.benchmark import RECIPE_SUITES, Suite
-from kimi_linear_operator.benchmark import baseline, client, recipe, verdict
-from kimi_linear_operator.handlers.endpoints import Readiness, serving
-from kimi_linear_operator.resources import BENCHMARK, CONFIG_MAP, POD, SERVER, Kind, metadata, results
-from kimi_linear_operator.status import find_condition
-from kimi_linear_operator.store import Store
+from kimi_linear_operator.benchmark import baseline, client, recipe, results_config_map, verdict
+from kimi_linear_operator.benchmark.spec import BENCHMARK, RECIPE_SUITES, KimiLinearBenchmark, Suite
+from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes.conditions import find_condition
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, POD, Kind, Manifest
+from kimi_linear_operator.reconcile.cache import Cache
+from kimi_linear_operator.resource_types import TYPES
+from kimi_linear_operator.runtime.endpoints import Readiness, serving
+from kimi_linear_operator.runtime.exposition import exposition
+from kimi_linear_operator.server.spec import SERVER
 from make import make_benchmark, make_pod
+from passes import new_cache
 
 _SCRAPES = 5
 _LAG_SECONDS = 0.01
@@ -47,12 +52,12 @@ def measure_finished(servers: int, benchmarks: int) -> Finished:
     return Finished(**json.loads(done.stdout))
 
 
-def _fill(servers: int, benchmarks: int) -> Store:
-    store = Store()
+def _fill(servers: int, benchmarks: int) -> Cache:
+    cache = new_cache()
     names = server_names(servers)
     for number, (kind, manifest) in enumerate(_objects(names, benchmarks)):
-        store.put(kind, {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": str(number + 1)}})
-    return store
+        cache.put(kind, {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": str(number + 1)}})
+    return cache
 
 
 def _objects(servers: list[str], benchmarks: int) -> Iterator[tuple[Kind, Manifest]]:
@@ -85,7 +90,7 @@ def _finished(name: str, server: str, judged: list[Manifest]) -> Iterator[tuple[
     assert find_condition(status, "Complete")
     yield BENCHMARK, {**manifest, "status": status}
     benchmark = KimiLinearBenchmark.model_validate(manifest)
-    yield CONFIG_MAP, metadata.with_fingerprint(results.build(benchmark, status))
+    yield CONFIG_MAP, metadata.with_fingerprint(results_config_map.build(benchmark, status))
 
 
 def _results() -> list[Manifest]:
@@ -102,13 +107,15 @@ def _results() -> list[Manifest]:
     return judged
 
 
-async def _scrape(store: Store) -> Finished:
+async def _scrape(cache: Cache) -> Finished:
     """Scrape over HTTP while the event loop is asked how late it is."""
     lags: list[float] = []
     watching = asyncio.create_task(_watch_lag(lags))
     plain, packed = [], []
     before = time.process_time()
-    async with serving("127.0.0.1", 0, list, lambda: Readiness([], []), store.snapshot) as port:
+    async with serving(
+        "127.0.0.1", 0, list, lambda: Readiness([], []), lambda: partial(exposition, TYPES, cache.snapshot())
+    ) as port:
         for _ in range(_SCRAPES):
             plain.append(await _ask(port, "identity"))
             packed.append(await _ask(port, "gzip"))
@@ -143,10 +150,10 @@ def main() -> None:
     without = _fill(servers, 0)
     before = _rss_mib()
     del without
-    store = _fill(servers, benchmarks)
+    cache = _fill(servers, benchmarks)
     after = _rss_mib()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        figures = asdict(runner.run(_scrape(store)))
+        figures = asdict(runner.run(_scrape(cache)))
     memory = {"store_mib": after - before, "rss_mib": _rss_mib()}
     print(json.dumps(figures | {"servers": servers, "benchmarks": benchmarks} | memory))
 

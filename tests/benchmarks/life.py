@@ -14,7 +14,7 @@ from benchmarks.stage import Running, Stage, fresh_stage, run
 from benchmarks.waiting import BenchmarkError, wait_until
 from integration.audit import Request
 from integration.namespace import condition_of
-from kimi_linear_operator.resources import SERVER
+from kimi_linear_operator.server.spec import SERVER
 
 _STATUS = f"{SERVER.plural}/status"
 _QUIET_SECONDS = 3.0

@@ -15,8 +15,8 @@ from benchmarks.manifests import (
     server_names,
 )
 from benchmarks.writes import Writes
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import DEPLOYMENT, REVISION, SERVER, SERVICE
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, SERVICE, Manifest
+from kimi_linear_operator.server.spec import SERVER
 
 # Who changes thousands at once is a program, and says its name.
 _AS_GITOPS = "?fieldManager=gitops"

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.connection import JSON, MERGE_PATCH
-from kimi_linear_operator import resources, rules, status
-from kimi_linear_operator.api import GROUP, VERSION, KimiLinearServer, Manifest
-from kimi_linear_operator.resources import DEPLOYMENT, POD, REVISION, Kind, revision
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, GROUP, POD, REVISION, VERSION, Kind, Manifest, kind_of
+from kimi_linear_operator.server import revision
+from kimi_linear_operator.server.definition import CHECKER
+from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
+from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.status import View, summarise
 
 NAMESPACE = "benchmark"
 PLACEHOLDER = "server-00000"
@@ -60,9 +63,9 @@ def build_children() -> dict[Kind, Manifest]:
     """Return what the operator builds for it."""
     server = _checked()
     kept = revision.keep(server, []).current
-    deployment = resources.build_deployment(server, kept.template, kept.number)
-    children = (resources.build_revision(server, kept), *resources.build_companions(server), deployment)
-    return {resources.kind_of(child): child for child in children}
+    deployment = build_deployment(server, kept.template, kept.number)
+    children = (build_revision(server, kept), *build_companions(server), deployment)
+    return {kind_of(child): child for child in children}
 
 
 def child_name(kind: Kind, server: str) -> str:
@@ -74,8 +77,8 @@ def build_first_status() -> Manifest:
     """Return what the operator reports of it before Kubernetes' controllers did anything."""
     deployment = build_children()[DEPLOYMENT]
     new = {**deployment, "metadata": {**deployment["metadata"], "generation": 1}}
-    view = status.View(_stored(), _checked(), None, new, kept=revision.keep(_checked(), []))
-    return status.summarise(view, _NOW)
+    view = View(_stored(), _checked(), None, new, kept=revision.keep(_checked(), []))
+    return summarise(view, _NOW)
 
 
 def controller_writes() -> Iterator[tuple[str, str, str, Template]]:
@@ -100,9 +103,9 @@ def _stored() -> Manifest:
 
 
 def _checked() -> KimiLinearServer:
-    checked = rules.check(_stored())
-    assert checked.server is not None, checked.problems
-    return checked.server
+    checked = CHECKER.check(_stored())
+    assert checked.resource is not None, checked.problems
+    return checked.resource
 
 
 def _deployment_status(*, ready: bool) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import kopf
 
 import kubernetes
 from benchmarks.manifests import Template, build_children, build_first_status
-from kimi_linear_operator.resources import DEPLOYMENT, SERVICE
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, SERVICE
 
 _DEPLOYMENT = Template.of(build_children()[DEPLOYMENT])
 _SERVICE = Template.of(build_children()[SERVICE])

@@ -35,7 +35,7 @@ from benchmarks.waiting import BenchmarkError, wait_until
 from chart import DEFINITIONS
 from control_plane import LocalCluster
 from integration.client import Client
-from kimi_linear_operator.resources import SERVER
+from kimi_linear_operator.server.spec import SERVER
 from nodes import add_nodes, gpu_node
 
 _HERE = Path(__file__).parent

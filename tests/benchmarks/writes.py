@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 from benchmarks.connection import APPLY, MERGE_PATCH, Connection
 from benchmarks.manifests import UID, Template, build_children, build_first_status, child_name, path_of
-from kimi_linear_operator.resources import DEPLOYMENT, REVISION, SERVER, SERVICE, Kind
-from kimi_linear_operator.resources.metadata import MANAGER
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, SERVICE, Kind
+from kimi_linear_operator.kubernetes.metadata import MANAGER
+from kimi_linear_operator.server.spec import SERVER
 
 _APPLIED = f"?fieldManager={MANAGER}"
 

@@ -7,7 +7,7 @@ import yaml
 from playwright.sync_api import sync_playwright
 
 from browser.chromium import launch
-from kimi_linear_operator import report
+from kimi_linear_operator.benchmark import report
 
 DOCS = Path(__file__).parents[2] / "docs"
 NIGHTLY = DOCS / "examples/nightly.yaml"

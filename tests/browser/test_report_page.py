@@ -9,9 +9,8 @@ import yaml
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
-from kimi_linear_operator import report
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.benchmark import recipe
+from kimi_linear_operator.benchmark import recipe, report
+from kimi_linear_operator.kubernetes.kinds import Manifest
 from make import make_benchmark, make_finished_benchmark, make_result
 
 Scheme = Literal["light", "dark"]

@@ -13,11 +13,11 @@ from typing import Any, Self
 
 import sglang_client
 from integration.waiting import wait_for
-from kimi_linear_operator import engine
-from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.benchmark import runner
 from kimi_linear_operator.benchmark.client import DATASET_FOLDER
-from kimi_linear_operator.resources.job import RESULTS_FOLDER, RUNNER_FOLDER
+from kimi_linear_operator.benchmark.job import RESULTS_FOLDER, RUNNER_FOLDER
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.server import sglang
 
 _TESTS = Path(__file__).parents[1]
 MODEL = "moonshotai/Kimi-Linear-48B-A3B-Instruct"
@@ -125,7 +125,7 @@ class Pod:
             RUNNER_FOLDER: self.folder,
             RESULTS_FOLDER: self.folder,
             f"{DATASET_FOLDER}/gsm8k": self.downloads,
-            engine.CACHE_PATH: self.downloads,
+            sglang.CACHE_PATH: self.downloads,
         }
         for place, folder in mounted.items():
             if text == place or text.startswith(f"{place}/"):

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from client.processes import MODEL, Pod, StandIn
-from kimi_linear_operator.api import BenchmarkSpec
-from kimi_linear_operator.api.benchmark import Suite
 from kimi_linear_operator.benchmark import client, recipe
+from kimi_linear_operator.benchmark.spec import BenchmarkSpec, Suite
 
 Start = Callable[..., StandIn]
 

@@ -4,11 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from client.processes import MODEL, Pod, Run, StandIn
-from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
-from kimi_linear_operator.benchmark import baseline, client, verdict
+from kimi_linear_operator.benchmark import baseline, client, job, job_status, target, verdict
+from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
 from kimi_linear_operator.benchmark.verdict import Verdict
-from kimi_linear_operator.resources import job, target
-from kimi_linear_operator.status import jobs
+from kimi_linear_operator.kubernetes.kinds import Manifest
 from make import make_benchmark
 
 Start = Callable[..., StandIn]
@@ -33,7 +32,7 @@ def judge(pod: Pod, server: StandIn, *suites: Manifest, **spec: Any) -> tuple[li
     for suite in benchmark.spec.suites:
         built = job.build_job(benchmark, suite, target.of_endpoint(benchmark))
         run = pod.run_job(built, job.build_runner(benchmark))
-        result = jobs.result_of(_ended(built), suite, [_pod(pod, run)], benchmark.spec.timeout_seconds)
+        result = job_status.result_of(_ended(built), suite, [_pod(pod, run)], benchmark.spec.timeout_seconds)
         results.append(verdict.judge(benchmark.spec, suite, result, baseline.of_recipe(suite), changes=[]))
     return results, verdict.conclude(results)
 

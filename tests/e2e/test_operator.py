@@ -22,8 +22,8 @@ from integration.client_pods import benchmark_manifest, left_of, wait_for_reason
 from integration.kubelet import is_ready
 from integration.namespace import Namespace, condition_of, temporary_namespace
 from integration.waiting import wait_for
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, POD, SERVICE, Kind
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, SERVICE, Kind, Manifest
 from pod_cluster import PodCluster
 
 # Two before the stand-in opens its port, and one before it is healthy.

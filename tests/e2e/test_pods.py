@@ -11,8 +11,8 @@ from integration.client import QUOTA, Client
 from integration.kubelet import is_ready
 from integration.namespace import Namespace
 from integration.waiting import wait_for
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import DEPLOYMENT, SERVER
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, Manifest
+from kimi_linear_operator.server.spec import SERVER
 from pod_cluster import PodCluster
 
 _SECONDS_TO_SERVE = 120

@@ -15,8 +15,7 @@ from control_plane import LocalCluster, free_ports
 from gitops.controllers import GITOPS, TOOL_SECONDS, controller
 from integration.client import Client
 from integration.waiting import wait_for
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources.kinds import Kind
+from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 
 APPLICATION = Kind("argoproj.io", "v1alpha1", "Application", "applications")
 NAMESPACE = "argocd"

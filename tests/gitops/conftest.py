@@ -14,7 +14,7 @@ from gitops.git_host import Repository, git_host
 from integration.client import Client
 from integration.kubelet import stages_without
 from integration.namespace import Namespace
-from kimi_linear_operator.resources.metadata import SUITE_LABEL
+from kimi_linear_operator.benchmark.labels import SUITE_LABEL
 from nodes import add_local_nodes
 
 

@@ -13,7 +13,7 @@ from commands import end_group, last_lines
 from control_plane import LocalCluster
 from gitops.git_host import GIT_CONFIGURATION, Repository
 from integration.processes_under_test import operator_of_release
-from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.kubernetes.kinds import Manifest
 
 GITOPS = ROOT / "deploy/gitops"
 # What a tool may take on a busy machine for what it does in a few seconds.

@@ -12,8 +12,7 @@ from gitops.controllers import TOOL_SECONDS, controller
 from integration.client import Client
 from integration.namespace import condition_of
 from integration.waiting import wait_for
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources.kinds import Kind
+from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 
 NAMESPACE = "flux-system"
 _KUSTOMIZATION = Kind("kustomize.toolkit.fluxcd.io", "v1", "Kustomization", "kustomizations")

@@ -7,8 +7,8 @@ from gitops.git_host import Repository
 from integration.client_pods import end_suite, result, running_pod
 from integration.namespace import Namespace
 from integration.waiting import wait_for
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import DEPLOYMENT, SERVER
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, Manifest
+from kimi_linear_operator.server.spec import SERVER
 
 FOLDER = Path("deploy/gitops/servers")
 NAMESPACE = "inference"

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from commands import run
-from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.kubernetes.kinds import Manifest
 
 _BRANCH = "main"
 # As in the examples, behind the host's name.

@@ -13,8 +13,7 @@ from gitops.git_host import Repository
 from integration.client import Client
 from integration.namespace import Namespace
 from integration.waiting import stays
-from kimi_linear_operator import api
-from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.kubernetes.kinds import GROUP, Manifest
 
 RETRIES = 2
 
@@ -71,9 +70,7 @@ def servers(servers_application: Application, gated_sync: Manifest) -> Applicati
 def told(operation: Manifest) -> dict[str, tuple[str, str]]:
     """Return what a sync says of each server and benchmark: its phase and its message."""
     resources = operation["syncResult"]["resources"]
-    return {
-        item["name"]: (item.get("hookPhase", ""), item["message"]) for item in resources if item["group"] == api.GROUP
-    }
+    return {item["name"]: (item.get("hookPhase", ""), item["message"]) for item in resources if item["group"] == GROUP}
 
 
 def test_the_operator_is_installed(

@@ -14,8 +14,10 @@ from binaries import binary
 from chart import ROOT, render
 from commands import run
 from gitops.controllers import GITOPS
-from kimi_linear_operator import crd, rules
-from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.benchmark.definition import DEFINITION as BENCHMARK_DEFINITION
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.resource_types import check
+from kimi_linear_operator.server.definition import DEFINITION as SERVER_DEFINITION
 from make import stored
 
 HEALTH = sorted(GITOPS.glob("argocd/health/*/health.lua"))
@@ -100,7 +102,7 @@ def test_argo_cd_and_kstatus_read_a_benchmark_rightly(manifest: Manifest, verdic
 
 
 @pytest.mark.parametrize(
-    "definition", [crd.server_definition(), crd.benchmark_definition()], ids=lambda item: item["kind"]
+    "definition", [SERVER_DEFINITION.manifest(), BENCHMARK_DEFINITION.manifest()], ids=lambda item: item["kind"]
 )
 def test_an_object_that_no_operator_has_seen_is_on_its_way(definition: Manifest) -> None:
     schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
@@ -167,4 +169,4 @@ def test_the_folder_of_servers_is_valid() -> None:
     text = run([binary("kubectl"), "kustomize", GITOPS / "servers"])
     manifests = list(yaml.safe_load_all(text))
     assert {manifest["kind"] for manifest in manifests} == {"KimiLinearServer", "KimiLinearBenchmark"}
-    assert [problem for manifest in manifests for problem in rules.check(manifest).problems] == []
+    assert [problem for manifest in manifests for problem in check(manifest).problems] == []

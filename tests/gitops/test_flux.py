@@ -13,7 +13,8 @@ from gitops.git_host import Repository
 from integration.client import Client
 from integration.namespace import Namespace
 from integration.waiting import wait_for
-from kimi_linear_operator.resources import BENCHMARK, SERVER
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.server.spec import SERVER
 
 
 @pytest.fixture(scope="module")

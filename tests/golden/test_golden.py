@@ -8,31 +8,21 @@ Each folder is a case. `cr.yaml` becomes `objects.yaml`; where `observed.yaml` h
 import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import yaml
 
-from kimi_linear_operator import resources, rules
-from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.benchmark.labels import SUITE_LABEL
+from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.cli.manifests import dump
-from kimi_linear_operator.cluster import Cluster
-from kimi_linear_operator.reconcile import Reconciler
-from kimi_linear_operator.resources import (
-    BENCHMARK,
-    CONFIG_MAP,
-    DEPLOYMENT,
-    JOB,
-    POD,
-    RESOURCES,
-    REVISION,
-    SERVER,
-    Kind,
-    target,
-)
-from kimi_linear_operator.resources.metadata import SUITE_LABEL
-from kimi_linear_operator.store import Key, Store
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, JOB, POD, REVISION, Kind, Manifest
+from kimi_linear_operator.kubernetes.models import Resource
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.resource_types import TYPES, check
+from kimi_linear_operator.server.spec import SERVER
 from make import owned, stored
+from passes import RESOURCES, Passes, new_cache
 
 NOW = "2026-11-24T10:00:00Z"
 CASES = Path(__file__).parent
@@ -100,16 +90,17 @@ def read_resource(case: str, file: str = "cr.yaml") -> Manifest:
 
 
 def build(case: str) -> list[Manifest]:
-    checked = rules.check(read_resource(case))
+    resource = valid(read_resource(case))
+    preview = TYPES[resource.KIND].preview
+    servers = {key: valid(read_resource(case, "server.yaml")) for key in preview.references(resource).values()}
+    return preview.build(resource, servers)
+
+
+def valid(manifest: Manifest) -> Resource:
+    checked = check(manifest)
     assert checked.errors == []
-    if checked.server:
-        return resources.build(checked.server)
-    assert checked.benchmark
-    if checked.benchmark.spec.endpoint:
-        return resources.build_benchmark(checked.benchmark, target.of_endpoint(checked.benchmark))
-    server = rules.check(read_resource(case, "server.yaml")).server
-    assert server
-    return resources.build_benchmark(checked.benchmark, target.of_server(checked.benchmark, server))
+    assert isinstance(checked.resource, Resource)
+    return checked.resource
 
 
 def without_runner(manifest: Manifest) -> Manifest:
@@ -137,14 +128,14 @@ def test_a_resource_becomes_these_objects(case: str, request: pytest.FixtureRequ
 def test_what_is_observed_becomes_this_status(case: str, request: pytest.FixtureRequest) -> None:
     resource = read_resource(case)
     key = Key("default", resource["metadata"]["name"], OBSERVED_KINDS[resource["kind"]])
-    store, cluster = Store(), RecordingCluster(resource)
-    store.put(key.kind, resource)
+    cache, cluster = new_cache(), RecordingCluster(resource)
+    cache.put(key.kind, resource)
     for manifest in read(case, "observed.yaml"):
         kind = OBSERVED_KINDS[manifest["kind"]]
         observed = stored(manifest) if kind in RESOURCES else owned(manifest, key.name, resource["kind"])
-        store.put(kind, observed)
+        cache.put(kind, observed)
         cluster.pods += [observed] if kind == POD else []
-    reconciler = Reconciler(cast(Cluster, cluster), store, now=lambda: NOW)
+    reconciler = Passes(cluster, cache, now=lambda: NOW)
     asyncio.run(reconciler.reconcile(key))
     (status,) = cluster.status
     compare(case, "status.yaml", dump({"status": status, "events": cluster.events}), request)

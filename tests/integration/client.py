@@ -13,8 +13,7 @@ from urllib.parse import urlencode, urlsplit
 import yaml
 
 from kimi_linear_operator import jsontext
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources.kinds import Kind
+from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 
 NAMESPACE = Kind("", "v1", "Namespace", "namespaces")
 EVENT = Kind("", "v1", "Event", "events")

@@ -9,10 +9,10 @@ from integration.client import EVENT
 from integration.kubelet import HELD
 from integration.namespace import Namespace, Spec, condition_of
 from integration.waiting import PATIENCE_SECONDS, wait_for
-from kimi_linear_operator.api import GROUP, VERSION, Manifest
+from kimi_linear_operator.benchmark.labels import BENCHMARK_LABEL, SUITE_LABEL
 from kimi_linear_operator.benchmark.recipe import PUBLISHED
-from kimi_linear_operator.resources import BENCHMARK, CONFIG_MAP, JOB, POD
-from kimi_linear_operator.resources.metadata import BENCHMARK_LABEL, SUITE_LABEL
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, GROUP, JOB, POD, VERSION, Manifest
 
 REQUESTS = {"speed-low": 10, "speed-medium": 80, "speed-high": 500, "gsm8k": 200}
 

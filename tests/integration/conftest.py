@@ -16,7 +16,7 @@ from integration.namespace import Namespace, temporary_namespace
 from integration.processes_under_test import Operator, log_for_failures, operator_of_release
 from integration.sandbox import Sandbox, Sandboxes
 from integration.waiting import wait_for
-from kimi_linear_operator.resources import POD
+from kimi_linear_operator.kubernetes.kinds import POD
 from nodes import add_nodes, gpu_node
 
 LAST_MODULE = "test_permissions"

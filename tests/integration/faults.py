@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from kimi_linear_operator.resources import Kind
+from kimi_linear_operator.kubernetes.kinds import Kind
 
 # https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/
 _REASONS = {

@@ -5,8 +5,10 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kimi_linear_operator.api import GROUP, VERSION, Manifest
-from kimi_linear_operator.resources import BENCHMARK, RESOURCES, SERVER, Kind
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.kubernetes.kinds import GROUP, VERSION, Kind, Manifest
+from kimi_linear_operator.server.spec import SERVER
+from passes import RESOURCES
 
 DEEPEST = 9_900
 """The API server reads 10,000 levels of JSON. Its record of who owns which field is a little deeper than the spec."""

@@ -4,8 +4,7 @@ from typing import Any
 
 from integration.namespace import Namespace, Spec
 from integration.waiting import wait_for
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import POD
+from kimi_linear_operator.kubernetes.kinds import POD, Manifest
 from nodes import stages
 
 # A pod with this annotation never turns Ready by itself: a test plays its kubelet.

@@ -8,9 +8,9 @@ from typing import Any
 
 from integration.client import EVENT, NAMESPACE, REPLICA_SET, Client, path_of
 from integration.waiting import PATIENCE_SECONDS, wait_for
-from kimi_linear_operator.api import GROUP, VERSION, Manifest
-from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, SERVICE, Kind
-from kimi_linear_operator.resources.metadata import SERVER_LABEL
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, GROUP, POD, SERVICE, VERSION, Kind, Manifest
+from kimi_linear_operator.server.labels import SERVER_LABEL
+from kimi_linear_operator.server.spec import SERVER
 
 Spec = dict[str, Any]
 

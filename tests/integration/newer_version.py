@@ -5,9 +5,8 @@ Run as a program, it is that version's `kimi-linear`.
 
 import sys
 
-from kimi_linear_operator.api import KimiLinearServer, ServerSpec
-from kimi_linear_operator.api.server import Engine
 from kimi_linear_operator.cli import main
+from kimi_linear_operator.server.spec import Engine, KimiLinearServer, ServerSpec
 
 FRACTION = 0.85
 

@@ -7,9 +7,7 @@ import yaml
 from chart import render
 from integration.client import Client
 from integration.waiting import wait_for
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import Kind
-from kimi_linear_operator.resources.kinds import LEASE
+from kimi_linear_operator.kubernetes.kinds import LEASE, Kind, Manifest
 
 _ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts")
 _OF_RBAC = "rbac.authorization.k8s.io"

@@ -13,10 +13,9 @@ from integration.namespace import Namespace, temporary_namespace
 from integration.permissions import grant
 from integration.processes_under_test import Operator, log_for_failures
 from integration.waiting import wait_for
-from kimi_linear_operator.handlers.scopes import CHILDREN
-from kimi_linear_operator.resources import RESOURCES
-from kimi_linear_operator.resources.kinds import LEASE, Kind
-from kimi_linear_operator.resources.metadata import MANAGER
+from kimi_linear_operator.kubernetes.kinds import LEASE, Kind
+from kimi_linear_operator.kubernetes.metadata import MANAGER
+from passes import CHILDREN, RESOURCES
 
 SANDBOX_ACCOUNT = "sandboxed-operator"
 PAIR_ACCOUNTS = ("first-replica", "second-replica")

@@ -9,9 +9,11 @@ from integration.client_pods import benchmark_manifest
 from integration.namespace import server_manifest
 from integration.newer_version import FRACTION
 from integration.waiting import wait_for
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.crd import benchmark_definition, server_definition
-from kimi_linear_operator.resources import BENCHMARK, SERVER
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.resource_types import DEFINITIONS
+from kimi_linear_operator.server.definition import DEFINITION as SERVER_DEFINITION
+from kimi_linear_operator.server.spec import SERVER
 
 UNREADABLE = {"tensorParallelism": "four"}
 """Refused by the schema, and by whoever reads it as a KimiLinearServer."""
@@ -31,7 +33,7 @@ def without_rules(schema: Manifest) -> Manifest:
 @contextmanager
 def relaxed_schema(client: Client) -> Iterator[None]:
     """Let the API server take `tensorParallelism: four`, and what breaks rules, for a while."""
-    definitions = [server_definition(), benchmark_definition()]
+    definitions = [found.manifest() for found in DEFINITIONS]
     for definition in definitions:
         relaxed = copy.deepcopy(definition)
         [version] = relaxed["spec"]["versions"]
@@ -52,7 +54,7 @@ def relaxed_schema(client: Client) -> Iterator[None]:
 @contextmanager
 def newer_definition(client: Client) -> Iterator[None]:
     """Let the API server have a newer version's definition for a while: a field has got a default, and one is new."""
-    definition = server_definition()
+    definition = SERVER_DEFINITION.manifest()
     newer = copy.deepcopy(definition)
     [version] = newer["spec"]["versions"]
     spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]

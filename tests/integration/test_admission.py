@@ -16,12 +16,14 @@ from integration.client_pods import benchmark_manifest
 from integration.namespace import Namespace, condition_of, server_manifest
 from integration.specs import manifests
 from integration.waiting import wait_for
-from kimi_linear_operator import rules
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import RESOURCES, SERVER
-from kimi_linear_operator.rules import Rule
-from kimi_linear_operator.rules.problem import one_line
-from kimi_linear_operator.rules.server import ERRORS
+from kimi_linear_operator.kubernetes.check import Checked
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.problem import one_line
+from kimi_linear_operator.kubernetes.rule import Rule
+from kimi_linear_operator.resource_types import check
+from kimi_linear_operator.server.rules import ERRORS
+from kimi_linear_operator.server.spec import SERVER
+from passes import RESOURCES
 
 pytestmark = pytest.mark.usefixtures("no_operator")
 
@@ -98,7 +100,7 @@ def test_the_api_server_and_the_rules_agree_where_json_and_python_differ(client:
 
 def _agree(client: Client, manifest: Manifest) -> None:
     """Check that a manifest gets the same verdict, and the same words, from both."""
-    checked = rules.check(manifest)
+    checked = check(manifest)
     answer = _ask(client, _as_kubectl_sends(manifest))
     assert (answer.status == 201) == checked.is_valid, _both_verdicts(manifest, checked, answer)
     if checked.is_valid:
@@ -134,7 +136,7 @@ def _warnings(answer: Answer) -> set[str]:
     }
 
 
-def _both_verdicts(manifest: Manifest, checked: rules.Checked, answer: Answer) -> str:
+def _both_verdicts(manifest: Manifest, checked: Checked[Any], answer: Answer) -> str:
     lines = [
         json.dumps({"metadata": manifest["metadata"], "spec": manifest.get("spec")}, indent=1, ensure_ascii=False),
         "rules.check():",
@@ -257,9 +259,9 @@ def test_an_empty_spec_is_stored_with_the_recipes_defaults(namespace: Namespace)
 
 def test_what_the_api_server_stores_is_what_the_models_read(namespace: Namespace) -> None:
     stored = namespace.create_server("kimi", {"engine": {"extraArgs": ["--dist-timeout=9"]}})
-    checked = rules.check(stored)
-    assert checked.server is not None
-    assert checked.server.manifest()["spec"] == stored["spec"]
+    checked = check(stored)
+    assert checked.resource is not None
+    assert checked.resource.manifest()["spec"] == stored["spec"]
 
 
 def test_a_new_server_is_not_ready_until_an_operator_says_so(namespace: Namespace) -> None:

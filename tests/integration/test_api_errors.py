@@ -9,11 +9,11 @@ import pytest
 from integration.client import APPLY, NAMESPACE, QUOTA, Answer, Client, path_of
 from integration.namespace import Namespace
 from integration.waiting import wait_for
-from kimi_linear_operator import resources
-from kimi_linear_operator.api import KimiLinearServer, Manifest
-from kimi_linear_operator.errors import Meaning, classify
-from kimi_linear_operator.resources import DEPLOYMENT, SERVICE, Kind
-from kimi_linear_operator.resources.metadata import MANAGER
+from kimi_linear_operator.cluster.errors import Meaning, classify
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, SERVICE, Kind, Manifest
+from kimi_linear_operator.kubernetes.metadata import MANAGER
+from kimi_linear_operator.server.manifests import build
+from kimi_linear_operator.server.spec import KimiLinearServer
 from make import make_server
 
 _REGISTRATION = "admissionregistration.k8s.io"
@@ -140,7 +140,7 @@ def test_a_lost_race_may_be_won_in_a_moment(namespace: Namespace) -> None:
 def _deployment(namespace: Namespace) -> Manifest:
     manifest = make_server()
     manifest["metadata"] |= {"namespace": namespace.name, "uid": ""}
-    (*_, deployment) = resources.build(KimiLinearServer.model_validate(manifest))
+    (*_, deployment) = build(KimiLinearServer.model_validate(manifest))
     return deployment
 
 

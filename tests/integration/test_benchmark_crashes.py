@@ -12,7 +12,8 @@ from integration.faults import Call, Hold
 from integration.namespace import Namespace
 from integration.sandbox import Sandbox
 from integration.waiting import wait_for
-from kimi_linear_operator.resources import BENCHMARK, CONFIG_MAP, JOB, Kind
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Kind
 
 # The runner's and the results' ConfigMap and the deletion of the first; each suite's Job and its deletion; the statuses
 # on the way. At each stands one of sixteen workers.

@@ -24,8 +24,8 @@ from integration.namespace import Namespace
 from integration.processes_under_test import USER, Operator
 from integration.sandbox import Sandbox
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import BENCHMARK, CONFIG_MAP, JOB
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Manifest
 
 LOW = [{"name": "speed-low"}]
 LOW_AND_GSM8K = [{"name": "speed-low"}, {"name": "gsm8k"}]

@@ -20,9 +20,11 @@ from integration.client_pods import (
 from integration.namespace import Namespace, condition_of
 from integration.processes_under_test import Operator
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
-from kimi_linear_operator.resources import JOB, Kind, job
-from kimi_linear_operator.resources.metadata import BENCHMARK_LABEL, MANAGED_BY, MANAGER
+from kimi_linear_operator.benchmark import job
+from kimi_linear_operator.benchmark.labels import BENCHMARK_LABEL
+from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
+from kimi_linear_operator.kubernetes.kinds import JOB, Kind, Manifest
+from kimi_linear_operator.kubernetes.metadata import MANAGED_BY, MANAGER
 
 LOW = [{"name": "speed-low"}]
 LIMITS = Kind("", "v1", "LimitRange", "limitranges")

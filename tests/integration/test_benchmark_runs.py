@@ -28,9 +28,10 @@ from integration.namespace import Namespace, condition_of, temporary_namespace
 from integration.processes_under_test import USER, Operator
 from integration.sandbox import Sandbox
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import BENCHMARK, CONFIG_MAP, JOB, POD, SERVER
-from kimi_linear_operator.resources.metadata import BENCHMARK_LABEL
+from kimi_linear_operator.benchmark.labels import BENCHMARK_LABEL
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, POD, Manifest
+from kimi_linear_operator.server.spec import SERVER
 
 SUITES = ("speed-low", "speed-medium", "speed-high", "gsm8k")
 LOW = [{"name": "speed-low"}]

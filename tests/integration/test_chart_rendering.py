@@ -16,8 +16,10 @@ from binaries import binary
 from chart import BASE, CHART, INSTALL, ROOT, SERVERS_CHART
 from commands import LocalClusterError, run
 from integration.schemas import LOCATION, VERSIONS, write_schemas
-from kimi_linear_operator import crd, rules
-from kimi_linear_operator.api import Manifest
+from kimi_linear_operator import resource_types
+from kimi_linear_operator.kubernetes import crd
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.resource_types import DEFINITIONS
 
 VALUES = {"default": (), **{file.stem: (f"--values={file}",) for file in sorted((CHART / "ci").glob("*.yaml"))}}
 OVERLAYS = sorted((ROOT / "deploy/kustomize/overlays").iterdir())
@@ -110,7 +112,7 @@ def definitions(manifests: Iterable[Manifest]) -> list[Manifest]:
 
 
 def test_definitions_are_those_that_the_models_give() -> None:
-    ours = definitions(manifest for text in crd.files().values() for manifest in yaml.safe_load_all(text))
+    ours = definitions(manifest for text in crd.files(DEFINITIONS).values() for manifest in yaml.safe_load_all(text))
     specs = {manifest["metadata"]["name"]: manifest["spec"] for manifest in definitions(rendered("default"))}
     assert specs == {manifest["metadata"]["name"]: manifest["spec"] for manifest in ours}
 
@@ -172,7 +174,7 @@ def test_servers_and_benchmarks_can_be_values() -> None:
     assert found["kimi"]["spec"] == given["servers"]["kimi"]["spec"]
     assert found["kimi"]["metadata"]["labels"] == {"helm.sh/chart": ANY, "team": "a", "part": "inference"}
     assert found["gate"]["metadata"]["annotations"] == {"example.com/reason": "release"}
-    assert [problem for manifest in found.values() for problem in rules.check(manifest).errors] == []
+    assert [problem for manifest in found.values() for problem in resource_types.check(manifest).errors] == []
 
 
 @pytest.mark.parametrize("wrong", ["tensorParalelism=4", "tensorParallelism=3", "hardware=mi250", "engine.version=1"])

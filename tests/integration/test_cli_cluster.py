@@ -15,10 +15,10 @@ from integration.client_pods import benchmark_manifest
 from integration.kubelet import HELD_SPEC, held_pod, waiting
 from integration.namespace import Namespace, Spec, server_manifest
 from integration.processes_under_test import run_command
-from kimi_linear_operator import report
-from kimi_linear_operator.benchmark import recipe
+from kimi_linear_operator.benchmark import recipe, report
+from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.cli import main
-from kimi_linear_operator.resources import BENCHMARK, SERVICE
+from kimi_linear_operator.kubernetes.kinds import SERVICE
 from make import make_finished_benchmark, make_result
 
 Command = Callable[..., tuple[int, str, str]]

@@ -13,9 +13,10 @@ from integration.namespace import Namespace, Spec
 from integration.processes_under_test import OTHER_VERSION, THIS_VERSION, Program
 from integration.sandbox import Sandbox
 from integration.waiting import wait_for
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import DEPLOYMENT, EVENT, POD, REVISION, SERVER, SERVICE, Kind
-from kimi_linear_operator.resources.metadata import FINGERPRINT_ANNOTATION, HEADLESS_SUFFIX, SERVER_LABEL
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, EVENT, POD, REVISION, SERVICE, Kind, Manifest
+from kimi_linear_operator.kubernetes.metadata import FINGERPRINT_ANNOTATION
+from kimi_linear_operator.server.labels import HEADLESS_SUFFIX, SERVER_LABEL
+from kimi_linear_operator.server.spec import SERVER
 
 # Slow pods, so that every server is seen to be made or changed before it is Ready.
 _SPEC: Spec = {

@@ -20,8 +20,8 @@ from integration.client import STRICT_DRY_RUN, Client, path_of
 from integration.namespace import Namespace, server_manifest
 from integration.processes_under_test import Operator, operator_of_release
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import SERVER, SERVICE
+from kimi_linear_operator.kubernetes.kinds import SERVICE, Manifest
+from kimi_linear_operator.server.spec import SERVER
 from nodes import add_nodes, gpu_node
 
 _NEW_FIELD = {"note": "for the next version"}

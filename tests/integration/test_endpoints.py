@@ -16,7 +16,7 @@ from integration.permissions import grant
 from integration.processes_under_test import Operator, run_command
 from integration.sandbox import Sandboxes
 from integration.waiting import wait_for
-from kimi_linear_operator.resources.metadata import MANAGER
+from kimi_linear_operator.kubernetes.metadata import MANAGER
 
 _ACCOUNT = "logging-operator"
 

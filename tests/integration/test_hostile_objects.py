@@ -16,9 +16,11 @@ from integration.namespace import Namespace, condition_of
 from integration.processes_under_test import Operator
 from integration.sandbox import Sandbox
 from integration.waiting import wait_for
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, JOB, SERVER, Kind
-from kimi_linear_operator.resources.metadata import BENCHMARK_LABEL, MANAGED_BY, MANAGER
+from kimi_linear_operator.benchmark.labels import BENCHMARK_LABEL
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, Kind, Manifest
+from kimi_linear_operator.kubernetes.metadata import MANAGED_BY, MANAGER
+from kimi_linear_operator.server.spec import SERVER
 
 # How many there are: HOSTILE_OBJECTS=2000 takes some minutes.
 _COUNT = int(os.environ.get("HOSTILE_OBJECTS", "60"))
@@ -50,7 +52,7 @@ def _seconds_to_ready(namespace: Namespace, name: str) -> float:
     return time.monotonic() - begin
 
 
-def _store(namespace: Namespace, hostile: Hostile) -> bool:
+def _cache(namespace: Namespace, hostile: Hostile) -> bool:
     """Store an object; return whether the API server took it."""
     client, collection = namespace.client, path_of(hostile.kind, namespace.name)
     if client.send("POST", collection, hostile.text).status != 201:
@@ -104,7 +106,7 @@ def test_whatever_is_stored_the_operator_lives_and_serves_others_in_their_usual_
     process = operator.process
     stored = 0
     for seed in range(_COUNT // _AT_ONCE):
-        batch = [hostile for hostile in hostile_objects(seed, _AT_ONCE, namespace.name) if _store(namespace, hostile)]
+        batch = [hostile for hostile in hostile_objects(seed, _AT_ONCE, namespace.name) if _cache(namespace, hostile)]
         stored += len(batch)
         assert _seconds_to_ready(namespace, f"other-{seed}") < usual_seconds + _DELAY_SECONDS
         _wait_until_reported(namespace, batch)

@@ -17,7 +17,8 @@ from control_plane import LocalCluster
 from integration.image import UnpackedImage, unpack
 from integration.namespace import Namespace
 from integration.processes_under_test import Operator
-from kimi_linear_operator import crd
+from kimi_linear_operator.kubernetes import crd
+from kimi_linear_operator.resource_types import DEFINITIONS
 
 # 130 MB when this was written. The typed models of the Kubernetes client, which are left out, are 120 more.
 _LARGEST_BYTES = 140e6
@@ -98,7 +99,7 @@ def test_the_command_works_on_a_read_only_root_filesystem(image: UnpackedImage) 
     done = run(image, "--version")
     assert (done.returncode, done.stdout) == (0, f"kimi-linear {kimi_linear_operator.__version__}\n"), done.stderr
     done = run(image, "crd")
-    assert (done.returncode, done.stdout) == (0, "---\n".join(crd.files().values())), done.stderr
+    assert (done.returncode, done.stdout) == (0, "---\n".join(crd.files(DEFINITIONS).values())), done.stderr
 
 
 def test_the_root_filesystem_is_read_only_in_these_tests(image: UnpackedImage) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from binaries import binary
-from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.cli import documents, files
+from kimi_linear_operator.kubernetes.kinds import Manifest
 
 pytestmark = pytest.mark.usefixtures("programs")
 

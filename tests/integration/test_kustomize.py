@@ -11,8 +11,10 @@ import yaml
 
 from binaries import binary
 from commands import run
-from kimi_linear_operator import crd, rules
-from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.benchmark.definition import DEFINITION as BENCHMARK_DEFINITION
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.resource_types import check
+from kimi_linear_operator.server.definition import DEFINITION as SERVER_DEFINITION
 
 REFERENCES = Path(__file__).parents[2] / "deploy/kustomize/references"
 
@@ -136,7 +138,7 @@ def texts(value: object, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def test_what_the_test_builds_is_valid() -> None:
-    assert [problem for item in (SERVER, *BENCHMARKS) for problem in rules.check(item).errors] == []
+    assert [problem for item in (SERVER, *BENCHMARKS) for problem in check(item).errors] == []
 
 
 def test_every_name_is_that_of_an_object_that_is_built(built: list[Manifest]) -> None:
@@ -168,7 +170,7 @@ def test_every_field_that_names_an_object_is_among_the_references() -> None:
     known = {(spec.get("kind"), spec["path"]) for each in configured for spec in each["fieldSpecs"]}
     pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
     missing = []
-    for definition in (crd.server_definition(), crd.benchmark_definition()):
+    for definition in (SERVER_DEFINITION.manifest(), BENCHMARK_DEFINITION.manifest()):
         kind = definition["spec"]["names"]["kind"]
         spec = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
         fields = [path for path, schema in leaves(spec, "spec") if schema.get("pattern") == pattern]

@@ -11,8 +11,9 @@ import pytest
 
 from integration.sandbox import Sandboxes
 from kimi_linear_operator import clock
-from kimi_linear_operator.cluster import ApiError, connect
-from kimi_linear_operator.resources.kinds import CONFIG_MAP
+from kimi_linear_operator.cluster.client import connect
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP
 
 _SECONDS_TO_OPEN = 2.0
 _CONNECT = aiohttp.TCPConnector.connect

@@ -17,9 +17,11 @@ from integration.namespace import Namespace, condition_of, temporary_namespace
 from integration.processes_under_test import Operator
 from integration.schema import UNREADABLE, relaxed_schema
 from integration.waiting import wait_for
-from kimi_linear_operator.api import GROUP, VERSION, Manifest
-from kimi_linear_operator.resources import BENCHMARK, RESOURCES, SERVER, Kind
-from kimi_linear_operator.rules.problem import one_line
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.kubernetes.kinds import GROUP, VERSION, Kind, Manifest
+from kimi_linear_operator.kubernetes.problem import one_line
+from kimi_linear_operator.server.spec import SERVER
+from passes import RESOURCES
 
 EXAMPLES = examples()
 _SERVER_OF_BENCHMARKS = {"serverRef": {"name": "kimi"}}
@@ -63,7 +65,7 @@ def stored(client: Client, operator_process: Operator) -> Iterator[dict[str, Old
     operator_process.stop()
     with temporary_namespace(client) as namespace:
         with relaxed_schema(client):
-            found = {str(example): _store(namespace, number, example) for number, example in enumerate(EXAMPLES)}
+            found = {str(example): _cache(namespace, number, example) for number, example in enumerate(EXAMPLES)}
             namespace.create_server("unreadable", UNREADABLE)
         operator_process.start()
         yield found
@@ -81,7 +83,7 @@ every_rule_of_a_spec = pytest.mark.parametrize(
 )
 
 
-def _store(namespace: Namespace, number: int, example: Example) -> Older:
+def _cache(namespace: Namespace, number: int, example: Example) -> Older:
     kind = next(kind for kind in RESOURCES if kind.kind == example.kind)
     # One rule compares a benchmark's name with its baseline.
     own_name = example.spec.get("baseline", {}).get("benchmark", "")

@@ -16,9 +16,19 @@ from integration.client_pods import benchmark, create_benchmark, jobs
 from integration.namespace import Namespace, Spec, condition_of, engine_container
 from integration.processes_under_test import USER
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
-from kimi_linear_operator.resources import CONFIG_MAP, DEPLOYMENT, DISRUPTION_BUDGET, JOB, REVISION, SERVICE, Kind, job
-from kimi_linear_operator.resources.metadata import MANAGER
+from kimi_linear_operator.benchmark import job
+from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
+from kimi_linear_operator.kubernetes.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    JOB,
+    REVISION,
+    SERVICE,
+    Kind,
+    Manifest,
+)
+from kimi_linear_operator.kubernetes.metadata import MANAGER
 
 pytestmark = pytest.mark.usefixtures("operator")
 

@@ -26,10 +26,10 @@ from integration.faults import (
 )
 from integration.namespace import Namespace, condition_of, engine_container
 from integration.sandbox import Sandbox, Sandboxes
-from kimi_linear_operator.handlers.scopes import Scopes
-from kimi_linear_operator.resources import SERVER, SERVICE
-from kimi_linear_operator.resources.kinds import LEASE
-from kimi_linear_operator.workqueue import BACKOFF
+from kimi_linear_operator.kubernetes.kinds import LEASE, SERVICE
+from kimi_linear_operator.runtime.queue import BACKOFF
+from kimi_linear_operator.server.spec import SERVER
+from passes import new_scopes
 
 # Longer than the 54 seconds after which kopf gives up by itself.
 _OUTAGE_SECONDS = 60.0
@@ -42,7 +42,7 @@ _REWATCH_SECONDS = 40.0
 _PATIENCE_SECONDS = 60.0
 _PAUSE_SECONDS = 0.1
 # Each kind is listed and watched anew every two seconds at most, and now and then listed once more.
-_CALLS_A_SECOND = 1.5 * len(tuple(Scopes([])))
+_CALLS_A_SECOND = 1.5 * len(tuple(new_scopes([])))
 
 
 def _is_watch(call: Call) -> bool:

@@ -15,8 +15,8 @@ from integration.namespace import Namespace
 from integration.permissions import KINDS, grant
 from integration.sandbox import CURTAILED_ACCOUNTS, user_of
 from integration.waiting import wait_for
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources.metadata import MANAGER
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.metadata import MANAGER
 
 Permission = tuple[str, str, str]
 """API group, resource with its subresource, and verb."""

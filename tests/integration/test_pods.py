@@ -9,9 +9,9 @@ from integration.client import QUOTA, path_of
 from integration.kubelet import DRAINS, SLOW
 from integration.namespace import Namespace, Spec, engine_container
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import DEPLOYMENT, DISRUPTION_BUDGET, POD, REVISION, SERVER
-from kimi_linear_operator.status import refusals
+from kimi_linear_operator.kubernetes import quota
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, DISRUPTION_BUDGET, POD, REVISION, Manifest
+from kimi_linear_operator.server.spec import SERVER
 from nodes import add_nodes, gpu_node
 from pod_cluster import small_node
 
@@ -70,8 +70,8 @@ def test_a_quota_that_is_too_small_for_good_leads_to_no_writes_without_end(names
     def mark() -> str:
         return str(namespace.deployment("kimi")["metadata"]["annotations"].get("kimi-linear.io/woken", ""))
 
-    last = wait_for(mark, "the last attempt", lambda text: f".{refusals.ATTEMPTS}." in text, _SECONDS_OF_ATTEMPTS)
-    stays(mark, "no other attempt", lambda text: text == last, refusals.SECONDS_BETWEEN_ATTEMPTS + 2)
+    last = wait_for(mark, "the last attempt", lambda text: f".{quota.ATTEMPTS}." in text, _SECONDS_OF_ATTEMPTS)
+    stays(mark, "no other attempt", lambda text: text == last, quota.SECONDS_BETWEEN_ATTEMPTS + 2)
 
 
 def test_an_old_pod_that_has_the_gpus_is_named_where_no_quota_is(namespace: Namespace, scarce: str) -> None:

@@ -10,8 +10,8 @@ from control_plane import LocalCluster
 from integration.namespace import Namespace, condition_of, engine_container, server_manifest
 from integration.processes_under_test import Operator
 from integration.waiting import seconds_until, wait_for
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import CONFIG_MAP, DEPLOYMENT, POD, SERVER, SERVICE, Kind
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, POD, SERVICE, Kind, Manifest
+from kimi_linear_operator.server.spec import SERVER
 
 pytestmark = pytest.mark.usefixtures("operator")
 

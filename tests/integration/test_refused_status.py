@@ -4,7 +4,7 @@ from integration.faults import Call, refuse
 from integration.sandbox import Sandbox
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.reconcile.event_limit import BURST
-from kimi_linear_operator.resources import SERVER
+from kimi_linear_operator.server.spec import SERVER
 
 _FLAPS = 10
 

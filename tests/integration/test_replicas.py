@@ -19,10 +19,11 @@ from integration.faults import Call, Silence, commit_late
 from integration.namespace import Spec
 from integration.sandbox import PAIR_ACCOUNTS, Sandbox, Sandboxes, user_of
 from integration.waiting import wait_for
-from kimi_linear_operator.handlers.lists import GATHER_SECONDS, REST
-from kimi_linear_operator.handlers.operator import STOP_SECONDS
-from kimi_linear_operator.resources import DEPLOYMENT, SERVER, Kind
-from kimi_linear_operator.resources.kinds import LEASE, NEEDED
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, LEASE, Kind
+from kimi_linear_operator.resource_types import TYPES
+from kimi_linear_operator.runtime.lists import GATHER_SECONDS, REST
+from kimi_linear_operator.runtime.process import STOP_SECONDS
+from kimi_linear_operator.server.spec import SERVER
 
 _SPEC: Spec = {"tensorParallelism": 1}
 _NEW_SERVERS = 6
@@ -199,7 +200,7 @@ def test_a_replica_that_takes_over_lists_everything_before_it_writes(stories: di
     calls = [call for call in story.second.proxy.calls if call.began > _ended(story.taken)]
     writes = [call.began for call in calls if call.is_write and not call.concerns(LEASE)]
     lists = [call for call in calls if call.is_list and call.ended and call.ended < min(writes)]
-    assert {kind for kind in NEEDED[SERVER] if not any(call.concerns(kind) for call in lists)} == set()
+    assert {kind for kind in TYPES[SERVER].own_kinds if not any(call.concerns(kind) for call in lists)} == set()
 
 
 def test_a_replica_whose_watches_died_silently_takes_over_what_is_there(sandboxes: Sandboxes) -> None:

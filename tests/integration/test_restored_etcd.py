@@ -14,8 +14,8 @@ from integration.client import Client
 from integration.namespace import Namespace, engine_container, temporary_namespace
 from integration.processes_under_test import Operator, operator_of_release
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import DEPLOYMENT, SERVER
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, Manifest
+from kimi_linear_operator.server.spec import SERVER
 from nodes import add_nodes, gpu_node
 
 _QUIET_SECONDS = 10.0

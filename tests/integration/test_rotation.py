@@ -6,7 +6,7 @@ from control_plane import LocalCluster
 from integration.client import SECRET
 from integration.namespace import Namespace
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.resources import DEPLOYMENT
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT
 
 pytestmark = pytest.mark.usefixtures("operator")
 

@@ -13,9 +13,9 @@ import pytest
 from integration.faults import TRUNCATED, Call, Fault, Matches, delay, end_with, error_event, refuse
 from integration.sandbox import Sandbox, Sandboxes
 from integration.waiting import seconds_until, wait_for
-from kimi_linear_operator.handlers.lists import REST
-from kimi_linear_operator.handlers.scopes import CHILDREN
-from kimi_linear_operator.resources import POD, RESOURCES, SERVICE, Kind
+from kimi_linear_operator.kubernetes.kinds import POD, SERVICE, Kind
+from kimi_linear_operator.runtime.lists import REST
+from passes import CHILDREN, RESOURCES
 
 KINDS = (*CHILDREN, *RESOURCES)
 # What priority and fairness, or a start of the API server, makes of lists; it ends them after a minute.

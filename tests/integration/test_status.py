@@ -9,8 +9,7 @@ from integration.kubelet import HELD_SPEC, crashing, held_pod, is_ready, report,
 from integration.namespace import Namespace
 from integration.processes_under_test import Operator
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import POD
+from kimi_linear_operator.kubernetes.kinds import POD, Manifest
 
 pytestmark = pytest.mark.usefixtures("operator")
 

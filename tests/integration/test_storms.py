@@ -9,8 +9,9 @@ from integration.faults import Call, delay, refuse
 from integration.namespace import Namespace, Spec
 from integration.sandbox import Sandbox
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.reconcile.server import TOLD_FAILURES
-from kimi_linear_operator.resources import DEPLOYMENT, EVENT, SERVER
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, EVENT
+from kimi_linear_operator.reconcile.reporting import TOLD_FAILURES
+from kimi_linear_operator.server.spec import SERVER
 
 _SPEC: Spec = {"tensorParallelism": 1}
 _STORM_SECONDS = 8.0

@@ -15,10 +15,11 @@ from integration.namespace import Namespace
 from integration.permissions import KINDS, grant
 from integration.sandbox import CURTAILED_ACCOUNTS, Sandbox, Sandboxes
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.handlers.lists import RETRY
-from kimi_linear_operator.handlers.scopes import CHILDREN
-from kimi_linear_operator.resources import BENCHMARK, CONFIG_MAP, DEPLOYMENT, POD, RESOURCES, SERVER, SERVICE, Kind
-from kimi_linear_operator.resources.kinds import LEASE
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, LEASE, POD, SERVICE, Kind
+from kimi_linear_operator.runtime.lists import RETRY
+from kimi_linear_operator.server.spec import SERVER
+from passes import CHILDREN, RESOURCES
 
 SPEC = {"tensorParallelism": 1}
 SERVERS, BENCHMARKS = chart.DEFINITIONS

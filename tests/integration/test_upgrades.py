@@ -24,10 +24,11 @@ from integration.processes_under_test import NEWER_VERSION, OTHER_VERSION, THIS_
 from integration.sandbox import Sandbox, Sandboxes
 from integration.schema import newer_definition
 from integration.waiting import stays, wait_for
-from kimi_linear_operator import resources
-from kimi_linear_operator.api import KimiLinearServer, Manifest
-from kimi_linear_operator.resources import DEPLOYMENT, REVISION, SERVER, SERVICE
-from kimi_linear_operator.resources.metadata import MANAGER, ROLLOUT_ANNOTATION, SERVER_LABEL
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, SERVICE, Manifest
+from kimi_linear_operator.kubernetes.metadata import MANAGER
+from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION, SERVER_LABEL
+from kimi_linear_operator.server.manifests import build
+from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 
 _SPEC: Spec = {"tensorParallelism": 1}
 _MANY = [f"kimi-{number:02}" for number in range(20)]
@@ -250,7 +251,7 @@ def _forget(namespace: Namespace, name: str) -> None:
     """Make a server as a version left it that kept nothing."""
     namespace.client.delete(REVISION, namespace.name, f"{name}-1")
     server = KimiLinearServer.model_validate(namespace.server(name))
-    (*_, deployment) = resources.build(server)
+    (*_, deployment) = build(server)
     namespace.client.apply(DEPLOYMENT, deployment, MANAGER)
 
 

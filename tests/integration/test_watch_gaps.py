@@ -5,8 +5,10 @@ from integration.faults import Call, end_with, error_event, refuse
 from integration.namespace import Namespace
 from integration.sandbox import Sandbox
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.resources import DEPLOYMENT, SERVER, SERVICE
-from kimi_linear_operator.resources.metadata import MANAGED_BY, MANAGER, SERVER_LABEL
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, SERVICE
+from kimi_linear_operator.kubernetes.metadata import MANAGED_BY, MANAGER
+from kimi_linear_operator.server.labels import SERVER_LABEL
+from kimi_linear_operator.server.spec import SERVER
 
 # kopf waits up to half a minute before it watches again; the list that follows comes soon.
 _HEALING_SECONDS = 25.0

@@ -6,9 +6,9 @@ from integration.audit import AuditLog, Request
 from integration.namespace import Namespace, Spec
 from integration.processes_under_test import USER, Operator
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources import DEPLOYMENT, REVISION, SERVER, SERVICE
-from kimi_linear_operator.workqueue import SETTLE_SECONDS
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, SERVICE, Manifest
+from kimi_linear_operator.runtime.queue import SETTLE_SECONDS
+from kimi_linear_operator.server.spec import SERVER
 
 _SERVERS = ("a", "b", "c", "d", "e")
 _CHILDREN = (REVISION, DEPLOYMENT, SERVICE)

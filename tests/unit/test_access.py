@@ -4,23 +4,25 @@ import asyncio
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from kimi_linear_operator import cli, rules
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.cluster import Cluster
-from kimi_linear_operator.reconcile import Reconciler
-from kimi_linear_operator.resources import BENCHMARK, SERVER, Kind, access
-from kimi_linear_operator.store import Key, Store
+from kimi_linear_operator import cli
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.kubernetes import access
+from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.resource_types import TYPES, check
+from kimi_linear_operator.server.spec import SERVER
 from make import make_benchmark, make_server, stored
+from passes import Passes, new_cache
 
 
 def reached(manifest: Manifest) -> list[str]:
-    checked = rules.check(manifest)
+    checked = check(manifest)
     assert checked.resource, checked.problems
-    return access.beyond_pod(checked.resource)
+    return access.beyond_pod(TYPES[checked.resource.KIND].pod_template(checked.resource))
 
 
 def pod(**spec: Any) -> Manifest:
@@ -208,16 +210,16 @@ class Applying:
 
 @pytest.mark.parametrize(("allows", "reason"), [(False, "InvalidSpec"), (True, "SpecValid")])
 def test_the_administrator_decides_whether_it_is_applied(allows: bool, reason: str) -> None:
-    store, cluster = Store(), Applying()
-    store.put(SERVER, make_server(**pod(hostPID=True)))
-    reconciler = Reconciler(cast(Cluster, cluster), store, allows_node_access=allows)
-    asyncio.run(reconciler.reconcile(Key("default", "kimi")))
+    cache, cluster = new_cache(), Applying()
+    cache.put(SERVER, make_server(**pod(hostPID=True)))
+    reconciler = Passes(cluster, cache, allows_node_access=allows)
+    asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER)))
     assert cluster.reasons == [reason]
     assert ("Deployment" in cluster.applied) == allows
 
 
 def test_a_benchmark_is_refused_alike() -> None:
-    store, cluster = Store(), Applying()
-    store.put(BENCHMARK, make_benchmark(**pod(hostPID=True)))
-    asyncio.run(Reconciler(cast(Cluster, cluster), store).reconcile(Key("default", "nightly", BENCHMARK)))
+    cache, cluster = new_cache(), Applying()
+    cache.put(BENCHMARK, make_benchmark(**pod(hostPID=True)))
+    asyncio.run(Passes(cluster, cache).reconcile(Key("default", "nightly", BENCHMARK)))
     assert (cluster.reasons, cluster.applied) == (["InvalidSpec"], [])

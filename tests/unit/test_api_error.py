@@ -11,8 +11,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import ApiClient, Configuration
 
-from kimi_linear_operator.cluster import LONGEST_RETRY_SECONDS, ApiError, Cluster, watch_session
-from kimi_linear_operator.resources import SERVER
+from kimi_linear_operator.cluster.client import LONGEST_RETRY_SECONDS, Cluster, watch_session
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.server.spec import SERVER
 
 
 @asynccontextmanager

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.api.benchmark import Suite
 from kimi_linear_operator.benchmark import baseline
 from kimi_linear_operator.benchmark.baseline import Baseline
+from kimi_linear_operator.benchmark.spec import Suite
+from kimi_linear_operator.kubernetes.kinds import Manifest
 from make import make_result
 
 

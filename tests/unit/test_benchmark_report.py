@@ -7,7 +7,7 @@ import pytest
 from benchmarks import report
 from benchmarks.figures import LIMIT, OURS, PLAIN, ColdStart, Convergence, Cost, Life, Size, Steady, StormSample, growth
 from benchmarks.manifests import PLACEHOLDER, build_children, server_names
-from kimi_linear_operator.resources import DEPLOYMENT
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT
 
 COST = Cost({"patch services": 100, "get services": 100}, 500, 2, 2.0, 90.0, 95.0, 0.1)
 LIFE = Life(

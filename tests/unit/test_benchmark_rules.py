@@ -4,15 +4,16 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator import rules
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.rules import Problem
-from kimi_linear_operator.rules.benchmark import RULES
+from kimi_linear_operator.benchmark.rules import RULES
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.problem import Problem
+from kimi_linear_operator.resource_types import check
 from make import make_benchmark
+from passes import check_stored
 
 
 def problems(**spec: Any) -> list[Problem]:
-    return list(rules.check(make_benchmark(**spec)).problems)
+    return list(check(make_benchmark(**spec)).problems)
 
 
 def own(**speed: Any) -> Manifest:
@@ -84,13 +85,13 @@ def test_each_rule_can_be_broken_alone(spec: Manifest, path: str, words: str) ->
 
 def test_every_rule_is_broken_by_one_of_these_tests() -> None:
     broken = {problem for spec, *_ in BROKEN for problem in problems(**spec)}
-    broken |= {*rules.check(make_benchmark("b" * 41)).problems}
+    broken |= {*check(make_benchmark("b" * 41)).problems}
     told = {(problem.severity, problem.path, problem.message) for problem in broken}
     assert told == {(rule.severity, rule.path, rule.message) for rule in RULES}
 
 
 def test_a_name_too_long_for_its_jobs_is_refused() -> None:
-    (problem,) = rules.check(make_benchmark("b" * 41)).problems
+    (problem,) = check(make_benchmark("b" * 41)).problems
     assert (problem.path, "keep it to 40 characters" in problem.message) == ("metadata.name", True)
 
 
@@ -144,5 +145,5 @@ def test_a_wrong_shape_is_told_with_its_path_what_it_holds_and_a_remedy(spec: Ma
 def test_what_a_newer_definition_stored_says_nothing_to_this_version() -> None:
     """Its fields may be in the items of a list, too."""
     newer = make_benchmark(**own(newer=1), baseline={"newer": True})
-    assert rules.check_stored(newer) == rules.check(make_benchmark(**own(), baseline={}))
-    assert len(rules.check(newer).errors) == 2
+    assert check_stored(newer) == check(make_benchmark(**own(), baseline={}))
+    assert len(check(newer).errors) == 2

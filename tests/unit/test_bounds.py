@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator import rules
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.rules.input import DEEPEST_LEVEL, LARGEST_SPEC, MOST_VALUES, within_bounds
+from kimi_linear_operator.kubernetes.bounds import DEEPEST_LEVEL, LARGEST_SPEC, MOST_VALUES, within_bounds
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.resource_types import check
 from make import make_benchmark, make_server
 
 MAKE = {"server": make_server, "benchmark": make_benchmark}
@@ -45,35 +45,35 @@ TOO_LARGE = {
 @every_kind
 def test_what_is_within_the_bounds_is_taken(make: Any) -> None:
     for spec in (DEEPEST, overlay([0] * (MOST_VALUES - 100)), overlay("x" * (LARGEST_SPEC - 100))):
-        assert rules.check(make(**spec)).problems == ()
+        assert check(make(**spec)).problems == ()
 
 
 @every_kind
 @pytest.mark.parametrize("spec", [TOO_DEEP, overlay(nested(9_999))], ids=["just", "by far"])
 def test_what_is_nested_too_deeply_is_named(make: Any, spec: Manifest) -> None:
-    checked = rules.check(make(**spec))
+    checked = check(make(**spec))
     assert checked.resource is None
-    assert checked.told == "spec.podTemplate: nested deeper than 64 levels: remove what is nested there"
+    assert checked.message == "spec.podTemplate: nested deeper than 64 levels: remove what is nested there"
 
 
 @every_kind
 @pytest.mark.parametrize("spec", TOO_LARGE.values(), ids=TOO_LARGE)
 def test_what_is_too_large_is_named(make: Any, spec: Manifest) -> None:
-    [problem] = rules.check(make(**spec)).problems
+    [problem] = check(make(**spec)).problems
     assert problem.path == ("spec.podTemplate" if "podTemplate" in spec else "spec.x0")
     assert problem.message.startswith("too large: a spec holds at most 256 KiB of JSON and 5000 keys and values")
 
 
 def test_what_is_not_the_users_is_not_measured() -> None:
     metadata = {"name": "kimi", "managedFields": nested(9_999)}
-    assert rules.check(make_server() | {"status": nested(9_999), "metadata": metadata}).problems == ()
+    assert check(make_server() | {"status": nested(9_999), "metadata": metadata}).problems == ()
 
 
 @pytest.mark.parametrize("spec", [*TOO_LARGE.values(), TOO_DEEP], ids=[*TOO_LARGE, "too deep"])
 def test_a_check_ends_when_a_bound_is_exceeded(spec: Manifest) -> None:
     manifest = make_server(**spec)
     begin = time.thread_time()
-    rules.check(manifest)
+    check(manifest)
     assert time.thread_time() - begin < 0.1
 
 
@@ -82,7 +82,7 @@ def test_a_check_ends_when_a_bound_is_exceeded(spec: Manifest) -> None:
 def test_what_is_kept_of_a_refused_resource_is_small_and_refused_for_the_same_reason(make: Any, spec: Manifest) -> None:
     manifest = make(**spec)
     kept = within_bounds(manifest)
-    assert rules.check(kept).problems == rules.check(manifest).problems
+    assert check(kept).problems == check(manifest).problems
     assert len(str(kept)) < 100_000
     assert {**kept, "spec": None} == {**manifest, "spec": None}
 
@@ -105,6 +105,6 @@ def test_the_largest_spec_that_passes_is_checked_in_a_moment() -> None:
     server = make_server(engine={"extraArgs": ["--x=" + "a" * 1000] * 64}, podTemplate=template)
     for manifest in (benchmark, server):
         begin = time.thread_time()
-        assert rules.check(manifest).errors == []
+        assert check(manifest).errors == []
         # Some 40 ms; another process on the same core makes that more.
         assert time.thread_time() - begin < 0.3

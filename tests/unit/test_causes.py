@@ -2,8 +2,10 @@
 
 import pytest
 
-from kimi_linear_operator.api import KimiLinearServer, Manifest
-from kimi_linear_operator.status import Obstacle, View, summarise
+from kimi_linear_operator.kubernetes.conditions import Obstacle
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.status import View, summarise
 from make import make_deployment, make_failed_pod, make_pod, make_server
 
 TORCH = (

@@ -11,7 +11,8 @@ import yaml
 import chart
 import kimi_linear_operator
 from chart import CHART, SERVERS_CHART
-from kimi_linear_operator import crd
+from kimi_linear_operator.kubernetes import crd
+from kimi_linear_operator.resource_types import DEFINITIONS
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -45,7 +46,7 @@ def test_the_charts_copies_are_fresh(folder: str) -> None:
 
 
 def test_the_chart_brings_every_definition_and_warning() -> None:
-    assert {file.name: file.read_text() for file in (CHART / "files/crds").iterdir()} == crd.files()
+    assert {file.name: file.read_text() for file in (CHART / "files/crds").iterdir()} == crd.files(DEFINITIONS)
 
 
 @pytest.mark.parametrize("folder", [CHART, SERVERS_CHART], ids=lambda folder: folder.name)

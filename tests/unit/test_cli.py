@@ -11,8 +11,10 @@ import pytest
 import yaml
 
 import kimi_linear_operator
-from kimi_linear_operator import cli, crd
-from kimi_linear_operator.api import Manifest
+from kimi_linear_operator import cli
+from kimi_linear_operator.kubernetes import crd
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.resource_types import DEFINITIONS
 
 GOOD = "{apiVersion: kimi-linear.io/v1alpha1, kind: KimiLinearServer, metadata: {name: good}}\n"
 BAD = "{apiVersion: kimi-linear.io/v1alpha1, kind: KimiLinearServer, metadata: {name: bad}, spec: {replica: 1}}\n"
@@ -294,8 +296,8 @@ def test_crd_prints_what_it_writes(folder: Path, capsys: pytest.CaptureFixture[s
     printed = list(yaml.safe_load_all(capsys.readouterr().out))
     assert cli.main(["crd", "--write", "crds"]) == 0
     assert capsys.readouterr().out == ""
-    assert {path.name: path.read_text() for path in (folder / "crds").iterdir()} == crd.files()
-    written = [document for text in crd.files().values() for document in yaml.safe_load_all(text)]
+    assert {path.name: path.read_text() for path in (folder / "crds").iterdir()} == crd.files(DEFINITIONS)
+    written = [document for text in crd.files(DEFINITIONS).values() for document in yaml.safe_load_all(text)]
     assert printed == written
 
 

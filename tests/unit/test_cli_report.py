@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kimi_linear_operator import cli
-from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.kubernetes.kinds import Manifest
 from make import make_benchmark, make_finished_benchmark, make_result, make_server
 
 

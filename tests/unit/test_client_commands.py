@@ -6,27 +6,30 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator import rules
-from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Manifest
-from kimi_linear_operator.benchmark import client
-from kimi_linear_operator.resources import build_benchmark, job, target
+from kimi_linear_operator.benchmark import client, job, target
+from kimi_linear_operator.benchmark.definition import CHECKER as BENCHMARKS
+from kimi_linear_operator.benchmark.manifests import build
+from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.server.definition import CHECKER as SERVERS
+from kimi_linear_operator.server.spec import KimiLinearServer
 from make import make_benchmark, make_server
 
 MODEL = "moonshotai/Kimi-Linear-48B-A3B-Instruct"
 
 
 def made(**spec: Any) -> KimiLinearBenchmark:
-    checked = rules.check(make_benchmark(**spec))
-    assert checked.benchmark
+    checked = BENCHMARKS.check(make_benchmark(**spec))
+    assert checked.resource
     assert checked.errors == []
-    return checked.benchmark
+    return checked.resource
 
 
 def server(**spec: Any) -> KimiLinearServer:
-    checked = rules.check(make_server(**spec))
-    assert checked.server
+    checked = SERVERS.check(make_server(**spec))
+    assert checked.resource
     assert checked.errors == []
-    return checked.server
+    return checked.resource
 
 
 def commands(**spec: Any) -> list[str]:
@@ -91,7 +94,7 @@ def test_data_sets_of_the_cluster_are_mounted_and_named() -> None:
     low, *_, asked = commands(datasets=data)
     assert "--dataset-path /datasets/sharegpt/gpt/all.json" in low
     assert asked.endswith("--data-path /datasets/gsm8k/test.jsonl")
-    pod = job_of(build_benchmark(made(datasets=data), target.of_server(made(), server())))["spec"]["template"]["spec"]
+    pod = job_of(build(made(datasets=data), target.of_server(made(), server())))["spec"]["template"]["spec"]
     assert pod["volumes"][3:] == [
         {"name": "dataset-sharegpt", "persistentVolumeClaim": {"claimName": "data", "readOnly": True}},
         {"name": "dataset-gsm8k", "configMap": {"name": "gsm8k"}},
@@ -105,7 +108,7 @@ def job_of(objects: list[Manifest]) -> Manifest:
 
 
 def container(benchmark: KimiLinearBenchmark, measured: target.Target) -> Manifest:
-    [only] = job_of(build_benchmark(benchmark, measured))["spec"]["template"]["spec"]["containers"]
+    [only] = job_of(build(benchmark, measured))["spec"]["template"]["spec"]["containers"]
     return dict(only)
 
 
@@ -152,7 +155,7 @@ def test_an_image_without_packages_to_install_needs_no_shell() -> None:
 def test_the_overlay_reaches_the_pod() -> None:
     changes = {"spec": {"tolerations": [{"operator": "Exists"}], "containers": [{"name": "client", "stdin": True}]}}
     benchmark = made(podTemplate=changes)
-    pod = job_of(build_benchmark(benchmark, target.of_server(benchmark, server())))["spec"]["template"]["spec"]
+    pod = job_of(build(benchmark, target.of_server(benchmark, server())))["spec"]["template"]["spec"]
     assert (pod["tolerations"], pod["containers"][0]["stdin"]) == ([{"operator": "Exists"}], True)
 
 
@@ -230,7 +233,7 @@ def test_what_is_said_to_be_measured_is_what_the_pods_have_whichever_version_bui
 
 
 def pod_of(benchmark: KimiLinearBenchmark, measured: target.Target) -> Manifest:
-    return dict(job_of(build_benchmark(benchmark, measured))["spec"]["template"]["spec"])
+    return dict(job_of(build(benchmark, measured))["spec"]["template"]["spec"])
 
 
 TOLERATION = {"key": "amd.com/gpu", "operator": "Exists"}

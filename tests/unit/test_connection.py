@@ -9,8 +9,8 @@ import pytest
 import yaml
 from kubernetes.aio.client import Configuration
 
-from kimi_linear_operator import cluster
-from kimi_linear_operator.cluster import ApiError
+from kimi_linear_operator.cluster import client as cluster
+from kimi_linear_operator.cluster.errors import ApiError
 
 PROXY = "http://proxy.corp:3128"
 

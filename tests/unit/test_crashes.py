@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator.api import KimiLinearServer, Manifest
-from kimi_linear_operator.status import View, crashes, summarise
+from kimi_linear_operator.kubernetes import crashes
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.status import View, summarise
 from make import make_deployment, make_failed_pod, make_pod, make_server
 
 NOW = "2026-11-24T10:00:00Z"

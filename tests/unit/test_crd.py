@@ -6,13 +6,19 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator import crd
-from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Manifest
-from kimi_linear_operator.rules import benchmark, server
+from kimi_linear_operator import resource_types
+from kimi_linear_operator.benchmark import rules as benchmark
+from kimi_linear_operator.benchmark.definition import DEFINITION as BENCHMARK_DEFINITION
+from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
+from kimi_linear_operator.kubernetes import crd
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.server import rules as server
+from kimi_linear_operator.server.definition import DEFINITION as SERVER_DEFINITION
+from kimi_linear_operator.server.spec import KimiLinearServer
 from make import make_benchmark, make_server
 
 CRDS = Path(__file__).parents[2] / "crds"
-DEFINITIONS = {"server": crd.server_definition(), "benchmark": crd.benchmark_definition()}
+DEFINITIONS = {"server": SERVER_DEFINITION.manifest(), "benchmark": BENCHMARK_DEFINITION.manifest()}
 SCHEMAS: dict[str, Manifest] = {
     name: definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"] for name, definition in DEFINITIONS.items()
 }
@@ -50,7 +56,7 @@ def status_fields(schema: Manifest) -> dict[str, Manifest]:
 
 
 def test_the_generated_files_are_fresh() -> None:
-    assert {path.name: path.read_text() for path in CRDS.iterdir()} == crd.files()
+    assert {path.name: path.read_text() for path in CRDS.iterdir()} == crd.files(resource_types.DEFINITIONS)
 
 
 @pytest.mark.parametrize(
@@ -185,12 +191,13 @@ def test_a_default_has_all_that_is_in_it(schema: Manifest) -> None:
             assert field["default"] == with_defaults(field["default"], field), path
 
 
-POLICIES = [item for item in crd.warning_policies() if item["kind"] == "ValidatingAdmissionPolicy"]
+WARNING_POLICIES = [item for found in resource_types.DEFINITIONS for item in found.warning_policy()]
+POLICIES = [item for item in WARNING_POLICIES if item["kind"] == "ValidatingAdmissionPolicy"]
 
 
 def test_warnings_only_warn() -> None:
     assert {policy["spec"]["failurePolicy"] for policy in POLICIES} == {"Ignore"}
-    bindings = [item["spec"] for item in crd.warning_policies() if item["kind"] == "ValidatingAdmissionPolicyBinding"]
+    bindings = [item["spec"] for item in WARNING_POLICIES if item["kind"] == "ValidatingAdmissionPolicyBinding"]
     names = [policy["metadata"]["name"] for policy in POLICIES]
     assert bindings == [{"policyName": name, "validationActions": ["Warn"]} for name in names]
 

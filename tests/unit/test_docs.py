@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kimi_linear_operator import reference, report, rules
-from kimi_linear_operator.benchmark import baseline, verdict
+from kimi_linear_operator import reference
+from kimi_linear_operator.benchmark import baseline, report, verdict
+from kimi_linear_operator.resource_types import check
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -30,7 +31,7 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
 def test_resources_shown_are_valid(page: Path) -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
     ours = [item for block in blocks if (item := yaml.safe_load(block))["apiVersion"].startswith("kimi-linear.io/")]
-    assert [problem for manifest in ours for problem in rules.check(manifest).problems] == []
+    assert [problem for manifest in ours for problem in check(manifest).problems] == []
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
@@ -38,13 +39,13 @@ def test_samples_have_no_problem(sample: Path) -> None:
     documents = yaml.safe_load_all(sample.read_text())
     ours = [document for document in documents if document["kind"].startswith("KimiLinear")]
     assert ours
-    assert [problem for resource in ours for problem in rules.check(resource).problems] == []
+    assert [problem for resource in ours for problem in check(resource).problems] == []
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_examples_of_benchmarks_could_have_been_stored(example: Path) -> None:
     benchmark = yaml.safe_load(example.read_text())
-    assert rules.check(benchmark).problems == ()
+    assert check(benchmark).problems == ()
     run = report.read(benchmark)
     results = benchmark["status"]["results"]
     judged = [

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kimi_linear_operator import resources
-from kimi_linear_operator.api import KimiLinearServer, Manifest
-from kimi_linear_operator.resources.drift import differences, has_drifted, with_digests
+from kimi_linear_operator.kubernetes.drift import differences, has_drifted, with_digests
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.server.manifests import build
+from kimi_linear_operator.server.spec import KimiLinearServer
 from make import make_server
 
 SPEC: Manifest = {
@@ -30,7 +31,7 @@ SPEC: Manifest = {
         },
     },
 }
-SERVICE, HEADLESS, DEPLOYMENT = resources.build(KimiLinearServer.model_validate(make_server(**SPEC)))
+SERVICE, HEADLESS, DEPLOYMENT = build(KimiLinearServer.model_validate(make_server(**SPEC)))
 WANTED = st.sampled_from([SERVICE, HEADLESS, DEPLOYMENT])
 
 Path = tuple[str | int, ...]
@@ -179,8 +180,8 @@ def test_a_difference_is_named_as_kubectl_writes_it() -> None:
 
 
 def test_a_field_that_is_no_longer_wanted_is_found_by_the_fingerprint() -> None:
-    _, before = resources.build(KimiLinearServer.model_validate(make_server(security={"hostIPC": True})))
-    _, after = resources.build(KimiLinearServer.model_validate(make_server()))
+    _, before = build(KimiLinearServer.model_validate(make_server(security={"hostIPC": True})))
+    _, after = build(KimiLinearServer.model_validate(make_server()))
     assert has_drifted(before, after)
 
 

@@ -9,20 +9,34 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator import jsontext, resources
-from kimi_linear_operator.api import KimiLinearServer, Manifest
-from kimi_linear_operator.cluster import Cluster, Page
-from kimi_linear_operator.resources import CONFIG_MAP, DEPLOYMENT, JOB, POD, REVISION, SERVER, SERVICE, Kind, revision
-from kimi_linear_operator.resources.drift import has_drifted, with_digests
-from kimi_linear_operator.resources.essence import essence
-from kimi_linear_operator.resources.metadata import is_owned_by
-from kimi_linear_operator.resources.plan import Apply, step_for
-from kimi_linear_operator.rules.input import LARGEST_SPEC, MOST_VALUES
-from kimi_linear_operator.status import jobs
-from kimi_linear_operator.store import HEAVIEST_CHILD, LARGE_CHILD, LARGEST_CHILD, MOST_OF_LARGE, Key, Sight, Store
+from kimi_linear_operator import jsontext
+from kimi_linear_operator.benchmark import job_status
+from kimi_linear_operator.cluster.client import Cluster, Page
+from kimi_linear_operator.kubernetes.bounds import LARGEST_SPEC, MOST_VALUES
+from kimi_linear_operator.kubernetes.drift import has_drifted, with_digests
+from kimi_linear_operator.kubernetes.essence import essence
+from kimi_linear_operator.kubernetes.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    JOB,
+    POD,
+    REVISION,
+    SERVICE,
+    Kind,
+    Manifest,
+    kind_of,
+)
+from kimi_linear_operator.kubernetes.metadata import is_owned_by
+from kimi_linear_operator.kubernetes.plan import Apply, step_for
+from kimi_linear_operator.reconcile.cache import MOST_OF_LARGE, Cache
+from kimi_linear_operator.reconcile.cached_object import HEAVIEST_CHILD, LARGE_CHILD, LARGEST_CHILD, Key
+from kimi_linear_operator.server import revision
+from kimi_linear_operator.server.manifests import build, build_revision
+from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from make import UID, make_deployment, make_pod, make_server, owned, stored
+from passes import READER, WRITTEN, new_cache
 
-KIMI = Key("default", "kimi")
+KIMI = Key("default", "kimi", SERVER)
 # What is left of any object, at most. A pod's trimmed text is about as long.
 SMALL = 3_000
 TEXT = "x" * 1_400_000
@@ -61,9 +75,9 @@ LARGE: dict[str, Callable[[], Manifest]] = {
 @pytest.mark.parametrize("make", LARGE.values(), ids=LARGE)
 def test_of_an_object_that_is_too_large_little_is_kept(make: Callable[[], Manifest]) -> None:
     manifest = make()
-    kind = next(kind for kind in (SERVER, POD, *resources.KINDS) if kind.kind == manifest["kind"])
+    kind = next(kind for kind in (SERVER, POD, *WRITTEN) if kind.kind == manifest["kind"])
     begin = time.thread_time()
-    sight = Sight.of(kind, manifest)
+    sight = READER.read(kind, manifest)
     assert time.thread_time() - begin < 1.0
     assert len(sight.text) + sum(map(len, sight.owners)) < SMALL
     kept = sight.manifest()
@@ -88,17 +102,17 @@ def servers() -> list[KimiLinearServer]:
 @pytest.mark.parametrize("server", servers(), ids=["text", "lists", "objects", "annotations"])
 def test_what_the_operator_makes_of_the_largest_spec_is_kept_whole(server: KimiLinearServer) -> None:
     kept = revision.keep(server, []).current
-    made = [*resources.build(server), revision.build_revision(server, kept)]
+    made = [*build(server), revision.build_revision(server, kept)]
     for manifest in made:
-        sight = Sight.of(resources.kind_of(manifest), stored(manifest))
+        sight = READER.read(kind_of(manifest), stored(manifest))
         assert not has_drifted(sight.manifest(), manifest)
         assert "status" not in sight.manifest(), "its essence has one"
 
 
 def test_a_child_of_ours_that_somebody_has_filled_is_repaired() -> None:
     server = KimiLinearServer.model_validate(make_server())
-    for wanted in resources.build(server):
-        live = Sight.of(resources.kind_of(wanted), stored({**wanted, "status": {"x": TEXT}})).manifest()
+    for wanted in build(server):
+        live = READER.read(kind_of(wanted), stored({**wanted, "status": {"x": TEXT}})).manifest()
         step = step_for(server, wanted, live)
         assert isinstance(step, Apply)
         assert step.is_repair, "which waits longer and longer if it goes on"
@@ -107,10 +121,10 @@ def test_a_child_of_ours_that_somebody_has_filled_is_repaired() -> None:
 def test_a_child_of_ours_whose_metadata_somebody_has_filled_is_as_wanted() -> None:
     """Above all, the record of a pod template still holds it."""
     server = KimiLinearServer.model_validate(make_server())
-    record = resources.build_revision(server, revision.keep(server, []).current)
-    for wanted in (*resources.build(server), record):
+    record = build_revision(server, revision.keep(server, []).current)
+    for wanted in (*build(server), record):
         metadata = {**wanted["metadata"], "finalizers": [f"example.com/{number}" for number in range(60_000)]}
-        sight = Sight.of(resources.kind_of(wanted), stored({**wanted, "metadata": metadata}))
+        sight = READER.read(kind_of(wanted), stored({**wanted, "metadata": metadata}))
         assert len(sight.text) < LARGE_CHILD
         assert step_for(server, wanted, sight.manifest()) is None
 
@@ -118,7 +132,7 @@ def test_a_child_of_ours_whose_metadata_somebody_has_filled_is_as_wanted() -> No
 def test_a_filled_deployment_still_tells_how_its_pods_are() -> None:
     deployment = make_deployment(readyReplicas=1, observedGeneration=1)
     spec = {"replicas": 1, **template(env=[{"name": "a", "value": TEXT}])}
-    kept = Sight.of(DEPLOYMENT, {**deployment, "spec": spec}).manifest()
+    kept = READER.read(DEPLOYMENT, {**deployment, "spec": spec}).manifest()
     assert (kept["spec"], kept["status"]) == ({"replicas": 1}, deployment["status"])
 
 
@@ -139,64 +153,64 @@ def medium(number: int, version: int = 1) -> Manifest:
 MOST = MOST_OF_LARGE // LARGEST_CHILD
 
 
-def kept_bytes(store: Store) -> int:
-    return sum(len(sight.text) for sight in store.snapshot())
+def kept_bytes(cache: Cache) -> int:
+    return sum(len(sight.text) for sight in cache.snapshot())
 
 
 def test_of_many_large_objects_in_one_namespace_the_essence_is_kept_and_all_of_those_elsewhere() -> None:
-    store = Store()
+    cache = new_cache()
     for number in range(MOST + 20):
-        store.put(DEPLOYMENT, medium(number))
-    assert MOST_OF_LARGE / 2 < kept_bytes(store) < MOST_OF_LARGE + 20 * SMALL
+        cache.put(DEPLOYMENT, medium(number))
+    assert MOST_OF_LARGE / 2 < kept_bytes(cache) < MOST_OF_LARGE + 20 * SMALL
     usual = child(DEPLOYMENT, "usual", spec=template(image="x" * (LARGE_CHILD - 2_000)))
-    store.put(DEPLOYMENT, usual)
-    assert store.get(DEPLOYMENT, Key("default", "usual")) == usual
+    cache.put(DEPLOYMENT, usual)
+    assert cache.get(Key("default", "usual", DEPLOYMENT)) == usual
     elsewhere = {**medium(0), "metadata": {**medium(0)["metadata"], "namespace": "other"}}
-    store.put(DEPLOYMENT, elsewhere)
-    assert store.get(DEPLOYMENT, Key("other", "d000")) == elsewhere
+    cache.put(DEPLOYMENT, elsewhere)
+    assert cache.get(Key("other", "d000", DEPLOYMENT)) == elsewhere
 
 
 def test_when_large_objects_go_the_next_list_brings_the_others_back_whole() -> None:
-    store = Store()
+    cache = new_cache()
     for number in range(MOST + 2):
-        store.put(DEPLOYMENT, medium(number))
+        cache.put(DEPLOYMENT, medium(number))
     last = medium(MOST + 1)
-    assert store.get(DEPLOYMENT, Key("default", last["metadata"]["name"])) != last
-    assert store.put(DEPLOYMENT, last) == set(), "there is no room yet"
+    assert cache.get(Key("default", last["metadata"]["name"], DEPLOYMENT)) != last
+    assert cache.put(DEPLOYMENT, last) == set(), "there is no room yet"
     # One that grows no further does not lose its room, and one that goes gives it back.
-    store.put(DEPLOYMENT, medium(0, version=2))
-    assert store.get(DEPLOYMENT, Key("default", "d000")) == medium(0, version=2)
-    store.take(Sight.of(DEPLOYMENT, medium(0, version=3), is_deleted=True))
-    assert store.put(DEPLOYMENT, last) == {KIMI}
-    assert store.get(DEPLOYMENT, Key("default", last["metadata"]["name"])) == last
-    assert store.put(DEPLOYMENT, last) == set()
+    cache.put(DEPLOYMENT, medium(0, version=2))
+    assert cache.get(Key("default", "d000", DEPLOYMENT)) == medium(0, version=2)
+    cache.take(READER.read(DEPLOYMENT, medium(0, version=3), is_deleted=True))
+    assert cache.put(DEPLOYMENT, last) == {KIMI}
+    assert cache.get(Key("default", last["metadata"]["name"], DEPLOYMENT)) == last
+    assert cache.put(DEPLOYMENT, last) == set()
 
 
 @pytest.mark.parametrize("kind", [POD, REVISION])
 @pytest.mark.parametrize("fill", [[], {}, [[]], [[[[[]]]]], {"a": {}}, {"name": "a"}, 1], ids=str)
 def test_what_one_pass_reads_takes_little_time_whatever_it_holds(kind: Kind, fill: Any) -> None:
-    store = Store()
+    cache = new_cache()
     each = HEAVIEST_CHILD // (jsontext.weight(jsontext.encode(fill)) + 1) - 100
     for number in range(30):
         content = {"spec": {"volumes": [fill] * each}} if kind == POD else {"data": [fill] * each}
-        store.put(kind, child(kind, f"x{number:02}", **content))
+        cache.put(kind, child(kind, f"x{number:02}", **content))
     begin = time.thread_time()
-    found = store.children(kind, KIMI)
+    found = cache.children(kind, KIMI)
     # About a twentieth of a second where nothing else runs.
     assert time.thread_time() - begin < 0.5
     assert 0 < len(found) < 30
 
 
 def test_a_thousand_pods_are_all_read() -> None:
-    store = Store()
+    cache = new_cache()
     conditions = [{"type": f"C{n}", "status": "False", "lastTransitionTime": "2026-11-24T09:30:00Z"} for n in range(5)]
     mounts = [{"name": f"v{n}", "mountPath": "/x", "readOnly": True} for n in range(6)]
     statuses = [{"name": "sglang", "state": {"running": {}}, "lastState": {}, "volumeMounts": mounts}]
     volumes = [{"name": f"v{n}", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}} for n in range(6)]
     for number in range(1000):
         pod = make_pod(f"kimi-{number}", conditions=conditions, containerStatuses=statuses, podIPs=[{"ip": "10.0.0.1"}])
-        store.put(POD, {**pod, "spec": {"nodeName": "a", "volumes": volumes}})
-    assert len(store.children(POD, KIMI)) == 1000
+        cache.put(POD, {**pod, "spec": {"nodeName": "a", "volumes": volumes}})
+    assert len(cache.children(POD, KIMI)) == 1000
 
 
 def test_the_weight_of_a_text_leaves_long_strings_out() -> None:
@@ -217,10 +231,10 @@ def test_of_clients_that_are_asked_for_before_a_start_only_the_essence_is_held()
     found = asyncio.run(Paged(None).essences(JOB, "default", ""))  # type: ignore[arg-type]
     assert len(found) == 40
     assert len(jsontext.encode(found)) < 40 * SMALL
-    assert all(is_owned_by(item, UID) and jobs.has_ended(item) for item in found)
+    assert all(is_owned_by(item, UID) and job_status.has_ended(item) for item in found)
 
 
 def test_a_status_that_is_too_large_to_be_one_says_nothing() -> None:
     pod = essence(make_pod(phase="Failed", message="x" * 2**20))
     assert pod["status"] == {}
-    assert jobs.is_running(pod), "for all that is known"
+    assert job_status.is_running(pod), "for all that is known"

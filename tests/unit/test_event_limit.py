@@ -1,6 +1,6 @@
 """One object that flaps makes few Events, and they say how many changes were left out."""
 
-from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reconcile.event_limit import BURST, SECONDS_A_EVENT, EventLimiter
 
 MINUTE = 60.0

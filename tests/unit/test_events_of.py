@@ -7,9 +7,10 @@ import pytest
 from aiohttp import web
 
 from answering import answering
-from kimi_linear_operator import cluster as module
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.cluster import LIST_CHUNK, MOST_EVENT_PAGES, ApiError, Cluster
+from kimi_linear_operator.cluster import client as module
+from kimi_linear_operator.cluster.client import LIST_CHUNK, MOST_EVENT_PAGES, Cluster
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.kinds import Manifest
 
 POD = {"metadata": {"name": "pod", "namespace": "default", "uid": "u"}}
 

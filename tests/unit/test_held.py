@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.status import held
-from kimi_linear_operator.status.conditions import Cause
+from kimi_linear_operator.benchmark import job_reasons
+from kimi_linear_operator.kubernetes.conditions import Cause
+from kimi_linear_operator.kubernetes.kinds import Manifest
 from make import owned
 
 START, SOON, LATER = "2026-11-24T09:00:00Z", "2026-11-24T09:00:29Z", "2026-11-24T09:00:30Z"
@@ -54,28 +54,28 @@ RUNS = {"name": "client", "ready": True, "state": {"running": {}}}
     ids=["quota", "quota without limits", "Pod Security", "LimitRange", "webhook", "unknown"],
 )  # fmt: skip
 def test_a_refusal_is_quoted_without_what_changes_and_with_a_remedy(message: str, words: str, remedy: str) -> None:
-    told = held.refusal(message)
+    told = job_reasons.refusal(message)
     assert told.reason == "PodCreationFailed"
     assert told.message.startswith(f"{words} (")
     assert remedy in told.message
-    assert held.refusal(message.replace("n-x7k2p", "n-other")) == told
+    assert job_reasons.refusal(message.replace("n-x7k2p", "n-other")) == told
 
 
 def test_events_are_asked_for_only_when_something_takes_too_long() -> None:
-    assert held.asks_events_of(job(), [], SOON) is None
-    assert held.asks_events_of(job(), [], LATER) == job()
+    assert job_reasons.asks_events_of(job(), [], SOON) is None
+    assert job_reasons.asks_events_of(job(), [], LATER) == job()
     being_brought_up = pod(SCHEDULED, containerStatuses=[CREATING])
-    assert held.asks_events_of(job(), [being_brought_up], SOON) is None
-    assert held.asks_events_of(job(), [being_brought_up], LATER) == being_brought_up
-    assert held.asks_events_of(job(), [pod(SCHEDULED, phase="Running", containerStatuses=[RUNS])], LATER) is None
-    assert held.asks_events_of(job(suspend=True), [], LATER) is None
+    assert job_reasons.asks_events_of(job(), [being_brought_up], SOON) is None
+    assert job_reasons.asks_events_of(job(), [being_brought_up], LATER) == being_brought_up
+    assert job_reasons.asks_events_of(job(), [pod(SCHEDULED, phase="Running", containerStatuses=[RUNS])], LATER) is None
+    assert job_reasons.asks_events_of(job(suspend=True), [], LATER) is None
 
 
 def test_a_job_without_a_pod_says_why() -> None:
     refused = event("FailedCreate", 'Error creating: pods "n-x" is forbidden: exceeded quota: q')
-    assert held.job_cause(job(), [], [], SOON) is None
-    assert held.job_cause(job(), [], [refused], LATER) == held.refusal(refused["message"])
-    told = held.job_cause(job(), [], [], LATER)
+    assert job_reasons.job_cause(job(), [], [], SOON) is None
+    assert job_reasons.job_cause(job(), [], [refused], LATER) == job_reasons.refusal(refused["message"])
+    told = job_reasons.job_cause(job(), [], [], LATER)
     assert told
     assert told.message == (
         "Job nightly-gsm8k has no pod, and no Event says why: see `kubectl describe job nightly-gsm8k`"
@@ -86,13 +86,13 @@ def test_a_job_that_waits_before_it_tries_again_is_not_held() -> None:
     ended = {"name": "client", "state": {"terminated": {"exitCode": 1, "finishedAt": SOON}}}
     failed = pod(SCHEDULED, phase="Failed", containerStatuses=[ended])
     former = event("FailedCreate", "quota", START)
-    assert held.job_cause(job(), [failed], [former], "2026-11-24T09:10:00Z") is None
+    assert job_reasons.job_cause(job(), [failed], [former], "2026-11-24T09:10:00Z") is None
     again = event("FailedCreate", "quota", "2026-11-24T09:09:00Z")
-    assert held.job_cause(job(), [failed], [again], "2026-11-24T09:10:00Z") == held.refusal("quota")
+    assert job_reasons.job_cause(job(), [failed], [again], "2026-11-24T09:10:00Z") == job_reasons.refusal("quota")
 
 
 def test_a_job_that_somebody_else_suspends_is_told() -> None:
-    told = held.job_cause(job(suspend=True), [], [], START)
+    told = job_reasons.job_cause(job(suspend=True), [], [], START)
     assert told
     assert (told.reason, "suspended by somebody else" in told.message) == ("JobSuspended", True)
 
@@ -103,12 +103,12 @@ BROUGHT_UP = pod(SCHEDULED, startTime=START, containerStatuses=[CREATING])
 
 
 def reason(pod: Manifest, *events: Manifest) -> str | None:
-    told = held.pod_cause(pod, events, LATER)
+    told = job_reasons.pod_cause(pod, events, LATER)
     return told.reason if told else None
 
 
 def test_a_volume_that_is_not_mounted_is_named_as_the_kubelet_names_it() -> None:
-    told = held.pod_cause(BROUGHT_UP, [UNMOUNTED, VAGUE], LATER)
+    told = job_reasons.pod_cause(BROUGHT_UP, [UNMOUNTED, VAGUE], LATER)
     assert told
     assert (told.reason, 'configmap "typo" not found' in told.message) == ("VolumeNotMounted", True)
 
@@ -131,7 +131,7 @@ def test_only_a_lost_node_is_told_of_a_client_that_runs() -> None:
     lost = pod(
         SCHEDULED, condition("Ready", "False"), phase="Running", containerStatuses=[RUNS], spec={"nodeName": "n7"}
     )
-    told = held.pod_cause(lost, [], LATER)
+    told = job_reasons.pod_cause(lost, [], LATER)
     assert told
     assert (told.reason, "node n7 does not answer" in told.message) == ("NodeLost", True)
     sidecar = {"name": "proxy", "ready": False, "state": {"running": {}}}
@@ -140,4 +140,4 @@ def test_only_a_lost_node_is_told_of_a_client_that_runs() -> None:
 
 
 def test_causes_are_values() -> None:
-    assert held.refusal("x") == Cause("PodCreationFailed", "x (the API server refuses the pod: see its words)")
+    assert job_reasons.refusal("x") == Cause("PodCreationFailed", "x (the API server refuses the pod: see its words)")

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator import resources, rules
-from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.resource_types import check
+from kimi_linear_operator.server.manifests import build
 from make import make_server
 
 
@@ -41,11 +42,11 @@ def overlay(**spec: Any) -> Manifest:
     ids=str,
 )
 def test_an_overlay_is_refused_or_leaves_a_server(spec: Manifest) -> None:
-    checked = rules.check(make_server(**spec))
+    checked = check(make_server(**spec))
     if checked.errors:
         return
-    assert checked.server
-    (*_, deployment) = resources.build(checked.server)
+    assert checked.resource
+    (*_, deployment) = build(checked.resource)
     template = deployment["spec"]["template"]
     (engine,) = [item for item in template["spec"]["containers"] if item["name"] == "sglang"]
     assert {"image", "args", "env"} <= set(engine)

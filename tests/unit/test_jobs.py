@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.api.benchmark import Suite
-from kimi_linear_operator.status import jobs
+from kimi_linear_operator.benchmark import job_status
+from kimi_linear_operator.benchmark.spec import Suite
+from kimi_linear_operator.kubernetes.kinds import Manifest
 from make import owned
 
 GSM8K = Suite.model_validate({"name": "gsm8k"})
@@ -37,7 +37,7 @@ RUNS = {"metadata": {"name": "runs"}, "status": {"containerStatuses": [{"name": 
 
 
 def result(*pods: Manifest, job: Manifest | None = None) -> Manifest:
-    return jobs.result_of(job or make_job(), GSM8K, pods, 600)
+    return job_status.result_of(job or make_job(), GSM8K, pods, 600)
 
 
 def test_a_good_result_is_taken_over_with_the_times_of_the_job() -> None:
@@ -52,8 +52,8 @@ def test_a_good_result_is_taken_over_with_the_times_of_the_job() -> None:
 
 @pytest.mark.parametrize("condition", ["SuccessCriteriaMet", "FailureTarget", "Suspended"])
 def test_a_job_whose_pods_may_still_run_has_not_ended(condition: str) -> None:
-    assert not jobs.has_ended(make_job(condition))
-    assert jobs.has_ended(make_job("Failed"))
+    assert not job_status.has_ended(make_job(condition))
+    assert job_status.has_ended(make_job("Failed"))
 
 
 def test_the_attempt_that_succeeded_counts_whatever_came_before() -> None:
@@ -115,12 +115,12 @@ def beside_a_sidecar(message: object, code: int = 0, time: str = "2026-11-24T09:
 
 
 def left(job: Manifest, *pods: Manifest, now: str = NOW) -> float:
-    return jobs.seconds_left(job, pods, 600, now)
+    return job_status.seconds_left(job, pods, 600, now)
 
 
 def test_a_suite_has_ended_when_its_client_has_whatever_a_sidecar_does() -> None:
     assert left(going(), beside_a_sidecar(RESULT), now="2026-11-24T09:05:00Z") == 0
-    found = jobs.result_of(going(), GSM8K, [beside_a_sidecar(RESULT)], 600, NOW)
+    found = job_status.result_of(going(), GSM8K, [beside_a_sidecar(RESULT)], 600, NOW)
     assert (found["outcome"], found["metrics"]) == ("Succeeded", METRICS)
     assert (found["startTime"], found["completionTime"]) == ("2026-11-24T09:00:01Z", "2026-11-24T09:05:00Z")
 
@@ -129,7 +129,7 @@ def test_a_client_that_failed_beside_a_sidecar_is_given_up_after_a_moment() -> N
     failed = beside_a_sidecar({**RESULT, "outcome": "Failed", "message": "No answer."}, 1)
     assert left(going(), failed, now="2026-11-24T09:05:10Z") == 20
     assert left(going(), failed, now="2026-11-24T09:05:30Z") == 0
-    found = jobs.result_of(going(), GSM8K, [failed], 600, NOW)
+    found = job_status.result_of(going(), GSM8K, [failed], 600, NOW)
     assert (found["reason"], found["message"]) == ("ClientFailed", "No answer.")
 
 
@@ -145,7 +145,7 @@ def test_a_job_that_does_not_end_after_its_time_limit_is_given_up() -> None:
     suspended = {**make_job(), "status": {}}
     assert left(suspended, now="2026-11-24T09:11:59Z") == 1
     assert left(suspended, now="2026-11-24T09:12:00Z") == 0
-    found = jobs.result_of(suspended, GSM8K, [], 600, "2026-11-24T09:12:00Z")
+    found = job_status.result_of(suspended, GSM8K, [], 600, "2026-11-24T09:12:00Z")
     assert (found["reason"], found["startTime"], found["completionTime"]) == (
         "TimedOut",
         "2026-11-24T09:00:00Z",
@@ -155,10 +155,10 @@ def test_a_job_that_does_not_end_after_its_time_limit_is_given_up() -> None:
 
 def test_a_pod_with_nothing_but_a_sidecar_keeps_nobody_from_measuring() -> None:
     done = owned_by_job(beside_a_sidecar(RESULT))
-    assert not jobs.is_busy([going()], [done])
-    assert jobs.is_busy([going()], [])
-    assert jobs.is_busy([], [RUNS])
-    assert not jobs.is_busy([make_job()], [])
+    assert not job_status.is_busy([going()], [done])
+    assert job_status.is_busy([going()], [])
+    assert job_status.is_busy([], [RUNS])
+    assert not job_status.is_busy([make_job()], [])
 
 
 def test_thousands_of_jobs_and_pods_take_little_time() -> None:
@@ -167,7 +167,7 @@ def test_thousands_of_jobs_and_pods_take_little_time() -> None:
     done = beside_a_sidecar(RESULT)
     pods = [{**done, "metadata": {**done["metadata"], "ownerReferences": [{"uid": number}]}} for number in numbers]
     begin = time.thread_time()
-    assert not jobs.is_busy(going_on, pods)
+    assert not job_status.is_busy(going_on, pods)
     assert time.thread_time() - begin < 0.5
 
 
@@ -194,4 +194,4 @@ def test_pods_of_another_job_of_the_name_are_not_this_ones() -> None:
     job = make_job()
     own = {"metadata": {"name": "own", "ownerReferences": [{"uid": job["metadata"]["uid"]}]}}
     former = {"metadata": {"name": "former", "ownerReferences": [{"uid": "another"}]}}
-    assert jobs.pods_of(job, [own, former, RUNS]) == [own]
+    assert job_status.pods_of(job, [own, former, RUNS]) == [own]

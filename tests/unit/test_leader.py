@@ -11,9 +11,10 @@ import pytest
 
 from fast_loop import now, run
 from kimi_linear_operator import clock
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.cluster import ApiError, Cluster
-from kimi_linear_operator.leader import (
+from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
+from kimi_linear_operator.runtime.leader import (
     LEASE_SECONDS,
     LOOK_SECONDS,
     RENEW_SECONDS,
@@ -21,7 +22,6 @@ from kimi_linear_operator.leader import (
     Leader,
     NotLeadingError,
 )
-from kimi_linear_operator.resources.kinds import Kind
 
 
 @dataclass

@@ -10,15 +10,19 @@ from typing import Any
 import pytest
 
 from fast_loop import now, run
-from kimi_linear_operator.cluster import ApiError, Page
-from kimi_linear_operator.handlers.lists import GATHER_SECONDS, RESYNC_SECONDS, RETRY, WATCH_SECONDS, Lists
-from kimi_linear_operator.handlers.scopes import OWN_FAULT_SECONDS, Scope, Scopes
-from kimi_linear_operator.resources import DEPLOYMENT, POD, SERVER, Kind
-from kimi_linear_operator.store import Key, Store
+from kimi_linear_operator.cluster.client import Page
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, Kind
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.runtime.lists import GATHER_SECONDS, RESYNC_SECONDS, RETRY, WATCH_SECONDS, Lists
+from kimi_linear_operator.runtime.scopes import OWN_FAULT_SECONDS, Scope
+from kimi_linear_operator.server.resource_type import SERVER_TYPE
+from kimi_linear_operator.server.spec import SERVER
 from make import make_pod, make_server
+from passes import new_cache, new_scopes
 
 A, B = "default", "other"
-KIMI = Key(A, "kimi")
+KIMI = Key(A, "kimi", SERVER)
 PODS_A, PODS_B, SERVERS_A = Scope(POD, A), Scope(POD, B), Scope(SERVER, A)
 
 
@@ -56,7 +60,7 @@ class Listed:
 
     def __post_init__(self) -> None:
         cluster: Any = type("Cluster", (), {"pages": staticmethod(self.objects.list_pages)})
-        self.lists = Lists(cluster, Store(), Scopes(self.namespaces), lambda *told: self.told.append(told), now)
+        self.lists = Lists(cluster, new_cache(), new_scopes(self.namespaces), lambda *told: self.told.append(told), now)
         self.lists.is_watched = lambda scope: scope not in self.unwatched
 
     @contextmanager
@@ -156,10 +160,10 @@ def test_what_is_refused_keeps_no_other_waiting_and_comes_back_by_itself(status:
             await listed.lists.wait_until_settled()
             assert now() == pytest.approx(WATCH_SECONDS)
             await asyncio.sleep(200)
-            assert not listed.lists.scopes.is_known(Key(B, "kimi"), None)
+            assert not listed.lists.scopes.is_known(Key(B, "kimi", SERVER).namespace, SERVER_TYPE.own_kinds)
             del listed.objects.errors[PODS_B]
             await asyncio.sleep(RETRY.longest)
-            assert listed.lists.scopes.is_known(Key(B, "kimi"), None)
+            assert listed.lists.scopes.is_known(Key(B, "kimi", SERVER).namespace, SERVER_TYPE.own_kinds)
             assert (PODS_B, set(), True) in listed.told
 
     run(test())
@@ -180,7 +184,7 @@ def test_a_list_that_takes_long_keeps_no_other_waiting() -> None:
         listed = Listed(Objects(seconds={PODS_B: 60}))
         with listed.running():
             await asyncio.sleep(WATCH_SECONDS + 1)
-            assert listed.lists.scopes.is_known(KIMI, None)
+            assert listed.lists.scopes.is_known(KIMI.namespace, SERVER_TYPE.own_kinds)
             await listed.lists.wait_until_settled()
             assert now() == pytest.approx(WATCH_SECONDS + 60)
 
@@ -200,7 +204,7 @@ def test_a_list_that_never_ends_keeps_nobody_from_leading() -> None:
 
 def test_an_api_server_that_is_away_is_waited_for() -> None:
     async def test() -> None:
-        scopes = Scopes([A, B])
+        scopes = new_scopes([A, B])
         listed = Listed(Objects(errors={scope: ApiError(0, "no answer") for scope in scopes}))
         with listed.running():
             with pytest.raises(TimeoutError):
@@ -233,12 +237,12 @@ def test_what_a_list_does_not_show_is_gone_even_if_it_shows_nothing() -> None:
         with listed.running():
             await listed.lists.wait_until_settled()
             await asyncio.sleep(30)
-            assert len(listed.lists.store.children(POD, KIMI)) == 1
+            assert len(listed.lists.cache.children(POD, KIMI)) == 1
             listed.objects.pages[PODS_A] = [[]]
             listed.told.clear()
             listed.lists.ask_for(PODS_A)
             await asyncio.sleep(1)
-            assert listed.lists.store.children(POD, KIMI) == []
+            assert listed.lists.cache.children(POD, KIMI) == []
             assert listed.told == [(PODS_A, {KIMI}, False)]
 
     run(test())
@@ -249,8 +253,8 @@ def test_what_a_list_shows_is_in_the_store_when_it_is_told() -> None:
         listed = Listed(Objects(pages={SERVERS_A: [[make_server()], [make_server("second")]]}))
         with listed.running():
             await listed.lists.wait_until_settled()
-            assert listed.lists.store.resources() == [KIMI, Key(A, "second")]
-            assert (SERVERS_A, {KIMI, Key(A, "second")}, True) in listed.told
+            assert listed.lists.cache.resources() == [KIMI, Key(A, "second", SERVER)]
+            assert (SERVERS_A, {KIMI, Key(A, "second", SERVER)}, True) in listed.told
             assert (Scope(DEPLOYMENT, A), set(), True) in listed.told
 
     run(test())
@@ -261,13 +265,13 @@ def test_an_object_that_nobody_can_read_is_the_fault_of_its_scope_alone(caplog: 
         listed = Listed(Objects(pages={PODS_B: [[{"metadata": {"resourceVersion": "no number"}}]]}))
         with listed.running():
             await listed.lists.wait_until_settled()
-            assert listed.lists.scopes.is_known(KIMI, None)
+            assert listed.lists.scopes.is_known(KIMI.namespace, SERVER_TYPE.own_kinds)
             assert list(listed.lists.scopes.unreadable(now())) == [PODS_B]
             await asyncio.sleep(500)
             assert 500 / RETRY.longest < len(listed.objects.times(PODS_B)) < 50
             del listed.objects.pages[PODS_B]
             await asyncio.sleep(RETRY.longest)
-            assert listed.lists.scopes.is_known(Key(B, "kimi"), None)
+            assert listed.lists.scopes.is_known(Key(B, "kimi", SERVER).namespace, SERVER_TYPE.own_kinds)
 
     run(test())
     [line] = [record for record in caplog.records if record.levelname == "WARNING"]
@@ -310,17 +314,20 @@ def test_one_kind_that_hangs_everywhere_keeps_nobody_from_leading_and_no_other_k
 def test_what_is_neither_listed_nor_watched_any_more_is_unknown_and_comes_back() -> None:
     async def test() -> None:
         listed = Listed(Objects())
-        scopes, resource = listed.lists.scopes, Key(B, "kimi")
+        scopes, resource = listed.lists.scopes, Key(B, "kimi", SERVER)
         with listed.running():
             await listed.lists.wait_until_settled()
             listed.objects.errors[PODS_B] = ApiError(500, "broken")
             await asyncio.sleep(2 * RESYNC_SECONDS)
-            assert (scopes.is_known(resource, None), scopes.unreadable(now())) == (True, {})
+            assert (scopes.is_known(resource.namespace, SERVER_TYPE.own_kinds), scopes.unreadable(now())) == (True, {})
             listed.unwatched.add(PODS_B)
             await asyncio.sleep(RESYNC_SECONDS)
-            assert (scopes.is_known(resource, None), scopes.unreadable(now())) == (False, {PODS_B: "500: broken"})
+            assert (scopes.is_known(resource.namespace, SERVER_TYPE.own_kinds), scopes.unreadable(now())) == (
+                False,
+                {PODS_B: "500: broken"},
+            )
             listed.objects.errors.clear()
             await asyncio.sleep(RETRY.longest)
-            assert (scopes.is_known(resource, None), scopes.unreadable(now())) == (True, {})
+            assert (scopes.is_known(resource.namespace, SERVER_TYPE.own_kinds), scopes.unreadable(now())) == (True, {})
 
     run(test())

@@ -4,15 +4,16 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any, cast
 
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.cluster import Cluster
+from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.kubernetes import ownership
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, Kind, Manifest
+from kimi_linear_operator.kubernetes.ownership import MOST_STEPS, extract, owners_of, unified
+from kimi_linear_operator.kubernetes.plan import Apply
+from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import Children
 from kimi_linear_operator.reconcile.repairs import LONGEST_RIVAL, MOST_RIVALS, PEACE_SECONDS, QUICK_REPAIRS
-from kimi_linear_operator.resources import DEPLOYMENT, Kind, ownership
-from kimi_linear_operator.resources.ownership import MOST_STEPS, extract, owners_of, unified
-from kimi_linear_operator.resources.plan import Apply
-from kimi_linear_operator.store import Address, Store
 from make import make_deployment
+from passes import new_cache
 
 US = "kimi-linear-operator"
 REPLICAS: Manifest = {"f:spec": {"f:replicas": {}}}
@@ -37,7 +38,7 @@ class Contested:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.children = Children(cast(Cluster, ManyManagers()), Store(), lambda: self.now)
+        self.children = Children(cast(Cluster, ManyManagers()), new_cache(), lambda: self.now)
         self.live = make_deployment()
         for _ in range(QUICK_REPAIRS):
             asyncio.run(self.children._count(Apply(self.live, self.live, ("spec.replicas",))))
@@ -160,17 +161,17 @@ def test_fields_that_were_cut_at_the_deepest_level_are_united() -> None:
 
 
 def fields_of_a_child(contested: Contested) -> Iterator[str]:
-    return iter(contested.children._repairs._children[Address(DEPLOYMENT, "default", "kimi")].fields)
+    return iter(contested.children._repairs._children[Key("default", "kimi", DEPLOYMENT)].fields)
 
 
 def test_of_thousands_of_fields_that_somebody_changes_in_turns_a_few_are_kept() -> None:
     contested = Contested()
     for number in range(100):
         fields = tuple(f"spec.{number}.{index}.{'x' * 10_000}" for index in range(100))
-        contested.children._repairs.record(Address(DEPLOYMENT, "default", "kimi"), fields)
+        contested.children._repairs.record(Key("default", "kimi", DEPLOYMENT), fields)
     kept = list(fields_of_a_child(contested))
     assert (len(kept), max(map(len, kept))) == (64, 256)
     last = [f"spec.99.{index}.{'x' * 10_000}" for index in range(100)]
     for _ in range(QUICK_REPAIRS):
-        contested.children._repairs.record(Address(DEPLOYMENT, "default", "kimi"), last)
-    assert contested.children._repairs.wait_seconds(Address(DEPLOYMENT, "default", "kimi"), last) > 0
+        contested.children._repairs.record(Key("default", "kimi", DEPLOYMENT), last)
+    assert contested.children._repairs.wait_seconds(Key("default", "kimi", DEPLOYMENT), last) > 0

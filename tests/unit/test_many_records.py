@@ -6,16 +6,17 @@ from typing import Any, cast
 
 import pytest
 
-from kimi_linear_operator import rules
-from kimi_linear_operator.api import KimiLinearServer, Manifest
-from kimi_linear_operator.reconcile import server as module
-from kimi_linear_operator.reconcile.server import ServerReconciler
-from kimi_linear_operator.resources import REVISION, SERVER, revision
-from kimi_linear_operator.resources.metadata import ADOPT_ANNOTATION
-from kimi_linear_operator.store import Key, Store
+from kimi_linear_operator.kubernetes.kinds import REVISION, Manifest
+from kimi_linear_operator.kubernetes.metadata import ADOPT_ANNOTATION
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.server import reconcile as module
+from kimi_linear_operator.server import revision
+from kimi_linear_operator.server.reconcile import ServerReconciler
+from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from make import MANAGED_LABELS, make_deployment, make_server, stored
+from passes import check_stored, make_context, new_cache
 
-KEY = Key("default", "kimi")
+KEY = Key("default", "kimi", SERVER)
 TEMPLATE = {"metadata": {}, "spec": {"automountServiceAccountToken": False, "containers": []}}
 
 
@@ -42,14 +43,14 @@ class Reading:
 
 
 def passing(records: list[Manifest], live: Manifest | None = None) -> tuple[ServerReconciler, KimiLinearServer]:
-    store, nobody = Store(), cast(Any, None)
+    cache = new_cache()
     cluster = cast(Any, Reading(live))
     for item in [make_server(), *records]:
-        store.put(SERVER if item["kind"] == SERVER.kind else REVISION, item)
-    server = rules.check_stored(make_server()).server
+        cache.put(SERVER if item["kind"] == SERVER.kind else REVISION, item)
+    server = check_stored(make_server()).resource
     assert server
     now = "2026-11-24T09:00:00Z"
-    return ServerReconciler(cluster, store, nobody, nobody, nobody, lambda: now, lambda _: False), server
+    return ServerReconciler(make_context(cluster, cache, now=lambda: now)), server
 
 
 def keep(records: list[Manifest], live: Manifest | None) -> revision.Kept:

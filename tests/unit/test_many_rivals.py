@@ -10,17 +10,21 @@ from typing import Any, cast
 
 import pytest
 
-from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
-from kimi_linear_operator.benchmark import turn
+from kimi_linear_operator.benchmark import holding, job, target, turn
 from kimi_linear_operator.benchmark.address import TargetKey
-from kimi_linear_operator.cluster import Cluster
-from kimi_linear_operator.reconcile import Reconciler, holding
-from kimi_linear_operator.reconcile.holding import Asker
-from kimi_linear_operator.reconcile.targets import Hindrance, Targets
-from kimi_linear_operator.resources import BENCHMARK, JOB, SERVER, Kind, job, target
-from kimi_linear_operator.resources.metadata import SUITE_LABEL, TARGET_LABEL
-from kimi_linear_operator.store import FEW_RIVALS, MOST_OF_BENCHMARK, Key, Sight, Store
+from kimi_linear_operator.benchmark.claims import Claim
+from kimi_linear_operator.benchmark.holding import Asker
+from kimi_linear_operator.benchmark.index import FEW_RIVALS
+from kimi_linear_operator.benchmark.labels import SUITE_LABEL, TARGET_LABEL
+from kimi_linear_operator.benchmark.resource_type import BENCHMARK_TYPE
+from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
+from kimi_linear_operator.benchmark.target_state import Hindrance, Targets
+from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.kubernetes.kinds import JOB, Kind, Manifest
+from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
+from kimi_linear_operator.server.spec import SERVER
 from make import make_benchmark, make_condition, make_server, owned, stored
+from passes import READER, Passes, index_of, new_cache
 
 NOW = "2026-11-24T09:00:00Z"
 ADDRESS = {"url": "http://kimi.default.svc:30000"}
@@ -43,12 +47,12 @@ class World:
     """A store, and a cluster that shows what is in it."""
 
     def __init__(self) -> None:
-        self.store, self.version = Store(), 0
+        self.cache, self.version = new_cache(), 0
 
     def put(self, kind: Kind, manifest: Manifest) -> set[Key]:
         self.version += 1
         metadata = {**manifest["metadata"], "resourceVersion": str(self.version)}
-        return self.store.put(kind, stored({**manifest, "metadata": metadata}))
+        return self.cache.put(kind, stored({**manifest, "metadata": metadata}))
 
     def benchmark(self, key: Key, status: Manifest | None = None, created: str = NOW, **spec: Any) -> set[Key]:
         manifest = make_benchmark(key.name, endpoint=ADDRESS, suites=[{"name": name} for name in SUITES], **spec)
@@ -71,11 +75,11 @@ class World:
         return owned(made, key.name, "KimiLinearBenchmark")
 
     def remove(self, kind: Kind, key: Key) -> set[Key]:
-        gone = self.store.get(kind, key)
+        gone = self.cache.get(key.of(kind))
         assert gone
         self.version += 1
         gone = {**gone, "metadata": {**gone["metadata"], "resourceVersion": str(self.version)}}
-        return self.store.take(Sight.of(kind, gone, is_deleted=True))
+        return self.cache.take(READER.read(kind, gone, is_deleted=True))
 
     async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
         """Nobody else's clients run."""
@@ -89,8 +93,8 @@ class World:
         return manifest
 
     def hindrance(self, key: Key) -> Hindrance | None:
-        targets = Targets(cast(Cluster, self), self.store)
-        aim = target.of_endpoint(KimiLinearBenchmark.model_validate(self.store.get(BENCHMARK, key)))
+        targets = Targets(cast(Cluster, self), self.cache)
+        aim = target.of_endpoint(KimiLinearBenchmark.model_validate(self.cache.get(key.of(BENCHMARK))))
         return asyncio.run(targets.hindrance(key, aim, NOW))
 
 
@@ -104,13 +108,13 @@ def little_time() -> Iterator[None]:
 @contextmanager
 def few_decoded(monkeypatch: pytest.MonkeyPatch, most: int) -> Iterator[None]:
     """Count the objects that are read as a whole."""
-    decoded, decode = list[Sight](), Sight.manifest
+    decoded, decode = list[CachedObject](), CachedObject.manifest
 
-    def counted(self: Sight) -> Manifest:
+    def counted(self: CachedObject) -> Manifest:
         decoded.append(self)
         return decode(self)
 
-    monkeypatch.setattr(Sight, "manifest", counted)
+    monkeypatch.setattr(CachedObject, "manifest", counted)
     yield
     assert len(decoded) <= most
 
@@ -120,15 +124,13 @@ def with_rivals(count: int, **spec: Any) -> World:
     world = World()
     world.benchmark(key_of("mine"))
     world.benchmark(key_of("r0", "elsewhere"), **spec)
-    seen = Sight.of(BENCHMARK, cast(Manifest, world.store.get(BENCHMARK, key_of("r0", "elsewhere"))))
-    assert seen.claim
+    seen = READER.read(BENCHMARK, cast(Manifest, world.cache.get(key_of("r0", "elsewhere").of(BENCHMARK))))
+    assert isinstance(seen.facts, Claim)
     for number in range(1, count):
         key = key_of(f"r{number}", "elsewhere")
-        contender = replace(seen.claim.contender, name=key.name)
-        claim = replace(seen.claim, contender=contender, rank=turn.rank(contender))
-        world.store.take(
-            replace(seen, address=seen.address._replace(name=key.name), owner=key, claim=claim, version=world.version)
-        )
+        contender = replace(seen.facts.contender, name=key.name)
+        claim = replace(seen.facts, contender=contender, rank=turn.rank(contender))
+        world.cache.take(replace(seen, key=key, owner=key, facts=claim, version=world.version))
     return world
 
 
@@ -139,7 +141,7 @@ def test_thousands_of_benchmarks_of_one_server_take_a_pass_little_time(
     world = with_rivals(3000, **spec)
     with few_decoded(monkeypatch, 6), little_time():
         assert world.hindrance(key_of("mine")) is None
-        assert Targets(cast(Cluster, world), world.store).has_rivals(key_of("mine"))
+        assert Targets(cast(Cluster, world), world.cache).has_rivals(key_of("mine"))
     with few_decoded(monkeypatch, 6), little_time():
         assert hindered(world, key_of("r0", "elsewhere"))[0].startswith(
             "benchmark mine of namespace default goes first"
@@ -159,11 +161,11 @@ def test_thousands_of_jobs_of_one_benchmark_take_whoever_asks_little_time(
         status = DONE if number < 1000 else {}
         world.put(JOB, world.job(key, name=f"made-{number:04}", status=status))
     with few_decoded(monkeypatch, 0), little_time():
-        assert (holding.held_seconds(world.store, key, Asker(NOW, asker)) > 0) == (asker == "default")
-        assert not holding.is_measured(world.store, Key("default", "kimi"), NOW)
+        assert (holding.held_seconds(index_of(world.cache), key, Asker(NOW, asker)) > 0) == (asker == "default")
+        assert not holding.is_measured(index_of(world.cache), Key("default", "kimi", SERVER), NOW)
     world.put(JOB, world.job(key))
     with few_decoded(monkeypatch, 0), little_time():
-        assert holding.is_measured(world.store, Key("default", "kimi"), NOW)
+        assert holding.is_measured(index_of(world.cache), Key("default", "kimi", SERVER), NOW)
 
 
 def test_thousands_of_jobs_that_the_api_server_shows_take_a_pass_little_time() -> None:
@@ -172,7 +174,7 @@ def test_thousands_of_jobs_that_the_api_server_shows_take_a_pass_little_time() -
     found = [world.job(key, name=f"made-{number:04}") for number in range(2000)]
     real = world.job(key)
     with little_time():
-        held = holding.held_by([*found, real], world.store.claims(KIMI).values(), Asker(NOW, "default"))
+        held = holding.held_by([*found, real], index_of(world.cache).claims(KIMI).values(), Asker(NOW, "default"))
     assert held == [real]
 
 
@@ -181,8 +183,8 @@ def test_a_pass_over_a_benchmark_with_thousands_of_jobs_takes_little_time(monkey
     world.benchmark(key, suspend=True)
     for number in range(2000):
         world.put(JOB, world.job(key, name=f"made-{number:04}"))
-    reconciler = Reconciler(cast(Cluster, world), world.store, now=lambda: NOW)
-    with few_decoded(monkeypatch, MOST_OF_BENCHMARK + 10):
+    reconciler = Passes(world, world.cache, now=lambda: NOW)
+    with few_decoded(monkeypatch, (BENCHMARK_TYPE.most_children or 0) + 10):
         asyncio.run(reconciler.reconcile(key))
 
 
@@ -191,11 +193,11 @@ def test_of_the_jobs_of_one_suite_the_first_is_the_suites() -> None:
     world.benchmark(key)
     for name in ("second", "first"):
         world.put(JOB, world.job(key, "b", name))
-    found = world.store.job_of(key, "default-a", "b")
+    found = index_of(world.cache).job_of(key, "default-a", "b")
     assert found
     assert found["metadata"]["name"] == "first"
-    assert world.store.job_of(key, "default-a", "a") is None
-    assert world.store.job_of(key, "of-another", "b") is None
+    assert index_of(world.cache).job_of(key, "default-a", "a") is None
+    assert index_of(world.cache).job_of(key, "of-another", "b") is None
 
 
 def numbered(count: int) -> tuple[World, list[Key]]:
@@ -263,7 +265,7 @@ def test_a_server_that_changes_concerns_no_benchmark_of_another_namespace() -> N
     world = World()
     world.benchmark(key_of("mine"))
     world.benchmark(key_of("theirs", "elsewhere"))
-    assert world.put(SERVER, make_server()) == {Key("default", "kimi"), key_of("mine")}
+    assert world.put(SERVER, make_server()) == {Key("default", "kimi", SERVER), key_of("mine")}
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -283,11 +285,11 @@ def test_whoever_gets_its_turn_or_another_to_wait_for_is_told(seed: int) -> None
 
 def firsts(world: World) -> dict[Key, object]:
     """Return who goes first for each benchmark that waits, or that many do."""
-    targets, claims = Targets(cast(Cluster, world), world.store), world.store.claims(KIMI)
+    targets, claims = Targets(cast(Cluster, world), world.cache), index_of(world.cache).claims(KIMI)
     found = {space: turn.first(targets._contenders(claims, Asker(NOW, space))) for space in ("default", "x")}
     named = {space: (first.namespace, first.name) if first else None for space, first in found.items()}
     willing = {key for key, claim in claims.items() if claim.is_willing}
-    far = {key for key in willing if world.store.is_far(key)}
+    far = {key for key in willing if index_of(world.cache).is_far(key)}
     assert not {(key.namespace, key.name) for key in far} & {*named.values()}, "nobody waits for one that waits"
     return {key: "many" if key in far else named[key.namespace] for key in willing}
 
@@ -296,11 +298,11 @@ def happen(world: World, chance: random.Random, key: Key) -> set[Key]:
     """Let something happen to a benchmark or one of its Jobs; return who is told."""
     suite = chance.choice(SUITES)
     made = world.job(key, suite, status=DONE if chance.random() < 0.5 else {})
-    address = Key(key.namespace, made["metadata"]["name"])
+    address = Key(key.namespace, made["metadata"]["name"], SERVER)
     if chance.random() < 0.4:
-        is_there = world.store.get(JOB, address) is not None
+        is_there = world.cache.get(address.of(JOB)) is not None
         return world.remove(JOB, address) if is_there and chance.random() < 0.5 else world.put(JOB, made)
-    if world.store.get(BENCHMARK, key) and chance.random() < 0.3:
+    if world.cache.get(key.of(BENCHMARK)) and chance.random() < 0.3:
         return world.remove(BENCHMARK, key)
     status: Manifest = chance.choice([{}, {}, {}, DONE, {"startTime": "2026-11-24T08:30:00Z"}])
     if chance.random() < 0.2:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from kimi_linear_operator.api.benchmark import RECIPE_SUITES, Speed
 from kimi_linear_operator.benchmark import metric, recipe, runner
 from kimi_linear_operator.benchmark.metric import Kind
+from kimi_linear_operator.benchmark.spec import RECIPE_SUITES, Speed
 
 
 def kind_of(suite: str) -> Kind:

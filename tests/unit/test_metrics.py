@@ -3,28 +3,33 @@
 import re
 from typing import Any
 
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.metrics import resource_lines
-from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, SERVER
-from kimi_linear_operator.store import Store
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, Manifest
+from kimi_linear_operator.reconcile.cache import Cache
+from kimi_linear_operator.resource_types import TYPES
+from kimi_linear_operator.runtime.exposition import resource_lines
+from kimi_linear_operator.server.spec import SERVER
 from make import make_benchmark, make_condition, make_deployment, make_result, make_server
+from passes import new_cache
 
 NOW = "2026-11-24T12:00:00Z"
 
 
-def lines(store: Store) -> list[str]:
+def lines(cache: Cache) -> list[str]:
     """Return what is told about all that is in a store."""
-    return [line.removesuffix("\n") for line in resource_lines(store.snapshot(), NOW) if not line.startswith("#")]
+    return [
+        line.removesuffix("\n") for line in resource_lines(TYPES, cache.snapshot(), NOW) if not line.startswith("#")
+    ]
 
 
 def told(*servers: dict[str, str], reason: str = "R") -> list[str]:
     """Return what is told about servers with these conditions."""
-    store = Store()
-    store.put(DEPLOYMENT, make_deployment())
+    cache = new_cache()
+    cache.put(DEPLOYMENT, make_deployment())
     for number, conditions in enumerate(servers):
         listed = [make_condition(kind, status, reason, "") for kind, status in conditions.items()]
-        store.put(SERVER, {**make_server(f"kimi-{number}"), "status": {"conditions": listed}})
-    return lines(store)
+        cache.put(SERVER, {**make_server(f"kimi-{number}"), "status": {"conditions": listed}})
+    return lines(cache)
 
 
 def test_servers_are_counted_by_condition_status_and_reason() -> None:
@@ -63,18 +68,18 @@ def complete(name: str, time: str, namespace: str = "default", **spec: Any) -> M
 
 def results(*benchmarks: Manifest) -> list[str]:
     """Return which numbers of which benchmarks and suites are told."""
-    store = Store()
+    cache = new_cache()
     for benchmark in benchmarks:
-        store.put(BENCHMARK, benchmark)
+        cache.put(BENCHMARK, benchmark)
     pattern = re.compile(r'kimi_linear_benchmark_result{benchmark="(.*?)".*suite="(.*?)"} (.*)')
-    found = map(pattern.fullmatch, lines(store))
+    found = map(pattern.fullmatch, lines(cache))
     return sorted(" ".join(match.groups()) for match in found if match)
 
 
 def test_what_a_benchmark_measured_is_told_by_the_clients_own_names() -> None:
-    store = Store()
-    store.put(BENCHMARK, complete("nightly", "10:00"))
-    assert lines(store) == [
+    cache = new_cache()
+    cache.put(BENCHMARK, complete("nightly", "10:00"))
+    assert lines(cache) == [
         'kimi_linear_benchmarks{condition="Complete",reason="SuitesEnded",status="True"} 1.0',
         'kimi_linear_benchmark_result{benchmark="nightly",benchmark_namespace="default",metric="accuracy",'
         'server="kimi",suite="gsm8k"} 10.0',
@@ -121,8 +126,8 @@ def test_whoever_writes_a_status_adds_no_series_and_breaks_no_line() -> None:
     odd = complete("odd", "10:00", measured=[f"suite-{number}" for number in range(16)])
     odd["status"]["results"][0]["metrics"] = {f"metric_{number}": 1 for number in range(30)}
     odd["status"]["environment"]["server"] = 'a"\n\\b'
-    store = Store()
-    store.put(BENCHMARK, odd)
-    told = [line for line in lines(store) if line.startswith("kimi_linear_benchmark_result")]
+    cache = new_cache()
+    cache.put(BENCHMARK, odd)
+    told = [line for line in lines(cache) if line.startswith("kimi_linear_benchmark_result")]
     assert len(told) == 15
     assert 'server="a\\"\\n\\\\b"' in told[0]

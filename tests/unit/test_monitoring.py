@@ -10,9 +10,12 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from kimi_linear_operator import metrics
-from kimi_linear_operator.resources import BENCHMARK, SERVER
-from kimi_linear_operator.store import Store
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.resource_types import TYPES
+from kimi_linear_operator.runtime.exposition import resource_lines
+from kimi_linear_operator.server.spec import SERVER
 from make import make_benchmark, make_condition, make_result, make_server
+from passes import new_cache
 
 MONITORING = Path(__file__).parents[2] / "deploy/monitoring"
 # Prometheus adds these to everything that it reads from a pod.
@@ -35,13 +38,13 @@ EXPRESSIONS = [*alerts(), *panels()]
 
 def known() -> dict[str, set[str]]:
     """Return all names of samples with the labels that they may have."""
-    store = Store()
+    cache = new_cache()
     condition = make_condition("Ready", "True", "AllReplicasServe", "1 of 1 replicas serve")
-    store.put(SERVER, {**make_server(), "status": {"conditions": [condition]}})
+    cache.put(SERVER, {**make_server(), "status": {"conditions": [condition]}})
     result = make_result("gsm8k", {"accuracy": 0.7})
     complete = make_condition("Complete", "True", "SuitesEnded", "")
-    store.put(BENCHMARK, {**make_benchmark(), "status": {"conditions": [condition, complete], "results": [result]}})
-    text = "".join(metrics.resource_lines(store.snapshot(), "2026-11-24T12:00:00Z"))
+    cache.put(BENCHMARK, {**make_benchmark(), "status": {"conditions": [condition, complete], "results": [result]}})
+    text = "".join(resource_lines(TYPES, cache.snapshot(), "2026-11-24T12:00:00Z"))
     families = [*metrics.REGISTRY.collect(), *text_string_to_metric_families(text)]
     names: dict[str, set[str]] = {}
     for family in families:

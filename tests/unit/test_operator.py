@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator.handlers import operator
-from kimi_linear_operator.handlers.operator import Operator
-from kimi_linear_operator.resources import BENCHMARK, SERVER
-from kimi_linear_operator.store import Key
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.resource_type import Options
+from kimi_linear_operator.resource_types import TYPES
+from kimi_linear_operator.runtime import process as operator
+from kimi_linear_operator.runtime import work
+from kimi_linear_operator.runtime.process import Operator
+from kimi_linear_operator.server.spec import SERVER
 from make import make_benchmark, make_server
 
 SERVERS = 500
@@ -24,6 +28,9 @@ class BusyReconciler:
 
     done: list[Key] = field(default_factory=list)
 
+    async def run(self, _: Callable[[], bool]) -> None:
+        pass
+
     async def reconcile(self, key: Key, _: int) -> None:
         begin = time.process_time()
         while time.process_time() < begin + PASS_SECONDS:
@@ -33,13 +40,13 @@ class BusyReconciler:
 
 def test_whoever_else_waits_for_the_event_loop_has_a_turn_between_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     reconciler = BusyReconciler()
-    monkeypatch.setattr(operator, "Reconciler", lambda *_, **__: reconciler)
+    monkeypatch.setattr(work, "reconcilers", lambda *_, **__: dict.fromkeys(TYPES, reconciler))
 
     async def test() -> list[int]:
         anything: Any = type("Anything", (), {"fenced": lambda _: None})()
-        working = Operator(anything, anything, [])
+        working = Operator(anything, anything, [], TYPES, Options())
         for number in range(SERVERS):
-            working.store.put(SERVER, make_server(f"kimi-{number}"))
+            working.cache.put(SERVER, make_server(f"kimi-{number}"))
         for scope in working.scopes:
             working.scopes.succeed(scope, 0)
         task = asyncio.ensure_future(working._work())
@@ -51,17 +58,17 @@ def test_whoever_else_waits_for_the_event_loop_has_a_turn_between_passes(monkeyp
         task.cancel()
         return between
 
-    assert max(asyncio.run(test())) <= operator.WORKERS
+    assert max(asyncio.run(test())) <= work.WORKERS
 
 
 def test_nothing_is_done_for_what_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
     reconciler = BusyReconciler()
-    monkeypatch.setattr(operator, "Reconciler", lambda *_, **__: reconciler)
+    monkeypatch.setattr(work, "reconcilers", lambda *_, **__: dict.fromkeys(TYPES, reconciler))
 
     async def test() -> None:
         anything: Any = type("Anything", (), {"fenced": lambda _: None})()
-        working = Operator(anything, anything, ["default", "other"])
-        working.store.put(SERVER, make_server())
+        working = Operator(anything, anything, ["default", "other"], TYPES, Options())
+        working.cache.put(SERVER, make_server())
         for scope in (scopes := list(working.scopes))[1:]:
             working.scopes.succeed(scope, 0)
         task = asyncio.ensure_future(working._work())
@@ -70,7 +77,7 @@ def test_nothing_is_done_for_what_is_not_known(monkeypatch: pytest.MonkeyPatch) 
         working.scopes.succeed(scopes[0], 0)
         working._take_note(scopes[0], set(), True)
         await asyncio.sleep(0.1)
-        assert reconciler.done == [Key("default", "kimi")]
+        assert reconciler.done == [Key("default", "kimi", SERVER)]
         task.cancel()
 
     asyncio.run(test())
@@ -79,23 +86,23 @@ def test_nothing_is_done_for_what_is_not_known(monkeypatch: pytest.MonkeyPatch) 
 def test_benchmarks_wait_until_everything_was_read_and_servers_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose turn it is depends on the benchmarks of all namespaces, and nothing of a server on other namespaces."""
     reconciler = BusyReconciler()
-    monkeypatch.setattr(operator, "Reconciler", lambda *_, **__: reconciler)
-    monkeypatch.setattr(operator, "SETTLING_SECONDS", 0.05)
+    monkeypatch.setattr(work, "reconcilers", lambda *_, **__: dict.fromkeys(TYPES, reconciler))
+    monkeypatch.setattr(work, "SETTLING_SECONDS", 0.05)
 
     async def test() -> None:
         anything: Any = type("Anything", (), {"fenced": lambda _: None})()
-        working = Operator(anything, anything, ["default", "other"])
+        working = Operator(anything, anything, ["default", "other"], TYPES, Options())
         for kind, manifest in ((SERVER, make_server()), (BENCHMARK, make_benchmark("nightly"))):
-            working.store.put(kind, manifest)
+            working.cache.put(kind, manifest)
         for scope in (scopes := list(working.scopes))[:-1]:
             working.scopes.succeed(scope, 0)
         assert scopes[-1].namespace == "other"
         task = asyncio.ensure_future(working._work())
         await asyncio.sleep(0.1)
-        assert reconciler.done == [Key("default", "kimi")]
+        assert reconciler.done == [Key("default", "kimi", SERVER)]
         working.scopes.succeed(scopes[-1], 0)
         await asyncio.sleep(0.2)
-        assert reconciler.done == [Key("default", "kimi"), Key("default", "nightly", BENCHMARK)]
+        assert reconciler.done == [Key("default", "kimi", SERVER), Key("default", "nightly", BENCHMARK)]
         task.cancel()
 
     asyncio.run(test())
@@ -127,16 +134,16 @@ def test_only_the_first_term_begins_with_what_was_read_before(monkeypatch: pytes
 
     async def test() -> None:
         leader: Any = Terms(left=3)
-        working, done = Operator(leader, leader, []), list[str]()
+        working, done = Operator(leader, leader, [], TYPES, Options()), list[str]()
 
         async def note(what: str) -> None:
             done.append(what)
 
         monkeypatch.setattr(working, "_work", lambda: note("work"))
-        monkeypatch.setattr(working._lists, "begin_anew", lambda: done.append("list"))
+        monkeypatch.setattr(working.lists, "begin_anew", lambda: done.append("list"))
         for scope in working.scopes:
             working.scopes.succeed(scope, 0)
-        await working._lead()
+        await working.lead()
         assert done == ["work", "list", "work", "list", "work"]
 
     asyncio.run(test())
@@ -145,17 +152,17 @@ def test_only_the_first_term_begins_with_what_was_read_before(monkeypatch: pytes
 def test_what_is_older_than_before_is_forgotten_listed_and_watched_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         anything: Any = type("Anything", (), {"fenced": lambda _: None})()
-        working = Operator(anything, anything, [])
+        working = Operator(anything, anything, [], TYPES, Options())
         restarts = list[bool]()
-        monkeypatch.setattr(working._watch, "restart", lambda: restarts.append(True))
-        working.store.put(SERVER, make_server())
+        monkeypatch.setattr(working.watch, "restart", lambda: restarts.append(True))
+        working.cache.put(SERVER, make_server())
         for scope in working.scopes:
             working.scopes.begin(scope, 0)
             working.scopes.succeed(scope, 0)
         anything.restored()
-        assert working.store.resources() == []
+        assert working.cache.resources() == []
         assert not working.scopes.is_anything_read()
-        assert all(event.is_set() for event in working._lists._due.values())
+        assert all(event.is_set() for event in working.lists._due.values())
         assert restarts == [True]
 
     asyncio.run(test())

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources.overlay import merge
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.overlay import merge
 
 ENGINE = {
     "name": "sglang",

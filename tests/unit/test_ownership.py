@@ -1,7 +1,7 @@
 """Managed fields: one manager a program, whatever verbs it used, and what is whose."""
 
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.resources.ownership import extract, owners_of, unified
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.ownership import extract, owners_of, unified
 
 US = "kimi-linear-operator"
 

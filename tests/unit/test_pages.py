@@ -8,9 +8,10 @@ import pytest
 from aiohttp import web
 
 from answering import answering
-from kimi_linear_operator import cluster as module
-from kimi_linear_operator.cluster import LIST_CHUNK, ApiError, Cluster
-from kimi_linear_operator.resources import SERVER
+from kimi_linear_operator.cluster import client as module
+from kimi_linear_operator.cluster.client import LIST_CHUNK, Cluster
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.server.spec import SERVER
 from make import make_server
 
 

@@ -11,8 +11,10 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from answering import answering
 from kimi_linear_operator import clock
-from kimi_linear_operator.cluster import ApiError, Cluster, PendingWrites
-from kimi_linear_operator.resources import SERVER, SERVICE
+from kimi_linear_operator.cluster.client import Cluster, PendingWrites
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.kinds import SERVICE
+from kimi_linear_operator.server.spec import SERVER
 from make import make_server
 
 _SECONDS = 1.5

@@ -4,14 +4,15 @@ import copy
 
 import pytest
 
-from kimi_linear_operator import resources
-from kimi_linear_operator.api import KimiLinearServer, Manifest
-from kimi_linear_operator.resources.metadata import ADOPT_ANNOTATION, FINGERPRINT_ANNOTATION, MANAGER
-from kimi_linear_operator.resources.plan import Apply, Blocked, Claim, Create, Delete, claim_of, plan
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.metadata import ADOPT_ANNOTATION, FINGERPRINT_ANNOTATION, MANAGER
+from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Claim, Create, Delete, claim_of, plan
+from kimi_linear_operator.server.manifests import build
+from kimi_linear_operator.server.spec import KimiLinearServer
 from make import make_server, stored
 
 OWNER = KimiLinearServer.model_validate(make_server())
-SERVICE, DEPLOYMENT = resources.build(OWNER)
+SERVICE, DEPLOYMENT = build(OWNER)
 
 
 def live(manifest: Manifest, **metadata: object) -> Manifest:
@@ -52,7 +53,7 @@ def test_a_child_of_two_managers_that_are_both_ours_is_applied() -> None:
 
 
 def test_a_repair_is_told_from_a_change_of_the_spec() -> None:
-    (other,) = [child for child in resources.build(_changed()) if child["kind"] == "Service"]
+    (other,) = [child for child in build(_changed()) if child["kind"] == "Service"]
     edited = live(SERVICE)
     edited["spec"]["type"] = "NodePort"
     [repair], [change] = plan(OWNER, [SERVICE], [edited]), plan(OWNER, [other], [live(SERVICE)])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kimi_linear_operator import proxies
+from kimi_linear_operator.cluster import proxies
 
 PROXY = "http://proxy.corp:3128"
 

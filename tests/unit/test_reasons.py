@@ -8,11 +8,15 @@ from typing import get_args
 
 import yaml
 
-from kimi_linear_operator import crd, reasons
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.api.benchmark import SuiteResult
+from kimi_linear_operator import reasons
+from kimi_linear_operator.benchmark.definition import DEFINITION as BENCHMARK_DEFINITION
+from kimi_linear_operator.benchmark.events import UNDER_WAY
+from kimi_linear_operator.benchmark.spec import SuiteResult
+from kimi_linear_operator.kubernetes import pod_reasons as pods
+from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reasons import NOTHING, REASONS, WAIT, Reason
-from kimi_linear_operator.status import events, pods
+from kimi_linear_operator.server.definition import DEFINITION as SERVER_DEFINITION
+from kimi_linear_operator.server.events import AS_WISHED
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "operator/kimi_linear_operator"
@@ -58,7 +62,7 @@ def test_every_used_reason_is_explained() -> None:
 
 def test_reasons_of_results_and_events_are_those_of_conditions() -> None:
     of_results = get_args(get_args(SuiteResult.model_fields["reason"].annotation)[0])
-    assert {*of_results, *events.AS_WISHED, *events.UNDER_WAY} - set(REASONS) == set()
+    assert {*of_results, *AS_WISHED, *UNDER_WAY} - set(REASONS) == set()
 
 
 def conditions(value: object) -> Iterator[Manifest]:
@@ -73,7 +77,7 @@ def conditions(value: object) -> Iterator[Manifest]:
 
 def test_statuses_that_tests_record_have_explained_reasons_only() -> None:
     golden = [yaml.safe_load(path.read_text())["status"] for path in (ROOT / "tests/golden").glob("*/status.yaml")]
-    defaults = [crd.server_definition(), crd.benchmark_definition()]
+    defaults = [SERVER_DEFINITION.manifest(), BENCHMARK_DEFINITION.manifest()]
     found = {condition["reason"] for condition in conditions([*golden, *defaults])}
     assert "Pending" in found
     assert found - set(REASONS) == set()

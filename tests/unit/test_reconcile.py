@@ -4,22 +4,23 @@ import asyncio
 import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from kimi_linear_operator import resources
-from kimi_linear_operator.api import KimiLinearServer, Manifest
-from kimi_linear_operator.cluster import Cluster
-from kimi_linear_operator.errors import ApiError
-from kimi_linear_operator.reconcile import Reconciler
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest, kind_of
+from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS, BehindError
-from kimi_linear_operator.reconcile.server import LONGEST_BLOCKED_SECONDS, TOLD_FAILURES
-from kimi_linear_operator.resources import DEPLOYMENT, REVISION, SERVER, Kind, revision
-from kimi_linear_operator.resources.metadata import AUTOMATIC_ANNOTATION, ROLLOUT_ANNOTATION
-from kimi_linear_operator.status import find_condition, ready_condition
-from kimi_linear_operator.store import Key, Store
+from kimi_linear_operator.reconcile.reporting import TOLD_FAILURES
+from kimi_linear_operator.server import revision
+from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, ROLLOUT_ANNOTATION
+from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
+from kimi_linear_operator.server.reconcile import LONGEST_BLOCKED_SECONDS
+from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from make import make_condition, make_server, stored
+from passes import Passes, new_cache
 
 
 @dataclass
@@ -41,10 +42,10 @@ class ChangingCluster:
 
 
 def _due_again(change: Manifest) -> float | None:
-    store = Store()
-    store.put(SERVER, make_server())
-    reconciler = Reconciler(cast(Cluster, ChangingCluster(change)), store)
-    return asyncio.run(reconciler.reconcile(Key("default", "kimi")))
+    cache = new_cache()
+    cache.put(SERVER, make_server())
+    reconciler = Passes(ChangingCluster(change), cache)
+    return asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER)))
 
 
 @pytest.mark.parametrize("change", [{"generation": 2}, {"annotations": {ROLLOUT_ANNOTATION: "now"}}], ids=str)
@@ -104,24 +105,24 @@ class RefusingCluster:
 
 
 def _pass(cluster: RefusingCluster, *known: Manifest, failures: int = 0, **spec: Any) -> float | None:
-    store = Store()
-    store.put(SERVER, make_server(**spec))
+    cache = new_cache()
+    cache.put(SERVER, make_server(**spec))
     cluster.live.setdefault("KimiLinearServer/kimi", make_server(**spec))
     for manifest in known:
-        store.put(resources.kind_of(manifest), manifest)
-    reconciler = Reconciler(cast(Cluster, cluster), store)
-    return asyncio.run(reconciler.reconcile(Key("default", "kimi"), failures))
+        cache.put(kind_of(manifest), manifest)
+    reconciler = Passes(cluster, cache)
+    return asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER), failures))
 
 
 def test_a_new_server_lets_others_go_first_before_it_is_reported_on() -> None:
-    store, cluster = Store(), RefusingCluster({})
-    store.put(SERVER, make_server())
+    cache, cluster = new_cache(), RefusingCluster({})
+    cache.put(SERVER, make_server())
     others = iter([True, False])
-    reconciler = Reconciler(cast(Cluster, cluster), store, postpone=lambda _: next(others))
-    asyncio.run(reconciler.reconcile(Key("default", "kimi")))
+    reconciler = Passes(cluster, cache, postpone=lambda _: next(others))
+    asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER)))
     assert {"Deployment/kimi", "Service/kimi"} <= set(cluster.written)
     assert cluster.status == {}
-    asyncio.run(reconciler.reconcile(Key("default", "kimi")))
+    asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER)))
     assert cluster.status["observedGeneration"] == 1
 
 
@@ -148,8 +149,8 @@ def _kept(number: int, **spec: Any) -> tuple[Manifest, Manifest]:
     """Return the record and the Deployment of a server that had this spec."""
     server = KimiLinearServer.model_validate(make_server(**spec))
     (kept,) = [replace(revision.keep(server, []).current, number=number, generation=0)]
-    record = resources.build_revision(server, kept)
-    return stored(record), stored(resources.build_deployment(server, kept.template, number))
+    record = build_revision(server, kept)
+    return stored(record), stored(build_deployment(server, kept.template, number))
 
 
 def test_a_template_that_cannot_be_recorded_keeps_no_server_from_being_scaled_down() -> None:
@@ -197,7 +198,7 @@ def _under_way(*, is_complete: bool) -> tuple[Manifest, Manifest]:
     found = revision.read(seen)
     assert found
     server = KimiLinearServer.model_validate(make_server())
-    record = stored(resources.build_revision(server, replace(found, is_automatic=True)))
+    record = stored(build_revision(server, replace(found, is_automatic=True)))
     counters = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), 1)
     deployment["status"] = {"observedGeneration": 1, **(counters if is_complete else {})}
     deployment["metadata"]["generation"] = 1
@@ -277,13 +278,13 @@ def _pass_with_default(cluster: DefaultingCluster, observed: int, passes: int = 
     defaulted |= {"status": {"observedGeneration": observed, "conditions": [ready]}}
     defaulted["metadata"] |= {"generation": 2}
     cluster.live["KimiLinearServer/kimi"] = {**defaulted, "metadata": {**defaulted["metadata"], **metadata}}
-    store = Store()
-    companions = map(stored, resources.build_companions(KimiLinearServer.model_validate(defaulted)))
+    cache = new_cache()
+    companions = map(stored, build_companions(KimiLinearServer.model_validate(defaulted)))
     for manifest in (defaulted, record, deployment, *companions):
-        store.put(SERVER if manifest is defaulted else resources.kind_of(manifest), manifest)
-    reconciler = Reconciler(cast(Cluster, cluster), store)
+        cache.put(SERVER if manifest is defaulted else kind_of(manifest), manifest)
+    reconciler = Passes(cluster, cache)
     for _ in range(passes):
-        asyncio.run(reconciler.reconcile(Key("default", "kimi")))
+        asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER)))
 
 
 def _managed(*owners: Manifest) -> list[Manifest]:
@@ -331,12 +332,12 @@ def test_a_default_that_this_version_cannot_read_is_as_if_it_were_not_there(
     defaulted = make_server(replicas=2, engine={"attentionBackend": "AITER-v2"})
     defaulted["metadata"] |= {"generation": 2, "managedFields": _managed(*owners)}
     cluster.live["KimiLinearServer/kimi"] = defaulted
-    store = Store()
+    cache = new_cache()
     for kind, manifest in ((SERVER, defaulted), (REVISION, record), (DEPLOYMENT, deployment)):
-        store.put(kind, manifest)
-    reconciler = Reconciler(cast(Cluster, cluster), store)
+        cache.put(kind, manifest)
+    reconciler = Passes(cluster, cache)
     for _ in range(2):
-        asyncio.run(reconciler.reconcile(Key("default", "kimi")))
+        asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER)))
     assert find_condition(cluster.status, "Accepted")["reason"] == reason
     assert cluster.reads.count("KimiLinearServer") == 1
     sizes = [item["spec"]["replicas"] for item in cluster.applied if item["kind"] == "Deployment"]
@@ -358,10 +359,10 @@ def _pass_after_another_version(cluster: DefaultingCluster, applied: Manifest, s
     begun |= {"revision": 2}
     begun["data"]["template"]["spec"]["containers"][0]["image"] = "another"
     cluster.live["Deployment/kimi"] = applied
-    store = Store()
+    cache = new_cache()
     for kind, manifest in ((SERVER, make_server()), (REVISION, ran), (REVISION, begun), (DEPLOYMENT, seen)):
-        store.put(kind, manifest)
-    asyncio.run(Reconciler(cast(Cluster, cluster), store).reconcile(Key("default", "kimi")))
+        cache.put(kind, manifest)
+    asyncio.run(Passes(cluster, cache).reconcile(Key("default", "kimi", SERVER)))
 
 
 def test_what_another_version_recorded_by_itself_and_did_not_apply_is_given_up() -> None:
@@ -379,11 +380,11 @@ def test_what_another_version_did_apply_is_gone_on_with_also_if_no_watch_has_tol
 
 @pytest.mark.parametrize(("minutes", "seconds"), [(0, BLOCKED_RETRY_SECONDS), (4, 60), (40, LONGEST_BLOCKED_SECONDS)])
 def test_what_the_spec_is_to_blame_for_is_tried_again_later_and_later(minutes: int, seconds: float) -> None:
-    store, cluster = Store(), RefusingCluster({"Service/kimi": ApiError(422, "no")})
+    cache, cluster = new_cache(), RefusingCluster({"Service/kimi": ApiError(422, "no")})
     accepted = make_condition("Accepted", "False", "ApplyFailed", "no")
-    store.put(SERVER, make_server() | {"status": {"observedGeneration": 1, "conditions": [accepted]}})
+    cache.put(SERVER, make_server() | {"status": {"observedGeneration": 1, "conditions": [accepted]}})
     since = datetime.fromisoformat(accepted["lastTransitionTime"])
     now = (since + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ")
     cluster.live["KimiLinearServer/kimi"] = make_server()
-    reconciler = Reconciler(cast(Cluster, cluster), store, now=lambda: now)
-    assert asyncio.run(reconciler.reconcile(Key("default", "kimi"))) == seconds
+    reconciler = Passes(cluster, cache, now=lambda: now)
+    assert asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER))) == seconds

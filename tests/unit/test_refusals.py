@@ -2,9 +2,9 @@
 
 import pytest
 
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.status import refusals
-from kimi_linear_operator.status.refusals import Wake
+from kimi_linear_operator.kubernetes import quota
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.quota import Wake
 from make import make_deployment, make_pod
 
 QUOTA = 'pods "kimi-7" is forbidden: exceeded quota: gpus, requested: requests.amd.com/gpu=4, used: 4, limited: 4'
@@ -29,49 +29,49 @@ def pod(name: str, *, ending: bool = False) -> Manifest:
     ids=["none", "without conditions", "no longer refused", "refused for another reason"],
 )
 def test_what_no_quota_refuses_is_left_alone(deployment: Manifest | None) -> None:
-    assert refusals.wake(deployment, "", [], NOW) == Wake()
+    assert quota.wake(deployment, "", [], NOW) == Wake()
 
 
 def test_while_an_old_pod_ends_nothing_is_asked_for() -> None:
-    assert refusals.wake(refused(), "", [pod("a", ending=True)], NOW) == Wake()
+    assert quota.wake(refused(), "", [pod("a", ending=True)], NOW) == Wake()
 
 
 def test_when_the_old_pod_has_gone_the_controller_is_asked_at_once_and_a_few_times_more() -> None:
     mark, asked, now = "", 0, NOW
     for minute in range(20):
         now = f"2026-11-24T10:{minute:02}:00Z"
-        decision = refusals.wake(refused(), mark, [], now)
+        decision = quota.wake(refused(), mark, [], now)
         if decision.mark:
             asked, mark = asked + 1, decision.mark
-    assert asked == refusals.ATTEMPTS
-    assert refusals.wake(refused(), mark, [], now) == Wake()
+    assert asked == quota.ATTEMPTS
+    assert quota.wake(refused(), mark, [], now) == Wake()
 
 
 def test_attempts_are_some_seconds_apart_however_often_one_looks() -> None:
-    first = refusals.wake(refused(), "", [], NOW)
+    first = quota.wake(refused(), "", [], NOW)
     assert first.mark
-    assert first.again == refusals.SECONDS_BETWEEN_ATTEMPTS
-    assert refusals.wake(refused(), first.mark, [], "2026-11-24T10:00:02Z") == Wake(again=3.0)
-    second = refusals.wake(refused(), first.mark, [], LATER)
+    assert first.again == quota.SECONDS_BETWEEN_ATTEMPTS
+    assert quota.wake(refused(), first.mark, [], "2026-11-24T10:00:02Z") == Wake(again=3.0)
+    second = quota.wake(refused(), first.mark, [], LATER)
     assert second.mark not in (None, first.mark)
 
 
 def test_each_pod_that_ends_is_a_reason_to_ask_again() -> None:
     mark = ""
-    for _ in range(refusals.ATTEMPTS):
-        mark = refusals.wake(refused(), mark, [pod("a"), pod("b")], LATER).mark or mark
+    for _ in range(quota.ATTEMPTS):
+        mark = quota.wake(refused(), mark, [pod("a"), pod("b")], LATER).mark or mark
         mark = mark.replace(LATER, NOW)
-    assert refusals.wake(refused(), mark, [pod("a"), pod("b")], LATER) == Wake()
-    assert refusals.wake(refused(), mark, [pod("b")], LATER).mark
+    assert quota.wake(refused(), mark, [pod("a"), pod("b")], LATER) == Wake()
+    assert quota.wake(refused(), mark, [pod("b")], LATER).mark
 
 
 @pytest.mark.parametrize(
     "mark", ["x", "a.b.c", "a.1.never", "..", "7.7.7", f"a.{'1' * 5000}.{NOW}"], ids=lambda mark: mark[:9]
 )
 def test_a_mark_that_somebody_else_wrote_is_replaced(mark: str) -> None:
-    assert refusals.wake(refused(), mark, [], NOW).mark
+    assert quota.wake(refused(), mark, [], NOW).mark
 
 
 def test_a_time_without_a_zone_that_somebody_wrote_into_a_mark_is_read() -> None:
-    mark = refusals.wake(refused(), "", [], NOW).mark or ""
-    assert refusals.wake(refused(), mark.removesuffix("Z"), [], LATER) == refusals.wake(refused(), mark, [], LATER)
+    mark = quota.wake(refused(), "", [], NOW).mark or ""
+    assert quota.wake(refused(), mark.removesuffix("Z"), [], LATER) == quota.wake(refused(), mark, [], LATER)

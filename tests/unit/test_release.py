@@ -13,8 +13,8 @@ import yaml
 import kimi_linear_operator
 from arguments.sglang_releases import RELEASES
 from integration.schemas import VERSIONS
-from kimi_linear_operator import engine
-from kimi_linear_operator.api import ServerSpec
+from kimi_linear_operator.server import sglang
+from kimi_linear_operator.server.spec import ServerSpec
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "operator/kimi_linear_operator"
@@ -68,13 +68,13 @@ def test_the_changelog_begins_with_this_version() -> None:
 def test_the_list_for_air_gaps_names_every_image_that_is_started() -> None:
     servers = [
         ServerSpec.model_validate({"hardware": hardware, "engine": {"version": version}})
-        for version in engine.TESTED_RELEASES
-        for hardware in engine.ARCHITECTURES
+        for version in sglang.TESTED_RELEASES
+        for hardware in sglang.ARCHITECTURES
     ]
     chart = yaml.safe_load((ROOT / "charts/kimi-linear-operator/values.yaml").read_text())["image"]["repository"]
     operator = f"{chart}:{kimi_linear_operator.__version__}"
     listed = re.findall(r"^\| `([^`]+:[^`]+)` \|", AIR_GAP, re.MULTILINE)
-    assert sorted(listed) == sorted({operator, *map(engine.image, servers)})
+    assert sorted(listed) == sorted({operator, *map(sglang.image, servers)})
 
 
 def test_no_template_of_a_chart_starts_another_image() -> None:
@@ -91,8 +91,8 @@ def test_the_one_file_installation_starts_this_version() -> None:
 def test_the_list_for_air_gaps_names_how_other_versions_are_called_and_what_the_image_is_built_on() -> None:
     (base,) = re.findall(r"^ARG BASE=(\S+)$", (ROOT / "deploy/Dockerfile").read_text(), re.MULTILINE)
     assert f"`{base}`" in AIR_GAP
-    assert f"lmsysorg/sglang:VERSION-{engine.GUESSED_ROCM}-mi30x" in AIR_GAP
-    assert all(model in AIR_GAP for model in engine.MODELS.values())
+    assert f"lmsysorg/sglang:VERSION-{sglang.GUESSED_ROCM}-mi30x" in AIR_GAP
+    assert all(model in AIR_GAP for model in sglang.MODELS.values())
 
 
 def test_the_supported_versions_are_those_that_the_chart_is_validated_for() -> None:
@@ -111,7 +111,7 @@ def test_the_tests_run_on_the_newest_supported_version() -> None:
 
 def test_the_releases_of_sglang_are_those_whose_parsers_are_asked() -> None:
     recipe, newest = RELEASES
-    assert list(engine.TESTED_RELEASES) == [f"v{recipe}"]
+    assert list(sglang.TESTED_RELEASES) == [f"v{recipe}"]
     assert (
         f"| SGLang | v{recipe}, the recipe's; command lines are also tried with the parser of {newest} |" in UPGRADING
     )

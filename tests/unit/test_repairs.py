@@ -2,11 +2,11 @@
 
 import pytest
 
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT
+from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.repairs import PEACE_SECONDS, QUICK_REPAIRS, Repairs
-from kimi_linear_operator.resources import DEPLOYMENT
-from kimi_linear_operator.store import Address
 
-KIMI, OTHER = (Address(DEPLOYMENT, "default", name) for name in ("kimi", "other"))
+KIMI, OTHER = (Key("default", name, DEPLOYMENT) for name in ("kimi", "other"))
 
 
 class Clock:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from kimi_linear_operator import report
-from kimi_linear_operator.report import text
+from kimi_linear_operator.benchmark import report
+from kimi_linear_operator.benchmark.report import text
 from make import make_benchmark, make_finished_benchmark, make_result
 
 # Copied from the recipe, sections 5.1.1, 5.1.2, 5.1.3 and 5.2.1.

@@ -7,12 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.cluster import ApiError, Cluster
+from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 from kimi_linear_operator.reconcile.reporting import Reporting
-from kimi_linear_operator.resources import SERVER, Kind
-from kimi_linear_operator.store import Store
+from kimi_linear_operator.server.spec import SERVER
 from make import make_server
+from passes import new_cache
 
 STATUS = {"observedGeneration": 1}
 NOW = "2026-11-24T02:00:00Z"
@@ -39,7 +40,7 @@ class RefusingCluster:
 def made(error: ApiError | None) -> tuple[RefusingCluster, Callable[[Manifest], Awaitable[float | None]]]:
     """Return a cluster, and what writes the status of a server there."""
     cluster = RefusingCluster(error)
-    made = Reporting(cast(Cluster, cluster), Store(), lambda _: None, lambda: NOW)
+    made = Reporting(cast(Cluster, cluster), new_cache(), lambda _: None, lambda: NOW)
     return cluster, lambda manifest: made.write(SERVER, manifest, STATUS, None)
 
 

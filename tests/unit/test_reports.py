@@ -12,11 +12,10 @@ import pytest
 import xmlschema
 from markdown_it import MarkdownIt
 
-from kimi_linear_operator import report
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.benchmark import recipe
-from kimi_linear_operator.report import plot
-from kimi_linear_operator.report.run import Run
+from kimi_linear_operator.benchmark import recipe, report
+from kimi_linear_operator.benchmark.report import plot
+from kimi_linear_operator.benchmark.report.run import Run
+from kimi_linear_operator.kubernetes.kinds import Manifest
 from make import make_benchmark, make_condition, make_finished_benchmark, make_result
 
 SCHEMA = Path(__file__).with_name("junit.xsd")

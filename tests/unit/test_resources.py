@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from kimi_linear_operator import resources
-from kimi_linear_operator.api import KimiLinearServer, Manifest
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.server import manifests
+from kimi_linear_operator.server.spec import KimiLinearServer
 from make import make_server
 
 # As AMD's node labeller writes it: the kind of partition of the GPUs, and that of their memory.
@@ -26,7 +27,7 @@ DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def build(name: str = "kimi", **spec: Any) -> list[Manifest]:
-    return resources.build(KimiLinearServer.model_validate(make_server(name, **spec)))
+    return manifests.build(KimiLinearServer.model_validate(make_server(name, **spec)))
 
 
 def deployment(name: str = "kimi", **spec: Any) -> Manifest:
@@ -305,14 +306,14 @@ def test_services_select_the_pods_of_the_deployment_by_what_can_never_change() -
 def test_objects_that_no_server_owns_yet_name_no_owner() -> None:
     manifest = make_server()
     del manifest["metadata"]["uid"]
-    children = resources.build(KimiLinearServer.model_validate(manifest))
+    children = manifests.build(KimiLinearServer.model_validate(manifest))
     assert [child["metadata"].get("ownerReferences") for child in children] == [None, None]
 
 
 def test_a_pod_template_does_not_depend_on_which_object_asks_for_it() -> None:
     other = make_server()
     other["metadata"] |= {"uid": "another", "generation": 7, "resourceVersion": "900"}
-    (*_, rebuilt) = resources.build(KimiLinearServer.model_validate(other))
+    (*_, rebuilt) = manifests.build(KimiLinearServer.model_validate(other))
     assert rebuilt["spec"] == deployment()["spec"]
     assert rebuilt["metadata"] != deployment()["metadata"]
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kimi_linear_operator.api.benchmark import Suite
 from kimi_linear_operator.benchmark import metric, runner
 from kimi_linear_operator.benchmark.result import ResultError, read
+from kimi_linear_operator.benchmark.spec import Suite
 
 GOOD: dict[str, Any] = {
     "outcome": "Succeeded",

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from kimi_linear_operator.api import KimiLinearBenchmark
-from kimi_linear_operator.resources import results
-from kimi_linear_operator.status import known_results
+from kimi_linear_operator.benchmark import results_config_map
+from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
+from kimi_linear_operator.benchmark.status import known_results
 from make import make_benchmark, make_result
 
 
@@ -15,19 +15,19 @@ def test_it_is_the_same_whether_the_api_server_had_the_numbers_already_or_not() 
     measured = {"verdict": "Passed", "results": [{"metrics": {"concurrency": 1.0, "duration": 1.5}, "completed": 10}]}
     # The API server writes a whole number without a fraction.
     given_back = json.loads(json.dumps(measured).replace("1.0", "1"))
-    assert results.build(benchmark, measured) == results.build(benchmark, given_back)
-    assert '"concurrency": 1,' in results.build(benchmark, measured)["data"]["results.json"]
+    assert results_config_map.build(benchmark, measured) == results_config_map.build(benchmark, given_back)
+    assert '"concurrency": 1,' in results_config_map.build(benchmark, measured)["data"]["results.json"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 5000, "[" * 5000 + "]" * 5000, "1" * 5000, "null", '"x"'])
 def test_whatever_somebody_wrote_in_the_place_of_results_is_none(text: str) -> None:
-    assert results.read({"data": {"results.json": text}}) == {}
+    assert results_config_map.read({"data": {"results.json": text}}) == {}
 
 
 @pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "Infinity", "1" * 400, "1" * 5000])
 def test_a_number_that_no_status_can_hold_is_no_result(number: str) -> None:
     benchmark = KimiLinearBenchmark.model_validate(make_benchmark(suites=[{"name": "speed-low"}]))
     text = json.dumps({"results": [make_result("speed-low", {"duration": 0.25})]})
-    assert known_results(benchmark, results.read({"data": {"results.json": text}}))
+    assert known_results(benchmark, results_config_map.read({"data": {"results.json": text}}))
     odd = text.replace("0.25", number)
-    assert known_results(benchmark, results.read({"data": {"results.json": odd}})) == []
+    assert known_results(benchmark, results_config_map.read({"data": {"results.json": odd}})) == []

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
-from kimi_linear_operator.status import retention
+from kimi_linear_operator.benchmark import retention
+from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
+from kimi_linear_operator.kubernetes.kinds import Manifest
 from make import make_benchmark, make_condition
 
 ENDED = "2026-11-24T09:00:00Z"

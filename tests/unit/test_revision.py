@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator import resources
-from kimi_linear_operator.api import KimiLinearServer, Manifest
-from kimi_linear_operator.resources import revision
-from kimi_linear_operator.resources.deployment import build_pod_template, template_inputs
-from kimi_linear_operator.resources.metadata import MANAGER, ROLLOUT_ANNOTATION
-from kimi_linear_operator.resources.revision import Kept, Revision, Wish, keep
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.metadata import MANAGER
+from kimi_linear_operator.server import revision
+from kimi_linear_operator.server.deployment import build_pod_template, template_inputs
+from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
+from kimi_linear_operator.server.manifests import build_deployment, build_revision
+from kimi_linear_operator.server.revision import Kept, Revision, Wish, keep
+from kimi_linear_operator.server.spec import KimiLinearServer
 from make import UID, make_server
 
 
@@ -38,7 +40,7 @@ def test_a_new_server_gets_todays_template() -> None:
 
 def test_a_record_says_all_that_was_kept() -> None:
     kept = replace(keep(server(annotations={ROLLOUT_ANNOTATION: "x"}), []).current, is_automatic=True)
-    manifest = resources.build_revision(server(), kept)
+    manifest = build_revision(server(), kept)
     assert manifest["metadata"]["name"] == "kimi-1"
     assert revision.read(manifest) == kept
 
@@ -150,7 +152,7 @@ def test_a_number_that_somebody_wrote_on_a_deployment_leaves_room_for_those_that
     written: int, number: int
 ) -> None:
     current = keep(server(generation=2, toolCallParser="enabled"), [kept_by_older()], deployed=written).current
-    deployment = resources.build_deployment(server(), current.template, current.number)
+    deployment = build_deployment(server(), current.template, current.number)
     assert (current.number, revision.number_on(deployment)) == (number, number)
 
 

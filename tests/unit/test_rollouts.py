@@ -5,14 +5,19 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator.api import KimiLinearBenchmark
-from kimi_linear_operator.reconcile.rollouts import Candidate, Rollouts, candidate, turn_of
-from kimi_linear_operator.resources import BENCHMARK, DEPLOYMENT, JOB, REVISION, SERVER, job
-from kimi_linear_operator.resources.metadata import AUTOMATIC_ANNOTATION, SUITE_LABEL
-from kimi_linear_operator.store import Key, Sight, Store
+from kimi_linear_operator.benchmark import job
+from kimi_linear_operator.benchmark.labels import SUITE_LABEL
+from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, REVISION
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.resource_type import Options
+from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION
+from kimi_linear_operator.server.rollouts import Candidate, Rollouts, candidate, turn_of
+from kimi_linear_operator.server.spec import SERVER
 from make import UID, make_benchmark, make_condition, make_deployment, make_server, owned
+from passes import READER, make_context, new_cache
 
-A, B, C = (Key("default", name) for name in "abc")
+A, B, C = (Key("default", name, SERVER) for name in "abc")
 NOW = "2026-11-24T09:00:00Z"
 OFFERED = ("TemplateCurrent", "False", "NewTemplateAvailable")
 
@@ -57,9 +62,12 @@ class World:
     """A store with servers a and b, a clock, and what was asked for."""
 
     def __init__(self) -> None:
-        self.store, self.now, self.asked, self.version = Store(), 0.0, list[Key](), 0
+        self.cache, self.now, self.asked, self.version = new_cache(), 0.0, list[Key](), 0
         self.chosen: set[Key] = set()
-        self.rollouts = Rollouts(self.store, self.chosen, self.asked.extend, 60, lambda: NOW, lambda: self.now)
+        context = make_context(
+            None, self.cache, options=Options(rollout_pause=60), now=lambda: NOW, enqueue=self.asked.extend
+        )
+        self.rollouts = Rollouts(context, self.chosen, lambda: self.now)
         for name in ("a", "b"):
             self.server(name, is_offered=True)
 
@@ -79,7 +87,7 @@ class World:
     def put(self, kind: object, manifest: dict[str, object]) -> None:
         self.version += 1
         manifest["metadata"]["resourceVersion"] = str(self.version)  # type: ignore[index]
-        self.store.put(kind, manifest)  # type: ignore[arg-type]
+        self.cache.put(kind, manifest)  # type: ignore[arg-type]
 
     def step(self, seconds: float = 0) -> list[Key]:
         """Let time pass and take a step; return who was chosen."""
@@ -109,7 +117,7 @@ def test_a_look_that_fails_is_told_and_another_one_follows(caplog: pytest.LogCap
         if failure := next(looks):
             raise failure
 
-    world.rollouts.pause, world.rollouts.step = 0, look  # type: ignore[method-assign]
+    world.rollouts._pause, world.rollouts.step = 0, look  # type: ignore[method-assign]
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(world.rollouts.run(lambda: True))
     assert [record.levelname for record in caplog.records] == ["ERROR"]
@@ -124,7 +132,7 @@ def test_nobody_is_chosen_before_everything_was_read() -> None:
         assert next(answers, None) is None
         raise asyncio.CancelledError
 
-    world.rollouts.pause, world.rollouts.step = 0, look  # type: ignore[method-assign]
+    world.rollouts._pause, world.rollouts.step = 0, look  # type: ignore[method-assign]
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(world.rollouts.run(lambda: next(answers)))
 
@@ -141,7 +149,7 @@ def test_a_chosen_server_that_is_deleted_keeps_nobody_waiting() -> None:
     world.step()
     assert world.step(60) == [A]
     last = {**make_server("a"), "metadata": {**make_server("a")["metadata"], "resourceVersion": "900"}}
-    world.store.take(Sight.of(SERVER, last, is_deleted=True))
+    world.cache.take(READER.read(SERVER, last, is_deleted=True))
     assert [world.step(), world.step(60)] == [[], [B]]
 
 

@@ -3,9 +3,10 @@
 import pytest
 
 from kimi_linear_operator import foreigntext
-from kimi_linear_operator.rules import Rule, benchmark, server
-from kimi_linear_operator.rules.problem import one_line
-from kimi_linear_operator.rules.rule import RuleTable, unchanged
+from kimi_linear_operator.benchmark import rules as benchmark
+from kimi_linear_operator.kubernetes.problem import one_line
+from kimi_linear_operator.kubernetes.rule import Rule, RuleTable, unchanged
+from kimi_linear_operator.server import rules as server
 
 IS_SMALL = Rule("error", "spec.size", "self < 10", "is too large: use less than 10")
 PAIR = Rule("error", "spec", "self.a.b != 'self.x' || self.c == 1", "needs c to be 1", blames="a.b")

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kimi_linear_operator import rules
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.rules import Problem
-from kimi_linear_operator.rules.server import RULES
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.problem import Problem
+from kimi_linear_operator.resource_types import check
+from kimi_linear_operator.server.rules import RULES
 from make import make_server
+from passes import check_stored
 
 
 def overlay(*containers: Manifest, group: str = "containers") -> Manifest:
@@ -30,7 +31,7 @@ def gpus(kind: str, count: object) -> Manifest:
 
 
 def problems(**spec: Any) -> list[Problem]:
-    return list(rules.check(make_server(**spec)).problems)
+    return list(check(make_server(**spec)).problems)
 
 
 # One spec for each rule that breaks it and no other: the spec, the path, what it holds, words of the message.
@@ -180,7 +181,7 @@ def test_each_rule_can_be_broken_alone(spec: Manifest, path: str, value: object,
 
 
 def test_a_name_too_long_for_its_children_is_refused() -> None:
-    (problem,) = rules.check(make_server("k" * 51)).problems
+    (problem,) = check(make_server("k" * 51)).problems
     assert problem.path == "metadata.name"
     assert "keep it to 50 characters" in problem.message
 
@@ -195,7 +196,7 @@ def test_two_gpus_are_two_warnings_until_the_backend_is_set() -> None:
 
 def test_every_rule_is_broken_by_one_of_these_tests() -> None:
     broken = {problem for spec, *_ in BROKEN for problem in problems(**spec)}
-    broken |= {*problems(tensorParallelism=2), *rules.check(make_server("k" * 51)).problems}
+    broken |= {*problems(tensorParallelism=2), *check(make_server("k" * 51)).problems}
     told = {(problem.severity, problem.path, problem.message) for problem in broken}
     assert told == {(rule.severity, rule.path, rule.message) for rule in RULES}
 
@@ -224,7 +225,7 @@ def test_every_rule_is_broken_by_one_of_these_tests() -> None:
     ids=str,
 )
 def test_what_is_right_has_no_errors(spec: Manifest) -> None:
-    assert rules.check(make_server(**spec)).errors == []
+    assert check(make_server(**spec)).errors == []
 
 
 @pytest.mark.parametrize("flag", ["--tp", "--tp-size=8", "--tensor-parallel-size", "--host=127.0.0.1", "--model"])
@@ -245,7 +246,7 @@ def test_a_flag_with_a_field_of_its_own_is_refused_however_it_is_written(flag: s
     ],
 )
 def test_a_flag_that_can_only_fail_is_refused_however_it_is_written(flag: str) -> None:
-    assert [problem.path for problem in rules.check(make_server(engine={"extraArgs": [flag]})).errors] == [
+    assert [problem.path for problem in check(make_server(engine={"extraArgs": [flag]})).errors] == [
         "spec.engine.extraArgs"
     ]
 
@@ -263,34 +264,34 @@ def test_a_flag_that_can_only_fail_is_refused_however_it_is_written(flag: str) -
     ids=str,
 )
 def test_a_key_that_is_in_no_secret_is_refused(container: Manifest) -> None:
-    (problem,) = rules.check(make_server(**keyed(container))).errors
+    (problem,) = check(make_server(**keyed(container))).errors
     assert problem.path == "spec.engine.extraArgs"
 
 
 def test_of_two_keys_that_sglang_is_given_it_would_take_the_last() -> None:
     arguments = ["--api-key=$(KEY)", "--api-key=$(NONE)"]
     spec = {**keyed({"env": [SECRET]}), "engine": {"extraArgs": arguments}}
-    assert rules.check(make_server(**spec)).errors
+    assert check(make_server(**spec)).errors
 
 
 def test_a_key_in_the_variable_of_a_sidecar_is_none() -> None:
     spec = {**keyed({}), **overlay({"name": "sglang"}, {"name": "log-shipper", "env": [SECRET]})}
-    assert rules.check(make_server(**spec)).errors
+    assert check(make_server(**spec)).errors
 
 
 @pytest.mark.parametrize("kind", ["NodePort", "LoadBalancer"])
 def test_an_open_server_with_a_key_needs_no_warning(kind: str) -> None:
-    assert rules.check(make_server(**keyed({"env": [SECRET]}), service={"type": kind})).problems == ()
+    assert check(make_server(**keyed({"env": [SECRET]}), service={"type": kind})).problems == ()
 
 
 @pytest.mark.parametrize("name", ["k" * 50, "k", "kimi-linear-2"])
 def test_a_name_that_fits_a_service_is_taken(name: str) -> None:
-    assert rules.check(make_server(name)).problems == ()
+    assert check(make_server(name)).problems == ()
 
 
 @pytest.mark.parametrize("name", ["2kimi", "kimi.linear", "Kimi", "kimi-", "-kimi"])
 def test_a_name_that_fits_no_service_is_refused(name: str) -> None:
-    (problem,) = rules.check(make_server(name)).problems
+    (problem,) = check(make_server(name)).problems
     assert (problem.path, problem.value) == ("metadata.name", name)
 
 
@@ -325,9 +326,9 @@ SHAPES: list[tuple[Manifest, str]] = [
 
 @pytest.mark.parametrize(("spec", "line"), SHAPES, ids=[line for _, line in SHAPES])
 def test_a_wrong_shape_is_told_with_its_path_what_it_holds_and_a_remedy(spec: Manifest, line: str) -> None:
-    checked = rules.check(make_server(**spec))
+    checked = check(make_server(**spec))
     (problem,) = checked.problems
-    assert (checked.server, checked.is_valid, problem.severity) == (None, False, "error")
+    assert (checked.resource, checked.is_valid, problem.severity) == (None, False, "error")
     assert str(problem).startswith(line)
 
 
@@ -340,9 +341,9 @@ def test_a_wrong_shape_is_told_with_its_path_what_it_holds_and_a_remedy(spec: Ma
     ids=["fields with a default", "fields without"],
 )
 def test_null_is_the_same_as_absent(spec: Manifest) -> None:
-    checked = rules.check(make_server(**spec))
+    checked = check(make_server(**spec))
     assert checked.problems == ()
-    assert checked == rules.check(make_server())
+    assert checked == check(make_server())
 
 
 @pytest.mark.parametrize(
@@ -359,25 +360,25 @@ def test_null_is_the_same_as_absent(spec: Manifest) -> None:
     ids=str,
 )
 def test_a_resource_that_is_none_of_ours_is_told_apart(manifest: Manifest, line: str) -> None:
-    assert str(rules.check(manifest).problems[0]).startswith(line)
+    assert str(check(manifest).problems[0]).startswith(line)
 
 
 def test_what_a_newer_definition_stored_says_nothing_to_this_version() -> None:
     newer = make_server(warmUp="enabled", engine={"newer": {"a": 1}}, podTemplate={"spec": {"newer": 1}})
-    checked = rules.check_stored({**newer, "newer": {}})
-    assert checked == rules.check(make_server(engine={}, podTemplate={"spec": {"newer": 1}}))
+    checked = check_stored({**newer, "newer": {}})
+    assert checked == check(make_server(engine={}, podTemplate={"spec": {"newer": 1}}))
     assert checked.is_valid
-    assert [problem.path for problem in rules.check(newer).problems] == ["spec.engine.newer", "spec.warmUp"]
+    assert [problem.path for problem in check(newer).problems] == ["spec.engine.newer", "spec.warmUp"]
 
 
 def test_what_is_stored_is_refused_for_all_else() -> None:
-    assert str(rules.check_stored(make_server(replicas=-1)).problems[0]).startswith("spec.replicas: -1: must be")
-    assert not rules.check_stored(make_server(reasoningParser="enabled")).is_valid
+    assert str(check_stored(make_server(replicas=-1)).problems[0]).startswith("spec.replicas: -1: must be")
+    assert not check_stored(make_server(reasoningParser="enabled")).is_valid
 
 
 @pytest.mark.parametrize("status", [{}, {"conditions": []}, {"from": {"another": "version"}}], ids=str)
 def test_a_status_of_any_content_leaves_a_resource_readable(status: Manifest) -> None:
-    assert rules.check(make_server() | {"status": status}).problems == ()
+    assert check(make_server() | {"status": status}).problems == ()
 
 
 JSON = st.recursive(
@@ -391,6 +392,6 @@ SPECS = st.dictionaries(st.sampled_from(FIELDS), JSON | st.dictionaries(st.sampl
 
 @given(st.builds(lambda spec: make_server() | {"spec": spec}, SPECS | JSON) | st.dictionaries(st.text(), JSON))
 def test_whatever_is_stored_gives_a_server_or_problems_that_can_be_told(manifest: Manifest) -> None:
-    for checked in (rules.check(manifest), rules.check_stored(manifest)):
-        assert checked.server or checked.errors
+    for checked in (check(manifest), check_stored(manifest)):
+        assert checked.resource or checked.errors
         assert all(str(problem) for problem in checked.problems)

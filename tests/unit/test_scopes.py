@@ -1,31 +1,45 @@
 """What can be read decides what is looked after, and whether a replica may lead."""
 
 from itertools import cycle
+from typing import Any
 
 import pytest
 
-from kimi_linear_operator.benchmark.address import TargetKey
-from kimi_linear_operator.cluster import ApiError
-from kimi_linear_operator.handlers.scopes import CHILDREN, OWN_FAULT_SECONDS, Scope, Scopes
-from kimi_linear_operator.resources import (
-    BENCHMARK,
-    CONFIG_MAP,
-    DEPLOYMENT,
-    JOB,
-    KINDS,
-    POD,
-    RESOURCES,
-    SERVER,
-    SERVICE,
-    Kind,
-)
-from kimi_linear_operator.resources.kinds import NEEDED
-from kimi_linear_operator.store import Key
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, JOB, POD, SERVICE, Kind, Manifest
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.resource_type import Options
+from kimi_linear_operator.resource_types import TYPES
+from kimi_linear_operator.runtime.scopes import OWN_FAULT_SECONDS, Scope, Scopes
+from kimi_linear_operator.runtime.work import Work
+from kimi_linear_operator.server.spec import SERVER
+from make import make_benchmark, make_server
+from passes import CHILDREN, RESOURCES, WRITTEN, new_cache, new_scopes
 
 FORBIDDEN, MISSING, UNAVAILABLE, UNANSWERED = (ApiError(status, "why") for status in (403, 404, 503, 0))
-SERVER_A, SERVER_B = Key("a", "kimi"), Key("b", "kimi")
+SERVER_A, SERVER_B = Key("a", "kimi", SERVER), Key("b", "kimi", SERVER)
 BENCHMARK_A = Key("a", "nightly", BENCHMARK)
-OF_SERVER, OF_ENDPOINT = TargetKey("a", "kimi"), TargetKey("", "http://else.where")
+OF_SERVER = {"serverRef": {"name": "kimi"}}
+OF_ENDPOINT = {"endpoint": {"url": "http://else.where"}}
+
+
+def work(scopes: Scopes, **target: Any) -> Work:
+    """Return what is done with a benchmark of a target, and servers."""
+    cache = new_cache()
+    for key in (SERVER_A, SERVER_B):
+        cache.put(SERVER, placed(make_server(key.name), key))
+    if target:
+        cache.put(BENCHMARK, placed(make_benchmark(BENCHMARK_A.name, **target), BENCHMARK_A))
+    return Work(TYPES, scopes, cache, Options())
+
+
+def placed(manifest: Manifest, key: Key) -> Manifest:
+    return {**manifest, "metadata": {**manifest["metadata"], "namespace": key.namespace}}
+
+
+def is_known(scopes: Scopes, key: Key, **target: Any) -> bool:
+    return work(scopes, **target)._is_known(key)
 
 
 def read(scopes: Scopes, *but: Scope, now: float = 0.0) -> Scopes:
@@ -39,16 +53,16 @@ def read(scopes: Scopes, *but: Scope, now: float = 0.0) -> Scopes:
 
 
 def test_every_kind_is_listed_in_every_namespace_once() -> None:
-    assert len(list(Scopes([]))) == len(CHILDREN) + len(RESOURCES)
-    assert len(list(Scopes(["a", "b", "a"]))) == 2 * (len(CHILDREN) + len(RESOURCES))
+    assert len(list(new_scopes([]))) == len(CHILDREN) + len(RESOURCES)
+    assert len(list(new_scopes(["a", "b", "a"]))) == 2 * (len(CHILDREN) + len(RESOURCES))
 
 
 def test_everything_that_is_written_is_needed_by_somebody() -> None:
-    assert {kind for kinds in NEEDED.values() for kind in kinds} == {*KINDS, POD, *RESOURCES}
+    assert {kind for found in TYPES.values() for kind in found.own_kinds} == {*WRITTEN, POD, *RESOURCES}
 
 
 def test_a_replica_may_lead_when_everything_was_read() -> None:
-    scopes = Scopes(["a"])
+    scopes = new_scopes(["a"])
     assert not scopes.is_settled(0)
     missing = Scope(POD, "a")
     assert not read(scopes, missing).is_settled(2)
@@ -60,7 +74,7 @@ def test_a_replica_may_lead_when_everything_was_read() -> None:
 @pytest.mark.parametrize("error", [FORBIDDEN, MISSING])
 def test_what_is_refused_keeps_nobody_from_leading_and_is_named(error: ApiError) -> None:
     pods = Scope(POD, "b")
-    scopes = read(Scopes(["a", "b"]), pods)
+    scopes = read(new_scopes(["a", "b"]), pods)
     scopes.fail(pods, error, 2)
     assert scopes.is_settled(2)
     assert scopes.unreadable(2) == {pods: str(error)}
@@ -68,7 +82,7 @@ def test_what_is_refused_keeps_nobody_from_leading_and_is_named(error: ApiError)
 
 @pytest.mark.parametrize("error", [UNAVAILABLE, UNANSWERED])
 def test_an_api_server_that_does_not_answer_is_waited_for(error: ApiError) -> None:
-    scopes = Scopes(["a"])
+    scopes = new_scopes(["a"])
     for scope in scopes:
         scopes.begin(scope, 0)
         scopes.fail(scope, error, 0)
@@ -77,7 +91,7 @@ def test_an_api_server_that_does_not_answer_is_waited_for(error: ApiError) -> No
 
 
 def test_where_nothing_may_be_read_nobody_leads() -> None:
-    scopes = Scopes(["a"])
+    scopes = new_scopes(["a"])
     for scope in scopes:
         scopes.begin(scope, 0)
         scopes.fail(scope, FORBIDDEN, 0)
@@ -87,7 +101,7 @@ def test_where_nothing_may_be_read_nobody_leads() -> None:
 def test_what_fails_for_long_while_others_are_read_keeps_nobody_from_leading() -> None:
     """For example one object that cannot be decoded, or a conversion webhook that is away."""
     pods = Scope(POD, "a")
-    scopes = read(Scopes(["a"]), pods)
+    scopes = read(new_scopes(["a"]), pods)
     scopes.fail(pods, ApiError(500, "conversion webhook failed"), 2)
     assert not scopes.is_settled(OWN_FAULT_SECONDS - 1)
     assert scopes.is_settled(OWN_FAULT_SECONDS)
@@ -95,7 +109,7 @@ def test_what_fails_for_long_while_others_are_read_keeps_nobody_from_leading() -
 
 
 def test_what_fails_because_nobody_is_answered_any_more_is_not_told_of_one_scope() -> None:
-    scopes = read(Scopes(["a"]))
+    scopes = read(new_scopes(["a"]))
     for scope in scopes:
         scopes.begin(scope, 100)
         scopes.fail(scope, UNANSWERED, 100)
@@ -105,52 +119,52 @@ def test_what_fails_because_nobody_is_answered_any_more_is_not_told_of_one_scope
 @pytest.mark.parametrize("kind", [SERVER, DEPLOYMENT, SERVICE, POD])
 def test_a_server_is_left_alone_until_all_was_read_that_it_needs_in_its_namespace(kind: Kind) -> None:
     missing = Scope(kind, "a")
-    scopes = read(Scopes(["a", "b"]), missing)
+    scopes = read(new_scopes(["a", "b"]), missing)
     scopes.fail(missing, FORBIDDEN, 2)
-    assert (scopes.is_known(SERVER_A, None), scopes.is_known(SERVER_B, None)) == (False, True)
+    assert (is_known(scopes, SERVER_A), is_known(scopes, SERVER_B)) == (False, True)
     assert scopes.succeed(missing, 5), "everything in it is new"
-    assert scopes.is_known(SERVER_A, None)
+    assert is_known(scopes, SERVER_A)
 
 
 @pytest.mark.parametrize("kind", [BENCHMARK, CONFIG_MAP, JOB])
 def test_servers_need_nothing_of_benchmarks(kind: Kind) -> None:
-    scopes = read(Scopes([]), Scope(kind, None))
-    assert scopes.is_known(SERVER_A, None)
-    assert not scopes.is_known(BENCHMARK_A, OF_ENDPOINT)
+    scopes = read(new_scopes([]), Scope(kind, None))
+    assert is_known(scopes, SERVER_A)
+    assert not is_known(scopes, BENCHMARK_A, **OF_ENDPOINT)
 
 
 def test_benchmarks_need_servers_only_to_measure_them() -> None:
-    scopes = read(Scopes([]), Scope(SERVER, None))
-    assert scopes.is_known(BENCHMARK_A, OF_ENDPOINT)
-    assert scopes.is_known(BENCHMARK_A, None)
-    assert scopes.is_known(BENCHMARK_A, TargetKey("elsewhere", "kimi"))
-    assert not scopes.is_known(BENCHMARK_A, OF_SERVER)
+    scopes = read(new_scopes([]), Scope(SERVER, None))
+    assert is_known(scopes, BENCHMARK_A, **OF_ENDPOINT)
+    assert is_known(scopes, BENCHMARK_A)
+    assert is_known(scopes, BENCHMARK_A, endpoint={"url": "http://kimi.elsewhere.svc:30000"})
+    assert not is_known(scopes, BENCHMARK_A, **OF_SERVER)
 
 
 def test_what_was_read_stays_known_while_lists_fail() -> None:
-    scopes = read(Scopes(["a"]))
+    scopes = read(new_scopes(["a"]))
     pods = Scope(POD, "a")
     scopes.begin(pods, 300)
     scopes.fail(pods, UNANSWERED, 300)
-    assert scopes.is_known(SERVER_A, None)
+    assert is_known(scopes, SERVER_A)
     assert not scopes.succeed(pods, 301), "only what changed is new"
 
 
 @pytest.mark.parametrize("is_watched", [True, False])
 def test_what_fails_alone_for_long_stays_known_as_long_as_its_watch_lives(is_watched: bool) -> None:
-    scopes = read(Scopes(["a"]))
+    scopes = read(new_scopes(["a"]))
     pods, other = Scope(POD, "a"), Scope(SERVICE, "a")
     scopes.begin(pods, 300)
     scopes.succeed(other, 301)
     scopes.fail(pods, UNAVAILABLE, 301, is_watched=is_watched)
-    assert scopes.is_known(SERVER_A, None), "it may be a matter of moments"
+    assert is_known(scopes, SERVER_A), "it may be a matter of moments"
     scopes.fail(pods, UNAVAILABLE, 300 + OWN_FAULT_SECONDS, is_watched=is_watched)
-    assert scopes.is_known(SERVER_A, None) == is_watched
+    assert is_known(scopes, SERVER_A) == is_watched
     assert scopes.unreadable(1_000) == ({} if is_watched else {pods: str(UNAVAILABLE)})
 
 
 def test_what_is_called_unreadable_is_unknown_and_what_is_known_is_not_called_so() -> None:
-    scopes = Scopes(["a"])
+    scopes = new_scopes(["a"])
     for scope, error in zip(scopes, cycle((FORBIDDEN, MISSING, UNAVAILABLE, UNANSWERED)), strict=False):
         scopes.begin(scope, 0)
         if error.status != 404:
@@ -162,22 +176,29 @@ def test_what_is_called_unreadable_is_unknown_and_what_is_known_is_not_called_so
 
 
 def test_what_was_read_is_unknown_once_it_is_refused_until_it_is_read_again() -> None:
-    scopes = read(Scopes(["a"]))
+    scopes = read(new_scopes(["a"]))
     pods = Scope(POD, "a")
     for error in (FORBIDDEN, UNANSWERED):
         scopes.begin(pods, 300)
         scopes.fail(pods, error, 300)
-        assert not scopes.is_known(SERVER_A, None)
+        assert not is_known(scopes, SERVER_A)
     assert scopes.succeed(pods, 301)
-    assert scopes.is_known(SERVER_A, None)
+    assert is_known(scopes, SERVER_A)
 
 
 def test_a_scope_concerns_those_in_it_that_need_it() -> None:
-    scopes, keys = Scopes(["a", "b"]), [SERVER_A, SERVER_B, BENCHMARK_A]
-    assert scopes.concerned(Scope(DEPLOYMENT, "a"), keys) == [SERVER_A]
-    assert scopes.concerned(Scope(JOB, "a"), keys) == [BENCHMARK_A]
-    assert scopes.concerned(Scope(SERVER, "a"), keys) == [SERVER_A, BENCHMARK_A]
-    assert Scopes([]).concerned(Scope(POD, None), keys) == keys
+    assert concerned(Scope(DEPLOYMENT, "a")) == [SERVER_A]
+    assert concerned(Scope(JOB, "a")) == [BENCHMARK_A]
+    assert concerned(Scope(SERVER, "a")) == [SERVER_A, BENCHMARK_A]
+    assert concerned(Scope(POD, None)) == [SERVER_A, SERVER_B, BENCHMARK_A]
+
+
+def concerned(scope: Scope) -> list[Key]:
+    """Return the resources that are looked at once a scope is known."""
+    working, asked = work(new_scopes(["a", "b"]), **OF_SERVER), list[Key]()
+    working.enqueue = asked.extend  # type: ignore[method-assign,assignment]
+    working.enqueue_scope(scope)
+    return asked
 
 
 def test_a_scope_says_what_it_is() -> None:
@@ -186,7 +207,7 @@ def test_a_scope_says_what_it_is() -> None:
 
 
 def test_what_may_be_old_is_unknown_until_a_list_that_begins_afterwards_has_ended() -> None:
-    scopes = Scopes([])
+    scopes = new_scopes([])
     for scope in scopes:
         scopes.begin(scope, 0)
     scopes.forget()

@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator.api import KimiLinearServer, Manifest
-from kimi_linear_operator.resources import revision
-from kimi_linear_operator.resources.revision import Kept
-from kimi_linear_operator.status import Obstacle, View, summarise, transition_event, was_applied
-from kimi_linear_operator.status.conditions import LONGEST_MESSAGE
+from kimi_linear_operator.kubernetes.conditions import LONGEST_MESSAGE, Obstacle
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.server import revision
+from kimi_linear_operator.server.events import transition_event
+from kimi_linear_operator.server.revision import Kept
+from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.status import View, summarise, was_applied
 from make import make_deployment, make_failed_pod, make_pod, make_server
 
 EARLIER, NOW, LATER = "2026-11-24T09:00:00Z", "2026-11-24T10:00:00Z", "2026-11-24T10:05:00Z"

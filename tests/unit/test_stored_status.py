@@ -1,20 +1,21 @@
 """A stored status of any content is read without harm, and the next one replaces what could not be read."""
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.api.stored import readable_status
-from kimi_linear_operator.cluster import Cluster
-from kimi_linear_operator.metrics import resource_lines
-from kimi_linear_operator.reconcile import Reconciler
-from kimi_linear_operator.resources import BENCHMARK, RESOURCES, SERVER, Kind
-from kimi_linear_operator.store import Key, Store
+from kimi_linear_operator.benchmark.spec import BENCHMARK, BenchmarkStatus
+from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
+from kimi_linear_operator.kubernetes.stored import readable_status
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.resource_types import TYPES
+from kimi_linear_operator.runtime.exposition import resource_lines
+from kimi_linear_operator.server.spec import SERVER, ServerStatus
 from make import make_benchmark, make_condition, make_result, make_server, stored
+from passes import RESOURCES, Passes, new_cache
 
 READY = make_condition("Ready", "True", "AllReplicasServe", "1 of 1 replicas serve")
 MAKE = {SERVER: make_server, BENCHMARK: make_benchmark}
@@ -39,7 +40,7 @@ STATUSES = st.fixed_dictionaries({}, optional={name: value | JSON for name, valu
 
 def test_what_can_be_read_is_left_as_it_is() -> None:
     status = {"conditions": [READY], "unknown": {"of": "another version"}}
-    assert readable_status("KimiLinearServer", status) is status
+    assert readable_status(ServerStatus, status) is status
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_what_can_be_read_is_left_as_it_is() -> None:
     ids=str,
 )
 def test_what_cannot_be_read_is_empty(status: Any, readable: Manifest) -> None:
-    assert readable_status("KimiLinearBenchmark", status) == readable
+    assert readable_status(BenchmarkStatus, status) == readable
 
 
 class ObligingCluster:
@@ -89,10 +90,10 @@ class ObligingCluster:
 
 @given(st.sampled_from(RESOURCES), STATUSES)
 def test_a_pass_over_a_resource_with_any_status_succeeds_and_leaves_one_that_stays(kind: Kind, status: Any) -> None:
-    store, cluster = Store(), ObligingCluster()
-    store.put(kind, MAKE[kind]("kimi") | {"status": status})
-    reconciler = Reconciler(cast(Cluster, cluster), store)
+    cache, cluster = new_cache(), ObligingCluster()
+    cache.put(kind, MAKE[kind]("kimi") | {"status": status})
+    reconciler = Passes(cluster, cache)
     for _ in range(3):
         asyncio.run(reconciler.reconcile(Key("default", "kimi", kind)))
     assert len(cluster.statuses) <= 1
-    assert list(resource_lines(store.snapshot(), "2026-11-24T12:00:00Z"))
+    assert list(resource_lines(TYPES, cache.snapshot(), "2026-11-24T12:00:00Z"))

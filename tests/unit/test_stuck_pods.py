@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator.api import KimiLinearServer, Manifest
-from kimi_linear_operator.status import View, next_look, summarise
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.waits import next_look
+from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.status import View, summarise
 from make import make_deployment, make_pod, make_server
 
 CREATED = "2026-11-24T09:00:00Z"

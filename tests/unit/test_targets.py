@@ -5,15 +5,18 @@ from typing import Any, cast
 
 import pytest
 
-from kimi_linear_operator import rules
-from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
-from kimi_linear_operator.cluster import Cluster
-from kimi_linear_operator.reconcile.targets import Aim, Hindrance, Targets
-from kimi_linear_operator.resources import BENCHMARK, JOB, POD, SERVER, Kind, job
-from kimi_linear_operator.resources.essence import essence
-from kimi_linear_operator.resources.metadata import SUITE_LABEL
-from kimi_linear_operator.store import Key, Store
+from kimi_linear_operator.benchmark import job
+from kimi_linear_operator.benchmark.labels import SUITE_LABEL
+from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
+from kimi_linear_operator.benchmark.target_state import Aim, Hindrance, Targets
+from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.kubernetes.essence import essence
+from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.resource_types import check
+from kimi_linear_operator.server.spec import SERVER
 from make import make_benchmark, make_condition, make_server, owned, stored
+from passes import new_cache
 
 
 def server(ready: str = "True", generation: int = 1, **spec: Any) -> Manifest:
@@ -22,13 +25,13 @@ def server(ready: str = "True", generation: int = 1, **spec: Any) -> Manifest:
 
 
 def aim(*servers: Manifest, **spec: Any) -> Aim:
-    store = Store()
+    cache = new_cache()
     for manifest in servers:
-        store.put(SERVER, manifest)
-    benchmark = rules.check(make_benchmark(**spec)).benchmark
+        cache.put(SERVER, manifest)
+    benchmark = check(make_benchmark(**spec)).resource
     assert benchmark
     # Nothing is asked of the API server before a suite starts.
-    return Targets(cast(Cluster, None), store).find(benchmark)
+    return Targets(cast(Cluster, None), cache).find(benchmark)
 
 
 WITH_KEY: dict[str, Any] = {"engine": {"extraArgs": ["--api-key=$(KEY)"]}}
@@ -70,7 +73,7 @@ class World:
     """Benchmark mine beside its server, benchmark theirs of the server's address in another namespace, at nine."""
 
     def __init__(self) -> None:
-        self.store, self.version = Store(), 1
+        self.cache, self.version = new_cache(), 1
         self.put(SERVER, server())
         self.benchmark(MINE)
         self.benchmark(THEIRS, endpoint=ADDRESS)
@@ -78,12 +81,12 @@ class World:
     async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
         """The API server's own lists: what the store has."""
         known = [key for key in (MINE, THEIRS) if key.namespace == namespace]
-        return [essence(item) for key in known for item in self.store.children(kind, key)]
+        return [essence(item) for key in known for item in self.cache.children(kind, key)]
 
     def put(self, kind: Kind, manifest: Manifest) -> None:
         self.version += 1
         metadata = {**manifest["metadata"], "resourceVersion": str(self.version)}
-        self.store.put(kind, stored({**manifest, "metadata": metadata}))
+        self.cache.put(kind, stored({**manifest, "metadata": metadata}))
 
     def benchmark(self, key: Key, status: Manifest | None = None, **spec: Any) -> None:
         manifest = make_benchmark(key.name, suites=[{"name": "gsm8k"}], timeoutSeconds=600, **spec)
@@ -97,7 +100,7 @@ class World:
 
     def start(self, key: Key, created: str = "2026-11-24T08:55:00Z", name: str = "") -> Manifest:
         """Make a Job that a benchmark owns, of the name that the operator gives unless the test has another."""
-        benchmark = KimiLinearBenchmark.model_validate(self.store.get(BENCHMARK, key))
+        benchmark = KimiLinearBenchmark.model_validate(self.cache.get(key.of(BENCHMARK)))
         metadata: Manifest = {
             "name": name or job.name(benchmark, benchmark.spec.suites[0]),
             "namespace": key.namespace,
@@ -112,8 +115,8 @@ class World:
 
     def hindrance(self, key: Key = MINE) -> Hindrance | None:
         """Who is in the way of a benchmark."""
-        targets = Targets(cast(Cluster, self), self.store)
-        benchmark = KimiLinearBenchmark.model_validate(self.store.get(BENCHMARK, key))
+        targets = Targets(cast(Cluster, self), self.cache)
+        benchmark = KimiLinearBenchmark.model_validate(self.cache.get(key.of(BENCHMARK)))
         target = targets.find(benchmark).target
         assert target
         return asyncio.run(targets.hindrance(key, target, "2026-11-24T09:00:00Z"))

@@ -6,16 +6,19 @@ from typing import Any, cast
 
 import pytest
 
-from kimi_linear_operator.api import KimiLinearBenchmark, Manifest
 from kimi_linear_operator.benchmark.address import TargetKey
-from kimi_linear_operator.cluster import ApiError, Cluster
-from kimi_linear_operator.reconcile import Reconciler
-from kimi_linear_operator.reconcile.benchmark import BenchmarkReconciler
-from kimi_linear_operator.reconcile.holding import Asker
-from kimi_linear_operator.reconcile.targets import LEFTOVER_RETRY_SECONDS, Targets
-from kimi_linear_operator.resources import BENCHMARK, JOB, POD, Kind
-from kimi_linear_operator.store import Key, Sight, Store
+from kimi_linear_operator.benchmark.holding import Asker
+from kimi_linear_operator.benchmark.index import BenchmarkIndex
+from kimi_linear_operator.benchmark.reconcile import BenchmarkReconciler
+from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
+from kimi_linear_operator.benchmark.target_state import LEFTOVER_RETRY_SECONDS, Targets
+from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
+from kimi_linear_operator.reconcile.cache import Cache
+from kimi_linear_operator.reconcile.cached_object import Key
 from make import make_benchmark, owned, stored
+from passes import READER, Passes, make_context, new_cache
 
 ENDPOINT = {"endpoint": {"url": "http://kimi.default.svc"}, "suites": [{"name": "speed-low"}]}
 FIRST, SECOND = (Key("default", name, BENCHMARK) for name in ("first", "second"))
@@ -25,7 +28,7 @@ FIRST, SECOND = (Key("default", name, BENCHMARK) for name in ("first", "second")
 class Shown:
     """A cluster that shows what is written at once, and refuses the Jobs of some benchmarks."""
 
-    store: Store
+    cache: Cache
     now: str = "2026-11-24T09:00:00Z"
     refused: list[str] = field(default_factory=list)
     version: int = 10
@@ -35,14 +38,14 @@ class Shown:
         self.version += 1
         metadata = {"creationTimestamp": self.now, **manifest["metadata"], "resourceVersion": str(self.version)}
         shown = stored({**manifest, "metadata": metadata})
-        self.store.put(kind, shown)
+        self.cache.put(kind, shown)
         return shown
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
-        return self.store.get(kind, Key(namespace, name))
+        return self.cache.get(Key(namespace, name, kind))
 
     async def essences(self, kind: Kind, namespace: str, selector: str) -> Any:
-        return [item for key in (FIRST, SECOND) for item in self.store.children(kind, key)]
+        return [item for key in (FIRST, SECOND) for item in self.cache.children(kind, key)]
 
     async def events_of(self, involved: Manifest) -> Any:
         return []
@@ -58,9 +61,9 @@ class Shown:
         return await self.apply(kind, manifest)
 
     async def delete(self, kind: Kind, manifest: Manifest, *, children_first: bool = False) -> None:
-        for pod in self.store.children(POD, FIRST):
-            self.store.take(Sight.of(POD, pod, is_deleted=True))
-        self.store.take(Sight.of(kind, manifest, is_deleted=True))
+        for pod in self.cache.children(POD, FIRST):
+            self.cache.take(READER.read(POD, pod, is_deleted=True))
+        self.cache.take(READER.read(kind, manifest, is_deleted=True))
 
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
         return dict(self.put(kind, {**manifest, "status": status})["metadata"])
@@ -73,11 +76,11 @@ class Shown:
 class World:
     """Two benchmarks of one server; the first one is the older one."""
 
-    store: Store = field(default_factory=Store)
+    cache: Cache = field(default_factory=new_cache)
     cluster: Shown = field(init=False)
 
     def __post_init__(self) -> None:
-        self.cluster = Shown(self.store)
+        self.cluster = Shown(self.cache)
         for name, second in (("first", "01"), ("second", "02")):
             manifest = make_benchmark(name, **ENDPOINT)
             manifest["metadata"] |= {"creationTimestamp": f"2026-11-24T08:00:{second}Z", "uid": name}
@@ -86,17 +89,17 @@ class World:
     def pass_over(self, key: Key, time: str) -> float | None:
         """Make a pass at a time of that day; return when the next one is due."""
         self.cluster.now = f"2026-11-24T{time}Z"
-        reconciler = Reconciler(cast(Cluster, self.cluster), self.store, now=lambda: self.cluster.now)
+        reconciler = Passes(self.cluster, self.cache, now=lambda: self.cluster.now)
         return asyncio.run(reconciler.reconcile(key))
 
     def succeeded(self, key: Key) -> tuple[str, str]:
-        status = (self.store.get(BENCHMARK, key) or {})["status"]
+        status = (self.cache.get(key.of(BENCHMARK)) or {})["status"]
         [condition] = [item for item in status["conditions"] if item["type"] == "Succeeded"]
         return condition["reason"], condition["message"]
 
     def report(self, **state: Any) -> None:
         """Report a state of the container of the first one's pod."""
-        [job] = self.store.children(JOB, FIRST)
+        [job] = self.cache.children(JOB, FIRST)
         container = {"name": "client", "image": "typo", "restartCount": 0, "state": state}
         conditions = [{"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-11-24T09:00:01Z"}]
         began = {"phase": "Pending", "startTime": "2026-11-24T09:00:02Z"}
@@ -136,10 +139,10 @@ def test_an_image_with_a_typo_holds_up_others_for_minutes_and_not_for_hours() ->
 def test_a_benchmark_that_is_alone_keeps_its_turn() -> None:
     world = World()
     world.pass_over(FIRST, "09:00:00")
-    world.store.take(Sight.of(BENCHMARK, world.store.get(BENCHMARK, SECOND) or {}, is_deleted=True))
+    world.cache.take(READER.read(BENCHMARK, world.cache.get(SECOND.of(BENCHMARK)) or {}, is_deleted=True))
     world.report(**TYPO)
     world.pass_over(FIRST, "10:30:00")
-    assert world.store.children(JOB, FIRST)
+    assert world.cache.children(JOB, FIRST)
     assert world.succeeded(FIRST)[0] == "ImagePullFailed"
 
 
@@ -148,7 +151,7 @@ def test_a_slow_image_is_no_reason_to_give_a_turn_back() -> None:
     world.pass_over(FIRST, "09:00:00")
     world.report(waiting={"reason": "ContainerCreating"})
     world.pass_over(FIRST, "09:50:00")
-    assert world.store.children(JOB, FIRST)
+    assert world.cache.children(JOB, FIRST)
 
 
 def test_a_client_that_has_begun_never_gives_its_turn_back() -> None:
@@ -156,7 +159,7 @@ def test_a_client_that_has_begun_never_gives_its_turn_back() -> None:
     world.pass_over(FIRST, "09:00:00")
     world.report(running={})
     world.pass_over(FIRST, "10:30:00")
-    assert world.store.children(JOB, FIRST)
+    assert world.cache.children(JOB, FIRST)
 
 
 def test_a_job_that_is_refused_lets_the_other_run_and_does_not_ask_without_end() -> None:
@@ -176,7 +179,7 @@ def test_two_that_are_refused_take_turns_at_leisure() -> None:
     for second in range(30):
         for key in (FIRST, SECOND):
             world.pass_over(key, f"09:00:{second:02}")
-    statuses = [(world.store.get(BENCHMARK, key) or {})["status"]["failedStart"]["time"] for key in (FIRST, SECOND)]
+    statuses = [(world.cache.get(key.of(BENCHMARK)) or {})["status"]["failedStart"]["time"] for key in (FIRST, SECOND)]
     assert statuses == ["2026-11-24T09:00:00Z", "2026-11-24T09:00:00Z"]
 
 
@@ -184,13 +187,13 @@ def test_a_job_of_another_name_that_is_ours_goes_on() -> None:
     """As those that earlier builds of the operator made."""
     world = World()
     world.pass_over(FIRST, "09:00:00")
-    [job] = world.store.children(JOB, FIRST)
-    world.store.take(Sight.of(JOB, job, is_deleted=True))
+    [job] = world.cache.children(JOB, FIRST)
+    world.cache.take(READER.read(JOB, job, is_deleted=True))
     former = {**job, "metadata": {**job["metadata"], "name": "first-speed-low"}}
     world.cluster.put(JOB, former)
     world.pass_over(FIRST, "09:01:00")
-    assert [item["metadata"]["name"] for item in world.store.children(JOB, FIRST)] == ["first-speed-low"]
-    assert (world.store.get(BENCHMARK, FIRST) or {})["status"]["currentSuite"] == "speed-low"
+    assert [item["metadata"]["name"] for item in world.cache.children(JOB, FIRST)] == ["first-speed-low"]
+    assert (world.cache.get(FIRST.of(BENCHMARK)) or {})["status"]["currentSuite"] == "speed-low"
     assert world.cluster.jobs == ["first"]
 
 
@@ -201,7 +204,7 @@ def test_an_error_that_does_not_pass_is_told() -> None:
         raise ApiError(503, "etcd does not answer")
 
     world.cluster.apply = unavailable  # type: ignore[method-assign]
-    reconciler = Reconciler(cast(Cluster, world.cluster), world.store, now=lambda: world.cluster.now)
+    reconciler = Passes(world.cluster, world.cache, now=lambda: world.cluster.now)
     for failures in (0, 5):
         with pytest.raises(ApiError, match="etcd does not answer"):
             asyncio.run(reconciler.reconcile(FIRST, failures))
@@ -227,17 +230,19 @@ def test_a_job_that_only_claims_to_be_a_benchmarks_holds_up_nobody() -> None:
     labelled = owned(forged, "second", "KimiLinearBenchmark")
     del labelled["metadata"]["ownerReferences"]
     world.cluster.put(JOB, labelled)
-    targets = Targets(cast(Cluster, world.cluster), world.store)
-    asker, claims = Asker(world.cluster.now, "default"), world.store.claims(TargetKey("default", "kimi"))
+    targets = Targets(cast(Cluster, world.cluster), world.cache)
+    asker, claims = (
+        Asker(world.cluster.now, "default"),
+        world.cache.index(BenchmarkIndex).claims(TargetKey("default", "kimi")),
+    )
     assert [one.is_active for one in targets._contenders(claims, asker)] == [False, False]
 
 
 def test_a_benchmark_waits_for_no_other_that_is_about_to_start() -> None:
     """Whoever waits in a pass keeps a worker from everybody else."""
     world = World()
-    reconciler = BenchmarkReconciler(*([cast(Any, None)] * 5))
-    reconciler._targets = Targets(cast(Cluster, world.cluster), world.store)
-    benchmark = KimiLinearBenchmark.model_validate(world.store.get(BENCHMARK, SECOND))
+    reconciler = BenchmarkReconciler(make_context(world.cluster, world.cache))
+    benchmark = KimiLinearBenchmark.model_validate(world.cache.get(SECOND.of(BENCHMARK)))
     aim = reconciler._targets.find(benchmark)
     assert aim.target
     reconciler._starting.add(aim.target.label)

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator.api import BenchmarkSpec, Manifest
-from kimi_linear_operator.api.benchmark import RECIPE_SUITES, Suite
 from kimi_linear_operator.benchmark import client, verdict
 from kimi_linear_operator.benchmark.baseline import Baseline
 from kimi_linear_operator.benchmark.recipe import PUBLISHED
+from kimi_linear_operator.benchmark.spec import RECIPE_SUITES, BenchmarkSpec, Suite
+from kimi_linear_operator.kubernetes.kinds import Manifest
 
 LOW, GSM8K = (Suite.model_validate({"name": name}) for name in ("speed-low", "gsm8k"))
 

@@ -8,11 +8,12 @@ import kopf._cogs.clients.api
 import kopf._cogs.clients.scanning
 import pytest
 
-from kimi_linear_operator.handlers.scopes import Scope
-from kimi_linear_operator.handlers.watch import GRACE_SECONDS, Watch, _bend_kopf
-from kimi_linear_operator.resources import POD, SERVICE
-from kimi_linear_operator.store import Sight
+from kimi_linear_operator.kubernetes.kinds import POD, SERVICE
+from kimi_linear_operator.reconcile.cached_object import CachedObject
+from kimi_linear_operator.runtime.kopf_watch import GRACE_SECONDS, Watch, _bend_kopf
+from kimi_linear_operator.runtime.scopes import Scope
 from make import make_pod
+from passes import READER
 
 PODS, SERVICES = Scope(POD, "default"), Scope(SERVICE, "default")
 
@@ -21,7 +22,7 @@ PODS, SERVICES = Scope(POD, "default"), Scope(SERVICE, "default")
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time in seconds, to be set by the test."""
     now = [1000.0]
-    monkeypatch.setattr("kimi_linear_operator.handlers.watch.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("kimi_linear_operator.runtime.kopf_watch.time.monotonic", lambda: now[0])
     return now
 
 
@@ -32,10 +33,10 @@ def wanted() -> list[Scope]:
 
 @pytest.fixture
 def watch(wanted: list[Scope]) -> Watch:
-    def observe(_: Sight) -> None:
+    def observe(_: CachedObject) -> None:
         """Take no notice."""
 
-    return Watch(["default"], (PODS, SERVICES), observe, wanted.append)
+    return Watch(["default"], (PODS, SERVICES), READER, observe, wanted.append)
 
 
 def test_a_watch_that_is_answered_is_fine_for_as_long_as_it_stays_open(watch: Watch, clock: list[float]) -> None:
@@ -102,21 +103,21 @@ def test_the_log_says_once_that_a_scope_is_not_watched_and_once_that_it_is_again
 def test_an_object_that_nobody_can_read_has_its_scope_listed_and_others_go_on(
     wanted: list[Scope], caplog: pytest.LogCaptureFixture
 ) -> None:
-    seen: list[Sight] = []
-    watch = Watch(["default"], (PODS, SERVICES), seen.append, wanted.append)
+    seen: list[CachedObject] = []
+    watch = Watch(["default"], (PODS, SERVICES), READER, seen.append, wanted.append)
     metadata = {"name": "odd", "namespace": "default", "resourceVersion": "no number"}
     pod = make_pod(namespace="default", version=7)
     for manifest in ({"metadata": metadata}, pod):
         asyncio.run(watch._on_event({"type": "ADDED", "object": manifest}, param=POD))  # type: ignore[typeddict-item]
-    assert (seen, wanted) == ([Sight.of(POD, pod)], [PODS])
+    assert (seen, wanted) == ([READER.read(POD, pod)], [PODS])
     [line] = caplog.records
     assert line.getMessage() == "Cannot read Pod default/odd"
 
 
 def test_nothing_is_passed_on_of_watches_that_are_to_begin_anew(wanted: list[Scope]) -> None:
     """When etcd was restored, what is still in their sockets is of a past that is no more."""
-    seen: list[Sight] = []
-    watch = Watch(["default"], (PODS, SERVICES), seen.append, wanted.append)
+    seen: list[CachedObject] = []
+    watch = Watch(["default"], (PODS, SERVICES), READER, seen.append, wanted.append)
     watch.restart()
     event: Any = {"type": "ADDED", "object": make_pod(namespace="default", version=7)}
     asyncio.run(watch._on_event(event, param=POD))

@@ -11,12 +11,13 @@ import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from kimi_linear_operator import cluster
-from kimi_linear_operator.handlers.scopes import Scope
-from kimi_linear_operator.handlers.watch import Watch
-from kimi_linear_operator.resources import POD
-from kimi_linear_operator.store import Sight
+from kimi_linear_operator.cluster import client as cluster
+from kimi_linear_operator.kubernetes.kinds import POD
+from kimi_linear_operator.reconcile.cached_object import CachedObject
+from kimi_linear_operator.runtime.kopf_watch import Watch
+from kimi_linear_operator.runtime.scopes import Scope
 from make import make_pod
+from passes import READER
 
 PAGE = b"<html>maintenance</html>\n"
 HTML, JSON = "text/html", "application/json"
@@ -91,8 +92,8 @@ def test_odd_answers_of_one_scope_end_no_watch_and_pass(
     scopes = tuple(Scope(POD, namespace) for namespace in namespaces)
     seen, listed = set[str](), list[Scope]()
 
-    def observe(sight: Sight) -> None:
-        seen.add(sight.address.namespace)
+    def observe(sight: CachedObject) -> None:
+        seen.add(sight.key.namespace)
 
     async def test() -> None:
         server = ApiServer()
@@ -101,7 +102,7 @@ def test_odd_answers_of_one_scope_end_no_watch_and_pass(
         async with TestServer(application, shutdown_timeout=0.1) as running:
             write_kubeconfig(tmp_path / "config", str(running.make_url("")).rstrip("/"))
             monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
-            watch = Watch(namespaces, scopes, observe, listed.append)
+            watch = Watch(namespaces, scopes, READER, observe, listed.append)
             watching = asyncio.create_task(asyncio.to_thread(watch.run))
             try:
                 await until(lambda: FINE in seen)

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from fast_loop import now, run
-from kimi_linear_operator.cluster import ApiError
+from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.metrics import REGISTRY
-from kimi_linear_operator.store import Key
-from kimi_linear_operator.workqueue import (
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.runtime.queue import (
     BACKOFF,
     LONGEST_SETTLE_SECONDS,
     MOST_SOURCES,
@@ -19,8 +19,9 @@ from kimi_linear_operator.workqueue import (
     Work,
     WorkQueue,
 )
+from kimi_linear_operator.server.spec import SERVER
 
-A, B, C = Key("default", "a"), Key("default", "b"), Key("default", "c")
+A, B, C = Key("default", "a", SERVER), Key("default", "b", SERVER), Key("default", "c", SERVER)
 
 
 async def settle() -> None:
@@ -259,7 +260,7 @@ def test_a_queue_is_stuck_when_keys_wait_and_no_worker_takes_any() -> None:
 def test_who_adds_a_few_does_not_wait_for_all_of_who_adds_thousands() -> None:
     async def test() -> None:
         queue, done = WorkQueue(), list[Key]()
-        many = [Key("many", str(number)) for number in range(1000)]
+        many = [Key("many", str(number), SERVER) for number in range(1000)]
         for key in many:
             queue.add(key, "gitops")
 
@@ -299,7 +300,7 @@ def test_a_key_is_postponed_only_if_others_wait(keys: list[Key], passes: list[Ke
 def test_progress_lets_eight_of_others_go_first_and_never_waits_for_all_of_them() -> None:
     async def test() -> None:
         queue, done = WorkQueue(), list[Key]()
-        progress, new = ([Key(kind, str(number)) for number in range(24)] for kind in ("progress", "new"))
+        progress, new = ([Key(kind, str(number), SERVER) for number in range(24)] for kind in ("progress", "new"))
         for key in progress:
             queue.add(key, PROGRESS)
         for key in new:
@@ -323,11 +324,11 @@ def test_who_adds_one_after_the_other_is_never_behind_however_slow_the_work_is()
         async def ask() -> None:
             for number in range(20):
                 await asyncio.sleep(95)
-                people.append(Key("people", str(number)))
+                people.append(Key("people", str(number), SERVER))
                 queue.add(people[-1], "kubectl")
 
         for number in range(1000):
-            queue.add(Key("many", str(number)), "gitops")
+            queue.add(Key("many", str(number), SERVER), "gitops")
         asking = asyncio.create_task(ask())
         await worked(queue, work, seconds=2000)
         await asking
@@ -352,10 +353,10 @@ def test_a_namespace_gets_no_more_turns_by_writing_under_many_names() -> None:
     async def test() -> None:
         queue, done = WorkQueue(), list[Key]()
         for number in range(1000):
-            queue.add(Key("greedy", str(number)), f"manager-{number}")
-        queue.add(Key("modest", "kimi"), "kubectl")
+            queue.add(Key("greedy", str(number), SERVER), f"manager-{number}")
+        queue.add(Key("modest", "kimi", SERVER), "kubectl")
         await worked(queue, recorder(done), seconds=1)
-        assert done.index(Key("modest", "kimi")) <= MOST_SOURCES + 1
+        assert done.index(Key("modest", "kimi", SERVER)) <= MOST_SOURCES + 1
 
     run(test())
 
@@ -364,10 +365,10 @@ def test_what_comes_in_bulk_in_one_namespace_delays_no_other() -> None:
     async def test() -> None:
         queue, done = WorkQueue(), list[Key]()
         for number in range(1000):
-            queue.add(Key("greedy", str(number)), "bulk")
-        queue.add(Key("modest", "kimi"), "bulk")
+            queue.add(Key("greedy", str(number), SERVER), "bulk")
+        queue.add(Key("modest", "kimi", SERVER), "bulk")
         await worked(queue, recorder(done), seconds=1)
-        assert done.index(Key("modest", "kimi")) == 1
+        assert done.index(Key("modest", "kimi", SERVER)) == 1
 
     run(test())
 

@@ -5,7 +5,7 @@ import ipaddress
 import re
 from typing import NamedTuple
 
-from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.kubernetes.kinds import Manifest
 
 _URL = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?/?", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": "80", "https": "443"}

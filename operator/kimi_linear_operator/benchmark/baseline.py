@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.api.benchmark import Suite
 from kimi_linear_operator.benchmark import client, recipe
+from kimi_linear_operator.benchmark.spec import Suite
+from kimi_linear_operator.kubernetes.kinds import Manifest
 
 Metrics = Mapping[str, float]
 

@@ -4,8 +4,7 @@ Command lines are the recipe's, for custom suites with the flags of SGLang 0.5.7
 where the server is and where to write.
 """
 
-from kimi_linear_operator.api import BenchmarkSpec
-from kimi_linear_operator.api.benchmark import RECIPE_SUITES, Accuracy, Speed, Suite, SuiteKind
+from kimi_linear_operator.benchmark.spec import RECIPE_SUITES, Accuracy, BenchmarkSpec, Speed, Suite, SuiteKind
 
 # Flags of bench_serving that have a field, and those that the runner sets. --header could hold an API key.
 OWNED_FLAGS = (

@@ -3,9 +3,9 @@
 from typing import Any
 
 from kimi_linear_operator import jsontext
-from kimi_linear_operator.api import Manifest
-from kimi_linear_operator.api.benchmark import Suite, SuiteKind
 from kimi_linear_operator.benchmark import client, metric
+from kimi_linear_operator.benchmark.spec import Suite, SuiteKind
+from kimi_linear_operator.kubernetes.kinds import Manifest
 
 _LONGEST_MESSAGE = 1000
 _GREATEST = 1e15

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kimi_linear_operator.api import BenchmarkSpec, Manifest
-from kimi_linear_operator.api.benchmark import Finding, Suite, SuiteKind, Threshold
 from kimi_linear_operator.benchmark import client, metric
 from kimi_linear_operator.benchmark.baseline import Baseline, Metrics
+from kimi_linear_operator.benchmark.spec import BenchmarkSpec, Finding, Suite, SuiteKind, Threshold
+from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reasons import Reason
 
 _RATIO_DIGITS = 4

@@ -4,14 +4,15 @@ import argparse
 import sys
 from typing import get_args
 
-from kimi_linear_operator import engine, rules
-from kimi_linear_operator.api.server import Hardware, Switch
+from kimi_linear_operator.server import sglang
+from kimi_linear_operator.server.definition import CHECKER
+from kimi_linear_operator.server.spec import Hardware, Switch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the recipe's generator, with its ids and defaults."""
     parser.add_argument("--hardware", choices=get_args(Hardware), default="mi300x", help="GPU (default: %(default)s)")
-    parser.add_argument("--model", choices=list(engine.MODELS), default="instruct", help="model (default: %(default)s)")
+    parser.add_argument("--model", choices=list(sglang.MODELS), default="instruct", help="model (default: %(default)s)")
     for name in ("reasoning-parser", "tool-call-parser"):
         parser.add_argument(f"--{name}", choices=get_args(Switch), default="disabled", help="default: %(default)s")
     parser.add_argument("--docker", action="store_true", help="also print how to pull, run and prepare the container")
@@ -25,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
         "reasoningParser": options.reasoning_parser,
         "toolCallParser": options.tool_call_parser,
     }
-    checked = rules.check(
+    checked = CHECKER.check(
         {
             "apiVersion": "kimi-linear.io/v1alpha1",
             "kind": "KimiLinearServer",
@@ -33,10 +34,10 @@ def run(options: argparse.Namespace) -> int:
             "spec": spec,
         }
     )
-    if checked.server is None or not checked.is_valid:
+    if checked.resource is None or not checked.is_valid:
         for problem in checked.errors:
             print("# Error: " + problem.message.replace("\n", "\n# "), file=sys.stderr)
         return 1
-    commands = engine.docker_commands(checked.server.spec) if options.docker else []
-    print("\n\n".join([*commands, engine.recipe_command(checked.server.spec)]))
+    commands = sglang.docker_commands(checked.resource.spec) if options.docker else []
+    print("\n\n".join([*commands, sglang.recipe_command(checked.resource.spec)]))
     return 0

@@ -3,7 +3,8 @@
 import argparse
 
 from kimi_linear_operator.cli.failure import CommandError
-from kimi_linear_operator.cluster import ApiError, current_namespace
+from kimi_linear_operator.cluster.client import current_namespace
+from kimi_linear_operator.cluster.errors import ApiError
 
 
 def namespace(options: argparse.Namespace) -> str:

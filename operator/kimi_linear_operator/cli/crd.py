@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from kimi_linear_operator import crd
+from kimi_linear_operator.kubernetes import crd
+from kimi_linear_operator.resource_types import DEFINITIONS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print or write the definitions and the policy."""
-    files = crd.files()
+    files = crd.files(DEFINITIONS)
     if options.write is None:
         print("---\n".join(files.values()), end="")
         return 0

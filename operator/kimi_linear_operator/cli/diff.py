@@ -6,14 +6,17 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from kimi_linear_operator import resources, rules, status
-from kimi_linear_operator.api import KimiLinearBenchmark, KimiLinearServer, Manifest, Resource
 from kimi_linear_operator.cli import context, manifests
 from kimi_linear_operator.cli.failure import CommandError
-from kimi_linear_operator.cluster import ApiError, Cluster, connect
-from kimi_linear_operator.resources import DEPLOYMENT, JOB, REVISION, SERVER, metadata, revision, target
-from kimi_linear_operator.resources.plan import Apply, Blocked, Create, Delete, Step, may_be_taken, plan, step_for
-from kimi_linear_operator.resources.revision import Kept, Wish
+from kimi_linear_operator.cluster.client import Cluster, connect
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes.kinds import REVISION, Manifest, kind_of
+from kimi_linear_operator.kubernetes.models import Resource
+from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Delete, Step
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.resource_type import Found
+from kimi_linear_operator.resource_types import TYPES
 
 _INVALID = 422
 # Fields that change with every write, whatever it writes.
@@ -44,60 +47,40 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _changes(given: Sequence[Resource]) -> list[Manifest]:
-    servers = {manifests.place(server): server for server in given if isinstance(server, KimiLinearServer)}
+    by_key = {manifests.key_of(resource): resource for resource in given}
     async with connect() as cluster:
-        return [change for resource in given for change in await _resource_changes(cluster, resource, servers)]
+        return [change for resource in given for change in await _resource_changes(cluster, resource, by_key)]
 
 
-async def _resource_changes(cluster: Cluster, given: Resource, servers: manifests.Servers) -> list[Manifest]:
-    """Return what would be done for a resource; `servers` are those that are given, too."""
-    namespace = given.metadata.namespace
-    stored = await cluster.get(metadata.kind_of_resource(given), namespace, given.metadata.name)
-    if isinstance(given, KimiLinearBenchmark):
-        owned = _owned(given, stored)
-        return await _changes_of(cluster, await _benchmark_steps(cluster, owned, servers))
-    server = _as_stored(given, stored) if stored else given
-    return await _changes_of(cluster, await _server_steps(cluster, server))
+async def _resource_changes(cluster: Cluster, given: Resource, by_key: Found) -> list[Manifest]:
+    """Return what would be done for a resource; `by_key` are those that are given, too."""
+    found = TYPES[given.KIND]
+    stored = await cluster.get(given.KIND, given.metadata.namespace, given.metadata.name)
+    resource = found.preview.as_stored(given, stored)
+    live = await _labelled(cluster, resource)
+    desired = found.preview.desired(resource, live, await _references(cluster, resource, by_key))
+    named = await _named(cluster, desired, live)
+    return await _changes_of(cluster, found.preview.plan(resource, desired, [*live, *named]))
 
 
-async def _server_steps(cluster: Cluster, server: KimiLinearServer) -> list[Step]:
-    """Return the operator's plan for a server, with the pod template that it would keep."""
-    live = await _labelled(cluster, server)
-    kept = _kept(server, live)
-    deployment = resources.build_deployment(server, kept.current.template, kept.current.number)
-    wanted = [resources.build_revision(server, kept.current), *resources.build_companions(server), deployment]
-    return plan(server, wanted, [*live, *await _named(cluster, wanted, live)])
+async def _references(cluster: Cluster, resource: Resource, by_key: Found) -> Found:
+    """Return the resources that one refers to, each of which is given or must be there."""
+    references = TYPES[resource.KIND].preview.references(resource).values()
+    return {key: by_key.get(key) or await _referenced(cluster, resource, key) for key in references}
 
 
-def _kept(server: KimiLinearServer, live: Sequence[Manifest]) -> Kept:
-    records = [item for item in live if item["kind"] == REVISION.kind and may_be_taken(item, server)]
-    is_applied = status.was_applied(server.status, server.metadata.generation)
-    deployed, applied = 0, None
-    for deployment in live:
-        if deployment["kind"] == DEPLOYMENT.kind and metadata.is_owned_by(deployment, server.metadata.uid):
-            deployed = revision.number_on(deployment)
-            if not records and is_applied:
-                applied = revision.running_template(server, deployment)
-    return revision.keep(
-        server,
-        [found for record in records if (found := revision.read(record))],
-        applied=applied,
-        deployed=deployed,
-        used=max(map(revision.number_of, records), default=0),
-        wish=Wish(is_unchanged=is_applied),
-    )
+async def _referenced(cluster: Cluster, resource: Resource, key: Key) -> Resource:
+    stored = await cluster.get(key.kind, key.namespace, key.name)
+    found: Resource | None = TYPES[key.kind].checker.check_stored(stored).resource if stored else None
+    if found is None:
+        where = f"namespace {key.namespace} nor in the files"
+        raise CommandError(f"{resource.metadata.name}: there is no {key.kind.kind} {key.name} in {where}")
+    return found
 
 
-async def _benchmark_steps(cluster: Cluster, benchmark: KimiLinearBenchmark, servers: manifests.Servers) -> list[Step]:
-    """Return what would be done for a benchmark. A Job that is there stays as it is."""
-    wanted = await _benchmark_objects(cluster, benchmark, servers)
-    steps = [step_for(benchmark, child, live) for child, live in await _pairs(cluster, wanted)]
-    return [step for step in steps if step and not (isinstance(step, Apply) and resources.kind_of(step.wanted) == JOB)]
-
-
-async def _labelled(cluster: Cluster, server: KimiLinearServer) -> list[Manifest]:
-    selector = metadata.selector_text(server)
-    listings = [await cluster.list(kind, server.metadata.namespace, selector) for kind in resources.KINDS]
+async def _labelled(cluster: Cluster, resource: Resource) -> list[Manifest]:
+    selector, kinds = metadata.selector_text(resource), TYPES[resource.KIND].children
+    listings = [await cluster.list(kind, resource.metadata.namespace, selector) for kind in kinds]
     return [manifest for listing in listings for manifest in listing]
 
 
@@ -111,7 +94,7 @@ async def _named(cluster: Cluster, wanted: Sequence[Manifest], live: Sequence[Ma
 async def _pairs(cluster: Cluster, wanted: Sequence[Manifest]) -> list[tuple[Manifest, Manifest | None]]:
     """Return children with what has their names."""
     return [
-        (child, await cluster.get(resources.kind_of(child), child["metadata"]["namespace"], child["metadata"]["name"]))
+        (child, await cluster.get(kind_of(child), child["metadata"]["namespace"], child["metadata"]["name"]))
         for child in wanted
     ]
 
@@ -130,7 +113,7 @@ def _is_record(step: Create | Apply | Delete) -> bool:
 async def _change_of(cluster: Cluster, step: Step) -> Manifest:
     match step:
         case Create(wanted):
-            return _change(None, await cluster.apply(resources.kind_of(wanted), wanted, dry_run=True))
+            return _change(None, await cluster.apply(kind_of(wanted), wanted, dry_run=True))
         case Apply(live, wanted):
             return _change(live, await _applied(cluster, wanted))
         case Delete(live):
@@ -141,53 +124,13 @@ async def _change_of(cluster: Cluster, step: Step) -> Manifest:
 
 async def _applied(cluster: Cluster, wanted: Manifest) -> Manifest:
     """Return a child as it would be; where apply alone is refused, the operator overwrites lists first."""
-    kind = resources.kind_of(wanted)
+    kind = kind_of(wanted)
     try:
         return await cluster.apply(kind, wanted, dry_run=True)
     except ApiError as error:
         if error.status != _INVALID or "spec" not in wanted:
             raise
         return await cluster.overwrite(kind, wanted, dry_run=True)
-
-
-async def _benchmark_objects(
-    cluster: Cluster, benchmark: KimiLinearBenchmark, servers: manifests.Servers
-) -> list[Manifest]:
-    """Return the objects of a benchmark, whose server is given or must be there."""
-    reference = benchmark.spec.server_ref
-    if reference is None:
-        return resources.build_benchmark(benchmark, target.of_endpoint(benchmark))
-    namespace = benchmark.metadata.namespace
-    server = servers.get((namespace, reference.name))
-    if server is None:
-        found = await cluster.get(SERVER, namespace, reference.name)
-        server = rules.check_stored(found).server if found else None
-    if server is None:
-        where = f"namespace {namespace} nor in the files"
-        raise CommandError(f"{benchmark.metadata.name}: there is no KimiLinearServer {reference.name} in {where}")
-    return resources.build_benchmark(benchmark, target.of_server(benchmark, server))
-
-
-def _owned(given: KimiLinearBenchmark, stored: Manifest | None) -> KimiLinearBenchmark:
-    uid = stored["metadata"]["uid"] if stored else ""
-    return given.model_copy(update={"metadata": given.metadata.model_copy(update={"uid": uid})})
-
-
-def _as_stored(given: KimiLinearServer, stored: Manifest) -> KimiLinearServer:
-    """Return the server as it would be stored: with its UID, and its scale where the file leaves that open.
-
-    Its generation is that of the stored one only where the file asks for the same.
-    """
-    annotations = {**metadata.annotations(stored), **given.metadata.annotations}
-    known = given.metadata.model_copy(update={"uid": stored["metadata"]["uid"], "annotations": annotations})
-    update: dict[str, Any] = {"metadata": known, "status": stored.get("status", {})}
-    if "replicas" not in given.spec.model_fields_set:
-        update["spec"] = given.spec.model_copy(update={"replicas": stored["spec"]["replicas"]})
-    wanted = given.model_copy(update=update)
-    if wanted.manifest()["spec"] != stored["spec"]:
-        return wanted
-    known = known.model_copy(update={"generation": stored["metadata"]["generation"]})
-    return wanted.model_copy(update={"metadata": known})
 
 
 def _change(before: Manifest | None, after: Manifest | None) -> Manifest:

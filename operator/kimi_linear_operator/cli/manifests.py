@@ -3,31 +3,33 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
 
-from kimi_linear_operator import rules
-from kimi_linear_operator.api import GROUP, KimiLinearServer, Manifest, Resource
+from kimi_linear_operator import resource_types
 from kimi_linear_operator.cli import documents
 from kimi_linear_operator.cli.failure import CommandError
 from kimi_linear_operator.cli.files import find, text
 from kimi_linear_operator.foreigntext import printable
-from kimi_linear_operator.resources import RESOURCES, access
-from kimi_linear_operator.rules.input import DEEPEST_LEVEL
+from kimi_linear_operator.kubernetes import access
+from kimi_linear_operator.kubernetes.bounds import DEEPEST_LEVEL
+from kimi_linear_operator.kubernetes.check import Checked
+from kimi_linear_operator.kubernetes.kinds import GROUP, Manifest
+from kimi_linear_operator.kubernetes.models import Resource
+from kimi_linear_operator.kubernetes.problem import Problem
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.resource_types import TYPES
 
 DEFAULT_NAMESPACE = "default"
 
-_KINDS = {kind.kind for kind in RESOURCES}
+_KINDS = {kind.kind for kind in TYPES}
 
 # Of generateName, the API server takes 58 characters and adds five (k8s.io/apiserver, pkg/storage/names).
 _LONGEST_GENERATED = 58
 _GENERATED = "xxxxx"
-
-Servers = Mapping[tuple[str, str], KimiLinearServer]
-"""Servers by namespace and name."""
 
 
 @dataclass(frozen=True)
@@ -95,26 +97,30 @@ def read(options: argparse.Namespace) -> list[Source]:
     return sources
 
 
-def check(sources: Iterable[Source]) -> list[tuple[Source, rules.Checked]]:
+def check(sources: Iterable[Source]) -> list[tuple[Source, Checked[Any]]]:
     """Check resources and tell their problems on standard error."""
-    checked = [(source, _with_access(rules.check(_named(source.manifest)))) for source in sources]
+    checked = [(source, _with_access(resource_types.check(_named(source.manifest)))) for source in sources]
     for source, outcome in checked:
         for problem in outcome.problems:
             _tell(f"{source.file}: {source.title}: {problem.severity}: {problem}")
     return checked
 
 
-def _with_access(outcome: rules.Checked) -> rules.Checked:
+def _with_access(outcome: Checked[Any]) -> Checked[Any]:
     """Return the outcome with a warning about what only an operator accepts whose administrator allows it."""
-    if outcome.resource is None or not (beyond := access.beyond_pod(outcome.resource)):
+    if outcome.resource is None or not (beyond := _beyond_pod(outcome.resource)):
         return outcome
-    warning = rules.Problem("warning", "spec.podTemplate", access.refusal(beyond))
+    warning = Problem("warning", "spec.podTemplate", access.refusal(beyond))
     return replace(outcome, problems=(*outcome.problems, warning))
 
 
-def place(resource: Resource) -> tuple[str, str]:
-    """Return a resource's namespace and name."""
-    return resource.metadata.namespace, resource.metadata.name
+def _beyond_pod(resource: Resource) -> list[str]:
+    return access.beyond_pod(TYPES[resource.KIND].pod_template(resource))
+
+
+def key_of(resource: Resource) -> Key:
+    """Return the key of a resource."""
+    return Key(resource.metadata.namespace, resource.metadata.name, resource.KIND)
 
 
 def dump(manifest: Manifest) -> str:

@@ -5,12 +5,13 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from kimi_linear_operator import report
-from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.benchmark import report
+from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.cli import context, manifests
 from kimi_linear_operator.cli.failure import CommandError
-from kimi_linear_operator.cluster import ApiError, connect
-from kimi_linear_operator.resources import BENCHMARK
+from kimi_linear_operator.cluster.client import connect
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.kinds import Manifest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

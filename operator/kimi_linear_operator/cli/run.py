@@ -6,12 +6,17 @@ import gc
 
 import uvloop
 
-from kimi_linear_operator import logs
 from kimi_linear_operator.cli.failure import CommandError
-from kimi_linear_operator.cluster import ApiError, own_namespace
-from kimi_linear_operator.handlers import AddressError, Settings, serve
-from kimi_linear_operator.resources import access
-from kimi_linear_operator.resources.metadata import MANAGER, ROLLOUT_ANNOTATION
+from kimi_linear_operator.cluster.client import own_namespace
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes import access
+from kimi_linear_operator.kubernetes.metadata import MANAGER
+from kimi_linear_operator.reconcile.resource_type import Options
+from kimi_linear_operator.resource_types import TYPES
+from kimi_linear_operator.runtime import logs
+from kimi_linear_operator.runtime.endpoints import AddressError
+from kimi_linear_operator.runtime.process import Settings, serve
+from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(serve(settings))
+            runner.run(serve(settings, TYPES))
         except ApiError as error:
             raise CommandError(str(error)) from error
         except AddressError as error:
@@ -82,6 +87,5 @@ def _settings(options: argparse.Namespace) -> Settings:
         lease_name=lease_name,
         host=host.strip("[]"),
         port=int(port),
-        rollout_pause=pause,
-        allows_node_access=options.allow_node_access,
+        options=Options(allows_node_access=options.allow_node_access, rollout_pause=pause),
     )

@@ -4,15 +4,16 @@ import argparse
 import asyncio
 from collections.abc import Iterator, Sequence
 
-from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.cli import context
 from kimi_linear_operator.cli.failure import CommandError
-from kimi_linear_operator.cluster import ApiError, connect
+from kimi_linear_operator.cluster.client import connect
+from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.columns import table
 from kimi_linear_operator.foreigntext import cleaned
-from kimi_linear_operator.resources import POD, SERVER
-from kimi_linear_operator.resources.metadata import SERVER_LABEL
-from kimi_linear_operator.status import ready_condition
+from kimi_linear_operator.kubernetes.conditions import ready_condition
+from kimi_linear_operator.kubernetes.kinds import POD, Manifest
+from kimi_linear_operator.server.labels import SERVER_LABEL
+from kimi_linear_operator.server.spec import SERVER
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

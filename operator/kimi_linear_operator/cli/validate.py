@@ -3,10 +3,11 @@
 import argparse
 from dataclasses import asdict
 
-from kimi_linear_operator import rules
-from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.cli import manifests
 from kimi_linear_operator.cli.manifests import Source
+from kimi_linear_operator.kubernetes.check import Checked
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.models import Resource
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     return 0 if all(outcome.is_valid for _, outcome in checked) else 1
 
 
-def _report(source: Source, outcome: rules.Checked) -> Manifest:
+def _report(source: Source, outcome: Checked[Resource]) -> Manifest:
     return {
         "file": source.file,
         "kind": source.manifest.get("kind"),

@@ -7,15 +7,17 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kimi_linear_operator import cputime, resources
-from kimi_linear_operator.api import Manifest, Resource
-from kimi_linear_operator.cluster import Cluster
-from kimi_linear_operator.errors import ApiError, Meaning
+from kimi_linear_operator import cputime
+from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.cluster.errors import ApiError, Meaning
+from kimi_linear_operator.kubernetes import drift, metadata, ownership
+from kimi_linear_operator.kubernetes.conditions import Obstacle
+from kimi_linear_operator.kubernetes.kinds import REVISION, Kind, Manifest, kind_of
+from kimi_linear_operator.kubernetes.models import Resource
+from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Step, step_for, unwanted
+from kimi_linear_operator.reconcile.cache import Cache
+from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.repairs import Repairs
-from kimi_linear_operator.resources import Kind, drift, metadata, ownership
-from kimi_linear_operator.resources.plan import Apply, Blocked, Create, Step, step_for, unwanted
-from kimi_linear_operator.status import Obstacle
-from kimi_linear_operator.store import Address, Key, Store
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +85,7 @@ class Children:
     """
 
     cluster: Cluster
-    store: Store
+    cache: Cache
     clock: Callable[[], float] = time.monotonic
     _repairs: Repairs = field(init=False)
 
@@ -127,18 +129,18 @@ class Children:
         Raises:
             ApiError: It was not possible.
         """
-        kind = resources.kind_of(live)
+        kind = kind_of(live)
         scaled = await self.cluster.scale(kind, live, replicas)
-        self.store.put(kind, await self.cluster.unify(kind, scaled))
+        self.cache.put(kind, await self.cluster.unify(kind, scaled))
         _log("Scaled", live)
 
-    async def prune(self, owner: Resource, key: Key, wanted: Iterable[Manifest]) -> None:
-        """Delete the children that are the resource's own and no longer wanted.
+    async def prune(self, owner: Resource, key: Key, kinds: Iterable[Kind], wanted: Iterable[Manifest]) -> None:
+        """Delete the children of these kinds that are the resource's own and no longer wanted.
 
         Raises:
             ApiError: One could not be deleted; the others were.
         """
-        live = [manifest for kind in resources.KINDS for manifest in self.store.children(kind, key, owner.metadata.uid)]
+        live = [manifest for kind in kinds for manifest in self.cache.children(kind, key, owner.metadata.uid)]
         steps = list(unwanted(owner, list(wanted), live))
         for outcome in await _together(self._delete(step.live) for step in steps):
             if outcome:
@@ -155,7 +157,7 @@ class Children:
         return told
 
     def _known(self, owner: Resource, wanted: Manifest) -> Manifest | None:
-        return self.store.get(resources.kind_of(wanted), Key(owner.metadata.namespace, wanted["metadata"]["name"]))
+        return self.cache.get(Key(owner.metadata.namespace, wanted["metadata"]["name"], kind_of(wanted)))
 
     def _is_owned(self, owner: Resource, live: Manifest) -> bool:
         return metadata.is_owned_by(live, owner.metadata.uid)
@@ -168,7 +170,7 @@ class Children:
         """
         if not await self._is_there(owner):
             raise GoneError
-        kind = resources.kind_of(wanted)
+        kind = kind_of(wanted)
         try:
             made = await self.cluster.apply_new(kind, wanted)
         except ApiError as error:
@@ -178,9 +180,9 @@ class Children:
             if found is None:
                 raise
             if self._is_owned(owner, found):
-                self.store.put(kind, found)
+                self.cache.put(kind, found)
             return step_for(owner, wanted, found)
-        self.store.put(kind, made)
+        self.cache.put(kind, made)
         self._note(kind, made, wanted)
         _log("Created", made)
         return None
@@ -192,8 +194,7 @@ class Children:
         """
         if "observedGeneration" not in owner.status:
             return True
-        kind = metadata.kind_of_resource(owner)
-        found = await self.cluster.get(kind, owner.metadata.namespace, owner.metadata.name)
+        found = await self.cluster.get(owner.KIND, owner.metadata.namespace, owner.metadata.name)
         return found is not None and bool(found["metadata"]["uid"] == owner.metadata.uid)
 
     async def _change(self, step: Step) -> None:
@@ -206,7 +207,7 @@ class Children:
         return step.is_repair and self._repairs.wait_seconds(_address(step.wanted), step.fields) > 0
 
     async def _apply(self, step: Apply) -> None:
-        kind, wanted = resources.kind_of(step.wanted), step.wanted
+        kind, wanted = kind_of(step.wanted), step.wanted
         if step.is_repair:
             await self._count(step)
         if ownership.has_second_manager(step.live, metadata.MANAGER):
@@ -219,7 +220,7 @@ class Children:
             # Apply keeps items of others in lists: a changed port becomes two ports of one name, which is invalid.
             await self.cluster.unify(kind, await self.cluster.overwrite(kind, wanted))
             applied = await self.cluster.apply(kind, wanted)
-        self.store.put(kind, applied)
+        self.cache.put(kind, applied)
         self._note(kind, applied, wanted)
         _log("Applied", wanted)
 
@@ -245,7 +246,7 @@ class Children:
             self._repairs.blame(child, ["an admission webhook or policy"])
 
     async def _delete(self, live: Manifest) -> None:
-        kind = resources.kind_of(live)
+        kind = kind_of(live)
         await self.cluster.delete(kind, live)
         self._repairs.forget(_address(live))
         _log("Deleted", live)
@@ -278,12 +279,12 @@ async def _together(works: Iterable[Coroutine[Any, Any, None]]) -> list[BaseExce
 
 def _log(done: str, manifest: Manifest) -> None:
     """Log a write. Records of pod templates are the operator's own books."""
-    level = logging.DEBUG if manifest["kind"] == resources.REVISION.kind else logging.INFO
+    level = logging.DEBUG if manifest["kind"] == REVISION.kind else logging.INFO
     logger.log(
         level, "%s %s %s/%s", done, manifest["kind"], manifest["metadata"]["namespace"], manifest["metadata"]["name"]
     )
 
 
-def _address(manifest: Manifest) -> Address:
+def _address(manifest: Manifest) -> Key:
     meta = manifest["metadata"]
-    return Address(resources.kind_of(manifest), meta["namespace"], meta["name"])
+    return Key(meta["namespace"], meta["name"], kind_of(manifest))

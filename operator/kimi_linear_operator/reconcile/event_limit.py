@@ -7,7 +7,7 @@ has a smaller burst of its own: a server that becomes ready and unready all the 
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from kimi_linear_operator.api import Manifest
+from kimi_linear_operator.kubernetes.kinds import Manifest
 
 BURST = 5
 SECONDS_A_EVENT = 300.0

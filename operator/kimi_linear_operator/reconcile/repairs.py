@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
-from kimi_linear_operator.store import Address
+from kimi_linear_operator.reconcile.cached_object import Key
 
 # Repairs of a field that are made at once: people edit a field several times while they try something.
 QUICK_REPAIRS = 5
@@ -49,16 +49,16 @@ class Repairs:
     """
 
     clock: Callable[[], float]
-    _children: dict[Address, _Child] = field(default_factory=dict)
+    _children: dict[Key, _Child] = field(default_factory=dict)
     _swept: float = 0.0
 
-    def wait_seconds(self, child: Address, fields: Iterable[str]) -> float:
+    def wait_seconds(self, child: Key, fields: Iterable[str]) -> float:
         """Return how long to wait before these fields of a child are repaired, 0 if one of them need not wait."""
         known = self._known(child)
         waits = [self._wait(known[name]) if name in known else 0.0 for name in _names(fields)]
         return max(0.0, min(waits, default=0.0))
 
-    def record(self, child: Address, fields: Iterable[str], *, is_refused: bool = False) -> None:
+    def record(self, child: Key, fields: Iterable[str], *, is_refused: bool = False) -> None:
         """Note that fields of a child were repaired.
 
         Args:
@@ -75,7 +75,7 @@ class Repairs:
         for name in list(known)[:-MOST_FIELDS]:
             del known[name]
 
-    def blame(self, child: Address, names: Iterable[str]) -> None:
+    def blame(self, child: Key, names: Iterable[str]) -> None:
         """Note who makes repairs of a child necessary, a few of them; nobody leaves what is known."""
         rivals = sorted({name[:LONGEST_RIVAL] for name in names})
         more = len(rivals) - MOST_RIVALS
@@ -83,22 +83,22 @@ class Repairs:
         if told and (known := self._children.get(child)):
             known.rivals = " and ".join(told)
 
-    def rivals(self, child: Address) -> str:
+    def rivals(self, child: Key) -> str:
         """Return who makes repairs of a child necessary."""
         known = self._children.get(child)
         return (known.rivals if known else "") or "somebody"
 
-    def forget(self, child: Address) -> None:
+    def forget(self, child: Key) -> None:
         """Forget a child that is gone."""
         self._children.pop(child, None)
 
-    def contested(self, child: Address) -> list[str]:
+    def contested(self, child: Key) -> list[str]:
         """Return the fields of a child that somebody else keeps changing."""
         self._sweep()
         known = self._known(child)
         return [name for name, told in known.items() if told.repairs >= QUICK_REPAIRS and not self._is_over(told)]
 
-    def _known(self, child: Address) -> dict[str, _Field]:
+    def _known(self, child: Key) -> dict[str, _Field]:
         known = self._children.get(child)
         return known.fields if known else {}
 

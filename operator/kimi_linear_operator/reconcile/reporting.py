@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from kimi_linear_operator import metrics
-from kimi_linear_operator.api import Manifest
 from kimi_linear_operator.backoff import Backoff
-from kimi_linear_operator.cluster import ApiError, Cluster
+from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.events import refusal_event
+from kimi_linear_operator.kubernetes.kinds import EVENT, Kind, Manifest
+from kimi_linear_operator.reconcile.cache import Cache
+from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.event_limit import EventLimiter
-from kimi_linear_operator.resources import EVENT, Kind
-from kimi_linear_operator.status import refusal_event
-from kimi_linear_operator.store import Key, Store
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 _REFUSALS = (400, 403, 413, 422)
 # When to try a refused status again: what would let it through, such as another definition, shows in no watch.
 REFUSED_RETRY = Backoff(first=15.0, longest=300.0)
+# What passes by itself is told when it has not for some ten seconds, by the back-off of the queue.
+TOLD_FAILURES = 5
 # How often to look again while the store is not as the cluster is.
 BEHIND_RETRY_SECONDS = 5.0
 # Refusals that are remembered; more than any cluster should have. A forgotten one is told once more.
@@ -54,14 +57,14 @@ class Reporting:
     Attributes:
         cluster: Where objects are written.
         store: Takes over what was written.
-        concern: Enqueues the resources that a status concerns. The store holds our own write, so its watch event is
+        enqueue: Enqueues the resources that a status concerns. The store holds our own write, so its watch event is
             dropped as a duplicate.
         now: The time as RFC 3339.
     """
 
     cluster: Cluster
-    store: Store
-    concern: Callable[[Iterable[Key]], None]
+    cache: Cache
+    enqueue: Callable[[Iterable[Key]], None]
     now: Callable[[], str]
     _limiter: EventLimiter = field(default_factory=EventLimiter)
     # By uid, the oldest first.
@@ -89,7 +92,7 @@ class Reporting:
         is_current = _wishes(metadata) == _wishes(manifest["metadata"])
         if is_current:
             own = Key(metadata["namespace"], metadata["name"], kind)
-            self.concern(self.store.put(kind, {**manifest, "metadata": metadata, "status": status}) - {own})
+            self.enqueue(self.cache.put(kind, {**manifest, "metadata": metadata, "status": status}) - {own})
         if event:
             await self._publish(event)
         return None if is_current else await self._read_anew(kind, metadata)
@@ -102,7 +105,7 @@ class Reporting:
         found = await self.cluster.get(kind, metadata["namespace"], metadata["name"])
         if found is None:
             return None
-        return 0.0 if self.store.put(kind, found) else BEHIND_RETRY_SECONDS
+        return 0.0 if self.cache.put(kind, found) else BEHIND_RETRY_SECONDS
 
     async def _tell_refusal(self, kind: Kind, manifest: Manifest, error: ApiError) -> float:
         """Count a refused status, and tell of the first refusal in a row; return when to try again, in seconds."""

@@ -1,0 +1,210 @@
+"""What turns depend on: of a benchmark, of its Jobs, and of their pods.
+
+It is read once, when an object is seen, and kept beside its text. Others can store thousands of these objects, of any
+size, so whoever looks whose turn it is decodes none of them.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from kimi_linear_operator.benchmark import job, job_status
+from kimi_linear_operator.benchmark.address import TargetKey, target_of
+from kimi_linear_operator.benchmark.labels import BENCHMARK_LABEL, SUITE_LABEL
+from kimi_linear_operator.benchmark.spec import BENCHMARK, RECIPE_SUITES, BenchmarkSpec
+from kimi_linear_operator.benchmark.status import is_complete
+from kimi_linear_operator.benchmark.turn import Contender, Rank, rank
+from kimi_linear_operator.kubernetes.conditions import find_condition
+from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
+from kimi_linear_operator.kubernetes.metadata import owner_uids
+
+# As many as `spec.suites` may have.
+MOST_SUITES = 16
+# A Job of ours has one.
+_MOST_OWNERS = 16
+# As much as `spec.timeoutSeconds` may be.
+_LONGEST_SECONDS = 604_800.0
+_USUAL_SECONDS = float(BenchmarkSpec.model_fields["timeout_seconds"].default)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a benchmark that is not done claims of its target.
+
+    Attributes:
+        target: What it measures.
+        uid: Its UID.
+        contender: The benchmark as one of whom no suite runs.
+        rank: The contender's.
+        is_willing: Whether it wants to run: it is neither stopped nor refused nor being deleted.
+        suites: The names of its suites; none if its spec cannot be read.
+        timeout_seconds: How long a suite may take.
+        last_end: When its last suite ended, as RFC 3339, empty if none has.
+    """
+
+    target: TargetKey
+    uid: str
+    contender: Contender
+    rank: Rank
+    is_willing: bool
+    suites: tuple[str, ...]
+    timeout_seconds: float
+    last_end: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A Job, as far as turns go.
+
+    Attributes:
+        uid: Its UID.
+        created: When it was created, as RFC 3339.
+        has_ended: Whether it is over.
+        benchmark: The benchmark that its label names.
+        suite: The suite that its label names.
+        owner: The UID of the benchmark for which the operator gives this very name, empty if it gives it for none of
+            its owners.
+    """
+
+    uid: str
+    created: str
+    has_ended: bool
+    benchmark: str
+    suite: str
+    owner: str
+
+
+class Client(NamedTuple):
+    """The client in a benchmark's pod: whether it may still send requests, and whether it has ended."""
+
+    is_running: bool
+    has_ended: bool
+
+
+def claim_of(manifest: Manifest) -> Claim | None:
+    """Return what a benchmark claims; None if that is nothing: it is done, or its target cannot be read."""
+    known: Manifest = manifest.get("status", {})
+    target = None if is_complete(known) else target_of(manifest)
+    if target is None:
+        return None
+    metadata, spec = manifest["metadata"], manifest["spec"]
+    limit, contender = _seconds(spec), _contender(manifest, target)
+    return Claim(
+        target=target,
+        uid=str(metadata["uid"]),
+        contender=contender,
+        rank=rank(contender),
+        is_willing=is_willing(manifest),
+        suites=() if limit is None else _suites(spec),
+        timeout_seconds=limit or 0.0,
+        last_end=_last_end(known),
+    )
+
+
+def _last_end(status: Manifest) -> str:
+    results: Any = status.get("results")
+    last = results[-1] if isinstance(results, list) and results else None
+    return str(last.get("completionTime", "")) if isinstance(last, dict) else ""
+
+
+def is_guest(target: TargetKey | None, namespace: str) -> bool:
+    """Return whether a benchmark of a namespace measures a server of another one."""
+    return target is not None and target.namespace not in ("", namespace)
+
+
+def is_willing(manifest: Manifest) -> bool:
+    """Return whether a benchmark wants to run: it is neither done nor stopped nor refused."""
+    known, spec = manifest.get("status", {}), manifest.get("spec")
+    is_stalled = find_condition(known, "Stalled").get("status") == "True"
+    is_suspended = isinstance(spec, dict) and bool(spec.get("suspend"))
+    return not (is_complete(known) or is_stalled or is_suspended or "deletionTimestamp" in manifest["metadata"])
+
+
+def failed_start(manifest: Manifest) -> str:
+    """Return when a benchmark gave its turn back, empty if it has not."""
+    return str(manifest.get("status", {}).get("failedStart", {}).get("time", ""))
+
+
+def task_of(manifest: Manifest) -> Task:
+    """Return a Job as far as turns go."""
+    metadata = manifest["metadata"]
+    labels = metadata.get("labels") or {}
+    benchmark, suite = str(labels.get(BENCHMARK_LABEL, "")), str(labels.get(SUITE_LABEL, ""))
+    named = (
+        uid for uid in owner_uids(manifest)[:_MOST_OWNERS] if job.name_of(uid, benchmark, suite) == metadata["name"]
+    )
+    return Task(
+        uid=str(metadata.get("uid", "")),
+        created=str(metadata.get("creationTimestamp", "")),
+        has_ended=job_status.has_ended(manifest),
+        benchmark=benchmark,
+        suite=suite,
+        owner=next(named, ""),
+    )
+
+
+def client_of(pod: Manifest) -> Client:
+    """Return the client in a benchmark's pod."""
+    return Client(job_status.is_running(pod), job_status.client_end(pod) is not None)
+
+
+def _contender(manifest: Manifest, target: TargetKey) -> Contender:
+    metadata = manifest["metadata"]
+    return Contender(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        created=str(metadata.get("creationTimestamp", "")),
+        started=str(manifest.get("status", {}).get("startTime", "")),
+        is_active=False,
+        failed=failed_start(manifest),
+        is_guest=is_guest(target, metadata["namespace"]),
+    )
+
+
+def _seconds(spec: Manifest) -> float | None:
+    """Return how long a suite may take, None if that cannot be read."""
+    limit: Any = spec.get("timeoutSeconds", _USUAL_SECONDS)
+    return min(float(limit), _LONGEST_SECONDS) if isinstance(limit, int | float) and limit > 0 else None
+
+
+def _suites(spec: Manifest) -> tuple[str, ...]:
+    suites: Any = spec.get("suites", [{"name": name} for name in RECIPE_SUITES])
+    few = suites[:MOST_SUITES] if isinstance(suites, list) else []
+    return tuple(name for suite in few if isinstance(suite, dict) and isinstance(name := suite.get("name"), str))
+
+
+class Measured(NamedTuple):
+    """What a complete benchmark measured, when it was done, and the suites that have results."""
+
+    target: TargetKey
+    time: str
+    suites: tuple[str, ...]
+
+
+def facts(kind: Kind, manifest: Manifest) -> object | None:
+    """Return what is kept of a benchmark, of one of its Jobs or of their pods."""
+    if kind == BENCHMARK:
+        return claim_of(manifest) or measured_by(manifest)
+    if kind == JOB:
+        return task_of(manifest)
+    return client_of(manifest) if kind == POD else None
+
+
+def measured_by(manifest: Manifest) -> Measured | None:
+    """Return what a benchmark measured, None if it is not done, or its target cannot be read."""
+    status: Manifest = manifest.get("status", {})
+    target = target_of(manifest) if is_complete(status) else None
+    if target is None:
+        return None
+    return Measured(target, str(status.get("completionTime", "")), _shared_names(_suites_with_results(status)))
+
+
+def _suites_with_results(status: Manifest) -> tuple[str, ...]:
+    """Return the names of suites with a result, as many as a spec may have."""
+    return tuple(str(result.get("name")) for result in status.get("results", ())[:MOST_SUITES])
+
+
+@lru_cache(maxsize=1024)
+def _shared_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the same tuple for equal names: most benchmarks run the recipe's suites."""
+    return names

@@ -1,0 +1,165 @@
+"""The Jobs of a benchmark: one for each suite, with SGLang's own client in it."""
+
+import hashlib
+from collections.abc import Iterator
+from importlib.resources import files
+
+from kimi_linear_operator.benchmark import client
+from kimi_linear_operator.benchmark.labels import SUITE_LABEL, TARGET_ANNOTATION, TARGET_LABEL
+from kimi_linear_operator.benchmark.spec import DatasetFile, KimiLinearBenchmark, Suite
+from kimi_linear_operator.benchmark.target import Target
+from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Manifest
+from kimi_linear_operator.kubernetes.overlay import merge
+from kimi_linear_operator.server import sglang
+
+RUNNER_FOLDER = "/opt/kimi-linear"
+RESULTS_FOLDER = "/results"
+
+_RUNNER = "runner.py"
+# bench_serving keeps a core busy, and ShareGPT's 600 MB take some of Python's memory.
+_REQUESTS = {"cpu": "1", "memory": "2Gi"}
+# The runner writes what it has when it is stopped.
+_GRACE_SECONDS = 30
+
+
+# SGLang's images for AMD GPUs are for this architecture alone.
+_NODES = {"kubernetes.io/arch": "amd64"}
+# The name of a Job is the value of a label of its pods.
+_LONGEST_NAME = 63
+
+
+def name(benchmark: KimiLinearBenchmark, suite: Suite) -> str:
+    """Return the name of a suite's Job: no other suite of any benchmark, or of a former one of this name, has it.
+
+    Jobs are found by owner and label, as those that earlier builds of the operator made have other names.
+    """
+    return name_of(benchmark.metadata.uid, benchmark.metadata.name, suite.name)
+
+
+def name_of(uid: str, benchmark: str, suite: str) -> str:
+    """Return the same by the UID and the name of the benchmark, and the name of the suite."""
+    text = "/".join((uid, benchmark, suite))
+    end = f"-{suite}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return benchmark[: _LONGEST_NAME - len(end)] + end
+
+
+def build_runner(benchmark: KimiLinearBenchmark) -> Manifest:
+    """Return the ConfigMap with the program that runs SGLang's client."""
+    text = files("kimi_linear_operator.benchmark").joinpath(_RUNNER).read_text()
+    return metadata.build_manifest(benchmark, CONFIG_MAP, runner_name(benchmark), data={_RUNNER: text})
+
+
+def build_job(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, snapshot: str = "{}") -> Manifest:
+    """Return a suite's Job.
+
+    Args:
+        benchmark: The benchmark.
+        suite: One of its suites.
+        target: What it measures.
+        snapshot: The state of the server before the suite, which the Job remembers.
+    """
+    labels = {SUITE_LABEL: suite.name, TARGET_LABEL: target.label}
+    spec = {
+        "backoffLimit": benchmark.spec.backoff_limit,
+        "activeDeadlineSeconds": benchmark.spec.timeout_seconds,
+        # A node that is drained says nothing about the server.
+        "podFailurePolicy": {"rules": [{"action": "Ignore", "onPodConditions": [_DISRUPTED]}]},
+        "template": _pod_template(benchmark, suite, target, labels),
+    }
+    job = metadata.build_manifest(benchmark, JOB, name(benchmark, suite), spec=spec)
+    job["metadata"]["labels"] |= labels
+    metadata.annotate(job, TARGET_ANNOTATION, snapshot)
+    return job
+
+
+_DISRUPTED = {"type": "DisruptionTarget", "status": "True"}
+
+
+def own_pod_template(benchmark: KimiLinearBenchmark) -> Manifest:
+    """Return the pod template as far as the spec decides it, whatever the benchmark measures."""
+    own: Manifest = {"metadata": metadata.inherited(benchmark), "spec": {"automountServiceAccountToken": False}}
+    overlay = benchmark.spec.pod_template
+    return merge(own, overlay.changes() if overlay else {})
+
+
+def runner_name(benchmark: KimiLinearBenchmark) -> str:
+    """Return the name of the ConfigMap with the runner."""
+    return f"{benchmark.metadata.name}-runner"
+
+
+def _pod_template(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, labels: dict[str, str]) -> Manifest:
+    template: Manifest = {"metadata": metadata.inherited(benchmark), "spec": _pod_spec(benchmark, suite, target)}
+    template["metadata"]["labels"] |= labels
+    overlay = benchmark.spec.pod_template
+    return merge(template, overlay.changes()) if overlay else template
+
+
+def _pod_spec(benchmark: KimiLinearBenchmark, suite: Suite, target: Target) -> Manifest:
+    datasets = list(_datasets(benchmark))
+    mounts = [{"name": volume["name"], "mountPath": path, "readOnly": True} for volume, path in datasets]
+    return {
+        "containers": [_container(benchmark, suite, target, mounts)],
+        "restartPolicy": "Never",
+        "nodeSelector": _NODES,
+        **target.pod,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "volumes": [
+            {"name": "runner", "configMap": {"name": runner_name(benchmark)}},
+            {"name": "results", "emptyDir": {}},
+            {"name": "cache", "emptyDir": {}},
+            *(volume for volume, _ in datasets),
+        ],
+    }
+
+
+def _container(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, mounts: list[Manifest]) -> Manifest:
+    container: Manifest = {
+        "name": client.CONTAINER,
+        "image": target.image,
+        "args": _arguments(benchmark, suite, target),
+        "workingDir": RESULTS_FOLDER,
+        "env": [{"name": "HF_HOME", "value": f"{sglang.CACHE_PATH}/huggingface"}, *target.environment],
+        "resources": {"requests": _REQUESTS},
+        # The image's user is root, and packages are installed as that.
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": "runner", "mountPath": RUNNER_FOLDER, "readOnly": True},
+            {"name": "results", "mountPath": RESULTS_FOLDER},
+            {"name": "cache", "mountPath": sglang.CACHE_PATH},
+            *mounts,
+        ],
+    }
+    command = sglang.command(target.packages)
+    return container | ({"command": command} if command else {})
+
+
+def _arguments(benchmark: KimiLinearBenchmark, suite: Suite, target: Target) -> list[str]:
+    options = {
+        "--suite": suite.name,
+        "--kind": client.kind(suite),
+        "--requests": str(client.requests(suite)),
+        "--url": target.url,
+        "--output-folder": RESULTS_FOLDER,
+        **({"--revision": target.revision} if target.revision else {}),
+    }
+    given = [word for option in options.items() for word in option]
+    return ["python3", f"{RUNNER_FOLDER}/{_RUNNER}", *given, "--", *client.command(benchmark.spec, suite, target.model)]
+
+
+def _datasets(benchmark: KimiLinearBenchmark) -> Iterator[tuple[Manifest, str]]:
+    """Yield the volumes of the given datasets, and where they are mounted."""
+    datasets = benchmark.spec.datasets
+    for folder, file in (("sharegpt", datasets.share_gpt), ("gsm8k", datasets.gsm8k)):
+        if file:
+            yield {"name": f"dataset-{folder}", **_source(file)}, f"{client.DATASET_FOLDER}/{folder}"
+
+
+def _source(file: DatasetFile) -> Manifest:
+    if file.config_map:
+        return {"configMap": {"name": file.config_map}}
+    return {"persistentVolumeClaim": {"claimName": file.persistent_volume_claim, "readOnly": True}}

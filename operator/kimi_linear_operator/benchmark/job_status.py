@@ -1,0 +1,159 @@
+"""What Jobs and their pods tell about a suite: whether it has ended, and with which result."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from kimi_linear_operator import foreigntext
+from kimi_linear_operator.benchmark import client
+from kimi_linear_operator.benchmark.result import ResultError, read
+from kimi_linear_operator.benchmark.spec import Suite
+from kimi_linear_operator.kubernetes.crashes import quoted
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.metadata import is_owned_by, owner_uids
+from kimi_linear_operator.kubernetes.times import seconds_between
+
+SIDECAR_SECONDS = 30.0
+"""How long after a failed client its pod may take to end. One that goes on has a sidecar; no attempt follows it."""
+
+OVERDUE_SECONDS = 120.0
+"""How long after its time limit a Job may take to end. One that goes on is suspended, or its pod's node is lost."""
+
+_ENDED_PHASES = ("Succeeded", "Failed")
+
+
+def has_ended(job: Manifest) -> bool:
+    """Return whether a Job is over: its last pod has ended, too."""
+    return _end(job) is not None
+
+
+def is_running(pod: Manifest) -> bool:
+    """Return whether a pod may still send requests: its client has not ended, whatever its sidecars do."""
+    return pod.get("status", {}).get("phase") not in _ENDED_PHASES and client_end(pod) is None
+
+
+def is_busy(jobs: Iterable[Manifest], pods: Sequence[Manifest]) -> bool:
+    """Return whether any of these Jobs or pods sends requests, or may begin to."""
+    if any(is_running(pod) for pod in pods):
+        return True
+    # Others can make thousands of both.
+    done = {uid for pod in pods if client_end(pod) for uid in owner_uids(pod)}
+    return any(not has_ended(job) and job["metadata"]["uid"] not in done for job in jobs)
+
+
+def has_begun(pods: Iterable[Manifest]) -> bool:
+    """Return whether the client of any of these pods has run."""
+    return any("running" in state or "terminated" in state for pod in pods if (state := _client_state(pod)))
+
+
+def pods_of(job: Manifest, pods: Iterable[Manifest]) -> list[Manifest]:
+    """Return the pods that this very Job has made."""
+    return [pod for pod in pods if is_owned_by(pod, job["metadata"]["uid"])]
+
+
+def seconds_left(job: Manifest, pods: Sequence[Manifest], timeout_seconds: int, now: str) -> float:
+    """Return after how many seconds a suite has ended even if its Job does not say so, 0 if it has.
+
+    Args:
+        job: The Job of the suite.
+        pods: The Job's pods.
+        timeout_seconds: How long it may take.
+        now: The time as RFC 3339.
+    """
+    ends = [end for pod in pods if (end := client_end(pod))]
+    if has_ended(job) or any(end["exitCode"] == 0 for end in ends):
+        return 0.0
+    # A Job that is suspended has no start time, and its own time limit does not run.
+    limits = [(timeout_seconds + OVERDUE_SECONDS, _started(job))]
+    limits += [(SIDECAR_SECONDS, str(end.get("finishedAt"))) for end in _ends_beside_sidecars(pods)]
+    return min(max(0.0, limit - (seconds_between(since, now) or 0.0)) for limit, since in limits)
+
+
+def result_of(job: Manifest, suite: Suite, pods: Sequence[Manifest], timeout_seconds: int, now: str = "") -> Manifest:
+    """Return the result of a suite that has ended.
+
+    Args:
+        job: Its Job.
+        suite: The suite.
+        pods: The Job's pods.
+        timeout_seconds: How long it was allowed to take.
+        now: The time as RFC 3339, when a Job ends that does not say so itself.
+    """
+    ends = [ended for pod in pods if (ended := client_end(pod))]
+    # The result of a client that was done in time counts, whatever became of its pod then.
+    if _has_timed_out(job, pods) and not any(ended["exitCode"] == 0 for ended in ends):
+        result = _failure("TimedOut", f"not done within {timeout_seconds} s (spec.timeoutSeconds)", suite)
+    else:
+        result = _told_by(ends, suite)
+    times = {"startTime": _started(job), "completionTime": _completed(job, ends, now)}
+    return {"name": suite.name, "kind": client.kind(suite), **result, **times}
+
+
+def _started(job: Manifest) -> str:
+    return str(job.get("status", {}).get("startTime") or job["metadata"]["creationTimestamp"])
+
+
+def _completed(job: Manifest, ends: Sequence[Manifest], now: str) -> str:
+    """Return when a suite ended: as its Job says, else when its client did, else now."""
+    last_end = max((str(end.get("finishedAt", "")) for end in ends), default="")
+    by_condition = (_end(job) or {}).get("lastTransitionTime")
+    return job.get("status", {}).get("completionTime") or by_condition or last_end or now or _started(job)
+
+
+def _has_timed_out(job: Manifest, pods: Sequence[Manifest]) -> bool:
+    end = _end(job)
+    return end.get("reason") == "DeadlineExceeded" if end else not _ends_beside_sidecars(pods)
+
+
+def _ends_beside_sidecars(pods: Iterable[Manifest]) -> list[Manifest]:
+    """Return how clients ended whose pods go on."""
+    going_on = [pod for pod in pods if pod.get("status", {}).get("phase") not in _ENDED_PHASES]
+    return [end for pod in going_on if (end := client_end(pod))]
+
+
+def _end(job: Manifest) -> Manifest | None:
+    conditions = job.get("status", {}).get("conditions", ())
+    ended = (item for item in conditions if item["type"] in ("Complete", "Failed") and item["status"] == "True")
+    return next((dict(item) for item in ended), None)
+
+
+def _told_by(ended: Sequence[Manifest], suite: Suite) -> Manifest:
+    """Return what the last client that ended has left."""
+    if not ended:
+        return _failure("NoResult", "its pod is gone, and has left no result", suite)
+    last = max(ended, key=lambda end: (end["exitCode"] == 0, str(end.get("finishedAt", ""))))
+    message = last.get("message", "")
+    try:
+        result = read(message, suite)
+    except ResultError as error:
+        return _unreadable(last, message, str(error), suite)
+    # Numbers count only if container and result agree that all went well.
+    if result["outcome"] == "Succeeded" and last["exitCode"] == 0:
+        return {**result, "message": foreigntext.one_line(result["message"])}
+    return {
+        **_failure("ClientFailed", foreigntext.one_line(result["message"]), suite),
+        "completed": result["completed"],
+    }
+
+
+def _unreadable(last: Manifest, message: str, why: str, suite: Suite) -> Manifest:
+    if last["exitCode"] == 0:
+        return _failure("NoResult", why, suite)
+    quote = quoted(message)
+    told = f"exit code {last['exitCode']} ({last.get('reason', 'Error')})" + (f": {quote}" if quote else "")
+    return _failure("ClientFailed", told, suite)
+
+
+def client_end(pod: Manifest) -> dict[str, Any] | None:
+    """Return how the client's container ended, None if it did not."""
+    ended = _client_state(pod).get("terminated")
+    return dict(ended) if ended else None
+
+
+def _client_state(pod: Manifest) -> Manifest:
+    containers = pod.get("status", {}).get("containerStatuses", ())
+    return next((dict(item.get("state", {})) for item in containers if item["name"] == client.CONTAINER), {})
+
+
+def _failure(reason: str, message: str, suite: Suite) -> Manifest:
+    counts = {"requested": client.requests(suite), "completed": 0}
+    return {"outcome": "Failed", "reason": reason, "message": message, **counts, "metrics": {}}

@@ -1,0 +1,275 @@
+"""A benchmark as reports show it: every number beside the one that it is compared with."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pydantic import ValidationError
+
+from kimi_linear_operator.benchmark import client, metric, recipe
+from kimi_linear_operator.benchmark.metric import Metric
+from kimi_linear_operator.benchmark.spec import (
+    RECIPE_SUITES,
+    Accuracy,
+    BenchmarkStatus,
+    Environment,
+    Finding,
+    KimiLinearBenchmark,
+    Speed,
+    Suite,
+    SuiteKind,
+    SuiteResult,
+)
+from kimi_linear_operator.foreigntext import printable_json
+from kimi_linear_operator.kubernetes.check import field_path
+from kimi_linear_operator.kubernetes.kinds import Manifest
+
+Change = Literal["better", "worse", "same"]
+
+UNFINISHED = "Unfinished"
+
+_ENVIRONMENT = [name for name in Environment.model_fields if name != "command"]
+
+
+class UnreadableError(Exception):
+    """A manifest that is no benchmark, or whose status is not as this version writes it."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Where the numbers come from that a run is compared with."""
+
+    name: str
+    status: BenchmarkStatus
+    """Environment and times, as far as they are known."""
+
+    metrics: Mapping[str, Mapping[str, float]]
+    """By suite and metric."""
+
+    note: str = ""
+    """What must be said where the numbers are shown."""
+
+    verdict: str = ""
+    """What became of the other run, if it is one."""
+
+
+RECIPE = Reference(
+    "recipe",
+    BenchmarkStatus.model_validate(
+        {
+            "environment": {
+                "hardware": recipe.HARDWARE,
+                "tensorParallelism": recipe.TENSOR_PARALLELISM,
+                "version": recipe.VERSION,
+            }
+        }
+    ),
+    recipe.PUBLISHED,
+    recipe.NOTE,
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A metric of a suite."""
+
+    metric: Metric
+    value: float
+    reference: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        """Return measured by reference, None if there is no such number."""
+        ratio = self.value / self.reference if self.reference else math.inf
+        return ratio if math.isfinite(ratio) else None
+
+    @property
+    def ratio_text(self) -> str:
+        """Return the ratio as it is shown, nothing if there is none."""
+        return "" if self.ratio is None else metric.in_decimals(self.ratio, 2)
+
+    @property
+    def change(self) -> Change | None:
+        """Return how the value is beside its reference; None where there is none, or no better direction.
+
+        A difference of less than half a percent is none: it would not be seen in the ratio.
+        """
+        if self.reference is None or self.metric.better is None:
+            return None
+        if self.value == self.reference or round(self.ratio or 0, 2) == 1:
+            return "same"
+        return "better" if (self.value > self.reference) == (self.metric.better == "higher") else "worse"
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """A suite of the spec, and its result as soon as it has one."""
+
+    suite: Suite
+    result: SuiteResult | None
+    reference: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        """Return the suite's name."""
+        return self.suite.name
+
+    @property
+    def load(self) -> Speed | Accuracy:
+        """Return what the suite runs."""
+        return client.load(self.suite)
+
+    @property
+    def kind(self) -> SuiteKind:
+        """Return what the suite measures."""
+        return client.kind(self.suite)
+
+    @property
+    def requests(self) -> int:
+        """Return how many requests the suite makes."""
+        return client.requests(self.suite)
+
+    @property
+    def max_concurrency(self) -> int | None:
+        """Return how many requests may be under way at a time; None where there is no limit or no such number."""
+        return self.load.max_concurrency if isinstance(self.load, Speed) else None
+
+    @property
+    def rows(self) -> list[Row]:
+        """Return the metrics that were measured, in the client's order."""
+        measured = self.result.metrics if self.result else {}
+        return [
+            Row(item, measured[item.name], self.reference.get(item.name))
+            for item in metric.METRICS[self.kind]
+            if item.name in measured
+        ]
+
+    def row(self, name: str) -> Row | None:
+        """Return one metric, if it was measured."""
+        return next((row for row in self.rows if row.metric.name == name), None)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Return what was judged."""
+        return self.result.findings if self.result else []
+
+    @property
+    def problems(self) -> list[str]:
+        """Return what went wrong, in words."""
+        failure = [self.result.message] if self.result and self.result.outcome == "Failed" else []
+        return [*failure, *(finding.message for finding in self.findings if not finding.passed)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A benchmark and what it is compared with."""
+
+    benchmark: KimiLinearBenchmark
+    status: BenchmarkStatus
+    reference: Reference | None
+    suites: tuple[SuiteRun, ...]
+    name: str
+    """As it is shown; that of the benchmark unless two of one name are compared."""
+
+    @property
+    def verdict(self) -> str:
+        """Return Passed, Failed, Invalid or Unfinished."""
+        return self.status.verdict or UNFINISHED
+
+    @property
+    def environment(self) -> list[tuple[str, str, str]]:
+        """Return what is known of what was measured: its name, its value, and the same of the reference."""
+        own, other = self.status, self.reference.status if self.reference else BenchmarkStatus()
+        own_environment, other_environment = (status.environment or Environment() for status in (own, other))
+        rows = [
+            ("verdict", self.verdict, self.reference.verdict if self.reference else ""),
+            *(
+                (name.replace("_", " "), getattr(own_environment, name), getattr(other_environment, name))
+                for name in _ENVIRONMENT
+            ),
+            ("started", own.start_time, other.start_time),
+            ("ended", own.completion_time, other.completion_time),
+        ]
+        return [(name, _shown(value), _shown(reference)) for name, value, reference in rows if value or reference]
+
+    @property
+    def commands(self) -> list[tuple[str, str]]:
+        """Return whose server can be started by which command."""
+        both = [(self.name, self.status), *([(self.reference.name, self.reference.status)] if self.reference else [])]
+        commands = [(name, status.environment and status.environment.command) for name, status in both]
+        return [(name, command) for name, command in commands if command]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Return why the verdict is what it is, or how far the benchmark is."""
+        if self.status.verdict is None:
+            return [f"Not finished: {self._message('Complete') or 'the operator has not seen it yet: is it running?'}"]
+        problems = [f"{suite.name}: {problem}" for suite in self.suites for problem in suite.problems]
+        return problems or [message for message in [self._message("Succeeded")] if message]
+
+    def _message(self, condition: str) -> str:
+        return next((item.message for item in self.status.conditions if item.type == condition), "")
+
+
+def read(manifest: Manifest) -> Run:
+    """Return a KimiLinearBenchmark as it is stored, beside what its spec compares it with.
+
+    Raises:
+        UnreadableError: It is none, or its status is not as this version writes it.
+    """
+    clean = printable_json(manifest)
+    try:
+        benchmark = KimiLinearBenchmark.model_validate(clean)
+    except ValidationError as error:
+        raise UnreadableError(_first_problem("", error)) from error
+    _require_known_suites(benchmark)
+    try:
+        status = BenchmarkStatus.model_validate(benchmark.status)
+    except ValidationError as error:
+        raise UnreadableError(_first_problem("status.", error)) from error
+    reference = _reference(benchmark, status)
+    results = {result.name: result for result in status.results}
+    numbers = reference.metrics if reference else {}
+    suites = tuple(
+        SuiteRun(suite, results.get(suite.name), numbers.get(suite.name, {})) for suite in benchmark.spec.suites
+    )
+    return Run(benchmark, status, reference, suites, benchmark.metadata.name)
+
+
+def beside(run: Run, other: Run) -> Run:
+    """Return a run compared with another one, suite by suite where both had the same to do."""
+    numbers = {
+        theirs.name: theirs.result.metrics
+        for ours in run.suites
+        for theirs in other.suites
+        if ours.name == theirs.name and client.is_same_load(ours.suite, theirs.suite) and theirs.result
+    }
+    reference = Reference(other.name, other.status, numbers, verdict=other.verdict)
+    suites = tuple(replace(suite, reference=numbers.get(suite.name, {})) for suite in run.suites)
+    return replace(run, reference=reference, suites=suites)
+
+
+def _reference(benchmark: KimiLinearBenchmark, status: BenchmarkStatus) -> Reference | None:
+    baseline = benchmark.spec.baseline
+    if baseline.source == "none":
+        return None
+    if baseline.source == "recipe":
+        return RECIPE
+    numbers = {result.name: result.baseline for result in status.results}
+    return Reference(baseline.benchmark or "baseline", BenchmarkStatus(), numbers)
+
+
+def _require_known_suites(benchmark: KimiLinearBenchmark) -> None:
+    for suite in benchmark.spec.suites:
+        if not (suite.speed or suite.accuracy or suite.name in RECIPE_SUITES):
+            raise UnreadableError(f"spec.suites: {suite.name} is none of the recipe's and says not what to run")
+
+
+def _first_problem(prefix: str, error: ValidationError) -> str:
+    detail = error.errors(include_url=False)[0]
+    return f"{prefix}{field_path(detail['loc'])}: {detail['msg']}"
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else str(value)

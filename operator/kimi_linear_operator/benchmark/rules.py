@@ -1,0 +1,183 @@
+"""The rules of KimiLinearBenchmark. This table is the only place where they are written."""
+
+from collections.abc import Iterable
+
+from kimi_linear_operator.benchmark import client, metric
+from kimi_linear_operator.benchmark.metric import Metric
+from kimi_linear_operator.benchmark.spec import RECIPE_SUITES, BenchmarkSpec
+from kimi_linear_operator.kubernetes import expressions
+from kimi_linear_operator.kubernetes.rule import Rule, Transition, unchanged
+
+# Names of Jobs begin with it, and their pods have it as a label of at most 63 characters.
+LONGEST_NAME = 40
+
+_RECIPE = str(list(RECIPE_SUITES))
+# Fewer questions than this, and one more right answer is more than a percent.
+_FEW_QUESTIONS = 100
+
+
+def _is_one_of(variable: str, metrics: Iterable[Metric]) -> str:
+    """Return an expression: a variable is the name of one of these metrics."""
+    return f"{variable} in {list(dict.fromkeys(known.name for known in metrics))}"
+
+
+_CHANGEABLE = ("suspend", "ttlSecondsAfterFinished")
+_FIXED = [
+    field.alias for field in BenchmarkSpec.model_fields.values() if field.alias and field.alias not in _CHANGEABLE
+]
+_DIRECTED = [known for known in (*metric.SPEED, *metric.ACCURACY) if known.better]
+_IS_ACCURACY = "(s.name == 'gsm8k' || has(s.accuracy))"
+
+ERRORS = (
+    expressions.name(LONGEST_NAME, "Jobs are named like the benchmark and its suites"),
+    Rule(
+        "error",
+        "spec",
+        "has(self.serverRef) != has(self.endpoint)",
+        "name what to measure: either spec.serverRef, a KimiLinearServer of this namespace, or spec.endpoint",
+        blames="serverRef",
+    ),
+    Rule(
+        "error",
+        "spec.suites",
+        "self.all(s, self.exists_one(t, t.name == s.name))",
+        "has a name twice: results are told apart by it",
+    ),
+    Rule(
+        "error",
+        "spec.suites",
+        f"self.all(s, s.name in {_RECIPE} || has(s.speed) != has(s.accuracy))",
+        "has a suite that is none of the recipe's (speed-low, speed-medium, speed-high, gsm8k): give it either speed "
+        "or accuracy",
+    ),
+    Rule(
+        "error",
+        "spec.suites",
+        f"self.all(s, !(s.name in {_RECIPE}) || (!has(s.speed) && !has(s.accuracy)))",
+        "changes a suite of the recipe: give your own another name",
+    ),
+    Rule(
+        "error",
+        "spec.suites",
+        f"self.all(s, !has(s.speed) || s.speed.extraArgs.all(a, !{expressions.is_flag('a', client.OWNED_FLAGS)}))",
+        "holds in extraArgs a flag that has a field of its own or that the operator sets: use the field of that name "
+        "(numPrompts, datasetName ...), spec.datasets or spec.client",
+    ),
+    *(
+        Rule(
+            "error",
+            f"spec.datasets.{dataset}",
+            "has(self.persistentVolumeClaim) != has(self.configMap)",
+            "say where the file is: either persistentVolumeClaim or configMap",
+        )
+        for dataset in ("shareGPT", "gsm8k")
+    ),
+    Rule(
+        "error",
+        "spec.baseline",
+        "(self.source == 'benchmark') == has(self.benchmark)",
+        "goes with the source benchmark, and with no other: set spec.baseline.source and spec.baseline.benchmark, or "
+        "neither",
+        blames="benchmark",
+    ),
+    Rule(
+        "error",
+        "",
+        "!has(self.spec) || !has(self.spec.baseline) || !has(self.spec.baseline.benchmark) || "
+        "self.spec.baseline.benchmark != self.metadata.name",
+        "is this benchmark itself: name another one",
+        blames="spec.baseline.benchmark",
+    ),
+    Rule(
+        "error",
+        "spec.baseline",
+        "!has(self.maxRegressionPercent) || self.source != 'none'",
+        "needs something to compare with: set spec.baseline.source",
+        blames="maxRegressionPercent",
+    ),
+    Rule(
+        "error",
+        "spec.baseline.metrics",
+        f"self.all(m, {_is_one_of('m', _DIRECTED)})",
+        "holds a metric of which neither more nor less is better, or that no client has: use throughputs, latencies "
+        "(median_ttft_ms ...), accuracy, invalid or duration",
+    ),
+    Rule(
+        "error",
+        "spec",
+        "self.thresholds.all(t, self.suites.exists(s, s.name == t.suite))",
+        "names a suite that spec.suites does not have",
+        blames="thresholds",
+    ),
+    Rule(
+        "error",
+        "spec",
+        f"self.thresholds.all(t, self.suites.all(s, s.name != t.suite || ({_IS_ACCURACY} ? "
+        f"{_is_one_of('t.metric', metric.ACCURACY)} : {_is_one_of('t.metric', metric.SPEED)})))",
+        "names a metric that the suite does not have: for speed those of sglang.bench_serving (output_throughput, "
+        "p99_ttft_ms ...), for accuracy accuracy, invalid, latency and output_throughput",
+        blames="thresholds",
+    ),
+    Rule(
+        "error",
+        "spec.thresholds",
+        "self.all(t, has(t.min) || has(t.max))",
+        "has neither min nor max: give one of them or both",
+    ),
+    Rule(
+        "error",
+        "spec.thresholds",
+        "self.all(t, !has(t.min) || !has(t.max) || t.min <= t.max)",
+        "has a min above its max: no value can meet it",
+    ),
+    Rule(
+        "error",
+        expressions.CONTAINERS,
+        f"self.all(c, {expressions.NO_GPUS})",
+        "asks for amd.com/gpu: clients need none, and servers need them",
+    ),
+    Rule(
+        "error",
+        expressions.CONTAINERS,
+        expressions.own_container(
+            client.CONTAINER, f"!has(c.env) || c.env.all(e, e.name != '{client.API_KEY_VARIABLE}')"
+        ),
+        f"sets the variable {client.API_KEY_VARIABLE}, which the operator takes from the server's Secret, or from "
+        "spec.endpoint.apiKeySecretRef: remove it",
+    ),
+    expressions.own_command(client.CONTAINER, "use spec.client and spec.suites"),
+    expressions.unprivileged(client.CONTAINER, "it only sends requests"),
+    expressions.own_network("puts the client on the node's network, where nothing can be measured better"),
+    expressions.owned_labels(),
+    *expressions.inherited_metadata(),
+)
+
+WARNINGS = (
+    Rule(
+        "warning",
+        "spec.suites",
+        f"self.all(s, !has(s.accuracy) || s.accuracy.numQuestions >= {_FEW_QUESTIONS})",
+        f"asks fewer than {_FEW_QUESTIONS} questions: such an accuracy is off by five percent points or more, by "
+        "chance alone",
+    ),
+    Rule(
+        "warning",
+        "spec.suites",
+        "self.all(s, !has(s.speed) || s.speed.datasetName != 'random-ids')",
+        "uses the dataset random-ids: SGLang's source says that made-up tokens can lead to NaN in the model",
+    ),
+)
+
+TRANSITIONS = (
+    Transition(
+        "error",
+        "",
+        "!has(oldSelf.status) || !has(oldSelf.status.startTime) || " + unchanged(f"spec.{field}" for field in _FIXED),
+        "is fixed once the first suite has started, except for suspend and ttlSecondsAfterFinished, so that it says "
+        "what was measured: delete the benchmark, or make another one",
+        blames="spec",
+    ),
+)
+"""Rules about changes, which only the API server can see."""
+
+RULES = (*ERRORS, *WARNINGS)

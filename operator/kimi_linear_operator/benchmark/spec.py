@@ -1,0 +1,398 @@
+"""KimiLinearBenchmark: suites of SGLang's own clients against a server, and a verdict on their numbers.
+
+The recipe's suites are chosen by name. Parameters of custom ones are those of sglang.bench_serving and
+sglang.test.few_shot_gsm8k in SGLang 0.5.7, metrics have the names that these clients give them. The descriptions are
+what `kubectl explain` shows.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from kimi_linear_operator.kubernetes.kinds import GROUP, VERSION, Kind
+from kimi_linear_operator.kubernetes.models import (
+    Conditions,
+    InheritedMetadata,
+    Model,
+    ModelName,
+    ObjectName,
+    PipPackage,
+    Resource,
+    SecretKeyRef,
+    Whole,
+    whole_number,
+)
+from kimi_linear_operator.kubernetes.pod_template import PodTemplate
+
+SuiteKind = Literal["speed", "accuracy"]
+
+# Behind the limits: before them, they would be missing in the schema.
+_WHOLE = BeforeValidator(whole_number)
+_SuiteName = Annotated[str, Field(min_length=1, max_length=22, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
+_Metric = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9_]+$")]
+_FilePath = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._/-]*$")]
+_Number = Annotated[float, Field(ge=0, le=1_000_000_000_000)]
+
+
+class ServerRef(Model):
+    """A KimiLinearServer in the benchmark's namespace."""
+
+    name: ObjectName = Field(description="Name of the server.")
+
+
+class Endpoint(Model):
+    """A server that is not a KimiLinearServer of this namespace."""
+
+    url: Annotated[
+        str,
+        Field(
+            max_length=512,
+            pattern=r"^https?://([A-Za-z0-9][A-Za-z0-9.:_-]*|\[[0-9A-Fa-f:.]+\](:[0-9]+)?)$",
+        ),
+    ] = Field(description="Address of the server, without a path: http://kimi.other.svc:30000.")
+    model: ModelName = Field(
+        default="moonshotai/Kimi-Linear-48B-A3B-Instruct",
+        description="Name of the model on the Hugging Face hub, which also has its tokenizer.",
+    )
+    api_key_secret_ref: SecretKeyRef | None = Field(
+        default=None, description="API key that the server asks for. That of a KimiLinearServer is found by itself."
+    )
+
+
+class Client(Model):
+    """What SGLang's client runs in."""
+
+    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")] | None = (
+        Field(
+            default=None,
+            description="Image with SGLang; without it the server's own, or for an endpoint that of the recipe. "
+            "No GPU is needed.",
+        )
+    )
+    tokenizer: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z0-9/][!-~]*$")] | None = Field(
+        default=None,
+        description="Name of the tokenizer on the hub, or its directory in the pod; without it the model's.",
+    )
+    extra_pip_packages: Annotated[list[PipPackage], Field(max_length=16)] | None = Field(
+        default=None,
+        description="Python packages that the tokenizer needs, installed if they can't be imported; without it those "
+        "of the server, or for an endpoint sentencepiece and tiktoken.",
+    )
+
+
+class Speed(Model):
+    """A load for sglang.bench_serving; the defaults are the recipe's."""
+
+    num_prompts: Whole = Field(ge=1, le=1_000_000, description="Number of requests (--num-prompts).")
+    max_concurrency: Annotated[int, Field(ge=1, le=100_000), _WHOLE] | None = Field(
+        default=None, description="Most requests at a time (--max-concurrency); without it there is no limit."
+    )
+    request_rate: Annotated[float, Field(gt=0, le=1_000_000)] | None = Field(
+        default=None, description="Requests a second (--request-rate); without it all come at once (inf)."
+    )
+    dataset_name: Literal["random", "random-ids", "sharegpt"] = Field(
+        default="random",
+        description="Where prompts come from (--dataset-name): random cuts ShareGPT conversations to random lengths, "
+        "random-ids makes up tokens and needs no data, sharegpt takes the conversations as they are.",
+    )
+    random_input_len: Whole = Field(
+        default=1000, ge=1, le=1_048_576, description="Longest prompt in tokens, for random and random-ids."
+    )
+    random_output_len: Whole = Field(
+        default=1000, ge=1, le=1_048_576, description="Longest answer in tokens, for random and random-ids."
+    )
+    random_range_ratio: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="Shortest length as a share of the longest (--random-range-ratio). Without it 0, as in the "
+        "recipe: lengths are spread from 1 up, and about half the longest on average.",
+    )
+    sharegpt_output_len: Annotated[int, Field(ge=1, le=1_048_576), _WHOLE] | None = Field(
+        default=None, description="Tokens of every answer, instead of those of the conversations; for sharegpt."
+    )
+    sharegpt_context_len: Annotated[int, Field(ge=1, le=1_048_576), _WHOLE] | None = Field(
+        default=None, description="Longer conversations are left out; for sharegpt."
+    )
+    seed: Annotated[int, Field(ge=0, le=4_294_967_295), _WHOLE] | None = Field(
+        default=None,
+        description="Seed of what is random (--seed), 1 without it. The same seed gives the same prompts, which a "
+        "server with a prefix cache may answer faster the second time.",
+    )
+    warmup_requests: Annotated[int, Field(ge=0, le=10_000), _WHOLE] | None = Field(
+        default=None, description="Requests before the measurement (--warmup-requests), 1 without it."
+    )
+    flush_cache: bool = Field(default=False, description="Empty the server's prefix cache first (--flush-cache).")
+    apply_chat_template: bool = Field(
+        default=False, description="Put prompts into the model's chat template (--apply-chat-template)."
+    )
+    disable_ignore_eos: bool = Field(
+        default=False, description="Let answers end by themselves (--disable-ignore-eos) instead of at their length."
+    )
+    disable_stream: bool = Field(default=False, description="Ask for answers in one piece (--disable-stream).")
+    tokenize_prompt: bool = Field(
+        default=False, description="Send tokens instead of text (--tokenize-prompt), which keeps lengths exact."
+    )
+    extra_args: Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=16)] = Field(
+        default=[],
+        description="More arguments for sglang.bench_serving, one list item each. Flags that have a field here are "
+        "refused.",
+    )
+
+
+class Accuracy(Model):
+    """Questions for sglang.test.few_shot_gsm8k."""
+
+    num_questions: Whole = Field(
+        default=200, ge=1, le=1319, description="Number of GSM8K questions (--num-questions); there are 1319."
+    )
+    num_shots: Annotated[int, Field(ge=0, le=100), _WHOLE] | None = Field(
+        default=None, description="Examples before each question (--num-shots), 5 without it."
+    )
+    max_new_tokens: Annotated[int, Field(ge=1, le=1_048_576), _WHOLE] | None = Field(
+        default=None, description="Longest answer in tokens (--max-new-tokens), 512 without it."
+    )
+    parallel: Annotated[int, Field(ge=1, le=10_000), _WHOLE] | None = Field(
+        default=None, description="Questions at a time (--parallel), 128 without it."
+    )
+    temperature: Annotated[float, Field(ge=0, le=10)] | None = Field(
+        default=None, description="Sampling temperature (--temperature), 0 without it."
+    )
+
+
+class Suite(Model):
+    """One run of one client: a suite of the recipe by its name, or one of your own."""
+
+    name: _SuiteName = Field(
+        description="speed-low, speed-medium, speed-high and gsm8k are the recipe's; any other needs speed or accuracy."
+    )
+    speed: Speed | None = Field(default=None, description="Measure throughput and latency with this load.")
+    accuracy: Accuracy | None = Field(default=None, description="Measure the share of right answers.")
+
+
+RECIPE_SUITES: Mapping[str, Speed | Accuracy] = {
+    # Recipe 5.1.1 to 5.1.3 and 5.2.1.
+    "speed-low": Speed.model_validate({"numPrompts": 10, "maxConcurrency": 1}),
+    "speed-medium": Speed.model_validate({"numPrompts": 80, "maxConcurrency": 16}),
+    "speed-high": Speed.model_validate({"numPrompts": 500, "maxConcurrency": 100}),
+    "gsm8k": Accuracy.model_validate({"numQuestions": 200}),
+}
+
+
+class DatasetFile(Model):
+    """A file of a volume."""
+
+    persistent_volume_claim: ObjectName | None = Field(default=None, description="Claim of the volume with the file.")
+    config_map: ObjectName | None = Field(default=None, description="ConfigMap with the file, for up to 1 MiB.")
+    path: _FilePath = Field(description="Path of the file in the volume, or key in the ConfigMap.")
+
+
+class Datasets(Model):
+    """Where data is that the clients would fetch from the internet."""
+
+    share_gpt: DatasetFile | None = Field(
+        default=None,
+        alias="shareGPT",
+        description="ShareGPT_V3_unfiltered_cleaned_split.json, for the datasets random and sharegpt.",
+    )
+    gsm8k: DatasetFile | None = Field(default=None, alias="gsm8k", description="GSM8K's test.jsonl, for accuracy.")
+
+
+class Baseline(Model):
+    """Numbers to compare with."""
+
+    source: Literal["recipe", "benchmark", "none"] = Field(
+        default="recipe",
+        description="recipe: the published numbers, for the recipe's suites. They were measured on MI300X with four "
+        "GPUs and SGLang 0.5.7: a reference, and no promise for anything else.",
+    )
+    benchmark: ObjectName | None = Field(
+        default=None, description="Name of a complete KimiLinearBenchmark, for the source benchmark."
+    )
+    max_regression_percent: Annotated[float, Field(ge=0, le=1000)] | None = Field(
+        default=None,
+        description="How much worse than the baseline a metric may be; without it numbers are shown side by side, and "
+        "decide nothing.",
+    )
+    metrics: Annotated[list[_Metric], Field(min_length=1, max_length=32)] = Field(
+        default=["output_throughput", "median_ttft_ms", "median_itl_ms", "accuracy"],
+        description="Which metrics are held against the baseline, where a suite has them. Throughput and accuracy "
+        "should be high, all else low.",
+    )
+
+
+class Threshold(Model):
+    """A bound that a metric must keep."""
+
+    suite: _SuiteName = Field(description="Name of the suite.")
+    metric: _Metric = Field(
+        description="Metric by the name that the client gives it, for example output_throughput, p99_ttft_ms, accuracy."
+    )
+    min: _Number | None = Field(default=None, description="Least value.")
+    max: _Number | None = Field(default=None, description="Greatest value.")
+
+
+class BenchmarkSpec(Model):
+    """What to measure and what to expect.
+
+    Fixed once the first suite has started, except for suspend and ttlSecondsAfterFinished.
+    """
+
+    server_ref: ServerRef | None = Field(
+        default=None, description="The server to measure: either this or endpoint. Suites wait until it is Ready."
+    )
+    endpoint: Endpoint | None = Field(default=None, description="Another server to measure.")
+    suites: Annotated[list[Suite], Field(min_length=1, max_length=16)] = Field(
+        default=[{"name": name} for name in RECIPE_SUITES],
+        validate_default=True,
+        description="What to run, one after the other; without it the recipe's four suites.",
+    )
+    client: Client = Field(default_factory=Client, description="What SGLang's client runs in.")
+    datasets: Datasets = Field(
+        default_factory=Datasets, description="Data for clusters without access to the internet."
+    )
+    baseline: Baseline = Field(default_factory=Baseline, description="Numbers to compare with.")
+    thresholds: Annotated[list[Threshold], Field(max_length=64)] = Field(
+        default=[], description="Bounds that decide the verdict."
+    )
+    max_error_rate: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0,
+        description="Share of a suite's requests that may fail before its numbers count for nothing (Invalid).",
+    )
+    timeout_seconds: Whole = Field(
+        default=7200,
+        ge=10,
+        le=604_800,
+        description="Seconds that a suite may take with all its attempts, and with pulling its image.",
+    )
+    backoff_limit: Whole = Field(
+        default=1, ge=0, le=10, description="How often a suite that failed is tried again. Evictions do not count."
+    )
+    suspend: bool = Field(
+        default=False,
+        description="Stop: the suite that runs is stopped and begins again later; what has ended is kept.",
+    )
+    inherited_metadata: InheritedMetadata = Field(
+        default_factory=InheritedMetadata,
+        description="Labels and annotations of every object that the operator makes for this one, pods included. What "
+        "podTemplate says about pods goes before.",
+    )
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=2_147_483_647), _WHOLE] | None = Field(
+        default=None,
+        description="Seconds after which the operator deletes the benchmark, with its results, once it is Complete; "
+        "without it the benchmark is kept.",
+    )
+    pod_template: PodTemplate | None = Field(
+        default=None,
+        description="Strategic-merge patch on the pods that run the client, without directives: tolerations, "
+        "resources, volumes, a security context and so on.",
+    )
+
+
+class Environment(Model):
+    """What was measured."""
+
+    server: str | None = Field(default=None, description="Name of the server, or address of the endpoint.")
+    server_generation: int | None = Field(default=None, description="Generation of the server's spec.")
+    image: str | None = Field(default=None, description="Image of the server.")
+    pod_template_hash: str | None = Field(
+        default=None, description="Hash of the spec in the server's pod template: another one means other pods."
+    )
+    command: str | None = Field(default=None, description="The recipe's shell command for the server.")
+    hardware: str | None = Field(default=None, description="GPU model of the server.")
+    tensor_parallelism: int | None = Field(default=None, description="GPUs of one replica.")
+    version: str | None = Field(default=None, description="SGLang release of the server.")
+
+
+class Finding(Model):
+    """One judgement on a suite."""
+
+    rule: Literal["Threshold", "Regression", "Validity"] = Field(description="What was judged.")
+    metric: str | None = Field(default=None, description="Metric that was judged.")
+    value: float | None = Field(default=None, description="What was measured.")
+    limit: float | None = Field(default=None, description="What was allowed.")
+    passed: bool = Field(description="Whether it is as it should be.")
+    message: str = Field(description="The judgement in words.")
+
+
+# SGLang's clients have 43.
+Metrics = Annotated[dict[str, float], Field(max_length=64)]
+
+
+class SuiteResult(Model):
+    """How a suite ended."""
+
+    name: str = Field(description="Name of the suite.")
+    kind: SuiteKind = Field(description="What was measured.")
+    outcome: Literal["Succeeded", "Failed"] = Field(description="Whether the client ran to its end.")
+    reason: Literal["ClientFailed", "NoResult", "TimedOut"] | None = Field(
+        default=None, description="Why it did not, in one word."
+    )
+    message: str = Field(default="", description="Why it did not, or what is to be known of its numbers.")
+    requested: int = Field(default=0, description="Requests that were to be made.")
+    completed: int = Field(default=0, description="Requests that succeeded.")
+    start_time: str = Field(description="When its first attempt started.", json_schema_extra={"format": "date-time"})
+    completion_time: str = Field(description="When it ended.", json_schema_extra={"format": "date-time"})
+    metrics: Metrics = Field(default={}, description="Metrics by the names that the client gives them.")
+    baseline: Metrics = Field(default={}, description="The same of the baseline.")
+    ratios: Metrics = Field(default={}, description="Measured by baseline, rounded.")
+    findings: Annotated[list[Finding], Field(max_length=128)] = Field(default=[], description="All that was judged.")
+
+
+class Attempt(Model):
+    """A suite that could not start and gave its turn back to other benchmarks of the server."""
+
+    suite: str = Field(description="The suite.")
+    time: str = Field(description="When it gave its turn back.", json_schema_extra={"format": "date-time"})
+    reason: str = Field(description="Why it could not start, in one CamelCase word.", max_length=1024)
+    message: str = Field(description="Why it could not start.", max_length=32768)
+
+
+class BenchmarkStatus(Model):
+    """The observed state."""
+
+    observed_generation: int | None = Field(
+        default=None, description="The generation of the spec that this status was found for."
+    )
+    conditions: Conditions = Field(
+        default_factory=list,
+        description="Accepted, TargetReady, Complete, Succeeded, Reconciling and Stalled.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+    verdict: Literal["Passed", "Failed", "Invalid"] | None = Field(
+        default=None,
+        description="Passed, Failed, or Invalid if the numbers count for nothing: requests failed, or the server "
+        "changed meanwhile.",
+    )
+    current_suite: str | None = Field(default=None, description="The suite that runs.")
+    progress: str | None = Field(default=None, description="Suites that ended, of all.")
+    start_time: str | None = Field(
+        default=None, description="When the first suite started.", json_schema_extra={"format": "date-time"}
+    )
+    completion_time: str | None = Field(
+        default=None, description="When the last suite ended.", json_schema_extra={"format": "date-time"}
+    )
+    failed_start: Attempt | None = Field(
+        default=None, description="The last attempt to start the next suite that had to give its turn back."
+    )
+    environment: Environment | None = Field(default=None, description="What was measured.")
+    results: Annotated[list[SuiteResult], Field(max_length=16)] = Field(
+        default_factory=list, description="How each suite ended, in order."
+    )
+
+
+BENCHMARK = Kind(GROUP, VERSION, "KimiLinearBenchmark", "kimilinearbenchmarks")
+
+
+class KimiLinearBenchmark(Resource):
+    """A measurement of a server: suites, one after the other, and a verdict."""
+
+    KIND = BENCHMARK
+    COMPONENT = "benchmark"
+
+    kind: Literal["KimiLinearBenchmark"]
+    spec: BenchmarkSpec = Field(description="What to measure and what to expect.")
+
+    @property
+    def inherited_metadata(self) -> InheritedMetadata:
+        """Return the labels and annotations of every object that belongs to the benchmark."""
+        return self.spec.inherited_metadata

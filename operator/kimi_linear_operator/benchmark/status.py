@@ -1,0 +1,204 @@
+"""The status of a KimiLinearBenchmark."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel, ValidationError
+
+from kimi_linear_operator.benchmark import client
+from kimi_linear_operator.benchmark.spec import Attempt, Environment, KimiLinearBenchmark, Suite, SuiteResult
+from kimi_linear_operator.benchmark.verdict import Verdict, conclude
+from kimi_linear_operator.kubernetes.conditions import Cause, Obstacle, condition, find_condition, stamped
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.models import Condition
+
+READY = ("ServerReady", "EndpointGiven", "SuitesEnded")
+"""Reasons for which TargetReady is true."""
+
+_ON_THE_WAY = ("Running", "Starting", "Suspended", "ServerUnready", "WaitingForTurn")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """All that a benchmark's status is made of.
+
+    Attributes:
+        manifest: The resource as the API server keeps it, with its previous status.
+        benchmark: The resource, or None if what is stored can't be read as one.
+        obstacle: Why the spec was not applied, if it was not.
+        target: Whether the target is ready and why not; its reason is one of READY if it is.
+        facts: What is measured, empty as long as nothing is.
+        results: The suites that have ended, in order.
+        job: The Job of the suite that runs, if one does.
+        held: Why it does not run although its Job is there.
+        failed_start: The last attempt to start a suite that had to give its turn back, if none has started since.
+    """
+
+    manifest: Manifest
+    benchmark: KimiLinearBenchmark | None
+    obstacle: Obstacle | None
+    target: Cause
+    facts: Manifest = field(default_factory=dict)
+    results: Sequence[Manifest] = ()
+    job: Manifest | None = None
+    held: Cause | None = None
+    failed_start: Manifest | None = None
+
+    @property
+    def suites(self) -> Sequence[Suite]:
+        """Return all suites."""
+        return self.benchmark.spec.suites if self.benchmark else ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether every suite has ended."""
+        return self.benchmark is not None and len(self.results) == len(self.suites)
+
+    @property
+    def current(self) -> str | None:
+        """Return the name of the suite that runs."""
+        return self.suites[len(self.results)].name if self.job and not self.is_complete else None
+
+    @property
+    def share(self) -> str:
+        """Return how many suites have ended, of all."""
+        return f"{len(self.results)}/{len(self.suites)}"
+
+
+def is_complete(status: Manifest) -> bool:
+    """Return whether a status is that of a benchmark whose suites have all ended."""
+    return find_condition(status, "Complete").get("status") == "True"
+
+
+def known_results(benchmark: KimiLinearBenchmark, status: Manifest) -> list[Manifest]:
+    """Return the results in a status that are those of the first suites.
+
+    Others may write a status: what could not be a result ends the list, and its suite runs again.
+    """
+    known: list[Manifest] = []
+    for suite, result in zip(benchmark.spec.suites, _items(status.get("results")), strict=False):
+        is_of_suite = result.get("name") == suite.name and result.get("kind") == client.kind(suite)
+        if not is_of_suite or not is_readable(SuiteResult, result):
+            break
+        known.append({"message": "", "metrics": {}, "findings": [], **result})
+    return known
+
+
+def known_environment(status: Manifest) -> Manifest:
+    """Return what a status says was measured, empty if that cannot be read."""
+    environment = status.get("environment", {})
+    return dict(environment) if is_readable(Environment, environment) else {}
+
+
+def known_attempt(status: Manifest) -> Manifest | None:
+    """Return the failed start in a status, None if there is none that can be read."""
+    attempt = status.get("failedStart", {})
+    return dict(attempt) if is_readable(Attempt, attempt) else None
+
+
+def with_last_words(result: Manifest, status: Manifest) -> Manifest:
+    """Return the result of a suite that timed out with the reason why it did not run, as the status had it last."""
+    last = find_condition(status, "Succeeded")
+    was_held = status.get("currentSuite") == result["name"] and last.get("reason") not in (*READY, *_ON_THE_WAY)
+    if result.get("reason") != "TimedOut" or not was_held:
+        return result
+    return {**result, "message": f"{result['message']}; last seen: {last.get('reason')}: {last.get('message')}"}
+
+
+def is_readable(model: type[BaseModel], value: object) -> bool:
+    """Return whether a value has the shape of a part of the status; another version may have written more."""
+    try:
+        model.model_validate(value, extra="ignore")
+    except ValidationError:
+        return False
+    return True
+
+
+def _items(value: object) -> list[Manifest]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def summarise_benchmark(progress: Progress, now: str) -> Manifest:
+    """Return the status of a benchmark.
+
+    Args:
+        progress: What was observed.
+        now: The time as RFC 3339, for conditions that change.
+    """
+    previous: Manifest = progress.manifest.get("status", {})
+    generation: int = progress.manifest["metadata"]["generation"]
+    verdict = conclude(progress.results) if progress.is_complete else None
+    status = {
+        "observedGeneration": generation,
+        "conditions": stamped(_conditions(progress, verdict, now), previous, generation, now),
+        "verdict": verdict.verdict if verdict else None,
+        "currentSuite": progress.current,
+        "progress": progress.share if progress.benchmark else previous.get("progress"),
+        "startTime": previous.get("startTime") or _start_time(progress),
+        "completionTime": progress.results[-1]["completionTime"] if verdict else None,
+        "failedStart": None if verdict else progress.failed_start,
+        "environment": progress.facts or None,
+        "results": list(progress.results) or None,
+    }
+    return {key: value for key, value in status.items() if value is not None}
+
+
+def _start_time(progress: Progress) -> str | None:
+    """Return when the first suite started, None if none has."""
+    times = [result["startTime"] for result in progress.results]
+    if progress.job:
+        times.append(progress.job["metadata"]["creationTimestamp"])
+    return min(times, default=None)
+
+
+def _conditions(progress: Progress, verdict: Verdict | None, now: str) -> list[Condition]:
+    cause = Cause(verdict.reason, verdict.message) if verdict else _state(progress, now)
+    stalled = _why_stalled(progress, verdict)
+    reconciling = verdict is None and stalled is None
+    succeeded = verdict.verdict == "Passed" if verdict else None
+    ended = Cause("SuitesEnded", f"all {len(progress.suites)} suites have ended")
+    return [
+        _accepted(progress),
+        condition("TargetReady", progress.target.reason in READY, progress.target),
+        condition("Complete", verdict is not None, ended if verdict else cause),
+        condition("Succeeded", succeeded, cause),
+        condition("Reconciling", reconciling, cause if reconciling else Cause("Settled", "Nothing is in progress")),
+        condition("Stalled", stalled is not None, stalled or Cause("NotStalled", "Nothing is in the way")),
+    ]
+
+
+def _accepted(progress: Progress) -> Condition:
+    if progress.obstacle and progress.obstacle.blames_spec:
+        return condition("Accepted", False, progress.obstacle)
+    return condition("Accepted", True, Cause("SpecValid", "The spec passes all rules"))
+
+
+def _why_stalled(progress: Progress, verdict: Verdict | None) -> Cause | None:
+    """Return what will not pass by itself: a refused spec, or a verdict that nobody hoped for."""
+    if progress.obstacle and progress.obstacle.blames_spec:
+        return progress.obstacle
+    if verdict and verdict.verdict != "Passed":
+        return Cause(verdict.reason, verdict.message)
+    return None
+
+
+def _state(progress: Progress, now: str) -> Cause:
+    """Return what a benchmark does or waits for."""
+    if progress.obstacle:
+        return progress.obstacle
+    so_far = f"{progress.share} suites have ended"
+    if progress.benchmark and progress.benchmark.spec.suspend:
+        return Cause("Suspended", f"spec.suspend is true; {so_far}")
+    if progress.current is None or progress.job is None:
+        if failed := progress.failed_start:
+            message = f"suite {failed['suite']}: {failed['message']}; it let others go first at {failed['time']}"
+            return Cause(failed["reason"], f"{message}; {so_far}")
+        if progress.target.reason not in READY:
+            return Cause(progress.target.reason, f"{progress.target.message}; {so_far}")
+        return Cause("Starting", f"the next suite is about to start; {so_far}")
+    if held := progress.held:
+        limit = f"the time limit is {progress.benchmark.spec.timeout_seconds} s" if progress.benchmark else ""
+        return Cause(held.reason, f"suite {progress.current}: {held.message}; {limit} (spec.timeoutSeconds); {so_far}")
+    attempt = int(progress.job.get("status", {}).get("failed", 0)) + 1
+    again = f", attempt {attempt}" if attempt > 1 else ""
+    return Cause("Running", f"suite {progress.current} runs{again}; {so_far}")

@@ -1,0 +1,160 @@
+"""Bounds on what comes from outside, measured with loops: before models and CEL see it, and for every kind.
+
+The API server stores objects of 1.5 MB and JSON that is nested 10,000 levels deep. Parsers, models and CEL work
+recursively or take time that grows with the size, so what exceeds a bound is refused first.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.problem import Problem
+
+# The deepest field of Kubernetes' PodTemplateSpec, in a pod's affinity, is at level 15 of our resources.
+DEEPEST_LEVEL = 64
+# Real specs are a few kilobytes: kubectl cannot keep more than 256 KiB in its last-applied annotation.
+LARGEST_SPEC = 256 * 1024
+# Keys and values. A spec that sets every field has some 300, and 500 environment variables are 2,500. A pass over
+# this many takes some 40 ms of processor time.
+MOST_VALUES = 5_000
+
+# The resource and its spec are around a field of the spec.
+_LEVELS_ABOVE_FIELDS = 2
+# The API server bounds the first, and nothing reads more of the second than its own fields.
+_NOT_OURS = ("metadata", "status")
+
+
+class _Extent(NamedTuple):
+    """How large a value is, as far as it was measured: measuring ends when a bound is exceeded.
+
+    Attributes:
+        levels: How deep it is nested.
+        values: Keys and values in it.
+        size: Bytes of it as JSON.
+    """
+
+    levels: int
+    values: int
+    size: int
+
+    @property
+    def is_too_deep(self) -> bool:
+        return self.levels + _LEVELS_ABOVE_FIELDS > DEEPEST_LEVEL
+
+    @property
+    def is_too_large(self) -> bool:
+        return self.values > MOST_VALUES or self.size > LARGEST_SPEC
+
+    @property
+    def share(self) -> float:
+        """Return how much of what is allowed this is; more than 1 is too much."""
+        return max(self.values / MOST_VALUES, self.size / LARGEST_SPEC)
+
+
+class _Excess(NamedTuple):
+    """A field that exceeds a bound."""
+
+    path: str
+    is_too_deep: bool
+
+
+def excess(manifest: Mapping[str, Any]) -> Problem | None:
+    """Return what is wrong with a resource that is nested too deeply or too large, if it is."""
+    found = _excess(manifest)
+    if found is None:
+        return None
+    if found.is_too_deep:
+        return Problem("error", found.path, f"nested deeper than {DEEPEST_LEVEL} levels: remove what is nested there")
+    most = f"{LARGEST_SPEC // 1024} KiB of JSON and {MOST_VALUES} keys and values"
+    return Problem(
+        "error", found.path, f"too large: a spec holds at most {most}; keep files in a ConfigMap or a volume"
+    )
+
+
+def within_bounds(manifest: Manifest) -> Manifest:
+    """Return a resource as it is, or with something small in its spec that exceeds the same bound in the same field.
+
+    So what is refused in any case costs no time when it is read again, and little memory.
+    """
+    found = _excess(manifest)
+    if found is None:
+        return manifest
+    stand_in = _TOO_DEEP if found.is_too_deep else _TOO_LARGE
+    part, _, field = found.path.partition(".")
+    return {**manifest, part: {field: stand_in} if field else stand_in}
+
+
+def _nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+_TOO_DEEP = _nested(DEEPEST_LEVEL)
+_TOO_LARGE = [0] * (MOST_VALUES + 1)
+
+
+def _excess(manifest: Mapping[str, Any]) -> _Excess | None:
+    total, largest = _Extent(0, 0, 0), ("spec", 0.0)
+    for path, value in _fields(manifest):
+        extent = _extent(value)
+        if extent.is_too_deep:
+            return _Excess(path, is_too_deep=True)
+        largest = max(largest, (path, extent.share), key=lambda item: item[1])
+        total = _Extent(0, total.values + extent.values, total.size + extent.size)
+        if total.is_too_large:
+            return _Excess(largest[0], is_too_deep=False)
+    return None
+
+
+def _fields(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the fields of the spec, and of whatever else is there, with their paths."""
+    for name, part in manifest.items():
+        if name in _NOT_OURS:
+            continue
+        if isinstance(part, dict):
+            yield from ((f"{name}.{field}", value) for field, value in part.items())
+        else:
+            yield name, part
+
+
+def _extent(value: Any) -> _Extent:
+    """Measure a value: level by level, and then, if it is neither too deep nor of too many values, as JSON."""
+    levels, values = 0, 0
+    level = [value]
+    while level:
+        values += len(level)
+        containers = [item for item in level if isinstance(item, dict | list)]
+        levels += bool(containers)
+        extent = _Extent(levels, values, 0)
+        if extent.is_too_deep or extent.is_too_large:
+            return extent
+        level = list(islice(chain.from_iterable(map(_inside, containers)), MOST_VALUES + 1))
+    return _Extent(levels, values, len(json.dumps(value, ensure_ascii=False).encode(errors="replace")))
+
+
+def _inside(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return chain(container, container.values()) if isinstance(container, dict) else container
+
+
+def declared(model: BaseModel) -> Manifest:
+    """Return the fields that the schema declares, with their defaults: the API server's CEL sees no others.
+
+    This follows the models, so it goes no deeper than they do.
+    """
+    fields = {field.alias or name: name for name, field in type(model).model_fields.items() if not field.exclude}
+    values = ((alias, getattr(model, name)) for alias, name in fields.items())
+    return {alias: _declared(value) for alias, value in values if value is not None}
+
+
+def _declared(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return declared(value)
+    if isinstance(value, list):
+        return [_declared(item) for item in value]
+    return {key: _declared(item) for key, item in value.items()} if isinstance(value, dict) else value

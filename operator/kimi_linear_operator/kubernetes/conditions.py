@@ -1,0 +1,71 @@
+"""Conditions: how they are set, and what keeps a server from serving."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from kimi_linear_operator import foreigntext
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.models import Condition
+from kimi_linear_operator.reasons import Reason
+
+LONGEST_MESSAGE = 1024
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a server does not serve.
+
+    Attributes:
+        reason: One CamelCase word of the table in `reasons`.
+        message: The cause as the cluster told it, and what to do about it where we know.
+    """
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class Obstacle(Cause):
+    """Why a spec was not applied.
+
+    Attributes:
+        blames_spec: Whether only a change of the spec can help; else it may pass by itself.
+    """
+
+    blames_spec: bool = False
+
+
+def condition(kind: str, holds: bool | None, cause: Cause) -> Condition:
+    """Return a condition without its time and generation; None is for what cannot be said yet."""
+    status: Literal["True", "False", "Unknown"] = "Unknown" if holds is None else "True" if holds else "False"
+    message = foreigntext.cleaned(cause.message)
+    if len(message) > LONGEST_MESSAGE:
+        message = message[: LONGEST_MESSAGE - 4] + " ..."
+    return Condition.model_construct(
+        type=kind, status=status, reason=cause.reason, message=message, last_transition_time=""
+    )
+
+
+def stamped(conditions: Iterable[Condition], previous: Manifest, generation: int, now: str) -> list[Manifest]:
+    """Return conditions with generation and time; the time moves only when the status does."""
+    before = {old["type"]: old for old in previous.get("conditions", ())}
+    return [_stamped(new, before.get(new.type, {}), generation, now) for new in conditions]
+
+
+def _stamped(new: Condition, old: Manifest, generation: int, now: str) -> Manifest:
+    # What the CRD sets before any operator has looked has no time of its own.
+    is_same = old.get("status") == new.status and old.get("reason") != "Pending"
+    time = old["lastTransitionTime"] if is_same else now
+    update = {"observed_generation": generation, "last_transition_time": time}
+    return new.model_copy(update=update).model_dump(by_alias=True)
+
+
+def find_condition(status: Manifest, kind: str) -> Manifest:
+    """Return the condition of a type, empty if the status has none."""
+    return next((dict(item) for item in status.get("conditions", ()) if item.get("type") == kind), {})
+
+
+def ready_condition(status: Manifest) -> Manifest:
+    """Return the Ready condition of a status, empty if it has none."""
+    return find_condition(status, "Ready")

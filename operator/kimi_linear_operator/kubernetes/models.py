@@ -1,0 +1,195 @@
+"""What the resources share: strict models, metadata, conditions."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic.alias_generators import to_camel
+
+from kimi_linear_operator.kubernetes.kinds import GROUP, Kind, Manifest
+
+
+class Model(BaseModel):
+    """A part of a resource, held to the same strictness as the API server with strict field validation."""
+
+    model_config = ConfigDict(alias_generator=to_camel, allow_inf_nan=False, extra="forbid", frozen=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, value: Any) -> Any:
+        """Take `field: null` for an absent field, as the API server does before it sets defaults."""
+        known = _aliases(cls)
+        if isinstance(value, Mapping):
+            return {key: item for key, item in value.items() if item is not None or key not in known}
+        return value
+
+
+class OpenModel(Model):
+    """A part of which we know some fields only, and keep the rest as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+@cache
+def _aliases(model: type[BaseModel]) -> frozenset[str]:
+    return frozenset(field.alias or name for name, field in model.model_fields.items())
+
+
+def whole_number(value: Any) -> Any:
+    """Take the integers that the API server takes: 4 and 4.0, not true and not "4".
+
+    Raises:
+        ValueError: The value is none, or does not fit 64 bits.
+    """
+    is_whole = type(value) is int or (type(value) is float and value.is_integer())
+    if not is_whole or not -(2**63) <= value < 2**63:
+        raise ValueError("must be a whole number, without quotes")
+    return int(value)
+
+
+_LONGEST_QUANTITY = 32
+
+
+def _whole_or_text(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > _LONGEST_QUANTITY:
+        raise ValueError(f"must be a quantity of at most {_LONGEST_QUANTITY} characters")
+    return value if isinstance(value, str) else whole_number(value)
+
+
+def _without_nulls(value: Any) -> Any:
+    return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
+
+
+Whole = Annotated[int, BeforeValidator(whole_number)]
+"""An integer."""
+
+IntOrString = Annotated[
+    Any,
+    BeforeValidator(_whole_or_text),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": _LONGEST_QUANTITY}),
+]
+"""A quantity as Kubernetes takes it: 4 and "4" are both right."""
+
+WithoutNulls = BeforeValidator(_without_nulls)
+"""Makes a map take `key: null` for an absent key, as the API server does."""
+
+
+ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+_SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+ModelName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
+PipPackage = Annotated[
+    str,
+    Field(
+        max_length=128,
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(\[[A-Za-z0-9,._-]+\])?"
+        r"((==|>=|<=|~=|!=|<|>)[A-Za-z0-9.*+!_-]+(,(==|>=|<=|~=|!=|<|>)[A-Za-z0-9.*+!_-]+)*)?$",
+    ),
+]
+
+
+def _texts(value: Any) -> Any:
+    """Leave out what is no text: the API server refuses that, in words of its own."""
+    items = value.items() if isinstance(value, Mapping) else ()
+    return {key: item for key, item in items if isinstance(item, str)}
+
+
+class ObjectMeta(BaseModel):
+    """The fields of `metadata` that we read; the API server looks after the rest."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str = Field(min_length=1)
+    namespace: str = "default"
+    uid: str = ""
+    generation: int = 0
+    annotations: Annotated[dict[str, str], BeforeValidator(_texts)] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, value: Any) -> Any:
+        return _without_nulls(value)
+
+
+class SecretKeyRef(Model):
+    """One key of a Secret in the namespace of the resource."""
+
+    name: ObjectName = Field(description="Name of the Secret, in the namespace of the resource.")
+    key: _SecretKey = Field(default="token", description="Key in the Secret.")
+
+
+# https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
+_LabelValue = Annotated[str, Field(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")]
+
+
+class InheritedMetadata(Model):
+    """Labels and annotations that every object of a resource gets, for example what a company's policies demand."""
+
+    labels: Annotated[dict[str, _LabelValue], Field(max_length=32), WithoutNulls] = Field(
+        default={}, description="Labels of every object, pods included. Those that the operator sets are refused."
+    )
+    annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32), WithoutNulls] = (
+        Field(default={}, description="Annotations of every object, pods included.")
+    )
+
+
+class Condition(Model):
+    """One aspect of the state, as `metav1.Condition` has it."""
+
+    type: str = Field(description="The aspect, in CamelCase.", max_length=316)
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether the condition holds.")
+    observed_generation: int = Field(
+        default=0, ge=0, description="The generation of the spec that this condition was found for."
+    )
+    last_transition_time: str = Field(
+        description="When the status last changed.", json_schema_extra={"format": "date-time"}
+    )
+    reason: str = Field(description="Why, in one CamelCase word.", max_length=1024)
+    message: str = Field(description="Why, in words a person can act on.", max_length=32768)
+
+
+# Ours are six at most. Each can be a time series, so whoever may write a status must not be able to make many.
+Conditions = Annotated[list[Condition], Field(max_length=32)]
+
+
+class Failure(Model):
+    """How a container last ended. Kept when the pod is gone."""
+
+    pod: str = Field(description="Name of the pod.")
+    container: str = Field(description="Name of the container.")
+    reason: str = Field(description="Reason that the kubelet gave, for example Error or OOMKilled.")
+    exit_code: int = Field(description="Exit code of the container.")
+    message: str = Field(description="Exception in the log of the container, or its last lines; without secrets.")
+    time: str = Field(description="When the container ended.", json_schema_extra={"format": "date-time"})
+
+
+class Resource(Model):
+    """A custom resource of ours, as each of them begins.
+
+    Attributes:
+        KIND: Its kind.
+        COMPONENT: What the labels of its objects call it.
+    """
+
+    KIND: ClassVar[Kind]
+    COMPONENT: ClassVar[str]
+
+    api_version: Literal["kimi-linear.io/v1alpha1"] = Field(alias="apiVersion")
+    kind: str
+    metadata: ObjectMeta
+    # Ours to write: whatever it holds must never make a stored object unreadable.
+    status: Manifest = Field(default_factory=dict, exclude=True)
+
+    @classmethod
+    def label(cls) -> str:
+        """Return the label that every object of such a resource has, with the name of the resource as its value."""
+        return f"{GROUP}/{cls.COMPONENT}"
+
+    @property
+    def inherited_metadata(self) -> InheritedMetadata:
+        """Return the labels and annotations of every object that belongs to the resource."""
+        raise NotImplementedError
+
+    def manifest(self) -> Manifest:
+        """Return the object with all defaults set, as the API server would store it."""
+        return self.model_dump(by_alias=True, exclude_none=True)

@@ -1,0 +1,118 @@
+"""What is stored: by us, by another version of the operator, under another version's definitions, or by anybody."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.models import Resource
+
+FieldPath = tuple[str, ...]
+"""The names that lead to a field of an object."""
+
+R = TypeVar("R", bound=Resource)
+
+
+def readable_status(model: type[BaseModel], status: Any) -> Manifest:
+    """Return a stored status with something empty for every field that cannot be read.
+
+    Then nobody who reads a status meets anything that the schema does not allow, and the next one that is written
+    replaces what is empty here. What the schema does not know is left alone.
+    """
+    if not isinstance(status, dict):
+        return {}
+    unreadable = _unreadable(status, model)
+    if not unreadable:
+        return status
+    fields = {field.alias: field for field in model.model_fields.values()}
+    return {key: _empty(fields[key]) if key in unreadable else value for key, value in status.items()}
+
+
+def readable(manifest: Manifest, model: type[R], needed: set[str]) -> R | None:
+    """Return a stored resource without the fields of its spec that cannot be read; None if one of these is needed."""
+    spec = manifest.get("spec")
+    if not isinstance(spec, dict):
+        return None
+    unreadable = _unreadable(spec, _spec_of(model))
+    if unreadable & needed:
+        return None
+    kept = {name: value for name, value in spec.items() if name not in unreadable}
+    try:
+        return model.model_validate(known({**manifest, "spec": kept}, model))
+    except ValidationError:
+        return None
+
+
+def _spec_of(model: type[Resource]) -> type[BaseModel]:
+    found = parts(model)["spec"]
+    assert found  # noqa: S101 - every resource has a spec
+    return found
+
+
+def without(value: Manifest, path: FieldPath) -> Manifest:
+    """Return an object without a field, and without what holds nothing else."""
+    name, *below = path
+    rest = {key: item for key, item in value.items() if key != name}
+    remaining = without(value[name], tuple(below)) if below else {}
+    return {**rest, name: remaining} if remaining else rest
+
+
+def holds(value: Any, path: FieldPath) -> bool:
+    """Return whether an object has a field, whatever that is."""
+    for name in path:
+        if not isinstance(value, dict) or name not in value:
+            return False
+        value = value[name]
+    return True
+
+
+def _unreadable(value: Manifest, model: type[BaseModel]) -> set[str]:
+    """Return the fields that do not have the shape that the model gives them. Those that it lacks are no matter."""
+    try:
+        model.model_validate(value, extra="ignore")
+    except ValidationError as error:
+        places = [detail["loc"] for detail in error.errors(include_url=False, include_input=False)]
+        return {str(place[0]) for place in places if place}
+    return set()
+
+
+def _empty(field: FieldInfo) -> Any:
+    """Return what a field holds that nothing is known of."""
+    default = field.get_default(call_default_factory=True)
+    candidates = (field.annotation, *get_args(field.annotation))
+    is_object = any(isinstance(item, type) and issubclass(item, BaseModel) for item in candidates)
+    return {} if default is None and is_object else default
+
+
+def known(value: Mapping[str, Any], model: type[BaseModel]) -> Manifest:
+    """Return the fields that a model has, at every level; parts that take any field are left as they are.
+
+    The API server keeps no field that its definition lacks. So what is stored and not known here is of a newer one.
+    """
+    if model.model_config.get("extra") == "allow":
+        return dict(value)
+    fields = parts(model)
+    return {name: _known_part(item, fields[name]) for name, item in value.items() if name in fields}
+
+
+def _known_part(value: Any, model: type[BaseModel] | None) -> Any:
+    if model is None:
+        return value
+    if isinstance(value, list):
+        return [_known_part(item, model) for item in value]
+    return known(value, model) if isinstance(value, dict) else value
+
+
+@cache
+def parts(model: type[BaseModel]) -> Mapping[str, type[BaseModel] | None]:
+    """Return the fields of a model, and the models of those that are objects or lists of objects."""
+    return {field.alias or name: _model_in(field.annotation) for name, field in model.model_fields.items()}
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for item in get_args(annotation) if (found := _model_in(item))), None)

@@ -1,0 +1,63 @@
+"""Each pass goes to the reconciler of its resource's type."""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+
+from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.kubernetes.kinds import Kind
+from kimi_linear_operator.reconcile.cache import Cache
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.children import Children
+from kimi_linear_operator.reconcile.reporting import Reporting
+from kimi_linear_operator.reconcile.resource_type import Context, Options, Reconciler, Types
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _nobody(_: Iterable[Key]) -> None:
+    return
+
+
+def _never(_: Key) -> bool:
+    return False
+
+
+def shared_context(
+    types: Types,
+    cluster: Cluster,
+    cache: Cache,
+    options: Options = Options(),
+    *,
+    now: Callable[[], str] = _now,
+    enqueue: Callable[[Iterable[Key]], None] = _nobody,
+    postpone: Callable[[Key], bool] = _never,
+) -> Context:
+    """Return what the reconcilers of all types work with.
+
+    Args:
+        types: The resource types.
+        cluster: Where objects are written.
+        cache: Where objects are read.
+        options: What the administrator has chosen.
+        now: Returns the time as RFC 3339.
+        enqueue: Asks for passes over other resources.
+        postpone: Lets others go first, if any wait; returns whether the resource will have another pass then.
+    """
+    return Context(
+        cluster=cluster,
+        cache=cache,
+        children=Children(cluster, cache),
+        reporting=Reporting(cluster, cache, enqueue, now),
+        now=now,
+        enqueue=enqueue,
+        postpone=postpone,
+        is_in_use=lambda key: any(found.uses(cache, key, now()) for found in types.values()),
+        options=options,
+    )
+
+
+def reconcilers(types: Types, context: Context) -> dict[Kind, Reconciler]:
+    """Return the reconcilers of all types."""
+    return {kind: found.reconciler(context) for kind, found in types.items()}

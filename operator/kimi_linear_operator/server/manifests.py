@@ -1,0 +1,50 @@
+"""The objects of a server, each a pure function of its spec: a new child kind is one module and one entry here."""
+
+from collections.abc import Iterator
+
+from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, DISRUPTION_BUDGET, REVISION, SERVICE, Manifest
+from kimi_linear_operator.server import deployment, disruption, revision, service
+from kimi_linear_operator.server.labels import REVISION_ANNOTATION
+from kimi_linear_operator.server.spec import KimiLinearServer
+
+CHILDREN = (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET)
+"""The kinds of what is built here."""
+
+
+def build(server: KimiLinearServer) -> list[Manifest]:
+    """Return every object that this server would have if it were new, without the record of its pod template."""
+    return [*build_companions(server), build_deployment(server, deployment.build_pod_template(server))]
+
+
+def build_companions(server: KimiLinearServer) -> list[Manifest]:
+    """Return every child of a server but its Deployment and the record of its pod template."""
+    return [metadata.with_fingerprint(manifest) for manifest in _companions(server)]
+
+
+def build_deployment(server: KimiLinearServer, template: Manifest, number: int = 0) -> Manifest:
+    """Return the Deployment of a server.
+
+    Args:
+        server: The server.
+        template: The pod template.
+        number: The revision that keeps this template, 0 if none does.
+    """
+    manifest = deployment.build_deployment(server, template)
+    if number:
+        metadata.annotate(manifest, REVISION_ANNOTATION, str(number))
+    return metadata.with_fingerprint(manifest)
+
+
+def build_revision(server: KimiLinearServer, kept: revision.Revision) -> Manifest:
+    """Return the record of a pod template of a server. Its data never change, so the fingerprint leaves them out."""
+    manifest = revision.build_revision(server, kept)
+    return {**metadata.with_fingerprint({**manifest, "data": {}}), "data": manifest["data"]}
+
+
+def _companions(server: KimiLinearServer) -> Iterator[Manifest]:
+    yield service.build_service(server)
+    if server.spec.service.headless:
+        yield service.build_headless_service(server)
+    if disruption.needs_disruption_budget(server):
+        yield disruption.build_disruption_budget(server)

@@ -1,0 +1,65 @@
+"""What the command line shows of a server before it is applied."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
+from kimi_linear_operator.kubernetes.plan import may_be_taken
+from kimi_linear_operator.reconcile.resource_type import Found, Preview
+from kimi_linear_operator.server import manifests, revision
+from kimi_linear_operator.server.revision import Kept, Wish
+from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.status import was_applied
+
+
+def _build(server: KimiLinearServer, _: Found) -> list[Manifest]:
+    return manifests.build(server)
+
+
+def _as_stored(given: KimiLinearServer, stored: Manifest | None) -> KimiLinearServer:
+    """Return the server as it would be stored: with its UID, and its scale where the file leaves that open.
+
+    Its generation is that of the stored one only where the file asks for the same.
+    """
+    if stored is None:
+        return given
+    annotations = {**metadata.annotations(stored), **given.metadata.annotations}
+    known = given.metadata.model_copy(update={"uid": stored["metadata"]["uid"], "annotations": annotations})
+    update: dict[str, Any] = {"metadata": known, "status": stored.get("status", {})}
+    if "replicas" not in given.spec.model_fields_set:
+        update["spec"] = given.spec.model_copy(update={"replicas": stored["spec"]["replicas"]})
+    wanted = given.model_copy(update=update)
+    if wanted.manifest()["spec"] != stored["spec"]:
+        return wanted
+    known = known.model_copy(update={"generation": stored["metadata"]["generation"]})
+    return wanted.model_copy(update={"metadata": known})
+
+
+def _desired(server: KimiLinearServer, live: Sequence[Manifest], _: Found) -> list[Manifest]:
+    """Return the objects of a server, with the pod template that the operator would keep."""
+    current = _kept(server, live).current
+    deployment = manifests.build_deployment(server, current.template, current.number)
+    return [manifests.build_revision(server, current), *manifests.build_companions(server), deployment]
+
+
+def _kept(server: KimiLinearServer, live: Sequence[Manifest]) -> Kept:
+    records = [item for item in live if item["kind"] == REVISION.kind and may_be_taken(item, server)]
+    is_applied = was_applied(server.status, server.metadata.generation)
+    deployed, applied = 0, None
+    for deployment in live:
+        if deployment["kind"] == DEPLOYMENT.kind and metadata.is_owned_by(deployment, server.metadata.uid):
+            deployed = revision.number_on(deployment)
+            if not records and is_applied:
+                applied = revision.running_template(server, deployment)
+    return revision.keep(
+        server,
+        [found for record in records if (found := revision.read(record))],
+        applied=applied,
+        deployed=deployed,
+        used=max(map(revision.number_of, records), default=0),
+        wish=Wish(is_unchanged=is_applied),
+    )
+
+
+PREVIEW = Preview(build=_build, as_stored=_as_stored, desired=_desired)

@@ -1,0 +1,285 @@
+"""The rules of KimiLinearServer. This table is the only place where they are written."""
+
+import re
+
+from kimi_linear_operator.kubernetes import expressions
+from kimi_linear_operator.kubernetes.expressions import cel_text
+from kimi_linear_operator.kubernetes.kinds import GPU_RESOURCE
+from kimi_linear_operator.kubernetes.rule import Rule
+from kimi_linear_operator.server import sglang
+
+# A Service's name is a DNS label of at most 63 characters; the rest is for the suffixes of children.
+LONGEST_NAME = 50
+
+_GPU = f"'{GPU_RESOURCE}'"
+_KEY_BY_NAME = r"^--(api-key|admin-api-key|ssl-keyfile-password)=\$\([A-Za-z_][A-Za-z0-9_]*\)$"
+_TESTED_VERSIONS = "|".join(map(re.escape, sglang.TESTED_RELEASES))
+_PUBLISHED_VERSIONS = "|".join(map(re.escape, sglang.PUBLISHED_IMAGES))
+_BROKEN_ON_MI355X = re.escape("v0.5.7")
+_OWNED_ENVIRONMENT = str(list(sglang.RECIPE_ENVIRONMENT))
+
+
+def _have_the_servers_gpus(group: str, test: str) -> str:
+    """Return an expression: containers of the pod template that meet `test` ask for as many GPUs as a replica has."""
+    count = "string(c.resources.{kind}[{gpu}]) == string(self.tensorParallelism)"
+    equal = " && ".join(expressions.gpus(kind, count.format(kind=kind, gpu=_GPU)) for kind in ("limits", "requests"))
+    containers = f"self.podTemplate.spec.{group}"
+    return (
+        f"!has(self.podTemplate) || !has(self.podTemplate.spec) || !has({containers}) || "
+        f"{containers}.all(c, !({test}) || ({equal}))"
+    )
+
+
+def _version_matches(pattern: str) -> str:
+    """Return an expression about the engine: the version that selects the image matches, where no image is given."""
+    return f"(!has(self.engine.image) && self.engine.version.matches({cel_text(f'^({pattern})$')}))"
+
+
+def _image_matches(image: str, pattern: str) -> str:
+    """Return an expression: the version in the tag of an image matches."""
+    return f"{image}.matches({cel_text(f':({pattern})([^0-9A-Za-z.]|$)')})"
+
+
+def _without(flags: tuple[str, ...], reason: str) -> Rule:
+    """Return the rule that refuses flags which can only fail."""
+    return Rule("error", "spec.engine.extraArgs", f"self.all(a, !{expressions.is_flag('a', flags)})", reason)
+
+
+def _of_engines_container(test: str) -> str:
+    """Return an expression about the spec: the template of the engine's container, `c`, meets `test`."""
+    containers = "self.podTemplate.spec.containers"
+    there = f"has(self.podTemplate) && has(self.podTemplate.spec) && has({containers})"
+    return f"({there} && {containers}.exists(c, c.name == '{sglang.CONTAINER}' && {test}))"
+
+
+def _for_each_key(test: str) -> str:
+    """Return an expression about the spec: `test` holds for each flag FLAG that gives a key by the name of a variable.
+
+    The arguments are searched for what a variable `e` would be written as, and not the other way round: the API server
+    estimates what an expression costs, and comparing every argument with every variable is too much for it.
+    """
+    return " && ".join(f"({test.replace('FLAG', flag)})" for flag in ("api-key", "admin-api-key"))
+
+
+_ARGUMENTS = "self.engine.extraArgs"
+_HOLDS_KEY = f"(('--FLAG=$(' + e.name + ')') in {_ARGUMENTS})"
+_HAS_VARIABLE = f"has(c.env) && c.env.exists(e, {_HOLDS_KEY})"
+_IS_KEY = "a.startsWith('--FLAG=$(')"
+_IS_KEPT = "has(e.valueFrom) && has(e.valueFrom.secretKeyRef)"
+
+ERRORS = (
+    Rule(
+        "error",
+        "spec",
+        "self.model.variant != 'instruct' || self.reasoningParser == 'disabled'",
+        # The recipe's own words, its generator's comment on this selection.
+        "Kimi-Linear doesn't support reasoning parser\n"
+        'Please select "Disabled" for Reasoning Parser or choose Kimi-Linear-Thinking model',
+        blames="reasoningParser",
+    ),
+    expressions.name(LONGEST_NAME, "the Service is named like the server"),
+    Rule(
+        "error",
+        "spec.model",
+        "!has(self.path) || !has(self.revision)",
+        "a directory has no revision: remove either spec.model.path or spec.model.revision",
+        blames="path",
+    ),
+    Rule(
+        "error",
+        "spec.engine.extraArgs",
+        f"self.all(a, !{expressions.is_flag('a', sglang.OWNED_FLAGS)})",
+        "holds a flag that the operator sets: use the field of that name (tensorParallelism, model, toolCallParser, "
+        "engine.contextLength ...); --host, --port, --trust-remote-code and --enable-metrics are always set, and one "
+        "replica is one pod",
+    ),
+    Rule(
+        "error",
+        "spec.engine.extraArgs",
+        f"self.all(a, !a.matches('^--(ap|ad|ssl-keyfile-)') || a.matches({cel_text(_KEY_BY_NAME)}))",
+        "shows an API key or a password to everyone who may read pods: write --api-key=$(NAME), and give the "
+        "container sglang an environment variable NAME from a Secret in podTemplate",
+    ),
+    Rule(
+        "error",
+        "spec",
+        _for_each_key(
+            f"!{_ARGUMENTS}.exists(a, {_IS_KEY}) || {_ARGUMENTS}.exists_one(a, {_IS_KEY}) && "
+            + _of_engines_container(f"({_HAS_VARIABLE} || has(c.envFrom) && c.envFrom.exists(f, has(f.secretRef)))")
+        ),
+        "takes a key from a variable that the container sglang does not have: give it in podTemplate an environment "
+        "variable of this name with valueFrom.secretKeyRef, or an envFrom with a secretRef; without one, the text "
+        "$(NAME) itself would be the key",
+        blames="engine.extraArgs",
+    ),
+    Rule(
+        "error",
+        "spec",
+        _for_each_key("!" + _of_engines_container(f"has(c.env) && c.env.exists(e, {_HOLDS_KEY} && !({_IS_KEPT}))")),
+        "takes a key from a variable whose value is in the spec, where everyone who may read it sees it: give the "
+        "variable a valueFrom.secretKeyRef",
+        blames="engine.extraArgs",
+    ),
+    _without(
+        sglang.TLS_FLAGS,
+        "makes SGLang speak TLS, which the probes and status.url of a server do not: let an Ingress, a Gateway or a "
+        "sidecar in podTemplate speak TLS in front of it",
+    ),
+    Rule(
+        "error",
+        "spec.engine.extraArgs",
+        f"self.exists(a, a == '{sglang.DATA_PARALLEL_ATTENTION_FLAG}') || "
+        f"self.all(a, !{expressions.is_flag('a', sglang.DATA_PARALLEL_FLAGS)})",
+        "multiplies the GPUs that SGLang needs, and a pod has spec.tensorParallelism of them: raise spec.replicas, or "
+        f"share the GPUs with {sglang.DATA_PARALLEL_ATTENTION_FLAG}",
+    ),
+    _without(
+        sglang.NODES_FLAGS,
+        "spreads SGLang over several nodes, and one replica is one pod: set spec.tensorParallelism up to 8 and raise "
+        "spec.replicas",
+    ),
+    _without(
+        sglang.OTHER_PROTOCOL_FLAGS,
+        "takes away SGLang's HTTP API, which probes, Services and benchmarks need: leave it out",
+    ),
+    _without(
+        sglang.GPU_NUMBER_FLAGS,
+        "chooses GPUs by number, and a pod has exactly its own, from 0 on: leave it out",
+    ),
+    Rule(
+        "error",
+        "spec.engine.extraArgs",
+        f"self.all(a, a != '-h' && !{expressions.is_flag('a', ('help',))})",
+        "prints the help and ends: run `python3 -m sglang.launch_server --help` in the image instead",
+    ),
+    Rule(
+        "error",
+        "spec.engine.extraArgs",
+        f"self.all(a, !a.matches({cel_text('^--[A-Za-z0-9-]+ ')}))",
+        "holds a flag and its value in one item with a space: write --flag=value, or flag and value as two items",
+    ),
+    Rule(
+        "error",
+        "spec",
+        "!has(self.engine.image) || (self.hardware == 'mi355x' ? "
+        "!self.engine.image.matches('mi30x') : !self.engine.image.matches('mi35x'))",
+        "is built for other GPUs than spec.hardware: mi300x and mi325x need a mi30x image, mi355x a mi35x image",
+        blames="engine.image",
+    ),
+    Rule(
+        "error",
+        "spec",
+        _have_the_servers_gpus("containers", f"c.name == '{sglang.CONTAINER}'"),
+        "asks for another number of amd.com/gpu than spec.tensorParallelism: leave the GPUs out here and set "
+        "spec.tensorParallelism",
+        blames="podTemplate.spec.containers",
+    ),
+    Rule(
+        "error",
+        "spec",
+        _have_the_servers_gpus("initContainers", "true"),
+        "asks for another number of amd.com/gpu than spec.tensorParallelism: an init container gets the same GPUs as "
+        "the engine, or none",
+        blames="podTemplate.spec.initContainers",
+    ),
+    Rule(
+        "error",
+        expressions.CONTAINERS,
+        f"self.all(c, c.name == '{sglang.CONTAINER}' || {expressions.NO_GPUS})",
+        "gives amd.com/gpu to a sidecar: only the container sglang may have GPUs",
+    ),
+    expressions.own_command(sglang.CONTAINER, "use spec.engine (image, extraArgs, extraPipPackages)"),
+    Rule(
+        "error",
+        expressions.CONTAINERS,
+        expressions.own_container(sglang.CONTAINER, f"!has(c.env) || c.env.all(e, !(e.name in {_OWNED_ENVIRONMENT}))"),
+        "sets SGLANG_ROCM_FUSED_DECODE_MLA: Kimi-Linear needs 0, which the operator sets",
+    ),
+    Rule(
+        "error",
+        expressions.CONTAINERS,
+        expressions.own_container(
+            sglang.CONTAINER,
+            f"!has(c.ports) || c.ports.all(p, p.containerPort != {sglang.PORT} && "
+            f"(!has(p.name) || p.name != '{sglang.PORT_NAME}'))",
+        ),
+        f"changes the port {sglang.PORT_NAME} ({sglang.PORT}) of the container sglang: probes and Services need it; "
+        "clients choose theirs with spec.service.port",
+    ),
+    expressions.unprivileged(
+        sglang.CONTAINER,
+        "AMD's device plugin mounts its GPUs; add what else it needs to spec.security.capabilities",
+    ),
+    expressions.own_network(
+        "puts the server on the node's network, where everyone reaches it: use spec.service to reach it from outside"
+    ),
+    expressions.owned_labels(),
+    *expressions.inherited_metadata(),
+)
+
+WARNINGS = (
+    Rule(
+        "warning",
+        "spec.tensorParallelism",
+        "self == 4",
+        "only 4 has published results for this model on AMD GPUs",
+    ),
+    Rule(
+        "warning",
+        "spec",
+        "self.tensorParallelism != 2 || "
+        "(has(self.engine.attentionBackend) && self.engine.attentionBackend == 'triton')",
+        "with spec.tensorParallelism 2 SGLang chooses the aiter backend, which is reported to lose accuracy on this "
+        "model: set triton",
+        blames="engine.attentionBackend",
+    ),
+    Rule(
+        "warning",
+        "spec",
+        f"self.hardware != 'mi355x' || !{_version_matches(_BROKEN_ON_MI355X)}",
+        "is reported to fail with this model on MI355X: choose a newer release",
+        blames="engine.version",
+    ),
+    Rule(
+        "warning",
+        "spec",
+        "self.hardware != 'mi355x' || !has(self.engine.image) || "
+        f"!{_image_matches('self.engine.image', _BROKEN_ON_MI355X)}",
+        "is SGLang v0.5.7, which is reported to fail with this model on MI355X: choose a newer release",
+        blames="engine.image",
+    ),
+    Rule(
+        "warning",
+        "spec",
+        f"has(self.engine.image) || {_version_matches(_PUBLISHED_VERSIONS)}",
+        "is a release that the operator does not know, so it guesses the tag of its image: look for it in the "
+        "registry, give it in spec.engine.image, and make sure that it takes the same arguments; known are "
+        f"{', '.join(sglang.PUBLISHED_IMAGES)}",
+        blames="engine.version",
+    ),
+    Rule(
+        "warning",
+        "spec",
+        f"has(self.engine.image) || !{_version_matches(_PUBLISHED_VERSIONS)} || {_version_matches(_TESTED_VERSIONS)}",
+        f"is not the release that this operator is written for ({', '.join(sglang.TESTED_RELEASES)}): make sure that "
+        "it takes the same arguments",
+        blames="engine.version",
+    ),
+    Rule(
+        "warning",
+        "spec.engine.image",
+        _image_matches("self", _TESTED_VERSIONS),
+        "does not show in its tag the release that this operator is written for "
+        f"({', '.join(sglang.TESTED_RELEASES)}): make sure that it takes the same arguments",
+    ),
+    Rule(
+        "warning",
+        "spec",
+        f"self.service.type == 'ClusterIP' || {_ARGUMENTS}.exists(a, {_IS_KEY.replace('FLAG', 'api-key')})",
+        "opens the server to a network without an API key, and with it the endpoints that flush its cache and replace "
+        "its weights: add --api-key=$(NAME) to spec.engine.extraArgs",
+        blames="service.type",
+    ),
+)
+
+RULES = (*ERRORS, *WARNINGS)

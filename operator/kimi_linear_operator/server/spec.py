@@ -1,0 +1,241 @@
+"""KimiLinearServer: one Kimi-Linear deployment on AMD Instinct GPUs.
+
+Field names and values are the option ids of the recipe, SGLang's cookbook page for Kimi-Linear, so that
+a selection made there maps one to one. The descriptions are what `kubectl explain` shows.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from kimi_linear_operator.kubernetes.kinds import GROUP, VERSION, Kind
+from kimi_linear_operator.kubernetes.models import (
+    Conditions,
+    Failure,
+    InheritedMetadata,
+    Model,
+    ModelName,
+    PipPackage,
+    Resource,
+    SecretKeyRef,
+    Whole,
+    WithoutNulls,
+    whole_number,
+)
+from kimi_linear_operator.kubernetes.pod_template import PodTemplate
+
+Hardware = Literal["mi300x", "mi325x", "mi355x"]
+TensorParallelism = Annotated[Literal[1, 2, 4, 8], BeforeValidator(whole_number)]
+Switch = Literal["disabled", "enabled"]
+
+
+class ModelSource(Model):
+    """Which weights, and where they come from."""
+
+    variant: Literal["instruct"] = Field(
+        default="instruct",
+        description="The model: instruct is moonshotai/Kimi-Linear-48B-A3B-Instruct.",
+    )
+    revision: ModelName | None = Field(
+        default=None,
+        description="Branch, tag or commit on the Hugging Face hub. The model brings code of its own that SGLang runs "
+        "(--trust-remote-code): pin a commit where that matters.",
+    )
+    path: Annotated[str, Field(min_length=2, max_length=1024, pattern=r"^/[!-~]*$")] | None = Field(
+        default=None,
+        description="Directory in the container that holds the weights, instead of the hub; mount it with "
+        "podTemplate. Excludes revision.",
+    )
+    served_name: ModelName | None = Field(
+        default=None, description="Model name that the OpenAI API answers to; without it, the model path."
+    )
+    token_secret_ref: SecretKeyRef | None = Field(
+        default=None, description="Hugging Face token (HF_TOKEN). Not needed for the public weights."
+    )
+
+
+class Engine(Model):
+    """The SGLang release and what it is started with."""
+
+    version: Annotated[str, Field(max_length=64, pattern=r"^v[0-9]+\.[0-9]+\.[0-9]+[A-Za-z0-9.]*$")] = Field(
+        default="v0.5.7",
+        description="SGLang release. With the hardware it selects the image lmsysorg/sglang:VERSION-ROCM-ARCH.",
+    )
+    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")] | None = (
+        Field(default=None, description="Whole image reference, instead of the one that version and hardware select.")
+    )
+    extra_args: Annotated[list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(max_length=64)] = Field(
+        default=[],
+        description="More arguments for sglang.launch_server, one list item each: --flag=value, or flag and value as "
+        "two items. Flags that have a field here are refused.",
+    )
+    extra_pip_packages: Annotated[list[PipPackage], Field(max_length=16)] = Field(
+        default=["sentencepiece", "tiktoken"],
+        description="Python packages that the model needs. Installed at start only if they can't be imported, "
+        "whatever version is there, so an image that has them starts without a package index.",
+    )
+    context_length: Annotated[int, Field(ge=1, le=1_048_576), BeforeValidator(whole_number)] | None = Field(
+        default=None, description="Longest context in tokens; without it the model's own, 1048576."
+    )
+    memory_fraction_static: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Share of GPU memory for weights and caches, between 0 and 1. "
+        "Lower it when a server runs out of GPU memory.",
+    )
+    attention_backend: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9_]+$")] | None = Field(
+        default=None, description="SGLang attention backend, for example triton; without it SGLang chooses."
+    )
+
+
+class Startup(Model):
+    """How long a server may take to load."""
+
+    timeout_seconds: Whole = Field(
+        default=3600,
+        ge=60,
+        le=86_400,
+        description="Seconds from container start to serving. Covers the download of 98 GB of weights and the "
+        "compilation of kernels; a container that takes longer is restarted.",
+    )
+
+
+class Drain(Model):
+    """How a replica stops."""
+
+    timeout_seconds: Whole = Field(
+        default=300,
+        ge=0,
+        le=3600,
+        description="Seconds that running requests get to finish after the replica has left its Service. A hard kill "
+        "can leave GPU memory occupied until the node restarts, so be generous.",
+    )
+
+
+class Rollout(Model):
+    """How a new generation replaces the old one."""
+
+    strategy: Literal["InPlace", "Surge", "Recreate"] = Field(
+        default="InPlace",
+        description="InPlace stops one replica, then starts its successor on the same GPUs: it needs no spare GPU. "
+        "Surge starts the successor first: it needs one replica's GPUs more. Recreate stops all replicas first.",
+    )
+
+
+class ServicePort(Model):
+    """How clients reach the server."""
+
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = Field(
+        default="ClusterIP", description="Type of the Service that is named like the server."
+    )
+    port: Whole = Field(default=30000, ge=1, le=65_535, description="Port of the Service.")
+    annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32), WithoutNulls] = (
+        Field(default={}, description="Annotations of the Service, for example for a load balancer.")
+    )
+    headless: bool = Field(
+        default=False, description="Also create a headless Service NAME-headless, for routers that pick a replica."
+    )
+
+
+class Security(Model):
+    """What the container may do. Never privileged: AMD's device plugin mounts the GPU devices."""
+
+    host_ipc: bool = Field(
+        default=False,
+        alias="hostIPC",
+        description="Share the node's IPC namespace, as AMD's examples do. The replica has a /dev/shm of its own, so "
+        "this should not be needed. Refused unless the operator runs with --allow-node-access.",
+    )
+    seccomp_profile: Literal["Unconfined", "RuntimeDefault"] = Field(
+        default="Unconfined", description="Seccomp profile. AMD documents Unconfined for ROCm."
+    )
+    capabilities: Annotated[
+        list[Annotated[str, Field(max_length=64, pattern=r"^[A-Z][A-Z_]*$")]], Field(max_length=16)
+    ] = Field(
+        default=["SYS_PTRACE"],
+        description="Linux capabilities to add; all others are dropped. AMD documents SYS_PTRACE for ROCm. Beyond that "
+        "and those of the Pod Security level baseline, they need an operator that runs with --allow-node-access.",
+    )
+
+
+class ServerSpec(Model):
+    """The wanted state. An empty spec is a complete server: the recipe's defaults."""
+
+    hardware: Hardware = Field(
+        default="mi300x",
+        description="GPU model. Selects the image (MI300X and MI325X: mi30x, MI355X: mi35x) and the nodes, by the "
+        "label amd.com/gpu.device-id.",
+    )
+    model: ModelSource = Field(default_factory=ModelSource, description="Which weights, and where they come from.")
+    tensor_parallelism: TensorParallelism = Field(
+        default=4,
+        description="GPUs of one replica (--tp and amd.com/gpu, always equal). Only 4 has published results.",
+    )
+    reasoning_parser: Switch = Field(
+        default="disabled", description="The instruct model does not support a reasoning parser."
+    )
+    tool_call_parser: Switch = Field(
+        default="disabled", description="enabled turns the model's tool calls into OpenAI ones (kimi_k2)."
+    )
+    replicas: Whole = Field(default=1, ge=0, le=1000, description="Number of replicas.")
+    suspend: bool = Field(default=False, description="Run no pod, but keep everything else; replicas is kept too.")
+    engine: Engine = Field(default_factory=Engine, description="The SGLang release and what it is started with.")
+    startup: Startup = Field(default_factory=Startup, description="How long a replica may take to load.")
+    drain: Drain = Field(default_factory=Drain, description="How a replica stops.")
+    rollout: Rollout = Field(default_factory=Rollout, description="How a new generation replaces the old one.")
+    service: ServicePort = Field(default_factory=ServicePort, description="How clients reach the server.")
+    security: Security = Field(
+        default_factory=Security,
+        description="What the container may do. Never privileged, and without the host's network: AMD's device plugin "
+        "mounts the GPU devices.",
+    )
+    inherited_metadata: InheritedMetadata = Field(
+        default_factory=InheritedMetadata,
+        description="Labels and annotations of every object that the operator makes for this one, pods included. What "
+        "podTemplate says about pods goes before.",
+    )
+    pod_template: PodTemplate | None = Field(
+        default=None,
+        description="Strategic-merge patch on the pod template, without directives: tolerations, affinity, volumes, "
+        "environment, sidecars and so on. What makes the pod a Kimi-Linear server can't be changed here.",
+    )
+
+
+class ServerStatus(Model):
+    """The observed state."""
+
+    observed_generation: int | None = Field(
+        default=None, description="The generation of the spec that this status was found for."
+    )
+    conditions: Conditions = Field(
+        default_factory=list,
+        description="Accepted, Available, Ready, Reconciling, Stalled, TemplateCurrent and Synced.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+    url: str | None = Field(default=None, description="Address of the server inside the cluster.")
+    command: str | None = Field(
+        default=None, description="The recipe's shell command for this spec, to run the same server by hand."
+    )
+    image: str | None = Field(default=None, description="Image of the engine.")
+    replicas: int | None = Field(default=None, description="Pods of this server.")
+    ready_replicas: int | None = Field(default=None, description="Pods that serve.")
+    updated_replicas: int | None = Field(default=None, description="Pods of the current generation.")
+    selector: str | None = Field(default=None, description="Label selector of the pods, for /scale.")
+    last_failure: Failure | None = Field(default=None, description="How a container last ended.")
+
+
+SERVER = Kind(GROUP, VERSION, "KimiLinearServer", "kimilinearservers")
+
+
+class KimiLinearServer(Resource):
+    """A server of Kimi-Linear: SGLang on AMD Instinct GPUs, behind a Service."""
+
+    KIND = SERVER
+    COMPONENT = "server"
+
+    kind: Literal["KimiLinearServer"]
+    spec: ServerSpec = Field(default_factory=ServerSpec, description="The wanted state; {} is a complete server.")
+
+    @property
+    def inherited_metadata(self) -> InheritedMetadata:
+        """Return the labels and annotations of every object that belongs to the server."""
+        return self.spec.inherited_metadata

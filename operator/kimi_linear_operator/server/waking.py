@@ -1,0 +1,48 @@
+"""Waking the controller that creates a server's pods, when what a quota was full of has gone."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.kubernetes import metadata, quota
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, GROUP, POD
+from kimi_linear_operator.reconcile.cache import Cache
+from kimi_linear_operator.reconcile.cached_object import Key
+
+logger = logging.getLogger(__name__)
+
+WAKE_ANNOTATION = f"{GROUP}/woken"
+
+
+@dataclass(frozen=True)
+class Waking:
+    """Wakes controllers by an annotation of the Deployment, which its controller hands on to the ReplicaSet.
+
+    Attributes:
+        cluster: Where Deployments are annotated.
+        store: Where objects are read.
+        now: The time as RFC 3339.
+    """
+
+    cluster: Cluster
+    cache: Cache
+    now: Callable[[], str]
+
+    async def wake(self, key: Key, uid: str) -> float | None:
+        """Wake the controller of a server's Deployment if that can help; return after how many seconds to look again.
+
+        Raises:
+            ApiError: The API server could not do its part.
+        """
+        deployment = self.cache.get(key.of(DEPLOYMENT))
+        if deployment is None or not metadata.is_owned_by(deployment, uid):
+            return None
+        mark = deployment["metadata"].get("annotations", {}).get(WAKE_ANNOTATION, "")
+        decision = quota.wake(deployment, mark, self.cache.children(POD, key), self.now())
+        if decision.mark:
+            self.cache.put(
+                DEPLOYMENT, await self.cluster.annotate(DEPLOYMENT, deployment, WAKE_ANNOTATION, decision.mark)
+            )
+            logger.info("Asked for the pods of %s/%s again, which a quota had refused", key.namespace, key.name)
+        return decision.again

@@ -1,0 +1,62 @@
+"""Passes over resources of any type, as the running operator makes them."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from kimi_linear_operator.benchmark.index import BenchmarkIndex
+from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.kubernetes.check import Checked
+from kimi_linear_operator.reconcile.cache import Cache
+from kimi_linear_operator.reconcile.cached_object import Key, Reader
+from kimi_linear_operator.reconcile.resource_type import Context, Options, kinds_of_children
+from kimi_linear_operator.resource_types import TYPES
+from kimi_linear_operator.runtime.dispatch import reconcilers, shared_context
+from kimi_linear_operator.runtime.scopes import Scopes
+
+READER = Reader(TYPES)
+
+RESOURCES = tuple(TYPES)
+"""The kinds of our resources."""
+
+CHILDREN = kinds_of_children(TYPES)
+"""The kinds of all other objects that the operator reads."""
+
+WRITTEN = tuple(dict.fromkeys(kind for found in TYPES.values() for kind in found.children))
+"""Those of them that it writes."""
+
+
+def new_cache() -> Cache:
+    """Return an empty cache of all resource types."""
+    return Cache(TYPES)
+
+
+def index_of(cache: Cache) -> BenchmarkIndex:
+    """Return the benchmarks of a cache by what they measure."""
+    return cache.index(BenchmarkIndex)
+
+
+def new_scopes(namespaces: list[str]) -> Scopes:
+    """Return all that the operator reads in some namespaces, of which it has read nothing yet."""
+    return Scopes(namespaces, (*CHILDREN, *RESOURCES))
+
+
+def check_stored(manifest: Mapping[str, Any]) -> Checked[Any]:
+    """Check a resource of any type as the API server has it."""
+    checkers = {found.kind.kind: found.checker for found in TYPES.values()}
+    return checkers.get(str(manifest.get("kind")), checkers["KimiLinearServer"]).check_stored(manifest)
+
+
+def make_context(cluster: object, cache: Cache, **more: Any) -> Context:
+    """Return what reconcilers work with."""
+    return shared_context(TYPES, cast(Cluster, cluster), cache, **more)
+
+
+class Passes:
+    """Makes single passes over the resources of a cache."""
+
+    def __init__(self, cluster: object, cache: Cache, *, allows_node_access: bool = False, **more: Any) -> None:
+        options = Options(allows_node_access=allows_node_access)
+        self._reconcilers = reconcilers(TYPES, make_context(cluster, cache, options=options, **more))
+
+    async def reconcile(self, key: Key, failures: int = 0) -> float | None:
+        return await self._reconcilers[key.kind].reconcile(key, failures)
