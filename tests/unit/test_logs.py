@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = r"""
 import logging, sys
-from kimi_linear_operator import logs
+from kimi_linear_operator.runtime import logs
 logs.configure(sys.argv[1], sys.argv[2])
 logger = logging.getLogger("kimi_linear_operator.test")
 logger.debug("one")

@@ -24,10 +24,10 @@ def readable_status(model: type[BaseModel], status: Any) -> Manifest:
     """
     if not isinstance(status, dict):
         return {}
-    unreadable = _unreadable(status, model)
+    fields = {field.alias: field for field in model.model_fields.values()}
+    unreadable = _unreadable(status, model) | {key for key in status if status[key] is None and key in fields}
     if not unreadable:
         return status
-    fields = {field.alias: field for field in model.model_fields.values()}
     return {key: _empty(fields[key]) if key in unreadable else value for key, value in status.items()}
 
 
