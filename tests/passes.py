@@ -8,7 +8,7 @@ from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key, Reader
-from kimi_linear_operator.reconcile.resource_type import Context, Options, kinds_of_children
+from kimi_linear_operator.reconcile.resource_type import Context, Options, Scheduling, kinds_of_children
 from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.runtime.dispatch import reconcilers, shared_context
 from kimi_linear_operator.runtime.scopes import Scopes
@@ -46,9 +46,10 @@ def check_stored(manifest: Mapping[str, Any]) -> Checked[Any]:
     return checkers.get(str(manifest.get("kind")), checkers["KimiLinearServer"]).check_stored(manifest)
 
 
-def make_context(cluster: object, cache: Cache, **more: Any) -> Context:
-    """Return what reconcilers work with."""
-    return shared_context(TYPES, cast(Cluster, cluster), cache, **more)
+def make_context(cluster: object, cache: Cache, *, options: Options | None = None, **more: Any) -> Context:
+    """Return what reconcilers work with: `now`, `enqueue` and `postpone` may be given."""
+    timed = {"now": more.pop("now")} if "now" in more else {}
+    return shared_context(TYPES, cast(Cluster, cluster), cache, options or Options(), Scheduling(**more), **timed)
 
 
 class Passes:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Reason = Literal[
+ReasonName = Literal[
     "AllReplicasServe",
     "ApiKeyUnknown",
     "AppliedBefore",
@@ -92,7 +92,7 @@ class Explanation:
     remedy: str
 
 
-REASONS: Mapping[Reason, Explanation] = {
+REASONS: Mapping[ReasonName, Explanation] = {
     # The spec and the objects that it leads to.
     "Pending": Explanation(
         "both",

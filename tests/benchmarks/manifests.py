@@ -14,7 +14,7 @@ from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
 from kimi_linear_operator.server.spec import KimiLinearServer
-from kimi_linear_operator.server.status import View, summarise
+from kimi_linear_operator.server.status import ServerObservation, server_status
 
 NAMESPACE = "benchmark"
 PLACEHOLDER = "server-00000"
@@ -77,8 +77,8 @@ def build_first_status() -> Manifest:
     """Return what the operator reports of it before Kubernetes' controllers did anything."""
     deployment = build_children()[DEPLOYMENT]
     new = {**deployment, "metadata": {**deployment["metadata"], "generation": 1}}
-    view = View(_stored(), _checked(), None, new, kept=revision.keep(_checked(), []))
-    return summarise(view, _NOW)
+    view = ServerObservation(_stored(), _checked(), None, new, kept=revision.keep(_checked(), []))
+    return server_status(view, _NOW)
 
 
 def controller_writes() -> Iterator[tuple[str, str, str, Template]]:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from kimi_linear_operator.kubernetes.conditions import Obstacle
+from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.spec import KimiLinearServer
-from kimi_linear_operator.server.status import View, summarise
+from kimi_linear_operator.server.status import ServerObservation, server_status
 from make import make_deployment, make_failed_pod, make_pod, make_server
 
 TORCH = (
@@ -17,11 +17,11 @@ TORCH = (
 )
 
 
-def ready(pods: list[Manifest], *, server: Manifest | None = None, obstacle: Obstacle | None = None) -> Manifest:
+def ready(pods: list[Manifest], *, server: Manifest | None = None, obstacle: Reason | None = None) -> Manifest:
     manifest = server or make_server()
     deployment = make_deployment(observedGeneration=1, replicas=1, updatedReplicas=1) | {"spec": {"replicas": 1}}
-    view = View(manifest, KimiLinearServer.model_validate(manifest), obstacle, deployment, pods)
-    status = summarise(view, "2026-11-24T10:00:00Z")
+    view = ServerObservation(manifest, KimiLinearServer.model_validate(manifest), obstacle, deployment, pods)
+    status = server_status(view, "2026-11-24T10:00:00Z")
     return next(item for item in status["conditions"] if item["type"] == "Ready")
 
 
@@ -66,7 +66,7 @@ def test_an_evicted_pod_does_not_hide_its_successor() -> None:
 
 
 def test_a_refused_number_of_replicas_is_not_what_is_counted_against() -> None:
-    obstacle = Obstacle("InvalidSpec", "no", blames_spec=True)
+    obstacle = Reason("InvalidSpec", "no", blames_spec=True)
     assert "of 1 replicas" in ready([], server=make_server(replicas=5), obstacle=obstacle)["message"]
 
 

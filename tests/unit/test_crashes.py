@@ -8,7 +8,7 @@ import pytest
 from kimi_linear_operator.kubernetes import crashes
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.spec import KimiLinearServer
-from kimi_linear_operator.server.status import View, summarise
+from kimi_linear_operator.server.status import ServerObservation, server_status
 from make import make_deployment, make_failed_pod, make_pod, make_server
 
 NOW = "2026-11-24T10:00:00Z"
@@ -122,8 +122,8 @@ def test_an_exception_is_found_in_what_the_kubelet_keeps_of_a_log(log: str) -> N
 def ready(*pods: Manifest) -> Manifest:
     manifest = make_server()
     deployment = make_deployment(observedGeneration=1, replicas=1, updatedReplicas=1)
-    view = View(manifest, KimiLinearServer.model_validate(manifest), None, deployment, list(pods))
-    return summarise(view, NOW)
+    view = ServerObservation(manifest, KimiLinearServer.model_validate(manifest), None, deployment, list(pods))
+    return server_status(view, NOW)
 
 
 def told(*pods: Manifest) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from kimi_linear_operator import foreigntext
 from kimi_linear_operator.benchmark.job_reasons import refusal
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.foreigntext import HIDDEN
-from kimi_linear_operator.kubernetes.pod_reasons import worst_cause
+from kimi_linear_operator.kubernetes.pod_reasons import worst_reason
 
 SECRETS = [
     ("using token hf_abcDEF1234567890", f"using token {HIDDEN}"),
@@ -173,7 +173,7 @@ def test_no_message_takes_long_to_be_told_apart(piece: str) -> None:
     began = time.process_time()
     assert not ApiError(422, message).is_passing
     refusal(message)
-    worst_cause([pod], "2026-11-24T10:00:00Z")
+    worst_reason([pod], "2026-11-24T10:00:00Z")
     assert time.process_time() - began < 0.3
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from kimi_linear_operator.benchmark import job_reasons
-from kimi_linear_operator.kubernetes.conditions import Cause
+from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from make import owned
 
@@ -55,7 +55,7 @@ RUNS = {"name": "client", "ready": True, "state": {"running": {}}}
 )  # fmt: skip
 def test_a_refusal_is_quoted_without_what_changes_and_with_a_remedy(message: str, words: str, remedy: str) -> None:
     told = job_reasons.refusal(message)
-    assert told.reason == "PodCreationFailed"
+    assert told.name == "PodCreationFailed"
     assert told.message.startswith(f"{words} (")
     assert remedy in told.message
     assert job_reasons.refusal(message.replace("n-x7k2p", "n-other")) == told
@@ -73,9 +73,9 @@ def test_events_are_asked_for_only_when_something_takes_too_long() -> None:
 
 def test_a_job_without_a_pod_says_why() -> None:
     refused = event("FailedCreate", 'Error creating: pods "n-x" is forbidden: exceeded quota: q')
-    assert job_reasons.job_cause(job(), [], [], SOON) is None
-    assert job_reasons.job_cause(job(), [], [refused], LATER) == job_reasons.refusal(refused["message"])
-    told = job_reasons.job_cause(job(), [], [], LATER)
+    assert job_reasons.job_reason(job(), [], [], SOON) is None
+    assert job_reasons.job_reason(job(), [], [refused], LATER) == job_reasons.refusal(refused["message"])
+    told = job_reasons.job_reason(job(), [], [], LATER)
     assert told
     assert told.message == (
         "Job nightly-gsm8k has no pod, and no Event says why: see `kubectl describe job nightly-gsm8k`"
@@ -86,15 +86,15 @@ def test_a_job_that_waits_before_it_tries_again_is_not_held() -> None:
     ended = {"name": "client", "state": {"terminated": {"exitCode": 1, "finishedAt": SOON}}}
     failed = pod(SCHEDULED, phase="Failed", containerStatuses=[ended])
     former = event("FailedCreate", "quota", START)
-    assert job_reasons.job_cause(job(), [failed], [former], "2026-11-24T09:10:00Z") is None
+    assert job_reasons.job_reason(job(), [failed], [former], "2026-11-24T09:10:00Z") is None
     again = event("FailedCreate", "quota", "2026-11-24T09:09:00Z")
-    assert job_reasons.job_cause(job(), [failed], [again], "2026-11-24T09:10:00Z") == job_reasons.refusal("quota")
+    assert job_reasons.job_reason(job(), [failed], [again], "2026-11-24T09:10:00Z") == job_reasons.refusal("quota")
 
 
 def test_a_job_that_somebody_else_suspends_is_told() -> None:
-    told = job_reasons.job_cause(job(suspend=True), [], [], START)
+    told = job_reasons.job_reason(job(suspend=True), [], [], START)
     assert told
-    assert (told.reason, "suspended by somebody else" in told.message) == ("JobSuspended", True)
+    assert (told.name, "suspended by somebody else" in told.message) == ("JobSuspended", True)
 
 
 UNMOUNTED = event("FailedMount", 'MountVolume.SetUp failed for volume "x" : configmap "typo" not found')
@@ -103,14 +103,14 @@ BROUGHT_UP = pod(SCHEDULED, startTime=START, containerStatuses=[CREATING])
 
 
 def reason(pod: Manifest, *events: Manifest) -> str | None:
-    told = job_reasons.pod_cause(pod, events, LATER)
-    return told.reason if told else None
+    told = job_reasons.pod_reason(pod, events, LATER)
+    return told.name if told else None
 
 
 def test_a_volume_that_is_not_mounted_is_named_as_the_kubelet_names_it() -> None:
-    told = job_reasons.pod_cause(BROUGHT_UP, [UNMOUNTED, VAGUE], LATER)
+    told = job_reasons.pod_reason(BROUGHT_UP, [UNMOUNTED, VAGUE], LATER)
     assert told
-    assert (told.reason, 'configmap "typo" not found' in told.message) == ("VolumeNotMounted", True)
+    assert (told.name, 'configmap "typo" not found' in told.message) == ("VolumeNotMounted", True)
 
 
 def test_a_volume_that_was_mounted_since_is_no_reason() -> None:
@@ -131,13 +131,13 @@ def test_only_a_lost_node_is_told_of_a_client_that_runs() -> None:
     lost = pod(
         SCHEDULED, condition("Ready", "False"), phase="Running", containerStatuses=[RUNS], spec={"nodeName": "n7"}
     )
-    told = job_reasons.pod_cause(lost, [], LATER)
+    told = job_reasons.pod_reason(lost, [], LATER)
     assert told
-    assert (told.reason, "node n7 does not answer" in told.message) == ("NodeLost", True)
+    assert (told.name, "node n7 does not answer" in told.message) == ("NodeLost", True)
     sidecar = {"name": "proxy", "ready": False, "state": {"running": {}}}
     beside = pod(SCHEDULED, condition("Ready", "False"), phase="Running", containerStatuses=[RUNS, sidecar])
     assert reason(beside) is None
 
 
 def test_causes_are_values() -> None:
-    assert job_reasons.refusal("x") == Cause("PodCreationFailed", "x (the API server refuses the pod: see its words)")
+    assert job_reasons.refusal("x") == Reason("PodCreationFailed", "x (the API server refuses the pod: see its words)")

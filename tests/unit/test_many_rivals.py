@@ -18,7 +18,7 @@ from kimi_linear_operator.benchmark.index import FEW_RIVALS
 from kimi_linear_operator.benchmark.labels import SUITE_LABEL, TARGET_LABEL
 from kimi_linear_operator.benchmark.resource_type import BENCHMARK_TYPE
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
-from kimi_linear_operator.benchmark.target_state import Hindrance, Targets
+from kimi_linear_operator.benchmark.target_state import Targets, Wait
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.kinds import JOB, Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
@@ -92,10 +92,10 @@ class World:
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         return manifest
 
-    def hindrance(self, key: Key) -> Hindrance | None:
+    def wait(self, key: Key) -> Wait | None:
         targets = Targets(cast(Cluster, self), self.cache)
         aim = target.of_endpoint(KimiLinearBenchmark.model_validate(self.cache.get(key.of(BENCHMARK))))
-        return asyncio.run(targets.hindrance(key, aim, NOW))
+        return asyncio.run(targets.wait(key, aim, NOW))
 
 
 @contextmanager
@@ -140,7 +140,7 @@ def test_thousands_of_benchmarks_of_one_server_take_a_pass_little_time(
 ) -> None:
     world = with_rivals(3000, **spec)
     with few_decoded(monkeypatch, 6), little_time():
-        assert world.hindrance(key_of("mine")) is None
+        assert world.wait(key_of("mine")) is None
         assert Targets(cast(Cluster, world), world.cache).has_rivals(key_of("mine"))
     with few_decoded(monkeypatch, 6), little_time():
         assert hindered(world, key_of("r0", "elsewhere"))[0].startswith(
@@ -242,13 +242,13 @@ def test_who_has_many_before_it_waits_for_them_until_they_are_few() -> None:
     assert hindered(world, keys[-1])[0].startswith("benchmark b001 goes first")
     for key in keys[1:-1]:
         assert keys[-1] in world.benchmark(key, DONE)
-    assert world.hindrance(keys[-1]) is None
+    assert world.wait(keys[-1]) is None
 
 
 def hindered(world: World, key: Key) -> tuple[str, float | None]:
-    found = world.hindrance(key)
+    found = world.wait(key)
     assert found
-    return found.cause.message, found.again
+    return found.reason.message, found.again
 
 
 def test_many_are_told_of_the_first_job_of_a_benchmark_and_of_its_end() -> None:

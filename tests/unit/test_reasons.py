@@ -14,7 +14,7 @@ from kimi_linear_operator.benchmark.events import UNDER_WAY
 from kimi_linear_operator.benchmark.spec import SuiteResult
 from kimi_linear_operator.kubernetes import pod_reasons as pods
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.reasons import NOTHING, REASONS, WAIT, Reason
+from kimi_linear_operator.reasons import NOTHING, REASONS, WAIT, ReasonName
 from kimi_linear_operator.server.definition import DEFINITION as SERVER_DEFINITION
 from kimi_linear_operator.server.events import AS_WISHED
 
@@ -24,7 +24,7 @@ SOURCES = {path: path.read_text() for path in PACKAGE.rglob("*.py") if path.name
 
 
 def test_every_reason_is_explained() -> None:
-    assert set(REASONS) == set(get_args(Reason))
+    assert set(REASONS) == set(get_args(ReasonName))
 
 
 def test_every_reason_says_what_to_do() -> None:
@@ -84,6 +84,6 @@ def test_statuses_that_tests_record_have_explained_reasons_only() -> None:
 
 
 def test_the_table_is_in_order() -> None:
-    names = get_args(Reason)
+    names = get_args(ReasonName)
     assert list(names) == sorted(names), "sorted, two additions seldom collide"
     assert {explanation.holder for explanation in REASONS.values()} == set(get_args(reasons.Holder))

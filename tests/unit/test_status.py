@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator.kubernetes.conditions import LONGEST_MESSAGE, Obstacle
+from kimi_linear_operator.kubernetes.conditions import LONGEST_MESSAGE, Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.events import transition_event
 from kimi_linear_operator.server.revision import Kept
 from kimi_linear_operator.server.spec import KimiLinearServer
-from kimi_linear_operator.server.status import View, summarise, was_applied
+from kimi_linear_operator.server.status import ServerObservation, server_status, was_applied
 from make import make_deployment, make_failed_pod, make_pod, make_server
 
 EARLIER, NOW, LATER = "2026-11-24T09:00:00Z", "2026-11-24T10:00:00Z", "2026-11-24T10:05:00Z"
@@ -23,10 +23,12 @@ LOADING_POD = make_pod(
 
 
 def summary(
-    now: str = NOW, *, server: Manifest | None = None, obstacle: Obstacle | None = None, **observed: Any
+    now: str = NOW, *, server: Manifest | None = None, obstacle: Reason | None = None, **observed: Any
 ) -> Manifest:
     manifest = server or make_server()
-    return summarise(View(manifest, KimiLinearServer.model_validate(manifest), obstacle, **observed), now)
+    return server_status(
+        ServerObservation(manifest, KimiLinearServer.model_validate(manifest), obstacle, **observed), now
+    )
 
 
 def conditions(status: Manifest) -> dict[str, Manifest]:
@@ -111,7 +113,7 @@ def test_what_others_keep_changing_is_told_and_makes_no_server_unready() -> None
 
 
 def test_a_long_message_is_cut_to_what_an_event_can_hold() -> None:
-    status = summary(obstacle=Obstacle("InvalidSpec", "x" * 5000, blames_spec=True))
+    status = summary(obstacle=Reason("InvalidSpec", "x" * 5000, blames_spec=True))
     messages = {len(condition["message"]) for condition in status["conditions"]}
     assert max(messages) == LONGEST_MESSAGE == 1024
     assert conditions(status)["Accepted"]["message"].endswith("x ...")
@@ -200,7 +202,7 @@ def test_ready_means_that_every_replica_is_of_this_generation_and_serves(counter
 
 @pytest.mark.parametrize("blames_spec", [True, False])
 def test_only_what_the_spec_is_to_blame_for_stalls_a_server(blames_spec: bool) -> None:
-    status = summary(obstacle=Obstacle("ApplyFailed", "no", blames_spec=blames_spec), deployment=STARTING)
+    status = summary(obstacle=Reason("ApplyFailed", "no", blames_spec=blames_spec), deployment=STARTING)
     found = {name: condition["status"] for name, condition in conditions(status).items()}
     assert found == {
         "Accepted": str(not blames_spec),
@@ -216,7 +218,9 @@ def test_only_what_the_spec_is_to_blame_for_stalls_a_server(blames_spec: bool) -
 def test_a_resource_that_can_not_be_read_keeps_what_is_known_of_its_running_server() -> None:
     before = summary(deployment=SERVING)
     manifest = with_status(before, replicas="two")
-    status = summarise(View(manifest, None, Obstacle("InvalidSpec", "no", blames_spec=True), SERVING), NOW)
+    status = server_status(
+        ServerObservation(manifest, None, Reason("InvalidSpec", "no", blames_spec=True), SERVING), NOW
+    )
     assert {key: value for key, value in status.items() if key != "conditions"} == {
         key: value for key, value in before.items() if key != "conditions"
     }
@@ -350,12 +354,18 @@ def test_a_spec_that_was_applied_stays_so_whatever_comes_in_the_way(obstacle: An
     """What runs would be built anew otherwise, once nothing is in the way any more."""
     server = make_server()
     generation = server["metadata"]["generation"]
-    before = summarise(View(server, KimiLinearServer.model_validate(server), deployment=make_deployment()), NOW)
+    before = server_status(
+        ServerObservation(server, KimiLinearServer.model_validate(server), deployment=make_deployment()), NOW
+    )
     assert was_applied(before, generation)
     for _ in range(2):
         manifest = server | {"status": before}
-        before = summarise(View(manifest, KimiLinearServer.model_validate(manifest), Obstacle(obstacle, "x")), NOW)
+        before = server_status(
+            ServerObservation(manifest, KimiLinearServer.model_validate(manifest), Reason(obstacle, "x")), NOW
+        )
         assert was_applied(before, generation)
     assert not was_applied(before, generation + 1)
-    never = summarise(View(server, KimiLinearServer.model_validate(server), Obstacle(obstacle, "x")), NOW)
+    never = server_status(
+        ServerObservation(server, KimiLinearServer.model_validate(server), Reason(obstacle, "x")), NOW
+    )
     assert not was_applied(never, generation)

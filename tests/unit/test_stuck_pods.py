@@ -7,7 +7,7 @@ import pytest
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.server.spec import KimiLinearServer
-from kimi_linear_operator.server.status import View, summarise
+from kimi_linear_operator.server.status import ServerObservation, server_status
 from make import make_deployment, make_pod, make_server
 
 CREATED = "2026-11-24T09:00:00Z"
@@ -22,8 +22,8 @@ def told(pod: Manifest, now: str = MUCH_LATER) -> tuple[str, str]:
     """The reason and the message of the Ready condition, without how many replicas serve."""
     manifest = make_server()
     deployment = make_deployment(observedGeneration=1, replicas=1, updatedReplicas=1)
-    view = View(manifest, KimiLinearServer.model_validate(manifest), None, deployment, [pod])
-    (ready,) = (item for item in summarise(view, now)["conditions"] if item["type"] == "Ready")
+    view = ServerObservation(manifest, KimiLinearServer.model_validate(manifest), None, deployment, [pod])
+    (ready,) = (item for item in server_status(view, now)["conditions"] if item["type"] == "Ready")
     return ready["reason"], ready["message"].removeprefix("0 of 1 replicas serve; ")
 
 

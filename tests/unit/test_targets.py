@@ -8,7 +8,7 @@ import pytest
 from kimi_linear_operator.benchmark import job
 from kimi_linear_operator.benchmark.labels import SUITE_LABEL
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
-from kimi_linear_operator.benchmark.target_state import Aim, Hindrance, Targets
+from kimi_linear_operator.benchmark.target_state import Targets, TargetState, Wait
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.essence import essence
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
@@ -24,7 +24,7 @@ def server(ready: str = "True", generation: int = 1, **spec: Any) -> Manifest:
     return {**make_server(**spec), "status": {"conditions": [condition]}}
 
 
-def aim(*servers: Manifest, **spec: Any) -> Aim:
+def aim(*servers: Manifest, **spec: Any) -> TargetState:
     cache = new_cache()
     for manifest in servers:
         cache.put(SERVER, manifest)
@@ -49,19 +49,19 @@ WITH_KEY: dict[str, Any] = {"engine": {"extraArgs": ["--api-key=$(KEY)"]}}
 )
 def test_a_server_that_can_not_be_measured_says_why(found: tuple[Manifest, ...], reason: str, words: str) -> None:
     seen = aim(*found)
-    assert (seen.cause.reason, seen.is_ready, words in seen.cause.message) == (reason, False, True)
+    assert (seen.reason.name, seen.is_ready, words in seen.reason.message) == (reason, False, True)
 
 
 def test_a_ready_server_is_measured_at_its_service() -> None:
     seen = aim(server(service={"port": 80}))
-    assert (seen.cause.reason, seen.is_ready) == ("ServerReady", True)
+    assert (seen.reason.name, seen.is_ready) == ("ServerReady", True)
     assert seen.target
     assert (seen.target.url, seen.target.label) == ("http://kimi.default.svc:80", "kimi.default")
 
 
 def test_an_endpoint_is_taken_for_ready() -> None:
     seen = aim(endpoint={"url": "http://far:1"})
-    assert (seen.cause.reason, seen.is_ready) == ("EndpointGiven", True)
+    assert (seen.reason.name, seen.is_ready) == ("EndpointGiven", True)
 
 
 MINE = Key("default", "mine", BENCHMARK)
@@ -113,22 +113,22 @@ class World:
         self.put(JOB, made)
         return made
 
-    def hindrance(self, key: Key = MINE) -> Hindrance | None:
+    def wait(self, key: Key = MINE) -> Wait | None:
         """Who is in the way of a benchmark."""
         targets = Targets(cast(Cluster, self), self.cache)
         benchmark = KimiLinearBenchmark.model_validate(self.cache.get(key.of(BENCHMARK)))
         target = targets.find(benchmark).target
         assert target
-        return asyncio.run(targets.hindrance(key, target, "2026-11-24T09:00:00Z"))
+        return asyncio.run(targets.wait(key, target, "2026-11-24T09:00:00Z"))
 
 
 def test_a_suite_of_another_namespace_goes_on_for_as_long_as_it_may_take() -> None:
     world = World()
-    assert world.hindrance() is None
+    assert world.wait() is None
     world.start(THEIRS)
-    found = world.hindrance()
+    found = world.wait()
     assert found
-    assert "benchmark theirs of namespace elsewhere goes first" in found.cause.message
+    assert "benchmark theirs of namespace elsewhere goes first" in found.reason.message
     # Its ten minutes and the two that a Job may take to end, of which five have gone.
     assert found.again == 420
 
@@ -137,19 +137,19 @@ def test_a_benchmark_of_a_newer_definition_holds_a_server_too() -> None:
     world = World()
     world.start(THEIRS)
     world.benchmark(THEIRS, endpoint=ADDRESS, newer="enabled")
-    assert world.hindrance()
+    assert world.wait()
 
 
 def test_a_job_that_is_no_suites_of_the_operator_holds_no_server_of_another_namespace() -> None:
     world = World()
     world.start(THEIRS, name="forged")
-    assert world.hindrance() is None
+    assert world.wait() is None
     # Those that earlier builds made are of one's own namespace.
     world.start(MINE, name="mine-gsm8k")
     world.benchmark(Key("default", "second", BENCHMARK))
-    found = world.hindrance(Key("default", "second", BENCHMARK))
+    found = world.wait(Key("default", "second", BENCHMARK))
     assert found
-    assert "benchmark mine goes first" in found.cause.message
+    assert "benchmark mine goes first" in found.reason.message
 
 
 STOPPED = {"conditions": [make_condition("Stalled", "True", "InvalidSpec", "")]}
@@ -163,7 +163,7 @@ def test_a_benchmark_that_does_not_want_to_run_holds_no_server_of_another_namesp
     world = World()
     world.start(THEIRS)
     world.benchmark(THEIRS, status, endpoint=ADDRESS, **spec)
-    assert world.hindrance() is None
+    assert world.wait() is None
 
 
 def test_no_finalizer_holds_a_server_of_another_namespace_for_longer_than_a_suite_may_take() -> None:
@@ -173,30 +173,30 @@ def test_no_finalizer_holds_a_server_of_another_namespace_for_longer_than_a_suit
     references = {"ownerReferences": [{"uid": running["metadata"]["uid"]}]}
     pod = {"kind": "Pod", "metadata": {**metadata, **references}, "status": {"phase": "Running"}}
     world.put(POD, owned(pod, "theirs", "KimiLinearBenchmark"))
-    assert world.hindrance() is None
+    assert world.wait() is None
 
 
 def test_no_job_of_another_namespace_is_made_past_one_that_has_waited_for_long() -> None:
     world = World()
     world.start(THEIRS)
     world.waits("2026-11-24T08:53:00Z")
-    assert world.hindrance()
+    assert world.wait()
     world.waits("2026-11-24T08:52:59Z")
-    assert world.hindrance() is None
+    assert world.wait() is None
     # While it rested after a failed start, others went first.
     failed = {"suite": "gsm8k", "reason": "Unschedulable", "message": ""}
     world.waits("2026-11-24T08:00:00Z", failedStart={**failed, "time": "2026-11-24T08:49:00Z"})
-    assert world.hindrance()
+    assert world.wait()
     world.waits("2026-11-24T08:00:00Z", failedStart={**failed, "time": "2026-11-24T08:40:00Z"})
-    assert world.hindrance() is None
+    assert world.wait() is None
 
 
 def test_a_benchmark_waits_for_those_of_the_servers_own_namespace() -> None:
     world = World()
     known = {"conditions": [], "startTime": "2026-11-24T07:00:00Z"}
     world.benchmark(THEIRS, known, endpoint=ADDRESS)
-    found = world.hindrance(THEIRS)
+    found = world.wait(THEIRS)
     assert found
-    assert "benchmark mine of namespace default goes first" in found.cause.message
+    assert "benchmark mine of namespace default goes first" in found.reason.message
     world.benchmark(MINE, suspend=True)
-    assert world.hindrance(THEIRS) is None
+    assert world.wait(THEIRS) is None

@@ -247,4 +247,4 @@ def test_a_benchmark_waits_for_no_other_that_is_about_to_start() -> None:
     assert aim.target
     reconciler._starting.add(aim.target.label)
     step = asyncio.run(reconciler._start(SECOND, benchmark, benchmark.spec.suites[0], aim))
-    assert (step.cause.reason, step.again) == ("WaitingForTurn", LEFTOVER_RETRY_SECONDS)
+    assert (step.reason.name, step.again) == ("WaitingForTurn", LEFTOVER_RETRY_SECONDS)

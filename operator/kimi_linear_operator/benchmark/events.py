@@ -3,10 +3,10 @@
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.events import build_event
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.reasons import Reason
+from kimi_linear_operator.reasons import ReasonName
 
 # What a benchmark passes on its way.
-UNDER_WAY: tuple[Reason, ...] = ("Queued", "Running", "ServerUnready", "Starting", "Suspended", "WaitingForTurn")
+UNDER_WAY: tuple[ReasonName, ...] = ("Queued", "Running", "ServerUnready", "Starting", "Suspended", "WaitingForTurn")
 
 
 def benchmark_event(manifest: Manifest, status: Manifest, now: str) -> Manifest | None:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from kimi_linear_operator.benchmark.job_status import client_end, has_begun, is_running
 from kimi_linear_operator.foreigntext import head, one_line
-from kimi_linear_operator.kubernetes.conditions import Cause
+from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.kubernetes.pod_reasons import worst_cause
+from kimi_linear_operator.kubernetes.pod_reasons import worst_reason
 from kimi_linear_operator.kubernetes.times import seconds_between
 
 PATIENCE_SECONDS = 30.0
@@ -40,14 +40,14 @@ _UNMOUNTED = ("FailedAttachVolume", "FailedMount")
 _VAGUE = "Unable to attach or mount volumes"
 
 
-def refusal(message: str) -> Cause:
+def refusal(message: str) -> Reason:
     """Return why pods are refused, from the words of a controller that may not create them.
 
     The words stay the same from attempt to attempt, and a remedy comes with them.
     """
     words = _REFUSED_BY.sub("", _REFUSED_POD.sub("", one_line(message)))
     remedy = next((remedy for pattern, remedy in _REMEDIES.items() if pattern.search(head(message))), _DEFAULT_REMEDY)
-    return Cause("PodCreationFailed", f"{words} ({remedy})")
+    return Reason("PodCreationFailed", f"{words} ({remedy})")
 
 
 def asks_events_of(job: Manifest, pods: Sequence[Manifest], now: str) -> Manifest | None:
@@ -65,7 +65,7 @@ def asks_events_of(job: Manifest, pods: Sequence[Manifest], now: str) -> Manifes
     return job if is_late and not _is_suspended(job) else None
 
 
-def job_cause(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest], now: str) -> Cause | None:
+def job_reason(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest], now: str) -> Reason | None:
     """Return what keeps a Job from running, None if nothing does that is known.
 
     Args:
@@ -76,17 +76,17 @@ def job_cause(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest
     """
     name = job["metadata"]["name"]
     if _is_suspended(job):
-        return Cause(
+        return Reason(
             "JobSuspended",
             f"Job {name} is suspended by somebody else, most likely by a queue such as Kueue: it begins when "
             "spec.suspend of the Job becomes false",
         )
     if living := [pod for pod in pods if is_running(pod)]:
-        return next((cause for pod in living if (cause := pod_cause(pod, events, now))), None)
-    return _refused_cause(job, pods, events) if asks_events_of(job, pods, now) else None
+        return next((reason for pod in living if (reason := pod_reason(pod, events, now))), None)
+    return _refused_reason(job, pods, events) if asks_events_of(job, pods, now) else None
 
 
-def _refused_cause(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest]) -> Cause | None:
+def _refused_reason(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest]) -> Reason | None:
     """Return why a Job has no pod that runs; None if it waits before it tries again."""
     since, name = _without_pods_since(job, pods), job["metadata"]["name"]
     refused = _newest(
@@ -96,7 +96,7 @@ def _refused_cause(job: Manifest, pods: Sequence[Manifest], events: Sequence[Man
         return refusal(str(refused.get("message", "")))
     if pods:
         return None
-    return Cause(
+    return Reason(
         "PodCreationFailed", f"Job {name} has no pod, and no Event says why: see `kubectl describe job {name}`"
     )
 
@@ -107,7 +107,7 @@ def _without_pods_since(job: Manifest, pods: Sequence[Manifest]) -> str:
     return max([*ends, str(job.get("status", {}).get("startTime") or job["metadata"]["creationTimestamp"])])
 
 
-def pod_cause(pod: Manifest, events: Sequence[Manifest], now: str) -> Cause | None:
+def pod_reason(pod: Manifest, events: Sequence[Manifest], now: str) -> Reason | None:
     """Return what keeps a benchmark's pod from running, None if nothing does that is known.
 
     Args:
@@ -115,17 +115,17 @@ def pod_cause(pod: Manifest, events: Sequence[Manifest], now: str) -> Cause | No
         events: Its Events, none if nobody has asked for them.
         now: The time as RFC 3339.
     """
-    told = _volume_cause(pod, events) if _is_being_brought_up(pod) else None
-    cause = told or worst_cause([pod], now)
+    told = _volume_reason(pod, events) if _is_being_brought_up(pod) else None
+    reason = told or worst_reason([pod], now)
     # Once the client runs, whether its pod is ready for requests says nothing.
-    return None if cause is None or (has_begun([pod]) and cause.reason not in _GRAVE) else cause
+    return None if reason is None or (has_begun([pod]) and reason.name not in _GRAVE) else reason
 
 
 # What may befall a client that runs.
 _GRAVE = ("NodeLost", "TerminationStuck")
 
 
-def _volume_cause(pod: Manifest, events: Sequence[Manifest]) -> Cause | None:
+def _volume_reason(pod: Manifest, events: Sequence[Manifest]) -> Reason | None:
     """Return which volume of a pod is not mounted, if the newest Event about its way says so."""
     newest = _newest([event for event in events if event.get("reason") in _ON_THE_WAY])
     if newest is None or newest["reason"] not in _UNMOUNTED:
@@ -134,7 +134,7 @@ def _volume_cause(pod: Manifest, events: Sequence[Manifest]) -> Cause | None:
     clear = [event for event in told if not str(event.get("message", "")).startswith(_VAGUE)]
     message = one_line(str((_newest(clear or told) or {}).get("message", "")))
     remedy = "create the object that is missing, or name another one; the pod goes on by itself"
-    return Cause("VolumeNotMounted", f"pod {pod['metadata']['name']}: {message} ({remedy})")
+    return Reason("VolumeNotMounted", f"pod {pod['metadata']['name']}: {message} ({remedy})")
 
 
 def _is_being_brought_up(pod: Manifest) -> bool:

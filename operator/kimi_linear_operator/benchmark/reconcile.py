@@ -22,19 +22,19 @@ from kimi_linear_operator.benchmark.index import BenchmarkIndex
 from kimi_linear_operator.benchmark.labels import SUITE_LABEL, TARGET_ANNOTATION
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark, Suite
 from kimi_linear_operator.benchmark.status import (
-    Progress,
+    BenchmarkObservation,
+    benchmark_status,
     is_complete,
     known_attempt,
     known_environment,
     known_results,
-    summarise_benchmark,
     with_last_words,
 )
-from kimi_linear_operator.benchmark.target_state import LEFTOVER_RETRY_SECONDS, Aim, Targets
+from kimi_linear_operator.benchmark.target_state import LEFTOVER_RETRY_SECONDS, Targets, TargetState
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access, metadata
 from kimi_linear_operator.kubernetes.check import Checked
-from kimi_linear_operator.kubernetes.conditions import Cause, Obstacle
+from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, POD, Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.kubernetes.waits import next_look
@@ -44,7 +44,7 @@ from kimi_linear_operator.reconcile.children import (
     GoneError,
     LeftoverError,
     NameTakenError,
-    obstacle_of,
+    lasting_reason,
 )
 from kimi_linear_operator.reconcile.reporting import TOLD_FAILURES
 from kimi_linear_operator.reconcile.resource_type import Context
@@ -68,10 +68,10 @@ class _Step:
         again: When to look again in seconds, if no watch will tell.
     """
 
-    cause: Cause
+    reason: Reason
     job: Manifest | None = None
-    obstacle: Obstacle | None = None
-    held: Cause | None = None
+    not_applied: Reason | None = None
+    not_running: Reason | None = None
     failed_start: Manifest | None = None
     again: float | None = None
 
@@ -135,9 +135,9 @@ class BenchmarkReconciler:
         known: Manifest = manifest.get("status", {})
         if is_complete(known):
             return
-        obstacle = Obstacle("ApplyFailed", error.message)
+        not_applied = Reason("ApplyFailed", error.message)
         refused = _refused(manifest, checked, error.message)
-        await self._write(manifest, replace(refused, obstacle=obstacle, target=obstacle))
+        await self._write(manifest, replace(refused, not_applied=not_applied, target=not_applied))
 
     async def _advance(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearBenchmark]) -> float | None:
         """Go as far as is possible now, and report."""
@@ -147,44 +147,48 @@ class BenchmarkReconciler:
             else []
         )
         if checked.resource is None or not checked.is_valid:
-            progress, again = _refused(manifest, checked, checked.message), None
+            observation, again = _refused(manifest, checked, checked.message), None
         elif beyond:
-            progress, again = _refused(manifest, checked, access.refusal(beyond)), None
+            observation, again = _refused(manifest, checked, access.refusal(beyond)), None
         else:
-            progress, again = await self._run(key, manifest, checked.resource)
-        summary = summarise_benchmark(progress, self.now())
+            observation, again = await self._run(key, manifest, checked.resource)
+        summary = benchmark_status(observation, self.now())
         is_kept = True
-        if progress.is_complete and checked.resource:
+        if observation.is_complete and checked.resource:
             # Results are written before the verdict, so that readers of the verdict find them. A failure to write them
             # does not delay the verdict.
             is_kept = await self._try_to_keep_results(checked.resource, summary)
-        reported = await self._write(manifest, progress, summary)
+        reported = await self._write(manifest, observation, summary)
         if reported is not None or not is_kept:
             # Without its status, nothing of the benchmark may go.
             return retention.soonest([again, reported if is_kept else 0.0])
         return retention.soonest([again, await self._clean_up(key, {**manifest, "status": summary}, checked.resource)])
 
-    async def _write(self, manifest: Manifest, progress: Progress, summary: Manifest | None = None) -> float | None:
+    async def _write(
+        self, manifest: Manifest, observation: BenchmarkObservation, summary: Manifest | None = None
+    ) -> float | None:
         """Write the status and its Event; return when the benchmark is due again, None if all went well."""
-        summary = summary or summarise_benchmark(progress, self.now())
+        summary = summary or benchmark_status(observation, self.now())
         event = benchmark_event(manifest, summary, self.now())
         return await self.reporting.write(BENCHMARK, manifest, summary, event)
 
-    async def _run(self, key: Key, manifest: Manifest, benchmark: KimiLinearBenchmark) -> tuple[Progress, float | None]:
+    async def _run(
+        self, key: Key, manifest: Manifest, benchmark: KimiLinearBenchmark
+    ) -> tuple[BenchmarkObservation, float | None]:
         """Judge what has ended and start what comes next; return the state, and when to look again."""
-        aim = self._targets.find(benchmark)
+        state = self._targets.find(benchmark)
         previous: Manifest = await self._restored(benchmark) or manifest.get("status", {})
-        facts: Manifest = known_environment(previous) or (aim.target.facts if aim.target else {})
-        ended = await self._results(key, benchmark, aim, previous, facts)
+        facts: Manifest = known_environment(previous) or (state.target.facts if state.target else {})
+        ended = await self._results(key, benchmark, state, previous, facts)
         suites = benchmark.spec.suites
         if len(ended) == len(suites):
-            done = Cause("SuitesEnded", "every suite has ended")
-            return Progress(manifest, benchmark, None, done, facts, ended), None
-        step = await self._proceed(key, benchmark, suites[len(ended)], aim)
+            done = Reason("SuitesEnded", "every suite has ended")
+            return BenchmarkObservation(manifest, benchmark, None, done, facts, ended), None
+        step = await self._proceed(key, benchmark, suites[len(ended)], state)
         # What has not begun may still measure something else.
         facts = facts if step.job or ended else {}
-        progress = Progress(manifest, benchmark, step.obstacle, step.cause, facts, ended, step.job)
-        return replace(progress, held=step.held, failed_start=step.failed_start), step.again
+        observation = BenchmarkObservation(manifest, benchmark, step.not_applied, step.reason, facts, ended, step.job)
+        return replace(observation, not_running=step.not_running, failed_start=step.failed_start), step.again
 
     async def _restored(self, benchmark: KimiLinearBenchmark) -> Manifest | None:
         """Return the status of a benchmark that has lost it, from the ConfigMap with its results, if that was kept.
@@ -203,24 +207,24 @@ class BenchmarkReconciler:
         is_whole = len(known_results(benchmark, restored)) == len(benchmark.spec.suites)
         return restored if is_whole else None
 
-    async def _proceed(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, aim: Aim) -> _Step:
+    async def _proceed(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, state: TargetState) -> _Step:
         """Stop, start or look after a suite, as far as there is anything to do."""
         running = self._job(key, benchmark, suite)
         failed = known_attempt(benchmark.status)
-        step = _Step(aim.cause, running, failed_start=failed)
+        step = _Step(state.reason, running, failed_start=failed)
         try:
             if benchmark.spec.suspend:
                 await self._stop(running)
-                return _Step(aim.cause)
+                return _Step(state.reason)
             if running:
                 return await self._look_after(key, benchmark, suite, step, running)
-            if aim.is_ready:
-                return replace(await self._start(key, benchmark, suite, aim), failed_start=failed)
+            if state.is_ready:
+                return replace(await self._start(key, benchmark, suite, state), failed_start=failed)
         except (NameTakenError, LeftoverError, ApiError) as error:
-            obstacle = obstacle_of(error)
-            if not obstacle.blames_spec and not running and self._targets.has_rivals(key):
-                failed = self._attempt(suite, obstacle)
-            return replace(step, obstacle=obstacle, failed_start=failed, again=BLOCKED_RETRY_SECONDS)
+            not_applied = lasting_reason(error)
+            if not not_applied.blames_spec and not running and self._targets.has_rivals(key):
+                failed = self._attempt(suite, not_applied)
+            return replace(step, not_applied=not_applied, failed_start=failed, again=BLOCKED_RETRY_SECONDS)
         return step
 
     async def _look_after(
@@ -228,15 +232,15 @@ class BenchmarkReconciler:
     ) -> _Step:
         """Find out why a suite with a Job does not run, and let others go first if that does not pass."""
         if "deletionTimestamp" in running["metadata"]:
-            removed = Cause("WaitingForTurn", "the Job of the last attempt is still being removed")
-            return replace(step, cause=removed, job=None)
+            removed = Reason("WaitingForTurn", "the Job of the last attempt is still being removed")
+            return replace(step, reason=removed, job=None)
         pods = self.cache.children(POD, key, running["metadata"]["uid"])
         left = job_status.seconds_left(running, pods, benchmark.spec.timeout_seconds, self.now())
         if job_status.has_begun(pods):
             step = replace(step, failed_start=None)
-        why = await self._why_held(running, pods)
+        why = await self._why_not_running(running, pods)
         age = seconds_between(running["metadata"]["creationTimestamp"], self.now()) or 0.0
-        holds = turn.may_hold_seconds(why.reason) if why else 0.0
+        holds = turn.may_hold_seconds(why.name) if why else 0.0
         if why and not job_status.has_begun(pods) and age >= holds and self._targets.has_rivals(key):
             await self._stop(running)
             logger.info("Suite %s could not start and gives its turn back: %s", suite.name, why.message)
@@ -244,9 +248,9 @@ class BenchmarkReconciler:
         # A suite that is being brought up is looked at again, as only Events may say what is wrong.
         is_fine = job_status.has_begun(pods) and not why
         waits = [left, next_look(pods, self.now()), None if is_fine else LOOK_AGAIN_SECONDS]
-        return replace(step, held=why, again=retention.soonest(waits))
+        return replace(step, not_running=why, again=retention.soonest(waits))
 
-    async def _why_held(self, running: Manifest, pods: list[Manifest]) -> Cause | None:
+    async def _why_not_running(self, running: Manifest, pods: list[Manifest]) -> Reason | None:
         """Return what keeps a Job's pods from running."""
         involved = job_reasons.asks_events_of(running, pods, self.now())
         events: list[Manifest] = []
@@ -255,13 +259,13 @@ class BenchmarkReconciler:
         except ApiError as error:
             # Without them, the cause is told in fewer words.
             logger.warning("Could not read Events: %s", error)
-        return job_reasons.job_cause(running, pods, events, self.now())
+        return job_reasons.job_reason(running, pods, events, self.now())
 
-    def _attempt(self, suite: Suite, why: Cause) -> Manifest:
-        return {"suite": suite.name, "time": self.now(), "reason": why.reason, "message": why.message}
+    def _attempt(self, suite: Suite, why: Reason) -> Manifest:
+        return {"suite": suite.name, "time": self.now(), "reason": why.name, "message": why.message}
 
     async def _results(
-        self, key: Key, benchmark: KimiLinearBenchmark, aim: Aim, previous: Manifest, facts: Manifest
+        self, key: Key, benchmark: KimiLinearBenchmark, state: TargetState, previous: Manifest, facts: Manifest
     ) -> list[Manifest]:
         """Return the results of the suites that have ended, those that are known and those that are new."""
         ended = known_results(benchmark, previous)
@@ -269,7 +273,7 @@ class BenchmarkReconciler:
             of_suite = self._job(key, benchmark, suite)
             if of_suite is None or not self._is_over(key, benchmark, of_suite):
                 break
-            ended.append(await self._result(benchmark, suite, aim, of_suite, facts))
+            ended.append(await self._result(benchmark, suite, state, of_suite, facts))
             logger.info("Suite %s has ended: %s", suite.name, ended[-1]["outcome"])
         return ended
 
@@ -281,7 +285,7 @@ class BenchmarkReconciler:
         )
 
     async def _result(
-        self, benchmark: KimiLinearBenchmark, suite: Suite, aim: Aim, of_suite: Manifest, facts: Manifest
+        self, benchmark: KimiLinearBenchmark, suite: Suite, state: TargetState, of_suite: Manifest, facts: Manifest
     ) -> Manifest:
         """Return the judged result of a suite that has ended."""
         # The watch may not have shown the last pod yet.
@@ -290,7 +294,7 @@ class BenchmarkReconciler:
         result = job_status.result_of(of_suite, suite, pods, benchmark.spec.timeout_seconds, self.now())
         result = with_last_words(result, benchmark.status)
         before = of_suite["metadata"].get("annotations", {}).get(TARGET_ANNOTATION, "")
-        changes = [*target.changes_since(facts, before), *target.changes(before, aim.snapshot)]
+        changes = [*target.changes_since(facts, before), *target.changes(before, state.snapshot)]
         return verdict.judge(benchmark.spec, suite, result, self._baseline(benchmark, suite), changes)
 
     def _baseline(self, benchmark: KimiLinearBenchmark, suite: Suite) -> Baseline:
@@ -302,8 +306,8 @@ class BenchmarkReconciler:
             return Baseline()
         manifest = self.cache.get(Key(benchmark.metadata.namespace, wanted.benchmark, BENCHMARK))
         other = CHECKER.check_stored(manifest).resource if manifest else None
-        is_complete = other is not None and is_complete(other.status)
-        known = known_results(other, other.status) if other and is_complete else []
+        has_ended = other is not None and is_complete(other.status)
+        known = known_results(other, other.status) if other and has_ended else []
         return baseline.of_benchmark(wanted.benchmark, other.spec.suites if other else [], known, suite)
 
     def _job(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite) -> Manifest | None:
@@ -316,23 +320,23 @@ class BenchmarkReconciler:
             await self.cluster.delete(JOB, running, children_first=True)
             logger.info("Stopped Job %s", running["metadata"]["name"])
 
-    async def _start(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, aim: Aim) -> _Step:
+    async def _start(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, state: TargetState) -> _Step:
         """Start a suite unless somebody else is in the way."""
-        assert aim.target  # noqa: S101 - what is ready is known
-        label = aim.target.label
+        assert state.target  # noqa: S101 - what is ready is known
+        label = state.target.label
         if label in self._starting:
-            message = f"another benchmark of {aim.target.name} is about to start"
-            return _Step(Cause("WaitingForTurn", message), again=LEFTOVER_RETRY_SECONDS)
+            message = f"another benchmark of {state.target.name} is about to start"
+            return _Step(Reason("WaitingForTurn", message), again=LEFTOVER_RETRY_SECONDS)
         self._starting.add(label)
         try:
-            if hindrance := await self._targets.hindrance(key, aim.target, self.now()):
-                return _Step(hindrance.cause, again=hindrance.again)
+            if wait := await self._targets.wait(key, state.target, self.now()):
+                return _Step(wait.reason, again=wait.again)
             await self.children.apply(benchmark, metadata.with_fingerprint(job.build_runner(benchmark)))
-            wanted = job.build_job(benchmark, suite, aim.target, aim.snapshot)
+            wanted = job.build_job(benchmark, suite, state.target, state.snapshot)
             created = await self.children.create(benchmark, metadata.with_fingerprint(wanted))
         finally:
             self._starting.discard(label)
-        return _Step(aim.cause, created, again=LOOK_AGAIN_SECONDS)
+        return _Step(state.reason, created, again=LOOK_AGAIN_SECONDS)
 
     async def _clean_up(self, key: Key, manifest: Manifest, benchmark: KimiLinearBenchmark | None) -> float | None:
         """Delete what a benchmark no longer needs, itself in the end; return when the next of it is due."""
@@ -388,10 +392,12 @@ class BenchmarkReconciler:
             logger.warning("Could not write the results: %s", error)
 
 
-def _refused(manifest: Manifest, checked: Checked[KimiLinearBenchmark], reason: str) -> Progress:
+def _refused(manifest: Manifest, checked: Checked[KimiLinearBenchmark], reason: str) -> BenchmarkObservation:
     """Return the state of a benchmark whose spec was refused; what has ended stays."""
     previous: Manifest = manifest.get("status", {})
-    obstacle = Obstacle("InvalidSpec", reason, blames_spec=True)
+    not_applied = Reason("InvalidSpec", reason, blames_spec=True)
     known = known_results(checked.resource, previous) if checked.resource else previous.get("results", [])
     facts = known_environment(previous)
-    return Progress(manifest, checked.resource, obstacle, Cause("InvalidSpec", "The spec is refused"), facts, known)
+    return BenchmarkObservation(
+        manifest, checked.resource, not_applied, Reason("InvalidSpec", "The spec is refused"), facts, known
+    )

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from kimi_linear_operator.benchmark import client
 from kimi_linear_operator.benchmark.spec import Attempt, Environment, KimiLinearBenchmark, Suite, SuiteResult
 from kimi_linear_operator.benchmark.verdict import Verdict, conclude
-from kimi_linear_operator.kubernetes.conditions import Cause, Obstacle, condition, find_condition, stamped
+from kimi_linear_operator.kubernetes.conditions import Reason, condition, find_condition, stamped
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Condition
 
@@ -19,7 +19,7 @@ _ON_THE_WAY = ("Running", "Starting", "Suspended", "ServerUnready", "WaitingForT
 
 
 @dataclass(frozen=True)
-class Progress:
+class BenchmarkObservation:
     """All that a benchmark's status is made of.
 
     Attributes:
@@ -36,12 +36,12 @@ class Progress:
 
     manifest: Manifest
     benchmark: KimiLinearBenchmark | None
-    obstacle: Obstacle | None
-    target: Cause
+    not_applied: Reason | None
+    target: Reason
     facts: Manifest = field(default_factory=dict)
     results: Sequence[Manifest] = ()
     job: Manifest | None = None
-    held: Cause | None = None
+    not_running: Reason | None = None
     failed_start: Manifest | None = None
 
     @property
@@ -118,87 +118,87 @@ def _items(value: object) -> list[Manifest]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def summarise_benchmark(progress: Progress, now: str) -> Manifest:
+def benchmark_status(observation: BenchmarkObservation, now: str) -> Manifest:
     """Return the status of a benchmark.
 
     Args:
         progress: What was observed.
         now: The time as RFC 3339, for conditions that change.
     """
-    previous: Manifest = progress.manifest.get("status", {})
-    generation: int = progress.manifest["metadata"]["generation"]
-    verdict = conclude(progress.results) if progress.is_complete else None
+    previous: Manifest = observation.manifest.get("status", {})
+    generation: int = observation.manifest["metadata"]["generation"]
+    verdict = conclude(observation.results) if observation.is_complete else None
     status = {
         "observedGeneration": generation,
-        "conditions": stamped(_conditions(progress, verdict, now), previous, generation, now),
+        "conditions": stamped(_conditions(observation, verdict, now), previous, generation, now),
         "verdict": verdict.verdict if verdict else None,
-        "currentSuite": progress.current,
-        "progress": progress.share if progress.benchmark else previous.get("progress"),
-        "startTime": previous.get("startTime") or _start_time(progress),
-        "completionTime": progress.results[-1]["completionTime"] if verdict else None,
-        "failedStart": None if verdict else progress.failed_start,
-        "environment": progress.facts or None,
-        "results": list(progress.results) or None,
+        "currentSuite": observation.current,
+        "progress": observation.share if observation.benchmark else previous.get("progress"),
+        "startTime": previous.get("startTime") or _start_time(observation),
+        "completionTime": observation.results[-1]["completionTime"] if verdict else None,
+        "failedStart": None if verdict else observation.failed_start,
+        "environment": observation.facts or None,
+        "results": list(observation.results) or None,
     }
     return {key: value for key, value in status.items() if value is not None}
 
 
-def _start_time(progress: Progress) -> str | None:
+def _start_time(observation: BenchmarkObservation) -> str | None:
     """Return when the first suite started, None if none has."""
-    times = [result["startTime"] for result in progress.results]
-    if progress.job:
-        times.append(progress.job["metadata"]["creationTimestamp"])
+    times = [result["startTime"] for result in observation.results]
+    if observation.job:
+        times.append(observation.job["metadata"]["creationTimestamp"])
     return min(times, default=None)
 
 
-def _conditions(progress: Progress, verdict: Verdict | None, now: str) -> list[Condition]:
-    cause = Cause(verdict.reason, verdict.message) if verdict else _state(progress, now)
-    stalled = _why_stalled(progress, verdict)
+def _conditions(observation: BenchmarkObservation, verdict: Verdict | None, now: str) -> list[Condition]:
+    reason = Reason(verdict.reason, verdict.message) if verdict else _state(observation, now)
+    stalled = _why_stalled(observation, verdict)
     reconciling = verdict is None and stalled is None
     succeeded = verdict.verdict == "Passed" if verdict else None
-    ended = Cause("SuitesEnded", f"all {len(progress.suites)} suites have ended")
+    ended = Reason("SuitesEnded", f"all {len(observation.suites)} suites have ended")
     return [
-        _accepted(progress),
-        condition("TargetReady", progress.target.reason in READY, progress.target),
-        condition("Complete", verdict is not None, ended if verdict else cause),
-        condition("Succeeded", succeeded, cause),
-        condition("Reconciling", reconciling, cause if reconciling else Cause("Settled", "Nothing is in progress")),
-        condition("Stalled", stalled is not None, stalled or Cause("NotStalled", "Nothing is in the way")),
+        _accepted(observation),
+        condition("TargetReady", observation.target.name in READY, observation.target),
+        condition("Complete", verdict is not None, ended if verdict else reason),
+        condition("Succeeded", succeeded, reason),
+        condition("Reconciling", reconciling, reason if reconciling else Reason("Settled", "Nothing is in progress")),
+        condition("Stalled", stalled is not None, stalled or Reason("NotStalled", "Nothing is in the way")),
     ]
 
 
-def _accepted(progress: Progress) -> Condition:
-    if progress.obstacle and progress.obstacle.blames_spec:
-        return condition("Accepted", False, progress.obstacle)
-    return condition("Accepted", True, Cause("SpecValid", "The spec passes all rules"))
+def _accepted(observation: BenchmarkObservation) -> Condition:
+    if observation.not_applied and observation.not_applied.blames_spec:
+        return condition("Accepted", False, observation.not_applied)
+    return condition("Accepted", True, Reason("SpecValid", "The spec passes all rules"))
 
 
-def _why_stalled(progress: Progress, verdict: Verdict | None) -> Cause | None:
+def _why_stalled(observation: BenchmarkObservation, verdict: Verdict | None) -> Reason | None:
     """Return what will not pass by itself: a refused spec, or a verdict that nobody hoped for."""
-    if progress.obstacle and progress.obstacle.blames_spec:
-        return progress.obstacle
+    if observation.not_applied and observation.not_applied.blames_spec:
+        return observation.not_applied
     if verdict and verdict.verdict != "Passed":
-        return Cause(verdict.reason, verdict.message)
+        return Reason(verdict.reason, verdict.message)
     return None
 
 
-def _state(progress: Progress, now: str) -> Cause:
+def _state(observation: BenchmarkObservation, now: str) -> Reason:
     """Return what a benchmark does or waits for."""
-    if progress.obstacle:
-        return progress.obstacle
-    so_far = f"{progress.share} suites have ended"
-    if progress.benchmark and progress.benchmark.spec.suspend:
-        return Cause("Suspended", f"spec.suspend is true; {so_far}")
-    if progress.current is None or progress.job is None:
-        if failed := progress.failed_start:
+    if observation.not_applied:
+        return observation.not_applied
+    so_far = f"{observation.share} suites have ended"
+    if observation.benchmark and observation.benchmark.spec.suspend:
+        return Reason("Suspended", f"spec.suspend is true; {so_far}")
+    if observation.current is None or observation.job is None:
+        if failed := observation.failed_start:
             message = f"suite {failed['suite']}: {failed['message']}; it let others go first at {failed['time']}"
-            return Cause(failed["reason"], f"{message}; {so_far}")
-        if progress.target.reason not in READY:
-            return Cause(progress.target.reason, f"{progress.target.message}; {so_far}")
-        return Cause("Starting", f"the next suite is about to start; {so_far}")
-    if held := progress.held:
-        limit = f"the time limit is {progress.benchmark.spec.timeout_seconds} s" if progress.benchmark else ""
-        return Cause(held.reason, f"suite {progress.current}: {held.message}; {limit} (spec.timeoutSeconds); {so_far}")
-    attempt = int(progress.job.get("status", {}).get("failed", 0)) + 1
+            return Reason(failed["reason"], f"{message}; {so_far}")
+        if observation.target.name not in READY:
+            return Reason(observation.target.name, f"{observation.target.message}; {so_far}")
+        return Reason("Starting", f"the next suite is about to start; {so_far}")
+    if not_running := observation.not_running:
+        limit = f"the time limit is {observation.benchmark.spec.timeout_seconds} s" if observation.benchmark else ""
+        return Reason(not_running.name, f"suite {observation.current}: {not_running.message}; {limit} (spec.timeoutSeconds); {so_far}")
+    attempt = int(observation.job.get("status", {}).get("failed", 0)) + 1
     again = f", attempt {attempt}" if attempt > 1 else ""
-    return Cause("Running", f"suite {progress.current} runs{again}; {so_far}")
+    return Reason("Running", f"suite {observation.current} runs{again}; {so_far}")

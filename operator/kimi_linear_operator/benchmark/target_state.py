@@ -16,7 +16,7 @@ from kimi_linear_operator.benchmark.target import Target
 from kimi_linear_operator.benchmark.turn import Contender
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes import metadata
-from kimi_linear_operator.kubernetes.conditions import Cause, ready_condition
+from kimi_linear_operator.kubernetes.conditions import Reason, ready_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, POD, Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.reconcile.cache import Cache
@@ -30,7 +30,7 @@ LEFTOVER_RETRY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Aim:
+class TargetState:
     """What a benchmark measures, as it is now.
 
     Attributes:
@@ -39,18 +39,18 @@ class Aim:
         snapshot: The state that must not change while a suite runs.
     """
 
-    cause: Cause
+    reason: Reason
     target: Target | None = None
     snapshot: str = "{}"
 
     @property
     def is_ready(self) -> bool:
         """Return whether a suite may start."""
-        return self.cause.reason in READY and self.target is not None
+        return self.reason.name in READY and self.target is not None
 
 
 @dataclass(frozen=True)
-class Hindrance:
+class Wait:
     """Why a suite may not start although the server is ready.
 
     Attributes:
@@ -58,7 +58,7 @@ class Hindrance:
         again: When to look again in seconds, None where a change will be seen.
     """
 
-    cause: Cause
+    reason: Reason
     again: float | None = None
 
 
@@ -71,20 +71,22 @@ class Targets:
         self.cache = cache
         self._index = cache.index(BenchmarkIndex)
 
-    def find(self, benchmark: KimiLinearBenchmark) -> Aim:
+    def find(self, benchmark: KimiLinearBenchmark) -> TargetState:
         """Return what a benchmark measures."""
         reference = benchmark.spec.server_ref
         if reference is None:
-            cause = Cause("EndpointGiven", "the operator does not know whether an endpoint is ready")
-            return Aim(cause, target.of_endpoint(benchmark))
+            reason = Reason("EndpointGiven", "the operator does not know whether an endpoint is ready")
+            return TargetState(reason, target.of_endpoint(benchmark))
         key = Key(benchmark.metadata.namespace, reference.name, SERVER)
         manifest = self.cache.get(key.of(SERVER))
         server = SERVERS.check_stored(manifest).resource if manifest else None
         if manifest is None or server is None:
-            return Aim(Cause("ServerMissing", f"there is no KimiLinearServer {key.name} in namespace {key.namespace}"))
+            return TargetState(
+                Reason("ServerMissing", f"there is no KimiLinearServer {key.name} in namespace {key.namespace}")
+            )
         template = self._template(key, server)
         snapshot = target.snapshot(manifest, self.cache.children(POD, key), template)
-        return Aim(_server_cause(manifest, server), target.of_server(benchmark, server, template), snapshot)
+        return TargetState(_server_reason(manifest, server), target.of_server(benchmark, server, template), snapshot)
 
     def _template(self, key: Key, server: KimiLinearServer) -> Manifest | None:
         """Return the pod template that a server's pods have."""
@@ -92,7 +94,7 @@ class Targets:
         is_own = deployment is not None and metadata.is_owned_by(deployment, server.metadata.uid)
         return deployment["spec"].get("template") if deployment and is_own else None
 
-    async def hindrance(self, key: Key, aim: Target, now: str) -> Hindrance | None:
+    async def wait(self, key: Key, target: Target, now: str) -> Wait | None:
         """Return who keeps a benchmark from starting a suite: never two on one server at once.
 
         What the store shows decides whose turn it is. The API server is asked for clients that nobody answers for any
@@ -101,23 +103,23 @@ class Targets:
         manifest = self.cache.get(key.of(BENCHMARK)) or {}
         rest = _rest_seconds(failed_start(manifest), now)
         if rest > 0:
-            message = f"other benchmarks of {aim.name} go first, as this one could not start"
-            return Hindrance(Cause("WaitingForTurn", message), rest)
+            message = f"other benchmarks of {target.name} go first, as this one could not start"
+            return Wait(Reason("WaitingForTurn", message), rest)
         if self._index.is_far(key):
-            message = f"{FEW_RIVALS} or more benchmarks go first on {aim.name}: this one waits until these are done"
-            return Hindrance(Cause("WaitingForTurn", message))
+            message = f"{FEW_RIVALS} or more benchmarks go first on {target.name}: this one waits until these are done"
+            return Wait(Reason("WaitingForTurn", message))
         rivals, asker = self._measuring(manifest), holding.asker(manifest, now)
         holder = turn.first(self._contenders(rivals, asker))
         if holder and (holder.namespace, holder.name) != (key.namespace, key.name):
-            message = f"benchmark {_shown(holder, key)} goes first on {aim.name}: this one waits until it is done"
+            message = f"benchmark {_shown(holder, key)} goes first on {target.name}: this one waits until it is done"
             # Nothing tells that a Job of another namespace has had its time.
             left = holding.held_seconds(self._index, Key(holder.namespace, holder.name, BENCHMARK), asker)
-            return Hindrance(Cause("WaitingForTurn", message), left if 0 < left < math.inf else None)
+            return Wait(Reason("WaitingForTurn", message), left if 0 < left < math.inf else None)
         for namespace in sorted({key.namespace, *(rival.namespace for rival in rivals)}):
             there = [claim for rival, claim in rivals.items() if rival.namespace == namespace]
-            if await self._is_busy(namespace, aim, asker, None if namespace == key.namespace else there):
-                message = f"a client of an earlier benchmark still runs against {aim.name}"
-                return Hindrance(Cause("WaitingForTurn", message), LEFTOVER_RETRY_SECONDS)
+            if await self._is_busy(namespace, target, asker, None if namespace == key.namespace else there):
+                message = f"a client of an earlier benchmark still runs against {target.name}"
+                return Wait(Reason("WaitingForTurn", message), LEFTOVER_RETRY_SECONDS)
         return None
 
     def has_rivals(self, key: Key) -> bool:
@@ -137,7 +139,7 @@ class Targets:
             elif claim.is_willing and _rest_seconds(claim.contender.failed, asker.now) == 0:
                 yield claim.contender
 
-    async def _is_busy(self, namespace: str, aim: Target, asker: Asker, rivals: Iterable[Claim] | None) -> bool:
+    async def _is_busy(self, namespace: str, target: Target, asker: Asker, rivals: Iterable[Claim] | None) -> bool:
         """Return whether any client runs against a target. The caller has no Job under way.
 
         Args:
@@ -147,7 +149,7 @@ class Targets:
             rivals: Whose clients there count; all that have the target's label if it is None. In another namespace,
                 somebody could hold a target for ever with a label.
         """
-        selector = f"{TARGET_LABEL} in ({aim.label},{aim.former_label})"
+        selector = f"{TARGET_LABEL} in ({target.label},{target.former_label})"
         found, pods = (
             await self.cluster.essences(JOB, namespace, selector),
             await self.cluster.essences(POD, namespace, selector),
@@ -169,17 +171,17 @@ def _rest_seconds(failed: str, now: str) -> float:
     return 0.0 if age is None else max(0.0, turn.REST_SECONDS - max(0.0, age))
 
 
-def _server_cause(manifest: Manifest, server: KimiLinearServer) -> Cause:
+def _server_reason(manifest: Manifest, server: KimiLinearServer) -> Reason:
     """Return whether a server can be measured, and why not."""
     name = manifest["metadata"]["name"]
     ready = ready_condition(manifest.get("status", {}))
     if ready.get("observedGeneration") != manifest["metadata"]["generation"]:
-        return Cause("ServerUnready", f"the operator has not seen the latest change of server {name} yet")
+        return Reason("ServerUnready", f"the operator has not seen the latest change of server {name} yet")
     if ready.get("status") != "True":
-        return Cause("ServerUnready", f"server {name} is not ready: {ready.get('reason')}")
+        return Reason("ServerUnready", f"server {name} is not ready: {ready.get('reason')}")
     if sglang.api_key_variable(server.spec) and target.api_key_reference(server.spec) is None:
-        return Cause(
+        return Reason(
             "ApiKeyUnknown",
             f"server {name} asks for an API key that no Secret holds: give its variable a secretKeyRef",
         )
-    return Cause("ServerReady", f"server {name} is ready")
+    return Reason("ServerReady", f"server {name} is ready")

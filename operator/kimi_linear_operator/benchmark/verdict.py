@@ -8,7 +8,7 @@ from kimi_linear_operator.benchmark import client, metric
 from kimi_linear_operator.benchmark.baseline import Baseline, Metrics
 from kimi_linear_operator.benchmark.spec import BenchmarkSpec, Finding, Suite, SuiteKind, Threshold
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.reasons import Reason
+from kimi_linear_operator.reasons import ReasonName
 
 _RATIO_DIGITS = 4
 
@@ -24,7 +24,7 @@ class Verdict:
     """
 
     verdict: Literal["Passed", "Failed", "Invalid"]
-    reason: Reason
+    reason: ReasonName
     message: str
 
 
@@ -57,7 +57,7 @@ def conclude(results: Sequence[Manifest]) -> Verdict:
     missed = [(result, finding) for result, finding in judged if not finding["passed"]]
     if missed:
         is_beyond = any(item["rule"] == "Threshold" for _, item in missed)
-        reason: Reason = "ThresholdMissed" if is_beyond else "Regressed"
+        reason: ReasonName = "ThresholdMissed" if is_beyond else "Regressed"
         return Verdict("Failed", reason, _joined(f"{result['name']}: {item['message']}" for result, item in missed))
     kept = sum(finding["rule"] != "Validity" for _, finding in judged)
     bounds = f"all {kept} bounds are kept" if kept else "no bounds were given"
@@ -65,7 +65,7 @@ def conclude(results: Sequence[Manifest]) -> Verdict:
     return Verdict("Passed", "ThresholdsMet", f"{suites} valid, and {bounds}")
 
 
-def _why_invalid(result: Manifest) -> Iterator[tuple[Reason, str]]:
+def _why_invalid(result: Manifest) -> Iterator[tuple[ReasonName, str]]:
     """Yield why a suite's numbers count for nothing: a reason and its words."""
     name = result["name"]
     if result["outcome"] == "Failed":
@@ -75,7 +75,7 @@ def _why_invalid(result: Manifest) -> Iterator[tuple[Reason, str]]:
         if finding["passed"]:
             continue
         if finding["rule"] == "Validity":
-            reason: Reason = "RequestsFailed" if "metric" in finding else "ServerChanged"
+            reason: ReasonName = "RequestsFailed" if "metric" in finding else "ServerChanged"
             yield reason, f"{name}: {finding['message']}"
         elif "limit" not in finding:
             yield "BaselineMissing", f"{name}: {finding['message']}"

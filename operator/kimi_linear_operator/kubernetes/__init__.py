@@ -1,1 +1,1 @@
-"""What every resource shares: kinds, metadata, pod templates, conditions, rules, definitions. No resource is named here."""
+"""What every resource shares: metadata, pod templates, conditions, rules, definitions. No resource is named here."""

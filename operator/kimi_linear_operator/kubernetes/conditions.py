@@ -7,43 +7,34 @@ from typing import Literal
 from kimi_linear_operator import foreigntext
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Condition
-from kimi_linear_operator.reasons import Reason
+from kimi_linear_operator.reasons import ReasonName
 
 LONGEST_MESSAGE = 1024
 
 
 @dataclass(frozen=True)
-class Cause:
-    """Why a server does not serve.
+class Reason:
+    """Why a resource is in a state, as a condition tells it.
 
     Attributes:
-        reason: One CamelCase word of the table in `reasons`.
+        name: One CamelCase word of the table in `reasons`.
         message: The cause as the cluster told it, and what to do about it where we know.
-    """
-
-    reason: Reason
-    message: str
-
-
-@dataclass(frozen=True)
-class Obstacle(Cause):
-    """Why a spec was not applied.
-
-    Attributes:
         blames_spec: Whether only a change of the spec can help; else it may pass by itself.
     """
 
+    name: ReasonName
+    message: str
     blames_spec: bool = False
 
 
-def condition(kind: str, holds: bool | None, cause: Cause) -> Condition:
+def condition(kind: str, holds: bool | None, reason: Reason) -> Condition:
     """Return a condition without its time and generation; None is for what cannot be said yet."""
     status: Literal["True", "False", "Unknown"] = "Unknown" if holds is None else "True" if holds else "False"
-    message = foreigntext.cleaned(cause.message)
+    message = foreigntext.cleaned(reason.message)
     if len(message) > LONGEST_MESSAGE:
         message = message[: LONGEST_MESSAGE - 4] + " ..."
     return Condition.model_construct(
-        type=kind, status=status, reason=cause.reason, message=message, last_transition_time=""
+        type=kind, status=status, reason=reason.name, message=message, last_transition_time=""
     )
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import takewhile
 
 from kimi_linear_operator import foreigntext
-from kimi_linear_operator.kubernetes.conditions import Cause
+from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.times import moment
 
@@ -64,7 +64,7 @@ _MARKERS = re.compile(r"^[\s^~]*$")
 _LOG_RECORD = re.compile(r"^\[?\d{4}-\d\d-\d\d[ T]|^(?:INFO|WARNING|DEBUG)\b")
 
 
-def crash_cause(where: str, pod: Manifest, container: Manifest, ended: Manifest) -> Cause:
+def crash_reason(where: str, pod: Manifest, container: Manifest, ended: Manifest) -> Reason:
     """Return why a container that ended keeps its pod from serving.
 
     Args:
@@ -77,12 +77,12 @@ def crash_cause(where: str, pod: Manifest, container: Manifest, ended: Manifest)
     again = f" (failed {count} times)" if count > 1 else ""
     if ended.get("reason") == "OOMKilled":
         remedy = "raise its memory limit with podTemplate, or use nodes with more memory"
-        return Cause("OutOfMemory", f"{where}{again}: killed for its use of memory (OOMKilled): {remedy}")
+        return Reason("OutOfMemory", f"{where}{again}: killed for its use of memory (OOMKilled): {remedy}")
     if quote := _gpu_memory_quote(ended):
-        return Cause("OutOfMemory", f"{where}{again}: out of GPU memory; {quote}")
+        return Reason("OutOfMemory", f"{where}{again}: out of GPU memory; {quote}")
     if startup_budget_exceeded(pod, container, ended):
-        return Cause("StartupTimedOut", f"{where}{again}: {end_words(pod, container, ended)}")
-    return Cause("CrashLooping", f"{where}{again}: {end_words(pod, container, ended)}")
+        return Reason("StartupTimedOut", f"{where}{again}: {end_words(pod, container, ended)}")
+    return Reason("CrashLooping", f"{where}{again}: {end_words(pod, container, ended)}")
 
 
 def history(pod: Manifest, container: Manifest) -> str:

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from kimi_linear_operator import foreigntext
 from kimi_linear_operator.kubernetes import crashes, waits
-from kimi_linear_operator.kubernetes.conditions import Cause
+from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Failure
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
-from kimi_linear_operator.reasons import Reason
+from kimi_linear_operator.reasons import ReasonName
 
 # Most telling first: with several pods in trouble, the first of these is reported.
-BY_SEVERITY: tuple[Reason, ...] = (
+BY_SEVERITY: tuple[ReasonName, ...] = (
     "SecretMissing",
     "ContainerConfigInvalid",
     "ImagePullFailed",
@@ -39,7 +39,7 @@ _CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunCon
 _NODE_SHUTDOWN = ("NodeShutdown", "Shutdown", "Terminated")
 
 
-def worst_cause(pods: Iterable[Manifest], now: str) -> Cause | None:
+def worst_reason(pods: Iterable[Manifest], now: str) -> Reason | None:
     """Return why the pod in the worst trouble does not serve, or None if all do.
 
     Args:
@@ -50,9 +50,9 @@ def worst_cause(pods: Iterable[Manifest], now: str) -> Cause | None:
     living = [pod for pod in everything if "deletionTimestamp" not in pod["metadata"]]
     # A pod that failed stays for the record; while others are there, they tell how things are.
     current = [pod for pod in living if pod.get("status", {}).get("phase") != "Failed"] or living
-    causes = [cause for pod in current if (cause := _cause(pod, now))]
-    causes += [cause for pod in everything if (cause := waits.stuck_termination(pod, now))]
-    return min(causes, key=lambda cause: BY_SEVERITY.index(cause.reason), default=None)
+    reasons = [reason for pod in current if (reason := _reason(pod, now))]
+    reasons += [reason for pod in everything if (reason := waits.stuck_termination(pod, now))]
+    return min(reasons, key=lambda reason: BY_SEVERITY.index(reason.name), default=None)
 
 
 def last_failure(pods: Iterable[Manifest], previous: Manifest | None) -> Manifest | None:
@@ -62,7 +62,7 @@ def last_failure(pods: Iterable[Manifest], previous: Manifest | None) -> Manifes
     return max([*failures, *known], key=lambda failure: str(failure.get("time", "")), default=None)
 
 
-def _cause(pod: Manifest, now: str) -> Cause | None:
+def _reason(pod: Manifest, now: str) -> Reason | None:
     status = pod.get("status", {})
     name = pod["metadata"]["name"]
     conditions = {item["type"]: item for item in status.get("conditions", ())}
@@ -71,16 +71,16 @@ def _cause(pod: Manifest, now: str) -> Cause | None:
     if status.get("phase") == "Failed":
         why = status.get("reason", "Failed")
         message = f"pod {name}: {why}: {foreigntext.one_line(status.get('message', ''))}"
-        return Cause("Evicted" if why == "Evicted" else "PodFailed", message[: crashes.LONGEST_QUOTE])
-    if cause := waits.for_scheduler(pod, conditions.get("PodScheduled", {}), now):
-        return cause
+        return Reason("Evicted" if why == "Evicted" else "PodFailed", message[: crashes.LONGEST_QUOTE])
+    if reason := waits.for_scheduler(pod, conditions.get("PodScheduled", {}), now):
+        return reason
     for container in _containers(status):
-        if cause := _container_cause(pod, container):
-            return cause
-    return _unready_cause(pod, now)
+        if reason := _container_reason(pod, container):
+            return reason
+    return _unready_reason(pod, now)
 
 
-def _unready_cause(pod: Manifest, now: str) -> Cause:
+def _unready_reason(pod: Manifest, now: str) -> Reason:
     """Return why a pod in which nothing has failed is not ready."""
     name = pod["metadata"]["name"]
     containers = pod.get("status", {}).get("containerStatuses", ())
@@ -88,49 +88,51 @@ def _unready_cause(pod: Manifest, now: str) -> Cause:
     unready = [container for container in running if not container.get("ready")]
     loading = [item for item in unready if item["name"] == ENGINE_CONTAINER and not item.get("started")]
     if loading:
-        return Cause("ModelLoading", f"pod {name} is loading the model{crashes.history(pod, loading[0])}")
+        return Reason("ModelLoading", f"pod {name} is loading the model{crashes.history(pod, loading[0])}")
     if not running or len(running) < len(containers):
         return waits.for_containers(pod, now)
     if unready:
         names = ", ".join(container["name"] for container in unready)
         past = "".join(crashes.history(pod, container) for container in unready)
-        return Cause("NotResponding", f"pod {name}: {names} runs, but does not answer its readiness probe{past}")
-    return _outside_cause(pod)
+        return Reason("NotResponding", f"pod {name}: {names} runs, but does not answer its readiness probe{past}")
+    return _outside_reason(pod)
 
 
-def _outside_cause(pod: Manifest) -> Cause:
+def _outside_reason(pod: Manifest) -> Reason:
     """Return why a pod is not ready although its containers are: somebody else says so."""
     name, spec = pod["metadata"]["name"], pod.get("spec", {})
     states = {item["type"]: item["status"] for item in pod["status"].get("conditions", ())}
     gates = [gate["conditionType"] for gate in spec.get("readinessGates", ())]
     if closed := [gate for gate in gates if states.get(gate) != "True"]:
-        return Cause("ReadinessGateClosed", f"pod {name}: its readiness gate {', '.join(closed)} is not open")
+        return Reason("ReadinessGateClosed", f"pod {name}: its readiness gate {', '.join(closed)} is not open")
     if "Ready" not in states:
-        return Cause("Starting", f"pod {name} runs, and is about to be ready")
+        return Reason("Starting", f"pod {name} runs, and is about to be ready")
     node = spec.get("nodeName", "unknown")
-    return Cause("NodeLost", f"pod {name}: its node {node} does not answer: repair it, or `kubectl delete node {node}`")
+    return Reason(
+        "NodeLost", f"pod {name}: its node {node} does not answer: repair it, or `kubectl delete node {node}`"
+    )
 
 
 def _containers(status: Manifest) -> Sequence[Manifest]:
     return [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
 
 
-def _container_cause(pod: Manifest, container: Manifest) -> Cause | None:
+def _container_reason(pod: Manifest, container: Manifest) -> Reason | None:
     """Return what keeps a container from running, in words that stay the same while the kubelet tries again."""
     where = f"pod {pod['metadata']['name']}, container {container['name']}"
     waiting = container.get("state", {}).get("waiting", {})
     reason, message = waiting.get("reason", ""), waiting.get("message", "")
     if reason in _IMAGE_REASONS:
         # "Back-off pulling image ...: ErrImagePull: DETAIL" and "DETAIL" alternate.
-        return Cause("ImagePullFailed", f"{where}: image {container['image']}: {message.split('ErrImagePull: ')[-1]}")
+        return Reason("ImagePullFailed", f"{where}: image {container['image']}: {message.split('ErrImagePull: ')[-1]}")
     if reason in _CONFIG_REASONS:
-        return Cause(
+        return Reason(
             "SecretMissing" if _MISSING_SECRET.search(foreigntext.head(message)) else "ContainerConfigInvalid",
             f"{where}: {message}",
         )
     ended = _terminated(container)
     if ended and (reason == "CrashLoopBackOff" or (ended["exitCode"] != 0 and "terminated" in container["state"])):
-        return crashes.crash_cause(where, pod, container, ended)
+        return crashes.crash_reason(where, pod, container, ended)
     return None
 
 

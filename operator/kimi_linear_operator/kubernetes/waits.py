@@ -6,7 +6,7 @@ not exist. Then the time tells. A message changes once, when a limit has passed:
 
 from collections.abc import Iterable, Iterator
 
-from kimi_linear_operator.kubernetes.conditions import Cause
+from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 
@@ -30,7 +30,7 @@ _OBJECTS = {
 }
 
 
-def for_scheduler(pod: Manifest, scheduled: Manifest, now: str) -> Cause | None:
+def for_scheduler(pod: Manifest, scheduled: Manifest, now: str) -> Reason | None:
     """Return why no node was chosen for a pod yet, None if one was.
 
     Args:
@@ -41,49 +41,49 @@ def for_scheduler(pod: Manifest, scheduled: Manifest, now: str) -> Cause | None:
     name, spec = pod["metadata"]["name"], pod.get("spec", {})
     if scheduled.get("reason") == "SchedulingGated":
         gates = ", ".join(gate["name"] for gate in spec.get("schedulingGates", ())) or "unknown"
-        return Cause("Queued", f"pod {name} waits until its scheduling gate is removed: {gates}")
+        return Reason("Queued", f"pod {name} waits until its scheduling gate is removed: {gates}")
     if scheduled.get("reason") == "Unschedulable":
         # What follows is about preemption, which only matters to those who use priorities.
         message = scheduled.get("message", "").split(" preemption: ")[0]
-        return Cause("Unschedulable", f"pod {name}: {message}")
+        return Reason("Unschedulable", f"pod {name}: {message}")
     if scheduled or pod.get("status", {}).get("conditions") or spec.get("nodeName"):
         return None
     if _has_passed(_created(pod), SCHEDULER_SECONDS, now):
         scheduler = spec.get("schedulerName", "default-scheduler")
-        return Cause("NotScheduled", f"pod {name}: scheduler {scheduler} has not looked at it: does it run?")
+        return Reason("NotScheduled", f"pod {name}: scheduler {scheduler} has not looked at it: does it run?")
     return None
 
 
-def for_containers(pod: Manifest, now: str) -> Cause:
+def for_containers(pod: Manifest, now: str) -> Reason:
     """Return why not all containers of a pod run although none has failed."""
     name, status = pod["metadata"]["name"], pod.get("status", {})
-    starting = Cause("Starting", f"pod {name} is being started: its image is pulled and its volumes are mounted")
+    starting = Reason("Starting", f"pod {name} is being started: its image is pulled and its volumes are mounted")
     if running := [item["name"] for item in status.get("initContainerStatuses", ()) if _has_begun(item, "running")]:
-        return Cause("Starting", f"pod {name} is being started: its init container {', '.join(running)} runs")
+        return Reason("Starting", f"pod {name} is being started: its init container {', '.join(running)} runs")
     if _has_any_begun(status):
         return starting
     since = _scheduled_at(pod)
     node = pod.get("spec", {}).get("nodeName", "unknown")
     if "startTime" not in status and since and _has_passed(since, MOUNT_SECONDS, now):
-        return Cause("NodeLost", f"pod {name}: its node {node} has not begun with it: is the node there?")
+        return Reason("NodeLost", f"pod {name}: its node {node} has not begun with it: is the node there?")
     is_set_up = _condition(pod, "PodReadyToStartContainers").get("status")
     if is_set_up == "False" and _has_passed(since, MOUNT_SECONDS, now):
-        return Cause("VolumeNotMounted", f"pod {name}: no container can begin: {_suspects(pod)}; {_describe(pod)}")
+        return Reason("VolumeNotMounted", f"pod {name}: no container can begin: {_suspects(pod)}; {_describe(pod)}")
     if is_set_up is None and _has_passed(since, UNKNOWN_SECONDS, now):
         minutes = f"no container has begun in {UNKNOWN_SECONDS // 60} minutes"
-        return Cause(
+        return Reason(
             "Starting", f"pod {name}: {minutes}: its image is still pulled, or {_suspects(pod)}; {_describe(pod)}"
         )
     return starting
 
 
-def stuck_termination(pod: Manifest, now: str) -> Cause | None:
+def stuck_termination(pod: Manifest, now: str) -> Reason | None:
     """Return whether a pod that was deleted should have gone long ago."""
     gone_at = pod["metadata"].get("deletionTimestamp")
     if gone_at is None or not _has_passed(gone_at, TERMINATION_SECONDS, now):
         return None
     name, node = pod["metadata"]["name"], pod.get("spec", {}).get("nodeName", "unknown")
-    return Cause("TerminationStuck", f"pod {name} should have ended by {gone_at}: is its node {node} lost?")
+    return Reason("TerminationStuck", f"pod {name} should have ended by {gone_at}: is its node {node} lost?")
 
 
 def next_look(pods: Iterable[Manifest], now: str) -> float | None:

@@ -1,1 +1,1 @@
-"""What every reconciler works with: the cache that it reads, the children that it writes, the status that it reports."""
+"""What every reconciler works with: the cache that it reads, the children and the status that it writes."""

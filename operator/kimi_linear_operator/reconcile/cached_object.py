@@ -65,7 +65,7 @@ class CachedType(Protocol):
         """Return its status."""
 
     def facts(self, kind: Kind, manifest: Manifest) -> object | None:
-        """Return what is asked of such a resource or of a child of one so often that it is read once, if anything."""
+        """Return what is asked so often of such a resource, or of a child of one, that it is read once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from kimi_linear_operator import cputime
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError, Meaning
 from kimi_linear_operator.kubernetes import drift, metadata, ownership
-from kimi_linear_operator.kubernetes.conditions import Obstacle
+from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import REVISION, Kind, Manifest, kind_of
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Step, step_for, unwanted
@@ -46,19 +46,19 @@ class BehindError(ApiError):
     """What the store shows is older than what the cluster has."""
 
 
-def obstacle_of(error: NameTakenError | LeftoverError | ApiError) -> Obstacle:
+def lasting_reason(error: NameTakenError | LeftoverError | ApiError) -> Reason:
     """Return what an error of a write means for the resource.
 
     Raises:
         ApiError: It will pass by itself; nobody need be told.
     """
     if isinstance(error, NameTakenError):
-        return Obstacle("NameConflict", str(error), blames_spec=True)
+        return Reason("NameConflict", str(error), blames_spec=True)
     if isinstance(error, LeftoverError):
-        return Obstacle("Replacing", str(error))
+        return Reason("Replacing", str(error))
     if error.is_passing:
         raise error
-    return Obstacle("ApplyFailed", error.message, blames_spec=error.is_about_content)
+    return Reason("ApplyFailed", error.message, blames_spec=error.is_about_content)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Failures:
         passing: An error that may pass by itself.
     """
 
-    obstacle: Obstacle | None = None
+    lasting: Reason | None = None
     passing: ApiError | None = None
 
 
@@ -258,15 +258,15 @@ async def settle(works: Iterable[Coroutine[Any, Any, None]]) -> Failures:
     Raises:
         GoneError: The resource was deleted.
     """
-    obstacles, passing = [], None
+    lasting, passing = [], None
     for outcome in await _together(works):
         if isinstance(outcome, ApiError) and outcome.is_passing:
             passing = outcome
         elif isinstance(outcome, NameTakenError | LeftoverError | ApiError):
-            obstacles.append(obstacle_of(outcome))
+            lasting.append(lasting_reason(outcome))
         elif isinstance(outcome, BaseException):
             raise outcome
-    return Failures(min(obstacles, key=lambda obstacle: not obstacle.blames_spec, default=None), passing)
+    return Failures(min(lasting, key=lambda lasting: not lasting.blames_spec, default=None), passing)
 
 
 async def _together(works: Iterable[Coroutine[Any, Any, None]]) -> list[BaseException | None]:

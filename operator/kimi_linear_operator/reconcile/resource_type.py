@@ -32,6 +32,27 @@ class Options:
     rollout_pause: float | None = None
 
 
+def _nobody(_: Iterable[Key]) -> None:
+    return
+
+
+def _never(_: Key) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Scheduling:
+    """How a pass asks for other passes.
+
+    Attributes:
+        enqueue: Asks for passes over other resources.
+        postpone: Lets others go first, if any wait; returns whether the resource will have another pass then.
+    """
+
+    enqueue: Callable[[Iterable[Key]], None] = _nobody
+    postpone: Callable[[Key], bool] = _never
+
+
 @dataclass(frozen=True)
 class Context:
     """What the reconcilers of all types work with.
@@ -42,8 +63,7 @@ class Context:
         children: Writes what belongs to a resource.
         reporting: Writes the status of a resource.
         now: Returns the time as RFC 3339.
-        enqueue: Asks for passes over other resources.
-        postpone: Lets others go first, if any wait; returns whether the resource will have another pass then.
+        scheduling: How a pass asks for others.
         is_in_use: Whether a resource of another type needs this one to stay as it is.
         options: What the administrator has chosen.
     """
@@ -53,8 +73,7 @@ class Context:
     children: Children
     reporting: Reporting
     now: Callable[[], str]
-    enqueue: Callable[[Iterable[Key]], None]
-    postpone: Callable[[Key], bool]
+    scheduling: Scheduling
     is_in_use: Callable[[Key], bool]
     options: Options
 

@@ -1,38 +1,27 @@
 """Each pass goes to the reconciler of its resource's type."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.kinds import Kind
 from kimi_linear_operator.reconcile.cache import Cache
-from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import Children
 from kimi_linear_operator.reconcile.reporting import Reporting
-from kimi_linear_operator.reconcile.resource_type import Context, Options, Reconciler, Types
+from kimi_linear_operator.reconcile.resource_type import Context, Options, Reconciler, Scheduling, Types
 
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _nobody(_: Iterable[Key]) -> None:
-    return
-
-
-def _never(_: Key) -> bool:
-    return False
-
-
 def shared_context(
     types: Types,
     cluster: Cluster,
     cache: Cache,
-    options: Options = Options(),
-    *,
+    options: Options,
+    scheduling: Scheduling,
     now: Callable[[], str] = _now,
-    enqueue: Callable[[Iterable[Key]], None] = _nobody,
-    postpone: Callable[[Key], bool] = _never,
 ) -> Context:
     """Return what the reconcilers of all types work with.
 
@@ -41,18 +30,16 @@ def shared_context(
         cluster: Where objects are written.
         cache: Where objects are read.
         options: What the administrator has chosen.
+        scheduling: How a pass asks for others.
         now: Returns the time as RFC 3339.
-        enqueue: Asks for passes over other resources.
-        postpone: Lets others go first, if any wait; returns whether the resource will have another pass then.
     """
     return Context(
         cluster=cluster,
         cache=cache,
         children=Children(cluster, cache),
-        reporting=Reporting(cluster, cache, enqueue, now),
+        reporting=Reporting(cluster, cache, scheduling.enqueue, now),
         now=now,
-        enqueue=enqueue,
-        postpone=postpone,
+        scheduling=scheduling,
         is_in_use=lambda key: any(found.uses(cache, key, now()) for found in types.values()),
         options=options,
     )

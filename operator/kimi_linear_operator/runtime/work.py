@@ -9,7 +9,7 @@ from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.kinds import Kind
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
-from kimi_linear_operator.reconcile.resource_type import Options, Types
+from kimi_linear_operator.reconcile.resource_type import Options, Scheduling, Types
 from kimi_linear_operator.runtime.dispatch import reconcilers, shared_context
 from kimi_linear_operator.runtime.queue import PROGRESS, WorkQueue
 from kimi_linear_operator.runtime.scopes import Scope, Scopes
@@ -46,9 +46,8 @@ class Work:
             cluster: Where objects are written, while this replica leads.
         """
         queue = self._queue = WorkQueue()
-        context = shared_context(
-            self.types, cluster, self.cache, self.options, enqueue=self.enqueue, postpone=queue.postpone
-        )
+        scheduling = Scheduling(self.enqueue, queue.postpone)
+        context = shared_context(self.types, cluster, self.cache, self.options, scheduling)
         by_kind = reconcilers(self.types, context)
 
         async def reconcile(key: Key, failures: int) -> float | None:

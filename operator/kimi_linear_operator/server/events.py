@@ -3,13 +3,13 @@
 from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
 from kimi_linear_operator.kubernetes.events import build_event
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.reasons import Reason
+from kimi_linear_operator.reasons import ReasonName
 
 # States that every server passes on its way; they are news only to a server that was ready.
-_ON_THE_WAY: tuple[Reason, ...] = ("ModelLoading", "Queued", "Replacing", "RollingOut", "Starting")
+_ON_THE_WAY: tuple[ReasonName, ...] = ("ModelLoading", "Queued", "Replacing", "RollingOut", "Starting")
 # States of servers that are to have no replica.
-WITHOUT_REPLICAS: tuple[Reason, ...] = ("NoReplicas", "Suspended")
-AS_WISHED: tuple[Reason, ...] = (*_ON_THE_WAY, "AllReplicasServe", *WITHOUT_REPLICAS)
+WITHOUT_REPLICAS: tuple[ReasonName, ...] = ("NoReplicas", "Suspended")
+AS_WISHED: tuple[ReasonName, ...] = (*_ON_THE_WAY, "AllReplicasServe", *WITHOUT_REPLICAS)
 
 
 def transition_event(manifest: Manifest, status: Manifest, now: str) -> Manifest | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access, metadata, plan, stored
 from kimi_linear_operator.kubernetes.check import Checked
-from kimi_linear_operator.kubernetes.conditions import Obstacle, find_condition
+from kimi_linear_operator.kubernetes.conditions import Reason, find_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, REVISION, Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.kubernetes.times import seconds_between
@@ -33,7 +33,7 @@ from kimi_linear_operator.server.manifests import CHILDREN, build_companions, bu
 from kimi_linear_operator.server.revision import Kept, Revision, Wish
 from kimi_linear_operator.server.rollouts import Rollouts
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
-from kimi_linear_operator.server.status import View, summarise, was_applied
+from kimi_linear_operator.server.status import ServerObservation, server_status, was_applied
 from kimi_linear_operator.server.waking import Waking
 
 # Thousands of servers that are refused for good must not keep the API server busy.
@@ -74,7 +74,7 @@ class ServerReconciler:
         self.children = context.children
         self.reporting = context.reporting
         self.now = context.now
-        self._postpone = context.postpone
+        self._postpone = context.scheduling.postpone
         self._allows_node_access = context.options.allows_node_access
         self._waking = Waking(context.cluster, context.cache, context.now)
         # Servers that are to take the newest pod template in their next pass.
@@ -84,7 +84,7 @@ class ServerReconciler:
         self._unasked: dict[Key, dict[_Fields, tuple[FieldPath, ...]]] = {}
 
     async def run(self, is_settled: Callable[[], bool]) -> None:
-        """Roll new pod templates out to all servers, if the administrator wants that, for as long as this replica leads.
+        """Roll new pod templates out to all servers, if the administrator wants that, while this replica leads.
 
         Args:
             is_settled: Whether everything was read that can be.
@@ -119,29 +119,29 @@ class ServerReconciler:
         self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer], outcome: _Outcome, failures: int
     ) -> float | None:
         """Report; return when the server is due again, or raise what is to be tried again by the queue's back-off."""
-        obstacle, passing = outcome.failures.obstacle, outcome.failures.passing
-        if passing and not obstacle and failures >= TOLD_FAILURES:
-            obstacle = Obstacle("ApplyFailed", passing.message)
+        not_applied, passing = outcome.failures.lasting, outcome.failures.passing
+        if passing and not not_applied and failures >= TOLD_FAILURES:
+            not_applied = Reason("ApplyFailed", passing.message)
         again = None
-        if outcome.is_first and not obstacle and not passing and self._postpone(key):
+        if outcome.is_first and not not_applied and not passing and self._postpone(key):
             return None  # Other new servers get their children before this one gets its status.
-        if obstacle or not passing:
-            again = await self._report(key, manifest, outcome.server or checked.resource, outcome, obstacle)
+        if not_applied or not passing:
+            again = await self._report(key, manifest, outcome.server or checked.resource, outcome, not_applied)
         if passing:
             raise passing
         retries = [
             again,
-            self._blocked_seconds(manifest, obstacle) if obstacle and checked.is_valid else None,
+            self._blocked_seconds(manifest, not_applied) if not_applied and checked.is_valid else None,
             CONTESTED_RETRY_SECONDS if outcome.contested else None,
             next_look(self.cache.children(POD, key), self.now()),
-            None if obstacle else await self._waking.wake(key, manifest["metadata"]["uid"]),
+            None if not_applied else await self._waking.wake(key, manifest["metadata"]["uid"]),
         ]
         return min((seconds for seconds in retries if seconds is not None), default=None)
 
-    def _blocked_seconds(self, manifest: Manifest, obstacle: Obstacle) -> float:
+    def _blocked_seconds(self, manifest: Manifest, not_applied: Reason) -> float:
         """Return after how many seconds to try again what was refused: later and later, if the spec is to blame."""
         accepted = find_condition(manifest.get("status", {}), "Accepted")
-        if not obstacle.blames_spec or accepted.get("status") != "False":
+        if not not_applied.blames_spec or accepted.get("status") != "False":
             return BLOCKED_RETRY_SECONDS
         refused = seconds_between(accepted.get("lastTransitionTime"), self.now()) or 0.0
         return min(max(BLOCKED_RETRY_SECONDS, refused / 4), LONGEST_BLOCKED_SECONDS)
@@ -187,7 +187,7 @@ class ServerReconciler:
         """Change nothing because the spec is refused, except that fewer pods run if it asks for fewer."""
         server = _readable(manifest)
         failures = await settle([self._shrink(key, server), self._end_rollout(key, server)] if server else [])
-        return _Outcome(failures=replace(failures, obstacle=Obstacle("InvalidSpec", reason, blames_spec=True)))
+        return _Outcome(failures=replace(failures, lasting=Reason("InvalidSpec", reason, blames_spec=True)))
 
     async def _shrink(self, key: Key, server: KimiLinearServer) -> None:
         """Leave a server's Deployment as it is, with as few replicas as are wanted."""
@@ -339,13 +339,13 @@ class ServerReconciler:
         manifest: Manifest,
         server: KimiLinearServer | None,
         outcome: _Outcome,
-        obstacle: Obstacle | None,
+        not_applied: Reason | None,
     ) -> float | None:
         """Write the status if it changed; return after how many seconds the server is due again, if at all."""
         deployment = self._deployment(key, manifest["metadata"]["uid"])
         pods = self.cache.children(POD, key)
-        view = View(manifest, server, obstacle, deployment, pods, outcome.kept, outcome.contested)
-        summary = summarise(view, self.now())
+        observation = ServerObservation(manifest, server, not_applied, deployment, pods, outcome.kept, outcome.contested)
+        summary = server_status(observation, self.now())
         changes = (transition_event, disturbance_event)
         event = next((event for change in changes if (event := change(manifest, summary, self.now()))), None)
         return await self.reporting.write(SERVER, manifest, summary, event)
@@ -357,7 +357,7 @@ def _number(deployment: Manifest | None) -> int:
 
 def _has_settled(deployment: Manifest | None, kept: Revision) -> bool:
     """Return whether a Deployment has this pod template, and as many replicas with it as it is to have."""
-    return _number(deployment) == kept.number and View({}, None, deployment=deployment).is_settled
+    return _number(deployment) == kept.number and ServerObservation({}, None, deployment=deployment).is_settled
 
 
 def _readable(manifest: Manifest) -> KimiLinearServer | None:

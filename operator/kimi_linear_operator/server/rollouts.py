@@ -92,7 +92,7 @@ class Rollouts:
         """
         self.cache = context.cache
         self.chosen = chosen
-        self._enqueue = context.enqueue
+        self._enqueue = context.scheduling.enqueue
         self._pause = context.options.rollout_pause
         self._is_in_use = context.is_in_use
         self._clock = clock

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 
 from kimi_linear_operator.kubernetes import quota, waits
 from kimi_linear_operator.kubernetes.conditions import (
-    Cause,
-    Obstacle,
+    Reason,
     condition,
     find_condition,
     ready_condition,
@@ -15,8 +14,8 @@ from kimi_linear_operator.kubernetes.conditions import (
 from kimi_linear_operator.kubernetes.kinds import GPU_RESOURCE, Manifest
 from kimi_linear_operator.kubernetes.metadata import selector_text
 from kimi_linear_operator.kubernetes.models import Condition
-from kimi_linear_operator.kubernetes.pod_reasons import last_failure, worst_cause
-from kimi_linear_operator.reasons import Reason
+from kimi_linear_operator.kubernetes.pod_reasons import last_failure, worst_reason
+from kimi_linear_operator.reasons import ReasonName
 from kimi_linear_operator.server import sglang
 from kimi_linear_operator.server.deployment import wanted_replicas
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
@@ -26,7 +25,7 @@ from kimi_linear_operator.server.spec import KimiLinearServer
 
 
 @dataclass(frozen=True)
-class View:
+class ServerObservation:
     """All that a status is made of.
 
     Attributes:
@@ -41,7 +40,7 @@ class View:
 
     manifest: Manifest
     server: KimiLinearServer | None
-    obstacle: Obstacle | None = None
+    not_applied: Reason | None = None
     deployment: Manifest | None = None
     pods: list[Manifest] = field(default_factory=list)
     kept: Kept | None = None
@@ -50,7 +49,7 @@ class View:
     @property
     def wanted(self) -> int:
         """Return how many replicas should run: as the spec says, or as was last applied while the spec is refused."""
-        if self.server and not self.obstacle:
+        if self.server and not self.not_applied:
             return wanted_replicas(self.server.spec)
         return int((self.deployment or {}).get("spec", {}).get("replicas", 0))
 
@@ -73,7 +72,7 @@ class View:
         ready = ready_condition(self.manifest.get("status", {}))
         was_ready = (ready.get("status"), ready.get("observedGeneration")) == ("True", self.generation)
         stays_ready = was_ready and self._has_all_replicas and not self._replaces_pods
-        return not self.obstacle and (self.is_complete or stays_ready)
+        return not self.not_applied and (self.is_complete or stays_ready)
 
     @property
     def generation(self) -> int:
@@ -128,74 +127,74 @@ def was_applied(previous: Manifest, generation: int) -> bool:
     return previous.get("observedGeneration") == generation and (was_free or template.get("reason") in _APPLIED_BEFORE)
 
 
-def summarise(view: View, now: str) -> Manifest:
+def server_status(observation: ServerObservation, now: str) -> Manifest:
     """Return the status of a server.
 
     Args:
         view: What was observed.
         now: The time as RFC 3339, for conditions that change.
     """
-    previous: Manifest = view.manifest.get("status", {})
+    previous: Manifest = observation.manifest.get("status", {})
     status = {
-        "observedGeneration": view.generation,
-        "conditions": stamped(_conditions(view, now), previous, view.generation, now),
-        **_identity(view, previous),
-        "replicas": view.count("replicas"),
-        "readyReplicas": view.count("readyReplicas"),
-        "updatedReplicas": view.count("updatedReplicas"),
-        "lastFailure": last_failure(view.pods, previous.get("lastFailure")),
+        "observedGeneration": observation.generation,
+        "conditions": stamped(_conditions(observation, now), previous, observation.generation, now),
+        **_identity(observation, previous),
+        "replicas": observation.count("replicas"),
+        "readyReplicas": observation.count("readyReplicas"),
+        "updatedReplicas": observation.count("updatedReplicas"),
+        "lastFailure": last_failure(observation.pods, previous.get("lastFailure")),
     }
     return {key: value for key, value in status.items() if value is not None}
 
 
-def _identity(view: View, previous: Manifest) -> Manifest:
+def _identity(observation: ServerObservation, previous: Manifest) -> Manifest:
     """Return what follows from the spec alone. While the spec is refused, this is still that of the running server."""
     names = ("url", "command", "image", "selector")
-    if view.server is None or view.obstacle:
+    if observation.server is None or observation.not_applied:
         return {name: previous.get(name) for name in names}
-    spec = view.server.spec
+    spec = observation.server.spec
     command, image = sglang.recipe_command(spec), sglang.image(spec)
-    if view.kept and view.kept.offer:
+    if observation.kept and observation.kept.offer:
         # What runs was built by another version, which may have chosen another image.
-        command, image = previous.get("command", command), sglang.image_in(view.kept.current.template) or image
-    values = (url(view.server), command, image, selector_text(view.server))
+        command, image = previous.get("command", command), sglang.image_in(observation.kept.current.template) or image
+    values = (url(observation.server), command, image, selector_text(observation.server))
     return dict(zip(names, values, strict=True))
 
 
-def _conditions(view: View, now: str) -> list[Condition]:
-    is_ready = view.is_ready
-    cause = view.obstacle or _why_not_ready(view, now)
-    serving = view.count("availableReplicas")
-    progress = f"{serving} of {view.wanted} replicas serve"
-    told = Cause(cause.reason, f"{progress}; {cause.message}" if view.wanted else cause.message)
-    stalled = _why_stalled(view, told)
-    is_busy = view.wanted > 0 or view.count("replicas") > 0 or view.obstacle is not None
+def _conditions(observation: ServerObservation, now: str) -> list[Condition]:
+    is_ready = observation.is_ready
+    reason = observation.not_applied or _why_not_ready(observation, now)
+    serving = observation.count("availableReplicas")
+    progress = f"{serving} of {observation.wanted} replicas serve"
+    told = Reason(reason.name, f"{progress}; {reason.message}" if observation.wanted else reason.message)
+    stalled = _why_stalled(observation, told)
+    is_busy = observation.wanted > 0 or observation.count("replicas") > 0 or observation.not_applied is not None
     reconciling = not is_ready and not stalled and is_busy
     return [
-        _accepted(view),
-        condition("Available", serving > 0, Cause("Serving", progress) if serving else told),
-        condition("Ready", is_ready, Cause("AllReplicasServe", progress) if is_ready else told),
-        condition("Reconciling", reconciling, told if reconciling else Cause("Settled", "Nothing is in progress")),
-        condition("Stalled", stalled is not None, stalled or Cause("NotStalled", "Nothing is in the way")),
-        _template_current(view),
-        _synced(view),
+        _accepted(observation),
+        condition("Available", serving > 0, Reason("Serving", progress) if serving else told),
+        condition("Ready", is_ready, Reason("AllReplicasServe", progress) if is_ready else told),
+        condition("Reconciling", reconciling, told if reconciling else Reason("Settled", "Nothing is in progress")),
+        condition("Stalled", stalled is not None, stalled or Reason("NotStalled", "Nothing is in the way")),
+        _template_current(observation),
+        _synced(observation),
     ]
 
 
-def _template_current(view: View) -> Condition:
+def _template_current(observation: ServerObservation) -> Condition:
     """Return whether the pods are as this version of the operator would build them. It changes nothing that runs."""
-    if view.kept is None and view.obstacle and was_applied(view.manifest.get("status", {}), view.generation):
+    if observation.kept is None and observation.not_applied and was_applied(observation.manifest.get("status", {}), observation.generation):
         told = "The spec was applied before, and is not now: the pods keep what they are made of"
-        return condition("TemplateCurrent", None, Cause("AppliedBefore", told))
-    if view.kept is None:
+        return condition("TemplateCurrent", None, Reason("AppliedBefore", told))
+    if observation.kept is None:
         told = "The spec was not applied, so nothing says which pods it would have"
-        return condition("TemplateCurrent", None, Cause("SpecNotApplied", told))
-    if view.kept.offer:
-        return condition("TemplateCurrent", False, Cause("NewTemplateAvailable", _offer(view.kept.offer)))
-    if view.kept.current.is_automatic:
+        return condition("TemplateCurrent", None, Reason("SpecNotApplied", told))
+    if observation.kept.offer:
+        return condition("TemplateCurrent", False, Reason("NewTemplateAvailable", _offer(observation.kept.offer)))
+    if observation.kept.current.is_automatic:
         told = "The operator rolls the newest pod template out by itself (--rollout-pause)"
-        return condition("TemplateCurrent", True, Cause("RollingOutByItself", told))
-    return condition("TemplateCurrent", True, Cause("Newest", "This version of the operator builds the same pods"))
+        return condition("TemplateCurrent", True, Reason("RollingOutByItself", told))
+    return condition("TemplateCurrent", True, Reason("Newest", "This version of the operator builds the same pods"))
 
 
 # How many fields an offer names.
@@ -211,68 +210,68 @@ def _offer(fields: Sequence[str]) -> str:
     )
 
 
-def _synced(view: View) -> Condition:
+def _synced(observation: ServerObservation) -> Condition:
     """Return whether what the operator writes stays as it is written."""
-    if view.contested:
-        told = f"{'; '.join(view.contested)}. The operator restores it after minutes only, until both agree"
-        return condition("Synced", False, Cause("ChangedByOthers", told))
-    return condition("Synced", True, Cause("Undisputed", "Nobody else keeps changing what the operator writes"))
+    if observation.contested:
+        told = f"{'; '.join(observation.contested)}. The operator restores it after minutes only, until both agree"
+        return condition("Synced", False, Reason("ChangedByOthers", told))
+    return condition("Synced", True, Reason("Undisputed", "Nobody else keeps changing what the operator writes"))
 
 
-def _accepted(view: View) -> Condition:
-    if view.obstacle and view.obstacle.blames_spec:
-        return condition("Accepted", False, view.obstacle)
-    return condition("Accepted", True, Cause("SpecValid", "The spec passes all rules"))
+def _accepted(observation: ServerObservation) -> Condition:
+    if observation.not_applied and observation.not_applied.blames_spec:
+        return condition("Accepted", False, observation.not_applied)
+    return condition("Accepted", True, Reason("SpecValid", "The spec passes all rules"))
 
 
-def _why_stalled(view: View, told: Cause) -> Cause | None:
+def _why_stalled(observation: ServerObservation, told: Reason) -> Reason | None:
     """Return what will not pass by itself: a refused spec, or a rollout past its deadline."""
-    if view.obstacle and view.obstacle.blames_spec:
-        return view.obstacle
-    if view.deployment_condition("Progressing").get("reason") == "ProgressDeadlineExceeded" and not view.is_complete:
-        seconds = (view.deployment or {}).get("spec", {}).get("progressDeadlineSeconds")
-        return Cause("ProgressDeadlineExceeded", f"not complete after {seconds} s: {told.message}")
+    if observation.not_applied and observation.not_applied.blames_spec:
+        return observation.not_applied
+    if observation.deployment_condition("Progressing").get("reason") == "ProgressDeadlineExceeded" and not observation.is_complete:
+        seconds = (observation.deployment or {}).get("spec", {}).get("progressDeadlineSeconds")
+        return Reason("ProgressDeadlineExceeded", f"not complete after {seconds} s: {told.message}")
     return None
 
 
-def _why_not_ready(view: View, now: str) -> Cause:
+def _why_not_ready(observation: ServerObservation, now: str) -> Reason:
     """Return the cause nearest to the root: what was asked for, then what the cluster refuses, then the pods."""
-    if view.server and view.server.spec.suspend:
-        return Cause("Suspended", "spec.suspend is true: no replica runs")
-    if view.wanted == 0:
-        return Cause("NoReplicas", "spec.replicas is 0")
-    if view.is_paused:
-        resume = f"kubectl rollout resume deployment/{view.manifest['metadata']['name']}"
-        return Cause("RolloutPaused", f"somebody has paused the Deployment, so its pods are not replaced: `{resume}`")
-    refused = view.deployment_condition("ReplicaFailure")
+    if observation.server and observation.server.spec.suspend:
+        return Reason("Suspended", "spec.suspend is true: no replica runs")
+    if observation.wanted == 0:
+        return Reason("NoReplicas", "spec.replicas is 0")
+    if observation.is_paused:
+        resume = f"kubectl rollout resume deployment/{observation.manifest['metadata']['name']}"
+        return Reason("RolloutPaused", f"somebody has paused the Deployment, so its pods are not replaced: `{resume}`")
+    refused = observation.deployment_condition("ReplicaFailure")
     if refused.get("status") == "True":
-        return _old_pod_cause(view, "PodCreationFailed", now) or Cause("PodCreationFailed", refused.get("message", ""))
-    cause = worst_cause(view.pods, now) or _rollout_cause(view)
-    if older := _old_pod_cause(view, cause.reason, now):
+        return _old_pod_reason(observation, "PodCreationFailed", now) or Reason("PodCreationFailed", refused.get("message", ""))
+    reason = worst_reason(observation.pods, now) or _rollout_reason(observation)
+    if older := _old_pod_reason(observation, reason.name, now):
         return older
-    if view.server and cause.reason == "Unschedulable":
-        spec = view.server.spec
+    if observation.server and reason.name == "Unschedulable":
+        spec = observation.server.spec
         needs = f"a replica needs {spec.tensor_parallelism} free {GPU_RESOURCE} on one {spec.hardware} node"
-        return Cause(cause.reason, f"{cause.message} ({needs})")
-    return cause
+        return Reason(reason.name, f"{reason.message} ({needs})")
+    return reason
 
 
-def _old_pod_cause(view: View, reason: Reason, now: str) -> Cause | None:
+def _old_pod_reason(observation: ServerObservation, name: ReasonName, now: str) -> Reason | None:
     """Return that a new pod waits for an old one, if that is why it cannot be created or placed."""
-    ending = quota.terminating(view.pods)
-    is_refused = reason == "PodCreationFailed" and quota.is_refused_by_quota(view.deployment)
-    if not ending or not (is_refused or reason == "Unschedulable"):
+    ending = quota.terminating(observation.pods)
+    is_refused = name == "PodCreationFailed" and quota.is_refused_by_quota(observation.deployment)
+    if not ending or not (is_refused or name == "Unschedulable"):
         return None
-    if stuck := next((cause for pod in view.pods if (cause := waits.stuck_termination(pod, now))), None):
+    if stuck := next((reason for pod in observation.pods if (reason := waits.stuck_termination(pod, now))), None):
         return stuck
     which = f"pod {ending[0]} finishes its requests" if len(ending) == 1 else f"pods {', '.join(ending)} finish theirs"
-    limit = view.server.spec.drain.timeout_seconds if view.server else 0
-    return Cause("OldPodTerminating", f"{which}, within drain.timeoutSeconds ({limit} s); the next one gets its GPUs")
+    limit = observation.server.spec.drain.timeout_seconds if observation.server else 0
+    return Reason("OldPodTerminating", f"{which}, within drain.timeoutSeconds ({limit} s); the next one gets its GPUs")
 
 
-def _rollout_cause(view: View) -> Cause:
-    if view.contested:
-        return Cause("ChangedByOthers", "; ".join(view.contested))
-    if view.count("availableReplicas"):
-        return Cause("RollingOut", f"{view.count('updatedReplicas')} of {view.wanted} replicas have the current spec")
-    return Cause("Starting", "waiting for pods")
+def _rollout_reason(observation: ServerObservation) -> Reason:
+    if observation.contested:
+        return Reason("ChangedByOthers", "; ".join(observation.contested))
+    if observation.count("availableReplicas"):
+        return Reason("RollingOut", f"{observation.count('updatedReplicas')} of {observation.wanted} replicas have the current spec")
+    return Reason("Starting", "waiting for pods")
