@@ -12,7 +12,7 @@ from kimi_linear_operator import reasons
 from kimi_linear_operator.benchmark.definition import DEFINITION as BENCHMARK_DEFINITION
 from kimi_linear_operator.benchmark.events import UNDER_WAY
 from kimi_linear_operator.benchmark.spec import SuiteResult
-from kimi_linear_operator.kubernetes import pod_reasons as pods
+from kimi_linear_operator.kubernetes import pod_reasons
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reasons import NOTHING, REASONS, WAIT, ReasonName
 from kimi_linear_operator.server.definition import DEFINITION as SERVER_DEFINITION
@@ -33,7 +33,7 @@ def test_every_reason_says_what_to_do() -> None:
 
 
 def test_trouble_has_a_remedy_that_does_something() -> None:
-    trouble = set(pods.BY_SEVERITY) - {"ModelLoading", "Starting"}
+    trouble = set(pod_reasons.BY_SEVERITY) - {"ModelLoading", "Starting"}
     assert [name for name in trouble if REASONS[name].remedy in (NOTHING, WAIT)] == []
 
 
@@ -43,11 +43,11 @@ def test_every_explained_reason_is_used() -> None:
 
 
 def constant_reasons(source: str) -> Iterator[str]:
-    """The reasons that a module gives to causes, as text. mypy finds those that come from elsewhere."""
+    """The reasons that a module names, as text. mypy finds those that come from elsewhere."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func).rpartition(".")[2]
-            place = {"Cause": 0, "Obstacle": 0, "Verdict": 1, "_failure": 0}.get(name)
+            place = {"Reason": 0, "Verdict": 1, "_failure": 0}.get(name)
             if place is not None and len(node.args) > place:
                 given = node.args[place]
                 choices = (given.body, given.orelse) if isinstance(given, ast.IfExp) else (given,)

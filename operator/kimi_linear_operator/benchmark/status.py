@@ -122,7 +122,7 @@ def benchmark_status(observation: BenchmarkObservation, now: str) -> Manifest:
     """Return the status of a benchmark.
 
     Args:
-        progress: What was observed.
+        observation: What was observed.
         now: The time as RFC 3339, for conditions that change.
     """
     previous: Manifest = observation.manifest.get("status", {})
@@ -198,7 +198,8 @@ def _state(observation: BenchmarkObservation, now: str) -> Reason:
         return Reason("Starting", f"the next suite is about to start; {so_far}")
     if not_running := observation.not_running:
         limit = f"the time limit is {observation.benchmark.spec.timeout_seconds} s" if observation.benchmark else ""
-        return Reason(not_running.name, f"suite {observation.current}: {not_running.message}; {limit} (spec.timeoutSeconds); {so_far}")
+        message = f"suite {observation.current}: {not_running.message}; {limit} (spec.timeoutSeconds); {so_far}"
+        return Reason(not_running.name, message)
     attempt = int(observation.job.get("status", {}).get("failed", 0)) + 1
     again = f", attempt {attempt}" if attempt > 1 else ""
     return Reason("Running", f"suite {observation.current} runs{again}; {so_far}")

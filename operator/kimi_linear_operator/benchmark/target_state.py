@@ -144,7 +144,7 @@ class Targets:
 
         Args:
             namespace: Where to look.
-            aim: The target.
+            target: The target.
             asker: From whose side it is asked.
             rivals: Whose clients there count; all that have the target's label if it is None. In another namespace,
                 somebody could hold a target for ever with a label.

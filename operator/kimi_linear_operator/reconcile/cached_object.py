@@ -170,7 +170,7 @@ class Reader:
         return next(owners, None)
 
     def _trimmed(self, kind: Kind, manifest: Manifest) -> dict[str, Any]:
-        """Leave out what nobody reads: who owns which field, what kubectl applied, most of a spec, a ConfigMap's data."""
+        """Leave out what nobody reads: managed fields, what kubectl applied, most of a spec, a ConfigMap's data."""
         metadata = _trimmed_metadata(manifest["metadata"])
         if kind not in self._types and has_second_manager(manifest, MANAGER):
             metadata["managedFields"] = [{"manager": MANAGER, "operation": "Update"}]

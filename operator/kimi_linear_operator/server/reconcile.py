@@ -343,8 +343,15 @@ class ServerReconciler:
     ) -> float | None:
         """Write the status if it changed; return after how many seconds the server is due again, if at all."""
         deployment = self._deployment(key, manifest["metadata"]["uid"])
-        pods = self.cache.children(POD, key)
-        observation = ServerObservation(manifest, server, not_applied, deployment, pods, outcome.kept, outcome.contested)
+        observation = ServerObservation(
+            manifest,
+            server,
+            not_applied,
+            deployment=deployment,
+            pods=self.cache.children(POD, key),
+            kept=outcome.kept,
+            contested=outcome.contested,
+        )
         summary = server_status(observation, self.now())
         changes = (transition_event, disturbance_event)
         event = next((event for change in changes if (event := change(manifest, summary, self.now()))), None)

@@ -131,7 +131,7 @@ def server_status(observation: ServerObservation, now: str) -> Manifest:
     """Return the status of a server.
 
     Args:
-        view: What was observed.
+        observation: What was observed.
         now: The time as RFC 3339, for conditions that change.
     """
     previous: Manifest = observation.manifest.get("status", {})
@@ -183,7 +183,8 @@ def _conditions(observation: ServerObservation, now: str) -> list[Condition]:
 
 def _template_current(observation: ServerObservation) -> Condition:
     """Return whether the pods are as this version of the operator would build them. It changes nothing that runs."""
-    if observation.kept is None and observation.not_applied and was_applied(observation.manifest.get("status", {}), observation.generation):
+    previous: Manifest = observation.manifest.get("status", {})
+    if observation.kept is None and observation.not_applied and was_applied(previous, observation.generation):
         told = "The spec was applied before, and is not now: the pods keep what they are made of"
         return condition("TemplateCurrent", None, Reason("AppliedBefore", told))
     if observation.kept is None:
@@ -228,7 +229,8 @@ def _why_stalled(observation: ServerObservation, told: Reason) -> Reason | None:
     """Return what will not pass by itself: a refused spec, or a rollout past its deadline."""
     if observation.not_applied and observation.not_applied.blames_spec:
         return observation.not_applied
-    if observation.deployment_condition("Progressing").get("reason") == "ProgressDeadlineExceeded" and not observation.is_complete:
+    progressing = observation.deployment_condition("Progressing").get("reason")
+    if progressing == "ProgressDeadlineExceeded" and not observation.is_complete:
         seconds = (observation.deployment or {}).get("spec", {}).get("progressDeadlineSeconds")
         return Reason("ProgressDeadlineExceeded", f"not complete after {seconds} s: {told.message}")
     return None
@@ -245,7 +247,8 @@ def _why_not_ready(observation: ServerObservation, now: str) -> Reason:
         return Reason("RolloutPaused", f"somebody has paused the Deployment, so its pods are not replaced: `{resume}`")
     refused = observation.deployment_condition("ReplicaFailure")
     if refused.get("status") == "True":
-        return _old_pod_reason(observation, "PodCreationFailed", now) or Reason("PodCreationFailed", refused.get("message", ""))
+        reason = Reason("PodCreationFailed", refused.get("message", ""))
+        return _old_pod_reason(observation, reason.name, now) or reason
     reason = worst_reason(observation.pods, now) or _rollout_reason(observation)
     if older := _old_pod_reason(observation, reason.name, now):
         return older
@@ -273,5 +276,6 @@ def _rollout_reason(observation: ServerObservation) -> Reason:
     if observation.contested:
         return Reason("ChangedByOthers", "; ".join(observation.contested))
     if observation.count("availableReplicas"):
-        return Reason("RollingOut", f"{observation.count('updatedReplicas')} of {observation.wanted} replicas have the current spec")
+        updated = observation.count("updatedReplicas")
+        return Reason("RollingOut", f"{updated} of {observation.wanted} replicas have the current spec")
     return Reason("Starting", "waiting for pods")
