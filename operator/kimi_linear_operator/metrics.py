@@ -96,3 +96,8 @@ ROLLOUTS = Gauge(
     registry=REGISTRY,
 )
 LEADING = Gauge("kimi_linear_operator_leading", "1 on the replica that works, 0 on those that wait", registry=REGISTRY)
+
+
+def count_request(verb: str, status: int) -> None:
+    """Count a request to the API server by its answer, 0 if there was none."""
+    API_REQUESTS.labels(verb, status).inc()

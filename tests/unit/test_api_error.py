@@ -9,10 +9,12 @@ import pytest
 import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import Configuration
 
-from kimi_linear_operator.cluster.client import LONGEST_RETRY_SECONDS, Cluster, watch_session
+from kimi_linear_operator.cluster.answer import LONGEST_RETRY_SECONDS
+from kimi_linear_operator.cluster.client import connect_to
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.watch_session import watch_session
 from kimi_linear_operator.server.spec import SERVER
 
 
@@ -32,9 +34,9 @@ async def api_server(status: int, retry_after: str = "", times: int = 1) -> Asyn
 
 async def refusal(status: int, retry_after: str) -> ApiError:
     """Ask an API server that answers so, and return the error."""
-    async with api_server(status, retry_after) as address, ApiClient(Configuration(host=address)) as client:
+    async with api_server(status, retry_after) as address, connect_to(Configuration(host=address)) as cluster:
         with pytest.raises(ApiError) as caught:
-            await Cluster(client).get(SERVER, "default", "kimi")
+            await cluster.get(SERVER, "default", "kimi")
     return caught.value
 
 
@@ -65,6 +67,7 @@ def test_a_watch_whose_credentials_are_refused_tries_until_they_are_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[int] = []
+    observed: list[tuple[str, int]] = []
 
     async def watch() -> int:
         async with api_server(401, times=5) as address:
@@ -74,9 +77,13 @@ def test_a_watch_whose_credentials_are_refused_tries_until_they_are_taken(
             told = {"clusters": [cluster], "users": [user], "contexts": [context], "current-context": "it"}
             (tmp_path / "config").write_text(yaml.safe_dump(told))
             monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
-            server, session = await watch_session({"/api/v1/pods": lambda _, status: heard.append(status)})
+            server, session = await watch_session(
+                {"/api/v1/pods": lambda _, status: heard.append(status)},
+                lambda verb, status: observed.append((verb, status)),
+            )
             async with session, session.get(f"{server}/api/v1/pods?watch=true") as response:
                 return response.status
 
     assert asyncio.run(watch()) == 200
     assert heard == [401] * 5 + [200]
+    assert observed == [("WATCH", status) for status in heard]

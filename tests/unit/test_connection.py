@@ -9,8 +9,10 @@ import pytest
 import yaml
 from kubernetes.aio.client import Configuration
 
-from kimi_linear_operator.cluster import client as cluster
+from kimi_linear_operator.cluster import credentials
+from kimi_linear_operator.cluster.client import connect
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.watch_session import watch_session
 
 PROXY = "http://proxy.corp:3128"
 
@@ -54,13 +56,13 @@ def test_client_and_watches_take_the_same_proxy(
     if where == "kubeconfig":
         monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path)))
     else:
-        monkeypatch.setattr(cluster, "load_incluster_config", in_cluster)
+        monkeypatch.setattr(credentials, "load_incluster_config", in_cluster)
 
     async def proxies() -> tuple[str | None, ...]:
-        async with cluster.connect() as connected:
-            _, session = await cluster.watch_session({})
+        async with connect() as cluster:
+            _, session = await watch_session({})
             async with session:
-                return connected.client.rest_client.proxy, _text(session._default_proxy)
+                return _text(cluster.transport.session._default_proxy), _text(session._default_proxy)
 
     assert asyncio.run(proxies()) == (proxy, proxy)
 
@@ -73,25 +75,25 @@ def test_the_proxy_of_a_kubeconfig_comes_first(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path, proxy="http://own:1")))
     monkeypatch.setenv("HTTPS_PROXY", PROXY)
     monkeypatch.setenv("NO_PROXY", "*")
-    assert asyncio.run(cluster._configuration()).proxy == "http://own:1"
+    assert asyncio.run(credentials.configuration()).proxy == "http://own:1"
 
 
 def test_the_namespace_is_that_of_the_context(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path, {"namespace": "team-a"})))
-    assert cluster.current_namespace() == "team-a"
+    assert credentials.current_namespace() == "team-a"
     monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path)))
-    assert cluster.current_namespace() == "default"
+    assert credentials.current_namespace() == "default"
 
 
 def test_without_a_kubeconfig_it_is_that_of_the_pod(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert cluster.current_namespace() == "default"
+    assert credentials.current_namespace() == "default"
     (tmp_path / "namespace").write_text("own\n")
-    monkeypatch.setattr(cluster, "_POD_NAMESPACE", tmp_path / "namespace")
-    assert cluster.current_namespace() == "own"
+    monkeypatch.setattr(credentials, "_POD_NAMESPACE", tmp_path / "namespace")
+    assert credentials.current_namespace() == "own"
 
 
 def test_a_broken_kubeconfig_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "kubeconfig").write_text("contexts: 1")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     with pytest.raises(ApiError, match="no cluster"):
-        cluster.current_namespace()
+        credentials.current_namespace()

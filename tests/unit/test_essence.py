@@ -11,7 +11,7 @@ import pytest
 
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.benchmark import job_status
-from kimi_linear_operator.cluster.client import Cluster, Page
+from kimi_linear_operator.cluster.pages import Page, Pages
 from kimi_linear_operator.kubernetes.bounds import LARGEST_SPEC, MOST_VALUES
 from kimi_linear_operator.kubernetes.drift import has_drifted, with_digests
 from kimi_linear_operator.kubernetes.essence import essence
@@ -222,8 +222,8 @@ def test_of_clients_that_are_asked_for_before_a_start_only_the_essence_is_held()
     spec = {"suspend": True, **template(env=[{"name": "a", "value": TEXT}])}
     job = child(JOB, spec=spec, status={"conditions": [{"type": "Complete", "status": "True"}]})
 
-    class Paged(Cluster):
-        async def pages(self, *_: Any) -> AsyncIterator[Page]:
+    class Paged(Pages):
+        async def of(self, *_: Any) -> AsyncIterator[Page]:
             for number in range(20):
                 metadata = {**job["metadata"], "name": f"job-{number}"}
                 yield Page([{**job, "metadata": metadata}, {**job, "metadata": metadata}], 1)

@@ -7,9 +7,9 @@ import pytest
 from aiohttp import web
 
 from answering import answering
-from kimi_linear_operator.cluster import client as module
-from kimi_linear_operator.cluster.client import LIST_CHUNK, MOST_EVENT_PAGES, Cluster
+from kimi_linear_operator.cluster import pages as module
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.pages import LIST_CHUNK, MOST_EVENT_PAGES
 from kimi_linear_operator.kubernetes.kinds import Manifest
 
 POD = {"metadata": {"name": "pod", "namespace": "default", "uid": "u"}}
@@ -40,8 +40,8 @@ def read(events: list[Manifest], gone_at: int | None = None) -> tuple[list[Manif
         return web.json_response({"metadata": metadata, "items": events[begin:end]})
 
     async def test() -> list[Manifest]:
-        async with answering(answer) as client:
-            return await Cluster(client).events_of(POD)
+        async with answering(answer) as cluster:
+            return await cluster.events_of(POD)
 
     return asyncio.run(test()), limits
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from fast_loop import now, run
-from kimi_linear_operator.cluster.client import Page
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.pages import Page
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, Kind
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.runtime.lists import GATHER_SECONDS, RESYNC_SECONDS, RETRY, WATCH_SECONDS, Lists

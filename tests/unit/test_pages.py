@@ -8,9 +8,9 @@ import pytest
 from aiohttp import web
 
 from answering import answering
-from kimi_linear_operator.cluster import client as module
-from kimi_linear_operator.cluster.client import LIST_CHUNK, Cluster
+from kimi_linear_operator.cluster import pages as module
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.pages import LIST_CHUNK
 from kimi_linear_operator.server.spec import SERVER
 from make import make_server
 
@@ -29,8 +29,8 @@ def listed(sizes: list[int], monkeypatch: pytest.MonkeyPatch, page_bytes: int) -
         return web.json_response({"metadata": metadata, "items": servers[begin:end]})
 
     async def test() -> list[int]:
-        async with answering(answer) as client:
-            pages = [page async for page in Cluster(client).pages(SERVER)]
+        async with answering(answer) as cluster:
+            pages = [page async for page in cluster.pages(SERVER)]
         assert [manifest for page in pages for manifest in page.manifests] == servers
         return [len(page.manifests) for page in pages]
 
@@ -80,8 +80,8 @@ def test_an_answer_that_is_no_list_is_an_error_of_the_api_server(body: str) -> N
         return web.Response(text=body, content_type="application/json")
 
     async def test() -> None:
-        async with answering(answer) as client:
+        async with answering(answer) as cluster:
             with pytest.raises(ApiError, match="not "):
-                await Cluster(client).list(SERVER, "default")
+                await cluster.list(SERVER, "default")
 
     asyncio.run(test())

@@ -7,12 +7,13 @@ from contextlib import suppress
 
 import pytest
 from aiohttp import web
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import Configuration
 
 from answering import answering
 from kimi_linear_operator import clock
-from kimi_linear_operator.cluster.client import Cluster, PendingWrites
+from kimi_linear_operator.cluster.client import connect_to
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.transport import PendingWrites
 from kimi_linear_operator.kubernetes.kinds import SERVICE
 from kimi_linear_operator.server.spec import SERVER
 from make import make_server
@@ -20,8 +21,10 @@ from make import make_server
 _SECONDS = 1.5
 
 
-async def _write(answer: Callable[[web.Request], web.StreamResponse | None], *, give_up: float = 30.0) -> Cluster:
-    """Send a write to an API server that answers so, or never, and stop waiting after a while; return the cluster."""
+async def _write(answer: Callable[[web.Request], web.StreamResponse | None], *, give_up: float = 30.0) -> PendingWrites:
+    """Send a write to an API server that answers so, or never, and stop waiting after a while."""
+
+    pending = PendingWrites()
 
     async def handle(request: web.Request) -> web.StreamResponse:
         found = answer(request)
@@ -29,53 +32,53 @@ async def _write(answer: Callable[[web.Request], web.StreamResponse | None], *, 
             await asyncio.sleep(_SECONDS)
         return found or web.json_response({})
 
-    async with answering(handle) as client:
-        cluster = Cluster(client, write_seconds=lambda: _SECONDS)
+    async with answering(handle) as cluster:
         with suppress(ApiError, TimeoutError):
             async with asyncio.timeout(give_up):
-                await cluster.create(SERVER, make_server())
-    return cluster
+                await cluster.fenced(lambda: _SECONDS, pending).create(SERVER, make_server())
+    return pending
 
 
 @pytest.mark.parametrize("status", [200, 201, 404, 409, 422, 429])
 def test_a_write_that_was_answered_is_over(status: int) -> None:
-    assert not asyncio.run(_write(lambda _: web.json_response({}, status=status))).pending
+    assert not asyncio.run(_write(lambda _: web.json_response({}, status=status)))
 
 
 @pytest.mark.parametrize("status", [500, 503, 504])
 def test_a_write_that_an_api_server_failed_at_may_be_committed_until_its_time_is_over(status: int) -> None:
     async def test() -> None:
-        cluster = await _write(lambda _: web.json_response({}, status=status))
-        assert cluster.pending
+        pending = await _write(lambda _: web.json_response({}, status=status))
+        assert pending
         await asyncio.sleep(_SECONDS)
-        assert not cluster.pending
+        assert not pending
 
     asyncio.run(test())
 
 
 def test_a_write_that_was_given_up_may_be_committed_until_its_time_is_over() -> None:
     async def test() -> None:
-        cluster = await _write(lambda _: None, give_up=0.3)
-        assert cluster.pending
+        pending = await _write(lambda _: None, give_up=0.3)
+        assert pending
         await asyncio.sleep(_SECONDS)
-        assert not cluster.pending
+        assert not pending
 
     asyncio.run(test())
 
 
 def test_reads_and_dry_runs_are_no_writes() -> None:
     async def test() -> None:
-        cluster = Cluster(ApiClient(Configuration(host="http://127.0.0.1:1")))
         service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "kimi", "namespace": "default"}}
-        with suppress(ApiError):
-            await cluster.get(SERVER, "default", "kimi")
-        with suppress(ApiError):
-            await cluster.apply(SERVICE, service, dry_run=True)
-        assert not cluster.pending
-        with suppress(ApiError):
-            await cluster.apply(SERVICE, service)
-        assert cluster.pending
-        await cluster.client.close()
+        pending = PendingWrites()
+        async with connect_to(Configuration(host="http://127.0.0.1:1")) as connected:
+            cluster = connected.fenced(lambda: _SECONDS, pending)
+            with suppress(ApiError):
+                await cluster.get(SERVER, "default", "kimi")
+            with suppress(ApiError):
+                await cluster.apply(SERVICE, service, dry_run=True)
+            assert not pending
+            with suppress(ApiError):
+                await cluster.apply(SERVICE, service)
+            assert pending
 
     asyncio.run(test())
 

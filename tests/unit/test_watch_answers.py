@@ -11,7 +11,7 @@ import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from kimi_linear_operator.cluster import client as cluster
+from kimi_linear_operator.cluster import answer
 from kimi_linear_operator.kubernetes.kinds import POD
 from kimi_linear_operator.reconcile.cached_object import CachedObject
 from kimi_linear_operator.runtime.kopf_watch import Watch
@@ -86,7 +86,7 @@ async def until(condition: Callable[[], bool]) -> None:
 def test_odd_answers_of_one_scope_end_no_watch_and_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(cluster, "LONGEST_RETRY_SECONDS", 2.0)
+    monkeypatch.setattr(answer, "LONGEST_RETRY_SECONDS", 2.0)
     caplog.set_level("WARNING", "kimi_linear_operator")
     namespaces = [*FAULTS, FINE]
     scopes = tuple(Scope(POD, namespace) for namespace in namespaces)

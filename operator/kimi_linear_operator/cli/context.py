@@ -3,7 +3,7 @@
 import argparse
 
 from kimi_linear_operator.cli.failure import CommandError
-from kimi_linear_operator.cluster.client import current_namespace
+from kimi_linear_operator.cluster.credentials import current_namespace
 from kimi_linear_operator.cluster.errors import ApiError
 
 

@@ -7,7 +7,7 @@ import gc
 import uvloop
 
 from kimi_linear_operator.cli.failure import CommandError
-from kimi_linear_operator.cluster.client import own_namespace
+from kimi_linear_operator.cluster.credentials import own_namespace
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access
 from kimi_linear_operator.kubernetes.metadata import MANAGER

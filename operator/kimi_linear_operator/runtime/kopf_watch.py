@@ -24,7 +24,10 @@ from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from kimi_linear_operator import jsontext, metrics
 from kimi_linear_operator.backoff import Backoff
-from kimi_linear_operator.cluster.client import LIST_CHUNK, LIST_SECONDS, path, watch_session
+from kimi_linear_operator.cluster.pages import LIST_CHUNK
+from kimi_linear_operator.cluster.paths import path
+from kimi_linear_operator.cluster.transport import LIST_SECONDS
+from kimi_linear_operator.cluster.watch_session import watch_session
 from kimi_linear_operator.kubernetes.kinds import GROUP, Kind
 from kimi_linear_operator.kubernetes.metadata import SELECTOR
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Reader
@@ -179,7 +182,8 @@ class Watch:
         return settings
 
     async def _login(self, **_: Any) -> kopf.AiohttpSession:
-        server, session = await watch_session({path(*scope): self._hear_of(scope) for scope in self.scopes})
+        hear = {path(*scope): self._hear_of(scope) for scope in self.scopes}
+        server, session = await watch_session(hear, metrics.count_request)
         return kopf.AiohttpSession(server=server, aiohttp_session=session)
 
     def _hear_of(self, scope: Scope) -> Callable[[str, int], None]:

@@ -17,13 +17,14 @@ https://kubernetes.io/docs/concepts/architecture/leases/
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from kimi_linear_operator import clock, metrics
 from kimi_linear_operator.backoff import Backoff
-from kimi_linear_operator.cluster.client import Cluster, PendingWrites
+from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError, Meaning
+from kimi_linear_operator.cluster.transport import PendingWrites
 from kimi_linear_operator.kubernetes.kinds import LEASE, Manifest
 from kimi_linear_operator.kubernetes.metadata import version_of
 
@@ -88,7 +89,7 @@ class Leader:
 
     def fenced(self) -> Cluster:
         """Return the cluster for work: it is written to only while this replica leads."""
-        return replace(self.cluster, write_seconds=self.write_seconds, pending=self._pending)
+        return self.cluster.fenced(self.write_seconds, self._pending)
 
     def write_seconds(self) -> float:
         """Return how long a write that begins now may take, so that it ends before another replica works.

@@ -74,7 +74,7 @@ async def serve(settings: Settings, types: Types) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with connect() as cluster:
+    async with connect(metrics.count_request) as cluster:
         logger.info("Connected to %s", cluster.server)
         identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         leader = Leader(cluster, settings.lease_namespace, settings.lease_name, identity)
