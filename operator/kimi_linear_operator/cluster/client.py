@@ -73,7 +73,7 @@ class Cluster:
 
     async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
         """Return all objects of a kind in a namespace."""
-        return [manifest async for page in self.pages(kind, namespace, selector) for manifest in page.manifests]
+        return await self.reading.all(kind, namespace, selector, _as_it_is)
 
     async def apply(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Apply an object on the server's side and return it as it is now.
@@ -201,3 +201,7 @@ async def connect_to(configuration: Configuration, observe: Observe = tell_nobod
     """Connect to an API server with these credentials."""
     async with opened(configuration, observe) as transport:
         yield Cluster(transport, Pages(transport))
+
+
+def _as_it_is(manifest: Manifest) -> Manifest:
+    return manifest

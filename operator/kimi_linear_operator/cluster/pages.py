@@ -1,9 +1,11 @@
 """Lists, which come in pages: of many objects if they are small, and of few if somebody made large ones."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from kimi_linear_operator import jsontext
 from kimi_linear_operator.cluster.answer import Answer, decoded, following, items, resource_version
 from kimi_linear_operator.cluster.errors import GONE
 from kimi_linear_operator.cluster.paths import path
@@ -18,7 +20,11 @@ LIST_CHUNK = 250
 # A page may be twice as long as 250 pods usually are. Where objects are larger it has fewer of them: somebody may store
 # hundreds of 1 MB each, which is more memory than the operator has.
 PAGE_BYTES = 8 * 2**20
+# As `jsontext.weight` has it: five times that of 250 pods. As objects, 8 MB of empty lists are half a gigabyte.
+PAGE_WEIGHT = 1_000_000
 _FEWER = 8
+# How often a list begins anew because the moment that it shows is forgotten before its last page.
+MOST_BEGINNINGS = 3
 # A kubelet writes some dozens of Events about a pod. Somebody else may write thousands, as large as any object.
 MOST_EVENT_PAGES = 4
 
@@ -41,29 +47,47 @@ class Pages:
     async def of(self, kind: Kind, namespace: str | None, selector: str) -> AsyncIterator[Page]:
         """Yield all objects of a kind in a namespace, or in all, as they were at one moment.
 
-        Where that moment is forgotten before the last page, everything comes once more, as one page of a later moment:
-        client-go's pager does the same. However many are asked for, one page at a time is held as objects, and whoever
-        else waits for the event loop has a turn between two.
+        A page with another version begins the list anew: the moment before was forgotten too soon. Of all lists
+        together, one page is held as objects, until the next one is asked for. Other tasks go on between two pages.
         """
-        query = {"limit": str(LIST_CHUNK), "labelSelector": selector}
+        first = query = {"limit": str(LIST_CHUNK), "labelSelector": selector}
+        beginnings = 1
         while True:
             received, query = await self._fitting(path(kind, namespace), query)
-            if received.status == GONE and "continue" in query:
-                query = {"labelSelector": selector}
+            if received.status == GONE and "continue" in query and beginnings < MOST_BEGINNINGS:
+                query, beginnings = first, beginnings + 1
                 continue
-            answer = await self._decoded_in_turn(received)
-            yield _page(kind, answer)
-            if not (begin := following(answer)):
+            async with self._turn:
+                await asyncio.sleep(0)
+                answer = decoded(received)
+                begin = following(answer)
+                limit = _next_limit(query, received)
+                page = _page(kind, answer)
+                del answer, received
+                yield page
+                del page
+            if not begin:
                 return
-            query = {**query, "continue": begin}
+            query = {**query, "limit": limit, "continue": begin}
+
+    async def all(
+        self, kind: Kind, namespace: str, selector: str, kept: Callable[[Manifest], Manifest]
+    ) -> list[Manifest]:
+        """Return what is kept of each object of a kind in a namespace, as they were at one moment."""
+        version, objects = 0, list[Manifest]()
+        async with aclosing(self.of(kind, namespace, selector)) as pages:
+            async for page in pages:
+                if page.version != version:
+                    version, objects = page.version, []
+                objects += map(kept, page.manifests)
+        return objects
 
     async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
         """Return the essence of all objects of a kind in a namespace that somebody has given a label.
 
         Anybody can make hundreds of 1.5 MB with the label of another: of these, one page at a time is held.
         """
-        pages = self.of(kind, namespace, selector)
-        return [essence(manifest) async for page in pages for manifest in page.manifests]
+        return await self.all(kind, namespace, selector, essence)
 
     async def events_of(self, involved: Manifest) -> list[Manifest]:
         """Return what is told by the Events about an object: some dozens, as they are kept for an hour.
@@ -76,27 +100,35 @@ class Pages:
         told: list[Manifest] = []
         for _ in range(MOST_EVENT_PAGES):
             received, query = await self._fitting(target, query)
-            answer = await self._decoded_in_turn(received)
-            told += map(event_essence, items(answer))
-            if not (begin := following(answer)):
+            async with self._turn:
+                await asyncio.sleep(0)
+                answer = decoded(received)
+                begin = following(answer)
+                told += map(event_essence, items(answer))
+                del answer, received
+            if not begin:
                 break
             query = {**query, "continue": begin}
         return told
 
     async def _fitting(self, target: str, query: dict[str, str]) -> tuple[Answer, dict[str, str]]:
-        """Ask for a page, and for fewer objects until it is short enough to read; return it, and what was asked for."""
+        """Ask for a page, and for fewer objects until it is small enough to read; return it, and what was asked for."""
         while True:
-            # Of one object, or of all that there are, there is no shorter page.
-            most_bytes = PAGE_BYTES if query.get("limit", "1") != "1" else None
+            # Of one object there is no smaller page.
+            is_last = query["limit"] == "1"
             try:
-                return await self.transport.answer(Request("LIST", target, query), most_bytes), query
+                answer = await self.transport.answer(Request("LIST", target, query), None if is_last else PAGE_BYTES)
+                if is_last or jsontext.weight(answer.content) <= PAGE_WEIGHT:
+                    return answer, query
             except TooLongError:
-                query = {**query, "limit": str(max(1, int(query["limit"]) // _FEWER))}
+                pass
+            query = {**query, "limit": str(max(1, int(query["limit"]) // _FEWER))}
 
-    async def _decoded_in_turn(self, received: Answer) -> Manifest:
-        async with self._turn:
-            await asyncio.sleep(0)
-            return decoded(received)
+
+def _next_limit(query: Mapping[str, str], received: Answer) -> str:
+    """Return the limit of the next page: twice as many if these were small, as a few large objects may be over."""
+    is_small = 2 * len(received.content) <= PAGE_BYTES and 2 * jsontext.weight(received.content) <= PAGE_WEIGHT
+    return str(min(LIST_CHUNK, 2 * int(query["limit"]))) if is_small else query["limit"]
 
 
 def _page(kind: Kind, answer: Manifest) -> Page:

@@ -181,9 +181,13 @@ class _WatchLines:
         if self._is_refused:
             yield _EXPIRED
             return
-        began, is_silent, rest = clock.seconds(), True, b""
+        began, is_silent = clock.seconds(), True
+        # To join a line of megabytes anew with each chunk would take seconds.
+        parts: list[bytes] = []
         async for chunk in self._content.iter_chunked(size):
-            *lines, rest = (rest + chunk).split(b"\n")
+            *ends, begin = chunk.split(b"\n")
+            lines = [b"".join([*parts, ends[0]]), *ends[1:]] if ends else []
+            parts = [begin] if ends else [*parts, begin]
             for line in filter(bytes.strip, lines):
                 is_silent = False
                 yield self._understood(line)
