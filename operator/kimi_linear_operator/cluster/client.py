@@ -3,7 +3,7 @@
 Objects go in and come out as JSON, without typed models: what we apply is exactly what the builders wrote.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -67,7 +67,7 @@ class Cluster:
         """Return the essence of all objects of a kind in a namespace that somebody has given a label."""
         return await self.reading.essences(kind, namespace, selector)
 
-    def pages(self, kind: Kind, namespace: str | None = None, selector: str = "") -> AsyncIterator[Page]:
+    def pages(self, kind: Kind, namespace: str | None = None, selector: str = "") -> AsyncGenerator[Page, None]:
         """Yield all objects of a kind in a namespace, or in all, as they were at one moment: see `Pages.of`."""
         return self.reading.of(kind, namespace, selector)
 

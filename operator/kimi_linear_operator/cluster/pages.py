@@ -1,7 +1,7 @@
 """Lists, which come in pages: of many objects if they are small, and of few if somebody made large ones."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -44,7 +44,7 @@ class Pages:
     transport: Transport
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def of(self, kind: Kind, namespace: str | None, selector: str) -> AsyncIterator[Page]:
+    async def of(self, kind: Kind, namespace: str | None, selector: str) -> AsyncGenerator[Page, None]:
         """Yield all objects of a kind in a namespace, or in all, as they were at one moment.
 
         A page with another version begins the list anew: the moment before was forgotten too soon. Of all lists
