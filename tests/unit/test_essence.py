@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import string
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
@@ -223,7 +223,7 @@ def test_of_clients_that_are_asked_for_before_a_start_only_the_essence_is_held()
     job = child(JOB, spec=spec, status={"conditions": [{"type": "Complete", "status": "True"}]})
 
     class Paged(Pages):
-        async def of(self, *_: Any) -> AsyncIterator[Page]:
+        async def of(self, *_: Any) -> AsyncGenerator[Page, None]:
             for number in range(20):
                 metadata = {**job["metadata"], "name": f"job-{number}"}
                 yield Page([{**job, "metadata": metadata}, {**job, "metadata": metadata}], 1)
