@@ -18,7 +18,7 @@ PROMISING = (
     "charts/kimi-linear-servers/README.md",
     "docs/gitops.md",
     "docs/upgrading.md",
-    "docs/user-guide.md",
+    *sorted(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/guide/*.md")),
 )
 ROW = re.compile(r'^\| <a id="(?P<id>[a-z-]+)"></a>(?P<promise>[^|]+)\|(?P<tests>[^|]+)\|$')
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
@@ -66,15 +66,15 @@ def test_a_link_to_a_guarantee_leads_to_one(page: str) -> None:
     assert linked((ROOT / page).read_text()) - rows().keys() == set()
 
 
-def test_everything_that_the_readme_says_you_get_is_guaranteed() -> None:
-    section = (ROOT / "README.md").read_text().split("## What you get")[1].split("\n## ")[0]
+def test_everything_that_the_guide_says_you_get_is_guaranteed() -> None:
+    section = (ROOT / "docs/guide/README.md").read_text().split("## What you get")[1].split("\n## ")[0]
     items = re.split(r"\n(?=- )", section.strip())
     assert [item for item in items if item.startswith("- ") and not linked(item)] == []
 
 
 @pytest.mark.parametrize("page", PROMISING)
 def test_what_a_page_says_is_never_or_always_so_is_guaranteed(page: str) -> None:
-    """A bullet of the README is one paragraph, so one link in it is enough."""
+    """A list item is one paragraph, so one link in it is enough."""
     strong = [text for text in paragraphs(page) if STRONG.search(text) and not text.startswith(("#", "```"))]
     assert [text for text in strong if not linked(text)] == []
 

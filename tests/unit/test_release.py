@@ -100,7 +100,7 @@ def test_the_supported_versions_are_those_that_the_chart_is_validated_for() -> N
     assert f"| Kubernetes | {', '.join(minors)} |" in UPGRADING
     chart = yaml.safe_load((ROOT / "charts/kimi-linear-operator/Chart.yaml").read_text())
     assert chart["kubeVersion"] == f">={VERSIONS[0]}-0"
-    assert f"Kubernetes {minors[0]} or newer" in (ROOT / "docs/user-guide.md").read_text()
+    assert f"Kubernetes {minors[0]} or newer" in (ROOT / "docs/guide/install.md").read_text()
 
 
 def test_the_tests_run_on_the_newest_supported_version() -> None:
@@ -117,7 +117,7 @@ def test_the_releases_of_sglang_are_those_whose_parsers_are_asked() -> None:
     )
     for release, file in RELEASES.items():
         assert f"\nsglang=={release} " in (ROOT / "requirements" / file).read_text()
-    assert f"parser, of {recipe} and of {newest}" in (ROOT / "README.md").read_text()
+    assert f"of {recipe} and of {newest}" in (ROOT / "docs/guide/README.md").read_text()
 
 
 def test_every_package_of_the_image_is_pinned_with_hashes() -> None:
