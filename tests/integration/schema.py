@@ -41,13 +41,13 @@ def relaxed_schema(client: Client) -> Iterator[None]:
         if definition["spec"]["names"]["kind"] == SERVER.kind:
             relaxed_field = {"x-kubernetes-int-or-string": True, "default": 4}
             schema["properties"]["spec"]["properties"]["tensorParallelism"] = relaxed_field
-        _serve(client, relaxed)
+        serve(client, relaxed)
     _wait_for_answer(client, 201)
     try:
         yield
     finally:
         for definition in definitions:
-            _serve(client, definition)
+            serve(client, definition)
         _wait_for_answer(client, 422)
 
 
@@ -63,12 +63,12 @@ def newer_definition(client: Client) -> Iterator[None]:
     engine["properties"]["memoryFractionStatic"]["default"] = FRACTION
     for default in (engine["default"], spec["default"]["engine"]):
         default["memoryFractionStatic"] = FRACTION
-    _serve(client, newer)
+    serve(client, newer)
     _wait_for_default(client, FRACTION)
     try:
         yield
     finally:
-        _serve(client, definition)
+        serve(client, definition)
         _wait_for_default(client, None)
 
 
@@ -80,7 +80,8 @@ def _wait_for_default(client: Client, expected: float | None) -> None:
     )
 
 
-def _serve(client: Client, definition: Manifest) -> None:
+def serve(client: Client, definition: Manifest) -> None:
+    """Let the API server have these versions of a definition; it takes a moment until it goes by them."""
     client.patch(
         DEFINITION, None, definition["metadata"]["name"], {"spec": {"versions": definition["spec"]["versions"]}}
     )

@@ -163,7 +163,7 @@ def test_what_has_a_wrong_shape_is_left_to_the_api_server(spec: Manifest) -> Non
 
 def test_the_refusal_names_what_is_asked_for_and_who_can_allow_it() -> None:
     assert access.refusal(["hostPID: true"]) == (
-        "spec: the pods would get hostPID: true, which reaches beyond the pod: leave it out of podTemplate and "
+        "the pods would get hostPID: true, which reaches beyond the pod: leave it out of podTemplate and "
         "security, or let an administrator run the operator with --allow-node-access (the chart's value "
         "allowNodeAccess)"
     )
@@ -190,8 +190,10 @@ class Applying:
     applied: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> None:
-        return None
+    resource: Manifest | None = None
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        return self.resource if kind in (SERVER, BENCHMARK) else None
 
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
         self.applied.append(kind.kind)
@@ -210,8 +212,9 @@ class Applying:
 
 @pytest.mark.parametrize(("allows", "reason"), [(False, "InvalidSpec"), (True, "SpecValid")])
 def test_the_administrator_decides_whether_it_is_applied(allows: bool, reason: str) -> None:
-    cache, cluster = new_cache(), Applying()
-    cache.put(SERVER, make_server(**pod(hostPID=True)))
+    server = make_server(**pod(hostPID=True))
+    cache, cluster = new_cache(), Applying(resource=server)
+    cache.put(SERVER, server)
     reconciler = Passes(cluster, cache, allows_node_access=allows)
     asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER)))
     assert cluster.reasons == [reason]
@@ -219,7 +222,8 @@ def test_the_administrator_decides_whether_it_is_applied(allows: bool, reason: s
 
 
 def test_a_benchmark_is_refused_alike() -> None:
-    cache, cluster = new_cache(), Applying()
-    cache.put(BENCHMARK, make_benchmark(**pod(hostPID=True)))
+    benchmark = make_benchmark(**pod(hostPID=True))
+    cache, cluster = new_cache(), Applying(resource=benchmark)
+    cache.put(BENCHMARK, benchmark)
     asyncio.run(Passes(cluster, cache).reconcile(Key("default", "nightly", BENCHMARK)))
     assert (cluster.reasons, cluster.applied) == (["InvalidSpec"], [])

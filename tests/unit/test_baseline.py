@@ -54,3 +54,7 @@ def test_numbers_of_the_same_load_are_compared() -> None:
 )
 def test_what_cannot_be_compared_says_why(suites: list[Suite], results: list[Manifest], words: str) -> None:
     assert found(suites, *results) == Baseline(missing=words)
+
+
+def test_a_suite_of_a_kind_that_this_version_does_not_know_is_no_baseline() -> None:
+    assert found([Suite.model_validate({"name": "own"})], MEASURED).missing == "benchmark last has no suite own"

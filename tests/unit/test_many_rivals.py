@@ -54,6 +54,9 @@ class World:
         metadata = {**manifest["metadata"], "resourceVersion": str(self.version)}
         return self.cache.put(kind, stored({**manifest, "metadata": metadata}))
 
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        return self.cache.get(Key(namespace, name, kind))
+
     def benchmark(self, key: Key, status: Manifest | None = None, created: str = NOW, **spec: Any) -> set[Key]:
         manifest = make_benchmark(key.name, endpoint=ADDRESS, suites=[{"name": name} for name in SUITES], **spec)
         given = {"namespace": key.namespace, "uid": f"{key.namespace}-{key.name}", "creationTimestamp": created}

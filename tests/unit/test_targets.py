@@ -5,16 +5,19 @@ from typing import Any, cast
 
 import pytest
 
-from kimi_linear_operator.benchmark import job
+from kimi_linear_operator.benchmark import job, target
 from kimi_linear_operator.benchmark.labels import SUITE_LABEL
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.benchmark.target_state import Targets, TargetState, Wait
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.essence import essence
-from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, POD, Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.resource_types import check
-from kimi_linear_operator.server.spec import SERVER
+from kimi_linear_operator.server import sglang
+from kimi_linear_operator.server.deployment import build_pod_template
+from kimi_linear_operator.server.manifests import build_deployment
+from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from make import make_benchmark, make_condition, make_server, owned, stored
 from passes import new_cache
 
@@ -57,6 +60,49 @@ def test_a_ready_server_is_measured_at_its_service() -> None:
     assert (seen.reason.name, seen.is_ready) == ("ServerReady", True)
     assert seen.target
     assert (seen.target.url, seen.target.label) == ("http://kimi.default.svc:80", "kimi.default")
+
+
+def test_a_server_whose_spec_this_version_reads_in_part_is_measured_all_the_same() -> None:
+    """As under a newer definition, whose default nobody asked for: the server serves, whoever reads it."""
+    engine = {"attentionBackend": "AITER-v2", "image": "example.com/sglang:v0.5.7", "extraArgs": ["--api-key=$(KEY)"]}
+    variable = {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "kimi"}}}
+    pod = {"spec": {"containers": [{"name": "sglang", "env": [variable]}]}}
+    seen = aim(server(engine=engine, podTemplate=pod))
+    assert (seen.reason.name, seen.is_ready) == ("ServerReady", True)
+    assert seen.target
+    assert seen.target.image == "example.com/sglang:v0.5.7"
+    assert [item["valueFrom"]["secretKeyRef"]["key"] for item in seen.target.environment] == ["kimi"]
+
+
+def test_a_server_whose_spec_cannot_be_read_at_all_is_there_and_did_not_change() -> None:
+    found = {**server(), "spec": "newer"}
+    seen = aim(found)
+    assert (seen.reason.name, seen.reason.message) == ("ServerUnready", "the spec of server kimi cannot be read")
+    assert target.changes(aim(server()).snapshot, seen.snapshot) == []
+
+
+def test_what_runs_is_measured_whatever_the_spec_says_now() -> None:
+    """The pods of a server are kept, also when defaults of another version come into its spec."""
+    ran = KimiLinearServer.model_validate(make_server(model={"path": "/m"}, engine={"extraPipPackages": ["a", "c"]}))
+    deployment = owned(build_deployment(ran, build_pod_template(ran), 1))
+    cache = new_cache()
+    found = server(model={"path": "/n", "revision": "pinned"}, engine={"image": "example.com/newer:v9.9.9"})
+    for kind, manifest in ((SERVER, found), (DEPLOYMENT, deployment)):
+        cache.put(kind, manifest)
+    benchmark = check(make_benchmark()).resource
+    assert benchmark
+    seen = Targets(cast(Cluster, None), cache).find(benchmark).target
+    assert seen
+    assert (seen.model, seen.revision, seen.packages) == ("/m", None, ["a", "c"])
+    assert seen.image == seen.facts["image"] == sglang.image(ran.spec)
+
+
+@pytest.mark.parametrize("packages", [[], ["sentencepiece"], ["tiktoken>=0.7,<1", "a[b]"]])
+def test_the_packages_of_a_pod_template_are_those_that_it_was_built_for(packages: list[str]) -> None:
+    server = KimiLinearServer.model_validate(make_server(engine={"extraPipPackages": packages}))
+    assert sglang.packages_in(build_pod_template(server)) == packages
+    assert sglang.packages_in({"spec": {"containers": [{"name": "sglang", "command": ["pip", "x"]}]}}) is None
+    assert sglang.packages_in({}) is None
 
 
 def test_an_endpoint_is_taken_for_ready() -> None:
@@ -117,9 +163,9 @@ class World:
         """Who is in the way of a benchmark."""
         targets = Targets(cast(Cluster, self), self.cache)
         benchmark = KimiLinearBenchmark.model_validate(self.cache.get(key.of(BENCHMARK)))
-        target = targets.find(benchmark).target
-        assert target
-        return asyncio.run(targets.wait(key, target, "2026-11-24T09:00:00Z"))
+        found = targets.find(benchmark).target
+        assert found
+        return asyncio.run(targets.wait(key, found, "2026-11-24T09:00:00Z"))
 
 
 def test_a_suite_of_another_namespace_goes_on_for_as_long_as_it_may_take() -> None:

@@ -79,19 +79,21 @@ class Targets:
             return TargetState(reason, target.of_endpoint(benchmark))
         key = Key(benchmark.metadata.namespace, reference.name, SERVER)
         manifest = self.cache.get(key.of(SERVER))
-        server = SERVERS.check_stored(manifest).resource if manifest else None
-        if manifest is None or server is None:
+        if manifest is None:
             return TargetState(
                 Reason("ServerMissing", f"there is no KimiLinearServer {key.name} in namespace {key.namespace}")
             )
-        template = self._template(key, server)
+        template = self._template(key, manifest["metadata"]["uid"])
         snapshot = target.snapshot(manifest, self.cache.children(POD, key), template)
-        return TargetState(_server_reason(manifest, server), target.of_server(benchmark, server, template), snapshot)
+        # Whether this version can read its spec says nothing about whether it serves.
+        server = SERVERS.read_stored(manifest)
+        measured = target.of_server(benchmark, server, template) if server else None
+        return TargetState(_server_reason(manifest, server), measured, snapshot)
 
-    def _template(self, key: Key, server: KimiLinearServer) -> Manifest | None:
+    def _template(self, key: Key, uid: str) -> Manifest | None:
         """Return the pod template that a server's pods have."""
         deployment = self.cache.get(key.of(DEPLOYMENT))
-        is_own = deployment is not None and metadata.is_owned_by(deployment, server.metadata.uid)
+        is_own = deployment is not None and metadata.is_owned_by(deployment, uid)
         return deployment["spec"].get("template") if deployment and is_own else None
 
     async def wait(self, key: Key, target: Target, now: str) -> Wait | None:
@@ -171,7 +173,7 @@ def _rest_seconds(failed: str, now: str) -> float:
     return 0.0 if age is None else max(0.0, turn.REST_SECONDS - max(0.0, age))
 
 
-def _server_reason(manifest: Manifest, server: KimiLinearServer) -> Reason:
+def _server_reason(manifest: Manifest, server: KimiLinearServer | None) -> Reason:
     """Return whether a server can be measured, and why not."""
     name = manifest["metadata"]["name"]
     ready = ready_condition(manifest.get("status", {}))
@@ -179,6 +181,8 @@ def _server_reason(manifest: Manifest, server: KimiLinearServer) -> Reason:
         return Reason("ServerUnready", f"the operator has not seen the latest change of server {name} yet")
     if ready.get("status") != "True":
         return Reason("ServerUnready", f"server {name} is not ready: {ready.get('reason')}")
+    if server is None:
+        return Reason("ServerUnready", f"the spec of server {name} cannot be read")
     if sglang.api_key_variable(server.spec) and target.api_key_reference(server.spec) is None:
         return Reason(
             "ApiKeyUnknown",

@@ -71,10 +71,12 @@ async def _references(cluster: Cluster, resource: Resource, by_key: Found) -> Fo
 
 async def _referenced(cluster: Cluster, resource: Resource, key: Key) -> Resource:
     stored = await cluster.get(key.kind, key.namespace, key.name)
-    found: Resource | None = TYPES[key.kind].checker.check_stored(stored).resource if stored else None
-    if found is None:
+    if stored is None:
         where = f"namespace {key.namespace} nor in the files"
         raise CommandError(f"{resource.metadata.name}: there is no {key.kind.kind} {key.name} in {where}")
+    found: Resource | None = TYPES[key.kind].checker.read_stored(stored)
+    if found is None:
+        raise CommandError(f"{resource.metadata.name}: the spec of {key.kind.kind} {key.name} cannot be read")
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
+from kimi_linear_operator.kubernetes.problem import Problem
 
 OPTION = "--allow-node-access"
 
@@ -69,6 +70,12 @@ def beyond_pod(template: Manifest) -> list[str]:
     return list(dict.fromkeys(_of_template(template)))
 
 
+def problems(template: Manifest) -> tuple[Problem, ...]:
+    """Return why an object with this pod template is refused where the administrator does not allow it."""
+    found = beyond_pod(template)
+    return (Problem("error", "spec", refusal(found)),) if found else ()
+
+
 def reach(templates: Iterable[Manifest]) -> frozenset[str]:
     """Return what pod templates let pods reach beyond themselves."""
     return frozenset(found for template in templates for found in _of_template(template))
@@ -82,7 +89,7 @@ def exceeds(template: Manifest, known: frozenset[str]) -> bool:
 def refusal(found: Sequence[str]) -> str:
     """Return why an object is refused, in words for the one who wrote it."""
     return (
-        f"spec: the pods would get {', '.join(found)}, which reaches beyond the pod: leave it out of podTemplate and "
+        f"the pods would get {', '.join(found)}, which reaches beyond the pod: leave it out of podTemplate and "
         f"security, or let an administrator run the operator with {OPTION} (the chart's value allowNodeAccess)"
     )
 

@@ -1,18 +1,19 @@
 """Checking a resource: its shape by the models, its sense by the rules."""
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from kimi_linear_operator.kubernetes.bounds import declared, excess
+from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.problem import Problem
 from kimi_linear_operator.kubernetes.rule import Rule, RuleTable
-from kimi_linear_operator.kubernetes.stored import FieldPath, known, parts
+from kimi_linear_operator.kubernetes.stored import known, parts, readable
 
 R = TypeVar("R", bound=Resource)
 
@@ -48,12 +49,6 @@ class Checked(Generic[R]):
         return [problem for problem in self.problems if problem.severity == "error"]
 
     @property
-    def unreadable(self) -> tuple[FieldPath, ...]:
-        """Return the fields whose values this version cannot read, as far as they are not in lists."""
-        found = (problem.path for problem in self.errors if self.resource is None)
-        return tuple(tuple(path.split(".")) for path in found if path and "[" not in path)
-
-    @property
     def message(self) -> str:
         """Return the errors in one line."""
         return "; ".join(str(problem) for problem in self.errors)
@@ -62,6 +57,10 @@ class Checked(Generic[R]):
     def is_valid(self) -> bool:
         """Return whether the resource may be applied."""
         return not self.errors
+
+    def beside(self, problems: Sequence[Problem]) -> Self:
+        """Return the same with problems that were found elsewhere."""
+        return replace(self, problems=(*problems, *self.problems))
 
 
 class Checker(Generic[R]):
@@ -82,6 +81,15 @@ class Checker(Generic[R]):
         A field that this version does not know is of a newer definition, and is left out.
         """
         return self._check(manifest, known)
+
+    def read_stored(self, manifest: Manifest, needed: Collection[str] = ()) -> R | None:
+        """Return a resource as far as it can be read, whatever rules it breaks; None if that is not far enough.
+
+        Args:
+            manifest: The resource as the API server has it.
+            needed: The fields of its spec that nobody may do without.
+        """
+        return None if excess(manifest) else readable(manifest, self.model, needed)
 
     def _check(
         self, manifest: Mapping[str, Any], read: Callable[[Mapping[str, Any], type[Resource]], Mapping[str, Any]]

@@ -109,6 +109,19 @@ def owned_fields(managed_fields: Sequence[Manifest]) -> Fields:
     return _union(fields for _, fields in other_fields(managed_fields, ""))
 
 
+def unowned(value: Manifest, fields: Fields, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the fields of an object that a set does not have, the innermost ones; a list is one field.
+
+    Who owns an object owns nothing in it: a set names what is in it one by one.
+    """
+    for name, item in value.items():
+        below = fields.get(f"f:{name}")
+        if isinstance(item, dict) and item:
+            yield from unowned(item, below or {}, (*path, name))
+        elif below is None:
+            yield (*path, name)
+
+
 def has(fields: Fields, names: Sequence[str]) -> bool:
     """Return whether a set has the field that these names lead to; who owns what is around it set only that."""
     for name in names:

@@ -1,6 +1,6 @@
 """What is stored: by us, by another version of the operator, under another version's definitions, or by anybody."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar, get_args
 
@@ -31,25 +31,30 @@ def readable_status(model: type[BaseModel], status: Any) -> Manifest:
     return {key: _empty(fields[key]) if key in unreadable else value for key, value in status.items()}
 
 
-def readable(manifest: Manifest, model: type[R], needed: set[str]) -> R | None:
-    """Return a stored resource without the fields of its spec that cannot be read; None if one of these is needed."""
-    spec = manifest.get("spec")
-    if not isinstance(spec, dict):
-        return None
-    unreadable = _unreadable(spec, _spec_of(model))
-    if unreadable & needed:
-        return None
-    kept = {name: value for name, value in spec.items() if name not in unreadable}
-    try:
-        return model.model_validate(known({**manifest, "spec": kept}, model))
-    except ValidationError:
-        return None
+def readable(manifest: Manifest, model: type[R], needed: Collection[str] = ()) -> R | None:
+    """Return a stored resource without what cannot be read in its spec; None if something needed is among that.
+
+    What lacks something that it must have cannot be read either.
+    """
+    while True:
+        try:
+            return model.model_validate(known(manifest, model))
+        except ValidationError as error:
+            places = [detail["loc"] for detail in error.errors(include_url=False, include_input=False)]
+        for path in {_held(manifest, place) for place in places}:
+            if len(path) < 2 or path[0] != "spec" or path[1] in needed:
+                return None
+            manifest = without(manifest, path) if holds(manifest, path) else manifest
 
 
-def _spec_of(model: type[Resource]) -> type[BaseModel]:
-    found = parts(model)["spec"]
-    assert found  # noqa: S101 - every resource has a spec
-    return found
+def _held(value: Any, place: Sequence[str | int]) -> FieldPath:
+    """Return the part of a place that leads to a field that is there, and not into a list."""
+    path: FieldPath = ()
+    for name in place:
+        if not isinstance(value, dict) or name not in value:
+            break
+        path, value = (*path, str(name)), value[name]
+    return path
 
 
 def without(value: Manifest, path: FieldPath) -> Manifest:

@@ -5,13 +5,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from kimi_linear_operator.cluster.errors import ApiError
-from kimi_linear_operator.kubernetes import access, metadata, plan, stored
+from kimi_linear_operator.kubernetes import access, metadata, plan
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason, find_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, REVISION, Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.kubernetes.waits import next_look
+from kimi_linear_operator.reconcile.asked import Asked
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import (
     BLOCKED_RETRY_SECONDS,
@@ -81,6 +82,7 @@ class ServerReconciler:
         # Servers that are to take the newest pod template in their next pass.
         self._chosen: set[Key] = set()
         self._rollouts = Rollouts(context, self._chosen)
+        self._asked = Asked(context.cluster, self._check)
         # Which fields of a spec nobody asked for, as far as that was read: once for each spec is enough.
         self._unasked: dict[Key, dict[_Fields, tuple[FieldPath, ...]]] = {}
 
@@ -105,10 +107,11 @@ class ServerReconciler:
         manifest = self.cache.get(key.of(SERVER))
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             self._unasked.pop(key, None)
+            self._asked.forget(key)
             return None  # Its children are owned by it: the garbage collector needs no help.
-        checked = CHECKER.check_stored(manifest)
+        checked = self._check(manifest)
         try:
-            checked = await self._without_foreign_defaults(key, manifest, checked)
+            checked = await self._asked.recheck(key, manifest, checked)
             outcome = await self._apply(key, manifest, checked)
         except GoneError:
             return None
@@ -147,28 +150,18 @@ class ServerReconciler:
         refused = seconds_between(accepted.get("lastTransitionTime"), self.now()) or 0.0
         return min(max(BLOCKED_RETRY_SECONDS, refused / 4), LONGEST_BLOCKED_SECONDS)
 
-    async def _without_foreign_defaults(
-        self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]
-    ) -> Checked[KimiLinearServer]:
-        """Return what a check finds without values that this version cannot read and nobody asked for.
-
-        They are defaults of another version's definition, as are fields that this version does not know at all.
-        """
-        spec = manifest.get("spec", {})
-        paths = [path[1:] for path in checked.unreadable if path[0] == "spec" and stored.holds(manifest, path)]
-        found = manifest["metadata"]
-        for path in await self._nobodys(key, (found["uid"], found["generation"], tuple(filter(None, paths)))):
-            spec = stored.without(spec, path)
-        readable = CHECKER.check_stored({**manifest, "spec": spec}) if spec != manifest.get("spec", {}) else checked
-        return readable if readable.resource else checked
+    def _check(self, manifest: Manifest) -> Checked[KimiLinearServer]:
+        """Check a server by its rules, and for what needs the permission of the administrator."""
+        checked = CHECKER.check_stored(manifest)
+        if checked.resource is None or not checked.is_valid or self._allows_node_access:
+            return checked
+        return checked.beside(access.problems(build_pod_template(checked.resource)))
 
     async def _apply(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]) -> _Outcome:
         """Bring all children to what is wanted."""
         server = checked.resource
         if server is None or not checked.is_valid:
             return await self._refuse(key, manifest, checked.message)
-        if (beyond := access.beyond_pod(build_pod_template(server))) and not self._allows_node_access:
-            return await self._refuse(key, manifest, access.refusal(beyond))
         live = self._deployment(key, server.metadata.uid)
         server, kept = await self._keep(key, server, live)
         deployment = build_deployment(server, kept.current.template, kept.current.number)
@@ -372,4 +365,4 @@ def _readable(manifest: Manifest) -> KimiLinearServer | None:
     """Return a stored server without the fields of its spec that cannot be read; None if its size is one of these."""
     spec = manifest.get("spec")
     is_sized = isinstance(spec, dict) and "replicas" in spec
-    return stored.readable(manifest, KimiLinearServer, {"replicas", "suspend"}) if is_sized else None
+    return CHECKER.read_stored(manifest, {"replicas", "suspend"}) if is_sized else None
