@@ -1,6 +1,7 @@
 """Each scope is listed on its own: what one does keeps no other waiting. Time is the loop's own."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, Kind
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.runtime.lists import GATHER_SECONDS, RESYNC_SECONDS, RETRY, WATCH_SECONDS, Lists
 from kimi_linear_operator.runtime.scopes import OWN_FAULT_SECONDS, Scope
+from kimi_linear_operator.runtime.unreadable import MOST_NAMED
 from kimi_linear_operator.server.resource_type import SERVER_TYPE
 from kimi_linear_operator.server.spec import SERVER
 from make import make_pod, make_server
@@ -260,23 +262,49 @@ def test_what_a_list_shows_is_in_the_store_when_it_is_told() -> None:
     run(test())
 
 
-def test_an_object_that_nobody_can_read_is_the_fault_of_its_scope_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_object_that_nobody_can_read_costs_nothing_else_and_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
-        listed = Listed(Objects(pages={PODS_B: [[{"metadata": {"resourceVersion": "no number"}}]]}))
+        listed = Listed(
+            Objects(pages={PODS_A: [[odd_pod(), make_pod(namespace=A)], [make_pod("kimi-1", namespace=A)]]})
+        )
+        lists = listed.lists
         with listed.running():
-            await listed.lists.wait_until_settled()
-            assert listed.lists.scopes.is_known(KIMI.namespace, SERVER_TYPE.own_kinds)
-            assert list(listed.lists.scopes.unreadable(now())) == [PODS_B]
-            await asyncio.sleep(500)
-            assert 500 / RETRY.longest < len(listed.objects.times(PODS_B)) < 50
-            del listed.objects.pages[PODS_B]
-            await asyncio.sleep(RETRY.longest)
-            assert listed.lists.scopes.is_known(Key(B, "kimi", SERVER).namespace, SERVER_TYPE.own_kinds)
+            await lists.wait_until_settled()
+            assert now() == pytest.approx(WATCH_SECONDS)
+            assert len(lists.cache.children(POD, KIMI)) == 2
+            assert lists.unreadable.told() == ["cannot read Pod default/odd: ValueError"]
+            await asyncio.sleep(3 * RESYNC_SECONDS)
+            assert len(listed.objects.times(PODS_A)) <= 5, "the list has not failed"
+            assert lists.scopes.unreadable(now()) == {}
+            listed.objects.pages[PODS_A] = [[make_pod("odd", namespace=A)]]
+            await asyncio.sleep(RESYNC_SECONDS)
+            assert lists.unreadable.told() == []
 
     run(test())
-    [line] = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert line.getMessage().startswith("Cannot list pods in namespace other, trying again until it works: ")
+    [line] = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert line.getMessage().startswith("Cannot read Pod default/odd: ")
     assert line.exc_info, "a bug is told with its trace"
+
+
+def test_of_thousands_that_nobody_can_read_a_few_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        odd = [odd_pod(f"odd-{number:04}") for number in range(2_000)]
+        listed = Listed(Objects(pages={PODS_A: [odd], PODS_B: [[{}]]}))
+        with listed.running():
+            await asyncio.sleep(WATCH_SECONDS + 2 * RESYNC_SECONDS)
+            told = listed.lists.unreadable.told()
+            assert (len(told), told[-1]) == (MOST_NAMED + 1, f"cannot read {2_001 - MOST_NAMED} more pods")
+
+    run(test())
+    lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(lines) == MOST_NAMED + 2
+    assert f"Cannot read more than {MOST_NAMED} objects of pods in namespace default: no more are named" in lines
+
+
+def odd_pod(name: str = "odd") -> Any:
+    """Return a pod that nobody can read: no API server counts like this."""
+    pod = make_pod(name, namespace=A)
+    return {**pod, "metadata": {**pod["metadata"], "resourceVersion": "no number"}}
 
 
 def test_a_watch_that_begins_anew_does_not_hurry_a_list_that_fails() -> None:

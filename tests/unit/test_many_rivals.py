@@ -171,6 +171,36 @@ def test_thousands_of_jobs_of_one_benchmark_take_whoever_asks_little_time(
         assert holding.is_measured(index_of(world.cache), Key("default", "kimi", SERVER), NOW)
 
 
+def test_thousands_of_benchmarks_with_a_job_each_are_told_of_little_and_take_little_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Anybody can make a Job for each of them, by hand or with the name that the operator gives."""
+    world, keys = World(), [key_of(f"b{number:04}", "elsewhere") for number in range(3000)]
+    for number, key in enumerate(keys):
+        world.put(JOB, world.job(key, name="" if number % 2 else f"made-{number:04}"))
+        world.benchmark(key, created=f"2026-11-24T{number // 3600:02}:{number // 60 % 60:02}:{number % 60:02}Z")
+    with few_decoded(monkeypatch, 0), little_time():
+        far = [number for number in (*range(2 * FEW_RIVALS), 1500, 2999) if index_of(world.cache).is_far(keys[number])]
+        assert far == [*range(FEW_RIVALS, 2 * FEW_RIVALS), 1500, 2999]
+    with little_time():
+        told = world.benchmark(keys[2000], created="2026-11-24T00:33:20Z", timeoutSeconds=1000)
+        assert told == {keys[2000]}
+        assert world.put(JOB, world.job(keys[2001], "b")) == {keys[2001]}
+        assert world.remove(BENCHMARK, keys[2002]) == {keys[2002]}
+        near = {*keys[: FEW_RIVALS + 2]}
+        assert world.put(JOB, world.job(keys[2003], status=DONE)) == near - {keys[FEW_RIVALS + 1]} | {keys[2003]}
+        assert world.benchmark(keys[0], DONE, created="2026-11-24T00:00:00Z") == near
+
+
+def test_one_whose_suite_runs_is_not_far_whoever_comes_before_it() -> None:
+    world, keys = numbered(MANY)
+    world.put(JOB, world.job(keys[-1], status=DONE))
+    assert index_of(world.cache).is_far(keys[-1]), "that one is over"
+    world.put(JOB, world.job(keys[-1], "b"))
+    assert not index_of(world.cache).is_far(keys[-1])
+    assert keys[-1] in world.benchmark(keys[0], DONE)
+
+
 def test_thousands_of_jobs_that_the_api_server_shows_take_a_pass_little_time() -> None:
     world, key = World(), key_of("a", "elsewhere")
     world.benchmark(key, **HEAVY)

@@ -9,14 +9,18 @@ from typing import Any
 import pytest
 
 from kimi_linear_operator.benchmark.spec import BENCHMARK
-from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.kubernetes.kinds import POD
+from kimi_linear_operator.reconcile.cache import Cache
+from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.reconcile.resource_type import Options
 from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.runtime import process as operator
 from kimi_linear_operator.runtime import work
+from kimi_linear_operator.runtime.intake import Intake
 from kimi_linear_operator.runtime.process import Operator
 from kimi_linear_operator.server.spec import SERVER
-from make import make_benchmark, make_server
+from make import make_benchmark, make_pod, make_server
+from passes import READER
 
 SERVERS = 500
 PASS_SECONDS = 0.002
@@ -166,3 +170,25 @@ def test_what_is_older_than_before_is_forgotten_listed_and_watched_anew(monkeypa
         assert restarts == [True]
 
     asyncio.run(test())
+
+
+def test_what_the_cache_cannot_take_over_is_skipped_and_listed_and_the_rest_goes_on() -> None:
+    taken, skipped = list[CachedObject](), list[Key]()
+    odd, pod = (READER.read(POD, make_pod(name)) for name in ("odd", "kimi-0"))
+
+    class Fragile(Cache):
+        def take(self, found: CachedObject) -> set[Key]:
+            if found is odd:
+                raise KeyError("uid")
+            return super().take(found)
+
+    async def test() -> None:
+        intake = Intake(Fragile(TYPES), lambda found, *_, **__: taken.append(found), skipped.append)
+        running = asyncio.create_task(intake.run())
+        intake.see(odd)
+        intake.see(pod)
+        await asyncio.sleep(0.1)
+        running.cancel()
+
+    asyncio.run(test())
+    assert (taken, skipped) == ([pod], [odd.key])

@@ -136,6 +136,30 @@ def taken(cache: Cache, manifests: list[Manifest], version: int, kind: Kind = PO
     return listing.end()
 
 
+ODD: list[Any] = [
+    {"metadata": {"labels": 7}},
+    {"metadata": {"annotations": []}},
+    {"metadata": {"managedFields": [{"manager": {}, "fieldsV1": 1}, 2]}},
+    {"metadata": {"ownerReferences": [{}]}},
+    {"metadata": {"resourceVersion": "no number"}},
+    {"status": 1},
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=[str(odd)[:40] for odd in ODD])
+def test_an_object_in_a_list_that_cannot_be_read_stays_as_it_was_known(odd: Manifest) -> None:
+    cache, skipped = filled(make_pod(version=1), make_pod("gone", version=1)), list[Key]()
+    page = [make_pod(version=5), make_pod("next", version=5)]
+    page[0] = {**page[0], **odd, "metadata": {**page[0]["metadata"], **odd.get("metadata", {})}}
+    listing = Listing(cache, POD, None, lambda key, _: skipped.append(key))
+    listing.take(page, 5)
+    assert listing.end() == {KIMI}
+    assert skipped in ([], [POD_KEY.of(POD)])
+    assert names(cache)[-1] == "next"
+    assert (cache.find(POD_KEY.of(POD)) is not None, cache.find(POD_KEY.of(POD)._replace(name="gone"))) == (True, None)
+    assert versions(cache)[0] == ("1" if skipped else "5")
+
+
 def test_what_was_deleted_while_a_list_was_read_does_not_come_back() -> None:
     cache = filled(make_pod(version=1))
     listing = Listing(cache, POD)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from kimi_linear_operator.runtime.endpoints import Readiness
 from kimi_linear_operator.runtime.kopf_watch import Watch
 from kimi_linear_operator.runtime.scopes import Scopes
+from kimi_linear_operator.runtime.unreadable import Unreadable
 from kimi_linear_operator.runtime.work import Work
 
 # No pass takes that long: each of its few requests ends after 30 seconds.
@@ -20,12 +21,14 @@ class Health:
     Attributes:
         watch: The watching thread.
         scopes: What was read.
+        unreadable: Objects that cannot be read.
         work: What is done while this replica leads.
         has_read: Whether everything was read once that can be.
     """
 
     watch: Watch
     scopes: Scopes
+    unreadable: Unreadable
     work: Work
     has_read: bool = field(default=False, init=False)
 
@@ -43,6 +46,7 @@ class Health:
         unknown = [
             *(f"cannot list {scope}: {why}" for scope, why in unread.items()),
             *(f"not watching {scope}" for scope in unwatched if scope not in unread),
+            *self.unreadable.told(),
         ]
         if not self.has_read:
             return Readiness(["the cluster has not been read yet"], unknown)

@@ -1,6 +1,7 @@
 """Lists: each kind in each namespace on its own, when its watch has begun anew, and now and then."""
 
 import asyncio
+import functools
 import logging
 import random
 import time
@@ -18,6 +19,7 @@ from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.listing import Listing
 from kimi_linear_operator.runtime.scopes import Scope, Scopes
+from kimi_linear_operator.runtime.unreadable import Unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class Lists:
         clock: Seconds.
         is_watched: Whether the watch of a scope works.
         restored: Called when the cluster is older than what was seen of it.
+        unreadable: What cannot be read of what was listed.
     """
 
     cluster: Cluster
@@ -61,6 +64,7 @@ class Lists:
     clock: Callable[[], float] = time.monotonic
     is_watched: Callable[[Scope], bool] = lambda _: True
     restored: Callable[[], None] = lambda: None
+    unreadable: Unreadable = field(default_factory=Unreadable)
     _due: dict[Scope, asyncio.Event] = field(init=False)
     # What is to be listed before anything is known again: no list that was made before counts.
     _urgent: dict[Scope, asyncio.Event] = field(init=False)
@@ -144,7 +148,7 @@ class Lists:
         """List a scope, take over what it shows, and return how many seconds that took.
 
         Raises:
-            Exception: It failed: ApiError, or whatever an object raises that cannot be read.
+            Exception: It failed: ApiError, or a fault of ours.
         """
         kind, namespace = scope
         # A scope that waits for its turn is not read, either.
@@ -152,7 +156,8 @@ class Lists:
         self._urgent[scope].clear()
         async with self._slots[kind]:
             began = self.clock()
-            listing = Listing(self.cache, kind, namespace)
+            self.unreadable.begin(scope)
+            listing = Listing(self.cache, kind, namespace, functools.partial(self.unreadable.add, scope))
             try:
                 async for page in self.cluster.pages(kind, namespace, self._selector(kind)):
                     for begin in range(0, len(page.manifests) or 1, TAKEN_AT_ONCE):
@@ -166,6 +171,7 @@ class Lists:
                 self.read(scope, listing.concerned, False)
                 raise
         concerned = listing.end()
+        self.unreadable.end(scope)
         is_new = self.scopes.succeed(scope, self.clock())
         self._note_success(scope)
         self.read(scope, concerned, is_new)

@@ -96,7 +96,7 @@ class Operator:
         self.cache = Cache(types)
         self.scopes = Scopes(namespaces, (*kinds_of_children(types), *types))
         self.work = Work(types, self.scopes, self.cache, options)
-        self.intake = Intake(self.cache, self.work.enqueue_changed)
+        self.intake = Intake(self.cache, self.work.enqueue_changed, self._look_again)
         self.lists = Lists(
             cluster,
             self.cache,
@@ -112,7 +112,7 @@ class Operator:
             loop.call_soon_threadsafe(self.lists.ask_for, scope)
 
         self.watch = Watch(namespaces, tuple(self.scopes), self.cache.reader, self.intake.see, want_list)
-        self.health = Health(self.watch, self.scopes, self.work)
+        self.health = Health(self.watch, self.scopes, self.lists.unreadable, self.work)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep up with the cluster, and work whenever this replica leads, until told to stop."""
@@ -172,6 +172,12 @@ class Operator:
         if self.work.close():
             await asyncio.wait((leading,), timeout=STOP_SECONDS)
         leading.cancel()
+
+    def _look_again(self, key: Key) -> None:
+        """Have an object listed that could not be taken over: if that stays so, the list tells it."""
+        for scope in self.scopes:
+            if scope.kind == key.kind and scope.covers(key.namespace):
+                self.lists.ask_for(scope)
 
     def _take_note(self, scope: Scope, concerned: set[Key], is_new: bool) -> None:
         """Enqueue what a list found, which is everything in a scope that was unknown before."""
