@@ -416,7 +416,8 @@ def unasked(paths: Iterable[FieldPath], server: Manifest, until: str = "") -> tu
     if not managed_fields:
         return ()
     owned, newer = _owned(managed_fields), _owned(ownership.written_after(managed_fields, until))
-    return tuple(path for path in paths if _is_unasked(path, server["spec"], owned, newer))
+    spec = server.get("spec", {})
+    return tuple(path for path in paths if _is_unasked(path, spec, owned, newer))
 
 
 def _owned(managed_fields: Sequence[Manifest]) -> ownership.Fields:
@@ -440,7 +441,10 @@ def without(server: KimiLinearServer, paths: Iterable[FieldPath]) -> KimiLinearS
     """
     spec: Any = server.spec.model_dump(by_alias=True, exclude_unset=True)
     for path in paths:
-        spec = stored.without(spec, path) if stored.holds(spec, path) else stored.with_null(spec, path)
+        if stored.holds(spec, path):
+            spec = stored.without(spec, path)
+        elif stored.holds(spec, path[:-1]):
+            spec = stored.with_null(spec, path)
     try:
         return server.model_copy(update={"spec": ServerSpec.model_validate(spec)})
     except ValidationError:
