@@ -72,6 +72,42 @@ def newer_definition(client: Client) -> Iterator[None]:
         _wait_for_default(client, None)
 
 
+PULL_POLICY = "Always"
+"""What `definition_of_containers` sets in every container of a podTemplate that lacks it."""
+
+
+@contextmanager
+def definition_of_containers(client: Client) -> Iterator[None]:
+    """Let the API server have a newer version's definition for a while, which describes more of a podTemplate.
+
+    It sets a default within items of a list, and drops the null that removes hostAliases.
+    """
+    definition = SERVER_DEFINITION.manifest()
+    newer = copy.deepcopy(definition)
+    [version] = newer["spec"]["versions"]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    pod = spec["properties"]["podTemplate"]["properties"]["spec"]["properties"]
+    pod["containers"]["items"]["properties"]["imagePullPolicy"] = {"type": "string", "default": PULL_POLICY}
+    item = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    pod["hostAliases"] = {"type": "array", "maxItems": 16, "items": item}
+    serve(client, newer)
+    _wait_for_pull_policy(client, PULL_POLICY)
+    try:
+        yield
+    finally:
+        serve(client, definition)
+        _wait_for_pull_policy(client, None)
+
+
+def _wait_for_pull_policy(client: Client, expected: str | None) -> None:
+    probe = _server({"podTemplate": {"spec": {"containers": [{"name": "sglang"}]}}})
+    wait_for(
+        lambda: client.request("POST", path_of(SERVER, "default"), probe, STRICT_DRY_RUN)["spec"]["podTemplate"],
+        f"the default of imagePullPolicy is {expected}",
+        lambda found: found["spec"]["containers"][0].get("imagePullPolicy") == expected,
+    )
+
+
 def _wait_for_default(client: Client, expected: float | None) -> None:
     wait_for(
         lambda: client.request("POST", path_of(SERVER, "default"), _server({}), STRICT_DRY_RUN)["spec"]["engine"],

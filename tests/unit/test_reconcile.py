@@ -378,6 +378,56 @@ def test_what_another_version_did_apply_is_gone_on_with_also_if_no_watch_has_tol
     assert "-ControllerRevision/kimi-2" not in cluster.written
 
 
+def _pass_over(cluster: RefusingCluster, status: Manifest, *children: Manifest) -> None:
+    """Make a pass over a server with this status, and with these children as far as a watch has told."""
+    cluster.live["KimiLinearServer/kimi"] = make_server() | {"status": status}
+    cache = new_cache()
+    cache.put(SERVER, cluster.live["KimiLinearServer/kimi"])
+    for manifest in children:
+        cache.put(kind_of(manifest), manifest)
+    asyncio.run(Passes(cluster, cache).reconcile(Key("default", "kimi", SERVER)))
+
+
+def _record_of_another_version() -> Manifest:
+    record, _ = _kept(1)
+    record["data"]["template"]["spec"]["containers"][0]["image"] = "another"
+    return record
+
+
+def test_a_new_server_that_another_version_could_not_apply_gets_todays_pods() -> None:
+    cluster = RefusingCluster({})
+    _pass_over(cluster, {"observedGeneration": 1}, _record_of_another_version())
+    assert {"ControllerRevision/kimi-2", "Deployment/kimi"} <= set(cluster.written)
+    assert "another" not in str(cluster.applied)
+
+
+def test_a_server_that_was_served_gets_its_deployment_back_as_it_was() -> None:
+    cluster = RefusingCluster({})
+    _pass_over(cluster, {"observedGeneration": 1, "image": "another"}, _record_of_another_version())
+    [deployment] = [item for item in cluster.applied if item["kind"] == "Deployment"]
+    assert "another" in str(deployment["spec"]["template"])
+
+
+def test_a_new_server_whose_deployment_no_watch_has_told_of_yet_keeps_its_pods() -> None:
+    cluster, (_, applied) = RefusingCluster({}), _kept(1)
+    cluster.live["Deployment/kimi"] = applied
+    _pass_over(cluster, {}, _record_of_another_version())
+    assert "ControllerRevision/kimi-2" not in cluster.written
+
+
+def test_a_mark_that_somebody_deleted_with_its_record_is_made_again_while_it_is_rolled_out() -> None:
+    for reason in ("RollingOutByItself", "Newest"):
+        cluster, (_, deployment) = RefusingCluster({}), _kept(2, replicas=1)
+        cluster.live["Deployment/kimi"] = deployment
+        told = [
+            make_condition("Ready", "False", "RollingOut", ""),
+            make_condition("TemplateCurrent", "True", reason, ""),
+        ]
+        _pass_over(cluster, {"observedGeneration": 1, "conditions": told}, deployment)
+        [record] = [item for item in cluster.applied if item["kind"] == "ControllerRevision"]
+        assert (AUTOMATIC_ANNOTATION in record["metadata"]["annotations"]) == (reason == "RollingOutByItself")
+
+
 @pytest.mark.parametrize(("minutes", "seconds"), [(0, BLOCKED_RETRY_SECONDS), (4, 60), (40, LONGEST_BLOCKED_SECONDS)])
 def test_what_the_spec_is_to_blame_for_is_tried_again_later_and_later(minutes: int, seconds: float) -> None:
     cache, cluster = new_cache(), RefusingCluster({"Service/kimi": ApiError(422, "no")})

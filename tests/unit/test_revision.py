@@ -9,7 +9,7 @@ import pytest
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 from kimi_linear_operator.server import revision
-from kimi_linear_operator.server.deployment import build_pod_template, template_inputs
+from kimi_linear_operator.server.deployment import build_pod_template, given_inputs, template_inputs
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.manifests import build_deployment, build_revision
 from kimi_linear_operator.server.revision import Kept, Revision, Wish, keep
@@ -109,9 +109,9 @@ def test_inputs_that_this_version_refuses_are_compared_as_they_are() -> None:
 def test_other_inputs_get_todays_template(change: Manifest) -> None:
     changed = server(generation=2, **change)
     kept = keep(changed, [kept_by_older()], deployed=1)
-    assert kept.current == Revision(
-        2, template_inputs(changed.spec), build_pod_template(changed), rollout="", uid=UID, generation=2
-    )
+    asked = Revision(2, template_inputs(changed.spec), build_pod_template(changed), rollout="", uid=UID, generation=2)
+    assert replace(kept.current, defaulted=None) == asked
+    assert kept.current.given == given_inputs(changed.spec)
     assert kept.running == kept_by_older()
 
 
@@ -236,9 +236,14 @@ def owned(*fields: Manifest, subresource: str = "") -> list[Manifest]:
     return [{"manager": "kubectl", "subresource": subresource, "fieldsV1": {"f:spec": item}} for item in fields]
 
 
+_EARLIER, _THEN, _LATER, _NOW = (f"2026-11-29T0{hour}:00:00Z" for hour in range(4))
+
+
 def as_asked(seen: KimiLinearServer, record: Revision, managed_fields: list[Manifest]) -> KimiLinearServer:
     """Return a server without what nobody asked for since a record was made."""
-    return revision.without(seen, revision.unasked(revision.unkept(seen, [record], 0), managed_fields))
+    doubt = revision.doubt(seen, [record], 0, now=_NOW)
+    stored = {"metadata": {"managedFields": managed_fields}, "spec": given_inputs(seen.spec)}
+    return revision.without(seen, revision.unasked(doubt.paths, stored, doubt.until))
 
 
 def is_wished(seen: KimiLinearServer, record: Revision, managed_fields: list[Manifest]) -> bool:

@@ -215,6 +215,15 @@ def test_only_what_the_spec_is_to_blame_for_stalls_a_server(blames_spec: bool) -
     }
 
 
+def test_a_new_template_is_offered_only_to_what_runs() -> None:
+    current = revision.keep(KimiLinearServer.model_validate(make_server()), []).current
+    for deployment, reason in ((STARTING, "NewTemplateAvailable"), (None, "SpecNotApplied")):
+        status = summary(
+            obstacle=Reason("ApplyFailed", "no"), deployment=deployment, kept=Kept(current, offer=("spec",))
+        )
+        assert conditions(status)["TemplateCurrent"]["reason"] == reason
+
+
 def test_a_resource_that_can_not_be_read_keeps_what_is_known_of_its_running_server() -> None:
     before = summary(deployment=SERVING)
     manifest = with_status(before, replicas="two")

@@ -82,6 +82,19 @@ def _identity(item: Any, keys: tuple[str, ...], number: int) -> Hashable:
     return values if all(isinstance(value, str | int) for value in values) else number
 
 
+def has_same_items(field: str, one: Any, other: Any) -> bool:
+    """Return whether two values of a field are lists of as many objects, and those of one place are the same ones."""
+    if not isinstance(one, list) or not isinstance(other, list) or len(one) != len(other):
+        return False
+    keys = MERGE_KEYS.get(field, ())
+    pairs = zip(one, other, strict=True)
+    return all(_is_object(pair) and _identity(pair[0], keys, 0) == _identity(pair[1], keys, 0) for pair in pairs)
+
+
+def _is_object(pair: tuple[Any, Any]) -> bool:
+    return all(isinstance(item, dict) for item in pair)
+
+
 def _without_nulls(value: Any) -> Any:
     """Return what a patch adds: a null in it has nothing to remove."""
     if isinstance(value, dict):

@@ -10,8 +10,8 @@ from pydantic.fields import FieldInfo
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Resource
 
-FieldPath = tuple[str, ...]
-"""The names that lead to a field of an object."""
+FieldPath = tuple[str | int, ...]
+"""What leads to a field of an object: names, and the numbers of items of lists."""
 
 R = TypeVar("R", bound=Resource)
 
@@ -58,20 +58,44 @@ def _held(value: Any, place: Sequence[str | int]) -> FieldPath:
 
 
 def without(value: Manifest, path: FieldPath) -> Manifest:
-    """Return an object without a field, and without what holds nothing else."""
-    name, *below = path
+    """Return an object without a field, and without what holds nothing else; items of lists stay, if only empty."""
+    found: Manifest = _without(value, path)
+    return found
+
+
+def _without(value: Any, path: FieldPath) -> Any:
+    name, below = path[0], path[1:]
+    remaining = _without(value[name], below) if below else {}
+    if isinstance(name, int):
+        return [*value[:name], remaining, *value[name + 1 :]]
     rest = {key: item for key, item in value.items() if key != name}
-    remaining = without(value[name], tuple(below)) if below else {}
     return {**rest, name: remaining} if remaining else rest
+
+
+def with_null(value: Any, path: FieldPath) -> Any:
+    """Return an object with null in a field; what is around that field must be there."""
+    if not path:
+        return None
+    name, inside = path[0], with_null(value.get(path[0]) if isinstance(value, dict) else value[path[0]], path[1:])
+    if isinstance(name, int):
+        return [*value[:name], inside, *value[name + 1 :]]
+    return {**value, name: inside}
 
 
 def holds(value: Any, path: FieldPath) -> bool:
     """Return whether an object has a field, whatever that is."""
     for name in path:
-        if not isinstance(value, dict) or name not in value:
+        if not has_part(value, name):
             return False
         value = value[name]
     return True
+
+
+def has_part(value: Any, name: str | int) -> bool:
+    """Return whether an object has a field of this name, or a list so many items."""
+    if isinstance(name, int):
+        return isinstance(value, list) and name < len(value)
+    return isinstance(value, dict) and name in value
 
 
 def _unreadable(value: Manifest, model: type[BaseModel]) -> set[str]:

@@ -34,7 +34,13 @@ from kimi_linear_operator.server.manifests import build_companions, build_deploy
 from kimi_linear_operator.server.revision import Kept, Revision, Wish
 from kimi_linear_operator.server.rollouts import Rollouts
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
-from kimi_linear_operator.server.status import ServerObservation, server_status, was_applied
+from kimi_linear_operator.server.status import (
+    ServerObservation,
+    is_rolling_out,
+    server_status,
+    was_applied,
+    was_ever_applied,
+)
 from kimi_linear_operator.server.waking import Waking
 
 # Thousands of servers that are refused for good must not keep the API server busy.
@@ -208,11 +214,10 @@ class ServerReconciler:
         revisions = self._read(revision.newest(records, _number(live)), server, live)
         if revision.is_behind(server, revisions):
             raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
-        server = await self._as_asked(key, server, revisions, _number(live))
-        is_applied = was_applied(server.status, server.metadata.generation)
-        wish = Wish(key in self._chosen, is_applied)
+        wish = self._wish(key, server, live)
+        server = await self._as_asked(key, server, revisions, _number(live), wish)
         deployed, applied = await self._deployed(key, server, live, revisions, wish), None
-        if live and not revisions and is_applied:
+        if live and not revisions and wish.is_unchanged:
             found_live = await self.cluster.get(DEPLOYMENT, key.namespace, key.name)
             applied = revision.running_template(server, found_live) if found_live else None
         kept = revision.keep(
@@ -229,6 +234,15 @@ class ServerReconciler:
             return server, kept.completed()
         return server, kept
 
+    def _wish(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> Wish:
+        """Return who asks for another pod template, as far as the spec does not tell."""
+        return Wish(
+            is_chosen=key in self._chosen,
+            is_unchanged=was_applied(server.status, server.metadata.generation),
+            is_unserved=live is None and not was_ever_applied(server.status),
+            is_rolling_out=is_rolling_out(server.status, server.metadata.generation),
+        )
+
     def _records(self, key: Key, server: KimiLinearServer) -> list[Manifest]:
         """Return what was kept of a server's pod templates, without what belongs to others."""
         return [item for item in self.cache.children(REVISION, key) if plan.may_be_taken(item, server)]
@@ -237,13 +251,13 @@ class ServerReconciler:
         self, key: Key, server: KimiLinearServer, live: Manifest | None, revisions: list[Revision], wish: Wish
     ) -> int:
         """Return whose template the Deployment has: read anew before one that was begun is given up as unused."""
-        if live is None or not revision.gives_up(server, revisions, _number(live), wish):
+        if not revision.gives_up(server, revisions, _number(live), wish):
             return _number(live)
         found = await self.cluster.get(DEPLOYMENT, key.namespace, key.name)
         return _number(found) if found and metadata.is_owned_by(found, server.metadata.uid) else 0
 
     async def _as_asked(
-        self, key: Key, server: KimiLinearServer, revisions: list[Revision], deployed: int
+        self, key: Key, server: KimiLinearServer, revisions: list[Revision], deployed: int, wish: Wish
     ) -> KimiLinearServer:
         """Return a server without defaults that nobody asked for; the store does not know who set what.
 
@@ -251,11 +265,17 @@ class ServerReconciler:
             BehindError: The spec was changed since it was seen.
             GoneError: The server was deleted.
         """
-        seen, unkept = server.metadata, revision.unkept(server, revisions, deployed)
-        return revision.without(server, await self._nobodys(key, (seen.uid, seen.generation, unkept)))
+        seen, doubt = server.metadata, revision.doubt(server, revisions, deployed, wish, self.now())
+        nobodys = await self._nobodys(key, (seen.uid, seen.generation, doubt.paths), doubt.until)
+        return revision.without(server, nobodys) if nobodys else server
 
-    async def _nobodys(self, key: Key, asked: _Fields) -> tuple[FieldPath, ...]:
+    async def _nobodys(self, key: Key, asked: _Fields, until: str = "") -> tuple[FieldPath, ...]:
         """Return which of these fields of a server's spec nobody asked for.
+
+        Args:
+            key: Which server.
+            asked: Which fields.
+            until: What owners of whole lists wrote until then is known; empty if nothing is.
 
         Raises:
             BehindError: The spec was changed since it was seen.
@@ -269,7 +289,7 @@ class ServerReconciler:
                 raise GoneError
             if found["metadata"]["generation"] != generation:
                 raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
-            answers[asked] = revision.unasked(paths, found["metadata"].get("managedFields", ()))
+            answers[asked] = revision.unasked(paths, found, until)
             self._unasked[key] = answers
         return answers.get(asked, ())
 
