@@ -17,6 +17,7 @@ from kimi_linear_operator.kubernetes.metadata import SELECTOR
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.listing import Listing
+from kimi_linear_operator.runtime.lanes import Lanes
 from kimi_linear_operator.runtime.scopes import Scope, Scopes
 
 logger = logging.getLogger(__name__)
@@ -31,8 +32,6 @@ GATHER_SECONDS = 0.5
 REST = Backoff(first=5.0, longest=60.0)
 # How long to wait after a list that failed.
 RETRY = Backoff(first=0.5, longest=30.0)
-# Of each kind: one that hangs delays no other. Two pages of every kind fit into the memory of the operator.
-LISTS_AT_ONCE = 2
 # Between two of these, the Lease is renewed, workers go on, and other lists arrive.
 TAKEN_AT_ONCE = 50
 
@@ -64,7 +63,7 @@ class Lists:
     _due: dict[Scope, asyncio.Event] = field(init=False)
     # What is to be listed before anything is known again: no list that was made before counts.
     _urgent: dict[Scope, asyncio.Event] = field(init=False)
-    _slots: dict[Kind, asyncio.Semaphore] = field(init=False)
+    _lanes: dict[Kind, Lanes] = field(init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     # What was said of scopes that could not be listed: once each.
     _said: dict[Scope, str] = field(default_factory=dict)
@@ -73,7 +72,7 @@ class Lists:
         """Begin with no list due: watches come first."""
         self._due = {scope: asyncio.Event() for scope in self.scopes}
         self._urgent = {scope: asyncio.Event() for scope in self.scopes}
-        self._slots = {scope.kind: asyncio.Semaphore(LISTS_AT_ONCE) for scope in self.scopes}
+        self._lanes = {scope.kind: Lanes() for scope in self.scopes}
         for scope in self.scopes:
             self._show(scope)
 
@@ -150,7 +149,7 @@ class Lists:
         # A scope that waits for its turn is not read, either.
         self.scopes.begin(scope, self.clock())
         self._urgent[scope].clear()
-        async with self._slots[kind]:
+        async with self._lanes[kind].place(scope):
             began = self.clock()
             listing = Listing(self.cache, kind, namespace)
             try:
