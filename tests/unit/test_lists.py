@@ -358,6 +358,10 @@ def test_two_namespaces_whose_lists_hang_from_now_on_delay_no_other_by_more_than
             await listed.lists.wait_until_settled()
             await asyncio.sleep(30)
             objects.places = hang
+            for place in hang:
+                listed.lists.ask_for(Scope(POD, place))
+            await asyncio.sleep(2 * GATHER_SECONDS)
+            assert objects.under_way == LISTS_AT_ONCE
             assert await seconds_until_the_rest_is_known(objects, listed) <= LONG_SECONDS + 2 * GATHER_SECONDS
 
     run(test())
