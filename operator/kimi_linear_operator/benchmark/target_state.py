@@ -112,9 +112,36 @@ class Targets:
         more: those of a benchmark that was deleted, and those that another replica of the operator has just started.
         """
         manifest = self.cache.get(key.of(BENCHMARK)) or {}
-        rivals, asker = self._measuring(manifest), holding.asker(manifest, now)
-        if wait := self._wait_for_turn(key, manifest, target, rivals, asker):
+        if wait := self._wait_for_long(key, manifest, target, now):
             return wait
+        rivals, asker = self._measuring(manifest), holding.asker(manifest, now)
+        if wait := self._wait_for_turn(key, target, asker, rivals):
+            return wait
+        return await self._look(key, target, asker, rivals)
+
+    def _wait_for_long(self, key: Key, manifest: Manifest, target: Target, now: str) -> Wait | None:
+        """Return why it is not a benchmark's turn yet, if that is known without a look at each rival."""
+        rest = _rest_seconds(failed_start(manifest), now)
+        if rest > 0:
+            message = f"other benchmarks of {target.name} go first, as this one could not start"
+            return Wait(Reason("WaitingForTurn", message), rest)
+        if self._index.is_far(key):
+            message = f"{FEW_RIVALS} or more benchmarks go first on {target.name}: this one waits until these are done"
+            return Wait(Reason("WaitingForTurn", message))
+        return None
+
+    def _wait_for_turn(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> Wait | None:
+        """Return whose turn it is instead, as the store shows it."""
+        holder = turn.first(self._contenders(rivals, asker))
+        if holder is None or (holder.namespace, holder.name) == (key.namespace, key.name):
+            return None
+        message = f"benchmark {_shown(holder, key)} goes first on {target.name}: this one waits until it is done"
+        # Nothing tells that a Job of another namespace has had its time.
+        left = holding.held_seconds(self._index, Key(holder.namespace, holder.name, BENCHMARK), asker)
+        return Wait(Reason("WaitingForTurn", message), left if 0 < left < math.inf else None)
+
+    async def _look(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> Wait | None:
+        """Return whether a client is in the way of whose turn it is, as the API server shows it; a few look at once."""
         if self._looks >= LOOKS_AT_ONCE:
             message = "other benchmarks are about to start, and only a few at a time look whether nobody else runs"
             return Wait(Reason("WaitingForTurn", message), LEFTOVER_RETRY_SECONDS)
@@ -123,29 +150,8 @@ class Targets:
             is_busy = await self._is_busy(key, target, asker, rivals)
         finally:
             self._looks -= 1
-        if is_busy:
-            message = f"a client of an earlier benchmark still runs against {target.name}"
-            return Wait(Reason("WaitingForTurn", message), LEFTOVER_RETRY_SECONDS)
-        return None
-
-    def _wait_for_turn(
-        self, key: Key, manifest: Manifest, target: Target, rivals: Mapping[Key, Claim], asker: Asker
-    ) -> Wait | None:
-        """Return whose turn it is instead, as the store shows it."""
-        rest = _rest_seconds(failed_start(manifest), asker.now)
-        if rest > 0:
-            message = f"other benchmarks of {target.name} go first, as this one could not start"
-            return Wait(Reason("WaitingForTurn", message), rest)
-        if self._index.is_far(key):
-            message = f"{FEW_RIVALS} or more benchmarks go first on {target.name}: this one waits until these are done"
-            return Wait(Reason("WaitingForTurn", message))
-        holder = turn.first(self._contenders(rivals, asker))
-        if holder and (holder.namespace, holder.name) != (key.namespace, key.name):
-            message = f"benchmark {_shown(holder, key)} goes first on {target.name}: this one waits until it is done"
-            # Nothing tells that a Job of another namespace has had its time.
-            left = holding.held_seconds(self._index, Key(holder.namespace, holder.name, BENCHMARK), asker)
-            return Wait(Reason("WaitingForTurn", message), left if 0 < left < math.inf else None)
-        return None
+        message = f"a client of an earlier benchmark still runs against {target.name}"
+        return Wait(Reason("WaitingForTurn", message), LEFTOVER_RETRY_SECONDS) if is_busy else None
 
     def has_rivals(self, key: Key) -> bool:
         """Return whether another benchmark waits for the server that this one measures."""
