@@ -93,6 +93,21 @@ async def work_forever() -> None:
     await asyncio.sleep(3600)
 
 
+Happens = Callable[[Leases], object]
+
+
+def nothing(_: Leases) -> None:
+    pass
+
+
+def lead_and_give_back(leases: Leases) -> None:
+    """Another replica works for a while."""
+    spec = {"holderIdentity": "c", "leaseDurationSeconds": LEASE_SECONDS}
+    metadata = leases.lease["metadata"] if leases.lease else {}
+    taken = leases.write({"metadata": metadata, "spec": spec})
+    leases.write({**taken, "spec": {"holderIdentity": "", "leaseDurationSeconds": 1}})
+
+
 async def lead_forever(replica: Leader, terms: list[tuple[str, float]]) -> None:
     while True:
         await replica.acquire()
@@ -434,5 +449,72 @@ def test_never_two_lead_after_a_backup_in_which_somebody_else_held_the_lease_or_
         assert True in [slow.is_leading, b.is_leading]
         first.cancel()
         second.cancel()
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("before", "meanwhile", "is_untouched"),
+    [
+        (nothing, nothing, True),
+        (lead_and_give_back, nothing, True),
+        (nothing, lead_and_give_back, False),
+        (lead_and_give_back, lead_and_give_back, False),
+    ],
+    ids=["none", "given back", "none, then held", "given back, then held"],
+)
+def test_a_replica_knows_whether_another_can_have_worked_since_its_first_look(
+    before: Happens, meanwhile: Happens, is_untouched: bool
+) -> None:
+    async def test() -> None:
+        leases = Leases()
+        before(leases)
+        a = leader("a", Line(leases))
+        await a.look_first()
+        await asyncio.sleep(60)
+        meanwhile(leases)
+        assert await a.acquire() == is_untouched
+        assert not await a.hold(_lose(leases))
+        leases.lease, leases.version = None, 0
+        assert not await a.acquire(), "of a later term it knows nothing"
+
+    run(test())
+
+
+async def _lose(leases: Leases) -> None:
+    assert leases.lease
+    leases.write({**leases.lease, "spec": {**leases.lease["spec"], "holderIdentity": "c"}})
+    await work_forever()
+
+
+def test_another_can_have_worked_since_a_first_look_that_found_it_working_or_failed() -> None:
+    async def test() -> None:
+        leases, line = Leases(), Line(Leases(), error=ApiError(503, "later"))
+        held, failed = leader("b", Line(leases)), leader("c", line)
+        a = leader("a", Line(leases))
+        await a.acquire()
+        await asyncio.gather(held.look_first(), failed.look_first())
+        await a.release()
+        line.error = None
+        assert not await held.acquire()
+        assert not await failed.acquire()
+
+    run(test())
+
+
+def test_a_lease_that_a_backup_brought_back_is_not_taken_for_one_that_nobody_renewed() -> None:
+    """Between its first look and the next one, a replica lists everything."""
+
+    async def test() -> None:
+        leases = Leases()
+        a, b = leader("a", Line(leases)), leader("b", Line(leases))
+        await a.acquire()
+        backup, version = leases.lease, leases.version
+        await b.look_first()
+        await a.hold(asyncio.sleep(60))
+        leases.lease, leases.version = backup, version
+        began = now()
+        await b.acquire()
+        assert now() - began >= LEASE_SECONDS
 
     run(test())

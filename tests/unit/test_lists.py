@@ -13,8 +13,10 @@ import pytest
 from fast_loop import now, run
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.cluster.pages import Page
+from kimi_linear_operator.cluster.transport import LIST_SECONDS
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, Kind
 from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.runtime.lanes import LISTS_AT_ONCE, LONG_SECONDS
 from kimi_linear_operator.runtime.lists import GATHER_SECONDS, RESYNC_SECONDS, RETRY, WATCH_SECONDS, Lists
 from kimi_linear_operator.runtime.scopes import OWN_FAULT_SECONDS, Scope
 from kimi_linear_operator.runtime.unreadable import MOST_NAMED
@@ -335,6 +337,87 @@ def test_one_kind_that_hangs_everywhere_keeps_nobody_from_leading_and_no_other_k
             await listed.lists.wait_until_settled()
             assert now() == pytest.approx(WATCH_SECONDS + OWN_FAULT_SECONDS, abs=1.1)
             assert set(listed.lists.scopes.unreadable(now())) == hanging
+
+    run(test())
+
+
+@dataclass
+class Hanging(Objects):
+    """Lists of pods in some namespaces are never answered, and given up."""
+
+    places: set[str] = field(default_factory=set)
+    under_way: int = 0
+    most: int = 0
+
+    async def list_pages(self, kind: Kind, namespace: str | None, selector: str) -> AsyncIterator[Page]:
+        self.under_way += kind == POD
+        self.most = max(self.most, self.under_way)
+        try:
+            if kind == POD and namespace in self.places:
+                await asyncio.sleep(LIST_SECONDS)
+                raise ApiError(0, "no answer")
+            async for page in Objects.list_pages(self, kind, namespace, selector):
+                yield page
+        finally:
+            self.under_way -= kind == POD
+
+
+def hanging_in(count: int) -> tuple[Hanging, Listed]:
+    """Return lists of which those of pods will hang in so many of more namespaces."""
+    namespaces = [f"n{number}" for number in range(count + 2)]
+    objects = Hanging(places=set(namespaces[:count]))
+    return objects, Listed(objects, namespaces)
+
+
+async def seconds_until_the_rest_is_known(objects: Hanging, listed: Listed) -> float:
+    """Return how long it takes after a takeover until all is known but what hangs."""
+    began, scopes = now(), listed.lists.scopes
+    listed.lists.begin_anew()
+    rest = [scope for scope in scopes if scope.kind != POD or scope.namespace not in objects.places]
+    while not all(scopes.is_known(scope.namespace or "", [scope.kind]) for scope in rest):  # noqa: ASYNC110
+        await asyncio.sleep(0.1)
+    return now() - began
+
+
+def test_two_namespaces_whose_lists_hang_from_now_on_delay_no_other_by_more_than_seconds() -> None:
+    async def test() -> None:
+        objects, listed = hanging_in(2)
+        hang, objects.places = objects.places, set()
+        with listed.running():
+            await listed.lists.wait_until_settled()
+            await asyncio.sleep(30)
+            objects.places = hang
+            for place in hang:
+                listed.lists.ask_for(Scope(POD, place))
+            await asyncio.sleep(2 * GATHER_SECONDS)
+            assert objects.under_way == LISTS_AT_ONCE
+            assert await seconds_until_the_rest_is_known(objects, listed) <= LONG_SECONDS + 2 * GATHER_SECONDS
+
+    run(test())
+
+
+def test_however_many_namespaces_have_lists_that_hang_they_delay_no_other_once_that_is_known() -> None:
+    async def test() -> None:
+        objects, listed = hanging_in(20)
+        with listed.running():
+            await asyncio.sleep(WATCH_SECONDS + 20 / LISTS_AT_ONCE * LIST_SECONDS)
+            for _ in range(5):
+                assert await seconds_until_the_rest_is_known(objects, listed) <= 2 * GATHER_SECONDS
+                await asyncio.sleep(30)
+
+    run(test())
+
+
+def test_never_more_than_two_lists_of_a_kind_are_under_way_and_two_that_take_long() -> None:
+    async def test() -> None:
+        objects, listed = hanging_in(20)
+        with listed.running():
+            await asyncio.sleep(1000)
+            assert objects.most == 2 * LISTS_AT_ONCE
+            objects.places.clear()
+            await asyncio.sleep(LIST_SECONDS + RETRY.longest + GATHER_SECONDS)
+            assert (listed.lists.scopes.unreadable(now()), objects.under_way) == ({}, 0)
+            assert not listed.lists._lanes[POD]._late
 
     run(test())
 

@@ -14,7 +14,6 @@ from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.reconcile.resource_type import Options
 from kimi_linear_operator.resource_types import TYPES
-from kimi_linear_operator.runtime import process as operator
 from kimi_linear_operator.runtime import work
 from kimi_linear_operator.runtime.intake import Intake
 from kimi_linear_operator.runtime.process import Operator
@@ -117,10 +116,18 @@ class Terms:
     """Leads at once, for as many terms as it is told to."""
 
     left: int
+    is_untouched: bool
     restored: Callable[[], None] = lambda: None
+    done: list[str] = field(default_factory=list)
 
-    async def acquire(self) -> None:
+    async def look_first(self) -> None:
+        await asyncio.sleep(0.01)
+        self.done.append("look")
+
+    async def acquire(self) -> bool:
         await asyncio.sleep(0)
+        is_untouched, self.is_untouched = self.is_untouched, False
+        return is_untouched
 
     async def hold(self, work: Coroutine[None, None, None]) -> bool:
         await work
@@ -132,12 +139,12 @@ class Terms:
         pass
 
 
-def test_only_the_first_term_begins_with_what_was_read_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A replica that was suspended gets the Lease back at once from one that has worked meanwhile."""
-    monkeypatch.setattr(operator, "FRESH_SECONDS", 0.1)
-
+@pytest.mark.parametrize("is_untouched", [True, False])
+def test_everything_is_listed_anew_unless_nobody_can_have_worked_since_before_it_was_listed(
+    monkeypatch: pytest.MonkeyPatch, is_untouched: bool
+) -> None:
     async def test() -> None:
-        leader: Any = Terms(left=3)
+        leader: Any = Terms(left=3, is_untouched=is_untouched)
         working, done = Operator(leader, leader, [], TYPES, Options()), list[str]()
 
         async def note(what: str) -> None:
@@ -148,7 +155,22 @@ def test_only_the_first_term_begins_with_what_was_read_before(monkeypatch: pytes
         for scope in working.scopes:
             working.scopes.succeed(scope, 0)
         await working.lead()
-        assert done == ["work", "list", "work", "list", "work"]
+        assert done == [*(["work"] if is_untouched else ["list", "work"]), "list", "work", "list", "work"]
+
+    asyncio.run(test())
+
+
+def test_the_lease_is_looked_at_before_anything_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        leader: Any = Terms(left=1, is_untouched=True)
+        working = Operator(leader, leader, [], TYPES, Options())
+
+        async def run() -> None:
+            leader.done.append("list")
+
+        monkeypatch.setattr(working.lists, "run", run)
+        await working._keep_listed()
+        assert leader.done == ["look", "list"]
 
     asyncio.run(test())
 

@@ -10,15 +10,9 @@ from fast_loop import now, run
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.metrics import REGISTRY
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.runtime.queue import (
-    BACKOFF,
-    LONGEST_SETTLE_SECONDS,
-    MOST_SOURCES,
-    PROGRESS,
-    SETTLE_SECONDS,
-    Work,
-    WorkQueue,
-)
+from kimi_linear_operator.runtime.order import MOST_SOURCES, PROGRESS
+from kimi_linear_operator.runtime.queue import BACKOFF, LONGEST_SETTLE_SECONDS, SETTLE_SECONDS, Work, WorkQueue
+from kimi_linear_operator.runtime.work import WORKERS
 from kimi_linear_operator.server.spec import SERVER
 
 A, B, C = Key("default", "a", SERVER), Key("default", "b", SERVER), Key("default", "c", SERVER)
@@ -139,7 +133,7 @@ def test_a_failing_key_delays_no_other() -> None:
 
 def test_a_slow_key_delays_no_other_as_long_as_a_worker_is_free() -> None:
     async def test() -> None:
-        queue, done, release = WorkQueue(), list[Key](), asyncio.Event()
+        queue, done, release = WorkQueue(is_shared=False), list[Key](), asyncio.Event()
 
         async def work(key: Key, _: int) -> None:
             if key == A:
@@ -253,6 +247,104 @@ def test_a_queue_is_stuck_when_keys_wait_and_no_worker_takes_any() -> None:
             await settle()
             assert queue.stuck_seconds() == 0
             queue.close()
+
+    run(test())
+
+
+def test_a_queue_is_not_stuck_while_any_pass_ends_however_slow_all_of_them_are() -> None:
+    async def test() -> None:
+        queue, stuck = WorkQueue(is_shared=False), list[float]()
+
+        async def work(key: Key, _: int) -> None:
+            await asyncio.sleep(100)
+            stuck.append(queue.stuck_seconds())
+
+        for number in range(10):
+            queue.add(Key("default", str(number), SERVER))
+        await worked(queue, work, seconds=1000)
+        assert stuck == [*[pytest.approx(100)] * 9, 0]
+
+    run(test())
+
+
+def many(namespace: str, count: int = 40) -> list[Key]:
+    return [Key(namespace, str(number), SERVER) for number in range(count)]
+
+
+async def begun(queue: WorkQueue, hanging: set[str], seconds: float = 1) -> list[Key]:
+    """Let all workers work for so long, where every pass of some namespaces hangs; return what they began."""
+    begun = list[Key]()
+
+    async def work(key: Key, _: int) -> None:
+        begun.append(key)
+        if key.namespace in hanging:
+            await asyncio.sleep(10)
+
+    await worked(queue, work, seconds, WORKERS)
+    return begun
+
+
+def test_a_namespace_whose_passes_all_hang_keeps_no_other_waiting() -> None:
+    """Neither who comes at the same time nor who comes when no worker could be had any more."""
+
+    async def test() -> None:
+        queue = WorkQueue()
+        for key in (*many("slow"), A):
+            queue.add(key)
+        asyncio.get_running_loop().call_later(0.5, queue.add, B)
+        found = await begun(queue, {"slow"})
+        assert {A, B} <= set(found)
+        assert len(found) == WORKERS // 2 + 2
+
+    run(test())
+
+
+def test_what_waits_for_its_namespace_keeps_its_place_and_is_worked_on_in_the_end() -> None:
+    async def test() -> None:
+        queue, slow, quick = WorkQueue(), many("slow"), many("quick", 1000)
+        for key in (*slow, *quick):
+            queue.add(key)
+        found = await begun(queue, {"slow"}, seconds=10 * len(slow))
+        assert [key for key in found if key.namespace == "slow"] == slow
+        assert [key for key in found if key.namespace == "quick"] == quick
+
+    run(test())
+
+
+def test_three_namespaces_whose_passes_all_hang_leave_workers_to_the_rest() -> None:
+    async def test() -> None:
+        queue, slow = WorkQueue(), {"slow-1", "slow-2", "slow-3"}
+        for namespace in sorted(slow):
+            for key in many(namespace):
+                queue.add(key)
+        queue.add(A)
+        asyncio.get_running_loop().call_later(0.5, queue.add, B)
+        assert {A, B} <= set(await begun(queue, slow))
+
+    run(test())
+
+
+def test_a_namespace_that_is_alone_has_all_workers() -> None:
+    async def test() -> None:
+        queue = WorkQueue(is_shared=False)
+        for key in many("slow"):
+            queue.add(key)
+        assert len(await begun(queue, {"slow"})) == WORKERS
+
+    run(test())
+
+
+def test_a_key_that_moves_up_while_its_namespace_waits_is_worked_on_once() -> None:
+    async def test() -> None:
+        queue, slow = WorkQueue(), many("slow", 30)
+        for key in slow:
+            queue.add(key, "gitops")
+        loop = asyncio.get_running_loop()
+        for _ in range(3):
+            loop.call_later(0.5, queue.add, slow[-1], "kubectl")
+        found = await begun(queue, {"slow"}, seconds=100)
+        assert slow[-1] in found[WORKERS // 2 : WORKERS // 2 + 2]
+        assert sorted(found) == sorted(slow)
 
     run(test())
 

@@ -17,9 +17,9 @@ from kimi_linear_operator.kubernetes.kinds import EVENT, Kind, Manifest
 # Half of what client-go's pager takes (https://pkg.go.dev/k8s.io/client-go/tools/pager): at a busy API server each page
 # waits for its turn, and a page is held as objects, twenty times its size in the store.
 LIST_CHUNK = 250
-# A page may be twice as long as 250 pods usually are. Where objects are larger it has fewer of them: somebody may store
+# A page may be as long as 250 pods usually are. Where objects are larger it has fewer of them: somebody may store
 # hundreds of 1 MB each, which is more memory than the operator has.
-PAGE_BYTES = 8 * 2**20
+PAGE_BYTES = 4 * 2**20
 # As `jsontext.weight` has it: five times that of 250 pods. As objects, 8 MB of empty lists are half a gigabyte.
 PAGE_WEIGHT = 1_000_000
 _FEWER = 8

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kimi_linear_operator import clock, metrics
+from kimi_linear_operator import metrics
 from kimi_linear_operator.cluster.client import Cluster, connect
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -34,8 +34,6 @@ STOP_SECONDS = 10.0
 GARBAGE = 50_000
 # How often to look how late the event loop is: often enough for what hinders it, and next to nothing at rest.
 LAG_SECONDS = 0.25
-# Who gets the Lease within that time after its first lists knows the cluster. Else another replica may have worked.
-FRESH_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ class Operator:
         """Keep up with the cluster, and work whenever this replica leads, until told to stop."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(asyncio.to_thread(self.watch.run))
-            chores = (self.intake.run(), self.lists.run(), _measure_lag_forever())
+            chores = (self.intake.run(), self._keep_listed(), _measure_lag_forever())
             doing = [tasks.create_task(chore) for chore in chores]
             leading = tasks.create_task(self.lead())
             try:
@@ -133,17 +131,20 @@ class Operator:
         """Return what makes metrics of all that is known now, in any thread."""
         return functools.partial(exposition, self._types, self.cache.snapshot())
 
+    async def _keep_listed(self) -> None:
+        """List all that there is, for ever. What was listed is known to whoever leads if nobody else has led since."""
+        await self._leader.look_first()
+        await self.lists.run()
+
     async def lead(self) -> None:
         """Work whenever the lease is ours, once everything was read that can be; give it back in the end."""
         await self.lists.wait_until_settled()
         logger.info("Started with %d servers and benchmarks", len(self.cache.resources()))
         self.health.has_read = True
-        read_at = clock.seconds()
         try:
             while True:
-                await self._leader.acquire()
-                is_fresh = clock.seconds() - read_at <= FRESH_SECONDS
-                if await self._leader.hold(self._work() if is_fresh else self._take_over()):
+                is_known = await self._leader.acquire()
+                if await self._leader.hold(self._work() if is_known else self._take_over()):
                     return
         finally:
             await self._leader.release()
@@ -152,8 +153,9 @@ class Operator:
         await self.work.run(self._leader.fenced())
 
     async def _take_over(self) -> None:
-        """Work after another replica may have: a watch that died silently did not tell what that one did.
+        """Work after another replica may have, while this one listed or since.
 
+        A list shows what was before it, and a watch that does not work or died silently did not tell what came after.
         What is listed anew is worked on, and no server waits for the slowest list of a kind that it does not need.
         """
         self.lists.begin_anew()
