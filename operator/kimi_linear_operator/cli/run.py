@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the operator until a signal stops it."""
     settings = _settings(options)
     logs.configure(options.log_level, options.log_format)
-    # Imported modules are never garbage. Scanning them in each full collection would stop the operator for 80 ms.
+    # Imported modules are never garbage, and scanning them in a full collection would stop the operator for 80 ms.
     gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:

@@ -29,7 +29,7 @@ _NOT_MEASURED = ("metadata", "status")
 
 
 class _Extent(NamedTuple):
-    """The size of a value. If it exceeds a bound, it is measured up to there.
+    """The size of a value. Measuring stops at the first bound that it exceeds.
 
     Attributes:
         levels: Levels of nesting.

@@ -185,7 +185,7 @@ def _source_lines(lines: Sequence[str], first: int) -> list[str]:
 
 
 def _errors(lines: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Yield rank and index of each line with an error. The maximum is the best one, and of equal ones the last."""
+    """Yield rank and index of each line with an error; the higher the rank, the more it says about the cause."""
     in_traceback = False
     for index, line in enumerate(lines):
         is_indented = line.startswith((" ", "\t"))
