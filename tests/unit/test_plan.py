@@ -6,7 +6,7 @@ import pytest
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.metadata import ADOPT_ANNOTATION, FINGERPRINT_ANNOTATION, MANAGER
-from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Claim, Create, Delete, claim_of, plan
+from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Delete, Relation, plan, relation_of
 from kimi_linear_operator.server.manifests import build
 from kimi_linear_operator.server.spec import KimiLinearServer
 from make import make_server, stored
@@ -71,22 +71,22 @@ FOREIGN = [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x", "c
 
 
 @pytest.mark.parametrize(
-    ("metadata", "claim"),
+    ("metadata", "relation"),
     [
-        ({}, Claim.OURS),
-        ({"ownerReferences": FORMER}, Claim.LEFT_OVER),
-        ({"ownerReferences": FOREIGN}, Claim.FOREIGN),
-        ({"ownerReferences": FOREIGN, "annotations": {ADOPT_ANNOTATION: "true"}}, Claim.OFFERED),
-        ({"ownerReferences": []}, Claim.ORPHANED),
-        ({"ownerReferences": [], "annotations": {}}, Claim.FOREIGN),
-        ({"ownerReferences": [], "labels": labels(**{"kimi-linear.io/server": "other"})}, Claim.FOREIGN),
-        ({"ownerReferences": [], "labels": {}}, Claim.FOREIGN),
-        ({"ownerReferences": [], "annotations": {FINGERPRINT_ANNOTATION: "of-another-version"}}, Claim.ORPHANED),
+        ({}, Relation.OWNED),
+        ({"ownerReferences": FORMER}, Relation.LEFT_OVER),
+        ({"ownerReferences": FOREIGN}, Relation.FOREIGN),
+        ({"ownerReferences": FOREIGN, "annotations": {ADOPT_ANNOTATION: "true"}}, Relation.OFFERED),
+        ({"ownerReferences": []}, Relation.ORPHANED),
+        ({"ownerReferences": [], "annotations": {}}, Relation.FOREIGN),
+        ({"ownerReferences": [], "labels": labels(**{"kimi-linear.io/server": "other"})}, Relation.FOREIGN),
+        ({"ownerReferences": [], "labels": {}}, Relation.FOREIGN),
+        ({"ownerReferences": [], "annotations": {FINGERPRINT_ANNOTATION: "of-another-version"}}, Relation.ORPHANED),
     ],
     ids=str,
 )
-def test_whose_an_object_is(metadata: Manifest, claim: Claim) -> None:
-    assert claim_of(live(SERVICE, **metadata), OWNER) == claim
+def test_whose_an_object_is(metadata: Manifest, relation: Relation) -> None:
+    assert relation_of(live(SERVICE, **metadata), OWNER) == relation
 
 
 @pytest.mark.parametrize(

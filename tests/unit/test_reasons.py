@@ -86,4 +86,4 @@ def test_statuses_that_tests_record_have_explained_reasons_only() -> None:
 def test_the_table_is_in_order() -> None:
     names = get_args(ReasonName)
     assert list(names) == sorted(names), "sorted, two additions seldom collide"
-    assert {explanation.holder for explanation in REASONS.values()} == set(get_args(reasons.Holder))
+    assert {explanation.used_by for explanation in REASONS.values()} == set(get_args(reasons.UsedBy))
