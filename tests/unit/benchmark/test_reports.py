@@ -18,7 +18,7 @@ from kimi_linear_operator.benchmark.report.run import Run
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from make import make_benchmark, make_condition, make_finished_benchmark, make_result
 
-SCHEMA = Path(__file__).with_name("junit.xsd")
+SCHEMA = Path(__file__).parents[1].joinpath("junit.xsd")
 HOSTILE = "</title><script>alert(1)</script>\x1b[2J\u202e|`*<b>\ud800 ]]> & \"'\n# heading"
 
 MISSED = {

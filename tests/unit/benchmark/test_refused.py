@@ -10,8 +10,8 @@ from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Manifest
 from make import owned
-from unit.test_turns_given_back import ENDPOINT, FIRST
-from unit.test_turns_given_back import World as TwoBenchmarks
+from unit.benchmark.test_turns_given_back import ENDPOINT, FIRST
+from unit.benchmark.test_turns_given_back import World as TwoBenchmarks
 
 TWO = [{"name": "speed-low"}, {"name": "gsm8k"}]
 # By a rule, by the administrator, and by its shape.

@@ -16,7 +16,7 @@ from integration.schemas import VERSIONS
 from kimi_linear_operator.server import sglang
 from kimi_linear_operator.server.spec import ServerSpec
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PACKAGE = "operator/kimi_linear_operator"
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 AIR_GAP = (ROOT / "docs/air-gap.md").read_text()

@@ -18,7 +18,7 @@ from kimi_linear_operator.reasons import NOTHING, REASONS, WAIT, ReasonName
 from kimi_linear_operator.server.definition import DEFINITION as SERVER_DEFINITION
 from kimi_linear_operator.server.events import AS_WISHED
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PACKAGE = ROOT / "operator/kimi_linear_operator"
 SOURCES = {path: path.read_text() for path in PACKAGE.rglob("*.py") if path.name != "reasons.py"}
 

@@ -17,7 +17,7 @@ from kimi_linear_operator.server.definition import DEFINITION as SERVER_DEFINITI
 from kimi_linear_operator.server.spec import KimiLinearServer
 from make import make_benchmark, make_server
 
-CRDS = Path(__file__).parents[2] / "crds"
+CRDS = Path(__file__).parents[3] / "crds"
 DEFINITIONS = {"server": SERVER_DEFINITION.manifest(), "benchmark": BENCHMARK_DEFINITION.manifest()}
 SCHEMAS: dict[str, Manifest] = {
     name: definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"] for name, definition in DEFINITIONS.items()

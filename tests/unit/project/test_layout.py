@@ -8,7 +8,7 @@ from pathlib import Path
 import kimi_linear_operator
 from conftest import AGAINST
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_folder_operator_hides_no_module_of_the_standard_library() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from kimi_linear_operator import reference
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GUARANTEES = ROOT / "docs/guarantees.md"
 # Where the project promises something to its users.
 PROMISING = (

@@ -265,7 +265,7 @@ def test_secrets_and_escapes_are_out_of_what_is_stored() -> None:
 
 
 # What 0.5.7 itself left when its starts failed, as much of it as the kubelet keeps.
-SGLANG_LOGS = Path(__file__).parent / "sglang_logs"
+SGLANG_LOGS = Path(__file__).parents[1] / "sglang_logs"
 
 
 @pytest.mark.parametrize(

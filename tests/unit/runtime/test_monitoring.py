@@ -17,7 +17,7 @@ from kimi_linear_operator.server.spec import SERVER
 from make import make_benchmark, make_condition, make_result, make_server
 from passes import new_cache
 
-MONITORING = Path(__file__).parents[2] / "deploy/monitoring"
+MONITORING = Path(__file__).parents[3] / "deploy/monitoring"
 # Prometheus adds these to everything that it reads from a pod.
 OF_THE_TARGET = {"namespace", "pod", "job", "instance"}
 

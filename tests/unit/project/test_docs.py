@@ -14,7 +14,7 @@ from kimi_linear_operator.benchmark import baseline, report, verdict
 from kimi_linear_operator.cli import main, status
 from kimi_linear_operator.resource_types import check
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("charts/*/*.md")])
 EXAMPLES = sorted(ROOT.glob("docs/examples/*.yaml"))
 SAMPLES = sorted(ROOT.glob("deploy/samples/*.yaml"))
