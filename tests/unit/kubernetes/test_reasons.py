@@ -87,3 +87,10 @@ def test_the_table_is_in_order() -> None:
     names = get_args(ReasonName)
     assert list(names) == sorted(names), "sorted, two additions seldom collide"
     assert {explanation.used_by for explanation in REASONS.values()} == set(get_args(reasons.UsedBy))
+
+
+def test_every_reason_of_a_pod_has_its_place_among_the_others() -> None:
+    files = ("pod_reasons", "crashes", "waits")
+    found = {name for file in files for name in constant_reasons(SOURCES[PACKAGE / f"kubernetes/{file}.py"])}
+    assert len(found) > 10
+    assert found - set(pod_reasons.BY_SEVERITY) == set()
