@@ -16,7 +16,7 @@ from kimi_linear_operator.kubernetes import pod_reasons
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reasons import NOTHING, REASONS, WAIT, ReasonName
 from kimi_linear_operator.server.definition import DEFINITION as SERVER_DEFINITION
-from kimi_linear_operator.server.events import AS_WISHED
+from kimi_linear_operator.server.events import NORMAL_REASONS
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = ROOT / "operator/kimi_linear_operator"
@@ -62,7 +62,7 @@ def test_every_used_reason_is_explained() -> None:
 
 def test_reasons_of_results_and_events_are_those_of_conditions() -> None:
     of_results = get_args(get_args(SuiteResult.model_fields["reason"].annotation)[0])
-    assert {*of_results, *AS_WISHED, *UNDER_WAY} - set(REASONS) == set()
+    assert {*of_results, *NORMAL_REASONS, *UNDER_WAY} - set(REASONS) == set()
 
 
 def conditions(value: object) -> Iterator[Manifest]:
