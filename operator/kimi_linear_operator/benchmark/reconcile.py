@@ -199,13 +199,13 @@ class BenchmarkReconciler:
             return refused, None
         state, suites = self._targets.find(benchmark), benchmark.spec.suites
         facts = refused.facts or (state.target.facts if state.target else {})
-        ended = await self._results(key, benchmark, state, manifest.get("status", {}), facts)
-        if ended:
-            refused = replace(refused, facts=facts, results=ended)
-        if len(ended) == len(suites):
+        results = await self._results(key, benchmark, state, manifest.get("status", {}), facts)
+        if results:
+            refused = replace(refused, facts=facts, results=results)
+        if len(results) == len(suites):
             return replace(refused, target=_DONE), None
-        running = self._job(key, benchmark, suites[len(ended)])
-        return refused, self._seconds_left(key, benchmark, running) if running else None
+        suite_job = self._job(key, benchmark, suites[len(results)])
+        return refused, self._seconds_left(key, benchmark, suite_job) if suite_job else None
 
     async def _run(
         self, key: Key, manifest: Manifest, benchmark: KimiLinearBenchmark
@@ -218,14 +218,14 @@ class BenchmarkReconciler:
         state = self._targets.find(benchmark)
         previous: Manifest = await self._restored(benchmark) or manifest.get("status", {})
         facts: Manifest = known_environment(previous) or (state.target.facts if state.target else {})
-        ended = await self._results(key, benchmark, state, previous, facts)
+        results = await self._results(key, benchmark, state, previous, facts)
         suites = benchmark.spec.suites
-        if len(ended) == len(suites):
-            return BenchmarkObservation(manifest, benchmark, None, _DONE, facts, ended), None
-        step = await self._proceed(key, benchmark, suites[len(ended)], state)
+        if len(results) == len(suites):
+            return BenchmarkObservation(manifest, benchmark, None, _DONE, facts, results), None
+        step = await self._proceed(key, benchmark, suites[len(results)], state)
         # Until the first suite starts, the server may still change.
-        facts = facts if step.job or ended else {}
-        observation = BenchmarkObservation(manifest, benchmark, step.not_applied, step.reason, facts, ended, step.job)
+        facts = facts if step.job or results else {}
+        observation = BenchmarkObservation(manifest, benchmark, step.not_applied, step.reason, facts, results, step.job)
         return replace(observation, not_running=step.not_running, failed_start=step.failed_start), step.again
 
     async def _restored(self, benchmark: KimiLinearBenchmark) -> Manifest | None:
@@ -250,41 +250,41 @@ class BenchmarkReconciler:
 
     async def _proceed(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, state: TargetState) -> _Step:
         """Stop a suite, start it, or follow it while it runs."""
-        running = self._job(key, benchmark, suite)
-        failed = known_attempt(benchmark.status)
-        step = _Step(state.reason, running, failed_start=failed)
+        suite_job = self._job(key, benchmark, suite)
+        failed_start = known_attempt(benchmark.status)
+        step = _Step(state.reason, suite_job, failed_start=failed_start)
         try:
             if benchmark.spec.suspend:
-                await self._stop(running)
+                await self._stop(suite_job)
                 return _Step(state.reason)
-            if running:
-                return await self._follow(key, benchmark, suite, step, running)
+            if suite_job:
+                return await self._follow(key, benchmark, suite, step, suite_job)
             if state.is_ready:
-                return replace(await self._start(key, benchmark, suite, state), failed_start=failed)
+                return replace(await self._start(key, benchmark, suite, state), failed_start=failed_start)
         except (NameTakenError, LeftoverError, ApiError) as error:
             not_applied = lasting_reason(error)
-            if not not_applied.blames_spec and not running and self._targets.has_rivals(key):
-                failed = self._attempt(suite, not_applied)
-            return replace(step, not_applied=not_applied, failed_start=failed, again=BLOCKED_RETRY_SECONDS)
+            if not not_applied.blames_spec and not suite_job and self._targets.has_rivals(key):
+                failed_start = self._attempt(suite, not_applied)
+            return replace(step, not_applied=not_applied, failed_start=failed_start, again=BLOCKED_RETRY_SECONDS)
         return step
 
     async def _follow(
-        self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, step: _Step, running: Manifest
+        self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, step: _Step, suite_job: Manifest
     ) -> _Step:
         """Find out why a suite with a Job does not run; give its turn back if this takes too long and others wait."""
-        if "deletionTimestamp" in running["metadata"]:
+        if "deletionTimestamp" in suite_job["metadata"]:
             removed = Reason("WaitingForTurn", "the Job of the last attempt is still being removed")
             return replace(step, reason=removed, job=None)
-        pods = self.cache.children(POD, key, running["metadata"]["uid"])
-        left = job_status.seconds_left(running, pods, benchmark.spec.timeout_seconds, self.now())
+        pods = self.cache.children(POD, key, suite_job["metadata"]["uid"])
+        left = job_status.seconds_left(suite_job, pods, benchmark.spec.timeout_seconds, self.now())
         has_begun = job_status.has_begun(pods)
         if has_begun:
             step = replace(step, failed_start=None)
-        reason = await self._why_not_running(running, pods)
-        age = seconds_between(running["metadata"]["creationTimestamp"], self.now()) or 0.0
+        reason = await self._why_not_running(suite_job, pods)
+        age = seconds_between(suite_job["metadata"]["creationTimestamp"], self.now()) or 0.0
         limit = turn.may_hold_seconds(reason.name) if reason else 0.0
         if reason and not has_begun and age >= limit and self._targets.has_rivals(key):
-            await self._stop(running)
+            await self._stop(suite_job)
             logger.info("Suite %s could not start and gives its turn back: %s", suite.name, reason.message)
             return replace(step, job=None, failed_start=self._attempt(suite, reason))
         # Until the client runs, only Events may say what is wrong, and no watch shows them.
@@ -292,16 +292,16 @@ class BenchmarkReconciler:
         waits = [left, next_look(pods, self.now()), None if is_fine else LOOK_AGAIN_SECONDS]
         return replace(step, not_running=reason, again=retention.soonest(waits))
 
-    async def _why_not_running(self, running: Manifest, pods: list[Manifest]) -> Reason | None:
+    async def _why_not_running(self, suite_job: Manifest, pods: list[Manifest]) -> Reason | None:
         """Return why a Job's pods do not run, None if they run or the cause is not known."""
-        involved = job_reasons.asks_events_of(running, pods, self.now())
+        involved = job_reasons.asks_events_of(suite_job, pods, self.now())
         events: list[Manifest] = []
         try:
             events = await self.cluster.events_of(involved) if involved else []
         except ApiError as error:
             # Without Events, the reason is less precise.
             logger.warning("Could not read Events: %s", error)
-        return job_reasons.job_reason(running, pods, events, self.now())
+        return job_reasons.job_reason(suite_job, pods, events, self.now())
 
     def _attempt(self, suite: Suite, reason: Reason) -> Manifest:
         """Return `status.failedStart` for a suite that gives its turn back now."""
@@ -359,11 +359,11 @@ class BenchmarkReconciler:
         """Return a suite's cached Job, None if it has none. Earlier builds of the operator gave Jobs other names."""
         return self._index.job_of(key, benchmark.metadata.uid, suite.name)
 
-    async def _stop(self, running: Manifest | None) -> None:
+    async def _stop(self, suite_job: Manifest | None) -> None:
         """Delete a Job. The Job exists until its pods are gone, so that no other benchmark starts before."""
-        if running and "deletionTimestamp" not in running["metadata"]:
-            await self.cluster.delete(JOB, running, children_first=True)
-            logger.info("Stopped Job %s", running["metadata"]["name"])
+        if suite_job and "deletionTimestamp" not in suite_job["metadata"]:
+            await self.cluster.delete(JOB, suite_job, children_first=True)
+            logger.info("Stopped Job %s", suite_job["metadata"]["name"])
 
     async def _start(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, state: TargetState) -> _Step:
         """Create a suite's Job, unless another benchmark goes first on this target."""
