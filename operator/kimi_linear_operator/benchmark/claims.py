@@ -168,8 +168,8 @@ def _seconds(spec: Manifest) -> float | None:
 
 def _suites(spec: Manifest) -> tuple[str, ...]:
     suites: Any = spec.get("suites", [{"name": name} for name in RECIPE_SUITES])
-    few = suites[:MOST_SUITES] if isinstance(suites, list) else []
-    return tuple(name for suite in few if isinstance(suite, dict) and isinstance(name := suite.get("name"), str))
+    limited = suites[:MOST_SUITES] if isinstance(suites, list) else []
+    return tuple(name for suite in limited if isinstance(suite, dict) and isinstance(name := suite.get("name"), str))
 
 
 class Measured(NamedTuple):

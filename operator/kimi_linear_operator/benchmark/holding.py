@@ -23,7 +23,7 @@ from kimi_linear_operator.reconcile.cached_object import Key
 
 @dataclass(frozen=True)
 class Asker:
-    """The benchmark that wants to start, or the operator itself: the same Job may hold a server against one only.
+    """The benchmark that wants to start, or the operator itself. It depends on the asker whether a Job holds a server.
 
     Attributes:
         now: The time as RFC 3339.
@@ -43,8 +43,8 @@ def asker_of(manifest: Manifest, now: str) -> Asker:
     if is_guest(target_of(manifest), namespace):
         return Asker(now, namespace)
     ready = find_condition(manifest.get("status", {}), "TargetReady")
-    waits = (ready.get("status"), ready.get("reason")) == ("False", "WaitingForTurn")
-    waited = seconds_between(ready.get("lastTransitionTime"), now) if waits else None
+    is_waiting = (ready.get("status"), ready.get("reason")) == ("False", "WaitingForTurn")
+    waited = seconds_between(ready.get("lastTransitionTime"), now) if is_waiting else None
     if failed := failed_start(manifest):
         # While a benchmark that gave its turn back rests, others may rightly start.
         waited = min(waited or 0.0, (seconds_between(failed, now) or 0.0) - turn.REST_SECONDS)

@@ -27,21 +27,21 @@ class BenchmarkIndex:
     def __init__(self, cache: Cache) -> None:
         """Create an empty index of an empty cache."""
         self._cache = cache
-        self._measuring: dict[TargetKey, dict[Key, Claim]] = {}
+        self._claims: dict[TargetKey, dict[Key, Claim]] = {}
 
     def add(self, cached: CachedObject) -> None:
         """Add an object that is new in the cache."""
         if isinstance(claim := cached.facts, Claim):
-            self._measuring.setdefault(claim.target, {})[cached.key] = claim
+            self._claims.setdefault(claim.target, {})[cached.key] = claim
 
     def remove(self, cached: CachedObject) -> None:
         """Remove an object that the cache has dropped or replaced."""
         if isinstance(claim := cached.facts, Claim):
-            discard(self._measuring, claim.target, cached.key)
+            discard(self._claims, claim.target, cached.key)
 
     def clear(self) -> None:
         """Remove everything."""
-        self._measuring.clear()
+        self._claims.clear()
 
     def concerned(self, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
         """Return the benchmarks to enqueue for a change of an object: they measure it, or wait for it."""
@@ -49,7 +49,7 @@ class BenchmarkIndex:
         key = versions[0].key
         if key.kind == SERVER:
             # Benchmarks of other namespaces reach the server as an endpoint, whose readiness is not looked at.
-            measuring = self._measuring.get(TargetKey(key.namespace, key.name), {})
+            measuring = self._claims.get(TargetKey(key.namespace, key.name), {})
             return {benchmark for benchmark in measuring if benchmark.namespace == key.namespace}
         if key.kind == BENCHMARK:
             claims = [_claim(cached) for cached in (before, after)]
@@ -63,7 +63,7 @@ class BenchmarkIndex:
 
     def claims(self, target: TargetKey) -> Mapping[Key, Claim]:
         """Return the claims of a target, by benchmark, in no order."""
-        return self._measuring.get(target, {})
+        return self._claims.get(target, {})
 
     def target(self, key: Key) -> TargetKey | None:
         """Return what a benchmark measures, None if it does not exist or is done."""
@@ -112,7 +112,7 @@ class BenchmarkIndex:
             target: What it measures, or measured before the change.
             claims: What it claimed before the change, and what it claims now.
         """
-        rivals = self._measuring.get(target, {})
+        rivals = self._claims.get(target, {})
         if len(rivals) <= FEW_RIVALS:
             return {*rivals}
         present = [claim for claim in claims if claim]
@@ -151,7 +151,7 @@ class BenchmarkIndex:
     def _affected_by_job(self, owner: Key, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
         """Return the benchmarks whose turn may depend on a change of another benchmark's Job."""
         claim = self.claim(owner)
-        rivals = self._measuring.get(claim.target, {}) if claim else {}
+        rivals = self._claims.get(claim.target, {}) if claim else {}
         if claim is None or len(rivals) <= FEW_RIVALS:
             return {*rivals}
         tasks = [cached.facts if cached and claim.uid in cached.owners else None for cached in (before, after)]

@@ -116,7 +116,7 @@ class Targets:
         manifest = self.cache.get(key.of(BENCHMARK)) or {}
         if wait := self._wait_for_long(key, manifest, target, now):
             return wait
-        rivals, asker = self._measuring(manifest), holding.asker_of(manifest, now)
+        rivals, asker = self._claims(manifest), holding.asker_of(manifest, now)
         if wait := self._wait_for_turn(key, target, asker, rivals):
             return wait
         return await self._look(key, target, asker, rivals)
@@ -137,13 +137,13 @@ class Targets:
         first = turn.first(self._contenders(rivals, asker))
         if first is None or (first.namespace, first.name) == (key.namespace, key.name):
             return None
-        message = f"benchmark {_shown(first, key)} goes first on {target.name}: this one waits until it is done"
+        message = f"benchmark {_shown_name(first, key)} goes first on {target.name}: this one waits until it is done"
         # No watch event comes when a Job of another namespace may no longer hold the server.
         left = holding.held_seconds(self._index, Key(first.namespace, first.name, BENCHMARK), asker)
         return Wait(Reason("WaitingForTurn", message), left if 0 < left < math.inf else None)
 
     async def _look(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> Wait | None:
-        """Return whether a client still runs according to the API server, or too many looks are under way."""
+        """Return a wait if the API server shows a client that still runs, or if too many benchmarks ask at once."""
         if self._looks >= LOOKS_AT_ONCE:
             message = "other benchmarks are about to start, and only a few at a time look whether nobody else runs"
             return Wait(Reason("WaitingForTurn", message), LEFTOVER_RETRY_SECONDS)
@@ -157,10 +157,10 @@ class Targets:
 
     def has_rivals(self, key: Key) -> bool:
         """Return whether another benchmark wants to run on the same target."""
-        rivals = self._measuring(self.cache.get(key.of(BENCHMARK)) or {})
+        rivals = self._claims(self.cache.get(key.of(BENCHMARK)) or {})
         return any(claim.is_willing for rival, claim in rivals.items() if rival != key)
 
-    def _measuring(self, manifest: Manifest) -> dict[Key, Claim]:
+    def _claims(self, manifest: Manifest) -> dict[Key, Claim]:
         """Return the claims on the same target, in a copy. There may be thousands, so no object is decoded."""
         target = target_of(manifest) if manifest else None
         return dict(self._index.claims(target)) if target else {}
@@ -221,8 +221,10 @@ async def _all_of(coroutines: Iterable[Coroutine[None, None, Result]]) -> list[R
     return [task.result() for task in tasks]
 
 
-def _shown(first: Contender, key: Key) -> str:
-    return first.name if first.namespace == key.namespace else f"{first.name} of namespace {first.namespace}"
+def _shown_name(contender: Contender, key: Key) -> str:
+    """Return the name of a contender for the message of a benchmark, with its namespace if that is another one."""
+    is_elsewhere = contender.namespace != key.namespace
+    return f"{contender.name} of namespace {contender.namespace}" if is_elsewhere else contender.name
 
 
 def _rest_seconds(failed: str, now: str) -> float:
