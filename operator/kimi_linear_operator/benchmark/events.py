@@ -5,7 +5,7 @@ from kimi_linear_operator.kubernetes.events import build_event
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reasons import ReasonName
 
-# Reasons of normal Events although the benchmark has not succeeded.
+# Reasons for normal Events, not warnings, before the benchmark has succeeded.
 UNDER_WAY: tuple[ReasonName, ...] = ("Queued", "Running", "ServerUnready", "Starting", "Suspended", "WaitingForTurn")
 
 
