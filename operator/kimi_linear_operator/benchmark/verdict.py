@@ -135,7 +135,7 @@ def _regressions(spec: BenchmarkSpec, kind: SuiteKind, metrics: Metrics, baselin
     if baseline.missing:
         yield Finding.model_construct(rule="Regression", passed=False, message=baseline.missing)
         return
-    compared = [found for name in spec.baseline.metrics if (found := metric.find(kind, name))]
+    compared = [item for name in spec.baseline.metrics if (item := metric.find(kind, name))]
     yield from (_regression(item, metrics, baseline.metrics, allowed) for item in compared)
 
 
