@@ -71,7 +71,7 @@ SPEED_METRICS = (
 
 # The metric that bench_serving of 0.5.7 prints but does not write to its result, and the four that few_shot_gsm8k
 # prints.
-_TABLE_LINES = {"max_itl_ms": r"Max ITL \(ms\): +([\d.]+)"}
+_SPEED_LINES = {"max_itl_ms": r"Max ITL \(ms\): +([\d.]+)"}
 ACCURACY_LINES = {
     "accuracy": r"Accuracy: ([\d.]+)",
     "invalid": r"Invalid: ([\d.]+)",
@@ -149,12 +149,12 @@ class Suite:
 
     @property
     def output_file(self) -> Path:
-        """The file that bench_serving appends its result to."""
+        """Return the file that bench_serving appends its result to."""
         return self.output_folder / f"{self.name}.jsonl"
 
     @property
     def client(self) -> list[str]:
-        """The client's whole command line, with the server's address and, for speed, the output file."""
+        """Return the client's whole command line, with the server's address and, for speed, the output file."""
         if self.kind == "speed":
             return [*self.command, "--base-url", self.url, "--output-file", str(self.output_file), "--output-details"]
         return [word for option in self.command for word in _ACCURACY_CLIENT.get(option, (option,))]
@@ -193,7 +193,7 @@ class Client:
     """SGLang's client as a child process in its own process group."""
 
     def __init__(self, suite: Suite, secrets: Sequence[str]) -> None:
-        self.reading = Reading(_TABLE_LINES if suite.kind == "speed" else ACCURACY_LINES)
+        self.reading = Reading(_SPEED_LINES if suite.kind == "speed" else ACCURACY_LINES)
         self.suite = suite
         self._secrets = secrets
         self._process: subprocess.Popen[str] | None = None
@@ -243,11 +243,11 @@ class Client:
     def _explain(self, code: int) -> str:
         """Return why the client failed, from its exit code and its last lines."""
         if self._is_stopped:
-            return self._so_far("the run was stopped (SIGTERM)")
+            return self._with_progress("the run was stopped (SIGTERM)")
         if code < 0:
             name = signal.Signals(-code).name
             memory = ", most likely because it took more memory than its container may" if name == "SIGKILL" else ""
-            return self._so_far(f"the client was killed by {name}{memory}")
+            return self._with_progress(f"the client was killed by {name}{memory}")
         lines = list(self.reading.last_lines)
         cause = find_cause(lines)
         if any("All requests failed" in line for line in lines):
@@ -256,9 +256,9 @@ class Client:
         cause = cause or f"the client failed with exit code {code}: {last}"
         if any("Warmup failed" in line for line in lines):
             return f"The warm-up failed: {cause}."
-        return self._so_far(cause)
+        return self._with_progress(cause)
 
-    def _so_far(self, cause: str) -> str:
+    def _with_progress(self, cause: str) -> str:
         """Return a cause as a sentence, with the number of requests that had ended."""
         if self.reading.done:
             return f"After {self.reading.done} of {self.suite.requests} requests: {cause}."
@@ -297,11 +297,11 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Suite, Path]:
     parser.add_argument("--revision", help="of the model on the hub, whose tokenizer and code the client takes")
     parser.add_argument("--termination-message", type=Path, default=TERMINATION_MESSAGE)
     parser.add_argument("command", nargs="+", help="the client's command, after --")
-    given = parser.parse_args(arguments)
-    folder = given.output_folder.absolute()
-    url, command = given.url.rstrip("/"), tuple(given.command)
-    suite = Suite(given.suite, given.kind, given.requests, url, folder, command, given.revision)
-    return suite, given.termination_message
+    options = parser.parse_args(arguments)
+    folder = options.output_folder.absolute()
+    url, command = options.url.rstrip("/"), tuple(options.command)
+    suite = Suite(options.suite, options.kind, options.requests, url, folder, command, options.revision)
+    return suite, options.termination_message
 
 
 # bench_serving runs code from the model's repository and has no flag for a revision. So the revision is downloaded to a
