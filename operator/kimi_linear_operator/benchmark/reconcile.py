@@ -26,10 +26,10 @@ from kimi_linear_operator.benchmark.status import (
     BenchmarkObservation,
     benchmark_status,
     is_complete,
-    known_attempt,
-    known_environment,
-    known_results,
-    with_last_words,
+    read_environment,
+    read_failed_start,
+    read_results,
+    with_last_reason,
 )
 from kimi_linear_operator.benchmark.target_state import LEFTOVER_RETRY_SECONDS, Targets, TargetState
 from kimi_linear_operator.cluster.errors import ApiError
@@ -217,7 +217,7 @@ class BenchmarkReconciler:
         """
         state = self._targets.find(benchmark)
         previous: Manifest = await self._restored(benchmark) or manifest.get("status", {})
-        facts: Manifest = known_environment(previous) or (state.target.facts if state.target else {})
+        facts: Manifest = read_environment(previous) or (state.target.facts if state.target else {})
         results = await self._results(key, benchmark, state, previous, facts)
         suites = benchmark.spec.suites
         if len(results) == len(suites):
@@ -245,13 +245,13 @@ class BenchmarkReconciler:
         if live is None or not results_config_map.is_left_by(live, benchmark):
             return None
         restored = results_config_map.read(live)
-        has_all_results = len(known_results(benchmark, restored)) == len(benchmark.spec.suites)
+        has_all_results = len(read_results(benchmark, restored)) == len(benchmark.spec.suites)
         return restored if has_all_results else None
 
     async def _proceed(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, state: TargetState) -> _Step:
         """Stop a suite, start it, or follow it while it runs."""
         suite_job = self._job(key, benchmark, suite)
-        failed_start = known_attempt(benchmark.status)
+        failed_start = read_failed_start(benchmark.status)
         step = _Step(state.reason, suite_job, failed_start=failed_start)
         try:
             if benchmark.spec.suspend:
@@ -311,7 +311,7 @@ class BenchmarkReconciler:
         self, key: Key, benchmark: KimiLinearBenchmark, state: TargetState, previous: Manifest, facts: Manifest
     ) -> list[Manifest]:
         """Return the results of the suites that have ended: those in the status, and those that are judged now."""
-        results = known_results(benchmark, previous)
+        results = read_results(benchmark, previous)
         for suite in benchmark.spec.suites[len(results) :]:
             suite_job = self._job(key, benchmark, suite)
             if suite_job is None or not client.is_known(suite) or self._seconds_left(key, benchmark, suite_job) != 0:
@@ -338,7 +338,7 @@ class BenchmarkReconciler:
         selector = f"{metadata.selector_text(benchmark)},{SUITE_LABEL}={suite.name}"
         pods = job_status.pods_of(suite_job, await self.cluster.essences(POD, benchmark.metadata.namespace, selector))
         result = job_status.result_of(suite_job, suite, pods, benchmark.spec.timeout_seconds, self.now())
-        result = with_last_words(result, benchmark.status)
+        result = with_last_reason(result, benchmark.status)
         before = suite_job["metadata"].get("annotations", {}).get(TARGET_ANNOTATION, "")
         changes = [*target.changes_since(facts, before), *target.changes(before, state.snapshot)]
         return verdict.judge(benchmark.spec, suite, result, self._baseline(benchmark, suite), changes)
@@ -352,7 +352,7 @@ class BenchmarkReconciler:
             return Baseline()
         manifest = self.cache.get(Key(benchmark.metadata.namespace, source.benchmark, BENCHMARK))
         other = CHECKER.read_stored(manifest, {"suites"}) if manifest else None
-        results = known_results(other, other.status) if other and is_complete(other.status) else []
+        results = read_results(other, other.status) if other and is_complete(other.status) else []
         return baseline.of_benchmark(source.benchmark, other.spec.suites if other else [], results, suite)
 
     def _job(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite) -> Manifest | None:
@@ -456,6 +456,6 @@ def _refused(manifest: Manifest, benchmark: KimiLinearBenchmark | None, message:
     """
     previous: Manifest = manifest.get("status", {})
     not_applied = Reason("InvalidSpec", message, blames_spec=True)
-    results = known_results(benchmark, previous) if benchmark else previous.get("results", [])
+    results = read_results(benchmark, previous) if benchmark else previous.get("results", [])
     target_reason = Reason("InvalidSpec", "The spec is refused")
-    return BenchmarkObservation(manifest, benchmark, not_applied, target_reason, known_environment(previous), results)
+    return BenchmarkObservation(manifest, benchmark, not_applied, target_reason, read_environment(previous), results)

@@ -70,7 +70,7 @@ def is_complete(status: Manifest) -> bool:
     return find_condition(status, "Complete").get("status") == "True"
 
 
-def known_results(benchmark: KimiLinearBenchmark, status: Manifest) -> list[Manifest]:
+def read_results(benchmark: KimiLinearBenchmark, status: Manifest) -> list[Manifest]:
     """Return the results in a status, up to the first that cannot be one: its suite runs again.
 
     A user or another version of the operator may have written the status.
@@ -85,19 +85,19 @@ def known_results(benchmark: KimiLinearBenchmark, status: Manifest) -> list[Mani
     return results
 
 
-def known_environment(status: Manifest) -> Manifest:
+def read_environment(status: Manifest) -> Manifest:
     """Return `status.environment`, empty if it cannot be read."""
     environment = status.get("environment", {})
     return dict(environment) if is_readable(Environment, environment) else {}
 
 
-def known_attempt(status: Manifest) -> Manifest | None:
+def read_failed_start(status: Manifest) -> Manifest | None:
     """Return `status.failedStart`, None if there is none or it cannot be read."""
     attempt = status.get("failedStart", {})
     return dict(attempt) if is_readable(Attempt, attempt) else None
 
 
-def with_last_words(result: Manifest, status: Manifest) -> Manifest:
+def with_last_reason(result: Manifest, status: Manifest) -> Manifest:
     """Return a suite's result; if it timed out, with the last reason in the status why it did not run."""
     last = find_condition(status, "Succeeded")
     had_problem = status.get("currentSuite") == result["name"] and last.get("reason") not in (*READY, *_PROGRESSING)
