@@ -39,7 +39,7 @@ class BenchmarkIndex:
         """Forget everything."""
         self._measuring.clear()
 
-    def concerned(self, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
+    def keys_to_enqueue(self, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
         """Return the benchmarks that a change concerns: they measure the object, or wait for it."""
         known = [one for one in (before, after) if one]
         key = known[0].key

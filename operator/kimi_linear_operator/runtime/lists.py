@@ -164,13 +164,13 @@ class Lists:
                         await self._take(listing, page)
             except Exception:
                 # The store has what the first pages showed, so the next list will not find it again.
-                self.read(scope, listing.concerned, False)
+                self.read(scope, listing.to_enqueue, False)
                 raise
-        concerned = listing.end()
+        to_enqueue = listing.end()
         self.unreadable.end(scope)
         is_new = self.scopes.succeed(scope, self.clock())
         self._note_success(scope)
-        self.read(scope, concerned, is_new)
+        self.read(scope, to_enqueue, is_new)
         return self.clock() - began
 
     async def _take(self, listing: Listing, page: Page) -> None:
