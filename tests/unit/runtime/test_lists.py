@@ -274,13 +274,13 @@ def test_an_object_that_nobody_can_read_costs_nothing_else_and_is_named_once(cap
             await lists.wait_until_settled()
             assert now() == pytest.approx(WATCH_SECONDS)
             assert len(lists.cache.children(POD, KIMI)) == 2
-            assert lists.unreadable.told() == ["cannot read Pod default/odd: ValueError"]
+            assert lists.unreadable.messages() == ["cannot read Pod default/odd: ValueError"]
             await asyncio.sleep(3 * RESYNC_SECONDS)
             assert len(listed.objects.times(PODS_A)) <= 5, "the list has not failed"
             assert lists.scopes.unreadable(now()) == {}
             listed.objects.pages[PODS_A] = [[make_pod("odd", namespace=A)]]
             await asyncio.sleep(RESYNC_SECONDS)
-            assert lists.unreadable.told() == []
+            assert lists.unreadable.messages() == []
 
     run(test())
     [line] = [record for record in caplog.records if record.levelno >= logging.WARNING]
