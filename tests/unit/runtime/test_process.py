@@ -78,7 +78,7 @@ def test_nothing_is_done_for_what_is_not_known(monkeypatch: pytest.MonkeyPatch) 
         await asyncio.sleep(0.1)
         assert reconciler.done == []
         working.scopes.succeed(scopes[0], 0)
-        working._take_note(scopes[0], set(), True)
+        working._enqueue_listed(scopes[0], set(), True)
         await asyncio.sleep(0.1)
         assert reconciler.done == [Key("default", "kimi", SERVER)]
         task.cancel()
