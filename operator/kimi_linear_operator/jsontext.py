@@ -94,7 +94,7 @@ def _with_readable_strings(text: bytes) -> bytes:
     This and the following functions process the whole text at once: a loop over the tokens of the largest object would
     take a second.
     """
-    # UTF-8 never contains byte 255. An escaped backslash must not look like the begin of another escape.
+    # UTF-8 never contains byte 255. An escaped backslash must not look like the beginning of another escape.
     without_escaped_backslashes = text.decode(errors="replace").encode().replace(rb"\\", b"\xff\xff")
     return _LONE_SURROGATE.sub(rb"\\ufffd", without_escaped_backslashes).replace(b"\xff\xff", rb"\\")
 

@@ -14,8 +14,8 @@ from kimi_linear_operator.cluster.transport import TooLongError, Transport
 from kimi_linear_operator.kubernetes.essence import essence, event_essence
 from kimi_linear_operator.kubernetes.kinds import EVENT, Kind, Manifest
 
-# Objects in a page. Half as many as in client-go's pager (https://pkg.go.dev/k8s.io/client-go/tools/pager): decoded, a
-# page takes twenty times the memory that it takes in the cache.
+# Objects in a page: half as many as in client-go's pager (https://pkg.go.dev/k8s.io/client-go/tools/pager), because a
+# decoded page takes twenty times the memory of its text. Not fewer, because a busy API server makes each page wait.
 LIST_CHUNK = 250
 # The usual size of 250 pods. A page of larger objects has fewer of them: somebody may store hundreds of 1 MB each,
 # which is more memory than the operator has.

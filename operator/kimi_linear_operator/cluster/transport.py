@@ -81,7 +81,7 @@ class PendingWrites:
     def begin(self, deadline: float) -> int:
         """Add a write with its deadline, in seconds of `clock`; return the number of the write."""
         now = clock.seconds()
-        self._deadlines = {number: deadline for number, deadline in self._deadlines.items() if deadline > now}
+        self._deadlines = {number: pending for number, pending in self._deadlines.items() if pending > now}
         self._sent += 1
         self._deadlines[self._sent] = deadline
         return self._sent
