@@ -114,10 +114,10 @@ class Asked(Generic[R]):
         return fields if len(fields) <= _MOST_FIELDS else ()
 
     def _minimal_fields(self, manifest: Manifest, dropped: Fields, fields: Fields) -> Fields:
-        """Return as few fields as possible without which, and without the dropped ones, a spec is valid.
+        """Return the fewest of these fields to drop, in addition to the dropped ones, so that a spec is valid.
 
-        It must be valid without all of them. The others keep their values, as in any valid spec. Each check takes a
-        millisecond or more, so this halves the fields instead of trying each.
+        Dropping all of them must make it valid. Those that need not be dropped count as in any valid spec. Each check
+        takes a millisecond or more, so this halves the fields instead of trying each.
         """
         if not fields or self._check(_without(manifest, dropped)).is_valid:
             return ()

@@ -138,7 +138,7 @@ class Children:
         """Delete the resource's own children of these kinds that are no longer wanted.
 
         Raises:
-            ApiError: A child could not be deleted; the others were deleted.
+            ApiError: A child could not be deleted. This does not stop the other deletions.
         """
         live = [manifest for kind in kinds for manifest in self.cache.children(kind, key, owner.metadata.uid)]
         steps = list(unwanted(owner, list(wanted), live))
@@ -165,8 +165,8 @@ class Children:
     async def _create_missing(self, owner: Resource, wanted: Manifest) -> Step | None:
         """Create a child that is not cached; return the next step if an object with its name exists.
 
-        The cache holds labelled objects only, and may be late. So this creates the child, and reads the existing object
-        only if the API server reports one. That costs no request where there is none.
+        The cache holds labelled objects only, and may be late. An existing object is read only after the API server has
+        reported it, which saves a request for each new child.
         """
         if not await self._is_owner_there(owner):
             raise GoneError

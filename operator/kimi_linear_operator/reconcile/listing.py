@@ -67,7 +67,7 @@ class Listing:
             self.to_enqueue |= self.cache.put(self.kind, manifest)
         except Exception as error:
             # Whatever the error is, only this object has it: the others go on.
-            key = _key_if_readable(self.kind, manifest)
+            key = _readable_key(self.kind, manifest)
             self._listed.add(key)
             self.skip(key, error)
         return False
@@ -78,7 +78,7 @@ class Listing:
         return self.to_enqueue | missing
 
 
-def _key_if_readable(kind: Kind, manifest: Manifest) -> Key:
+def _readable_key(kind: Kind, manifest: Manifest) -> Key:
     """Return the key of an object in which any field may be missing or wrong."""
     metadata = manifest.get("metadata")
     readable = metadata if isinstance(metadata, dict) else {}

@@ -57,8 +57,8 @@ class Reporting:
     Attributes:
         cluster: Where the status is written.
         cache: Where a written status is put at once.
-        enqueue: Enqueues the resources that depend on a written status. Its watch event does not: the status is cached
-            already, so the event counts as a duplicate.
+        enqueue: Enqueues the resources that depend on a written status. The watch event of the write does not enqueue
+            them: the status is cached already, so the event is dropped as a duplicate.
         now: Returns the time as RFC 3339.
     """
 
