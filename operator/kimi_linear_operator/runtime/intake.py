@@ -41,7 +41,7 @@ class Intake:
         self._wake = asyncio.Event()
         self._call_soon: Callable[..., object] = asyncio.get_running_loop().call_soon_threadsafe
 
-    def see(self, observed: CachedObject) -> None:
+    def add(self, observed: CachedObject) -> None:
         """Add an observed object; any thread may call this."""
         self._waiting.append(observed)
         self._call_soon(self._wake.set)

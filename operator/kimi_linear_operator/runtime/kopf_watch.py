@@ -63,15 +63,15 @@ class Watch:
         scopes: The scopes to watch there.
         reader: Makes cached objects of watch events.
         observe: Called for every change, in the thread of the watch.
-        want_list: Called in the thread of the watch to request a list of a scope: when its watch starts again, because
-            that does not show earlier changes, and when it is refused, because the list finds out why.
+        request_list: Called in the thread of the watch to request a list of a scope: when its watch starts again,
+            because that does not show earlier changes, and when it is refused, because the list finds out why.
     """
 
     namespaces: list[str]
     scopes: tuple[Scope, ...]
     reader: Reader
     observe: Callable[[CachedObject], None]
-    want_list: Callable[[Scope], None]
+    request_list: Callable[[Scope], None]
     _stopping: threading.Event = field(default_factory=threading.Event)
     _loop: asyncio.AbstractEventLoop | None = None
     _stop_flag: asyncio.Event | None = None
@@ -203,12 +203,12 @@ class Watch:
             self._refused.discard(scope)
             if scope in self._restarted:
                 self._restarted.remove(scope)
-                self.want_list(scope)
+                self.request_list(scope)
 
     def _note_refusal(self, scope: Scope, is_refused: bool) -> None:
         if is_refused and scope not in self._refused:
             self._refused.add(scope)
-            self.want_list(scope)
+            self.request_list(scope)
 
     async def _beat(self, insights: Insights) -> None:
         while True:
@@ -243,7 +243,7 @@ class Watch:
         logger.debug("Cannot read %s %s/%s", kind.kind, namespace, metadata.get("name"), exc_info=True)
         for scope in self.scopes:
             if scope.kind == kind and scope.covers(namespace):
-                self.want_list(scope)
+                self.request_list(scope)
 
 
 def _patch_kopf(watched: list[Resource]) -> None:

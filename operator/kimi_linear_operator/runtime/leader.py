@@ -73,11 +73,11 @@ class Leader:
     _pending: PendingWrites = field(default_factory=PendingWrites)
     _trusted_until: float = float("-inf")
     # Whether the last attempt to renew the lease failed.
-    _is_doubted: bool = False
+    _has_renewal_failed: bool = False
     _lease_seen: Manifest | None = None
     _seen_at: float = 0.0
     # Until when another replica may work although the lease no longer names it.
-    _doubtful_until: float = float("-inf")
+    _last_holder_until: float = float("-inf")
     # The last spec that this replica tried to write.
     _written_spec: Manifest | None = None
     # Whether nobody held the lease at the first look, and no later look found a change.
@@ -101,7 +101,7 @@ class Leader:
         """
         if not self.is_leading:
             raise NotLeadingError(0, "this replica does not hold the lease")
-        if self._is_doubted:
+        if self._has_renewal_failed:
             raise NotLeadingError(0, "this replica could not renew the lease, and asks again soon")
         return self._trusted_until + LEASE_SECONDS - TRUST_SECONDS - self.clock()
 
@@ -177,7 +177,7 @@ class Leader:
                 failures = 0
             except (ApiError, TimeoutError) as error:
                 failures += 1
-                self._is_doubted = True
+                self._has_renewal_failed = True
                 self._log_error(error)
                 if not await self._is_ours():
                     break
@@ -206,13 +206,13 @@ class Leader:
         now = self.clock()
         if self._is_held_by_another():
             return bool(now - self._seen_at >= self._spec().get("leaseDurationSeconds", LEASE_SECONDS))
-        return now >= self._doubtful_until
+        return now >= self._last_holder_until
 
     def _is_held_by_another(self) -> bool:
         return self._holder() not in ("", self.identity)
 
     def _is_settled(self) -> bool:
-        """Return whether the lease is as the protocol allows: its holder released it, or this replica took it."""
+        """Return whether no other replica can still work: its holder released the lease, or this replica took it."""
         spec = self._spec()
         return self._is_released() or (bool(spec) and spec == self._written_spec)
 
@@ -233,10 +233,10 @@ class Leader:
         if is_older:
             self.restored()
         if self._is_settled() and not is_older:
-            self._doubtful_until = float("-inf")
+            self._last_holder_until = float("-inf")
         elif was_held_by_another or (is_older and not self.is_leading):
             # Its holder may have renewed it right before.
-            self._doubtful_until = self._seen_at + LEASE_SECONDS
+            self._last_holder_until = self._seen_at + LEASE_SECONDS
 
     async def _write(self, holder: str, seconds: float) -> None:
         """Write the lease over the version that was read last.
@@ -252,7 +252,7 @@ class Leader:
         async with asyncio.timeout(min(seconds, REQUEST_SECONDS)):
             self._lease_seen = await write(LEASE, lease)
         self._seen_at = self.clock()
-        self._trusted_until, self._is_doubted = started + TRUST_SECONDS, False
+        self._trusted_until, self._has_renewal_failed = started + TRUST_SECONDS, False
 
     def _lease(self, holder: str) -> Manifest:
         """Return the Lease with this holder. An empty holder releases it, in the same way as client-go."""

@@ -91,7 +91,7 @@ class Lists:
             for scope in self.scopes:
                 tasks.create_task(self._keep_listed(scope))
 
-    def begin_anew(self) -> None:
+    def relist_all(self) -> None:
         """Request a list of every scope. Until it has ended, a scope is unknown."""
         self.scopes.forget()
         for scope in self.scopes:
@@ -126,7 +126,7 @@ class Lists:
                     early_lists = 0
 
     async def _pause(self, scope: Scope, seconds: float) -> bool:
-        """Wait before the next list of a scope; return whether `begin_anew` ended the pause early.
+        """Wait before the next list of a scope; return whether `relist_all` ended the pause early.
 
         A watch that starts again does not end it.
         """
@@ -151,7 +151,7 @@ class Lists:
             Exception: The list failed, with ApiError or because of a bug.
         """
         kind, namespace = scope
-        # The time that a scope waits for its place counts, too.
+        # Before the wait for a place, because a waiting scope is not read either.
         self.scopes.begin(scope, self.clock())
         self._urgent[scope].clear()
         async with self._lanes[kind].place(scope):

@@ -61,7 +61,7 @@ class Shares:
     """Limits the workers of each namespace, so that one whose passes all hang leaves some to the others.
 
     A namespace gets another worker only while more workers are free than it has. So the first one gets at most half of
-    them, a second one half of the rest, and so on: of sixteen workers, only five hanging namespaces occupy all.
+    them, a second one half of the rest, and so on: it takes five hanging namespaces to occupy sixteen workers.
     https://doi.org/10.1109/90.664262
     """
 

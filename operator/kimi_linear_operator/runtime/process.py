@@ -101,15 +101,15 @@ class Operator:
             self.scopes,
             self._enqueue_listed,
             is_watched=lambda scope: scope not in self.watch.unwatched(),
-            restored=self._begin_anew,
+            restored=self._start_over,
         )
-        leader.restored = self._begin_anew
+        leader.restored = self._start_over
         loop = asyncio.get_running_loop()
 
-        def want_list(scope: Scope) -> None:
+        def request_list(scope: Scope) -> None:
             loop.call_soon_threadsafe(self.lists.ask_for, scope)
 
-        self.watch = Watch(namespaces, tuple(self.scopes), self.cache.reader, self.intake.see, want_list)
+        self.watch = Watch(namespaces, tuple(self.scopes), self.cache.reader, self.intake.add, request_list)
         self.health = Health(self.watch, self.scopes, self.lists.unreadable, self.work)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -137,7 +137,7 @@ class Operator:
         await self.lists.run()
 
     async def lead(self) -> None:
-        """Wait until everything that can be read was read, then work whenever the lease is ours; release it at the end."""
+        """Wait until all that can be read was read, then work whenever the lease is ours; release it at the end."""
         await self.lists.wait_until_settled()
         logger.info("Started with %d servers and benchmarks", len(self.cache.resources()))
         self.health.has_read = True
@@ -158,15 +158,15 @@ class Operator:
         This replica may not know what the other one wrote: its watches may not work, or may have died silently. So it
         lists everything again, and reconciles a resource once the scopes that it needs are listed.
         """
-        self.lists.begin_anew()
+        self.lists.relist_all()
         await self._work()
 
-    def _begin_anew(self) -> None:
+    def _start_over(self) -> None:
         """Forget everything and read it again: etcd was restored from a backup, so older versions are newer states."""
         logger.warning("The cluster is older than before: etcd was restored from a backup. Everything is read anew")
         self.intake.clear()
         self.cache.clear()
-        self.lists.begin_anew()
+        self.lists.relist_all()
         self.watch.restart()
 
     async def _stop(self, leading: asyncio.Task[None]) -> None:

@@ -145,7 +145,7 @@ class WorkQueue:
             metrics.RECONCILES.labels("failed" if bug else "retried").inc()
             details = (key.kind.kind, key.namespace, key.name, delay, error)
             logger.warning("Could not reconcile %s %s/%s, trying again in %.1f s: %s", *details, exc_info=bug)
-            # The key counts as busy until then, so no worker takes it, whoever adds it.
+            # The key counts as busy until `Retry-After` is over, so no worker takes it even if it is added.
             asyncio.get_running_loop().call_later(retry_after, self._finish, key, delay - retry_after)
         else:
             self._failures.pop(key, None)

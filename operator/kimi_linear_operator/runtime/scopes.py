@@ -78,7 +78,7 @@ class Scopes:
         self._states = {Scope(kind, place): _State() for kind in self.kinds for place in places}
 
     def __iter__(self) -> Iterator[Scope]:
-        """Yield all scopes, sorted by kind."""
+        """Yield all scopes, kind by kind."""
         return iter(self._states)
 
     def begin(self, scope: Scope, now: float) -> None:

@@ -55,7 +55,7 @@ class Work:
             # A pass without writes never waits, and thousands of them in a row would block all other tasks.
             await asyncio.sleep(0)
             if not self._is_known(key):
-                return None  # It is enqueued when its scopes were read.
+                return None  # It is enqueued once its scopes are read.
             if self.types[key.kind].needs_everything and not self._is_settled():
                 return SETTLING_SECONDS
             return await by_kind[key.kind].reconcile(key, failures)
