@@ -1,4 +1,4 @@
-"""The API server's address and our credentials: from kubectl's kubeconfig, or else the pod's service account."""
+"""The API server's address and our credentials, from kubectl's kubeconfig or else the pod's service account."""
 
 import os
 from pathlib import Path
