@@ -32,7 +32,7 @@ from kimi_linear_operator.benchmark.status import (
     read_results,
     with_last_reason,
 )
-from kimi_linear_operator.benchmark.target_state import TargetState, target_state
+from kimi_linear_operator.benchmark.target_state import TargetState, is_unusable, target_state
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access, metadata
 from kimi_linear_operator.kubernetes.check import Checked
@@ -252,7 +252,9 @@ class BenchmarkReconciler:
     async def _proceed(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, state: TargetState) -> _Step:
         """Stop a suite, start it, or follow it while it runs."""
         suite_job = self._job(key, benchmark, suite)
-        failed_start = read_failed_start(benchmark.status)
+        failed_start = (
+            read_failed_start(benchmark.status) if suite_job else self._failed_start(key, benchmark, suite, state)
+        )
         step = _Step(state.reason, suite_job, failed_start=failed_start)
         try:
             if benchmark.spec.suspend:
@@ -268,6 +270,20 @@ class BenchmarkReconciler:
                 failed_start = self._attempt(suite, not_applied)
             return replace(step, not_applied=not_applied, failed_start=failed_start, again=BLOCKED_RETRY_SECONDS)
         return step
+
+    def _failed_start(
+        self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, state: TargetState
+    ) -> Manifest | None:
+        """Return the last attempt to start the next suite that failed, None if none has.
+
+        A target that cannot be used is such an attempt if others wait, and only until it can be used.
+        """
+        failed = read_failed_start(benchmark.status)
+        if failed and is_unusable(failed["reason"]) and failed["reason"] != state.reason.name:
+            return None
+        if not failed and is_unusable(state.reason.name) and self._admission.has_rivals(key):
+            return self._attempt(suite, state.reason)
+        return failed
 
     async def _follow(
         self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, step: _Step, suite_job: Manifest

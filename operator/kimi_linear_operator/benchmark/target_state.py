@@ -15,6 +15,14 @@ from kimi_linear_operator.server import sglang
 from kimi_linear_operator.server.definition import CHECKER as SERVERS
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 
+# No suite can start until somebody changes something: waiting does not help.
+_UNUSABLE = ("ApiKeyUnknown", "ServerMissing")
+
+
+def is_unusable(reason: str) -> bool:
+    """Return whether a target with this reason of TargetReady stays unready until somebody changes something."""
+    return reason in _UNUSABLE
+
 
 @dataclass(frozen=True)
 class TargetState:

@@ -26,7 +26,7 @@ _SHRINKING = 8
 # How often to start a list in all. It starts again if its resource version expires before the last page.
 MOST_LIST_ATTEMPTS = 3
 # A kubelet writes some dozens of Events about a pod. Others may write thousands, each as large as an object can be.
-MOST_EVENT_PAGES = 4
+MOST_EVENT_PAGES = 8
 
 
 @dataclass(frozen=True)

@@ -158,15 +158,14 @@ def _value_at(manifest: Manifest, path: str) -> Any:
 
 
 def _only(value: Manifest, fields: Iterable[str]) -> Manifest:
-    """Return a copy of an object with only these fields."""
+    """Return a copy of an object with only these fields; an empty object on the way to one is kept, for `has`."""
     result: Manifest = {}
     for field in fields:
         *parents, last = field.split(".")
         source, copy = value, result
         for name in parents:
+            copy = copy.setdefault(name, {}) if name in source else {}
             source = source.get(name, {})
-            if source:
-                copy = copy.setdefault(name, {})
         if last in source:
             copy[last] = source[last]
     return result

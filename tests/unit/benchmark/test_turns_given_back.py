@@ -18,7 +18,8 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
-from make import make_benchmark, owned, stored
+from kimi_linear_operator.server.spec import SERVER
+from make import make_benchmark, make_server, owned, stored
 from passes import READER, Passes, make_context, new_cache
 
 ENDPOINT = {"endpoint": {"url": "http://kimi.default.svc"}, "suites": [{"name": "speed-low"}]}
@@ -172,6 +173,36 @@ def test_a_job_that_is_refused_lets_the_other_run_and_does_not_ask_without_end()
     world.pass_over(SECOND, "09:00:01")
     assert world.cluster.jobs == ["second"]
     assert world.pass_over(FIRST, "09:00:15") == 285
+
+
+def without_server() -> World:
+    """Return a world in which the first benchmark names a server that is missing."""
+    world = World()
+    missing = make_benchmark("first", serverRef={"name": "kimi"}, suites=[{"name": "speed-low"}])
+    missing["metadata"] |= {"creationTimestamp": "2026-11-24T08:00:01Z", "uid": "first"}
+    world.cluster.put(BENCHMARK, missing)
+    return world
+
+
+def test_a_benchmark_without_a_server_lets_the_other_run_and_writes_that_once() -> None:
+    world = without_server()
+    world.pass_over(FIRST, "09:00:00")
+    assert world.succeeded(FIRST)[0] == "ServerMissing"
+    world.pass_over(SECOND, "09:00:01")
+    assert world.cluster.jobs == ["second"]
+    written = world.cache.get(FIRST.of(BENCHMARK))
+    world.pass_over(FIRST, "09:30:00")
+    assert world.cache.get(FIRST.of(BENCHMARK)) == written
+
+
+def test_a_benchmark_whose_server_comes_back_has_its_turn_again() -> None:
+    world = without_server()
+    world.pass_over(FIRST, "09:00:00")
+    world.cluster.put(SERVER, make_server("kimi"))
+    world.pass_over(FIRST, "09:00:10")
+    assert world.succeeded(FIRST)[0] == "ServerUnready"
+    world.pass_over(SECOND, "09:00:20")
+    assert (world.cluster.jobs, world.succeeded(SECOND)[0]) == ([], "WaitingForTurn")
 
 
 def test_two_that_are_refused_take_turns_at_leisure() -> None:

@@ -64,7 +64,7 @@ def test_of_thousands_a_few_pages_are_read() -> None:
 
 def test_large_ones_are_read_in_short_pages_and_their_messages_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PAGE_BYTES", 100_000)
-    told, limits = read([event(number, 60_000) for number in range(9)])
+    told, limits = read([event(number, 60_000) for number in range(2 * MOST_EVENT_PAGES)])
     assert limits[-MOST_EVENT_PAGES:] == [1] * MOST_EVENT_PAGES
     assert (len(told), {len(item["message"]) for item in told}) == (MOST_EVENT_PAGES, {4096})
 

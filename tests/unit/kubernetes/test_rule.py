@@ -65,6 +65,22 @@ def test_rules_are_met_or_their_problems_come_in_the_order_of_the_table(
     assert [problem.path for problem in RuleTable([PAIR, IS_SMALL]).problems(declared)] == broken
 
 
+@pytest.mark.parametrize(
+    ("expression", "spec", "is_met"),
+    [
+        ("!has(self.client) || !has(self.client.x)", {"client": {}}, True),
+        ("!has(self.client.x)", {"client": {}}, True),
+        ("has(self.client)", {"client": {}}, True),
+        ("has(self.client) && !has(self.client.retry.x)", {"client": {"retry": {}}}, True),
+        ("has(self.client) && !has(self.client.retry.x)", {"client": {"retry": {"x": 1}}}, False),
+        ("!has(self.client) || !has(self.client.x)", {}, True),
+    ],
+)
+def test_an_empty_object_is_there(expression: str, spec: dict[str, object], is_met: bool) -> None:
+    problems = RuleTable([Rule("error", "spec", expression, "")]).problems({"spec": spec})
+    assert not problems if is_met else problems
+
+
 @pytest.mark.parametrize("rule", [*server.RULES, *benchmark.RULES], ids=lambda rule: f"{rule.path}-{rule.message[:24]}")
 def test_what_a_rule_says_is_not_taken_for_a_secret(rule: Rule) -> None:
     told = f"{rule.path}: {one_line(rule.message)}"
