@@ -86,7 +86,8 @@ class _Step:
 class BenchmarkReconciler:
     """Runs the suites of benchmarks one after the other and judges them.
 
-    It keeps no state: the status says which suites have ended, and the Jobs say which one runs.
+    It keeps nothing that must survive a restart: the status says which suites have ended, and the Jobs say which one
+    runs.
     """
 
     def __init__(self, context: Context) -> None:
@@ -137,21 +138,24 @@ class BenchmarkReconciler:
             raise
 
     def _check(self, manifest: Manifest) -> Checked[KimiLinearBenchmark]:
-        """Check a benchmark against its rules, and for access to nodes that the administrator has not allowed."""
+        """Check a benchmark by its rules, and refuse access of its pods to nodes unless the administrator allows it."""
         checked = CHECKER.check_stored(manifest)
         if checked.resource is None or not checked.is_valid or self._allows_node_access:
             return checked
         return checked.beside(access.problems(job.own_pod_template(checked.resource)))
 
     async def _keep(self, key: Key, manifest: Manifest) -> float | None:
-        """Keep the results of a complete benchmark, even if its spec is invalid by now, and delete the rest."""
+        """Write the ConfigMap with the results of a complete benchmark, even if its spec is invalid by now.
+
+        Then delete its Jobs, its runner and the benchmark itself, each when it is due.
+        """
         benchmark = CHECKER.read_stored(manifest, {"suites"})
         if benchmark:
             await self._keep_results(benchmark, manifest["status"])
         return await self._clean_up(key, manifest, benchmark)
 
     async def _report_failure(self, manifest: Manifest, checked: Checked[KimiLinearBenchmark], error: ApiError) -> None:
-        """Write an error that retries did not resolve to the status; the results there stay."""
+        """Write to the status an error that retries did not resolve; the results there stay."""
         if is_complete(manifest.get("status", {})):
             return
         not_applied = Reason("ApplyFailed", error.message)
@@ -224,7 +228,7 @@ class BenchmarkReconciler:
         if len(results) == len(suites):
             return BenchmarkObservation(manifest, benchmark, None, _DONE, facts, results), None
         step = await self._proceed(key, benchmark, suites[len(results)], state)
-        # Until the first suite starts, the server may still change.
+        # The environment is recorded when the first suite starts: until then the server may change.
         facts = facts if step.job or results else {}
         observation = BenchmarkObservation(manifest, benchmark, step.not_applied, step.reason, facts, results, step.job)
         return replace(observation, not_running=step.not_running, failed_start=step.failed_start), step.again
@@ -288,7 +292,10 @@ class BenchmarkReconciler:
     async def _follow(
         self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, step: _Step, suite_job: Manifest
     ) -> _Step:
-        """Find out why a suite with a Job does not run; give its turn back if this takes too long and others wait."""
+        """Find out why a suite with a Job does not run.
+
+        If it has not begun for too long and others wait, stop it to give its turn back.
+        """
         if "deletionTimestamp" in suite_job["metadata"]:
             removed = Reason("WaitingForTurn", "the Job of the last attempt is still being removed")
             return replace(step, reason=removed, job=None)
@@ -304,7 +311,7 @@ class BenchmarkReconciler:
             await self._stop(suite_job)
             logger.info("Suite %s could not start and gives its turn back: %s", suite.name, reason.message)
             return replace(step, job=None, failed_start=self._attempt(suite, reason))
-        # Until the client runs, only Events may say what is wrong, and no watch shows them.
+        # Until the client runs, Events may be all that tells what is wrong, and they are not watched.
         is_fine = has_begun and not reason
         waits = [left, next_look(pods, self.now()), None if is_fine else LOOK_AGAIN_SECONDS]
         return replace(step, not_running=reason, again=retention.soonest(waits))
@@ -338,9 +345,9 @@ class BenchmarkReconciler:
         return results
 
     def _seconds_left(self, key: Key, benchmark: KimiLinearBenchmark, suite_job: Manifest) -> float | None:
-        """Return in how many seconds a suite ends at the latest, 0 if it has ended, None if its Job is being deleted.
+        """Return in how many seconds a suite ends at the latest, 0 if it has ended.
 
-        A Job that has ended counts as ended even while it is being deleted.
+        None if its Job is being deleted before the Job has ended.
         """
         if "deletionTimestamp" in suite_job["metadata"] and not job_status.has_ended(suite_job):
             return None
@@ -373,17 +380,20 @@ class BenchmarkReconciler:
         return baseline.of_benchmark(source.benchmark, other.spec.suites if other else [], results, suite)
 
     def _job(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite) -> Manifest | None:
-        """Return a suite's cached Job, None if it has none. Earlier builds of the operator gave Jobs other names."""
+        """Return a suite's cached Job, None if it has none.
+
+        It is found by owner and label, as earlier builds of the operator named Jobs otherwise.
+        """
         return self._index.job_of(key, benchmark.metadata.uid, suite.name)
 
     async def _stop(self, suite_job: Manifest | None) -> None:
-        """Delete a Job. The Job exists until its pods are gone, so that no other benchmark starts before."""
+        """Delete a Job, but after its pods, so that it holds the target until its client has ended."""
         if suite_job and "deletionTimestamp" not in suite_job["metadata"]:
             await self.cluster.delete(JOB, suite_job, children_first=True)
             logger.info("Stopped Job %s", suite_job["metadata"]["name"])
 
     async def _start(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, state: TargetState) -> _Step:
-        """Create a suite's Job, unless another benchmark goes first on this target."""
+        """Apply the runner and create a suite's Job, unless the benchmark has to wait for others of this target."""
         assert state.target  # noqa: S101 - `is_ready` has checked it
         label = state.target.label
         if label in self._starting:
@@ -404,7 +414,7 @@ class BenchmarkReconciler:
         """Delete the Jobs and the runner that a benchmark no longer needs, and the benchmark itself when it expires.
 
         Returns:
-            The seconds until the next deletion is due, None if none is.
+            The seconds until the next deletion is due, a day at most; None if no time is set for any.
         """
         status = manifest["status"]
         until_job = await self._clean_up_jobs(key, manifest)
@@ -421,7 +431,7 @@ class BenchmarkReconciler:
         """Delete the Jobs whose result is in the status and whose log is no longer needed.
 
         Returns:
-            The seconds until the next Job can be deleted, None if no time is set for any.
+            The seconds until the next Job can be deleted, None if every Job left still lacks a result.
         """
         jobs = self.cache.children(JOB, key, manifest["metadata"]["uid"])
         jobs = [suite_job for suite_job in jobs if "deletionTimestamp" not in suite_job["metadata"]]
@@ -447,7 +457,7 @@ class BenchmarkReconciler:
             logger.info("Deleted the benchmark: spec.ttlSecondsAfterFinished is over")
 
     async def _try_to_keep_results(self, benchmark: KimiLinearBenchmark, status: Manifest) -> bool:
-        """Write the ConfigMap with the results; return whether it is written or never will be, False to retry."""
+        """Try to write the ConfigMap with the results; return False to retry. A taken name counts as done."""
         try:
             await self._keep_results(benchmark, status)
         except ApiError as error:

@@ -20,10 +20,10 @@ _FIELD = re.compile(r"\bself((?:\.[A-Za-z]\w*\b(?!\())+)")
 class Rule:
     """A condition that a field must meet. An absent field meets it.
 
-    The API server evaluates a rule at its node of the schema, and only if an update changes the value there. So a rule
-    belongs to the innermost node that contains all that it reads: then users can still label and scale an object that
-    is older than the rule, and the operator can write its status (https://kubernetes.io/docs/tasks/
-    extend-kubernetes/custom-resources/custom-resource-definitions/#validation-ratcheting).
+    The API server evaluates a rule at its node of the schema: on creation, and on an update only if it changes the
+    value there. So a rule belongs to the innermost node that contains all that it reads: then users can still label and
+    scale an object that is older than the rule, and the operator can write its status (https://kubernetes.io/docs/
+    tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-ratcheting).
 
     The expression uses only what every CEL implementation has: no functions of Kubernetes, no optional syntax. It sees
     the fields that the schema declares, with their defaults.
@@ -52,7 +52,7 @@ class Rule:
     def reads(self) -> list[str]:
         """Return the fields below the node that the expression reads; none if it reads the whole value.
 
-        `a.b` alone stands for `a` and `a.b`: without `a`, there is no `a.b`.
+        `a` is left out beside `a.b`: expressions look at it only to see whether they may read `a.b`.
         """
         fields = {field.removeprefix(".") for field in _FIELD.findall(_TEXT.sub("''", self.expression))}
         return sorted(field for field in fields if not any(other.startswith(f"{field}.") for other in fields))
@@ -92,7 +92,7 @@ class Transition(Rule):
 
 
 def unchanged(fields: Iterable[str]) -> str:
-    """Return an expression for the API server: an update does not change these fields below `self`.
+    """Return an expression for the API server that is true if an update does not change these fields below `self`.
 
     One side of each comparison is a plain field, because the API server estimates the cost of a rule and refuses
     expensive ones: it knows the size of a field from the schema, but not that of an optional value.

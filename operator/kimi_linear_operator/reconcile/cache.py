@@ -14,8 +14,9 @@ from kimi_linear_operator.reconcile.cached_object import CachedObject, CachedTyp
 # Bytes of all large children in a namespace. When they are used up, only the essence of further ones is cached.
 MOST_OF_LARGE = 32 * 2**20
 
-# Bytes and weight of the objects of one kind that a pass reads. The pods of a thousand replicas, the most that a server
-# may have, take a third of the bytes and nine tenths of the weight; reading them takes a twentieth of a second.
+# A pass reads at most so many bytes, and so much weight, of objects of one kind. The pods of a thousand replicas, the
+# most that a server may have, take a third of the bytes and nine tenths of the weight; reading them takes a twentieth
+# of a second.
 MOST_CHILDREN = 8 * 2**20
 MOST_WEIGHT = 200_000
 # For kinds other than pods: a resource has only a few objects of these.
@@ -113,10 +114,10 @@ class Cache:
         return self._children.get((key, kind), {}).values()
 
     def is_progress(self, observed: CachedObject) -> bool:
-        """Return whether a change can at most change a status: the object is a pod, or its spec is unchanged.
+        """Return whether this change can affect nothing but a status: the object is a pod, or its spec is unchanged.
 
-        A new revision of a Deployment also counts: it changes the generation, because the API server treats a
-        Deployment's annotations as part of its spec.
+        A new value of the annotation `deployment.kubernetes.io/revision` counts, too: it raises the generation, because
+        the API server treats a Deployment's annotations as part of its spec.
         """
         cached = self._objects.get(observed.key)
         if observed.key.kind == POD or cached is None:
@@ -124,15 +125,20 @@ class Cache:
         return 0 < observed.generation == cached.generation or observed.revision != cached.revision
 
     def is_past(self, kind: Kind, manifest: Manifest, version: int) -> bool:
-        """Return whether an object in a list of this version is older than its cached state, though the list is newer.
+        """Return whether a list shows an older state of an object than the cache, although the list itself is newer.
 
-        Then etcd was restored, and the versions have grown beyond the cached ones since.
+        Only a restored etcd, written to since, does that.
+
+        Args:
+            kind: The kind of the object.
+            manifest: The object in the list.
+            version: The resource version of the list.
         """
         cached = self._objects.get(key_of(kind, manifest))
         return cached is not None and version_of(manifest) < cached.version <= version
 
     def put(self, kind: Kind, manifest: Manifest) -> set[Key]:
-        """Cache an object unless a newer state is cached; return the resources to enqueue."""
+        """Read a manifest and take it, unless this state or a newer one is cached; return the resources to enqueue."""
         cached = self._objects.get(key_of(kind, manifest))
         if cached and version_of(manifest) <= cached.version and not self._is_cut_version(cached, version_of(manifest)):
             return set()
@@ -147,7 +153,7 @@ class Cache:
         newest = max(self._deleted.get(key, 0), cached.version if cached else 0)
         if observed.version <= newest and not (cached and self._is_cut_version(cached, observed.version)):
             return set()
-        # This may fail, and then the cached state must stay. So it comes first.
+        # `_with_room` may raise, so call it before anything is forgotten.
         kept = self._with_room(observed, cached)
         self._forget(key)
         self._keep(kept)
@@ -171,7 +177,7 @@ class Cache:
         return self._large.get(key.namespace, 0) + size <= MOST_OF_LARGE
 
     def _is_cut_version(self, cached: CachedObject, version: int) -> bool:
-        """Return whether only the essence of this version is cached, and there is room for all of it now."""
+        """Return whether only the essence of this version was cached for want of room, and all of it would fit now."""
         return cached.cut > 0 and version == cached.version and self._has_room(cached.key, cached.cut)
 
     def _count_large(self, cached: CachedObject, sign: int) -> None:
@@ -195,9 +201,10 @@ class Cache:
         return owners.union(*(index.keys_to_enqueue(before, after) for index in self._indexes))
 
     def begin_list(self, kind: Kind, namespace: str | None = None) -> int:
-        """Begin to take over a complete list of a kind in one namespace or in all; return the newest version so far.
+        """Begin to take over a complete list of a kind; return the newest version seen of these objects.
 
-        Call this before the list is requested, so that objects deleted from now on do not come back with it.
+        The list is of one namespace, or of all if that is None. Call this before requesting it, so that objects deleted
+        from now on do not come back with it.
         """
         kept = {key: version for key, version in self._deleted.items() if not _is_covered(key, kind, namespace)}
         self._deleted = kept

@@ -20,7 +20,7 @@ class Enqueue(Protocol):
     """Enqueues the resources that depend on a changed object."""
 
     def __call__(self, changed: CachedObject, keys: set[Key], *, is_progress: bool) -> None:
-        """Take the changed object, the resources, and whether the change can at most change a status."""
+        """Take the changed object, the resources, and whether the change can affect nothing but a status."""
 
 
 class Intake:

@@ -29,17 +29,20 @@ logger = logging.getLogger(__name__)
 RESYNC_SECONDS = 300.0
 # The first list waits for the watch to start, but not longer than this: the watch may be impossible.
 WATCH_SECONDS = 10.0
-# A watch that has just started again often does so once more. Wait for this, so that one list is enough.
+# A watch often restarts twice in a row. A requested list waits for so long, so that one list serves both.
 GATHER_SECONDS = 0.5
 # The pause after a list, so that a watch that keeps starting again does not cause a list each time.
 REST = Backoff(first=5.0, longest=60.0)
 # The pause after a failed list.
 RETRY = Backoff(first=0.5, longest=30.0)
-# Objects to cache before other tasks run: renewing the Lease, workers, other lists.
+# How many objects to cache before letting other tasks run: renewing the Lease, workers, other lists.
 TAKEN_AT_ONCE = 50
 
 Read = Callable[[Scope, set[Key], bool], None]
-"""Called with a listed scope, the resources to enqueue, and whether the scope was unknown before."""
+"""Called after each list, complete or not.
+
+It gets the scope, the resources to enqueue, and whether this list has made an unknown scope known.
+"""
 
 
 @dataclass
@@ -50,7 +53,7 @@ class Lists:
         cluster: Where objects are listed.
         cache: Where they are cached.
         scopes: The scopes to list, and the outcomes.
-        read: Called after every list.
+        read: Called after each list, complete or not.
         clock: Returns monotonic seconds.
         is_watched: Returns whether the watch of a scope works.
         restored: Called when the cluster is older than before, because etcd was restored from a backup.
@@ -66,7 +69,7 @@ class Lists:
     restored: Callable[[], None] = lambda: None
     unreadable: Unreadable = field(default_factory=Unreadable)
     _due: dict[Scope, asyncio.Event] = field(init=False)
-    # Scopes to list before anything is known again: earlier lists do not count.
+    # Set by `relist_all`: earlier lists no longer count, and the pause ends.
     _urgent: dict[Scope, asyncio.Event] = field(init=False)
     _lanes: dict[Kind, Lanes] = field(init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -92,7 +95,7 @@ class Lists:
                 tasks.create_task(self._keep_listed(scope))
 
     def relist_all(self) -> None:
-        """Request a list of every scope. Until it has ended, a scope is unknown."""
+        """Request a list of every scope. Each scope counts as unknown until its own new list has succeeded."""
         self.scopes.forget()
         for scope in self.scopes:
             self._urgent[scope].set()
@@ -102,7 +105,7 @@ class Lists:
         """Wait until everything that can be read was read."""
         while not self.scopes.is_settled(self.clock()):
             self._changed.clear()
-            # A scope also counts as unreadable when its list takes too long, and that causes no change.
+            # A list that takes too long makes its scope unreadable without setting `_changed`, so poll.
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), 1.0)
 
@@ -128,7 +131,7 @@ class Lists:
     async def _pause(self, scope: Scope, seconds: float) -> bool:
         """Wait before the next list of a scope; return whether `relist_all` ended the pause early.
 
-        A watch that starts again does not end it.
+        A restarted watch does not end the pause.
         """
         with suppress(TimeoutError):
             await asyncio.wait_for(self._urgent[scope].wait(), seconds)
@@ -151,7 +154,7 @@ class Lists:
             Exception: The list failed, with ApiError or because of a bug.
         """
         kind, namespace = scope
-        # Before the wait for a place, because a waiting scope is not read either.
+        # The time in line counts towards the 90 s of an unreadable scope (`OWN_FAULT_SECONDS`).
         self.scopes.begin(scope, self.clock())
         self._urgent[scope].clear()
         async with self._lanes[kind].place(scope):
@@ -193,7 +196,10 @@ class Lists:
         self._changed.set()
 
     def _note_failure(self, scope: Scope, error: ApiError, bug: Exception | None) -> None:
-        """Log why a scope could not be listed, once for the same error; for a bug, with its traceback."""
+        """Record that a scope could not be listed, and log why, once for the same error.
+
+        A bug is logged with its traceback.
+        """
         self.scopes.fail(scope, error, self.clock(), is_watched=self.is_watched(scope))
         hint = " (is its CRD installed? kubectl apply -f crds/)" if error.status == 404 else ""
         if self._logged.get(scope) != str(error):

@@ -17,9 +17,10 @@ from kimi_linear_operator.runtime.scopes import Scope, Scopes
 
 # One namespace has half of them at most (`runtime/order.py`).
 WORKERS = 32
-# What comes in bulk and nobody waits for counts as one source: new servers, all servers at the start.
+# The source of what comes in bulk and nobody waits for, such as new resources, and of all resources at the start. In
+# each namespace they take turns as one source.
 BULK = "bulk"
-# How often to requeue a resource that needs everything until everything was read.
+# A resource that needs everything is requeued after this time while not everything was read.
 SETTLING_SECONDS = 5.0
 
 
@@ -74,7 +75,7 @@ class Work:
             self._queue = None
 
     def enqueue(self, keys: Iterable[Key]) -> None:
-        """Enqueue resources as bulk, if this replica leads. If it does not, it enqueues all when it begins to."""
+        """Enqueue resources as bulk. A replica that does not lead drops them: it enqueues all when it begins to."""
         if self._queue:
             for key in keys:
                 self._queue.add(key, BULK)
@@ -85,7 +86,7 @@ class Work:
         Args:
             changed: The object.
             keys: The resources.
-            is_progress: Whether the change can at most change a status.
+            is_progress: Whether the change can affect nothing but a status.
         """
         if self._queue is None:
             return

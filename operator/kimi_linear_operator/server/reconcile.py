@@ -43,12 +43,14 @@ from kimi_linear_operator.server.status import (
 )
 from kimi_linear_operator.server.waking import Waking
 
-# Longest time between two attempts. Thousands of servers whose specs are refused must not keep the API server busy.
+# Longest time between two attempts to write children that cannot be written because of the spec. Thousands of such
+# servers must not keep the API server busy.
 LONGEST_BLOCKED_SECONDS = 300.0
 
 _CONFLICT = 409
 
-# The UID of a server, the generation of its spec, and the paths of uncertain fields in it.
+# A question about a spec: the UID of its server, its generation, and the fields of which it is unknown whether anybody
+# asked for them.
 _SpecFields = tuple[str, int, tuple[FieldPath, ...]]
 
 
@@ -57,9 +59,10 @@ class _Outcome:
     """The result of a pass, before its status is written.
 
     Attributes:
-        server: The server without defaults that nobody asked for; None if the pass did not get that far.
+        server: The server without defaults that come only from another version's definition; None if the pass did not
+            get that far.
         kept: The pod template that it should have; None likewise.
-        failures: What kept children from being as wanted.
+        failures: Why children could not be written.
         contested: What others keep changing in its children, as sentences.
         is_first: Whether this is the first pass over a new server.
     """
@@ -111,7 +114,7 @@ class ServerReconciler:
             Requeue after this many seconds; None if only an event makes another pass necessary.
 
         Raises:
-            ApiError: A request failed in a way that may pass. The queue retries with back-off.
+            ApiError: A request failed that may succeed later. The queue retries with back-off.
         """
         manifest = self.cache.get(key.of(SERVER))
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
@@ -152,7 +155,11 @@ class ServerReconciler:
         return min((seconds for seconds in retries if seconds is not None), default=None)
 
     def _blocked_seconds(self, manifest: Manifest, not_applied: Reason) -> float:
-        """Return after how many seconds to retry what was refused. The time grows while the spec is the reason."""
+        """Return in how many seconds to write children again that could not be written.
+
+        The time is BLOCKED_RETRY_SECONDS, or, if the spec is to blame, a quarter of the time since Accepted became
+        False, if that is longer; but LONGEST_BLOCKED_SECONDS at most.
+        """
         accepted = find_condition(manifest.get("status", {}), "Accepted")
         if not not_applied.blames_spec or accepted.get("status") != "False":
             return BLOCKED_RETRY_SECONDS
@@ -160,7 +167,7 @@ class ServerReconciler:
         return min(max(BLOCKED_RETRY_SECONDS, refused / 4), LONGEST_BLOCKED_SECONDS)
 
     def _check(self, manifest: Manifest) -> Checked[KimiLinearServer]:
-        """Check a server by its rules, and whether it has access to nodes that the administrator does not allow."""
+        """Check a server by its rules, and refuse access of its pods to nodes unless the administrator allows it."""
         checked = CHECKER.check_stored(manifest)
         if checked.resource is None or not checked.is_valid or self._allows_node_access:
             return checked
@@ -187,7 +194,10 @@ class ServerReconciler:
         return _Outcome(server, kept, failures, tuple(self.children.contested(wanted)), is_first)
 
     async def _refuse(self, key: Key, manifest: Manifest, reason: str) -> _Outcome:
-        """Change nothing because the spec is refused, except that replicas are removed if it asks for fewer."""
+        """Leave a server as it is because its spec is refused, with two exceptions.
+
+        Its Deployment is scaled down if the spec asks for fewer replicas, and a completed rollout is unmarked.
+        """
         server = _readable(manifest)
         failures = await settle([self._shrink(key, server), self._end_rollout(key, server)] if server else [])
         return _Outcome(failures=replace(failures, lasting=Reason("InvalidSpec", reason, blames_spec=True)))
@@ -201,7 +211,7 @@ class ServerReconciler:
     async def _end_rollout(self, key: Key, server: KimiLinearServer) -> None:
         """Remove the mark of an automatic rollout from the running revision if all replicas serve with it.
 
-        What the spec asks for now does not matter.
+        This looks at the running revision only: the spec may ask for another one by now.
         """
         live = self._deployment(key, server.metadata.uid)
         for record in revision.newest(self._records(key, server), _number(live)):
@@ -212,7 +222,7 @@ class ServerReconciler:
     async def _choose_template(
         self, key: Key, server: KimiLinearServer, live: Manifest | None
     ) -> tuple[KimiLinearServer, Kept]:
-        """Return a server without defaults that nobody asked for, and the pod template that it should have.
+        """Return a server without defaults of another version's definition, and the pod template that it should have.
 
         Raises:
             BehindError: There is a newer spec than the cached one.
@@ -260,7 +270,7 @@ class ServerReconciler:
     ) -> int:
         """Return the number of the revision that the Deployment has, 0 if unknown.
 
-        The cache may be late. So the Deployment is read from the API server before the newest revision is abandoned.
+        The cache may be late. So the Deployment is read from the API server before `keep` drops the newest revision.
         """
         if not revision.abandons_newest(server, revisions, _number(live), state):
             return _number(live)
@@ -270,7 +280,7 @@ class ServerReconciler:
     async def _as_requested(
         self, key: Key, server: KimiLinearServer, revisions: list[Revision], deployed: int, state: RolloutState
     ) -> KimiLinearServer:
-        """Return a server without defaults that nobody asked for.
+        """Return a server without defaults that come only from another version's definition.
 
         Raises:
             BehindError: The spec was changed after it was cached.
@@ -284,11 +294,13 @@ class ServerReconciler:
     async def _unrequested_fields(
         self, key: Key, fields: _SpecFields, recorded_until: str = ""
     ) -> tuple[FieldPath, ...]:
-        """Return those of these uncertain fields that nobody asked for; the cache has no managed fields to tell.
+        """Return which of these fields nobody asked for.
+
+        Only managed fields tell, and the cache has none, so the server is read.
 
         Args:
             key: The server.
-            fields: The uncertain fields.
+            fields: The UID of the server, the generation of its spec, and the paths of the fields.
             recorded_until: See `revision.UncertainFields`.
 
         Raises:
@@ -311,9 +323,9 @@ class ServerReconciler:
     def _allowed_revisions(
         self, records: list[Manifest], server: KimiLinearServer, live: Manifest | None
     ) -> list[Revision]:
-        """Return the revisions in these records, without templates with access to nodes that the operator refuses.
+        """Return the revisions whose templates give no more access to nodes than the spec or the running pods.
 
-        Somebody may have created such a record by hand. What the spec or the running pods have is allowed.
+        Somebody may have created others by hand. They count only if the administrator allows all access.
         """
         revisions = [readable for record in records if (readable := revision.read(record))]
         if not revisions or self._allows_node_access:
@@ -323,7 +335,9 @@ class ServerReconciler:
         return [item for item in revisions if not access.exceeds(item.template, allowed)]
 
     async def _settle_deployment(self, key: Key, server: KimiLinearServer, kept: Kept, deployment: Manifest) -> None:
-        """Record the pod template, then apply the Deployment with it; if that fails, with the running template.
+        """Record the pod template, then apply the Deployment with it.
+
+        If that fails, apply it with the running template, or, if none is known, only scale it down.
 
         The record comes first, so that after a crash any version of the operator continues with the same template.
         """
@@ -346,7 +360,8 @@ class ServerReconciler:
         """Write the ControllerRevision of a pod template.
 
         Raises:
-            BehindError: Another replica has recorded another template under this number, which is not cached yet.
+            BehindError: Another replica has recorded another template under this number, and the cache does not show it
+                yet.
         """
         wanted = build_revision(server, current)
         key = Key(server.metadata.namespace, wanted["metadata"]["name"], SERVER)
@@ -397,12 +412,18 @@ def _number(deployment: Manifest | None) -> int:
 
 
 def _has_settled(deployment: Manifest | None, current: Revision) -> bool:
-    """Return whether a Deployment has this revision's pod template, and all its replicas serve with it."""
+    """Return whether a Deployment has this revision's pod template, and all replicas that it asks for serve with it.
+
+    It may ask for none.
+    """
     return _number(deployment) == current.number and ServerObservation({}, None, deployment=deployment).is_settled
 
 
 def _readable(manifest: Manifest) -> KimiLinearServer | None:
-    """Return a stored server without unreadable fields of its spec; None if its replicas are missing or unreadable."""
+    """Return a stored server without unreadable fields of its spec.
+
+    None if replicas is missing, if replicas or suspend is unreadable, or if the server is too large to be read.
+    """
     spec = manifest.get("spec")
     has_replicas = isinstance(spec, dict) and "replicas" in spec
     return CHECKER.read_stored(manifest, {"replicas", "suspend"}) if has_replicas else None
