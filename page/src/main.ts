@@ -54,6 +54,8 @@ class Page {
     const nameKey = resource === "server" ? NAME : BENCHMARK_NAME;
     byId(`${resource}-first`).prepend(add(nameKey, true), ...(first ? fieldsOf(first, true) : []));
     byId(`${resource}-more`).append(...more.map((group) => groupElement(group, fieldsOf(group, false))));
+    // In the recipe's order.
+    if (resource === "server") made.get("model.variant")?.root.after(byId("strategy"));
     return [...made.values()];
   }
 
@@ -93,7 +95,7 @@ class Page {
     const count = problems.filter(({ severity }) => severity === "error").length;
     const verdict = byId(`${resource}-verdict`);
     verdict.className = count > 0 ? "worse" : "better";
-    const words = `${this.data[resource].kind} ${String(valueAt(written, "metadata.name"))}: ${count > 0 ? "invalid" : "valid"}`;
+    const words = `${this.data[resource].kind} ${String(valueAt(written, "metadata.name")) || "(no name)"}: ${count > 0 ? "invalid" : "valid"}`;
     if (verdict.textContent !== words) verdict.textContent = words;
     const own = this.controls.filter(({ choice }) => choice.resource === resource);
     byId(`${resource}-problems`).replaceChildren(...problems.map((problem) => this.line(own, problem)));

@@ -8,7 +8,7 @@ nobody else needs Node.
 import json
 from importlib import resources
 
-from kimi_linear_operator.configurator.data import data
+from kimi_linear_operator.configurator.contents import contents
 
 _DATA = "{{ data }}"
 
@@ -17,6 +17,6 @@ def page() -> str:
     """Return the page."""
     template = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     # Within <script>, nothing may look like the end of it or the beginning of a comment.
-    text = json.dumps(data(), separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
+    text = json.dumps(contents(), separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
     before, after = template.split(_DATA)
     return before + text + after

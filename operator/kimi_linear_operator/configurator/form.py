@@ -18,6 +18,7 @@ class Layout:
     Attributes:
         first: Fields that are always shown; those not shown in "more".
         left_out: Fields of the spec that the page does not have.
+        implied: Fields of the spec that the page writes without asking.
         written: Fields that are written also where they hold their default.
         labels: What fields are called whose names do not say enough.
         choices: What values of fields are called.
@@ -25,6 +26,7 @@ class Layout:
 
     first: tuple[str, ...]
     left_out: tuple[str, ...]
+    implied: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     choices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -56,13 +58,14 @@ SERVER = Layout(
 BENCHMARK = Layout(
     first=("suites",),
     # The server is the one of the page.
-    left_out=("datasets", "endpoint", "inheritedMetadata", "podTemplate", "serverRef"),
+    left_out=("datasets", "endpoint", "inheritedMetadata", "podTemplate"),
+    implied=("serverRef",),
 )
 
 
 def groups(spec: Manifest, layout: Layout) -> list[Manifest]:
     """Return the groups of fields: the first, then one of each object, with the spec's own fields before them."""
-    shown = {name: node for name, node in spec["properties"].items() if name not in layout.left_out}
+    shown = {name: node for name, node in spec["properties"].items() if name not in (*layout.left_out, *layout.implied)}
     own = {name: node for name, node in shown.items() if not _is_object(node)}
     objects = {name: node for name, node in shown.items() if _is_object(node)}
     more = [

@@ -24,7 +24,7 @@ _IMAGE = "THE-IMAGE"
 _VERSION = "v0.0.0"
 
 
-def data() -> Manifest:
+def contents() -> Manifest:
     """Return all that the page is told, as JSON."""
     return {
         "version": kimi_linear_operator.__version__,
