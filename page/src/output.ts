@@ -54,6 +54,7 @@ export class Outputs {
 
   private choose(key: string): void {
     this.chosen = key;
+    say("");
     for (const [other, tab] of this.tabs) {
       tab.setAttribute("aria-selected", String(other === key));
       tab.tabIndex = other === key ? 0 : -1;
@@ -75,6 +76,7 @@ export class Outputs {
   }
 
   private async copy(text: string, done: string): Promise<void> {
+    say("");
     const isCopied = await navigator.clipboard.writeText(text).then(() => true, () => copyBySelection(text));
     say(isCopied ? done : "The browser does not allow it: select the text and copy it.");
   }
