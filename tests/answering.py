@@ -5,15 +5,20 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import Configuration
+
+from kimi_linear_operator.cluster.client import Cluster, connect_to
+from kimi_linear_operator.cluster.transport import Observe, tell_nobody
 
 
 @asynccontextmanager
-async def answering(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[ApiClient]:
-    """A client of an API server that answers every request so."""
+async def answering(
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]], observe: Observe = tell_nobody
+) -> AsyncIterator[Cluster]:
+    """The cluster of an API server that answers every request so."""
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", answer)
     async with TestServer(application) as server:
         address = str(server.make_url("")).rstrip("/")
-        async with ApiClient(Configuration(host=address)) as client:
-            yield client
+        async with connect_to(Configuration(host=address), observe) as cluster:
+            yield cluster

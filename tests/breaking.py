@@ -9,7 +9,8 @@ from kimi_linear_operator.kubernetes.rule import Rule
 from kimi_linear_operator.resource_types import check
 from kimi_linear_operator.server import rules as server
 from make import make_benchmark, make_server
-from unit import test_benchmark_rules, test_rules
+from unit.benchmark import test_rules as benchmark_rules
+from unit.server import test_rules as server_rules
 
 RULES: dict[str, tuple[Rule, ...]] = {"KimiLinearServer": server.ERRORS, "KimiLinearBenchmark": benchmark.ERRORS}
 
@@ -38,8 +39,8 @@ class Example:
 def examples() -> list[Example]:
     """Return an example for every rule that is an error."""
     made = [
-        *(make_server(**spec) for spec, *_ in test_rules.BROKEN),
-        *(make_benchmark(**spec) for spec, *_ in test_benchmark_rules.BROKEN),
+        *(make_server(**spec) for spec, *_ in server_rules.BROKEN),
+        *(make_benchmark(**spec) for spec, *_ in benchmark_rules.BROKEN),
         make_server("k" * (server.LONGEST_NAME + 1)),
         make_benchmark("b" * (benchmark.LONGEST_NAME + 1)),
     ]

@@ -8,7 +8,7 @@ from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key, Reader
-from kimi_linear_operator.reconcile.resource_type import Context, Options, Scheduling, kinds_of_children
+from kimi_linear_operator.reconcile.resource_type import Context, Options, Scheduling, kinds_of_children, written_kinds
 from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.runtime.dispatch import reconcilers, shared_context
 from kimi_linear_operator.runtime.scopes import Scopes
@@ -21,7 +21,7 @@ RESOURCES = tuple(TYPES)
 CHILDREN = kinds_of_children(TYPES)
 """The kinds of all other objects that the operator reads."""
 
-WRITTEN = tuple(dict.fromkeys(kind for found in TYPES.values() for kind in found.children))
+WRITTEN = written_kinds(TYPES)
 """Those of them that it writes."""
 
 

@@ -90,7 +90,7 @@ def demo(cluster: LocalCluster) -> None:
     finally:
         end_group(operator)
     _step(f"That was all, in {time.monotonic() - began:.0f} seconds. The cluster of the demo is gone again.")
-    print('    Next: make cluster, eval "$(make -s cluster-env)", and docs/user-guide.md')
+    print('    Next: make cluster, eval "$(make -s cluster-env)", and docs/guide/README.md')
 
 
 def _install(shell: Shell) -> subprocess.Popen[bytes]:

@@ -1,4 +1,4 @@
-"""How long to wait before trying again."""
+"""Delays between attempts."""
 
 import random
 from collections.abc import Iterator
@@ -7,22 +7,31 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Backoff:
-    """Delays in seconds that double from the first to the longest, and never run out.
+    """Delays that double with each attempt, up to a maximum. There is no last attempt.
 
-    Each is spread over half its length, so that many who fail together do not come back in step.
+    Each delay is a random value between half and all of its length, so that clients that failed together do not retry
+    together.
+
+    Attributes:
+        first: Seconds after the first failure.
+        longest: Maximum in seconds.
     """
 
     first: float
     longest: float
 
     def __iter__(self) -> Iterator[float]:
-        """Yield one delay for each attempt that failed."""
+        """Yield the seconds to wait after each failed attempt."""
         attempt = 0
         while True:
             yield self.delay(attempt)
             attempt += 1
 
     def delay(self, attempt: int) -> float:
-        """Return how long to wait after this many attempts that failed before."""
+        """Return the seconds to wait after an attempt.
+
+        Args:
+            attempt: Number of failed attempts before it, from 0.
+        """
         length = min(self.longest, self.first * 2.0 ** min(attempt, 16))
         return length * random.uniform(0.5, 1)  # noqa: S311 - spreads load, protects nothing

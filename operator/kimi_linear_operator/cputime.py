@@ -1,4 +1,4 @@
-"""How much processor time a coroutine takes, without what runs while it waits."""
+"""Processor time of a coroutine, without that of the tasks that run while it waits."""
 
 import time
 from collections.abc import Coroutine, Generator
@@ -10,38 +10,38 @@ _CURRENT: ContextVar["Measured[Any] | None"] = ContextVar("_CURRENT", default=No
 
 
 class Measured(Generic[_Result]):
-    """A coroutine to be awaited once, whose steps are timed by the clock of the thread.
+    """A coroutine that measures its own processor time with the thread's clock. Await it once.
 
     Attributes:
-        seconds: Processor time so far. That of tasks which the coroutine starts is not in it, unless it is `count`ed.
+        seconds: Processor time so far. It includes tasks that the coroutine starts only if they call `count`.
     """
 
     def __init__(self, coroutine: Coroutine[Any, Any, _Result]) -> None:
-        """Take over a coroutine that has not begun."""
+        """Wrap a coroutine that has not started."""
         self._coroutine = coroutine
         self.seconds = 0.0
 
     def __await__(self) -> Generator[Any, Any, _Result]:
-        """Pass everything on between the coroutine and whoever drives it."""
+        """Run the coroutine step by step, and measure each step."""
         _CURRENT.set(self)
         value: Any = None
         error: BaseException | None = None
         while True:
             begin = time.thread_time()
             try:
-                waits_for = self._coroutine.throw(error) if error else self._coroutine.send(value)
+                awaited = self._coroutine.throw(error) if error else self._coroutine.send(value)
             except StopIteration as stop:
                 result: _Result = stop.value
                 return result
             finally:
                 self.seconds += time.thread_time() - begin
             try:
-                value, error = (yield waits_for), None
+                value, error = (yield awaited), None
             except BaseException as thrown:
                 error = thrown
 
 
 def count(seconds: float) -> None:
-    """Count processor time of other tasks to the coroutine that is measured here, if one is."""
+    """Add processor time of other tasks to the coroutine that is measured in this context, if there is one."""
     if measured := _CURRENT.get():
         measured.seconds += seconds

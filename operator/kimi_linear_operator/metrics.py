@@ -1,7 +1,7 @@
-"""What the operator counts of its own work, for Prometheus. What it tells of resources is in their folders.
+"""Prometheus metrics of the operator's own work. The metrics of a resource are in its folder.
 
-Names follow https://prometheus.io/docs/practices/naming/. Every replica of the operator tells the same of resources;
-what it tells of work differs, as only the leader works.
+Names follow https://prometheus.io/docs/practices/naming/. All replicas export the same values for resources. The values
+here differ between replicas, because only the leader reconciles.
 """
 
 from prometheus_client import (
@@ -17,7 +17,7 @@ from prometheus_client import (
 
 import kimi_linear_operator
 
-disable_created_metrics()  # a time series for every time series, which nobody asks for
+disable_created_metrics()  # they double the number of time series, and no query of ours uses them
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
@@ -39,7 +39,7 @@ RECONCILE_SECONDS = Histogram(
 )
 RECONCILE_CPU_SECONDS = Histogram(
     "kimi_linear_operator_reconcile_cpu_seconds",
-    "How much processor time a pass takes in the event loop: meanwhile no other pass goes on",
+    "How much processor time a pass takes in the event loop. All other passes wait meanwhile",
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1),
     registry=REGISTRY,
 )
@@ -48,13 +48,13 @@ QUEUE_DEPTH = Gauge(
 )
 QUEUE_SECONDS = Histogram(
     "kimi_linear_operator_queue_wait_seconds",
-    "How long what is due waits for a worker",
+    "How long a server or benchmark that is due waits for a worker",
     buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300),
     registry=REGISTRY,
 )
 API_REQUESTS = Counter(
     "kimi_linear_operator_api_requests",
-    "Requests to the API server by what they do and its answer; code 0 is no answer",
+    "Requests to the API server by verb and status code of the answer; code 0 means no answer",
     ["verb", "code"],
     registry=REGISTRY,
 )
@@ -66,26 +66,26 @@ STATUS_REFUSED = Counter(
 )
 WATCH_FAILURES = Counter(
     "kimi_linear_operator_watch_failures",
-    "Times that watching a kind of objects failed and was begun anew",
+    "Watches that failed and were restarted, by resource",
     ["resource"],
     registry=REGISTRY,
 )
 SCOPE_UNREADABLE = Gauge(
     "kimi_linear_operator_scope_unreadable",
-    "1 while a kind of objects cannot be read in a namespace (empty for all), so that what needs it is left alone. "
-    "0 while only its lists fail and its watch works",
+    "1 while a kind of objects cannot be read in a namespace (empty for all): resources that need it are not "
+    "reconciled. 0 while only its lists fail and its watch works",
     ["resource", "scope_namespace"],
     registry=REGISTRY,
 )
 LOOP_LAG_SECONDS = Histogram(
     "kimi_linear_operator_event_loop_lag_seconds",
-    "How late the main event loop goes on with what is due; the Lease is renewed in it",
+    "How late the main event loop, which also renews the Lease, runs what is due",
     buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5),
     registry=REGISTRY,
 )
 RESYNC_FINDINGS = Counter(
     "kimi_linear_operator_resync_findings",
-    "Servers and benchmarks about which the periodic list found something that no watch had told",
+    "Servers and benchmarks for which a resync found a change that no watch event had reported",
     registry=REGISTRY,
 )
 ROLLOUTS = Gauge(
@@ -95,4 +95,11 @@ ROLLOUTS = Gauge(
     ["state"],
     registry=REGISTRY,
 )
-LEADING = Gauge("kimi_linear_operator_leading", "1 on the replica that works, 0 on those that wait", registry=REGISTRY)
+LEADING = Gauge(
+    "kimi_linear_operator_leading", "1 on the replica that reconciles, 0 on those that wait", registry=REGISTRY
+)
+
+
+def count_request(verb: str, status: int) -> None:
+    """Count a request to the API server by its answer, 0 if there was none."""
+    API_REQUESTS.labels(verb, status).inc()

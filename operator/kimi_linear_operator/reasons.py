@@ -1,7 +1,7 @@
-"""Every reason that a condition of ours can have, what it means, and what to do about it.
+"""All reasons of our conditions: what each means, and what to do about it.
 
-A new reason takes two lines: one in `Reason`, one in `REASONS`. mypy finds a use of an unknown reason, a test finds a
-reason that is not explained or not used. `docs/reasons.md` is generated from this table.
+A new reason takes two lines: one in `ReasonName`, one in `REASONS`. mypy rejects a reason that is not listed, and a
+test finds one that is not explained or not used. `docs/reasons.md` is generated from this table.
 """
 
 from collections.abc import Mapping
@@ -71,7 +71,7 @@ ReasonName = Literal[
     "WaitingForTurn",
 ]
 
-Holder = Literal["server", "benchmark", "both"]
+UsedBy = Literal["server", "benchmark", "both"]
 
 NOTHING = "Nothing."
 WAIT = "Wait."
@@ -79,15 +79,15 @@ WAIT = "Wait."
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a reason says to whoever reads it.
+    """What a reason means for the user.
 
     Attributes:
-        holder: Whose conditions can have it.
-        meaning: What is the case.
-        remedy: What to do, NOTHING if all is well, WAIT if it passes by itself.
+        used_by: The resources whose conditions use it.
+        meaning: What has happened.
+        remedy: What to do; NOTHING if all is well, WAIT if it passes by itself.
     """
 
-    holder: Holder
+    used_by: UsedBy
     meaning: str
     remedy: str
 
@@ -108,7 +108,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "NameConflict": Explanation(
         "both",
-        "An object of a name that the operator needs belongs to somebody else, and is left alone.",
+        "An object with a name that the operator needs belongs to somebody else. The operator does not change it.",
         "Delete that object, rename the resource, or hand the object over: annotate it with "
         "`kimi-linear.io/adopt=true`.",
     ),
@@ -141,9 +141,9 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "Queued": Explanation(
         "both",
-        "A scheduling gate holds the pod back. Queueing systems such as Kueue set gates, and open them when it is the "
-        "pod's turn.",
-        "Look at the queue. Remove a gate that nobody opens from `podTemplate.spec.schedulingGates`.",
+        "A scheduling gate holds the pod back. Queueing systems such as Kueue set gates, and remove them when it is "
+        "the pod's turn.",
+        "Look at the queue. If nothing removes the gate, delete it from `podTemplate.spec.schedulingGates`.",
     ),
     "NotScheduled": Explanation(
         "both",
@@ -152,10 +152,10 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "Unschedulable": Explanation(
         "both",
-        "No node fits the pod. For a server: none has enough free GPUs of its hardware.",
-        "Free or add GPUs; check the node label `amd.com/gpu.device-id`, taints and tolerations. A server that asks "
-        "for more replicas than fit cannot be rolled out: lower `replicas` first. A node pool that scales from zero "
-        "needs the label on its node template.",
+        "No node fits the pod. For a server: no node has enough free GPUs of its hardware.",
+        "Free or add GPUs; check the node label `amd.com/gpu.device-id`, taints and tolerations. A server with more "
+        "`replicas` than fit cannot be rolled out: lower `replicas` first. A node pool that scales from zero needs the "
+        "label on its node template.",
     ),
     "VolumeNotMounted": Explanation(
         "both",
@@ -214,14 +214,15 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "ReadinessGateClosed": Explanation(
         "server",
-        "All containers are ready, but a readiness gate of the pod is not open. The message names the gate.",
-        "Find out why the controller of this gate does not set the pod's condition (a load balancer's, most often), or "
+        "All containers are ready, but the condition of a readiness gate of the pod is not True. The message names "
+        "the gate.",
+        "Find out why the controller of this gate (most often that of a load balancer) does not set the condition, or "
         "remove the gate from `podTemplate.spec.readinessGates`.",
     ),
     "NodeLost": Explanation(
         "both",
         "The pod's node does not answer any more. The message names the node.",
-        "Repair the node, or delete it (`kubectl delete node NAME`): only then is its pod replaced for certain.",
+        "Repair the node, or delete it (`kubectl delete node NAME`). Until then, its pod may not be replaced.",
     ),
     "TerminationStuck": Explanation(
         "both",
@@ -278,12 +279,12 @@ REASONS: Mapping[ReasonName, Explanation] = {
     "ThresholdMissed": Explanation(
         "benchmark",
         "Failed: a number is beyond its threshold. The message names all.",
-        "Find out what made the server slower or less accurate, or change the threshold.",
+        "Find out why the server is slower or less accurate, or change the threshold.",
     ),
     "Regressed": Explanation(
         "benchmark",
         "Failed: a number is worse than the baseline allows. The message names all.",
-        "Find out what made the server slower or less accurate, or raise `baseline.maxRegressionPercent`.",
+        "Find out why the server is slower or less accurate, or raise `baseline.maxRegressionPercent`.",
     ),
     "RequestsFailed": Explanation(
         "benchmark", "Invalid: more requests failed than `maxErrorRate` allows.", "See the server's log."
@@ -299,7 +300,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "NoResult": Explanation(
         "benchmark",
-        "Invalid: the client left no numbers, or some that do not fit what it was asked for.",
+        "Invalid: the client left no numbers, or numbers that do not match the suite.",
         "For an hour, `kubectl logs -l kimi-linear.io/benchmark=NAME,kimi-linear.io/suite=SUITE -c client` has more. "
         "Then measure again.",
     ),
@@ -310,11 +311,11 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "BaselineMissing": Explanation(
         "benchmark",
-        "Invalid: the benchmark to compare with is not complete or not valid, has no such number, or ran another load. "
-        "The message says which.",
+        "Invalid: the benchmark to compare with is not complete or not valid, has no such number, or ran a different "
+        "load. The message says which.",
         "Run that benchmark first, with the same load, or correct `baseline.benchmark`.",
     ),
-    # What concerns neither readiness nor tools that wait for it (`TemplateCurrent`, `Synced`).
+    # Conditions that say nothing about readiness, so tools that wait for it ignore them (`TemplateCurrent`, `Synced`).
     "Newest": Explanation("server", "The pods are as this version of the operator builds them.", NOTHING),
     "NewTemplateAvailable": Explanation(
         "server",
@@ -323,25 +324,27 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "spec.",
     ),
     "RollingOutByItself": Explanation(
-        "server", "The operator is replacing the pods by newer ones, as its administrator wants.", WAIT
+        "server",
+        "The operator is replacing the pods by newer ones, because its administrator turned on automatic rollouts.",
+        WAIT,
     ),
     "AppliedBefore": Explanation(
         "server",
-        "The spec was applied before, and something is in the way now. The pods stay.",
+        "The spec was applied, but something is wrong now. The pods stay.",
         "See the reason of `Ready`.",
     ),
     "SpecNotApplied": Explanation(
-        "server", "The spec was not applied, so nothing says which pods it would have.", "See the reason of `Ready`."
+        "server", "The spec was not applied, so it is unknown which pods it needs.", "See the reason of `Ready`."
     ),
-    "Undisputed": Explanation("server", "What the operator writes stays.", NOTHING),
+    "Undisputed": Explanation("server", "Nobody changes what the operator writes.", NOTHING),
     "ChangedByOthers": Explanation(
         "server",
-        "Somebody keeps changing a field that the operator sets: an autoscaler of the Deployment, a webhook. The "
-        "operator restores it every few minutes only.",
-        "The message names the field and, if Kubernetes knows it, who it is: stop that. Scale the server, not its "
-        "Deployment: `kubectl scale kls/NAME`, or a HorizontalPodAutoscaler of the server.",
+        "Somebody keeps changing a field that the operator sets, for example an autoscaler of the Deployment or a "
+        "webhook. The operator restores it only every few minutes.",
+        "Stop the other writer: the message names the field and, if Kubernetes knows it, its field manager. Scale the "
+        "server, not its Deployment: `kubectl scale kls/NAME`, or a HorizontalPodAutoscaler of the server.",
     ),
-    # Neither good nor bad: what `Reconciling` and `Stalled` say when they are False.
+    # Reasons of `Reconciling` and `Stalled` when they are False.
     "Settled": Explanation("both", "Nothing is in progress (`Reconciling` is False).", NOTHING),
     "NotStalled": Explanation("both", "Nothing is in the way (`Stalled` is False).", NOTHING),
 }

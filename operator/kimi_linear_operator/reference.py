@@ -1,6 +1,6 @@
-"""`docs/reference.md` and `docs/reasons.md`: every field of our resources, and every reason of their conditions.
+"""Generator of `docs/reference.md` (all fields of our resources) and `docs/reasons.md` (all reasons of conditions).
 
-Run as `python -m kimi_linear_operator.reference FOLDER`; `make generate` does.
+`make generate` runs it as `python -m kimi_linear_operator.reference FOLDER`.
 """
 
 import sys
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.reasons import REASONS, Holder
+from kimi_linear_operator.reasons import REASONS, UsedBy
 from kimi_linear_operator.resource_types import DEFINITIONS
 
 _HEADER = """\
@@ -31,9 +31,9 @@ _REASONS_HEADER = """\
 # Reasons
 
 Each condition of a server or benchmark has a reason, one word, and a message that names objects and quotes the cluster.
-Alerts and scripts can rely on the words. What concerns both kinds means the same for both.
+Alerts and scripts can rely on the words. A reason that both kinds use has the same meaning for both.
 """
-_TITLES: dict[Holder, str] = {
+_TITLES: dict[UsedBy, str] = {
     "both": "Servers and benchmarks",
     "server": "Servers",
     "benchmark": "Benchmarks",
@@ -47,39 +47,38 @@ _REASONS_TABLE = """
 
 
 def pages() -> dict[str, str]:
-    """Return the generated pages by their file names."""
-    return {"reference.md": _fields(), "reasons.md": _reasons()}
+    """Return the text of each page by its file name."""
+    return {"reference.md": _fields_page(), "reasons.md": _reasons_page()}
 
 
-def _fields() -> str:
-    return _HEADER + "".join(_section(definition.manifest()) for definition in DEFINITIONS)
+def _fields_page() -> str:
+    return _HEADER + "".join(_fields_section(definition.manifest()) for definition in DEFINITIONS)
 
 
-def _reasons() -> str:
+def _reasons_page() -> str:
     return _REASONS_HEADER + "".join(map(_reasons_section, _TITLES))
 
 
-def _reasons_section(holder: Holder) -> str:
+def _reasons_section(used_by: UsedBy) -> str:
     rows = [
         f"| `{reason}` | {explanation.meaning} | {explanation.remedy} |\n"
         for reason, explanation in REASONS.items()
-        if explanation.holder == holder
+        if explanation.used_by == used_by
     ]
-    return _REASONS_TABLE.format(title=_TITLES[holder]) + "".join(rows)
+    return _REASONS_TABLE.format(title=_TITLES[used_by]) + "".join(rows)
 
 
-def _section(definition: Manifest) -> str:
+def _fields_section(definition: Manifest) -> str:
     schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    rows = [*_rows("spec", schema["properties"]["spec"]), *_rows("status", schema["properties"]["status"])]
+    rows = [*_field_rows("spec", schema["properties"]["spec"]), *_field_rows("status", schema["properties"]["status"])]
     return _TABLE.format(kind=definition["spec"]["names"]["kind"]) + "".join(f"{row}\n" for row in rows)
 
 
-def _rows(path: str, schema: Manifest) -> Iterator[str]:
+def _field_rows(path: str, schema: Manifest) -> Iterator[str]:
     for name, field in schema.get("properties", {}).items():
         description = field.get("description", "").replace("|", "\\|")
         yield f"| `{path}.{name}` | {_type(field)} | {_default(field)} | {description} |"
-        inner = field.get("items", field)
-        yield from _rows(f"{path}.{name}" + ("[]" if "items" in field else ""), inner)
+        yield from _field_rows(f"{path}.{name}" + ("[]" if "items" in field else ""), field.get("items", field))
 
 
 def _type(field: Manifest) -> str:

@@ -64,7 +64,7 @@ def before(cluster: PodCluster) -> set[str]:
 
 @pytest.fixture(scope="module")
 def recorded(cluster: PodCluster, before: set[str]) -> str:
-    """What a terminal shows of the README's commands: the operator is installed, the sample serves and was measured.
+    """What a terminal shows of the walkthrough's commands: the operator is installed, the sample serves, is measured.
 
     The operator's namespace admits restricted pods only.
     """

@@ -1,4 +1,4 @@
-"""The README's recording of a terminal: its commands are run, and what they print is compared with what it shows."""
+"""The walkthrough's recording of a terminal: its commands are run, and their output compared with what it shows."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 from pod_cluster import PodCluster
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+WALKTHROUGH = ROOT / "docs/guide/walkthrough.md"
 
 _BLOCK = re.compile(r"(?<=<!-- recording -->\n```text\n).*?(?=```)", re.DOTALL)
 _PROMPT = "$ "
@@ -29,14 +29,14 @@ _CHANGING = (
 
 
 def shown() -> str:
-    """Return the recording as the README shows it."""
-    found = _BLOCK.search(README.read_text())
-    assert found, "the README has no block after <!-- recording -->"
+    """Return the recording as the walkthrough shows it."""
+    found = _BLOCK.search(WALKTHROUGH.read_text())
+    assert found, "the walkthrough has no block after <!-- recording -->"
     return found[0]
 
 
 def record(cluster: PodCluster) -> str:
-    """Run the commands that the README shows, from the root of the project, and return what a terminal would show."""
+    """Run the walkthrough's commands from the root of the project, and return what a terminal would show."""
     folders = [*map(str, cluster.bin), str(Path(sys.executable).parent), os.environ["PATH"]]
     environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig), "PATH": os.pathsep.join(folders)}
     lines = []
@@ -65,8 +65,8 @@ def _explanation(cluster: PodCluster) -> str:
 
 
 def write(recording: str) -> None:
-    """Put a recording into the README."""
-    README.write_text(_BLOCK.sub(lambda _: recording, README.read_text()))
+    """Put a recording into the walkthrough."""
+    WALKTHROUGH.write_text(_BLOCK.sub(lambda _: recording, WALKTHROUGH.read_text()))
 
 
 def without_numbers(recording: str) -> str:

@@ -65,7 +65,7 @@ def crash(cluster: PodCluster, pod: Manifest) -> None:
     cluster.containerd("tasks", "kill", "--signal=SIGKILL", container["containerID"].removeprefix("containerd://"))
 
 
-def test_the_readme_shows_what_a_terminal_shows(recorded: str, pytestconfig: pytest.Config) -> None:
+def test_the_walkthrough_shows_what_a_terminal_shows(recorded: str, pytestconfig: pytest.Config) -> None:
     if pytestconfig.getoption("--update-golden"):
         recording.write(recorded)
     shown = recording.shown()

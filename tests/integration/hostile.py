@@ -5,8 +5,23 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from kimi_linear_operator.benchmark.labels import BENCHMARK_LABEL
 from kimi_linear_operator.benchmark.spec import BENCHMARK
-from kimi_linear_operator.kubernetes.kinds import GROUP, VERSION, Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    GROUP,
+    JOB,
+    POD,
+    REVISION,
+    SERVICE,
+    VERSION,
+    Kind,
+    Manifest,
+)
+from kimi_linear_operator.kubernetes.metadata import MANAGED_BY, MANAGER
+from kimi_linear_operator.server.labels import SERVER_LABEL
 from kimi_linear_operator.server.spec import SERVER
 from passes import RESOURCES
 
@@ -78,6 +93,70 @@ def hostile_objects(seed: int, count: int, namespace: str) -> Iterator[Hostile]:
         if choose.random() < 0.3:
             text = text.replace(b'"metadata": {', b'"metadata": {"annotations": {' + _annotations(choose) + b"},", 1)
         yield Hostile(kind, name, text, _status(choose, kind) if choose.random() < 0.6 else None)
+
+
+NO_TEXT = b"\xe2\x82"
+"""Two bytes of a character that has three. We read one U+FFFD; who reads two has them from the API server, which gives
+them back as they are only where it keeps JSON that it does not look into."""
+
+_POD_SPEC: Manifest = {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]}
+_TEMPLATE: Manifest = {"metadata": {"labels": {"app": "hostile"}}, "spec": _POD_SPEC}
+_CONTENTS: dict[Kind, Manifest] = {
+    DEPLOYMENT: {
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"app": "hostile"}},
+            "template": {**_TEMPLATE, "spec": {"containers": _POD_SPEC["containers"]}},
+        }
+    },
+    SERVICE: {"spec": {"ports": [{"port": 1}]}},
+    CONFIG_MAP: {"data": {"a": "NO TEXT"}},
+    DISRUPTION_BUDGET: {"spec": {"maxUnavailable": 0, "selector": {"matchLabels": {"a": "b"}}}},
+    JOB: {"spec": {"suspend": True, "template": _TEMPLATE}},
+    POD: {"spec": _POD_SPEC},
+    REVISION: {"revision": 1, "data": {"NO TEXT": ["NO TEXT", "ODD"]}},
+}
+_OWNER = {"apiVersion": "v1", "kind": "NO TEXT", "name": "NO TEXT", "uid": "NO TEXT", "controller": True}
+# Who manages which fields, for everything that is JSON and not looked into.
+_ODD_FIELDS = (
+    '{"f:NO TEXT":{}}',
+    '{"f:metadata":{"f:labels":{"f:NO TEXT":{},"k:{\\"a\\":1}":{}}},"v:\\ud800":{}}',
+    '{"f:spec":{"k:NO TEXT":{".":{},"i:99999999999999999999":{}}}}',
+    deep(300, '{"f:NO TEXT":', "}").replace("1", "{}"),
+    "{}",
+)
+_ODD_METADATA: tuple[Manifest, ...] = (
+    {},
+    {"annotations": {"note": "NO TEXT", "kubectl.kubernetes.io/last-applied-configuration": "{NO TEXT"}},
+    {"annotations": {"deployment.kubernetes.io/revision": "NO TEXT", "kimi-linear.io/fingerprint": "NO TEXT"}},
+    {"ownerReferences": [_OWNER], "generation": -5, "creationTimestamp": None, "selfLink": "NO TEXT"},
+    {"ownerReferences": [{**_OWNER, "controller": False, "uid": str(number)} for number in range(300)]},
+    {"finalizers": None, "labels": {"": "", "a": None}, "deletionGracePeriodSeconds": -1},
+)
+
+
+def hostile_children(seed: int, namespace: str) -> Iterator[Hostile]:
+    """Yield children of every kind that say they are ours, with strings that are no text wherever there may be any."""
+    choose = random.Random(seed)  # noqa: S311 - nothing secret
+    for kind, content in _CONTENTS.items():
+        for number, odd in enumerate(_ODD_METADATA):
+            name = f"hostile-{seed}-{number}"
+            labels = {MANAGED_BY: MANAGER, choose.choice((SERVER_LABEL, BENCHMARK_LABEL)): "any"}
+            entry = {"operation": "Update", "fieldsType": "FieldsV1", "time": "2020-01-01T00:00:00Z"}
+            metadata = {
+                **odd,
+                "name": name,
+                "namespace": namespace,
+                "labels": {**(odd.get("labels") or {}), **labels},
+                "managedFields": [
+                    {**entry, "manager": manager, "apiVersion": kind.api_version, "fieldsV1": "FIELDS"}
+                    for manager in ("NO TEXT", MANAGER)
+                ],
+            }
+            manifest = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, **content}
+            text = json.dumps(manifest).replace('"FIELDS"', choose.choice(_ODD_FIELDS))
+            text = text.replace('"ODD"', choose.choice(_UNKNOWN)(choose))
+            yield Hostile(kind, name, text.encode().replace(b"NO TEXT", NO_TEXT), None)
 
 
 def _deep(choose: random.Random) -> str:

@@ -41,13 +41,13 @@ def relaxed_schema(client: Client) -> Iterator[None]:
         if definition["spec"]["names"]["kind"] == SERVER.kind:
             relaxed_field = {"x-kubernetes-int-or-string": True, "default": 4}
             schema["properties"]["spec"]["properties"]["tensorParallelism"] = relaxed_field
-        _serve(client, relaxed)
+        serve(client, relaxed)
     _wait_for_answer(client, 201)
     try:
         yield
     finally:
         for definition in definitions:
-            _serve(client, definition)
+            serve(client, definition)
         _wait_for_answer(client, 422)
 
 
@@ -63,13 +63,49 @@ def newer_definition(client: Client) -> Iterator[None]:
     engine["properties"]["memoryFractionStatic"]["default"] = FRACTION
     for default in (engine["default"], spec["default"]["engine"]):
         default["memoryFractionStatic"] = FRACTION
-    _serve(client, newer)
+    serve(client, newer)
     _wait_for_default(client, FRACTION)
     try:
         yield
     finally:
-        _serve(client, definition)
+        serve(client, definition)
         _wait_for_default(client, None)
+
+
+PULL_POLICY = "Always"
+"""What `definition_of_containers` sets in every container of a podTemplate that lacks it."""
+
+
+@contextmanager
+def definition_of_containers(client: Client) -> Iterator[None]:
+    """Let the API server have a newer version's definition for a while, which describes more of a podTemplate.
+
+    It sets a default within items of a list, and drops the null that removes hostAliases.
+    """
+    definition = SERVER_DEFINITION.manifest()
+    newer = copy.deepcopy(definition)
+    [version] = newer["spec"]["versions"]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    pod = spec["properties"]["podTemplate"]["properties"]["spec"]["properties"]
+    pod["containers"]["items"]["properties"]["imagePullPolicy"] = {"type": "string", "default": PULL_POLICY}
+    item = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    pod["hostAliases"] = {"type": "array", "maxItems": 16, "items": item}
+    serve(client, newer)
+    _wait_for_pull_policy(client, PULL_POLICY)
+    try:
+        yield
+    finally:
+        serve(client, definition)
+        _wait_for_pull_policy(client, None)
+
+
+def _wait_for_pull_policy(client: Client, expected: str | None) -> None:
+    probe = _server({"podTemplate": {"spec": {"containers": [{"name": "sglang"}]}}})
+    wait_for(
+        lambda: client.request("POST", path_of(SERVER, "default"), probe, STRICT_DRY_RUN)["spec"]["podTemplate"],
+        f"the default of imagePullPolicy is {expected}",
+        lambda found: found["spec"]["containers"][0].get("imagePullPolicy") == expected,
+    )
 
 
 def _wait_for_default(client: Client, expected: float | None) -> None:
@@ -80,7 +116,8 @@ def _wait_for_default(client: Client, expected: float | None) -> None:
     )
 
 
-def _serve(client: Client, definition: Manifest) -> None:
+def serve(client: Client, definition: Manifest) -> None:
+    """Let the API server have these versions of a definition; it takes a moment until it goes by them."""
     client.patch(
         DEFINITION, None, definition["metadata"]["name"], {"spec": {"versions": definition["spec"]["versions"]}}
     )

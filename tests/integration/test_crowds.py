@@ -9,7 +9,7 @@ from integration.audit import AuditLog, Request
 from integration.faults import Call, error_event, refuse_every
 from integration.sandbox import SANDBOX_ACCOUNT, Sandbox, Sandboxes, user_of
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.cluster.client import REQUEST_TIMEOUT_SECONDS
+from kimi_linear_operator.cluster.transport import REQUEST_TIMEOUT_SECONDS
 from kimi_linear_operator.kubernetes.kinds import LEASE
 from kimi_linear_operator.server.spec import SERVER
 

@@ -1,26 +1,30 @@
 """No object that the API server stores ends the operator, or keeps it from serving others in their usual time."""
 
+import itertools
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from control_plane import LocalCluster
-from integration.client import Client, path_of
-from integration.hostile import DEEPEST, Hostile, deep, hostile_objects, hostile_text
+from integration.client import MERGE_PATCH, Client, path_of
+from integration.hostile import DEEPEST, Hostile, deep, hostile_children, hostile_objects, hostile_text
 from integration.namespace import Namespace, condition_of
 from integration.processes_under_test import Operator
 from integration.sandbox import Sandbox
 from integration.waiting import wait_for
 from kimi_linear_operator.benchmark.labels import BENCHMARK_LABEL
 from kimi_linear_operator.benchmark.spec import BENCHMARK
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, JOB, REVISION, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGED_BY, MANAGER
 from kimi_linear_operator.server.spec import SERVER
+from passes import CHILDREN
 
 # How many there are: HOSTILE_OBJECTS=2000 takes some minutes.
 _COUNT = int(os.environ.get("HOSTILE_OBJECTS", "60"))
@@ -114,6 +118,56 @@ def test_whatever_is_stored_the_operator_lives_and_serves_others_in_their_usual_
     assert stored > _COUNT * 0.8, "the API server refused what was to be stored"
     assert (operator.process, operator.is_running) == (process, True)
     _assert_passes_are_cheap_and_succeed(operator)
+
+
+def test_children_with_strings_that_are_no_text_cost_no_other_namespace_anything(
+    operator: Operator, cluster: LocalCluster, namespace: Namespace, other_namespace: Namespace
+) -> None:
+    usual = max(_seconds_to_ready(other_namespace, f"usual-{number}") for number in range(3))
+    process = operator.process
+    children = [child for seed in range(3) for child in hostile_children(seed, namespace.name)]
+    stored = [child for child in children if _cache(namespace, child)]
+    assert {child.kind for child in stored} == {*CHILDREN}
+    assert _given_back_as_they_are(namespace) >= {REVISION, CONFIG_MAP}
+    with _changing(cluster, namespace, stored):
+        for number in range(3):
+            assert _seconds_to_ready(other_namespace, f"meanwhile-{number}") < usual + _DELAY_SECONDS
+    assert (operator.process, operator.is_running) == (process, True)
+    assert "degraded" not in operator.ask("/readyz")[1]
+    # The next one meets them as soon as it lists.
+    assert operator.stop() == 0
+    operator.start()
+    assert _seconds_to_ready(other_namespace, "after-the-restart") < usual + _DELAY_SECONDS
+    assert operator.ask("/readyz") == (200, "ok\n")
+
+
+def _given_back_as_they_are(namespace: Namespace) -> set[Kind]:
+    """Return the kinds of which the API server gives back bytes that are no text."""
+    texts = {kind: str(namespace.client.list(kind, namespace.name)) for kind in CHILDREN}
+    return {kind for kind, text in texts.items() if re.search("(?<!\ufffd)\ufffd(?!\ufffd)", text)}
+
+
+@contextmanager
+def _changing(cluster: LocalCluster, namespace: Namespace, stored: list[Hostile]) -> Iterator[None]:
+    """Change objects, one after the other, all the time."""
+    done = threading.Event()
+
+    def change() -> None:
+        client = Client(cluster.kubeconfig)
+        for number, child in enumerate(itertools.cycle(stored)):
+            if done.wait(0.02):
+                break
+            patch = {"metadata": {"annotations": {"changed": str(number)}}}
+            client.send("PATCH", path_of(child.kind, namespace.name, child.name), patch, content_type=MERGE_PATCH)
+        client.close()
+
+    with ThreadPoolExecutor(1) as clients:
+        changes = clients.submit(change)
+        try:
+            yield
+        finally:
+            done.set()
+            changes.result()
 
 
 def _assert_passes_are_cheap_and_succeed(operator: Operator, seconds: str = _LONGEST_CPU_SECONDS) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -13,6 +12,7 @@ from integration.sandbox import Sandboxes
 from kimi_linear_operator import clock
 from kimi_linear_operator.cluster.client import connect
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.transport import PendingWrites
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP
 
 _SECONDS_TO_OPEN = 2.0
@@ -36,7 +36,7 @@ async def _write(namespace: str, seconds: float) -> str:
     manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
     async with connect() as cluster:
         try:
-            await replace(cluster, write_seconds=lambda: seconds).apply(CONFIG_MAP, manifest)
+            await cluster.fenced(lambda: seconds, PendingWrites()).apply(CONFIG_MAP, manifest)
             wrong = ""
         except ApiError as error:
             wrong = error.message

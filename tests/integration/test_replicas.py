@@ -15,11 +15,11 @@ from typing import NamedTuple
 import pytest
 
 from integration.audit import AuditLog, Request
-from integration.faults import Call, Silence, commit_late
+from integration.faults import Call, Matches, Silence, commit_late, delay
 from integration.namespace import Spec
 from integration.sandbox import PAIR_ACCOUNTS, Sandbox, Sandboxes, user_of
 from integration.waiting import wait_for
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, LEASE, Kind
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, LEASE, POD, Kind
 from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.runtime.lists import GATHER_SECONDS, REST
 from kimi_linear_operator.runtime.process import STOP_SECONDS
@@ -36,6 +36,8 @@ _SECONDS_TO_MAKE_UP = 25.0
 # Longer than it takes a replica that comes back to do what it was about to do.
 _AFTERMATH_SECONDS = 5.0
 _PATIENCE_SECONDS = 60.0
+# Longer than a server needs to be scaled on that machine.
+_SLOW_LIST_SECONDS = 20.0
 _OK = 200
 
 
@@ -237,6 +239,41 @@ def test_a_replica_that_was_suspended_while_another_worked_takes_over_what_is_th
         first.namespace.wait_until_ready("kimi")
         after = {pod["metadata"]["uid"] for pod in first.namespace.pods("kimi")}
         assert (len(before), len(after), before - after) == (3, 4, set())
+
+
+def test_a_replica_whose_first_lists_are_slow_takes_over_what_is_there(sandboxes: Sandboxes) -> None:
+    """While it lists pods, the leader scales the server and then gives the Lease back: it must not scale it down."""
+    with sandboxes.open_pair() as (first, second):
+        first.operator.start()
+        first.namespace.create_server("kimi", _SPEC)
+        first.namespace.wait_until_ready("kimi")
+        second.proxy.begin(delay(_SLOW_LIST_SECONDS), _lists(POD))
+        second.operator.launch()
+        for kind in (SERVER, DEPLOYMENT):
+            wait_for(functools.partial(second.proxy.count, _has_listed(kind)), f"{kind.plural} are listed")
+        second.proxy.freeze_watches()
+        first.namespace.change_server("kimi", {"replicas": 3})
+        first.namespace.wait_until_ready("kimi")
+        before = {pod["metadata"]["uid"] for pod in first.namespace.pods("kimi")}
+        wait_for(second.operator.told, "the second has listed everything", lambda text: "Started with" in text)
+        assert first.operator.stop() == 0
+        _wait_for_takeover(second)
+        first.namespace.change_server("kimi", {"replicas": 4})
+        first.namespace.wait_until_ready("kimi")
+        after = {pod["metadata"]["uid"] for pod in first.namespace.pods("kimi")}
+        assert (len(before), len(after), before - after) == (3, 4, set())
+        second.proxy.heal()
+        first.operator.launch()
+        wait_for(first.operator.told, "the first is there again, and waits", _is_waiting)
+
+
+def _lists(kind: Kind) -> Matches:
+    """Match the lists of a kind that show objects."""
+    return lambda call: call.is_list and call.concerns(kind) and "fieldSelector" not in call.query
+
+
+def _has_listed(kind: Kind) -> Matches:
+    return lambda call: _lists(kind)(call) and call.status == _OK and call.ended is not None
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)

@@ -38,7 +38,7 @@ def of_benchmark(name: str, suites: Sequence[Suite], results: Sequence[Manifest]
         results: Its results; none if it is not complete.
         suite: The suite that is compared.
     """
-    theirs = next((one for one in suites if one.name == suite.name), None)
+    theirs = next((one for one in suites if one.name == suite.name and client.is_known(one)), None)
     result = next((one for one in results if one["name"] == suite.name), None)
     if not suites or not results:
         return Baseline(missing=f"there is no complete benchmark {name} to compare with")

@@ -48,6 +48,11 @@ def load(suite: Suite) -> Speed | Accuracy:
     return suite.speed or suite.accuracy or RECIPE_SUITES[suite.name]
 
 
+def is_known(suite: Suite) -> bool:
+    """Return whether this version knows what a suite runs: that of another version may be of another kind."""
+    return bool(suite.speed or suite.accuracy or suite.name in RECIPE_SUITES)
+
+
 def is_same_load(one: Suite, other: Suite) -> bool:
     """Return whether two suites run the same, so that their numbers can be compared."""
     return load(one) == load(other)

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
 from itertools import islice
 
-from kimi_linear_operator.benchmark import turn
 from kimi_linear_operator.benchmark.address import TargetKey
 from kimi_linear_operator.benchmark.claims import Claim, Client, Task
 from kimi_linear_operator.benchmark.spec import BENCHMARK
@@ -94,10 +93,11 @@ class BenchmarkIndex:
         """Return whether so many others go before a benchmark in any case that it is told nothing of who does.
 
         Each of these wants to run and does not rest, so it can be first only when most of them are done; whatever
-        happens to the first of them would else be a pass and a status to write for thousands.
+        happens to the first of them would else be a pass and a status to write for thousands. One whose Job is not over
+        is first at once, unless as many others with such Jobs go before it: anybody can make one for each of thousands.
         """
         claim = self.claim(key)
-        return claim is not None and self._is_far(key, claim.target, claim.rank)
+        return claim is not None and self._is_far(key, claim.target, [claim])
 
     def _told_of_claim(self, key: Key, target: TargetKey, claims: Sequence[Claim | None]) -> set[Key]:
         """Return who on a target is told of a change of a benchmark: for whom another one may go first now.
@@ -110,27 +110,37 @@ class BenchmarkIndex:
         rivals = self._measuring.get(target, {})
         if len(rivals) <= FEW_RIVALS:
             return {*rivals}
-        if claims[0] == claims[1] or self._is_far(key, target, min(claim.rank for claim in claims if claim)):
-            return set()
-        return self._near(target)
+        known = [claim for claim in claims if claim]
+        return set() if claims[0] == claims[1] or self._is_far(key, target, known) else self._near(target)
 
-    def _is_far(self, key: Key, target: TargetKey, rank: turn.Rank) -> bool:
-        rivals = self._measuring.get(target, {})
-        if len(rivals) < FEW_RIVALS or self.has_jobs(key):
+    def _is_far(self, key: Key, target: TargetKey, claims: Sequence[Claim]) -> bool:
+        """Return whether a benchmark is far on a target, whichever of these it claims, or has claimed."""
+        rank = min(claim.rank for claim in claims)
+        rivals = self.claims(target).items()
+        ahead = (rival for rival, claim in rivals if claim.rank < rank and _is_ahead(claim) and rival != key)
+        if not _are_many(ahead):
             return False
-        ahead = (True for rival, claim in rivals.items() if claim.rank < rank and _is_ahead(claim) and rival != key)
-        return len([*islice(ahead, FEW_RIVALS)]) == FEW_RIVALS
+        at_work = (
+            rival for rival, claim in rivals if claim.rank < rank and rival != key and self._would_go_on(rival, claim)
+        )
+        return not any(self._is_at_work(key, claim) for claim in claims) or _are_many(at_work)
+
+    def _would_go_on(self, key: Key, claim: Claim) -> bool:
+        return claim.is_willing and self._is_at_work(key, claim)
+
+    def _is_at_work(self, key: Key, claim: Claim) -> bool:
+        """Return whether a Job of a benchmark is not over."""
+        return any(not task.has_ended for task in self.tasks(key, claim.uid))
 
     def _near(self, target: TargetKey) -> set[Key]:
         """Return who on a target is not far, and who was not before something happened to one of them."""
-        rivals = self._measuring.get(target, {})
-        first = nsmallest(FEW_RIVALS + 1, (claim.rank for claim in rivals.values() if _is_ahead(claim)))
-        is_all = len(first) <= FEW_RIVALS
-        return {
-            key
-            for key, claim in rivals.items()
-            if claim.is_willing and (is_all or claim.rank <= first[-1] or self.has_jobs(key))
-        }
+        willing = {key: claim for key, claim in self.claims(target).items() if claim.is_willing}
+        first = nsmallest(FEW_RIVALS + 1, (claim.rank for claim in willing.values() if _is_ahead(claim)))
+        if len(first) <= FEW_RIVALS:
+            return {*willing}
+        at_work = [key for key, claim in willing.items() if self._would_go_on(key, claim)]
+        first_at_work = nsmallest(FEW_RIVALS + 1, at_work, key=lambda key: willing[key].rank)
+        return {*first_at_work, *(key for key, claim in willing.items() if claim.rank <= first[-1])}
 
     def _told_of_job(self, owner: Key, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
         """Return who waits for a benchmark and is told of a change of its Job."""
@@ -153,6 +163,11 @@ def _claim(found: CachedObject | None) -> Claim | None:
 def _is_ahead(claim: Claim) -> bool:
     """Return whether a benchmark goes before those that come after it whoever asks, and at any time."""
     return claim.is_willing and not claim.contender.failed
+
+
+def _are_many(found: Iterable[Key]) -> bool:
+    """Return whether these are so many that who comes after them is far; no more of them are looked at."""
+    return len([*islice(found, FEW_RIVALS)]) == FEW_RIVALS
 
 
 def _targets(claims: Iterable[Claim | None]) -> set[TargetKey]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from kimi_linear_operator.benchmark import (
     baseline,
+    client,
     job,
     job_reasons,
     job_status,
@@ -38,6 +39,7 @@ from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, POD, Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.kubernetes.waits import next_look
+from kimi_linear_operator.reconcile.asked import Asked
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import (
     BLOCKED_RETRY_SECONDS,
@@ -53,6 +55,10 @@ logger = logging.getLogger(__name__)
 
 # How often to look once more at a suite whose pods do not come up: no watch shows Events.
 LOOK_AGAIN_SECONDS = 30.0
+
+_DONE = Reason("SuitesEnded", "every suite has ended")
+# Without one of these, a result would be called better or worse than it is. It can be judged later: its Job stays.
+_JUDGED_BY = ("serverRef", "endpoint", "suites", "baseline", "thresholds", "maxErrorRate", "timeoutSeconds")
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ class BenchmarkReconciler:
         self.reporting = context.reporting
         self.now = context.now
         self._allows_node_access = context.options.allows_node_access
+        self._asked = Asked(context.cluster, self._check)
         self._index = context.cache.index(BenchmarkIndex)
         self._targets = Targets(context.cluster, context.cache)
         # Targets on which a benchmark is about to start. No other may look meanwhile, and none waits: a look takes as
@@ -111,12 +118,13 @@ class BenchmarkReconciler:
         """
         manifest = self.cache.get(key.of(BENCHMARK))
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
+            self._asked.forget(key)
             return None  # Its Jobs are owned by it: the garbage collector needs no help.
-        checked = CHECKER.check_stored(manifest)
+        checked = self._check(manifest)
         try:
             if is_complete(manifest.get("status", {})):
-                return await self._keep(key, manifest, checked)
-            return await self._advance(key, manifest, checked)
+                return await self._keep(key, manifest)
+            return await self._advance(key, manifest, await self._asked.recheck(key, manifest, checked))
         except GoneError:
             return None
         except ApiError as error:
@@ -124,11 +132,19 @@ class BenchmarkReconciler:
                 await self._tell_failure(manifest, checked, error)
             raise
 
-    async def _keep(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearBenchmark]) -> float | None:
+    def _check(self, manifest: Manifest) -> Checked[KimiLinearBenchmark]:
+        """Check a benchmark by its rules, and for what needs the permission of the administrator."""
+        checked = CHECKER.check_stored(manifest)
+        if checked.resource is None or not checked.is_valid or self._allows_node_access:
+            return checked
+        return checked.beside(access.problems(job.own_pod_template(checked.resource)))
+
+    async def _keep(self, key: Key, manifest: Manifest) -> float | None:
         """Keep of a complete benchmark what is still needed; what was measured stays whatever its spec is now."""
-        if checked.resource:
-            await self._keep_results(checked.resource, manifest["status"])
-        return await self._clean_up(key, manifest, checked.resource)
+        benchmark = CHECKER.read_stored(manifest, {"suites"})
+        if benchmark:
+            await self._keep_results(benchmark, manifest["status"])
+        return await self._clean_up(key, manifest, benchmark)
 
     async def _tell_failure(self, manifest: Manifest, checked: Checked[KimiLinearBenchmark], error: ApiError) -> None:
         """Report an error that has not passed by itself; what is known of suites stays."""
@@ -136,33 +152,28 @@ class BenchmarkReconciler:
         if is_complete(known):
             return
         not_applied = Reason("ApplyFailed", error.message)
-        refused = _refused(manifest, checked, error.message)
+        refused = _refused(manifest, checked.resource, error.message)
         await self._write(manifest, replace(refused, not_applied=not_applied, target=not_applied))
 
     async def _advance(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearBenchmark]) -> float | None:
         """Go as far as is possible now, and report."""
-        beyond = (
-            access.beyond_pod(job.own_pod_template(checked.resource))
-            if checked.resource and not self._allows_node_access
-            else []
-        )
         if checked.resource is None or not checked.is_valid:
-            observation, again = _refused(manifest, checked, checked.message), None
-        elif beyond:
-            observation, again = _refused(manifest, checked, access.refusal(beyond)), None
+            observation, again = await self._refuse(key, manifest, checked)
         else:
             observation, again = await self._run(key, manifest, checked.resource)
         summary = benchmark_status(observation, self.now())
         is_kept = True
-        if observation.is_complete and checked.resource:
+        if observation.is_complete and observation.benchmark:
             # Results are written before the verdict, so that readers of the verdict find them. A failure to write them
             # does not delay the verdict.
-            is_kept = await self._try_to_keep_results(checked.resource, summary)
+            is_kept = await self._try_to_keep_results(observation.benchmark, summary)
         reported = await self._write(manifest, observation, summary)
         if reported is not None or not is_kept:
             # Without its status, nothing of the benchmark may go.
             return retention.soonest([again, reported if is_kept else 0.0])
-        return retention.soonest([again, await self._clean_up(key, {**manifest, "status": summary}, checked.resource)])
+        return retention.soonest(
+            [again, await self._clean_up(key, {**manifest, "status": summary}, observation.benchmark)]
+        )
 
     async def _write(
         self, manifest: Manifest, observation: BenchmarkObservation, summary: Manifest | None = None
@@ -171,6 +182,24 @@ class BenchmarkReconciler:
         summary = summary or benchmark_status(observation, self.now())
         event = benchmark_event(manifest, summary, self.now())
         return await self.reporting.write(BENCHMARK, manifest, summary, event)
+
+    async def _refuse(
+        self, key: Key, manifest: Manifest, checked: Checked[KimiLinearBenchmark]
+    ) -> tuple[BenchmarkObservation, float | None]:
+        """Judge what has ended, as far as the spec can be read; start and stop nothing."""
+        benchmark = CHECKER.read_stored(manifest, _JUDGED_BY)
+        refused = _refused(manifest, benchmark, checked.message)
+        if benchmark is None or not (benchmark.spec.server_ref or benchmark.spec.endpoint):
+            return refused, None
+        state, suites = self._targets.find(benchmark), benchmark.spec.suites
+        facts = refused.facts or (state.target.facts if state.target else {})
+        ended = await self._results(key, benchmark, state, manifest.get("status", {}), facts)
+        if ended:
+            refused = replace(refused, facts=facts, results=ended)
+        if len(ended) == len(suites):
+            return replace(refused, target=_DONE), None
+        running = self._job(key, benchmark, suites[len(ended)])
+        return refused, self._seconds_left(key, benchmark, running) if running else None
 
     async def _run(
         self, key: Key, manifest: Manifest, benchmark: KimiLinearBenchmark
@@ -182,8 +211,7 @@ class BenchmarkReconciler:
         ended = await self._results(key, benchmark, state, previous, facts)
         suites = benchmark.spec.suites
         if len(ended) == len(suites):
-            done = Reason("SuitesEnded", "every suite has ended")
-            return BenchmarkObservation(manifest, benchmark, None, done, facts, ended), None
+            return BenchmarkObservation(manifest, benchmark, None, _DONE, facts, ended), None
         step = await self._proceed(key, benchmark, suites[len(ended)], state)
         # What has not begun may still measure something else.
         facts = facts if step.job or ended else {}
@@ -271,18 +299,18 @@ class BenchmarkReconciler:
         ended = known_results(benchmark, previous)
         for suite in benchmark.spec.suites[len(ended) :]:
             of_suite = self._job(key, benchmark, suite)
-            if of_suite is None or not self._is_over(key, benchmark, of_suite):
+            if of_suite is None or not client.is_known(suite) or self._seconds_left(key, benchmark, of_suite) != 0:
                 break
             ended.append(await self._result(benchmark, suite, state, of_suite, facts))
             logger.info("Suite %s has ended: %s", suite.name, ended[-1]["outcome"])
         return ended
 
-    def _is_over(self, key: Key, benchmark: KimiLinearBenchmark, of_suite: Manifest) -> bool:
+    def _seconds_left(self, key: Key, benchmark: KimiLinearBenchmark, of_suite: Manifest) -> float | None:
+        """Return after how many seconds a suite is over, 0 if it is; None if its Job is removed before that."""
+        if "deletionTimestamp" in of_suite["metadata"] and not job_status.has_ended(of_suite):
+            return None
         pods = self.cache.children(POD, key, of_suite["metadata"]["uid"])
-        is_removed = "deletionTimestamp" in of_suite["metadata"] and not job_status.has_ended(of_suite)
-        return (
-            not is_removed and job_status.seconds_left(of_suite, pods, benchmark.spec.timeout_seconds, self.now()) == 0
-        )
+        return job_status.seconds_left(of_suite, pods, benchmark.spec.timeout_seconds, self.now())
 
     async def _result(
         self, benchmark: KimiLinearBenchmark, suite: Suite, state: TargetState, of_suite: Manifest, facts: Manifest
@@ -305,7 +333,7 @@ class BenchmarkReconciler:
         if wanted.benchmark is None:
             return Baseline()
         manifest = self.cache.get(Key(benchmark.metadata.namespace, wanted.benchmark, BENCHMARK))
-        other = CHECKER.check_stored(manifest).resource if manifest else None
+        other = CHECKER.read_stored(manifest, {"suites"}) if manifest else None
         has_ended = other is not None and is_complete(other.status)
         known = known_results(other, other.status) if other and has_ended else []
         return baseline.of_benchmark(wanted.benchmark, other.spec.suites if other else [], known, suite)
@@ -370,7 +398,7 @@ class BenchmarkReconciler:
         current = await self.cluster.get(BENCHMARK, key.namespace, key.name)
         if current is None or current["metadata"]["uid"] != manifest["metadata"]["uid"]:
             return
-        benchmark = CHECKER.check_stored(current).resource
+        benchmark = CHECKER.read_stored(current)
         if retention.seconds_to_live(benchmark, current.get("status", {}), self.now()) == 0.0:
             await self.cluster.delete(BENCHMARK, current)
             logger.info("Deleted the benchmark: spec.ttlSecondsAfterFinished is over")
@@ -392,12 +420,10 @@ class BenchmarkReconciler:
             logger.warning("Could not write the results: %s", error)
 
 
-def _refused(manifest: Manifest, checked: Checked[KimiLinearBenchmark], reason: str) -> BenchmarkObservation:
-    """Return the state of a benchmark whose spec was refused; what has ended stays."""
+def _refused(manifest: Manifest, benchmark: KimiLinearBenchmark | None, reason: str) -> BenchmarkObservation:
+    """Return the state of a benchmark whose spec was refused, as far as it can be read; what has ended stays."""
     previous: Manifest = manifest.get("status", {})
     not_applied = Reason("InvalidSpec", reason, blames_spec=True)
-    known = known_results(checked.resource, previous) if checked.resource else previous.get("results", [])
-    facts = known_environment(previous)
-    return BenchmarkObservation(
-        manifest, checked.resource, not_applied, Reason("InvalidSpec", "The spec is refused"), facts, known
-    )
+    known = known_results(benchmark, previous) if benchmark else previous.get("results", [])
+    target = Reason("InvalidSpec", "The spec is refused")
+    return BenchmarkObservation(manifest, benchmark, not_applied, target, known_environment(previous), known)

@@ -12,7 +12,7 @@ from kimi_linear_operator import jsontext
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, GROUP, Manifest
-from kimi_linear_operator.kubernetes.plan import Claim, claim_of
+from kimi_linear_operator.kubernetes.plan import Relation, relation_of
 
 SPEC_ANNOTATION = f"{GROUP}/spec"
 """Names the annotation with a digest of the spec that was measured."""
@@ -46,7 +46,7 @@ def is_left_by(found: Manifest, benchmark: KimiLinearBenchmark) -> bool:
     What belongs to a deleted benchmark is about to be deleted, too: such a benchmark was not meant to be kept.
     """
     is_same_spec = metadata.annotations(found).get(SPEC_ANNOTATION) == _digest(benchmark)
-    return is_same_spec and claim_of(found, benchmark) == Claim.ORPHANED
+    return is_same_spec and relation_of(found, benchmark) == Relation.ORPHANED
 
 
 def read(found: Manifest) -> Manifest:

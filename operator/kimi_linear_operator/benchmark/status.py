@@ -77,7 +77,8 @@ def known_results(benchmark: KimiLinearBenchmark, status: Manifest) -> list[Mani
     """
     known: list[Manifest] = []
     for suite, result in zip(benchmark.spec.suites, _items(status.get("results")), strict=False):
-        is_of_suite = result.get("name") == suite.name and result.get("kind") == client.kind(suite)
+        kinds = (client.kind(suite),) if client.is_known(suite) else (result.get("kind"),)
+        is_of_suite = result.get("name") == suite.name and result.get("kind") in kinds
         if not is_of_suite or not is_readable(SuiteResult, result):
             break
         known.append({"message": "", "metrics": {}, "findings": [], **result})
@@ -175,10 +176,10 @@ def _accepted(observation: BenchmarkObservation) -> Condition:
 
 def _why_stalled(observation: BenchmarkObservation, verdict: Verdict | None) -> Reason | None:
     """Return what will not pass by itself: a refused spec, or a verdict that nobody hoped for."""
+    if verdict:
+        return Reason(verdict.reason, verdict.message) if verdict.verdict != "Passed" else None
     if observation.not_applied and observation.not_applied.blames_spec:
         return observation.not_applied
-    if verdict and verdict.verdict != "Passed":
-        return Reason(verdict.reason, verdict.message)
     return None
 
 

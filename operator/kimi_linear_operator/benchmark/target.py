@@ -60,11 +60,13 @@ def of_server(benchmark: KimiLinearBenchmark, server: KimiLinearServer, template
         template: The pod template that its pods have, which another version may have built; None if that is not known.
     """
     spec = server.spec
+    running = sglang.command_line(template) if template else []
     command = server.status.get("command") if template else None
+    image = (sglang.image_in(template) if template else None) or sglang.image(spec)
     facts = {
         "server": server.metadata.name,
         "serverGeneration": server.metadata.generation,
-        "image": (sglang.image_in(template) if template else None) or sglang.image(spec),
+        "image": image,
         "podTemplateHash": template_hash(template),
         "command": command or sglang.recipe_command(spec),
         "hardware": spec.hardware,
@@ -77,14 +79,20 @@ def of_server(benchmark: KimiLinearBenchmark, server: KimiLinearServer, template
         label=label_of(TargetKey(server.metadata.namespace, server.metadata.name)),
         former_label=server.metadata.name,
         url=url(server),
-        model=sglang.model_path(spec),
-        image=benchmark.spec.client.image or sglang.image(spec),
-        packages=spec.engine.extra_pip_packages if packages is None else packages,
+        model=sglang.value_of("--model-path", running) or sglang.model_path(spec),
+        image=benchmark.spec.client.image or image,
+        packages=_packages(spec, template) if packages is None else packages,
         environment=[*_token(spec), *_api_key(api_key_reference(spec))],
         facts={name: value for name, value in facts.items() if value is not None},
-        revision=spec.model.revision,
+        revision=sglang.value_of("--revision", running) if running else spec.model.revision,
         pod=_shared_pod_fields(spec),
     )
+
+
+def _packages(spec: ServerSpec, template: Manifest | None) -> Sequence[str]:
+    """Return the Python packages that a server's pods have, as far as that is known."""
+    running = sglang.packages_in(template) if template else None
+    return spec.engine.extra_pip_packages if running is None else running
 
 
 def of_endpoint(benchmark: KimiLinearBenchmark) -> Target:

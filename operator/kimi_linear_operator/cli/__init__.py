@@ -1,6 +1,6 @@
-"""The `kimi-linear` command: one module a verb.
+"""The `kimi-linear` command. Each verb has a module.
 
-Exit codes: 0 as wished, 1 the answer is no (invalid, different, not ready), 2 the question could not be answered.
+Exit codes: 0 for yes, 1 for no (invalid, different, not ready), 2 if the command failed.
 """
 
 import argparse
@@ -20,14 +20,14 @@ VERBS = {
     "diff": "show what applying resources would change in the cluster",
     "page": "print the configurator: a page on which a server and its benchmark are put together",
     "crd": "print the CustomResourceDefinitions and the warning policy",
-    "status": "say how a server is, and why it is not ready",
-    "report": "show what a benchmark found, or compare two",
+    "status": "show the state of a server, and why it is not ready",
+    "report": "show the results of a benchmark, or compare two",
     "run": "run the operator",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with these arguments, or with those of the process, and return its exit code."""
+    """Run the command and return its exit code. The arguments default to those of the process."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser(words).parse_args(words)
     try:
@@ -38,13 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"kimi-linear {options.verb}: {cleaned(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader, `head` for example, has seen enough; Python must not complain when it flushes at exit.
+        # The reader, for example `head`, has closed the pipe. Without this, Python's flush at exit would fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    """Return the parser. Only the chosen verb is imported: most need neither kopf nor the Kubernetes client."""
+    """Return the parser. It imports only the chosen verb, because most verbs do not need kopf or the client."""
     parser = argparse.ArgumentParser(prog="kimi-linear", description=kimi_linear_operator.__doc__)
     parser.add_argument("--version", action="version", version=f"%(prog)s {kimi_linear_operator.__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)

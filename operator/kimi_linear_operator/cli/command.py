@@ -1,4 +1,4 @@
-"""`kimi-linear command`: the recipe's command generator."""
+"""`kimi-linear command`: the command generator of the recipe."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from kimi_linear_operator.server.spec import Hardware, Switch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the recipe's generator, with its ids and defaults."""
+    """Add the options of the recipe's generator, with the same values and defaults."""
     parser.add_argument("--hardware", choices=get_args(Hardware), default="mi300x", help="GPU (default: %(default)s)")
     parser.add_argument("--model", choices=list(sglang.MODELS), default="instruct", help="model (default: %(default)s)")
     for name in ("reasoning-parser", "tool-call-parser"):
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the command, or say on standard error why there is none."""
+    """Print the command, or print the recipe's errors on standard error and return 1."""
     spec = {
         "hardware": options.hardware,
         "model": {"variant": options.model},

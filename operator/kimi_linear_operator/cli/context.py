@@ -1,14 +1,14 @@
-"""The namespace of a verb that asks a cluster."""
+"""The namespace for verbs that read from a cluster."""
 
 import argparse
 
 from kimi_linear_operator.cli.failure import CommandError
-from kimi_linear_operator.cluster.client import current_namespace
+from kimi_linear_operator.cluster.credentials import current_namespace
 from kimi_linear_operator.cluster.errors import ApiError
 
 
 def namespace(options: argparse.Namespace) -> str:
-    """Return the namespace of -n, or else that of the kubeconfig's context."""
+    """Return the namespace of -n, or that of the kubeconfig's context without -n."""
     try:
         return options.namespace or current_namespace()
     except ApiError as error:

@@ -1,4 +1,4 @@
-"""`kimi-linear crd`: what the API server must know before it can take our resources."""
+"""`kimi-linear crd`: the CustomResourceDefinitions and the admission policy."""
 
 import argparse
 from pathlib import Path
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print or write the definitions and the policy."""
+    """Print or write the files."""
     files = crd.files(DEFINITIONS)
     if options.write is None:
         print("---\n".join(files.values()), end="")

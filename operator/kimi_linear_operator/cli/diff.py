@@ -1,4 +1,4 @@
-"""`kimi-linear diff`: the operator's plan for resources, and what it would change as the API server itself sees it."""
+"""`kimi-linear diff`: what the operator's plan for resources would change, from dry runs at the API server."""
 
 import argparse
 import asyncio
@@ -19,8 +19,8 @@ from kimi_linear_operator.reconcile.resource_type import Found
 from kimi_linear_operator.resource_types import TYPES
 
 _INVALID = 422
-# Fields that change with every write, whatever it writes.
-_NOISE = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
+# Fields that change with every write.
+_VOLATILE = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Show the differences; exit code 1 if there are any or a resource is invalid, 0 if there are none."""
+    """Print the differences; return 1 if there are any or a resource is invalid, 0 if there are none."""
     options.namespace = context.namespace(options)
     checked = manifests.check(manifests.read(options))
     if not all(outcome.is_valid for _, outcome in checked):
@@ -46,67 +46,66 @@ def run(options: argparse.Namespace) -> int:
     return 1 if changes else 0
 
 
-async def _changes(given: Sequence[Resource]) -> list[Manifest]:
-    by_key = {manifests.key_of(resource): resource for resource in given}
+async def _changes(resources: Sequence[Resource]) -> list[Manifest]:
+    in_files = {manifests.key_of(resource): resource for resource in resources}
     async with connect() as cluster:
-        return [change for resource in given for change in await _resource_changes(cluster, resource, by_key)]
+        return [change for resource in resources for change in await _resource_changes(cluster, resource, in_files)]
 
 
-async def _resource_changes(cluster: Cluster, given: Resource, by_key: Found) -> list[Manifest]:
-    """Return what would be done for a resource; `by_key` are those that are given, too."""
-    found = TYPES[given.KIND]
-    stored = await cluster.get(given.KIND, given.metadata.namespace, given.metadata.name)
-    resource = found.preview.as_stored(given, stored)
+async def _resource_changes(cluster: Cluster, written: Resource, in_files: Found) -> list[Manifest]:
+    """Return the changes for one resource as the user wrote it; `in_files` are all resources in the files."""
+    preview = TYPES[written.KIND].preview
+    stored = await cluster.get(written.KIND, written.metadata.namespace, written.metadata.name)
+    resource = preview.as_stored(written, stored)
     live = await _labelled(cluster, resource)
-    desired = found.preview.desired(resource, live, await _references(cluster, resource, by_key))
-    named = await _named(cluster, desired, live)
-    return await _changes_of(cluster, found.preview.plan(resource, desired, [*live, *named]))
+    desired = preview.desired(resource, live, await _references(cluster, resource, in_files))
+    namesakes = await _namesakes(cluster, desired, live)
+    return await _changes_of(cluster, preview.plan(resource, desired, [*live, *namesakes]))
 
 
-async def _references(cluster: Cluster, resource: Resource, by_key: Found) -> Found:
-    """Return the resources that one refers to, each of which is given or must be there."""
+async def _references(cluster: Cluster, resource: Resource, in_files: Found) -> Found:
+    """Return the resources that a resource refers to, from the files or else from the cluster."""
     references = TYPES[resource.KIND].preview.references(resource).values()
-    return {key: by_key.get(key) or await _referenced(cluster, resource, key) for key in references}
+    return {key: in_files.get(key) or await _referenced(cluster, resource, key) for key in references}
 
 
 async def _referenced(cluster: Cluster, resource: Resource, key: Key) -> Resource:
     stored = await cluster.get(key.kind, key.namespace, key.name)
-    found: Resource | None = TYPES[key.kind].checker.check_stored(stored).resource if stored else None
-    if found is None:
+    if stored is None:
         where = f"namespace {key.namespace} nor in the files"
         raise CommandError(f"{resource.metadata.name}: there is no {key.kind.kind} {key.name} in {where}")
+    found: Resource | None = TYPES[key.kind].checker.read_stored(stored)
+    if found is None:
+        raise CommandError(f"{resource.metadata.name}: the spec of {key.kind.kind} {key.name} cannot be read")
     return found
 
 
 async def _labelled(cluster: Cluster, resource: Resource) -> list[Manifest]:
+    """Return the live objects with the labels of a resource."""
     selector, kinds = metadata.selector_text(resource), TYPES[resource.KIND].children
     listings = [await cluster.list(kind, resource.metadata.namespace, selector) for kind in kinds]
     return [manifest for listing in listings for manifest in listing]
 
 
-async def _named(cluster: Cluster, wanted: Sequence[Manifest], live: Sequence[Manifest]) -> list[Manifest]:
-    """Return objects that have the names of children and not their labels."""
-    known = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in live}
-    missing = [child for child in wanted if (child["kind"], child["metadata"]["name"]) not in known]
-    return [found for _, found in await _pairs(cluster, missing) if found]
-
-
-async def _pairs(cluster: Cluster, wanted: Sequence[Manifest]) -> list[tuple[Manifest, Manifest | None]]:
-    """Return children with what has their names."""
-    return [
-        (child, await cluster.get(kind_of(child), child["metadata"]["namespace"], child["metadata"]["name"]))
-        for child in wanted
+async def _namesakes(cluster: Cluster, wanted: Sequence[Manifest], live: Sequence[Manifest]) -> list[Manifest]:
+    """Return live objects with the names of wanted children that are not among those with the labels."""
+    names = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in live}
+    missing = [child for child in wanted if (child["kind"], child["metadata"]["name"]) not in names]
+    stored = [
+        await cluster.get(kind_of(child), child["metadata"]["namespace"], child["metadata"]["name"])
+        for child in missing
     ]
+    return [manifest for manifest in stored if manifest]
 
 
 async def _changes_of(cluster: Cluster, steps: Sequence[Step]) -> list[Manifest]:
-    """Return what a plan changes. The records of pod templates only repeat what the Deployments show."""
-    shown = [step for step in steps if isinstance(step, Blocked) or not _is_record(step)]
+    """Return the changes of a plan, without those of ControllerRevisions: they only repeat those of Deployments."""
+    shown = [step for step in steps if isinstance(step, Blocked) or not _is_of_revision(step)]
     changes = [await _change_of(cluster, step) for step in shown]
     return [change for change in changes if change["action"] == "blocked" or change["diff"]]
 
 
-def _is_record(step: Create | Apply | Delete) -> bool:
+def _is_of_revision(step: Create | Apply | Delete) -> bool:
     return bool((step.live if isinstance(step, Delete) else step.wanted)["kind"] == REVISION.kind)
 
 
@@ -123,7 +122,7 @@ async def _change_of(cluster: Cluster, step: Step) -> Manifest:
 
 
 async def _applied(cluster: Cluster, wanted: Manifest) -> Manifest:
-    """Return a child as it would be; where apply alone is refused, the operator overwrites lists first."""
+    """Return a child as the operator would leave it. If the API server refuses the apply, it overwrites the spec."""
     kind = kind_of(wanted)
     try:
         return await cluster.apply(kind, wanted, dry_run=True)
@@ -134,7 +133,7 @@ async def _applied(cluster: Cluster, wanted: Manifest) -> Manifest:
 
 
 def _change(before: Manifest | None, after: Manifest | None) -> Manifest:
-    """Return one difference: what it is about, what would happen, and both sides line by line."""
+    """Return the object, the action and the unified diff of a change."""
     subject: Any = after or before
     name = _name(subject)
     action = "create" if before is None else "delete" if after is None else "change"
@@ -150,5 +149,5 @@ def _lines(manifest: Manifest | None) -> list[str]:
     if manifest is None:
         return []
     shown = {key: value for key, value in manifest.items() if key != "status"}
-    shown["metadata"] = {key: value for key, value in manifest["metadata"].items() if key not in _NOISE}
+    shown["metadata"] = {key: value for key, value in manifest["metadata"].items() if key not in _VOLATILE}
     return manifests.dump(shown).splitlines(keepends=True)

@@ -1,7 +1,7 @@
-"""YAML and JSON, read as kubectl reads them: the same text gives the same JSON values.
+"""Parser of YAML and JSON that gives the same JSON values as kubectl.
 
-Kubernetes knows JSON only, so YAML is read for what JSON can say: no dates, sets or binary data. kubectl reads YAML 1.1
-as Go's library does, which differs from Python's: y is true, 1e3 is a number, 1:30 is text.
+It has only the types of JSON: no dates, sets or binary data. kubectl uses Go's library for YAML 1.1, which differs from
+Python's: y is true, 1e3 is a number, 1:30 is text.
 """
 
 import json
@@ -26,31 +26,31 @@ _IMPLICIT = {
     "merge": ("<<", "<"),
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
 }
-"""The types of plain text without quotes: its pattern, and the characters that it begins with."""
+"""The types of scalars without quotes: for each a pattern, and the characters with which it can begin."""
 
 
 class DuplicateKeyError(ValueError):
-    """An object has a key twice."""
+    """A JSON object has the same key twice."""
 
 
 def read(text: str) -> list[Any]:
     """Return the JSON values of all documents.
 
     Raises:
-        yaml.YAMLError, ValueError, TypeError, RecursionError: The text is not what the API server could read.
+        yaml.YAMLError, ValueError, TypeError, RecursionError: The API server could not read the text.
     """
     if text.lstrip().startswith("{"):
         try:
             return list(_json_documents(text))
         except json.JSONDecodeError:
             pass  # YAML may begin with a brace, too.
-    # Through JSON, which has no loops.
-    written = (json.dumps(document, allow_nan=False) for document in yaml.load_all(text, Loader=_Loader))
-    return [json.loads(document) for document in written]  # noqa: TID251 - as deep as the file is
+    # The conversion to JSON refuses aliases that form a loop, and NaN.
+    encoded = (json.dumps(document, allow_nan=False) for document in yaml.load_all(text, Loader=_Loader))
+    return [json.loads(document) for document in encoded]  # noqa: TID251 - as deep as the file is
 
 
 def _json_documents(text: str) -> Iterator[Any]:
-    """Yield JSON values that follow each other, which may be indented with tabs."""
+    """Yield JSON values that follow each other. Unlike YAML, they may be indented with tabs."""
     decoder = json.JSONDecoder(object_pairs_hook=_object)
     rest = text.strip()
     while rest:
@@ -73,7 +73,7 @@ def _error(problem: str, node: yaml.Node) -> yaml.YAMLError:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads YAML with merge keys, and refuses a key that is given twice."""
+    """Reads YAML with merge keys, and refuses duplicate keys."""
 
     bool_values = {**yaml.SafeLoader.bool_values, "y": True, "n": False}  # noqa: RUF012 - as its parent has it
     yaml_implicit_resolvers = {}  # noqa: RUF012 - as its parent has it
@@ -83,7 +83,7 @@ class _Loader(yaml.SafeLoader):
         self._checked: set[yaml.Node] = set()
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Replace merge keys by what they merge, once the node's own keys are checked: what it overrides is merged."""
+        """Check the node's own keys for duplicates, then replace merge keys. The node may override what they merge."""
         if node not in self._checked:
             self._checked.add(node)
             node.value = [(self._text_key(key_node), value_node) for key_node, value_node in node.value]
@@ -91,7 +91,7 @@ class _Loader(yaml.SafeLoader):
         super().flatten_mapping(node)
 
     def _text_key(self, node: yaml.Node) -> yaml.Node:
-        """Return a key as text, as JSON has it: 1 and true are two keys."""
+        """Return a key as text, as in JSON."""
         if node.tag == _MERGE:
             return node
         key = self.construct_object(node, deep=True)

@@ -1,5 +1,5 @@
-"""The error that ends a command with exit code 2."""
+"""The error of commands."""
 
 
 class CommandError(Exception):
-    """A question that could not be answered: a file that can't be read, a cluster that can't be reached."""
+    """Ends a command with exit code 2: a file can't be read, or a cluster can't be reached."""

@@ -1,4 +1,4 @@
-"""Which files -f means: as for kubectl, a file, a list, a pattern, a folder, or - for standard input."""
+"""The files of the option -f: as with kubectl, a file, a list, a pattern, a folder, or - for standard input."""
 
 import glob
 import sys
@@ -10,36 +10,36 @@ from kimi_linear_operator.cli.failure import CommandError
 STANDARD_INPUT = "standard input"
 
 _EXTENSIONS = (".json", ".yaml", ".yml")
-"""Of a folder, kubectl reads files with these names only."""
+"""In a folder, kubectl reads only files with these extensions."""
 
 
-def find(given: str, *, recursive: bool) -> list[str]:
-    """Return the files that one -f means, in the order in which they are read.
+def find(argument: str, *, recursive: bool) -> list[str]:
+    """Return the files of one -f, in the order in which they are read.
 
     Args:
-        given: What stands after -f.
-        recursive: Whether folders within a folder are read, too.
+        argument: The argument of -f.
+        recursive: Whether to read folders within a folder, too.
 
     Raises:
-        CommandError: It means no file.
+        CommandError: It is an address, or a folder without files to read.
     """
-    if given == "-":
+    if argument == "-":
         return [STANDARD_INPUT]
-    if given.startswith(("http://", "https://")):
-        raise CommandError(f"{given}: addresses are not read; use `curl -fsSL {given} | kimi-linear ... -f -`")
-    if Path(given).exists():
-        return list(_files_of(Path(given), recursive))
-    if "," in given:
-        return [file for part in given.split(",") for file in find(part, recursive=recursive)]
-    matches = sorted(glob.glob(given))  # noqa: PTH207 - Path.glob takes no absolute pattern
-    return [file for match in matches for file in _files_of(Path(match), recursive)] or [given]
+    if argument.startswith(("http://", "https://")):
+        raise CommandError(f"{argument}: addresses are not read; use `curl -fsSL {argument} | kimi-linear ... -f -`")
+    if Path(argument).exists():
+        return list(_files_of(Path(argument), recursive))
+    if "," in argument:
+        return [file for part in argument.split(",") for file in find(part, recursive=recursive)]
+    matches = sorted(glob.glob(argument))  # noqa: PTH207 - Path.glob takes no absolute pattern
+    return [file for match in matches for file in _files_of(Path(match), recursive)] or [argument]
 
 
 def text(file: str) -> str:
-    """Return what is in a file.
+    """Return the text of a file.
 
     Raises:
-        OSError, ValueError: It cannot be read, or is no text.
+        OSError, ValueError: It cannot be read, or is not text.
     """
     return sys.stdin.read() if file == STANDARD_INPUT else Path(file).read_text(encoding="utf-8-sig")
 
@@ -48,8 +48,8 @@ def _files_of(path: Path, recursive: bool) -> Iterator[str]:
     if not path.is_dir():
         yield str(path)
         return
-    found = path.rglob("*") if recursive else path.iterdir()
-    files = sorted(str(file) for file in found if file.suffix in _EXTENSIONS and file.is_file())
+    entries = path.rglob("*") if recursive else path.iterdir()
+    files = sorted(str(entry) for entry in entries if entry.suffix in _EXTENSIONS and entry.is_file())
     if not files:
         deeper = "" if recursive else " (-R looks into its folders, too)"
         raise CommandError(f"{path}: no file ends in {', '.join(_EXTENSIONS)}{deeper}")

@@ -1,4 +1,4 @@
-"""Reading manifests from files and standard input, and printing them."""
+"""Manifests in files and on standard input: read, check and print them."""
 
 import argparse
 import json
@@ -27,26 +27,26 @@ DEFAULT_NAMESPACE = "default"
 
 _KINDS = {kind.kind for kind in TYPES}
 
-# Of generateName, the API server takes 58 characters and adds five (k8s.io/apiserver, pkg/storage/names).
+# The API server takes up to 58 characters of generateName and adds five (k8s.io/apiserver, pkg/storage/names).
 _LONGEST_GENERATED = 58
 _GENERATED = "xxxxx"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A resource of ours, and the file that it stands in."""
+    """A resource of ours, and the file that it comes from."""
 
     file: str
     manifest: Manifest
 
     @property
     def title(self) -> str:
-        """Return kind and name, as far as they are given."""
+        """Return kind and name for messages."""
         return printable(_title(self.manifest))
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes YAML as people do: no anchors, text of several lines as a block."""
+    """Writes YAML without anchors, and text of several lines as a block."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -60,7 +60,7 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def add_input_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """Add -f, -R and -n, which every verb that reads resources has."""
+    """Add -f, -R and -n for a verb that reads resources."""
     parser.add_argument(
         "-f",
         "--filename",
@@ -80,17 +80,17 @@ def add_namespace_argument(parser: argparse.ArgumentParser, of: str) -> None:
 
 
 def add_output_argument(parser: argparse.ArgumentParser, *formats: str) -> None:
-    """Add -o; the first format is the default."""
+    """Add -o. The first format is the default."""
     parser.add_argument("-o", "--output", choices=formats, default=formats[0], help="format (default: %(default)s)")
 
 
 def read(options: argparse.Namespace) -> list[Source]:
-    """Return our resources in the files; others are left out, so a file may hold both, and are told on standard error.
+    """Return our resources in the files. Other objects are skipped with a line on standard error.
 
     Raises:
-        CommandError: A file can't be read, is neither YAML nor JSON, or none holds a resource of ours.
+        CommandError: A file can't be read or is neither YAML nor JSON, or no file has a resource of ours.
     """
-    files = [file for given in options.filename for file in find(given, recursive=options.recursive)]
+    files = [file for argument in options.filename for file in find(argument, recursive=options.recursive)]
     sources = [source for file in files for source in _read_file(file, options.namespace or DEFAULT_NAMESPACE)]
     if not sources:
         raise CommandError(f"no resource of {GROUP} in {', '.join(options.filename)}")
@@ -98,16 +98,16 @@ def read(options: argparse.Namespace) -> list[Source]:
 
 
 def check(sources: Iterable[Source]) -> list[tuple[Source, Checked[Any]]]:
-    """Check resources and tell their problems on standard error."""
-    checked = [(source, _with_access(resource_types.check(_named(source.manifest)))) for source in sources]
+    """Check resources and print their problems on standard error."""
+    checked = [(source, _with_access_warning(resource_types.check(_with_name(source.manifest)))) for source in sources]
     for source, outcome in checked:
         for problem in outcome.problems:
-            _tell(f"{source.file}: {source.title}: {problem.severity}: {problem}")
+            _print_error(f"{source.file}: {source.title}: {problem.severity}: {problem}")
     return checked
 
 
-def _with_access(outcome: Checked[Any]) -> Checked[Any]:
-    """Return the outcome with a warning about what only an operator accepts whose administrator allows it."""
+def _with_access_warning(outcome: Checked[Any]) -> Checked[Any]:
+    """Add a warning if the resource needs an operator whose administrator allows access beyond the pod."""
     if outcome.resource is None or not (beyond := _beyond_pod(outcome.resource)):
         return outcome
     warning = Problem("warning", "spec.podTemplate", access.refusal(beyond))
@@ -129,7 +129,7 @@ def dump(manifest: Manifest) -> str:
 
 
 def write(manifests: Sequence[Manifest], output: str) -> None:
-    """Print objects: as YAML documents, or as one JSON List."""
+    """Print objects as YAML documents, or as one List in JSON."""
     if output == "json":
         print(json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}, indent=2))
     else:
@@ -147,14 +147,14 @@ def _read_file(file: str, namespace: str) -> Iterator[Source]:
         raise CommandError(f"{file}: not what the API server could read: {error}") from error
     for manifest in (item for content in contents for item in _items(content)):
         if _is_ours(manifest):
-            yield Source(file, _placed(manifest, namespace))
+            yield Source(file, _with_namespace(manifest, namespace))
         elif manifest is not None:
-            what = _title(manifest) if isinstance(manifest, dict) else "something that is no object"
-            _tell(f"{file}: skipped {what}: not of {GROUP}")
+            title = _title(manifest) if isinstance(manifest, dict) else "something that is no object"
+            _print_error(f"{file}: skipped {title}: not of {GROUP}")
 
 
 def _items(document: object) -> list[object]:
-    """Return the objects of a document: those of a list, else itself."""
+    """Return the items of a List, or the document itself if it is no List."""
     if isinstance(document, dict) and str(document.get("kind")).endswith("List"):
         items = document.get("items")
         return list(items) if isinstance(items, list) else [document]
@@ -162,30 +162,31 @@ def _items(document: object) -> list[object]:
 
 
 def _is_ours(manifest: object) -> bool:
-    """Return whether an object is, or was meant to be, one of ours."""
+    """Return whether an object has our API group or one of our kinds."""
     if not isinstance(manifest, dict):
         return False
     return str(manifest.get("apiVersion", "")).startswith(f"{GROUP}/") or manifest.get("kind") in _KINDS
 
 
 def _title(manifest: Manifest) -> str:
-    """Return kind and name, as far as they are given."""
-    metadata = manifest.get("metadata")
-    given = metadata if isinstance(metadata, dict) else {}
-    prefix = given.get("generateName")
-    name = given.get("name") or (f"{prefix}*" if prefix else "(no name)")
+    """Return kind and name, or a substitute for one that is missing."""
+    content = manifest.get("metadata")
+    metadata = content if isinstance(content, dict) else {}
+    prefix = metadata.get("generateName")
+    name = metadata.get("name") or (f"{prefix}*" if prefix else "(no name)")
     return f"{manifest.get('kind') or '(no kind)'} {name}"
 
 
-def _placed(manifest: Any, namespace: str) -> Manifest:
+def _with_namespace(manifest: Any, namespace: str) -> Manifest:
+    """Set the namespace of an object that has none."""
     metadata = manifest.get("metadata")
     if not isinstance(metadata, dict):
         return dict(manifest)
     return {**manifest, "metadata": {"namespace": namespace, **metadata}}
 
 
-def _named(manifest: Manifest) -> Manifest:
-    """Return a resource with a name like the one that the API server makes of generateName, if it has that."""
+def _with_name(manifest: Manifest) -> Manifest:
+    """Give a resource with generateName a name as the API server would."""
     metadata = manifest.get("metadata")
     if not isinstance(metadata, dict) or metadata.get("name"):
         return manifest
@@ -195,5 +196,5 @@ def _named(manifest: Manifest) -> Manifest:
     return {**manifest, "metadata": {**metadata, "name": prefix[:_LONGEST_GENERATED] + _GENERATED}}
 
 
-def _tell(line: str) -> None:
+def _print_error(line: str) -> None:
     print(printable(line), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`kimi-linear render`: the objects of resources, as the operator builds them."""
+"""`kimi-linear render`: the children of resources, as the operator builds them."""
 
 import argparse
 import sys
@@ -17,32 +17,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the objects of all valid resources; exit code 1 if any is invalid or needs a file that is missing."""
+    """Print the children of all valid resources; return 1 if one is invalid or refers to one in none of the files."""
     checked = manifests.check(manifests.read(options))
     valid = [(source, outcome.resource) for source, outcome in checked if outcome.resource and outcome.is_valid]
-    given = {manifests.key_of(resource): resource for _, resource in valid}
-    objects, is_complete = [], len(valid) == len(checked)
+    in_files = {manifests.key_of(resource): resource for _, resource in valid}
+    children, is_complete = [], len(valid) == len(checked)
     for source, resource in valid:
         try:
-            objects += _objects(resource, given)
+            children += _children(resource, in_files)
         except MissingError as error:
             print(f"{source.file}: {source.title}: error: {error}", file=sys.stderr)
             is_complete = False
-    manifests.write(objects, options.output)
+    manifests.write(children, options.output)
     return 0 if is_complete else 1
 
 
 class MissingError(Exception):
-    """A resource that another one refers to is in none of the files."""
+    """A resource refers to another one that is in none of the files."""
 
 
-def _objects(resource: Resource, given: Found) -> list[Manifest]:
+def _children(resource: Resource, in_files: Found) -> list[Manifest]:
     preview = TYPES[resource.KIND].preview
     for field, key in preview.references(resource).items():
-        if key not in given:
-            what = key.kind.kind.removeprefix("KimiLinear").lower()
+        if key not in in_files:
+            noun = key.kind.kind.removeprefix("KimiLinear").lower()
             raise MissingError(
-                f"{field}: {key.name!r}: its image and Secrets are those of the {what}, which is in none of the files: "
+                f"{field}: {key.name!r}: its image and Secrets are those of the {noun}, which is in none of the files: "
                 "give its file, too"
             )
-    return preview.build(resource, given)
+    return preview.build(resource, in_files)

@@ -1,4 +1,4 @@
-"""`kimi-linear report`: what a benchmark found, beside the recipe's numbers or another benchmark's."""
+"""`kimi-linear report`: the results of a benchmark beside the recipe's numbers or those of another benchmark."""
 
 import argparse
 import asyncio
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the report; exit code 0 if the benchmark passed, or if the two that are compared have valid numbers."""
+    """Print the report; return 0 if the benchmark passed or, for a comparison, if both have a valid result."""
     runs = _from_files(options) if options.filename else _from_cluster(options)
     if len(runs) == 1:
         print(report.REPORTS[options.output](runs[0]), end="")
@@ -41,13 +41,13 @@ def _from_cluster(options: argparse.Namespace) -> list[report.Run]:
     names = [name for name in (options.name, options.other) if name]
     namespace = context.namespace(options)
     try:
-        found = asyncio.run(_get(namespace, names))
+        stored = asyncio.run(_get(namespace, names))
     except ApiError as error:
         raise CommandError(str(error)) from error
-    for name, manifest in zip(names, found, strict=True):
+    for name, manifest in zip(names, stored, strict=True):
         if manifest is None:
             raise CommandError(f"no KimiLinearBenchmark {name} in namespace {namespace}")
-    return [_read(name, manifest) for name, manifest in zip(names, found, strict=True) if manifest]
+    return [_read(name, manifest) for name, manifest in zip(names, stored, strict=True) if manifest]
 
 
 async def _get(namespace: str, names: Iterable[str]) -> list[Manifest | None]:
@@ -56,7 +56,7 @@ async def _get(namespace: str, names: Iterable[str]) -> list[Manifest | None]:
 
 
 def _from_files(options: argparse.Namespace) -> list[report.Run]:
-    """Return the named benchmarks of the files, or the one or two that are there."""
+    """Return the named benchmarks in the files. Without a name, the files must hold one or two."""
     files = ", ".join(options.filename)
     sources = [source for source in manifests.read(options) if source.manifest.get("kind") == "KimiLinearBenchmark"]
     if options.name:

@@ -7,7 +7,7 @@ import gc
 import uvloop
 
 from kimi_linear_operator.cli.failure import CommandError
-from kimi_linear_operator.cluster.client import own_namespace
+from kimi_linear_operator.cluster.credentials import own_namespace
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access
 from kimi_linear_operator.kubernetes.metadata import MANAGER
@@ -41,14 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rollout-pause",
         metavar="SECONDS",
         type=float,
-        help="roll new pod templates of this version out to all servers, one after the other: the next one so many "
-        "seconds after the last one was Ready (default: a new template is offered, and rolled out with the next change "
-        f"of the spec or of the annotation {ROLLOUT_ANNOTATION})",
+        help="roll new pod templates of this version out to all servers, one server at a time, with a pause of so many "
+        "seconds after each is Ready (default: a new template is offered, and rolled out with the next change of the "
+        f"spec or of the annotation {ROLLOUT_ANNOTATION})",
     )
     parser.add_argument(
         access.OPTION,
         action="store_true",
-        help="let podTemplate and security give pods of servers and benchmarks what reaches beyond them: the node's "
+        help="let podTemplate and security give the pods of servers and benchmarks access beyond the pod: the node's "
         "namespaces, files, ports and devices, other service accounts, more capabilities",
     )
     parser.add_argument("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
@@ -56,10 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the operator until it is told to stop."""
+    """Run the operator until a signal stops it."""
     settings = _settings(options)
     logs.configure(options.log_level, options.log_format)
-    # What is imported stays for ever: looking through it for garbage stops everything for 80 ms, now and then.
+    # Imported modules are never garbage, and scanning them in a full collection would stop the operator for 80 ms.
     gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:

@@ -1,4 +1,4 @@
-"""`kimi-linear status`: how a server is, and why it is not ready."""
+"""`kimi-linear status`: the state of a server, and why it is not ready."""
 
 import argparse
 import asyncio
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the server's state; exit code 0 if it is ready, 1 if it is not."""
+    """Print the state of the server; return 0 if it is ready, 1 if it is not."""
     namespace = context.namespace(options)
     try:
         server, pods = asyncio.run(_read(namespace, options.name))
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError(str(error)) from error
     if server is None:
         raise CommandError(f"no KimiLinearServer {options.name} in namespace {namespace}")
-    # What is stored may come from an operator that did not clean it, or from somebody else.
+    # An older operator that did not clean messages, or somebody else, may have written the status.
     print(cleaned("\n".join(_lines(server, pods))))
     return 0 if ready_condition(server.get("status", {})).get("status") == "True" else 1
 

@@ -1,4 +1,4 @@
-"""`kimi-linear validate`: the rules of the API server and the operator, before anything is applied."""
+"""`kimi-linear validate`: check resources against all rules of the API server and the operator, without a cluster."""
 
 import argparse
 from dataclasses import asdict
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check all resources; exit code 1 if any has an error. Warnings are told and allowed."""
+    """Check all resources and print their problems; return 1 if one has an error. Warnings are allowed."""
     checked = manifests.check(manifests.read(options))
     if options.output == "text":
         for source, outcome in checked:

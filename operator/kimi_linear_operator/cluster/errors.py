@@ -7,6 +7,8 @@ from kimi_linear_operator import foreigntext
 
 UNREACHABLE = 0
 """The status of a request that got no answer."""
+GONE = 410
+"""The status where what is asked for was forgotten: the moment of a list, or from when on to watch."""
 
 
 class Meaning(Enum):

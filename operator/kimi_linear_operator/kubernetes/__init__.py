@@ -1,1 +1,1 @@
-"""What every resource shares: metadata, pod templates, conditions, rules, definitions. No resource is named here."""
+"""What all resources share: metadata, pod templates, conditions, rules, definitions. Nothing here names a resource."""

@@ -1,11 +1,11 @@
-"""What a pod can reach beyond itself: its node, and the API server as somebody else.
+"""Access of a pod beyond itself: to its node, and to the API server through a service account.
 
-The operator creates all pods with its own account, so a policy that looks at users does not see who asked for them.
-What goes beyond the level `baseline` of the Pod Security Standards, or gives a pod an account at the API server,
-therefore needs the permission of the administrator. What ROCm needs in the container of the engine, and a server has by
-default, does not: the seccomp profile Unconfined and the capability SYS_PTRACE.
+The operator creates all pods with its own account, so a policy that checks users does not see who asked for a pod.
+Therefore an administrator must allow any access beyond the level `baseline` of the Pod Security Standards, and any
+account at the API server. The engine's container needs no permission for what ROCm requires, which is the default of a
+server: the seccomp profile Unconfined and the capability SYS_PTRACE.
 
-The pod template is checked, not the spec: it does not matter which field led to it.
+These functions check the pod template, not the spec, so it does not matter which field of the spec caused the access.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +13,7 @@ from typing import Any
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
+from kimi_linear_operator.kubernetes.problem import Problem
 
 OPTION = "--allow-node-access"
 
@@ -50,39 +51,45 @@ _SYSCTLS = frozenset(
     )
 )
 _SELINUX_TYPES = ("", "container_engine_t", "container_init_t", "container_kvm_t", "container_t")
-# An account at the API server is what these make; the rest of what a volume can be projected from holds data.
-_SOURCES = {
+# Sources of projected volumes that give an account at the API server.
+_ACCOUNT_SOURCES = {
     "serviceAccountToken": "the token of a service account",
     "podCertificate": "a certificate of its own",
 }
-_HARMLESS_SOURCES = frozenset(("clusterTrustBundle", "configMap", "downwardAPI", "secret"))
-# https://kubernetes.io/docs/tutorials/security/apparmor/, as it was before there was a field.
-_APP_ARMOR = "container.apparmor.security.beta.kubernetes.io/"
+_DATA_SOURCES = frozenset(("clusterTrustBundle", "configMap", "downwardAPI", "secret"))
+# The annotation that the field appArmorProfile replaced: https://kubernetes.io/docs/tutorials/security/apparmor/
+_APP_ARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
 _CONFINED = ("runtime/default", "localhost/")
-_GROUPS = ("containers", "initContainers", "ephemeralContainers")
-_HANDLED = ("livenessProbe", "readinessProbe", "startupProbe")
+_CONTAINER_LISTS = ("containers", "initContainers", "ephemeralContainers")
+_PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _ENGINE_CAPABILITY = "SYS_PTRACE"
 
 
 def beyond_pod(template: Manifest) -> list[str]:
-    """Return what a pod template lets its pods reach beyond themselves, each thing once, in words."""
+    """Describe each access beyond the pod that a pod template gives, without repetition."""
     return list(dict.fromkeys(_of_template(template)))
 
 
+def problems(template: Manifest) -> tuple[Problem, ...]:
+    """Return why an object with this pod template is refused where the administrator does not allow it."""
+    found = beyond_pod(template)
+    return (Problem("error", "spec", refusal(found)),) if found else ()
+
+
 def reach(templates: Iterable[Manifest]) -> frozenset[str]:
-    """Return what pod templates let pods reach beyond themselves."""
-    return frozenset(found for template in templates for found in _of_template(template))
+    """Return all access beyond the pod that any of the pod templates gives."""
+    return frozenset(access for template in templates for access in _of_template(template))
 
 
-def exceeds(template: Manifest, known: frozenset[str]) -> bool:
-    """Return whether a pod template lets pods reach more than what is known."""
-    return not known.issuperset(_of_template(template))
+def exceeds(template: Manifest, allowed: frozenset[str]) -> bool:
+    """Return whether a pod template gives more access beyond the pod than allowed."""
+    return not allowed.issuperset(_of_template(template))
 
 
-def refusal(found: Sequence[str]) -> str:
-    """Return why an object is refused, in words for the one who wrote it."""
+def refusal(refused: Sequence[str]) -> str:
+    """Return the error message for a resource whose pods would get this access."""
     return (
-        f"spec: the pods would get {', '.join(found)}, which reaches beyond the pod: leave it out of podTemplate and "
+        f"the pods would get {', '.join(refused)}, which reaches beyond the pod: leave it out of podTemplate and "
         f"security, or let an administrator run the operator with {OPTION} (the chart's value allowNodeAccess)"
     )
 
@@ -93,9 +100,9 @@ def _of_template(template: Manifest) -> Iterator[str]:
 
 
 def _unconfined_by_annotation(annotations: Manifest) -> Iterator[str]:
-    """Yield the containers whose AppArmor profile an annotation names: the API server turns it into the field."""
+    """Yield AppArmor profiles set by annotation: the API server copies them to the field of the container."""
     for name, profile in annotations.items():
-        container = name.removeprefix(_APP_ARMOR)
+        container = name.removeprefix(_APP_ARMOR_ANNOTATION)
         if container != name and not str(profile).startswith(_CONFINED):
             yield f"the AppArmor profile {profile} in container {container} (annotation {name})"
 
@@ -108,13 +115,10 @@ def _of_pod(pod: Manifest) -> Iterator[str]:
     yield from _profiles("the pod", _object(pod, "securityContext"), allows_unconfined=False)
     sysctls = [str(item.get("name")) for item in _items(_object(pod, "securityContext"), "sysctls")]
     yield from (f"the sysctl {name}" for name in sysctls if name not in _SYSCTLS)
-    for group in _GROUPS:
+    for group in _CONTAINER_LISTS:
         for container in _items(pod, group):
-            yield from _container(container, is_engine=group == "containers" and _is_engine(container))
-
-
-def _is_engine(container: Manifest) -> bool:
-    return bool(container.get("name") == ENGINE_CONTAINER)
+            is_engine = group == "containers" and container.get("name") == ENGINE_CONTAINER
+            yield from _container(container, is_engine=is_engine)
 
 
 def _account(pod: Manifest) -> Iterator[str]:
@@ -129,18 +133,18 @@ def _volume(volume: Manifest) -> Iterator[str]:
     if volume.get("hostPath") is not None:
         yield f"the node's files (hostPath of volume {name})"
     sources = _items(_object(volume, "projected"), "sources")
-    found = {kind for source in sources for kind, content in source.items() if content is not None}
-    for kind in sorted(found - _HARMLESS_SOURCES):
-        what = _SOURCES.get(kind, f"a volume source that this operator does not know, {kind}")
-        yield f"{what} (volume {name})"
+    kinds = {kind for source in sources for kind, content in source.items() if content is not None}
+    for kind in sorted(kinds - _DATA_SOURCES):
+        description = _ACCOUNT_SOURCES.get(kind, f"a volume source that this operator does not know, {kind}")
+        yield f"{description} (volume {name})"
 
 
 def _container(container: Manifest, *, is_engine: bool) -> Iterator[str]:
     where, context = f"container {container.get('name')}", _object(container, "securityContext")
     if context.get("privileged"):
         yield f"privileged: true in {where}"
-    listed: Any = _object(context, "capabilities").get("add")
-    added = set(map(str, listed)) if isinstance(listed, list) else set()
+    capabilities: Any = _object(context, "capabilities").get("add")
+    added = set(map(str, capabilities)) if isinstance(capabilities, list) else set()
     allowed = _CAPABILITIES | ({_ENGINE_CAPABILITY} if is_engine else set())
     yield from (f"the capability {name} in {where}" for name in sorted(added - allowed))
     if context.get("procMount") not in (None, "Default"):
@@ -155,7 +159,7 @@ def _container(container: Manifest, *, is_engine: bool) -> Iterator[str]:
 
 
 def _profiles(where: str, context: Manifest, *, allows_unconfined: bool) -> Iterator[str]:
-    """Yield what a security context takes away from the node's own protection."""
+    """Yield the node's protections that a security context turns off."""
     if _object(context, "seccompProfile").get("type") == "Unconfined" and not allows_unconfined:
         yield f"the seccomp profile Unconfined in {where}"
     if _object(context, "appArmorProfile").get("type") == "Unconfined":
@@ -169,17 +173,18 @@ def _profiles(where: str, context: Manifest, *, allows_unconfined: bool) -> Iter
 
 def _probed_hosts(container: Manifest) -> Iterator[str]:
     lifecycle = _object(container, "lifecycle")
-    holders = [*(_object(container, name) for name in _HANDLED), *(_object(lifecycle, name) for name in lifecycle)]
-    handlers = (_object(holder, kind) for holder in holders for kind in ("httpGet", "tcpSocket"))
+    probes = [*(_object(container, name) for name in _PROBES), *(_object(lifecycle, hook) for hook in lifecycle)]
+    handlers = (_object(probe, kind) for probe in probes for kind in ("httpGet", "tcpSocket"))
     return (str(handler["host"]) for handler in handlers if handler.get("host"))
 
 
 def _object(value: Manifest, key: str) -> Manifest:
-    """Return an object in an object, empty where there is none: what is wrong with it is for the API server to say."""
-    found: Any = value.get(key)
-    return found if isinstance(found, dict) else {}
+    """Return an object in an object, empty if there is none. The API server refuses a value of another type."""
+    content: Any = value.get(key)
+    return content if isinstance(content, dict) else {}
 
 
 def _items(value: Manifest, key: str) -> list[Manifest]:
-    found: Any = value.get(key)
-    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+    """Return the objects in a list in an object, none if there is no list."""
+    content: Any = value.get(key)
+    return [item for item in content if isinstance(item, dict)] if isinstance(content, list) else []

@@ -1,7 +1,7 @@
-"""Bounds on what comes from outside, measured with loops: before models and CEL see it, and for every kind.
+"""Bounds on the size and depth of a resource, checked before models and CEL see it.
 
-The API server stores objects of 1.5 MB and JSON that is nested 10,000 levels deep. Parsers, models and CEL work
-recursively or take time that grows with the size, so what exceeds a bound is refused first.
+The API server stores objects of 1.5 MB and JSON that is nested 10,000 levels deep. Parsers, models and CEL recurse, or
+take time that grows with the size. The checks here use loops.
 """
 
 import json
@@ -18,23 +18,23 @@ from kimi_linear_operator.kubernetes.problem import Problem
 DEEPEST_LEVEL = 64
 # Real specs are a few kilobytes: kubectl cannot keep more than 256 KiB in its last-applied annotation.
 LARGEST_SPEC = 256 * 1024
-# Keys and values. A spec that sets every field has some 300, and 500 environment variables are 2,500. A pass over
-# this many takes some 40 ms of processor time.
+# Keys and values. A spec that sets every field has some 300; 500 environment variables add 2,500. A pass over a spec of
+# this size takes some 40 ms of processor time.
 MOST_VALUES = 5_000
 
-# The resource and its spec are around a field of the spec.
+# A field of the spec lies within the spec, which lies within the resource.
 _LEVELS_ABOVE_FIELDS = 2
-# The API server bounds the first, and nothing reads more of the second than its own fields.
-_NOT_OURS = ("metadata", "status")
+# The API server bounds the metadata. Of the status, the operator reads only its own fields.
+_NOT_MEASURED = ("metadata", "status")
 
 
 class _Extent(NamedTuple):
-    """How large a value is, as far as it was measured: measuring ends when a bound is exceeded.
+    """The size of a value. Measuring stops at the first bound that it exceeds.
 
     Attributes:
-        levels: How deep it is nested.
-        values: Keys and values in it.
-        size: Bytes of it as JSON.
+        levels: Levels of nesting.
+        values: Number of keys and values.
+        size: Bytes as JSON.
     """
 
     levels: int
@@ -51,11 +51,11 @@ class _Extent(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Return how much of what is allowed this is; more than 1 is too much."""
+        """Return the size as a fraction of the bounds; more than 1 exceeds one of them."""
         return max(self.values / MOST_VALUES, self.size / LARGEST_SPEC)
 
 
-class _Excess(NamedTuple):
+class _ExcessiveField(NamedTuple):
     """A field that exceeds a bound."""
 
     path: str
@@ -63,28 +63,28 @@ class _Excess(NamedTuple):
 
 
 def excess(manifest: Mapping[str, Any]) -> Problem | None:
-    """Return what is wrong with a resource that is nested too deeply or too large, if it is."""
-    found = _excess(manifest)
-    if found is None:
+    """Return the problem of a resource that is nested too deeply or too large, None if it is within bounds."""
+    field = _excessive_field(manifest)
+    if field is None:
         return None
-    if found.is_too_deep:
-        return Problem("error", found.path, f"nested deeper than {DEEPEST_LEVEL} levels: remove what is nested there")
+    if field.is_too_deep:
+        return Problem("error", field.path, f"nested deeper than {DEEPEST_LEVEL} levels: remove what is nested there")
     most = f"{LARGEST_SPEC // 1024} KiB of JSON and {MOST_VALUES} keys and values"
     return Problem(
-        "error", found.path, f"too large: a spec holds at most {most}; keep files in a ConfigMap or a volume"
+        "error", field.path, f"too large: a spec holds at most {most}; keep files in a ConfigMap or a volume"
     )
 
 
 def within_bounds(manifest: Manifest) -> Manifest:
-    """Return a resource as it is, or with something small in its spec that exceeds the same bound in the same field.
+    """Replace a spec that exceeds a bound by a small one that exceeds the same bound in the same field.
 
-    So what is refused in any case costs no time when it is read again, and little memory.
+    `excess` refuses both alike, and the small one needs little memory and time. Any other resource stays as it is.
     """
-    found = _excess(manifest)
-    if found is None:
+    excessive = _excessive_field(manifest)
+    if excessive is None:
         return manifest
-    stand_in = _TOO_DEEP if found.is_too_deep else _TOO_LARGE
-    part, _, field = found.path.partition(".")
+    stand_in = _TOO_DEEP if excessive.is_too_deep else _TOO_LARGE
+    part, _, field = excessive.path.partition(".")
     return {**manifest, part: {field: stand_in} if field else stand_in}
 
 
@@ -99,23 +99,24 @@ _TOO_DEEP = _nested(DEEPEST_LEVEL)
 _TOO_LARGE = [0] * (MOST_VALUES + 1)
 
 
-def _excess(manifest: Mapping[str, Any]) -> _Excess | None:
+def _excessive_field(manifest: Mapping[str, Any]) -> _ExcessiveField | None:
+    """Return a field that is nested too deeply or, if all together are too large, the largest one so far."""
     total, largest = _Extent(0, 0, 0), ("spec", 0.0)
     for path, value in _fields(manifest):
         extent = _extent(value)
         if extent.is_too_deep:
-            return _Excess(path, is_too_deep=True)
+            return _ExcessiveField(path, is_too_deep=True)
         largest = max(largest, (path, extent.share), key=lambda item: item[1])
         total = _Extent(0, total.values + extent.values, total.size + extent.size)
         if total.is_too_large:
-            return _Excess(largest[0], is_too_deep=False)
+            return _ExcessiveField(largest[0], is_too_deep=False)
     return None
 
 
 def _fields(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the fields of the spec, and of whatever else is there, with their paths."""
+    """Yield path and value of each field of the spec, and of any unknown part of the resource."""
     for name, part in manifest.items():
-        if name in _NOT_OURS:
+        if name in _NOT_MEASURED:
             continue
         if isinstance(part, dict):
             yield from ((f"{name}.{field}", value) for field, value in part.items())
@@ -124,7 +125,7 @@ def _fields(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _extent(value: Any) -> _Extent:
-    """Measure a value: level by level, and then, if it is neither too deep nor of too many values, as JSON."""
+    """Measure a value level by level, and its JSON only if it is neither too deep nor has too many values."""
     levels, values = 0, 0
     level = [value]
     while level:
@@ -134,18 +135,18 @@ def _extent(value: Any) -> _Extent:
         extent = _Extent(levels, values, 0)
         if extent.is_too_deep or extent.is_too_large:
             return extent
-        level = list(islice(chain.from_iterable(map(_inside, containers)), MOST_VALUES + 1))
+        level = list(islice(chain.from_iterable(map(_contents, containers)), MOST_VALUES + 1))
     return _Extent(levels, values, len(json.dumps(value, ensure_ascii=False).encode(errors="replace")))
 
 
-def _inside(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
+def _contents(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
     return chain(container, container.values()) if isinstance(container, dict) else container
 
 
 def declared(model: BaseModel) -> Manifest:
-    """Return the fields that the schema declares, with their defaults: the API server's CEL sees no others.
+    """Return the fields that the schema declares, with their defaults: CEL at the API server sees only these.
 
-    This follows the models, so it goes no deeper than they do.
+    The recursion is no deeper than the models.
     """
     fields = {field.alias or name: name for name, field in type(model).model_fields.items() if not field.exclude}
     values = ((alias, getattr(model, name)) for alias, name in fields.items())

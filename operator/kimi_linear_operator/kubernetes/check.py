@@ -1,18 +1,19 @@
-"""Checking a resource: its shape by the models, its sense by the rules."""
+"""Checks of a resource: models check its shape, rules check its content."""
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from kimi_linear_operator.kubernetes.bounds import declared, excess
+from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.problem import Problem
 from kimi_linear_operator.kubernetes.rule import Rule, RuleTable
-from kimi_linear_operator.kubernetes.stored import FieldPath, known, parts
+from kimi_linear_operator.kubernetes.stored import known, parts, readable
 
 R = TypeVar("R", bound=Resource)
 
@@ -32,10 +33,10 @@ _MESSAGES = {
 
 @dataclass(frozen=True)
 class Checked(Generic[R]):
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        resource: The resource, or None when its shape is wrong.
+        resource: The resource, or None if its shape is wrong.
         problems: Errors and warnings, errors first.
     """
 
@@ -48,14 +49,8 @@ class Checked(Generic[R]):
         return [problem for problem in self.problems if problem.severity == "error"]
 
     @property
-    def unreadable(self) -> tuple[FieldPath, ...]:
-        """Return the fields whose values this version cannot read, as far as they are not in lists."""
-        found = (problem.path for problem in self.errors if self.resource is None)
-        return tuple(tuple(path.split(".")) for path in found if path and "[" not in path)
-
-    @property
     def message(self) -> str:
-        """Return the errors in one line."""
+        """Return the errors on one line."""
         return "; ".join(str(problem) for problem in self.errors)
 
     @property
@@ -63,31 +58,44 @@ class Checked(Generic[R]):
         """Return whether the resource may be applied."""
         return not self.errors
 
+    def beside(self, problems: Sequence[Problem]) -> Self:
+        """Return the same with problems that were found elsewhere."""
+        return replace(self, problems=(*problems, *self.problems))
+
 
 class Checker(Generic[R]):
-    """Checks resources of one kind."""
+    """Checks resources of one kind. It never raises, whatever a resource holds."""
 
     def __init__(self, model: type[R], rules: Sequence[Rule]) -> None:
-        """Take the model of the resource and its rules."""
+        """Compile the rules of a model."""
         self.model = model
         self._rules = RuleTable(rules)
 
     def check(self, manifest: Mapping[str, Any]) -> Checked[R]:
-        """Check a resource as it was written; never raises for what it holds."""
+        """Check a resource as a user wrote it."""
         return self._check(manifest, lambda written, _: written)
 
     def check_stored(self, manifest: Mapping[str, Any]) -> Checked[R]:
-        """Check a resource as the API server has it; never raises for what it holds.
+        """Check a resource as the API server has it.
 
-        A field that this version does not know is of a newer definition, and is left out.
+        A field that this version does not know comes from a newer definition, and is ignored.
         """
         return self._check(manifest, known)
+
+    def read_stored(self, manifest: Manifest, needed: Collection[str] = ()) -> R | None:
+        """Return a resource as far as it can be read, whatever rules it breaks; None if that is not far enough.
+
+        Args:
+            manifest: The resource as the API server has it.
+            needed: The fields of its spec that nobody may do without.
+        """
+        return None if excess(manifest) else readable(manifest, self.model, needed)
 
     def _check(
         self, manifest: Mapping[str, Any], read: Callable[[Mapping[str, Any], type[Resource]], Mapping[str, Any]]
     ) -> Checked[R]:
-        if too_much := excess(manifest):
-            return Checked(None, (too_much,))
+        if problem := excess(manifest):
+            return Checked(None, (problem,))
         try:
             resource = self.model.model_validate(read(manifest, self.model))
         except ValidationError as error:
@@ -97,7 +105,7 @@ class Checker(Generic[R]):
 
 
 def check_any(manifest: Mapping[str, Any], checkers: Sequence[Checker[Any]]) -> Checked[Any]:
-    """Check a resource of one of several kinds as it was written. One that names no kind is taken for the first."""
+    """Check a resource as a user wrote it, by the checker of its kind, or by the first one if it names no kind."""
     kind = manifest.get("kind")
     kinds = [checker.model.KIND.kind for checker in checkers]
     if isinstance(kind, str) and kind not in kinds:
@@ -120,7 +128,7 @@ def shape_message(error: str, message: str = "") -> str:
 
 
 def _shown(path: str, value: object) -> str | int | float | None:
-    """Return a value that may be shown: short, and not what somebody put where a Secret's name belongs."""
+    """Return a value to show, None if it may not be: a user may have written a secret in place of a Secret's name."""
     if "secret" in path.lower() or not isinstance(value, str | int | float):
         return None
     return value[:LONGEST_VALUE] if isinstance(value, str) else value
@@ -135,12 +143,12 @@ def field_path(location: Sequence[str | int]) -> str:
 
 
 def _suggestion(location: Sequence[str | int], root: type[BaseModel]) -> str:
-    """Return the known field that was probably meant, as a question."""
-    known = _fields_at(location[:-1], root)
-    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    """Return the field that the user probably meant, as a question, or else all fields of the object."""
+    names = _fields_at(location[:-1], root)
+    close = difflib.get_close_matches(str(location[-1]), names, n=1)
     if close:
         return f": did you mean {close[0]}?"
-    return f": known here are {', '.join(sorted(known))}" if known else ""
+    return f": known here are {', '.join(sorted(names))}" if names else ""
 
 
 def _fields_at(location: Sequence[str | int], root: type[BaseModel]) -> list[str]:

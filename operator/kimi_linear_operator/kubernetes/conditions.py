@@ -1,4 +1,4 @@
-"""Conditions: how they are set, and what keeps a server from serving."""
+"""Conditions of a status."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ LONGEST_MESSAGE = 1024
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a resource is in a state, as a condition tells it.
+    """The reason and message of a condition.
 
     Attributes:
         name: One CamelCase word of the table in `reasons`.
-        message: The cause as the cluster told it, and what to do about it where we know.
-        blames_spec: Whether only a change of the spec can help; else it may pass by itself.
+        message: The cause, quoted from the cluster where possible, and the remedy where we know it.
+        blames_spec: Whether only a change of the spec can help. Otherwise it may pass by itself.
     """
 
     name: ReasonName
@@ -28,7 +28,13 @@ class Reason:
 
 
 def condition(kind: str, holds: bool | None, reason: Reason) -> Condition:
-    """Return a condition without its time and generation; None is for what cannot be said yet."""
+    """Return a condition without its time and generation.
+
+    Args:
+        kind: Its type.
+        holds: Its status; None is Unknown.
+        reason: Its reason and message.
+    """
     status: Literal["True", "False", "Unknown"] = "Unknown" if holds is None else "True" if holds else "False"
     message = foreigntext.cleaned(reason.message)
     if len(message) > LONGEST_MESSAGE:
@@ -39,13 +45,20 @@ def condition(kind: str, holds: bool | None, reason: Reason) -> Condition:
 
 
 def stamped(conditions: Iterable[Condition], previous: Manifest, generation: int, now: str) -> list[Manifest]:
-    """Return conditions with generation and time; the time moves only when the status does."""
+    """Return conditions with generation and time. The time changes only when the status does.
+
+    Args:
+        conditions: The new conditions.
+        previous: The last status of the resource.
+        generation: The generation of the spec that they are about.
+        now: The time as RFC 3339.
+    """
     before = {old["type"]: old for old in previous.get("conditions", ())}
     return [_stamped(new, before.get(new.type, {}), generation, now) for new in conditions]
 
 
 def _stamped(new: Condition, old: Manifest, generation: int, now: str) -> Manifest:
-    # What the CRD sets before any operator has looked has no time of its own.
+    # The CRD's default conditions (reason Pending) have 1970 as their time.
     is_same = old.get("status") == new.status and old.get("reason") != "Pending"
     time = old["lastTransitionTime"] if is_same else now
     update = {"observed_generation": generation, "last_transition_time": time}

@@ -1,6 +1,6 @@
-"""Comparing a live object with the wanted one, so that nothing is written when nothing differs.
+"""Drift: the fields in which a live object differs from the wanted one. Without drift, nothing is written.
 
-Only wanted fields count: what the API server defaults and what other managers add is theirs.
+Only wanted fields count. Defaults of the API server and fields of other managers are no drift.
 """
 
 import hashlib
@@ -12,12 +12,12 @@ from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, Manifest
 from kimi_linear_operator.kubernetes.overlay import MERGE_KEYS
 
-# Fields that Kubernetes' types cannot tell from absent when they hold their zero value (`omitempty`, no pointer).
+# Fields that the API server drops when they hold their zero value (`omitempty` and no pointer in Go's types).
 _ABSENT_WHEN_FALSE = ("hostIPC", "hostNetwork", "hostPID", "readOnly", "stdin", "stdinOnce", "tty")
 _ABSENT_WHEN_EMPTY = ("annotations", "initialDelaySeconds", "labels", "limits", "nodeSelector", "requests")
-# By which fields of its items a list is merged.
+# The fields by which Kubernetes merges the items of a list.
 _ITEM_KEYS = {**MERGE_KEYS, "ownerReferences": ("uid",)}
-# Items of one key that are compared each with each.
+# Comparisons of items with the same key. With more pairs, items are compared in order.
 _MOST_PAIRS = 1024
 _QUANTITY_MAPS = ("limits", "requests")
 _QUANTITY_FIELDS = ("divisor", "sizeLimit")
@@ -31,9 +31,9 @@ _SUFFIXES: dict[str, int | Decimal] = {
 
 
 _CONTENTS = ("binaryData", "data")
-# A ConfigMap of ours has a few. One of 1 MiB can have 75,000, whose digests take ten times as much.
+# ConfigMaps of ours have a few keys. One of 1 MiB can have 75,000, and their digests would take ten times the memory.
 _MOST_DIGESTS = 64
-# No content can have this name.
+# No key of a ConfigMap can have this name.
 _ALL = "*"
 
 
@@ -43,9 +43,9 @@ def has_drifted(live: Manifest, wanted: Manifest) -> bool:
 
 
 def with_digests(manifest: Any) -> Any:
-    """Return a ConfigMap with the digest of each of its contents in their place, any other object as it is.
+    """Replace the contents of a ConfigMap by their digests; return any other object as it is.
 
-    That is enough to see whether they are as wanted, and takes a hundredth of the memory.
+    Digests are enough to find drift, and take a hundredth of the memory.
     """
     if not isinstance(manifest, dict) or manifest.get("kind") != CONFIG_MAP.kind:
         return manifest
@@ -54,7 +54,7 @@ def with_digests(manifest: Any) -> Any:
 
 
 def _digests(content: Manifest) -> Manifest:
-    """Return the digests of texts, or one of all if they are very many; what is a digest already stays."""
+    """Return the digest of each text, or one digest of all if there are many. A digest stays as it is."""
     if len(content) > _MOST_DIGESTS:
         return {_ALL: _digest(jsontext.encode(content))}
     return {key: value if isinstance(value, dict) else _digest(str(value).encode()) for key, value in content.items()}
@@ -65,15 +65,21 @@ def _digest(content: bytes) -> Manifest:
 
 
 def differences(live: Any, wanted: Any, path: str = "", field: str = "") -> Iterator[str]:
-    """Yield the wanted fields that a live object lacks or contradicts, as `kubectl` writes them.
+    """Yield the paths of wanted fields that a live object lacks or contradicts.
 
-    Items of a list that have a name are named by it: `spec.template.spec.containers[sglang].image`.
+    A path names items of a list by their name or key: `spec.template.spec.containers[sglang].image`.
+
+    Args:
+        live: The live object, or a value in it.
+        wanted: The wanted one.
+        path: The path of the values, "" for the whole object.
+        field: The last name in the path.
     """
     if not path:
         live, wanted = with_digests(live), with_digests(wanted)
     if isinstance(wanted, dict) and isinstance(live, dict):
         for key, value in wanted.items():
-            # Most are the same, and comparing them as a whole is many times faster.
+            # Most values are equal, and `!=` on a whole value is many times faster than this recursion.
             if key not in live or live[key] != value:
                 yield from _field_differences(live, key, value, path, field)
     elif isinstance(wanted, list) and isinstance(live, list):
@@ -101,47 +107,47 @@ def _is_equal(live: Any, wanted: Any, field: str) -> bool:
 
 
 def _is_stored_as_absent(key: str, wanted: Any) -> bool:
-    """Return whether the API server leaves a field out that holds this, because its type has no other way."""
+    """Return whether the API server drops a field with this value (see `_ABSENT_WHEN_FALSE`)."""
     if wanted is False:
         return key in _ABSENT_WHEN_FALSE
     return wanted in ("", [], None) or (not wanted and key in _ABSENT_WHEN_EMPTY)
 
 
 def _item_differences(live: Sequence[Any], wanted: Sequence[Any], path: str, field: str) -> Iterator[str]:
-    """Compare lists: where Kubernetes merges by key, and only there, other managers may add items such as a sidecar."""
+    """Compare lists. Other managers may add items, such as a sidecar, to lists that Kubernetes merges by key."""
     if field in _ITEM_KEYS:
-        known = _by_key(live, field)
+        live_by_key = _by_key(live, field)
         for key, items in _by_key(wanted, field).items():
-            yield from _keyed_differences(known.get(key, []), items, f"{path}[{_name(items[0], key)}]")
+            yield from _keyed_differences(live_by_key.get(key, []), items, f"{path}[{_name(items[0], key)}]")
     elif len(live) != len(wanted):
         yield path
     else:
-        for index, (found, item) in enumerate(zip(live, wanted, strict=True)):
-            yield from differences(found, item, f"{path}[{index}]")
+        for index, (live_item, wanted_item) in enumerate(zip(live, wanted, strict=True)):
+            yield from differences(live_item, wanted_item, f"{path}[{index}]")
 
 
 def _keyed_differences(live: Sequence[Manifest], wanted: Sequence[Manifest], path: str) -> Iterator[str]:
-    """Compare items of one key. There is one of each, or somebody added another: of two variables, the last counts."""
+    """Compare items with the same key. Each must match one: of two variables of a name, the last one counts."""
     if len(live) == len(wanted) == 1:
         yield from differences(live[0], wanted[0], path)
-    elif not _hold_each_other(live, wanted):
+    elif not _match_pairwise(live, wanted):
         yield path
 
 
-def _hold_each_other(live: Sequence[Manifest], wanted: Sequence[Manifest]) -> bool:
-    """Return whether each item has its like on the other side, in whatever order. Of very many, the order counts."""
+def _match_pairwise(live: Sequence[Manifest], wanted: Sequence[Manifest]) -> bool:
+    """Return whether each item matches one on the other side. The order counts only with more than _MOST_PAIRS."""
     if len(live) * len(wanted) > _MOST_PAIRS:
         return len(live) == len(wanted) and not any(map(has_drifted, live, wanted))
-    pairs = [[not has_drifted(one, other) for other in wanted] for one in live]
-    return bool(pairs) and all(map(any, pairs)) and all(map(any, zip(*pairs, strict=True)))
+    matches = [[not has_drifted(live_item, wanted_item) for wanted_item in wanted] for live_item in live]
+    return bool(matches) and all(map(any, matches)) and all(map(any, zip(*matches, strict=True)))
 
 
 def _by_key(items: Sequence[Any], field: str) -> dict[tuple[object, ...], list[Any]]:
-    """Return items by what tells them apart: comparing each with each takes seconds for what one spec may hold."""
-    found: dict[tuple[object, ...], list[Any]] = {}
+    """Group items by key: comparing all pairs of a large list takes seconds."""
+    groups: dict[tuple[object, ...], list[Any]] = {}
     for item in items:
-        found.setdefault(_key(item, field), []).append(item)
-    return found
+        groups.setdefault(_key(item, field), []).append(item)
+    return groups
 
 
 def _name(item: Any, key: tuple[object, ...]) -> object:
@@ -149,9 +155,9 @@ def _name(item: Any, key: tuple[object, ...]) -> object:
 
 
 def _key(item: Any, field: str) -> tuple[object, ...]:
-    """Return what tells an item of a list from others. Ports are told apart by their protocol, too.
+    """Return the key of an item in a list. That of a port includes its protocol.
 
-    Users can write items of any shape; what is wrong with one is for the API server to say.
+    Items can have any shape here: the API server refuses wrong ones.
     """
     if not isinstance(item, dict):
         return (str(item),)
@@ -161,10 +167,10 @@ def _key(item: Any, field: str) -> tuple[object, ...]:
 
 
 def _quantity(value: object) -> Decimal | str:
-    """Return a quantity's number, so that 1024Mi equals 1Gi as it does for the API server."""
+    """Return the number of a quantity, so that 1024Mi equals 1Gi; the text itself if it is no quantity."""
     text = str(value)
     number = text.rstrip("KMGTPEikmnu")
     try:
         return Decimal(number) * _SUFFIXES.get(text[len(number) :], 1)
-    except ArithmeticError:  # no number, or one that is beyond all reason
+    except ArithmeticError:  # not a number, or one that Decimal cannot hold
         return text

@@ -1,7 +1,7 @@
-"""The essence of an object: enough to tell whose it is and how it is, whatever else somebody has put into it.
+"""The essence of an object: its bounded part that identifies it, its owners and its state.
 
-It lacks what makes a child as wanted (a template, data, ports), so it differs from every wanted object: a child whose
-essence alone is known is applied again, as one that somebody has changed.
+The cache keeps only this of an object that is too large. The essence has no pod template, data or ports, so a child
+kept this way shows drift from the wanted one and is applied again.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,13 +14,13 @@ from kimi_linear_operator.kubernetes.metadata import MANAGED_BY
 
 # Characters. The API server bounds names and UIDs of objects, but not those in an owner reference.
 _LONGEST_TEXT = 256
-# A pod of ours has one, and so has a child.
+# Pods and children of ours have one.
 _MOST_OWNERS = 16
 _MOST_ANNOTATIONS = 32
 _MOST_LABELS = 16
-# Only controllers and kubelets write it, and what the containers of a pod leave behind is 12 KiB at most.
+# Bytes of JSON. Only controllers and kubelets write a status; the termination messages of a pod have 12 KiB at most.
 _LARGEST_STATUS = 64 * 1024
-# Of an Event's message, longer than anything that a status tells of it.
+# Characters. More than a status quotes of an Event.
 _LONGEST_MESSAGE = 4096
 _TIMES = ("eventTime", "firstTimestamp", "lastTimestamp")
 _METADATA = (
@@ -40,7 +40,7 @@ _LABELS = (
 
 
 def essence(manifest: Manifest) -> Manifest:
-    """Return an object with its address, its owners, what we have noted on it, what is plain in it, and its status."""
+    """Return the essential metadata of an object, plain fields of it and its spec, and its status if not too large."""
     status = manifest.get("status") or {}
     return {
         **_plain(manifest),
@@ -51,15 +51,15 @@ def essence(manifest: Manifest) -> Manifest:
 
 
 def event_essence(event: Manifest) -> Manifest:
-    """Return what an Event tells: its reason, its times and, as far as one would read it, its message."""
+    """Return reason, times, series and message of an Event, each cut to a bounded size."""
     series: Any = event.get("series")
-    told = _plain({name: event[name] for name in ("reason", *_TIMES) if name in event})
+    fields = _plain({name: event[name] for name in ("reason", *_TIMES) if name in event})
     message = str(event.get("message") or "")[:_LONGEST_MESSAGE]
-    return {**told, "message": message, "series": _plain(series) if isinstance(series, dict) else {}}
+    return {**fields, "message": message, "series": _plain(series) if isinstance(series, dict) else {}}
 
 
 def essential_metadata(metadata: Manifest) -> Manifest:
-    """Return the metadata that tells objects apart, with our own labels and annotations, as far as they are short."""
+    """Return the identity of an object, its owners, and our own labels and annotations, leaving out long values."""
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     return {
         **{name: metadata[name] for name in _METADATA if name in metadata},
@@ -70,9 +70,9 @@ def essential_metadata(metadata: Manifest) -> Manifest:
 
 
 def _ours(fields: Mapping[str, Any], most: int) -> dict[str, Any]:
-    """Return those of labels or annotations that we give, as far as they are short; not more than so many."""
-    found = ((name, value) for name, value in _plain(fields).items() if name.startswith(f"{GROUP}/"))
-    return dict(islice(found, most))
+    """Return at most so many of our own labels or annotations with short values."""
+    ours = ((name, value) for name, value in _plain(fields).items() if name.startswith(f"{GROUP}/"))
+    return dict(islice(ours, most))
 
 
 def _short_references(references: Iterable[Manifest]) -> list[Manifest]:
@@ -81,7 +81,7 @@ def _short_references(references: Iterable[Manifest]) -> list[Manifest]:
 
 
 def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that hold a number or a short text."""
+    """Return the fields that hold a boolean, a number or a short text."""
     return {
         name: value
         for name, value in fields.items()

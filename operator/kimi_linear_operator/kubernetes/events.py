@@ -1,4 +1,4 @@
-"""Kubernetes Events: what happened, for `kubectl describe` and `kubectl events`."""
+"""Kubernetes Events about a resource, for `kubectl describe` and `kubectl events`."""
 
 import hashlib
 
@@ -9,31 +9,31 @@ from kimi_linear_operator.kubernetes.metadata import MANAGER
 
 
 def refusal_event(manifest: Manifest, message: str, now: str) -> Manifest:
-    """Return the Event about a status that the API server refuses.
+    """Return the Event for a status that the API server refused.
 
     Args:
         manifest: The resource.
-        message: What the API server said.
+        message: The API server's error.
         now: The time as RFC 3339.
     """
-    words = foreigntext.one_line(message)
-    told = {"reason": "StatusRefused", "message": f"The status cannot be written: {words}"[:LONGEST_MESSAGE]}
-    return build_event(manifest, told, now, is_normal=False)
+    error = foreigntext.one_line(message)
+    cause = {"reason": "StatusRefused", "message": f"The status cannot be written: {error}"[:LONGEST_MESSAGE]}
+    return build_event(manifest, cause, now, is_normal=False)
 
 
-def build_event(manifest: Manifest, told: Manifest, now: str, *, is_normal: bool) -> Manifest:
+def build_event(manifest: Manifest, cause: Manifest, now: str, *, is_normal: bool) -> Manifest:
     """Return an Event about a resource.
 
     Args:
         manifest: The resource.
-        told: Its reason and message, for example a condition.
+        cause: An object with the Event's `reason` and `message`, for example a condition.
         now: The time as RFC 3339.
-        is_normal: Whether all is as it should be; else the Event is a warning.
+        is_normal: Whether the Event's type is Normal; otherwise it is Warning.
     """
     metadata = manifest["metadata"]
     involved = {key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion")}
-    # Not the time: a server may become ready twice in a second, and what exists is not created again.
-    state = f"{metadata['uid']}{metadata['resourceVersion']}{told['reason']}"
+    # The name must differ for each Event. A time would not do: a server can become ready twice within a second.
+    state = f"{metadata['uid']}{metadata['resourceVersion']}{cause['reason']}"
     digest = hashlib.sha256(state.encode()).hexdigest()[:16]
     return {
         "apiVersion": "v1",
@@ -41,8 +41,8 @@ def build_event(manifest: Manifest, told: Manifest, now: str, *, is_normal: bool
         "metadata": {"name": f"{metadata['name']}.{digest}", "namespace": metadata["namespace"]},
         "involvedObject": {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], **involved},
         "type": "Normal" if is_normal else "Warning",
-        "reason": told["reason"],
-        "message": told["message"],
+        "reason": cause["reason"],
+        "message": cause["message"],
         "source": {"component": MANAGER},
         "reportingComponent": MANAGER,
         "firstTimestamp": now,

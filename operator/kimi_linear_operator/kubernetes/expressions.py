@@ -1,4 +1,4 @@
-"""Parts of CEL expressions that the rules of several resources are made of."""
+"""CEL expressions and rules that several resources use."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -15,15 +15,19 @@ def cel_text(text: str) -> str:
 
 
 def is_flag(argument: str, names: Sequence[str]) -> str:
-    """Return an expression: an argument is one of these flags, as far as argparse would take it for it.
+    """Return an expression: argparse could take the argument for one of these flags.
 
-    argparse takes any beginning that is unambiguous, with or without `=value`. A regular expression of all beginnings
-    takes CEL libraries four times as long, as they compile it for every argument.
+    argparse takes any unambiguous prefix of a flag, with or without `=value`. A regular expression of all prefixes
+    would take CEL libraries four times as long, because they compile it for every argument.
+
+    Args:
+        argument: A CEL expression, for example the variable of a comprehension.
+        names: The flags without `--`.
     """
-    beginnings = sorted({name[:length] for name in names for length in range(1, len(name) + 1)})
+    prefixes = sorted({name[:length] for name in names for length in range(1, len(name) + 1)})
     tests = []
-    for letter, group in groupby(beginnings, key=lambda beginning: beginning[0]):
-        flags = [f"--{beginning}=" for beginning in group]
+    for letter, group in groupby(prefixes, key=lambda prefix: prefix[0]):
+        flags = [f"--{prefix}=" for prefix in group]
         tests.append(f"{argument}.startsWith('--{letter}') && {flags}.exists(b, ({argument} + '=').startsWith(b))")
     return f"({' || '.join(tests)})"
 
@@ -33,16 +37,26 @@ INIT_CONTAINERS = "spec.podTemplate.spec.initContainers"
 
 
 def gpus(kind: str, test: str) -> str:
-    """Return an expression: `test` holds for the container's GPU count `c.resources.KIND`, if it names one."""
+    """Return an expression: `test` holds for the GPU count of container `c`, or it has none.
+
+    Args:
+        kind: `limits` or `requests`.
+        test: A CEL expression.
+    """
     return f"(!has(c.resources) || !has(c.resources.{kind}) || !({_GPU} in c.resources.{kind}) || {test})"
 
 
 NO_GPUS = f"({gpus('limits', 'false')} && {gpus('requests', 'false')})"
-"""The container `c` asks for no GPU."""
+"""An expression: container `c` requests no GPU."""
 
 
 def name(longest: int, reason: str) -> Rule:
-    """Return the rule about a resource's name, which the names of its children are made from."""
+    """Return the rule for the name of a resource, from which the names of its children are built.
+
+    Args:
+        longest: The most characters it may have.
+        reason: The first part of the message.
+    """
     return Rule(
         "error",
         "",
@@ -53,34 +67,33 @@ def name(longest: int, reason: str) -> Rule:
 
 
 def own_container(container: str, test: str) -> str:
-    """Return an expression about containers: `test` holds for the one of the operator, `c`."""
+    """Return an expression over a list of containers: `test` holds for the one with this name, as `c`."""
     return f"self.all(c, c.name != '{container}' || {test})"
 
 
-_OURS = "kimi-linear.io/..., app.kubernetes.io/name, instance, component, managed-by"
-_IS_NOT_OURS = (
+_OWN_LABELS = "kimi-linear.io/..., app.kubernetes.io/name, instance, component, managed-by"
+_HAS_NO_OWN_LABELS = (
     "self.all(k, !k.startsWith('kimi-linear.io/') && !(k in ['app.kubernetes.io/name', "
     "'app.kubernetes.io/instance', 'app.kubernetes.io/component', 'app.kubernetes.io/managed-by']))"
 )
 
 
 def owned_labels() -> Rule:
-    """Return the rule about labels of pods, by which the operator and Services find them."""
+    """Return the rule against changes of the labels by which the operator and Services find pods."""
     return Rule(
         "error",
         "spec.podTemplate.metadata.labels",
-        _IS_NOT_OURS,
-        f"changes a label that the operator sets ({_OURS}): choose another key",
+        _HAS_NO_OWN_LABELS,
+        f"changes a label that the operator sets ({_OWN_LABELS}): choose another key",
     )
 
 
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
 _KEY = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
-_OWN_KEY = "choose another key"
 
 
 def inherited_metadata() -> tuple[Rule, ...]:
-    """Return the rules about labels and annotations of every object."""
+    """Return the rules for `spec.inheritedMetadata`."""
     labels, annotations = (f"spec.inheritedMetadata.{name}" for name in ("labels", "annotations"))
     is_well_formed = f"self.all(k, k.matches({cel_text(_KEY)}))"
     malformed = (
@@ -88,12 +101,17 @@ def inherited_metadata() -> tuple[Rule, ...]:
         "the prefix a DNS name"
     )
     return (
-        Rule("error", labels, _IS_NOT_OURS, f"sets a label that the operator sets ({_OURS}): {_OWN_KEY}"),
+        Rule(
+            "error",
+            labels,
+            _HAS_NO_OWN_LABELS,
+            f"sets a label that the operator sets ({_OWN_LABELS}): choose another key",
+        ),
         Rule(
             "error",
             annotations,
             "self.all(k, !k.startsWith('kimi-linear.io/'))",
-            f"sets an annotation that the operator sets (kimi-linear.io/...): {_OWN_KEY}",
+            "sets an annotation that the operator sets (kimi-linear.io/...): choose another key",
         ),
         Rule("error", labels, is_well_formed, malformed),
         Rule("error", annotations, is_well_formed, malformed),
@@ -106,7 +124,7 @@ def own_network(remedy: str) -> Rule:
 
 
 def unprivileged(container: str, remedy: str) -> Rule:
-    """Return the rule that keeps the operator's container from being privileged."""
+    """Return the rule against a privileged container of the operator."""
     is_unprivileged = "!has(c.securityContext) || !has(c.securityContext.privileged) || !c.securityContext.privileged"
     return Rule(
         "error",
@@ -117,7 +135,7 @@ def unprivileged(container: str, remedy: str) -> Rule:
 
 
 def own_command(container: str, remedy: str) -> Rule:
-    """Return the rule that leaves the operator's container what it runs."""
+    """Return the rule against another image, command or arguments of the operator's container."""
     return Rule(
         "error",
         CONTAINERS,

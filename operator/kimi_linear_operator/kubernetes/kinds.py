@@ -1,4 +1,4 @@
-"""Kinds of Kubernetes objects, and what the GPUs are called that pods ask for."""
+"""Kinds of Kubernetes objects, and the resource name of GPUs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +7,7 @@ GROUP = "kimi-linear.io"
 VERSION = "v1alpha1"
 
 GPU_RESOURCE = "amd.com/gpu"
-"""As AMD's device plugin announces them."""
+"""The name under which AMD's device plugin announces GPUs."""
 
 Manifest = dict[str, Any]
 """A Kubernetes object as the API server takes it: camelCase keys, JSON values."""
@@ -15,13 +15,13 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind and where the API server keeps it.
+    """A kind of objects and its path at the API server.
 
     Attributes:
         group: API group, empty for the core group.
         version: API version.
-        kind: Name of the kind, as manifests write it.
-        plural: Name of the kind, as paths write it.
+        kind: Name of the kind in manifests.
+        plural: Name of the kind in paths.
     """
 
     group: str
@@ -30,12 +30,12 @@ class Kind:
     plural: str
 
     def __hash__(self) -> int:
-        """Return a hash of the name alone: kinds are in every key of the store, and this takes half of the time."""
+        """Return a hash of the name alone: every key in the cache has a kind, and this halves the time of its hash."""
         return hash(self.kind)
 
     @property
     def api_version(self) -> str:
-        """Return group and version, as manifests write them."""
+        """Return the value of `apiVersion` in manifests."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
 
@@ -52,8 +52,8 @@ LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 
 
 def kind_of(manifest: Manifest) -> Kind:
-    """Return the kind of an object that the operator has built."""
-    return _BUILT[manifest["kind"]]
+    """Return the kind of a child that the operator has built."""
+    return _CHILD_KINDS[manifest["kind"]]
 
 
-_BUILT = {kind.kind: kind for kind in (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET, CONFIG_MAP, JOB)}
+_CHILD_KINDS = {kind.kind: kind for kind in (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET, CONFIG_MAP, JOB)}

@@ -1,4 +1,4 @@
-"""Names, labels and ownership of children: the only place where they are put together."""
+"""Labels, annotations and owner references of children. All children get them here."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ SELECTOR = f"{MANAGED_BY}={MANAGER}"
 
 
 def build_manifest(owner: Resource, kind: Kind, name: str, **content: Any) -> Manifest:
-    """Return an object that belongs to one of our resources, labelled and owned."""
+    """Return a child with labels, annotations and an owner reference; `content` is its other fields."""
     owned = {"ownerReferences": [_owner_reference(owner)]} if owner.metadata.uid else {}
     return {
         "apiVersion": kind.api_version,
@@ -27,14 +27,14 @@ def build_manifest(owner: Resource, kind: Kind, name: str, **content: Any) -> Ma
 
 
 def inherited(owner: Resource) -> Manifest:
-    """Return the labels and annotations of every object that belongs to a resource, pods included."""
-    wished = owner.inherited_metadata
-    noted = {"annotations": dict(wished.annotations)} if wished.annotations else {}
-    return {"labels": {**wished.labels, **labels(owner)}, **noted}
+    """Return the labels and annotations of all children of a resource and of its pods."""
+    spec = owner.inherited_metadata
+    extra = {"annotations": dict(spec.annotations)} if spec.annotations else {}
+    return {"labels": {**spec.labels, **labels(owner)}, **extra}
 
 
 def labels(owner: Resource) -> dict[str, str]:
-    """Return the labels that the operator gives to everything that belongs to a resource."""
+    """Return the operator's own labels for all children of a resource and for its pods."""
     return {
         "app.kubernetes.io/name": "kimi-linear",
         "app.kubernetes.io/instance": owner.metadata.name,
@@ -45,7 +45,7 @@ def labels(owner: Resource) -> dict[str, str]:
 
 
 def identity(owner: Resource) -> dict[str, str]:
-    """Return the labels by which what the operator made for a resource is found."""
+    """Return the labels that identify what the operator made for a resource."""
     return {MANAGED_BY: MANAGER, **selector(owner)}
 
 
@@ -55,46 +55,44 @@ def annotations(manifest: Manifest) -> dict[str, str]:
 
 
 def annotate(manifest: Manifest, name: str, value: str) -> None:
-    """Give an object that is being built an annotation."""
+    """Set an annotation of an object that is being built. This changes the object."""
     manifest["metadata"]["annotations"] = {**annotations(manifest), name: value}
 
 
 def selector(owner: Resource) -> dict[str, str]:
-    """Return the labels that select what is a resource's own, and a server's pods.
+    """Return the labels that select the children and pods of a resource.
 
-    A Deployment's selector can never change, so neither can this.
+    They can never change, because the selector of a Deployment is immutable.
     """
     return {owner.label(): owner.metadata.name}
 
 
 def selector_text(owner: Resource) -> str:
-    """Return the same labels as a list request and /scale take them."""
+    """Return the selector as text, for list requests and /scale."""
     return ",".join(f"{key}={value}" for key, value in selector(owner).items())
 
 
 def with_fingerprint(manifest: Manifest) -> Manifest:
-    """Return the object with an annotation that changes whenever any of its wanted fields does.
+    """Return an object with the hash of its fields as an annotation.
 
-    Comparing a live object with the wanted one shows fields that differ, but not fields that are no longer
-    wanted; the fingerprint shows those.
+    Drift shows wanted fields that differ. A live object with a field that is no longer wanted has another fingerprint.
     """
     text = json.dumps(manifest, sort_keys=True)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
-    meta: dict[str, Any] = manifest["metadata"]
-    annotations = {**meta.get("annotations", {}), FINGERPRINT_ANNOTATION: fingerprint}
-    return {**manifest, "metadata": {**meta, "annotations": annotations}}
+    annotated = {**annotations(manifest), FINGERPRINT_ANNOTATION: fingerprint}
+    return {**manifest, "metadata": {**manifest["metadata"], "annotations": annotated}}
 
 
 def version_of(manifest: Manifest) -> int:
-    """Return the resource version. Versions of one kind can be compared since Kubernetes 1.35 (KEP-5504).
+    """Return the resource version as a number, which grows with each write of an object of this kind.
 
-    Older API servers on etcd keep the same order without promising it.
+    Kubernetes promises this order since 1.35 (KEP-5504). Older API servers with etcd have it, too.
     """
     return int(manifest["metadata"]["resourceVersion"])
 
 
 def is_owned_by(manifest: Manifest, uid: str) -> bool:
-    """Return whether an object belongs to the resource with this UID."""
+    """Return whether the resource with this UID is an owner of an object."""
     references = manifest["metadata"].get("ownerReferences", ())
     return any(reference["uid"] == uid for reference in references)
 
@@ -104,11 +102,11 @@ def owner_uids(manifest: Manifest) -> list[str]:
     return [str(reference["uid"]) for reference in manifest["metadata"].get("ownerReferences") or ()]
 
 
-def is_of_former(manifest: Manifest, owner: Resource) -> bool:
-    """Return whether an object belongs to a resource of the same name that was there before this one."""
-    former = (owner.kind, owner.metadata.name)
+def is_owned_by_namesake(manifest: Manifest, resource: Resource) -> bool:
+    """Return whether an owner of an object has the kind and name of a resource, whatever its UID."""
+    name = (resource.kind, resource.metadata.name)
     references = manifest["metadata"].get("ownerReferences", ())
-    return any((reference["kind"], reference["name"]) == former for reference in references)
+    return any((reference["kind"], reference["name"]) == name for reference in references)
 
 
 def _owner_reference(owner: Resource) -> Manifest:

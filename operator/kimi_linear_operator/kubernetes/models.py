@@ -1,4 +1,4 @@
-"""What the resources share: strict models, metadata, conditions."""
+"""Models that all resources share: strictness, metadata, conditions."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -11,22 +11,22 @@ from kimi_linear_operator.kubernetes.kinds import GROUP, Kind, Manifest
 
 
 class Model(BaseModel):
-    """A part of a resource, held to the same strictness as the API server with strict field validation."""
+    """A part of a resource, as strict as the API server with strict field validation."""
 
     model_config = ConfigDict(alias_generator=to_camel, allow_inf_nan=False, extra="forbid", frozen=True, strict=True)
 
     @model_validator(mode="before")
     @classmethod
     def _drop_nulls(cls, value: Any) -> Any:
-        """Take `field: null` for an absent field, as the API server does before it sets defaults."""
-        known = _aliases(cls)
+        """Treat `field: null` as absent, as the API server does before it sets defaults."""
+        declared = _aliases(cls)
         if isinstance(value, Mapping):
-            return {key: item for key, item in value.items() if item is not None or key not in known}
+            return {key: item for key, item in value.items() if item is not None or key not in declared}
         return value
 
 
 class OpenModel(Model):
-    """A part of which we know some fields only, and keep the rest as it is."""
+    """A part with some declared fields, which keeps all other fields as they are."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -37,10 +37,10 @@ def _aliases(model: type[BaseModel]) -> frozenset[str]:
 
 
 def whole_number(value: Any) -> Any:
-    """Take the integers that the API server takes: 4 and 4.0, not true and not "4".
+    """Accept the integers that the API server accepts: 4 and 4.0, but neither true nor "4".
 
     Raises:
-        ValueError: The value is none, or does not fit 64 bits.
+        ValueError: The value is no such integer, or does not fit 64 bits.
     """
     is_whole = type(value) is int or (type(value) is float and value.is_integer())
     if not is_whole or not -(2**63) <= value < 2**63:
@@ -69,10 +69,10 @@ IntOrString = Annotated[
     BeforeValidator(_whole_or_text),
     WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": _LONGEST_QUANTITY}),
 ]
-"""A quantity as Kubernetes takes it: 4 and "4" are both right."""
+"""A quantity of Kubernetes: both 4 and "4" are valid."""
 
 WithoutNulls = BeforeValidator(_without_nulls)
-"""Makes a map take `key: null` for an absent key, as the API server does."""
+"""Makes a map treat `key: null` as absent, as the API server does."""
 
 
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
@@ -89,13 +89,13 @@ PipPackage = Annotated[
 
 
 def _texts(value: Any) -> Any:
-    """Leave out what is no text: the API server refuses that, in words of its own."""
+    """Keep only text values: the API server refuses all others itself."""
     items = value.items() if isinstance(value, Mapping) else ()
     return {key: item for key, item in items if isinstance(item, str)}
 
 
 class ObjectMeta(BaseModel):
-    """The fields of `metadata` that we read; the API server looks after the rest."""
+    """The fields of `metadata` that we read. The API server checks the rest."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -148,7 +148,7 @@ class Condition(Model):
     message: str = Field(description="Why, in words a person can act on.", max_length=32768)
 
 
-# Ours are six at most. Each can be a time series, so whoever may write a status must not be able to make many.
+# Our resources have at most six. Each can become a time series, so a status must not hold many.
 Conditions = Annotated[list[Condition], Field(max_length=32)]
 
 
@@ -164,11 +164,11 @@ class Failure(Model):
 
 
 class Resource(Model):
-    """A custom resource of ours, as each of them begins.
+    """Base of our custom resources.
 
     Attributes:
         KIND: Its kind.
-        COMPONENT: What the labels of its objects call it.
+        COMPONENT: Its name in the labels of its children.
     """
 
     KIND: ClassVar[Kind]
@@ -177,19 +177,19 @@ class Resource(Model):
     api_version: Literal["kimi-linear.io/v1alpha1"] = Field(alias="apiVersion")
     kind: str
     metadata: ObjectMeta
-    # Ours to write: whatever it holds must never make a stored object unreadable.
+    # Not validated: a status that an older or newer operator wrote must not make a stored resource unreadable.
     status: Manifest = Field(default_factory=dict, exclude=True)
 
     @classmethod
     def label(cls) -> str:
-        """Return the label that every object of such a resource has, with the name of the resource as its value."""
+        """Return the label of all children, whose value is the name of the resource."""
         return f"{GROUP}/{cls.COMPONENT}"
 
     @property
     def inherited_metadata(self) -> InheritedMetadata:
-        """Return the labels and annotations of every object that belongs to the resource."""
+        """Return the labels and annotations that the spec sets for all children."""
         raise NotImplementedError
 
     def manifest(self) -> Manifest:
-        """Return the object with all defaults set, as the API server would store it."""
+        """Return the object with all defaults, as the API server would store it."""
         return self.model_dump(by_alias=True, exclude_none=True)

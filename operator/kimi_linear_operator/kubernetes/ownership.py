@@ -9,6 +9,8 @@ from typing import Any
 
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.stored import FieldPath, has_part
+from kimi_linear_operator.kubernetes.times import seconds_between
 
 Fields = Mapping[str, Any]
 """A set of fields as FieldsV1: nested, `f:NAME` for a field, `k:KEYS` for an item of a list, `.` for itself."""
@@ -109,13 +111,52 @@ def owned_fields(managed_fields: Sequence[Manifest]) -> Fields:
     return _union(fields for _, fields in other_fields(managed_fields, ""))
 
 
-def has(fields: Fields, names: Sequence[str]) -> bool:
-    """Return whether a set has the field that these names lead to; who owns what is around it set only that."""
-    for name in names:
-        if f"f:{name}" not in fields:
-            return False
-        fields = fields[f"f:{name}"]
-    return True
+def unowned(value: Manifest, fields: Fields, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the fields of an object that a set does not have, the innermost ones; a list is one field.
+
+    Who owns an object owns nothing in it: a set names what is in it one by one.
+    """
+    for name, item in value.items():
+        below = fields.get(f"f:{name}")
+        if isinstance(item, dict) and item:
+            yield from unowned(item, below or {}, (*path, name))
+        elif below is None:
+            yield (*path, name)
+
+
+def written_after(managed_fields: Sequence[Manifest], time: str) -> list[Manifest]:
+    """Return the entries of those who wrote after a time, and of those of whom that is not known."""
+    written = ((entry, seconds_between(time, entry.get("time"))) for entry in managed_fields)
+    return [entry for entry, seconds in written if seconds is None or seconds > 0]
+
+
+def beyond(fields: Fields, path: FieldPath, value: Any) -> FieldPath | None:
+    """Return what a set leaves of a path: nothing if it has the field, None if it does not lead there.
+
+    Who owns an object around the field set only that. Who owns a list as a whole owns what is in it: then what is left
+    begins with the number of an item.
+
+    Args:
+        fields: The set.
+        path: Leads to a field.
+        value: The object, whose items tell which of the set's they are.
+    """
+    for number, name in enumerate(path):
+        if isinstance(name, int) and not fields:
+            return path[number:]
+        value = value[name] if has_part(value, name) else None
+        key = _key_of(fields, value) if isinstance(name, int) else f"f:{name}"
+        if key not in fields:
+            return None
+        fields = fields[key]
+    return ()
+
+
+def _key_of(fields: Fields, item: Any) -> str:
+    """Return what a set of fields of a list calls an item; all are called by the same fields of theirs."""
+    called = (keys for key in islice(fields, _MOST_SHAPES) if key.startswith("k:") and (keys := _keys(key)))
+    names = next(called, {}) if isinstance(item, dict) else {}
+    return "k:" + jsontext.encode({name: item.get(name) for name in names}).decode()
 
 
 def extract(value: Any, fields: Fields) -> Any:

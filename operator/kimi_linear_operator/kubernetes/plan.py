@@ -1,6 +1,6 @@
-"""The plan: what has to be done so that the objects of a resource are as wanted.
+"""The plan: the steps that turn the live children of a resource into the wanted ones.
 
-It follows from what exists and what is wanted. The operator carries it out, and `kimi-linear diff` shows it.
+The operator carries it out, and `kimi-linear diff` shows it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,17 +13,17 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Resource
 
 
-class Claim(Enum):
-    """Whose an object with the name of a child is."""
+class Relation(Enum):
+    """The relation of a live object with the name of a child to the resource."""
 
-    OURS = "it belongs to the resource"
-    OFFERED = "somebody lets the resource take it over"
-    ORPHANED = "the operator made it for a resource of this name, and it belongs to nobody"
-    LEFT_OVER = "it belongs to a deleted resource of this name and will be removed"
-    FOREIGN = "it belongs to somebody else"
+    OWNED = "the resource owns it"
+    OFFERED = "a user annotated it, so that the resource adopts it"
+    ORPHANED = "the operator made it for a resource of this name, and it has no owner"
+    LEFT_OVER = "a deleted resource of this name owns it, so it will be removed"
+    FOREIGN = "somebody else made it"
 
 
-_TAKEN = (Claim.OURS, Claim.OFFERED, Claim.ORPHANED)
+_ADOPTABLE = (Relation.OWNED, Relation.OFFERED, Relation.ORPHANED)
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Create:
 
 @dataclass(frozen=True)
 class Apply:
-    """A child that is not as wanted.
+    """A child that has drifted.
 
     Attributes:
-        live: The child as it is.
-        wanted: The child as it should be.
-        fields: Where it differs.
+        live: The live object.
+        wanted: The wanted object.
+        fields: The paths of the fields that differ.
     """
 
     live: Manifest
@@ -49,7 +49,7 @@ class Apply:
 
     @property
     def is_repair(self) -> bool:
-        """Return whether the child was as wanted until somebody changed it."""
+        """Return whether somebody else changed the child since the operator applied the same wanted object."""
         mark = metadata.FINGERPRINT_ANNOTATION
         return metadata.annotations(self.live).get(mark) == metadata.annotations(self.wanted).get(mark)
 
@@ -63,12 +63,12 @@ class Delete:
 
 @dataclass(frozen=True)
 class Blocked:
-    """A child whose name is taken.
+    """A child that cannot be created, because an object that the resource may not adopt has its name.
 
     Attributes:
-        wanted: The child.
-        is_passing: Whether the object in its place will be gone soon.
-        message: What is in the way and what to do.
+        wanted: The wanted child.
+        is_passing: Whether that object will soon be removed.
+        message: The cause and the remedy.
     """
 
     wanted: Manifest
@@ -80,12 +80,12 @@ Step = Create | Apply | Delete | Blocked
 
 
 def plan(owner: Resource, wanted: Sequence[Manifest], live: Sequence[Manifest]) -> list[Step]:
-    """Return what has to be done.
+    """Return the steps for all children of a resource.
 
     Args:
         owner: The resource.
-        wanted: Its children as they should be.
-        live: The objects of these kinds that have its labels or a child's name.
+        wanted: The wanted children.
+        live: The live objects of these kinds that have the labels of the resource or the name of a child.
     """
     existing = {_address(manifest): manifest for manifest in live}
     steps = (step_for(owner, child, existing.get(_address(child))) for child in wanted)
@@ -93,7 +93,7 @@ def plan(owner: Resource, wanted: Sequence[Manifest], live: Sequence[Manifest]) 
 
 
 def step_for(owner: Resource, wanted: Manifest, live: Manifest | None) -> Step | None:
-    """Return what has to be done about one child, None if nothing has or nothing can be yet."""
+    """Return the step for one child, None if it is as wanted or is being deleted."""
     if live is None:
         return Create(wanted)
     if not may_be_taken(live, owner):
@@ -105,7 +105,7 @@ def step_for(owner: Resource, wanted: Manifest, live: Manifest | None) -> Step |
 
 
 def unwanted(owner: Resource, wanted: Sequence[Manifest], live: Sequence[Manifest]) -> Iterator[Delete]:
-    """Yield the children that belong to a resource and are not wanted any more."""
+    """Yield the deletions of children that are no longer wanted."""
     names = {_address(child) for child in wanted}
     for manifest in live:
         is_own = metadata.is_owned_by(manifest, owner.metadata.uid)
@@ -113,26 +113,26 @@ def unwanted(owner: Resource, wanted: Sequence[Manifest], live: Sequence[Manifes
             yield Delete(manifest)
 
 
-def claim_of(live: Manifest, owner: Resource) -> Claim:
-    """Return whose an object is."""
+def relation_of(live: Manifest, owner: Resource) -> Relation:
+    """Return how a live object with the name of a child relates to the resource."""
     if metadata.is_owned_by(live, owner.metadata.uid):
-        return Claim.OURS
+        return Relation.OWNED
     if metadata.annotations(live).get(metadata.ADOPT_ANNOTATION) == "true":
-        return Claim.OFFERED
-    if metadata.is_of_former(live, owner):
-        return Claim.LEFT_OVER
-    return Claim.ORPHANED if _is_orphan(live, owner) else Claim.FOREIGN
+        return Relation.OFFERED
+    if metadata.is_owned_by_namesake(live, owner):
+        return Relation.LEFT_OVER
+    return Relation.ORPHANED if _is_orphan(live, owner) else Relation.FOREIGN
 
 
 def may_be_taken(live: Manifest, owner: Resource) -> bool:
-    """Return whether an object is a resource's, or may become its."""
-    return claim_of(live, owner) in _TAKEN
+    """Return whether a resource owns an object or may adopt it."""
+    return relation_of(live, owner) in _ADOPTABLE
 
 
 def _is_orphan(live: Manifest, owner: Resource) -> bool:
-    """Return whether an operator made an object for a resource of this name, and nothing owns it now.
+    """Return whether an operator made an object for a resource of this name, and it has no owner.
 
-    So it is after a deletion with `--cascade=orphan`, and when it was restored from a backup.
+    A deletion of the resource with `--cascade=orphan` leads to this, and a restore from a backup.
     """
     has_labels = metadata.identity(owner).items() <= live["metadata"].get("labels", {}).items()
     has_owner = bool(live["metadata"].get("ownerReferences"))
@@ -140,18 +140,18 @@ def _is_orphan(live: Manifest, owner: Resource) -> bool:
 
 
 def _second_manager(live: Manifest) -> tuple[str, ...]:
-    """Return the field that shows that we own fields of an object twice, if we do: none of them could be removed."""
+    """Return managedFields as a difference if we own fields also by patching: an apply could not remove those."""
     return ("metadata.managedFields",) if ownership.has_second_manager(live, metadata.MANAGER) else ()
 
 
 def _blocked(owner: Resource, wanted: Manifest, live: Manifest) -> Blocked:
     kind, name = live["kind"], live["metadata"]["name"]
-    if claim_of(live, owner) == Claim.LEFT_OVER:
+    if relation_of(live, owner) == Relation.LEFT_OVER:
         return Blocked(wanted, True, f"{kind} {name} of a deleted {owner.kind} of this name is still being removed")
-    what = owner.kind.removeprefix("KimiLinear").lower()
+    noun = owner.kind.removeprefix("KimiLinear").lower()
     message = (
-        f"{kind} {name} exists and does not belong to this {what}: delete it, rename the {what}, or let the "
-        f"{what} take it over with `kubectl annotate {kind.lower()} {name} {metadata.ADOPT_ANNOTATION}=true`"
+        f"{kind} {name} exists and does not belong to this {noun}: delete it, rename the {noun}, or let the "
+        f"{noun} take it over with `kubectl annotate {kind.lower()} {name} {metadata.ADOPT_ANNOTATION}=true`"
     )
     return Blocked(wanted, False, message)
 

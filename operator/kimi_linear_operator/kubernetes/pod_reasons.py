@@ -1,4 +1,4 @@
-"""What pods tell: why a pod does not serve, and how its containers last ended."""
+"""Reasons from pods: why they do not serve, and how a container last failed."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +11,7 @@ from kimi_linear_operator.kubernetes.models import Failure
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
 from kimi_linear_operator.reasons import ReasonName
 
-# Most telling first: with several pods in trouble, the first of these is reported.
+# The most helpful first: of several pods that do not serve, the one with the first of these reasons is reported.
 BY_SEVERITY: tuple[ReasonName, ...] = (
     "SecretMissing",
     "ContainerConfigInvalid",
@@ -32,34 +32,34 @@ BY_SEVERITY: tuple[ReasonName, ...] = (
     "Starting",
     "ModelLoading",
 )
-_IMAGE_REASONS = ("ErrImageNeverPull", "ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName")
+_PULL_REASONS = ("ErrImageNeverPull", "ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName")
 _MISSING_SECRET = re.compile("secret .*not found|find key .* in secret", re.IGNORECASE)
 _CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
-# What the kubelet says of a pod that ended because its node was shut down: the pod has drained as in any deletion.
+# The kubelet's reasons for pods of a node that shuts down. Such a pod has drained as in any deletion.
 _NODE_SHUTDOWN = ("NodeShutdown", "Shutdown", "Terminated")
 
 
 def worst_reason(pods: Iterable[Manifest], now: str) -> Reason | None:
-    """Return why the pod in the worst trouble does not serve, or None if all do.
+    """Return the first reason by severity why a pod does not serve, None if all pods serve.
 
     Args:
         pods: The pods.
-        now: The time as RFC 3339. A few causes are only told after a while: see `waits`.
+        now: The time as RFC 3339. A few reasons appear only after some time: see `waits`.
     """
-    everything = list(pods)
-    living = [pod for pod in everything if "deletionTimestamp" not in pod["metadata"]]
-    # A pod that failed stays for the record; while others are there, they tell how things are.
-    current = [pod for pod in living if pod.get("status", {}).get("phase") != "Failed"] or living
+    pods = list(pods)
+    kept = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    # A failed pod is not removed when it is replaced, so it counts only if there is no other.
+    current = [pod for pod in kept if pod.get("status", {}).get("phase") != "Failed"] or kept
     reasons = [reason for pod in current if (reason := _reason(pod, now))]
-    reasons += [reason for pod in everything if (reason := waits.stuck_termination(pod, now))]
+    reasons += [reason for pod in pods if (reason := waits.stuck_termination(pod, now))]
     return min(reasons, key=lambda reason: BY_SEVERITY.index(reason.name), default=None)
 
 
 def last_failure(pods: Iterable[Manifest], previous: Manifest | None) -> Manifest | None:
-    """Return how a container last ended with an error, from these pods or as it was known before."""
+    """Return the latest failure of a container, from these pods or the previous status."""
     failures = [failure.model_dump(by_alias=True) for pod in pods for failure in _failures(pod)]
-    known = [previous] if previous else []
-    return max([*failures, *known], key=lambda failure: str(failure.get("time", "")), default=None)
+    earlier = [previous] if previous else []
+    return max([*failures, *earlier], key=lambda failure: str(failure.get("time", "")), default=None)
 
 
 def _reason(pod: Manifest, now: str) -> Reason | None:
@@ -69,9 +69,9 @@ def _reason(pod: Manifest, now: str) -> Reason | None:
     if conditions.get("Ready", {}).get("status") == "True":
         return None
     if status.get("phase") == "Failed":
-        why = status.get("reason", "Failed")
-        message = f"pod {name}: {why}: {foreigntext.one_line(status.get('message', ''))}"
-        return Reason("Evicted" if why == "Evicted" else "PodFailed", message[: crashes.LONGEST_QUOTE])
+        cause = status.get("reason", "Failed")
+        message = f"pod {name}: {cause}: {foreigntext.one_line(status.get('message', ''))}"
+        return Reason("Evicted" if cause == "Evicted" else "PodFailed", message[: crashes.LONGEST_QUOTE])
     if reason := waits.for_scheduler(pod, conditions.get("PodScheduled", {}), now):
         return reason
     for container in _containers(status):
@@ -81,7 +81,7 @@ def _reason(pod: Manifest, now: str) -> Reason | None:
 
 
 def _unready_reason(pod: Manifest, now: str) -> Reason:
-    """Return why a pod in which nothing has failed is not ready."""
+    """Return why a pod without failed containers is not ready."""
     name = pod["metadata"]["name"]
     containers = pod.get("status", {}).get("containerStatuses", ())
     running = [container for container in containers if "running" in container.get("state", {})]
@@ -93,13 +93,13 @@ def _unready_reason(pod: Manifest, now: str) -> Reason:
         return waits.for_containers(pod, now)
     if unready:
         names = ", ".join(container["name"] for container in unready)
-        past = "".join(crashes.history(pod, container) for container in unready)
-        return Reason("NotResponding", f"pod {name}: {names} runs, but does not answer its readiness probe{past}")
-    return _outside_reason(pod)
+        history = "".join(crashes.history(pod, container) for container in unready)
+        return Reason("NotResponding", f"pod {name}: {names} runs, but does not answer its readiness probe{history}")
+    return _gate_or_node_reason(pod)
 
 
-def _outside_reason(pod: Manifest) -> Reason:
-    """Return why a pod is not ready although its containers are: somebody else says so."""
+def _gate_or_node_reason(pod: Manifest) -> Reason:
+    """Return why a pod is not ready although its containers are: a readiness gate or its node."""
     name, spec = pod["metadata"]["name"], pod.get("spec", {})
     states = {item["type"]: item["status"] for item in pod["status"].get("conditions", ())}
     gates = [gate["conditionType"] for gate in spec.get("readinessGates", ())]
@@ -118,11 +118,11 @@ def _containers(status: Manifest) -> Sequence[Manifest]:
 
 
 def _container_reason(pod: Manifest, container: Manifest) -> Reason | None:
-    """Return what keeps a container from running, in words that stay the same while the kubelet tries again."""
+    """Return why a container does not run. The message stays the same while the kubelet retries."""
     where = f"pod {pod['metadata']['name']}, container {container['name']}"
     waiting = container.get("state", {}).get("waiting", {})
     reason, message = waiting.get("reason", ""), waiting.get("message", "")
-    if reason in _IMAGE_REASONS:
+    if reason in _PULL_REASONS:
         # "Back-off pulling image ...: ErrImagePull: DETAIL" and "DETAIL" alternate.
         return Reason("ImagePullFailed", f"{where}: image {container['image']}: {message.split('ErrImagePull: ')[-1]}")
     if reason in _CONFIG_REASONS:
@@ -130,39 +130,43 @@ def _container_reason(pod: Manifest, container: Manifest) -> Reason | None:
             "SecretMissing" if _MISSING_SECRET.search(foreigntext.head(message)) else "ContainerConfigInvalid",
             f"{where}: {message}",
         )
-    ended = _terminated(container)
-    if ended and (reason == "CrashLoopBackOff" or (ended["exitCode"] != 0 and "terminated" in container["state"])):
-        return crashes.crash_reason(where, pod, container, ended)
+    termination = _last_termination(container)
+    if termination and (reason == "CrashLoopBackOff" or _has_failed_now(container, termination)):
+        return crashes.crash_reason(where, pod, container, termination)
     return None
 
 
-def _failures(pod: Manifest) -> Iterator[Failure]:
-    """Yield how a pod's containers ended with an error.
+def _has_failed_now(container: Manifest, termination: Manifest) -> bool:
+    return termination["exitCode"] != 0 and "terminated" in container["state"]
 
-    The end of a pod that was deleted, or whose node was shut down, is none: SGLang 0.5.7 kills itself when it has
-    drained, and so ends with 137. A node that ends a pod gives its reason in the pod's status.
+
+def _failures(pod: Manifest) -> Iterator[Failure]:
+    """Yield the last failure of each container.
+
+    A deleted pod, or one whose node was shut down, has not failed: SGLang 0.5.7 kills itself after it has drained, and
+    so ends with exit code 137. If the node ended the pod, the reason is in the pod's status.
     """
     status = pod.get("status", {})
-    by_node = status.get("reason") if status.get("phase") == "Failed" else None
-    if "deletionTimestamp" in pod["metadata"] or by_node in _NODE_SHUTDOWN:
+    node_reason = status.get("reason") if status.get("phase") == "Failed" else None
+    if "deletionTimestamp" in pod["metadata"] or node_reason in _NODE_SHUTDOWN:
         return
     for container in _containers(status):
-        ended = _terminated(container)
-        if not ended or ended["exitCode"] == 0 or not ended.get("finishedAt"):
+        termination = _last_termination(container)
+        if not termination or termination["exitCode"] == 0 or not termination.get("finishedAt"):
             continue
-        words = foreigntext.one_line(status.get("message", ""))[: crashes.LONGEST_QUOTE]
+        node_message = foreigntext.one_line(status.get("message", ""))[: crashes.LONGEST_QUOTE]
         yield Failure.model_construct(
             pod=pod["metadata"]["name"],
             container=container["name"],
-            reason=by_node or ended.get("reason", "Error"),
-            exit_code=ended["exitCode"],
-            message=words if by_node else crashes.failure_message(pod, container, ended),
-            time=ended["finishedAt"],
+            reason=node_reason or termination.get("reason", "Error"),
+            exit_code=termination["exitCode"],
+            message=node_message if node_reason else crashes.failure_message(pod, container, termination),
+            time=termination["finishedAt"],
         )
 
 
-def _terminated(container: Manifest) -> Manifest | None:
+def _last_termination(container: Manifest) -> Manifest | None:
     for state in ("state", "lastState"):
-        if ended := container.get(state, {}).get("terminated"):
-            return dict(ended)
+        if termination := container.get(state, {}).get("terminated"):
+            return dict(termination)
     return None

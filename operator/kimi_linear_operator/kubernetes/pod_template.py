@@ -1,6 +1,7 @@
-"""Changes to the pod template that the operator builds: what a user may write, and the rules look at.
+"""Model of `spec.podTemplate`: a user's changes to the pod template that the operator builds.
 
-Fields whose values people often write as another type are declared, too, so that the API server says so first.
+It declares the fields that rules read, and fields whose values users often write with a wrong type, so that the API
+server refuses those. All other fields of a pod template are kept as they are.
 
 The operator's own container is called sglang in a server's pods and client in a benchmark's.
 """
@@ -13,11 +14,11 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import IntOrString, OpenModel, Whole, WithoutNulls, whole_number
 
 ENGINE_CONTAINER = "sglang"
-"""The container of every pod that runs SGLang's server, whoever made it."""
+"""The name of the container that runs SGLang's server, in every pod."""
 
-# Annotations of an object are 256 KiB at most, all together.
+# Kubernetes allows 256 KiB for all annotations of an object together.
 Texts = Annotated[dict[str, Annotated[str, Field(max_length=262_144)]], Field(max_length=256), WithoutNulls]
-"""A map of texts; a value that looks like a number or a boolean needs quotes."""
+"""A map with text values. A value that looks like a number or a boolean needs quotes."""
 
 Seconds = Annotated[int, Field(ge=-(2**31), le=2**31 - 1), BeforeValidator(whole_number)]
 
@@ -26,7 +27,7 @@ class ContainerResources(OpenModel):
     """Requests and limits of a container."""
 
     limits: Annotated[dict[str, IntOrString], Field(max_length=32), WithoutNulls] | None = Field(
-        default=None, description="Most that the container may use."
+        default=None, description="The most that the container may use."
     )
     requests: Annotated[dict[str, IntOrString], Field(max_length=32), WithoutNulls] | None = Field(
         default=None, description="What the scheduler reserves for the container."
@@ -78,8 +79,8 @@ class Volume(OpenModel):
     """A volume of the pod."""
 
     name: Annotated[str, Field(min_length=1, max_length=63)] = Field(
-        description="Name of the volume; cache holds what comes from the Hugging Face hub, and is an emptyDir if it is "
-        "not given here."
+        description="Name of the volume. The volume cache holds what comes from the Hugging Face hub; it is an "
+        "emptyDir unless it is set here."
     )
 
 
@@ -194,11 +195,11 @@ class PodOverlay(OpenModel):
         default=None, description="Runtime class of the pods."
     )
     volumes: Annotated[list[Volume], Field(max_length=64)] | None = Field(
-        default=None, description="Volumes, more or instead of the operator's."
+        default=None, description="More volumes, or others in place of the operator's."
     )
     host_network: bool | None = Field(default=None, description="Refused: nothing here needs the node's network.")
     affinity: Affinity | None = Field(
-        default=None, description="Where the pods run; a server's, in addition, only on nodes with the hardware."
+        default=None, description="Where the pods run. A server's pods run only on nodes with its hardware in any case."
     )
 
 
@@ -214,13 +215,13 @@ class PodMetadata(OpenModel):
 class PodTemplate(OpenModel):
     """Changes to the pod template that the operator builds, merged as `kubectl patch` merges them.
 
-    Null removes a field that is not described here, and means nothing for one that is: the API server drops it.
-    Directives such as `$patch: delete` are not understood.
+    A null removes a field that is not described here. In a field that is, the API server drops a null, so it has no
+    effect. Directives such as `$patch: delete` do not work.
     """
 
     metadata: PodMetadata | None = Field(default=None, description="Labels and annotations of the pods.")
     spec: PodOverlay | None = Field(default=None, description="Changes to the pod's spec.")
 
     def changes(self) -> Manifest:
-        """Return the changes as they were written, with the nulls that remove a field."""
+        """Return the changes as the user wrote them, including nulls that remove a field."""
         return self.model_dump(by_alias=True, exclude_unset=True)

@@ -1,4 +1,4 @@
-"""A problem with a resource, and its words."""
+"""A problem with a field of a resource."""
 
 import json
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong where, and what to do about it.
+    """What is wrong with a field, and what to do about it.
 
     Attributes:
         severity: An error stops the resource from being applied, a warning does not.
-        path: The field, as `kubectl` names it: `spec.engine.extraArgs[0]`.
-        message: What is wrong and the remedy; the recipe's own words may take two lines.
-        value: What the field holds, when it is short enough to show: a string, a number or a boolean.
+        path: The field, as `kubectl` writes it: `spec.engine.extraArgs[0]`.
+        message: What is wrong and the remedy; the recipe's own messages may have two lines.
+        value: The field's value if it is a string, a number or a boolean, and short enough to show.
     """
 
     severity: Severity
@@ -30,5 +30,5 @@ class Problem:
 
 
 def one_line(message: str) -> str:
-    """Join a message's lines: neither a CRD's rule nor a condition can hold a line break."""
+    """Join the lines of a message: neither a rule of a CRD nor a condition can have a line break."""
     return ". ".join(message.splitlines())

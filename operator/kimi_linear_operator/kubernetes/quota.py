@@ -1,9 +1,9 @@
-"""Pods that a quota refuses: which old pod they wait for, and when to wake the controller that creates them.
+"""Pods that a quota refuses: for which pods they wait, and when to wake the controller that creates them.
 
-While an old replica drains, a GPU quota that is exactly full refuses its successor. The ReplicaSet controller tries
-again with a back-off that doubles up to some 16 minutes (kubernetes/pkg/controller/replicaset, AddRateLimited), and
-nothing wakes it when the old pod ends, because that belongs to another ReplicaSet. Any change of the ReplicaSet does
-(updateRS puts its key into the queue at once), and the Deployment controller copies a Deployment's annotations to it.
+If a GPU quota is full while an old replica drains, it refuses the new pod. The ReplicaSet controller retries with a
+back-off that doubles up to some 16 minutes (kubernetes/pkg/controller/replicaset, AddRateLimited). The end of the old
+pod does not wake it, because that pod belongs to another ReplicaSet. Any change of the ReplicaSet does (updateRS
+enqueues its key at once), and the Deployment controller copies annotations of a Deployment to its ReplicaSet.
 """
 
 import hashlib
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 
-# The quota controller may be later than the pod's end: it is asked again, and then left alone.
+# The quota controller may need some seconds to notice the end of a pod, so one attempt may not be enough.
 ATTEMPTS = 3
 SECONDS_BETWEEN_ATTEMPTS = 5.0
-# Digits of the number of an attempt: anybody can write the annotation.
-_LONGEST_NUMBER = 4
+# A user can write any number into the annotation.
+_MOST_DIGITS = 4
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Wake:
     """What to do about pods that a quota refuses.
 
     Attributes:
-        mark: A new value of the Deployment's annotation, which wakes the controller; None to write nothing.
-        again: After how many seconds to look again, None where a change will be seen.
+        mark: The new value of the Deployment's annotation, which wakes the controller; None to write nothing.
+        again: Requeue after this many seconds; None if a watch event will follow.
     """
 
     mark: str | None = None
@@ -34,7 +34,7 @@ class Wake:
 
 
 def is_refused_by_quota(deployment: Manifest | None) -> bool:
-    """Return whether a quota keeps a Deployment from creating pods."""
+    """Return whether a quota refuses pods of a Deployment."""
     conditions = (deployment or {}).get("status", {}).get("conditions", ())
     return any(
         item["type"] == "ReplicaFailure" and item["status"] == "True" and "exceeded quota" in item.get("message", "")
@@ -43,51 +43,57 @@ def is_refused_by_quota(deployment: Manifest | None) -> bool:
 
 
 def terminating(pods: Iterable[Manifest]) -> list[str]:
-    """Return the names of the pods that have been told to end and have not."""
+    """Return the names of the pods that were deleted and still exist."""
     return sorted(pod["metadata"]["name"] for pod in pods if "deletionTimestamp" in pod["metadata"])
 
 
 def wake(deployment: Manifest | None, mark: str, pods: Sequence[Manifest], now: str) -> Wake:
-    """Return whether to wake the controller that a quota refuses.
+    """Return whether to wake the ReplicaSet controller because a quota refused a pod.
 
-    It is woken when no pod terminates any more, a few times for each set of pods that is left: a quota that is too
-    small for good leads to no more writes.
+    It is woken when no pod is terminating any more, and at most ATTEMPTS times for the same remaining pods. So a quota
+    that is too small does not lead to endless writes.
 
     Args:
         deployment: The Deployment, if there is one.
-        mark: The mark that it carries, empty if it has none.
+        mark: The value of its annotation, empty if it has none.
         pods: The pods of the server.
         now: The time as RFC 3339.
     """
     if not is_refused_by_quota(deployment) or terminating(pods):
         return Wake()
-    left = hashlib.sha256(" ".join(sorted(pod["metadata"]["uid"] for pod in pods)).encode()).hexdigest()[:8]
+    remaining = hashlib.sha256(" ".join(sorted(pod["metadata"]["uid"] for pod in pods)).encode()).hexdigest()[:8]
     last = _Attempt.parse(mark)
-    if last is None or last.left != left:
-        return Wake(str(_Attempt(left, 1, now)), SECONDS_BETWEEN_ATTEMPTS)
+    if last is None or last.remaining != remaining:
+        return Wake(str(_Attempt(remaining, 1, now)), SECONDS_BETWEEN_ATTEMPTS)
     if last.number >= ATTEMPTS:
         return Wake()
     waited = seconds_between(last.time, now) or 0.0
     if waited < SECONDS_BETWEEN_ATTEMPTS:
         return Wake(again=SECONDS_BETWEEN_ATTEMPTS - waited)
-    return Wake(str(_Attempt(left, last.number + 1, now)), SECONDS_BETWEEN_ATTEMPTS)
+    return Wake(str(_Attempt(remaining, last.number + 1, now)), SECONDS_BETWEEN_ATTEMPTS)
 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """An attempt to wake the controller: which pods were left, the how many-eth, and when."""
+    """An attempt to wake the controller.
 
-    left: str
+    Attributes:
+        remaining: Digest of the UIDs of the remaining pods.
+        number: Number of the attempt, from 1.
+        time: Its time as RFC 3339.
+    """
+
+    remaining: str
     number: int
     time: str
 
     def __str__(self) -> str:
-        return f"{self.left}.{self.number}.{self.time}"
+        return f"{self.remaining}.{self.number}.{self.time}"
 
     @classmethod
     def parse(cls, mark: str) -> "_Attempt | None":
-        """Return what a mark says, None if it is none of ours."""
-        left, _, rest = mark.partition(".")
+        """Parse the value of the annotation, None if the operator did not write it."""
+        remaining, _, rest = mark.partition(".")
         number, _, time = rest.partition(".")
-        is_ours = number.isdecimal() and len(number) <= _LONGEST_NUMBER and seconds_between(time, time) is not None
-        return cls(left, int(number), time) if is_ours else None
+        is_ours = number.isdecimal() and len(number) <= _MOST_DIGITS and seconds_between(time, time) is not None
+        return cls(remaining, int(number), time) if is_ours else None

@@ -1,4 +1,4 @@
-"""A rule: one CEL expression about one field, evaluated by the API server and by us."""
+"""A rule: a CEL expression about a field, which both the API server and the operator evaluate."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -12,28 +12,29 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.problem import Problem, Severity, one_line
 
 _TEXT = re.compile(r"'(?:[^'\\]|\\.)*'")
-# A field of `self`; what is called is a method, not a field: self.suites.all(...) reads suites.
+# A field of `self`, without a method at its end: self.suites.all(...) reads suites.
 _FIELD = re.compile(r"\bself((?:\.[A-Za-z]\w*\b(?!\())+)")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A condition that a field must meet. It is met where the field is absent.
+    """A condition that a field must meet. An absent field meets it.
 
-    The API server evaluates a rule at its node of the schema, and not at all while the value there stays as it is. So a
-    rule stands at the innermost node that holds all it reads: an object that is older than the rule can then still be
-    labelled, scaled and reported on (https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/
-    custom-resource-definitions/#validation-ratcheting).
+    The API server evaluates a rule at its node of the schema, and only if an update changes the value there. So a rule
+    belongs to the innermost node that contains all that it reads: then users can still label and scale an object that
+    is older than the rule, and the operator can write its status (https://kubernetes.io/docs/tasks/
+    extend-kubernetes/custom-resources/custom-resource-definitions/#validation-ratcheting).
 
-    The expression is kept to what every CEL implementation has: no Kubernetes extension functions, no optional syntax.
-    It sees the fields that the schema declares, with their defaults.
+    The expression uses only what every CEL implementation has: no functions of Kubernetes, no optional syntax. It sees
+    the fields that the schema declares, with their defaults.
 
     Attributes:
         severity: Whether breaking it is an error or a warning.
         at: The node: the path of a field, or "" for the whole object.
-        expression: CEL over `self`, the value at the node; true when the rule is met.
-        message: What is wrong and the remedy.
-        blames: Path below the node of the field to name, "" for the node itself. The schema must know it.
+        expression: CEL over `self`, the value at the node; true if the rule is met.
+        message: What is wrong, and the remedy.
+        blames: The field that the error names, as a path below the node; "" for the node itself. The schema must
+            declare it.
     """
 
     severity: Severity
@@ -49,20 +50,20 @@ class Rule:
 
     @property
     def reads(self) -> list[str]:
-        """Return the fields below the node that decide the outcome; none if the whole value does.
+        """Return the fields below the node that the expression reads; none if it reads the whole value.
 
-        A field that is only passed on the way to another is left out: where it is absent, so is the other.
+        `a.b` alone stands for `a` and `a.b`: without `a`, there is no `a.b`.
         """
-        found = {field.removeprefix(".") for field in _FIELD.findall(_TEXT.sub("''", self.expression))}
-        return sorted(field for field in found if not any(other.startswith(f"{field}.") for other in found))
+        fields = {field.removeprefix(".") for field in _FIELD.findall(_TEXT.sub("''", self.expression))}
+        return sorted(field for field in fields if not any(other.startswith(f"{field}.") for other in fields))
 
     def crd_validation(self) -> Manifest:
         """Return the rule as an entry of `x-kubernetes-validations` at its node.
 
-        Where the node holds more than the rule reads, an update that leaves alone what it reads is let through.
+        If the rule reads only some fields of the node, an update that does not change those passes.
         """
         message = one_line(self.message)
-        if self.blames.startswith("metadata."):  # fields that no schema of ours describes can't be named
+        if self.blames.startswith("metadata."):  # our schema does not declare its fields, so fieldPath cannot name them
             message = f"{self.path}: {message}"
         validation: Manifest = {"rule": self.expression, "message": message}
         if self.reads:
@@ -73,17 +74,17 @@ class Rule:
         return validation
 
     def policy_validation(self) -> Manifest:
-        """Return the rule as an entry of a ValidatingAdmissionPolicy, which calls the whole object `object`."""
+        """Return the rule as an entry of a ValidatingAdmissionPolicy, where `object` is the whole object."""
         names = self.at.split(".") if self.at else []
         nodes = [".".join(("object", *names[:count])) for count in range(len(names) + 1)]
         absent = "".join(f"!has({node}) || " for node in nodes[1:])
-        # A comprehension over a single value binds `self`.
+        # A comprehension over a list of one value binds it to `self`.
         expression = f"{absent}[{nodes[-1]}].all(self, {self.expression})"
         return {"expression": expression, "message": f"{self.path}: {one_line(self.message)}"}
 
 
 class Transition(Rule):
-    """A condition on changes: its expression has `oldSelf`, too, so only the API server can evaluate it."""
+    """A condition on an update. Its expression reads `oldSelf`, too, so only the API server can evaluate it."""
 
     def crd_validation(self) -> Manifest:
         """Return the rule as an entry of `x-kubernetes-validations` at its node."""
@@ -91,22 +92,22 @@ class Transition(Rule):
 
 
 def unchanged(fields: Iterable[str]) -> str:
-    """Return an expression for the API server: an update leaves these fields below `self` as they are.
+    """Return an expression for the API server: an update does not change these fields below `self`.
 
-    Written so that one side of the comparison has a size that the API server knows: it refuses rules that might be too
-    expensive, and knows nothing of optional values.
+    One side of each comparison is a plain field, because the API server estimates the cost of a rule and refuses
+    expensive ones: it knows the size of a field from the schema, but not that of an optional value.
     """
     return " && ".join(_is_unchanged(field) for field in fields)
 
 
 def _is_unchanged(field: str) -> str:
     optional = field.replace(".", ".?")
-    is_there = f"self.?{optional}.hasValue()"
-    return f"oldSelf.?{optional}.optMap(old, {is_there} && self.{field} == old).orValue(!{is_there})"
+    is_set = f"self.?{optional}.hasValue()"
+    return f"oldSelf.?{optional}.optMap(old, {is_set} && self.{field} == old).orValue(!{is_set})"
 
 
 class _Node:
-    """The rules of one node, evaluated at once: handing a value to CEL takes longer than most rules."""
+    """The rules of one node, as one CEL program: passing a value to CEL takes longer than evaluating most rules."""
 
     def __init__(self, at: str, rules: Sequence[Rule]) -> None:
         self.at = at
@@ -116,7 +117,7 @@ class _Node:
         self._reads = sorted(set(chain.from_iterable(reads))) if all(reads) else None
 
     def broken(self, declared: Manifest) -> list[Rule]:
-        """Return the rules that the node's value breaks; those of an absent node are met."""
+        """Return the rules that the value at the node breaks, none if it is absent."""
         value = _value_at(declared, self.at)
         if value is None:
             return []
@@ -127,10 +128,10 @@ class _Node:
 
 
 class RuleTable:
-    """Rules in the order in which their problems are listed, ready to be evaluated."""
+    """Compiled rules."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
-        """Compile the rules, node by node."""
+        """Compile the rules; problems are listed in their order."""
         self._rules = rules
         nodes = dict.fromkeys(rule.at for rule in rules)
         self._nodes = [_Node(at, [rule for rule in rules if rule.at == at]) for at in nodes]
@@ -139,7 +140,7 @@ class RuleTable:
         """Return the problems of an object.
 
         Args:
-            declared: Its fields that the schema declares, with their defaults.
+            declared: The fields of the object that the schema declares, with their defaults.
         """
         broken = [rule for node in self._nodes for rule in node.broken(declared)]
         return [
@@ -149,7 +150,7 @@ class RuleTable:
 
 
 def _value_at(manifest: Manifest, path: str) -> Any:
-    """Return what an object holds at a path, None if nothing."""
+    """Return the value at a path in an object, None if there is none."""
     value: Any = manifest
     for name in path.split(".") if path else ():
         value = value.get(name) if isinstance(value, dict) else None
@@ -157,12 +158,12 @@ def _value_at(manifest: Manifest, path: str) -> Any:
 
 
 def _only(value: Manifest, fields: Iterable[str]) -> Manifest:
-    """Return an object with these fields alone."""
+    """Return a copy of an object with only these fields."""
     result: Manifest = {}
     for field in fields:
-        *names, last = field.split(".")
+        *parents, last = field.split(".")
         source, copy = value, result
-        for name in names:
+        for name in parents:
             source = source.get(name, {})
             if source:
                 copy = copy.setdefault(name, {})

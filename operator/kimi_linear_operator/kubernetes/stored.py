@@ -1,6 +1,6 @@
 """What is stored: by us, by another version of the operator, under another version's definitions, or by anybody."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar, get_args
 
@@ -10,8 +10,8 @@ from pydantic.fields import FieldInfo
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Resource
 
-FieldPath = tuple[str, ...]
-"""The names that lead to a field of an object."""
+FieldPath = tuple[str | int, ...]
+"""What leads to a field of an object: names, and the numbers of items of lists."""
 
 R = TypeVar("R", bound=Resource)
 
@@ -31,42 +31,71 @@ def readable_status(model: type[BaseModel], status: Any) -> Manifest:
     return {key: _empty(fields[key]) if key in unreadable else value for key, value in status.items()}
 
 
-def readable(manifest: Manifest, model: type[R], needed: set[str]) -> R | None:
-    """Return a stored resource without the fields of its spec that cannot be read; None if one of these is needed."""
-    spec = manifest.get("spec")
-    if not isinstance(spec, dict):
-        return None
-    unreadable = _unreadable(spec, _spec_of(model))
-    if unreadable & needed:
-        return None
-    kept = {name: value for name, value in spec.items() if name not in unreadable}
-    try:
-        return model.model_validate(known({**manifest, "spec": kept}, model))
-    except ValidationError:
-        return None
+def readable(manifest: Manifest, model: type[R], needed: Collection[str] = ()) -> R | None:
+    """Return a stored resource without what cannot be read in its spec; None if something needed is among that.
+
+    What lacks something that it must have cannot be read either.
+    """
+    while True:
+        try:
+            return model.model_validate(known(manifest, model))
+        except ValidationError as error:
+            places = [detail["loc"] for detail in error.errors(include_url=False, include_input=False)]
+        for path in {_held(manifest, place) for place in places}:
+            if len(path) < 2 or path[0] != "spec" or path[1] in needed:
+                return None
+            manifest = without(manifest, path) if holds(manifest, path) else manifest
 
 
-def _spec_of(model: type[Resource]) -> type[BaseModel]:
-    found = parts(model)["spec"]
-    assert found  # noqa: S101 - every resource has a spec
-    return found
+def _held(value: Any, place: Sequence[str | int]) -> FieldPath:
+    """Return the part of a place that leads to a field that is there, and not into a list."""
+    path: FieldPath = ()
+    for name in place:
+        if not isinstance(value, dict) or name not in value:
+            break
+        path, value = (*path, str(name)), value[name]
+    return path
 
 
 def without(value: Manifest, path: FieldPath) -> Manifest:
-    """Return an object without a field, and without what holds nothing else."""
-    name, *below = path
+    """Return an object without a field, and without what holds nothing else; items of lists stay, if only empty."""
+    found: Manifest = _without(value, path)
+    return found
+
+
+def _without(value: Any, path: FieldPath) -> Any:
+    name, below = path[0], path[1:]
+    remaining = _without(value[name], below) if below else {}
+    if isinstance(name, int):
+        return [*value[:name], remaining, *value[name + 1 :]]
     rest = {key: item for key, item in value.items() if key != name}
-    remaining = without(value[name], tuple(below)) if below else {}
     return {**rest, name: remaining} if remaining else rest
+
+
+def with_null(value: Any, path: FieldPath) -> Any:
+    """Return an object with null in a field; what is around that field must be there."""
+    if not path:
+        return None
+    name, inside = path[0], with_null(value.get(path[0]) if isinstance(value, dict) else value[path[0]], path[1:])
+    if isinstance(name, int):
+        return [*value[:name], inside, *value[name + 1 :]]
+    return {**value, name: inside}
 
 
 def holds(value: Any, path: FieldPath) -> bool:
     """Return whether an object has a field, whatever that is."""
     for name in path:
-        if not isinstance(value, dict) or name not in value:
+        if not has_part(value, name):
             return False
         value = value[name]
     return True
+
+
+def has_part(value: Any, name: str | int) -> bool:
+    """Return whether an object has a field of this name, or a list so many items."""
+    if isinstance(name, int):
+        return isinstance(value, list) and name < len(value)
+    return isinstance(value, dict) and name in value
 
 
 def _unreadable(value: Manifest, model: type[BaseModel]) -> set[str]:

@@ -1,7 +1,8 @@
-"""What a pod waits for before its containers run, and what it has waited for too long.
+"""Reasons of pods whose containers do not run yet, or that do not terminate.
 
-Kubernetes tells some of it in Events only, which are not read here: a volume that is not mounted, a scheduler that does
-not exist. Then the time tells. A message changes once, when a limit has passed: every change is a write.
+Some causes are only in Events, which are not read here: a volume that cannot be mounted, a scheduler that does not
+exist. They are inferred from how long a pod waits. A message changes only once, when a limit has passed, because every
+change is a write.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,19 +11,19 @@ from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 
-# A scheduler sets the condition PodScheduled in its first attempt, which takes milliseconds when nothing else waits.
+# A scheduler sets the condition PodScheduled in its first attempt, within milliseconds if its queue is empty.
 SCHEDULER_SECONDS = 45
-# Mounting takes seconds, attaching a cloud's disk up to half a minute. So what is stuck is told within a minute; the
-# message of a mount that is only slow goes when it is done.
+# A mount takes seconds, and attaching a disk of a cloud up to half a minute. If a mount is only slow, the message
+# disappears when it is done.
 MOUNT_SECONDS = 45
-# Where the kubelet does not tell mounting from pulling: an image of tens of gigabytes takes minutes.
+# For kubelets that do not report PodReadyToStartContainers: pulling an image of tens of gigabytes takes minutes.
 UNKNOWN_SECONDS = 180
-# What a kubelet needs beyond a pod's grace period.
+# The time that a kubelet needs after a pod's grace period.
 TERMINATION_SECONDS = 60
 
-# Volumes that need nothing but the node.
+# Volumes that need no other object.
 _LOCAL_VOLUMES = ("downwardAPI", "emptyDir")
-# The fields of volumes that name an object, and its kind.
+# Kind of the object that a volume needs, and the field of the volume with its name.
 _OBJECTS = {
     "secret": ("Secret", "secretName"),
     "configMap": ("ConfigMap", "name"),
@@ -31,7 +32,7 @@ _OBJECTS = {
 
 
 def for_scheduler(pod: Manifest, scheduled: Manifest, now: str) -> Reason | None:
-    """Return why no node was chosen for a pod yet, None if one was.
+    """Return why a pod has no node yet, None if it has one or was created just now.
 
     Args:
         pod: The pod.
@@ -43,7 +44,7 @@ def for_scheduler(pod: Manifest, scheduled: Manifest, now: str) -> Reason | None
         gates = ", ".join(gate["name"] for gate in spec.get("schedulingGates", ())) or "unknown"
         return Reason("Queued", f"pod {name} waits until its scheduling gate is removed: {gates}")
     if scheduled.get("reason") == "Unschedulable":
-        # What follows is about preemption, which only matters to those who use priorities.
+        # The rest of the message is about preemption.
         message = scheduled.get("message", "").split(" preemption: ")[0]
         return Reason("Unschedulable", f"pod {name}: {message}")
     if scheduled or pod.get("status", {}).get("conditions") or spec.get("nodeName"):
@@ -58,18 +59,18 @@ def for_containers(pod: Manifest, now: str) -> Reason:
     """Return why not all containers of a pod run although none has failed."""
     name, status = pod["metadata"]["name"], pod.get("status", {})
     starting = Reason("Starting", f"pod {name} is being started: its image is pulled and its volumes are mounted")
-    if running := [item["name"] for item in status.get("initContainerStatuses", ()) if _has_begun(item, "running")]:
+    if running := [item["name"] for item in status.get("initContainerStatuses", ()) if _has_started(item, "running")]:
         return Reason("Starting", f"pod {name} is being started: its init container {', '.join(running)} runs")
-    if _has_any_begun(status):
+    if _has_started_container(status):
         return starting
     since = _scheduled_at(pod)
     node = pod.get("spec", {}).get("nodeName", "unknown")
     if "startTime" not in status and since and _has_passed(since, MOUNT_SECONDS, now):
         return Reason("NodeLost", f"pod {name}: its node {node} has not begun with it: is the node there?")
-    is_set_up = _condition(pod, "PodReadyToStartContainers").get("status")
-    if is_set_up == "False" and _has_passed(since, MOUNT_SECONDS, now):
+    ready_to_start = _condition(pod, "PodReadyToStartContainers").get("status")
+    if ready_to_start == "False" and _has_passed(since, MOUNT_SECONDS, now):
         return Reason("VolumeNotMounted", f"pod {name}: no container can begin: {_suspects(pod)}; {_describe(pod)}")
-    if is_set_up is None and _has_passed(since, UNKNOWN_SECONDS, now):
+    if ready_to_start is None and _has_passed(since, UNKNOWN_SECONDS, now):
         minutes = f"no container has begun in {UNKNOWN_SECONDS // 60} minutes"
         return Reason(
             "Starting", f"pod {name}: {minutes}: its image is still pulled, or {_suspects(pod)}; {_describe(pod)}"
@@ -78,25 +79,25 @@ def for_containers(pod: Manifest, now: str) -> Reason:
 
 
 def stuck_termination(pod: Manifest, now: str) -> Reason | None:
-    """Return whether a pod that was deleted should have gone long ago."""
-    gone_at = pod["metadata"].get("deletionTimestamp")
-    if gone_at is None or not _has_passed(gone_at, TERMINATION_SECONDS, now):
+    """Return a reason if a deleted pod still exists long after its grace period, None otherwise."""
+    end = pod["metadata"].get("deletionTimestamp")  # Kubernetes sets it to the end of the grace period
+    if end is None or not _has_passed(end, TERMINATION_SECONDS, now):
         return None
     name, node = pod["metadata"]["name"], pod.get("spec", {}).get("nodeName", "unknown")
-    return Reason("TerminationStuck", f"pod {name} should have ended by {gone_at}: is its node {node} lost?")
+    return Reason("TerminationStuck", f"pod {name} should have ended by {end}: is its node {node} lost?")
 
 
 def next_look(pods: Iterable[Manifest], now: str) -> float | None:
-    """Return after how many seconds a limit passes for one of these pods, None if none will."""
-    left = (_seconds_left(moment, seconds, now) for pod in pods for moment, seconds in _limits(pod))
+    """Return the seconds until the next time limit of one of these pods, None if no limit lies ahead."""
+    left = (_seconds_left(since, limit, now) for pod in pods for since, limit in _limits(pod))
     return min((seconds for seconds in left if seconds > 0), default=None)
 
 
 def _limits(pod: Manifest) -> Iterator[tuple[str, int]]:
-    """Yield the times since which a pod may wait, and for how long."""
-    if gone_at := pod["metadata"].get("deletionTimestamp"):
-        yield gone_at, TERMINATION_SECONDS
-    elif not _has_any_begun(pod.get("status", {})):
+    """Yield the time limits of a pod: since when it waits, and the limit in seconds."""
+    if end := pod["metadata"].get("deletionTimestamp"):
+        yield end, TERMINATION_SECONDS
+    elif not _has_started_container(pod.get("status", {})):
         if created := _created(pod):
             yield created, SCHEDULER_SECONDS
         if since := _scheduled_at(pod):
@@ -104,12 +105,13 @@ def _limits(pod: Manifest) -> Iterator[tuple[str, int]]:
             yield since, UNKNOWN_SECONDS
 
 
-def _has_any_begun(status: Manifest) -> bool:
+def _has_started_container(status: Manifest) -> bool:
     containers = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
-    return any(_has_begun(container, state) for container in containers for state in ("running", "terminated"))
+    return any(_has_started(container, state) for container in containers for state in ("running", "terminated"))
 
 
-def _has_begun(container: Manifest, state: str) -> bool:
+def _has_started(container: Manifest, state: str) -> bool:
+    """Return whether a container is in this state, or has ended before."""
     return state in container.get("state", {}) or bool(container.get("lastState"))
 
 
@@ -119,7 +121,7 @@ def _created(pod: Manifest) -> str | None:
 
 
 def _scheduled_at(pod: Manifest) -> str | None:
-    """Return when a node was chosen for a pod, as exactly as is known; None if none was."""
+    """Return when a pod got its node, or the nearest time that is recorded; None if it has no node."""
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "True":
         return scheduled.get("lastTransitionTime") or _created(pod)
@@ -132,28 +134,28 @@ def _condition(pod: Manifest, kind: str) -> Manifest:
 
 
 def _suspects(pod: Manifest) -> str:
-    """Return what may keep a pod from beginning: its volumes first."""
+    """Return what may prevent a pod from starting."""
     volumes = list(dict.fromkeys(name for volume in pod.get("spec", {}).get("volumes", ()) for name in _needs(volume)))
     return f"a volume is not mounted ({', '.join(volumes)})" if volumes else "its network is not set up"
 
 
 def _needs(volume: Manifest) -> Iterator[str]:
-    """Yield what a volume needs beside the node: objects by kind and name, else the kind of volume and its name."""
+    """Yield the objects that a volume needs, as kind and name; for other types of volumes, the type and its name."""
     for kind, source in volume.items():
         if kind in _OBJECTS:
-            what, field = _OBJECTS[kind]
-            yield f"{what} {source.get(field)}"
+            object_kind, field = _OBJECTS[kind]
+            yield f"{object_kind} {source.get(field)}"
         elif kind == "projected":
-            yield from (need for part in source.get("sources") or () for need in _needs(_as_volume(part)))
+            yield from (need for item in source.get("sources") or () for need in _needs(_as_volume(item)))
         elif kind not in ("name", *_LOCAL_VOLUMES):
             yield f"{kind} volume {volume['name']}"
 
 
-def _as_volume(part: Manifest) -> Manifest:
-    """Return a source of a projected volume as a volume of its own; a token is made by the kubelet itself."""
-    if "secret" in part:
-        return {"secret": {"secretName": part["secret"].get("name")}}
-    return {"configMap": part["configMap"]} if "configMap" in part else {}
+def _as_volume(source: Manifest) -> Manifest:
+    """Return a source of a projected volume as a volume; an empty one if it needs no object, such as a token."""
+    if "secret" in source:
+        return {"secret": {"secretName": source["secret"].get("name")}}
+    return {"configMap": source["configMap"]} if "configMap" in source else {}
 
 
 def _describe(pod: Manifest) -> str:

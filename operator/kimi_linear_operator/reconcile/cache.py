@@ -147,11 +147,17 @@ class Cache:
         newest = max(self._deleted.get(key, 0), known.version if known else 0)
         if found.version <= newest and not (known and self._is_cut_version(known, found.version)):
             return set()
+        # What cannot be read leaves what is known as it is.
+        kept = self._with_room(found, known)
         self._forget(key)
-        if found.is_large and not self._has_room(key, len(found.text)):
-            found = found.essence()
-        self._keep(found)
-        return self._concerned(known, found)
+        self._keep(kept)
+        return self._concerned(known, kept)
+
+    def _with_room(self, found: CachedObject, known: CachedObject | None) -> CachedObject:
+        """Return an object as there is room for it in the place of the one that is known."""
+        freed = len(known.text) if known and known.is_large else 0
+        is_too_large = found.is_large and not self._has_room(found.key, len(found.text) - freed)
+        return found.essence() if is_too_large else found
 
     def _keep(self, found: CachedObject) -> None:
         self._objects[found.key] = found

@@ -65,6 +65,7 @@ class Context:
         now: Returns the time as RFC 3339.
         scheduling: How a pass asks for others.
         is_in_use: Whether a resource of another type needs this one to stay as it is.
+        written: The kinds of objects that the operator writes for resources of any type.
         options: What the administrator has chosen.
     """
 
@@ -75,6 +76,7 @@ class Context:
     now: Callable[[], str]
     scheduling: Scheduling
     is_in_use: Callable[[Key], bool]
+    written: tuple[Kind, ...]
     options: Options
 
 
@@ -202,8 +204,12 @@ Types = Mapping[Kind, ResourceType]
 """Resource types by their kinds."""
 
 
+def written_kinds(types: Types) -> tuple[Kind, ...]:
+    """Return the kinds of objects that the operator writes for resources of any type."""
+    return tuple(dict.fromkeys(kind for found in types.values() for kind in found.children))
+
+
 def kinds_of_children(types: Types) -> tuple[Kind, ...]:
     """Return the kinds of objects of all types, resources aside: first those that are written."""
-    written = (kind for found in types.values() for kind in found.children)
     observed = (kind for found in types.values() for kind in found.observed)
-    return tuple(dict.fromkeys((*written, *observed)))
+    return tuple(dict.fromkeys((*written_kinds(types), *observed)))

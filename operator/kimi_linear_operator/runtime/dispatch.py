@@ -8,7 +8,7 @@ from kimi_linear_operator.kubernetes.kinds import Kind
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.children import Children
 from kimi_linear_operator.reconcile.reporting import Reporting
-from kimi_linear_operator.reconcile.resource_type import Context, Options, Reconciler, Scheduling, Types
+from kimi_linear_operator.reconcile.resource_type import Context, Options, Reconciler, Scheduling, Types, written_kinds
 
 
 def _now() -> str:
@@ -41,6 +41,7 @@ def shared_context(
         now=now,
         scheduling=scheduling,
         is_in_use=lambda key: any(found.uses(cache, key, now()) for found in types.values()),
+        written=written_kinds(types),
         options=options,
     )
 

@@ -10,7 +10,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -19,12 +19,16 @@ import kopf
 import kopf._cogs.clients.api
 import kopf._cogs.clients.scanning
 import uvloop
+from kopf._cogs.clients.api import iter_jsonlines
 from kopf._cogs.structs.references import Insights, Resource
 from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from kimi_linear_operator import jsontext, metrics
 from kimi_linear_operator.backoff import Backoff
-from kimi_linear_operator.cluster.client import LIST_CHUNK, LIST_SECONDS, path, watch_session
+from kimi_linear_operator.cluster.pages import LIST_CHUNK
+from kimi_linear_operator.cluster.paths import path
+from kimi_linear_operator.cluster.transport import LIST_SECONDS
+from kimi_linear_operator.cluster.watch_session import watch_session
 from kimi_linear_operator.kubernetes.kinds import GROUP, Kind
 from kimi_linear_operator.kubernetes.metadata import SELECTOR
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Reader
@@ -179,7 +183,8 @@ class Watch:
         return settings
 
     async def _login(self, **_: Any) -> kopf.AiohttpSession:
-        server, session = await watch_session({path(*scope): self._hear_of(scope) for scope in self.scopes})
+        hear = {path(*scope): self._hear_of(scope) for scope in self.scopes}
+        server, session = await watch_session(hear, metrics.count_request)
         return kopf.AiohttpSession(server=server, aiohttp_session=session)
 
     def _hear_of(self, scope: Scope) -> Callable[[str, int], None]:
@@ -233,28 +238,34 @@ class Watch:
             self.observe(found)
 
     def _note_unreadable(self, kind: Kind, metadata: Mapping[str, Any]) -> None:
-        """Log an object that cannot be read, and have its scope listed: what fails again is told there."""
+        """Have the scope of an object listed that cannot be read: if that stays so, the list tells it, once."""
         namespace = str(metadata.get("namespace", ""))
-        logger.exception("Cannot read %s %s/%s", kind.kind, namespace, metadata.get("name"))
+        logger.debug("Cannot read %s %s/%s", kind.kind, namespace, metadata.get("name"), exc_info=True)
         for scope in self.scopes:
             if scope.kind == kind and scope.covers(namespace):
                 self.want_list(scope)
 
 
 def _bend_kopf(watched: list[Resource]) -> None:
-    """Replace two parts of kopf, which reads of them at each call.
+    """Replace three parts of kopf, which reads of them at each call.
 
-    Its parser fails on deep nesting, again at every new watch: ours reads what is watched. And it asks the API server
-    which kinds there are before it watches any: one answer that fails keeps it from all. We know what to watch, whether
-    it exists or not.
+    Its parser fails on deep nesting, and it fails before that on bytes that are no text, again at every new watch: ours
+    reads what is watched. And it asks the API server which kinds there are before it watches any: one answer that fails
+    keeps it from all. We know what to watch, whether it exists or not.
     """
 
     async def scan(**_: Any) -> list[Resource]:
         await asyncio.sleep(SCAN_SECONDS)
         return [*watched, *_OF_KOPF]
 
-    vars(kopf._cogs.clients.api)["json"] = SimpleNamespace(loads=jsontext.decode)
+    vars(kopf._cogs.clients.api).update(json=SimpleNamespace(loads=jsontext.decode), iter_jsonlines=_lines_of_text)
     vars(kopf._cogs.clients.scanning)["scan_resources"] = scan
+
+
+async def _lines_of_text(content: Any) -> AsyncIterator[bytes]:
+    """Yield the lines of a watch as text: kopf takes them for UTF-8, and the API server sends any bytes in strings."""
+    async for line in iter_jsonlines(content):
+        yield line.decode(errors="replace").encode()
 
 
 def _cancel_again() -> None:

@@ -17,13 +17,14 @@ https://kubernetes.io/docs/concepts/architecture/leases/
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from kimi_linear_operator import clock, metrics
 from kimi_linear_operator.backoff import Backoff
-from kimi_linear_operator.cluster.client import Cluster, PendingWrites
+from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError, Meaning
+from kimi_linear_operator.cluster.transport import PendingWrites
 from kimi_linear_operator.kubernetes.kinds import LEASE, Manifest
 from kimi_linear_operator.kubernetes.metadata import version_of
 
@@ -79,6 +80,8 @@ class Leader:
     _doubtful_until: float = float("-inf")
     # The last spec that this replica asked to write.
     _asked: Manifest | None = None
+    # Whether nobody held the lease at the first look, and no look since has found it otherwise.
+    _is_untouched: bool = False
     _said: str = ""
 
     @property
@@ -88,7 +91,7 @@ class Leader:
 
     def fenced(self) -> Cluster:
         """Return the cluster for work: it is written to only while this replica leads."""
-        return replace(self.cluster, write_seconds=self.write_seconds, pending=self._pending)
+        return self.cluster.fenced(self.write_seconds, self._pending)
 
     def write_seconds(self) -> float:
         """Return how long a write that begins now may take, so that it ends before another replica works.
@@ -102,9 +105,24 @@ class Leader:
             raise NotLeadingError(0, "this replica could not renew the lease, and asks again soon")
         return self._trusted_until + LEASE_SECONDS - TRUST_SECONDS - self.clock()
 
-    async def acquire(self) -> None:
-        """Wait until the lease is ours."""
+    async def look_first(self) -> None:
+        """Look at the lease, before anything is listed: `acquire` tells whether another may have held it since."""
+        try:
+            await self._look(REQUEST_SECONDS)
+        except (ApiError, TimeoutError):
+            return  # Whoever holds it, nobody can tell.
+        self._is_untouched = self._seen is None or self._is_given_back()
+
+    async def acquire(self) -> bool:
+        """Wait until the lease is ours.
+
+        Returns:
+            Whether nobody can have worked since `look_first`: the lease was free then, as there was none or its holder
+            had given it back, and it was still the same when this replica took it. That is true of the first term only.
+        """
         failures = 0
+        # Nobody has looked for a while: it may have changed meanwhile, and a backup may have brought it back.
+        self._seen_at = self.clock()
         while not self.is_leading:
             try:
                 await self._take_if_free()
@@ -117,6 +135,8 @@ class Leader:
                 await asyncio.sleep(0 if self.is_leading else LOOK_SECONDS)
         self._say(logging.INFO, f"Leading as {self.identity}")
         metrics.LEADING.set(1)
+        is_untouched, self._is_untouched = self._is_untouched, False
+        return is_untouched
 
     async def hold(self, work: Coroutine[None, None, None]) -> bool:
         """Work while the lease is ours, and stop at once when it is not; return whether the work came to its end."""
@@ -194,8 +214,11 @@ class Leader:
     def _is_settled(self) -> bool:
         """Return whether the lease was written by who may: its holder gave it back, or this replica took it."""
         spec = self._spec()
-        is_given_back = spec.get("holderIdentity") == "" and spec.get("leaseDurationSeconds") == _GIVEN_BACK_SECONDS
-        return is_given_back or (bool(spec) and spec == self._asked)
+        return self._is_given_back() or (bool(spec) and spec == self._asked)
+
+    def _is_given_back(self) -> bool:
+        spec = self._spec()
+        return spec.get("holderIdentity") == "" and spec.get("leaseDurationSeconds") == _GIVEN_BACK_SECONDS
 
     async def _look(self, seconds: float) -> None:
         """Read the lease, and note since when it is as it is."""
@@ -203,6 +226,7 @@ class Leader:
             found = await self.cluster.get(LEASE, self.namespace, self.name)
         if found == self._seen:
             return
+        self._is_untouched = False
         is_older = bool(found and self._seen and version_of(found) < version_of(self._seen))
         was_of_another = self._is_of_another()
         self._seen, self._seen_at = found, self.clock()

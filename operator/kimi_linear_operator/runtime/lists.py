@@ -1,23 +1,27 @@
 """Lists: each kind in each namespace on its own, when its watch has begun anew, and now and then."""
 
 import asyncio
+import functools
 import logging
 import random
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 from kimi_linear_operator import metrics
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.pages import Page
 from kimi_linear_operator.kubernetes.kinds import Kind
 from kimi_linear_operator.kubernetes.metadata import SELECTOR
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.listing import Listing
+from kimi_linear_operator.runtime.lanes import Lanes
 from kimi_linear_operator.runtime.scopes import Scope, Scopes
+from kimi_linear_operator.runtime.unreadable import Unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +35,6 @@ GATHER_SECONDS = 0.5
 REST = Backoff(first=5.0, longest=60.0)
 # How long to wait after a list that failed.
 RETRY = Backoff(first=0.5, longest=30.0)
-# Of each kind: one that hangs delays no other. Two pages of every kind fit into the memory of the operator.
-LISTS_AT_ONCE = 2
 # Between two of these, the Lease is renewed, workers go on, and other lists arrive.
 TAKEN_AT_ONCE = 50
 
@@ -52,6 +54,7 @@ class Lists:
         clock: Seconds.
         is_watched: Whether the watch of a scope works.
         restored: Called when the cluster is older than what was seen of it.
+        unreadable: What cannot be read of what was listed.
     """
 
     cluster: Cluster
@@ -61,10 +64,11 @@ class Lists:
     clock: Callable[[], float] = time.monotonic
     is_watched: Callable[[Scope], bool] = lambda _: True
     restored: Callable[[], None] = lambda: None
+    unreadable: Unreadable = field(default_factory=Unreadable)
     _due: dict[Scope, asyncio.Event] = field(init=False)
     # What is to be listed before anything is known again: no list that was made before counts.
     _urgent: dict[Scope, asyncio.Event] = field(init=False)
-    _slots: dict[Kind, asyncio.Semaphore] = field(init=False)
+    _lanes: dict[Kind, Lanes] = field(init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     # What was said of scopes that could not be listed: once each.
     _said: dict[Scope, str] = field(default_factory=dict)
@@ -73,7 +77,7 @@ class Lists:
         """Begin with no list due: watches come first."""
         self._due = {scope: asyncio.Event() for scope in self.scopes}
         self._urgent = {scope: asyncio.Event() for scope in self.scopes}
-        self._slots = {scope.kind: asyncio.Semaphore(LISTS_AT_ONCE) for scope in self.scopes}
+        self._lanes = {scope.kind: Lanes() for scope in self.scopes}
         for scope in self.scopes:
             self._show(scope)
 
@@ -144,32 +148,43 @@ class Lists:
         """List a scope, take over what it shows, and return how many seconds that took.
 
         Raises:
-            Exception: It failed: ApiError, or whatever an object raises that cannot be read.
+            Exception: It failed: ApiError, or a fault of ours.
         """
         kind, namespace = scope
         # A scope that waits for its turn is not read, either.
         self.scopes.begin(scope, self.clock())
         self._urgent[scope].clear()
-        async with self._slots[kind]:
+        async with self._lanes[kind].place(scope):
             began = self.clock()
-            listing = Listing(self.cache, kind, namespace)
+            self.unreadable.begin(scope)
+            listing = Listing(self.cache, kind, namespace, functools.partial(self.unreadable.add, scope))
             try:
-                async for page in self.cluster.pages(kind, namespace, self._selector(kind)):
-                    for begin in range(0, len(page.manifests) or 1, TAKEN_AT_ONCE):
-                        listing.take(page.manifests[begin : begin + TAKEN_AT_ONCE], page.version)
-                        if listing.is_restored:
-                            self.restored()
-                            raise ApiError(0, "the cluster is older than before, so all of it is read anew")
-                        await asyncio.sleep(0)
+                async with aclosing(self.cluster.pages(kind, namespace, self._selector(kind))) as pages:
+                    async for page in pages:
+                        await self._take(listing, page)
             except Exception:
                 # The store has what the first pages showed, so the next list will not find it again.
                 self.read(scope, listing.concerned, False)
                 raise
         concerned = listing.end()
+        self.unreadable.end(scope)
         is_new = self.scopes.succeed(scope, self.clock())
         self._note_success(scope)
         self.read(scope, concerned, is_new)
         return self.clock() - began
+
+    async def _take(self, listing: Listing, page: Page) -> None:
+        """Take over a page, a few objects at a time.
+
+        Raises:
+            ApiError: It is older than what was seen before.
+        """
+        for begin in range(0, len(page.manifests) or 1, TAKEN_AT_ONCE):
+            listing.take(page.manifests[begin : begin + TAKEN_AT_ONCE], page.version)
+            if listing.is_restored:
+                self.restored()
+                raise ApiError(0, "the cluster is older than before, so all of it is read anew")
+            await asyncio.sleep(0)
 
     def _note_success(self, scope: Scope) -> None:
         if self._said.pop(scope, None):

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kimi_linear_operator import clock, metrics
+from kimi_linear_operator import metrics
 from kimi_linear_operator.cluster.client import Cluster, connect
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -34,8 +34,6 @@ STOP_SECONDS = 10.0
 GARBAGE = 50_000
 # How often to look how late the event loop is: often enough for what hinders it, and next to nothing at rest.
 LAG_SECONDS = 0.25
-# Who gets the Lease within that time after its first lists knows the cluster. Else another replica may have worked.
-FRESH_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ async def serve(settings: Settings, types: Types) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with connect() as cluster:
+    async with connect(metrics.count_request) as cluster:
         logger.info("Connected to %s", cluster.server)
         identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         leader = Leader(cluster, settings.lease_namespace, settings.lease_name, identity)
@@ -96,7 +94,7 @@ class Operator:
         self.cache = Cache(types)
         self.scopes = Scopes(namespaces, (*kinds_of_children(types), *types))
         self.work = Work(types, self.scopes, self.cache, options)
-        self.intake = Intake(self.cache, self.work.enqueue_changed)
+        self.intake = Intake(self.cache, self.work.enqueue_changed, self._look_again)
         self.lists = Lists(
             cluster,
             self.cache,
@@ -112,13 +110,13 @@ class Operator:
             loop.call_soon_threadsafe(self.lists.ask_for, scope)
 
         self.watch = Watch(namespaces, tuple(self.scopes), self.cache.reader, self.intake.see, want_list)
-        self.health = Health(self.watch, self.scopes, self.work)
+        self.health = Health(self.watch, self.scopes, self.lists.unreadable, self.work)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep up with the cluster, and work whenever this replica leads, until told to stop."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(asyncio.to_thread(self.watch.run))
-            chores = (self.intake.run(), self.lists.run(), _measure_lag_forever())
+            chores = (self.intake.run(), self._keep_listed(), _measure_lag_forever())
             doing = [tasks.create_task(chore) for chore in chores]
             leading = tasks.create_task(self.lead())
             try:
@@ -133,17 +131,20 @@ class Operator:
         """Return what makes metrics of all that is known now, in any thread."""
         return functools.partial(exposition, self._types, self.cache.snapshot())
 
+    async def _keep_listed(self) -> None:
+        """List all that there is, for ever. What was listed is known to whoever leads if nobody else has led since."""
+        await self._leader.look_first()
+        await self.lists.run()
+
     async def lead(self) -> None:
         """Work whenever the lease is ours, once everything was read that can be; give it back in the end."""
         await self.lists.wait_until_settled()
         logger.info("Started with %d servers and benchmarks", len(self.cache.resources()))
         self.health.has_read = True
-        read_at = clock.seconds()
         try:
             while True:
-                await self._leader.acquire()
-                is_fresh = clock.seconds() - read_at <= FRESH_SECONDS
-                if await self._leader.hold(self._work() if is_fresh else self._take_over()):
+                is_known = await self._leader.acquire()
+                if await self._leader.hold(self._work() if is_known else self._take_over()):
                     return
         finally:
             await self._leader.release()
@@ -152,8 +153,9 @@ class Operator:
         await self.work.run(self._leader.fenced())
 
     async def _take_over(self) -> None:
-        """Work after another replica may have: a watch that died silently did not tell what that one did.
+        """Work after another replica may have, while this one listed or since.
 
+        A list shows what was before it, and a watch that does not work or died silently did not tell what came after.
         What is listed anew is worked on, and no server waits for the slowest list of a kind that it does not need.
         """
         self.lists.begin_anew()
@@ -172,6 +174,12 @@ class Operator:
         if self.work.close():
             await asyncio.wait((leading,), timeout=STOP_SECONDS)
         leading.cancel()
+
+    def _look_again(self, key: Key) -> None:
+        """Have an object listed that could not be taken over: if that stays so, the list tells it."""
+        for scope in self.scopes:
+            if scope.kind == key.kind and scope.covers(key.namespace):
+                self.lists.ask_for(scope)
 
     def _take_note(self, scope: Scope, concerned: set[Key], is_new: bool) -> None:
         """Enqueue what a list found, which is everything in a scope that was unknown before."""

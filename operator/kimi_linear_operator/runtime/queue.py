@@ -4,15 +4,14 @@ The same promises as client-go's workqueue: a key added while it waits is one ke
 worked on is worked on once more, a key that fails comes back later and later, and no key delays another.
 And one that client-go's REST client makes: whom the API server asked to wait waits, whatever happens meanwhile.
 
-Sources take turns: whoever adds a few keys does not wait until those are done of one who adds thousands.
+Sources take turns: whoever adds a few keys does not wait until those are done of one who adds thousands. Namespaces
+share the workers: whoever has passes that take long leaves some of them to others.
 """
 
 import asyncio
-import heapq
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
 
 from kimi_linear_operator import metrics
 from kimi_linear_operator.backoff import Backoff
@@ -20,6 +19,7 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.cputime import Measured
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.runtime import logs
+from kimi_linear_operator.runtime.order import PROGRESS, Due, Order, Shares, Turns
 
 logger = logging.getLogger(__name__)
 
@@ -34,73 +34,19 @@ Returns after how many seconds the key is due again, if at all; raises to be ret
 """
 
 
-PROGRESS = "progress"
-"""The source of what can only change a status: nobody waits for that as for a first Deployment."""
-
-# How many places a key takes; others take one. So eight keys of each other source come before one of these.
-_STRIDES = {PROGRESS: 8}
-
-
-# How many sources of one namespace have turns of their own; all others share one. Whoever may write in a namespace can
-# do so under any number of names, and would have as many turns.
-MOST_SOURCES = 8
-_OTHERS = "others"
-
-
-class _Turns:
-    """Which source's key is next: start-time fair queueing, which knows no time and no speed.
-
-    The keys of a source get places one after the other, the first one right after that of the key taken last. So many
-    keys reach far ahead, and the first of another source comes right after the one of them that is next. The same name
-    in two namespaces is two sources: what comes in bulk in one does not delay another.
-    https://dl.acm.org/doi/10.1145/248157.248171
-    """
-
-    def __init__(self) -> None:
-        self._current = 0
-        # The last place of each source that has any ahead, by namespace.
-        self._last: dict[str, dict[str, int]] = {}
-
-    def take_place(self, namespace: str, source: str, before: int | None) -> int | None:
-        """Return the place of the next key that a source adds; None if the key has one before that already."""
-        last = self._last.get(namespace, {})
-        name = source if source in last or len(last) < MOST_SOURCES else _OTHERS
-        place = last.get(name, self._current) + _STRIDES.get(name, 1)
-        if before is not None and before <= place:
-            return None
-        self._last.setdefault(namespace, {})[name] = place
-        return place
-
-    def reach(self, place: int) -> None:
-        """Go on to a place whose key is being taken."""
-        if place <= self._current:
-            return
-        self._current = place
-        for namespace, last in list(self._last.items()):
-            ahead = {source: at for source, at in last.items() if at > place}
-            if ahead:
-                self._last[namespace] = ahead
-            else:
-                del self._last[namespace]
-
-
-class _Due(NamedTuple):
-    """Where in the order a key is to be worked on: the first place first, among equals the one that came first."""
-
-    place: int
-    number: int
-    since: float
-
-
 class WorkQueue:
     """Keys that wait for a worker, and keys that none may take yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_shared: bool = True) -> None:
+        """Begin with no keys.
+
+        Args:
+            is_shared: Whether there may be keys of several namespaces.
+        """
         # Keys that wait for a worker.
-        self._due: dict[Key, _Due] = {}
-        # The same in order. An entry counts only while it is what is due: nothing is ever taken out of the middle.
-        self._order: list[tuple[_Due, Key]] = []
-        self._turns = _Turns()
+        self._due = Order()
+        self._turns = Turns()
+        self._shares = Shares(is_shared=is_shared)
         self._numbers = itertools.count()
         # Keys that are being worked on or to be left alone for a while, and who has asked for them meanwhile.
         self._busy: dict[Key, set[str]] = {}
@@ -110,6 +56,7 @@ class WorkQueue:
         self._failures: dict[Key, int] = {}
         self._wake = asyncio.Event()
         self._closed = False
+        # When a worker began or ended with a key last.
         self._moved = 0.0
 
     def add(self, key: Key, source: str = "") -> None:
@@ -131,8 +78,7 @@ class WorkQueue:
         place = self._turns.take_place(key.namespace, source, known.place if known else None)
         if place is None:
             return
-        due = self._due[key] = _Due(place, next(self._numbers), known.since if known else _now())
-        heapq.heappush(self._order, (due, key))
+        self._due.add(key, Due(place, next(self._numbers), known.since if known else _now()))
         metrics.QUEUE_DEPTH.set(len(self._due))
         self._wake.set()
 
@@ -159,28 +105,33 @@ class WorkQueue:
             timer.cancel()
         self._timers.clear()
         self._settling.clear()
-        self._order.clear()
         self._due.clear()
         self._wake.set()
         metrics.QUEUE_DEPTH.set(0)
 
     def postpone(self, key: Key) -> bool:
         """Let others go first, if any wait: the key is worked on again as progress is. Return whether it will be."""
-        if not self._due:
+        if not len(self._due):
             return False
         self.add(key, PROGRESS)
         return True
 
     def stuck_seconds(self) -> float:
-        """Return for how long keys have been waiting while no worker took any."""
-        return _now() - max(self._moved, min(due.since for due in self._due.values())) if self._due else 0.0
+        """Return for how long keys have been waiting while no worker began or ended with any."""
+        oldest = self._due.oldest()
+        return 0.0 if oldest is None else _now() - max(self._moved, oldest)
 
     async def work(self, work: Work) -> None:
         """Work on keys until the queue is closed. Run as many of these at once as there should be workers."""
+        self._shares.join()
         while key := await self._next():
             with logs.about(key.kind.kind, key.namespace, key.name), metrics.RECONCILE_SECONDS.time():
                 working = Measured(self._work_on(key, work))
-                await working
+                try:
+                    await working
+                finally:
+                    self._shares.give_back(key.namespace)
+                    self._moved = _now()
                 metrics.RECONCILE_CPU_SECONDS.observe(working.seconds)
 
     async def _work_on(self, key: Key, work: Work) -> None:
@@ -210,18 +161,18 @@ class WorkQueue:
         return key
 
     def _take(self) -> Key | None:
-        """Take the key that is next, None if no key waits."""
-        while self._order:
-            due, key = heapq.heappop(self._order)
-            if self._due.get(key) == due:
-                del self._due[key]
-                self._busy[key] = set()
-                self._turns.reach(due.place)
-                self._moved = _now()
-                metrics.QUEUE_SECONDS.observe(self._moved - due.since)
-                metrics.QUEUE_DEPTH.set(len(self._due))
-                return key
-        return None
+        """Take the key that is next, None if no key waits whose namespace may have another worker."""
+        taken = self._due.take(self._shares)
+        if taken is None:
+            return None
+        due, key = taken
+        self._shares.take(key.namespace)
+        self._busy[key] = set()
+        self._turns.reach(due.place)
+        self._moved = _now()
+        metrics.QUEUE_SECONDS.observe(self._moved - due.since)
+        metrics.QUEUE_DEPTH.set(len(self._due))
+        return key
 
     def _set_timer(self, key: Key, when: float, source: str = "") -> None:
         if timer := self._timers.get(key):
@@ -231,7 +182,7 @@ class WorkQueue:
 
     def _is_asked_for(self, key: Key) -> bool:
         """Return whether a key is worked on, or worked on once more, as soon as possible anyway."""
-        return key in self._due or bool(self._busy.get(key))
+        return self._due.get(key) is not None or bool(self._busy.get(key))
 
     def _finish(self, key: Key, again: float | None) -> None:
         for source in sorted(self._busy.pop(key)):

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from kimi_linear_operator.cluster.client import LIST_SECONDS
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.transport import LIST_SECONDS
 from kimi_linear_operator.kubernetes.kinds import Kind
 
 # A list that fails for so long, while the API server answers others, fails for a reason of its own: an object that

@@ -11,7 +11,8 @@ from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.reconcile.resource_type import Options, Scheduling, Types
 from kimi_linear_operator.runtime.dispatch import reconcilers, shared_context
-from kimi_linear_operator.runtime.queue import PROGRESS, WorkQueue
+from kimi_linear_operator.runtime.order import PROGRESS
+from kimi_linear_operator.runtime.queue import WorkQueue
 from kimi_linear_operator.runtime.scopes import Scope, Scopes
 
 WORKERS = 16
@@ -45,7 +46,7 @@ class Work:
         Args:
             cluster: Where objects are written, while this replica leads.
         """
-        queue = self._queue = WorkQueue()
+        queue = self._queue = WorkQueue(is_shared=len(self.scopes.namespaces) != 1)
         scheduling = Scheduling(self.enqueue, queue.postpone)
         context = shared_context(self.types, cluster, self.cache, self.options, scheduling)
         by_kind = reconcilers(self.types, context)
@@ -100,7 +101,7 @@ class Work:
         self.enqueue(key for key in keys if scope.kind in self._may_need(key))
 
     def stuck_seconds(self) -> float:
-        """Return for how long resources have been waiting while no worker took any."""
+        """Return for how long resources have been waiting while no worker began or ended with any."""
         return self._queue.stuck_seconds() if self._queue else 0.0
 
     def close(self) -> bool:

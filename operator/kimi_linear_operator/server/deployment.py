@@ -64,6 +64,11 @@ def template_inputs(spec: ServerSpec) -> Manifest:
     return inputs | ({"podTemplate": spec.pod_template.changes()} if spec.pod_template else {})
 
 
+def given_inputs(spec: ServerSpec) -> Manifest:
+    """Return what the spec itself says of this, without the defaults of this version's models."""
+    return spec.model_dump(by_alias=True, exclude_unset=True, exclude=_NOT_IN_TEMPLATE)
+
+
 def build_pod_template(server: KimiLinearServer) -> Manifest:
     """Return the pod template with the user's overlay; the nodes stay those of the hardware, whatever it says."""
     template: Manifest = {"metadata": metadata.inherited(server), "spec": _pod_spec(server)}

@@ -5,13 +5,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from kimi_linear_operator.cluster.errors import ApiError
-from kimi_linear_operator.kubernetes import access, metadata, plan, stored
+from kimi_linear_operator.kubernetes import access, metadata, plan
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason, find_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, REVISION, Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.kubernetes.waits import next_look
+from kimi_linear_operator.reconcile.asked import Asked
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import (
     BLOCKED_RETRY_SECONDS,
@@ -29,11 +30,17 @@ from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
 from kimi_linear_operator.server.events import disturbance_event, transition_event
-from kimi_linear_operator.server.manifests import CHILDREN, build_companions, build_deployment, build_revision
+from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
 from kimi_linear_operator.server.revision import Kept, Revision, Wish
 from kimi_linear_operator.server.rollouts import Rollouts
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
-from kimi_linear_operator.server.status import ServerObservation, server_status, was_applied
+from kimi_linear_operator.server.status import (
+    ServerObservation,
+    is_rolling_out,
+    server_status,
+    was_applied,
+    was_ever_applied,
+)
 from kimi_linear_operator.server.waking import Waking
 
 # Thousands of servers that are refused for good must not keep the API server busy.
@@ -74,12 +81,14 @@ class ServerReconciler:
         self.children = context.children
         self.reporting = context.reporting
         self.now = context.now
+        self._written = context.written
         self._postpone = context.scheduling.postpone
         self._allows_node_access = context.options.allows_node_access
         self._waking = Waking(context.cluster, context.cache, context.now)
         # Servers that are to take the newest pod template in their next pass.
         self._chosen: set[Key] = set()
         self._rollouts = Rollouts(context, self._chosen)
+        self._asked = Asked(context.cluster, self._check)
         # Which fields of a spec nobody asked for, as far as that was read: once for each spec is enough.
         self._unasked: dict[Key, dict[_Fields, tuple[FieldPath, ...]]] = {}
 
@@ -104,10 +113,11 @@ class ServerReconciler:
         manifest = self.cache.get(key.of(SERVER))
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             self._unasked.pop(key, None)
+            self._asked.forget(key)
             return None  # Its children are owned by it: the garbage collector needs no help.
-        checked = CHECKER.check_stored(manifest)
+        checked = self._check(manifest)
         try:
-            checked = await self._without_foreign_defaults(key, manifest, checked)
+            checked = await self._asked.recheck(key, manifest, checked)
             outcome = await self._apply(key, manifest, checked)
         except GoneError:
             return None
@@ -146,28 +156,18 @@ class ServerReconciler:
         refused = seconds_between(accepted.get("lastTransitionTime"), self.now()) or 0.0
         return min(max(BLOCKED_RETRY_SECONDS, refused / 4), LONGEST_BLOCKED_SECONDS)
 
-    async def _without_foreign_defaults(
-        self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]
-    ) -> Checked[KimiLinearServer]:
-        """Return what a check finds without values that this version cannot read and nobody asked for.
-
-        They are defaults of another version's definition, as are fields that this version does not know at all.
-        """
-        spec = manifest.get("spec", {})
-        paths = [path[1:] for path in checked.unreadable if path[0] == "spec" and stored.holds(manifest, path)]
-        found = manifest["metadata"]
-        for path in await self._nobodys(key, (found["uid"], found["generation"], tuple(filter(None, paths)))):
-            spec = stored.without(spec, path)
-        readable = CHECKER.check_stored({**manifest, "spec": spec}) if spec != manifest.get("spec", {}) else checked
-        return readable if readable.resource else checked
+    def _check(self, manifest: Manifest) -> Checked[KimiLinearServer]:
+        """Check a server by its rules, and for what needs the permission of the administrator."""
+        checked = CHECKER.check_stored(manifest)
+        if checked.resource is None or not checked.is_valid or self._allows_node_access:
+            return checked
+        return checked.beside(access.problems(build_pod_template(checked.resource)))
 
     async def _apply(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]) -> _Outcome:
         """Bring all children to what is wanted."""
         server = checked.resource
         if server is None or not checked.is_valid:
             return await self._refuse(key, manifest, checked.message)
-        if (beyond := access.beyond_pod(build_pod_template(server))) and not self._allows_node_access:
-            return await self._refuse(key, manifest, access.refusal(beyond))
         live = self._deployment(key, server.metadata.uid)
         server, kept = await self._keep(key, server, live)
         deployment = build_deployment(server, kept.current.template, kept.current.number)
@@ -214,11 +214,10 @@ class ServerReconciler:
         revisions = self._read(revision.newest(records, _number(live)), server, live)
         if revision.is_behind(server, revisions):
             raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
-        server = await self._as_asked(key, server, revisions, _number(live))
-        is_applied = was_applied(server.status, server.metadata.generation)
-        wish = Wish(key in self._chosen, is_applied)
+        wish = self._wish(key, server, live)
+        server = await self._as_asked(key, server, revisions, _number(live), wish)
         deployed, applied = await self._deployed(key, server, live, revisions, wish), None
-        if live and not revisions and is_applied:
+        if live and not revisions and wish.is_unchanged:
             found_live = await self.cluster.get(DEPLOYMENT, key.namespace, key.name)
             applied = revision.running_template(server, found_live) if found_live else None
         kept = revision.keep(
@@ -235,6 +234,15 @@ class ServerReconciler:
             return server, kept.completed()
         return server, kept
 
+    def _wish(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> Wish:
+        """Return who asks for another pod template, as far as the spec does not tell."""
+        return Wish(
+            is_chosen=key in self._chosen,
+            is_unchanged=was_applied(server.status, server.metadata.generation),
+            is_unserved=live is None and not was_ever_applied(server.status),
+            is_rolling_out=is_rolling_out(server.status, server.metadata.generation),
+        )
+
     def _records(self, key: Key, server: KimiLinearServer) -> list[Manifest]:
         """Return what was kept of a server's pod templates, without what belongs to others."""
         return [item for item in self.cache.children(REVISION, key) if plan.may_be_taken(item, server)]
@@ -243,13 +251,13 @@ class ServerReconciler:
         self, key: Key, server: KimiLinearServer, live: Manifest | None, revisions: list[Revision], wish: Wish
     ) -> int:
         """Return whose template the Deployment has: read anew before one that was begun is given up as unused."""
-        if live is None or not revision.gives_up(server, revisions, _number(live), wish):
+        if not revision.gives_up(server, revisions, _number(live), wish):
             return _number(live)
         found = await self.cluster.get(DEPLOYMENT, key.namespace, key.name)
         return _number(found) if found and metadata.is_owned_by(found, server.metadata.uid) else 0
 
     async def _as_asked(
-        self, key: Key, server: KimiLinearServer, revisions: list[Revision], deployed: int
+        self, key: Key, server: KimiLinearServer, revisions: list[Revision], deployed: int, wish: Wish
     ) -> KimiLinearServer:
         """Return a server without defaults that nobody asked for; the store does not know who set what.
 
@@ -257,11 +265,17 @@ class ServerReconciler:
             BehindError: The spec was changed since it was seen.
             GoneError: The server was deleted.
         """
-        seen, unkept = server.metadata, revision.unkept(server, revisions, deployed)
-        return revision.without(server, await self._nobodys(key, (seen.uid, seen.generation, unkept)))
+        seen, doubt = server.metadata, revision.doubt(server, revisions, deployed, wish, self.now())
+        nobodys = await self._nobodys(key, (seen.uid, seen.generation, doubt.paths), doubt.until)
+        return revision.without(server, nobodys) if nobodys else server
 
-    async def _nobodys(self, key: Key, asked: _Fields) -> tuple[FieldPath, ...]:
+    async def _nobodys(self, key: Key, asked: _Fields, until: str = "") -> tuple[FieldPath, ...]:
         """Return which of these fields of a server's spec nobody asked for.
+
+        Args:
+            key: Which server.
+            asked: Which fields.
+            until: What owners of whole lists wrote until then is known; empty if nothing is.
 
         Raises:
             BehindError: The spec was changed since it was seen.
@@ -275,7 +289,7 @@ class ServerReconciler:
                 raise GoneError
             if found["metadata"]["generation"] != generation:
                 raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
-            answers[asked] = revision.unasked(paths, found["metadata"].get("managedFields", ()))
+            answers[asked] = revision.unasked(paths, found, until)
             self._unasked[key] = answers
         return answers.get(asked, ())
 
@@ -326,7 +340,7 @@ class ServerReconciler:
     async def _prune(self, key: Key, server: KimiLinearServer, wanted: list[Manifest], used: tuple[int, ...]) -> None:
         """Delete what is no longer wanted, but none of the pod templates that are used."""
         records = [item for item in self.cache.children(REVISION, key) if revision.number_of(item) in used]
-        await self.children.prune(server, key, CHILDREN, [*records, *wanted])
+        await self.children.prune(server, key, self._written, [*records, *wanted])
 
     def _deployment(self, key: Key, uid: str) -> Manifest | None:
         """Return the server's own Deployment as it was seen last."""
@@ -371,4 +385,4 @@ def _readable(manifest: Manifest) -> KimiLinearServer | None:
     """Return a stored server without the fields of its spec that cannot be read; None if its size is one of these."""
     spec = manifest.get("spec")
     is_sized = isinstance(spec, dict) and "replicas" in spec
-    return stored.readable(manifest, KimiLinearServer, {"replicas", "suspend"}) if is_sized else None
+    return CHECKER.read_stored(manifest, {"replicas", "suspend"}) if is_sized else None

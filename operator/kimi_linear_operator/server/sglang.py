@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from operator import attrgetter
 from typing import Any
 
@@ -125,6 +126,9 @@ _OWN_HOSTS = ("localhost", "127.0.0.1", "0.0.0.0", "::1")  # noqa: S104 - names 
 _PROXIES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 _EXCEPTIONS = ("NO_PROXY", "no_proxy")
 
+_INSTALL = "python3 -m pip install --no-cache-dir"
+_EXEC = 'exec "$@"'
+
 Flags = Sequence[tuple[str, ...]]
 """Flags of a command line, each with its values: ("--tp", "4")."""
 
@@ -175,8 +179,40 @@ def image(spec: ServerSpec) -> str:
 
 def image_in(template: Manifest) -> str | None:
     """Return the engine's image in a pod template, None if it has none."""
+    return _engine_in(template).get("image")
+
+
+def command_line(template: Manifest) -> list[str]:
+    """Return SGLang's command line in a pod template, whichever version built that; empty if it has none."""
+    return [word for word in _engine_in(template).get("args") or () if isinstance(word, str)]
+
+
+def packages_in(template: Manifest) -> list[str] | None:
+    """Return the Python packages that a pod template installs, None if that cannot be read."""
+    container = _engine_in(template)
+    script = " ".join(map(str, container.get("command") or ()))
+    found = re.search(rf"{re.escape(_INSTALL)} (.*?) && {re.escape(_EXEC)}", script)
+    if not container or (found is None and "pip" in script):
+        return None
+    return _split(found[1]) if found else []
+
+
+def value_of(flag: str, words: Sequence[str]) -> str | None:
+    """Return the value of a flag on a command line of the operator's, None if it is not there."""
+    return next((value for name, value in pairwise(words) if name == flag), None)
+
+
+def _engine_in(template: Manifest) -> Manifest:
+    """Return the engine's container in a pod template, empty if there is none."""
     containers = template.get("spec", {}).get("containers", ())
-    return next((item.get("image") for item in containers if item.get("name") == CONTAINER), None)
+    return next((dict(item) for item in containers if item.get("name") == CONTAINER), {})
+
+
+def _split(text: str) -> list[str] | None:
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return None
 
 
 def model_path(spec: ServerSpec) -> str:
@@ -236,7 +272,7 @@ def command(packages: Sequence[str], *, empties: str | None = None) -> list[str]
         empties: A folder that has to be empty, such as a memory volume, which outlives the container.
     """
     clean = f"rm -rf {empties}/* {empties}/.[!.]*; " if empties else ""
-    script = clean + _installation(packages) + 'exec "$@"'
+    script = clean + _installation(packages) + _EXEC
     return ["/bin/sh", "-c", script, "sglang"] if empties or packages else []
 
 
@@ -244,9 +280,7 @@ def _installation(packages: Sequence[str]) -> str:
     if not packages:
         return ""
     imports = ", ".join(_import_name(package) for package in packages)
-    return (
-        f"python3 -c 'import {imports}' 2>/dev/null || python3 -m pip install --no-cache-dir {shlex.join(packages)} && "
-    )
+    return f"python3 -c 'import {imports}' 2>/dev/null || {_INSTALL} {shlex.join(packages)} && "
 
 
 def arguments(spec: ServerSpec) -> list[str]:

@@ -127,6 +127,17 @@ def was_applied(previous: Manifest, generation: int) -> bool:
     return previous.get("observedGeneration") == generation and (was_free or template.get("reason") in _APPLIED_BEFORE)
 
 
+def was_ever_applied(previous: Manifest) -> bool:
+    """Return whether a status says that any spec was applied: the image is told from then on."""
+    return "image" in previous
+
+
+def is_rolling_out(previous: Manifest, generation: int) -> bool:
+    """Return whether a status says that the operator rolls a pod template out by itself, for this spec."""
+    template = find_condition(previous, "TemplateCurrent")
+    return was_applied(previous, generation) and template.get("reason") == "RollingOutByItself"
+
+
 def server_status(observation: ServerObservation, now: str) -> Manifest:
     """Return the status of a server.
 
@@ -183,16 +194,18 @@ def _conditions(observation: ServerObservation, now: str) -> list[Condition]:
 
 def _template_current(observation: ServerObservation) -> Condition:
     """Return whether the pods are as this version of the operator would build them. It changes nothing that runs."""
+    kept = observation.kept
+    is_told = kept is not None and (observation.deployment is not None or not kept.offer)
     previous: Manifest = observation.manifest.get("status", {})
-    if observation.kept is None and observation.not_applied and was_applied(previous, observation.generation):
+    if not is_told and observation.not_applied and was_applied(previous, observation.generation):
         told = "The spec was applied before, and is not now: the pods keep what they are made of"
         return condition("TemplateCurrent", None, Reason("AppliedBefore", told))
-    if observation.kept is None:
+    if kept is None or not is_told:
         told = "The spec was not applied, so nothing says which pods it would have"
         return condition("TemplateCurrent", None, Reason("SpecNotApplied", told))
-    if observation.kept.offer:
-        return condition("TemplateCurrent", False, Reason("NewTemplateAvailable", _offer(observation.kept.offer)))
-    if observation.kept.current.is_automatic:
+    if kept.offer:
+        return condition("TemplateCurrent", False, Reason("NewTemplateAvailable", _offer(kept.offer)))
+    if kept.current.is_automatic:
         told = "The operator rolls the newest pod template out by itself (--rollout-pause)"
         return condition("TemplateCurrent", True, Reason("RollingOutByItself", told))
     return condition("TemplateCurrent", True, Reason("Newest", "This version of the operator builds the same pods"))

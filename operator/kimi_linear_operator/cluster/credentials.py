@@ -1,0 +1,77 @@
+"""Who we are to the API server, and where it is: what the kubeconfig of kubectl says, or else the pod's account."""
+
+import os
+from pathlib import Path
+
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.config import list_kube_config_contexts, load_incluster_config, load_kube_config
+
+from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
+from kimi_linear_operator.cluster.proxies import proxy_for
+
+# https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+async def configuration() -> Configuration:
+    """Return the API server's address, the way there, and credentials.
+
+    Raises:
+        ApiError: There are none.
+    """
+    found = Configuration()
+    await load(found)
+    # A proxy of the kubeconfig (proxy-url) is used whatever the environment says, as kubectl does it.
+    found.proxy = found.proxy or proxy_for(str(found.host), os.environ)
+    return found
+
+
+async def load(into: Configuration) -> None:
+    """Read credentials where kubectl would find them, else those of the pod.
+
+    Raises:
+        ApiError: There are none.
+    """
+    files = _kubeconfigs()
+    if files and not any(file.exists() for file in files):
+        raise ApiError(UNREACHABLE, f"no cluster: KUBECONFIG names {files[0]}, which does not exist")
+    try:
+        if files:
+            await load_kube_config(os.pathsep.join(map(str, files)), client_configuration=into)
+        else:
+            load_incluster_config(client_configuration=into)
+    except Exception as error:  # the loader raises whatever a broken file makes it raise
+        raise _unreadable(error) from error
+
+
+def own_namespace() -> str:
+    """Return the namespace of the pod that this is, or "default" where it is none."""
+    return _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.exists() else "default"
+
+
+def current_namespace() -> str:
+    """Return the namespace that kubectl would take: that of the kubeconfig's context, or else that of the pod.
+
+    Raises:
+        ApiError: The kubeconfig cannot be read.
+    """
+    files = _kubeconfigs()
+    if not any(file.exists() for file in files):
+        return own_namespace()
+    try:
+        _, context = list_kube_config_contexts(os.pathsep.join(map(str, files)))
+    except Exception as error:  # the loader raises whatever a broken file makes it raise
+        raise _unreadable(error) from error
+    return str(context["context"].get("namespace") or "default")
+
+
+def _kubeconfigs() -> list[Path]:
+    """Return the files that kubectl would read, none where a pod's service account is meant."""
+    if named := os.environ.get("KUBECONFIG"):
+        return [Path(file) for file in named.split(os.pathsep)]
+    default = Path.home() / ".kube" / "config"
+    return [default] if default.exists() else []
+
+
+def _unreadable(error: Exception) -> ApiError:
+    return ApiError(UNREACHABLE, f"no cluster: {str(error) or type(error).__name__}; set KUBECONFIG")

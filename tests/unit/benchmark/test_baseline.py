@@ -1,0 +1,60 @@
+"""A suite is compared with numbers of the same load, or not at all, and says why."""
+
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator.benchmark import baseline
+from kimi_linear_operator.benchmark.baseline import Baseline
+from kimi_linear_operator.benchmark.spec import Suite
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from make import make_result
+
+
+def suite(name: str = "own", **load: Any) -> Suite:
+    return Suite.model_validate({"name": name, "speed": {"numPrompts": 10, **load}})
+
+
+MEASURED = {**make_result("speed-low"), "name": "own", "metrics": {"output_throughput": 100.0, "duration": 1e999}}
+INVALID = {**MEASURED, "findings": [{"rule": "Validity", "passed": False}]}
+ASKED = Suite.model_validate({"name": "own", "accuracy": {}})
+
+
+def found(suites: list[Suite], *results: Manifest, ours: Suite | None = None) -> Baseline:
+    return baseline.of_benchmark("last", suites, results, ours or suite())
+
+
+def test_numbers_of_the_same_load_are_compared() -> None:
+    assert found([suite(maxConcurrency=None)], MEASURED) == Baseline({"output_throughput": 100.0})
+    # A default that is written out is the same load.
+    assert found([suite(datasetName="random")], MEASURED).metrics
+
+
+@pytest.mark.parametrize(
+    ("suites", "results", "words"),
+    [
+        ([], [], "there is no complete benchmark last to compare with"),
+        ([suite()], [], "there is no complete benchmark last to compare with"),
+        ([suite("other")], [{**MEASURED, "name": "other"}], "benchmark last has no suite own"),
+        (
+            [suite(numPrompts=1, maxConcurrency=1)],
+            [MEASURED],
+            "own of benchmark last ran another load (numPrompts is 1 there, 10 here, "
+            "maxConcurrency is 1 there, not set here)",
+        ),
+        ([ASKED], [MEASURED], "own of benchmark last ran another load (accuracy there, speed here)"),
+        ([suite()], [INVALID], "own of benchmark last is invalid: its numbers count for nothing"),
+        (
+            [suite()],
+            [{**MEASURED, "outcome": "Failed"}],
+            "own of benchmark last is invalid: its numbers count for nothing",
+        ),
+    ],
+    ids=["nobody", "not complete", "no such suite", "another load", "another kind", "invalid", "failed"],
+)
+def test_what_cannot_be_compared_says_why(suites: list[Suite], results: list[Manifest], words: str) -> None:
+    assert found(suites, *results) == Baseline(missing=words)
+
+
+def test_a_suite_of_a_kind_that_this_version_does_not_know_is_no_baseline() -> None:
+    assert found([Suite.model_validate({"name": "own"})], MEASURED).missing == "benchmark last has no suite own"

@@ -1,0 +1,110 @@
+"""Looks at the API server before a suite starts, which take as long as it takes to list. Time is the loop's own."""
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from fast_loop import now, run
+from kimi_linear_operator.benchmark import target
+from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
+from kimi_linear_operator.benchmark.target_state import (
+    LEFTOVER_RETRY_SECONDS,
+    LISTS_AT_ONCE,
+    LOOKS_AT_ONCE,
+    Targets,
+    Wait,
+)
+from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.transport import LIST_SECONDS
+from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
+from kimi_linear_operator.reconcile.cached_object import Key
+from make import make_benchmark
+from passes import new_cache
+
+NOW = "2026-11-24T09:00:00Z"
+
+
+class Slow:
+    """A store with benchmarks, and an API server that takes long to list."""
+
+    def __init__(self) -> None:
+        self.cache = new_cache()
+        self.targets = Targets(cast(Cluster, self), self.cache)
+        self.asked: list[str] = []
+        self.under_way = self.most = 0
+        self.error: ApiError | None = None
+
+    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
+        self.asked.append(namespace)
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            if self.error and kind == POD:
+                raise self.error
+            await asyncio.sleep(LIST_SECONDS)
+            return []
+        finally:
+            self.under_way -= 1
+
+    def benchmark(self, host: str, namespace: str = "default") -> Key:
+        key = Key(namespace, f"of-{host}", BENCHMARK)
+        manifest = make_benchmark(key.name, endpoint={"url": f"http://{host}.example"}, suites=[{"name": "gsm8k"}])
+        given = {"namespace": namespace, "uid": f"{namespace}-{host}", "creationTimestamp": NOW, "resourceVersion": "2"}
+        self.cache.put(BENCHMARK, {**manifest, "metadata": {**manifest["metadata"], **given}})
+        return key
+
+    async def wait(self, key: Key) -> Wait | None:
+        aim = target.of_endpoint(KimiLinearBenchmark.model_validate(self.cache.get(key.of(BENCHMARK))))
+        return await self.targets.wait(key, aim, NOW)
+
+
+def test_a_few_look_at_the_same_time_and_whoever_finds_no_place_lets_its_worker_go() -> None:
+    async def test() -> None:
+        world = Slow()
+        keys = [world.benchmark(f"host-{number}") for number in range(3 * LOOKS_AT_ONCE)]
+        looking = [asyncio.ensure_future(world.wait(key)) for key in keys]
+        await asyncio.sleep(0.1)
+        found = [one.result() for one in looking if one.done()]
+        assert len(found) == 2 * LOOKS_AT_ONCE
+        assert {(one.reason.name, one.again) for one in found if one} == {("WaitingForTurn", LEFTOVER_RETRY_SECONDS)}
+        assert await asyncio.gather(*looking[:LOOKS_AT_ONCE]) == [None] * LOOKS_AT_ONCE
+        assert await world.wait(keys[-1]) is None
+
+    run(test())
+
+
+def test_the_lists_of_one_look_go_at_the_same_time() -> None:
+    async def test() -> None:
+        world, began = Slow(), now()
+        keys = [world.benchmark("host", f"n{number}") for number in range(5)]
+        assert await world.wait(keys[0]) is None
+        assert now() - began == pytest.approx(LIST_SECONDS)
+        assert sorted(world.asked) == sorted([key.namespace for key in keys] * 2)
+
+    run(test())
+
+
+def test_all_looks_together_ask_for_so_many_lists_at_once() -> None:
+    async def test() -> None:
+        world = Slow()
+        keys = [world.benchmark(f"host-{host}", f"n{place}") for host in range(LOOKS_AT_ONCE) for place in range(6)]
+        assert await asyncio.gather(*map(world.wait, keys[::6])) == [None] * LOOKS_AT_ONCE
+        assert world.most == LISTS_AT_ONCE
+
+    run(test())
+
+
+def test_a_look_that_fails_gives_up_its_other_lists_and_its_place() -> None:
+    async def test() -> None:
+        world = Slow()
+        key, world.error = world.benchmark("host"), ApiError(503, "later")
+        for _ in range(2 * LOOKS_AT_ONCE):
+            with pytest.raises(ApiError, match="later"):
+                await world.wait(key)
+        assert (now(), world.under_way) == (0, 0)
+        world.error = None
+        assert await world.wait(key) is None
+
+    run(test())

@@ -1,0 +1,345 @@
+"""What others can multiply, benchmarks of one target and Jobs of one benchmark, takes a pass little time."""
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from kimi_linear_operator.benchmark import holding, job, target, turn
+from kimi_linear_operator.benchmark.address import TargetKey
+from kimi_linear_operator.benchmark.claims import Claim
+from kimi_linear_operator.benchmark.holding import Asker
+from kimi_linear_operator.benchmark.index import FEW_RIVALS
+from kimi_linear_operator.benchmark.labels import SUITE_LABEL, TARGET_LABEL
+from kimi_linear_operator.benchmark.resource_type import BENCHMARK_TYPE
+from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
+from kimi_linear_operator.benchmark.target_state import Targets, Wait
+from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.kubernetes.kinds import JOB, Kind, Manifest
+from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
+from kimi_linear_operator.server.spec import SERVER
+from make import make_benchmark, make_condition, make_server, owned, stored
+from passes import READER, Passes, index_of, new_cache
+
+NOW = "2026-11-24T09:00:00Z"
+ADDRESS = {"url": "http://kimi.default.svc:30000"}
+KIMI = TargetKey("default", "kimi")
+# As heavy as a spec may be, in a field that is not looked at.
+HEAVY: dict[str, Any] = {"podTemplate": {"spec": {"x": [[]] * 4600}}}
+# Some hundredths of it are needed where nothing else runs; tens of seconds were, when all of these were decoded.
+MOST_SECONDS = 0.5
+DONE = {"conditions": [make_condition("Complete", "True", "SuitesEnded", "")]}
+SUITES = ["a", "b", "c"]
+# Of those that gave their turn back then, the first has rested, and others go before the second.
+RESTED = ["2026-11-24T08:10:00Z", "2026-11-24T08:58:00Z"]
+
+
+def key_of(name: str, namespace: str = "default") -> Key:
+    return Key(namespace, name, BENCHMARK)
+
+
+class World:
+    """A store, and a cluster that shows what is in it."""
+
+    def __init__(self) -> None:
+        self.cache, self.version = new_cache(), 0
+
+    def put(self, kind: Kind, manifest: Manifest) -> set[Key]:
+        self.version += 1
+        metadata = {**manifest["metadata"], "resourceVersion": str(self.version)}
+        return self.cache.put(kind, stored({**manifest, "metadata": metadata}))
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        return self.cache.get(Key(namespace, name, kind))
+
+    def benchmark(self, key: Key, status: Manifest | None = None, created: str = NOW, **spec: Any) -> set[Key]:
+        manifest = make_benchmark(key.name, endpoint=ADDRESS, suites=[{"name": name} for name in SUITES], **spec)
+        given = {"namespace": key.namespace, "uid": f"{key.namespace}-{key.name}", "creationTimestamp": created}
+        return self.put(BENCHMARK, {**manifest, "metadata": manifest["metadata"] | given, "status": status or {}})
+
+    def job(self, key: Key, suite: str = "a", name: str = "", status: Manifest | None = None) -> Manifest:
+        """Return the Job of a suite, or one that somebody has made by hand."""
+        uid = f"{key.namespace}-{key.name}"
+        name = name or job.name_of(uid, key.name, suite)
+        metadata = {
+            "name": name,
+            "namespace": key.namespace,
+            "uid": f"{key.namespace}-{name}",
+            "creationTimestamp": NOW,
+            "labels": {SUITE_LABEL: suite, TARGET_LABEL: "kimi.default"},
+            "ownerReferences": [{"uid": uid}],
+        }
+        made = {"kind": "Job", "metadata": metadata, "spec": {"suspend": True}, "status": status or {}}
+        return owned(made, key.name, "KimiLinearBenchmark")
+
+    def remove(self, kind: Kind, key: Key) -> set[Key]:
+        gone = self.cache.get(key.of(kind))
+        assert gone
+        self.version += 1
+        gone = {**gone, "metadata": {**gone["metadata"], "resourceVersion": str(self.version)}}
+        return self.cache.take(READER.read(kind, gone, is_deleted=True))
+
+    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
+        """Nobody else's clients run."""
+        return []
+
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+        self.version += 1
+        return {**manifest["metadata"], "resourceVersion": str(self.version)}
+
+    async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
+        return manifest
+
+    def wait(self, key: Key) -> Wait | None:
+        targets = Targets(cast(Cluster, self), self.cache)
+        aim = target.of_endpoint(KimiLinearBenchmark.model_validate(self.cache.get(key.of(BENCHMARK))))
+        return asyncio.run(targets.wait(key, aim, NOW))
+
+
+@contextmanager
+def little_time() -> Iterator[None]:
+    begin = time.thread_time()
+    yield
+    assert time.thread_time() - begin < MOST_SECONDS
+
+
+@contextmanager
+def few_decoded(monkeypatch: pytest.MonkeyPatch, most: int) -> Iterator[None]:
+    """Count the objects that are read as a whole."""
+    decoded, decode = list[CachedObject](), CachedObject.manifest
+
+    def counted(self: CachedObject) -> Manifest:
+        decoded.append(self)
+        return decode(self)
+
+    monkeypatch.setattr(CachedObject, "manifest", counted)
+    yield
+    assert len(decoded) <= most
+
+
+def with_rivals(count: int, **spec: Any) -> World:
+    """Return a world with so many benchmarks of one server: those of another namespace, and `mine` of the server's."""
+    world = World()
+    world.benchmark(key_of("mine"))
+    world.benchmark(key_of("r0", "elsewhere"), **spec)
+    seen = READER.read(BENCHMARK, cast(Manifest, world.cache.get(key_of("r0", "elsewhere").of(BENCHMARK))))
+    assert isinstance(seen.facts, Claim)
+    for number in range(1, count):
+        key = key_of(f"r{number}", "elsewhere")
+        contender = replace(seen.facts.contender, name=key.name)
+        claim = replace(seen.facts, contender=contender, rank=turn.rank(contender))
+        world.cache.take(replace(seen, key=key, owner=key, facts=claim, version=world.version))
+    return world
+
+
+@pytest.mark.parametrize("spec", [{}, HEAVY], ids=["small", "heavy"])
+def test_thousands_of_benchmarks_of_one_server_take_a_pass_little_time(
+    spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = with_rivals(3000, **spec)
+    with few_decoded(monkeypatch, 6), little_time():
+        assert world.wait(key_of("mine")) is None
+        assert Targets(cast(Cluster, world), world.cache).has_rivals(key_of("mine"))
+    with few_decoded(monkeypatch, 6), little_time():
+        assert hindered(world, key_of("r0", "elsewhere"))[0].startswith(
+            "benchmark mine of namespace default goes first"
+        )
+        assert hindered(world, key_of("r7", "elsewhere"))[0].startswith(f"{FEW_RIVALS} or more")
+
+
+@pytest.mark.parametrize("asker", ["default", "elsewhere", ""], ids=["its own", "another", "nobody's"])
+@pytest.mark.parametrize("spec", [{}, HEAVY], ids=["small", "heavy"])
+def test_thousands_of_jobs_of_one_benchmark_take_whoever_asks_little_time(
+    asker: str, spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, key = World(), key_of("a")
+    world.benchmark(key, suspend=False, **spec)
+    for number in range(2000):
+        # The first half has ended, so nobody is found before all of these were looked at.
+        status = DONE if number < 1000 else {}
+        world.put(JOB, world.job(key, name=f"made-{number:04}", status=status))
+    with few_decoded(monkeypatch, 0), little_time():
+        assert (holding.held_seconds(index_of(world.cache), key, Asker(NOW, asker)) > 0) == (asker == "default")
+        assert not holding.is_measured(index_of(world.cache), Key("default", "kimi", SERVER), NOW)
+    world.put(JOB, world.job(key))
+    with few_decoded(monkeypatch, 0), little_time():
+        assert holding.is_measured(index_of(world.cache), Key("default", "kimi", SERVER), NOW)
+
+
+def test_thousands_of_benchmarks_with_a_job_each_are_told_of_little_and_take_little_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Anybody can make a Job for each of them, by hand or with the name that the operator gives."""
+    world, keys = World(), [key_of(f"b{number:04}", "elsewhere") for number in range(3000)]
+    for number, key in enumerate(keys):
+        world.put(JOB, world.job(key, name="" if number % 2 else f"made-{number:04}"))
+        world.benchmark(key, created=f"2026-11-24T{number // 3600:02}:{number // 60 % 60:02}:{number % 60:02}Z")
+    with few_decoded(monkeypatch, 0), little_time():
+        far = [number for number in (*range(2 * FEW_RIVALS), 1500, 2999) if index_of(world.cache).is_far(keys[number])]
+        assert far == [*range(FEW_RIVALS, 2 * FEW_RIVALS), 1500, 2999]
+    with little_time():
+        told = world.benchmark(keys[2000], created="2026-11-24T00:33:20Z", timeoutSeconds=1000)
+        assert told == {keys[2000]}
+        assert world.put(JOB, world.job(keys[2001], "b")) == {keys[2001]}
+        assert world.remove(BENCHMARK, keys[2002]) == {keys[2002]}
+        near = {*keys[: FEW_RIVALS + 2]}
+        assert world.put(JOB, world.job(keys[2003], status=DONE)) == near - {keys[FEW_RIVALS + 1]} | {keys[2003]}
+        assert world.benchmark(keys[0], DONE, created="2026-11-24T00:00:00Z") == near
+
+
+def test_one_whose_suite_runs_is_not_far_whoever_comes_before_it() -> None:
+    world, keys = numbered(MANY)
+    world.put(JOB, world.job(keys[-1], status=DONE))
+    assert index_of(world.cache).is_far(keys[-1]), "that one is over"
+    world.put(JOB, world.job(keys[-1], "b"))
+    assert not index_of(world.cache).is_far(keys[-1])
+    assert keys[-1] in world.benchmark(keys[0], DONE)
+
+
+def test_thousands_of_jobs_that_the_api_server_shows_take_a_pass_little_time() -> None:
+    world, key = World(), key_of("a", "elsewhere")
+    world.benchmark(key, **HEAVY)
+    found = [world.job(key, name=f"made-{number:04}") for number in range(2000)]
+    real = world.job(key)
+    with little_time():
+        held = holding.held_by([*found, real], index_of(world.cache).claims(KIMI).values(), Asker(NOW, "default"))
+    assert held == [real]
+
+
+def test_a_pass_over_a_benchmark_with_thousands_of_jobs_takes_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, key = World(), key_of("a")
+    world.benchmark(key, suspend=True)
+    for number in range(2000):
+        world.put(JOB, world.job(key, name=f"made-{number:04}"))
+    reconciler = Passes(world, world.cache, now=lambda: NOW)
+    with few_decoded(monkeypatch, (BENCHMARK_TYPE.most_children or 0) + 10):
+        asyncio.run(reconciler.reconcile(key))
+
+
+def test_of_the_jobs_of_one_suite_the_first_is_the_suites() -> None:
+    world, key = World(), key_of("a")
+    world.benchmark(key)
+    for name in ("second", "first"):
+        world.put(JOB, world.job(key, "b", name))
+    found = index_of(world.cache).job_of(key, "default-a", "b")
+    assert found
+    assert found["metadata"]["name"] == "first"
+    assert index_of(world.cache).job_of(key, "default-a", "a") is None
+    assert index_of(world.cache).job_of(key, "of-another", "b") is None
+
+
+def numbered(count: int) -> tuple[World, list[Key]]:
+    """Return a world of benchmarks of one server, the oldest one first."""
+    world, keys = World(), [key_of(f"b{number:03}") for number in range(count)]
+    for number, key in enumerate(keys):
+        world.benchmark(key, created=f"2026-11-24T08:{number:02}:00Z")
+    return world, keys
+
+
+MANY = FEW_RIVALS + 12
+
+
+def test_of_many_who_wait_only_one_is_told_that_its_status_was_written() -> None:
+    world, keys = numbered(MANY)
+    waits = {"conditions": [make_condition("TargetReady", "False", "WaitingForTurn", "")]}
+    assert world.benchmark(keys[5], waits, created="2026-11-24T08:05:00Z") == {keys[5]}
+    assert world.benchmark(keys[0], waits, created="2026-11-24T08:00:00Z") == {keys[0]}
+
+
+def test_one_that_comes_after_many_others_concerns_none_of_them() -> None:
+    world, keys = numbered(MANY)
+    assert world.benchmark(key_of("new")) == {key_of("new")}
+    assert world.benchmark(key_of("new"), suspend=True) == {key_of("new")}
+    assert world.remove(BENCHMARK, keys[9]) == {keys[9]}
+
+
+def test_when_the_first_of_many_is_done_those_that_come_next_are_told() -> None:
+    world, keys = numbered(MANY)
+    world.benchmark(keys[3], created="2026-11-24T08:03:00Z", suspend=True)
+    near = {*keys[1 : FEW_RIVALS + 3]} - {keys[3]}
+    assert world.benchmark(keys[0], DONE) == {keys[0], *near}
+    assert world.remove(BENCHMARK, keys[1]) == {*near, keys[FEW_RIVALS + 3]}
+
+
+def test_who_has_many_before_it_waits_for_them_until_they_are_few() -> None:
+    world, keys = numbered(FEW_RIVALS + 1)
+    told = f"{FEW_RIVALS} or more benchmarks go first on {ADDRESS['url']}: this one waits until these are done"
+    assert hindered(world, keys[-1]) == (told, None)
+    assert hindered(world, keys[-2])[0].startswith("benchmark b000 goes first")
+    assert keys[-1] in world.benchmark(keys[0], DONE)
+    assert hindered(world, keys[-1])[0].startswith("benchmark b001 goes first")
+    for key in keys[1:-1]:
+        assert keys[-1] in world.benchmark(key, DONE)
+    assert world.wait(keys[-1]) is None
+
+
+def hindered(world: World, key: Key) -> tuple[str, float | None]:
+    found = world.wait(key)
+    assert found
+    return found.reason.message, found.again
+
+
+def test_many_are_told_of_the_first_job_of_a_benchmark_and_of_its_end() -> None:
+    world, keys = numbered(MANY)
+    made = world.job(keys[7])
+    near = {*keys[: FEW_RIVALS + 1]}
+    assert world.put(JOB, made) == near
+    assert world.put(JOB, {**made, "status": {"active": 1}}) == {keys[7]}
+    assert world.put(JOB, world.job(keys[7], name="made-by-hand")) == {keys[7]}
+    assert world.put(JOB, {**made, "status": DONE}) == near
+
+
+def test_a_server_that_changes_concerns_no_benchmark_of_another_namespace() -> None:
+    world = World()
+    world.benchmark(key_of("mine"))
+    world.benchmark(key_of("theirs", "elsewhere"))
+    assert world.put(SERVER, make_server()) == {Key("default", "kimi", SERVER), key_of("mine")}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_whoever_gets_its_turn_or_another_to_wait_for_is_told(seed: int) -> None:
+    """Whatever happens, in any order: those who are not told have the same one before them as before."""
+    world, chance = World(), random.Random(seed)  # noqa: S311 - which changes a test makes is no secret
+    keys = [key_of(f"b{number}", space) for number in range(10) for space in ("default", "x")]
+    for key in keys:
+        world.benchmark(key, created=f"2026-11-24T08:{chance.randrange(60):02}:00Z")
+    for _ in range(150):
+        before = firsts(world)
+        told = happen(world, chance, chance.choice(keys))
+        after = firsts(world)
+        changed = {key for key in before.keys() & after.keys() if before[key] != after[key]}
+        assert changed <= told
+
+
+def firsts(world: World) -> dict[Key, object]:
+    """Return who goes first for each benchmark that waits, or that many do."""
+    targets, claims = Targets(cast(Cluster, world), world.cache), index_of(world.cache).claims(KIMI)
+    found = {space: turn.first(targets._contenders(claims, Asker(NOW, space))) for space in ("default", "x")}
+    named = {space: (first.namespace, first.name) if first else None for space, first in found.items()}
+    willing = {key for key, claim in claims.items() if claim.is_willing}
+    far = {key for key in willing if index_of(world.cache).is_far(key)}
+    assert not {(key.namespace, key.name) for key in far} & {*named.values()}, "nobody waits for one that waits"
+    return {key: "many" if key in far else named[key.namespace] for key in willing}
+
+
+def happen(world: World, chance: random.Random, key: Key) -> set[Key]:
+    """Let something happen to a benchmark or one of its Jobs; return who is told."""
+    suite = chance.choice(SUITES)
+    made = world.job(key, suite, status=DONE if chance.random() < 0.5 else {})
+    address = Key(key.namespace, made["metadata"]["name"], SERVER)
+    if chance.random() < 0.4:
+        is_there = world.cache.get(address.of(JOB)) is not None
+        return world.remove(JOB, address) if is_there and chance.random() < 0.5 else world.put(JOB, made)
+    if world.cache.get(key.of(BENCHMARK)) and chance.random() < 0.3:
+        return world.remove(BENCHMARK, key)
+    status: Manifest = chance.choice([{}, {}, {}, DONE, {"startTime": "2026-11-24T08:30:00Z"}])
+    if chance.random() < 0.2:
+        failed = {"suite": suite, "reason": "Unschedulable", "message": "", "time": chance.choice(RESTED)}
+        status = {**status, "failedStart": failed}
+    minute = chance.randrange(60)
+    return world.benchmark(key, status, f"2026-11-24T08:{minute:02}:00Z", suspend=chance.random() < 0.2)

@@ -1,0 +1,142 @@
+"""A benchmark whose spec is refused after it began loses nothing of what has ended, and nothing of it is started."""
+
+import json
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator.benchmark.recipe import PUBLISHED
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.kubernetes.conditions import find_condition
+from kimi_linear_operator.kubernetes.kinds import JOB, POD, Manifest
+from make import owned
+from unit.benchmark.test_turns_given_back import ENDPOINT, FIRST
+from unit.benchmark.test_turns_given_back import World as TwoBenchmarks
+
+TWO = [{"name": "speed-low"}, {"name": "gsm8k"}]
+# By a rule, by the administrator, and by its shape.
+REFUSED: list[Any] = [
+    {"inheritedMetadata": {"labels": {"app.kubernetes.io/name": "mine"}}},
+    {"podTemplate": {"spec": {"hostPID": True}}},
+    {"client": "newer"},
+]
+
+
+class World(TwoBenchmarks):
+    """A benchmark whose first suite runs."""
+
+    def begin(self, **spec: Any) -> None:
+        self.change(**spec)
+        self.pass_over(FIRST, "09:00:00")
+
+    def change(self, **spec: Any) -> None:
+        """Store another spec, as another version of the definition may have."""
+        found = self.cache.get(FIRST) or {}
+        self.cluster.put(BENCHMARK, {**found, "spec": {**ENDPOINT, **spec}})
+
+    def end(self) -> None:
+        """Let the Job that runs end with the recipe's numbers."""
+        [running] = self.cache.children(JOB, FIRST)
+        ended = [{"type": "Complete", "status": "True", "lastTransitionTime": "2026-11-24T09:05:00Z"}]
+        self.cluster.put(JOB, {**running, "status": {"startTime": "2026-11-24T09:00:00Z", "conditions": ended}})
+        counts = {"requested": 10, "completed": 10}
+        told = {"outcome": "Succeeded", "message": "", **counts, "metrics": dict(PUBLISHED["speed-low"])}
+        state = {
+            "exitCode": 0,
+            "reason": "Completed",
+            "message": json.dumps(told),
+            "finishedAt": "2026-11-24T09:05:00Z",
+        }
+        container = {"name": "client", "image": "sglang", "restartCount": 0, "state": {"terminated": state}}
+        references = [{"kind": "Job", "name": running["metadata"]["name"], "uid": running["metadata"]["uid"]}]
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "pod", "ownerReferences": references},
+            "status": {"phase": "Succeeded", "containerStatuses": [container]},
+        }
+        self.cluster.put(POD, owned(pod, "first", "KimiLinearBenchmark"))
+
+    @property
+    def status(self) -> Manifest:
+        return dict((self.cache.get(FIRST) or {})["status"])
+
+    @property
+    def outcomes(self) -> list[tuple[str, str]]:
+        return [(result["name"], result["outcome"]) for result in self.status.get("results", [])]
+
+
+def _accepted(status: Manifest) -> tuple[str, str]:
+    found = find_condition(status, "Accepted")
+    return found["status"], found["reason"]
+
+
+@pytest.mark.parametrize("refused", REFUSED, ids=["a rule", "a permission", "a shape"])
+def test_a_suite_that_ends_while_the_spec_is_refused_keeps_its_result_and_no_other_is_started(
+    refused: Manifest,
+) -> None:
+    world = World()
+    world.begin(suites=TWO)
+    world.change(suites=TWO, **refused)
+    # It is looked at again when the suite has had its time: two hours, and what a Job may take to end.
+    assert world.pass_over(FIRST, "09:01:00") == 7200 + 120 - 60
+    assert (world.outcomes, _accepted(world.status)) == ([], ("False", "InvalidSpec"))
+    world.end()
+    world.pass_over(FIRST, "09:05:00")
+    assert world.outcomes == [("speed-low", "Succeeded")]
+    assert world.status["environment"]["server"] == "http://kimi.default.svc"
+    assert _accepted(world.status) == ("False", "InvalidSpec")
+    assert find_condition(world.status, "Stalled")["status"] == "True"
+    assert world.cluster.jobs == ["first"]
+    world.change(suites=TWO)
+    # The first pass tells others that it wants to run again.
+    for _ in range(2):
+        world.pass_over(FIRST, "09:06:00")
+    assert (world.outcomes, world.status["currentSuite"]) == ([("speed-low", "Succeeded")], "gsm8k")
+
+
+@pytest.mark.parametrize("refused", REFUSED, ids=["a rule", "a permission", "a shape"])
+def test_when_the_last_suite_ends_there_is_a_verdict_although_the_spec_is_refused(refused: Manifest) -> None:
+    world = World()
+    world.begin()
+    world.change(**refused)
+    world.end()
+    world.pass_over(FIRST, "09:05:00")
+    assert (world.outcomes, world.status["verdict"]) == ([("speed-low", "Succeeded")], "Passed")
+    assert _accepted(world.status) == ("False", "InvalidSpec")
+    told = {kind: find_condition(world.status, kind)["status"] for kind in ("Complete", "Succeeded", "Stalled")}
+    assert told == {"Complete": "True", "Succeeded": "True", "Stalled": "False"}
+
+
+@pytest.mark.parametrize(
+    "unreadable", [{"maxErrorRate": "5%"}, {"thresholds": "newer"}, {"suites": "newer"}, {"endpoint": None}]
+)
+def test_without_what_decides_about_a_result_its_job_waits_until_that_can_be_read(unreadable: Manifest) -> None:
+    world = World()
+    world.begin()
+    world.change(**unreadable)
+    world.pass_over(FIRST, "09:01:00")
+    world.end()
+    world.pass_over(FIRST, "09:05:00")
+    assert (world.outcomes, len(world.cache.children(JOB, FIRST))) == ([], 1)
+    world.change()
+    world.pass_over(FIRST, "09:06:00")
+    assert (world.outcomes, world.status["verdict"]) == ([("speed-low", "Succeeded")], "Passed")
+
+
+def test_suites_of_a_kind_that_this_version_does_not_know_keep_what_they_have() -> None:
+    world, newer = World(), {"name": "newer"}
+    world.begin(suites=TWO)
+    world.end()
+    world.pass_over(FIRST, "09:05:00")
+    [first] = world.status["results"]
+    results = [first, {**first, "name": "newer"}]
+    found = world.cache.get(FIRST) or {}
+    world.cluster.put(BENCHMARK, {**found, "status": {**found["status"], "results": results}})
+    world.change(suites=[TWO[0], newer, TWO[1]])
+    world.pass_over(FIRST, "09:06:00")
+    assert [result["name"] for result in world.status["results"]] == ["speed-low", "newer"]
+    world.change(suites=[TWO[0], newer, {"name": "newest"}])
+    world.end()
+    world.pass_over(FIRST, "09:07:00")
+    assert [result["name"] for result in world.status["results"]] == ["speed-low", "newer"]

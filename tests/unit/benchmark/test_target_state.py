@@ -1,0 +1,248 @@
+"""Whether what a benchmark measures is ready, and why not; and who holds it."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from kimi_linear_operator.benchmark import job, target
+from kimi_linear_operator.benchmark.labels import SUITE_LABEL
+from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
+from kimi_linear_operator.benchmark.target_state import Targets, TargetState, Wait
+from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.kubernetes.essence import essence
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, POD, Kind, Manifest
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.resource_types import check
+from kimi_linear_operator.server import sglang
+from kimi_linear_operator.server.deployment import build_pod_template
+from kimi_linear_operator.server.manifests import build_deployment
+from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
+from make import make_benchmark, make_condition, make_server, owned, stored
+from passes import new_cache
+
+
+def server(ready: str = "True", generation: int = 1, **spec: Any) -> Manifest:
+    condition = {**make_condition("Ready", ready, "Whatever", ""), "observedGeneration": generation}
+    return {**make_server(**spec), "status": {"conditions": [condition]}}
+
+
+def aim(*servers: Manifest, **spec: Any) -> TargetState:
+    cache = new_cache()
+    for manifest in servers:
+        cache.put(SERVER, manifest)
+    benchmark = check(make_benchmark(**spec)).resource
+    assert benchmark
+    # Nothing is asked of the API server before a suite starts.
+    return Targets(cast(Cluster, None), cache).find(benchmark)
+
+
+WITH_KEY: dict[str, Any] = {"engine": {"extraArgs": ["--api-key=$(KEY)"]}}
+
+
+@pytest.mark.parametrize(
+    ("found", "reason", "words"),
+    [
+        ((), "ServerMissing", "there is no KimiLinearServer kimi in namespace default"),
+        ((server(ready="False"),), "ServerUnready", "server kimi is not ready: Whatever"),
+        ((server(generation=0),), "ServerUnready", "the operator has not seen the latest change of server kimi yet"),
+        ((make_server(),), "ServerUnready", "the operator has not seen the latest change of server kimi yet"),
+        ((server(**WITH_KEY),), "ApiKeyUnknown", "give its variable a secretKeyRef"),
+    ],
+)
+def test_a_server_that_can_not_be_measured_says_why(found: tuple[Manifest, ...], reason: str, words: str) -> None:
+    seen = aim(*found)
+    assert (seen.reason.name, seen.is_ready, words in seen.reason.message) == (reason, False, True)
+
+
+def test_a_ready_server_is_measured_at_its_service() -> None:
+    seen = aim(server(service={"port": 80}))
+    assert (seen.reason.name, seen.is_ready) == ("ServerReady", True)
+    assert seen.target
+    assert (seen.target.url, seen.target.label) == ("http://kimi.default.svc:80", "kimi.default")
+
+
+def test_a_server_whose_spec_this_version_reads_in_part_is_measured_all_the_same() -> None:
+    """As under a newer definition, whose default nobody asked for: the server serves, whoever reads it."""
+    engine = {"attentionBackend": "AITER-v2", "image": "example.com/sglang:v0.5.7", "extraArgs": ["--api-key=$(KEY)"]}
+    variable = {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "kimi"}}}
+    pod = {"spec": {"containers": [{"name": "sglang", "env": [variable]}]}}
+    seen = aim(server(engine=engine, podTemplate=pod))
+    assert (seen.reason.name, seen.is_ready) == ("ServerReady", True)
+    assert seen.target
+    assert seen.target.image == "example.com/sglang:v0.5.7"
+    assert [item["valueFrom"]["secretKeyRef"]["key"] for item in seen.target.environment] == ["kimi"]
+
+
+def test_a_server_whose_spec_cannot_be_read_at_all_is_there_and_did_not_change() -> None:
+    found = {**server(), "spec": "newer"}
+    seen = aim(found)
+    assert (seen.reason.name, seen.reason.message) == ("ServerUnready", "the spec of server kimi cannot be read")
+    assert target.changes(aim(server()).snapshot, seen.snapshot) == []
+
+
+def test_what_runs_is_measured_whatever_the_spec_says_now() -> None:
+    """The pods of a server are kept, also when defaults of another version come into its spec."""
+    ran = KimiLinearServer.model_validate(make_server(model={"path": "/m"}, engine={"extraPipPackages": ["a", "c"]}))
+    deployment = owned(build_deployment(ran, build_pod_template(ran), 1))
+    cache = new_cache()
+    found = server(model={"path": "/n", "revision": "pinned"}, engine={"image": "example.com/newer:v9.9.9"})
+    for kind, manifest in ((SERVER, found), (DEPLOYMENT, deployment)):
+        cache.put(kind, manifest)
+    benchmark = check(make_benchmark()).resource
+    assert benchmark
+    seen = Targets(cast(Cluster, None), cache).find(benchmark).target
+    assert seen
+    assert (seen.model, seen.revision, seen.packages) == ("/m", None, ["a", "c"])
+    assert seen.image == seen.facts["image"] == sglang.image(ran.spec)
+
+
+@pytest.mark.parametrize("packages", [[], ["sentencepiece"], ["tiktoken>=0.7,<1", "a[b]"]])
+def test_the_packages_of_a_pod_template_are_those_that_it_was_built_for(packages: list[str]) -> None:
+    server = KimiLinearServer.model_validate(make_server(engine={"extraPipPackages": packages}))
+    assert sglang.packages_in(build_pod_template(server)) == packages
+    assert sglang.packages_in({"spec": {"containers": [{"name": "sglang", "command": ["pip", "x"]}]}}) is None
+    assert sglang.packages_in({}) is None
+
+
+def test_an_endpoint_is_taken_for_ready() -> None:
+    seen = aim(endpoint={"url": "http://far:1"})
+    assert (seen.reason.name, seen.is_ready) == ("EndpointGiven", True)
+
+
+MINE = Key("default", "mine", BENCHMARK)
+THEIRS = Key("elsewhere", "theirs", BENCHMARK)
+ADDRESS = {"url": "http://kimi.default.svc:30000"}
+
+
+class World:
+    """Benchmark mine beside its server, benchmark theirs of the server's address in another namespace, at nine."""
+
+    def __init__(self) -> None:
+        self.cache, self.version = new_cache(), 1
+        self.put(SERVER, server())
+        self.benchmark(MINE)
+        self.benchmark(THEIRS, endpoint=ADDRESS)
+
+    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
+        """The API server's own lists: what the store has."""
+        known = [key for key in (MINE, THEIRS) if key.namespace == namespace]
+        return [essence(item) for key in known for item in self.cache.children(kind, key)]
+
+    def put(self, kind: Kind, manifest: Manifest) -> None:
+        self.version += 1
+        metadata = {**manifest["metadata"], "resourceVersion": str(self.version)}
+        self.cache.put(kind, stored({**manifest, "metadata": metadata}))
+
+    def benchmark(self, key: Key, status: Manifest | None = None, **spec: Any) -> None:
+        manifest = make_benchmark(key.name, suites=[{"name": "gsm8k"}], timeoutSeconds=600, **spec)
+        given = {"namespace": key.namespace, "uid": key.name, "creationTimestamp": "2026-11-24T08:00:00Z"}
+        self.put(BENCHMARK, {**manifest, "metadata": {**manifest["metadata"], **given}, "status": status or {}})
+
+    def waits(self, since: str, **status: Any) -> None:
+        """Let the status of mine say that it waits for its turn."""
+        ready = {**make_condition("TargetReady", "False", "WaitingForTurn", ""), "lastTransitionTime": since}
+        self.benchmark(MINE, {"conditions": [ready], **status})
+
+    def start(self, key: Key, created: str = "2026-11-24T08:55:00Z", name: str = "") -> Manifest:
+        """Make a Job that a benchmark owns, of the name that the operator gives unless the test has another."""
+        benchmark = KimiLinearBenchmark.model_validate(self.cache.get(key.of(BENCHMARK)))
+        metadata: Manifest = {
+            "name": name or job.name(benchmark, benchmark.spec.suites[0]),
+            "namespace": key.namespace,
+            "uid": f"job-of-{key.name}",
+            "creationTimestamp": created,
+            "ownerReferences": [{"uid": key.name}],
+        }
+        metadata["labels"] = {SUITE_LABEL: benchmark.spec.suites[0].name}
+        made = owned({"kind": "Job", "metadata": metadata, "spec": {"suspend": True}}, key.name, "KimiLinearBenchmark")
+        self.put(JOB, made)
+        return made
+
+    def wait(self, key: Key = MINE) -> Wait | None:
+        """Who is in the way of a benchmark."""
+        targets = Targets(cast(Cluster, self), self.cache)
+        benchmark = KimiLinearBenchmark.model_validate(self.cache.get(key.of(BENCHMARK)))
+        found = targets.find(benchmark).target
+        assert found
+        return asyncio.run(targets.wait(key, found, "2026-11-24T09:00:00Z"))
+
+
+def test_a_suite_of_another_namespace_goes_on_for_as_long_as_it_may_take() -> None:
+    world = World()
+    assert world.wait() is None
+    world.start(THEIRS)
+    found = world.wait()
+    assert found
+    assert "benchmark theirs of namespace elsewhere goes first" in found.reason.message
+    # Its ten minutes and the two that a Job may take to end, of which five have gone.
+    assert found.again == 420
+
+
+def test_a_benchmark_of_a_newer_definition_holds_a_server_too() -> None:
+    world = World()
+    world.start(THEIRS)
+    world.benchmark(THEIRS, endpoint=ADDRESS, newer="enabled")
+    assert world.wait()
+
+
+def test_a_job_that_is_no_suites_of_the_operator_holds_no_server_of_another_namespace() -> None:
+    world = World()
+    world.start(THEIRS, name="forged")
+    assert world.wait() is None
+    # Those that earlier builds made are of one's own namespace.
+    world.start(MINE, name="mine-gsm8k")
+    world.benchmark(Key("default", "second", BENCHMARK))
+    found = world.wait(Key("default", "second", BENCHMARK))
+    assert found
+    assert "benchmark mine goes first" in found.reason.message
+
+
+STOPPED = {"conditions": [make_condition("Stalled", "True", "InvalidSpec", "")]}
+DONE = {"conditions": [make_condition("Complete", "True", "SuitesEnded", "")]}
+
+
+@pytest.mark.parametrize(("status", "spec"), [({}, {"suspend": True}), (STOPPED, {}), (DONE, {})])
+def test_a_benchmark_that_does_not_want_to_run_holds_no_server_of_another_namespace(
+    status: Manifest, spec: dict[str, Any]
+) -> None:
+    world = World()
+    world.start(THEIRS)
+    world.benchmark(THEIRS, status, endpoint=ADDRESS, **spec)
+    assert world.wait() is None
+
+
+def test_no_finalizer_holds_a_server_of_another_namespace_for_longer_than_a_suite_may_take() -> None:
+    world = World()
+    running = world.start(THEIRS, created="2026-11-24T08:48:00Z")
+    metadata = {"name": "pod", "namespace": "elsewhere", "finalizers": ["tests/held"], "uid": "pod"}
+    references = {"ownerReferences": [{"uid": running["metadata"]["uid"]}]}
+    pod = {"kind": "Pod", "metadata": {**metadata, **references}, "status": {"phase": "Running"}}
+    world.put(POD, owned(pod, "theirs", "KimiLinearBenchmark"))
+    assert world.wait() is None
+
+
+def test_no_job_of_another_namespace_is_made_past_one_that_has_waited_for_long() -> None:
+    world = World()
+    world.start(THEIRS)
+    world.waits("2026-11-24T08:53:00Z")
+    assert world.wait()
+    world.waits("2026-11-24T08:52:59Z")
+    assert world.wait() is None
+    # While it rested after a failed start, others went first.
+    failed = {"suite": "gsm8k", "reason": "Unschedulable", "message": ""}
+    world.waits("2026-11-24T08:00:00Z", failedStart={**failed, "time": "2026-11-24T08:49:00Z"})
+    assert world.wait()
+    world.waits("2026-11-24T08:00:00Z", failedStart={**failed, "time": "2026-11-24T08:40:00Z"})
+    assert world.wait() is None
+
+
+def test_a_benchmark_waits_for_those_of_the_servers_own_namespace() -> None:
+    world = World()
+    known = {"conditions": [], "startTime": "2026-11-24T07:00:00Z"}
+    world.benchmark(THEIRS, known, endpoint=ADDRESS)
+    found = world.wait(THEIRS)
+    assert found
+    assert "benchmark mine of namespace default goes first" in found.reason.message
+    world.benchmark(MINE, suspend=True)
+    assert world.wait(THEIRS) is None

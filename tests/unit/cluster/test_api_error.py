@@ -1,0 +1,89 @@
+"""What an answer of the API server means for when to ask again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from kubernetes.aio.client import Configuration
+
+from kimi_linear_operator.cluster.answer import LONGEST_RETRY_SECONDS
+from kimi_linear_operator.cluster.client import connect_to
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.watch_session import watch_session
+from kimi_linear_operator.server.spec import SERVER
+
+
+@asynccontextmanager
+async def api_server(status: int, retry_after: str = "", times: int = 1) -> AsyncIterator[str]:
+    """An API server that answers so a few times, and that all is well after that; its address."""
+    answers = iter([status] * times)
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=next(answers, 200), text="{}", headers={"Retry-After": retry_after})
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(application) as server:
+        yield str(server.make_url("")).rstrip("/")
+
+
+async def refusal(status: int, retry_after: str) -> ApiError:
+    """Ask an API server that answers so, and return the error."""
+    async with api_server(status, retry_after) as address, connect_to(Configuration(host=address)) as cluster:
+        with pytest.raises(ApiError) as caught:
+            await cluster.get(SERVER, "default", "kimi")
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"),
+    [
+        ("2", 2),
+        ("3600", LONGEST_RETRY_SECONDS),
+        ("9" * 400, LONGEST_RETRY_SECONDS),
+        ("", 0),
+        ("Fri, 27 Nov 2026 18:00:00 GMT", 0),
+    ],
+    ids=["seconds", "an hour", "for ever", "nothing", "a date"],
+)
+def test_the_api_server_is_left_alone_as_long_as_it_asks_within_reason(retry_after: str, seconds: float) -> None:
+    assert asyncio.run(refusal(503, retry_after)).retry_seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "is_passing"),
+    [(503, "", True), (500, "", True), (403, "", False), (500, "2", True), (422, "", False)],
+)
+def test_what_asks_for_patience_passes(status: int, retry_after: str, is_passing: bool) -> None:
+    assert asyncio.run(refusal(status, retry_after)).is_passing == is_passing
+
+
+def test_a_watch_whose_credentials_are_refused_tries_until_they_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[int] = []
+    observed: list[tuple[str, int]] = []
+
+    async def watch() -> int:
+        async with api_server(401, times=5) as address:
+            user = {"name": "me", "user": {"token": "t"}}
+            cluster = {"name": "it", "cluster": {"server": address}}
+            context = {"name": "it", "context": {"cluster": "it", "user": "me"}}
+            told = {"clusters": [cluster], "users": [user], "contexts": [context], "current-context": "it"}
+            (tmp_path / "config").write_text(yaml.safe_dump(told))
+            monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+            server, session = await watch_session(
+                {"/api/v1/pods": lambda _, status: heard.append(status)},
+                lambda verb, status: observed.append((verb, status)),
+            )
+            async with session, session.get(f"{server}/api/v1/pods?watch=true") as response:
+                return response.status
+
+    assert asyncio.run(watch()) == 200
+    assert heard == [401] * 5 + [200]
+    assert observed == [("WATCH", status) for status in heard]

@@ -1,0 +1,80 @@
+"""Events about one pod or Job: anybody may write thousands of them, and large ones. Some are read, and bounded."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from answering import answering
+from kimi_linear_operator.cluster import pages as module
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.pages import LIST_CHUNK, MOST_EVENT_PAGES
+from kimi_linear_operator.kubernetes.kinds import Manifest
+
+POD = {"metadata": {"name": "pod", "namespace": "default", "uid": "u"}}
+
+
+def event(number: int, size: int = 10) -> Manifest:
+    return {
+        "metadata": {"name": f"pod.{number}", "managedFields": ["x" * 100] * 10},
+        "reason": "FailedMount",
+        "message": "x" * size,
+        "lastTimestamp": f"2026-11-24T09:{number % 60:02}:00Z",
+        "series": {"count": 2, "lastObservedTime": "2026-11-24T10:00:00.000000Z"},
+    }
+
+
+def read(events: list[Manifest], gone_at: int | None = None) -> tuple[list[Manifest], list[int]]:
+    """Read Events of an API server that has these; return what is told, and how many each request asked for."""
+    limits: list[int] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        assert request.query["fieldSelector"] == "involvedObject.uid=u"
+        begin, limit = int(request.query.get("continue", "0")), int(request.query["limit"])
+        limits.append(limit)
+        end = begin + limit
+        if begin == gone_at:
+            return web.json_response({"message": "expired"}, status=410)
+        metadata: dict[str, Any] = {"continue": str(end)} if end < len(events) else {}
+        return web.json_response({"metadata": metadata, "items": events[begin:end]})
+
+    async def test() -> list[Manifest]:
+        async with answering(answer) as cluster:
+            return await cluster.events_of(POD)
+
+    return asyncio.run(test()), limits
+
+
+def test_what_an_event_tells_is_kept() -> None:
+    told, limits = read([event(1)])
+    assert told == [{key: value for key, value in event(1).items() if key != "metadata"}]
+    assert limits == [LIST_CHUNK]
+
+
+def test_those_of_the_second_page_are_read_too() -> None:
+    told, _ = read([event(number) for number in range(LIST_CHUNK + 5)])
+    assert len(told) == LIST_CHUNK + 5
+
+
+def test_of_thousands_a_few_pages_are_read() -> None:
+    told, limits = read([event(number) for number in range(5000)])
+    assert (len(told), limits) == (MOST_EVENT_PAGES * LIST_CHUNK, [LIST_CHUNK] * MOST_EVENT_PAGES)
+
+
+def test_large_ones_are_read_in_short_pages_and_their_messages_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAGE_BYTES", 100_000)
+    told, limits = read([event(number, 60_000) for number in range(9)])
+    assert limits[-MOST_EVENT_PAGES:] == [1] * MOST_EVENT_PAGES
+    assert (len(told), {len(item["message"]) for item in told}) == (MOST_EVENT_PAGES, {4096})
+
+
+def test_one_that_is_longer_than_a_page_is_read_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAGE_BYTES", 100_000)
+    told, _ = read([event(0, 200_000), event(1)])
+    assert len(told) == 2
+
+
+def test_a_list_that_is_forgotten_meanwhile_is_an_error_of_the_api_server() -> None:
+    with pytest.raises(ApiError, match="expired"):
+        read([event(number) for number in range(LIST_CHUNK + 5)], gone_at=LIST_CHUNK)

@@ -1,0 +1,163 @@
+"""How a request is sent: a write with the time that is left of its own, and through the proxy if there is one."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from kubernetes.aio.client import Configuration
+
+from answering import answering
+from kimi_linear_operator import clock
+from kimi_linear_operator.cluster.client import Cluster, connect_to
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.transport import REQUEST_TIMEOUT_SECONDS, PendingWrites
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, Manifest
+
+_CONNECT = aiohttp.TCPConnector.connect
+
+
+def _manifest(name: str) -> Manifest:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}}
+
+
+def _asked(act: Callable[[Cluster], Awaitable[Any]]) -> dict[str, float | None]:
+    """Do something, and return by the last part of each path how many seconds the API server was given."""
+    asked: dict[str, float | None] = {}
+
+    async def answer(request: web.Request) -> web.Response:
+        given = request.query.get("timeout")
+        asked[request.path.split("/")[-1]] = float(given.removesuffix("s")) if given else None
+        return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
+
+    async def test() -> None:
+        async with answering(answer) as cluster:
+            await act(cluster)
+
+    asyncio.run(test())
+    return asked
+
+
+async def _write(cluster: Cluster, name: str, seconds: float) -> None:
+    """Apply a ConfigMap, which may take so long."""
+    await cluster.fenced(lambda: seconds, PendingWrites()).apply(CONFIG_MAP, _manifest(name))
+
+
+def test_each_of_several_writes_at_once_has_its_own_time() -> None:
+    async def write(cluster: Cluster) -> None:
+        await asyncio.gather(*(_write(cluster, name, seconds) for name, seconds in allowed.items()))
+
+    allowed = {"short": 4.0, "long": 9.0, "endless": 99.0}
+    wanted = {**allowed, "endless": REQUEST_TIMEOUT_SECONDS}
+    asked = _asked(write)
+    assert asked == {name: pytest.approx(seconds, abs=1) for name, seconds in wanted.items()}
+    assert all((asked[name] or 0) <= seconds for name, seconds in wanted.items())
+
+
+def test_a_write_has_what_is_left_when_its_connection_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    _pass_while_connecting(monkeypatch, 6.0)
+    asked = _asked(lambda cluster: _write(cluster, "late", 9.0))
+    assert asked == {"late": pytest.approx(3.0, abs=1)}
+
+
+def test_a_write_whose_time_is_over_by_then_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    _pass_while_connecting(monkeypatch, 6.0)
+
+    async def write(cluster: Cluster) -> None:
+        with pytest.raises(ApiError, match="its time was over before it was sent"):
+            await _write(cluster, "too-late", 5.0)
+
+    assert _asked(write) == {}
+
+
+def _pass_while_connecting(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let time pass while a connection opens, on the one clock that goes on while a machine is suspended."""
+
+    async def connect(*arguments: Any, **options: Any) -> Any:
+        connection = await _CONNECT(*arguments, **options)
+        monkeypatch.setattr(clock, "seconds", lambda began=clock.seconds: began() + seconds)
+        return connection
+
+    monkeypatch.setattr(aiohttp.TCPConnector, "connect", connect)
+
+
+def test_what_writes_nothing_has_no_such_time() -> None:
+    async def read(cluster: Cluster) -> None:
+        await cluster.get(CONFIG_MAP, "default", "read")
+        await cluster.list(CONFIG_MAP, "default")
+        await cluster.apply(CONFIG_MAP, _manifest("tried"), dry_run=True)
+
+    assert _asked(read) == {"read": None, "configmaps": None, "tried": None}
+
+
+def test_a_delete_that_is_sent_once_more_on_a_new_connection_keeps_its_time() -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.query.get("timeout", ""))
+        if len(asked) == 2 and request.transport:
+            request.transport.abort()
+        return web.json_response({})
+
+    async def test() -> None:
+        async with answering(answer) as cluster:
+            for _ in range(2):
+                await cluster.fenced(lambda: 7.0, PendingWrites()).delete(CONFIG_MAP, _live("gone"))
+
+    asyncio.run(test())
+    assert [float(seconds.removesuffix("s")) for seconds in asked] == [pytest.approx(7.0, abs=1)] * 3
+
+
+def _live(name: str) -> Manifest:
+    manifest = _manifest(name)
+    return {**manifest, "metadata": {**manifest["metadata"], "uid": "u"}}
+
+
+def test_every_answer_is_told_by_verb_and_status() -> None:
+    told: list[tuple[str, int]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response({"items": []}, status=409 if request.method == "PATCH" else 404)
+
+    async def test() -> None:
+        async with answering(answer, lambda verb, status: told.append((verb, status))) as cluster:
+            await cluster.get(CONFIG_MAP, "default", "missing")
+            with suppress(ApiError):
+                await cluster.apply(CONFIG_MAP, _manifest("taken"))
+            with suppress(ApiError):
+                await cluster.list(CONFIG_MAP, "default")
+        nowhere = Configuration(host="http://127.0.0.1:1")
+        async with connect_to(nowhere, lambda verb, status: told.append((verb, status))) as cluster:
+            with suppress(ApiError):
+                await cluster.get(CONFIG_MAP, "default", "missing")
+
+    asyncio.run(test())
+    assert told == [("GET", 404), ("APPLY", 409), ("LIST", 404), ("GET", 0)]
+
+
+def test_requests_go_through_the_proxy_with_its_headers_and_to_the_servers_own_name() -> None:
+    asked, hello = asyncio.run(_sent_to_a_proxy(tls_server_name="api.corp", proxy_headers={"X-Pass": "secret"}))
+    assert asked[0] == "CONNECT api.invalid:6443 HTTP/1.1"
+    assert "X-Pass: secret" in asked
+    assert b"api.corp" in hello
+
+
+async def _sent_to_a_proxy(**options: Any) -> tuple[list[str], bytes]:
+    """Ask an API server behind a proxy; return what the proxy is asked for, and how TLS begins beyond it."""
+    sent = asyncio.Queue[tuple[list[str], bytes]]()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        sent.put_nowait((asked, await reader.read(4096)))
+        writer.close()
+
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as proxy:
+        address = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        async with connect_to(Configuration(host="https://api.invalid:6443", proxy=address, **options)) as cluster:
+            with suppress(ApiError):
+                await cluster.get(CONFIG_MAP, "default", "kimi")
+        return sent.get_nowait()

@@ -1,0 +1,89 @@
+"""Every reason that a condition can have is explained in one table, with what to do about it."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import yaml
+
+from kimi_linear_operator import reasons
+from kimi_linear_operator.benchmark.definition import DEFINITION as BENCHMARK_DEFINITION
+from kimi_linear_operator.benchmark.events import UNDER_WAY
+from kimi_linear_operator.benchmark.spec import SuiteResult
+from kimi_linear_operator.kubernetes import pod_reasons
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.reasons import NOTHING, REASONS, WAIT, ReasonName
+from kimi_linear_operator.server.definition import DEFINITION as SERVER_DEFINITION
+from kimi_linear_operator.server.events import AS_WISHED
+
+ROOT = Path(__file__).parents[3]
+PACKAGE = ROOT / "operator/kimi_linear_operator"
+SOURCES = {path: path.read_text() for path in PACKAGE.rglob("*.py") if path.name != "reasons.py"}
+
+
+def test_every_reason_is_explained() -> None:
+    assert set(REASONS) == set(get_args(ReasonName))
+
+
+def test_every_reason_says_what_to_do() -> None:
+    assert [name for name, explanation in REASONS.items() if not explanation.remedy.endswith(".")] == []
+    assert [name for name, explanation in REASONS.items() if not explanation.meaning.endswith(".")] == []
+
+
+def test_trouble_has_a_remedy_that_does_something() -> None:
+    trouble = set(pod_reasons.BY_SEVERITY) - {"ModelLoading", "Starting"}
+    assert [name for name in trouble if REASONS[name].remedy in (NOTHING, WAIT)] == []
+
+
+def test_every_explained_reason_is_used() -> None:
+    words = {word for text in SOURCES.values() for word in re.findall(r'"([A-Za-z]+)"', text)}
+    assert set(REASONS) - words == set()
+
+
+def constant_reasons(source: str) -> Iterator[str]:
+    """The reasons that a module names, as text. mypy finds those that come from elsewhere."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func).rpartition(".")[2]
+            place = {"Reason": 0, "Verdict": 1, "_failure": 0}.get(name)
+            if place is not None and len(node.args) > place:
+                given = node.args[place]
+                choices = (given.body, given.orelse) if isinstance(given, ast.IfExp) else (given,)
+                yield from (str(item.value) for item in choices if isinstance(item, ast.Constant))
+
+
+def test_every_used_reason_is_explained() -> None:
+    used = {reason for text in SOURCES.values() for reason in constant_reasons(text)}
+    assert used - set(REASONS) == set()
+    assert len(used) > 30
+
+
+def test_reasons_of_results_and_events_are_those_of_conditions() -> None:
+    of_results = get_args(get_args(SuiteResult.model_fields["reason"].annotation)[0])
+    assert {*of_results, *AS_WISHED, *UNDER_WAY} - set(REASONS) == set()
+
+
+def conditions(value: object) -> Iterator[Manifest]:
+    if isinstance(value, dict):
+        if isinstance(value.get("reason"), str) and "lastTransitionTime" in value:
+            yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from conditions(item)
+
+
+def test_statuses_that_tests_record_have_explained_reasons_only() -> None:
+    golden = [yaml.safe_load(path.read_text())["status"] for path in (ROOT / "tests/golden").glob("*/status.yaml")]
+    defaults = [SERVER_DEFINITION.manifest(), BENCHMARK_DEFINITION.manifest()]
+    found = {condition["reason"] for condition in conditions([*golden, *defaults])}
+    assert "Pending" in found
+    assert found - set(REASONS) == set()
+
+
+def test_the_table_is_in_order() -> None:
+    names = get_args(ReasonName)
+    assert list(names) == sorted(names), "sorted, two additions seldom collide"
+    assert {explanation.used_by for explanation in REASONS.values()} == set(get_args(reasons.UsedBy))

@@ -1,0 +1,110 @@
+"""The documentation says what is true; its commands are run in tests/integration/test_docs.py."""
+
+import contextlib
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import AsyncMock
+
+import pytest
+import yaml
+
+from kimi_linear_operator import reference
+from kimi_linear_operator.benchmark import baseline, report, verdict
+from kimi_linear_operator.cli import main, status
+from kimi_linear_operator.resource_types import check
+
+ROOT = Path(__file__).parents[3]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("charts/*/*.md")])
+EXAMPLES = sorted(ROOT.glob("docs/examples/*.yaml"))
+SAMPLES = sorted(ROOT.glob("deploy/samples/*.yaml"))
+
+
+@pytest.mark.parametrize(("name", "text"), reference.pages().items())
+def test_generated_pages_are_fresh(name: str, text: str) -> None:
+    assert (ROOT / "docs" / name).read_text() == text, "run `make generate`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_within_the_project_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_to_a_place_on_a_page_lead_to_it(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", page.read_text())
+    targets = [(page.parent / file if file else page, place) for file, place in links]
+    assert [(target.name, place) for target, place in targets if place not in places(target)] == []
+
+
+def places(page: Path) -> set[str]:
+    """Return what a link to a place on a page may name: its titles as GitHub does, and its own anchors."""
+    text = page.read_text()
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    named = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    return named | set(re.findall(r'<a id="([^"]+)">', text))
+
+
+def test_the_guide_lists_all_its_pages() -> None:
+    listed = re.findall(r"^\| \[\w+\]\(([\w-]+\.md)\)", (ROOT / "docs/guide/README.md").read_text(), re.MULTILINE)
+    assert sorted([*listed, "README.md"]) == sorted(page.name for page in ROOT.glob("docs/guide/*.md"))
+
+
+def test_the_readme_shows_what_status_prints(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = ROOT / "tests/golden/status-crash-loop"
+    resource, found = (yaml.safe_load((case / file).read_text()) for file in ("cr.yaml", "status.yaml"))
+    server = {**resource, "status": found["status"]}
+    cluster = SimpleNamespace(get=AsyncMock(return_value=server), list=AsyncMock(return_value=[]))
+    monkeypatch.setattr(status, "connect", lambda: contextlib.nullcontext(cluster))
+    [shown] = re.findall(r"<!-- status -->\n```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert main(["status", "kimi", "--namespace=default"]) == 1
+    assert capsys.readouterr().out.startswith(shown)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_resources_shown_are_valid(page: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
+    ours = [item for block in blocks if (item := yaml.safe_load(block))["apiVersion"].startswith("kimi-linear.io/")]
+    assert [problem for manifest in ours for problem in check(manifest).problems] == []
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
+def test_samples_have_no_problem(sample: Path) -> None:
+    documents = yaml.safe_load_all(sample.read_text())
+    ours = [document for document in documents if document["kind"].startswith("KimiLinear")]
+    assert ours
+    assert [problem for resource in ours for problem in check(resource).problems] == []
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_examples_of_benchmarks_could_have_been_stored(example: Path) -> None:
+    benchmark = yaml.safe_load(example.read_text())
+    assert check(benchmark).problems == ()
+    run = report.read(benchmark)
+    results = benchmark["status"]["results"]
+    judged = [
+        verdict.judge(run.benchmark.spec, suite.suite, result, baseline.of_recipe(suite.suite), changes=[])
+        for suite, result in zip(run.suites, results, strict=True)
+    ]
+    assert results == judged
+    assert run.verdict == verdict.conclude(judged).verdict
+
+
+def test_pictures_that_are_shown_are_there_and_of_a_modest_size() -> None:
+    named = [(page, name) for page in PAGES for name in re.findall(r'(?:src|srcset)="(.*?)"', page.read_text())]
+    shown = [(page.parent / name).resolve() for page, name in named]
+    assert [picture.name for picture in shown] == ["report-dark.png", "report-light.png"]
+    assert all(10_000 < picture.stat().st_size < 300_000 for picture in shown)
+
+
+def test_the_architecture_names_every_module() -> None:
+    """Those of the command line and of the report, of which there is one a verb and one a format, by their folders."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    package = ROOT / "operator/kimi_linear_operator"
+    modules = [path for path in package.rglob("*.py") if not path.name.startswith("__")]
+    named = [f"{path.parent.name}/" if path.parent.name in ("cli", "report") else path.name for path in modules]
+    assert len(modules) > 100
+    assert {name for name in named if f"{name}`" not in text} == set()

@@ -1,0 +1,64 @@
+"""Promises of the repository's layout that no other test would miss."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import kimi_linear_operator
+from conftest import AGAINST
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_folder_operator_hides_no_module_of_the_standard_library() -> None:
+    assert not (ROOT / "operator" / "__init__.py").exists()
+    code = "import operator, sys; print(operator.__name__ in sys.stdlib_module_names and hasattr(operator, 'add'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
+def test_the_version_is_written_in_one_place() -> None:
+    version = f'"{kimi_linear_operator.__version__}"'
+    files = [*ROOT.glob("operator/**/*.py"), ROOT / "pyproject.toml"]
+    assert [path.parent.name for path in files if version in path.read_text()] == ["kimi_linear_operator"]
+
+
+def test_every_folder_of_tests_is_run_and_summed_up() -> None:
+    folders = {path.relative_to(ROOT / "tests").parts[0] for path in ROOT.glob("tests/*/**/test_*.py")}
+    assert folders == AGAINST.keys()
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    assert settings["testpaths"] == [f"tests/{folder}" for folder in AGAINST]
+
+
+# What makes passes or hands things over to them.
+_MAY_WAIT = {
+    "benchmark.preview",
+    "benchmark.reconcile",
+    "benchmark.resource_type",
+    "benchmark.runner",
+    "benchmark.target_state",
+    "reconcile.asked",
+    "reconcile.children",
+    "reconcile.reporting",
+    "reconcile.resource_type",
+    "server.preview",
+    "server.reconcile",
+    "server.resource_type",
+    "server.rollouts",
+    "server.waking",
+}
+
+
+def test_what_decides_is_pure_but_for_a_few_modules_that_are_named() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    [pure] = [item["source_modules"] for item in contracts if item["name"].startswith("What decides is pure")]
+    package = ROOT / "operator/kimi_linear_operator"
+    modules = [
+        path.relative_to(package).with_suffix("").as_posix().replace("/", ".")
+        for folder in ("benchmark", "kubernetes", "reconcile", "server")
+        for path in (package / folder).rglob("*.py")
+        if path.name != "__init__.py"
+    ]
+    named = tuple(f"{name.removeprefix('kimi_linear_operator.')}." for name in pure)
+    assert {module for module in modules if not f"{module}.".startswith(named)} == _MAY_WAIT

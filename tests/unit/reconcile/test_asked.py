@@ -1,0 +1,225 @@
+"""Defaults of another version's definition, which nobody asked for and this version refuses, are in nobody's way."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from kimi_linear_operator.benchmark.definition import CHECKER as BENCHMARKS
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.cli import diff
+from kimi_linear_operator.cli.failure import CommandError
+from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.kubernetes.conditions import find_condition
+from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
+from kimi_linear_operator.kubernetes.ownership import unowned
+from kimi_linear_operator.reconcile import asked
+from kimi_linear_operator.reconcile.asked import Asked
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.children import BehindError, GoneError
+from kimi_linear_operator.server.definition import CHECKER as SERVERS
+from kimi_linear_operator.server.spec import SERVER
+from make import make_benchmark, make_server
+from passes import Passes, new_cache
+from unit.server.test_reconcile import DefaultingCluster
+
+
+def owned_by(manager: str, *paths: str) -> Manifest:
+    """Return an entry of managed fields: who applied these fields of a spec."""
+    fields: Manifest = {}
+    for path in paths:
+        below = fields.setdefault("f:spec", {})
+        for name in filter(None, path.split(".")):
+            below = below.setdefault(f"f:{name}", {})
+    return {"manager": manager, "operation": "Apply", "fieldsV1": fields}
+
+
+REPORTED = {
+    "manager": "kimi-linear-operator",
+    "operation": "Update",
+    "subresource": "status",
+    "fieldsV1": {"f:spec": {"f:model": {"f:revision": {}}}, "f:status": {}},
+}
+
+
+def managed(manifest: Manifest, *owners: Manifest) -> Manifest:
+    return {**manifest, "metadata": {**manifest["metadata"], "managedFields": [*owners, REPORTED]}}
+
+
+def test_a_field_is_owned_if_a_set_names_it_and_who_owns_an_object_owns_nothing_in_it() -> None:
+    spec = {"model": {"path": "/m", "revision": "r"}, "engine": {"extraArgs": ["a"]}, "drain": {}, "replicas": 1}
+    fields: Manifest = {"f:model": {"f:path": {}}, "f:engine": {}, "f:drain": {}}
+    assert list(unowned(spec, fields)) == [("model", "revision"), ("engine", "extraArgs"), ("replicas",)]
+
+
+# What a newer definition may set: by which rule or bound it is refused, and what the owner has set.
+SERVER_DEFAULTS: list[Any] = [
+    pytest.param({"model": {"path": "/m", "revision": "r"}}, ["model.path"], ["model.revision"], id="two of one"),
+    pytest.param(
+        {"reasoningParser": "enabled", "model": {"variant": "instruct"}}, [""], ["reasoningParser"], id="rule"
+    ),
+    pytest.param({"engine": {"attentionBackend": "AITER-v2"}}, ["engine"], ["engine.attentionBackend"], id="shape"),
+    pytest.param({"engine": {"extraArgs": ["--tp", "8"]}}, ["engine"], ["engine.extraArgs"], id="list"),
+    pytest.param({"engine": {"extraArgs": [8]}}, ["engine"], ["engine.extraArgs"], id="shape in a list"),
+    pytest.param({"security": {"hostIPC": True}}, ["replicas"], ["security.hostIPC"], id="permission"),
+]
+
+
+def passes_over_server(server: Manifest, times: int = 2) -> DefaultingCluster:
+    cluster, cache = DefaultingCluster({}), new_cache()
+    cluster.live["KimiLinearServer/kimi"] = server
+    cache.put(SERVER, server)
+    reconciler = Passes(cluster, cache)
+    for _ in range(times):
+        asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER)))
+    return cluster
+
+
+@pytest.mark.parametrize(("spec", "owned", "refused"), SERVER_DEFAULTS)
+def test_a_server_is_looked_after_as_somebody_asked_for_it(
+    spec: Manifest, owned: list[str], refused: list[str]
+) -> None:
+    cluster = passes_over_server(managed(make_server(**spec), owned_by("me", *owned)))
+    assert find_condition(cluster.status, "Accepted")["reason"] == "SpecValid"
+    assert {"Deployment/kimi", "Service/kimi"} <= set(cluster.written)
+    assert cluster.reads.count("KimiLinearServer") == 1
+
+
+@pytest.mark.parametrize(("spec", "owned", "refused"), SERVER_DEFAULTS)
+def test_what_somebody_asked_for_is_refused_in_the_same_words(
+    spec: Manifest, owned: list[str], refused: list[str]
+) -> None:
+    cluster = passes_over_server(managed(make_server(**spec), owned_by("me", *owned), owned_by("other", *refused)))
+    accepted = find_condition(cluster.status, "Accepted")
+    assert accepted["reason"] == "InvalidSpec"
+    if refused != ["security.hostIPC"]:
+        assert accepted["message"] == SERVERS.check_stored(make_server(**spec)).message
+    assert "Deployment/kimi" not in cluster.written
+    assert cluster.reads.count("KimiLinearServer") == 1
+
+
+def test_where_nobody_knows_who_set_what_all_counts_as_asked_for() -> None:
+    server = make_server(model={"path": "/m", "revision": "r"})
+    assert find_condition(passes_over_server(server).status, "Accepted")["reason"] == "InvalidSpec"
+
+
+def test_a_valid_server_is_not_read() -> None:
+    assert "KimiLinearServer" not in passes_over_server(managed(make_server(), owned_by("me", ""))).reads
+
+
+@dataclass
+class Reads:
+    """A cluster that has one object, and counts how often that is read."""
+
+    live: Manifest | None
+    count: int = 0
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        self.count += 1
+        return self.live
+
+
+@dataclass
+class World:
+    """A server whose path somebody set, and whose revision is a default of another version's definition."""
+
+    cluster: Reads = field(default_factory=lambda: Reads(None))
+    server: Manifest = field(default_factory=lambda: make_server(model={"path": "/m", "revision": "r"}))
+
+    def __post_init__(self) -> None:
+        self.cluster.live = managed(self.server, owned_by("me", "model.path"))
+        self.asked = Asked(cast(Cluster, self.cluster), SERVERS.check_stored)
+
+    def recheck(self, name: str = "kimi", **spec: Any) -> Any:
+        server = {**self.server, "spec": {**self.server["spec"], **spec}}
+        key = Key("default", name, SERVER)
+        return asyncio.run(self.asked.recheck(key, server, SERVERS.check_stored(server)))
+
+
+def test_only_what_is_in_the_way_is_left_out() -> None:
+    server = World().recheck(toolCallParser="enabled", replicas=3, newer="enabled").resource
+    assert (server.spec.model.path, server.spec.model.revision) == ("/m", None)
+    assert (server.spec.tool_call_parser, server.spec.replicas) == ("enabled", 3)
+
+
+def test_several_that_are_in_the_way_are_left_out() -> None:
+    checked = World().recheck(reasoningParser="enabled", tensorParallelism=3, hardware="mi999")
+    assert checked.is_valid
+    assert checked.resource.spec.hardware == "mi300x"
+
+
+def test_an_object_is_read_once_for_each_spec_and_once_more_when_it_came_back() -> None:
+    world = World()
+    for _ in range(3):
+        assert world.recheck().is_valid
+    assert world.cluster.count == 1
+    world.asked.forget(Key("default", "kimi", SERVER))
+    world.recheck()
+    assert world.cluster.count == 2
+    # Another definition shows the same spec otherwise.
+    assert world.recheck(reasoningParser="enabled").is_valid
+    assert world.cluster.count == 3
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asked, "_MOST_ANSWERS", 2)
+    world = World()
+    for name in "abca":
+        world.recheck(name)
+    assert world.cluster.count == 4
+    world.recheck("c")
+    assert world.cluster.count == 4
+
+
+def test_who_takes_all_owners_away_makes_no_check_of_thousands_of_fields() -> None:
+    world = World()
+    labels = {f"label-{number}": "x" for number in range(1000)}
+    assert not world.recheck(podTemplate={"metadata": {"labels": labels}}).is_valid
+
+
+@pytest.mark.parametrize(
+    ("change", "error"), [({"generation": 2}, BehindError), ({"uid": "another"}, GoneError), (None, GoneError)]
+)
+def test_another_spec_and_another_object_say_nothing_of_what_was_seen(
+    change: Manifest | None, error: type[Exception]
+) -> None:
+    world = World()
+    live = world.cluster.live or {}
+    world.cluster.live = None if change is None else {**live, "metadata": {**live["metadata"], **change}}
+    with pytest.raises(error):
+        world.recheck()
+
+
+GATED: Any = {"baseline": {"source": "none", "maxRegressionPercent": 5}, "suites": [{"name": "gsm8k"}]}
+OWNED = ("serverRef.name", "baseline.source", "suites")
+
+
+@pytest.mark.parametrize(("more", "reason"), [((), "SpecValid"), (("baseline.maxRegressionPercent",), "InvalidSpec")])
+def test_a_benchmark_is_looked_after_as_somebody_asked_for_it(more: tuple[str, ...], reason: str) -> None:
+    benchmark = managed(make_benchmark(**GATED), owned_by("me", *OWNED, *more))
+    cluster, cache = DefaultingCluster({}), new_cache()
+    cluster.live["KimiLinearBenchmark/nightly"] = benchmark
+    cache.put(BENCHMARK, benchmark)
+    reconciler = Passes(cluster, cache)
+    for _ in range(2):
+        asyncio.run(reconciler.reconcile(Key("default", "nightly", BENCHMARK)))
+    accepted = find_condition(cluster.status, "Accepted")
+    assert accepted["reason"] == reason
+    assert reason == "SpecValid" or accepted["message"] == BENCHMARKS.check_stored(make_benchmark(**GATED)).message
+    assert cluster.reads == ["KimiLinearBenchmark"]
+
+
+def test_the_command_line_takes_a_server_as_far_as_it_can_be_read() -> None:
+    benchmark, key = BENCHMARKS.check_stored(make_benchmark()).resource, Key("default", "kimi", SERVER)
+    assert benchmark
+
+    def referenced(live: Manifest | None) -> Any:
+        return asyncio.run(diff._referenced(cast(Cluster, Reads(live)), benchmark, key))
+
+    found = referenced(make_server(engine={"attentionBackend": "AITER-v2", "image": "example.com/i:1"}))
+    assert found.spec.engine.image == "example.com/i:1"
+    with pytest.raises(CommandError, match="the spec of KimiLinearServer kimi cannot be read"):
+        referenced({**make_server(), "spec": "newer"})
+    with pytest.raises(CommandError, match="there is no KimiLinearServer kimi"):
+        referenced(None)

@@ -1,0 +1,333 @@
+"""The cache of what was observed: watches and lists overtake each other, and the newest wins."""
+
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, SERVICE, Kind, Manifest
+from kimi_linear_operator.reconcile.cache import MOST_CHILDREN, Cache
+from kimi_linear_operator.reconcile.cached_object import REVISION_ANNOTATION, Key
+from kimi_linear_operator.reconcile.listing import Listing
+from kimi_linear_operator.server.spec import SERVER
+from make import make_deployment, make_pod, make_server, owned, stored
+from passes import READER, new_cache
+
+KIMI, OTHER = Key("default", "kimi", SERVER), Key("default", "other", SERVER)
+POD_KEY = Key("default", "kimi-0", SERVER)
+
+
+def deleted(cache: Cache, pod: Manifest) -> set[Key]:
+    return cache.take(READER.read(POD, pod, is_deleted=True))
+
+
+def versions(cache: Cache, key: Key = KIMI) -> list[str]:
+    return [pod["metadata"]["resourceVersion"] for pod in cache.children(POD, key)]
+
+
+def names(cache: Cache, key: Key = KIMI) -> list[str]:
+    return [pod["metadata"]["name"] for pod in cache.children(POD, key)]
+
+
+def filled(*pods: Manifest) -> Cache:
+    cache = new_cache()
+    for pod in pods:
+        cache.put(POD, pod)
+    return cache
+
+
+def test_an_object_is_kept_and_concerns_its_server() -> None:
+    cache = new_cache()
+    deployment = make_deployment()
+    assert cache.put(DEPLOYMENT, deployment) == {KIMI}
+    assert cache.get(KIMI.of(DEPLOYMENT)) == deployment
+    assert cache.children(DEPLOYMENT, KIMI) == [deployment]
+
+
+def test_a_server_concerns_itself_and_is_no_child() -> None:
+    cache = new_cache()
+    assert cache.put(SERVER, make_server()) == {KIMI}
+    assert (cache.resources(), cache.children(SERVER, KIMI)) == ([KIMI], [])
+
+
+def test_an_object_without_a_server_concerns_none() -> None:
+    cache = new_cache()
+    stray = stored({"kind": "Pod", "metadata": {"name": "stray"}})
+    assert cache.put(POD, stray) == set()
+    assert deleted(cache, stray) == set()
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_nothing_older_or_equal_overwrites_what_is_known(version: int) -> None:
+    cache = filled(make_pod(version=5, phase="Running"))
+    assert cache.put(POD, make_pod(version=version, phase="Pending")) == set()
+    assert cache.children(POD, KIMI)[0]["status"] == {"phase": "Running"}
+
+
+def test_versions_are_compared_as_numbers() -> None:
+    cache = filled(make_pod(version=9))
+    assert cache.put(POD, make_pod(version=10)) == {KIMI}
+
+
+def test_children_come_by_name_and_of_one_kind() -> None:
+    cache = filled(make_pod("kimi-2"), make_pod("kimi-1"), make_pod("else", server="other"))
+    cache.put(DEPLOYMENT, make_deployment())
+    assert names(cache) == ["kimi-1", "kimi-2"]
+
+
+def test_what_is_kept_can_not_be_changed_from_outside() -> None:
+    pod = make_pod(phase="Running")
+    cache = filled(pod)
+    pod["status"]["phase"] = "changed"
+    cache.children(POD, KIMI)[0]["status"]["phase"] = "changed"
+    assert cache.children(POD, KIMI)[0]["status"] == {"phase": "Running"}
+
+
+def test_what_nobody_reads_is_not_kept() -> None:
+    probe = {"periodSeconds": 10, "failureThreshold": 360}
+    container = {"name": "sglang", "image": "i", "env": [{"name": "A", "value": "x"}], "startupProbe": probe}
+    spec = {"nodeName": "n1", "containers": [container, {"name": "sidecar"}], "dnsPolicy": "ClusterFirst"}
+    pod = make_pod() | {"spec": spec}
+    pod["metadata"]["managedFields"] = [{"manager": "kubelet"}]
+    pod["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": "{...}", "a": "b"}
+    (kept,) = filled(pod).children(POD, KIMI)
+    assert kept["spec"] == {"nodeName": "n1", "containers": [{"name": "sglang", "startupProbe": probe}]}
+    assert kept["metadata"]["annotations"] == {"a": "b"}
+    assert "managedFields" not in kept["metadata"]
+    (kept,) = filled(pod | {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}).children(POD, KIMI)
+    assert kept["spec"] == {}
+    deployment = make_deployment() | {"spec": {"replicas": 1}}
+    cache = new_cache()
+    cache.put(DEPLOYMENT, deployment)
+    assert cache.get(KIMI.of(DEPLOYMENT)) == deployment
+
+
+def test_an_object_that_moves_to_another_server_concerns_both() -> None:
+    cache = filled(make_pod(version=1))
+    assert cache.put(POD, make_pod(version=2, server="other")) == {KIMI, OTHER}
+    assert (names(cache, KIMI), names(cache, OTHER)) == ([], ["kimi-0"])
+
+
+def test_a_deleted_object_is_gone_and_concerns_its_server() -> None:
+    cache = filled(make_pod(version=1))
+    assert deleted(cache, make_pod(version=2)) == {KIMI}
+    assert (names(cache), cache.get(POD_KEY.of(POD))) == ([], None)
+
+
+def test_the_deletion_of_a_predecessor_leaves_the_successor_alone() -> None:
+    cache = filled(make_pod(version=7))
+    assert deleted(cache, make_pod(version=6)) == set()
+    assert versions(cache) == ["7"]
+
+
+def test_the_deletion_of_what_was_never_seen_concerns_none() -> None:
+    assert deleted(new_cache(), make_pod()) == set()
+
+
+def test_a_successor_of_a_deleted_object_is_kept() -> None:
+    cache = filled(make_pod(version=1))
+    deleted(cache, make_pod(version=2))
+    assert cache.put(POD, make_pod(version=3)) == {KIMI}
+
+
+def taken(cache: Cache, manifests: list[Manifest], version: int, kind: Kind = POD) -> set[Key]:
+    """Take over a list of everything, in one page."""
+    listing = Listing(cache, kind)
+    listing.take(manifests, version)
+    return listing.end()
+
+
+ODD: list[Any] = [
+    {"metadata": {"labels": 7}},
+    {"metadata": {"annotations": []}},
+    {"metadata": {"managedFields": [{"manager": {}, "fieldsV1": 1}, 2]}},
+    {"metadata": {"ownerReferences": [{}]}},
+    {"metadata": {"resourceVersion": "no number"}},
+    {"status": 1},
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=[str(odd)[:40] for odd in ODD])
+def test_an_object_in_a_list_that_cannot_be_read_stays_as_it_was_known(odd: Manifest) -> None:
+    cache, skipped = filled(make_pod(version=1), make_pod("gone", version=1)), list[Key]()
+    page = [make_pod(version=5), make_pod("next", version=5)]
+    page[0] = {**page[0], **odd, "metadata": {**page[0]["metadata"], **odd.get("metadata", {})}}
+    listing = Listing(cache, POD, None, lambda key, _: skipped.append(key))
+    listing.take(page, 5)
+    assert listing.end() == {KIMI}
+    assert skipped in ([], [POD_KEY.of(POD)])
+    assert names(cache)[-1] == "next"
+    assert (cache.find(POD_KEY.of(POD)) is not None, cache.find(POD_KEY.of(POD)._replace(name="gone"))) == (True, None)
+    assert versions(cache)[0] == ("1" if skipped else "5")
+
+
+def test_what_was_deleted_while_a_list_was_read_does_not_come_back() -> None:
+    cache = filled(make_pod(version=1))
+    listing = Listing(cache, POD)
+    deleted(cache, make_pod(version=5))
+    listing.take([make_pod(version=4)], version=4)
+    assert listing.end() == set()
+    assert names(cache) == []
+
+
+def test_what_was_created_while_a_list_was_read_stays() -> None:
+    cache = new_cache()
+    listing = Listing(cache, POD)
+    cache.put(POD, make_pod(version=5))
+    listing.take([], version=4)
+    assert listing.end() == set()
+    assert names(cache) == ["kimi-0"]
+
+
+def test_a_list_brings_what_watches_lost_and_tells_whom_it_concerns() -> None:
+    cache = filled(make_pod("same", version=1), make_pod("changed", version=2), make_pod("gone", version=3))
+    listed = [make_pod("same", version=1), make_pod("changed", version=8), make_pod("new", server="other", version=9)]
+    assert taken(cache, listed, version=10) == {KIMI, OTHER}
+    assert (names(cache), versions(cache), names(cache, OTHER)) == (["changed", "same"], ["8", "1"], ["new"])
+
+
+def test_a_list_that_shows_nothing_new_concerns_none() -> None:
+    cache = filled(make_pod("a", version=1), make_pod("b", version=2))
+    assert taken(cache, [make_pod("a", version=1), make_pod("b", version=2)], version=10) == set()
+
+
+def test_a_list_may_come_in_pages() -> None:
+    cache = filled(make_pod("a", version=1), make_pod("b", version=2), make_pod("c", version=3))
+    listing = Listing(cache, POD)
+    listing.take([make_pod("a", version=1)], version=10)
+    listing.take([make_pod("c", version=9)], version=10)
+    assert listing.end() == {KIMI}
+    assert (names(cache), versions(cache)) == (["a", "c"], ["1", "9"])
+
+
+def test_a_list_that_begins_anew_forgets_its_first_pages() -> None:
+    cache = filled(make_pod("a", version=1), make_pod("b", version=2))
+    listing = Listing(cache, POD)
+    listing.take([make_pod("a", version=1)], version=10)
+    listing.take([make_pod("b", version=2)], version=20)
+    assert listing.end() == {KIMI}
+    assert names(cache) == ["b"]
+
+
+def test_a_list_of_a_namespace_drops_only_what_is_missing_there() -> None:
+    elsewhere = make_pod("kimi-0", namespace="elsewhere", version=1)
+    cache = filled(make_pod(version=1), elsewhere)
+    cache.put(DEPLOYMENT, make_deployment(version=1))
+    listing = Listing(cache, POD, "default")
+    listing.take([], version=10)
+    assert listing.end() == {KIMI}
+    assert (names(cache), names(cache, Key("elsewhere", "kimi", SERVER))) == ([], ["kimi-0"])
+    assert cache.get(KIMI.of(DEPLOYMENT))
+
+
+def test_a_list_of_one_kind_forgets_no_deletion_of_another() -> None:
+    cache = new_cache()
+    listing = Listing(cache, POD)
+    deleted(cache, make_pod(version=5))
+    taken(cache, [], version=6, kind=DEPLOYMENT)
+    listing.take([make_pod(version=4)], version=4)
+    assert listing.end() == set()
+    assert names(cache) == []
+
+
+def test_a_list_of_one_namespace_forgets_no_deletion_in_another() -> None:
+    cache = new_cache()
+    listing = Listing(cache, POD, "default")
+    deleted(cache, make_pod(version=5))
+    Listing(cache, POD, "elsewhere")
+    listing.take([make_pod(version=4)], version=4)
+    assert listing.end() == set()
+    assert names(cache) == []
+
+
+@pytest.mark.parametrize("seen", ["a list", "an object"])
+def test_a_list_that_is_older_than_what_was_seen_tells_of_a_restored_backup(seen: str) -> None:
+    cache = new_cache()
+    if seen == "a list":
+        taken(cache, [], version=1000, kind=SERVER)
+    else:
+        cache.put(SERVER, _at(make_server("gone"), 1000))
+    listing = Listing(cache, SERVER)
+    listing.take([_at(make_server("kept"), 600)], version=700)
+    assert listing.is_restored
+    assert Key("default", "kept", SERVER) not in cache.resources()
+    cache.clear()
+    assert taken(cache, [_at(make_server("kept"), 600)], version=700, kind=SERVER) == {Key("default", "kept", SERVER)}
+    assert cache.resources() == [Key("default", "kept", SERVER)]
+
+
+def test_an_object_that_is_older_than_before_tells_of_a_backup_although_versions_are_newer_again() -> None:
+    cache = new_cache()
+    cache.put(SERVER, _at(make_server("kept"), 1000))
+    listing = Listing(cache, SERVER)
+    listing.take([_at(make_server("kept"), 500)], version=1200)
+    assert listing.is_restored
+    # What was seen after the list began says nothing.
+    listing = Listing(cache, SERVER)
+    cache.put(SERVER, _at(make_server("kept"), 1300))
+    listing.take([_at(make_server("kept"), 500)], version=1200)
+    assert not listing.is_restored
+
+
+def _at(manifest: Manifest, version: int) -> Manifest:
+    return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": str(version)}}
+
+
+def test_a_sight_tells_who_changed_a_server_last_status_aside() -> None:
+    entries = [
+        {"manager": "kubectl", "time": "2026-01-01T00:00:00Z"},
+        {"manager": "argocd", "time": "2026-01-02T00:00:00Z"},
+        {"manager": "kimi-linear-operator", "subresource": "status", "time": "2026-01-03T00:00:00Z"},
+    ]
+    server = make_server()
+    server["metadata"]["managedFields"] = entries
+    assert READER.read(SERVER, server).source == "argocd"
+    assert READER.read(SERVER, make_server()).source == ""
+
+
+def changed(manifest: Manifest, **metadata: Any) -> Manifest:
+    return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "9", **metadata}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "manifest", "change", "is_progress"),
+    [
+        (POD, make_pod(), {}, True),
+        (DEPLOYMENT, make_deployment(), {}, True),
+        (DEPLOYMENT, make_deployment(), {"generation": 2}, False),
+        (DEPLOYMENT, make_deployment(), {"generation": 2, "annotations": {REVISION_ANNOTATION: "2"}}, True),
+        (SERVER, make_server(), {}, True),
+        (SERVER, make_server(), {"generation": 2}, False),
+        # Services count no generation: whatever changed may be what we want otherwise.
+        (SERVICE, owned({"metadata": {"name": "kimi", "generation": 0}}), {}, False),
+    ],
+)
+def test_progress_is_what_leaves_every_spec_alone(
+    kind: Kind, manifest: Manifest, change: dict[str, Any], is_progress: bool
+) -> None:
+    cache = new_cache()
+    cache.put(kind, manifest)
+    assert cache.is_progress(READER.read(kind, changed(manifest, **change))) == is_progress
+    assert new_cache().is_progress(READER.read(kind, manifest)) == (kind == POD), (
+        "what is new is no progress, but of a pod"
+    )
+
+
+def test_of_what_claims_to_be_a_servers_only_what_it_owns_is_read_if_that_is_asked_for() -> None:
+    cache = new_cache()
+    own = make_deployment()
+    stranger = stored({"kind": "Deployment", "metadata": {"name": "theirs", "labels": own["metadata"]["labels"]}})
+    for deployment in (own, stranger):
+        cache.put(DEPLOYMENT, deployment)
+    assert len(cache.children(DEPLOYMENT, KIMI)) == 2
+    (owner,) = own["metadata"]["ownerReferences"]
+    assert cache.children(DEPLOYMENT, KIMI, owner["uid"]) == [own]
+
+
+def test_more_objects_than_a_server_can_have_get_no_attention() -> None:
+    """Anybody who may make pods can give them a server's label."""
+    cache = new_cache()
+    for number in range(40):
+        pod = make_pod(f"kimi-{number:02}")
+        cache.put(POD, {**pod, "status": {**pod.get("status", {}), "message": "x" * 2**19}})
+    read = cache.children(POD, KIMI)
+    assert 0 < len(read) * 2**19 <= MOST_CHILDREN

@@ -1,0 +1,240 @@
+"""What somebody can put into one object, or into many of one namespace, does not decide what the operator holds."""
+
+import asyncio
+import itertools
+import string
+import time
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator import jsontext
+from kimi_linear_operator.benchmark import job_status
+from kimi_linear_operator.cluster.pages import Page, Pages
+from kimi_linear_operator.kubernetes.bounds import LARGEST_SPEC, MOST_VALUES
+from kimi_linear_operator.kubernetes.drift import has_drifted, with_digests
+from kimi_linear_operator.kubernetes.essence import essence
+from kimi_linear_operator.kubernetes.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    JOB,
+    POD,
+    REVISION,
+    SERVICE,
+    Kind,
+    Manifest,
+    kind_of,
+)
+from kimi_linear_operator.kubernetes.metadata import is_owned_by
+from kimi_linear_operator.kubernetes.plan import Apply, step_for
+from kimi_linear_operator.reconcile.cache import MOST_OF_LARGE, Cache
+from kimi_linear_operator.reconcile.cached_object import HEAVIEST_CHILD, LARGE_CHILD, LARGEST_CHILD, Key
+from kimi_linear_operator.server import revision
+from kimi_linear_operator.server.manifests import build, build_revision
+from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
+from make import UID, make_deployment, make_pod, make_server, owned, stored
+from passes import READER, WRITTEN, new_cache
+
+KIMI = Key("default", "kimi", SERVER)
+# What is left of any object, at most. A pod's trimmed text is about as long.
+SMALL = 3_000
+TEXT = "x" * 1_400_000
+
+
+def child(kind: Kind, name: str = "kimi", version: int = 1, labels: Manifest | None = None, **content: Any) -> Manifest:
+    metadata = {"name": name, "resourceVersion": str(version), "labels": labels or {}}
+    return owned({"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, **content})
+
+
+def template(**fields: Any) -> Manifest:
+    return {"template": {"spec": {"containers": [{"name": "sglang", **fields}]}}}
+
+
+NAMES = ["".join(signs) for signs in itertools.islice(itertools.product(string.ascii_letters, repeat=3), 75_000)]
+OWNERS = [{"apiVersion": "v1", "kind": "K", "name": "x", "uid": f"uid-{number}"} for number in range(18_000)]
+# Made when they are needed: Python would look at a million values again and again in all other tests.
+LARGE: dict[str, Callable[[], Manifest]] = {
+    "a text": lambda: child(DEPLOYMENT, spec=template(env=[{"name": "a", "value": TEXT}])),
+    "variables": lambda: child(DEPLOYMENT, spec=template(env=[{"name": "a"}] * 100_000)),
+    "labels": lambda: child(DEPLOYMENT, labels=dict.fromkeys(NAMES, "v")),
+    "keys": lambda: child(CONFIG_MAP, data=dict.fromkeys(NAMES, "")),
+    "lists": lambda: child(REVISION, revision=1, data={"x": [[]] * 400_000}),
+    "ports": lambda: child(SERVICE, spec={"ports": [{"port": port, "protocol": "TCP"} for port in range(30_000)]}),
+    "volumes": lambda: child(
+        POD, spec={"volumes": [{"name": f"v{number}", "emptyDir": {}} for number in range(30_000)]}
+    ),
+    "owners": lambda: child(JOB, metadata={**child(JOB)["metadata"], "ownerReferences": OWNERS}),
+    "an owner": lambda: child(
+        JOB, metadata={**child(JOB)["metadata"], "ownerReferences": [{**OWNERS[0], "uid": TEXT, "name": "x"}]}
+    ),
+    "labels of a server": lambda: {**make_server(), "metadata": {**make_server()["metadata"], "labels": {TEXT: "v"}}},
+}
+
+
+@pytest.mark.parametrize("make", LARGE.values(), ids=LARGE)
+def test_of_an_object_that_is_too_large_little_is_kept(make: Callable[[], Manifest]) -> None:
+    manifest = make()
+    kind = next(kind for kind in (SERVER, POD, *WRITTEN) if kind.kind == manifest["kind"])
+    begin = time.thread_time()
+    sight = READER.read(kind, manifest)
+    assert time.thread_time() - begin < 1.0
+    assert len(sight.text) + sum(map(len, sight.owners)) < SMALL
+    kept = sight.manifest()
+    given = manifest["metadata"]
+    for name in ("name", "namespace", "uid", "resourceVersion", "generation"):
+        assert kept["metadata"][name] == given[name]
+    if len(given.get("ownerReferences", ())) == 1 and len(given["ownerReferences"][0]["uid"]) < 100:
+        assert is_owned_by(kept, UID)
+
+
+def servers() -> list[KimiLinearServer]:
+    """Return servers with the largest specs that are not refused."""
+    specs: list[Manifest] = [
+        {"podTemplate": {"spec": {"x": ["x" * (LARGEST_SPEC - 200)]}}},
+        {"podTemplate": {"spec": {"x": [[]] * (MOST_VALUES - 100)}}},
+        {"podTemplate": {"spec": {"x": [{"a": 1}] * (MOST_VALUES // 3 - 50)}}},
+        {"inheritedMetadata": {"annotations": {f"example.com/x{n}": "x" * 4096 for n in range(30)}}},
+    ]
+    return [KimiLinearServer.model_validate(make_server(**spec)) for spec in specs]
+
+
+@pytest.mark.parametrize("server", servers(), ids=["text", "lists", "objects", "annotations"])
+def test_what_the_operator_makes_of_the_largest_spec_is_kept_whole(server: KimiLinearServer) -> None:
+    kept = revision.keep(server, []).current
+    made = [*build(server), revision.build_revision(server, kept)]
+    for manifest in made:
+        sight = READER.read(kind_of(manifest), stored(manifest))
+        assert not has_drifted(sight.manifest(), manifest)
+        assert "status" not in sight.manifest(), "its essence has one"
+
+
+def test_a_child_of_ours_that_somebody_has_filled_is_repaired() -> None:
+    server = KimiLinearServer.model_validate(make_server())
+    for wanted in build(server):
+        live = READER.read(kind_of(wanted), stored({**wanted, "status": {"x": TEXT}})).manifest()
+        step = step_for(server, wanted, live)
+        assert isinstance(step, Apply)
+        assert step.is_repair, "which waits longer and longer if it goes on"
+
+
+def test_a_child_of_ours_whose_metadata_somebody_has_filled_is_as_wanted() -> None:
+    """Above all, the record of a pod template still holds it."""
+    server = KimiLinearServer.model_validate(make_server())
+    record = build_revision(server, revision.keep(server, []).current)
+    for wanted in (*build(server), record):
+        metadata = {**wanted["metadata"], "finalizers": [f"example.com/{number}" for number in range(60_000)]}
+        sight = READER.read(kind_of(wanted), stored({**wanted, "metadata": metadata}))
+        assert len(sight.text) < LARGE_CHILD
+        assert step_for(server, wanted, sight.manifest()) is None
+
+
+def test_a_filled_deployment_still_tells_how_its_pods_are() -> None:
+    deployment = make_deployment(readyReplicas=1, observedGeneration=1)
+    spec = {"replicas": 1, **template(env=[{"name": "a", "value": TEXT}])}
+    kept = READER.read(DEPLOYMENT, {**deployment, "spec": spec}).manifest()
+    assert (kept["spec"], kept["status"]) == ({"replicas": 1}, deployment["status"])
+
+
+def test_a_config_map_of_very_many_keys_has_one_digest() -> None:
+    many = child(CONFIG_MAP, data=dict.fromkeys(NAMES, ""))
+    changed = child(CONFIG_MAP, data={**dict.fromkeys(NAMES, ""), NAMES[0]: "x"})
+    assert len(with_digests(many)["data"]) == 1
+    assert with_digests(with_digests(many)) == with_digests(many)
+    assert not has_drifted(with_digests(many), many)
+    assert has_drifted(with_digests(changed), many)
+    assert has_drifted(many, child(CONFIG_MAP, data={NAMES[0]: ""}))
+
+
+def medium(number: int, version: int = 1) -> Manifest:
+    return child(DEPLOYMENT, f"d{number:03}", version, spec=template(image="x" * (LARGEST_CHILD - 2_000)))
+
+
+MOST = MOST_OF_LARGE // LARGEST_CHILD
+
+
+def kept_bytes(cache: Cache) -> int:
+    return sum(len(sight.text) for sight in cache.snapshot())
+
+
+def test_of_many_large_objects_in_one_namespace_the_essence_is_kept_and_all_of_those_elsewhere() -> None:
+    cache = new_cache()
+    for number in range(MOST + 20):
+        cache.put(DEPLOYMENT, medium(number))
+    assert MOST_OF_LARGE / 2 < kept_bytes(cache) < MOST_OF_LARGE + 20 * SMALL
+    usual = child(DEPLOYMENT, "usual", spec=template(image="x" * (LARGE_CHILD - 2_000)))
+    cache.put(DEPLOYMENT, usual)
+    assert cache.get(Key("default", "usual", DEPLOYMENT)) == usual
+    elsewhere = {**medium(0), "metadata": {**medium(0)["metadata"], "namespace": "other"}}
+    cache.put(DEPLOYMENT, elsewhere)
+    assert cache.get(Key("other", "d000", DEPLOYMENT)) == elsewhere
+
+
+def test_when_large_objects_go_the_next_list_brings_the_others_back_whole() -> None:
+    cache = new_cache()
+    for number in range(MOST + 2):
+        cache.put(DEPLOYMENT, medium(number))
+    last = medium(MOST + 1)
+    assert cache.get(Key("default", last["metadata"]["name"], DEPLOYMENT)) != last
+    assert cache.put(DEPLOYMENT, last) == set(), "there is no room yet"
+    # One that grows no further does not lose its room, and one that goes gives it back.
+    cache.put(DEPLOYMENT, medium(0, version=2))
+    assert cache.get(Key("default", "d000", DEPLOYMENT)) == medium(0, version=2)
+    cache.take(READER.read(DEPLOYMENT, medium(0, version=3), is_deleted=True))
+    assert cache.put(DEPLOYMENT, last) == {KIMI}
+    assert cache.get(Key("default", last["metadata"]["name"], DEPLOYMENT)) == last
+    assert cache.put(DEPLOYMENT, last) == set()
+
+
+@pytest.mark.parametrize("kind", [POD, REVISION])
+@pytest.mark.parametrize("fill", [[], {}, [[]], [[[[[]]]]], {"a": {}}, {"name": "a"}, 1], ids=str)
+def test_what_one_pass_reads_takes_little_time_whatever_it_holds(kind: Kind, fill: Any) -> None:
+    cache = new_cache()
+    each = HEAVIEST_CHILD // (jsontext.weight(jsontext.encode(fill)) + 1) - 100
+    for number in range(30):
+        content = {"spec": {"volumes": [fill] * each}} if kind == POD else {"data": [fill] * each}
+        cache.put(kind, child(kind, f"x{number:02}", **content))
+    begin = time.thread_time()
+    found = cache.children(kind, KIMI)
+    # About a twentieth of a second where nothing else runs.
+    assert time.thread_time() - begin < 0.5
+    assert 0 < len(found) < 30
+
+
+def test_a_thousand_pods_are_all_read() -> None:
+    cache = new_cache()
+    conditions = [{"type": f"C{n}", "status": "False", "lastTransitionTime": "2026-11-24T09:30:00Z"} for n in range(5)]
+    mounts = [{"name": f"v{n}", "mountPath": "/x", "readOnly": True} for n in range(6)]
+    statuses = [{"name": "sglang", "state": {"running": {}}, "lastState": {}, "volumeMounts": mounts}]
+    volumes = [{"name": f"v{n}", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}} for n in range(6)]
+    for number in range(1000):
+        pod = make_pod(f"kimi-{number}", conditions=conditions, containerStatuses=statuses, podIPs=[{"ip": "10.0.0.1"}])
+        cache.put(POD, {**pod, "spec": {"nodeName": "a", "volumes": volumes}})
+    assert len(cache.children(POD, KIMI)) == 1000
+
+
+def test_the_weight_of_a_text_leaves_long_strings_out() -> None:
+    assert jsontext.weight(b'{"a":1,"b":[1,2]}') == 7
+    assert jsontext.weight(b'{"a":"' + b',[{\\"' * 1000 + b'","b":[1,2]}') == 7
+
+
+def test_of_clients_that_are_asked_for_before_a_start_only_the_essence_is_held() -> None:
+    spec = {"suspend": True, **template(env=[{"name": "a", "value": TEXT}])}
+    job = child(JOB, spec=spec, status={"conditions": [{"type": "Complete", "status": "True"}]})
+
+    class Paged(Pages):
+        async def of(self, *_: Any) -> AsyncGenerator[Page, None]:
+            for number in range(20):
+                metadata = {**job["metadata"], "name": f"job-{number}"}
+                yield Page([{**job, "metadata": metadata}, {**job, "metadata": metadata}], 1)
+
+    found = asyncio.run(Paged(None).essences(JOB, "default", ""))  # type: ignore[arg-type]
+    assert len(found) == 40
+    assert len(jsontext.encode(found)) < 40 * SMALL
+    assert all(is_owned_by(item, UID) and job_status.has_ended(item) for item in found)
+
+
+def test_a_status_that_is_too_large_to_be_one_says_nothing() -> None:
+    pod = essence(make_pod(phase="Failed", message="x" * 2**20))
+    assert pod["status"] == {}
+    assert job_status.is_running(pod), "for all that is known"

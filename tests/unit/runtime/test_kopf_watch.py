@@ -1,0 +1,163 @@
+"""Which kinds of objects are not being watched, and which are to be listed, as the answers of the API server tell."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import kopf
+import kopf._cogs.clients.api
+import kopf._cogs.clients.scanning
+import pytest
+
+from kimi_linear_operator.kubernetes.kinds import POD, SERVICE
+from kimi_linear_operator.reconcile.cached_object import CachedObject
+from kimi_linear_operator.runtime.kopf_watch import GRACE_SECONDS, Watch, _bend_kopf
+from kimi_linear_operator.runtime.scopes import Scope
+from make import make_pod
+from passes import READER
+
+PODS, SERVICES = Scope(POD, "default"), Scope(SERVICE, "default")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time in seconds, to be set by the test."""
+    now = [1000.0]
+    monkeypatch.setattr("kimi_linear_operator.runtime.kopf_watch.time.monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def wanted() -> list[Scope]:
+    return []
+
+
+@pytest.fixture
+def watch(wanted: list[Scope]) -> Watch:
+    def observe(_: CachedObject) -> None:
+        """Take no notice."""
+
+    return Watch(["default"], (PODS, SERVICES), READER, observe, wanted.append)
+
+
+def test_a_watch_that_is_answered_is_fine_for_as_long_as_it_stays_open(watch: Watch, clock: list[float]) -> None:
+    watch._hear(PODS, "WATCH", 200)
+    clock[0] += 1000
+    assert watch.unwatched() == []
+
+
+def test_a_watch_that_fails_is_told_after_a_while_and_forgotten_when_it_works(watch: Watch, clock: list[float]) -> None:
+    watch._hear(PODS, "WATCH", 0)
+    clock[0] += GRACE_SECONDS - 1
+    watch._hear(PODS, "WATCH", 503)
+    assert watch.unwatched() == []
+    clock[0] += 2
+    assert watch.unwatched() == [PODS]
+    watch._hear(PODS, "LIST", 200)
+    assert watch.unwatched() == [PODS], "a list is no watch"
+    watch._hear(PODS, "WATCH", 200)
+    assert watch.unwatched() == []
+
+
+def test_a_watch_that_begins_anew_wants_a_list_of_its_own_scope(watch: Watch, wanted: list[Scope]) -> None:
+    watch._hear(PODS, "WATCH", 200)
+    watch._hear(PODS, "LIST", 500)
+    watch._hear(PODS, "LIST", 200)
+    assert wanted == [], "what happens between the list and the watch would be lost"
+    watch._hear(SERVICES, "WATCH", 200)
+    watch._hear(PODS, "WATCH", 500)
+    assert wanted == []
+    watch._hear(PODS, "WATCH", 200)
+    watch._hear(PODS, "WATCH", 200)
+    assert wanted == [PODS], "a watch that goes on where it ended is no new beginning"
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_scope_that_is_refused_is_listed_once_to_find_out_what_that_means(
+    watch: Watch, wanted: list[Scope], status: int
+) -> None:
+    watch._hear(PODS, "WATCH", status)
+    watch._hear(PODS, "LIST", status)
+    assert wanted == [PODS]
+    watch._hear(PODS, "LIST", 200)
+    watch._hear(PODS, "WATCH", 200)
+    watch._hear(PODS, "WATCH", status)
+    assert wanted == [PODS, PODS, PODS], "it was watched meanwhile"
+
+
+def test_the_log_says_once_that_a_scope_is_not_watched_and_once_that_it_is_again(
+    watch: Watch, clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    watch._hear(PODS, "WATCH", 0)
+    for _ in range(5):
+        watch._tell_changes()
+        clock[0] += GRACE_SECONDS
+    watch._hear(PODS, "WATCH", 200)
+    watch._tell_changes()
+    assert [record.getMessage() for record in caplog.records] == [
+        "Not watching pods in namespace default for 70 s now, trying again until it works",
+        "Watching pods in namespace default again",
+    ]
+
+
+def test_an_object_that_nobody_can_read_has_its_scope_listed_and_others_go_on(
+    wanted: list[Scope], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    seen: list[CachedObject] = []
+    watch = Watch(["default"], (PODS, SERVICES), READER, seen.append, wanted.append)
+    metadata = {"name": "odd", "namespace": "default", "resourceVersion": "no number"}
+    pod = make_pod(namespace="default", version=7)
+    for manifest in ({"metadata": metadata}, pod):
+        asyncio.run(watch._on_event({"type": "ADDED", "object": manifest}, param=POD))  # type: ignore[typeddict-item]
+    assert (seen, wanted) == ([READER.read(POD, pod)], [PODS])
+    assert not caplog.records, "the list tells it, once; events can be thousands"
+
+
+def test_nothing_is_passed_on_of_watches_that_are_to_begin_anew(wanted: list[Scope]) -> None:
+    """When etcd was restored, what is still in their sockets is of a past that is no more."""
+    seen: list[CachedObject] = []
+    watch = Watch(["default"], (PODS, SERVICES), READER, seen.append, wanted.append)
+    watch.restart()
+    event: Any = {"type": "ADDED", "object": make_pod(namespace="default", version=7)}
+    asyncio.run(watch._on_event(event, param=POD))
+    assert seen == []
+
+
+@pytest.fixture
+def bent(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The part of kopf that reads what a watch sends, as it is while we watch."""
+    of_kopf = vars(kopf._cogs.clients.api)
+    scanning = vars(kopf._cogs.clients.scanning)
+    for module, name in ((of_kopf, "json"), (of_kopf, "iter_jsonlines"), (scanning, "scan_resources")):
+        monkeypatch.setitem(module, name, module[name])
+    _bend_kopf([])
+    return of_kopf
+
+
+def test_kopf_reads_deep_nesting_with_our_parser(bent: dict[str, Any]) -> None:
+    # Its own parser fails on it, at every new watch: the API server stores 10,000 levels.
+    line = '{"type":"ADDED","object":' + '{"a":' * 9_900 + "1" + "}" * 9_900 + "}"
+    with pytest.raises(RecursionError):
+        json.loads(line)
+    assert bent["json"].loads(line)["type"] == "ADDED"
+
+
+def test_kopf_reads_lines_whose_strings_are_no_text(bent: dict[str, Any]) -> None:
+    lines = b'{"type":"ADDED","object":{"f:\xff":{}}}\n{"type":"ADDED","object":{"a":"\xc3\xa9"}}\n'
+
+    async def test() -> list[Any]:
+        content = asyncio.StreamReader()
+        content.feed_data(lines)
+        content.feed_eof()
+        vars(content)["iter_chunked"] = lambda size: chunks(content, size)
+        return [bent["json"].loads(line.decode("utf-8")) async for line in bent["iter_jsonlines"](content)]
+
+    assert [event["object"] for event in asyncio.run(test())] == [{"f:\ufffd": {}}, {"a": "é"}]
+
+
+async def chunks(content: asyncio.StreamReader, size: int) -> AsyncIterator[bytes]:
+    while chunk := await content.read(size):
+        yield chunk

@@ -1,0 +1,90 @@
+"""Dashboard and alerts ask for metrics that exist, with labels that they have, in PromQL."""
+
+import json
+import re
+from pathlib import Path
+
+import promql_parser
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from kimi_linear_operator import metrics
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.resource_types import TYPES
+from kimi_linear_operator.runtime.exposition import resource_lines
+from kimi_linear_operator.server.spec import SERVER
+from make import make_benchmark, make_condition, make_result, make_server
+from passes import new_cache
+
+MONITORING = Path(__file__).parents[3] / "deploy/monitoring"
+# Prometheus adds these to everything that it reads from a pod.
+OF_THE_TARGET = {"namespace", "pod", "job", "instance"}
+
+
+def alerts() -> list[tuple[str, str]]:
+    groups = yaml.safe_load((MONITORING / "alerts.yaml").read_text())["spec"]["groups"]
+    return [(rule["alert"], rule["expr"]) for group in groups for rule in group["rules"]]
+
+
+def panels() -> list[tuple[str, str]]:
+    dashboard = json.loads((MONITORING / "dashboard.json").read_text())
+    expressions = [(panel["title"], target["expr"]) for panel in dashboard["panels"] for target in panel["targets"]]
+    return [(title, text.replace("$__rate_interval", "5m")) for title, text in expressions]
+
+
+EXPRESSIONS = [*alerts(), *panels()]
+
+
+def known() -> dict[str, set[str]]:
+    """Return all names of samples with the labels that they may have."""
+    cache = new_cache()
+    condition = make_condition("Ready", "True", "AllReplicasServe", "1 of 1 replicas serve")
+    cache.put(SERVER, {**make_server(), "status": {"conditions": [condition]}})
+    result = make_result("gsm8k", {"accuracy": 0.7})
+    complete = make_condition("Complete", "True", "SuitesEnded", "")
+    cache.put(BENCHMARK, {**make_benchmark(), "status": {"conditions": [condition, complete], "results": [result]}})
+    text = "".join(resource_lines(TYPES, cache.snapshot(), "2026-11-24T12:00:00Z"))
+    families = [*metrics.REGISTRY.collect(), *text_string_to_metric_families(text)]
+    names: dict[str, set[str]] = {}
+    for family in families:
+        for sample in family.samples:
+            names.setdefault(sample.name, set()).update(sample.labels)
+    for counted in (metrics.RECONCILES, metrics.API_REQUESTS, metrics.STATUS_REFUSED, metrics.WATCH_FAILURES):
+        [family] = counted.collect()
+        names[f"{family.name}_total"] = set(counted._labelnames)
+    [family] = metrics.SCOPE_UNREADABLE.collect()
+    names[family.name] = set(metrics.SCOPE_UNREADABLE._labelnames)
+    names["kimi_linear_operator_template_rollouts"] = set(metrics.ROLLOUTS._labelnames)
+    return names
+
+
+@pytest.mark.parametrize(("name", "expression"), EXPRESSIONS, ids=[name for name, _ in EXPRESSIONS])
+def test_an_expression_uses_what_there_is(name: str, expression: str) -> None:
+    parsed = str(promql_parser.parse(expression))
+    used = set(re.findall(r"\b(?:kimi_linear|process)_\w+", parsed))
+    labels = known()
+    assert used
+    assert used - labels.keys() == set()
+    told = re.findall(r"(?:by|on) \(([^)]*)\)", parsed) + re.findall(r"(\w+)(?:=~|!~|!=|=)\"", parsed)
+    asked = {label.strip() for group in told for label in group.split(",")}
+    assert asked - OF_THE_TARGET - {label for metric in used for label in labels[metric]} == set()
+
+
+def test_every_metric_is_shown_or_alerts() -> None:
+    text = " ".join(expression for _, expression in EXPRESSIONS)
+    ours = {re.sub(r"_(bucket|count|sum)$", "", metric) for metric in known() if metric.startswith("kimi_linear")}
+    assert {metric for metric in ours if metric not in text} == set()
+
+
+def test_the_user_guide_names_every_metric() -> None:
+    guide = (MONITORING.parents[1] / "docs/guide/troubleshoot.md").read_text()
+    ours = {re.sub(r"_(bucket|count|sum)$", "", metric) for metric in known() if metric.startswith("kimi_linear")}
+    assert {metric for metric in ours if f"`{metric}`" not in guide} == set()
+
+
+def test_every_alert_says_what_to_do() -> None:
+    groups = yaml.safe_load((MONITORING / "alerts.yaml").read_text())["spec"]["groups"]
+    for rule in (rule for group in groups for rule in group["rules"]):
+        assert rule["annotations"].keys() == {"summary", "description"}
+        assert rule["labels"]["severity"] in ("info", "warning")

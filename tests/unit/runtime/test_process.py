@@ -1,0 +1,216 @@
+"""Thousands of passes with nothing to do keep nobody else waiting, least of all who renews the Lease."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.kubernetes.kinds import POD
+from kimi_linear_operator.reconcile.cache import Cache
+from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
+from kimi_linear_operator.reconcile.resource_type import Options
+from kimi_linear_operator.resource_types import TYPES
+from kimi_linear_operator.runtime import work
+from kimi_linear_operator.runtime.intake import Intake
+from kimi_linear_operator.runtime.process import Operator
+from kimi_linear_operator.server.spec import SERVER
+from make import make_benchmark, make_pod, make_server
+from passes import READER
+
+SERVERS = 500
+PASS_SECONDS = 0.002
+
+
+@dataclass
+class BusyReconciler:
+    """Makes passes that only compute."""
+
+    done: list[Key] = field(default_factory=list)
+
+    async def run(self, _: Callable[[], bool]) -> None:
+        pass
+
+    async def reconcile(self, key: Key, _: int) -> None:
+        begin = time.process_time()
+        while time.process_time() < begin + PASS_SECONDS:
+            pass
+        self.done.append(key)
+
+
+def test_whoever_else_waits_for_the_event_loop_has_a_turn_between_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    reconciler = BusyReconciler()
+    monkeypatch.setattr(work, "reconcilers", lambda *_, **__: dict.fromkeys(TYPES, reconciler))
+
+    async def test() -> list[int]:
+        anything: Any = type("Anything", (), {"fenced": lambda _: None})()
+        working = Operator(anything, anything, [], TYPES, Options())
+        for number in range(SERVERS):
+            working.cache.put(SERVER, make_server(f"kimi-{number}"))
+        for scope in working.scopes:
+            working.scopes.succeed(scope, 0)
+        task = asyncio.ensure_future(working._work())
+        between = []
+        while len(reconciler.done) < SERVERS:
+            before = len(reconciler.done)
+            await asyncio.sleep(0)
+            between.append(len(reconciler.done) - before)
+        task.cancel()
+        return between
+
+    assert max(asyncio.run(test())) <= work.WORKERS
+
+
+def test_nothing_is_done_for_what_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    reconciler = BusyReconciler()
+    monkeypatch.setattr(work, "reconcilers", lambda *_, **__: dict.fromkeys(TYPES, reconciler))
+
+    async def test() -> None:
+        anything: Any = type("Anything", (), {"fenced": lambda _: None})()
+        working = Operator(anything, anything, ["default", "other"], TYPES, Options())
+        working.cache.put(SERVER, make_server())
+        for scope in (scopes := list(working.scopes))[1:]:
+            working.scopes.succeed(scope, 0)
+        task = asyncio.ensure_future(working._work())
+        await asyncio.sleep(0.1)
+        assert reconciler.done == []
+        working.scopes.succeed(scopes[0], 0)
+        working._take_note(scopes[0], set(), True)
+        await asyncio.sleep(0.1)
+        assert reconciler.done == [Key("default", "kimi", SERVER)]
+        task.cancel()
+
+    asyncio.run(test())
+
+
+def test_benchmarks_wait_until_everything_was_read_and_servers_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose turn it is depends on the benchmarks of all namespaces, and nothing of a server on other namespaces."""
+    reconciler = BusyReconciler()
+    monkeypatch.setattr(work, "reconcilers", lambda *_, **__: dict.fromkeys(TYPES, reconciler))
+    monkeypatch.setattr(work, "SETTLING_SECONDS", 0.05)
+
+    async def test() -> None:
+        anything: Any = type("Anything", (), {"fenced": lambda _: None})()
+        working = Operator(anything, anything, ["default", "other"], TYPES, Options())
+        for kind, manifest in ((SERVER, make_server()), (BENCHMARK, make_benchmark("nightly"))):
+            working.cache.put(kind, manifest)
+        for scope in (scopes := list(working.scopes))[:-1]:
+            working.scopes.succeed(scope, 0)
+        assert scopes[-1].namespace == "other"
+        task = asyncio.ensure_future(working._work())
+        await asyncio.sleep(0.1)
+        assert reconciler.done == [Key("default", "kimi", SERVER)]
+        working.scopes.succeed(scopes[-1], 0)
+        await asyncio.sleep(0.2)
+        assert reconciler.done == [Key("default", "kimi", SERVER), Key("default", "nightly", BENCHMARK)]
+        task.cancel()
+
+    asyncio.run(test())
+
+
+@dataclass
+class Terms:
+    """Leads at once, for as many terms as it is told to."""
+
+    left: int
+    is_untouched: bool
+    restored: Callable[[], None] = lambda: None
+    done: list[str] = field(default_factory=list)
+
+    async def look_first(self) -> None:
+        await asyncio.sleep(0.01)
+        self.done.append("look")
+
+    async def acquire(self) -> bool:
+        await asyncio.sleep(0)
+        is_untouched, self.is_untouched = self.is_untouched, False
+        return is_untouched
+
+    async def hold(self, work: Coroutine[None, None, None]) -> bool:
+        await work
+        await asyncio.sleep(0.1)
+        self.left -= 1
+        return self.left == 0
+
+    async def release(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("is_untouched", [True, False])
+def test_everything_is_listed_anew_unless_nobody_can_have_worked_since_before_it_was_listed(
+    monkeypatch: pytest.MonkeyPatch, is_untouched: bool
+) -> None:
+    async def test() -> None:
+        leader: Any = Terms(left=3, is_untouched=is_untouched)
+        working, done = Operator(leader, leader, [], TYPES, Options()), list[str]()
+
+        async def note(what: str) -> None:
+            done.append(what)
+
+        monkeypatch.setattr(working, "_work", lambda: note("work"))
+        monkeypatch.setattr(working.lists, "begin_anew", lambda: done.append("list"))
+        for scope in working.scopes:
+            working.scopes.succeed(scope, 0)
+        await working.lead()
+        assert done == [*(["work"] if is_untouched else ["list", "work"]), "list", "work", "list", "work"]
+
+    asyncio.run(test())
+
+
+def test_the_lease_is_looked_at_before_anything_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        leader: Any = Terms(left=1, is_untouched=True)
+        working = Operator(leader, leader, [], TYPES, Options())
+
+        async def run() -> None:
+            leader.done.append("list")
+
+        monkeypatch.setattr(working.lists, "run", run)
+        await working._keep_listed()
+        assert leader.done == ["look", "list"]
+
+    asyncio.run(test())
+
+
+def test_what_is_older_than_before_is_forgotten_listed_and_watched_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        anything: Any = type("Anything", (), {"fenced": lambda _: None})()
+        working = Operator(anything, anything, [], TYPES, Options())
+        restarts = list[bool]()
+        monkeypatch.setattr(working.watch, "restart", lambda: restarts.append(True))
+        working.cache.put(SERVER, make_server())
+        for scope in working.scopes:
+            working.scopes.begin(scope, 0)
+            working.scopes.succeed(scope, 0)
+        anything.restored()
+        assert working.cache.resources() == []
+        assert not working.scopes.is_anything_read()
+        assert all(event.is_set() for event in working.lists._due.values())
+        assert restarts == [True]
+
+    asyncio.run(test())
+
+
+def test_what_the_cache_cannot_take_over_is_skipped_and_listed_and_the_rest_goes_on() -> None:
+    taken, skipped = list[CachedObject](), list[Key]()
+    odd, pod = (READER.read(POD, make_pod(name)) for name in ("odd", "kimi-0"))
+
+    class Fragile(Cache):
+        def take(self, found: CachedObject) -> set[Key]:
+            if found is odd:
+                raise KeyError("uid")
+            return super().take(found)
+
+    async def test() -> None:
+        intake = Intake(Fragile(TYPES), lambda found, *_, **__: taken.append(found), skipped.append)
+        running = asyncio.create_task(intake.run())
+        intake.see(odd)
+        intake.see(pod)
+        await asyncio.sleep(0.1)
+        running.cancel()
+
+    asyncio.run(test())
+    assert (taken, skipped) == ([pod], [odd.key])

@@ -1,0 +1,554 @@
+"""The queue's promises. Time is the loop's own: nothing here waits for a clock."""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from fast_loop import now, run
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.metrics import REGISTRY
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.runtime.order import MOST_SOURCES, PROGRESS
+from kimi_linear_operator.runtime.queue import BACKOFF, LONGEST_SETTLE_SECONDS, SETTLE_SECONDS, Work, WorkQueue
+from kimi_linear_operator.runtime.work import WORKERS
+from kimi_linear_operator.server.spec import SERVER
+
+A, B, C = Key("default", "a", SERVER), Key("default", "b", SERVER), Key("default", "c", SERVER)
+
+
+async def settle() -> None:
+    """Let everything run that can run without time passing."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def worked(queue: WorkQueue, work: Work, seconds: float = 0, workers: int = 1) -> None:
+    """Let workers work for so long, then close the queue and wait for them."""
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(workers):
+            tasks.create_task(queue.work(work))
+        await settle()
+        await asyncio.sleep(seconds)
+        queue.close()
+
+
+def recorder(done: list[Key], again: float | None = None) -> Work:
+    async def work(key: Key, _: int) -> float | None:
+        done.append(key)
+        return again
+
+    return work
+
+
+def failing(times: list[float], until: Callable[[], bool] = lambda: False) -> Callable[[Key, int], Awaitable[None]]:
+    async def work(key: Key, _: int) -> None:
+        times.append(now())
+        if not until():
+            raise ValueError("no")
+
+    return work
+
+
+def test_a_key_added_often_while_it_waits_is_worked_on_once() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        for key in (A, B, A, A, B):
+            queue.add(key)
+        await worked(queue, recorder(done))
+        assert done == [A, B]
+
+    run(test())
+
+
+def test_a_key_added_while_it_is_worked_on_is_worked_on_once_more_and_never_twice_at_once() -> None:
+    async def test() -> None:
+        queue, log = WorkQueue(), list[str]()
+
+        async def work(key: Key, _: int) -> None:
+            log.append("start")
+            if len(log) == 1:
+                for _ in range(3):
+                    queue.add(key)
+            await settle()
+            log.append("end")
+
+        queue.add(A)
+        await worked(queue, work, seconds=1, workers=3)
+        assert log == ["start", "end", "start", "end"]
+
+    run(test())
+
+
+def test_a_key_that_fails_comes_back_later_and_later() -> None:
+    async def test() -> None:
+        queue, times = WorkQueue(), list[float]()
+        queue.add(A)
+        await worked(queue, failing(times), seconds=400)
+        waits = [after - before for before, after in itertools.pairwise(times)]
+        # Every wait is spread over half its length.
+        expected = [min(BACKOFF.first * 2**attempt, BACKOFF.longest) for attempt in range(len(waits))]
+        assert len(waits) > 9
+        for wait, longest in zip(waits, expected, strict=True):
+            assert longest / 2 <= wait <= longest * 1.01
+
+    run(test())
+
+
+def test_a_success_makes_failures_forgotten() -> None:
+    async def test() -> None:
+        queue, times = WorkQueue(), list[float]()
+        queue.add(A)
+
+        async def add_again() -> None:
+            await asyncio.sleep(100)
+            queue.add(A)
+
+        adding = asyncio.create_task(add_again())
+        await worked(queue, failing(times, until=lambda: len(times) == 5), seconds=102)
+        await adding
+        assert times[6] - times[5] <= 0.51
+
+    run(test())
+
+
+def test_a_failing_key_delays_no_other() -> None:
+    async def test() -> None:
+        queue, done, start = WorkQueue(), list[tuple[Key, float]](), now()
+
+        async def work(key: Key, _: int) -> None:
+            done.append((key, now() - start))
+            if key == A:
+                raise ValueError("no")
+
+        for key in (A, B, C):
+            queue.add(key)
+        await worked(queue, work, seconds=0)
+        assert [key for key, _ in done] == [A, B, C]
+        assert max(when for _, when in done) < 0.2
+
+    run(test())
+
+
+def test_a_slow_key_delays_no_other_as_long_as_a_worker_is_free() -> None:
+    async def test() -> None:
+        queue, done, release = WorkQueue(is_shared=False), list[Key](), asyncio.Event()
+
+        async def work(key: Key, _: int) -> None:
+            if key == A:
+                await release.wait()
+            done.append(key)
+            if key == C:
+                release.set()
+
+        for key in (A, B, C):
+            queue.add(key)
+        await worked(queue, work, workers=2)
+        assert done == [B, C, A]
+
+    run(test())
+
+
+def test_closing_drops_what_waits_and_finishes_what_is_held() -> None:
+    async def test() -> None:
+        queue, started, finished = WorkQueue(), list[Key](), list[Key]()
+
+        async def work(key: Key, _: int) -> None:
+            started.append(key)
+            queue.add(key)
+            await asyncio.sleep(5)
+            finished.append(key)
+
+        queue.add(A)
+        queue.add(B)
+        queue.add_after(C, 1)
+        await worked(queue, work)
+        queue.add(C)
+        queue.add_after(C, 1)
+        assert (started, finished) == ([A], [A])
+
+    run(test())
+
+
+def test_a_key_is_due_again_when_its_work_says_so() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        queue.add(A)
+        await worked(queue, recorder(done, again=15), seconds=50)
+        assert done == [A] * 4
+
+    run(test())
+
+
+def test_a_key_added_for_later_often_is_worked_on_once() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        for _ in range(5):
+            queue.add_after(A, 1)
+        await worked(queue, recorder(done), seconds=10)
+        assert done == [A]
+
+    run(test())
+
+
+def test_a_key_added_at_once_is_not_worked_on_again_later() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        queue.add_after(A, 1)
+        queue.add(A)
+        queue.add_after(A, 1)
+        await worked(queue, recorder(done), seconds=10)
+        assert done == [A]
+
+    run(test())
+
+
+def test_what_is_due_sooner_is_not_put_off_by_what_is_due_later() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        queue.add_after(A, 60)
+        queue.add_after(A, 1)
+        await worked(queue, recorder(done), seconds=10)
+        assert done == [A]
+
+    run(test())
+
+
+def test_a_failure_is_logged_with_the_key_and_the_cause(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        queue = WorkQueue()
+        queue.add(A)
+        await worked(queue, failing([]))
+
+    run(test())
+    (record,) = caplog.records
+    assert record.getMessage().startswith("Could not reconcile KimiLinearServer default/a, trying again in")
+    assert record.getMessage().endswith(": no")
+
+
+def test_a_queue_is_stuck_when_keys_wait_and_no_worker_takes_any() -> None:
+    async def test() -> None:
+        queue, release = WorkQueue(), asyncio.Event()
+
+        async def hang(key: Key, _: int) -> None:
+            await release.wait()
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(queue.work(hang))
+            assert queue.stuck_seconds() == 0
+            queue.add(A)
+            await asyncio.sleep(100)
+            assert queue.stuck_seconds() == 0, "nothing waits"
+            queue.add(B)
+            await asyncio.sleep(100)
+            assert queue.stuck_seconds() == pytest.approx(100, abs=1)
+            release.set()
+            await settle()
+            assert queue.stuck_seconds() == 0
+            queue.close()
+
+    run(test())
+
+
+def test_a_queue_is_not_stuck_while_any_pass_ends_however_slow_all_of_them_are() -> None:
+    async def test() -> None:
+        queue, stuck = WorkQueue(is_shared=False), list[float]()
+
+        async def work(key: Key, _: int) -> None:
+            await asyncio.sleep(100)
+            stuck.append(queue.stuck_seconds())
+
+        for number in range(10):
+            queue.add(Key("default", str(number), SERVER))
+        await worked(queue, work, seconds=1000)
+        assert stuck == [*[pytest.approx(100)] * 9, 0]
+
+    run(test())
+
+
+def many(namespace: str, count: int = 40) -> list[Key]:
+    return [Key(namespace, str(number), SERVER) for number in range(count)]
+
+
+async def begun(queue: WorkQueue, hanging: set[str], seconds: float = 1) -> list[Key]:
+    """Let all workers work for so long, where every pass of some namespaces hangs; return what they began."""
+    begun = list[Key]()
+
+    async def work(key: Key, _: int) -> None:
+        begun.append(key)
+        if key.namespace in hanging:
+            await asyncio.sleep(10)
+
+    await worked(queue, work, seconds, WORKERS)
+    return begun
+
+
+def test_a_namespace_whose_passes_all_hang_keeps_no_other_waiting() -> None:
+    """Neither who comes at the same time nor who comes when no worker could be had any more."""
+
+    async def test() -> None:
+        queue = WorkQueue()
+        for key in (*many("slow"), A):
+            queue.add(key)
+        asyncio.get_running_loop().call_later(0.5, queue.add, B)
+        found = await begun(queue, {"slow"})
+        assert {A, B} <= set(found)
+        assert len(found) == WORKERS // 2 + 2
+
+    run(test())
+
+
+def test_what_waits_for_its_namespace_keeps_its_place_and_is_worked_on_in_the_end() -> None:
+    async def test() -> None:
+        queue, slow, quick = WorkQueue(), many("slow"), many("quick", 1000)
+        for key in (*slow, *quick):
+            queue.add(key)
+        found = await begun(queue, {"slow"}, seconds=10 * len(slow))
+        assert [key for key in found if key.namespace == "slow"] == slow
+        assert [key for key in found if key.namespace == "quick"] == quick
+
+    run(test())
+
+
+def test_three_namespaces_whose_passes_all_hang_leave_workers_to_the_rest() -> None:
+    async def test() -> None:
+        queue, slow = WorkQueue(), {"slow-1", "slow-2", "slow-3"}
+        for namespace in sorted(slow):
+            for key in many(namespace):
+                queue.add(key)
+        queue.add(A)
+        asyncio.get_running_loop().call_later(0.5, queue.add, B)
+        assert {A, B} <= set(await begun(queue, slow))
+
+    run(test())
+
+
+def test_a_namespace_that_is_alone_has_all_workers() -> None:
+    async def test() -> None:
+        queue = WorkQueue(is_shared=False)
+        for key in many("slow"):
+            queue.add(key)
+        assert len(await begun(queue, {"slow"})) == WORKERS
+
+    run(test())
+
+
+def test_a_key_that_moves_up_while_its_namespace_waits_is_worked_on_once() -> None:
+    async def test() -> None:
+        queue, slow = WorkQueue(), many("slow", 30)
+        for key in slow:
+            queue.add(key, "gitops")
+        loop = asyncio.get_running_loop()
+        for _ in range(3):
+            loop.call_later(0.5, queue.add, slow[-1], "kubectl")
+        found = await begun(queue, {"slow"}, seconds=100)
+        assert slow[-1] in found[WORKERS // 2 : WORKERS // 2 + 2]
+        assert sorted(found) == sorted(slow)
+
+    run(test())
+
+
+def test_who_adds_a_few_does_not_wait_for_all_of_who_adds_thousands() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        many = [Key("many", str(number), SERVER) for number in range(1000)]
+        for key in many:
+            queue.add(key, "gitops")
+
+        async def work(key: Key, _: int) -> None:
+            done.append(key)
+            if key == many[400]:
+                queue.add(A, "kubectl")
+                queue.add(B, "kubectl")
+                queue.add(C)
+
+        await worked(queue, work, seconds=1)
+        assert done == [*many[:402], A, C, many[402], B, *many[403:]]
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("keys", "passes"), [([A], [A]), ([A, B, C], [A, B, C, A, B, C])], ids=["alone", "with others"]
+)
+def test_a_key_is_postponed_only_if_others_wait(keys: list[Key], passes: list[Key]) -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+
+        async def work(key: Key, _: int) -> None:
+            done.append(key)
+            if done.count(key) == 1:
+                queue.postpone(key)
+
+        for key in keys:
+            queue.add(key, "bulk")
+        await worked(queue, work, seconds=1)
+        assert done == passes
+
+    run(test())
+
+
+def test_progress_lets_eight_of_others_go_first_and_never_waits_for_all_of_them() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        progress, new = ([Key(kind, str(number), SERVER) for number in range(24)] for kind in ("progress", "new"))
+        for key in progress:
+            queue.add(key, PROGRESS)
+        for key in new:
+            queue.add(key, "bulk")
+        await worked(queue, recorder(done), seconds=1)
+        assert [key.namespace for key in done[:27]] == (["new"] * 7 + ["progress"] + ["new"]) * 3
+        assert len(done) == 48
+
+    run(test())
+
+
+def test_who_adds_one_after_the_other_is_never_behind_however_slow_the_work_is() -> None:
+    async def test() -> None:
+        queue, behind, people = WorkQueue(), list[int](), list[Key]()
+
+        async def work(key: Key, _: int) -> None:
+            await asyncio.sleep(10)
+            if key.namespace == "people":
+                behind.append(len(people) - int(key.name))
+
+        async def ask() -> None:
+            for number in range(20):
+                await asyncio.sleep(95)
+                people.append(Key("people", str(number), SERVER))
+                queue.add(people[-1], "kubectl")
+
+        for number in range(1000):
+            queue.add(Key("many", str(number), SERVER), "gitops")
+        asking = asyncio.create_task(ask())
+        await worked(queue, work, seconds=2000)
+        await asking
+        assert behind == [1] * 20
+
+    run(test())
+
+
+def test_a_source_that_had_its_turns_has_none_in_advance_and_none_to_make_up_for() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        for key in (A, B, C):
+            queue.add(key, "kubectl")
+        await worked(queue, recorder(done), seconds=1)
+        places = [queue._turns.take_place(A.namespace, source, None) for source in ("kubectl", "gitops")]
+        assert places == [4, 4]
+
+    run(test())
+
+
+def test_a_namespace_gets_no_more_turns_by_writing_under_many_names() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        for number in range(1000):
+            queue.add(Key("greedy", str(number), SERVER), f"manager-{number}")
+        queue.add(Key("modest", "kimi", SERVER), "kubectl")
+        await worked(queue, recorder(done), seconds=1)
+        assert done.index(Key("modest", "kimi", SERVER)) <= MOST_SOURCES + 1
+
+    run(test())
+
+
+def test_what_comes_in_bulk_in_one_namespace_delays_no_other() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        for number in range(1000):
+            queue.add(Key("greedy", str(number), SERVER), "bulk")
+        queue.add(Key("modest", "kimi", SERVER), "bulk")
+        await worked(queue, recorder(done), seconds=1)
+        assert done.index(Key("modest", "kimi", SERVER)) == 1
+
+    run(test())
+
+
+def test_a_key_that_becomes_urgent_moves_up_and_is_still_worked_on_once() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        for key in (A, B, C):
+            queue.add(key, "gitops")
+        queue.add(C, "kubectl")
+        queue.add(C, "gitops")
+        await worked(queue, recorder(done), seconds=1)
+        assert done == [A, C, B]
+
+    run(test())
+
+
+def test_a_burst_is_one_key_when_it_settles_and_a_long_one_is_not_waited_for() -> None:
+    async def test() -> None:
+        queue, times, start = WorkQueue(), list[float](), now()
+
+        async def work(key: Key, _: int) -> None:
+            times.append(now() - start)
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(queue.work(work))
+            for _ in range(3):
+                queue.add_settled(A, "bulk")
+                await asyncio.sleep(1)
+            await asyncio.sleep(10)
+            assert times == [pytest.approx(2 + SETTLE_SECONDS, abs=0.1)]
+            for _ in range(20):
+                queue.add_settled(A, "bulk")
+                await asyncio.sleep(0.5)
+            assert times[1] == pytest.approx(13 + LONGEST_SETTLE_SECONDS, abs=0.1)
+            queue.close()
+
+    run(test())
+
+
+def test_a_key_that_settles_is_worked_on_at_once_when_it_is_urgent() -> None:
+    async def test() -> None:
+        queue, done = WorkQueue(), list[Key]()
+        queue.add_settled(A, "bulk")
+        queue.add(A)
+        await worked(queue, recorder(done), seconds=10)
+        assert done == [A]
+
+    run(test())
+
+
+def test_a_key_waits_as_long_as_the_api_server_asks_and_its_failures_are_counted() -> None:
+    async def test() -> None:
+        queue, calls = WorkQueue(), list[tuple[float, int]]()
+
+        async def work(key: Key, failures: int) -> None:
+            calls.append((now(), failures))
+            if failures < 2:
+                raise ApiError(429, "too many requests", retry_seconds=100)
+
+        queue.add(A)
+        await worked(queue, work, seconds=300)
+        assert [failures for _, failures in calls] == [0, 1, 2]
+        assert [after - before for (before, _), (after, _) in itertools.pairwise(calls)] == pytest.approx([100, 100])
+
+    run(test())
+
+
+def test_a_key_that_is_added_waits_as_long_as_the_api_server_asks_and_delays_no_other() -> None:
+    async def test() -> None:
+        queue, times, start, waited = WorkQueue(), list[tuple[Key, float]](), now(), _waited_for_workers()
+
+        async def work(key: Key, _: int) -> None:
+            times.append((key, now() - start))
+            if len(times) == 1:
+                raise ApiError(503, "unavailable", retry_seconds=100)
+
+        queue.add(A)
+        asyncio.get_running_loop().call_later(1, queue.add_settled, A, "bulk")
+        for key in (A, B):
+            asyncio.get_running_loop().call_later(10, queue.add, key)
+        await worked(queue, work, seconds=300)
+        assert times == [(A, 0), (B, pytest.approx(10)), (A, pytest.approx(100))]
+        assert _waited_for_workers() == pytest.approx(waited, abs=0.1), "no key waited for a worker"
+
+    run(test())
+
+
+def _waited_for_workers() -> float:
+    """Return for how many seconds all keys together have waited until a worker took them, by the metric."""
+    return REGISTRY.get_sample_value("kimi_linear_operator_queue_wait_seconds_sum") or 0.0

@@ -1,0 +1,229 @@
+"""Defaults that another version's definition or models bring: in items of lists, in place of nulls, in records."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator.kubernetes import ownership, stored
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.server import revision
+from kimi_linear_operator.server.deployment import build_pod_template, given_inputs, template_inputs
+from kimi_linear_operator.server.manifests import build_revision
+from kimi_linear_operator.server.revision import Revision, Wish, keep
+from kimi_linear_operator.server.spec import KimiLinearServer
+from make import UID, make_server
+
+_CREATED, _SINCE, _NOW = "2026-11-29T01:00:00Z", "2026-11-29T02:00:00Z", "2026-11-29T03:00:00Z"
+OLD_TEMPLATE: Manifest = {"metadata": {}, "spec": {"containers": [{"name": "sglang", "image": "old"}]}}
+_WHOLE: Manifest = {"f:podTemplate": {"f:spec": {"f:containers": {}}}}
+
+
+def server(generation: int = 2, **spec: Any) -> KimiLinearServer:
+    manifest = make_server(**spec)
+    manifest["metadata"] |= {"generation": generation}
+    return KimiLinearServer.model_validate(manifest)
+
+
+def with_pod(**pod: Any) -> KimiLinearServer:
+    return server(podTemplate={"spec": pod})
+
+
+def record(of: KimiLinearServer, **changes: Any) -> Revision:
+    known = Revision(1, template_inputs(of.spec), OLD_TEMPLATE, "", UID, 1, created=_CREATED)
+    return replace(known, **changes)
+
+
+def owned(fields: Manifest, time: str = _CREATED) -> Manifest:
+    return {"manager": "owner", "operation": "Apply", "time": time, "fieldsV1": {"f:spec": fields}}
+
+
+def is_wished(seen: KimiLinearServer, kept: Revision, *owners: Manifest, wish: Wish | None = None) -> bool:
+    """Return whether a spec asks for other pods than a record has, and these are built."""
+    doubt = revision.doubt(seen, [kept], 1, wish or Wish(), _NOW)
+    manifest = {"metadata": {"managedFields": list(owners)}, "spec": given_inputs(seen.spec)}
+    asked = revision.without(seen, revision.unasked(doubt.paths, manifest, doubt.until))
+    return keep(asked, [kept], deployed=1).current != kept
+
+
+_ENGINE: Manifest = {"name": "sglang", "env": [{"name": "X", "value": "1"}]}
+_PULLED: Manifest = {"imagePullPolicy": "Always"}
+
+
+def test_a_default_within_an_item_of_a_list_is_no_wish_of_who_owns_the_list() -> None:
+    seen = with_pod(containers=[_ENGINE | _PULLED, {"name": "mesh", "ports": [{"containerPort": 1}]}])
+    kept = record(with_pod(containers=[_ENGINE, {"name": "mesh", "ports": [{"containerPort": 1}]}]))
+    assert not is_wished(seen, kept, owned(_WHOLE))
+
+
+def test_what_is_left_of_a_server_without_such_a_default_is_what_was_kept() -> None:
+    kept = record(with_pod(containers=[_ENGINE, {"name": "mesh"}]))
+    seen = with_pod(containers=[_ENGINE | _PULLED, {"name": "mesh", "resources": {"limits": {"cpu": 1}}}])
+    doubt = revision.doubt(seen, [kept], 1, now=_NOW)
+    assert template_inputs(revision.without(seen, doubt.paths).spec) == kept.inputs
+
+
+def test_what_the_owner_of_a_list_wrote_into_an_item_later_is_a_wish() -> None:
+    seen, kept = with_pod(containers=[_ENGINE | _PULLED]), record(with_pod(containers=[_ENGINE]))
+    assert is_wished(seen, kept, owned(_WHOLE, _SINCE))
+    assert is_wished(seen, kept, {"fieldsV1": {"f:spec": _WHOLE}})
+    assert not is_wished(seen, kept, owned(_WHOLE), owned({"f:replicas": {}}, _SINCE))
+    assert is_wished(seen, replace(kept, created=""), owned(_WHOLE))
+
+
+def test_what_the_owner_of_a_list_wrote_in_the_second_of_the_record_is_a_wish_just_after_it() -> None:
+    """Times are whole seconds, and what was recorded may have been older than what was stored then."""
+    seen = with_pod(containers=[_ENGINE | _PULLED])
+    kept = record(with_pod(containers=[_ENGINE]), created=_NOW)
+    assert is_wished(seen, kept, owned(_WHOLE, _NOW))
+    assert not is_wished(seen, kept, owned(_WHOLE, _NOW), wish=Wish(is_unchanged=True))
+    assert not is_wished(seen, replace(kept, generation=2), owned(_WHOLE, _NOW))
+
+
+def test_an_item_more_less_another_or_in_another_place_is_a_wish() -> None:
+    kept = record(with_pod(containers=[_ENGINE, {"name": "mesh"}]))
+    for containers in (
+        [_ENGINE | _PULLED],
+        [_ENGINE | _PULLED, {"name": "mesh"}, {"name": "more"}],
+        [_ENGINE | _PULLED, {"name": "other"}],
+        [{"name": "mesh"}, _ENGINE | _PULLED],
+        [_ENGINE | {"env": [{"name": "X", "value": "2"}]}, {"name": "mesh"}],
+        [{"name": "sglang"}, {"name": "mesh"}],
+    ):
+        assert is_wished(with_pod(containers=containers), kept, owned(_WHOLE)), containers
+
+
+def test_of_a_list_whose_items_have_owners_each_field_counts_for_itself() -> None:
+    seen, kept = with_pod(containers=[_ENGINE | _PULLED]), record(with_pod(containers=[_ENGINE]))
+    item: Manifest = {".": {}, "f:name": {}}
+    granular: Manifest = {"f:podTemplate": {"f:spec": {"f:containers": {'k:{"name":"sglang"}': item}}}}
+    assert not is_wished(seen, kept, owned(granular, _SINCE))
+    item["f:imagePullPolicy"] = {}
+    assert is_wished(seen, kept, owned(granular))
+
+
+def test_the_default_of_what_tells_items_apart_makes_no_other_item() -> None:
+    ports = [{"containerPort": 9000}]
+    kept = record(with_pod(containers=[_ENGINE | {"ports": ports}]))
+    seen = with_pod(containers=[_ENGINE | {"ports": [{"containerPort": 9000, "protocol": "TCP"}]}])
+    assert not is_wished(seen, kept, owned(_WHOLE))
+
+
+_WITH_NULL = with_pod(hostAliases=None)
+
+
+def test_a_null_that_the_api_server_dropped_is_as_if_it_were_there() -> None:
+    kept, seen = record(_WITH_NULL), with_pod()
+    owners = owned({"f:podTemplate": {"f:spec": {"f:hostAliases": {}}}})
+    assert not is_wished(seen, kept, owners)
+    doubt = revision.doubt(seen, [kept], 1, now=_NOW)
+    assert build_pod_template(revision.without(seen, doubt.paths)) == build_pod_template(_WITH_NULL)
+
+
+def test_a_null_that_its_owner_took_out_is_a_wish() -> None:
+    assert is_wished(with_pod(), record(_WITH_NULL), owned({"f:podTemplate": {"f:spec": {}}}))
+
+
+def test_a_null_within_an_item_that_the_api_server_dropped_is_as_if_it_were_there() -> None:
+    kept = record(with_pod(containers=[_ENGINE | {"lifecycle": None}]))
+    assert not is_wished(with_pod(containers=[_ENGINE]), kept, owned(_WHOLE))
+    assert is_wished(with_pod(containers=[_ENGINE]), kept, owned(_WHOLE, _SINCE))
+
+
+def _kept_by_newer(**changes: Any) -> Revision:
+    """Return what a version keeps that has a default where this one has none, of a spec without that field."""
+    inputs = template_inputs(server(engine={"memoryFractionStatic": 0.85}).spec)
+    return record(server(), inputs=inputs, defaulted=(("engine", "memoryFractionStatic"),), **changes)
+
+
+def test_a_default_of_another_versions_models_is_not_gone_from_a_spec_that_never_had_it() -> None:
+    assert keep(server(), [_kept_by_newer()], deployed=1).current == _kept_by_newer()
+    assert not is_wished(server(engine={"memoryFractionStatic": 0.85}), _kept_by_newer(), owned({"f:replicas": {}}))
+    assert is_wished(
+        server(engine={"contextLength": 4096}), _kept_by_newer(), owned({"f:engine": {"f:contextLength": {}}})
+    )
+
+
+def test_a_field_that_a_spec_had_and_that_is_gone_counts_also_in_records_without_a_note() -> None:
+    for defaulted in (None, ()):
+        assert keep(server(), [replace(_kept_by_newer(), defaulted=defaulted)], deployed=1).current.number == 2
+
+
+def test_a_record_notes_which_inputs_the_spec_did_not_have() -> None:
+    given = server(engine={"contextLength": 4096}, podTemplate={"spec": {"hostAliases": None}})
+    kept = keep(given, []).current
+    assert kept.inputs == template_inputs(given.spec)
+    assert kept.given == given_inputs(given.spec)
+    assert revision.read(build_revision(given, kept)) == kept
+
+
+@pytest.mark.parametrize("note", [1, {}, [1], [[]], [["engine", {}]], None])
+def test_a_note_that_no_operator_wrote_is_none(note: object) -> None:
+    manifest = build_revision(server(), keep(server(), []).current)
+    found = revision.read({**manifest, "data": {**manifest["data"], "defaulted": note}})
+    assert found
+    assert (found.defaulted, found.given) == (None, found.inputs)
+
+
+def test_a_template_that_another_version_never_came_to_apply_to_a_new_server_is_given_up() -> None:
+    never_ran, wish = record(server(1)), Wish(is_unserved=True)
+    assert revision.gives_up(server(1), [never_ran], 0, wish)
+    current = keep(server(1), [never_ran], used=1, wish=wish).current
+    assert (current.number, current.template) == (2, build_pod_template(server(1)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "deployed", "wish"),
+    [
+        ({}, 0, Wish()),
+        ({"uid": "another"}, 0, Wish(is_unserved=True)),
+        ({}, 1, Wish(is_unserved=True)),
+        ({"template": build_pod_template(server(1))}, 0, Wish(is_unserved=True)),
+    ],
+    ids=[
+        "it was served",
+        "another server of this name was",
+        "it runs and no watch told",
+        "this version builds the same",
+    ],
+)
+def test_a_template_without_a_deployment_is_kept_else(changes: Manifest, deployed: int, wish: Wish) -> None:
+    kept = record(server(1), **changes)
+    assert not revision.gives_up(server(1), [kept], deployed, wish)
+    assert keep(server(1), [kept], deployed=deployed, wish=wish).current == kept
+
+
+@pytest.mark.parametrize("applied", [OLD_TEMPLATE, None], ids=["as it runs", "somebody edited it"])
+def test_a_mark_that_was_deleted_with_its_record_is_made_again_during_a_rollout(applied: Manifest | None) -> None:
+    for is_rolling_out in (True, False):
+        wish = Wish(is_unchanged=True, is_rolling_out=is_rolling_out)
+        kept = keep(server(1), [], applied=applied, deployed=2, wish=wish)
+        assert (kept.current.number, kept.current.is_automatic) == (3, is_rolling_out)
+
+
+def test_what_is_taken_out_of_an_item_leaves_the_item_where_it_is() -> None:
+    value: Manifest = {"a": [{"b": {"c": 1}}, {"d": 2}]}
+    assert stored.without(value, ("a", 0, "b", "c")) == {"a": [{}, {"d": 2}]}
+    assert stored.with_null(value, ("a", 1, "e")) == {"a": [{"b": {"c": 1}}, {"d": 2, "e": None}]}
+    assert [stored.holds(value, path) for path in (("a", 1, "d"), ("a", 2), ("a", "d"), (0,))] == [True, *[False] * 3]
+
+
+@pytest.mark.parametrize(
+    ("fields", "left"),
+    [
+        ({"f:a": {'k:{"n":1,"p":"TCP"}': {"f:v": {}}}}, ()),
+        ({"f:a": {'k:{"n":2,"p":"TCP"}': {"f:v": {}}}}, None),
+        ({"f:a": {".": {}, "v:1": {}}}, None),
+        ({"f:a": {}}, (0, "v")),
+        ({"f:b": {}}, None),
+    ],
+    ids=["it", "another item", "values", "the list", "a field beside it"],
+)
+def test_a_set_of_fields_leads_to_a_field_of_an_item_or_to_the_list_around_it(fields: Manifest, left: object) -> None:
+    assert ownership.beyond(fields, ("a", 0, "v"), {"a": [{"n": 1, "p": "TCP", "v": 1}]}) == left
+
+
+def test_who_wrote_in_the_same_second_did_not_write_later() -> None:
+    entries = [owned({}, time) for time in (_CREATED, _SINCE, _NOW, "?")]
+    assert ownership.written_after(entries, _SINCE) == entries[2:]
+    assert ownership.written_after(entries, "") == entries

@@ -1,0 +1,440 @@
+"""What a pass does when the world moves under it."""
+
+import asyncio
+import copy
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest, kind_of
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS, BehindError
+from kimi_linear_operator.reconcile.reporting import TOLD_FAILURES
+from kimi_linear_operator.server import revision
+from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, ROLLOUT_ANNOTATION
+from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
+from kimi_linear_operator.server.reconcile import LONGEST_BLOCKED_SECONDS
+from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
+from make import make_condition, make_server, stored
+from passes import Passes, new_cache
+
+
+@dataclass
+class ChangingCluster:
+    """A cluster in which somebody changes the metadata of a server just before its status is written."""
+
+    change: Manifest
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        """Return the server as it is now: no child exists yet."""
+        server = make_server()
+        return {**server, "metadata": {**server["metadata"], "resourceVersion": "12"}} if kind == SERVER else None
+
+    async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
+        return stored({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "2"}})
+
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+        return {**manifest["metadata"], "resourceVersion": "12", **self.change}
+
+
+def _due_again(change: Manifest) -> float | None:
+    cache = new_cache()
+    cache.put(SERVER, make_server())
+    reconciler = Passes(ChangingCluster(change), cache)
+    return asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER)))
+
+
+@pytest.mark.parametrize("change", [{"generation": 2}, {"annotations": {ROLLOUT_ANNOTATION: "now"}}], ids=str)
+def test_a_wish_that_came_during_a_pass_is_looked_at_again(change: Manifest) -> None:
+    assert _due_again(change) == 0
+
+
+def test_what_did_not_change_is_not() -> None:
+    assert _due_again({}) is None
+
+
+@dataclass
+class RefusingCluster:
+    """A cluster that refuses some writes, and remembers the others."""
+
+    refused: dict[str, ApiError]
+    live: dict[str, Manifest] = field(default_factory=dict)
+    written: list[str] = field(default_factory=list)
+    applied: list[Manifest] = field(default_factory=list)
+    scaled: list[Manifest] = field(default_factory=list)
+    status: Manifest = field(default_factory=dict)
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        return self.live.get(f"{kind.kind}/{name}")
+
+    async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
+        return await self.apply(kind, manifest)
+
+    async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
+        name = f"{kind.kind}/{manifest['metadata']['name']}"
+        if name in self.refused:
+            raise self.refused[name]
+        self.written.append(name)
+        self.applied.append(manifest)
+        version = str(len(self.written) + 10)
+        return stored({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": version}})
+
+    async def overwrite(self, kind: Kind, manifest: Manifest) -> Manifest:
+        raise self.refused[f"{kind.kind}/{manifest['metadata']['name']}"]
+
+    async def scale(self, kind: Kind, live: Manifest, replicas: int) -> Manifest:
+        self.scaled.append({**live, "spec": {**live["spec"], "replicas": replicas}})
+        return self.scaled[-1]
+
+    async def unify(self, kind: Kind, live: Manifest) -> Manifest:
+        return live
+
+    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+        self.written.append(f"-{kind.kind}/{manifest['metadata']['name']}")
+
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+        self.status = status
+        return {**manifest["metadata"], "resourceVersion": "99"}
+
+    async def create(self, kind: Kind, event: Manifest) -> Manifest:
+        return event
+
+
+def _pass(cluster: RefusingCluster, *known: Manifest, failures: int = 0, **spec: Any) -> float | None:
+    cache = new_cache()
+    cache.put(SERVER, make_server(**spec))
+    cluster.live.setdefault("KimiLinearServer/kimi", make_server(**spec))
+    for manifest in known:
+        cache.put(kind_of(manifest), manifest)
+    reconciler = Passes(cluster, cache)
+    return asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER), failures))
+
+
+def test_a_new_server_lets_others_go_first_before_it_is_reported_on() -> None:
+    cache, cluster = new_cache(), RefusingCluster({})
+    cache.put(SERVER, make_server())
+    others = iter([True, False])
+    reconciler = Passes(cluster, cache, postpone=lambda _: next(others))
+    asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER)))
+    assert {"Deployment/kimi", "Service/kimi"} <= set(cluster.written)
+    assert cluster.status == {}
+    asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER)))
+    assert cluster.status["observedGeneration"] == 1
+
+
+CHILDREN = {"ControllerRevision/kimi-1", "Deployment/kimi", "Service/kimi", "Service/kimi-headless"}
+HEADLESS: Any = {"service": {"headless": True}}
+
+
+@pytest.mark.parametrize("refused", ["Service/kimi", "Service/kimi-headless", "Deployment/kimi"])
+def test_a_child_that_is_refused_keeps_no_other_from_being_made(refused: str) -> None:
+    cluster = RefusingCluster({refused: ApiError(422, "no")})
+    assert _pass(cluster, **HEADLESS) == BLOCKED_RETRY_SECONDS
+    assert set(cluster.written) == CHILDREN - {refused}
+    ready = ready_condition(cluster.status)
+    assert (ready["reason"], ready["message"].endswith("no")) == ("ApplyFailed", True)
+
+
+def test_without_its_record_no_new_pod_template_is_applied() -> None:
+    cluster = RefusingCluster({"ControllerRevision/kimi-1": ApiError(403, "exceeded quota")})
+    assert _pass(cluster, **HEADLESS) == BLOCKED_RETRY_SECONDS
+    assert set(cluster.written) == CHILDREN - {"ControllerRevision/kimi-1", "Deployment/kimi"}
+
+
+def _kept(number: int, **spec: Any) -> tuple[Manifest, Manifest]:
+    """Return the record and the Deployment of a server that had this spec."""
+    server = KimiLinearServer.model_validate(make_server(**spec))
+    (kept,) = [replace(revision.keep(server, []).current, number=number, generation=0)]
+    record = build_revision(server, kept)
+    return stored(record), stored(build_deployment(server, kept.template, number))
+
+
+def test_a_template_that_cannot_be_recorded_keeps_no_server_from_being_scaled_down() -> None:
+    cluster = RefusingCluster({"ControllerRevision/kimi-2": ApiError(403, "exceeded quota")})
+    _pass(cluster, *_kept(1, replicas=4), replicas=1, toolCallParser="enabled")
+    assert "Deployment/kimi" in cluster.written
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [{"security": {"hostIPC": True}}, {"engine": {"extraArgs": ["--tp", "8"]}}, {"tensorParallelism": 3}],
+    ids=["needs a permission", "breaks a rule", "has an unknown shape"],
+)
+@pytest.mark.parametrize(
+    ("asked", "replicas"), [({"replicas": 1}, 1), ({"replicas": 4, "suspend": True}, 0), ({"replicas": 5}, None)]
+)
+def test_a_server_whose_spec_is_refused_can_have_fewer_pods_of_those_that_run(
+    refused: Manifest, asked: Manifest, replicas: int | None
+) -> None:
+    cluster = RefusingCluster({})
+    record, deployment = _kept(1, replicas=4)
+    _pass(cluster, record, deployment, **refused, **asked)
+    assert [manifest["spec"]["replicas"] for manifest in cluster.scaled] == ([] if replicas is None else [replicas])
+    assert cluster.applied == []
+    assert find_condition(cluster.status, "Accepted")["reason"] == "InvalidSpec"
+
+
+def test_a_server_whose_spec_is_refused_has_fewer_pods_also_without_a_record_and_keeps_what_somebody_changed() -> None:
+    cluster, (_, deployment) = RefusingCluster({}), _kept(1, replicas=4)
+    deployment["spec"]["template"]["spec"]["containers"][0]["image"] = "example.com/hotfix:1"
+    _pass(cluster, deployment, security={"hostIPC": True}, replicas=3)
+    assert [manifest["spec"] for manifest in cluster.scaled] == [{**deployment["spec"], "replicas": 3}]
+    assert cluster.applied == []
+
+
+def test_a_server_without_a_record_has_fewer_pods_also_if_what_it_is_to_have_cannot_be_applied() -> None:
+    cluster, (_, deployment) = RefusingCluster({"Deployment/kimi": ApiError(422, "wrong")}), _kept(1, replicas=4)
+    _pass(cluster, deployment, replicas=1, toolCallParser="enabled")
+    assert [manifest["spec"]["replicas"] for manifest in cluster.scaled] == [1]
+
+
+def _under_way(*, is_complete: bool) -> tuple[Manifest, Manifest]:
+    """Return the record and the Deployment of a server that the operator gave its template by itself."""
+    seen, deployment = _kept(1, replicas=1)
+    found = revision.read(seen)
+    assert found
+    server = KimiLinearServer.model_validate(make_server())
+    record = stored(build_revision(server, replace(found, is_automatic=True)))
+    counters = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), 1)
+    deployment["status"] = {"observedGeneration": 1, **(counters if is_complete else {})}
+    deployment["metadata"]["generation"] = 1
+    return record, deployment
+
+
+@pytest.mark.parametrize("is_complete", [False, True])
+@pytest.mark.parametrize(
+    ("refused", "spec"),
+    [
+        ({}, {"security": {"hostIPC": True}}),
+        ({"Deployment/kimi": ApiError(422, "wrong")}, {"toolCallParser": "enabled"}),
+    ],
+    ids=["by a rule", "by the API server"],
+)
+def test_a_server_whose_next_spec_is_refused_keeps_the_others_waiting_only_until_its_pods_are_ready(
+    refused: dict[str, ApiError], spec: dict[str, Any], *, is_complete: bool
+) -> None:
+    cluster = RefusingCluster(refused)
+    _pass(cluster, *_under_way(is_complete=is_complete), replicas=1, **spec)
+    again = [manifest["metadata"] for manifest in cluster.applied if manifest["metadata"]["name"] == "kimi-1"]
+    assert [AUTOMATIC_ANNOTATION in metadata.get("annotations", {}) for metadata in again] == [False] * is_complete
+
+
+def test_the_worst_obstacle_is_told_and_what_passes_is_tried_again_sooner() -> None:
+    cluster = RefusingCluster({"Service/kimi": ApiError(403, "no quota"), "Deployment/kimi": ApiError(422, "wrong")})
+    _pass(cluster)
+    assert ready_condition(cluster.status)["message"].endswith("wrong")
+    cluster = RefusingCluster({"Service/kimi": ApiError(503, "busy"), "Deployment/kimi": ApiError(422, "wrong")})
+    with pytest.raises(ApiError, match="busy"):
+        _pass(cluster)
+    assert ready_condition(cluster.status)["message"].endswith("wrong")
+
+
+def test_what_passes_by_itself_is_told_only_when_it_does_not() -> None:
+    for failures, is_told in ((0, False), (TOLD_FAILURES, True)):
+        cluster = RefusingCluster({"Service/kimi": ApiError(503, "busy")})
+        with pytest.raises(ApiError, match="busy"):
+            _pass(cluster, failures=failures)
+        assert bool(cluster.status) == is_told
+
+
+def test_a_template_that_another_replica_recorded_first_is_not_overwritten() -> None:
+    record, _ = _kept(1, toolCallParser="enabled")
+    name = "ControllerRevision/kimi-1"
+    cluster = RefusingCluster({name: ApiError(409, "exists")}, {name: record})
+    with pytest.raises(BehindError):
+        _pass(cluster)
+    assert "Deployment/kimi" not in cluster.written
+
+
+def test_a_watch_that_is_late_rolls_nothing_back() -> None:
+    record, deployment = _kept(2, toolCallParser="enabled")
+    record["data"]["generation"] = 7
+    cluster = RefusingCluster({})
+    with pytest.raises(BehindError):
+        _pass(cluster, record, deployment)
+    assert cluster.written == []
+
+
+@dataclass
+class DefaultingCluster(RefusingCluster):
+    """A cluster whose definition has another default now; counts how often the server and its Deployment are read."""
+
+    reads: list[str] = field(default_factory=list)
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        self.reads.append(kind.kind)
+        return await super().get(kind, namespace, name)
+
+
+def _pass_with_default(cluster: DefaultingCluster, observed: int, passes: int = 1, **metadata: Any) -> None:
+    """Make passes over a server at generation 2, whose record knows no memory fraction."""
+    record, deployment = _kept(1, replicas=1)
+    defaulted = make_server(replicas=2, engine={"memoryFractionStatic": 0.85})
+    ready = make_condition("Ready", "True", "AllReplicasServe", "")
+    defaulted |= {"status": {"observedGeneration": observed, "conditions": [ready]}}
+    defaulted["metadata"] |= {"generation": 2}
+    cluster.live["KimiLinearServer/kimi"] = {**defaulted, "metadata": {**defaulted["metadata"], **metadata}}
+    cache = new_cache()
+    companions = map(stored, build_companions(KimiLinearServer.model_validate(defaulted)))
+    for manifest in (defaulted, record, deployment, *companions):
+        cache.put(SERVER if manifest is defaulted else kind_of(manifest), manifest)
+    reconciler = Passes(cluster, cache)
+    for _ in range(passes):
+        asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER)))
+
+
+def _managed(*owners: Manifest) -> list[Manifest]:
+    return [{"manager": "kubectl", "fieldsV1": {"f:spec": {"f:replicas": {}}}}, *owners]
+
+
+def test_a_default_that_came_with_a_scale_replaces_no_pod_and_is_looked_up_once() -> None:
+    cluster = DefaultingCluster({})
+    _pass_with_default(cluster, 1, managedFields=_managed())
+    assert cluster.reads.count("KimiLinearServer") == 1
+    assert "ControllerRevision/kimi-2" not in cluster.written
+    [deployment] = [item for item in cluster.applied if item["kind"] == "Deployment"]
+    assert deployment["spec"]["replicas"] == 2
+    assert "0.85" not in str(deployment)
+
+
+def test_a_spec_that_was_applied_is_looked_up_once_and_no_default_that_nobody_asked_for_is_offered() -> None:
+    cluster = DefaultingCluster({})
+    _pass_with_default(cluster, 2, passes=3, managedFields=_managed())
+    assert cluster.reads.count("KimiLinearServer") == 1
+    assert "ControllerRevision/kimi-2" not in cluster.written
+    assert find_condition(cluster.status, "TemplateCurrent")["reason"] == "Newest"
+    assert "0.85" not in cluster.status["command"]
+
+
+def test_a_wish_for_what_is_the_default_elsewhere_replaces_pods() -> None:
+    cluster = DefaultingCluster({})
+    wish = {"manager": "me", "fieldsV1": {"f:spec": {"f:engine": {"f:memoryFractionStatic": {}}}}}
+    _pass_with_default(cluster, 1, managedFields=_managed(wish))
+    assert "ControllerRevision/kimi-2" in cluster.written
+
+
+@pytest.mark.parametrize(
+    ("owners", "reason"),
+    [
+        ([], "SpecValid"),
+        ([{"manager": "me", "fieldsV1": {"f:spec": {"f:engine": {"f:attentionBackend": {}}}}}], "InvalidSpec"),
+    ],
+    ids=["a default", "somebody set it"],
+)
+def test_a_default_that_this_version_cannot_read_is_as_if_it_were_not_there(
+    owners: list[Manifest], reason: str
+) -> None:
+    cluster, (record, deployment) = DefaultingCluster({}), _kept(1, replicas=1)
+    defaulted = make_server(replicas=2, engine={"attentionBackend": "AITER-v2"})
+    defaulted["metadata"] |= {"generation": 2, "managedFields": _managed(*owners)}
+    cluster.live["KimiLinearServer/kimi"] = defaulted
+    cache = new_cache()
+    for kind, manifest in ((SERVER, defaulted), (REVISION, record), (DEPLOYMENT, deployment)):
+        cache.put(kind, manifest)
+    reconciler = Passes(cluster, cache)
+    for _ in range(2):
+        asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER)))
+    assert find_condition(cluster.status, "Accepted")["reason"] == reason
+    assert cluster.reads.count("KimiLinearServer") == 1
+    sizes = [item["spec"]["replicas"] for item in cluster.applied if item["kind"] == "Deployment"]
+    assert (sizes, "ControllerRevision/kimi-2" in cluster.written) == ([2] if reason == "SpecValid" else [], False)
+
+
+def test_who_owns_a_newer_spec_says_nothing_of_the_one_that_was_seen() -> None:
+    cluster = DefaultingCluster({})
+    with pytest.raises(BehindError):
+        _pass_with_default(cluster, 1, generation=3, managedFields=_managed())
+    assert "ControllerRevision/kimi-2" not in cluster.written
+
+
+def _pass_after_another_version(cluster: DefaultingCluster, applied: Manifest, seen: Manifest) -> None:
+    """Make a pass over a server for which another version wrote a record by itself, before it applied that or after."""
+    ran, _ = _kept(1)
+    begun = copy.deepcopy(ran)
+    begun["metadata"] |= {"name": "kimi-2", "annotations": {AUTOMATIC_ANNOTATION: "true"}}
+    begun |= {"revision": 2}
+    begun["data"]["template"]["spec"]["containers"][0]["image"] = "another"
+    cluster.live["Deployment/kimi"] = applied
+    cache = new_cache()
+    for kind, manifest in ((SERVER, make_server()), (REVISION, ran), (REVISION, begun), (DEPLOYMENT, seen)):
+        cache.put(kind, manifest)
+    asyncio.run(Passes(cluster, cache).reconcile(Key("default", "kimi", SERVER)))
+
+
+def test_what_another_version_recorded_by_itself_and_did_not_apply_is_given_up() -> None:
+    cluster, (_, deployment) = DefaultingCluster({}), _kept(1)
+    _pass_after_another_version(cluster, deployment, deployment)
+    assert "-ControllerRevision/kimi-2" in cluster.written
+    assert "another" not in str(cluster.applied)
+
+
+def test_what_another_version_did_apply_is_gone_on_with_also_if_no_watch_has_told_yet() -> None:
+    cluster, (_, seen), (_, applied) = DefaultingCluster({}), _kept(1), _kept(2)
+    _pass_after_another_version(cluster, applied, seen)
+    assert "-ControllerRevision/kimi-2" not in cluster.written
+
+
+def _pass_over(cluster: RefusingCluster, status: Manifest, *children: Manifest) -> None:
+    """Make a pass over a server with this status, and with these children as far as a watch has told."""
+    cluster.live["KimiLinearServer/kimi"] = make_server() | {"status": status}
+    cache = new_cache()
+    cache.put(SERVER, cluster.live["KimiLinearServer/kimi"])
+    for manifest in children:
+        cache.put(kind_of(manifest), manifest)
+    asyncio.run(Passes(cluster, cache).reconcile(Key("default", "kimi", SERVER)))
+
+
+def _record_of_another_version() -> Manifest:
+    record, _ = _kept(1)
+    record["data"]["template"]["spec"]["containers"][0]["image"] = "another"
+    return record
+
+
+def test_a_new_server_that_another_version_could_not_apply_gets_todays_pods() -> None:
+    cluster = RefusingCluster({})
+    _pass_over(cluster, {"observedGeneration": 1}, _record_of_another_version())
+    assert {"ControllerRevision/kimi-2", "Deployment/kimi"} <= set(cluster.written)
+    assert "another" not in str(cluster.applied)
+
+
+def test_a_server_that_was_served_gets_its_deployment_back_as_it_was() -> None:
+    cluster = RefusingCluster({})
+    _pass_over(cluster, {"observedGeneration": 1, "image": "another"}, _record_of_another_version())
+    [deployment] = [item for item in cluster.applied if item["kind"] == "Deployment"]
+    assert "another" in str(deployment["spec"]["template"])
+
+
+def test_a_new_server_whose_deployment_no_watch_has_told_of_yet_keeps_its_pods() -> None:
+    cluster, (_, applied) = RefusingCluster({}), _kept(1)
+    cluster.live["Deployment/kimi"] = applied
+    _pass_over(cluster, {}, _record_of_another_version())
+    assert "ControllerRevision/kimi-2" not in cluster.written
+
+
+def test_a_mark_that_somebody_deleted_with_its_record_is_made_again_while_it_is_rolled_out() -> None:
+    for reason in ("RollingOutByItself", "Newest"):
+        cluster, (_, deployment) = RefusingCluster({}), _kept(2, replicas=1)
+        cluster.live["Deployment/kimi"] = deployment
+        told = [
+            make_condition("Ready", "False", "RollingOut", ""),
+            make_condition("TemplateCurrent", "True", reason, ""),
+        ]
+        _pass_over(cluster, {"observedGeneration": 1, "conditions": told}, deployment)
+        [record] = [item for item in cluster.applied if item["kind"] == "ControllerRevision"]
+        assert (AUTOMATIC_ANNOTATION in record["metadata"]["annotations"]) == (reason == "RollingOutByItself")
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [(0, BLOCKED_RETRY_SECONDS), (4, 60), (40, LONGEST_BLOCKED_SECONDS)])
+def test_what_the_spec_is_to_blame_for_is_tried_again_later_and_later(minutes: int, seconds: float) -> None:
+    cache, cluster = new_cache(), RefusingCluster({"Service/kimi": ApiError(422, "no")})
+    accepted = make_condition("Accepted", "False", "ApplyFailed", "no")
+    cache.put(SERVER, make_server() | {"status": {"observedGeneration": 1, "conditions": [accepted]}})
+    since = datetime.fromisoformat(accepted["lastTransitionTime"])
+    now = (since + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    cluster.live["KimiLinearServer/kimi"] = make_server()
+    reconciler = Passes(cluster, cache, now=lambda: now)
+    assert asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER))) == seconds

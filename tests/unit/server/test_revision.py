@@ -1,0 +1,372 @@
+"""Which pod template a server is to have: the one that was kept, until its owner asks for another."""
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.metadata import MANAGER
+from kimi_linear_operator.server import revision
+from kimi_linear_operator.server.deployment import build_pod_template, given_inputs, template_inputs
+from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
+from kimi_linear_operator.server.manifests import build_deployment, build_revision
+from kimi_linear_operator.server.revision import Kept, Revision, Wish, keep
+from kimi_linear_operator.server.spec import KimiLinearServer
+from make import UID, make_server
+
+
+def server(generation: int = 1, annotations: dict[str, str] | None = None, **spec: Any) -> KimiLinearServer:
+    manifest = make_server(**spec)
+    manifest["metadata"] |= {"generation": generation, "annotations": annotations or {}}
+    return KimiLinearServer.model_validate(manifest)
+
+
+OLD_TEMPLATE: Manifest = {"metadata": {}, "spec": {"containers": [{"name": "sglang", "image": "old"}]}}
+
+
+def kept_by_older(number: int = 1, of: KimiLinearServer | None = None, **changes: Any) -> Revision:
+    """Return what an older version kept of a server."""
+    inputs = template_inputs((of or server()).spec)
+    known = Revision(number, inputs, OLD_TEMPLATE, rollout="", uid=UID, generation=1)
+    return replace(known, **changes)
+
+
+def test_a_new_server_gets_todays_template() -> None:
+    kept = keep(server(), [])
+    assert (kept.current.number, kept.current.template, kept.offer) == (1, build_pod_template(server()), ())
+
+
+def test_a_record_says_all_that_was_kept() -> None:
+    kept = replace(keep(server(annotations={ROLLOUT_ANNOTATION: "x"}), []).current, is_automatic=True)
+    manifest = build_revision(server(), kept)
+    assert manifest["metadata"]["name"] == "kimi-1"
+    assert revision.read(manifest) == kept
+
+
+@pytest.mark.parametrize(
+    "data", [None, [], {}, {"template": {}, "inputs": {}}, {"template": 1, "inputs": {}, "rollout": "", "uid": ""}]
+)
+def test_a_record_that_no_operator_wrote_is_none(data: object) -> None:
+    assert revision.read({"metadata": {}, "revision": 1, "data": data}) is None
+
+
+def test_the_same_inputs_keep_the_template_and_todays_is_offered() -> None:
+    kept = keep(server(), [kept_by_older()])
+    assert kept.current == kept_by_older()
+    assert "spec.containers[sglang].image" in kept.offer
+    assert kept.running is None
+
+
+def test_the_highest_number_is_current() -> None:
+    wished = server(generation=2, toolCallParser="enabled")
+    older, current = kept_by_older(9), replace(keep(wished, []).current, number=10)
+    kept = keep(wished, [current, older], deployed=9)
+    assert (kept.current, kept.running) == (current, older)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"fieldOfANewerVersion": {"a": [1]}},
+        {"engine": {"fieldOfANewerVersion": True}},
+        {"engine": {"version": "v0.5.7", "extraPipPackages": ["sentencepiece", "tiktoken"]}},
+        {"startup": {}, "drain": None},
+    ],
+    ids=["a field less", "a field less within another", "fields more", "nothing in it"],
+)
+def test_another_schema_with_the_same_meaning_keeps_the_template(inputs: Manifest) -> None:
+    """The spec was written since, so its generation says nothing."""
+    assert keep(server(generation=2), [kept_by_older(inputs=inputs)]).current.template == OLD_TEMPLATE
+
+
+def test_a_default_that_changed_keeps_the_template_as_the_api_server_stored_the_old_one() -> None:
+    stored = server(generation=2, startup={"timeoutSeconds": 1800})
+    assert keep(stored, [kept_by_older(of=stored)]).current.template == OLD_TEMPLATE
+
+
+def test_a_spec_that_was_not_written_since_keeps_the_template_whatever_it_seems_to_say() -> None:
+    assert keep(server(toolCallParser="enabled"), [kept_by_older()]).current.template == OLD_TEMPLATE
+
+
+def test_inputs_that_this_version_refuses_are_compared_as_they_are() -> None:
+    refused = {**template_inputs(server().spec), "hardware": "mi250x"}
+    assert keep(server(generation=2), [kept_by_older(inputs=refused)]).current.number == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"toolCallParser": "enabled"},
+        {"engine": {"contextLength": 4096}},
+        {"podTemplate": {"metadata": {"labels": {"a": "b"}}}},
+        {"inheritedMetadata": {"labels": {"a": "b"}}},
+        {"drain": {"timeoutSeconds": 1}},
+    ],
+    ids=str,
+)
+def test_other_inputs_get_todays_template(change: Manifest) -> None:
+    changed = server(generation=2, **change)
+    kept = keep(changed, [kept_by_older()], deployed=1)
+    asked = Revision(2, template_inputs(changed.spec), build_pod_template(changed), rollout="", uid=UID, generation=2)
+    assert replace(kept.current, defaulted=None) == asked
+    assert kept.current.given == given_inputs(changed.spec)
+    assert kept.running == kept_by_older()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"replicas": 3}, {"suspend": True}, {"rollout": {"strategy": "Surge"}}, {"service": {"port": 80}}],
+    ids=str,
+)
+def test_what_is_no_input_keeps_the_template(change: Manifest) -> None:
+    assert keep(server(generation=2, **change), [kept_by_older()]).current == kept_by_older()
+
+
+@pytest.mark.parametrize(
+    ("seen", "annotation", "is_taken"),
+    [("", "1", True), ("1", "2", True), ("1", "1", False), ("1", None, False), ("", "", False)],
+)
+def test_a_new_value_of_the_annotation_takes_todays_template(seen: str, annotation: str | None, is_taken: bool) -> None:
+    annotations = {} if annotation is None else {ROLLOUT_ANNOTATION: annotation}
+    kept = keep(server(annotations=annotations), [kept_by_older(rollout=seen)])
+    assert (kept.current.number == 2) == is_taken
+    if is_taken:
+        assert (kept.current.rollout, kept.offer) == (annotation, ())
+
+
+def test_the_operator_takes_todays_template_by_itself_only_where_there_is_a_new_one() -> None:
+    taken = keep(server(), [kept_by_older()], wish=Wish(is_chosen=True)).current
+    assert (taken.number, taken.is_automatic, taken.template) == (2, True, build_pod_template(server()))
+    newest = keep(server(), []).current
+    assert keep(server(), [newest], wish=Wish(is_chosen=True)) == Kept(newest)
+
+
+def test_a_number_is_never_used_twice() -> None:
+    assert keep(server(), [], deployed=7).current.number == 8
+
+
+@pytest.mark.parametrize(("written", "number"), [(999_999_999, 10**9), (10**17, 2)])
+def test_a_number_that_somebody_wrote_on_a_deployment_leaves_room_for_those_that_follow(
+    written: int, number: int
+) -> None:
+    current = keep(server(generation=2, toolCallParser="enabled"), [kept_by_older()], deployed=written).current
+    deployment = build_deployment(server(), current.template, current.number)
+    assert (current.number, revision.number_on(deployment)) == (number, number)
+
+
+def test_a_record_for_another_server_of_this_name_counts_by_its_inputs() -> None:
+    """So it is after `--cascade=orphan`, where generations begin anew."""
+    orphan = kept_by_older(uid="another")
+    assert keep(server(), [orphan]).current == orphan
+    assert keep(server(toolCallParser="enabled"), [orphan]).current.number == 2
+
+
+def test_a_record_of_a_newer_spec_shows_that_the_watch_is_late() -> None:
+    assert revision.is_behind(server(generation=2), [kept_by_older(generation=3)])
+    assert not revision.is_behind(server(generation=3), [kept_by_older(generation=3)])
+    assert not revision.is_behind(server(generation=1), [kept_by_older(uid="another", generation=3)])
+
+
+def _owned(template: Any) -> Manifest:
+    """Return the set of fields of a template, as the API server records it for who applied it."""
+    if isinstance(template, dict):
+        return {f"f:{name}": _owned(item) for name, item in template.items()}
+    if isinstance(template, list) and template and all(isinstance(item, dict) and "name" in item for item in template):
+        return {f'k:{{"name":"{item["name"]}"}}': {".": {}, **_owned(item)} for item in template}
+    return {}
+
+
+def deployment_of(template: Manifest, *others: Manifest) -> Manifest:
+    """Return a Deployment whose template we applied; others own these fields of it."""
+    entries = [(MANAGER, "Apply", _owned(template)), *(("kubectl-edit", "Update", fields) for fields in others)]
+    managed = [
+        {"manager": manager, "operation": operation, "fieldsV1": {"f:spec": {"f:template": fields}}}
+        for manager, operation, fields in entries
+    ]
+    return {"metadata": {"managedFields": managed}, "spec": {"template": copy.deepcopy(template)}}
+
+
+def test_what_runs_is_taken_over_as_it_was_applied() -> None:
+    deployment = deployment_of(OLD_TEMPLATE, {"f:spec": {"f:containers": {'k:{"name":"mesh"}': {".": {}}}}})
+    pod = deployment["spec"]["template"]["spec"]
+    pod |= {"dnsPolicy": "ClusterFirst", "containers": [*pod["containers"], {"name": "mesh", "image": "mesh:1"}]}
+    assert revision.running_template(server(), deployment) == OLD_TEMPLATE
+
+
+@pytest.mark.parametrize(
+    ("touched", "edit"),
+    [
+        (
+            {"f:spec": {"f:containers": {'k:{"name":"sglang"}': {"f:image": {}}}}},
+            lambda pod: pod["containers"][0].update(image="edited"),
+        ),
+        (
+            {"f:spec": {"f:volumes": {'k:{"name":"cache"}': {"f:hostPath": {}}}}},
+            lambda pod: pod["volumes"][1].update(hostPath={"path": "/x"}) or pod["volumes"][1].pop("emptyDir"),
+        ),
+    ],
+    ids=["a field", "the source of a volume"],
+)
+def test_what_somebody_edited_is_not_taken_over(touched: Manifest, edit: Any) -> None:
+    deployment = deployment_of(build_pod_template(server()), touched)
+    edit(deployment["spec"]["template"]["spec"])
+    assert revision.running_template(server(), deployment) is None
+
+
+def test_of_more_managers_than_anybody_needs_it_is_not_found_out_what_each_has_edited() -> None:
+    idle: Manifest = {"f:spec": {"f:containers": {'k:{"name":"mesh"}': {".": {}}}}}
+    template = build_pod_template(server())
+    assert revision.running_template(server(), deployment_of(template, *[idle] * 90))
+    assert revision.running_template(server(), deployment_of(template, *[idle] * 200)) is None
+
+
+def test_a_null_that_removes_a_field_is_a_change_of_the_spec() -> None:
+    container = {"name": "sglang"}
+    one, other = (
+        server(podTemplate={"spec": {"containers": [changed]}})
+        for changed in (container, container | {"lifecycle": None})
+    )
+    assert template_inputs(one.spec) != template_inputs(other.spec)
+
+
+def owned(*fields: Manifest, subresource: str = "") -> list[Manifest]:
+    """Return managed fields of a server in which managers own these fields of the spec."""
+    return [{"manager": "kubectl", "subresource": subresource, "fieldsV1": {"f:spec": item}} for item in fields]
+
+
+_EARLIER, _THEN, _LATER, _NOW = (f"2026-11-29T0{hour}:00:00Z" for hour in range(4))
+
+
+def as_asked(seen: KimiLinearServer, record: Revision, managed_fields: list[Manifest]) -> KimiLinearServer:
+    """Return a server without what nobody asked for since a record was made."""
+    doubt = revision.doubt(seen, [record], 0, now=_NOW)
+    stored = {"metadata": {"managedFields": managed_fields}, "spec": given_inputs(seen.spec)}
+    return revision.without(seen, revision.unasked(doubt.paths, stored, doubt.until))
+
+
+def is_wished(seen: KimiLinearServer, record: Revision, managed_fields: list[Manifest]) -> bool:
+    return keep(as_asked(seen, record, managed_fields), [record], deployed=record.number).current != record
+
+
+_SIZE: Manifest = {"f:tensorParallelism": {}}
+_FRACTION: Manifest = {"f:engine": {"f:memoryFractionStatic": {}}}
+_WITH_FRACTION: dict[str, Any] = {"engine": {"memoryFractionStatic": 0.85}}
+
+
+@pytest.mark.parametrize(
+    "managed_fields",
+    [
+        owned(_SIZE),
+        owned({**_SIZE, "f:engine": {}}),
+        owned({"f:engine": {".": {}, "f:version": {}}}),
+        [*owned(_SIZE), *owned(_FRACTION, subresource="status")],
+    ],
+    ids=["another field", "the object around it, empty", "a field beside it", "a status"],
+)
+def test_a_default_that_nobody_asked_for_is_no_wish(managed_fields: list[Manifest]) -> None:
+    defaulted = server(generation=2, **_WITH_FRACTION)
+    assert revision.has_other_inputs(defaulted, kept_by_older())
+    assert as_asked(defaulted, kept_by_older(), managed_fields).spec == server().spec
+    assert not is_wished(defaulted, kept_by_older(), managed_fields)
+
+
+def test_a_default_that_nobody_asked_for_is_not_offered() -> None:
+    newest = keep(server(), []).current
+    seen = as_asked(server(generation=2, **_WITH_FRACTION), newest, owned(_SIZE))
+    assert keep(seen, [newest], deployed=1, wish=Wish(is_chosen=True)) == Kept(newest, running=newest)
+
+
+def test_what_else_somebody_asks_for_brings_no_default_that_nobody_asked_for() -> None:
+    wished: dict[str, Any] = {"engine": {"contextLength": 4096}}
+    defaulted = server(generation=2, engine={**wished["engine"], "memoryFractionStatic": 0.85})
+    seen = as_asked(defaulted, kept_by_older(), owned(_SIZE, {"f:engine": {"f:contextLength": {}}}))
+    current = keep(seen, [kept_by_older()], deployed=1).current
+    asked = server(generation=2, **wished)
+    assert (current.inputs, current.template) == (template_inputs(asked.spec), build_pod_template(asked))
+
+
+def test_an_object_of_which_nobody_asked_for_anything_is_left_out_as_a_whole() -> None:
+    defaulted = server(generation=2, replicas=3, model={"tokenSecretRef": {"name": "hub"}})
+    assert as_asked(defaulted, kept_by_older(), owned(_SIZE)).spec == server(replicas=3).spec
+
+
+@pytest.mark.parametrize("managed_fields", [owned(_SIZE, _FRACTION), []], ids=["somebody owns it", "nothing is known"])
+def test_what_somebody_set_is_a_wish_also_if_it_is_the_default(managed_fields: list[Manifest]) -> None:
+    assert is_wished(server(generation=2, **_WITH_FRACTION), kept_by_older(), managed_fields)
+
+
+@pytest.mark.parametrize(
+    ("had", "has"),
+    [
+        ({"tensorParallelism": 2}, {}),
+        (_WITH_FRACTION, {}),
+        ({"model": {"tokenSecretRef": {"name": "hub"}}}, {}),
+        ({"podTemplate": {"spec": {"nodeName": None}}}, {"podTemplate": {"spec": {}}}),
+    ],
+    ids=["its default is back", "it had none", "an object", "a null"],
+)
+def test_what_somebody_took_out_is_a_wish_although_nobody_owns_it_now(had: Manifest, has: Manifest) -> None:
+    """So it is where a field is left out of what `kubectl apply --server-side` gets."""
+    record = kept_by_older(of=server(**had))
+    assert is_wished(server(generation=2, **has), record, owned({"f:replicas": {}}))
+
+
+def test_a_list_is_one_field_that_its_owner_asked_for() -> None:
+    changed = server(generation=2, podTemplate={"spec": {"tolerations": [{"key": "a", "operator": "Exists"}]}})
+    tolerations: Manifest = {"f:podTemplate": {"f:spec": {"f:tolerations": {}}}}
+    assert is_wished(changed, kept_by_older(), owned(tolerations))
+    assert not is_wished(changed, kept_by_older(), owned(_SIZE))
+
+
+def test_a_default_of_a_field_that_the_record_did_not_have_is_no_wish_whichever_version_gave_it() -> None:
+    inputs = template_inputs(server().spec)
+    older = kept_by_older(inputs={name: value for name, value in inputs.items() if name != "startup"})
+    defaulted = server(generation=2, startup={"timeoutSeconds": 1800})
+    assert not is_wished(defaulted, older, owned(_SIZE))
+
+
+def test_what_another_version_began_by_itself_and_never_applied_is_given_up() -> None:
+    ran, begun = kept_by_older(1), kept_by_older(2, is_automatic=True)
+    assert keep(server(), [ran, begun], deployed=1).current == ran
+    newest = keep(server(), [ran, begun], deployed=1, wish=Wish(is_chosen=True)).current
+    assert (newest.number, newest.is_automatic) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "deployed"),
+    [({}, 2), ({}, 7), ({"template": build_pod_template(server())}, 1)],
+    ids=["it runs", "what runs is not known", "this version builds the same"],
+)
+def test_what_was_begun_is_gone_on_with_else(changes: Manifest, deployed: int) -> None:
+    begun = replace(kept_by_older(2, is_automatic=True), **changes)
+    assert keep(server(), [kept_by_older(1), begun], deployed=deployed).current == begun
+
+
+_WISHED: dict[str, Any] = {"toolCallParser": "enabled"}
+
+
+@pytest.mark.parametrize(
+    ("wished", "rollout"),
+    [(server(generation=2, **_WISHED), ""), (server(annotations={ROLLOUT_ANNOTATION: "now"}), "now")],
+    ids=["a change of the spec", "the annotation"],
+)
+def test_what_was_asked_for_and_another_version_never_applied_is_built_anew(
+    wished: KimiLinearServer, rollout: str
+) -> None:
+    begun = kept_by_older(2, of=wished, rollout=rollout, generation=wished.metadata.generation)
+    current = keep(wished, [kept_by_older(1), begun], deployed=1).current
+    assert (current.number, current.template, current.rollout) == (3, build_pod_template(wished), rollout)
+    ours = replace(begun, template=build_pod_template(wished))
+    assert keep(wished, [kept_by_older(1), ours], deployed=1).current == ours
+
+
+@pytest.mark.parametrize("template", [OLD_TEMPLATE, build_pod_template(server(**_WISHED))], ids=["another's", "ours"])
+def test_a_change_that_never_ran_and_is_taken_back_leaves_the_pods_as_they_are(template: Manifest) -> None:
+    begun = kept_by_older(2, of=server(**_WISHED), generation=2, template=template)
+    kept = keep(server(generation=3), [kept_by_older(1), begun], deployed=1)
+    assert (kept.current, kept.running) == (kept_by_older(1), kept_by_older(1))
+    assert kept.offer
+    asked_anew = keep(server(3, {ROLLOUT_ANNOTATION: "now"}), [kept_by_older(1), begun], deployed=1).current
+    assert (asked_anew.number, asked_anew.template) == (3, build_pod_template(server()))

@@ -1,0 +1,380 @@
+"""The status over time: what is kept, what is left out, what is news. Whole statuses are in the golden files."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator.kubernetes.conditions import LONGEST_MESSAGE, Reason
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.server import revision
+from kimi_linear_operator.server.events import transition_event
+from kimi_linear_operator.server.revision import Kept
+from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.status import ServerObservation, server_status, was_applied
+from make import make_deployment, make_failed_pod, make_pod, make_server
+
+EARLIER, NOW, LATER = "2026-11-24T09:00:00Z", "2026-11-24T10:00:00Z", "2026-11-24T10:05:00Z"
+SERVING = make_deployment(observedGeneration=1, replicas=1, updatedReplicas=1, readyReplicas=1, availableReplicas=1)
+STARTING = make_deployment(observedGeneration=1, replicas=1, updatedReplicas=1)
+LOADING_POD = make_pod(
+    phase="Running", containerStatuses=[{"name": "sglang", "started": False, "state": {"running": {}}}]
+)
+
+
+def summary(
+    now: str = NOW, *, server: Manifest | None = None, obstacle: Reason | None = None, **observed: Any
+) -> Manifest:
+    manifest = server or make_server()
+    return server_status(
+        ServerObservation(manifest, KimiLinearServer.model_validate(manifest), obstacle, **observed), now
+    )
+
+
+def conditions(status: Manifest) -> dict[str, Manifest]:
+    return {condition["type"]: condition for condition in status["conditions"]}
+
+
+def times(status: Manifest) -> dict[str, str]:
+    return {name: condition["lastTransitionTime"] for name, condition in conditions(status).items()}
+
+
+def with_status(status: Manifest, **spec: Any) -> Manifest:
+    return make_server(**spec) | {"status": status}
+
+
+def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
+    before = summary(EARLIER, deployment=STARTING, pods=[LOADING_POD])
+    after = summary(NOW, server=with_status(before), deployment=SERVING)
+    assert times(before) == dict.fromkeys(times(before), EARLIER)
+    assert times(after) == {
+        "Accepted": EARLIER,
+        "Available": NOW,
+        "Ready": NOW,
+        "Reconciling": NOW,
+        "Stalled": EARLIER,
+        "Synced": EARLIER,
+        "TemplateCurrent": EARLIER,
+    }
+
+
+def test_another_reason_alone_moves_no_time() -> None:
+    before = summary(EARLIER, deployment=STARTING, pods=[LOADING_POD])
+    after = summary(NOW, server=with_status(before), deployment=STARTING, pods=[make_failed_pod()])
+    assert conditions(before)["Ready"]["reason"] != conditions(after)["Ready"]["reason"]
+    assert times(after) == times(before)
+
+
+def test_the_same_observation_gives_the_same_status_so_that_nothing_is_written() -> None:
+    before = summary(EARLIER, deployment=SERVING)
+    assert summary(NOW, server=with_status(before), deployment=SERVING) == before
+
+
+def test_a_write_that_concerns_no_pod_makes_no_server_unready_until_its_controller_has_seen_it() -> None:
+    unseen = {**SERVING, "metadata": {**SERVING["metadata"], "generation": 2}}
+    ready = summary(EARLIER, deployment=SERVING)
+    assert summary(NOW, server=with_status(ready), deployment=unseen) == ready
+    starting = summary(EARLIER, deployment=STARTING)
+    assert conditions(summary(NOW, server=with_status(starting), deployment=unseen))["Ready"]["status"] == "False"
+
+
+def test_a_write_that_replaces_pods_makes_a_server_unready_at_once() -> None:
+    unseen = {**SERVING, "metadata": {**SERVING["metadata"], "generation": 2}}
+    manifest = with_status(summary(EARLIER, deployment=SERVING))
+    newest = revision.keep(KimiLinearServer.model_validate(manifest), []).current
+    older = replace(newest, template={"metadata": {}, "spec": {}})
+    for running, is_ready in ((older, "False"), (newest, "True")):
+        status = summary(NOW, server=manifest, deployment=unseen, kept=Kept(newest, running=running))
+        assert conditions(status)["Ready"]["status"] == is_ready
+
+
+def test_a_changed_spec_is_not_ready_before_its_deployments_controller_has_seen_it() -> None:
+    unseen = {**SERVING, "metadata": {**SERVING["metadata"], "generation": 2}}
+    changed = with_status(summary(EARLIER, deployment=SERVING))
+    changed["metadata"]["generation"] = 2
+    assert conditions(summary(NOW, server=changed, deployment=unseen))["Ready"]["status"] == "False"
+
+
+@pytest.mark.parametrize(("updated", "reason"), [(0, "RolloutPaused"), (1, "RollingOut")])
+def test_a_paused_rollout_is_told_when_pods_wait_for_it(updated: int, reason: str) -> None:
+    paused = {**SERVING, "spec": {"paused": True}, "status": {**SERVING["status"], "updatedReplicas": updated}}
+    paused["metadata"] = {**SERVING["metadata"], "generation": 2}
+    ready = conditions(summary(deployment=paused))["Ready"]
+    assert (ready["status"], ready["reason"]) == ("False", reason)
+
+
+def test_what_others_keep_changing_is_told_and_makes_no_server_unready() -> None:
+    told = "Deployment kimi: kube-controller-manager keeps changing spec.replicas"
+    status = summary(deployment=SERVING, contested=(told,))
+    synced = conditions(status)["Synced"]
+    assert (synced["status"], synced["reason"]) == ("False", "ChangedByOthers")
+    assert told in synced["message"]
+    assert conditions(status)["Ready"]["status"] == "True"
+
+
+def test_a_long_message_is_cut_to_what_an_event_can_hold() -> None:
+    status = summary(obstacle=Reason("InvalidSpec", "x" * 5000, blames_spec=True))
+    messages = {len(condition["message"]) for condition in status["conditions"]}
+    assert max(messages) == LONGEST_MESSAGE == 1024
+    assert conditions(status)["Accepted"]["message"].endswith("x ...")
+
+
+@pytest.mark.parametrize(
+    ("log", "shown"),
+    [
+        ("using token hf_abcDEF1234567890", "using token [redacted]"),
+        ("ServerArgs(api_key='sk-12-34', tp=4)", "ServerArgs(api_key='[redacted]', tp=4)"),
+        ('api_key="secret"', 'api_key="[redacted]"'),
+        ("api_key: secret", "api_key: [redacted]"),
+        ("HF_TOKEN=verysecret rest", "HF_TOKEN=[redacted] rest"),
+        ("Authorization: Bearer abc.def", "Authorization: Bearer [redacted]"),
+        ("max_total_num_tokens=1048576, chunked", "max_total_num_tokens=1048576, chunked"),
+    ],
+)
+def test_secrets_are_left_out_of_what_is_quoted(log: str, shown: str) -> None:
+    status = summary(deployment=STARTING, pods=[make_failed_pod(log=log)])
+    assert status["lastFailure"]["message"] == shown
+    assert conditions(status)["Ready"]["message"].endswith(f"exit code 1 (Error): {shown}")
+
+
+def test_a_secret_is_redacted_before_the_quote_is_cut() -> None:
+    log = "hf_" + "a" * 410
+    message = summary(deployment=STARTING, pods=[make_failed_pod(log=log)])["lastFailure"]["message"]
+    assert message == "[redacted]"
+
+
+def test_a_quote_is_the_end_of_the_log_on_one_line() -> None:
+    log = "x" * 4000 + "\n\n  the last words  \n"
+    message = summary(deployment=STARTING, pods=[make_failed_pod(log=log)])["lastFailure"]["message"]
+    assert message.endswith("xx | the last words")
+    assert len(message) == 400
+
+
+def test_the_last_failure_outlives_its_pod() -> None:
+    before = summary(deployment=STARTING, pods=[make_failed_pod("kimi-old", log="boom")])
+    after = summary(server=with_status(before), deployment=SERVING)
+    assert after["lastFailure"] == before["lastFailure"]
+    assert after["lastFailure"]["pod"] == "kimi-old"
+
+
+@pytest.mark.parametrize(("time", "told"), [("2026-11-24T09:40:00Z", "kimi-new"), ("2026-11-24T09:20:00Z", "kimi-old")])
+def test_of_two_failures_the_later_is_told(time: str, told: str) -> None:
+    before = summary(deployment=STARTING, pods=[make_failed_pod("kimi-old", time="2026-11-24T09:30:00Z")])
+    after = summary(server=with_status(before), deployment=STARTING, pods=[make_failed_pod("kimi-new", time=time)])
+    assert after["lastFailure"]["pod"] == told
+
+
+def test_how_a_deleted_pod_ends_is_no_failure() -> None:
+    pod = make_failed_pod()
+    pod["metadata"]["deletionTimestamp"] = NOW
+    status = summary(deployment=STARTING, pods=[pod])
+    assert "lastFailure" not in status
+    assert conditions(status)["Ready"]["reason"] == "Starting"
+
+
+def test_of_several_pods_the_one_in_the_worst_trouble_is_told_of() -> None:
+    unschedulable = make_pod(
+        "kimi-2", phase="Pending", conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]
+    )
+    pods = [LOADING_POD, unschedulable, make_failed_pod("kimi-1", log="boom")]
+    assert conditions(summary(deployment=STARTING, pods=pods))["Ready"]["reason"] == "CrashLooping"
+    assert conditions(summary(deployment=STARTING, pods=pods[:2]))["Ready"]["reason"] == "Unschedulable"
+
+
+def test_a_deployment_that_its_controller_has_not_seen_is_not_ready() -> None:
+    stale = SERVING | {"metadata": {**SERVING["metadata"], "generation": 2}}
+    assert conditions(summary(deployment=stale))["Ready"]["status"] == "False"
+
+
+@pytest.mark.parametrize(
+    "counters",
+    [
+        {"replicas": 2, "updatedReplicas": 1, "availableReplicas": 1},
+        {"replicas": 1, "updatedReplicas": 0, "availableReplicas": 1},
+        {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 0},
+    ],
+    ids=["an old replica runs", "the replica is an old one", "the replica does not serve"],
+)
+def test_ready_means_that_every_replica_is_of_this_generation_and_serves(counters: Manifest) -> None:
+    deployment = make_deployment(observedGeneration=1, **counters)
+    assert conditions(summary(deployment=deployment))["Ready"]["status"] == "False"
+
+
+@pytest.mark.parametrize("blames_spec", [True, False])
+def test_only_what_the_spec_is_to_blame_for_stalls_a_server(blames_spec: bool) -> None:
+    status = summary(obstacle=Reason("ApplyFailed", "no", blames_spec=blames_spec), deployment=STARTING)
+    found = {name: condition["status"] for name, condition in conditions(status).items()}
+    assert found == {
+        "Accepted": str(not blames_spec),
+        "Available": "False",
+        "Ready": "False",
+        "Reconciling": str(not blames_spec),
+        "Stalled": str(blames_spec),
+        "Synced": "True",
+        "TemplateCurrent": "Unknown",
+    }
+
+
+def test_a_new_template_is_offered_only_to_what_runs() -> None:
+    current = revision.keep(KimiLinearServer.model_validate(make_server()), []).current
+    for deployment, reason in ((STARTING, "NewTemplateAvailable"), (None, "SpecNotApplied")):
+        status = summary(
+            obstacle=Reason("ApplyFailed", "no"), deployment=deployment, kept=Kept(current, offer=("spec",))
+        )
+        assert conditions(status)["TemplateCurrent"]["reason"] == reason
+
+
+def test_a_resource_that_can_not_be_read_keeps_what_is_known_of_its_running_server() -> None:
+    before = summary(deployment=SERVING)
+    manifest = with_status(before, replicas="two")
+    status = server_status(
+        ServerObservation(manifest, None, Reason("InvalidSpec", "no", blames_spec=True), SERVING), NOW
+    )
+    assert {key: value for key, value in status.items() if key != "conditions"} == {
+        key: value for key, value in before.items() if key != "conditions"
+    }
+    assert conditions(status)["Available"]["status"] == "True"
+
+
+def ready(status: str, reason: str) -> Manifest:
+    return {"conditions": [{"type": "Ready", "status": status, "reason": reason, "message": f"{reason}."}]}
+
+
+PENDING, SERVES = ready("Unknown", "Pending"), ready("True", "AllReplicasServe")
+LOADING, CRASHING = ready("False", "ModelLoading"), ready("False", "CrashLooping")
+SUSPENDED, ROLLING_OUT = ready("False", "Suspended"), ready("False", "RollingOut")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [
+        ({}, LOADING, None),
+        (PENDING, LOADING, None),
+        (CRASHING, LOADING, None),
+        (LOADING, LOADING, None),
+        (CRASHING, CRASHING, None),
+        (SERVES, SERVES, None),
+        (PENDING, SERVES, "Normal"),
+        (LOADING, SERVES, "Normal"),
+        (SERVES, LOADING, "Normal"),
+        (SERVES, ROLLING_OUT, "Normal"),
+        (SERVES, SUSPENDED, "Normal"),
+        (LOADING, CRASHING, "Warning"),
+        (SERVES, CRASHING, "Warning"),
+        (CRASHING, ready("False", "OutOfMemory"), "Warning"),
+        (PENDING, ready("False", "InvalidSpec"), "Warning"),
+    ],
+)
+def test_an_event_tells_what_is_news(before: Manifest, after: Manifest, kind: str | None) -> None:
+    event = transition_event(with_status(before), after, NOW)
+    (condition,) = after["conditions"]
+    told = event and (event["type"], event["reason"], event["message"])
+    assert told == (kind and (kind, condition["reason"], condition["message"]))
+
+
+def test_an_event_names_the_resource_that_it_is_about() -> None:
+    event = transition_event(with_status(LOADING), SERVES, NOW)
+    assert event
+    name = event["metadata"].pop("name")
+    assert name.startswith("kimi.")
+    assert event == {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"namespace": "default"},
+        "involvedObject": {
+            "apiVersion": "kimi-linear.io/v1alpha1",
+            "kind": "KimiLinearServer",
+            "name": "kimi",
+            "namespace": "default",
+            "uid": make_server()["metadata"]["uid"],
+            "resourceVersion": "1",
+        },
+        "type": "Normal",
+        "reason": "AllReplicasServe",
+        "message": "AllReplicasServe.",
+        "source": {"component": "kimi-linear-operator"},
+        "reportingComponent": "kimi-linear-operator",
+        "firstTimestamp": NOW,
+        "lastTimestamp": NOW,
+        "count": 1,
+    }
+
+
+def test_events_about_different_states_and_reasons_have_names_of_their_own_within_a_second() -> None:
+    later = with_status(LOADING)
+    later["metadata"] = {**later["metadata"], "resourceVersion": "2"}
+    news = [(with_status(LOADING), SERVES), (later, SERVES), (with_status(LOADING), CRASHING)]
+    events = [transition_event(manifest, status, NOW) for manifest, status in news]
+    assert len({event["metadata"]["name"] for event in events if event}) == 3
+
+
+def test_an_event_that_is_told_again_has_the_same_name_whenever_that_is() -> None:
+    events = [transition_event(with_status(LOADING), SERVES, when) for when in (EARLIER, NOW)]
+    assert len({event["metadata"]["name"] for event in events if event}) == 1
+
+
+REFUSED_BY_QUOTA = make_deployment(
+    observedGeneration=1,
+    conditions=[
+        {"type": "ReplicaFailure", "status": "True", "message": 'pods "kimi-7" is forbidden: exceeded quota: gpus'}
+    ],
+)
+UNSCHEDULABLE_POD = make_pod(
+    "kimi-new",
+    phase="Pending",
+    conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}],
+)
+
+
+def ending(name: str) -> Manifest:
+    pod = make_pod(name)
+    return {**pod, "metadata": {**pod["metadata"], "deletionTimestamp": LATER}}
+
+
+@pytest.mark.parametrize(
+    "observed",
+    [
+        {"deployment": REFUSED_BY_QUOTA, "pods": [ending("kimi-old")]},
+        {"deployment": STARTING, "pods": [UNSCHEDULABLE_POD, ending("kimi-old")]},
+    ],
+    ids=["a full quota", "GPUs that are taken"],
+)
+def test_a_pod_that_waits_for_an_old_one_is_told_so_and_not_what_to_raise(observed: Any) -> None:
+    told = conditions(summary(server=make_server(drain={"timeoutSeconds": 60}), **observed))["Ready"]
+    assert told["reason"] == "OldPodTerminating"
+    assert "pod kimi-old finishes its requests, within drain.timeoutSeconds (60 s)" in told["message"]
+
+
+@pytest.mark.parametrize(
+    ("observed", "reason"),
+    [
+        ({"deployment": REFUSED_BY_QUOTA, "pods": []}, "PodCreationFailed"),
+        ({"deployment": STARTING, "pods": [UNSCHEDULABLE_POD]}, "Unschedulable"),
+        ({"deployment": STARTING, "pods": [make_failed_pod(), ending("kimi-old")]}, "CrashLooping"),
+    ],
+    ids=["a quota", "no room", "another trouble"],
+)
+def test_an_old_pod_is_named_only_where_it_is_waited_for(observed: Any, reason: str) -> None:
+    assert conditions(summary(**observed))["Ready"]["reason"] == reason
+
+
+@pytest.mark.parametrize("obstacle", ["ApplyFailed", "InvalidSpec", "NameConflict", "Replacing"])
+def test_a_spec_that_was_applied_stays_so_whatever_comes_in_the_way(obstacle: Any) -> None:
+    """What runs would be built anew otherwise, once nothing is in the way any more."""
+    server = make_server()
+    generation = server["metadata"]["generation"]
+    before = server_status(
+        ServerObservation(server, KimiLinearServer.model_validate(server), deployment=make_deployment()), NOW
+    )
+    assert was_applied(before, generation)
+    for _ in range(2):
+        manifest = server | {"status": before}
+        before = server_status(
+            ServerObservation(manifest, KimiLinearServer.model_validate(manifest), Reason(obstacle, "x")), NOW
+        )
+        assert was_applied(before, generation)
+    assert not was_applied(before, generation + 1)
+    never = server_status(
+        ServerObservation(server, KimiLinearServer.model_validate(server), Reason(obstacle, "x")), NOW
+    )
+    assert not was_applied(never, generation)

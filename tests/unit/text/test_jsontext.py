@@ -1,0 +1,183 @@
+"""Whatever JSON the API server sends is read, whatever was read can be written, and nothing needs a deep stack."""
+
+import gc
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kimi_linear_operator import jsontext
+from kimi_linear_operator.jsontext import DEEPEST_LEVEL
+from kimi_linear_operator.runtime.process import GARBAGE
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=30,
+)
+# Go's json.Valid, by which the API server judges, looks at no byte of a string but quotes, backslashes and controls.
+BYTES = st.binary(max_size=8).map(lambda raw: bytes(byte for byte in raw if byte >= 0x20 and byte not in b'"\\'))
+ESCAPES = st.sampled_from(
+    [
+        rb"\ud800",
+        rb"\uDBFF",
+        rb"\udc00",
+        rb"\uDFFF",
+        rb"\ud83d\ude00",
+        rb"\\",
+        rb"\"",
+        rb"\n",
+        rb"\/",
+        rb"\u0000",
+        b"ud800",
+    ]
+)
+STRINGS = st.lists(BYTES | ESCAPES, max_size=6).map(lambda parts: b'"' + b"".join(parts) + b'"')
+NUMBERS = st.sampled_from(
+    [b"0", b"-0", b"1e5", b"-1.5E-3", b"1E400", b"9" * 4300, b"1." + b"1" * 5_000, b"true", b"null"]
+)
+TEXTS = st.recursive(
+    STRINGS | NUMBERS,
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda found: b"[" + b" ,".join(found) + b"]")
+        | st.lists(st.tuples(STRINGS, inner).map(b": ".join), max_size=3).map(
+            lambda found: b"{" + b",".join(found) + b"}"
+        )
+    ),
+    max_leaves=8,
+)
+LONG = [b"1" * 4_301, b"-" + b"9" * 5_000, b"1" * 5_000 + b".5", b"1" * 5_000 + b"e-4999"]
+# Of 1.5 MB, which is the most that the API server stores.
+LARGE = [
+    "[" + "[],".join(["["] * 2) + "[]," * 400_000 + "1" + "]" * 3,
+    "[" + "[[]]," * 250_000 + "1]",
+    "[" + '"[",' * 300_000 + "1]",
+    '{"a":"' + "[" * 1_400_000 + '"}',
+]
+# What costs one who reads it in another way than usual the most.
+ODD = {
+    "surrogate": b"[" + b"[]," * 460_000 + rb'"\ud800"]',
+    "surrogates": b"[" + rb'"\ud800",' * 150_000 + b"1]",
+    "bytes": b'"' + b"\xff" * 1_400_000 + b'"',
+    "byte in a key": b"[" + b'{"":1},' * 200_000 + b'{"\xff":1}]',
+    "escapes": rb'["\ud800' + rb"\\" * 700_000 + b'"]',
+    "levels": b"[" * 99 + b"[]," * 460_000 + b"1" + b"]" * 99,
+    "digits": b"[" + b"1" * 1_400_000 + b"]",
+}
+
+
+def levels(value: Any) -> int:
+    """Return how deep the first value of each level is nested."""
+    count = 0
+    while value and isinstance(value, dict | list):
+        value = next(iter(value.values())) if isinstance(value, dict) else value[0]
+        count += 1
+    return count
+
+
+@given(JSON)
+def test_what_is_read_is_what_was_written(value: Any) -> None:
+    text = jsontext.encode(value)
+    assert jsontext.decode(text) == json.loads(text) == value
+
+
+def with_characters(value: Any) -> Any:
+    """Return a value as the standard library reads it, with U+FFFD for the lone surrogates that it leaves."""
+    if isinstance(value, dict):
+        return {with_characters(key): with_characters(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return list(map(with_characters, value))
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if isinstance(value, str) else value
+
+
+@given(TEXTS)
+def test_any_bytes_in_strings_and_keys_are_read_and_replaced_where_they_are_no_text(text: bytes) -> None:
+    expected = with_characters(json.loads(text.decode(errors="replace")))
+    assert jsontext.decode(text) == expected
+    assert jsontext.decode(text.decode(errors="replace")) == expected
+    # As surrogates, each byte that is no text is one.
+    jsontext.decode(text.decode(errors="surrogateescape"))
+    assert jsontext.decode(jsontext.encode(expected)) == expected
+
+
+@given(TEXTS, st.sampled_from([150, 201, 9_999]), st.sampled_from(LONG))
+def test_all_that_is_odd_is_read_together(text: bytes, depth: int, number: bytes) -> None:
+    deep = b'{"\xff]":[' * (depth // 2) + number + b"]}" * (depth // 2)
+    read = jsontext.decode(b'{"odd":%b,"deep":%b,"long":[%b,%b],"odd too":%b}' % (text, deep, number, text, text))
+    expected = with_characters(json.loads(text.decode(errors="replace")))
+    long, beside = read["long"]
+    assert (read["odd"], beside, read["odd too"], long in (None, float("inf"))) == (expected, expected, expected, True)
+    assert levels(read["deep"]) <= 199
+    jsontext.encode(read)
+
+
+@pytest.mark.parametrize("depth", [DEEPEST_LEVEL, 150, 199, 201, 1_000, 9_999, 300_000])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"]}\\"[":', "}"), ('{"z":[', "]}")])
+def test_deep_levels_are_cut_off_and_everything_else_is_right(opening: str, closing: str, depth: int) -> None:
+    deep = opening * depth + "7" + closing * depth
+    text = f'{{"metadata":{{"name":"]}}\\\\"}},"spec":{deep},"then":[{deep},"["],"status":{{"ok":true}}}}'
+    read = jsontext.decode(text)
+    assert (read["metadata"], read["status"], read["then"][1]) == ({"name": "]}\\"}, {"ok": True}, "[")
+    assert levels(read["spec"]) <= max(DEEPEST_LEVEL, 2 * 199)
+    jsontext.encode(read)
+
+
+def test_as_many_levels_are_left_as_are_read() -> None:
+    read = jsontext.decode(b"[" * 9_999 + b"]" * 9_999)
+    assert (levels(read), jsontext.encode(read)) == (DEEPEST_LEVEL, b"[" * 100 + b"null" + b"]" * 100)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (b'"\\ud800"', "\ufffd"),
+        (b'{"\\udfff":["\\ud800\\ud800"]}', {"\ufffd": ["\ufffd\ufffd"]}),
+        (b'{"f:a\xff":{"\xed\xa0\x80":"\xe2"}}', {"f:a\ufffd": {"\ufffd" * 3: "\ufffd"}}),
+        (rb'"\\ud800\ud83d\ude00\udc00"', "\\ud800\U0001f600\ufffd"),
+        ('"\ud800\\n\udcff"', "\ufffd\n\ufffd"),
+        (b'"\\ud83d\\ude00"', "\U0001f600"),
+        (b'"\\u0000\\u2028"', "\0\u2028"),
+        (b"1e308", 1e308),
+        (b"5e-324", 5e-324),
+        (b"-0.0", -0.0),
+        (b"-9223372036854775808", -(2**63)),
+        (b'{"a":1,"a":2}', {"a": 2}),
+        (b"1" * 4300, int("1" * 4300)),
+        (b'{"a":' + b"1" * 5_000 + b',"b":[-' + b"1" * 5_000 + b"]}", {"a": None, "b": [None]}),
+    ],
+)
+def test_odd_values_are_read_and_can_be_written(text: bytes | str, value: Any) -> None:
+    read = jsontext.decode(text)
+    assert read == value
+    assert jsontext.decode(jsontext.encode(read)) == value
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"nul", b"[1,2", b'{"a"', b'"', b"[" * 100_000, b"]" * 9, b'"\\', b"\xff", b'"\0"', b"01" * 5_000]
+)
+def test_what_is_no_json_is_a_value_error(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        jsontext.decode(text)
+
+
+@pytest.mark.parametrize("text", LARGE, ids=[text[:8] for text in LARGE])
+def test_a_large_object_that_is_too_deep_is_read_in_a_moment(text: str) -> None:
+    deep = f"[{text},{'[' * 500}{']' * 500}]".encode()
+    begin = time.thread_time()
+    jsontext.decode(deep)
+    # Some 0.3 s alone. What grows faster than the text would take minutes.
+    assert time.thread_time() - begin < 5.0
+
+
+@pytest.mark.parametrize("text", ODD.values(), ids=ODD)
+def test_a_large_object_that_is_odd_takes_little_longer_than_another(text: bytes) -> None:
+    usual = gc.get_threshold()
+    gc.set_threshold(GARBAGE)
+    begin = time.thread_time()
+    jsontext.decode(text)
+    # Some 0.1 s alone, 0.3 s of many levels.
+    assert time.thread_time() - begin < 1.0
+    gc.set_threshold(*usual)
