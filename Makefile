@@ -72,7 +72,7 @@ generate: setup  ## Write the generated files anew
 page: setup  ## Build the configurator's page anew, with Node
 	@$(BIN)/python deploy/local/configurator_page.py
 
-pictures: setup  ## Take the documentation's pictures of the HTML report anew
+pictures: setup  ## Take the documentation's pictures of the HTML report and the configurator anew
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m browser.picture
 
 lock: setup  ## Pin all requirements anew, with hashes

@@ -26,7 +26,8 @@ async function bundled(file) {
     write: false,
   });
   const text = outputFiles[0].text.trim();
-  if (/<\/(script|style)|<!--/i.test(text)) throw new Error(`${file} becomes a text that ends the element that it is in`);
+  if (/<\/(script|style)|<!--/i.test(text))
+    throw new Error(`${file} becomes a text that ends the element that it is in`);
   return text;
 }
 
@@ -42,5 +43,8 @@ function licences() {
 
 const [script, style] = [await bundled("src/main.ts"), await bundled("page.css")];
 const parts = { script, style, "script hash": hash(script), "style hash": hash(style), licences: licences() };
-const page = readFileSync(join(HERE, "page.html"), "utf8").replace(/\{\{ (.+?) \}\}/g, (slot, name) => parts[name] ?? slot);
+const page = readFileSync(join(HERE, "page.html"), "utf8").replace(
+  /\{\{ (.+?) \}\}/g,
+  (slot, name) => parts[name] ?? slot,
+);
 writeFileSync(FILE, page);

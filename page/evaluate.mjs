@@ -24,6 +24,8 @@ function revived(key, value) {
 const tables = new Map();
 const problems = JSON.parse(readFileSync(0, "utf8"), revived).map(({ kind, rules, resource }) => {
   if (rules) tables.set(kind, ruleTable(rules));
-  return tables.get(kind)(resource).map(({ severity, path, message }) => ({ severity, path, message }));
+  return tables
+    .get(kind)(resource)
+    .map(({ severity, path, message }) => ({ severity, path, message }));
 });
 process.stdout.write(JSON.stringify(problems));

@@ -17,6 +17,8 @@ export interface Control {
   hint(text: string): void;
 }
 
+const TITLES = { error: "Error", warning: "Warning" };
+
 type Input = HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement;
 
 interface Parts {
@@ -30,7 +32,7 @@ interface Parts {
 
 export function control(data: Data, choice: Choice, isShownFirst: boolean): Control {
   const parts = partsOf(data, choice, isShownFirst);
-  const messages = element("div", { class: "messages", id: `${choice.key}-messages` });
+  const messages = element("div", { class: "messages", id: `${choice.key}-messages`, "aria-live": "polite" });
   parts.root.dataset["choice"] = choice.key;
   parts.root.append(messages);
   parts.marked.setAttribute("aria-describedby", `${choice.key}-about ${messages.id}`);
@@ -48,15 +50,22 @@ export function control(data: Data, choice: Choice, isShownFirst: boolean): Cont
 function tell(parts: Parts, messages: HTMLElement, problems: readonly Problem[]): void {
   const isWrong = problems.some(({ severity }) => severity === "error");
   for (const input of parts.inputs) input.setAttribute("aria-invalid", String(isWrong));
-  messages.replaceChildren(
-    ...problems.map(({ severity, message }) => element("p", { class: severity }, `${severity === "error" ? "Error" : "Warning"}: ${message}`)),
+  const told = problems.map(({ severity, message }) =>
+    element("p", { class: severity }, `${TITLES[severity]}: ${message}`),
   );
+  // What stays is not put in anew: a screen reader would read it again.
+  if (textsOf(told) !== textsOf([...messages.children])) messages.replaceChildren(...told);
+}
+
+function textsOf(elements: readonly Element[]): string {
+  return elements.map(({ textContent }) => textContent).join("\n");
 }
 
 function partsOf(data: Data, choice: Choice, isShownFirst: boolean): Parts {
   const { schema } = choice;
   if (schema.items?.properties) return suites(data, choice);
-  if (schema.enum) return isShownFirst ? radios(choice, schema.enum.map(String)) : select(choice, schema.enum.map(String));
+  if (schema.enum)
+    return isShownFirst ? radios(choice, schema.enum.map(String)) : select(choice, schema.enum.map(String));
   if (schema.type === "boolean") return checkbox(choice);
   return schema.type === "array" || schema.type === "object" ? lines(choice) : line(choice);
 }
@@ -67,7 +76,13 @@ function about(choice: Choice, text = choice.schema.description ?? ""): HTMLElem
 
 function single(choice: Choice, input: Input, hint = ""): Parts {
   const label = element("label", { for: choice.key }, choice.label);
-  const root = element("div", { class: "field" }, label, input, about(choice, [choice.schema.description, hint].filter(Boolean).join(" ")));
+  const root = element(
+    "div",
+    { class: "field" },
+    label,
+    input,
+    about(choice, [choice.schema.description, hint].filter(Boolean).join(" ")),
+  );
   return { root, marked: input, inputs: [input], read: () => input.value, write: (text) => (input.value = text) };
 }
 
@@ -102,30 +117,71 @@ function select(choice: Choice, values: string[]): Parts {
 function checkbox(choice: Choice): Parts {
   const input = element("input", { id: choice.key, type: "checkbox" });
   input.checked = choice.initial === "true";
-  const root = element("div", { class: "field" }, element("label", { class: "switch" }, input, choice.label), about(choice));
-  return { root, marked: input, inputs: [input], read: () => String(input.checked), write: (text) => (input.checked = text === "true") };
+  const root = element(
+    "div",
+    { class: "field" },
+    element("label", { class: "switch" }, input, choice.label),
+    about(choice),
+  );
+  return {
+    root,
+    marked: input,
+    inputs: [input],
+    read: () => String(input.checked),
+    write: (text) => (input.checked = text === "true"),
+  };
 }
 
 function group(choice: Choice, inputs: readonly HTMLInputElement[], titles: (Node | string)[][]): HTMLElement {
-  const options = inputs.map((input, number) => element("label", { class: "option" }, input, ...(titles[number] ?? [])));
+  const options = inputs.map((input, number) =>
+    element("label", { class: "option" }, input, ...(titles[number] ?? [])),
+  );
   const legend = element("legend", {}, choice.label);
-  return element("fieldset", { class: "field" }, legend, element("div", { class: "options" }, ...options), about(choice));
+  return element(
+    "fieldset",
+    { class: "field" },
+    legend,
+    element("div", { class: "options" }, ...options),
+    about(choice),
+  );
 }
 
 function radios(choice: Choice, values: string[]): Parts {
-  const inputs = values.map((value) => element("input", { type: "radio", name: choice.key, value, id: `${choice.key}-${value}` }));
+  const inputs = values.map((value) =>
+    element("input", { type: "radio", name: choice.key, value, id: `${choice.key}-${value}` }),
+  );
   const write = (text: string) => inputs.forEach((input) => (input.checked = input.value === text));
   write(choice.initial);
-  const root = group(choice, inputs, values.map((value) => [choice.titles[value] ?? value]));
+  const root = group(
+    choice,
+    inputs,
+    values.map((value) => [choice.titles[value] ?? value]),
+  );
   return { root, marked: root, inputs, read: () => inputs.find(({ checked }) => checked)?.value ?? "", write };
 }
 
 function suites(data: Data, choice: Choice): Parts {
-  const inputs = data.suites.map(({ name }) => element("input", { type: "checkbox", value: name, id: `${choice.key}-${name}` }));
+  const inputs = data.suites.map(({ name }) =>
+    element("input", { type: "checkbox", value: name, id: `${choice.key}-${name}` }),
+  );
   const write = (text: string) => inputs.forEach((input) => (input.checked = linesOf(text).includes(input.value)));
   write(choice.initial);
-  const root = group(choice, inputs, data.suites.map((suite) => [suite.name, element("small", {}, suite.about)]));
-  return { root, marked: root, inputs, read: () => inputs.filter(({ checked }) => checked).map(({ value }) => value).join("\n"), write };
+  const root = group(
+    choice,
+    inputs,
+    data.suites.map((suite) => [suite.name, element("small", {}, suite.about)]),
+  );
+  return {
+    root,
+    marked: root,
+    inputs,
+    read: () =>
+      inputs
+        .filter(({ checked }) => checked)
+        .map(({ value }) => value)
+        .join("\n"),
+    write,
+  };
 }
 
 /** Return the fields of a group under its title. */

@@ -70,7 +70,12 @@ export interface Data {
   readonly server: Resource;
   readonly benchmark: Resource;
   readonly suites: { readonly name: string; readonly about: string }[];
-  readonly command: { readonly start: string; readonly lineBreak: string; readonly flags: Flag[]; readonly more: string };
+  readonly command: {
+    readonly start: string;
+    readonly lineBreak: string;
+    readonly flags: Flag[];
+    readonly more: string;
+  };
   readonly docker: { readonly commands: string[]; readonly image: string; readonly packages: string };
   readonly image: {
     readonly field: string;

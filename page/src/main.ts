@@ -8,7 +8,19 @@ import { Outputs, type Output } from "./output";
 import { problemLine, refusal, type Problem } from "./problem";
 import { ruleTable, type RuleTable } from "./rules";
 import { setUpScheme } from "./scheme";
-import { BENCHMARK_NAME, benchmarkName, choices, choose, fragment, manifest, NAME, selectionOf, textOf, type Choice, type Selection } from "./selection";
+import {
+  BENCHMARK_NAME,
+  benchmarkName,
+  choices,
+  choose,
+  fragment,
+  manifest,
+  NAME,
+  selectionOf,
+  textOf,
+  type Choice,
+  type Selection,
+} from "./selection";
 import { declared, shapeProblems, type Declared } from "./shape";
 import { yaml } from "./yaml";
 
@@ -17,6 +29,8 @@ const RESOURCES: readonly ResourceKey[] = ["server", "benchmark"];
 /** A resource that was checked. */
 interface Checked {
   readonly manifest: JsonObject;
+  /** The same as JSON. */
+  readonly text: string;
   readonly problems: readonly Problem[];
   readonly declared: Declared;
 }
@@ -26,6 +40,7 @@ class Page {
   private readonly controls: readonly Control[];
   private readonly rules: Readonly<Record<ResourceKey, RuleTable>>;
   private readonly outputs = new Outputs();
+  private readonly checked: { [resource in ResourceKey]?: Checked } = {};
   private selection: Selection = new Map();
 
   constructor(private readonly data: Data) {
@@ -82,12 +97,17 @@ class Page {
     history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search);
   }
 
+  /** Check a resource, unless it is still the one that was checked last. */
   private check(resource: ResourceKey): Checked {
     const { schema } = this.data[resource];
     const written = manifest(this.data, this.all, this.selection, resource);
+    const text = JSON.stringify(written);
+    const last = this.checked[resource];
+    if (last?.text === text) return last;
     const problems = shapeProblems(this.data, schema, written);
     const whole = problems.length > 0 ? {} : declared(schema, written);
-    return { manifest: written, problems: problems.length > 0 ? problems : this.rules[resource](whole), declared: whole };
+    const found = problems.length > 0 ? problems : this.rules[resource](whole);
+    return (this.checked[resource] = { manifest: written, text, problems: found, declared: whole });
   }
 
   /** Show the problems of a resource: all in a list, and each beside its field. */
@@ -120,11 +140,23 @@ class Page {
     const commands = errors.length > 0 ? [] : [...dockerCommands(this.data, spec), command];
     const stated = (text: string) => (errors.length > 0 ? refusal([...errors]) : `${text}\n`);
     return [
-      { key: "server", title: `${name || "server"}.yaml`, file: `${name || "server"}.yaml`, text: yaml(server.manifest), resource: "server" },
+      {
+        key: "server",
+        title: `${name || "server"}.yaml`,
+        file: `${name || "server"}.yaml`,
+        text: yaml(server.manifest),
+        resource: "server",
+      },
       { key: "helm", title: "Helm values", file: "values.yaml", text: yaml(values), resource: "server" },
       { key: "command", title: "Command", file: "kimi-linear.sh", text: stated(command), resource: "server" },
       { key: "docker", title: "Docker", file: "docker.sh", text: stated(commands.join("\n\n")), resource: "server" },
-      { key: "benchmark", title: "Benchmark", file: "benchmark.yaml", text: yaml(benchmark.manifest), resource: "benchmark" },
+      {
+        key: "benchmark",
+        title: "Benchmark",
+        file: "benchmark.yaml",
+        text: yaml(benchmark.manifest),
+        resource: "benchmark",
+      },
     ];
   }
 }
@@ -135,7 +167,9 @@ function errorsOf({ problems }: Checked): Problem[] {
 
 /** Return the control of the field that a problem is about, or of the whole that it is in. */
 function controlOf(controls: readonly Control[], { path }: Problem): Control | undefined {
-  return controls.find(({ choice }) => path === choice.path || path.startsWith(`${choice.path}.`) || path.startsWith(`${choice.path}[`));
+  return controls.find(
+    ({ choice }) => path === choice.path || path.startsWith(`${choice.path}.`) || path.startsWith(`${choice.path}[`),
+  );
 }
 
 function reveal({ root, focus }: Control): void {

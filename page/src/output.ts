@@ -22,6 +22,7 @@ export class Outputs {
 
   constructor() {
     this.list.addEventListener("keydown", (event) => this.move(event));
+    byId("skip").addEventListener("click", () => byId("output").focus());
     byId("copy").addEventListener("click", () => void this.copy(this.current.text, "Copied."));
     byId("download").addEventListener("click", () => this.download());
     byId("copy-link").addEventListener("click", () => void this.copy(location.href, "Copied the link."));
@@ -77,7 +78,10 @@ export class Outputs {
 
   private async copy(text: string, done: string): Promise<void> {
     say("");
-    const isCopied = await navigator.clipboard.writeText(text).then(() => true, () => copyBySelection(text));
+    const isCopied = await navigator.clipboard.writeText(text).then(
+      () => true,
+      () => copyBySelection(text),
+    );
     say(isCopied ? done : "The browser does not allow it: select the text and copy it.");
   }
 

@@ -1,6 +1,15 @@
 // What was chosen: texts by the names of controls, the resources that they make, and the link that carries them.
 
-import { fieldSchema, valueAt, type Data, type Field, type Json, type JsonObject, type ResourceKey, type Schema } from "./data";
+import {
+  fieldSchema,
+  valueAt,
+  type Data,
+  type Field,
+  type Json,
+  type JsonObject,
+  type ResourceKey,
+  type Schema,
+} from "./data";
 
 /** The longest text that a control takes: resources are small, and checking what is large takes long. */
 export const LONGEST_TEXT = 4000;
@@ -48,7 +57,16 @@ function resourceChoices(data: Data, resource: ResourceKey, prefix: string): Cho
   const fields = data[resource].groups.flatMap((group) => group.fields);
   const made = fields.map(({ path, label, isWritten, choices: titles }): Choice => {
     const schema = fieldSchema(data[resource], `spec.${path}`);
-    return { key: prefix + path, resource, path: `spec.${path}`, label, schema, initial: initialText(schema), isWritten, titles };
+    return {
+      key: prefix + path,
+      resource,
+      path: `spec.${path}`,
+      label,
+      schema,
+      initial: initialText(schema),
+      isWritten,
+      titles,
+    };
   });
   const order = paths(data[resource].schema);
   return made.sort((one, other) => order.indexOf(one.path) - order.indexOf(other.path));
@@ -61,7 +79,8 @@ function paths(schema: Schema, path = ""): string[] {
 
 /** Return the text of a control at first. Where a default can be shown beside an empty field, it is empty. */
 function initialText({ type, enum: values, default: value, items }: Schema): string {
-  if (items?.properties) return Array.isArray(value) ? value.map((item) => String(valueAt(item, "name"))).join("\n") : "";
+  if (items?.properties)
+    return Array.isArray(value) ? value.map((item) => String(valueAt(item, "name"))).join("\n") : "";
   if (Array.isArray(value)) return value.map(String).join("\n");
   if (type === "boolean") return String(value ?? false);
   return values && value !== undefined ? String(value) : "";
@@ -70,7 +89,8 @@ function initialText({ type, enum: values, default: value, items }: Schema): str
 /** Return what a text means as the value of a field; undefined if the field is not there. */
 function valueOf({ type, enum: values, items }: Schema, text: string): Json | undefined {
   if (type === "boolean") return text === "true";
-  if (type === "array") return linesOf(text).map((line) => (items?.properties ? { name: line } : scalarOf(items ?? {}, line)));
+  if (type === "array")
+    return linesOf(text).map((line) => (items?.properties ? { name: line } : scalarOf(items ?? {}, line)));
   if (type === "object") return mapOf(text);
   if (text === "") return undefined;
   return values ? (values.find((value) => String(value) === text) ?? text) : scalarOf({ type }, text);
@@ -81,7 +101,10 @@ function scalarOf({ type }: Pick<Schema, "type">, text: string): Json {
 }
 
 export function linesOf(text: string): string[] {
-  return text.split("\n").map((line) => line.trim()).filter(Boolean);
+  return text
+    .split("\n")
+    .map((line) => line.trim())
+    .filter(Boolean);
 }
 
 function mapOf(text: string): JsonObject {
@@ -101,7 +124,10 @@ function tidied(choice: Choice, text: string): string | undefined {
   const { schema } = choice;
   if (schema.enum) return schema.enum.map(String).includes(text) ? text : undefined;
   if (schema.type === "boolean") return text === "true" || text === "false" ? text : undefined;
-  if (schema.items?.properties) return linesOf(choice.initial).filter((name) => linesOf(text).includes(name)).join("\n");
+  if (schema.items?.properties)
+    return linesOf(choice.initial)
+      .filter((name) => linesOf(text).includes(name))
+      .join("\n");
   const isLong = schema.type === "array" || schema.type === "object";
   const lines = text.slice(0, LONGEST_TEXT).toWellFormed().replace(/\r\n?/g, "\n");
   return isLong ? lines : lines.replaceAll("\n", " ").trim();

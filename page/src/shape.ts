@@ -78,8 +78,12 @@ export function declared(schema: Schema, value: Json): Declared {
   if (!schema.properties) {
     return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, declared(schema.values ?? {}, item)]));
   }
-  const fields = Object.entries(schema.properties).map(([name, field]) => [name, field, value[name] ?? field.default] as const);
+  const fields = Object.entries(schema.properties).map(
+    ([name, field]) => [name, field, value[name] ?? field.default] as const,
+  );
   return Object.fromEntries(
-    fields.flatMap(([name, field, item]) => (item === undefined || item === null ? [] : [[name, declared(field, item)]])),
+    fields.flatMap(([name, field, item]) =>
+      item === undefined || item === null ? [] : [[name, declared(field, item)]],
+    ),
   );
 }

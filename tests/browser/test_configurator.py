@@ -214,6 +214,9 @@ def test_a_link_that_somebody_made_up_does_no_harm(context: BrowserContext, file
 
 def test_everything_can_be_done_with_the_keyboard(visit: Visit) -> None:
     page = visit.page
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "output"
     page.locator("#hardware-mi300x").focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
