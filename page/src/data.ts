@@ -7,7 +7,7 @@ export type ResourceKey = "server" | "benchmark";
 
 export interface Check {
   readonly bound: string;
-  readonly limit: number | string;
+  readonly limit: number | string | Json[];
   /** With {} for the number of items that there are. */
   readonly message: string;
 }

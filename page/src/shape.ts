@@ -44,6 +44,7 @@ function failed(data: Words, schema: Schema, value: Json, path: string): Problem
 }
 
 function isKept({ bound, limit }: Check, value: Json): boolean {
+  if (Array.isArray(limit)) return limit.includes(value);
   if (bound === "pattern") return new RegExp(String(limit), "u").test(String(value));
   const size = sizeOf(value);
   const most = Number(limit);

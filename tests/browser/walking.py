@@ -87,7 +87,20 @@ TEXTS = [
         "lmsysorg/sglang:v0.5.7-rocm700-mi35x",
         "lmsysorg/sglang:v0.5.7-rocm700-mi30x",
     ),
-    *("http://x", "hf-token", "token", "a" * 300, "b" * 2000, "0x10", "-", "1:30", "kimi-old", "\x7f", "{{ x }}"),
+    *(
+        "http://x",
+        "hf-token",
+        "token",
+        "a" * 300,
+        "b" * 2000,
+        "0x10",
+        "-",
+        "1:30",
+        "kimi-old",
+        "kimi-recipe",
+        "\x7f",
+        "{{ x }}",
+    ),
 ]
 NUMBERS = [
     "",
@@ -125,6 +138,8 @@ ITEMS = [
     *(
         "--dp-size",
         "--enable-dp-attention",
+        "--base-gpu-id=4",
+        "--grpc-mode",
         "--node-rank=1",
         "--ssl-certfile=/c",
         "--chunked-prefill-size",

@@ -1,6 +1,6 @@
 """The schema of a resource as the configurator's page reads it: each bound with the words for whoever exceeds it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 from pydantic_core import PydanticKnownError
@@ -83,11 +83,19 @@ def _node(schema: Mapping[str, Any]) -> Manifest:
 
 
 def _checks(schema: Mapping[str, Any]) -> list[Manifest]:
+    if "enum" in schema:
+        return [{"bound": "enum", "limit": schema["enum"], "message": _one_of(schema["enum"])}]
     return [
         {"bound": bound, "limit": limit, "message": _message(error, bound, limit)}
         for bound, error in _BOUNDS.get(schema.get("type", ""), {}).items()
         if (limit := _limit(schema, bound)) is not None
     ]
+
+
+def _one_of(values: Sequence[Any]) -> str:
+    *others, last = map(repr, values)
+    expected = f"{', '.join(others)} or {last}" if others else last
+    return shape_message("literal_error", PydanticKnownError("literal_error", {"expected": expected}).message())
 
 
 def _limit(schema: Mapping[str, Any], bound: str) -> Any:

@@ -15,8 +15,10 @@ from kimi_linear_operator.benchmark.spec import BenchmarkSpec
 from kimi_linear_operator.configurator import form
 from kimi_linear_operator.configurator.contents import contents
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.resource_types import check
 from kimi_linear_operator.server import rules as server_rules
 from kimi_linear_operator.server.spec import ServerSpec
+from make import make_server
 
 PAGE = configurator.page()
 
@@ -99,6 +101,31 @@ def test_a_new_field_joins_the_page_by_itself() -> None:
     assert [field["path"] for field in general["fields"]] == ["fresh"]
     assert (added["title"], added["about"]) == ("Kv cache", "About it.")
     assert added["fields"] == [{"path": "kvCache.maxTokens", "label": "Max tokens", "isWritten": False, "choices": {}}]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"hardware": "h100"},
+        {"tensorParallelism": 3},
+        {"service": {"port": 0}},
+        {"service": {"port": 65536}},
+        {"engine": {"memoryFractionStatic": 0}},
+        {"engine": {"memoryFractionStatic": 1}},
+        {"engine": {"image": ""}},
+        {"engine": {"version": "latest"}},
+        {"engine": {"version": "v" * 65}},
+        {"engine": {"extraArgs": ["x"] * 65}},
+        {"service": {"annotations": {str(number): "" for number in range(33)}}},
+    ],
+    ids=str,
+)
+def test_each_bound_has_the_words_of_the_models(spec: Manifest) -> None:
+    [problem] = check(make_server(**spec)).problems
+    node = contents()["server"]["schema"]
+    for name in problem.path.split("."):
+        node = node["properties"][name]
+    assert problem.message in [found["message"].replace("{}", "65") for found in node["checks"]]
 
 
 def test_the_choices_are_those_of_the_recipe() -> None:
