@@ -1,21 +1,12 @@
 // What comes out: a tab for each text, to be copied and downloaded.
 
-import type { ResourceKey } from "./data";
 import { byId, element } from "./element";
-
-export interface Output {
-  readonly key: string;
-  readonly title: string;
-  readonly file: string;
-  readonly text: string;
-  /** The resource that it is made of. */
-  readonly resource: ResourceKey;
-}
+import type { Text } from "./texts";
 
 /** The tabs and the text of the chosen one. */
 export class Outputs {
   private readonly tabs = new Map<string, HTMLButtonElement>();
-  private outputs: readonly Output[] = [];
+  private texts: readonly Text[] = [];
   private chosen = "";
   private readonly list = byId("tabs");
   private readonly panel = byId("text");
@@ -29,18 +20,18 @@ export class Outputs {
   }
 
   /** Show these; the refused ones are marked. */
-  show(outputs: readonly Output[], refused: ReadonlySet<ResourceKey>): void {
-    this.outputs = outputs;
-    for (const output of outputs) {
-      const tab = this.tabs.get(output.key) ?? this.add(output.key);
-      tab.textContent = output.title;
-      tab.classList.toggle("refused", refused.has(output.resource));
+  show(texts: readonly Text[]): void {
+    this.texts = texts;
+    for (const { key, title, isRefused } of texts) {
+      const tab = this.tabs.get(key) ?? this.add(key);
+      tab.textContent = title;
+      tab.classList.toggle("refused", isRefused);
     }
-    this.choose(this.chosen || (outputs[0]?.key ?? ""));
+    this.choose(this.chosen || (texts[0]?.key ?? ""));
   }
 
-  private get current(): Output {
-    const found = this.outputs.find(({ key }) => key === this.chosen);
+  private get current(): Text {
+    const found = this.texts.find(({ key }) => key === this.chosen);
     if (!found) throw new Error(`there is no output ${this.chosen}`);
     return found;
   }

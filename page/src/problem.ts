@@ -29,7 +29,7 @@ function valueText(value: NonNullable<Problem["value"]>): string {
 }
 
 /** Return the errors as a comment for a shell: what `kimi-linear command` says instead of a command. */
-export function refusal(errors: Problem[]): string {
+export function refusal(errors: readonly Problem[]): string {
   return errors.map((problem) => `# Error: ${sentence(problem).split("\n").join("\n# ")}\n`).join("");
 }
 

@@ -22,7 +22,7 @@ export interface Choice {
   /** In links, and of elements. */
   readonly key: string;
   readonly resource: ResourceKey;
-  /** Where it is in the resource, from the root. */
+  /** Where it is in the resource, from the root; empty if it is not there. */
   readonly path: string;
   readonly label: string;
   readonly schema: Schema;
@@ -36,6 +36,8 @@ export type Selection = Map<string, string>;
 
 export const NAME = "name";
 const SERVER_NAME = "kimi";
+/** Whether the benchmark is among the Helm values. */
+export const MEASURED = "helm.benchmark";
 export const BENCHMARK_NAME = "benchmark.name";
 
 /** Return all choices, in the order in which they are in their resources. */
@@ -45,7 +47,25 @@ export function choices(data: Data): Choice[] {
     ...resourceChoices(data, "server", ""),
     nameChoice("benchmark", BENCHMARK_NAME, "Name of the benchmark", "", data),
     ...resourceChoices(data, "benchmark", "benchmark."),
+    measuredChoice(),
   ];
+}
+
+/** Return the choice that is about no field: the chart of the Helm values can apply both. */
+function measuredChoice(): Choice {
+  const description = "The chart then applies the benchmark with the server. It waits until the server is Ready.";
+  const schema = { type: "boolean", description };
+  const label = "Also in the Helm values";
+  return {
+    key: MEASURED,
+    resource: "benchmark",
+    path: "",
+    label,
+    schema,
+    initial: "false",
+    isWritten: false,
+    titles: {},
+  };
 }
 
 function nameChoice(resource: ResourceKey, key: string, label: string, initial: string, data: Data): Choice {
@@ -160,7 +180,7 @@ export function selectionOf(all: readonly Choice[], hash: string): Selection {
 export function manifest(data: Data, all: readonly Choice[], selection: Selection, resource: ResourceKey): JsonObject {
   const found: JsonObject = { apiVersion: data.apiVersion, kind: data[resource].kind, metadata: {}, spec: {} };
   if (resource === "benchmark") put(found, "spec.serverRef.name", serverName(selection));
-  for (const choice of all.filter((candidate) => candidate.resource === resource)) {
+  for (const choice of all.filter(({ resource: of, path }) => of === resource && path)) {
     const text = textOf(selection, choice);
     const value = nameOf(choice, selection) ?? valueOf(choice.schema, text);
     if (value !== undefined && (choice.isWritten || text !== choice.initial)) put(found, choice.path, value);

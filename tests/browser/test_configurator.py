@@ -110,12 +110,18 @@ def test_whatever_is_chosen_the_page_says_what_validate_says(visit: Visit) -> No
     assert min(seen[kind] for kind in ("valid", "invalid", "error", "warning")) > WALKS, seen
 
 
+def yamls(texts: dict[str, str]) -> list[str]:
+    return [texts["server"], texts["helm"], texts["benchmark"]]
+
+
 def assert_texts_fit(texts: dict[str, str], where: str) -> None:
     """The texts of the other tabs are what the operator makes of the same server."""
     [server] = documents.read(texts["server"])
     [values] = documents.read(texts["helm"])
+    [benchmark] = documents.read(texts["benchmark"])
+    assert values.pop("benchmarks", None) in (None, {benchmark["metadata"]["name"]: {"spec": benchmark["spec"]}}), where
     assert values == {"servers": {server["metadata"]["name"]: {"spec": server["spec"]}}}, where
-    assert yaml.safe_load(texts["helm"]) == values, "readers of YAML differ"
+    assert all(yaml.safe_load(text) == documents.read(text)[0] for text in yamls(texts)), "readers of YAML differ"
     checked = check(server)
     if not checked.is_valid:
         assert texts["command"] == texts["docker"], where
@@ -165,6 +171,15 @@ def test_what_is_downloaded_is_what_is_shown(visit: Visit, tmp_path: Path) -> No
         assert (tmp_path / tab).read_text() == shown
         names.append(info.value.suggested_filename)
     assert names == ["nightly.yaml", "values.yaml", "kimi-linear.sh", "docker.sh", "benchmark.yaml"]
+
+
+def test_the_benchmark_joins_the_helm_values_if_that_is_wished(visit: Visit) -> None:
+    page = visit.page
+    [server], [benchmark] = (documents.read(text_of(page, tab)) for tab in ("server", "benchmark"))
+    page.get_by_label("Also in the Helm values").check()
+    assert documents.read(text_of(page, "helm")) == [
+        {"servers": {"kimi": {"spec": server["spec"]}}, "benchmarks": {"kimi-recipe": {"spec": benchmark["spec"]}}}
+    ]
 
 
 def test_a_link_carries_the_selection(visit: Visit, context: BrowserContext, file: Path) -> None:

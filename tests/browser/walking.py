@@ -50,7 +50,8 @@ def take(page: Page, walk: Walk) -> list[dict[str, Any]]:
 def choices() -> list[tuple[str, Manifest]]:
     """The keys of the controls and the schemas of their fields."""
     data = contents()
-    found = [("name", {"type": "string", "name": True}), ("benchmark.name", {"type": "string", "name": True})]
+    name: Manifest = {"type": "string", "name": True}
+    found = [("name", name), ("benchmark.name", name), ("helm.benchmark", {"type": "boolean"})]
     for resource, prefix in (("server", ""), ("benchmark", "benchmark.")):
         for field in (field for group in data[resource]["groups"] for field in group["fields"]):
             node = data[resource]["schema"]["properties"]["spec"]
