@@ -16,7 +16,7 @@ from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Kind
 
 # The runner's and the results' ConfigMap and the deletion of the first; each suite's Job and its deletion; the statuses
-# on the way. At each stands one of sixteen workers.
+# on the way. At each stands one of the sixteen workers that a namespace may have.
 _WRITES = {CONFIG_MAP: 3, JOB: 4, BENCHMARK: 3}
 _SUITES = [{"name": "speed-low"}, {"name": "gsm8k"}]
 

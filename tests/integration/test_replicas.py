@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from integration.audit import AuditLog, Request
-from integration.faults import Call, Matches, Silence, commit_late, delay
+from integration.faults import Call, Matches, Silence, commit_late
 from integration.namespace import Spec
 from integration.sandbox import PAIR_ACCOUNTS, Sandbox, Sandboxes, user_of
 from integration.waiting import wait_for
@@ -36,8 +36,6 @@ _SECONDS_TO_MAKE_UP = 25.0
 # Longer than it takes a replica that comes back to do what it was about to do.
 _AFTERMATH_SECONDS = 5.0
 _PATIENCE_SECONDS = 60.0
-# Longer than a server needs to be scaled on that machine.
-_SLOW_LIST_SECONDS = 20.0
 _OK = 200
 
 
@@ -247,18 +245,18 @@ def test_a_replica_whose_first_lists_are_slow_takes_over_what_is_there(sandboxes
         first.operator.start()
         first.namespace.create_server("kimi", _SPEC)
         first.namespace.wait_until_ready("kimi")
-        second.proxy.begin(delay(_SLOW_LIST_SECONDS), _lists(POD))
-        second.operator.launch()
-        for kind in (SERVER, DEPLOYMENT):
-            wait_for(functools.partial(second.proxy.count, _has_listed(kind)), f"{kind.plural} are listed")
-        second.proxy.freeze_watches()
-        first.namespace.change_server("kimi", {"replicas": 3})
-        first.namespace.wait_until_ready("kimi")
-        before = {pod["metadata"]["uid"] for pod in first.namespace.pods("kimi")}
-        wait_for(second.operator.told, "the second has listed everything", lambda text: "Started with" in text)
-        assert first.operator.stop() == 0
+        slow = Silence()
+        with second.proxy.fault(slow, _lists(POD)):
+            second.operator.launch()
+            wait_for(functools.partial(second.proxy.count, _has_listed(SERVER)), "servers are listed")
+            second.proxy.freeze_watches(lambda call: call.concerns(SERVER))
+            first.namespace.change_server("kimi", {"replicas": 3})
+            first.namespace.wait_until_ready("kimi")
+            before = {pod["metadata"]["uid"] for pod in first.namespace.pods("kimi")}
+            assert first.operator.stop() == 0
+            first.namespace.change_server("kimi", {"replicas": 4})
+        slow.end()
         _wait_for_takeover(second)
-        first.namespace.change_server("kimi", {"replicas": 4})
         first.namespace.wait_until_ready("kimi")
         after = {pod["metadata"]["uid"] for pod in first.namespace.pods("kimi")}
         assert (len(before), len(after), before - after) == (3, 4, set())

@@ -1,4 +1,4 @@
-"""Which server an address names: one key, however the address is written."""
+"""The key of the server that an address names: all ways to write the address give the same key."""
 
 import hashlib
 import ipaddress
@@ -10,19 +10,19 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 _URL = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?/?", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-# `resources/metadata.py` names the headless Service of a server so.
+# The end of the name of a server's headless Service, see `server/labels.py`.
 _HEADLESS_SUFFIX = "-headless"
 
 
 class TargetKey(NamedTuple):
-    """What benchmarks measure: a server by its namespace and name, or an address in no namespace."""
+    """What benchmarks measure: a server by its namespace and name, or any other address, with an empty namespace."""
 
     namespace: str
     name: str
 
 
 def target_of(manifest: Manifest) -> TargetKey | None:
-    """Return what a benchmark measures, None if its spec cannot be read."""
+    """Return the target of a benchmark, None if its spec cannot be read."""
     spec, namespace = manifest.get("spec"), manifest["metadata"]["namespace"]
     parts = [spec.get(name) for name in ("serverRef", "endpoint")] if isinstance(spec, dict) else [None, None]
     server, endpoint = (part if isinstance(part, dict) else {} for part in parts)
@@ -32,16 +32,16 @@ def target_of(manifest: Manifest) -> TargetKey | None:
 
 
 def key_of(url: str, namespace: str) -> TargetKey:
-    """Return the key of an address that a pod of a namespace uses.
+    """Return the key of an address, as a pod of a namespace resolves it.
 
     The DNS names of a Service (https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/) give the same
-    key as a `serverRef` to the server of this name, whichever scheme and port they have. Any other address is host and
-    port. A host of two parts may be a Service or an outside host; it is taken for a Service.
+    key as a `serverRef` to the server with this name, with any scheme and port. The key of any other address is its
+    host and port. A host of two labels may be a Service or an outside host; it is taken for a Service.
     """
-    found = _URL.fullmatch(url)
-    if found is None:
+    parts = _URL.fullmatch(url)
+    if parts is None:
         return TargetKey("", url)
-    scheme, host, port = found[1].lower(), found[2].lower().rstrip("."), found[3]
+    scheme, host, port = parts[1].lower(), parts[2].lower().rstrip("."), parts[3]
     if address := _ip_address(host):
         host = address
     elif service := _service(host.split("."), namespace):
@@ -50,7 +50,7 @@ def key_of(url: str, namespace: str) -> TargetKey:
 
 
 def label_of(key: TargetKey) -> str:
-    """Return a key as the value of a label; two keys never have the same."""
+    """Return the value of a label for a key, different for different keys."""
     text = f"{key.name}.{key.namespace}"
     if key.namespace and _LABEL.fullmatch(text):
         return text
@@ -58,7 +58,7 @@ def label_of(key: TargetKey) -> str:
 
 
 def _ip_address(host: str) -> str | None:
-    """Return an IP address in its usual form, None if the host is a name."""
+    """Return an IP address in its canonical form, None if the host is a name."""
     try:
         address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
@@ -67,10 +67,10 @@ def _ip_address(host: str) -> str | None:
 
 
 def _service(labels: list[str], namespace: str) -> TargetKey | None:
-    """Return the Service that a host name's labels name, None if they are those of an outside host."""
+    """Return the Service that the labels of a host name mean, None if the host is outside the cluster."""
     if len(labels) == 1:
         return TargetKey(namespace, labels[0].removesuffix(_HEADLESS_SUFFIX))
-    place = labels.index("svc", 2) if "svc" in labels[2:] else 2
-    if place == 2 and len(labels) > 2 and labels[2] != "svc":
+    svc = labels.index("svc", 2) if "svc" in labels[2:] else 2
+    if svc == 2 and len(labels) > 2 and labels[2] != "svc":
         return None
-    return TargetKey(labels[place - 1], labels[place - 2].removesuffix(_HEADLESS_SUFFIX))
+    return TargetKey(labels[svc - 1], labels[svc - 2].removesuffix(_HEADLESS_SUFFIX))

@@ -1,4 +1,4 @@
-"""What a suite is compared with: numbers of the same load, or the reason why there are none."""
+"""The baseline of a suite: numbers of the same load, or the reason why there are none."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +16,8 @@ class Baseline:
     """The numbers that a suite is compared with.
 
     Attributes:
-        metrics: By name; empty if there are none.
-        missing: Why there are none although the spec asks for a comparison.
+        metrics: The numbers by metric, empty if there are none.
+        missing: Why there are none although the spec names a benchmark, empty otherwise.
     """
 
     metrics: Metrics = field(default_factory=dict)
@@ -25,21 +25,21 @@ class Baseline:
 
 
 def of_recipe(suite: Suite) -> Baseline:
-    """Return the published numbers of a suite; the recipe has none for suites of one's own."""
+    """Return the recipe's numbers for a suite, empty if it is not one of the recipe's suites."""
     return Baseline(recipe.PUBLISHED.get(suite.name, {}))
 
 
 def of_benchmark(name: str, suites: Sequence[Suite], results: Sequence[Manifest], suite: Suite) -> Baseline:
-    """Return the numbers that another benchmark has for a suite.
+    """Return the numbers of another benchmark for a suite.
 
     Args:
         name: The other benchmark's name.
-        suites: Its suites; none if there is no such benchmark.
-        results: Its results; none if it is not complete.
-        suite: The suite that is compared.
+        suites: Its suites, empty if it does not exist.
+        results: Its results, empty if it is not complete.
+        suite: The suite to compare.
     """
-    theirs = next((one for one in suites if one.name == suite.name and client.is_known(one)), None)
-    result = next((one for one in results if one["name"] == suite.name), None)
+    theirs = next((other for other in suites if other.name == suite.name and client.is_known(other)), None)
+    result = next((result for result in results if result["name"] == suite.name), None)
     if not suites or not results:
         return Baseline(missing=f"there is no complete benchmark {name} to compare with")
     if theirs is None or result is None:
@@ -53,13 +53,14 @@ def of_benchmark(name: str, suites: Sequence[Suite], results: Sequence[Manifest]
 
 
 def is_valid(result: Manifest) -> bool:
-    """Return whether the numbers of a suite count."""
+    """Return whether the numbers of a suite count: its client succeeded, and no finding says that they are invalid."""
     validity = (finding for finding in result.get("findings", ()) if finding.get("rule") == "Validity")
     return result.get("outcome") == "Succeeded" and all(finding.get("passed") for finding in validity)
 
 
 def _differences(suite: Suite, other: Suite) -> Iterator[str]:
-    ours, theirs = (client.load(one).model_dump(by_alias=True) for one in (suite, other))
+    """Yield the parameters in which the loads of two suites differ."""
+    ours, theirs = (client.load(item).model_dump(by_alias=True) for item in (suite, other))
     if ours.keys() != theirs.keys():
         yield f"{client.kind(other)} there, {client.kind(suite)} here"
         return

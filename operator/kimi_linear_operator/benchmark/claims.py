@@ -1,7 +1,7 @@
-"""What turns depend on: of a benchmark, of its Jobs, and of their pods.
+"""The facts of benchmarks, their Jobs and their pods, which decide whose turn it is.
 
-It is read once, when an object is seen, and kept beside its text. Others can store thousands of these objects, of any
-size, so whoever looks whose turn it is decodes none of them.
+They are read once, when an object enters the cache. Users can create thousands of these objects, of any size, so no
+object is decoded to find out whose turn it is.
 """
 
 from dataclasses import dataclass
@@ -18,28 +18,28 @@ from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import owner_uids
 
-# As many as `spec.suites` may have.
+# The limit of `spec.suites`.
 MOST_SUITES = 16
-# A Job of ours has one.
+# Jobs of the operator have one owner; a user can create a Job with any number.
 _MOST_OWNERS = 16
-# As much as `spec.timeoutSeconds` may be.
+# The limit of `spec.timeoutSeconds`.
 _LONGEST_SECONDS = 604_800.0
-_USUAL_SECONDS = float(BenchmarkSpec.model_fields["timeout_seconds"].default)
+_DEFAULT_SECONDS = float(BenchmarkSpec.model_fields["timeout_seconds"].default)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a benchmark that is not done claims of its target.
+    """The facts of a benchmark that is not done.
 
     Attributes:
         target: What it measures.
         uid: Its UID.
-        contender: The benchmark as one of whom no suite runs.
-        rank: The contender's.
-        is_willing: Whether it wants to run: it is neither stopped nor refused nor being deleted.
-        suites: The names of its suites; none if its spec cannot be read.
+        contender: The benchmark as if none of its suites ran.
+        rank: The rank of `contender`.
+        is_willing: Whether it wants to run: it is not suspended, its spec is valid, and it is not being deleted.
+        suites: The names of its suites; none if `spec.timeoutSeconds` or `spec.suites` cannot be read.
         timeout_seconds: How long a suite may take.
-        last_end: When its last suite ended, as RFC 3339, empty if none has.
+        last_end: When the last of its suites that have ended did so, as RFC 3339; empty if none has.
     """
 
     target: TargetKey
@@ -54,16 +54,15 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A Job, as far as turns go.
+    """The facts of a Job.
 
     Attributes:
         uid: Its UID.
         created: When it was created, as RFC 3339.
-        has_ended: Whether it is over.
-        benchmark: The benchmark that its label names.
-        suite: The suite that its label names.
-        owner: The UID of the benchmark for which the operator gives this very name, empty if it gives it for none of
-            its owners.
+        has_ended: Whether it has ended.
+        benchmark: The name of the benchmark in its label.
+        suite: The name of the suite in its label.
+        owner: The UID of the owner for which the operator would give the Job this name; empty if there is none.
     """
 
     uid: str
@@ -75,16 +74,16 @@ class Task:
 
 
 class Client(NamedTuple):
-    """The client in a benchmark's pod: whether it may still send requests, and whether it has ended."""
+    """The facts of a benchmark's pod: whether its client may still send requests, and whether it has ended."""
 
     is_running: bool
     has_ended: bool
 
 
 def claim_of(manifest: Manifest) -> Claim | None:
-    """Return what a benchmark claims; None if that is nothing: it is done, or its target cannot be read."""
-    known: Manifest = manifest.get("status", {})
-    target = None if is_complete(known) else target_of(manifest)
+    """Return the claim of a benchmark, None if it is done or its target cannot be read."""
+    status: Manifest = manifest.get("status", {})
+    target = None if is_complete(status) else target_of(manifest)
     if target is None:
         return None
     metadata, spec = manifest["metadata"], manifest["spec"]
@@ -97,7 +96,7 @@ def claim_of(manifest: Manifest) -> Claim | None:
         is_willing=is_willing(manifest),
         suites=() if limit is None else _suites(spec),
         timeout_seconds=limit or 0.0,
-        last_end=_last_end(known),
+        last_end=_last_end(status),
     )
 
 
@@ -108,29 +107,29 @@ def _last_end(status: Manifest) -> str:
 
 
 def is_guest(target: TargetKey | None, namespace: str) -> bool:
-    """Return whether a benchmark of a namespace measures a server of another one."""
+    """Return whether a benchmark in this namespace measures a server of another namespace."""
     return target is not None and target.namespace not in ("", namespace)
 
 
 def is_willing(manifest: Manifest) -> bool:
-    """Return whether a benchmark wants to run: it is neither done nor stopped nor refused."""
-    known, spec = manifest.get("status", {}), manifest.get("spec")
-    is_stalled = find_condition(known, "Stalled").get("status") == "True"
+    """Return whether a benchmark wants to run: it is neither complete, stalled, suspended nor being deleted."""
+    status, spec = manifest.get("status", {}), manifest.get("spec")
+    is_stalled = find_condition(status, "Stalled").get("status") == "True"
     is_suspended = isinstance(spec, dict) and bool(spec.get("suspend"))
-    return not (is_complete(known) or is_stalled or is_suspended or "deletionTimestamp" in manifest["metadata"])
+    return not (is_complete(status) or is_stalled or is_suspended or "deletionTimestamp" in manifest["metadata"])
 
 
 def failed_start(manifest: Manifest) -> str:
-    """Return when a benchmark gave its turn back, empty if it has not."""
+    """Return when a benchmark gave its turn back, as RFC 3339; empty if it has not."""
     return str(manifest.get("status", {}).get("failedStart", {}).get("time", ""))
 
 
 def task_of(manifest: Manifest) -> Task:
-    """Return a Job as far as turns go."""
+    """Return the facts of a Job."""
     metadata = manifest["metadata"]
     labels = metadata.get("labels") or {}
     benchmark, suite = str(labels.get(BENCHMARK_LABEL, "")), str(labels.get(SUITE_LABEL, ""))
-    named = (
+    owners = (
         uid for uid in owner_uids(manifest)[:_MOST_OWNERS] if job.name_of(uid, benchmark, suite) == metadata["name"]
     )
     return Task(
@@ -139,12 +138,12 @@ def task_of(manifest: Manifest) -> Task:
         has_ended=job_status.has_ended(manifest),
         benchmark=benchmark,
         suite=suite,
-        owner=next(named, ""),
+        owner=next(owners, ""),
     )
 
 
 def client_of(pod: Manifest) -> Client:
-    """Return the client in a benchmark's pod."""
+    """Return the facts of a benchmark's pod."""
     return Client(job_status.is_running(pod), job_status.client_end(pod) is not None)
 
 
@@ -162,19 +161,25 @@ def _contender(manifest: Manifest, target: TargetKey) -> Contender:
 
 
 def _seconds(spec: Manifest) -> float | None:
-    """Return how long a suite may take, None if that cannot be read."""
-    limit: Any = spec.get("timeoutSeconds", _USUAL_SECONDS)
+    """Return the time limit of a suite, None if it cannot be read."""
+    limit: Any = spec.get("timeoutSeconds", _DEFAULT_SECONDS)
     return min(float(limit), _LONGEST_SECONDS) if isinstance(limit, int | float) and limit > 0 else None
 
 
 def _suites(spec: Manifest) -> tuple[str, ...]:
     suites: Any = spec.get("suites", [{"name": name} for name in RECIPE_SUITES])
-    few = suites[:MOST_SUITES] if isinstance(suites, list) else []
-    return tuple(name for suite in few if isinstance(suite, dict) and isinstance(name := suite.get("name"), str))
+    limited = suites[:MOST_SUITES] if isinstance(suites, list) else []
+    return tuple(name for suite in limited if isinstance(suite, dict) and isinstance(name := suite.get("name"), str))
 
 
 class Measured(NamedTuple):
-    """What a complete benchmark measured, when it was done, and the suites that have results."""
+    """The facts of a complete benchmark.
+
+    Attributes:
+        target: What it measured.
+        time: When its last suite ended, as RFC 3339.
+        suites: The names of the suites that have results.
+    """
 
     target: TargetKey
     time: str
@@ -182,7 +187,7 @@ class Measured(NamedTuple):
 
 
 def facts(kind: Kind, manifest: Manifest) -> object | None:
-    """Return what is kept of a benchmark, of one of its Jobs or of their pods."""
+    """Return the facts of a benchmark, or of one of its Jobs or pods; None for any other kind."""
     if kind == BENCHMARK:
         return claim_of(manifest) or measured_by(manifest)
     if kind == JOB:
@@ -191,7 +196,7 @@ def facts(kind: Kind, manifest: Manifest) -> object | None:
 
 
 def measured_by(manifest: Manifest) -> Measured | None:
-    """Return what a benchmark measured, None if it is not done, or its target cannot be read."""
+    """Return the facts of a complete benchmark, None if it is not complete or its target cannot be read."""
     status: Manifest = manifest.get("status", {})
     target = target_of(manifest) if is_complete(status) else None
     if target is None:
@@ -200,7 +205,7 @@ def measured_by(manifest: Manifest) -> Measured | None:
 
 
 def _suites_with_results(status: Manifest) -> tuple[str, ...]:
-    """Return the names of suites with a result, as many as a spec may have."""
+    """Return the names of the suites with a result, at most as many as a spec may have."""
     return tuple(str(result.get("name")) for result in status.get("results", ())[:MOST_SUITES])
 
 

@@ -1,12 +1,13 @@
-"""SGLang's own clients: sglang.bench_serving for speed, sglang.test.few_shot_gsm8k for accuracy.
+"""Command lines of SGLang's own clients: sglang.bench_serving for speed, sglang.test.few_shot_gsm8k for accuracy.
 
-Command lines are the recipe's, for custom suites with the flags of SGLang 0.5.7; `runner.py` adds in the pod
-where the server is and where to write.
+The recipe's suites have the recipe's command lines, custom suites use the flags of SGLang 0.5.7. `runner.py` adds the
+server's address and the output file in the pod.
 """
 
 from kimi_linear_operator.benchmark.spec import RECIPE_SUITES, Accuracy, BenchmarkSpec, Speed, Suite, SuiteKind
 
-# Flags of bench_serving that have a field, and those that the runner sets. --header could hold an API key.
+# Flags of bench_serving that have a field, and those that the runner sets. --header is refused because it could hold an
+# API key.
 OWNED_FLAGS = (
     "apply-chat-template",
     "backend",
@@ -44,18 +45,18 @@ DATASET_FOLDER = "/datasets"
 
 
 def load(suite: Suite) -> Speed | Accuracy:
-    """Return what a suite runs: what it says, or what the recipe has under its name."""
+    """Return the load of a suite: its own, or that of the recipe's suite with this name."""
     return suite.speed or suite.accuracy or RECIPE_SUITES[suite.name]
 
 
 def is_known(suite: Suite) -> bool:
-    """Return whether this version knows what a suite runs: that of another version may be of another kind."""
+    """Return whether this version knows the load of a suite: another version may have other kinds of load."""
     return bool(suite.speed or suite.accuracy or suite.name in RECIPE_SUITES)
 
 
-def is_same_load(one: Suite, other: Suite) -> bool:
-    """Return whether two suites run the same, so that their numbers can be compared."""
-    return load(one) == load(other)
+def is_same_load(suite: Suite, other: Suite) -> bool:
+    """Return whether two suites have the same load, so that their numbers can be compared."""
+    return load(suite) == load(other)
 
 
 def kind(suite: Suite) -> SuiteKind:
@@ -65,8 +66,8 @@ def kind(suite: Suite) -> SuiteKind:
 
 def requests(suite: Suite) -> int:
     """Return how many requests a suite makes."""
-    what = load(suite)
-    return what.num_prompts if isinstance(what, Speed) else what.num_questions
+    suite_load = load(suite)
+    return suite_load.num_prompts if isinstance(suite_load, Speed) else suite_load.num_questions
 
 
 def command(spec: BenchmarkSpec, suite: Suite, model: str) -> list[str]:
@@ -75,10 +76,12 @@ def command(spec: BenchmarkSpec, suite: Suite, model: str) -> list[str]:
     Args:
         spec: The benchmark's spec.
         suite: One of its suites.
-        model: The model that the server has.
+        model: The server's model.
     """
-    what = load(suite)
-    return _speed_command(spec, what, model) if isinstance(what, Speed) else _accuracy_command(spec, what)
+    suite_load = load(suite)
+    if isinstance(suite_load, Speed):
+        return _speed_command(spec, suite_load, model)
+    return _accuracy_command(spec, suite_load)
 
 
 def _speed_command(spec: BenchmarkSpec, speed: Speed, model: str) -> list[str]:
@@ -111,7 +114,7 @@ def _speed_command(spec: BenchmarkSpec, speed: Speed, model: str) -> list[str]:
         "python3",
         "-m",
         "sglang.bench_serving",
-        *_given(options),
+        *_words(options),
         *(flag for flag, is_set in switches.items() if is_set),
         *speed.extra_args,
     ]
@@ -127,8 +130,9 @@ def _accuracy_command(spec: BenchmarkSpec, accuracy: Accuracy) -> list[str]:
         "--temperature": accuracy.temperature,
         "--data-path": f"{DATASET_FOLDER}/gsm8k/{data.path}" if data else None,
     }
-    return ["python3", "-m", "sglang.test.few_shot_gsm8k", *_given(options)]
+    return ["python3", "-m", "sglang.test.few_shot_gsm8k", *_words(options)]
 
 
-def _given(options: dict[str, str | int | float | None]) -> list[str]:
+def _words(options: dict[str, str | int | float | None]) -> list[str]:
+    """Return flags and values as words of a command line, without options that are None."""
     return [word for flag, value in options.items() if value is not None for word in (flag, str(value))]

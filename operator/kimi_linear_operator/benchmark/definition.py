@@ -1,4 +1,4 @@
-"""What the API server has to know of benchmarks, and how one is checked."""
+"""The CustomResourceDefinition of KimiLinearBenchmark, and the checker of its rules."""
 
 from kimi_linear_operator.benchmark import rules
 from kimi_linear_operator.benchmark.spec import BenchmarkStatus, KimiLinearBenchmark

@@ -1,16 +1,16 @@
-"""Events about benchmarks: what their steps deserve."""
+"""Events about benchmarks: one for each new reason, and for each new suite."""
 
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.events import build_event
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reasons import ReasonName
 
-# What a benchmark passes on its way.
+# Reasons for normal Events, not warnings, before the benchmark has succeeded.
 UNDER_WAY: tuple[ReasonName, ...] = ("Queued", "Running", "ServerUnready", "Starting", "Suspended", "WaitingForTurn")
 
 
 def benchmark_event(manifest: Manifest, status: Manifest, now: str) -> Manifest | None:
-    """Return the Event that a step of a benchmark deserves, or None if nothing has happened.
+    """Return the Event for a new reason or a new current suite, None if both are as before.
 
     Args:
         manifest: The resource with its previous status.

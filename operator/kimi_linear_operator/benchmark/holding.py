@@ -1,8 +1,9 @@
-"""Which Jobs hold a server. Those of another namespace hold it only as far as nobody can forge or draw it out.
+"""For how long Jobs hold a server, so that no other benchmark of it may start.
 
-Anybody who may edit a namespace can write any Job there, with any label and owner, and any address in a benchmark. So
-such a Job counts if it has the very name that the operator gives, while its benchmark wants to run, and for as long as
-a suite may take from when the API server made it. No finalizer, sidecar or suspended Job holds a server longer.
+A user with write access to a namespace can create any Job there, with any label and owner, and benchmarks with any
+address. So a Job of another namespace holds a server only if it has the name that the operator gives to Jobs, only
+while its benchmark wants to run, and only for the time limit of a suite after the Job's creation. A finalizer, a
+sidecar or the suspension of the Job does not extend this time.
 """
 
 import math
@@ -22,12 +23,13 @@ from kimi_linear_operator.reconcile.cached_object import Key
 
 @dataclass(frozen=True)
 class Asker:
-    """From whose side it is asked who holds a server.
+    """The benchmark that wants to start, or the operator itself. It depends on the asker whether a Job holds a server.
 
     Attributes:
         now: The time as RFC 3339.
-        namespace: The namespace of the benchmark that asks, empty if the operator does.
-        waited: For how many seconds it was first in turn before any benchmark of another namespace.
+        namespace: The namespace of the benchmark, empty for the operator.
+        waited: For how many seconds the benchmark has waited for its turn; 0 if it measures a server of another
+            namespace.
     """
 
     now: str
@@ -35,39 +37,45 @@ class Asker:
     waited: float = 0.0
 
 
-def asker(manifest: Manifest, now: str) -> Asker:
-    """Return a benchmark as one that asks."""
+def asker_of(manifest: Manifest, now: str) -> Asker:
+    """Return the asker for a benchmark that wants to start."""
     namespace = manifest["metadata"]["namespace"]
     if is_guest(target_of(manifest), namespace):
         return Asker(now, namespace)
     ready = find_condition(manifest.get("status", {}), "TargetReady")
-    waits = (ready.get("status"), ready.get("reason")) == ("False", "WaitingForTurn")
-    waited = seconds_between(ready.get("lastTransitionTime"), now) if waits else None
+    is_waiting = (ready.get("status"), ready.get("reason")) == ("False", "WaitingForTurn")
+    waited = seconds_between(ready.get("lastTransitionTime"), now) if is_waiting else None
     if failed := failed_start(manifest):
-        # Others went first while it rested.
+        # While a benchmark that gave its turn back rests, others may rightly start.
         waited = min(waited or 0.0, (seconds_between(failed, now) or 0.0) - turn.REST_SECONDS)
     return Asker(now, namespace, waited or 0.0)
 
 
-def job_seconds(task: Task, claim: Claim, by: Asker) -> float:
-    """Return for how many more seconds a Job that a benchmark owns may hold its server against whoever asks.
+def job_seconds(task: Task, claim: Claim, asker: Asker) -> float:
+    """Return for how many more seconds a Job may hold the server against the asker, 0 if it may not.
 
-    It is 0 if it must not. In the asker's own namespace its benchmark ends it; those that earlier builds made have
-    other names there.
+    There is no limit in the asker's own namespace: the Job ends when its benchmark ends it. Its name does not matter
+    there, because earlier builds of the operator gave other names.
+
+    Args:
+        task: A Job that has not ended.
+        claim: What its benchmark claims.
+        asker: The benchmark that wants to start, or the operator.
     """
-    if claim.contender.namespace == by.namespace:
+    if claim.contender.namespace == asker.namespace:
         return math.inf
     is_named = (task.owner, task.benchmark) == (claim.uid, claim.contender.name) and task.suite in claim.suites
     if not (claim.is_willing and is_named):
         return 0.0
-    age = seconds_between(task.created, by.now) or 0.0
-    # The operator starts nothing of another namespace past one that waits; a watch that is late may not have told.
-    is_past_the_asker = age < by.waited - job_status.OVERDUE_SECONDS
-    return 0.0 if is_past_the_asker else max(0.0, claim.timeout_seconds + job_status.OVERDUE_SECONDS - age)
+    age = seconds_between(task.created, asker.now) or 0.0
+    # While the asker waits, the operator starts no Job of another namespace, except in the first seconds, when watch
+    # events may be late. So a Job that was created later is forged.
+    is_forged = age < asker.waited - job_status.OVERDUE_SECONDS
+    return 0.0 if is_forged else max(0.0, claim.timeout_seconds + job_status.OVERDUE_SECONDS - age)
 
 
-def held_seconds(index: BenchmarkIndex, key: Key, by: Asker) -> float:
-    """Return for how many more seconds the Jobs of a benchmark may hold its server against whoever asks."""
+def held_seconds(index: BenchmarkIndex, key: Key, asker: Asker) -> float:
+    """Return for how many more seconds the Jobs of a benchmark may hold its server against the asker."""
     claim = index.claim(key)
     if claim is None or not index.has_jobs(key):
         return 0.0
@@ -77,14 +85,14 @@ def held_seconds(index: BenchmarkIndex, key: Key, by: Asker) -> float:
     longest = 0.0
     for task in index.tasks(key, claim.uid):
         if task.uid in running or not (task.has_ended or task.uid in done):
-            longest = max(longest, job_seconds(task, claim, by))
+            longest = max(longest, job_seconds(task, claim, asker))
             if longest == math.inf:
-                break  # somebody can have made thousands
+                break  # a user can have created thousands of Jobs
     return longest
 
 
 def is_measured(index: BenchmarkIndex, server: Key, now: str) -> bool:
-    """Return whether a suite of any benchmark runs on a server, or one of its namespace is about to run the next."""
+    """Return whether a suite runs on a server, or a benchmark of the server's namespace is between two suites."""
     rivals = index.claims(TargetKey(server.namespace, server.name))
     return any(
         (rival.namespace == server.namespace and _is_between_suites(claim, now))
@@ -94,20 +102,20 @@ def is_measured(index: BenchmarkIndex, server: Key, now: str) -> bool:
 
 
 def _is_between_suites(claim: Claim, now: str) -> bool:
-    """Return whether suites have ended and others are to come: for as long after the last one as one may take."""
+    """Return whether a benchmark has run a suite and waits to run the next, at most for the time limit of a suite."""
     age = seconds_between(claim.last_end, now) if claim.is_willing and claim.last_end else None
     return age is not None and age < claim.timeout_seconds
 
 
-def held_by(found: Iterable[Manifest], claims: Iterable[Claim], by: Asker) -> list[Manifest]:
-    """Return the Jobs that hold a server for any of these benchmarks against whoever asks."""
+def held_by(jobs: Iterable[Manifest], claims: Iterable[Claim], asker: Asker) -> list[Manifest]:
+    """Return those of the Jobs that hold a server against the asker, for the benchmarks with these claims."""
     owners = {claim.uid: claim for claim in claims}
-    return [item for item in found if _holds(item, owners, by)]
+    return [job for job in jobs if _holds(job, owners, asker)]
 
 
-def _holds(found: Manifest, owners: Mapping[str, Claim], by: Asker) -> bool:
-    known = [owners[uid] for uid in owner_uids(found) if uid in owners]
-    if not known:
+def _holds(job: Manifest, owners: Mapping[str, Claim], asker: Asker) -> bool:
+    claims = [owners[uid] for uid in owner_uids(job) if uid in owners]
+    if not claims:
         return False
-    task = task_of(found)
-    return any(job_seconds(task, claim, by) > 0 for claim in known)
+    task = task_of(job)
+    return any(job_seconds(task, claim, asker) > 0 for claim in claims)

@@ -1,4 +1,8 @@
-"""Benchmarks by what they measure: whose turn it is, and who is told of a change, without reading any object."""
+"""An index of the benchmarks that are not done, by target. It decides from facts, without decoding any object.
+
+A target may have thousands of benchmarks. If every change of one enqueued all others, each change would cost thousands
+of passes. So beyond `FEW_RIVALS` benchmarks, only those near the front of the queue are enqueued; the rest are *far*.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
@@ -12,112 +16,113 @@ from kimi_linear_operator.reconcile.cache import Cache, discard
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.server.spec import SERVER
 
-# As long as a target has no more benchmarks than this, each of them is told of whatever happens to another.
-# Of more, one that has so many before it is told when it has fewer.
+# Up to this number of benchmarks of a target, a change of one enqueues all. Of more, a benchmark with this many others
+# ahead of it is far, and is enqueued only when it has fewer.
 FEW_RIVALS = 8
 
 
 class BenchmarkIndex:
-    """Benchmarks that are not done, by what they measure."""
+    """The benchmarks that are not done, by target."""
 
     def __init__(self, cache: Cache) -> None:
-        """Begin with none, beside an empty cache."""
+        """Create an empty index of an empty cache."""
         self._cache = cache
-        self._measuring: dict[TargetKey, dict[Key, Claim]] = {}
+        self._claims: dict[TargetKey, dict[Key, Claim]] = {}
 
-    def add(self, found: CachedObject) -> None:
-        """Take over an object that the cache has now."""
-        if isinstance(claim := found.facts, Claim):
-            self._measuring.setdefault(claim.target, {})[found.key] = claim
+    def add(self, cached: CachedObject) -> None:
+        """Add an object that is new in the cache."""
+        if isinstance(claim := cached.facts, Claim):
+            self._claims.setdefault(claim.target, {})[cached.key] = claim
 
-    def remove(self, found: CachedObject) -> None:
-        """Forget an object that the cache has no longer, or not as it was."""
-        if isinstance(claim := found.facts, Claim):
-            discard(self._measuring, claim.target, found.key)
+    def remove(self, cached: CachedObject) -> None:
+        """Remove an object that the cache has dropped or replaced."""
+        if isinstance(claim := cached.facts, Claim):
+            discard(self._claims, claim.target, cached.key)
 
     def clear(self) -> None:
-        """Forget everything."""
-        self._measuring.clear()
+        """Remove everything."""
+        self._claims.clear()
 
     def concerned(self, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
-        """Return the benchmarks that a change concerns: they measure the object, or wait for it."""
-        known = [one for one in (before, after) if one]
-        key = known[0].key
+        """Return the benchmarks to enqueue for a change of an object: they measure it, or wait for it."""
+        versions = [cached for cached in (before, after) if cached]
+        key = versions[0].key
         if key.kind == SERVER:
-            # A benchmark of another namespace has an endpoint, and nobody looks whether that is ready.
-            measuring = self._measuring.get(TargetKey(key.namespace, key.name), {})
-            return {one for one in measuring if one.namespace == key.namespace}
+            # Benchmarks of other namespaces reach the server as an endpoint, whose readiness is not looked at.
+            measuring = self._claims.get(TargetKey(key.namespace, key.name), {})
+            return {benchmark for benchmark in measuring if benchmark.namespace == key.namespace}
         if key.kind == BENCHMARK:
-            claims = [_claim(one) for one in (before, after)]
-            return set().union(*(self._told_of_claim(key, target, claims) for target in _targets(claims)))
-        owners = {one.owner for one in known if one.owner and one.owner.kind == BENCHMARK}
-        return set().union(*(self._told_of_job(owner, before, after) for owner in owners if key.kind == JOB))
+            claims = [_claim(cached) for cached in (before, after)]
+            return set().union(*(self._affected_by_claim(key, target, claims) for target in _targets(claims)))
+        owners = {cached.owner for cached in versions if cached.owner and cached.owner.kind == BENCHMARK}
+        return set().union(*(self._affected_by_job(owner, before, after) for owner in owners if key.kind == JOB))
 
     def claim(self, key: Key) -> Claim | None:
-        """Return what turns depend on of a benchmark, None if there is none, or if it is done."""
+        """Return the claim of a benchmark, None if it does not exist or is done."""
         return _claim(self._cache.find(key))
 
     def claims(self, target: TargetKey) -> Mapping[Key, Claim]:
-        """Return the benchmarks of a target that are not done, in no order."""
-        return self._measuring.get(target, {})
+        """Return the claims of a target, by benchmark, in no order."""
+        return self._claims.get(target, {})
 
     def target(self, key: Key) -> TargetKey | None:
-        """Return what a benchmark measures, None if there is none, or if it is done."""
+        """Return what a benchmark measures, None if it does not exist or is done."""
         claim = self.claim(key)
         return claim.target if claim else None
 
     def has_jobs(self, key: Key) -> bool:
-        """Return whether anything claims to be a Job of a benchmark."""
+        """Return whether the cache has Jobs whose owner reference names a benchmark."""
         return bool(self._cache.cached_children(JOB, key))
 
     def job_of(self, key: Key, owner: str, suite: str) -> Manifest | None:
-        """Return the Job of a benchmark's suite, whatever its name is; the first one, if somebody has made more."""
-        own = (one for one in self._cache.cached_children(JOB, key) if owner in one.owners)
-        of_suite = (one for one in own if isinstance(one.facts, Task) and one.facts.suite == suite)
-        first = min(of_suite, key=lambda one: one.key.name, default=None)
+        """Return the Job of a benchmark's suite, whatever its name is. If users made more, the first by name."""
+        own = (cached for cached in self._cache.cached_children(JOB, key) if owner in cached.owners)
+        jobs = (cached for cached in own if isinstance(cached.facts, Task) and cached.facts.suite == suite)
+        first = min(jobs, key=lambda cached: cached.key.name, default=None)
         return first.manifest() if first else None
 
     def tasks(self, key: Key, owner: str) -> Iterator[Task]:
-        """Yield the Jobs of a benchmark, as far as turns go; of all those that claim to be, those that its UID owns."""
-        for one in self._cache.cached_children(JOB, key):
-            if isinstance(one.facts, Task) and owner in one.owners:
-                yield one.facts
+        """Yield the Jobs of a benchmark by its UID, without those of a former benchmark with its name."""
+        for cached in self._cache.cached_children(JOB, key):
+            if isinstance(cached.facts, Task) and owner in cached.owners:
+                yield cached.facts
 
     def clients(self, key: Key) -> Iterator[tuple[Client, tuple[str, ...]]]:
-        """Yield the clients of a benchmark's pods, each with the UIDs of the pod's owners."""
-        for one in self._cache.cached_children(POD, key):
-            if isinstance(one.facts, Client):
-                yield one.facts, one.owners
+        """Yield the clients in a benchmark's pods, each with the UIDs of the pod's owners."""
+        for cached in self._cache.cached_children(POD, key):
+            if isinstance(cached.facts, Client):
+                yield cached.facts, cached.owners
 
     def is_far(self, key: Key) -> bool:
-        """Return whether so many others go before a benchmark in any case that it is told nothing of who does.
+        """Return whether a benchmark is far: at least `FEW_RIVALS` others that want to run are ahead of it.
 
-        Each of these wants to run and does not rest, so it can be first only when most of them are done; whatever
-        happens to the first of them would else be a pass and a status to write for thousands. One whose Job is not over
-        is first at once, unless as many others with such Jobs go before it: anybody can make one for each of thousands.
+        A far benchmark waits until most of those are done, and is not enqueued for single changes of them.
+
+        A benchmark with a Job that has not ended is far only if as many others with such Jobs are ahead. The limit
+        holds for them, too, because a user can create a Job for each of thousands of benchmarks.
         """
         claim = self.claim(key)
         return claim is not None and self._is_far(key, claim.target, [claim])
 
-    def _told_of_claim(self, key: Key, target: TargetKey, claims: Sequence[Claim | None]) -> set[Key]:
-        """Return who on a target is told of a change of a benchmark: for whom another one may go first now.
+    def _affected_by_claim(self, key: Key, target: TargetKey, claims: Sequence[Claim | None]) -> set[Key]:
+        """Return the benchmarks of a target whose turn may depend on a change of a benchmark.
 
         Args:
             key: The benchmark.
-            target: What it measures, or has measured.
+            target: What it measures, or measured before the change.
             claims: What it claimed before the change, and what it claims now.
         """
-        rivals = self._measuring.get(target, {})
+        rivals = self._claims.get(target, {})
         if len(rivals) <= FEW_RIVALS:
             return {*rivals}
-        known = [claim for claim in claims if claim]
-        return set() if claims[0] == claims[1] or self._is_far(key, target, known) else self._near(target)
+        present = [claim for claim in claims if claim]
+        return set() if claims[0] == claims[1] or self._is_far(key, target, present) else self._near(target)
 
     def _is_far(self, key: Key, target: TargetKey, claims: Sequence[Claim]) -> bool:
-        """Return whether a benchmark is far on a target, whichever of these it claims, or has claimed."""
+        """Return whether a benchmark is far on a target with each of these claims."""
         rank = min(claim.rank for claim in claims)
         rivals = self.claims(target).items()
-        ahead = (rival for rival, claim in rivals if claim.rank < rank and _is_ahead(claim) and rival != key)
+        ahead = (rival for rival, claim in rivals if claim.rank < rank and _stays_ahead(claim) and rival != key)
         if not _are_many(ahead):
             return False
         at_work = (
@@ -126,48 +131,50 @@ class BenchmarkIndex:
         return not any(self._is_at_work(key, claim) for claim in claims) or _are_many(at_work)
 
     def _would_go_on(self, key: Key, claim: Claim) -> bool:
+        """Return whether a benchmark wants to run and has a Job that has not ended."""
         return claim.is_willing and self._is_at_work(key, claim)
 
     def _is_at_work(self, key: Key, claim: Claim) -> bool:
-        """Return whether a Job of a benchmark is not over."""
+        """Return whether a benchmark has a Job that has not ended."""
         return any(not task.has_ended for task in self.tasks(key, claim.uid))
 
     def _near(self, target: TargetKey) -> set[Key]:
-        """Return who on a target is not far, and who was not before something happened to one of them."""
+        """Return the benchmarks of a target that are not far, and the first far one: it may have been near before."""
         willing = {key: claim for key, claim in self.claims(target).items() if claim.is_willing}
-        first = nsmallest(FEW_RIVALS + 1, (claim.rank for claim in willing.values() if _is_ahead(claim)))
+        first = nsmallest(FEW_RIVALS + 1, (claim.rank for claim in willing.values() if _stays_ahead(claim)))
         if len(first) <= FEW_RIVALS:
             return {*willing}
         at_work = [key for key, claim in willing.items() if self._would_go_on(key, claim)]
         first_at_work = nsmallest(FEW_RIVALS + 1, at_work, key=lambda key: willing[key].rank)
         return {*first_at_work, *(key for key, claim in willing.items() if claim.rank <= first[-1])}
 
-    def _told_of_job(self, owner: Key, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
-        """Return who waits for a benchmark and is told of a change of its Job."""
+    def _affected_by_job(self, owner: Key, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
+        """Return the benchmarks whose turn may depend on a change of another benchmark's Job."""
         claim = self.claim(owner)
-        rivals = self._measuring.get(claim.target, {}) if claim else {}
+        rivals = self._claims.get(claim.target, {}) if claim else {}
         if claim is None or len(rivals) <= FEW_RIVALS:
             return {*rivals}
-        tasks = [one.facts if one and claim.uid in one.owners else None for one in (before, after)]
+        tasks = [cached.facts if cached and claim.uid in cached.owners else None for cached in (before, after)]
         if tasks[0] == tasks[1]:
             return set()
+        # One more Job of a benchmark that has one changes nothing.
         others = (task for task in self.tasks(owner, claim.uid) if task is not tasks[1])
         is_one_more = tasks[0] is None and any(not task.has_ended for task in others)
         return set() if is_one_more else self._near(claim.target)
 
 
-def _claim(found: CachedObject | None) -> Claim | None:
-    return found.facts if found and isinstance(found.facts, Claim) else None
+def _claim(cached: CachedObject | None) -> Claim | None:
+    return cached.facts if cached and isinstance(cached.facts, Claim) else None
 
 
-def _is_ahead(claim: Claim) -> bool:
-    """Return whether a benchmark goes before those that come after it whoever asks, and at any time."""
+def _stays_ahead(claim: Claim) -> bool:
+    """Return whether a benchmark goes before those with a higher rank: it wants to run, and need not rest."""
     return claim.is_willing and not claim.contender.failed
 
 
-def _are_many(found: Iterable[Key]) -> bool:
-    """Return whether these are so many that who comes after them is far; no more of them are looked at."""
-    return len([*islice(found, FEW_RIVALS)]) == FEW_RIVALS
+def _are_many(keys: Iterable[Key]) -> bool:
+    """Return whether there are at least `FEW_RIVALS` keys, without counting further."""
+    return len([*islice(keys, FEW_RIVALS)]) == FEW_RIVALS
 
 
 def _targets(claims: Iterable[Claim | None]) -> set[TargetKey]:

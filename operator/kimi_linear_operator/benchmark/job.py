@@ -17,28 +17,28 @@ RUNNER_FOLDER = "/opt/kimi-linear"
 RESULTS_FOLDER = "/results"
 
 _RUNNER = "runner.py"
-# bench_serving keeps a core busy, and ShareGPT's 600 MB take some of Python's memory.
+# bench_serving uses a whole core, and Python needs memory for ShareGPT's 600 MB.
 _REQUESTS = {"cpu": "1", "memory": "2Gi"}
-# The runner writes what it has when it is stopped.
+# Time for the runner to write its result after SIGTERM.
 _GRACE_SECONDS = 30
 
 
-# SGLang's images for AMD GPUs are for this architecture alone.
+# SGLang's images for AMD GPUs exist only for this architecture.
 _NODES = {"kubernetes.io/arch": "amd64"}
-# The name of a Job is the value of a label of its pods.
+# Kubernetes puts a Job's name into a label of its pods.
 _LONGEST_NAME = 63
 
 
 def name(benchmark: KimiLinearBenchmark, suite: Suite) -> str:
-    """Return the name of a suite's Job: no other suite of any benchmark, or of a former one of this name, has it.
+    """Return the name for a suite's Job. No suite of another benchmark has it, not even of a deleted one of this name.
 
-    Jobs are found by owner and label, as those that earlier builds of the operator made have other names.
+    Existing Jobs are found by owner and label instead, because earlier builds of the operator gave other names.
     """
     return name_of(benchmark.metadata.uid, benchmark.metadata.name, suite.name)
 
 
 def name_of(uid: str, benchmark: str, suite: str) -> str:
-    """Return the same by the UID and the name of the benchmark, and the name of the suite."""
+    """Return the name for a suite's Job, given the UID and name of the benchmark and the name of the suite."""
     text = "/".join((uid, benchmark, suite))
     end = f"-{suite}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     return benchmark[: _LONGEST_NAME - len(end)] + end
@@ -56,14 +56,14 @@ def build_job(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, snap
     Args:
         benchmark: The benchmark.
         suite: One of its suites.
-        target: What it measures.
-        snapshot: The state of the server before the suite, which the Job remembers.
+        target: The target of the benchmark.
+        snapshot: The state of the server before the suite, for an annotation of the Job.
     """
     labels = {SUITE_LABEL: suite.name, TARGET_LABEL: target.label}
     spec = {
         "backoffLimit": benchmark.spec.backoff_limit,
         "activeDeadlineSeconds": benchmark.spec.timeout_seconds,
-        # A node that is drained says nothing about the server.
+        # The drain of a node is no failure of the suite.
         "podFailurePolicy": {"rules": [{"action": "Ignore", "onPodConditions": [_DISRUPTED]}]},
         "template": _pod_template(benchmark, suite, target, labels),
     }
@@ -77,7 +77,7 @@ _DISRUPTED = {"type": "DisruptionTarget", "status": "True"}
 
 
 def own_pod_template(benchmark: KimiLinearBenchmark) -> Manifest:
-    """Return the pod template as far as the spec decides it, whatever the benchmark measures."""
+    """Return the part of the pod template that does not depend on the target."""
     own: Manifest = {"metadata": metadata.inherited(benchmark), "spec": {"automountServiceAccountToken": False}}
     overlay = benchmark.spec.pod_template
     return merge(own, overlay.changes() if overlay else {})
@@ -124,7 +124,7 @@ def _container(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, mou
         "workingDir": RESULTS_FOLDER,
         "env": [{"name": "HF_HOME", "value": f"{sglang.CACHE_PATH}/huggingface"}, *target.environment],
         "resources": {"requests": _REQUESTS},
-        # The image's user is root, and packages are installed as that.
+        # The image's user is root, and the Python packages are installed as root.
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
@@ -147,12 +147,12 @@ def _arguments(benchmark: KimiLinearBenchmark, suite: Suite, target: Target) -> 
         "--output-folder": RESULTS_FOLDER,
         **({"--revision": target.revision} if target.revision else {}),
     }
-    given = [word for option in options.items() for word in option]
-    return ["python3", f"{RUNNER_FOLDER}/{_RUNNER}", *given, "--", *client.command(benchmark.spec, suite, target.model)]
+    words = [word for option in options.items() for word in option]
+    return ["python3", f"{RUNNER_FOLDER}/{_RUNNER}", *words, "--", *client.command(benchmark.spec, suite, target.model)]
 
 
 def _datasets(benchmark: KimiLinearBenchmark) -> Iterator[tuple[Manifest, str]]:
-    """Yield the volumes of the given datasets, and where they are mounted."""
+    """Yield the volume and the mount path of each dataset in the spec."""
     datasets = benchmark.spec.datasets
     for folder, file in (("sharegpt", datasets.share_gpt), ("gsm8k", datasets.gsm8k)):
         if file:

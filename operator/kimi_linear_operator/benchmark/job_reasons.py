@@ -1,7 +1,7 @@
-"""What keeps a Job from running: it is suspended, its pods are refused, or they wait for something.
+"""Why a Job does not run: it is suspended, its pods are refused, or they wait for something.
 
-Why pods are refused and which volume is not mounted is in Events alone, so who asks for a cause gets the Events of one
-object for it. `refusal` is for the words of any controller that may not create pods.
+Only Events say why pods are refused and which volume is not mounted. So the caller first asks `asks_events_of` for the
+object whose Events are needed, and passes these to `job_reason`.
 """
 
 import re
@@ -15,9 +15,9 @@ from kimi_linear_operator.kubernetes.pod_reasons import worst_reason
 from kimi_linear_operator.kubernetes.times import seconds_between
 
 PATIENCE_SECONDS = 30.0
-"""How long a pod may take to be made, or to get its volumes, before its Events are read."""
+"""How long to wait for a pod to be created, or to get its volumes, before Events are read."""
 
-# "pods "nightly-x7k2p" is forbidden: exceeded quota ...": every attempt has another name.
+# The beginning of 'pods "nightly-x7k2p" is forbidden: exceeded quota ...': the name is different in every attempt.
 _REFUSED_POD = re.compile(r'^(?:Error creating: )?(?:Pod|pods) "[^"]*" (?:is (?:forbidden|invalid): )?')
 _REFUSED_BY = re.compile(r"^Error creating: ")
 _REMEDIES = {
@@ -33,25 +33,35 @@ _REMEDIES = {
 }
 _DEFAULT_REMEDY = "the API server refuses the pod: see its words"
 
-# What the kubelet reports while it brings a pod up; the newest says how far it is.
-_ON_THE_WAY = ("Created", "FailedAttachVolume", "FailedCreatePodSandBox", "FailedMount", "Pulled", "Pulling", "Started")
+# Reasons of Events while the kubelet starts a pod. The newest Event says how far it is.
+_START_EVENTS = (
+    "Created",
+    "FailedAttachVolume",
+    "FailedCreatePodSandBox",
+    "FailedMount",
+    "Pulled",
+    "Pulling",
+    "Started",
+)
 _UNMOUNTED = ("FailedAttachVolume", "FailedMount")
-# "Unable to attach or mount volumes: unmounted volumes=[x] ...: timed out" names no cause.
+# "Unable to attach or mount volumes: unmounted volumes=[x] ...: timed out" does not say why.
 _VAGUE = "Unable to attach or mount volumes"
 
 
 def refusal(message: str) -> Reason:
-    """Return why pods are refused, from the words of a controller that may not create them.
+    """Return why pods are refused, with a remedy.
 
-    The words stay the same from attempt to attempt, and a remedy comes with them.
+    Args:
+        message: The message of a controller that could not create a pod. The parts that change with each attempt are
+            removed, so that the reason stays the same.
     """
-    words = _REFUSED_BY.sub("", _REFUSED_POD.sub("", one_line(message)))
+    cause = _REFUSED_BY.sub("", _REFUSED_POD.sub("", one_line(message)))
     remedy = next((remedy for pattern, remedy in _REMEDIES.items() if pattern.search(head(message))), _DEFAULT_REMEDY)
-    return Reason("PodCreationFailed", f"{words} ({remedy})")
+    return Reason("PodCreationFailed", f"{cause} ({remedy})")
 
 
 def asks_events_of(job: Manifest, pods: Sequence[Manifest], now: str) -> Manifest | None:
-    """Return the object whose Events say why a Job has no pod, or why its pod is not brought up; None if none need be.
+    """Return the object whose Events are needed: a pod that does not start, or a Job that has no pod; None if none are.
 
     Args:
         job: The Job.
@@ -60,18 +70,18 @@ def asks_events_of(job: Manifest, pods: Sequence[Manifest], now: str) -> Manifes
     """
     living = [pod for pod in pods if is_running(pod)]
     if living:
-        return next((pod for pod in living if _is_being_brought_up(pod) and _age(pod, now) >= PATIENCE_SECONDS), None)
+        return next((pod for pod in living if _is_starting(pod) and _age(pod, now) >= PATIENCE_SECONDS), None)
     is_late = _seconds_since(_without_pods_since(job, pods), now) >= PATIENCE_SECONDS
     return job if is_late and not _is_suspended(job) else None
 
 
 def job_reason(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest], now: str) -> Reason | None:
-    """Return what keeps a Job from running, None if nothing does that is known.
+    """Return why a Job does not run, None if it runs or the cause is not known.
 
     Args:
         job: The Job.
         pods: Its pods.
-        events: Those of the object that `asks_events_of` names.
+        events: The Events of the object that `asks_events_of` returns.
         now: The time as RFC 3339.
     """
     name = job["metadata"]["name"]
@@ -87,7 +97,7 @@ def job_reason(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifes
 
 
 def _refused_reason(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest]) -> Reason | None:
-    """Return why a Job has no pod that runs; None if it waits before it tries again."""
+    """Return why a Job has no running pod, None if its controller waits before it retries."""
     since, name = _without_pods_since(job, pods), job["metadata"]["name"]
     refused = _newest(
         [event for event in events if event.get("reason") == "FailedCreate" and _last_seen(event) >= since]
@@ -102,53 +112,53 @@ def _refused_reason(job: Manifest, pods: Sequence[Manifest], events: Sequence[Ma
 
 
 def _without_pods_since(job: Manifest, pods: Sequence[Manifest]) -> str:
-    """Return since when a Job has had no pod that runs: since its last one ended, or since it began."""
+    """Return since when a Job has had no running pod, as RFC 3339: the end of its last client, else its own start."""
     ends = [str(end.get("finishedAt", "")) for pod in pods if (end := client_end(pod))]
     return max([*ends, str(job.get("status", {}).get("startTime") or job["metadata"]["creationTimestamp"])])
 
 
 def pod_reason(pod: Manifest, events: Sequence[Manifest], now: str) -> Reason | None:
-    """Return what keeps a benchmark's pod from running, None if nothing does that is known.
+    """Return why a benchmark's pod does not run, None if it runs or the cause is not known.
 
     Args:
         pod: The pod.
-        events: Its Events, none if nobody has asked for them.
+        events: Its Events, none if they were not read.
         now: The time as RFC 3339.
     """
-    told = _volume_reason(pod, events) if _is_being_brought_up(pod) else None
-    reason = told or worst_reason([pod], now)
-    # Once the client runs, whether its pod is ready for requests says nothing.
+    volume_reason = _volume_reason(pod, events) if _is_starting(pod) else None
+    reason = volume_reason or worst_reason([pod], now)
+    # A client serves no requests, so once it runs, it does not matter whether its pod is ready.
     return None if reason is None or (has_begun([pod]) and reason.name not in _GRAVE) else reason
 
 
-# What may befall a client that runs.
+# What can go wrong with a pod whose client runs.
 _GRAVE = ("NodeLost", "TerminationStuck")
 
 
 def _volume_reason(pod: Manifest, events: Sequence[Manifest]) -> Reason | None:
-    """Return which volume of a pod is not mounted, if the newest Event about its way says so."""
-    newest = _newest([event for event in events if event.get("reason") in _ON_THE_WAY])
+    """Return which volume of a pod is not mounted, if that is what the newest Event of its start is about."""
+    newest = _newest([event for event in events if event.get("reason") in _START_EVENTS])
     if newest is None or newest["reason"] not in _UNMOUNTED:
         return None
-    told = [event for event in events if event.get("reason") in _UNMOUNTED]
-    clear = [event for event in told if not str(event.get("message", "")).startswith(_VAGUE)]
-    message = one_line(str((_newest(clear or told) or {}).get("message", "")))
+    failures = [event for event in events if event.get("reason") in _UNMOUNTED]
+    clear = [event for event in failures if not str(event.get("message", "")).startswith(_VAGUE)]
+    message = one_line(str((_newest(clear or failures) or {}).get("message", "")))
     remedy = "create the object that is missing, or name another one; the pod goes on by itself"
     return Reason("VolumeNotMounted", f"pod {pod['metadata']['name']}: {message} ({remedy})")
 
 
-def _is_being_brought_up(pod: Manifest) -> bool:
-    """Return whether a pod is on a node, where nothing of it has run yet and nothing has failed."""
+def _is_starting(pod: Manifest) -> bool:
+    """Return whether a pod has a node, but none of its containers has run or failed yet."""
     status = pod.get("status", {})
     containers = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
-    waits = all(
+    are_waiting = all(
         item.get("state", {}).get("waiting", {}).get("reason", "PodInitializing")
         in ("ContainerCreating", "PodInitializing")
         for item in containers
     )
-    begun = any(item.get("state", {}).keys() - {"waiting"} for item in containers)
+    has_run = any(item.get("state", {}).keys() - {"waiting"} for item in containers)
     is_bound = _conditions(pod).get("PodScheduled", {}).get("status") == "True"
-    return status.get("phase", "Pending") == "Pending" and is_bound and waits and not begun
+    return status.get("phase", "Pending") == "Pending" and is_bound and are_waiting and not has_run
 
 
 def _is_suspended(job: Manifest) -> bool:
@@ -160,7 +170,7 @@ def _conditions(pod: Manifest) -> dict[str, Manifest]:
 
 
 def _age(pod: Manifest, now: str) -> float:
-    """Return for how long a pod has been where it is: on its node, else in the cluster."""
+    """Return for how many seconds a pod has had its node, or has existed if it has no node."""
     scheduled = _conditions(pod).get("PodScheduled", {})
     since = scheduled.get("lastTransitionTime") if scheduled.get("status") == "True" else None
     return _seconds_since(since or pod["metadata"].get("creationTimestamp"), now)

@@ -1,4 +1,4 @@
-"""What Jobs and their pods tell about a suite: whether it has ended, and with which result."""
+"""Whether a suite has ended, and with which result, according to its Job and the Job's pods."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,21 +13,21 @@ from kimi_linear_operator.kubernetes.metadata import is_owned_by, owner_uids
 from kimi_linear_operator.kubernetes.times import seconds_between
 
 SIDECAR_SECONDS = 30.0
-"""How long after a failed client its pod may take to end. One that goes on has a sidecar; no attempt follows it."""
+"""How long a pod may go on after its client has failed. If it does so longer, a sidecar keeps it; there is no retry."""
 
 OVERDUE_SECONDS = 120.0
-"""How long after its time limit a Job may take to end. One that goes on is suspended, or its pod's node is lost."""
+"""How long a Job may go on after its time limit. If it does so longer, it is suspended, or its pod's node is lost."""
 
 _ENDED_PHASES = ("Succeeded", "Failed")
 
 
 def has_ended(job: Manifest) -> bool:
-    """Return whether a Job is over: its last pod has ended, too."""
+    """Return whether a Job has ended, with all of its pods."""
     return _end(job) is not None
 
 
 def is_running(pod: Manifest) -> bool:
-    """Return whether a pod may still send requests: its client has not ended, whatever its sidecars do."""
+    """Return whether a pod may still send requests: its client has not ended. Sidecars do not count."""
     return pod.get("status", {}).get("phase") not in _ENDED_PHASES and client_end(pod) is None
 
 
@@ -35,7 +35,7 @@ def is_busy(jobs: Iterable[Manifest], pods: Sequence[Manifest]) -> bool:
     """Return whether any of these Jobs or pods sends requests, or may begin to."""
     if any(is_running(pod) for pod in pods):
         return True
-    # Others can make thousands of both.
+    # A set of UIDs, because users can create thousands of Jobs and pods.
     done = {uid for pod in pods if client_end(pod) for uid in owner_uids(pod)}
     return any(not has_ended(job) and job["metadata"]["uid"] not in done for job in jobs)
 
@@ -46,23 +46,23 @@ def has_begun(pods: Iterable[Manifest]) -> bool:
 
 
 def pods_of(job: Manifest, pods: Iterable[Manifest]) -> list[Manifest]:
-    """Return the pods that this very Job has made."""
+    """Return the pods that a Job owns."""
     return [pod for pod in pods if is_owned_by(pod, job["metadata"]["uid"])]
 
 
 def seconds_left(job: Manifest, pods: Sequence[Manifest], timeout_seconds: int, now: str) -> float:
-    """Return after how many seconds a suite has ended even if its Job does not say so, 0 if it has.
+    """Return in how many seconds a suite ends at the latest, even if its Job goes on; 0 if it has ended.
 
     Args:
         job: The Job of the suite.
         pods: The Job's pods.
-        timeout_seconds: How long it may take.
+        timeout_seconds: The time limit of the suite.
         now: The time as RFC 3339.
     """
     ends = [end for pod in pods if (end := client_end(pod))]
     if has_ended(job) or any(end["exitCode"] == 0 for end in ends):
         return 0.0
-    # A Job that is suspended has no start time, and its own time limit does not run.
+    # The time limit of a suspended Job does not run, so it is counted from the Job's creation here.
     limits = [(timeout_seconds + OVERDUE_SECONDS, _started(job))]
     limits += [(SIDECAR_SECONDS, str(end.get("finishedAt"))) for end in _ends_beside_sidecars(pods)]
     return min(max(0.0, limit - (seconds_between(since, now) or 0.0)) for limit, since in limits)
@@ -75,15 +75,15 @@ def result_of(job: Manifest, suite: Suite, pods: Sequence[Manifest], timeout_sec
         job: Its Job.
         suite: The suite.
         pods: The Job's pods.
-        timeout_seconds: How long it was allowed to take.
-        now: The time as RFC 3339, when a Job ends that does not say so itself.
+        timeout_seconds: The time limit of the suite.
+        now: The time as RFC 3339: the end of the suite if neither the Job nor a client says when it ended.
     """
-    ends = [ended for pod in pods if (ended := client_end(pod))]
-    # The result of a client that was done in time counts, whatever became of its pod then.
-    if _has_timed_out(job, pods) and not any(ended["exitCode"] == 0 for ended in ends):
+    ends = [end for pod in pods if (end := client_end(pod))]
+    # The result of a client that ended in time counts, even if its pod went on until the time limit.
+    if _has_timed_out(job, pods) and not any(end["exitCode"] == 0 for end in ends):
         result = _failure("TimedOut", f"not done within {timeout_seconds} s (spec.timeoutSeconds)", suite)
     else:
-        result = _told_by(ends, suite)
+        result = _last_result(ends, suite)
     times = {"startTime": _started(job), "completionTime": _completed(job, ends, now)}
     return {"name": suite.name, "kind": client.kind(suite), **result, **times}
 
@@ -93,7 +93,7 @@ def _started(job: Manifest) -> str:
 
 
 def _completed(job: Manifest, ends: Sequence[Manifest], now: str) -> str:
-    """Return when a suite ended: as its Job says, else when its client did, else now."""
+    """Return when a suite ended, as RFC 3339: the end of its Job, else of its last client, else now."""
     last_end = max((str(end.get("finishedAt", "")) for end in ends), default="")
     by_condition = (_end(job) or {}).get("lastTransitionTime")
     return job.get("status", {}).get("completionTime") or by_condition or last_end or now or _started(job)
@@ -105,28 +105,29 @@ def _has_timed_out(job: Manifest, pods: Sequence[Manifest]) -> bool:
 
 
 def _ends_beside_sidecars(pods: Iterable[Manifest]) -> list[Manifest]:
-    """Return how clients ended whose pods go on."""
+    """Return the terminated states of clients whose pods go on."""
     going_on = [pod for pod in pods if pod.get("status", {}).get("phase") not in _ENDED_PHASES]
     return [end for pod in going_on if (end := client_end(pod))]
 
 
 def _end(job: Manifest) -> Manifest | None:
+    """Return the condition with which a Job has ended, None if it has not."""
     conditions = job.get("status", {}).get("conditions", ())
-    ended = (item for item in conditions if item["type"] in ("Complete", "Failed") and item["status"] == "True")
-    return next((dict(item) for item in ended), None)
+    ends = (item for item in conditions if item["type"] in ("Complete", "Failed") and item["status"] == "True")
+    return next((dict(item) for item in ends), None)
 
 
-def _told_by(ended: Sequence[Manifest], suite: Suite) -> Manifest:
-    """Return what the last client that ended has left."""
-    if not ended:
+def _last_result(ends: Sequence[Manifest], suite: Suite) -> Manifest:
+    """Return the result of the last client that succeeded, else of the last one that ended."""
+    if not ends:
         return _failure("NoResult", "its pod is gone, and has left no result", suite)
-    last = max(ended, key=lambda end: (end["exitCode"] == 0, str(end.get("finishedAt", ""))))
+    last = max(ends, key=lambda end: (end["exitCode"] == 0, str(end.get("finishedAt", ""))))
     message = last.get("message", "")
     try:
         result = read(message, suite)
     except ResultError as error:
         return _unreadable(last, message, str(error), suite)
-    # Numbers count only if container and result agree that all went well.
+    # Numbers count only if both the result and the exit code say that the client succeeded.
     if result["outcome"] == "Succeeded" and last["exitCode"] == 0:
         return {**result, "message": foreigntext.one_line(result["message"])}
     return {
@@ -135,21 +136,23 @@ def _told_by(ended: Sequence[Manifest], suite: Suite) -> Manifest:
     }
 
 
-def _unreadable(last: Manifest, message: str, why: str, suite: Suite) -> Manifest:
+def _unreadable(last: Manifest, message: str, error: str, suite: Suite) -> Manifest:
+    """Return the result of a client that left a termination message that is no result."""
     if last["exitCode"] == 0:
-        return _failure("NoResult", why, suite)
+        return _failure("NoResult", error, suite)
     quote = quoted(message)
-    told = f"exit code {last['exitCode']} ({last.get('reason', 'Error')})" + (f": {quote}" if quote else "")
-    return _failure("ClientFailed", told, suite)
+    failure = f"exit code {last['exitCode']} ({last.get('reason', 'Error')})" + (f": {quote}" if quote else "")
+    return _failure("ClientFailed", failure, suite)
 
 
 def client_end(pod: Manifest) -> dict[str, Any] | None:
-    """Return how the client's container ended, None if it did not."""
-    ended = _client_state(pod).get("terminated")
-    return dict(ended) if ended else None
+    """Return the terminated state of the client's container, None if it has not ended."""
+    terminated = _client_state(pod).get("terminated")
+    return dict(terminated) if terminated else None
 
 
 def _client_state(pod: Manifest) -> Manifest:
+    """Return the state of the client's container, empty if the kubelet has not reported any."""
     containers = pod.get("status", {}).get("containerStatuses", ())
     return next((dict(item.get("state", {})) for item in containers if item["name"] == client.CONTAINER), {})
 

@@ -7,7 +7,7 @@ BENCHMARK_LABEL = KimiLinearBenchmark.label()
 SUITE_LABEL = f"{GROUP}/suite"
 
 TARGET_LABEL = f"{GROUP}/target"
-"""The same value for all Jobs and pods that send requests to one server."""
+"""On Jobs and pods: a value for the server that they send requests to."""
 
 TARGET_ANNOTATION = f"{GROUP}/target"
-"""On a Job: the state of the server before the suite."""
+"""On Jobs: the snapshot of the server before the suite."""

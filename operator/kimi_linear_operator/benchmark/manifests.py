@@ -1,4 +1,4 @@
-"""The objects of a benchmark, each a pure function of its spec and of what it measures."""
+"""The children of a benchmark, built from its spec and its target."""
 
 from kimi_linear_operator.benchmark import job
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
@@ -7,10 +7,10 @@ from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Manifest
 
 CHILDREN = (CONFIG_MAP, JOB)
-"""The kinds of what is built for a benchmark."""
+"""The kinds of a benchmark's children."""
 
 
 def build(benchmark: KimiLinearBenchmark, target: Target) -> list[Manifest]:
-    """Return every object that a benchmark gets until its suites have ended."""
+    """Return all children that a benchmark has by the time its last suite runs."""
     jobs = [job.build_job(benchmark, suite, target) for suite in benchmark.spec.suites]
     return [metadata.with_fingerprint(manifest) for manifest in (job.build_runner(benchmark), *jobs)]

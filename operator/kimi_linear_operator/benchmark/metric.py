@@ -1,7 +1,7 @@
-"""The numbers that SGLang's benchmark clients give: how each is called, printed, and which way it is better.
+"""The metrics of SGLang's benchmark clients: their names, how they are printed, and in which direction they improve.
 
 Names are the clients' own keys. Labels, order, sections and decimals are those of the tables that the clients print:
-sglang.bench_serving of SGLang 0.5.7 (whose tables the recipe shows) with the rows that later versions add, and
+sglang.bench_serving of SGLang 0.5.7 (the recipe shows its tables) with the rows that later versions add, and
 sglang.test.few_shot_gsm8k.
 """
 
@@ -10,41 +10,41 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["speed", "accuracy"]
-"""What a suite measures, which decides the client that runs it."""
+"""The kind of a suite: there is one client for each."""
 
 Better = Literal["higher", "lower"]
 
 
-# The operator takes no greater number from a pod.
-_UNBELIEVABLE = 1e15
+# The greatest number that `result.py` accepts from a pod. A user can write a greater one to a status.
+_GREATEST = 1e15
 
 
 def in_decimals(value: float, decimals: int) -> str:
-    """Return a number with so many decimals; one that nobody can have measured, but somebody has written, short."""
-    return f"{value:.{decimals}f}" if abs(value) < _UNBELIEVABLE else f"{value:.3g}"
+    """Return a number with this many decimals, or in short form if it is too great to be a measurement."""
+    return f"{value:.{decimals}f}" if abs(value) < _GREATEST else f"{value:.3g}"
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One number of a client."""
+    """A metric of a client."""
 
     name: str
     label: str
-    """As the client's table has it, with the unit that it shows but without the colon."""
+    """The label in the client's table, with the unit if the table shows it, without the colon."""
 
     decimals: int
     better: Better | None = None
-    """The direction in which the number is better; None where neither is, as with a count of tokens."""
+    """The direction in which the metric improves; None if it has none, for example a count of tokens."""
 
     unit: str = ""
-    """What the number counts, for a table that shows units apart: ms, tok/s; empty for a plain number."""
+    """The unit, for example ms or tok/s; empty for a plain number."""
 
     section: str = ""
-    """The heading over the client's row; empty above the first heading."""
+    """The heading above the metric in the client's table; empty above the first heading."""
 
     @property
     def title(self) -> str:
-        """Return the label with the unit, which not every client's label has."""
+        """Return the label with the unit."""
         return self.label if not self.unit or f"({self.unit})" in self.label else f"{self.label} ({self.unit})"
 
     def text(self, value: float) -> str:
@@ -58,12 +58,12 @@ LATENCY_SECTIONS = {
     "tpot": "Time per Output Token (excl. 1st token)",
     "itl": "Inter-Token Latency",
 }
-"""The headings of the latencies, by the part of the metric's name that they share."""
+"""The headings of the latencies, by the part that their metrics' names share."""
 
 _LATENCY_LABELS = {"e2e_latency": "E2E Latency", "ttft": "TTFT", "tpot": "TPOT", "itl": "ITL"}
 
-# In the order of the client's rows. 0.5.7 prints no P90, no P95 and no P99 of every latency, but later versions do;
-# the standard deviation is in the client's file only.
+# In the order of the client's rows. SGLang 0.5.7 prints no P90, and P95 and P99 for some latencies only; later versions
+# print all of them. The standard deviation is only in the client's file.
 STATISTICS = {
     "mean": "Mean",
     "median": "Median",
@@ -121,16 +121,16 @@ ACCURACY: tuple[Metric, ...] = (
 )
 
 METRICS: Mapping[Kind, tuple[Metric, ...]] = {"speed": SPEED, "accuracy": ACCURACY}
-"""All metrics of a kind of suite, in the order in which its client prints them."""
+"""The metrics of each kind of suite, in the order in which its client prints them."""
 
 
 INDISPENSABLE: Mapping[Kind, tuple[str, ...]] = {
     "speed": ("completed", "duration", "request_throughput", "output_throughput"),
     "accuracy": ("accuracy", "invalid", "latency", "output_throughput"),
 }
-"""Metrics that every version of a client gives: a result without them is none."""
+"""The metrics that every version of a client writes: a result without one of them is not valid."""
 
 
 def find(kind: Kind, name: str) -> Metric | None:
-    """Return the metric of this name, None if the client of this kind of suite gives none."""
+    """Return the metric with this name, None if the client of this kind of suite has none."""
     return next((metric for metric in METRICS[kind] if metric.name == name), None)

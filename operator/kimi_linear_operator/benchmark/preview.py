@@ -1,4 +1,4 @@
-"""What the command line shows of a benchmark before it is applied."""
+"""The preview of a benchmark on the command line, before it is applied."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 
 
 def _references(benchmark: KimiLinearBenchmark) -> Mapping[str, Key]:
-    """Return the server whose image and Secrets a benchmark's client takes, if the spec names one."""
+    """Return the server that a benchmark's Jobs depend on, by the field that names it; empty for an endpoint."""
     reference = benchmark.spec.server_ref
     return {"spec.serverRef.name": Key(benchmark.metadata.namespace, reference.name, SERVER)} if reference else {}
 
@@ -24,9 +24,9 @@ def _build(benchmark: KimiLinearBenchmark, found: Found) -> list[Manifest]:
     return manifests.build(benchmark, target.of_endpoint(benchmark))
 
 
-def _as_stored(given: KimiLinearBenchmark, stored: Manifest | None) -> KimiLinearBenchmark:
+def _as_stored(benchmark: KimiLinearBenchmark, stored: Manifest | None) -> KimiLinearBenchmark:
     uid = stored["metadata"]["uid"] if stored else ""
-    return given.model_copy(update={"metadata": given.metadata.model_copy(update={"uid": uid})})
+    return benchmark.model_copy(update={"metadata": benchmark.metadata.model_copy(update={"uid": uid})})
 
 
 def _desired(benchmark: KimiLinearBenchmark, _: Sequence[Manifest], found: Found) -> list[Manifest]:
@@ -34,9 +34,11 @@ def _desired(benchmark: KimiLinearBenchmark, _: Sequence[Manifest], found: Found
 
 
 def _plan(benchmark: KimiLinearBenchmark, wanted: Sequence[Manifest], live: Sequence[Manifest]) -> list[Step]:
-    """Return what would be done for a benchmark. A Job that is there stays as it is, and nothing is deleted."""
-    known = {(item["kind"], item["metadata"]["name"]): item for item in live}
-    steps = (step_for(benchmark, child, known.get((child["kind"], child["metadata"]["name"]))) for child in wanted)
+    """Return the steps for a benchmark's children. An existing Job is not changed, and no child is deleted."""
+    live_by_name = {(item["kind"], item["metadata"]["name"]): item for item in live}
+    steps = (
+        step_for(benchmark, child, live_by_name.get((child["kind"], child["metadata"]["name"]))) for child in wanted
+    )
     return [step for step in steps if step and not (isinstance(step, Apply) and step.wanted["kind"] == JOB.kind)]
 
 

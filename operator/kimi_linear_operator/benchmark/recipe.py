@@ -1,4 +1,4 @@
-"""What the recipe publishes about speed and accuracy: every number of its four result tables, and how they came about.
+"""The recipe's published results: every number of its four result tables, and how they were measured.
 
 Source: SGLang's cookbook page for Kimi-Linear, sections 5.1.1, 5.1.2, 5.1.3 and 5.2.1.
 """
@@ -10,17 +10,17 @@ from kimi_linear_operator.server.spec import Hardware
 HARDWARE: Hardware = "mi300x"
 TENSOR_PARALLELISM = 4
 VERSION = "v0.5.7"
-"""SGLang's release, as `spec.engine.version` has it."""
+"""SGLang's release, as in `spec.engine.version`."""
 
 NOTE = (
     "The recipe's numbers were measured on AMD MI300X with four GPUs and SGLang 0.5.7. "
     "They are a reference, not a promise for other hardware."
 )
-"""Stands wherever the numbers are shown."""
+"""Must be shown with the numbers."""
 
 BACKEND = "sglang"
 REQUEST_RATE = "inf"
-"""Requests a second of the speed suites: as fast as the concurrency allows."""
+"""Requests per second of the speed suites: as many as the concurrency allows."""
 
 PUBLISHED: Mapping[str, Mapping[str, float]] = {
     "speed-low": {

@@ -1,4 +1,4 @@
-"""One pass over one benchmark: what has ended is judged, and the next suite is started when it may."""
+"""One pass over one benchmark: judge the suites that have ended, and start the next one when it may run."""
 
 import logging
 from collections.abc import Callable
@@ -26,10 +26,10 @@ from kimi_linear_operator.benchmark.status import (
     BenchmarkObservation,
     benchmark_status,
     is_complete,
-    known_attempt,
-    known_environment,
-    known_results,
-    with_last_words,
+    read_environment,
+    read_failed_start,
+    read_results,
+    with_last_reason,
 )
 from kimi_linear_operator.benchmark.target_state import LEFTOVER_RETRY_SECONDS, Targets, TargetState
 from kimi_linear_operator.cluster.errors import ApiError
@@ -53,25 +53,25 @@ from kimi_linear_operator.reconcile.resource_type import Context
 
 logger = logging.getLogger(__name__)
 
-# How often to look once more at a suite whose pods do not come up: no watch shows Events.
+# How often to requeue a benchmark whose pods do not start: the operator does not watch Events.
 LOOK_AGAIN_SECONDS = 30.0
 
 _DONE = Reason("SuitesEnded", "every suite has ended")
-# Without one of these, a result would be called better or worse than it is. It can be judged later: its Job stays.
+# The verdict depends on these fields, so a suite is judged only when all of them can be read. Its Job stays until then.
 _JUDGED_BY = ("serverRef", "endpoint", "suites", "baseline", "thresholds", "maxErrorRate", "timeoutSeconds")
 
 
 @dataclass(frozen=True)
 class _Step:
-    """What a pass came to with the suite that is next.
+    """What a pass did with the next suite.
 
     Attributes:
-        cause: The state of the target.
-        job: The suite's Job, if it runs.
-        obstacle: Why it could not be started or stopped, if it could not.
-        held: Why it does not run although its Job is there.
-        failed_start: The last attempt to start that gave its turn back, if none has started since.
-        again: When to look again in seconds, if no watch will tell.
+        reason: The reason of TargetReady.
+        job: The suite's Job, None if it has none.
+        not_applied: Why the Job could not be created or deleted, None if it could.
+        not_running: Why the suite does not run although its Job exists, None if it runs.
+        failed_start: The last attempt that could not start and gave its turn back, None if the client has run since.
+        again: Requeue after this many seconds, None if a watch event will enqueue the benchmark.
     """
 
     reason: Reason
@@ -85,7 +85,7 @@ class _Step:
 class BenchmarkReconciler:
     """Runs the suites of benchmarks one after the other and judges them.
 
-    Nothing is remembered here: which suites have ended is in the status, and what runs is in Jobs.
+    It keeps no state: the status says which suites have ended, and the Jobs say which one runs.
     """
 
     def __init__(self, context: Context) -> None:
@@ -99,27 +99,30 @@ class BenchmarkReconciler:
         self._asked = Asked(context.cluster, self._check)
         self._index = context.cache.index(BenchmarkIndex)
         self._targets = Targets(context.cluster, context.cache)
-        # Targets on which a benchmark is about to start. No other may look meanwhile, and none waits: a look takes as
-        # long as the API server takes to list, and whoever waits keeps a worker from everybody else.
+        # Labels of the targets on which a benchmark is about to start. Other benchmarks of the same target are requeued
+        # and do not wait here: lists from the API server can take long, and a waiting pass would occupy a worker.
         self._starting: set[str] = set()
 
     async def run(self, _: Callable[[], bool]) -> None:
-        """Do nothing: all work is asked for by single benchmarks."""
+        """Do nothing: all work belongs to single benchmarks."""
 
     async def reconcile(self, key: Key, failures: int = 0) -> float | None:
-        """Make one pass over a benchmark; return after how many seconds it is due again, if at all.
+        """Make one pass over a benchmark.
 
         Args:
-            key: Which benchmark.
-            failures: How many passes before failed in a row.
+            key: The key of the benchmark.
+            failures: How many passes in a row have failed before this one.
+
+        Returns:
+            The seconds after which to requeue the benchmark, None if it need not be.
 
         Raises:
-            ApiError: The API server could not do its part; a later pass will find out what is left to do.
+            ApiError: A request failed; a later pass works out what is left to do.
         """
         manifest = self.cache.get(key.of(BENCHMARK))
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             self._asked.forget(key)
-            return None  # Its Jobs are owned by it: the garbage collector needs no help.
+            return None  # The garbage collector deletes its Jobs.
         checked = self._check(manifest)
         try:
             if is_complete(manifest.get("status", {})):
@@ -129,48 +132,47 @@ class BenchmarkReconciler:
             return None
         except ApiError as error:
             if failures >= TOLD_FAILURES:
-                await self._tell_failure(manifest, checked, error)
+                await self._report_failure(manifest, checked, error)
             raise
 
     def _check(self, manifest: Manifest) -> Checked[KimiLinearBenchmark]:
-        """Check a benchmark by its rules, and for what needs the permission of the administrator."""
+        """Check a benchmark against its rules, and for access to nodes that the administrator has not allowed."""
         checked = CHECKER.check_stored(manifest)
         if checked.resource is None or not checked.is_valid or self._allows_node_access:
             return checked
         return checked.beside(access.problems(job.own_pod_template(checked.resource)))
 
     async def _keep(self, key: Key, manifest: Manifest) -> float | None:
-        """Keep of a complete benchmark what is still needed; what was measured stays whatever its spec is now."""
+        """Keep the results of a complete benchmark, even if its spec is invalid by now, and delete the rest."""
         benchmark = CHECKER.read_stored(manifest, {"suites"})
         if benchmark:
             await self._keep_results(benchmark, manifest["status"])
         return await self._clean_up(key, manifest, benchmark)
 
-    async def _tell_failure(self, manifest: Manifest, checked: Checked[KimiLinearBenchmark], error: ApiError) -> None:
-        """Report an error that has not passed by itself; what is known of suites stays."""
-        known: Manifest = manifest.get("status", {})
-        if is_complete(known):
+    async def _report_failure(self, manifest: Manifest, checked: Checked[KimiLinearBenchmark], error: ApiError) -> None:
+        """Write an error that retries did not resolve to the status; the results there stay."""
+        if is_complete(manifest.get("status", {})):
             return
         not_applied = Reason("ApplyFailed", error.message)
         refused = _refused(manifest, checked.resource, error.message)
         await self._write(manifest, replace(refused, not_applied=not_applied, target=not_applied))
 
     async def _advance(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearBenchmark]) -> float | None:
-        """Go as far as is possible now, and report."""
+        """Do what can be done now for a benchmark that is not complete, and write its status."""
         if checked.resource is None or not checked.is_valid:
             observation, again = await self._refuse(key, manifest, checked)
         else:
             observation, again = await self._run(key, manifest, checked.resource)
         summary = benchmark_status(observation, self.now())
-        is_kept = True
+        are_results_kept = True
         if observation.is_complete and observation.benchmark:
-            # Results are written before the verdict, so that readers of the verdict find them. A failure to write them
-            # does not delay the verdict.
-            is_kept = await self._try_to_keep_results(observation.benchmark, summary)
-        reported = await self._write(manifest, observation, summary)
-        if reported is not None or not is_kept:
-            # Without its status, nothing of the benchmark may go.
-            return retention.soonest([again, reported if is_kept else 0.0])
+            # The results are written before the verdict, so that whoever sees the verdict finds them. If this fails,
+            # the verdict is written nevertheless.
+            are_results_kept = await self._try_to_keep_results(observation.benchmark, summary)
+        retry = await self._write(manifest, observation, summary)
+        if retry is not None or not are_results_kept:
+            # Nothing is deleted before the status and the results are written.
+            return retention.soonest([again, retry if are_results_kept else 0.0])
         return retention.soonest(
             [again, await self._clean_up(key, {**manifest, "status": summary}, observation.benchmark)]
         )
@@ -178,7 +180,7 @@ class BenchmarkReconciler:
     async def _write(
         self, manifest: Manifest, observation: BenchmarkObservation, summary: Manifest | None = None
     ) -> float | None:
-        """Write the status and its Event; return when the benchmark is due again, None if all went well."""
+        """Write the status and its Event; return the seconds after which to retry, None if all went well."""
         summary = summary or benchmark_status(observation, self.now())
         event = benchmark_event(manifest, summary, self.now())
         return await self.reporting.write(BENCHMARK, manifest, summary, event)
@@ -186,171 +188,186 @@ class BenchmarkReconciler:
     async def _refuse(
         self, key: Key, manifest: Manifest, checked: Checked[KimiLinearBenchmark]
     ) -> tuple[BenchmarkObservation, float | None]:
-        """Judge what has ended, as far as the spec can be read; start and stop nothing."""
+        """Judge the suites that have ended, if the spec can be read; start and stop nothing.
+
+        Returns:
+            The observation, and the seconds after which to requeue the benchmark, None if it need not be.
+        """
         benchmark = CHECKER.read_stored(manifest, _JUDGED_BY)
         refused = _refused(manifest, benchmark, checked.message)
         if benchmark is None or not (benchmark.spec.server_ref or benchmark.spec.endpoint):
             return refused, None
         state, suites = self._targets.find(benchmark), benchmark.spec.suites
         facts = refused.facts or (state.target.facts if state.target else {})
-        ended = await self._results(key, benchmark, state, manifest.get("status", {}), facts)
-        if ended:
-            refused = replace(refused, facts=facts, results=ended)
-        if len(ended) == len(suites):
+        results = await self._results(key, benchmark, state, manifest.get("status", {}), facts)
+        if results:
+            refused = replace(refused, facts=facts, results=results)
+        if len(results) == len(suites):
             return replace(refused, target=_DONE), None
-        running = self._job(key, benchmark, suites[len(ended)])
-        return refused, self._seconds_left(key, benchmark, running) if running else None
+        suite_job = self._job(key, benchmark, suites[len(results)])
+        return refused, self._seconds_left(key, benchmark, suite_job) if suite_job else None
 
     async def _run(
         self, key: Key, manifest: Manifest, benchmark: KimiLinearBenchmark
     ) -> tuple[BenchmarkObservation, float | None]:
-        """Judge what has ended and start what comes next; return the state, and when to look again."""
+        """Judge the suites that have ended and go on with the next one.
+
+        Returns:
+            The observation, and the seconds after which to requeue the benchmark, None if it need not be.
+        """
         state = self._targets.find(benchmark)
         previous: Manifest = await self._restored(benchmark) or manifest.get("status", {})
-        facts: Manifest = known_environment(previous) or (state.target.facts if state.target else {})
-        ended = await self._results(key, benchmark, state, previous, facts)
+        facts: Manifest = read_environment(previous) or (state.target.facts if state.target else {})
+        results = await self._results(key, benchmark, state, previous, facts)
         suites = benchmark.spec.suites
-        if len(ended) == len(suites):
-            return BenchmarkObservation(manifest, benchmark, None, _DONE, facts, ended), None
-        step = await self._proceed(key, benchmark, suites[len(ended)], state)
-        # What has not begun may still measure something else.
-        facts = facts if step.job or ended else {}
-        observation = BenchmarkObservation(manifest, benchmark, step.not_applied, step.reason, facts, ended, step.job)
+        if len(results) == len(suites):
+            return BenchmarkObservation(manifest, benchmark, None, _DONE, facts, results), None
+        step = await self._proceed(key, benchmark, suites[len(results)], state)
+        # Until the first suite starts, the server may still change.
+        facts = facts if step.job or results else {}
+        observation = BenchmarkObservation(manifest, benchmark, step.not_applied, step.reason, facts, results, step.job)
         return replace(observation, not_running=step.not_running, failed_start=step.failed_start), step.again
 
     async def _restored(self, benchmark: KimiLinearBenchmark) -> Manifest | None:
-        """Return the status of a benchmark that has lost it, from the ConfigMap with its results, if that was kept.
+        """Return the status of a benchmark that was created again, from the ConfigMap with its results.
 
-        Backups have no status, and `kubectl delete --cascade=orphan` leaves the ConfigMap behind.
+        A backup holds no status, and `kubectl delete --cascade=orphan` leaves the ConfigMap behind.
+
+        Returns:
+            The status, None if the benchmark has one or the ConfigMap does not hold all results of this spec.
         """
         if benchmark.status.get("startTime"):
             return None
-        seen = self.cache.get(Key(benchmark.metadata.namespace, results_config_map.name(benchmark), CONFIG_MAP))
-        if seen is None or not results_config_map.is_left_by(seen, benchmark):
+        cached = self.cache.get(Key(benchmark.metadata.namespace, results_config_map.name(benchmark), CONFIG_MAP))
+        if cached is None or not results_config_map.is_left_by(cached, benchmark):
             return None
-        found = await self.cluster.get(CONFIG_MAP, benchmark.metadata.namespace, results_config_map.name(benchmark))
-        if found is None or not results_config_map.is_left_by(found, benchmark):
+        live = await self.cluster.get(CONFIG_MAP, benchmark.metadata.namespace, results_config_map.name(benchmark))
+        if live is None or not results_config_map.is_left_by(live, benchmark):
             return None
-        restored = results_config_map.read(found)
-        is_whole = len(known_results(benchmark, restored)) == len(benchmark.spec.suites)
-        return restored if is_whole else None
+        restored = results_config_map.read(live)
+        has_all_results = len(read_results(benchmark, restored)) == len(benchmark.spec.suites)
+        return restored if has_all_results else None
 
     async def _proceed(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, state: TargetState) -> _Step:
-        """Stop, start or look after a suite, as far as there is anything to do."""
-        running = self._job(key, benchmark, suite)
-        failed = known_attempt(benchmark.status)
-        step = _Step(state.reason, running, failed_start=failed)
+        """Stop a suite, start it, or follow it while it runs."""
+        suite_job = self._job(key, benchmark, suite)
+        failed_start = read_failed_start(benchmark.status)
+        step = _Step(state.reason, suite_job, failed_start=failed_start)
         try:
             if benchmark.spec.suspend:
-                await self._stop(running)
+                await self._stop(suite_job)
                 return _Step(state.reason)
-            if running:
-                return await self._look_after(key, benchmark, suite, step, running)
+            if suite_job:
+                return await self._follow(key, benchmark, suite, step, suite_job)
             if state.is_ready:
-                return replace(await self._start(key, benchmark, suite, state), failed_start=failed)
+                return replace(await self._start(key, benchmark, suite, state), failed_start=failed_start)
         except (NameTakenError, LeftoverError, ApiError) as error:
             not_applied = lasting_reason(error)
-            if not not_applied.blames_spec and not running and self._targets.has_rivals(key):
-                failed = self._attempt(suite, not_applied)
-            return replace(step, not_applied=not_applied, failed_start=failed, again=BLOCKED_RETRY_SECONDS)
+            if not not_applied.blames_spec and not suite_job and self._targets.has_rivals(key):
+                failed_start = self._attempt(suite, not_applied)
+            return replace(step, not_applied=not_applied, failed_start=failed_start, again=BLOCKED_RETRY_SECONDS)
         return step
 
-    async def _look_after(
-        self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, step: _Step, running: Manifest
+    async def _follow(
+        self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, step: _Step, suite_job: Manifest
     ) -> _Step:
-        """Find out why a suite with a Job does not run, and let others go first if that does not pass."""
-        if "deletionTimestamp" in running["metadata"]:
+        """Find out why a suite with a Job does not run; give its turn back if this takes too long and others wait."""
+        if "deletionTimestamp" in suite_job["metadata"]:
             removed = Reason("WaitingForTurn", "the Job of the last attempt is still being removed")
             return replace(step, reason=removed, job=None)
-        pods = self.cache.children(POD, key, running["metadata"]["uid"])
-        left = job_status.seconds_left(running, pods, benchmark.spec.timeout_seconds, self.now())
-        if job_status.has_begun(pods):
+        pods = self.cache.children(POD, key, suite_job["metadata"]["uid"])
+        left = job_status.seconds_left(suite_job, pods, benchmark.spec.timeout_seconds, self.now())
+        has_begun = job_status.has_begun(pods)
+        if has_begun:
             step = replace(step, failed_start=None)
-        why = await self._why_not_running(running, pods)
-        age = seconds_between(running["metadata"]["creationTimestamp"], self.now()) or 0.0
-        holds = turn.may_hold_seconds(why.name) if why else 0.0
-        if why and not job_status.has_begun(pods) and age >= holds and self._targets.has_rivals(key):
-            await self._stop(running)
-            logger.info("Suite %s could not start and gives its turn back: %s", suite.name, why.message)
-            return replace(step, job=None, failed_start=self._attempt(suite, why))
-        # A suite that is being brought up is looked at again, as only Events may say what is wrong.
-        is_fine = job_status.has_begun(pods) and not why
+        reason = await self._why_not_running(suite_job, pods)
+        age = seconds_between(suite_job["metadata"]["creationTimestamp"], self.now()) or 0.0
+        limit = turn.may_hold_seconds(reason.name) if reason else 0.0
+        if reason and not has_begun and age >= limit and self._targets.has_rivals(key):
+            await self._stop(suite_job)
+            logger.info("Suite %s could not start and gives its turn back: %s", suite.name, reason.message)
+            return replace(step, job=None, failed_start=self._attempt(suite, reason))
+        # Until the client runs, only Events may say what is wrong, and no watch shows them.
+        is_fine = has_begun and not reason
         waits = [left, next_look(pods, self.now()), None if is_fine else LOOK_AGAIN_SECONDS]
-        return replace(step, not_running=why, again=retention.soonest(waits))
+        return replace(step, not_running=reason, again=retention.soonest(waits))
 
-    async def _why_not_running(self, running: Manifest, pods: list[Manifest]) -> Reason | None:
-        """Return what keeps a Job's pods from running."""
-        involved = job_reasons.asks_events_of(running, pods, self.now())
+    async def _why_not_running(self, suite_job: Manifest, pods: list[Manifest]) -> Reason | None:
+        """Return why a Job's pods do not run, None if they run or the cause is not known."""
+        involved = job_reasons.asks_events_of(suite_job, pods, self.now())
         events: list[Manifest] = []
         try:
             events = await self.cluster.events_of(involved) if involved else []
         except ApiError as error:
-            # Without them, the cause is told in fewer words.
+            # Without Events, the reason is less precise.
             logger.warning("Could not read Events: %s", error)
-        return job_reasons.job_reason(running, pods, events, self.now())
+        return job_reasons.job_reason(suite_job, pods, events, self.now())
 
-    def _attempt(self, suite: Suite, why: Reason) -> Manifest:
-        return {"suite": suite.name, "time": self.now(), "reason": why.name, "message": why.message}
+    def _attempt(self, suite: Suite, reason: Reason) -> Manifest:
+        """Return `status.failedStart` for a suite that gives its turn back now."""
+        return {"suite": suite.name, "time": self.now(), "reason": reason.name, "message": reason.message}
 
     async def _results(
         self, key: Key, benchmark: KimiLinearBenchmark, state: TargetState, previous: Manifest, facts: Manifest
     ) -> list[Manifest]:
-        """Return the results of the suites that have ended, those that are known and those that are new."""
-        ended = known_results(benchmark, previous)
-        for suite in benchmark.spec.suites[len(ended) :]:
-            of_suite = self._job(key, benchmark, suite)
-            if of_suite is None or not client.is_known(suite) or self._seconds_left(key, benchmark, of_suite) != 0:
+        """Return the results of the suites that have ended: those in the status, and those that are judged now."""
+        results = read_results(benchmark, previous)
+        for suite in benchmark.spec.suites[len(results) :]:
+            suite_job = self._job(key, benchmark, suite)
+            if suite_job is None or not client.is_known(suite) or self._seconds_left(key, benchmark, suite_job) != 0:
                 break
-            ended.append(await self._result(benchmark, suite, state, of_suite, facts))
-            logger.info("Suite %s has ended: %s", suite.name, ended[-1]["outcome"])
-        return ended
+            results.append(await self._result(benchmark, suite, state, suite_job, facts))
+            logger.info("Suite %s has ended: %s", suite.name, results[-1]["outcome"])
+        return results
 
-    def _seconds_left(self, key: Key, benchmark: KimiLinearBenchmark, of_suite: Manifest) -> float | None:
-        """Return after how many seconds a suite is over, 0 if it is; None if its Job is removed before that."""
-        if "deletionTimestamp" in of_suite["metadata"] and not job_status.has_ended(of_suite):
+    def _seconds_left(self, key: Key, benchmark: KimiLinearBenchmark, suite_job: Manifest) -> float | None:
+        """Return in how many seconds a suite ends at the latest, 0 if it has ended, None if its Job is being deleted.
+
+        A Job that has ended counts as ended even while it is being deleted.
+        """
+        if "deletionTimestamp" in suite_job["metadata"] and not job_status.has_ended(suite_job):
             return None
-        pods = self.cache.children(POD, key, of_suite["metadata"]["uid"])
-        return job_status.seconds_left(of_suite, pods, benchmark.spec.timeout_seconds, self.now())
+        pods = self.cache.children(POD, key, suite_job["metadata"]["uid"])
+        return job_status.seconds_left(suite_job, pods, benchmark.spec.timeout_seconds, self.now())
 
     async def _result(
-        self, benchmark: KimiLinearBenchmark, suite: Suite, state: TargetState, of_suite: Manifest, facts: Manifest
+        self, benchmark: KimiLinearBenchmark, suite: Suite, state: TargetState, suite_job: Manifest, facts: Manifest
     ) -> Manifest:
         """Return the judged result of a suite that has ended."""
-        # The watch may not have shown the last pod yet.
+        # The pods are listed because the cache may not have the last one yet.
         selector = f"{metadata.selector_text(benchmark)},{SUITE_LABEL}={suite.name}"
-        pods = job_status.pods_of(of_suite, await self.cluster.essences(POD, benchmark.metadata.namespace, selector))
-        result = job_status.result_of(of_suite, suite, pods, benchmark.spec.timeout_seconds, self.now())
-        result = with_last_words(result, benchmark.status)
-        before = of_suite["metadata"].get("annotations", {}).get(TARGET_ANNOTATION, "")
+        pods = job_status.pods_of(suite_job, await self.cluster.essences(POD, benchmark.metadata.namespace, selector))
+        result = job_status.result_of(suite_job, suite, pods, benchmark.spec.timeout_seconds, self.now())
+        result = with_last_reason(result, benchmark.status)
+        before = suite_job["metadata"].get("annotations", {}).get(TARGET_ANNOTATION, "")
         changes = [*target.changes_since(facts, before), *target.changes(before, state.snapshot)]
         return verdict.judge(benchmark.spec, suite, result, self._baseline(benchmark, suite), changes)
 
     def _baseline(self, benchmark: KimiLinearBenchmark, suite: Suite) -> Baseline:
         """Return the numbers to compare a suite with."""
-        wanted = benchmark.spec.baseline
-        if wanted.source == "recipe":
+        source = benchmark.spec.baseline
+        if source.source == "recipe":
             return baseline.of_recipe(suite)
-        if wanted.benchmark is None:
+        if source.benchmark is None:
             return Baseline()
-        manifest = self.cache.get(Key(benchmark.metadata.namespace, wanted.benchmark, BENCHMARK))
+        manifest = self.cache.get(Key(benchmark.metadata.namespace, source.benchmark, BENCHMARK))
         other = CHECKER.read_stored(manifest, {"suites"}) if manifest else None
-        has_ended = other is not None and is_complete(other.status)
-        known = known_results(other, other.status) if other and has_ended else []
-        return baseline.of_benchmark(wanted.benchmark, other.spec.suites if other else [], known, suite)
+        results = read_results(other, other.status) if other and is_complete(other.status) else []
+        return baseline.of_benchmark(source.benchmark, other.spec.suites if other else [], results, suite)
 
     def _job(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite) -> Manifest | None:
-        """Return a suite's Job as it was seen last, whatever its name is."""
+        """Return a suite's cached Job, None if it has none. Earlier builds of the operator gave Jobs other names."""
         return self._index.job_of(key, benchmark.metadata.uid, suite.name)
 
-    async def _stop(self, running: Manifest | None) -> None:
-        """Delete a Job. It is there until its pods have gone, so that nobody else starts before."""
-        if running and "deletionTimestamp" not in running["metadata"]:
-            await self.cluster.delete(JOB, running, children_first=True)
-            logger.info("Stopped Job %s", running["metadata"]["name"])
+    async def _stop(self, suite_job: Manifest | None) -> None:
+        """Delete a Job. The Job exists until its pods are gone, so that no other benchmark starts before."""
+        if suite_job and "deletionTimestamp" not in suite_job["metadata"]:
+            await self.cluster.delete(JOB, suite_job, children_first=True)
+            logger.info("Stopped Job %s", suite_job["metadata"]["name"])
 
     async def _start(self, key: Key, benchmark: KimiLinearBenchmark, suite: Suite, state: TargetState) -> _Step:
-        """Start a suite unless somebody else is in the way."""
-        assert state.target  # noqa: S101 - what is ready is known
+        """Create a suite's Job, unless another benchmark goes first on this target."""
+        assert state.target  # noqa: S101 - `is_ready` has checked it
         label = state.target.label
         if label in self._starting:
             message = f"another benchmark of {state.target.name} is about to start"
@@ -360,32 +377,41 @@ class BenchmarkReconciler:
             if wait := await self._targets.wait(key, state.target, self.now()):
                 return _Step(wait.reason, again=wait.again)
             await self.children.apply(benchmark, metadata.with_fingerprint(job.build_runner(benchmark)))
-            wanted = job.build_job(benchmark, suite, state.target, state.snapshot)
-            created = await self.children.create(benchmark, metadata.with_fingerprint(wanted))
+            desired = job.build_job(benchmark, suite, state.target, state.snapshot)
+            created = await self.children.create(benchmark, metadata.with_fingerprint(desired))
         finally:
             self._starting.discard(label)
         return _Step(state.reason, created, again=LOOK_AGAIN_SECONDS)
 
     async def _clean_up(self, key: Key, manifest: Manifest, benchmark: KimiLinearBenchmark | None) -> float | None:
-        """Delete what a benchmark no longer needs, itself in the end; return when the next of it is due."""
-        known = manifest["status"]
-        waits = [await self._clean_up_jobs(key, manifest), retention.seconds_to_live(benchmark, known, self.now())]
-        if is_complete(known) and benchmark and waits[0] is None:
+        """Delete the Jobs and the runner that a benchmark no longer needs, and the benchmark itself when it expires.
+
+        Returns:
+            The seconds until the next deletion is due, None if none is.
+        """
+        status = manifest["status"]
+        until_job = await self._clean_up_jobs(key, manifest)
+        until_expiry = retention.seconds_to_live(benchmark, status, self.now())
+        if is_complete(status) and benchmark and until_job is None:
             await self._delete_runner(benchmark)
-        if waits[1] == 0.0:
+        if until_expiry == 0.0:
             await self._expire(key, manifest)
             return None
-        soonest = retention.soonest(waits)
+        soonest = retention.soonest([until_job, until_expiry])
         return None if soonest is None else min(soonest, retention.LONGEST_WAIT_SECONDS)
 
     async def _clean_up_jobs(self, key: Key, manifest: Manifest) -> float | None:
-        """Delete the Jobs whose result is in the status and whose log nobody needs; return how long others stay."""
-        own = self.cache.children(JOB, key, manifest["metadata"]["uid"])
-        own = [item for item in own if "deletionTimestamp" not in item["metadata"]]
-        left = [retention.job_seconds_left(item, manifest["status"], self.now()) for item in own]
-        for item in (item for item, seconds in zip(own, left, strict=True) if seconds == 0.0):
-            await self.cluster.delete(JOB, item)
-            logger.info("Deleted Job %s: its result is kept", item["metadata"]["name"])
+        """Delete the Jobs whose result is in the status and whose log is no longer needed.
+
+        Returns:
+            The seconds until the next Job can be deleted, None if no time is set for any.
+        """
+        jobs = self.cache.children(JOB, key, manifest["metadata"]["uid"])
+        jobs = [suite_job for suite_job in jobs if "deletionTimestamp" not in suite_job["metadata"]]
+        left = [retention.job_seconds_left(suite_job, manifest["status"], self.now()) for suite_job in jobs]
+        for suite_job in (suite_job for suite_job, seconds in zip(jobs, left, strict=True) if seconds == 0.0):
+            await self.cluster.delete(JOB, suite_job)
+            logger.info("Deleted Job %s: its result is kept", suite_job["metadata"]["name"])
         return retention.soonest([seconds for seconds in left if seconds])
 
     async def _delete_runner(self, benchmark: KimiLinearBenchmark) -> None:
@@ -394,36 +420,42 @@ class BenchmarkReconciler:
             await self.cluster.delete(CONFIG_MAP, runner)
 
     async def _expire(self, key: Key, manifest: Manifest) -> None:
-        """Delete a benchmark whose time is up, unless it was changed meanwhile: then a watch will tell."""
-        current = await self.cluster.get(BENCHMARK, key.namespace, key.name)
-        if current is None or current["metadata"]["uid"] != manifest["metadata"]["uid"]:
+        """Delete a benchmark whose time is up, unless it was changed: then a watch event enqueues it."""
+        live = await self.cluster.get(BENCHMARK, key.namespace, key.name)
+        if live is None or live["metadata"]["uid"] != manifest["metadata"]["uid"]:
             return
-        benchmark = CHECKER.read_stored(current)
-        if retention.seconds_to_live(benchmark, current.get("status", {}), self.now()) == 0.0:
-            await self.cluster.delete(BENCHMARK, current)
+        benchmark = CHECKER.read_stored(live)
+        if retention.seconds_to_live(benchmark, live.get("status", {}), self.now()) == 0.0:
+            await self.cluster.delete(BENCHMARK, live)
             logger.info("Deleted the benchmark: spec.ttlSecondsAfterFinished is over")
 
-    async def _try_to_keep_results(self, benchmark: KimiLinearBenchmark, known: Manifest) -> bool:
-        """Write the results' ConfigMap as far as that is possible now; return False if it has to be tried again."""
+    async def _try_to_keep_results(self, benchmark: KimiLinearBenchmark, status: Manifest) -> bool:
+        """Write the ConfigMap with the results; return whether it is written or never will be, False to retry."""
         try:
-            await self._keep_results(benchmark, known)
+            await self._keep_results(benchmark, status)
         except ApiError as error:
             logger.warning("Could not write the results, trying again after the verdict: %s", error)
             return False
         return True
 
-    async def _keep_results(self, benchmark: KimiLinearBenchmark, known: Manifest) -> None:
-        """Write the results' ConfigMap if it is not as it should be. Somebody else's of this name stays."""
+    async def _keep_results(self, benchmark: KimiLinearBenchmark, status: Manifest) -> None:
+        """Write the ConfigMap with the results if it differs. A ConfigMap of this name with another owner stays."""
         try:
-            await self.children.apply(benchmark, metadata.with_fingerprint(results_config_map.build(benchmark, known)))
+            await self.children.apply(benchmark, metadata.with_fingerprint(results_config_map.build(benchmark, status)))
         except (NameTakenError, LeftoverError) as error:
             logger.warning("Could not write the results: %s", error)
 
 
-def _refused(manifest: Manifest, benchmark: KimiLinearBenchmark | None, reason: str) -> BenchmarkObservation:
-    """Return the state of a benchmark whose spec was refused, as far as it can be read; what has ended stays."""
+def _refused(manifest: Manifest, benchmark: KimiLinearBenchmark | None, message: str) -> BenchmarkObservation:
+    """Return the observation of a benchmark with an invalid spec; results in its status stay.
+
+    Args:
+        manifest: The benchmark as it is stored.
+        benchmark: As much of it as can be read, None if nothing can.
+        message: What is wrong with the spec.
+    """
     previous: Manifest = manifest.get("status", {})
-    not_applied = Reason("InvalidSpec", reason, blames_spec=True)
-    known = known_results(benchmark, previous) if benchmark else previous.get("results", [])
-    target = Reason("InvalidSpec", "The spec is refused")
-    return BenchmarkObservation(manifest, benchmark, not_applied, target, known_environment(previous), known)
+    not_applied = Reason("InvalidSpec", message, blames_spec=True)
+    results = read_results(benchmark, previous) if benchmark else previous.get("results", [])
+    target_reason = Reason("InvalidSpec", "The spec is refused")
+    return BenchmarkObservation(manifest, benchmark, not_applied, target_reason, read_environment(previous), results)

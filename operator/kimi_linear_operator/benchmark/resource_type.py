@@ -1,4 +1,4 @@
-"""Benchmarks, as the rest of the operator knows them."""
+"""The resource type KimiLinearBenchmark."""
 
 from kimi_linear_operator.benchmark import holding
 from kimi_linear_operator.benchmark.claims import facts
@@ -17,12 +17,13 @@ from kimi_linear_operator.server.spec import SERVER
 
 
 def _refers_to(cache: Cache, key: Key) -> tuple[Kind, ...]:
-    """Return the kind of the server that a benchmark names. Of any other address nothing is read."""
+    """Return the kind of the server that a benchmark measures, none if that is not in the benchmark's namespace."""
     target = cache.index(BenchmarkIndex).target(key)
     return (SERVER,) if target and target.namespace == key.namespace else ()
 
 
 def _uses(cache: Cache, key: Key, now: str) -> bool:
+    """Return whether a server is being measured, so that it must stay as it is."""
     return key.kind == SERVER and holding.is_measured(cache.index(BenchmarkIndex), key, now)
 
 
@@ -37,11 +38,11 @@ BENCHMARK_TYPE = ResourceType(
     series=series,
     facts=facts,
     index=BenchmarkIndex,
-    # Of Jobs it has as many as suites and some of former ones of its name, of pods as many as attempts.
+    # A benchmark has up to 16 Jobs, some more of former benchmarks of its name, and up to 11 pods for each Job.
     most_children=256,
     referenced=(SERVER,),
     refers_to=_refers_to,
-    # Whose turn it is depends on the benchmarks of all namespaces.
+    # Turns depend on the benchmarks of all namespaces.
     needs_everything=True,
     uses=_uses,
 )

@@ -1,4 +1,4 @@
-"""Reading what the runner left in a container's termination message: untrusted input, as anyone's pod may write one."""
+"""Parsing the runner's result in a termination message. It is untrusted: any pod of a user can write one."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ _FIELDS = {"outcome": str, "message": str, "requested": int, "completed": int, "
 
 
 class ResultError(Exception):
-    """A termination message is no result."""
+    """A termination message that is not a valid result."""
 
 
 def read(text: str, suite: Suite) -> Manifest:
     """Return outcome, message, requested, completed and metrics.
 
     Raises:
-        ResultError: The text is no result of this suite.
+        ResultError: The text is not a valid result of this suite.
     """
     result = _parsed(text, client.kind(suite))
     if result["requested"] != client.requests(suite):
@@ -49,9 +49,9 @@ def _parsed(text: str, kind: SuiteKind) -> Manifest:
         raise ResultError(f"the pod left no result that can be read: {error}") from error
     if not isinstance(result, dict):
         raise ResultError("the pod's result is no JSON object")
-    for name, of in _FIELDS.items():
-        if type(result.get(name)) is not of:
-            raise ResultError(f"the pod's result has no {name} of type {of.__name__}")
+    for name, field_type in _FIELDS.items():
+        if type(result.get(name)) is not field_type:
+            raise ResultError(f"the pod's result has no {name} of type {field_type.__name__}")
     return {
         "outcome": _outcome(result["outcome"]),
         "message": " ".join(result["message"].split())[:_LONGEST_MESSAGE],
@@ -74,12 +74,17 @@ def _count(value: int, name: str) -> int:
 
 
 def _number(name: str, value: Any, kind: SuiteKind) -> float:
-    """Return a metric's value, if there is such a metric and it can have it."""
+    """Return the value of a metric.
+
+    Raises:
+        ResultError: The client has no such metric, or it cannot have this value.
+    """
     if metric.find(kind, name) is None:
         raise ResultError("the pod's result has a metric that its client does not give")
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ResultError(f"the pod's result has a metric that is no number: {name}")
-    # Neither Infinity nor NaN, which JSON does not know and parsers do, nor an integer too large for a float.
+    # This refuses Infinity and NaN, which Python parses although JSON does not have them, and integers too large for a
+    # float.
     if not 0 <= value <= _GREATEST:
         raise ResultError(f"the pod's result has a metric that cannot be: {name}")
     return value

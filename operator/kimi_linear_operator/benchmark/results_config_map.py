@@ -1,7 +1,7 @@
-"""The results of a benchmark as a ConfigMap, for those who have no permission to read benchmarks.
+"""The ConfigMap with the results of a benchmark, for users who may not read benchmarks.
 
-It also outlives a benchmark that was deleted without it, or restored without its status: the same benchmark then takes
-its results back and does not run again.
+A benchmark that is created again with the same spec but without its status, as from a backup, takes its results from
+this ConfigMap and does not run again.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, GROUP, Manifest
 from kimi_linear_operator.kubernetes.plan import Relation, relation_of
 
 SPEC_ANNOTATION = f"{GROUP}/spec"
-"""Names the annotation with a digest of the spec that was measured."""
+"""The annotation with a digest of the spec that was measured."""
 
-_TOLD = ("verdict", "startTime", "completionTime", "environment", "results")
+_STATUS_FIELDS = ("verdict", "startTime", "completionTime", "environment", "results")
 _FILE = "results.json"
-# They say nothing about what was measured.
+# Fields of the spec that do not change what is measured.
 _NOT_MEASURED = {"inherited_metadata", "suspend", "ttl_seconds_after_finished"}
 
 
@@ -29,43 +29,41 @@ def name(benchmark: KimiLinearBenchmark) -> str:
 
 
 def build(benchmark: KimiLinearBenchmark, status: Manifest) -> Manifest:
-    """Return the ConfigMap; the status must be that of a complete benchmark.
-
-    It is the same before and after the status was written.
-    """
-    content = {"benchmark": benchmark.metadata.name, **{name: status[name] for name in _TOLD if name in status}}
+    """Return the ConfigMap for the status of a complete benchmark, whether or not that status was written yet."""
+    fields = {name: status[name] for name in _STATUS_FIELDS if name in status}
+    content = {"benchmark": benchmark.metadata.name, **fields}
     text = json.dumps(_as_stored(content), indent=2, sort_keys=True) + "\n"
     manifest = metadata.build_manifest(benchmark, CONFIG_MAP, name(benchmark), data={_FILE: text})
     metadata.annotate(manifest, SPEC_ANNOTATION, _digest(benchmark))
     return manifest
 
 
-def is_left_by(found: Manifest, benchmark: KimiLinearBenchmark) -> bool:
-    """Return whether a ConfigMap is ours, belongs to nobody any more, and holds results of just this spec.
+def is_left_by(config_map: Manifest, benchmark: KimiLinearBenchmark) -> bool:
+    """Return whether a ConfigMap holds results of this spec, and the operator made it but no benchmark owns it.
 
-    What belongs to a deleted benchmark is about to be deleted, too: such a benchmark was not meant to be kept.
+    A ConfigMap that a deleted benchmark still owns does not count: it is about to be deleted, as the user wanted.
     """
-    is_same_spec = metadata.annotations(found).get(SPEC_ANNOTATION) == _digest(benchmark)
-    return is_same_spec and relation_of(found, benchmark) == Relation.ORPHANED
+    is_same_spec = metadata.annotations(config_map).get(SPEC_ANNOTATION) == _digest(benchmark)
+    return is_same_spec and relation_of(config_map, benchmark) == Relation.ORPHANED
 
 
-def read(found: Manifest) -> Manifest:
-    """Return what a ConfigMap holds of a status, empty if it cannot be read."""
+def read(config_map: Manifest) -> Manifest:
+    """Return the fields of a status in a ConfigMap, empty if it cannot be read."""
     try:
-        content = jsontext.decode(found.get("data", {}).get(_FILE, ""))
+        content = jsontext.decode(config_map.get("data", {}).get(_FILE, ""))
     except ValueError:
         return {}
-    return {name: content[name] for name in _TOLD if name in content} if isinstance(content, dict) else {}
+    return {name: content[name] for name in _STATUS_FIELDS if name in content} if isinstance(content, dict) else {}
 
 
 def _digest(benchmark: KimiLinearBenchmark) -> str:
-    """Return a digest of what a spec measures; fields that are added later leave it as it is."""
+    """Return a digest of what a spec measures. A new field with a default does not change it."""
     spec = benchmark.spec.model_dump(by_alias=True, exclude_defaults=True, exclude=_NOT_MEASURED)
     return hashlib.sha256(json.dumps(_as_stored(spec), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _as_stored(value: Any) -> Any:
-    """Return a value as the API server gives it back: whole numbers without a fraction."""
+    """Return a value as the API server returns it: whole numbers without a fraction."""
     if isinstance(value, dict):
         return {name: _as_stored(item) for name, item in value.items()}
     if isinstance(value, list):

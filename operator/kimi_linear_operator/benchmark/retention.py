@@ -11,16 +11,16 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 
 FAILED_JOB_SECONDS = 3600.0
-"""How long the Job of a suite without a valid result stays: its log may be read for so long."""
+"""How long the Job of a suite without a valid result stays, so that its log can be read."""
 
 LONGEST_WAIT_SECONDS = 86_400.0
-"""A pass that is due later than this is due after this, and waits again."""
+"""The longest time to wait for the next pass."""
 
 
 def job_seconds_left(job: Manifest, status: Manifest, now: str) -> float | None:
-    """Return for how long a Job of a benchmark is still needed; None as long as its suite has no result.
+    """Return for how many more seconds a Job is needed, None while its suite has no result.
 
-    A Job that goes on although its suite has a result has only a sidecar left, or will never end.
+    A Job that goes on although its suite has a result runs only a sidecar, or will never end.
     """
     suite = job["metadata"].get("labels", {}).get(SUITE_LABEL)
     result = next((item for item in status.get("results", ()) if item.get("name") == suite), None)
@@ -34,9 +34,9 @@ def job_seconds_left(job: Manifest, status: Manifest, now: str) -> float | None:
 
 
 def seconds_to_live(benchmark: KimiLinearBenchmark | None, status: Manifest, now: str) -> float | None:
-    """Return after how many seconds a benchmark is to be deleted; None if it is kept.
+    """Return in how many seconds a benchmark is to be deleted, None if it is not.
 
-    As for a Job, the time begins when the condition Complete becomes true.
+    As with a Job's `ttlSecondsAfterFinished`, the time starts when the condition Complete becomes true.
     """
     limit = benchmark.spec.ttl_seconds_after_finished if benchmark else None
     complete = find_condition(status, "Complete")
@@ -47,5 +47,5 @@ def seconds_to_live(benchmark: KimiLinearBenchmark | None, status: Manifest, now
 
 
 def soonest(waits: Sequence[float | None]) -> float | None:
-    """Return the shortest of some waits, None if there is none."""
+    """Return the shortest wait, None if all are None."""
     return min((wait for wait in waits if wait is not None), default=None)

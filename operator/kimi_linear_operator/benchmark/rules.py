@@ -1,4 +1,4 @@
-"""The rules of KimiLinearBenchmark. This table is the only place where they are written."""
+"""The rules of KimiLinearBenchmark. They are written only here."""
 
 from collections.abc import Iterable
 
@@ -8,24 +8,24 @@ from kimi_linear_operator.benchmark.spec import RECIPE_SUITES, BenchmarkSpec
 from kimi_linear_operator.kubernetes import expressions
 from kimi_linear_operator.kubernetes.rule import Rule, Transition, unchanged
 
-# Names of Jobs begin with it, and their pods have it as a label of at most 63 characters.
+# The names of Jobs begin with it and are labels of their pods, which may have 63 characters.
 LONGEST_NAME = 40
 
 _RECIPE = str(list(RECIPE_SUITES))
-# Fewer questions than this, and one more right answer is more than a percent.
+# With fewer questions, a single answer changes the accuracy by more than one percent point.
 _FEW_QUESTIONS = 100
 
 
 def _is_one_of(variable: str, metrics: Iterable[Metric]) -> str:
-    """Return an expression: a variable is the name of one of these metrics."""
-    return f"{variable} in {list(dict.fromkeys(known.name for known in metrics))}"
+    """Return a CEL expression that is true if a variable is the name of one of these metrics."""
+    return f"{variable} in {list(dict.fromkeys(item.name for item in metrics))}"
 
 
 _CHANGEABLE = ("suspend", "ttlSecondsAfterFinished")
 _FIXED = [
     field.alias for field in BenchmarkSpec.model_fields.values() if field.alias and field.alias not in _CHANGEABLE
 ]
-_DIRECTED = [known for known in (*metric.SPEED, *metric.ACCURACY) if known.better]
+_DIRECTED = [item for item in (*metric.SPEED, *metric.ACCURACY) if item.better]
 _IS_ACCURACY = "(s.name == 'gsm8k' || has(s.accuracy))"
 
 ERRORS = (
@@ -178,6 +178,6 @@ TRANSITIONS = (
         blames="spec",
     ),
 )
-"""Rules about changes, which only the API server can see."""
+"""Rules about changes, which only the API server can check."""
 
 RULES = (*ERRORS, *WARNINGS)

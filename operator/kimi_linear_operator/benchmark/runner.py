@@ -1,22 +1,22 @@
 """Runs one suite with SGLang's own client, inside the benchmark's pod, and writes its result for the operator.
 
-The operator mounts this file from a ConfigMap into a pod with SGLang's image, so it needs nothing but Python 3.10 and
-its standard library:
+The operator mounts this file from a ConfigMap into a pod with SGLang's image, so it uses only the standard library of
+Python 3.10:
 
     python3 runner.py --suite speed-low --kind speed --requests 10 --url http://kimi:30000 --output-folder /results -- \
         python3 -m sglang.bench_serving --backend sglang ...
 
-It tells the client where the server is, in the way that the client's version takes, and where to write. An API key
-comes in OPENAI_API_KEY, which bench_serving reads too.
+It passes the server's address and the output file to the client, in the form that the client's version accepts. The
+API key is read from OPENAI_API_KEY, as by bench_serving itself.
 
-The client's output goes to the pod's log as it comes, without the secrets of the environment. The result is at most
-2,000 bytes of strict JSON in the container's termination message, which the kubelet carries into the pod's status:
+The client's output is copied to the pod's log line by line, without the secrets of the environment. The result is at
+most 2,000 bytes of strict JSON in the container's termination message, which the kubelet copies to the pod's status:
 
     {"outcome": "Succeeded", "message": "", "requested": 10, "completed": 10,
      "metrics": {"output_throughput": 176.86, ...}}
 
-Succeeded means that the client ran to its end and its numbers were read, even if it counted requests that failed: what
-the numbers are worth is for the operator to say. The exit code is 0 for Succeeded and 1 for Failed.
+Succeeded means that the client ran to its end and its numbers were read, even if requests failed: the operator decides
+whether the numbers are valid. The exit code is 0 for Succeeded and 1 for Failed.
 """
 
 import argparse
@@ -37,12 +37,14 @@ from typing import Any
 
 TERMINATION_MESSAGE = Path("/dev/termination-log")
 
-# The kubelet keeps 4,096 bytes of one container's message and 12,288 of a pod's: this leaves room for five sidecars.
+# The kubelet keeps 4,096 bytes of the message of a container and 12,288 of all messages of a pod: this leaves room for
+# five sidecars.
 LONGEST_RESULT = 2000
+# How many of the client's last lines are searched for the cause of a failure.
 _LINES_TO_EXPLAIN = 400
 
-# The keys of bench_serving's result that say how the server did. Its others repeat arguments and the server's settings,
-# among them its API key. Newer releases than 0.5.7 write more percentiles.
+# The metrics in bench_serving's result. Its other keys repeat arguments and the server's settings, among them the API
+# key. Releases after 0.5.7 write more percentiles.
 _LATENCIES = ("e2e_latency", "ttft", "tpot", "itl")
 SPEED_METRICS = (
     "duration",
@@ -60,11 +62,16 @@ SPEED_METRICS = (
     "max_concurrent_requests",
     "concurrency",
     "accept_length",
-    *(f"{how}_{what}_ms" for what in _LATENCIES for how in ("mean", "median", "std", "p90", "p95", "p99", "max")),
+    *(
+        f"{statistic}_{latency}_ms"
+        for latency in _LATENCIES
+        for statistic in ("mean", "median", "std", "p90", "p95", "p99", "max")
+    ),
 )
 
-# The line of bench_serving's table that 0.5.7 leaves out of its result, and the four that few_shot_gsm8k prints.
-_TABLE_LINES = {"max_itl_ms": r"Max ITL \(ms\): +([\d.]+)"}
+# The metric that bench_serving of 0.5.7 prints but does not write to its result, and the four that few_shot_gsm8k
+# prints.
+_SPEED_LINES = {"max_itl_ms": r"Max ITL \(ms\): +([\d.]+)"}
 ACCURACY_LINES = {
     "accuracy": r"Accuracy: ([\d.]+)",
     "invalid": r"Invalid: ([\d.]+)",
@@ -72,16 +79,17 @@ ACCURACY_LINES = {
     "output_throughput": r"Output throughput: ([\d.]+) token/s",
 }
 
-# The clients' progress bar; those of downloads begin with a name: " 40%|####      | 4/10 [00:02<00:03,  1.9it/s]".
+# The clients' progress bar: " 40%|####      | 4/10 [00:02<00:03,  1.9it/s]". Those of downloads begin with a name.
 _PROGRESS = r"\d+%\|.*\| (\d+)/\d+ \["
 _SECONDS_BETWEEN_PROGRESS = "5"
 
 _NAMED_LIKE_SECRETS = r"(KEY|TOKEN|SECRET|PASSWORD)$"
 
-# bench_serving looks for the model's chat template first, and goes on without; downloads are tried again.
+# Lines that are not the cause of a failure: bench_serving goes on without the model's chat template, and downloads are
+# retried.
 _HARMLESS = r"Fail to load tokenizer config|Retrying in|.* thrown while requesting "
 
-# What lines of a failed client mean, in words a person can act on.
+# The causes of a failure, with a remedy if there is one, by a pattern in a line of the client's output.
 _CAUSES = {
     r"No module named '?sglang": "SGLang's client is not in this image: choose one that has SGLang",
     r"Unauthorized": "the server refused the API key (HTTP 401): name the Secret that the server uses",
@@ -103,13 +111,13 @@ _CAUSES = {
         "the server ended the connection in the middle of a request"
     ),
     r"unrecognized arguments: (.+)": "this version of the client does not know the arguments {0}",
-    # 0.5.7's few_shot_gsm8k fails over errors of the server that are not JSON.
+    # few_shot_gsm8k of 0.5.7 fails with this if the server's error is not JSON.
     r"'HttpResponse' object has no attribute 'text'": "the server answered a request with an error",
     r"Warmup failed .*? Error: (?!Traceback)(.+)": "{0}",
 }
 
-# few_shot_gsm8k has no option for an API key, and its --host wants a scheme in 0.5.7 and refuses one in newer releases.
-# So it gets both here, where it connects; all else is its own.
+# few_shot_gsm8k has no option for an API key, and its --host requires a scheme in 0.5.7 and refuses one in later
+# releases. So this code replaces the address and sets the key when the client connects, and changes nothing else.
 _URL = "KIMI_LINEAR_URL"
 _ACCURACY_CLIENT = {
     "-m": ("-c",),
@@ -127,7 +135,7 @@ runpy.run_module("sglang.test.few_shot_gsm8k", run_name="__main__", alter_sys=Tr
 
 @dataclass(frozen=True)
 class Suite:
-    """What is run, against which server, and where."""
+    """The suite to run: its client, the server and the output folder."""
 
     name: str
     kind: str
@@ -137,73 +145,73 @@ class Suite:
     output_folder: Path
     command: tuple[str, ...]
     revision: str | None = None
-    """The commit, branch or tag of the model on the hub that the server has; its tokenizer and code are taken."""
+    """The commit, branch or tag of the server's model, for its tokenizer and code; None for the default branch."""
 
     @property
     def output_file(self) -> Path:
-        """The file that bench_serving appends its result to."""
+        """Return the file that bench_serving appends its result to."""
         return self.output_folder / f"{self.name}.jsonl"
 
     @property
     def client(self) -> list[str]:
-        """The command that really runs: with the target, and for speed with the errors of single requests."""
+        """Return the client's whole command line, with the server's address and, for speed, the output file."""
         if self.kind == "speed":
             return [*self.command, "--base-url", self.url, "--output-file", str(self.output_file), "--output-details"]
         return [word for option in self.command for word in _ACCURACY_CLIENT.get(option, (option,))]
 
 
 class SuiteError(Exception):
-    """The suite has no result; the message says why."""
+    """The suite has no result. The message says why."""
 
 
 @dataclass
 class Reading:
-    """What the client's output has told so far."""
+    """What was read from the client's output so far."""
 
     patterns: Mapping[str, str]
-    """The lines that hold metrics, by name."""
+    """Patterns of the lines with metrics, by metric."""
     printed: dict[str, float] = field(default_factory=dict)
-    """Metrics by name."""
+    """The metrics that the client printed."""
     done: int = 0
-    """Requests that ended, by the progress bar."""
-    end: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES_TO_EXPLAIN))
-    """The last lines, where the cause of a failure is."""
+    """How many requests have ended, according to the progress bar."""
+    last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES_TO_EXPLAIN))
+    """The last lines, which say why the client failed."""
 
     def read(self, line: str) -> None:
-        """Take in one line."""
+        """Read one line."""
         if progress := re.match(_PROGRESS, line):
             self.done = int(progress[1])
             return
         for name, pattern in self.patterns.items():
-            if found := re.fullmatch(pattern, line):
-                self.printed[name] = float(found[1])
+            if match := re.fullmatch(pattern, line):
+                self.printed[name] = float(match[1])
         if line and not re.match(_HARMLESS, line):
-            self.end.append(line)
+            self.last_lines.append(line)
 
 
 class Client:
-    """SGLang's client as a child process that leads its own process group."""
+    """SGLang's client as a child process in its own process group."""
 
     def __init__(self, suite: Suite, secrets: Sequence[str]) -> None:
-        self.reading = Reading(_TABLE_LINES if suite.kind == "speed" else ACCURACY_LINES)
+        self.reading = Reading(_SPEED_LINES if suite.kind == "speed" else ACCURACY_LINES)
         self.suite = suite
         self._secrets = secrets
         self._process: subprocess.Popen[str] | None = None
         self._is_stopped = False
 
     def stop(self, *_signal: object) -> None:
-        """Pass SIGTERM on: the pod is deleted, or its time is up."""
+        """Pass on SIGTERM: the pod is being deleted, or its time is up."""
         self._is_stopped = True
         if self._process:
-            # It may have ended by itself in this moment.
+            # The client may have just ended by itself.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGTERM)
 
     def run(self) -> None:
-        """Run it to its end, with its output in the log.
+        """Run the client to its end, with its output in the log.
 
         Raises:
-            SuiteError: It did not end well.
+            SuiteError: The client failed or was stopped.
         """
         with self._start() as self._process:
             if self._is_stopped:
@@ -215,14 +223,14 @@ class Client:
             raise SuiteError(self._explain(self._process.returncode))
 
     def _start(self) -> subprocess.Popen[str]:
-        # A file of an earlier attempt would be appended to.
+        # bench_serving would append to the file of an earlier attempt.
         self.suite.output_file.unlink(missing_ok=True)
-        chatter = {"PYTHONUNBUFFERED": "1", "TQDM_MININTERVAL": _SECONDS_BETWEEN_PROGRESS}
+        output_settings = {"PYTHONUNBUFFERED": "1", "TQDM_MININTERVAL": _SECONDS_BETWEEN_PROGRESS}
         try:
             return subprocess.Popen(
                 self.suite.client,
                 cwd=self.suite.output_folder,
-                env=chatter | os.environ | {_URL: self.suite.url},
+                env=output_settings | os.environ | {_URL: self.suite.url},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 encoding="utf-8",
@@ -233,14 +241,14 @@ class Client:
             raise SuiteError(f"The client cannot be started: {error}.") from error
 
     def _explain(self, code: int) -> str:
-        """Say why the client failed, from how it ended and its last words."""
+        """Return why the client failed, from its exit code and its last lines."""
         if self._is_stopped:
-            return self._so_far("the run was stopped (SIGTERM)")
+            return self._with_progress("the run was stopped (SIGTERM)")
         if code < 0:
             name = signal.Signals(-code).name
             memory = ", most likely because it took more memory than its container may" if name == "SIGKILL" else ""
-            return self._so_far(f"the client was killed by {name}{memory}")
-        lines = list(self.reading.end)
+            return self._with_progress(f"the client was killed by {name}{memory}")
+        lines = list(self.reading.last_lines)
         cause = find_cause(lines)
         if any("All requests failed" in line for line in lines):
             return f"All {self.suite.requests} requests failed" + (f": {cause}." if cause else ".")
@@ -248,16 +256,17 @@ class Client:
         cause = cause or f"the client failed with exit code {code}: {last}"
         if any("Warmup failed" in line for line in lines):
             return f"The warm-up failed: {cause}."
-        return self._so_far(cause)
+        return self._with_progress(cause)
 
-    def _so_far(self, cause: str) -> str:
+    def _with_progress(self, cause: str) -> str:
+        """Return a cause as a sentence, with the number of requests that had ended."""
         if self.reading.done:
             return f"After {self.reading.done} of {self.suite.requests} requests: {cause}."
         return f"{cause[0].upper()}{cause[1:]}."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a suite and leave its result where the kubelet finds it."""
+    """Run a suite, write its result to the termination message, and return the exit code."""
     suite, termination_message = _parse(arguments)
     secrets = find_secrets(os.environ)
     client = Client(suite, secrets)
@@ -269,7 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SuiteError, OSError) as error:
         result = _result(suite, "Failed", str(error))
     finally:
-        # It holds the server's API key.
+        # The file contains the server's API key.
         with contextlib.suppress(OSError):
             suite.output_file.unlink()
     text = encode(result | {"message": redact(result["message"], secrets)})
@@ -288,14 +297,15 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Suite, Path]:
     parser.add_argument("--revision", help="of the model on the hub, whose tokenizer and code the client takes")
     parser.add_argument("--termination-message", type=Path, default=TERMINATION_MESSAGE)
     parser.add_argument("command", nargs="+", help="the client's command, after --")
-    given = parser.parse_args(arguments)
-    folder = given.output_folder.absolute()
-    url, command = given.url.rstrip("/"), tuple(given.command)
-    suite = Suite(given.suite, given.kind, given.requests, url, folder, command, given.revision)
-    return suite, given.termination_message
+    options = parser.parse_args(arguments)
+    folder = options.output_folder.absolute()
+    url, command = options.url.rstrip("/"), tuple(options.command)
+    suite = Suite(options.suite, options.kind, options.requests, url, folder, command, options.revision)
+    return suite, options.termination_message
 
 
-# bench_serving has no flag for a revision, and runs the code that is in the model's repository.
+# bench_serving runs code from the model's repository and has no flag for a revision. So the revision is downloaded to a
+# folder first.
 _FETCH = """
 import sys
 from huggingface_hub import snapshot_download
@@ -305,28 +315,28 @@ print(snapshot_download(sys.argv[1], revision=sys.argv[2], ignore_patterns=weigh
 
 
 def pinned(suite: Suite) -> Suite:
-    """Return the suite with a folder in place of the model's name, if it is to have a revision of it.
+    """Download the revision that a suite names, if any, and return the suite with that folder as its model.
 
     Raises:
-        SuiteError: The revision could not be fetched.
+        SuiteError: The revision could not be downloaded.
     """
     if suite.revision is None or "--model" not in suite.command:
         return suite
-    place = suite.command.index("--model") + 1
-    fetch = [sys.executable, "-c", _FETCH, suite.command[place], suite.revision]
-    done = subprocess.run(fetch, capture_output=True, encoding="utf-8", errors="replace", cwd=suite.output_folder)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
+    position = suite.command.index("--model") + 1
+    fetch = [sys.executable, "-c", _FETCH, suite.command[position], suite.revision]
+    fetched = subprocess.run(fetch, capture_output=True, encoding="utf-8", errors="replace", cwd=suite.output_folder)
+    if fetched.returncode:
+        lines = [line for line in fetched.stderr.splitlines() if line.strip()] or ["it said nothing"]
         cause = find_cause(lines) or lines[-1].strip().rstrip(".")
         raise SuiteError(f"The tokenizer's revision {suite.revision} could not be fetched: {cause}.")
-    folder = done.stdout.splitlines()[-1]
-    return replace(suite, command=(*suite.command[:place], folder, *suite.command[place + 1 :]))
+    folder = fetched.stdout.splitlines()[-1]
+    return replace(suite, command=(*suite.command[:position], folder, *suite.command[position + 1 :]))
 
 
 def find_secrets(environment: Mapping[str, str]) -> list[str]:
-    """Return what must not be shown: the values of variables that are named like secrets, the longest first.
+    """Return the values of variables that are named like secrets, the longest first.
 
-    Each also as it looks inside a quoted string.
+    Each line of a value counts by itself, also in the form that it has inside a quoted string.
     """
     lines = {
         line.strip()
@@ -334,44 +344,44 @@ def find_secrets(environment: Mapping[str, str]) -> list[str]:
         if re.search(_NAMED_LIKE_SECRETS, name.upper())
         for line in value.splitlines()
     }
-    shown = {form for line in lines for form in (line, repr(line)[1:-1], json.dumps(line)[1:-1])}
-    return sorted(shown - {""}, key=len, reverse=True)
+    forms = {form for line in lines for form in (line, repr(line)[1:-1], json.dumps(line)[1:-1])}
+    return sorted(forms - {""}, key=len, reverse=True)
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """Return a text without the secrets in it."""
+    """Replace the secrets in a text."""
     for secret in secrets:
         text = text.replace(secret, "[redacted]")
     return text
 
 
 def find_cause(lines: Sequence[str]) -> str:
-    """Return what the last line that we know the meaning of means, or nothing."""
+    """Return the cause in the last line that matches a pattern of `_CAUSES`, empty if none does."""
     for line in reversed(lines):
-        for pattern, meaning in _CAUSES.items():
-            if found := re.search(pattern, line):
-                return meaning.format(*found.groups())
+        for pattern, cause in _CAUSES.items():
+            if match := re.search(pattern, line):
+                return cause.format(*match.groups())
     return ""
 
 
 def read_result(suite: Suite, reading: Reading) -> dict[str, Any]:
-    """Return the result of a client that ended well.
+    """Return the result of a client that ended without an error.
 
     Raises:
-        SuiteError: It left no numbers.
+        SuiteError: The client left no numbers.
     """
     return _speed_result(suite, reading) if suite.kind == "speed" else _accuracy_result(suite, reading)
 
 
 def _speed_result(suite: Suite, reading: Reading) -> dict[str, Any]:
     written = _last_result(suite.output_file)
-    known = {name: written[name] for name in SPEED_METRICS if is_number(written.get(name))}
+    metrics = {name: written[name] for name in SPEED_METRICS if is_number(written.get(name))}
     message = _shortfall(suite, written.get("errors", ()))
-    return _result(suite, "Succeeded", message, int(known.get("completed", 0)), reading.printed | known)
+    return _result(suite, "Succeeded", message, int(metrics.get("completed", 0)), reading.printed | metrics)
 
 
 def _shortfall(suite: Suite, errors: Sequence[str]) -> str:
-    """Say why not all requests were answered, from the error, which may be empty, of each that was sent."""
+    """Return why not all requests were answered, given an error for each request: empty if it was answered."""
     failed = [error for error in errors if error.strip()]
     if failed:
         return f"{len(failed)} of {suite.requests} requests failed, the first with: {_reason(failed[0])}."
@@ -381,9 +391,9 @@ def _shortfall(suite: Suite, errors: Sequence[str]) -> str:
 def _accuracy_result(suite: Suite, reading: Reading) -> dict[str, Any]:
     if missing := ACCURACY_LINES.keys() - reading.printed.keys():
         raise SuiteError(f"The client ended without an error, but did not print: {', '.join(sorted(missing))}.")
-    # With a dataset that is too small the client asks fewer questions and does not say so.
-    fewer = f"The dataset has only {reading.done} questions." if reading.done < suite.requests else ""
-    return _result(suite, "Succeeded", fewer, reading.done, reading.printed)
+    # If the dataset is too small, the client asks fewer questions and does not say so.
+    message = f"The dataset has only {reading.done} questions." if reading.done < suite.requests else ""
+    return _result(suite, "Succeeded", message, reading.done, reading.printed)
 
 
 def _result(
@@ -394,12 +404,12 @@ def _result(
 
 
 def _last_result(file: Path) -> dict[str, Any]:
-    """Return the last line of bench_serving's file."""
+    """Return the last result in bench_serving's file, which has one on each line."""
     lines = file.read_text().splitlines() if file.exists() else []
     if not lines:
         raise SuiteError("The client ended without an error, but wrote no result.")
     try:
-        # Python's JSON takes Infinity and NaN, which the client writes and the standard does not know.
+        # Python also parses Infinity and NaN, which the client writes although they are not in the JSON standard.
         written = json.loads(lines[-1])
     except (RecursionError, ValueError) as error:
         raise SuiteError(f"The client wrote a result that is not JSON: {error}.") from error
@@ -409,18 +419,18 @@ def _last_result(file: Path) -> dict[str, Any]:
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a number that strict JSON knows."""
+    """Return whether a value is a number in strict JSON: neither Infinity nor NaN."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _reason(error: str) -> str:
-    """Return what an error of a single request means, else its last line."""
+    """Return the cause of a single request's error, or the last line of the error if the cause is not known."""
     lines = [line.strip() for line in error.splitlines() if line.strip()]
     return find_cause(lines) or lines[-1]
 
 
 def encode(result: Mapping[str, Any]) -> str:
-    """Return a result as strict JSON that the kubelet keeps whole: the message is cut if need be, a metric never."""
+    """Return a result as strict JSON of at most `LONGEST_RESULT` bytes. If it is too long, the message is cut."""
     text = _json(result)
     if len(text) <= LONGEST_RESULT:
         return text
@@ -431,8 +441,8 @@ def encode(result: Mapping[str, Any]) -> str:
 
 
 def _cut(text: str, room: int) -> str:
-    """Return as much of a text's beginning as takes so many bytes in JSON."""
-    # A character takes up to twelve bytes there, and never less than one.
+    """Return the longest beginning of a text that takes at most this many bytes in JSON."""
+    # In JSON, a character takes one to twelve bytes.
     sizes = itertools.accumulate(len(json.dumps(character)) - 2 for character in text[:room])
     return text[: sum(size <= room for size in sizes)]
 

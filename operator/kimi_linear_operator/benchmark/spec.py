@@ -1,8 +1,8 @@
-"""KimiLinearBenchmark: suites of SGLang's own clients against a server, and a verdict on their numbers.
+"""The model of KimiLinearBenchmark: suites of SGLang's own clients against a server, and a verdict on their numbers.
 
-The recipe's suites are chosen by name. Parameters of custom ones are those of sglang.bench_serving and
-sglang.test.few_shot_gsm8k in SGLang 0.5.7, metrics have the names that these clients give them. The descriptions are
-what `kubectl explain` shows.
+The recipe's suites are chosen by name. The fields of custom suites are parameters of sglang.bench_serving and
+sglang.test.few_shot_gsm8k in SGLang 0.5.7; metrics have the names that these clients use. `kubectl explain` shows the
+descriptions.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from kimi_linear_operator.kubernetes.pod_template import PodTemplate
 
 SuiteKind = Literal["speed", "accuracy"]
 
-# Behind the limits: before them, they would be missing in the schema.
+# Must come after the limits in `Annotated`: otherwise these are missing in the schema.
 _WHOLE = BeforeValidator(whole_number)
 _SuiteName = Annotated[str, Field(min_length=1, max_length=22, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
 _Metric = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9_]+$")]
@@ -314,7 +314,7 @@ class Finding(Model):
     message: str = Field(description="The judgement in words.")
 
 
-# SGLang's clients have 43.
+# SGLang's clients have 43 metrics.
 Metrics = Annotated[dict[str, float], Field(max_length=64)]
 
 

@@ -15,23 +15,23 @@ from kimi_linear_operator.kubernetes.models import Condition
 READY = ("ServerReady", "EndpointGiven", "SuitesEnded")
 """Reasons for which TargetReady is true."""
 
-_ON_THE_WAY = ("Running", "Starting", "Suspended", "ServerUnready", "WaitingForTurn")
+_PROGRESSING = ("Running", "Starting", "Suspended", "ServerUnready", "WaitingForTurn")
 
 
 @dataclass(frozen=True)
 class BenchmarkObservation:
-    """All that a benchmark's status is made of.
+    """All that a benchmark's status is worked out from.
 
     Attributes:
-        manifest: The resource as the API server keeps it, with its previous status.
-        benchmark: The resource, or None if what is stored can't be read as one.
-        obstacle: Why the spec was not applied, if it was not.
-        target: Whether the target is ready and why not; its reason is one of READY if it is.
-        facts: What is measured, empty as long as nothing is.
-        results: The suites that have ended, in order.
-        job: The Job of the suite that runs, if one does.
-        held: Why it does not run although its Job is there.
-        failed_start: The last attempt to start a suite that had to give its turn back, if none has started since.
+        manifest: The resource as it is stored, with its previous status.
+        benchmark: The resource, None if the stored object cannot be read as one.
+        not_applied: Why the spec was not applied, None if it was.
+        target: The reason of TargetReady; its name is one of `READY` if the target is ready.
+        facts: The contents of `status.environment`, empty until the first suite starts.
+        results: The results of the suites that have ended, in order.
+        job: The Job of the current suite, None if it has none.
+        not_running: Why the current suite does not run although its Job exists, None if it runs.
+        failed_start: The last attempt that could not start and gave its turn back, None if the client has run since.
     """
 
     manifest: Manifest
@@ -46,7 +46,7 @@ class BenchmarkObservation:
 
     @property
     def suites(self) -> Sequence[Suite]:
-        """Return all suites."""
+        """Return the suites of the spec."""
         return self.benchmark.spec.suites if self.benchmark else ()
 
     @property
@@ -56,12 +56,12 @@ class BenchmarkObservation:
 
     @property
     def current(self) -> str | None:
-        """Return the name of the suite that runs."""
+        """Return the name of the suite that has a Job and has not ended, None if there is none."""
         return self.suites[len(self.results)].name if self.job and not self.is_complete else None
 
     @property
     def share(self) -> str:
-        """Return how many suites have ended, of all."""
+        """Return how many suites have ended, of how many."""
         return f"{len(self.results)}/{len(self.suites)}"
 
 
@@ -70,44 +70,44 @@ def is_complete(status: Manifest) -> bool:
     return find_condition(status, "Complete").get("status") == "True"
 
 
-def known_results(benchmark: KimiLinearBenchmark, status: Manifest) -> list[Manifest]:
-    """Return the results in a status that are those of the first suites.
+def read_results(benchmark: KimiLinearBenchmark, status: Manifest) -> list[Manifest]:
+    """Return the results in a status, up to the first that cannot be one: its suite runs again.
 
-    Others may write a status: what could not be a result ends the list, and its suite runs again.
+    A user or another version of the operator may have written the status.
     """
-    known: list[Manifest] = []
+    results: list[Manifest] = []
     for suite, result in zip(benchmark.spec.suites, _items(status.get("results")), strict=False):
         kinds = (client.kind(suite),) if client.is_known(suite) else (result.get("kind"),)
         is_of_suite = result.get("name") == suite.name and result.get("kind") in kinds
         if not is_of_suite or not is_readable(SuiteResult, result):
             break
-        known.append({"message": "", "metrics": {}, "findings": [], **result})
-    return known
+        results.append({"message": "", "metrics": {}, "findings": [], **result})
+    return results
 
 
-def known_environment(status: Manifest) -> Manifest:
-    """Return what a status says was measured, empty if that cannot be read."""
+def read_environment(status: Manifest) -> Manifest:
+    """Return `status.environment`, empty if it cannot be read."""
     environment = status.get("environment", {})
     return dict(environment) if is_readable(Environment, environment) else {}
 
 
-def known_attempt(status: Manifest) -> Manifest | None:
-    """Return the failed start in a status, None if there is none that can be read."""
+def read_failed_start(status: Manifest) -> Manifest | None:
+    """Return `status.failedStart`, None if there is none or it cannot be read."""
     attempt = status.get("failedStart", {})
     return dict(attempt) if is_readable(Attempt, attempt) else None
 
 
-def with_last_words(result: Manifest, status: Manifest) -> Manifest:
-    """Return the result of a suite that timed out with the reason why it did not run, as the status had it last."""
+def with_last_reason(result: Manifest, status: Manifest) -> Manifest:
+    """Return a suite's result; if it timed out, with the last reason in the status why it did not run."""
     last = find_condition(status, "Succeeded")
-    was_held = status.get("currentSuite") == result["name"] and last.get("reason") not in (*READY, *_ON_THE_WAY)
-    if result.get("reason") != "TimedOut" or not was_held:
+    had_problem = status.get("currentSuite") == result["name"] and last.get("reason") not in (*READY, *_PROGRESSING)
+    if result.get("reason") != "TimedOut" or not had_problem:
         return result
     return {**result, "message": f"{result['message']}; last seen: {last.get('reason')}: {last.get('message')}"}
 
 
 def is_readable(model: type[BaseModel], value: object) -> bool:
-    """Return whether a value has the shape of a part of the status; another version may have written more."""
+    """Return whether a value fits a model of a part of the status. More fields are allowed, from another version."""
     try:
         model.model_validate(value, extra="ignore")
     except ValidationError:
@@ -123,7 +123,7 @@ def benchmark_status(observation: BenchmarkObservation, now: str) -> Manifest:
     """Return the status of a benchmark.
 
     Args:
-        observation: What was observed.
+        observation: What the status is worked out from.
         now: The time as RFC 3339, for conditions that change.
     """
     previous: Manifest = observation.manifest.get("status", {})
@@ -175,7 +175,7 @@ def _accepted(observation: BenchmarkObservation) -> Condition:
 
 
 def _why_stalled(observation: BenchmarkObservation, verdict: Verdict | None) -> Reason | None:
-    """Return what will not pass by itself: a refused spec, or a verdict that nobody hoped for."""
+    """Return the reason of Stalled, None if the benchmark is not: an invalid spec, or a verdict other than Passed."""
     if verdict:
         return Reason(verdict.reason, verdict.message) if verdict.verdict != "Passed" else None
     if observation.not_applied and observation.not_applied.blames_spec:
@@ -184,7 +184,7 @@ def _why_stalled(observation: BenchmarkObservation, verdict: Verdict | None) -> 
 
 
 def _state(observation: BenchmarkObservation, now: str) -> Reason:
-    """Return what a benchmark does or waits for."""
+    """Return what a benchmark that is not complete does or waits for."""
     if observation.not_applied:
         return observation.not_applied
     so_far = f"{observation.share} suites have ended"

@@ -1,4 +1,4 @@
-"""What a benchmark measures: where it is, what its client needs, and whether it stays the same meanwhile."""
+"""The target of a benchmark: its address, what clients need to reach it, and whether it changes between suites."""
 
 import hashlib
 import json
@@ -15,27 +15,28 @@ from kimi_linear_operator.server import sglang
 from kimi_linear_operator.server.service import url
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 
-# What an endpoint of which nothing else is known is asked with: the recipe's image and packages.
+# The server of the recipe: clients of an endpoint use its image and packages by default.
 _RECIPE = ServerSpec.model_validate({})
+# Generations are signed 64-bit integers in the API.
 _GENERATIONS = 2**63
 
 
 @dataclass(frozen=True)
 class Target:
-    """A server as a benchmark's client sees it.
+    """A server as a benchmark's client needs to know it.
 
     Attributes:
         name: The server's name, or the endpoint's address.
-        label: The value of a label that all Jobs against this server have, however its address is written.
-        former_label: The label that earlier builds of the operator gave: Jobs that run during an upgrade have it.
-        url: Where requests go.
-        model: The model on the Hugging Face hub.
-        image: Image to run the client in.
-        packages: Python packages that the tokenizer needs.
-        environment: Variables of the client, of which secrets are references.
-        facts: What the status says was measured.
-        revision: The commit, branch or tag of the model that the server has, if it names one.
-        pod: Fields of a pod's spec that the server's pods have and the client's need, too.
+        label: The value of the target label of Jobs and pods: the same for all ways to write the server's address.
+        former_label: The value that earlier builds of the operator gave: Jobs that run during an upgrade have it.
+        url: The address for requests.
+        model: The name of the model on the Hugging Face hub.
+        image: The image that the client runs in.
+        packages: The Python packages that the tokenizer needs.
+        environment: The client's environment variables; secrets are references.
+        facts: The contents of `status.environment`.
+        revision: The commit, branch or tag of the server's model, None if the server does not set one.
+        pod: The fields of a pod's spec that the client's pod takes from the server's.
     """
 
     name: str
@@ -52,12 +53,13 @@ class Target:
 
 
 def of_server(benchmark: KimiLinearBenchmark, server: KimiLinearServer, template: Manifest | None = None) -> Target:
-    """Return the target that a server of ours is.
+    """Return the target for a KimiLinearServer.
 
     Args:
         benchmark: The benchmark.
         server: The server.
-        template: The pod template that its pods have, which another version may have built; None if that is not known.
+        template: The pod template of its pods, which another version of the operator may have built; None if it has no
+            Deployment.
     """
     spec = server.spec
     running = sglang.command_line(template) if template else []
@@ -90,23 +92,23 @@ def of_server(benchmark: KimiLinearBenchmark, server: KimiLinearServer, template
 
 
 def _packages(spec: ServerSpec, template: Manifest | None) -> Sequence[str]:
-    """Return the Python packages that a server's pods have, as far as that is known."""
+    """Return the extra Python packages of a server's pods: those of the pod template, else those of the spec."""
     running = sglang.packages_in(template) if template else None
     return spec.engine.extra_pip_packages if running is None else running
 
 
 def of_endpoint(benchmark: KimiLinearBenchmark) -> Target:
-    """Return the target that the spec's endpoint is."""
-    endpoint, given = benchmark.spec.endpoint, benchmark.spec.client
-    assert endpoint  # noqa: S101 - a rule sees to it that there is one where no server is named
-    key, packages = endpoint.api_key_secret_ref, given.extra_pip_packages
+    """Return the target for `spec.endpoint`."""
+    endpoint, client_spec = benchmark.spec.endpoint, benchmark.spec.client
+    assert endpoint  # noqa: S101 - a rule requires either serverRef or endpoint
+    key, packages = endpoint.api_key_secret_ref, client_spec.extra_pip_packages
     return Target(
         name=endpoint.url,
         label=label_of(key_of(endpoint.url, benchmark.metadata.namespace)),
         former_label=f"endpoint-{hashlib.sha256(endpoint.url.encode()).hexdigest()[:16]}",
         url=endpoint.url,
         model=endpoint.model,
-        image=given.image or sglang.image(_RECIPE),
+        image=client_spec.image or sglang.image(_RECIPE),
         packages=_RECIPE.engine.extra_pip_packages if packages is None else packages,
         environment=_api_key({"name": key.name, "key": key.key} if key else None),
         facts={"server": endpoint.url},
@@ -114,10 +116,15 @@ def of_endpoint(benchmark: KimiLinearBenchmark) -> Target:
 
 
 def api_key_reference(spec: ServerSpec) -> Manifest | None:
-    """Return the key of a Secret that a server takes its API key from, None if it has none or gets it otherwise."""
+    """Return the `secretKeyRef` of a server's API key, None if it has no API key or not from a Secret."""
     name = sglang.api_key_variable(spec)
     containers = _overlaid_pod(spec).get("containers", ()) if name else ()
-    variables = [item for one in containers if one["name"] == sglang.CONTAINER for item in one.get("env", ())]
+    variables = [
+        variable
+        for container in containers
+        if container["name"] == sglang.CONTAINER
+        for variable in container.get("env", ())
+    ]
     for variable in variables:
         reference = (variable.get("valueFrom") or {}).get("secretKeyRef")
         if variable["name"] == name and reference:
@@ -126,19 +133,19 @@ def api_key_reference(spec: ServerSpec) -> Manifest | None:
 
 
 def template_hash(template: Manifest | None) -> str | None:
-    """Return what tells pods of one template from those of another; labels and annotations make no other server."""
+    """Return a hash of a pod template, without labels and annotations: they do not change the server."""
     if template is None:
         return None
     return hashlib.sha256(json.dumps(template.get("spec"), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def snapshot(server: Manifest | None, pods: Iterable[Manifest], template: Manifest | None = None) -> str:
-    """Return a server's state as text: what must be the same before and after a suite.
+    """Return the state of a server that must not change during a suite, as JSON.
 
     Args:
-        server: The server, if there is one.
+        server: The server, None if there is none.
         pods: Its pods.
-        template: The pod template that they have, None if that is not known.
+        template: Their pod template, None if the server has no Deployment.
     """
     if server is None:
         return "{}"
@@ -155,40 +162,46 @@ def snapshot(server: Manifest | None, pods: Iterable[Manifest], template: Manife
 
 
 def changes(before: str, after: str) -> list[str]:
-    """Return what changed between two snapshots, in words."""
+    """Return messages about what changed between two snapshots of a server."""
     old, new = _state(before), _state(after)
     if old.get("uid") != new.get("uid"):
         return ["the server was deleted or replaced meanwhile"]
-    told = []
-    was, has_become = _generation(old), _generation(new)
-    if was != has_become:
-        told.append(f"the server's spec changed meanwhile (generation {was}, then {has_become})")
+    messages = []
+    old_generation, new_generation = _generation(old), _generation(new)
+    if old_generation != new_generation:
+        messages.append(f"the server's spec changed meanwhile (generation {old_generation}, then {new_generation})")
     if old.get("image") != new.get("image"):
-        told.append("the server's image changed meanwhile")
-    return told + _pod_changes(_restart_counts(old), _restart_counts(new))
+        messages.append("the server's image changed meanwhile")
+    return messages + _pod_changes(_restart_counts(old), _restart_counts(new))
 
 
 def changes_since(facts: Manifest, before: str) -> list[str]:
-    """Return what changed between the first suite and the snapshot of a later one, in words."""
+    """Return messages about what changed between the first suite and a later one.
+
+    Args:
+        facts: The contents of `status.environment`, from when the first suite started.
+        before: The snapshot of the server before the later suite.
+    """
     state = _state(before)
-    then, now = facts.get("serverGeneration"), _generation(state)
-    if then is not None and then != now:
-        return [f"the server's spec changed between suites (generation {then}, then {now})"]
-    template, has_become = facts.get("podTemplateHash"), state.get("template")
-    if template and has_become and template != has_become:
+    old_generation, new_generation = facts.get("serverGeneration"), _generation(state)
+    if old_generation is not None and old_generation != new_generation:
+        return [f"the server's spec changed between suites (generation {old_generation}, then {new_generation})"]
+    old_template, new_template = facts.get("podTemplateHash"), state.get("template")
+    if old_template and new_template and old_template != new_template:
         return ["the server got other pods between suites"]
     return []
 
 
 def _pod_changes(old: dict[str, int], new: dict[str, int]) -> list[str]:
-    told = [
+    """Return messages about pods that were restarted or replaced, given their restarts by name."""
+    messages = [
         f"pod {name} of the server was restarted meanwhile"
         for name in sorted(old.keys() & new.keys())
         if old[name] != new[name]
     ]
     if old.keys() != new.keys():
-        told.append("pods of the server were replaced meanwhile")
-    return told
+        messages.append("pods of the server were replaced meanwhile")
+    return messages
 
 
 def _restart_counts(state: dict[str, Any]) -> dict[str, int]:
@@ -197,13 +210,13 @@ def _restart_counts(state: dict[str, Any]) -> dict[str, int]:
 
 
 def _generation(state: dict[str, Any]) -> int | None:
-    """Return the generation in a snapshot, None if it is no number that the API server counts to."""
+    """Return the generation in a snapshot, None if it is not a valid one."""
     generation = state.get("generation")
     return generation if isinstance(generation, int) and abs(generation) < _GENERATIONS else None
 
 
 def _state(text: str) -> dict[str, Any]:
-    """Return a snapshot, an empty one if somebody has written something else in its place."""
+    """Parse a snapshot. A user can change the annotation that holds it: anything but an object counts as empty."""
     try:
         state = jsontext.decode(text)
     except ValueError:
@@ -215,7 +228,7 @@ def _restarts(pod: Manifest) -> int:
     return sum(container["restartCount"] for container in pod.get("status", {}).get("containerStatuses", ()))
 
 
-# A client pulls the same image, often from the same private registry, and on the same tainted nodes.
+# The client pulls the same image, often from the same private registry, and may need the same tainted nodes.
 _SHARED_POD_FIELDS = ("imagePullSecrets", "tolerations")
 
 
@@ -225,7 +238,7 @@ def _shared_pod_fields(spec: ServerSpec) -> Manifest:
 
 
 def _overlaid_pod(spec: ServerSpec) -> Manifest:
-    """Return what a server's podTemplate says about the pods' spec."""
+    """Return the pod's spec in a server's `spec.podTemplate`."""
     template = spec.pod_template.model_dump(by_alias=True, exclude_none=True) if spec.pod_template else {}
     return dict(template.get("spec", {}))
 

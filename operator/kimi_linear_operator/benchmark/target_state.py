@@ -1,4 +1,4 @@
-"""The server that a benchmark measures: is it ready, and does nobody else measure it?"""
+"""The target of a benchmark: whether it is ready, and whether another benchmark goes first."""
 
 import asyncio
 import math
@@ -29,23 +29,23 @@ from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 
 Result = TypeVar("Result")
 
-# How often to look whether the last client of a benchmark that is gone has ended.
+# How often to retry while another benchmark is about to start, or a client of a deleted benchmark still runs.
 LEFTOVER_RETRY_SECONDS = 5.0
-# How many benchmarks look at the same time before they start. A look takes as long as the API server takes to list, and
-# keeps a worker from everybody else, of which there are sixteen.
+# How many benchmarks may list Jobs and pods at the same time before they start ("a look"). Each occupies one of the 16
+# workers for as long as the API server takes.
 LOOKS_AT_ONCE = 4
-# How many lists all looks together ask for at once: of each, a page of 8 MB may be held.
+# How many lists all looks together may have under way: each may hold a page of 8 MB in memory.
 LISTS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
 class TargetState:
-    """What a benchmark measures, as it is now.
+    """The target of a benchmark, as it is now.
 
     Attributes:
-        cause: Whether it is ready and why not; its reason is one of READY if it is.
-        target: What clients need to reach it, if that is known.
-        snapshot: The state that must not change while a suite runs.
+        reason: The reason of TargetReady; its name is one of `READY` if the target is ready.
+        target: The target, None if there is no server or its spec cannot be read.
+        snapshot: The state of the server, which must not change while a suite runs.
     """
 
     reason: Reason
@@ -63,8 +63,8 @@ class Wait:
     """Why a suite may not start although the server is ready.
 
     Attributes:
-        cause: Who is in the way.
-        again: When to look again in seconds, None where a change will be seen.
+        reason: Which benchmark is in the way.
+        again: Requeue after this many seconds, None if a watch event will enqueue the benchmark.
     """
 
     reason: Reason
@@ -72,10 +72,10 @@ class Wait:
 
 
 class Targets:
-    """Looks at what benchmarks measure."""
+    """Finds the targets of benchmarks, and which benchmark may start on each."""
 
     def __init__(self, cluster: Cluster, cache: Cache) -> None:
-        """Take the cluster, where the last look before a start is taken, and the cache, where all else is read."""
+        """Take the cluster, which is read just before a start, and the cache, which is read for all else."""
         self.cluster = cluster
         self.cache = cache
         self._index = cache.index(BenchmarkIndex)
@@ -83,7 +83,7 @@ class Targets:
         self._lists = asyncio.Semaphore(LISTS_AT_ONCE)
 
     def find(self, benchmark: KimiLinearBenchmark) -> TargetState:
-        """Return what a benchmark measures."""
+        """Return the state of a benchmark's target."""
         reference = benchmark.spec.server_ref
         if reference is None:
             reason = Reason("EndpointGiven", "the operator does not know whether an endpoint is ready")
@@ -96,33 +96,33 @@ class Targets:
             )
         template = self._template(key, manifest["metadata"]["uid"])
         snapshot = target.snapshot(manifest, self.cache.children(POD, key), template)
-        # Whether this version can read its spec says nothing about whether it serves.
+        # A server may be ready although this version cannot read its spec.
         server = SERVERS.read_stored(manifest)
         measured = target.of_server(benchmark, server, template) if server else None
         return TargetState(_server_reason(manifest, server), measured, snapshot)
 
     def _template(self, key: Key, uid: str) -> Manifest | None:
-        """Return the pod template that a server's pods have."""
+        """Return the pod template of a server's Deployment, None if it has no Deployment."""
         deployment = self.cache.get(key.of(DEPLOYMENT))
         is_own = deployment is not None and metadata.is_owned_by(deployment, uid)
         return deployment["spec"].get("template") if deployment and is_own else None
 
     async def wait(self, key: Key, target: Target, now: str) -> Wait | None:
-        """Return who keeps a benchmark from starting a suite: never two on one server at once.
+        """Return what keeps a benchmark from starting a suite, None if nothing does.
 
-        What the store shows decides whose turn it is. The API server is asked for clients that nobody answers for any
-        more: those of a benchmark that was deleted, and those that another replica of the operator has just started.
+        The cache decides whose turn it is. Then the API server is asked for clients that the cache does not show: those
+        of a deleted benchmark, and those that another replica of the operator has just started.
         """
         manifest = self.cache.get(key.of(BENCHMARK)) or {}
         if wait := self._wait_for_long(key, manifest, target, now):
             return wait
-        rivals, asker = self._measuring(manifest), holding.asker(manifest, now)
+        rivals, asker = self._claims(manifest), holding.asker_of(manifest, now)
         if wait := self._wait_for_turn(key, target, asker, rivals):
             return wait
         return await self._look(key, target, asker, rivals)
 
     def _wait_for_long(self, key: Key, manifest: Manifest, target: Target, now: str) -> Wait | None:
-        """Return why it is not a benchmark's turn yet, if that is known without a look at each rival."""
+        """Return why it is not a benchmark's turn yet, as far as this can be decided without reading every rival."""
         rest = _rest_seconds(failed_start(manifest), now)
         if rest > 0:
             message = f"other benchmarks of {target.name} go first, as this one could not start"
@@ -133,17 +133,17 @@ class Targets:
         return None
 
     def _wait_for_turn(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> Wait | None:
-        """Return whose turn it is instead, as the store shows it."""
-        holder = turn.first(self._contenders(rivals, asker))
-        if holder is None or (holder.namespace, holder.name) == (key.namespace, key.name):
+        """Return which benchmark's turn it is instead, None if it is this one's."""
+        first = turn.first(self._contenders(rivals, asker))
+        if first is None or (first.namespace, first.name) == (key.namespace, key.name):
             return None
-        message = f"benchmark {_shown(holder, key)} goes first on {target.name}: this one waits until it is done"
-        # Nothing tells that a Job of another namespace has had its time.
-        left = holding.held_seconds(self._index, Key(holder.namespace, holder.name, BENCHMARK), asker)
+        message = f"benchmark {_shown_name(first, key)} goes first on {target.name}: this one waits until it is done"
+        # No watch event comes when a Job of another namespace may no longer hold the server.
+        left = holding.held_seconds(self._index, Key(first.namespace, first.name, BENCHMARK), asker)
         return Wait(Reason("WaitingForTurn", message), left if 0 < left < math.inf else None)
 
     async def _look(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> Wait | None:
-        """Return whether a client is in the way of whose turn it is, as the API server shows it; a few look at once."""
+        """Return a wait if the API server shows a client that still runs, or if too many benchmarks ask at once."""
         if self._looks >= LOOKS_AT_ONCE:
             message = "other benchmarks are about to start, and only a few at a time look whether nobody else runs"
             return Wait(Reason("WaitingForTurn", message), LEFTOVER_RETRY_SECONDS)
@@ -156,16 +156,17 @@ class Targets:
         return Wait(Reason("WaitingForTurn", message), LEFTOVER_RETRY_SECONDS) if is_busy else None
 
     def has_rivals(self, key: Key) -> bool:
-        """Return whether another benchmark waits for the server that this one measures."""
-        rivals = self._measuring(self.cache.get(key.of(BENCHMARK)) or {})
+        """Return whether another benchmark wants to run on the same target."""
+        rivals = self._claims(self.cache.get(key.of(BENCHMARK)) or {})
         return any(claim.is_willing for rival, claim in rivals.items() if rival != key)
 
-    def _measuring(self, manifest: Manifest) -> dict[Key, Claim]:
-        """Return the benchmarks of the same target as they are now: there may be thousands, so none is decoded."""
+    def _claims(self, manifest: Manifest) -> dict[Key, Claim]:
+        """Return the claims on the same target, in a copy. There may be thousands, so no object is decoded."""
         target = target_of(manifest) if manifest else None
         return dict(self._index.claims(target)) if target else {}
 
     def _contenders(self, rivals: Mapping[Key, Claim], asker: Asker) -> Iterator[Contender]:
+        """Yield the benchmarks that hold the target or want to run now."""
         for rival, claim in rivals.items():
             if holding.held_seconds(self._index, rival, asker) > 0:
                 yield replace(claim.contender, is_active=True)
@@ -173,65 +174,72 @@ class Targets:
                 yield claim.contender
 
     async def _is_busy(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> bool:
-        """Return whether any client runs against a target. The benchmark that asks has no Job under way."""
-        there: dict[str, list[Claim]] = {key.namespace: []}
+        """Return whether any client runs against a target. The benchmark that asks has none."""
+        by_namespace: dict[str, list[Claim]] = {key.namespace: []}
         for rival, claim in rivals.items():
-            there.setdefault(rival.namespace, []).append(claim)
+            by_namespace.setdefault(rival.namespace, []).append(claim)
         looks = (
             self._is_busy_in(namespace, target, asker, None if namespace == key.namespace else claims)
-            for namespace, claims in there.items()
+            for namespace, claims in by_namespace.items()
         )
         return any(await _all_of(looks))
 
     async def _is_busy_in(self, namespace: str, target: Target, asker: Asker, rivals: Sequence[Claim] | None) -> bool:
-        """Return whether any client runs against a target in a namespace.
+        """Return whether a client in a namespace runs against a target.
 
         Args:
-            namespace: Where to look.
+            namespace: Where to look for Jobs and pods.
             target: The target.
-            asker: From whose side it is asked.
-            rivals: Whose clients there count; all that have the target's label if it is None. In another namespace,
-                somebody could hold a target for ever with a label.
+            asker: The benchmark that wants to start.
+            rivals: Count only Jobs of the benchmarks with these claims; None to count all with the target's label. In
+                another namespace, the label is not enough: a user there could hold a target for ever with it.
         """
         selector = f"{TARGET_LABEL} in ({target.label},{target.former_label})"
-        found, pods = await _all_of(self._listed(kind, namespace, selector) for kind in (JOB, POD))
+        jobs, pods = await _all_of(self._list(kind, namespace, selector) for kind in (JOB, POD))
         if rivals is not None:
-            found = holding.held_by(found, rivals, asker)
-            uids = {job["metadata"]["uid"] for job in found}
+            jobs = holding.held_by(jobs, rivals, asker)
+            uids = {job["metadata"]["uid"] for job in jobs}
             pods = [pod for pod in pods if not uids.isdisjoint(metadata.owner_uids(pod))]
-        return job_status.is_busy(found, pods)
+        return job_status.is_busy(jobs, pods)
 
-    async def _listed(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
+    async def _list(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
         async with self._lists:
             return await self.cluster.essences(kind, namespace, selector)
 
 
-async def _all_of(asked: Iterable[Coroutine[None, None, Result]]) -> list[Result]:
-    """Return what all come to that are asked for at the same time; when one fails, the others are given up.
+async def _all_of(coroutines: Iterable[Coroutine[None, None, Result]]) -> list[Result]:
+    """Run coroutines at the same time and return their results; if one fails, cancel the others.
 
     Raises:
-        ApiError: What one of them raised.
+        ApiError: The first error of a coroutine.
     """
     try:
-        async with asyncio.TaskGroup() as tasks:
-            asking = [tasks.create_task(one) for one in asked]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(coroutine) for coroutine in coroutines]
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
-    return [one.result() for one in asking]
+    return [task.result() for task in tasks]
 
 
-def _shown(holder: Contender, key: Key) -> str:
-    return holder.name if holder.namespace == key.namespace else f"{holder.name} of namespace {holder.namespace}"
+def _shown_name(contender: Contender, key: Key) -> str:
+    """Return the name of a contender for the message of a benchmark, with its namespace if that is another one."""
+    is_elsewhere = contender.namespace != key.namespace
+    return f"{contender.name} of namespace {contender.namespace}" if is_elsewhere else contender.name
 
 
 def _rest_seconds(failed: str, now: str) -> float:
-    """Return for how long a benchmark still lets others go first, after it gave its turn back at a time."""
+    """Return for how many more seconds a benchmark lets others go first, if it gave its turn back at this time."""
     age = seconds_between(failed, now) if failed else None
     return 0.0 if age is None else max(0.0, turn.REST_SECONDS - max(0.0, age))
 
 
 def _server_reason(manifest: Manifest, server: KimiLinearServer | None) -> Reason:
-    """Return whether a server can be measured, and why not."""
+    """Return the reason of TargetReady for a server: ServerReady, or why it cannot be measured.
+
+    Args:
+        manifest: The server as it is stored.
+        server: The server, None if its spec cannot be read.
+    """
     name = manifest["metadata"]["name"]
     ready = ready_condition(manifest.get("status", {}))
     if ready.get("observedGeneration") != manifest["metadata"]["generation"]:

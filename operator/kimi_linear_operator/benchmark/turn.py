@@ -1,4 +1,4 @@
-"""Which of several benchmarks of one server may run: they would measure each other."""
+"""Which of several benchmarks of one server may run. Two at a time would distort each other's numbers."""
 
 import math
 from collections.abc import Iterable
@@ -7,29 +7,31 @@ from dataclasses import dataclass
 REST_SECONDS = 300.0
 """How long a benchmark that gave its turn back lets others go first before it tries again."""
 
-# An image that cannot be pulled is mostly a mistake in the spec; a node that is being added takes about as long.
+# Most images that cannot be pulled are mistakes in the spec. Adding a node takes about as long as this.
 _BLOCKED_SECONDS = 300.0
-# An image of tens of gigabytes takes as long as it takes.
-_ON_THE_WAY = ("ModelLoading", "Starting")
-# A queue takes its time, and a Job that leaves it has to queue up again.
+# Reasons without a limit: pulling an image of tens of gigabytes can take any time.
+_PROGRESSING = ("ModelLoading", "Starting")
+# A suite in a queue may hold its turn longer, because a new Job starts at the end of the queue.
 _QUEUED = ("JobSuspended", "Queued")
 _QUEUED_SECONDS = 3600.0
 
 
 Rank = tuple[bool, bool, str, bool, str, str, str, str]
+"""The sort key of contenders: the lowest goes first."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A benchmark that runs or wants to.
+    """A benchmark that runs or wants to run.
 
     Attributes:
         namespace: Its namespace.
         name: Its name.
         created: When it was created, as RFC 3339.
-        started: When its first suite started, empty if none has.
-        is_active: Whether a suite of it runs.
-        failed: When it could not start and gave its turn back, empty if it has not, or has started since.
+        started: When its first suite started, as RFC 3339; empty if none has.
+        is_active: Whether one of its suites runs.
+        failed: When it gave its turn back because it could not start, as RFC 3339; empty if it did not, or has started
+            since.
         is_guest: Whether it measures a server of another namespace.
     """
 
@@ -44,21 +46,33 @@ class Contender:
 
 def may_hold_seconds(reason: str) -> float:
     """Return how long a suite that cannot start may hold its turn while other benchmarks of the server wait."""
-    if reason in _ON_THE_WAY:
+    if reason in _PROGRESSING:
         return math.inf
     return _QUEUED_SECONDS if reason in _QUEUED else _BLOCKED_SECONDS
 
 
 def first(contenders: Iterable[Contender]) -> Contender | None:
-    """Return whose turn it is: who runs goes on; else who has begun, then the oldest; the alphabet decides the rest.
-
-    Those of the server's own namespace come before all others, or other namespaces could keep them waiting without end.
-    Those that could not start come after the rest of these, the one that has waited longest since then first.
-    """
+    """Return the contender whose turn it is, None if there are none. See `rank` for the order."""
     return min(contenders, key=rank, default=None)
 
 
-def rank(one: Contender) -> Rank:
-    """Return what contenders are ordered by, the first one first."""
-    order = (one.failed, not one.started, one.started, one.created, one.namespace, one.name)
-    return not one.is_active, one.is_guest, *order
+def rank(contender: Contender) -> Rank:
+    """Return the sort key of a contender.
+
+    The order is:
+
+    1. Benchmarks of which a suite runs.
+    2. Those of the server's own namespace, because other namespaces could otherwise make them wait without end.
+    3. Those that did not give their turn back; of the others, the one that did so first.
+    4. Those that have run a suite, the first to start first.
+    5. The oldest; then by namespace and name.
+    """
+    order = (
+        contender.failed,
+        not contender.started,
+        contender.started,
+        contender.created,
+        contender.namespace,
+        contender.name,
+    )
+    return not contender.is_active, contender.is_guest, *order

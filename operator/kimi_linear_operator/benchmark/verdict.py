@@ -1,4 +1,4 @@
-"""What the numbers of a benchmark are worth: is each suite valid, and is it good enough?"""
+"""The verdict on a benchmark: whether the numbers of each suite are valid, and whether they are good enough."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ _RATIO_DIGITS = 4
 
 @dataclass(frozen=True)
 class Verdict:
-    """The judgement on a whole benchmark.
+    """The verdict on a whole benchmark.
 
     Attributes:
-        verdict: Invalid if some numbers count for nothing, else Failed if some are not good enough.
-        reason: The gravest reason, in one word.
-        message: Every reason.
+        verdict: Invalid if the numbers of a suite do not count, else Failed if a bound is missed, else Passed.
+        reason: The most important reason.
+        message: The messages of all reasons.
     """
 
     verdict: Literal["Passed", "Failed", "Invalid"]
@@ -29,14 +29,14 @@ class Verdict:
 
 
 def judge(spec: BenchmarkSpec, suite: Suite, result: Manifest, baseline: Baseline, changes: Sequence[str]) -> Manifest:
-    """Return a suite's result with the baseline's numbers, their ratios and all findings.
+    """Return a suite's result with the baseline's numbers, the ratios to them, and all findings.
 
     Args:
         spec: The benchmark's spec.
         suite: The suite.
-        result: What the runner wrote, and times.
-        baseline: What the suite is compared with.
-        changes: How the server changed meanwhile.
+        result: The runner's result, with start and end times.
+        baseline: The numbers that the suite is compared with.
+        changes: Messages about how the server changed during the benchmark.
     """
     shared = {name: value for name, value in baseline.metrics.items() if name in result["metrics"]}
     ratios = {name: round(result["metrics"][name] / value, _RATIO_DIGITS) for name, value in shared.items() if value}
@@ -44,29 +44,30 @@ def judge(spec: BenchmarkSpec, suite: Suite, result: Manifest, baseline: Baselin
     if result["outcome"] == "Succeeded":
         findings += [*_thresholds(spec, suite, result["metrics"])]
         findings += [*_regressions(spec, client.kind(suite), result["metrics"], baseline)]
-    told = [finding.model_dump(by_alias=True, exclude_none=True) for finding in findings]
-    return {**result, "baseline": shared, "ratios": ratios, "findings": told}
+    dumped = [finding.model_dump(by_alias=True, exclude_none=True) for finding in findings]
+    return {**result, "baseline": shared, "ratios": ratios, "findings": dumped}
 
 
 def conclude(results: Sequence[Manifest]) -> Verdict:
-    """Return the verdict on suites that have all ended."""
+    """Return the verdict on a benchmark, given the results of all its suites."""
     invalid = [reason for result in results for reason in _why_invalid(result)]
     if invalid:
         return Verdict("Invalid", invalid[0][0], _joined(message for _, message in invalid))
     judged = [(result, finding) for result in results for finding in result["findings"]]
     missed = [(result, finding) for result, finding in judged if not finding["passed"]]
     if missed:
-        is_beyond = any(item["rule"] == "Threshold" for _, item in missed)
-        reason: ReasonName = "ThresholdMissed" if is_beyond else "Regressed"
-        return Verdict("Failed", reason, _joined(f"{result['name']}: {item['message']}" for result, item in missed))
-    kept = sum(finding["rule"] != "Validity" for _, finding in judged)
-    bounds = f"all {kept} bounds are kept" if kept else "no bounds were given"
+        misses_threshold = any(finding["rule"] == "Threshold" for _, finding in missed)
+        reason: ReasonName = "ThresholdMissed" if misses_threshold else "Regressed"
+        messages = (f"{result['name']}: {finding['message']}" for result, finding in missed)
+        return Verdict("Failed", reason, _joined(messages))
+    count = sum(finding["rule"] != "Validity" for _, finding in judged)
+    bounds = f"all {count} bounds are kept" if count else "no bounds were given"
     suites = "The suite is" if len(results) == 1 else f"All {len(results)} suites are"
     return Verdict("Passed", "ThresholdsMet", f"{suites} valid, and {bounds}")
 
 
 def _why_invalid(result: Manifest) -> Iterator[tuple[ReasonName, str]]:
-    """Yield why a suite's numbers count for nothing: a reason and its words."""
+    """Yield the reasons and messages why a suite's numbers do not count."""
     name = result["name"]
     if result["outcome"] == "Failed":
         yield result.get("reason", "ClientFailed"), f"{name}: {result['message']}"
@@ -82,6 +83,7 @@ def _why_invalid(result: Manifest) -> Iterator[tuple[ReasonName, str]]:
 
 
 def _joined(messages: Iterator[str]) -> str:
+    """Join messages, each of them once."""
     return "; ".join(dict.fromkeys(messages))
 
 
@@ -110,41 +112,49 @@ def _thresholds(spec: BenchmarkSpec, suite: Suite, metrics: Metrics) -> Iterator
 
 
 def _bounds(threshold: Threshold, value: float | None) -> Iterator[Finding]:
-    for word, limit, sign in (("min", threshold.min, 1), ("max", threshold.max, -1)):
+    for bound, limit, sign in (("min", threshold.min, 1), ("max", threshold.max, -1)):
         if limit is None:
             continue
         passed = value is not None and (value - limit) * sign >= 0
-        told = "was not given by this client" if value is None else f"is {value:g}"
+        measured = "was not given by this client" if value is None else f"is {value:g}"
         yield Finding.model_construct(
             rule="Threshold",
             metric=threshold.metric,
             value=value,
             limit=limit,
             passed=passed,
-            message=f"{threshold.metric} {told}, {word} {limit:g}",
+            message=f"{threshold.metric} {measured}, {bound} {limit:g}",
         )
 
 
 def _regressions(spec: BenchmarkSpec, kind: SuiteKind, metrics: Metrics, baseline: Baseline) -> Iterator[Finding]:
     allowed = spec.baseline.max_regression_percent
-    # The recipe knows nothing of other suites than its own.
+    # The recipe has numbers for its own suites only.
     if allowed is None or (spec.baseline.source == "recipe" and not baseline.metrics):
         return
     if baseline.missing:
         yield Finding.model_construct(rule="Regression", passed=False, message=baseline.missing)
         return
-    names = [known for name in spec.baseline.metrics if (known := metric.find(kind, name))]
-    yield from (_regression(known, metrics, baseline.metrics, allowed) for known in names)
+    compared = [item for name in spec.baseline.metrics if (item := metric.find(kind, name))]
+    yield from (_regression(item, metrics, baseline.metrics, allowed) for item in compared)
 
 
-def _regression(known: metric.Metric, metrics: Metrics, baseline: Metrics, allowed: float) -> Finding:
-    name = known.name
+def _regression(compared: metric.Metric, metrics: Metrics, baseline: Metrics, allowed: float) -> Finding:
+    """Return the finding on one metric.
+
+    Args:
+        compared: The metric.
+        metrics: The suite's numbers.
+        baseline: The baseline's numbers.
+        allowed: By how many percent the metric may be worse.
+    """
+    name = compared.name
     if name not in baseline or name not in metrics:
         where = "the baseline" if name not in baseline else "the result"
         return Finding.model_construct(
             rule="Regression", metric=name, passed=False, message=f"{name} is missing in {where}"
         )
-    sign = -1 if known.better == "higher" else 1
+    sign = -1 if compared.better == "higher" else 1
     limit = baseline[name] * (1 + sign * allowed / 100)
     return Finding.model_construct(
         rule="Regression",

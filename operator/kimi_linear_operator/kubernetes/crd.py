@@ -47,6 +47,11 @@ _KEPT_KEYWORDS = (
     "x-kubernetes-list-map-keys",
     "x-kubernetes-list-type",
 )
+# These are converted, or say nothing that a CRD could say.
+_CONVERTED_KEYWORDS = {
+    "$defs", "$ref", "additionalProperties", "anyOf", "const", "exclusiveMaximum", "exclusiveMinimum", "items",
+    "properties", "title",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -196,8 +201,14 @@ def structural(model: type[BaseModel]) -> Manifest:
 
 
 def _structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Manifest:
-    """Convert a JSON schema of pydantic into a structural schema."""
+    """Convert a JSON schema of pydantic into a structural schema.
+
+    Raises:
+        ValueError: It has a keyword that a CRD does not know: only the operator would check it.
+    """
     flat = _resolved(schema, definitions)
+    if lost := flat.keys() - _CONVERTED_KEYWORDS - {*_KEPT_KEYWORDS}:
+        raise ValueError(f"a CRD cannot say {', '.join(sorted(lost))}: write a rule instead")
     result: Manifest = {key: flat[key] for key in _KEPT_KEYWORDS if flat.get(key) is not None}
     if "const" in flat:
         result["enum"] = [flat["const"]]

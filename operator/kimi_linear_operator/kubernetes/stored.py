@@ -1,6 +1,9 @@
-"""What is stored: by us, by another version of the operator, under another version's definitions, or by anybody."""
+"""Reading stored objects, which another version of the operator or anybody else may have written.
 
-from collections.abc import Collection, Mapping, Sequence
+The definition under which they were stored may be another version's, too.
+"""
+
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any, TypeVar, get_args
 
@@ -11,16 +14,16 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Resource
 
 FieldPath = tuple[str | int, ...]
-"""What leads to a field of an object: names, and the numbers of items of lists."""
+"""The path to a field of an object: names of fields, and indexes of items of lists."""
 
 R = TypeVar("R", bound=Resource)
 
 
 def readable_status(model: type[BaseModel], status: Any) -> Manifest:
-    """Return a stored status with something empty for every field that cannot be read.
+    """Return a stored status in which every unreadable field is empty.
 
-    Then nobody who reads a status meets anything that the schema does not allow, and the next one that is written
-    replaces what is empty here. What the schema does not know is left alone.
+    So code that reads a status can rely on the schema, and the next write of the status replaces the unreadable fields.
+    Fields that the schema does not have are left as they are.
     """
     if not isinstance(status, dict):
         return {}
@@ -32,25 +35,37 @@ def readable_status(model: type[BaseModel], status: Any) -> Manifest:
 
 
 def readable(manifest: Manifest, model: type[R], needed: Collection[str] = ()) -> R | None:
-    """Return a stored resource without what cannot be read in its spec; None if something needed is among that.
+    """Return a stored resource without the unreadable fields of its spec.
 
-    What lacks something that it must have cannot be read either.
+    An object that lacks a required field is unreadable as a whole.
+
+    Args:
+        manifest: The stored resource.
+        model: Its model.
+        needed: Fields of the spec that must be readable.
+
+    Returns:
+        None if a needed field is unreadable, or something outside the spec.
     """
     while True:
         try:
             return model.model_validate(known(manifest, model))
         except ValidationError as error:
-            places = [detail["loc"] for detail in error.errors(include_url=False, include_input=False)]
-        for path in {_held(manifest, place) for place in places}:
+            locations = _locations(error)
+        for path in {_existing_part(manifest, location) for location in locations}:
             if len(path) < 2 or path[0] != "spec" or path[1] in needed:
                 return None
             manifest = without(manifest, path) if holds(manifest, path) else manifest
 
 
-def _held(value: Any, place: Sequence[str | int]) -> FieldPath:
-    """Return the part of a place that leads to a field that is there, and not into a list."""
+def _locations(error: ValidationError) -> list[FieldPath]:
+    return [detail["loc"] for detail in error.errors(include_url=False, include_input=False)]
+
+
+def _existing_part(value: Any, location: FieldPath) -> FieldPath:
+    """Return the longest start of a location that leads to an existing field, and not into a list."""
     path: FieldPath = ()
-    for name in place:
+    for name in location:
         if not isinstance(value, dict) or name not in value:
             break
         path, value = (*path, str(name)), value[name]
@@ -58,32 +73,33 @@ def _held(value: Any, place: Sequence[str | int]) -> FieldPath:
 
 
 def without(value: Manifest, path: FieldPath) -> Manifest:
-    """Return an object without a field, and without what holds nothing else; items of lists stay, if only empty."""
-    found: Manifest = _without(value, path)
-    return found
+    """Return an object without a field and without objects that become empty, except items of lists."""
+    remaining: Manifest = _without(value, path)
+    return remaining
 
 
 def _without(value: Any, path: FieldPath) -> Any:
-    name, below = path[0], path[1:]
-    remaining = _without(value[name], below) if below else {}
+    name, path_below = path[0], path[1:]
+    remaining = _without(value[name], path_below) if path_below else {}
     if isinstance(name, int):
         return [*value[:name], remaining, *value[name + 1 :]]
-    rest = {key: item for key, item in value.items() if key != name}
-    return {**rest, name: remaining} if remaining else rest
+    others = {key: item for key, item in value.items() if key != name}
+    return {**others, name: remaining} if remaining else others
 
 
 def with_null(value: Any, path: FieldPath) -> Any:
-    """Return an object with null in a field; what is around that field must be there."""
+    """Return an object in which a field is null. The objects around the field must exist."""
     if not path:
         return None
-    name, inside = path[0], with_null(value.get(path[0]) if isinstance(value, dict) else value[path[0]], path[1:])
+    name = path[0]
+    below = with_null(value.get(name) if isinstance(value, dict) else value[name], path[1:])
     if isinstance(name, int):
-        return [*value[:name], inside, *value[name + 1 :]]
-    return {**value, name: inside}
+        return [*value[:name], below, *value[name + 1 :]]
+    return {**value, name: below}
 
 
 def holds(value: Any, path: FieldPath) -> bool:
-    """Return whether an object has a field, whatever that is."""
+    """Return whether an object has a field, even if that is null."""
     for name in path:
         if not has_part(value, name):
             return False
@@ -92,24 +108,23 @@ def holds(value: Any, path: FieldPath) -> bool:
 
 
 def has_part(value: Any, name: str | int) -> bool:
-    """Return whether an object has a field of this name, or a list so many items."""
+    """Return whether an object has a field of this name, or a list an item of this index."""
     if isinstance(name, int):
         return isinstance(value, list) and name < len(value)
     return isinstance(value, dict) and name in value
 
 
 def _unreadable(value: Manifest, model: type[BaseModel]) -> set[str]:
-    """Return the fields that do not have the shape that the model gives them. Those that it lacks are no matter."""
+    """Return the top-level fields whose values the model refuses. Fields that the model does not have are ignored."""
     try:
         model.model_validate(value, extra="ignore")
     except ValidationError as error:
-        places = [detail["loc"] for detail in error.errors(include_url=False, include_input=False)]
-        return {str(place[0]) for place in places if place}
+        return {str(location[0]) for location in _locations(error) if location}
     return set()
 
 
 def _empty(field: FieldInfo) -> Any:
-    """Return what a field holds that nothing is known of."""
+    """Return the value of a field about which nothing is known."""
     default = field.get_default(call_default_factory=True)
     candidates = (field.annotation, *get_args(field.annotation))
     is_object = any(isinstance(item, type) and issubclass(item, BaseModel) for item in candidates)
@@ -117,9 +132,10 @@ def _empty(field: FieldInfo) -> Any:
 
 
 def known(value: Mapping[str, Any], model: type[BaseModel]) -> Manifest:
-    """Return the fields that a model has, at every level; parts that take any field are left as they are.
+    """Return an object without fields that its model does not have, at every level.
 
-    The API server keeps no field that its definition lacks. So what is stored and not known here is of a newer one.
+    The API server drops fields that its definition does not have. So a stored field that the model does not have comes
+    from a newer definition. Parts whose model allows any field are left as they are.
     """
     if model.model_config.get("extra") == "allow":
         return dict(value)
@@ -137,11 +153,11 @@ def _known_part(value: Any, model: type[BaseModel] | None) -> Any:
 
 @cache
 def parts(model: type[BaseModel]) -> Mapping[str, type[BaseModel] | None]:
-    """Return the fields of a model, and the models of those that are objects or lists of objects."""
+    """Return the fields of a model by name, each with the model of its object or of the items of its list, if any."""
     return {field.alias or name: _model_in(field.annotation) for name, field in model.model_fields.items()}
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for item in get_args(annotation) if (found := _model_in(item))), None)
+    return next((model for argument in get_args(annotation) if (model := _model_in(argument))), None)

@@ -15,7 +15,8 @@ from kimi_linear_operator.runtime.order import PROGRESS
 from kimi_linear_operator.runtime.queue import WorkQueue
 from kimi_linear_operator.runtime.scopes import Scope, Scopes
 
-WORKERS = 16
+# One namespace has half of them at most (`runtime/order.py`).
+WORKERS = 32
 # What comes in bulk and nobody waits for counts as one source: new servers, all servers at the start.
 BULK = "bulk"
 # How often a resource that needs everything looks whether everything was read.

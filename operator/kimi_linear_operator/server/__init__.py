@@ -1,1 +1,1 @@
-"""A server of Kimi-Linear: its spec and rules, the objects it consists of, and how it is reconciled."""
+"""KimiLinearServer: its spec, its rules, its children, and its reconciler."""

@@ -1,4 +1,4 @@
-"""What the API server has to know of servers, and how one is checked."""
+"""The CustomResourceDefinition of KimiLinearServer, and the checker of its manifests."""
 
 from kimi_linear_operator.kubernetes.check import Checker
 from kimi_linear_operator.kubernetes.crd import Definition, column

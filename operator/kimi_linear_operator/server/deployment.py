@@ -7,13 +7,13 @@ from kimi_linear_operator.kubernetes.pod_template import ContainerOverlay
 from kimi_linear_operator.server import sglang
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 
-# Between a pod's deletion and SIGTERM: long enough for every node to take it out of its Services. SGLang accepts
-# new requests while it drains (tokenizer_manager.py), so they have to stay away by themselves.
+# Seconds between a pod's deletion and SIGTERM: enough for every node to remove the pod from its Services. SGLang still
+# accepts new requests while it drains (tokenizer_manager.py), so they must not reach it any more.
 ENDPOINT_PAUSE_SECONDS = 15
-# What a node may need to pull an image of tens of gigabytes, which the start-up time does not count.
+# Seconds that a node may need to pull an image of tens of gigabytes. spec.startup.timeoutSeconds does not include them.
 IMAGE_PULL_SECONDS = 900
 
-# The names of the volumes, under which podTemplate replaces them.
+# Names of the volumes. spec.podTemplate replaces a volume by its name.
 _SHARED_MEMORY = "dshm"
 _CACHE = "cache"
 _KERNELS = "kernels"
@@ -30,7 +30,7 @@ def build_deployment(server: KimiLinearServer, template: Manifest) -> Manifest:
 
     Args:
         server: The server.
-        template: Its pod template: a new one, or the one that was kept.
+        template: Its pod template, new or from a revision.
     """
     spec = server.spec
     return metadata.build_manifest(
@@ -41,7 +41,7 @@ def build_deployment(server: KimiLinearServer, template: Manifest) -> Manifest:
             "replicas": wanted_replicas(spec),
             "selector": {"matchLabels": metadata.selector(server)},
             "strategy": _STRATEGIES[spec.rollout.strategy],
-            # A rollout may take as long as the old replica drains, the image is pulled and the new replica loads.
+            # A rollout of one replica: the old one drains, the image is pulled, the new one loads.
             "progressDeadlineSeconds": _grace_seconds(spec) + IMAGE_PULL_SECONDS + spec.startup.timeout_seconds,
             "template": template,
         },
@@ -53,28 +53,28 @@ def wanted_replicas(spec: ServerSpec) -> int:
     return 0 if spec.suspend else spec.replicas
 
 
-# What the pod template does not depend on.
+# Fields of the spec on which the pod template does not depend.
 _NOT_IN_TEMPLATE = {"replicas", "rollout", "service", "suspend"}
 
 
 def template_inputs(spec: ServerSpec) -> Manifest:
     """Return the part of the spec that the pod template is built from, with all defaults."""
     inputs = spec.model_dump(by_alias=True, exclude_none=True, exclude=_NOT_IN_TEMPLATE)
-    # A null in there removes a field.
+    # The nulls of podTemplate stay: each removes a field.
     return inputs | ({"podTemplate": spec.pod_template.changes()} if spec.pod_template else {})
 
 
-def given_inputs(spec: ServerSpec) -> Manifest:
-    """Return what the spec itself says of this, without the defaults of this version's models."""
+def explicit_inputs(spec: ServerSpec) -> Manifest:
+    """Return the same part of the spec, with only the fields that the stored spec has."""
     return spec.model_dump(by_alias=True, exclude_unset=True, exclude=_NOT_IN_TEMPLATE)
 
 
 def build_pod_template(server: KimiLinearServer) -> Manifest:
-    """Return the pod template with the user's overlay; the nodes stay those of the hardware, whatever it says."""
+    """Return the pod template with the user's overlay, which cannot move the pods to nodes with other hardware."""
     template: Manifest = {"metadata": metadata.inherited(server), "spec": _pod_spec(server)}
     if overlay := server.spec.pod_template:
         template = merge(template, overlay.changes())
-    template["spec"] = _reaching_itself(_on_hardware(template["spec"], server.spec))
+    template["spec"] = _with_proxy_exceptions(_on_hardware(template["spec"], server.spec))
     return template
 
 
@@ -83,12 +83,12 @@ def _pod_spec(server: KimiLinearServer) -> Manifest:
     pod: Manifest = {
         "containers": [_container(spec)],
         "terminationGracePeriodSeconds": _grace_seconds(spec),
-        # As process 1, SGLang would ignore SIGTERM until its first request; here the pause process is number 1.
+        # As process 1, SGLang would ignore SIGTERM until its first request. Here the pause process is process 1.
         "shareProcessNamespace": True,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "hostAliases": [{"ip": ip, "hostnames": [sglang.ALL_ADDRESSES]} for ip in sglang.ALL_ADDRESSES_ALIASES],
-        "topologySpreadConstraints": [_apart_from_its_like(server)],
+        "topologySpreadConstraints": [_prefer_separate_nodes(server)],
         "volumes": [
             {"name": _SHARED_MEMORY, "emptyDir": {"medium": "Memory", "sizeLimit": _shared_memory(spec)}},
             {"name": _CACHE, "emptyDir": {}},
@@ -110,7 +110,7 @@ def _container(spec: ServerSpec) -> Manifest:
         **sglang.probes(spec),
         "lifecycle": {"preStop": {"sleep": {"seconds": ENDPOINT_PAUSE_SECONDS}}},
         "securityContext": _security_context(spec),
-        # The last log lines of a failed start become the message that the server's status quotes.
+        # The last log lines of a failed start become the termination message, which the server's status quotes.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": _SHARED_MEMORY, "mountPath": sglang.SHARED_MEMORY_PATH},
@@ -118,44 +118,44 @@ def _container(spec: ServerSpec) -> Manifest:
             {"name": _KERNELS, "mountPath": sglang.KERNELS_PATH},
         ],
     }
-    # What a killed engine leaves in shared memory would stay until the pod is deleted, and fill it. What a user mounts
-    # there is theirs.
-    empties = sglang.SHARED_MEMORY_PATH if _has_own_shared_memory(spec) else None
-    command = sglang.command(spec.engine.extra_pip_packages, empties=empties)
+    # Files of a killed engine would stay in shared memory until the pod is deleted, and fill it. A volume that the user
+    # mounts there is not emptied.
+    emptied = sglang.SHARED_MEMORY_PATH if _has_own_shared_memory(spec) else None
+    command = sglang.command(spec.engine.extra_pip_packages, emptied=emptied)
     return container | ({"command": command} if command else {})
 
 
 def _requests(spec: ServerSpec) -> dict[str, str]:
-    """Return what to reserve beside GPUs, without what the user has requested or limited.
+    """Return the requests besides GPUs, without the resources that the user requests or limits.
 
-    Kubernetes takes a limit for the request where none is given; ours could be above it, which it refuses.
+    If the user sets only a limit, Kubernetes takes it as the request. It would refuse a higher request of ours.
     """
     disk = {} if _CACHE in _volumes(spec) else sglang.disk_requests(spec)
     resources = [container.resources for container in _overlaid(spec) if container.resources]
-    given = {name for item in resources for amounts in (item.requests, item.limits) for name in amounts or ()}
-    return {name: amount for name, amount in {**sglang.requests(spec), **disk}.items() if name not in given}
+    set_by_user = {name for item in resources for amounts in (item.requests, item.limits) for name in amounts or ()}
+    return {name: amount for name, amount in {**sglang.requests(spec), **disk}.items() if name not in set_by_user}
 
 
 def _has_own_shared_memory(spec: ServerSpec) -> bool:
-    """Return whether /dev/shm is the volume that the operator puts there."""
+    """Return whether the operator's own volume is mounted at /dev/shm."""
     mounts = {mount.mount_path.rstrip("/") for container in _overlaid(spec) for mount in container.volume_mounts or ()}
     return _SHARED_MEMORY not in _volumes(spec) and sglang.SHARED_MEMORY_PATH not in mounts
 
 
 def _volumes(spec: ServerSpec) -> set[str]:
-    """Return the names of the volumes that the user brings."""
+    """Return the names of the volumes in the user's overlay."""
     pod = spec.pod_template and spec.pod_template.spec
     return {volume.name for volume in (pod.volumes if pod else None) or ()}
 
 
 def _overlaid(spec: ServerSpec) -> list[ContainerOverlay]:
-    """Return the user's changes to the engine's container."""
+    """Return the user's overlays of the engine's container: one, or none."""
     pod = spec.pod_template and spec.pod_template.spec
-    return [one for one in (pod.containers if pod else None) or () if one.name == sglang.CONTAINER]
+    return [container for container in (pod.containers if pod else None) or () if container.name == sglang.CONTAINER]
 
 
-def _apart_from_its_like(server: KimiLinearServer) -> Manifest:
-    """Return the wish that replicas are on different nodes, which a cluster without room for it may overrule."""
+def _prefer_separate_nodes(server: KimiLinearServer) -> Manifest:
+    """Return a constraint that spreads replicas over nodes, as far as the cluster has room."""
     return {
         "maxSkew": 1,
         "topologyKey": "kubernetes.io/hostname",
@@ -165,7 +165,7 @@ def _apart_from_its_like(server: KimiLinearServer) -> Manifest:
 
 
 def _security_context(spec: ServerSpec) -> Manifest:
-    """Return what ROCm needs and no more; the image runs as root, and /dev/kfd belongs to root."""
+    """Return the fewest rights that ROCm needs. The image runs as root, because /dev/kfd belongs to root."""
     added = {"add": list(spec.security.capabilities)} if spec.security.capabilities else {}
     return {
         "allowPrivilegeEscalation": False,
@@ -183,9 +183,9 @@ def _shared_memory(spec: ServerSpec) -> str:
 
 
 def _hardware(spec: ServerSpec) -> list[Manifest]:
-    """Return what a node must be: with GPUs of this model, none of them split, of the architecture of our image.
+    """Return the node requirements: GPUs of this model, not partitioned, and the CPU architecture of our image.
 
-    Nodes without the label of a partition are taken: AMD's labeller writes it only if it is told to.
+    Nodes without the partition label match, because AMD's node labeller writes it only if a flag is set.
     """
     expressions: list[Manifest] = [
         {"key": sglang.DEVICE_ID_LABEL, "operator": "In", "values": list(sglang.DEVICE_IDS[spec.hardware])},
@@ -198,9 +198,9 @@ def _hardware(spec: ServerSpec) -> list[Manifest]:
 
 
 def _on_hardware(pod: Manifest, spec: ServerSpec) -> Manifest:
-    """Return the pod's spec, required to run on nodes with this hardware, in addition to what it requires already.
+    """Return the pod's spec with the hardware added to its required node affinity.
 
-    Terms are alternatives and expressions in a term hold together, so the hardware goes into every term.
+    Terms are alternatives (OR), and the expressions of a term are all required (AND). So every term gets the hardware.
     """
     affinity = pod.get("affinity", {})
     node_affinity = affinity.get("nodeAffinity", {})
@@ -214,10 +214,10 @@ def _on_hardware(pod: Manifest, spec: ServerSpec) -> Manifest:
     return {**pod, "affinity": {**affinity, "nodeAffinity": node_affinity}}
 
 
-def _reaching_itself(pod: Manifest) -> Manifest:
-    """Return the pod's spec; the engine reaches itself past a proxy that the user's variables may name."""
+def _with_proxy_exceptions(pod: Manifest) -> Manifest:
+    """Return the pod's spec in which the engine's requests to itself bypass any proxy that the user has set."""
     containers = [
-        {**container, "env": sglang.reaching_itself(container["env"])}
+        {**container, "env": sglang.with_proxy_exceptions(container["env"])}
         if container["name"] == sglang.CONTAINER
         else container
         for container in pod["containers"]

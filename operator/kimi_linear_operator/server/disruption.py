@@ -1,4 +1,4 @@
-"""The disruption budget of a server: how many replicas a drain or an autoscaler may take at a time."""
+"""The PodDisruptionBudget of a server: how many replicas may be evicted at the same time."""
 
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import DISRUPTION_BUDGET, Manifest
@@ -7,14 +7,14 @@ from kimi_linear_operator.server.spec import KimiLinearServer
 
 
 def needs_disruption_budget(server: KimiLinearServer) -> bool:
-    """Return whether evictions can leave a replica: a budget for one alone would only keep its node from draining."""
+    """Return whether a server has several replicas: a budget for a single one would only block drains of its node."""
     return wanted_replicas(server.spec) > 1
 
 
 def build_disruption_budget(server: KimiLinearServer) -> Manifest:
     """Return the PodDisruptionBudget, named like the server.
 
-    A replica that does not serve may always go: it can be the very node that is drained that keeps it from serving.
+    A replica that does not serve may always be evicted: the node that is being drained may be the reason.
     """
     spec = {
         "maxUnavailable": 1,

@@ -1,19 +1,19 @@
-"""Events about servers: what a change of their conditions deserves."""
+"""Events about changes of a server's conditions."""
 
 from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
 from kimi_linear_operator.kubernetes.events import build_event
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reasons import ReasonName
 
-# States that every server passes on its way; they are news only to a server that was ready.
-_ON_THE_WAY: tuple[ReasonName, ...] = ("ModelLoading", "Queued", "Replacing", "RollingOut", "Starting")
-# States of servers that are to have no replica.
+# Every server passes these states while it starts. They get an Event only if the server was ready before.
+_IN_PROGRESS: tuple[ReasonName, ...] = ("ModelLoading", "Queued", "Replacing", "RollingOut", "Starting")
+# A server without replicas, as its spec asks.
 WITHOUT_REPLICAS: tuple[ReasonName, ...] = ("NoReplicas", "Suspended")
-AS_WISHED: tuple[ReasonName, ...] = (*_ON_THE_WAY, "AllReplicasServe", *WITHOUT_REPLICAS)
+NORMAL_REASONS: tuple[ReasonName, ...] = (*_IN_PROGRESS, "AllReplicasServe", *WITHOUT_REPLICAS)
 
 
 def transition_event(manifest: Manifest, status: Manifest, now: str) -> Manifest | None:
-    """Return the Event that a change of the Ready condition deserves, or None if it deserves none.
+    """Return the Event for a change of the Ready condition, None if the change needs no Event.
 
     Args:
         manifest: The resource with its previous status.
@@ -23,15 +23,15 @@ def transition_event(manifest: Manifest, status: Manifest, now: str) -> Manifest
     before, after = ready_condition(manifest.get("status", {})), ready_condition(status)
     if (before.get("status"), before.get("reason")) == (after["status"], after["reason"]):
         return None
-    if after["reason"] in _ON_THE_WAY and before.get("status") != "True":
+    if after["reason"] in _IN_PROGRESS and before.get("status") != "True":
         return None
     if after["reason"] == find_condition(status, "Synced").get("reason"):
-        return None  # This has an Event of its own.
-    return build_event(manifest, after, now, is_normal=after["reason"] in AS_WISHED)
+        return None  # contested_event reports it.
+    return build_event(manifest, after, now, is_normal=after["reason"] in NORMAL_REASONS)
 
 
-def disturbance_event(manifest: Manifest, status: Manifest, now: str) -> Manifest | None:
-    """Return the Event that somebody deserves who began to change what the operator writes, or None.
+def contested_event(manifest: Manifest, status: Manifest, now: str) -> Manifest | None:
+    """Return the Event for the start of a contest: somebody else keeps changing what the operator writes. None if none.
 
     Args:
         manifest: The resource with its previous status.

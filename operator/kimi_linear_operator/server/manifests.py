@@ -1,4 +1,4 @@
-"""The objects of a server, each a pure function of its spec: a new child kind is one module and one entry here."""
+"""The children of a server, each a pure function of its spec. A new kind of child is one module and one entry here."""
 
 from collections.abc import Iterator
 
@@ -9,16 +9,16 @@ from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 from kimi_linear_operator.server.spec import KimiLinearServer
 
 CHILDREN = (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET)
-"""The kinds of what is built here."""
+"""The kinds of the children."""
 
 
 def build(server: KimiLinearServer) -> list[Manifest]:
-    """Return every object that this server would have if it were new, without the record of its pod template."""
+    """Return the children of a new server, without its revision."""
     return [*build_companions(server), build_deployment(server, deployment.build_pod_template(server))]
 
 
 def build_companions(server: KimiLinearServer) -> list[Manifest]:
-    """Return every child of a server but its Deployment and the record of its pod template."""
+    """Return the children of a server, without its Deployment and its revision."""
     return [metadata.with_fingerprint(manifest) for manifest in _companions(server)]
 
 
@@ -28,7 +28,7 @@ def build_deployment(server: KimiLinearServer, template: Manifest, number: int =
     Args:
         server: The server.
         template: The pod template.
-        number: The revision that keeps this template, 0 if none does.
+        number: The number of the revision with this template, 0 if there is none.
     """
     manifest = deployment.build_deployment(server, template)
     if number:
@@ -36,9 +36,9 @@ def build_deployment(server: KimiLinearServer, template: Manifest, number: int =
     return metadata.with_fingerprint(manifest)
 
 
-def build_revision(server: KimiLinearServer, kept: revision.Revision) -> Manifest:
-    """Return the record of a pod template of a server. Its data never change, so the fingerprint leaves them out."""
-    manifest = revision.build_revision(server, kept)
+def build_revision(server: KimiLinearServer, record: revision.Revision) -> Manifest:
+    """Return the ControllerRevision of a revision. Its data never change, so the fingerprint leaves them out."""
+    manifest = revision.build_revision(server, record)
     return {**metadata.with_fingerprint({**manifest, "data": {}}), "data": manifest["data"]}
 
 

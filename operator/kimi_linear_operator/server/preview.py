@@ -8,7 +8,7 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.kubernetes.plan import may_be_taken
 from kimi_linear_operator.reconcile.resource_type import Found, Preview
 from kimi_linear_operator.server import manifests, revision
-from kimi_linear_operator.server.revision import Kept, Wish
+from kimi_linear_operator.server.revision import Kept, RolloutState
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.status import was_applied
 
@@ -17,34 +17,35 @@ def _build(server: KimiLinearServer, _: Found) -> list[Manifest]:
     return manifests.build(server)
 
 
-def _as_stored(given: KimiLinearServer, stored: Manifest | None) -> KimiLinearServer:
-    """Return the server as it would be stored: with its UID, and its scale where the file leaves that open.
+def _as_stored(server: KimiLinearServer, stored: Manifest | None) -> KimiLinearServer:
+    """Return a server of a file as the API server would store it.
 
-    Its generation is that of the stored one only where the file asks for the same.
+    It gets the UID of the stored server, also the replicas if the file does not set them, and the generation if the
+    spec is the same.
     """
     if stored is None:
-        return given
-    annotations = {**metadata.annotations(stored), **given.metadata.annotations}
-    known = given.metadata.model_copy(update={"uid": stored["metadata"]["uid"], "annotations": annotations})
-    update: dict[str, Any] = {"metadata": known, "status": stored.get("status", {})}
-    if "replicas" not in given.spec.model_fields_set:
-        update["spec"] = given.spec.model_copy(update={"replicas": stored["spec"]["replicas"]})
-    wanted = given.model_copy(update=update)
+        return server
+    annotations = {**metadata.annotations(stored), **server.metadata.annotations}
+    meta = server.metadata.model_copy(update={"uid": stored["metadata"]["uid"], "annotations": annotations})
+    update: dict[str, Any] = {"metadata": meta, "status": stored.get("status", {})}
+    if "replicas" not in server.spec.model_fields_set:
+        update["spec"] = server.spec.model_copy(update={"replicas": stored["spec"]["replicas"]})
+    wanted = server.model_copy(update=update)
     if wanted.manifest()["spec"] != stored["spec"]:
         return wanted
-    known = known.model_copy(update={"generation": stored["metadata"]["generation"]})
-    return wanted.model_copy(update={"metadata": known})
+    meta = meta.model_copy(update={"generation": stored["metadata"]["generation"]})
+    return wanted.model_copy(update={"metadata": meta})
 
 
 def _desired(server: KimiLinearServer, live: Sequence[Manifest], _: Found) -> list[Manifest]:
-    """Return the objects of a server, with the pod template that the operator would keep."""
+    """Return the children of a server, with the pod template that the operator would give it."""
     current = _kept(server, live).current
     deployment = manifests.build_deployment(server, current.template, current.number)
     return [manifests.build_revision(server, current), *manifests.build_companions(server), deployment]
 
 
 def _kept(server: KimiLinearServer, live: Sequence[Manifest]) -> Kept:
-    records = [item for item in live if item["kind"] == REVISION.kind and may_be_taken(item, server)]
+    records = [child for child in live if child["kind"] == REVISION.kind and may_be_taken(child, server)]
     is_applied = was_applied(server.status, server.metadata.generation)
     deployed, applied = 0, None
     for deployment in live:
@@ -54,11 +55,11 @@ def _kept(server: KimiLinearServer, live: Sequence[Manifest]) -> Kept:
                 applied = revision.running_template(server, deployment)
     return revision.keep(
         server,
-        [found for record in records if (found := revision.read(record))],
+        [readable for record in records if (readable := revision.read(record))],
         applied=applied,
         deployed=deployed,
         used=max(map(revision.number_of, records), default=0),
-        wish=Wish(is_unchanged=is_applied),
+        state=RolloutState(is_unchanged=is_applied),
     )
 
 

@@ -1,4 +1,4 @@
-"""One pass over one server."""
+"""The reconciler of KimiLinearServer."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,9 +29,9 @@ from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
-from kimi_linear_operator.server.events import disturbance_event, transition_event
+from kimi_linear_operator.server.events import contested_event, transition_event
 from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
-from kimi_linear_operator.server.revision import Kept, Revision, Wish
+from kimi_linear_operator.server.revision import Kept, Revision, RolloutState
 from kimi_linear_operator.server.rollouts import Rollouts
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.status import (
@@ -43,24 +43,24 @@ from kimi_linear_operator.server.status import (
 )
 from kimi_linear_operator.server.waking import Waking
 
-# Thousands of servers that are refused for good must not keep the API server busy.
+# Longest time between two attempts. Thousands of servers whose specs are refused must not keep the API server busy.
 LONGEST_BLOCKED_SECONDS = 300.0
 
 _CONFLICT = 409
 
-# The UID of a server, the generation of its spec, and fields of that.
-_Fields = tuple[str, int, tuple[FieldPath, ...]]
+# The UID of a server, the generation of its spec, and the paths of uncertain fields in it.
+_SpecFields = tuple[str, int, tuple[FieldPath, ...]]
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What a pass came to before it reports.
+    """The result of a pass, before its status is written.
 
     Attributes:
-        server: The server as somebody asked for it.
-        kept: The pod template that the server is to have.
-        failures: What was in the way.
-        contested: What others keep changing.
+        server: The server without defaults that nobody asked for; None if the pass did not get that far.
+        kept: The pod template that it should have; None likewise.
+        failures: What kept children from being as wanted.
+        contested: What others keep changing in its children, as sentences.
         is_first: Whether this is the first pass over a new server.
     """
 
@@ -75,7 +75,7 @@ class ServerReconciler:
     """Brings servers to the state that their specs ask for."""
 
     def __init__(self, context: Context) -> None:
-        """Take what all reconcilers work with."""
+        """Keep what all reconcilers work with."""
         self.cluster = context.cluster
         self.cache = context.cache
         self.children = context.children
@@ -85,36 +85,39 @@ class ServerReconciler:
         self._postpone = context.scheduling.postpone
         self._allows_node_access = context.options.allows_node_access
         self._waking = Waking(context.cluster, context.cache, context.now)
-        # Servers that are to take the newest pod template in their next pass.
+        # Servers that take the newest pod template in their next pass.
         self._chosen: set[Key] = set()
         self._rollouts = Rollouts(context, self._chosen)
         self._asked = Asked(context.cluster, self._check)
-        # Which fields of a spec nobody asked for, as far as that was read: once for each spec is enough.
-        self._unasked: dict[Key, dict[_Fields, tuple[FieldPath, ...]]] = {}
+        # Fields that nobody asked for. To find them costs a request, so they are kept until the spec changes.
+        self._unrequested: dict[Key, dict[_SpecFields, tuple[FieldPath, ...]]] = {}
 
     async def run(self, is_settled: Callable[[], bool]) -> None:
-        """Roll new pod templates out to all servers, if the administrator wants that, while this replica leads.
+        """Roll out new pod templates to all servers while this replica leads, if the administrator has enabled that.
 
         Args:
-            is_settled: Whether everything was read that can be.
+            is_settled: Whether all objects that can be read are cached.
         """
         await self._rollouts.run(is_settled)
 
     async def reconcile(self, key: Key, failures: int) -> float | None:
-        """Make one pass over a server; return after how many seconds it is due again, if at all.
+        """Make one pass over a server.
 
         Args:
-            key: Which server.
-            failures: How many passes before failed in a row.
+            key: The server.
+            failures: How many passes before this one failed in a row.
+
+        Returns:
+            Requeue after this many seconds; None if only an event makes another pass necessary.
 
         Raises:
-            ApiError: The API server could not do its part; a later pass will find out what is left to do.
+            ApiError: A request failed in a way that may pass. The queue retries with back-off.
         """
         manifest = self.cache.get(key.of(SERVER))
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
-            self._unasked.pop(key, None)
+            self._unrequested.pop(key, None)
             self._asked.forget(key)
-            return None  # Its children are owned by it: the garbage collector needs no help.
+            return None  # The garbage collector deletes its children.
         checked = self._check(manifest)
         try:
             checked = await self._asked.recheck(key, manifest, checked)
@@ -128,13 +131,13 @@ class ServerReconciler:
     async def _conclude(
         self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer], outcome: _Outcome, failures: int
     ) -> float | None:
-        """Report; return when the server is due again, or raise what is to be tried again by the queue's back-off."""
+        """Write the status; return the seconds until the next pass, or raise an error that the queue retries."""
         not_applied, passing = outcome.failures.lasting, outcome.failures.passing
         if passing and not not_applied and failures >= TOLD_FAILURES:
             not_applied = Reason("ApplyFailed", passing.message)
         again = None
         if outcome.is_first and not not_applied and not passing and self._postpone(key):
-            return None  # Other new servers get their children before this one gets its status.
+            return None  # Other new servers get their children before this one's status is written.
         if not_applied or not passing:
             again = await self._report(key, manifest, outcome.server or checked.resource, outcome, not_applied)
         if passing:
@@ -149,7 +152,7 @@ class ServerReconciler:
         return min((seconds for seconds in retries if seconds is not None), default=None)
 
     def _blocked_seconds(self, manifest: Manifest, not_applied: Reason) -> float:
-        """Return after how many seconds to try again what was refused: later and later, if the spec is to blame."""
+        """Return after how many seconds to retry what was refused. The time grows while the spec is the reason."""
         accepted = find_condition(manifest.get("status", {}), "Accepted")
         if not not_applied.blames_spec or accepted.get("status") != "False":
             return BLOCKED_RETRY_SECONDS
@@ -157,19 +160,19 @@ class ServerReconciler:
         return min(max(BLOCKED_RETRY_SECONDS, refused / 4), LONGEST_BLOCKED_SECONDS)
 
     def _check(self, manifest: Manifest) -> Checked[KimiLinearServer]:
-        """Check a server by its rules, and for what needs the permission of the administrator."""
+        """Check a server by its rules, and whether it has access to nodes that the administrator does not allow."""
         checked = CHECKER.check_stored(manifest)
         if checked.resource is None or not checked.is_valid or self._allows_node_access:
             return checked
         return checked.beside(access.problems(build_pod_template(checked.resource)))
 
     async def _apply(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]) -> _Outcome:
-        """Bring all children to what is wanted."""
+        """Write all children of a server if its spec is valid."""
         server = checked.resource
         if server is None or not checked.is_valid:
             return await self._refuse(key, manifest, checked.message)
         live = self._deployment(key, server.metadata.uid)
-        server, kept = await self._keep(key, server, live)
+        server, kept = await self._choose_template(key, server, live)
         deployment = build_deployment(server, kept.current.template, kept.current.number)
         wanted = [deployment, *build_companions(server)]
         failures = await settle(
@@ -184,49 +187,54 @@ class ServerReconciler:
         return _Outcome(server, kept, failures, tuple(self.children.contested(wanted)), is_first)
 
     async def _refuse(self, key: Key, manifest: Manifest, reason: str) -> _Outcome:
-        """Change nothing because the spec is refused, except that fewer pods run if it asks for fewer."""
+        """Change nothing because the spec is refused, except that replicas are removed if it asks for fewer."""
         server = _readable(manifest)
         failures = await settle([self._shrink(key, server), self._end_rollout(key, server)] if server else [])
         return _Outcome(failures=replace(failures, lasting=Reason("InvalidSpec", reason, blames_spec=True)))
 
     async def _shrink(self, key: Key, server: KimiLinearServer) -> None:
-        """Leave a server's Deployment as it is, with as few replicas as are wanted."""
+        """Scale a server's Deployment down to the wanted replicas, and change nothing else in it."""
         live = self._deployment(key, server.metadata.uid)
         if live and wanted_replicas(server.spec) < live["spec"].get("replicas", 1):
             await self.children.scale(live, wanted_replicas(server.spec))
 
     async def _end_rollout(self, key: Key, server: KimiLinearServer) -> None:
-        """Take the mark from the template that runs if all replicas serve with it, whatever the spec asks for now."""
+        """Remove the mark of an automatic rollout from the running revision if all replicas serve with it.
+
+        What the spec asks for now does not matter.
+        """
         live = self._deployment(key, server.metadata.uid)
         for record in revision.newest(self._records(key, server), _number(live)):
-            found = revision.read(record)
-            if found and found.is_automatic and _has_settled(live, found):
-                await self.children.apply(server, build_revision(server, replace(found, is_automatic=False)))
+            marked = revision.read(record)
+            if marked and marked.is_automatic and _has_settled(live, marked):
+                await self.children.apply(server, build_revision(server, replace(marked, is_automatic=False)))
 
-    async def _keep(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> tuple[KimiLinearServer, Kept]:
-        """Return a server as somebody asked for it, and the pod template that it is to have.
+    async def _choose_template(
+        self, key: Key, server: KimiLinearServer, live: Manifest | None
+    ) -> tuple[KimiLinearServer, Kept]:
+        """Return a server without defaults that nobody asked for, and the pod template that it should have.
 
         Raises:
-            BehindError: A template was kept for a newer spec than the one that is seen, or there is a newer one.
+            BehindError: There is a newer spec than the cached one.
             GoneError: The server was deleted.
         """
         records = self._records(key, server)
-        revisions = self._read(revision.newest(records, _number(live)), server, live)
+        revisions = self._allowed_revisions(revision.newest(records, _number(live)), server, live)
         if revision.is_behind(server, revisions):
             raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
-        wish = self._wish(key, server, live)
-        server = await self._as_asked(key, server, revisions, _number(live), wish)
-        deployed, applied = await self._deployed(key, server, live, revisions, wish), None
-        if live and not revisions and wish.is_unchanged:
-            found_live = await self.cluster.get(DEPLOYMENT, key.namespace, key.name)
-            applied = revision.running_template(server, found_live) if found_live else None
+        state = self._rollout_state(key, server, live)
+        server = await self._as_requested(key, server, revisions, _number(live), state)
+        deployed, applied = await self._deployed_number(key, server, live, revisions, state), None
+        if live and not revisions and state.is_unchanged:
+            deployment = await self.cluster.get(DEPLOYMENT, key.namespace, key.name)
+            applied = revision.running_template(server, deployment) if deployment else None
         kept = revision.keep(
             server,
             revisions,
             applied=applied,
             deployed=deployed,
             used=max(map(revision.number_of, records), default=0),
-            wish=wish,
+            state=state,
         )
         if not kept.current.is_automatic:
             self._chosen.discard(key)
@@ -234,9 +242,9 @@ class ServerReconciler:
             return server, kept.completed()
         return server, kept
 
-    def _wish(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> Wish:
-        """Return who asks for another pod template, as far as the spec does not tell."""
-        return Wish(
+    def _rollout_state(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> RolloutState:
+        """Return what decides about the pod template besides the spec and the revisions."""
+        return RolloutState(
             is_chosen=key in self._chosen,
             is_unchanged=was_applied(server.status, server.metadata.generation),
             is_unserved=live is None and not was_ever_applied(server.status),
@@ -244,68 +252,80 @@ class ServerReconciler:
         )
 
     def _records(self, key: Key, server: KimiLinearServer) -> list[Manifest]:
-        """Return what was kept of a server's pod templates, without what belongs to others."""
-        return [item for item in self.cache.children(REVISION, key) if plan.may_be_taken(item, server)]
+        """Return the cached ControllerRevisions of a server, without those that belong to others."""
+        return [record for record in self.cache.children(REVISION, key) if plan.may_be_taken(record, server)]
 
-    async def _deployed(
-        self, key: Key, server: KimiLinearServer, live: Manifest | None, revisions: list[Revision], wish: Wish
+    async def _deployed_number(
+        self, key: Key, server: KimiLinearServer, live: Manifest | None, revisions: list[Revision], state: RolloutState
     ) -> int:
-        """Return whose template the Deployment has: read anew before one that was begun is given up as unused."""
-        if not revision.gives_up(server, revisions, _number(live), wish):
-            return _number(live)
-        found = await self.cluster.get(DEPLOYMENT, key.namespace, key.name)
-        return _number(found) if found and metadata.is_owned_by(found, server.metadata.uid) else 0
+        """Return the number of the revision that the Deployment has, 0 if unknown.
 
-    async def _as_asked(
-        self, key: Key, server: KimiLinearServer, revisions: list[Revision], deployed: int, wish: Wish
+        The cache may be late. So the Deployment is read from the API server before the newest revision is abandoned.
+        """
+        if not revision.abandons_newest(server, revisions, _number(live), state):
+            return _number(live)
+        deployment = await self.cluster.get(DEPLOYMENT, key.namespace, key.name)
+        return _number(deployment) if deployment and metadata.is_owned_by(deployment, server.metadata.uid) else 0
+
+    async def _as_requested(
+        self, key: Key, server: KimiLinearServer, revisions: list[Revision], deployed: int, state: RolloutState
     ) -> KimiLinearServer:
-        """Return a server without defaults that nobody asked for; the store does not know who set what.
+        """Return a server without defaults that nobody asked for.
 
         Raises:
-            BehindError: The spec was changed since it was seen.
+            BehindError: The spec was changed after it was cached.
             GoneError: The server was deleted.
         """
-        seen, doubt = server.metadata, revision.doubt(server, revisions, deployed, wish, self.now())
-        nobodys = await self._nobodys(key, (seen.uid, seen.generation, doubt.paths), doubt.until)
-        return revision.without(server, nobodys) if nobodys else server
+        uncertain = revision.uncertain_fields(server, revisions, deployed, state, self.now())
+        fields = (server.metadata.uid, server.metadata.generation, uncertain.paths)
+        unrequested = await self._unrequested_fields(key, fields, uncertain.recorded_until)
+        return revision.without(server, unrequested) if unrequested else server
 
-    async def _nobodys(self, key: Key, asked: _Fields, until: str = "") -> tuple[FieldPath, ...]:
-        """Return which of these fields of a server's spec nobody asked for.
+    async def _unrequested_fields(
+        self, key: Key, fields: _SpecFields, recorded_until: str = ""
+    ) -> tuple[FieldPath, ...]:
+        """Return those of these uncertain fields that nobody asked for; the cache has no managed fields to tell.
 
         Args:
-            key: Which server.
-            asked: Which fields.
-            until: What owners of whole lists wrote until then is known; empty if nothing is.
+            key: The server.
+            fields: The uncertain fields.
+            recorded_until: See `revision.UncertainFields`.
 
         Raises:
-            BehindError: The spec was changed since it was seen.
+            BehindError: The spec was changed after it was cached.
             GoneError: The server was deleted.
         """
-        uid, generation, paths = asked
-        answers = {item: answer for item, answer in self._unasked.get(key, {}).items() if item[:2] == (uid, generation)}
-        if paths and asked not in answers:
-            found = await self.cluster.get(SERVER, key.namespace, key.name)
-            if found is None or found["metadata"]["uid"] != uid:
+        uid, generation, paths = fields
+        earlier = self._unrequested.get(key, {})
+        answers = {question: answer for question, answer in earlier.items() if question[:2] == (uid, generation)}
+        if paths and fields not in answers:
+            live = await self.cluster.get(SERVER, key.namespace, key.name)
+            if live is None or live["metadata"]["uid"] != uid:
                 raise GoneError
-            if found["metadata"]["generation"] != generation:
+            if live["metadata"]["generation"] != generation:
                 raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
-            answers[asked] = revision.unasked(paths, found, until)
-            self._unasked[key] = answers
-        return answers.get(asked, ())
+            answers[fields] = revision.unrequested(paths, live, recorded_until)
+            self._unrequested[key] = answers
+        return answers.get(fields, ())
 
-    def _read(self, records: list[Manifest], server: KimiLinearServer, live: Manifest | None) -> list[Revision]:
-        """Return what records keep, without those that somebody wrote to get pods that the operator would refuse."""
-        found = [item for record in records if (item := revision.read(record))]
-        if not found or self._allows_node_access:
-            return found
+    def _allowed_revisions(
+        self, records: list[Manifest], server: KimiLinearServer, live: Manifest | None
+    ) -> list[Revision]:
+        """Return the revisions in these records, without templates with access to nodes that the operator refuses.
+
+        Somebody may have created such a record by hand. What the spec or the running pods have is allowed.
+        """
+        revisions = [readable for record in records if (readable := revision.read(record))]
+        if not revisions or self._allows_node_access:
+            return revisions
         running = [live["spec"].get("template", {})] if live else []
-        known = access.reach([build_pod_template(server), *running])
-        return [item for item in found if not access.exceeds(item.template, known)]
+        allowed = access.reach([build_pod_template(server), *running])
+        return [item for item in revisions if not access.exceeds(item.template, allowed)]
 
     async def _settle_deployment(self, key: Key, server: KimiLinearServer, kept: Kept, deployment: Manifest) -> None:
-        """Record the pod template, then apply it; where that fails, do the rest with the template that runs.
+        """Record the pod template, then apply the Deployment with it; if that fails, with the running template.
 
-        In this order, whichever version of the operator goes on after a crash finds the template that was begun with.
+        The record comes first, so that after a crash any version of the operator continues with the same template.
         """
         running = kept.running
         try:
@@ -323,27 +343,27 @@ class ServerReconciler:
             raise
 
     async def _record(self, server: KimiLinearServer, current: Revision) -> None:
-        """Write the record of a pod template.
+        """Write the ControllerRevision of a pod template.
 
         Raises:
-            BehindError: Another one was recorded under its number, of which no watch has told yet.
+            BehindError: Another replica has recorded another template under this number, which is not cached yet.
         """
         wanted = build_revision(server, current)
         key = Key(server.metadata.namespace, wanted["metadata"]["name"], SERVER)
         if self.cache.get(key.of(REVISION)):
             await self.children.apply(server, wanted)
             return
-        found = await self.children.create(server, wanted)
-        if found.get("data") != wanted["data"]:
+        stored = await self.children.create(server, wanted)
+        if stored.get("data") != wanted["data"]:
             raise BehindError(_CONFLICT, f"pod template {current.number} was recorded by another replica")
 
     async def _prune(self, key: Key, server: KimiLinearServer, wanted: list[Manifest], used: tuple[int, ...]) -> None:
-        """Delete what is no longer wanted, but none of the pod templates that are used."""
-        records = [item for item in self.cache.children(REVISION, key) if revision.number_of(item) in used]
+        """Delete children that are no longer wanted, except the revisions with these numbers."""
+        records = [record for record in self.cache.children(REVISION, key) if revision.number_of(record) in used]
         await self.children.prune(server, key, self._written, [*records, *wanted])
 
     def _deployment(self, key: Key, uid: str) -> Manifest | None:
-        """Return the server's own Deployment as it was seen last."""
+        """Return the server's own Deployment from the cache."""
         deployment = self.cache.get(key.of(DEPLOYMENT))
         return deployment if deployment and metadata.is_owned_by(deployment, uid) else None
 
@@ -355,7 +375,7 @@ class ServerReconciler:
         outcome: _Outcome,
         not_applied: Reason | None,
     ) -> float | None:
-        """Write the status if it changed; return after how many seconds the server is due again, if at all."""
+        """Write the status if it changed; return the seconds until the next pass, None if none is due."""
         deployment = self._deployment(key, manifest["metadata"]["uid"])
         observation = ServerObservation(
             manifest,
@@ -366,23 +386,23 @@ class ServerReconciler:
             kept=outcome.kept,
             contested=outcome.contested,
         )
-        summary = server_status(observation, self.now())
-        changes = (transition_event, disturbance_event)
-        event = next((event for change in changes if (event := change(manifest, summary, self.now()))), None)
-        return await self.reporting.write(SERVER, manifest, summary, event)
+        status = server_status(observation, self.now())
+        builders = (transition_event, contested_event)
+        event = next((event for build in builders if (event := build(manifest, status, self.now()))), None)
+        return await self.reporting.write(SERVER, manifest, status, event)
 
 
 def _number(deployment: Manifest | None) -> int:
     return revision.number_on(deployment) if deployment else 0
 
 
-def _has_settled(deployment: Manifest | None, kept: Revision) -> bool:
-    """Return whether a Deployment has this pod template, and as many replicas with it as it is to have."""
-    return _number(deployment) == kept.number and ServerObservation({}, None, deployment=deployment).is_settled
+def _has_settled(deployment: Manifest | None, current: Revision) -> bool:
+    """Return whether a Deployment has this revision's pod template, and all its replicas serve with it."""
+    return _number(deployment) == current.number and ServerObservation({}, None, deployment=deployment).is_settled
 
 
 def _readable(manifest: Manifest) -> KimiLinearServer | None:
-    """Return a stored server without the fields of its spec that cannot be read; None if its size is one of these."""
+    """Return a stored server without unreadable fields of its spec; None if its replicas are missing or unreadable."""
     spec = manifest.get("spec")
-    is_sized = isinstance(spec, dict) and "replicas" in spec
-    return CHECKER.read_stored(manifest, {"replicas", "suspend"}) if is_sized else None
+    has_replicas = isinstance(spec, dict) and "replicas" in spec
+    return CHECKER.read_stored(manifest, {"replicas", "suspend"}) if has_replicas else None

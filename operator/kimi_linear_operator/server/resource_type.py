@@ -1,4 +1,4 @@
-"""Servers, as the rest of the operator knows them."""
+"""The entry of KimiLinearServer in the registry of resource types."""
 
 from kimi_linear_operator.kubernetes.kinds import POD
 from kimi_linear_operator.reconcile.resource_type import ResourceType

@@ -1,15 +1,15 @@
-"""Rolling new pod templates out to all servers, one after the other, where the administrator wants that.
+"""Automatic rollout of new pod templates to all servers, one after the other, if the administrator has enabled it.
 
-What is under way is in the cluster: a record of a pod template is marked until its server is Ready with it. So another
-replica, or this one after a restart, goes on where the last one stopped. If the mark is of another version's template
-and its server is not Ready, this version's may put it right: that server comes first.
+The state of the rollout is in the cluster: a revision is marked until its server is Ready with it. So after a restart,
+this replica or another one continues where the last one stopped. If a server is not Ready with the marked template of
+another version, it is the first to get this version's template, which may repair it.
 """
 
 import asyncio
 import logging
 import time
 from collections import Counter as Tally
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from kimi_linear_operator import metrics
@@ -23,26 +23,27 @@ from kimi_linear_operator.server.spec import SERVER
 
 logger = logging.getLogger(__name__)
 
-# How often to look at the conditions that the store has: some milliseconds for 5,000 servers.
-LOOK_SECONDS = 10.0
-# A pass takes a template within seconds, unless the spec is refused just then, a quota or a name that is taken keeps
-# its record from being written, or the namespace cannot be read any more.
-TAKEN_SECONDS = 300.0
+# How often to read the cached conditions. That takes some milliseconds for 5,000 servers.
+_POLL_SECONDS = 10.0
+# A chosen server normally takes the template within seconds. It does not if its spec is refused just then, if a quota
+# or an occupied name prevents the new revision, or if its namespace cannot be read any more.
+_TAKE_TIMEOUT_SECONDS = 300.0
+# How many cached objects to decode before other tasks may run.
 _DECODED_AT_ONCE = 100
-# A paused Deployment has no deadline: nothing would ever tell that it keeps all others waiting.
+# A paused Deployment never exceeds its deadline, so Stalled stays False. It halts the rollout all the same.
 _PAUSED = "RolloutPaused"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A server, as far as its turn goes.
+    """A server, as the rollout sees it.
 
     Attributes:
-        key: Which server.
-        is_offered: Whether a newer pod template waits.
-        is_ready: Whether it serves as it should, or is to have no replica.
-        is_under_way: Whether it got a template from the operator and was not Ready with it yet.
-        stalled: Why it will not become Ready by itself, empty if it may.
+        key: The server.
+        is_offered: Whether there is a newer pod template for it.
+        is_ready: Whether it is Ready, or has no replicas because its spec says so.
+        is_under_way: Whether it took a template in the rollout and has not been Ready with it yet.
+        stalled: The reason why it will not become Ready by itself, empty if it may.
     """
 
     key: Key
@@ -53,42 +54,43 @@ class Candidate:
 
 
 def candidate(key: Key, conditions: Conditions, *, is_under_way: bool) -> Candidate:
-    """Return a server as a candidate."""
-    known = {kind: (state, reason) for kind, state, reason in conditions}
-    template, ready = known.get("TemplateCurrent", ("", "")), known.get("Ready", ("", ""))
-    stalled = known.get("Stalled", ("", ""))
+    """Return a server as a candidate, given its conditions."""
+    by_type = {kind: (status, reason) for kind, status, reason in conditions}
+    template_status, _ = by_type.get("TemplateCurrent", ("", ""))
+    ready_status, ready_reason = by_type.get("Ready", ("", ""))
+    stalled_status, stalled_reason = by_type.get("Stalled", ("", ""))
+    paused = ready_reason if ready_reason == _PAUSED else ""
     return Candidate(
         key=key,
-        is_offered=template[0] == "False",
-        is_ready=ready[0] == "True" or ready[1] in WITHOUT_REPLICAS,
+        is_offered=template_status == "False",
+        is_ready=ready_status == "True" or ready_reason in WITHOUT_REPLICAS,
         is_under_way=is_under_way,
-        stalled=stalled[1] if stalled[0] == "True" else ready[1] if ready[1] == _PAUSED else "",
+        stalled=stalled_reason if stalled_status == "True" else paused,
     )
 
 
-def turn_of(candidates: Iterable[Candidate]) -> list[Key]:
+def eligible(candidates: Sequence[Candidate]) -> list[Key]:
     """Return the servers that may get the newest template now, the next one first.
 
-    None while one is under way with it. Those that another version's template left unready come before all others, and
-    of these only those that are ready come.
+    While servers are under way there are none, with one exception: if all of them are not Ready with another version's
+    template, they come first. Otherwise, all servers that are ready and have an offer.
     """
-    known = list(candidates)
-    if under_way := [item for item in known if item.is_under_way]:
-        is_left = all(item.is_offered and not item.is_ready for item in under_way)
-        return sorted(item.key for item in under_way) if is_left else []
-    return sorted(item.key for item in known if item.is_offered and item.is_ready)
+    if under_way := [item for item in candidates if item.is_under_way]:
+        can_be_repaired = all(item.is_offered and not item.is_ready for item in under_way)
+        return sorted(item.key for item in under_way) if can_be_repaired else []
+    return sorted(item.key for item in candidates if item.is_offered and item.is_ready)
 
 
 class Rollouts:
-    """Chooses one server after the other."""
+    """Chooses one server after the other to take the newest pod template."""
 
     def __init__(self, context: Context, chosen: set[Key], clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin with nobody chosen.
+        """Start without a chosen server.
 
         Args:
             context: What all reconcilers work with.
-            chosen: Takes the server whose turn it is; its next pass takes the newest template and removes it.
-            clock: Monotonic seconds.
+            chosen: The chosen server is added here. Its next pass takes the newest template and removes it again.
+            clock: Returns monotonic seconds.
         """
         self.cache = context.cache
         self.chosen = chosen
@@ -98,32 +100,32 @@ class Rollouts:
         self._clock = clock
         self._quiet_since: float | None = None
         self._chosen_since = 0.0
-        # How often servers were chosen that still wait: those that could not take a template let others go first.
+        # How often each server was chosen. Servers that were chosen and could not take the template come last.
         self._attempts: Tally[Key] = Tally()
-        # What the log says already of servers that keep all others waiting: their keys, and why.
-        self._told: set[tuple[Key, str]] = set()
+        # Servers that halt the rollout, each with the reason, as they were logged.
+        self._logged: set[tuple[Key, str]] = set()
 
     async def run(self, is_settled: Callable[[], bool]) -> None:
-        """Choose servers for as long as this replica leads, while everything was read: who has a turn must be known.
+        """Choose servers while this replica leads. Pause while the cache is not complete.
 
         Args:
-            is_settled: Whether everything was read that can be.
+            is_settled: Whether all objects that can be read are cached.
         """
         if self._pause is None:
             return
         try:
             while True:
-                await asyncio.sleep(min(LOOK_SECONDS, self._pause))
+                await asyncio.sleep(min(_POLL_SECONDS, self._pause))
                 if not is_settled():
                     self._quiet_since = None
                     continue
                 try:
                     await self.step()
                 except Exception:
-                    # Whatever it is, no server is chosen because of it, and the next look may go well.
+                    # No server was chosen, and the next step may succeed.
                     logger.exception("Choosing the next server for the newest pod template failed, looking again")
         finally:
-            self._tell([])  # Another replica counts.
+            self._report([])  # The next leader counts from now on.
 
     async def step(self) -> None:
         """Choose the next server if it is time."""
@@ -131,13 +133,13 @@ class Rollouts:
         servers = dict(self.cache.conditions(SERVER))
         self._drop_chosen(servers)
         if not any(candidate(*item, is_under_way=False).is_offered for item in servers.items()) and not self.chosen:
-            self._tell([])  # Nothing waits, so it does not matter whether the last one is Ready yet.
+            self._report([])  # No server waits, so nothing can be halted.
             self._attempts.clear()
             return
         under_way = {key async for key in self._marked(servers)} | self.chosen
         candidates = [candidate(*item, is_under_way=item[0] in under_way) for item in servers.items()]
-        self._tell(candidates)
-        waiting = [] if self.chosen else turn_of(candidates)
+        self._report(candidates)
+        waiting = [] if self.chosen else eligible(candidates)
         if under_way and not waiting:
             self._quiet_since = None
             return
@@ -151,13 +153,13 @@ class Rollouts:
             self._enqueue([key])
 
     def _drop_chosen(self, servers: Iterable[Key]) -> None:
-        """Forget who was chosen and is gone, or has not taken the template for long: others wait for it."""
+        """Drop a chosen server that was deleted, or that has not taken the template in time: the others wait for it."""
         self.chosen.intersection_update(servers)
-        if self.chosen and self._clock() - self._chosen_since >= TAKEN_SECONDS:
+        if self.chosen and self._clock() - self._chosen_since >= _TAKE_TIMEOUT_SECONDS:
             self.chosen.clear()
 
     async def _first_free(self, waiting: Iterable[Key]) -> Key | None:
-        """Return the first server that nothing keeps as it is: others do not wait for one that comes later."""
+        """Return the first server that is neither paused nor in use by another resource, None if there is none."""
         for number, key in enumerate(sorted(waiting, key=self._attempts.__getitem__)):
             if number % _DECODED_AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -166,34 +168,35 @@ class Rollouts:
         return None
 
     def _is_paused(self, key: Key) -> bool:
-        """Return whether somebody has paused the Deployment, so that a rollout would never end."""
+        """Return whether somebody has paused the server's Deployment: its rollout would never end."""
         return bool((self.cache.get(key.of(DEPLOYMENT)) or {}).get("spec", {}).get("paused"))
 
     async def _marked(self, servers: Iterable[Key]) -> AsyncIterator[Key]:
-        """Yield the servers that the operator gave a template by itself and that were not Ready with it yet."""
+        """Yield the servers with a marked revision: they took it in the rollout and have not been Ready with it yet."""
         for number, key in enumerate(servers):
             if number % _DECODED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            marked = [item for item in self.cache.children(REVISION, key) if AUTOMATIC_ANNOTATION in annotations(item)]
+            records = self.cache.children(REVISION, key)
+            marked = [record for record in records if AUTOMATIC_ANNOTATION in annotations(record)]
             if marked and self._owns_any(key, marked):
                 yield key
 
     def _owns_any(self, key: Key, records: Iterable[Manifest]) -> bool:
-        """Return whether any of these records is a server's own: anybody can set a label."""
+        """Return whether a server owns any of these records. Anybody can create one with the server's label."""
         uid = (self.cache.get(key.of(SERVER)) or {"metadata": {"uid": ""}})["metadata"]["uid"]
         return any(is_owned_by(record, uid) for record in records)
 
-    def _tell(self, candidates: list[Candidate]) -> None:
-        """Count, and log once what keeps all others waiting."""
+    def _report(self, candidates: list[Candidate]) -> None:
+        """Set the metrics, and log each server once that halts the rollout."""
         under_way = [item for item in candidates if item.is_under_way]
         halted = [item for item in under_way if item.stalled]
         metrics.ROLLOUTS.labels("waiting").set(sum(item.is_offered for item in candidates))
         metrics.ROLLOUTS.labels("under_way").set(len(under_way))
         metrics.ROLLOUTS.labels("halted").set(len(halted))
-        told = {(item.key, item.stalled) for item in halted}
-        for key, reason in sorted(told - self._told):
+        reasons = {(item.key, item.stalled) for item in halted}
+        for key, reason in sorted(reasons - self._logged):
             logger.warning(
                 "KimiLinearServer %s/%s is not Ready with the newest pod template (%s): no other server gets it before",
                 *(key.namespace, key.name, reason),
             )
-        self._told = told
+        self._logged = reasons

@@ -1,4 +1,4 @@
-"""The rules of KimiLinearServer. This table is the only place where they are written."""
+"""The rules of KimiLinearServer. They are written only here."""
 
 import re
 
@@ -8,7 +8,7 @@ from kimi_linear_operator.kubernetes.kinds import GPU_RESOURCE
 from kimi_linear_operator.kubernetes.rule import Rule
 from kimi_linear_operator.server import sglang
 
-# A Service's name is a DNS label of at most 63 characters; the rest is for the suffixes of children.
+# A Service's name is a DNS label of at most 63 characters. The rest is for the suffixes of children's names.
 LONGEST_NAME = 50
 
 _GPU = f"'{GPU_RESOURCE}'"
@@ -19,8 +19,13 @@ _BROKEN_ON_MI355X = re.escape("v0.5.7")
 _OWNED_ENVIRONMENT = str(list(sglang.RECIPE_ENVIRONMENT))
 
 
-def _have_the_servers_gpus(group: str, test: str) -> str:
-    """Return an expression: containers of the pod template that meet `test` ask for as many GPUs as a replica has."""
+def _have_gpus_of_replica(group: str, test: str) -> str:
+    """Return an expression: GPU amounts of the pod template's containers equal spec.tensorParallelism.
+
+    Args:
+        group: `containers` or `initContainers`.
+        test: An expression about a container `c`: whether to look at it.
+    """
     count = "string(c.resources.{kind}[{gpu}]) == string(self.tensorParallelism)"
     equal = " && ".join(expressions.gpus(kind, count.format(kind=kind, gpu=_GPU)) for kind in ("limits", "requests"))
     containers = f"self.podTemplate.spec.{group}"
@@ -31,48 +36,48 @@ def _have_the_servers_gpus(group: str, test: str) -> str:
 
 
 def _version_matches(pattern: str) -> str:
-    """Return an expression about the engine: the version that selects the image matches, where no image is given."""
+    """Return an expression about the spec: it has no image of its own, and the engine's version matches."""
     return f"(!has(self.engine.image) && self.engine.version.matches({cel_text(f'^({pattern})$')}))"
 
 
 def _image_matches(image: str, pattern: str) -> str:
-    """Return an expression: the version in the tag of an image matches."""
+    """Return an expression: the version in the tag of `image`, which is an expression itself, matches."""
     return f"{image}.matches({cel_text(f':({pattern})([^0-9A-Za-z.]|$)')})"
 
 
-def _without(flags: tuple[str, ...], reason: str) -> Rule:
+def _refuse_flags(flags: tuple[str, ...], message: str) -> Rule:
     """Return the rule that refuses flags which can only fail."""
-    return Rule("error", "spec.engine.extraArgs", f"self.all(a, !{expressions.is_flag('a', flags)})", reason)
+    return Rule("error", "spec.engine.extraArgs", f"self.all(a, !{expressions.is_flag('a', flags)})", message)
 
 
-def _of_engines_container(test: str) -> str:
-    """Return an expression about the spec: the template of the engine's container, `c`, meets `test`."""
+def _overlay_meets(test: str) -> str:
+    """Return an expression about the spec: podTemplate has the engine's container, `c`, which meets `test`."""
     containers = "self.podTemplate.spec.containers"
-    there = f"has(self.podTemplate) && has(self.podTemplate.spec) && has({containers})"
-    return f"({there} && {containers}.exists(c, c.name == '{sglang.CONTAINER}' && {test}))"
+    has_containers = f"has(self.podTemplate) && has(self.podTemplate.spec) && has({containers})"
+    return f"({has_containers} && {containers}.exists(c, c.name == '{sglang.CONTAINER}' && {test}))"
 
 
-def _for_each_key(test: str) -> str:
-    """Return an expression about the spec: `test` holds for each flag FLAG that gives a key by the name of a variable.
+def _for_each_key_flag(test: str) -> str:
+    """Return an expression about the spec: `test` holds with each flag that takes an API key in the place of FLAG.
 
-    The arguments are searched for what a variable `e` would be written as, and not the other way round: the API server
-    estimates what an expression costs, and comparing every argument with every variable is too much for it.
+    For each variable `e`, the tests look for `--FLAG=$(NAME)` in the list of arguments. To compare every argument with
+    every variable would exceed the API server's cost limit for an expression.
     """
     return " && ".join(f"({test.replace('FLAG', flag)})" for flag in ("api-key", "admin-api-key"))
 
 
 _ARGUMENTS = "self.engine.extraArgs"
-_HOLDS_KEY = f"(('--FLAG=$(' + e.name + ')') in {_ARGUMENTS})"
-_HAS_VARIABLE = f"has(c.env) && c.env.exists(e, {_HOLDS_KEY})"
-_IS_KEY = "a.startsWith('--FLAG=$(')"
-_IS_KEPT = "has(e.valueFrom) && has(e.valueFrom.secretKeyRef)"
+_IS_KEY_VARIABLE = f"(('--FLAG=$(' + e.name + ')') in {_ARGUMENTS})"
+_HAS_KEY_VARIABLE = f"has(c.env) && c.env.exists(e, {_IS_KEY_VARIABLE})"
+_IS_KEY_FLAG = "a.startsWith('--FLAG=$(')"
+_IS_REFERENCE = "has(e.valueFrom) && has(e.valueFrom.secretKeyRef)"
 
 ERRORS = (
     Rule(
         "error",
         "spec",
         "self.model.variant != 'instruct' || self.reasoningParser == 'disabled'",
-        # The recipe's own words, its generator's comment on this selection.
+        # Verbatim from the recipe: the comment that its generator shows for this selection.
         "Kimi-Linear doesn't support reasoning parser\n"
         'Please select "Disabled" for Reasoning Parser or choose Kimi-Linear-Thinking model',
         blames="reasoningParser",
@@ -103,9 +108,9 @@ ERRORS = (
     Rule(
         "error",
         "spec",
-        _for_each_key(
-            f"!{_ARGUMENTS}.exists(a, {_IS_KEY}) || {_ARGUMENTS}.exists_one(a, {_IS_KEY}) && "
-            + _of_engines_container(f"({_HAS_VARIABLE} || has(c.envFrom) && c.envFrom.exists(f, has(f.secretRef)))")
+        _for_each_key_flag(
+            f"!{_ARGUMENTS}.exists(a, {_IS_KEY_FLAG}) || {_ARGUMENTS}.exists_one(a, {_IS_KEY_FLAG}) && "
+            + _overlay_meets(f"({_HAS_KEY_VARIABLE} || has(c.envFrom) && c.envFrom.exists(f, has(f.secretRef)))")
         ),
         "takes a key from a variable that the container sglang does not have: give it in podTemplate an environment "
         "variable of this name with valueFrom.secretKeyRef, or an envFrom with a secretRef; without one, the text "
@@ -115,12 +120,14 @@ ERRORS = (
     Rule(
         "error",
         "spec",
-        _for_each_key("!" + _of_engines_container(f"has(c.env) && c.env.exists(e, {_HOLDS_KEY} && !({_IS_KEPT}))")),
+        _for_each_key_flag(
+            "!" + _overlay_meets(f"has(c.env) && c.env.exists(e, {_IS_KEY_VARIABLE} && !({_IS_REFERENCE}))")
+        ),
         "takes a key from a variable whose value is in the spec, where everyone who may read it sees it: give the "
         "variable a valueFrom.secretKeyRef",
         blames="engine.extraArgs",
     ),
-    _without(
+    _refuse_flags(
         sglang.TLS_FLAGS,
         "makes SGLang speak TLS, which the probes and status.url of a server do not: let an Ingress, a Gateway or a "
         "sidecar in podTemplate speak TLS in front of it",
@@ -133,16 +140,16 @@ ERRORS = (
         "multiplies the GPUs that SGLang needs, and a pod has spec.tensorParallelism of them: raise spec.replicas, or "
         f"share the GPUs with {sglang.DATA_PARALLEL_ATTENTION_FLAG}",
     ),
-    _without(
+    _refuse_flags(
         sglang.NODES_FLAGS,
         "spreads SGLang over several nodes, and one replica is one pod: set spec.tensorParallelism up to 8 and raise "
         "spec.replicas",
     ),
-    _without(
+    _refuse_flags(
         sglang.OTHER_PROTOCOL_FLAGS,
         "takes away SGLang's HTTP API, which probes, Services and benchmarks need: leave it out",
     ),
-    _without(
+    _refuse_flags(
         sglang.GPU_NUMBER_FLAGS,
         "chooses GPUs by number, and a pod has exactly its own, from 0 on: leave it out",
     ),
@@ -169,7 +176,7 @@ ERRORS = (
     Rule(
         "error",
         "spec",
-        _have_the_servers_gpus("containers", f"c.name == '{sglang.CONTAINER}'"),
+        _have_gpus_of_replica("containers", f"c.name == '{sglang.CONTAINER}'"),
         "asks for another number of amd.com/gpu than spec.tensorParallelism: leave the GPUs out here and set "
         "spec.tensorParallelism",
         blames="podTemplate.spec.containers",
@@ -177,7 +184,7 @@ ERRORS = (
     Rule(
         "error",
         "spec",
-        _have_the_servers_gpus("initContainers", "true"),
+        _have_gpus_of_replica("initContainers", "true"),
         "asks for another number of amd.com/gpu than spec.tensorParallelism: an init container gets the same GPUs as "
         "the engine, or none",
         blames="podTemplate.spec.initContainers",
@@ -275,7 +282,7 @@ WARNINGS = (
     Rule(
         "warning",
         "spec",
-        f"self.service.type == 'ClusterIP' || {_ARGUMENTS}.exists(a, {_IS_KEY.replace('FLAG', 'api-key')})",
+        f"self.service.type == 'ClusterIP' || {_ARGUMENTS}.exists(a, {_IS_KEY_FLAG.replace('FLAG', 'api-key')})",
         "opens the server to a network without an API key, and with it the endpoints that flush its cache and replace "
         "its weights: add --api-key=$(NAME) to spec.engine.extraArgs",
         blames="service.type",

@@ -9,8 +9,8 @@ from kimi_linear_operator.server.spec import SERVER
 
 
 def series(objects: Sequence[CachedObject], _: str) -> Iterator[str]:
-    """Yield the lines about servers: how many are in which condition, and which are ready."""
-    servers = [found for found in objects if found.key.kind == SERVER]
+    """Yield the metric lines about servers: how many have each condition, and which are ready."""
+    servers = [cached for cached in objects if cached.key.kind == SERVER]
     yield from by_condition("kimi_linear_servers", "Servers by condition", servers)
     yield from _ready(servers)
 
@@ -18,8 +18,8 @@ def series(objects: Sequence[CachedObject], _: str) -> Iterator[str]:
 def _ready(servers: Iterable[CachedObject]) -> Iterator[str]:
     name = "kimi_linear_server_ready"
     yield head(name, "1 if all replicas of the server serve; servers that are to have none are left out")
-    for found in servers:
-        of = labels({"server": found.key.name, "server_namespace": found.key.namespace})
-        for condition, status, reason in found.conditions:
+    for server in servers:
+        label_text = labels({"server": server.key.name, "server_namespace": server.key.namespace})
+        for condition, status, reason in server.conditions:
             if condition == "Ready" and reason not in WITHOUT_REPLICAS:
-                yield f"{name}{{{of}}} {float(status == 'True')}\n"
+                yield f"{name}{{{label_text}}} {float(status == 'True')}\n"

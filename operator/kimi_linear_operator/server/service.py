@@ -9,18 +9,18 @@ from kimi_linear_operator.server.spec import KimiLinearServer
 
 def build_service(server: KimiLinearServer) -> Manifest:
     """Return the main Service, named like the server."""
-    wanted = server.spec.service
-    spec = {"type": wanted.type, **_selection(server)}
+    options = server.spec.service
+    spec = {"type": options.type, **_selector_and_port(server)}
     manifest = metadata.build_manifest(server, SERVICE, server.metadata.name, spec=spec)
-    for annotation in wanted.annotations.items():
-        metadata.annotate(manifest, *annotation)
+    for name, value in options.annotations.items():
+        metadata.annotate(manifest, name, value)
     return manifest
 
 
 def build_headless_service(server: KimiLinearServer) -> Manifest:
-    """Return the headless Service: one DNS record a replica, for routers that choose among them."""
+    """Return the headless Service: one DNS record per replica, for routers that choose a replica."""
     name = server.metadata.name + HEADLESS_SUFFIX
-    return metadata.build_manifest(server, SERVICE, name, spec={"clusterIP": "None", **_selection(server)})
+    return metadata.build_manifest(server, SERVICE, name, spec={"clusterIP": "None", **_selector_and_port(server)})
 
 
 def url(server: KimiLinearServer) -> str:
@@ -28,12 +28,12 @@ def url(server: KimiLinearServer) -> str:
     return f"http://{server.metadata.name}.{server.metadata.namespace}.svc:{server.spec.service.port}"
 
 
-def _selection(server: KimiLinearServer) -> Manifest:
+def _selector_and_port(server: KimiLinearServer) -> Manifest:
     port = {
         "name": sglang.PORT_NAME,
         "port": server.spec.service.port,
         "targetPort": sglang.PORT_NAME,
         "protocol": "TCP",
     }
-    # An address of each family that the cluster has; SGLang listens on all of them.
+    # One address of each IP family of the cluster. SGLang listens on all of them.
     return {"ipFamilyPolicy": "PreferDualStack", "selector": metadata.selector(server), "ports": [port]}

@@ -1,7 +1,7 @@
 """What SGLang needs to serve Kimi-Linear on AMD GPUs: image, command line, environment, probes.
 
-The facts come from the recipe (SGLang's cookbook page for Kimi-Linear) and from SGLang 0.5.7's source;
-each constant names its source. Nothing here knows Kubernetes objects beyond the shape of a container.
+The facts come from the recipe (SGLang's cookbook page for Kimi-Linear) and from the source code of SGLang 0.5.7; each
+constant names its source. Of Kubernetes, this module knows only the fields of a container.
 """
 
 import re
@@ -21,13 +21,13 @@ MODELS = {"instruct": "moonshotai/Kimi-Linear-48B-A3B-Instruct"}
 TOOL_CALL_PARSER = "kimi_k2"
 RECIPE_ENVIRONMENT = {"SGLANG_ROCM_FUSED_DECODE_MLA": "0"}
 
-# Recipe 4.2.1 names this release: the only one whose arguments and behaviour the operator was written for.
+# The operator is written for the arguments and the behaviour of this release, which recipe 4.2.1 names.
 TESTED_RELEASES = ("v0.5.7",)
 ARCHITECTURES: dict[Hardware, str] = {"mi300x": "mi30x", "mi325x": "mi30x", "mi355x": "mi35x"}
 _REPOSITORY = "lmsysorg/sglang"
-# Published tags are irregular: the ROCm release changes, and some releases are in another repository under a date.
-# Source: v0.5.7 is the recipe's; the others are tags that public projects pull (InferenceX, Hyperloom, Infera, ROCm's
-# documentation), as of November 2026. VERSION-ROCM-ARCHITECTURE, or what stands before and after the architecture.
+# Published tags are irregular: the ROCm release changes, and some images are in another repository, with a date. {} is
+# the architecture. Source: v0.5.7 is the recipe's; public projects pull the others (InferenceX, Hyperloom, Infera,
+# ROCm's documentation), as of November 2026.
 PUBLISHED_IMAGES: dict[str, str] = {
     "v0.5.7": "lmsysorg/sglang:v0.5.7-rocm700-{}",
     "v0.5.8": "lmsysorg/sglang:v0.5.8-rocm700-{}",
@@ -39,9 +39,9 @@ PUBLISHED_IMAGES: dict[str, str] = {
     "v0.5.18": "lmsysorg/sglang-rocm:v0.5.18-rocm724-{}-20260825",
 }
 GUESSED_ROCM = "rocm720"
-"""What most tags since v0.5.10 name: the guess for a release that is not in the table."""
+"""Guess for a release that is not in PUBLISHED_IMAGES: most tags since v0.5.10 have it."""
 
-# PCI device ids, physical and virtual functions, as AMD's node labeller writes them to DEVICE_ID_LABEL.
+# PCI device ids of physical and virtual functions, as AMD's node labeller writes them to DEVICE_ID_LABEL.
 # Source: the table of AMD's AIM Engine (internal/utils/resources.go).
 DEVICE_ID_LABEL = "amd.com/gpu.device-id"
 DEVICE_IDS: dict[Hardware, tuple[str, ...]] = {
@@ -50,8 +50,8 @@ DEVICE_IDS: dict[Hardware, tuple[str, ...]] = {
     "mi355x": ("75a3", "75b3"),
 }
 
-# How the GPUs of a node are partitioned, as AMD's node labeller writes it if its flag compute-memory-partition is on:
-# COMPUTE_MEMORY in lower case (amdgpu.go, UniquePartitionConfigCount). Anything but SPX is a part of a GPU.
+# How a node's GPUs are partitioned: COMPUTE_MEMORY in lower case, with any compute mode except SPX. AMD's node labeller
+# writes it if its flag compute-memory-partition is on (amdgpu.go, UniquePartitionConfigCount).
 PARTITION_LABEL = "amd.com/gpu.compute-memory-partition"
 PARTITIONED = tuple(
     f"{compute}_{memory}" for compute in ("cpx", "dpx", "qpx", "tpx") for memory in ("nps1", "nps2", "nps4", "nps8")
@@ -62,17 +62,18 @@ IMAGE_ARCHITECTURE = "amd64"
 
 CONTAINER = ENGINE_CONTAINER
 
-# SGLang's default port; 127.0.0.1 is its default host, which no probe and no Service could reach.
+# SGLang's default port.
 PORT = 30000
 PORT_NAME = "http"
-# Stands for every address of both families, by the pod's /etc/hosts. SGLang's web server (uvicorn on uvloop)
-# listens on each address that its host resolves to and skips a family that the kernel lacks; with `--host ::` it would
-# listen on IPv6 alone, and with an empty host the warm-up of 0.5.7 has no address to ask. The ending makes proxy rules
-# for localhost hold for it: requests compares endings.
+# Host name of all addresses of both IP families, by the pod's /etc/hosts. SGLang's web server (uvicorn on uvloop)
+# listens on each address that the name resolves to, and skips a family that the kernel lacks. Alternatives fail: no
+# probe reaches SGLang's default 127.0.0.1, `--host ::` listens on IPv6 alone, and with an empty host the warm-up of
+# 0.5.7 has no address to call. Because of the suffix, proxy exceptions for localhost match it (requests compares
+# suffixes).
 ALL_ADDRESSES = "all.localhost"
 ALL_ADDRESSES_ALIASES = ("0.0.0.0", "::")  # noqa: S104 - a pod serves its Service on all of its own addresses
 
-# Flags that have a field of their own or that the pod depends on, with the aliases of SGLang's server_args.py.
+# Flags that have a field in the spec, or that the pod depends on. With the aliases of SGLang's server_args.py.
 OWNED_FLAGS = (
     "attention-backend",
     "config",
@@ -97,34 +98,34 @@ OWNED_FLAGS = (
     "trust-remote-code",
 )
 
-# Flags that are refused because they can only fail in such a pod, and what to do instead. Without an alias or with.
+# Flags that can only fail in such a pod, so rules refuse them. With their aliases.
 TLS_FLAGS = ("enable-ssl-refresh", "ssl-ca-certs", "ssl-certfile", "ssl-keyfile", "ssl-keyfile-password")
 DATA_PARALLEL_FLAGS = ("data-parallel-size", "dp-size")
 NODES_FLAGS = ("dist-init-addr", "nccl-init-addr", "node-rank", "use-ray")
 OTHER_PROTOCOL_FLAGS = ("encoder-only", "grpc-mode", "smg-grpc-mode")
 GPU_NUMBER_FLAGS = ("base-gpu-id", "gpu-id-step")
-# With it, several data-parallel parts share the GPUs of one tensor-parallel group (server_args.py).
+# With this flag, several data-parallel workers share the GPUs of one tensor-parallel group (server_args.py).
 DATA_PARALLEL_ATTENTION_FLAG = "--enable-dp-attention"
 
 CACHE_PATH = "/cache"
 KERNELS_PATH = "/kernels"
 SHARED_MEMORY_PATH = "/dev/shm"  # noqa: S108 - in the container, for NCCL
-# /dev/shm of 16 GiB for four GPUs: SGLang's AMD page runs its container with --shm-size 16G.
+# 16 GiB for four GPUs: SGLang's AMD page runs its container with --shm-size 16G.
 SHARED_MEMORY_GIB_PER_GPU = 4
-# One process a GPU polls without a pause (SGLang's --sleep-on-idle describes it), beside tokenizer and detokenizer.
+# Tokenizer and detokenizer. Each GPU has a process that polls without a pause (see SGLang's --sleep-on-idle).
 _PROCESSES_BESIDE_GPUS = 2
-# SGLang's Kubernetes example asks for 64 GiB for a model of 32B; here that is the default of four GPUs, shared memory
-# included. Nobody has measured this model on AMD's GPUs, so nothing is limited.
+# SGLang's Kubernetes example requests 64 GiB for a model of 32B parameters; here that is the request for four GPUs,
+# shared memory included. Nobody has measured this model on AMD GPUs, so there is no limit.
 _MEMORY_GIB_PER_GPU = 16
-# The weights are 98 GB (91 GiB); the rest is for kernels, logs and what the download leaves half done.
+# The weights are 98 GB (91 GiB). The rest is for kernels, logs and unfinished downloads.
 _WEIGHTS_GIB = 120
 
-# What SGLang asks itself during its warm-up, which no proxy can reach. 0.5.7 asks the host that it listens on,
-# 0.5.23 turns that into a loopback address (server_args.py, url).
+# Hosts of SGLang's requests to itself during the warm-up, which a proxy cannot reach. 0.5.7 calls the host that it
+# listens on, 0.5.23 a loopback address instead (server_args.py, url).
 _OWN_HOSTS = ("localhost", "127.0.0.1", "0.0.0.0", "::1")  # noqa: S104 - names for a list of exceptions
-# The variables by which Python's requests takes a proxy for http:// (requests/utils.py, get_environ_proxies).
-_PROXIES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
-_EXCEPTIONS = ("NO_PROXY", "no_proxy")
+# Variables from which Python's requests takes a proxy for http:// (requests/utils.py, get_environ_proxies).
+_PROXY_VARIABLES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+_EXCEPTION_VARIABLES = ("NO_PROXY", "no_proxy")
 
 _INSTALL = "python3 -m pip install --no-cache-dir"
 _EXEC = 'exec "$@"'
@@ -170,7 +171,7 @@ CHOSEN_FLAGS = (
 
 
 def image(spec: ServerSpec) -> str:
-    """Return the engine's image: the given one, or the one of SGLang's release for this hardware."""
+    """Return the engine's image: that of the spec, or the one that SGLang's release and the hardware select."""
     if spec.engine.image:
         return spec.engine.image
     guess = f"{_REPOSITORY}:{spec.engine.version}-{GUESSED_ROCM}-{{}}"
@@ -183,29 +184,29 @@ def image_in(template: Manifest) -> str | None:
 
 
 def command_line(template: Manifest) -> list[str]:
-    """Return SGLang's command line in a pod template, whichever version built that; empty if it has none."""
+    """Return SGLang's command line in a pod template of any version of the operator; empty if it has none."""
     return [word for word in _engine_in(template).get("args") or () if isinstance(word, str)]
 
 
 def packages_in(template: Manifest) -> list[str] | None:
-    """Return the Python packages that a pod template installs, None if that cannot be read."""
+    """Return the Python packages that a pod template installs, None if they cannot be read."""
     container = _engine_in(template)
     script = " ".join(map(str, container.get("command") or ()))
-    found = re.search(rf"{re.escape(_INSTALL)} (.*?) && {re.escape(_EXEC)}", script)
-    if not container or (found is None and "pip" in script):
+    match = re.search(rf"{re.escape(_INSTALL)} (.*?) && {re.escape(_EXEC)}", script)
+    if not container or (match is None and "pip" in script):
         return None
-    return _split(found[1]) if found else []
+    return _split(match[1]) if match else []
 
 
 def value_of(flag: str, words: Sequence[str]) -> str | None:
-    """Return the value of a flag on a command line of the operator's, None if it is not there."""
+    """Return the value of a flag on a command line that the operator built, None if the flag is missing."""
     return next((value for name, value in pairwise(words) if name == flag), None)
 
 
 def _engine_in(template: Manifest) -> Manifest:
     """Return the engine's container in a pod template, empty if there is none."""
     containers = template.get("spec", {}).get("containers", ())
-    return next((dict(item) for item in containers if item.get("name") == CONTAINER), {})
+    return next((dict(container) for container in containers if container.get("name") == CONTAINER), {})
 
 
 def _split(text: str) -> list[str] | None:
@@ -221,27 +222,27 @@ def model_path(spec: ServerSpec) -> str:
 
 
 def release(spec: ServerSpec) -> str | None:
-    """Return SGLang's release, None if an image of one's own does not tell it in its tag."""
+    """Return SGLang's release, None if the spec has its own image whose tag does not name one."""
     if spec.engine.image is None:
         return spec.engine.version
-    found = re.search(r":(v[0-9]+\.[0-9]+\.[0-9]+[A-Za-z0-9.]*)", spec.engine.image)
-    return found[1] if found else None
+    match = re.search(r":(v[0-9]+\.[0-9]+\.[0-9]+[A-Za-z0-9.]*)", spec.engine.image)
+    return match[1] if match else None
 
 
 def api_key_variable(spec: ServerSpec) -> str | None:
-    """Return the variable of the container that holds the API key, None if clients need none."""
-    found = (re.fullmatch(r"--api-key=\$\((\w+)\)", argument) for argument in spec.engine.extra_args)
-    return next((match[1] for match in found if match), None)
+    """Return the name of the container's variable with the API key, None if clients need no key."""
+    matches = (re.fullmatch(r"--api-key=\$\((\w+)\)", argument) for argument in spec.engine.extra_args)
+    return next((match[1] for match in matches if match), None)
 
 
 def recipe_command(spec: ServerSpec) -> str:
-    """Return the shell command that starts this server by hand, in the words of the recipe's generator."""
+    """Return the shell command that starts this server by hand, in the format of the recipe's generator."""
     flags = [*_recipe_flags(spec), *_chosen_flags(spec)]
     return COMMAND_START + LINE_BREAK.join(["", *(shlex.join(flag) for flag in flags)])
 
 
 def docker_commands(spec: ServerSpec) -> list[str]:
-    """Return the recipe's preparation without Kubernetes (4.2.1 and 4.2.2): pull, run, install."""
+    """Return the recipe's commands before the start by hand (4.2.1 and 4.2.2): pull, run, install."""
     run = [
         "docker run -d -it --ipc=host --network=host --privileged",
         "--cap-add=CAP_SYS_ADMIN",
@@ -261,19 +262,19 @@ def docker_commands(spec: ServerSpec) -> list[str]:
     ]
 
 
-def command(packages: Sequence[str], *, empties: str | None = None) -> list[str]:
-    """Return the container's command: empties a folder, installs what can't be imported, then becomes the arguments.
+def command(packages: Sequence[str], *, emptied: str | None = None) -> list[str]:
+    """Return the container's command: it empties a folder, installs missing packages, and executes the arguments.
 
-    `exec` makes SGLang the container's main process: a shell would keep SIGTERM to itself, and no request
-    would be drained. pip is asked only if an import fails, so an image that has the packages needs no index.
+    `exec` makes SGLang the container's main process: a shell would not pass SIGTERM on, and SGLang would not drain. pip
+    runs only if an import fails, so an image that has the packages needs no package index.
 
     Args:
-        packages: Python packages that must be there.
-        empties: A folder that has to be empty, such as a memory volume, which outlives the container.
+        packages: The Python packages.
+        emptied: A folder to empty first, such as a memory volume, which outlives the container.
     """
-    clean = f"rm -rf {empties}/* {empties}/.[!.]*; " if empties else ""
+    clean = f"rm -rf {emptied}/* {emptied}/.[!.]*; " if emptied else ""
     script = clean + _installation(packages) + _EXEC
-    return ["/bin/sh", "-c", script, "sglang"] if empties or packages else []
+    return ["/bin/sh", "-c", script, "sglang"] if emptied or packages else []
 
 
 def _installation(packages: Sequence[str]) -> str:
@@ -299,11 +300,16 @@ def arguments(spec: ServerSpec) -> list[str]:
 def environment(spec: ServerSpec) -> list[Manifest]:
     """Return the container's environment variables.
 
-    The image sets SGLANG_ROCM_FUSED_DECODE_MLA=1, with which 0.5.7 fails on this model: leaving the variable out
-    is not the same as 0. It also sets SGLANG_SET_CPU_AFFINITY=1: SGLang then pins itself to CPUs of the node that the
-    pod may not use, and dies (utils/common.py, gpu_proc_affinity). The warm-up gets the whole start-up time: cold
-    kernels outlast its 600 seconds. Kernels are compiled into a volume of the pod's own, because their locks do not
-    hold on a volume that several nodes share; AITER's stay in the image, which brings most of them.
+    SGLANG_ROCM_FUSED_DECODE_MLA: the image sets 1, with which 0.5.7 fails on this model. So 0 must be set explicitly.
+
+    SGLANG_SET_CPU_AFFINITY: the image sets 1. SGLang would pin itself to CPUs of the node that the pod may not use, and
+    die (utils/common.py, gpu_proc_affinity).
+
+    SGLANG_WARMUP_TIMEOUT: compiling all kernels takes longer than the default of 600 seconds, so the warm-up may take
+    the whole start-up time.
+
+    TRITON_CACHE_DIR, TORCHINDUCTOR_CACHE_DIR: each pod compiles kernels into its own volume, because the file locks do
+    not work on a volume that several nodes share. AITER's kernels stay in the image, which has most of them compiled.
     """
     variables: list[Manifest] = [
         *({"name": name, "value": value} for name, value in RECIPE_ENVIRONMENT.items()),
@@ -319,36 +325,35 @@ def environment(spec: ServerSpec) -> list[Manifest]:
     return variables
 
 
-def reaching_itself(variables: Sequence[Manifest]) -> list[Manifest]:
-    """Return environment variables with which SGLang reaches itself past a proxy that they may name.
+def with_proxy_exceptions(variables: Sequence[Manifest]) -> list[Manifest]:
+    """Return environment variables that except SGLang's own hosts from the proxy, if they name a proxy for http://.
 
-    Without a proxy for http:// nothing changes. Exceptions from a Secret or ConfigMap are kept under another name,
-    which the completed variable refers to.
+    Exceptions from a Secret or ConfigMap move to a variable GIVEN_NAME, to which NAME then refers.
     """
     names = {variable["name"] for variable in variables}
-    if not names & set(_PROXIES):
+    if not names & set(_PROXY_VARIABLES):
         return list(variables)
-    missing = [] if names & set(_EXCEPTIONS) else list(_EXCEPTIONS)
-    completed = [item for variable in variables for item in _completed(variable)]
+    missing = [] if names & set(_EXCEPTION_VARIABLES) else list(_EXCEPTION_VARIABLES)
+    completed = [item for variable in variables for item in _with_own_hosts(variable)]
     return [*completed, *({"name": name, "value": ",".join(_OWN_HOSTS)} for name in missing)]
 
 
-def _completed(variable: Manifest) -> list[Manifest]:
-    """Return a variable, and if it holds exceptions from a proxy, with SGLang's own hosts among them."""
+def _with_own_hosts(variable: Manifest) -> list[Manifest]:
+    """Return a variable; add SGLang's own hosts if it holds proxy exceptions."""
     name = variable["name"]
-    if name not in _EXCEPTIONS:
+    if name not in _EXCEPTION_VARIABLES:
         return [variable]
     if "valueFrom" in variable:
-        given = f"GIVEN_{name}"
-        return [{**variable, "name": given}, {"name": name, "value": ",".join([f"$({given})", *_OWN_HOSTS])}]
+        moved = f"GIVEN_{name}"
+        return [{**variable, "name": moved}, {"name": name, "value": ",".join([f"$({moved})", *_OWN_HOSTS])}]
     value = str(variable.get("value") or "")
     hosts = [host.strip() for host in value.split(",") if host.strip()]
-    wanted = [] if "*" in hosts else [host for host in _OWN_HOSTS if host not in hosts]
-    return [{"name": name, "value": ",".join([*hosts, *wanted])} if wanted else variable]
+    missing = [] if "*" in hosts else [host for host in _OWN_HOSTS if host not in hosts]
+    return [{"name": name, "value": ",".join([*hosts, *missing])} if missing else variable]
 
 
 def requests(spec: ServerSpec) -> dict[str, str]:
-    """Return what the scheduler should reserve for a replica beside its GPUs, disk space aside."""
+    """Return the resource requests of a replica besides GPUs and disk space."""
     return {
         "cpu": str(spec.tensor_parallelism + _PROCESSES_BESIDE_GPUS),
         "memory": f"{_MEMORY_GIB_PER_GPU * spec.tensor_parallelism}Gi",
@@ -356,31 +361,32 @@ def requests(spec: ServerSpec) -> dict[str, str]:
 
 
 def disk_requests(spec: ServerSpec) -> dict[str, str]:
-    """Return the disk space for weights that come from the hub and are kept in the pod."""
+    """Return the request of disk space for weights that the pod downloads, empty if they are mounted."""
     return {} if spec.model.path else {"ephemeral-storage": f"{_WEIGHTS_GIB}Gi"}
 
 
-# SGLang's /health and /health_generate let the engine make one token, unless it is at work and shows a sign of life
-# between two batches. They take a second or more, and say 503 when nothing came for 20 s (http_server.py,
-# HEALTH_CHECK_TIMEOUT). The timeouts of the probes leave that time.
+# SGLang's /health and /health_generate make the engine generate one token; of a busy engine, a sign of life between two
+# batches is enough. They take a second or more, and return 503 after 20 s without an answer (http_server.py,
+# HEALTH_CHECK_TIMEOUT). The timeouts of the probes are longer.
 _HEALTH_SECONDS = 20
 _PROBE_TIMEOUT_SECONDS = _HEALTH_SECONDS + 5
-# SGLang ends itself when one batch takes longer; --watchdog-timeout changes it.
+# SGLang exits when one batch takes longer. --watchdog-timeout changes that.
 _WATCHDOG_SECONDS = 300
 
 
 def probes(spec: ServerSpec) -> Manifest:
     """Return the startup, readiness and liveness probes.
 
-    SGLang opens its port only when the weights are loaded and answers 503 until it is warm, so the startup probe
-    alone decides how long loading may take.
+    Startup: SGLang opens its port only when the weights are loaded, and returns 503 until its warm-up is done. So the
+    startup probe alone limits the time to load.
 
-    Release 0.5.7 does not notice when its scheduler or detokenizer is killed: the main process lives on and every
-    request hangs. Only an answer that passed through both shows that they live, so readiness and liveness ask
-    /health_generate, which no setting turns into a check of the main process alone. Two bad answers in a row take a
-    replica out of its Services: a dead engine within a minute. Liveness waits as long as SGLang's own watchdog
-    would: a batch that takes long, such as a long prompt or a kernel that is compiled, never ends a replica sooner than
-    SGLang itself.
+    Readiness and liveness: release 0.5.7 does not notice when its scheduler or detokenizer is killed; the main process
+    lives on and every request hangs. Only a token that passed through both shows that they live, and /health_generate
+    always generates one, whatever the settings. Two failures in a row remove a replica from its Services: a dead
+    engine within a minute.
+
+    Liveness waits as long as SGLang's own watchdog. So a slow batch, such as a long prompt or the compilation of a
+    kernel, does not restart a replica before SGLang itself would exit.
     """
     health = {"httpGet": {"path": "/health", "port": PORT_NAME}}
     engine = {"httpGet": {"path": "/health_generate", "port": PORT_NAME}, "timeoutSeconds": _PROBE_TIMEOUT_SECONDS}
@@ -399,12 +405,11 @@ def probes(spec: ServerSpec) -> Manifest:
 
 
 def _watchdog_seconds(spec: ServerSpec) -> int:
-    """Return how long SGLang lets one batch take: its own time, or a longer one from the arguments."""
-    given = (shlex.join(flag) for flag in _grouped(spec.engine.extra_args))
-    found = [
-        match[1] for text in given if (match := re.fullmatch(r"--watchdog[a-z-]*[= ]([0-9]{1,6})(?:\.[0-9]*)?", text))
-    ]
-    return max([_WATCHDOG_SECONDS, *map(int, found[-1:])])
+    """Return how many seconds one batch may take: SGLang's default, or more if the arguments say so."""
+    pattern = r"--watchdog[a-z-]*[= ]([0-9]{1,6})(?:\.[0-9]*)?"
+    flags = (shlex.join(flag) for flag in _grouped(spec.engine.extra_args))
+    seconds = [int(match[1]) for flag in flags if (match := re.fullmatch(pattern, flag))]
+    return max([_WATCHDOG_SECONDS, *seconds[-1:]])
 
 
 def _flag(flag: Flag, spec: ServerSpec) -> tuple[str, ...] | None:
@@ -418,16 +423,18 @@ def _flag(flag: Flag, spec: ServerSpec) -> tuple[str, ...] | None:
 
 
 def _recipe_flags(spec: ServerSpec) -> Flags:
+    """Return the flags of the recipe's generator, in its order."""
     return [found for flag in RECIPE_FLAGS if (found := _flag(flag, spec))]
 
 
 def _chosen_flags(spec: ServerSpec) -> Flags:
+    """Return the flags that are there only if the spec sets them."""
     chosen = [found for flag in CHOSEN_FLAGS if (found := _flag(flag, spec))]
     return [*chosen, *_grouped(spec.engine.extra_args)]
 
 
 def _grouped(arguments: Sequence[str]) -> Flags:
-    """Put a flag and the values that follow it together, as a person would write them on one line."""
+    """Group each flag with the values that follow it."""
     groups: list[tuple[str, ...]] = []
     for argument in arguments:
         if groups and not argument.startswith("-"):
@@ -438,9 +445,9 @@ def _grouped(arguments: Sequence[str]) -> Flags:
 
 
 def _import_name(package: str) -> str:
-    """Return the module that a requirement most likely brings.
+    """Return the module that a requirement most likely contains.
 
-    A wrong guess is harmless: its import fails, and pip finds the requirement satisfied without asking an index.
+    A wrong guess is harmless: the import fails, and pip finds the requirement satisfied without a package index.
     """
     name = package
     for separator in "[=<>~!":

@@ -1,4 +1,4 @@
-"""Waking the controller that creates a server's pods, when what a quota was full of has gone."""
+"""Waking the ReplicaSet controller to create a server's pods again after a quota has become free."""
 
 import logging
 from collections.abc import Callable
@@ -17,11 +17,11 @@ WAKE_ANNOTATION = f"{GROUP}/woken"
 
 @dataclass(frozen=True)
 class Waking:
-    """Wakes controllers by an annotation of the Deployment, which its controller hands on to the ReplicaSet.
+    """Annotates Deployments. The Deployment controller copies the annotation, and the changed ReplicaSet is enqueued.
 
     Attributes:
         cluster: Where Deployments are annotated.
-        store: Where objects are read.
+        cache: Where objects are read.
         now: The time as RFC 3339.
     """
 
@@ -30,10 +30,14 @@ class Waking:
     now: Callable[[], str]
 
     async def wake(self, key: Key, uid: str) -> float | None:
-        """Wake the controller of a server's Deployment if that can help; return after how many seconds to look again.
+        """Annotate a server's Deployment if that can help; return the seconds until the next check, None if no check.
+
+        Args:
+            key: The server.
+            uid: Its UID.
 
         Raises:
-            ApiError: The API server could not do its part.
+            ApiError: The request failed.
         """
         deployment = self.cache.get(key.of(DEPLOYMENT))
         if deployment is None or not metadata.is_owned_by(deployment, uid):

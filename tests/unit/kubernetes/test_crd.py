@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, Field
 
 from kimi_linear_operator import resource_types
 from kimi_linear_operator.benchmark import rules as benchmark
@@ -206,3 +207,14 @@ def test_a_message_fits_on_one_line_as_the_api_server_demands() -> None:
     rules = [rule for schema in SCHEMAS.values() for _, rule in rules_of(schema)]
     validations = [*rules, *(item for policy in POLICIES for item in policy["spec"]["validations"])]
     assert [item["message"] for item in validations if "\n" in item["message"]] == []
+
+
+class Multiple(BaseModel):
+    """A field with a keyword that CRDs do not have."""
+
+    size: int = Field(default=16, multiple_of=16)
+
+
+def test_a_keyword_that_would_get_lost_is_an_error() -> None:
+    with pytest.raises(ValueError, match="a CRD cannot say multipleOf: write a rule instead"):
+        crd._structural_model(Multiple.model_json_schema())

@@ -16,7 +16,7 @@ from kimi_linear_operator.kubernetes import pod_reasons
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reasons import NOTHING, REASONS, WAIT, ReasonName
 from kimi_linear_operator.server.definition import DEFINITION as SERVER_DEFINITION
-from kimi_linear_operator.server.events import AS_WISHED
+from kimi_linear_operator.server.events import NORMAL_REASONS
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = ROOT / "operator/kimi_linear_operator"
@@ -62,7 +62,7 @@ def test_every_used_reason_is_explained() -> None:
 
 def test_reasons_of_results_and_events_are_those_of_conditions() -> None:
     of_results = get_args(get_args(SuiteResult.model_fields["reason"].annotation)[0])
-    assert {*of_results, *AS_WISHED, *UNDER_WAY} - set(REASONS) == set()
+    assert {*of_results, *NORMAL_REASONS, *UNDER_WAY} - set(REASONS) == set()
 
 
 def conditions(value: object) -> Iterator[Manifest]:
@@ -87,3 +87,10 @@ def test_the_table_is_in_order() -> None:
     names = get_args(ReasonName)
     assert list(names) == sorted(names), "sorted, two additions seldom collide"
     assert {explanation.used_by for explanation in REASONS.values()} == set(get_args(reasons.UsedBy))
+
+
+def test_every_reason_of_a_pod_has_its_place_among_the_others() -> None:
+    files = ("pod_reasons", "crashes", "waits")
+    found = {name for file in files for name in constant_reasons(SOURCES[PACKAGE / f"kubernetes/{file}.py"])}
+    assert len(found) > 10
+    assert found - set(pod_reasons.BY_SEVERITY) == set()

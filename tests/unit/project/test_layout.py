@@ -1,8 +1,11 @@
 """Promises of the repository's layout that no other test would miss."""
 
+import ast
+import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import kimi_linear_operator
@@ -62,3 +65,26 @@ def test_what_decides_is_pure_but_for_a_few_modules_that_are_named() -> None:
     ]
     named = tuple(f"{name.removeprefix('kimi_linear_operator.')}." for name in pure)
     assert {module for module in modules if not f"{module}.".startswith(named)} == _MAY_WAIT
+
+
+_ATTRIBUTE = re.compile(r"^        (\w+): ", re.MULTILINE)
+
+
+def test_docstrings_name_the_fields_that_a_class_has() -> None:
+    wrong = {}
+    for path in (ROOT / "operator").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and "Attributes:" in (text := ast.get_docstring(node, clean=False) or ""):
+                named = set(_ATTRIBUTE.findall(text.partition("Attributes:")[2]))
+                if missing := named - set(_fields(node)):
+                    wrong[f"{path.name}: {node.name}"] = missing
+    assert wrong == {}
+
+
+def _fields(node: ast.ClassDef) -> Iterator[str]:
+    """Yield the names that a class or one of its methods sets."""
+    for item in ast.walk(node):
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+            yield item.target.id
+        elif isinstance(item, ast.Attribute) and isinstance(item.ctx, ast.Store):
+            yield item.attr

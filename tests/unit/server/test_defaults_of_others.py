@@ -8,9 +8,9 @@ import pytest
 from kimi_linear_operator.kubernetes import ownership, stored
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server import revision
-from kimi_linear_operator.server.deployment import build_pod_template, given_inputs, template_inputs
+from kimi_linear_operator.server.deployment import build_pod_template, explicit_inputs, template_inputs
 from kimi_linear_operator.server.manifests import build_revision
-from kimi_linear_operator.server.revision import Revision, Wish, keep
+from kimi_linear_operator.server.revision import Revision, RolloutState, keep
 from kimi_linear_operator.server.spec import KimiLinearServer
 from make import UID, make_server
 
@@ -38,11 +38,11 @@ def owned(fields: Manifest, time: str = _CREATED) -> Manifest:
     return {"manager": "owner", "operation": "Apply", "time": time, "fieldsV1": {"f:spec": fields}}
 
 
-def is_wished(seen: KimiLinearServer, kept: Revision, *owners: Manifest, wish: Wish | None = None) -> bool:
+def is_wished(seen: KimiLinearServer, kept: Revision, *owners: Manifest, state: RolloutState | None = None) -> bool:
     """Return whether a spec asks for other pods than a record has, and these are built."""
-    doubt = revision.doubt(seen, [kept], 1, wish or Wish(), _NOW)
-    manifest = {"metadata": {"managedFields": list(owners)}, "spec": given_inputs(seen.spec)}
-    asked = revision.without(seen, revision.unasked(doubt.paths, manifest, doubt.until))
+    uncertain = revision.uncertain_fields(seen, [kept], 1, state or RolloutState(), _NOW)
+    manifest = {"metadata": {"managedFields": list(owners)}, "spec": explicit_inputs(seen.spec)}
+    asked = revision.without(seen, revision.unrequested(uncertain.paths, manifest, uncertain.recorded_until))
     return keep(asked, [kept], deployed=1).current != kept
 
 
@@ -59,8 +59,8 @@ def test_a_default_within_an_item_of_a_list_is_no_wish_of_who_owns_the_list() ->
 def test_what_is_left_of_a_server_without_such_a_default_is_what_was_kept() -> None:
     kept = record(with_pod(containers=[_ENGINE, {"name": "mesh"}]))
     seen = with_pod(containers=[_ENGINE | _PULLED, {"name": "mesh", "resources": {"limits": {"cpu": 1}}}])
-    doubt = revision.doubt(seen, [kept], 1, now=_NOW)
-    assert template_inputs(revision.without(seen, doubt.paths).spec) == kept.inputs
+    uncertain = revision.uncertain_fields(seen, [kept], 1, now=_NOW)
+    assert template_inputs(revision.without(seen, uncertain.paths).spec) == kept.inputs
 
 
 def test_what_the_owner_of_a_list_wrote_into_an_item_later_is_a_wish() -> None:
@@ -76,7 +76,7 @@ def test_what_the_owner_of_a_list_wrote_in_the_second_of_the_record_is_a_wish_ju
     seen = with_pod(containers=[_ENGINE | _PULLED])
     kept = record(with_pod(containers=[_ENGINE]), created=_NOW)
     assert is_wished(seen, kept, owned(_WHOLE, _NOW))
-    assert not is_wished(seen, kept, owned(_WHOLE, _NOW), wish=Wish(is_unchanged=True))
+    assert not is_wished(seen, kept, owned(_WHOLE, _NOW), state=RolloutState(is_unchanged=True))
     assert not is_wished(seen, replace(kept, generation=2), owned(_WHOLE, _NOW))
 
 
@@ -116,8 +116,8 @@ def test_a_null_that_the_api_server_dropped_is_as_if_it_were_there() -> None:
     kept, seen = record(_WITH_NULL), with_pod()
     owners = owned({"f:podTemplate": {"f:spec": {"f:hostAliases": {}}}})
     assert not is_wished(seen, kept, owners)
-    doubt = revision.doubt(seen, [kept], 1, now=_NOW)
-    assert build_pod_template(revision.without(seen, doubt.paths)) == build_pod_template(_WITH_NULL)
+    uncertain = revision.uncertain_fields(seen, [kept], 1, now=_NOW)
+    assert build_pod_template(revision.without(seen, uncertain.paths)) == build_pod_template(_WITH_NULL)
 
 
 def test_a_null_that_its_owner_took_out_is_a_wish() -> None:
@@ -153,7 +153,7 @@ def test_a_record_notes_which_inputs_the_spec_did_not_have() -> None:
     given = server(engine={"contextLength": 4096}, podTemplate={"spec": {"hostAliases": None}})
     kept = keep(given, []).current
     assert kept.inputs == template_inputs(given.spec)
-    assert kept.given == given_inputs(given.spec)
+    assert kept.explicit_inputs == explicit_inputs(given.spec)
     assert revision.read(build_revision(given, kept)) == kept
 
 
@@ -162,23 +162,23 @@ def test_a_note_that_no_operator_wrote_is_none(note: object) -> None:
     manifest = build_revision(server(), keep(server(), []).current)
     found = revision.read({**manifest, "data": {**manifest["data"], "defaulted": note}})
     assert found
-    assert (found.defaulted, found.given) == (None, found.inputs)
+    assert (found.defaulted, found.explicit_inputs) == (None, found.inputs)
 
 
 def test_a_template_that_another_version_never_came_to_apply_to_a_new_server_is_given_up() -> None:
-    never_ran, wish = record(server(1)), Wish(is_unserved=True)
-    assert revision.gives_up(server(1), [never_ran], 0, wish)
-    current = keep(server(1), [never_ran], used=1, wish=wish).current
+    never_ran, state = record(server(1)), RolloutState(is_unserved=True)
+    assert revision.abandons_newest(server(1), [never_ran], 0, state)
+    current = keep(server(1), [never_ran], used=1, state=state).current
     assert (current.number, current.template) == (2, build_pod_template(server(1)))
 
 
 @pytest.mark.parametrize(
-    ("changes", "deployed", "wish"),
+    ("changes", "deployed", "state"),
     [
-        ({}, 0, Wish()),
-        ({"uid": "another"}, 0, Wish(is_unserved=True)),
-        ({}, 1, Wish(is_unserved=True)),
-        ({"template": build_pod_template(server(1))}, 0, Wish(is_unserved=True)),
+        ({}, 0, RolloutState()),
+        ({"uid": "another"}, 0, RolloutState(is_unserved=True)),
+        ({}, 1, RolloutState(is_unserved=True)),
+        ({"template": build_pod_template(server(1))}, 0, RolloutState(is_unserved=True)),
     ],
     ids=[
         "it was served",
@@ -187,17 +187,17 @@ def test_a_template_that_another_version_never_came_to_apply_to_a_new_server_is_
         "this version builds the same",
     ],
 )
-def test_a_template_without_a_deployment_is_kept_else(changes: Manifest, deployed: int, wish: Wish) -> None:
+def test_a_template_without_a_deployment_is_kept_else(changes: Manifest, deployed: int, state: RolloutState) -> None:
     kept = record(server(1), **changes)
-    assert not revision.gives_up(server(1), [kept], deployed, wish)
-    assert keep(server(1), [kept], deployed=deployed, wish=wish).current == kept
+    assert not revision.abandons_newest(server(1), [kept], deployed, state)
+    assert keep(server(1), [kept], deployed=deployed, state=state).current == kept
 
 
 @pytest.mark.parametrize("applied", [OLD_TEMPLATE, None], ids=["as it runs", "somebody edited it"])
 def test_a_mark_that_was_deleted_with_its_record_is_made_again_during_a_rollout(applied: Manifest | None) -> None:
     for is_rolling_out in (True, False):
-        wish = Wish(is_unchanged=True, is_rolling_out=is_rolling_out)
-        kept = keep(server(1), [], applied=applied, deployed=2, wish=wish)
+        state = RolloutState(is_unchanged=True, is_rolling_out=is_rolling_out)
+        kept = keep(server(1), [], applied=applied, deployed=2, state=state)
         assert (kept.current.number, kept.current.is_automatic) == (3, is_rolling_out)
 
 
@@ -220,7 +220,7 @@ def test_what_is_taken_out_of_an_item_leaves_the_item_where_it_is() -> None:
     ids=["it", "another item", "values", "the list", "a field beside it"],
 )
 def test_a_set_of_fields_leads_to_a_field_of_an_item_or_to_the_list_around_it(fields: Manifest, left: object) -> None:
-    assert ownership.beyond(fields, ("a", 0, "v"), {"a": [{"n": 1, "p": "TCP", "v": 1}]}) == left
+    assert ownership.remaining_path(fields, ("a", 0, "v"), {"a": [{"n": 1, "p": "TCP", "v": 1}]}) == left
 
 
 def test_who_wrote_in_the_same_second_did_not_write_later() -> None:

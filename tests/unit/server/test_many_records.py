@@ -55,7 +55,7 @@ def passing(records: list[Manifest], live: Manifest | None = None) -> tuple[Serv
 
 def keep(records: list[Manifest], live: Manifest | None) -> revision.Kept:
     reconciler, server = passing(records, live)
-    return asyncio.run(reconciler._keep(KEY, server, live))[1]
+    return asyncio.run(reconciler._choose_template(KEY, server, live))[1]
 
 
 def running(number: int) -> Manifest:
@@ -104,4 +104,6 @@ def test_of_many_records_those_with_the_highest_numbers_are_read_and_the_one_tha
 def test_one_that_reaches_beyond_its_pod_is_still_left_out() -> None:
     reaching = {"spec": {**TEMPLATE["spec"], "hostPID": True}}
     reconciler, server = passing([])
-    assert [item.number for item in reconciler._read([record(2, reaching), record(1)], server, None)] == [1]
+    assert [item.number for item in reconciler._allowed_revisions([record(2, reaching), record(1)], server, None)] == [
+        1
+    ]

@@ -9,10 +9,10 @@ import pytest
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 from kimi_linear_operator.server import revision
-from kimi_linear_operator.server.deployment import build_pod_template, given_inputs, template_inputs
+from kimi_linear_operator.server.deployment import build_pod_template, explicit_inputs, template_inputs
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.manifests import build_deployment, build_revision
-from kimi_linear_operator.server.revision import Kept, Revision, Wish, keep
+from kimi_linear_operator.server.revision import Kept, Revision, RolloutState, keep
 from kimi_linear_operator.server.spec import KimiLinearServer
 from make import UID, make_server
 
@@ -111,7 +111,7 @@ def test_other_inputs_get_todays_template(change: Manifest) -> None:
     kept = keep(changed, [kept_by_older()], deployed=1)
     asked = Revision(2, template_inputs(changed.spec), build_pod_template(changed), rollout="", uid=UID, generation=2)
     assert replace(kept.current, defaulted=None) == asked
-    assert kept.current.given == given_inputs(changed.spec)
+    assert kept.current.explicit_inputs == explicit_inputs(changed.spec)
     assert kept.running == kept_by_older()
 
 
@@ -137,10 +137,10 @@ def test_a_new_value_of_the_annotation_takes_todays_template(seen: str, annotati
 
 
 def test_the_operator_takes_todays_template_by_itself_only_where_there_is_a_new_one() -> None:
-    taken = keep(server(), [kept_by_older()], wish=Wish(is_chosen=True)).current
+    taken = keep(server(), [kept_by_older()], state=RolloutState(is_chosen=True)).current
     assert (taken.number, taken.is_automatic, taken.template) == (2, True, build_pod_template(server()))
     newest = keep(server(), []).current
-    assert keep(server(), [newest], wish=Wish(is_chosen=True)) == Kept(newest)
+    assert keep(server(), [newest], state=RolloutState(is_chosen=True)) == Kept(newest)
 
 
 def test_a_number_is_never_used_twice() -> None:
@@ -241,9 +241,9 @@ _EARLIER, _THEN, _LATER, _NOW = (f"2026-11-29T0{hour}:00:00Z" for hour in range(
 
 def as_asked(seen: KimiLinearServer, record: Revision, managed_fields: list[Manifest]) -> KimiLinearServer:
     """Return a server without what nobody asked for since a record was made."""
-    doubt = revision.doubt(seen, [record], 0, now=_NOW)
-    stored = {"metadata": {"managedFields": managed_fields}, "spec": given_inputs(seen.spec)}
-    return revision.without(seen, revision.unasked(doubt.paths, stored, doubt.until))
+    uncertain = revision.uncertain_fields(seen, [record], 0, now=_NOW)
+    stored = {"metadata": {"managedFields": managed_fields}, "spec": explicit_inputs(seen.spec)}
+    return revision.without(seen, revision.unrequested(uncertain.paths, stored, uncertain.recorded_until))
 
 
 def is_wished(seen: KimiLinearServer, record: Revision, managed_fields: list[Manifest]) -> bool:
@@ -275,7 +275,7 @@ def test_a_default_that_nobody_asked_for_is_no_wish(managed_fields: list[Manifes
 def test_a_default_that_nobody_asked_for_is_not_offered() -> None:
     newest = keep(server(), []).current
     seen = as_asked(server(generation=2, **_WITH_FRACTION), newest, owned(_SIZE))
-    assert keep(seen, [newest], deployed=1, wish=Wish(is_chosen=True)) == Kept(newest, running=newest)
+    assert keep(seen, [newest], deployed=1, state=RolloutState(is_chosen=True)) == Kept(newest, running=newest)
 
 
 def test_what_else_somebody_asks_for_brings_no_default_that_nobody_asked_for() -> None:
@@ -330,7 +330,7 @@ def test_a_default_of_a_field_that_the_record_did_not_have_is_no_wish_whichever_
 def test_what_another_version_began_by_itself_and_never_applied_is_given_up() -> None:
     ran, begun = kept_by_older(1), kept_by_older(2, is_automatic=True)
     assert keep(server(), [ran, begun], deployed=1).current == ran
-    newest = keep(server(), [ran, begun], deployed=1, wish=Wish(is_chosen=True)).current
+    newest = keep(server(), [ran, begun], deployed=1, state=RolloutState(is_chosen=True)).current
     assert (newest.number, newest.is_automatic) == (3, True)
 
 

@@ -12,7 +12,7 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, REVISION
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Options
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION
-from kimi_linear_operator.server.rollouts import Candidate, Rollouts, candidate, turn_of
+from kimi_linear_operator.server.rollouts import Candidate, Rollouts, candidate, eligible
 from kimi_linear_operator.server.spec import SERVER
 from make import UID, make_benchmark, make_condition, make_deployment, make_server, owned
 from passes import READER, make_context, new_cache
@@ -35,27 +35,27 @@ OFFERED = ("TemplateCurrent", "False", "NewTemplateAvailable")
 def test_only_a_server_that_is_as_it_should_be_gets_its_turn(ready: tuple[str, str, str], is_ready: bool) -> None:
     found = candidate(A, (ready, OFFERED), is_under_way=False)
     assert found == Candidate(A, is_offered=True, is_ready=is_ready)
-    assert turn_of([found]) == ([A] if is_ready else [])
+    assert eligible([found]) == ([A] if is_ready else [])
 
 
 def test_servers_come_by_name_and_those_without_an_offer_never() -> None:
     known = [Candidate(C, True, True), Candidate(B, True, True), Candidate(A, False, True)]
-    assert turn_of(known) == [B, C]
+    assert eligible(known) == [B, C]
 
 
 def test_nobody_comes_while_one_is_under_way_even_if_that_will_never_be_ready() -> None:
-    assert turn_of([Candidate(A, False, False, True, "ProgressDeadlineExceeded"), Candidate(B, True, True)]) == []
+    assert eligible([Candidate(A, False, False, True, "ProgressDeadlineExceeded"), Candidate(B, True, True)]) == []
 
 
 def test_a_server_that_another_versions_template_left_unready_comes_alone_and_before_all_others() -> None:
     left, other = Candidate(B, True, False, True, "ProgressDeadlineExceeded"), Candidate(A, True, True)
-    assert turn_of([left, other]) == [B]
-    assert turn_of([left, other, Candidate(C, False, False, True)]) == []
-    assert turn_of([Candidate(B, True, True, True), other]) == []
+    assert eligible([left, other]) == [B]
+    assert eligible([left, other, Candidate(C, False, False, True)]) == []
+    assert eligible([Candidate(B, True, True, True), other]) == []
 
 
 def test_nobody_comes_when_nothing_is_offered() -> None:
-    assert turn_of([Candidate(A, False, True)]) == []
+    assert eligible([Candidate(A, False, True)]) == []
 
 
 class World:

@@ -47,7 +47,7 @@ class Run:
         return [arguments for _, arguments in self.calls]
 
 
-def run(folder: Path, server: ServerSpec, *, import_code: int, pip_code: int, empties: str | None = None) -> Run:
+def run(folder: Path, server: ServerSpec, *, import_code: int, pip_code: int, emptied: str | None = None) -> Run:
     python = folder / "python3"
     python.write_text(PYTHON.format(interpreter=sys.executable))
     python.chmod(0o755)
@@ -60,7 +60,7 @@ def run(folder: Path, server: ServerSpec, *, import_code: int, pip_code: int, em
         "PIP": str(pip_code),
     }
     with subprocess.Popen(
-        [*sglang.command(server.engine.extra_pip_packages, empties=empties), *sglang.arguments(server)],
+        [*sglang.command(server.engine.extra_pip_packages, emptied=emptied), *sglang.arguments(server)],
         env=environment,
     ) as process:
         code = process.wait(timeout=10)
@@ -102,14 +102,14 @@ def test_what_a_killed_engine_left_is_gone_before_the_next_start_and_signals_sti
     for name in ("nccl-1", ".hidden", "a name with spaces", "folder/psm_1"):
         (memory / name).write_text("left")
     server = spec(engine={"extraPipPackages": packages})
-    started = run(tmp_path, server, import_code=0, pip_code=1, empties=str(memory))
+    started = run(tmp_path, server, import_code=0, pip_code=1, emptied=str(memory))
     assert list(memory.iterdir()) == []
     assert started.calls[-1] == (started.process, sglang.arguments(server)[1:])
 
 
 def test_an_empty_shared_memory_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "shm").mkdir()
-    assert run(tmp_path, SERVER, import_code=0, pip_code=1, empties=str(tmp_path / "shm")).code == 0
+    assert run(tmp_path, SERVER, import_code=0, pip_code=1, emptied=str(tmp_path / "shm")).code == 0
 
 
 def test_without_packages_no_shell_stands_before_sglang() -> None:
@@ -269,7 +269,7 @@ OWN = "localhost,127.0.0.1,0.0.0.0,::1"
     ],
 )
 def test_the_engine_reaches_itself_past_a_proxy(variables: list[Any], wanted: list[Any]) -> None:
-    assert sglang.reaching_itself(variables) == wanted
+    assert sglang.with_proxy_exceptions(variables) == wanted
 
 
 def test_the_warm_up_goes_past_a_proxy_whose_exceptions_know_only_localhost() -> None:

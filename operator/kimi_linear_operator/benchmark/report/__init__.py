@@ -1,7 +1,7 @@
-"""Reports on a benchmark: pure functions of the resource as it is stored.
+"""Reports on a benchmark, built by pure functions from the stored resource.
 
-`read` takes a manifest, `beside` puts another run in the place of what it is compared with, and the writers in
-`REPORTS` and `COMPARISONS` make a text of it.
+`read` parses a manifest into a run, `beside` makes another run its reference, and the writers in `REPORTS` and
+`COMPARISONS` return it as text.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,4 +26,4 @@ COMPARISONS: Mapping[str, Callable[[Run], str]] = {
     "json": structured.report,
     "html": html.report,
 }
-"""Writers of what `beside` returned; JUnit XML knows no numbers side by side."""
+"""Writers by format, for a run that `beside` has returned. JUnit XML cannot show two numbers side by side."""

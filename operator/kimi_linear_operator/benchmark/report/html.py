@@ -1,4 +1,4 @@
-"""One HTML page, complete in itself: no script, and nothing that a browser would fetch."""
+"""The report as one HTML page, without scripts and without anything that a browser has to fetch."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ import kimi_linear_operator
 from kimi_linear_operator.benchmark.report import plot
 from kimi_linear_operator.benchmark.report.run import Row, Run, SuiteRun
 
-# The first that a suite has is what its card shows.
+# A suite's card shows the first of these metrics that it has.
 _KEY_FIGURES = ("output_throughput", "request_throughput")
 _KEY_FIGURES_OF_ACCURACY = ("accuracy",)
 
-# Escapes whatever is put in: results come from pods, and may hold anything.
+# `autoescape` is needed because results come from pods and may contain anything.
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
     autoescape=True,
@@ -24,7 +24,7 @@ _TEMPLATES = Environment(
 
 
 def report(run: Run) -> str:
-    """Return the report, or the comparison if another run is the reference."""
+    """Return the report, or the comparison if the reference is another run."""
     return _TEMPLATES.get_template("page.html").render(
         run=run,
         measured_suites=[suite for suite in run.suites if suite.rows],
@@ -37,5 +37,6 @@ def report(run: Run) -> str:
 
 
 def _key_figure(suite: SuiteRun) -> Row | None:
+    """Return the metric that a suite's card shows, None if it has none of them."""
     names = _KEY_FIGURES if suite.kind == "speed" else _KEY_FIGURES_OF_ACCURACY
     return next((row for name in names if (row := suite.row(name))), None)

@@ -1,6 +1,6 @@
-"""JUnit XML: a test suite for each suite of the benchmark, a test case for its run and for each finding.
+"""The report as JUnit XML: a test suite for each suite, with a test case for its run and one for each finding.
 
-The form is what both of the usual schemas take: that of Ant's JUnit task, which orders elements and asks for host names
+The document is valid for both common schemas: that of Ant's JUnit task, which requires an order of elements, host names
 and packages, and that of Jenkins' xunit plugin.
 """
 
@@ -11,7 +11,7 @@ from kimi_linear_operator.benchmark.report.run import Run, SuiteRun
 from kimi_linear_operator.benchmark.spec import Finding
 from kimi_linear_operator.kubernetes.times import moment
 
-# What is asked for, and nobody knows of a suite that has not run.
+# The schemas require a time even for a suite that has not run.
 _NO_TIME = datetime.fromtimestamp(0, UTC)
 
 
@@ -68,7 +68,7 @@ def _finding_case(run: Run, suite: SuiteRun, finding: Finding) -> ElementTree.El
     limit = "" if finding.limit is None else f" (limit {finding.limit:g})"
     case = _case(run, suite, f"{finding.rule} {finding.metric or ''}".rstrip() + limit, 0)
     if not finding.passed:
-        # A number that counts for nothing or has nothing to be held against is an error, a bad one a failure.
+        # A missed bound is a failure. Numbers that are not valid, or that have no bound or baseline, are an error.
         kind = "error" if finding.rule == "Validity" or finding.limit is None else "failure"
         ElementTree.SubElement(case, kind, message=finding.message, type=finding.rule)
     return case
@@ -89,7 +89,7 @@ def _host(run: Run) -> str:
 
 
 def _times(suite: SuiteRun) -> tuple[datetime, float]:
-    """Return when a suite started, and how many seconds it took."""
+    """Return when a suite started, and its duration in seconds."""
     if not suite.result:
         return _NO_TIME, 0
     start, end = _time(suite.result.start_time), _time(suite.result.completion_time)

@@ -1,4 +1,4 @@
-"""Markdown: for a pull request, a wiki or a job's summary."""
+"""The report as Markdown: for a pull request, a wiki or the summary of a CI job."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -6,19 +6,19 @@ from collections.abc import Iterator, Sequence
 from kimi_linear_operator.benchmark.report.run import Row, Run, SuiteRun
 from kimi_linear_operator.benchmark.spec import Finding
 
-# What Markdown, or the HTML in it, takes for markup anywhere; and what it takes for a list or heading at the start.
+# Characters that are markup in Markdown or HTML anywhere, and those that start a list or heading when they come first.
 _SPECIAL = re.compile(r"[\\`*_\[\]<>|~&]|^[-+#=]")
-# What GitHub and GitLab turn into links that notify people: @team, #12, !12, GH-12. They look for these in the rendered
-# text, where a backslash has gone; a space without width between their characters is not seen, and breaks them.
-_PING = re.compile(r"[@#!](?=\w)|\bGH-(?=\d)", re.IGNORECASE)
-_NO_WIDTH = "&#8203;"
+# References that GitHub and GitLab turn into links that notify people: @team, #12, !12, GH-12. They search the rendered
+# text, so a backslash does not help; an invisible zero-width space inside the reference does.
+_REFERENCE = re.compile(r"[@#!](?=\w)|\bGH-(?=\d)", re.IGNORECASE)
+_ZERO_WIDTH_SPACE = "&#8203;"
 _NUMBERED = re.compile(r"^(\d+)([.)])(?=\s|$)")
 
 _NUMBERS = ("---", "--:", "--:", "--:", "---", "---")
 
 
 def report(run: Run) -> str:
-    """Return the report, or the comparison if another run is the reference."""
+    """Return the report, or the comparison if the reference is another run."""
     return "\n".join("".join(f"{line}\n" for line in part) for part in _parts(run) if part)
 
 
@@ -87,7 +87,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text on one line that Markdown shows as it is, and that notifies nobody."""
+    """Escape a text so that Markdown shows it unchanged, on one line, and notifies nobody."""
     line = " ".join(text.split())
     escaped = _NUMBERED.sub(r"\1\\\2", _SPECIAL.sub(r"\\\g<0>", line))
-    return _PING.sub(rf"\g<0>{_NO_WIDTH}", escaped)
+    return _REFERENCE.sub(rf"\g<0>{_ZERO_WIDTH_SPACE}", escaped)

@@ -1,6 +1,6 @@
-"""The geometry of the page's plots: where axes, marks and texts go. The page draws them as SVG.
+"""The geometry of the plots in the HTML report: the positions of axes, marks and texts, which the page draws as SVG.
 
-Lengths are in SVG units, which are pixels at the plots' natural size.
+Lengths are in SVG units: pixels at the plots' natural size.
 """
 
 import math
@@ -12,10 +12,10 @@ from kimi_linear_operator.benchmark.report.run import Row, Run, SuiteRun
 
 WIDTH = 380
 
-# Throughput, what it costs each client, and how long clients wait for the first word.
+# Throughputs, and how long clients wait for the first token and for each further one.
 _AGAINST_CONCURRENCY = ("output_throughput", "total_throughput", "median_ttft_ms", "median_tpot_ms")
 
-# A plot needs no more to be read, and no metric gets there: results come from pods, and may hold anything.
+# The greatest number in a plot. No real metric reaches it, but results come from pods and may contain anything.
 _GREATEST = 1e12
 _MOST_TICKS = 6
 
@@ -32,7 +32,7 @@ _AXIS_HEIGHT = 22
 
 @dataclass(frozen=True)
 class Tick:
-    """A place on an axis."""
+    """A tick of an axis, at a coordinate."""
 
     at: float
     text: str
@@ -40,7 +40,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Mark:
-    """A measured number, or one of the reference."""
+    """A point for a number of the run or of the reference; `title` is its tooltip."""
 
     x: float
     y: float
@@ -50,7 +50,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Label:
-    """A number that is written beside its mark."""
+    """A number beside its mark."""
 
     x: float
     y: float
@@ -59,7 +59,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Curve:
-    """A metric against concurrency: a line through what was measured, and one through the reference."""
+    """A metric against concurrency, with a line for the run and one for the reference."""
 
     metric: Metric
     height: int
@@ -75,7 +75,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Pair:
-    """A statistic of a latency: what was measured, and the reference if it has one."""
+    """A statistic of a latency: the marks of the run and of the reference, None if that has no number."""
 
     label: str
     y: float
@@ -86,7 +86,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Spread:
-    """The statistics of one latency of a suite, one under the other on a logarithmic axis."""
+    """The statistics of one latency of a suite, below each other on one logarithmic axis."""
 
     title: str
     height: int
@@ -97,33 +97,29 @@ class Spread:
 
     @property
     def bottom(self) -> int:
-        """Where the axis is."""
+        """Return the y coordinate of the axis."""
         return self.height - _AXIS_HEIGHT
 
 
 def curves(run: Run) -> list[Curve]:
-    """Return the metrics against concurrency, of all suites that have one and were measured."""
+    """Return a curve for each metric that a suite with a concurrency has measured."""
     suites = sorted(
         (suite for suite in run.suites if suite.max_concurrency), key=lambda suite: suite.max_concurrency or 0
     )
-    found = []
-    for name in _AGAINST_CONCURRENCY:
-        rows = [(suite, row) for suite in suites if (row := suite.row(name))]
-        if rows:
-            found.append(_curve(rows))
-    return found
+    rows_by_metric = ([(suite, row) for suite in suites if (row := suite.row(name))] for name in _AGAINST_CONCURRENCY)
+    return [_curve(rows) for rows in rows_by_metric if rows]
 
 
 def spreads(suite: SuiteRun) -> list[Spread]:
-    """Return the latencies of a suite, as far as they were measured."""
-    found = []
+    """Return a spread for each latency that a suite has measured."""
+    plots = []
     for latency, title in LATENCY_SECTIONS.items():
         rows = [(label, suite.row(f"{statistic}_{latency}_ms")) for statistic, label in STATISTICS.items()]
-        # The standard deviation is no point among the latencies.
+        # The standard deviation has no place on an axis of latencies.
         measured = [(label, row) for label, row in rows if row and label != STATISTICS["std"]]
         if measured:
-            found.append(_spread(title, measured))
-    return found
+            plots.append(_spread(title, measured))
+    return plots
 
 
 def _curve(rows: Sequence[tuple[SuiteRun, Row]]) -> Curve:
@@ -180,7 +176,7 @@ def _spread(title: str, rows: Sequence[tuple[str, Row]]) -> Spread:
 
 @dataclass(frozen=True)
 class _Axis:
-    """Where numbers go: from the lowest at `start` to the highest at `end`."""
+    """An axis from the number `lowest` at the coordinate `start` to the number `highest` at `end`."""
 
     lowest: float
     highest: float
@@ -189,7 +185,7 @@ class _Axis:
     is_logarithmic: bool = False
 
     def place(self, value: float) -> float:
-        """Return where a number goes; what is off the axis goes to its end, and all to the middle of no axis."""
+        """Return the coordinate of a number: the nearer end if it is off the axis, the middle if the ends are equal."""
         low, high, number = (self._scaled(item) for item in (self.lowest, self.highest, value))
         share = (number - low) / (high - low) if high > low else 0.5
         return round(self.start + min(max(share, 0), 1) * (self.end - self.start), 1)
@@ -199,13 +195,13 @@ class _Axis:
 
 
 def linear_steps(highest: float) -> list[float]:
-    """Return round numbers from 0 to at least the highest, four to six of them."""
+    """Return up to six round numbers at equal distances, from 0 to at least the highest value."""
     step = next(item for item in _round_numbers() if item * 5 >= highest)
     return [step * number for number in range(max(math.ceil(highest / step), 1) + 1)]
 
 
 def logarithmic_steps(values: Sequence[float]) -> list[float]:
-    """Return the round numbers (1, 2, 5, 10 ...) from at most the lowest value above 0 to at least the highest."""
+    """Return the round numbers (1, 2, 5, 10 ...) that span all values above 0."""
     positive = [value for value in values if value > 0] or [1]
     numbers = list(_round_numbers())
     first = max((number for number, step in enumerate(numbers) if step <= min(positive)), default=0)
@@ -214,7 +210,7 @@ def logarithmic_steps(values: Sequence[float]) -> list[float]:
 
 
 def _round_numbers() -> Sequence[float]:
-    """Return 1, 2 and 5 times the powers of ten between a thousandth and what a plot shows at most."""
+    """Return 1, 2 and 5 times the powers of ten from a thousandth to the greatest number in a plot."""
     return [float(f"{digit}e{power}") for power in range(-3, 13) for digit in (1, 2, 5)]
 
 
@@ -223,7 +219,7 @@ def _bounded(value: float) -> float:
 
 
 def _short(value: float) -> str:
-    """Return a round number as an axis shows it: 500, 2k, 1M."""
+    """Return a round number in short form: 500, 2k, 1M."""
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= unit:
             return f"{value / unit:g}{name}"

@@ -1,4 +1,4 @@
-"""A benchmark as reports show it: every number beside the one that it is compared with."""
+"""A benchmark for reports: each number with the reference that it is compared with."""
 
 import math
 from collections.abc import Mapping
@@ -33,25 +33,25 @@ _ENVIRONMENT = [name for name in Environment.model_fields if name != "command"]
 
 
 class UnreadableError(Exception):
-    """A manifest that is no benchmark, or whose status is not as this version writes it."""
+    """A manifest that is not a benchmark, or whose status this version cannot read."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Where the numbers come from that a run is compared with."""
+    """What a run is compared with: the recipe, a baseline, or another run."""
 
     name: str
     status: BenchmarkStatus
-    """Environment and times, as far as they are known."""
+    """With environment and times, as far as they are known."""
 
     metrics: Mapping[str, Mapping[str, float]]
-    """By suite and metric."""
+    """The numbers, by suite and metric."""
 
     note: str = ""
-    """What must be said where the numbers are shown."""
+    """Must be shown with the numbers."""
 
     verdict: str = ""
-    """What became of the other run, if it is one."""
+    """The verdict of the other run, empty if the reference is not another run."""
 
 
 RECIPE = Reference(
@@ -72,7 +72,7 @@ RECIPE = Reference(
 
 @dataclass(frozen=True)
 class Row:
-    """A metric of a suite."""
+    """A metric of a suite, with its value and that of the reference."""
 
     metric: Metric
     value: float
@@ -80,20 +80,20 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Return measured by reference, None if there is no such number."""
+        """Return the value divided by the reference, None without a reference or if the result is not finite."""
         ratio = self.value / self.reference if self.reference else math.inf
         return ratio if math.isfinite(ratio) else None
 
     @property
     def ratio_text(self) -> str:
-        """Return the ratio as it is shown, nothing if there is none."""
+        """Return the ratio as it is shown, empty if there is none."""
         return "" if self.ratio is None else metric.in_decimals(self.ratio, 2)
 
     @property
     def change(self) -> Change | None:
-        """Return how the value is beside its reference; None where there is none, or no better direction.
+        """Compare the value with the reference; None if there is no reference, or the metric has no better direction.
 
-        A difference of less than half a percent is none: it would not be seen in the ratio.
+        A difference of less than half a percent counts as "same", because the ratio has two decimals.
         """
         if self.reference is None or self.metric.better is None:
             return None
@@ -104,7 +104,7 @@ class Row:
 
 @dataclass(frozen=True)
 class SuiteRun:
-    """A suite of the spec, and its result as soon as it has one."""
+    """A suite of the spec, with its result (None until it has ended) and the numbers of the reference."""
 
     suite: Suite
     result: SuiteResult | None
@@ -117,7 +117,7 @@ class SuiteRun:
 
     @property
     def load(self) -> Speed | Accuracy:
-        """Return what the suite runs."""
+        """Return the load of the suite."""
         return client.load(self.suite)
 
     @property
@@ -132,12 +132,12 @@ class SuiteRun:
 
     @property
     def max_concurrency(self) -> int | None:
-        """Return how many requests may be under way at a time; None where there is no limit or no such number."""
+        """Return how many requests are made at a time, None if there is no limit or it is not a speed suite."""
         return self.load.max_concurrency if isinstance(self.load, Speed) else None
 
     @property
     def rows(self) -> list[Row]:
-        """Return the metrics that were measured, in the client's order."""
+        """Return the metrics in the result, in the client's order."""
         measured = self.result.metrics if self.result else {}
         return [
             Row(item, measured[item.name], self.reference.get(item.name))
@@ -146,31 +146,31 @@ class SuiteRun:
         ]
 
     def row(self, name: str) -> Row | None:
-        """Return one metric, if it was measured."""
+        """Return the metric with this name, None if the result does not have it."""
         return next((row for row in self.rows if row.metric.name == name), None)
 
     @property
     def findings(self) -> list[Finding]:
-        """Return what was judged."""
+        """Return the findings in the result."""
         return self.result.findings if self.result else []
 
     @property
     def problems(self) -> list[str]:
-        """Return what went wrong, in words."""
+        """Return messages about the failure of the suite and the findings that did not pass."""
         failure = [self.result.message] if self.result and self.result.outcome == "Failed" else []
         return [*failure, *(finding.message for finding in self.findings if not finding.passed)]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A benchmark and what it is compared with."""
+    """A benchmark, with what it is compared with."""
 
     benchmark: KimiLinearBenchmark
     status: BenchmarkStatus
     reference: Reference | None
     suites: tuple[SuiteRun, ...]
     name: str
-    """As it is shown; that of the benchmark unless two of one name are compared."""
+    """The name in reports: that of the benchmark, unless two benchmarks with the same name are compared."""
 
     @property
     def verdict(self) -> str:
@@ -179,7 +179,7 @@ class Run:
 
     @property
     def environment(self) -> list[tuple[str, str, str]]:
-        """Return what is known of what was measured: its name, its value, and the same of the reference."""
+        """Return rows about the environment: a name, the run's value, and that of the reference."""
         own, other = self.status, self.reference.status if self.reference else BenchmarkStatus()
         own_environment, other_environment = (status.environment or Environment() for status in (own, other))
         rows = [
@@ -195,14 +195,14 @@ class Run:
 
     @property
     def commands(self) -> list[tuple[str, str]]:
-        """Return whose server can be started by which command."""
+        """Return the names of the run and its reference, each with its server's command if that is known."""
         both = [(self.name, self.status), *([(self.reference.name, self.reference.status)] if self.reference else [])]
         commands = [(name, status.environment and status.environment.command) for name, status in both]
         return [(name, command) for name, command in commands if command]
 
     @property
     def reasons(self) -> list[str]:
-        """Return why the verdict is what it is, or how far the benchmark is."""
+        """Return the reasons of the verdict, or how far the benchmark is."""
         if self.status.verdict is None:
             return [f"Not finished: {self._message('Complete') or 'the operator has not seen it yet: is it running?'}"]
         problems = [f"{suite.name}: {problem}" for suite in self.suites for problem in suite.problems]
@@ -213,10 +213,10 @@ class Run:
 
 
 def read(manifest: Manifest) -> Run:
-    """Return a KimiLinearBenchmark as it is stored, beside what its spec compares it with.
+    """Parse a stored KimiLinearBenchmark, with the baseline of its spec as the reference.
 
     Raises:
-        UnreadableError: It is none, or its status is not as this version writes it.
+        UnreadableError: The manifest is not a benchmark, or this version cannot read its status.
     """
     clean = printable_json(manifest)
     try:
@@ -238,7 +238,7 @@ def read(manifest: Manifest) -> Run:
 
 
 def beside(run: Run, other: Run) -> Run:
-    """Return a run compared with another one, suite by suite where both had the same to do."""
+    """Return a run with another one as its reference, for the suites that have the same name and load in both."""
     numbers = {
         theirs.name: theirs.result.metrics
         for ours in run.suites

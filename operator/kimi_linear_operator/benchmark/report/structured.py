@@ -1,4 +1,4 @@
-"""JSON: everything that the other formats show, for programs."""
+"""The report as JSON for programs: everything that the other formats show."""
 
 import json
 
@@ -8,7 +8,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 
 
 def report(run: Run) -> str:
-    """Return the report, or the comparison if another run is the reference, as strict JSON."""
+    """Return the report, or the comparison if the reference is another run, as strict JSON."""
     metadata, status = run.benchmark.metadata, run.status
     content = {
         "name": run.name,

@@ -1,4 +1,4 @@
-"""Text: the tables that SGLang's clients print and the recipe shows, and what became of them."""
+"""The report as plain text: the tables as SGLang's clients print them, the findings, and the comparison."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -20,12 +20,12 @@ def report(run: Run) -> str:
 
 
 def comparison(run: Run) -> str:
-    """Return a run beside the other one that is its reference, number by number."""
+    """Return all numbers of a run beside those of its reference."""
     return _joined([_heading(run), _environment(run), _comparison_table(run, list(_rows(run)))])
 
 
 def suite_lines(suite: SuiteRun) -> Iterator[str]:
-    """Yield the result of a suite as its client prints it."""
+    """Yield the metrics of a suite as its client prints them."""
     if suite.kind == "speed":
         yield from _speed_lines(suite)
     else:
@@ -34,7 +34,7 @@ def suite_lines(suite: SuiteRun) -> Iterator[str]:
 
 
 def _joined(parts: Iterable[Iterator[str]]) -> str:
-    """Return the parts that have lines, with an empty line between them."""
+    """Join parts with an empty line between them, and leave out those without lines."""
     return "\n".join("".join(f"{line}\n" for line in lines) for part in parts if (lines := list(part)))
 
 
