@@ -8,12 +8,12 @@ from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import Configuration
 
 from kimi_linear_operator.cluster.client import Cluster, connect_to
-from kimi_linear_operator.cluster.transport import Observe, tell_nobody
+from kimi_linear_operator.cluster.transport import Observe, ignore_answer
 
 
 @asynccontextmanager
 async def answering(
-    answer: Callable[[web.Request], Awaitable[web.StreamResponse]], observe: Observe = tell_nobody
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]], observe: Observe = ignore_answer
 ) -> AsyncIterator[Cluster]:
     """The cluster of an API server that answers every request so."""
     application = web.Application()

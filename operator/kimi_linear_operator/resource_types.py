@@ -1,4 +1,4 @@
-"""The registry of custom resources: a new one is a folder, and a line here."""
+"""The registry of custom resources. A new resource is one folder and one entry here."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,14 +8,14 @@ from kimi_linear_operator.kubernetes.check import Checked, check_any
 from kimi_linear_operator.reconcile.resource_type import Types
 from kimi_linear_operator.server.resource_type import SERVER_TYPE
 
-TYPES: Types = {found.kind: found for found in (SERVER_TYPE, BENCHMARK_TYPE)}
+TYPES: Types = {resource_type.kind: resource_type for resource_type in (SERVER_TYPE, BENCHMARK_TYPE)}
 
-DEFINITIONS = tuple(found.definition for found in TYPES.values())
-"""What the API server has to know of them."""
+DEFINITIONS = tuple(resource_type.definition for resource_type in TYPES.values())
+"""What the CustomResourceDefinitions are generated from."""
 
-_CHECKERS = tuple(found.checker for found in TYPES.values())
+_CHECKERS = tuple(resource_type.checker for resource_type in TYPES.values())
 
 
 def check(manifest: Mapping[str, Any]) -> Checked[Any]:
-    """Check a resource of any type as it was written; never raises for what it holds."""
+    """Check a resource of any type as it was written. Never raises, whatever the manifest contains."""
     return check_any(manifest, _CHECKERS)

@@ -43,7 +43,7 @@ class BenchmarkIndex:
         """Remove everything."""
         self._claims.clear()
 
-    def concerned(self, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
+    def keys_to_enqueue(self, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
         """Return the benchmarks to enqueue for a change of an object: they measure it, or wait for it."""
         versions = [cached for cached in (before, after) if cached]
         key = versions[0].key

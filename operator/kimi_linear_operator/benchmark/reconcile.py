@@ -16,6 +16,7 @@ from kimi_linear_operator.benchmark import (
     turn,
     verdict,
 )
+from kimi_linear_operator.benchmark.admission import LEFTOVER_RETRY_SECONDS, Admission
 from kimi_linear_operator.benchmark.baseline import Baseline
 from kimi_linear_operator.benchmark.definition import CHECKER
 from kimi_linear_operator.benchmark.events import benchmark_event
@@ -31,7 +32,7 @@ from kimi_linear_operator.benchmark.status import (
     read_results,
     with_last_reason,
 )
-from kimi_linear_operator.benchmark.target_state import LEFTOVER_RETRY_SECONDS, Targets, TargetState
+from kimi_linear_operator.benchmark.target_state import TargetState, target_state
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access, metadata
 from kimi_linear_operator.kubernetes.check import Checked
@@ -98,7 +99,7 @@ class BenchmarkReconciler:
         self._allows_node_access = context.options.allows_node_access
         self._asked = Asked(context.cluster, self._check)
         self._index = context.cache.index(BenchmarkIndex)
-        self._targets = Targets(context.cluster, context.cache)
+        self._admission = Admission(context.cluster, context.cache)
         # Labels of the targets on which a benchmark is about to start. Other benchmarks of the same target are requeued
         # and do not wait here: lists from the API server can take long, and a waiting pass would occupy a worker.
         self._starting: set[str] = set()
@@ -197,7 +198,7 @@ class BenchmarkReconciler:
         refused = _refused(manifest, benchmark, checked.message)
         if benchmark is None or not (benchmark.spec.server_ref or benchmark.spec.endpoint):
             return refused, None
-        state, suites = self._targets.find(benchmark), benchmark.spec.suites
+        state, suites = target_state(self.cache, benchmark), benchmark.spec.suites
         facts = refused.facts or (state.target.facts if state.target else {})
         results = await self._results(key, benchmark, state, manifest.get("status", {}), facts)
         if results:
@@ -215,7 +216,7 @@ class BenchmarkReconciler:
         Returns:
             The observation, and the seconds after which to requeue the benchmark, None if it need not be.
         """
-        state = self._targets.find(benchmark)
+        state = target_state(self.cache, benchmark)
         previous: Manifest = await self._restored(benchmark) or manifest.get("status", {})
         facts: Manifest = read_environment(previous) or (state.target.facts if state.target else {})
         results = await self._results(key, benchmark, state, previous, facts)
@@ -263,7 +264,7 @@ class BenchmarkReconciler:
                 return replace(await self._start(key, benchmark, suite, state), failed_start=failed_start)
         except (NameTakenError, LeftoverError, ApiError) as error:
             not_applied = lasting_reason(error)
-            if not not_applied.blames_spec and not suite_job and self._targets.has_rivals(key):
+            if not not_applied.blames_spec and not suite_job and self._admission.has_rivals(key):
                 failed_start = self._attempt(suite, not_applied)
             return replace(step, not_applied=not_applied, failed_start=failed_start, again=BLOCKED_RETRY_SECONDS)
         return step
@@ -283,7 +284,7 @@ class BenchmarkReconciler:
         reason = await self._why_not_running(suite_job, pods)
         age = seconds_between(suite_job["metadata"]["creationTimestamp"], self.now()) or 0.0
         limit = turn.may_hold_seconds(reason.name) if reason else 0.0
-        if reason and not has_begun and age >= limit and self._targets.has_rivals(key):
+        if reason and not has_begun and age >= limit and self._admission.has_rivals(key):
             await self._stop(suite_job)
             logger.info("Suite %s could not start and gives its turn back: %s", suite.name, reason.message)
             return replace(step, job=None, failed_start=self._attempt(suite, reason))
@@ -374,7 +375,7 @@ class BenchmarkReconciler:
             return _Step(Reason("WaitingForTurn", message), again=LEFTOVER_RETRY_SECONDS)
         self._starting.add(label)
         try:
-            if wait := await self._targets.wait(key, state.target, self.now()):
+            if wait := await self._admission.wait(key, state.target, self.now()):
                 return _Step(wait.reason, again=wait.again)
             await self.children.apply(benchmark, metadata.with_fingerprint(job.build_runner(benchmark)))
             desired = job.build_job(benchmark, suite, state.target, state.snapshot)

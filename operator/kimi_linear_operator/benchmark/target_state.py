@@ -1,41 +1,19 @@
-"""The target of a benchmark: whether it is ready, and whether another benchmark goes first."""
+"""The target of a benchmark: whether it is ready."""
 
-import asyncio
-import math
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass
 
-from kimi_linear_operator.benchmark import holding, job_status, target, turn
-from kimi_linear_operator.benchmark.address import target_of
-from kimi_linear_operator.benchmark.claims import Claim, failed_start
-from kimi_linear_operator.benchmark.holding import Asker
-from kimi_linear_operator.benchmark.index import FEW_RIVALS, BenchmarkIndex
-from kimi_linear_operator.benchmark.labels import TARGET_LABEL
-from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
+from kimi_linear_operator.benchmark import target
+from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
 from kimi_linear_operator.benchmark.status import READY
 from kimi_linear_operator.benchmark.target import Target
-from kimi_linear_operator.benchmark.turn import Contender
-from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.conditions import Reason, ready_condition
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, POD, Kind, Manifest
-from kimi_linear_operator.kubernetes.times import seconds_between
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, Manifest
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.server import sglang
 from kimi_linear_operator.server.definition import CHECKER as SERVERS
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
-
-Result = TypeVar("Result")
-
-# How often to retry while another benchmark is about to start, or a client of a deleted benchmark still runs.
-LEFTOVER_RETRY_SECONDS = 5.0
-# How many benchmarks may list Jobs and pods at the same time before they start ("a look"). Each occupies one of the 16
-# workers for as long as the API server takes.
-LOOKS_AT_ONCE = 4
-# How many lists all looks together may have under way: each may hold a page of 8 MB in memory.
-LISTS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -58,179 +36,31 @@ class TargetState:
         return self.reason.name in READY and self.target is not None
 
 
-@dataclass(frozen=True)
-class Wait:
-    """Why a suite may not start although the server is ready.
-
-    Attributes:
-        reason: Which benchmark is in the way.
-        again: Requeue after this many seconds, None if a watch event will enqueue the benchmark.
-    """
-
-    reason: Reason
-    again: float | None = None
-
-
-class Targets:
-    """Finds the targets of benchmarks, and which benchmark may start on each."""
-
-    def __init__(self, cluster: Cluster, cache: Cache) -> None:
-        """Take the cluster, which is read just before a start, and the cache, which is read for all else."""
-        self.cluster = cluster
-        self.cache = cache
-        self._index = cache.index(BenchmarkIndex)
-        self._looks = 0
-        self._lists = asyncio.Semaphore(LISTS_AT_ONCE)
-
-    def find(self, benchmark: KimiLinearBenchmark) -> TargetState:
-        """Return the state of a benchmark's target."""
-        reference = benchmark.spec.server_ref
-        if reference is None:
-            reason = Reason("EndpointGiven", "the operator does not know whether an endpoint is ready")
-            return TargetState(reason, target.of_endpoint(benchmark))
-        key = Key(benchmark.metadata.namespace, reference.name, SERVER)
-        manifest = self.cache.get(key.of(SERVER))
-        if manifest is None:
-            return TargetState(
-                Reason("ServerMissing", f"there is no KimiLinearServer {key.name} in namespace {key.namespace}")
-            )
-        template = self._template(key, manifest["metadata"]["uid"])
-        snapshot = target.snapshot(manifest, self.cache.children(POD, key), template)
-        # A server may be ready although this version cannot read its spec.
-        server = SERVERS.read_stored(manifest)
-        measured = target.of_server(benchmark, server, template) if server else None
-        return TargetState(_server_reason(manifest, server), measured, snapshot)
-
-    def _template(self, key: Key, uid: str) -> Manifest | None:
-        """Return the pod template of a server's Deployment, None if it has no Deployment."""
-        deployment = self.cache.get(key.of(DEPLOYMENT))
-        is_own = deployment is not None and metadata.is_owned_by(deployment, uid)
-        return deployment["spec"].get("template") if deployment and is_own else None
-
-    async def wait(self, key: Key, target: Target, now: str) -> Wait | None:
-        """Return what keeps a benchmark from starting a suite, None if nothing does.
-
-        The cache decides whose turn it is. Then the API server is asked for clients that the cache does not show: those
-        of a deleted benchmark, and those that another replica of the operator has just started.
-        """
-        manifest = self.cache.get(key.of(BENCHMARK)) or {}
-        if wait := self._wait_for_long(key, manifest, target, now):
-            return wait
-        rivals, asker = self._claims(manifest), holding.asker_of(manifest, now)
-        if wait := self._wait_for_turn(key, target, asker, rivals):
-            return wait
-        return await self._look(key, target, asker, rivals)
-
-    def _wait_for_long(self, key: Key, manifest: Manifest, target: Target, now: str) -> Wait | None:
-        """Return why it is not a benchmark's turn yet, as far as this can be decided without reading every rival."""
-        rest = _rest_seconds(failed_start(manifest), now)
-        if rest > 0:
-            message = f"other benchmarks of {target.name} go first, as this one could not start"
-            return Wait(Reason("WaitingForTurn", message), rest)
-        if self._index.is_far(key):
-            message = f"{FEW_RIVALS} or more benchmarks go first on {target.name}: this one waits until these are done"
-            return Wait(Reason("WaitingForTurn", message))
-        return None
-
-    def _wait_for_turn(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> Wait | None:
-        """Return which benchmark's turn it is instead, None if it is this one's."""
-        first = turn.first(self._contenders(rivals, asker))
-        if first is None or (first.namespace, first.name) == (key.namespace, key.name):
-            return None
-        message = f"benchmark {_shown_name(first, key)} goes first on {target.name}: this one waits until it is done"
-        # No watch event comes when a Job of another namespace may no longer hold the server.
-        left = holding.held_seconds(self._index, Key(first.namespace, first.name, BENCHMARK), asker)
-        return Wait(Reason("WaitingForTurn", message), left if 0 < left < math.inf else None)
-
-    async def _look(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> Wait | None:
-        """Return a wait if the API server shows a client that still runs, or if too many benchmarks ask at once."""
-        if self._looks >= LOOKS_AT_ONCE:
-            message = "other benchmarks are about to start, and only a few at a time look whether nobody else runs"
-            return Wait(Reason("WaitingForTurn", message), LEFTOVER_RETRY_SECONDS)
-        self._looks += 1
-        try:
-            is_busy = await self._is_busy(key, target, asker, rivals)
-        finally:
-            self._looks -= 1
-        message = f"a client of an earlier benchmark still runs against {target.name}"
-        return Wait(Reason("WaitingForTurn", message), LEFTOVER_RETRY_SECONDS) if is_busy else None
-
-    def has_rivals(self, key: Key) -> bool:
-        """Return whether another benchmark wants to run on the same target."""
-        rivals = self._claims(self.cache.get(key.of(BENCHMARK)) or {})
-        return any(claim.is_willing for rival, claim in rivals.items() if rival != key)
-
-    def _claims(self, manifest: Manifest) -> dict[Key, Claim]:
-        """Return the claims on the same target, in a copy. There may be thousands, so no object is decoded."""
-        target = target_of(manifest) if manifest else None
-        return dict(self._index.claims(target)) if target else {}
-
-    def _contenders(self, rivals: Mapping[Key, Claim], asker: Asker) -> Iterator[Contender]:
-        """Yield the benchmarks that hold the target or want to run now."""
-        for rival, claim in rivals.items():
-            if holding.held_seconds(self._index, rival, asker) > 0:
-                yield replace(claim.contender, is_active=True)
-            elif claim.is_willing and _rest_seconds(claim.contender.failed, asker.now) == 0:
-                yield claim.contender
-
-    async def _is_busy(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> bool:
-        """Return whether any client runs against a target. The benchmark that asks has none."""
-        by_namespace: dict[str, list[Claim]] = {key.namespace: []}
-        for rival, claim in rivals.items():
-            by_namespace.setdefault(rival.namespace, []).append(claim)
-        looks = (
-            self._is_busy_in(namespace, target, asker, None if namespace == key.namespace else claims)
-            for namespace, claims in by_namespace.items()
+def target_state(cache: Cache, benchmark: KimiLinearBenchmark) -> TargetState:
+    """Return the state of a benchmark's target."""
+    reference = benchmark.spec.server_ref
+    if reference is None:
+        reason = Reason("EndpointGiven", "the operator does not know whether an endpoint is ready")
+        return TargetState(reason, target.of_endpoint(benchmark))
+    key = Key(benchmark.metadata.namespace, reference.name, SERVER)
+    manifest = cache.get(key.of(SERVER))
+    if manifest is None:
+        return TargetState(
+            Reason("ServerMissing", f"there is no KimiLinearServer {key.name} in namespace {key.namespace}")
         )
-        return any(await _all_of(looks))
-
-    async def _is_busy_in(self, namespace: str, target: Target, asker: Asker, rivals: Sequence[Claim] | None) -> bool:
-        """Return whether a client in a namespace runs against a target.
-
-        Args:
-            namespace: Where to look for Jobs and pods.
-            target: The target.
-            asker: The benchmark that wants to start.
-            rivals: Count only Jobs of the benchmarks with these claims; None to count all with the target's label. In
-                another namespace, the label is not enough: a user there could hold a target for ever with it.
-        """
-        selector = f"{TARGET_LABEL} in ({target.label},{target.former_label})"
-        jobs, pods = await _all_of(self._list(kind, namespace, selector) for kind in (JOB, POD))
-        if rivals is not None:
-            jobs = holding.held_by(jobs, rivals, asker)
-            uids = {job["metadata"]["uid"] for job in jobs}
-            pods = [pod for pod in pods if not uids.isdisjoint(metadata.owner_uids(pod))]
-        return job_status.is_busy(jobs, pods)
-
-    async def _list(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
-        async with self._lists:
-            return await self.cluster.essences(kind, namespace, selector)
+    template = _template(cache, key, manifest["metadata"]["uid"])
+    snapshot = target.snapshot(manifest, cache.children(POD, key), template)
+    # A server may be ready although this version cannot read its spec.
+    server = SERVERS.read_stored(manifest)
+    measured = target.of_server(benchmark, server, template) if server else None
+    return TargetState(_server_reason(manifest, server), measured, snapshot)
 
 
-async def _all_of(coroutines: Iterable[Coroutine[None, None, Result]]) -> list[Result]:
-    """Run coroutines at the same time and return their results; if one fails, cancel the others.
-
-    Raises:
-        ApiError: The first error of a coroutine.
-    """
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(coroutine) for coroutine in coroutines]
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]
-
-
-def _shown_name(contender: Contender, key: Key) -> str:
-    """Return the name of a contender for the message of a benchmark, with its namespace if that is another one."""
-    is_elsewhere = contender.namespace != key.namespace
-    return f"{contender.name} of namespace {contender.namespace}" if is_elsewhere else contender.name
-
-
-def _rest_seconds(failed: str, now: str) -> float:
-    """Return for how many more seconds a benchmark lets others go first, if it gave its turn back at this time."""
-    age = seconds_between(failed, now) if failed else None
-    return 0.0 if age is None else max(0.0, turn.REST_SECONDS - max(0.0, age))
+def _template(cache: Cache, key: Key, uid: str) -> Manifest | None:
+    """Return the pod template of a server's Deployment, None if it has no Deployment."""
+    deployment = cache.get(key.of(DEPLOYMENT))
+    is_own = deployment is not None and metadata.is_owned_by(deployment, uid)
+    return deployment["spec"].get("template") if deployment and is_own else None
 
 
 def _server_reason(manifest: Manifest, server: KimiLinearServer | None) -> Reason:

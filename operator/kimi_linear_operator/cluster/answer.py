@@ -1,4 +1,4 @@
-"""What an answer of the API server says: an object, a list, or an error."""
+"""Reads the answers of the API server: an object, a list, or an error."""
 
 import re
 from typing import Any, NamedTuple
@@ -7,11 +7,11 @@ from kimi_linear_operator import jsontext
 from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
 from kimi_linear_operator.kubernetes.kinds import Manifest
 
-# An API server with too much to do asks for up to 32 s (k8s.io/apiserver, maxRetryAfter of flowcontrol). What asks for
-# more is something before it, and may be back sooner than it thinks.
+# An overloaded API server asks for up to 32 s (k8s.io/apiserver, maxRetryAfter of flowcontrol). A longer time comes
+# from a proxy in front of it, which may be back sooner.
 LONGEST_RETRY_SECONDS = 60.0
 
-# The API server counts in 64 bits.
+# Resource versions have 64 bits: up to 20 digits.
 _RESOURCE_VERSION = re.compile("[0-9]{1,20}")
 
 
@@ -20,8 +20,8 @@ class Answer(NamedTuple):
 
     Attributes:
         status: HTTP status code.
-        content: JSON, mostly.
-        retry_after: The header of this name: whole seconds, empty if there was none. The API server sends no dates.
+        content: The body, usually JSON.
+        retry_after: The header `Retry-After`: whole seconds, empty if there was none. The API server sends no dates.
     """
 
     status: int
@@ -30,16 +30,16 @@ class Answer(NamedTuple):
 
 
 def decoded(answer: Answer) -> Manifest:
-    """Return the object that an answer is.
+    """Return the object in an answer.
 
     Raises:
-        ApiError: It is an error, or nothing that can be read.
+        ApiError: The answer is an error, or is not a JSON object.
     """
     retry_seconds = retry_seconds_of(answer.retry_after)
     try:
         content: Any = jsontext.decode(answer.content)
     except ValueError as error:
-        # Of too many requests, the API server says so in plain text.
+        # The API server answers with plain text when it gets too many requests.
         text = answer.content[:200].decode(errors="replace").strip()
         if answer.status >= 400:
             raise ApiError(answer.status, text, retry_seconds) from error
@@ -53,13 +53,13 @@ def decoded(answer: Answer) -> Manifest:
 
 
 def retry_seconds_of(header: str) -> float:
-    """Return how long a Retry-After header asks for, within reason; 0 for a date, which the API server never sends."""
-    asked = float(header) if header.isdecimal() else 0.0
-    return min(asked, LONGEST_RETRY_SECONDS)
+    """Return the seconds of a `Retry-After` header, LONGEST_RETRY_SECONDS at most; 0 for a date or an empty one."""
+    seconds = float(header) if header.isdecimal() else 0.0
+    return min(seconds, LONGEST_RETRY_SECONDS)
 
 
 def following(answer: Manifest) -> str:
-    """Return where the next page of a list begins, empty if there is none."""
+    """Return the continue token for the next page of a list, empty after the last page."""
     metadata: Any = answer.get("metadata")
     return str(metadata.get("continue") or "") if isinstance(metadata, dict) else ""
 
@@ -68,19 +68,19 @@ def items(answer: Manifest) -> list[Manifest]:
     """Return the objects of a list.
 
     Raises:
-        ApiError: It is none.
+        ApiError: The answer is not a list.
     """
-    found = answer.get("items")
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+    objects = answer.get("items")
+    if not isinstance(objects, list) or not all(isinstance(item, dict) for item in objects):
         raise ApiError(UNREACHABLE, "not a list: its items are no objects")
-    return found
+    return objects
 
 
 def resource_version(answer: Any) -> str:
-    """Return the version of a list.
+    """Return the resource version of a list.
 
     Raises:
-        ApiError: It is none.
+        ApiError: The answer is not a list.
     """
     metadata = answer.get("metadata") if isinstance(answer, dict) else None
     version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None

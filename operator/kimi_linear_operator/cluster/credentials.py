@@ -1,4 +1,4 @@
-"""Who we are to the API server, and where it is: what the kubeconfig of kubectl says, or else the pod's account."""
+"""The API server's address and our credentials, from kubectl's kubeconfig or else the pod's service account."""
 
 import os
 from pathlib import Path
@@ -14,23 +14,23 @@ _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 async def configuration() -> Configuration:
-    """Return the API server's address, the way there, and credentials.
+    """Return the API server's address, the proxy to it, and credentials.
 
     Raises:
-        ApiError: There are none.
+        ApiError: There are no credentials.
     """
-    found = Configuration()
-    await load(found)
-    # A proxy of the kubeconfig (proxy-url) is used whatever the environment says, as kubectl does it.
-    found.proxy = found.proxy or proxy_for(str(found.host), os.environ)
-    return found
+    loaded = Configuration()
+    await load(loaded)
+    # As in kubectl, the proxy of the kubeconfig (proxy-url) takes precedence over those of the environment.
+    loaded.proxy = loaded.proxy or proxy_for(str(loaded.host), os.environ)
+    return loaded
 
 
 async def load(into: Configuration) -> None:
-    """Read credentials where kubectl would find them, else those of the pod.
+    """Read the credentials that kubectl would use, or else those of the pod.
 
     Raises:
-        ApiError: There are none.
+        ApiError: There are no credentials.
     """
     files = _kubeconfigs()
     if files and not any(file.exists() for file in files):
@@ -41,16 +41,16 @@ async def load(into: Configuration) -> None:
         else:
             load_incluster_config(client_configuration=into)
     except Exception as error:  # the loader raises whatever a broken file makes it raise
-        raise _unreadable(error) from error
+        raise _no_cluster_error(error) from error
 
 
 def own_namespace() -> str:
-    """Return the namespace of the pod that this is, or "default" where it is none."""
+    """Return the namespace of the pod that we run in, or "default" outside of pods."""
     return _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.exists() else "default"
 
 
 def current_namespace() -> str:
-    """Return the namespace that kubectl would take: that of the kubeconfig's context, or else that of the pod.
+    """Return the namespace that kubectl would use: that of the kubeconfig's context, or else that of the pod.
 
     Raises:
         ApiError: The kubeconfig cannot be read.
@@ -61,17 +61,17 @@ def current_namespace() -> str:
     try:
         _, context = list_kube_config_contexts(os.pathsep.join(map(str, files)))
     except Exception as error:  # the loader raises whatever a broken file makes it raise
-        raise _unreadable(error) from error
+        raise _no_cluster_error(error) from error
     return str(context["context"].get("namespace") or "default")
 
 
 def _kubeconfigs() -> list[Path]:
-    """Return the files that kubectl would read, none where a pod's service account is meant."""
-    if named := os.environ.get("KUBECONFIG"):
-        return [Path(file) for file in named.split(os.pathsep)]
+    """Return the kubeconfigs that kubectl would read, none if it would use the pod's service account."""
+    if paths := os.environ.get("KUBECONFIG"):
+        return [Path(file) for file in paths.split(os.pathsep)]
     default = Path.home() / ".kube" / "config"
     return [default] if default.exists() else []
 
 
-def _unreadable(error: Exception) -> ApiError:
+def _no_cluster_error(error: Exception) -> ApiError:
     return ApiError(UNREACHABLE, f"no cluster: {str(error) or type(error).__name__}; set KUBECONFIG")

@@ -1,4 +1,4 @@
-"""Errors of the API server, and what each means: the only place where they are told apart."""
+"""Errors of the API server, and what each means. No other module classifies them."""
 
 import re
 from enum import Enum
@@ -8,7 +8,7 @@ from kimi_linear_operator import foreigntext
 UNREACHABLE = 0
 """The status of a request that got no answer."""
 GONE = 410
-"""The status where what is asked for was forgotten: the moment of a list, or from when on to watch."""
+"""The status when the API server no longer has the resource version from which to continue a list or a watch."""
 
 
 class Meaning(Enum):
@@ -21,22 +21,22 @@ class Meaning(Enum):
     FENCED = "this replica may not write"
 
 
-# Overload, a lost race, credentials that are being rotated, a namespace or kind that is not there (yet), a server
-# behind the API server (a webhook, etcd, an aggregated API) that does not answer.
-_PASSING = (UNREACHABLE, 401, 404, 408, 409, 429, 500, 502, 503, 504)
-_ABOUT_CONTENT = (400, 413, 415, 422)
+# Overload, a lost race, rotated credentials, a namespace or kind that does not exist (yet), a server behind the API
+# server (a webhook, etcd, an aggregated API) that does not answer.
+_PASSING_STATUSES = (UNREACHABLE, 401, 404, 408, 409, 429, 500, 502, 503, 504)
+_CONTENT_STATUSES = (400, 413, 415, 422)
 _FORBIDDEN = 403
 
-# 500, too, when an object does not fit its schema, by an unknown field, a wrong type or a duplicate key
-# (k8s.io/apimachinery, util/managedfields), and when it is too large for etcd (etcdserver, ErrRequestTooLarge; grpc,
-# when it is larger still).
-_WRONG = re.compile(
+# Messages that mean a wrong spec although the status may be 500: the object does not fit its schema (an unknown field,
+# a wrong type, a duplicate key: k8s.io/apimachinery, util/managedfields), or is too large for etcd (etcdserver,
+# ErrRequestTooLarge) or for grpc.
+_WRONG_SPEC = re.compile(
     "failed to (create typed|convert) (patch|live|new) object|field not declared in schema|"
     "request is too large|message larger than max"
 )
 # k8s.io/apiserver, plugin/pkg/admission/plugin/policy/validating and webhook/errors.
 _DENIED = re.compile("ValidatingAdmissionPolicy '.*' with binding '.*' denied request|admission webhook .* denied")
-# k8s.io/apiserver, plugin/namespace/lifecycle. The object goes with its namespace, so nobody needs to be told.
+# k8s.io/apiserver, plugin/namespace/lifecycle. The resource is deleted with its namespace, so this needs no condition.
 _TERMINATING = "because it is being terminated"
 
 
@@ -44,9 +44,9 @@ class ApiError(Exception):
     """The API server refused a request, or could not be reached.
 
     Attributes:
-        status: HTTP status code, 0 when there was no answer.
-        message: What the API server said, cut: it quotes objects, which may be large.
-        retry_seconds: How long it asked to be left alone; 0 if it did not ask.
+        status: HTTP status code, 0 if there was no answer.
+        message: The API server's message, cut, because it quotes objects that may be large.
+        retry_seconds: Seconds of the answer's `Retry-After`, 0 without one.
     """
 
     def __init__(self, status: int, message: str, retry_seconds: float = 0.0) -> None:
@@ -58,7 +58,7 @@ class ApiError(Exception):
 
     @property
     def meaning(self) -> Meaning:
-        """Return what to do about it."""
+        """Return what to do about the error."""
         return classify(self.status, self.message, self.retry_seconds)
 
     @property
@@ -68,7 +68,7 @@ class ApiError(Exception):
 
     @property
     def is_about_content(self) -> bool:
-        """Return whether the object was refused for what it says, so that sending it again changes nothing."""
+        """Return whether the API server refused the content of the object, so that retrying is of no use."""
         return self.meaning in (Meaning.WRONG_SPEC, Meaning.DENIED)
 
 
@@ -76,16 +76,16 @@ def classify(status: int, message: str, retry_seconds: float = 0.0) -> Meaning:
     """Return what an answer of the API server means.
 
     Args:
-        status: HTTP status code, 0 when there was no answer.
-        message: What the API server said.
-        retry_seconds: How long it asked to be left alone.
+        status: HTTP status code, 0 if there was no answer.
+        message: The API server's message.
+        retry_seconds: Seconds of the answer's `Retry-After`, 0 without one.
     """
     head = foreigntext.head(message)
-    if _WRONG.search(head):
+    if _WRONG_SPEC.search(head):
         return Meaning.WRONG_SPEC
     if _DENIED.search(head):
         return Meaning.DENIED
-    # When etcd does not answer, the API server asks with 500 to be left alone for a while.
-    if retry_seconds > 0 or status in _PASSING or _TERMINATING in head:
+    # When etcd does not answer, the API server sends status 500 with `Retry-After`.
+    if retry_seconds > 0 or status in _PASSING_STATUSES or _TERMINATING in head:
         return Meaning.RETRY
-    return Meaning.WRONG_SPEC if status in _ABOUT_CONTENT else Meaning.FORBIDDEN
+    return Meaning.WRONG_SPEC if status in _CONTENT_STATUSES else Meaning.FORBIDDEN

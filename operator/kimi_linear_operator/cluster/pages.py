@@ -1,4 +1,4 @@
-"""Lists, which come in pages: of many objects if they are small, and of few if somebody made large ones."""
+"""Reads lists in pages: pages of many objects if these are small, and of few if somebody made large ones."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -14,24 +14,24 @@ from kimi_linear_operator.cluster.transport import TooLongError, Transport
 from kimi_linear_operator.kubernetes.essence import essence, event_essence
 from kimi_linear_operator.kubernetes.kinds import EVENT, Kind, Manifest
 
-# Half of what client-go's pager takes (https://pkg.go.dev/k8s.io/client-go/tools/pager): at a busy API server each page
-# waits for its turn, and a page is held as objects, twenty times its size in the store.
+# Objects in a page: half as many as in client-go's pager (https://pkg.go.dev/k8s.io/client-go/tools/pager), because a
+# decoded page takes twenty times the memory of its text. Not fewer, because a busy API server makes each page wait.
 LIST_CHUNK = 250
-# A page may be as long as 250 pods usually are. Where objects are larger it has fewer of them: somebody may store
-# hundreds of 1 MB each, which is more memory than the operator has.
+# The usual size of 250 pods. A page of larger objects has fewer of them: somebody may store hundreds of 1 MB each,
+# which is more memory than the operator has.
 PAGE_BYTES = 4 * 2**20
-# As `jsontext.weight` has it: five times that of 250 pods. As objects, 8 MB of empty lists are half a gigabyte.
+# In units of `jsontext.weight`: five times the weight of 250 pods. Decoded, 8 MB of empty lists take half a gigabyte.
 PAGE_WEIGHT = 1_000_000
-_FEWER = 8
-# How often a list begins anew because the moment that it shows is forgotten before its last page.
-MOST_BEGINNINGS = 3
-# A kubelet writes some dozens of Events about a pod. Somebody else may write thousands, as large as any object.
+_SHRINKING = 8
+# How often to start a list in all. It starts again if its resource version expires before the last page.
+MOST_LIST_ATTEMPTS = 3
+# A kubelet writes some dozens of Events about a pod. Others may write thousands, each as large as an object can be.
 MOST_EVENT_PAGES = 4
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some of the objects of a kind at one moment, and the resource version of that moment."""
+    """Some objects of a list, and the resource version of the list."""
 
     manifests: list[Manifest]
     version: int
@@ -39,82 +39,83 @@ class Page:
 
 @dataclass(frozen=True)
 class Pages:
-    """Reads lists page by page, and one page of all of them at a time. Every method raises ApiError."""
+    """Reads lists page by page. Only one page of all lists is decoded at a time. Every method raises ApiError."""
 
     transport: Transport
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def of(self, kind: Kind, namespace: str | None, selector: str) -> AsyncGenerator[Page, None]:
-        """Yield all objects of a kind in a namespace, or in all, as they were at one moment.
+        """Yield all objects of a kind in one namespace or in all, as of one resource version.
 
-        A page with another version begins the list anew: the moment before was forgotten too soon. Of all lists
-        together, one page is held as objects, until the next one is asked for. Other tasks go on between two pages.
+        If the resource version expires before the last page, the list starts again: a page with another version is the
+        first page of a new list. Only one page of all lists is decoded at a time, and it stays in memory until the
+        caller asks for the next one. Other tasks run between two pages.
         """
         first = query = {"limit": str(LIST_CHUNK), "labelSelector": selector}
-        beginnings = 1
+        attempts = 1
         while True:
-            received, query = await self._fitting(path(kind, namespace), query)
-            if received.status == GONE and "continue" in query and beginnings < MOST_BEGINNINGS:
-                query, beginnings = first, beginnings + 1
+            received, query = await self._fetch_page(path(kind, namespace), query)
+            if received.status == GONE and "continue" in query and attempts < MOST_LIST_ATTEMPTS:
+                query, attempts = first, attempts + 1
                 continue
             async with self._turn:
                 await asyncio.sleep(0)
                 answer = decoded(received)
-                begin = following(answer)
+                continue_token = following(answer)
                 limit = _next_limit(query, received)
                 page = _page(kind, answer)
                 del answer, received
                 yield page
                 del page
-            if not begin:
+            if not continue_token:
                 return
-            query = {**query, "limit": limit, "continue": begin}
+            query = {**query, "limit": limit, "continue": continue_token}
 
     async def all(
-        self, kind: Kind, namespace: str, selector: str, kept: Callable[[Manifest], Manifest]
+        self, kind: Kind, namespace: str, selector: str, reduce: Callable[[Manifest], Manifest]
     ) -> list[Manifest]:
-        """Return what is kept of each object of a kind in a namespace, as they were at one moment."""
+        """Return all objects of a kind in a namespace, as of one resource version, each reduced by a function."""
         version, objects = 0, list[Manifest]()
         async with aclosing(self.of(kind, namespace, selector)) as pages:
             async for page in pages:
                 if page.version != version:
                     version, objects = page.version, []
-                objects += map(kept, page.manifests)
+                objects += map(reduce, page.manifests)
         return objects
 
     async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
-        """Return the essence of all objects of a kind in a namespace that somebody has given a label.
+        """Return the essence of all objects of a kind in a namespace that match a label selector.
 
-        Anybody can make hundreds of 1.5 MB with the label of another: of these, one page at a time is held.
+        Anybody can create hundreds of objects of 1.5 MB with another's label, so only one page is in memory at a time.
         """
         return await self.all(kind, namespace, selector, essence)
 
     async def events_of(self, involved: Manifest) -> list[Manifest]:
-        """Return what is told by the Events about an object: some dozens, as they are kept for an hour.
+        """Return the essence of the Events about an object: usually some dozens, because they expire after an hour.
 
-        Of very many, or very large ones, those of the first pages are read, and one page at a time is held.
+        Reads MOST_EVENT_PAGES pages at most, with one page in memory at a time.
         """
         metadata = involved["metadata"]
         target = path(EVENT, metadata["namespace"])
         query = {"limit": str(LIST_CHUNK), "fieldSelector": f"involvedObject.uid={metadata['uid']}"}
-        told: list[Manifest] = []
+        events: list[Manifest] = []
         for _ in range(MOST_EVENT_PAGES):
-            received, query = await self._fitting(target, query)
+            received, query = await self._fetch_page(target, query)
             async with self._turn:
                 await asyncio.sleep(0)
                 answer = decoded(received)
-                begin = following(answer)
-                told += map(event_essence, items(answer))
+                continue_token = following(answer)
+                events += map(event_essence, items(answer))
                 del answer, received
-            if not begin:
+            if not continue_token:
                 break
-            query = {**query, "continue": begin}
-        return told
+            query = {**query, "continue": continue_token}
+        return events
 
-    async def _fitting(self, target: str, query: dict[str, str]) -> tuple[Answer, dict[str, str]]:
-        """Ask for a page, and for fewer objects until it is small enough to read; return it, and what was asked for."""
+    async def _fetch_page(self, target: str, query: dict[str, str]) -> tuple[Answer, dict[str, str]]:
+        """Request a page, with fewer objects until it is small enough to decode; return it and its query."""
         while True:
-            # Of one object there is no smaller page.
+            # There is no page smaller than one object.
             is_last = query["limit"] == "1"
             try:
                 answer = await self.transport.answer(Request("LIST", target, query), None if is_last else PAGE_BYTES)
@@ -122,21 +123,21 @@ class Pages:
                     return answer, query
             except TooLongError:
                 pass
-            query = {**query, "limit": str(max(1, int(query["limit"]) // _FEWER))}
+            query = {**query, "limit": str(max(1, int(query["limit"]) // _SHRINKING))}
 
 
 def _next_limit(query: Mapping[str, str], received: Answer) -> str:
-    """Return the limit of the next page: twice as many if these were small, as a few large objects may be over."""
+    """Return the limit of the next page: double it after a small page, because the large objects may be over."""
     is_small = 2 * len(received.content) <= PAGE_BYTES and 2 * jsontext.weight(received.content) <= PAGE_WEIGHT
     return str(min(LIST_CHUNK, 2 * int(query["limit"]))) if is_small else query["limit"]
 
 
 def _page(kind: Kind, answer: Manifest) -> Page:
-    """Return the page of a list that an answer is.
+    """Return the page of a list in an answer.
 
     Raises:
-        ApiError: It is none.
+        ApiError: The answer is not a list.
     """
-    # Items of a list carry neither.
-    what = {"apiVersion": kind.api_version, "kind": kind.kind}
-    return Page([what | item for item in items(answer)], int(resource_version(answer)))
+    # The items of a list have neither of these fields.
+    type_fields = {"apiVersion": kind.api_version, "kind": kind.kind}
+    return Page([type_fields | item for item in items(answer)], int(resource_version(answer)))

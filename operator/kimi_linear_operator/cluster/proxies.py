@@ -1,7 +1,7 @@
-"""Which proxy leads to an address, as kubectl and all of Kubernetes read HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+"""Which proxy to use for an address: reads HTTPS_PROXY, HTTP_PROXY and NO_PROXY as kubectl does.
 
-The rules are those of Go (golang.org/x/net/http/httpproxy). Python's urllib knows no address ranges, and in a pod the
-API server is an address: 10.96.0.1 and NO_PROXY=10.96.0.0/12.
+The rules are those of Go (golang.org/x/net/http/httpproxy). Python's urllib does not support address ranges, which pods
+need: their API server is 10.96.0.1, for example, and NO_PROXY=10.96.0.0/12.
 """
 
 from collections.abc import Mapping
@@ -14,20 +14,20 @@ _Address = IPv4Address | IPv6Address
 
 
 def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
-    """Return the address of the proxy for a URL, None if there is none or it is not to be used for this one."""
+    """Return the address of the proxy to use for a URL, None if it needs no proxy."""
     target = urlsplit(url)
     if target.scheme not in _PORTS:
         return None
-    proxy = _variable(environment, f"{target.scheme}_proxy")
+    proxy = _read_variable(environment, f"{target.scheme}_proxy")
     host = (target.hostname or "").lower()
     port = str(target.port or _PORTS[target.scheme])
-    if not proxy or _is_excepted(host, port, _variable(environment, "no_proxy")):
+    if not proxy or _bypasses_proxy(host, port, _read_variable(environment, "no_proxy")):
         return None
     return proxy if _is_complete(urlsplit(proxy)) else f"http://{proxy}"
 
 
-def _variable(environment: Mapping[str, str], name: str) -> str:
-    """Return a variable, upper case first, as Go does; one that is empty counts as not set."""
+def _read_variable(environment: Mapping[str, str], name: str) -> str:
+    """Return a variable. As in Go, upper case takes precedence, and an empty variable counts as not set."""
     return environment.get(name.upper()) or environment.get(name) or ""
 
 
@@ -35,7 +35,7 @@ def _is_complete(proxy: SplitResult) -> bool:
     return bool(proxy.scheme and proxy.netloc)
 
 
-def _is_excepted(host: str, port: str, no_proxy: str) -> bool:
+def _bypasses_proxy(host: str, port: str, no_proxy: str) -> bool:
     address = _address(host)
     if host == "localhost" or (address and address.is_loopback):
         return True
@@ -43,16 +43,16 @@ def _is_excepted(host: str, port: str, no_proxy: str) -> bool:
 
 
 def _matches(entry: str, host: str, port: str, address: _Address | None) -> bool:
-    """Return whether an entry of NO_PROXY means this host: *, a range, or an address or a domain, maybe with a port."""
+    """Return whether an entry of NO_PROXY covers a host: *, a range, or an address or domain with or without a port."""
     if not entry or entry == "*":
         return entry == "*"
     if "/" in entry:
         return address is not None and _is_in_range(address, entry)
-    name, wanted_port = _split(entry)
-    if wanted_port not in ("", port):
+    name, entry_port = _split(entry)
+    if entry_port not in ("", port):
         return False
-    if wanted := _address(name):
-        return wanted == address
+    if entry_address := _address(name):
+        return entry_address == address
     if not name:
         return False
     domain = name.removeprefix("*") if name.startswith("*.") else name
@@ -60,7 +60,7 @@ def _matches(entry: str, host: str, port: str, address: _Address | None) -> bool
 
 
 def _split(entry: str) -> tuple[str, str]:
-    """Return the host and the port of an entry. An IPv6 address has brackets if, and only if, it has a port."""
+    """Return the host and the port of an entry. An IPv6 address has brackets if and only if it has a port."""
     if entry.startswith("[") and "]:" in entry:
         name, _, port = entry[1:].partition("]:")
         return name, port
@@ -77,8 +77,8 @@ def _address(text: str) -> _Address | None:
     return mapped or address
 
 
-def _is_in_range(address: _Address, text: str) -> bool:
+def _is_in_range(address: _Address, network: str) -> bool:
     try:
-        return address in ip_network(text, strict=False)
+        return address in ip_network(network, strict=False)
     except ValueError:
         return False

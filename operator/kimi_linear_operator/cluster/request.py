@@ -1,4 +1,4 @@
-"""What a request to the API server says, and what it is on the wire."""
+"""A request to the API server, and its form in HTTP."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from kimi_linear_operator.kubernetes.metadata import MANAGER
 
 USER_AGENT = f"{MANAGER}/{kimi_linear_operator.__version__}"
 
-# What a verb is on the wire, where that is not its name.
+# The HTTP methods of the verbs that are not methods themselves.
 _METHODS = {"LIST": "GET", "APPLY": "PATCH", "JSON PATCH": "PATCH", "STATUS": "PATCH"}
 _READS = ("GET", "LIST")
 _JSON = "application/json"
@@ -22,18 +22,18 @@ _CONTENT_TYPES = {
     "JSON PATCH": "application/json-patch+json",
 }
 # https://kubernetes.io/docs/reference/using-api/api-concepts/#alternate-representations-of-resources
-_ACCEPTED = {"STATUS": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
+_ACCEPTED_TYPES = {"STATUS": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of the API server.
+    """A request to the API server.
 
     Attributes:
-        verb: What to do: a method of HTTP, or LIST, APPLY, STATUS, or JSON PATCH.
-        target: The path of what to do it to.
-        query: More about how; what is empty is left out.
-        body: What to send.
+        verb: An HTTP method, or LIST, APPLY, STATUS, or JSON PATCH.
+        target: The URL path.
+        query: The parameters; empty ones are not sent.
+        body: The JSON to send.
     """
 
     verb: str
@@ -43,23 +43,23 @@ class Request:
 
     @property
     def is_write(self) -> bool:
-        """Return whether it may change anything."""
+        """Return whether the request may change anything."""
         return self.verb not in _READS and "dryRun" not in self.query
 
     @property
     def method(self) -> str:
-        """Return what HTTP calls the verb."""
+        """Return the HTTP method."""
         return _METHODS.get(self.verb, self.verb)
 
     def url(self, server: str) -> str:
-        """Return what to ask this API server for."""
+        """Return the URL at this API server."""
         return f"{server}{self.target}?{urlencode({key: value for key, value in self.query.items() if value})}"
 
     def headers(self) -> dict[str, str]:
-        """Return its headers, but for those of credentials."""
-        accepted, content_type = _ACCEPTED.get(self.verb, _JSON), _CONTENT_TYPES.get(self.verb, _JSON)
-        headers = {"Accept": accepted, "Content-Type": content_type, "User-Agent": USER_AGENT}
+        """Return the headers, without those of the credentials."""
+        accepted_type, content_type = _ACCEPTED_TYPES.get(self.verb, _JSON), _CONTENT_TYPES.get(self.verb, _JSON)
+        headers = {"Accept": accepted_type, "Content-Type": content_type, "User-Agent": USER_AGENT}
         if self.verb == "LIST":
-            # To compress a page takes the API server longer than to make it.
+            # The API server takes longer to compress a page than to build it.
             headers["Accept-Encoding"] = "identity"
         return headers

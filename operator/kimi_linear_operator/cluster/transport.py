@@ -1,7 +1,7 @@
-"""Sends requests to the API server, one at a time, and gives back what it answers.
+"""Sends single requests to the API server and returns its answers.
 
-Authentication and TLS are those of the official client. The connections are our own: a write has to know when it is
-sent, and the official client hands nothing on to its requests.
+Authentication and TLS come from the official client. The connections are our own: a write must check its deadline when
+it is sent, and the official client has no way to do that.
 """
 
 import json
@@ -20,76 +20,79 @@ from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
 from kimi_linear_operator.cluster.request import Request
 
 REQUEST_TIMEOUT_SECONDS = 30.0
-# Where there is much to list or too much to do, the API server takes up to a minute, its --request-timeout, and then
-# says so. The rest is for the answer to arrive.
+# The API server works on a list for up to a minute, its --request-timeout, and then answers with an error. The rest is
+# for the answer to arrive.
 LIST_SECONDS = 90.0
-# As the official client has it: enough for a large object at once.
+# The same as in the official client: enough for a large object in one read.
 _BUFFER_BYTES = 2**21
 
 Observe = Callable[[str, int], None]
-"""Takes the verb of a request and the status of its answer, 0 if there was none."""
+"""Called with the verb of a request and the status of its answer, 0 if there was none."""
 
 
-def tell_nobody(_verb: str, _status: int) -> None:
-    """Keep an answer to oneself."""
+def ignore_answer(_verb: str, _status: int) -> None:
+    """Do nothing."""
 
 
 class TooLongError(Exception):
-    """An answer is longer than it may be."""
+    """An answer is longer than allowed."""
 
 
 class _PunctualRequest(aiohttp.ClientRequest):
-    """A request that the API server gives what is left of its time when it is sent, and that is not sent if none is.
+    """A request with a deadline, which is checked when the request is sent.
 
-    A process that stood still while its connection opened may find it open before it finds that its time is over.
+    It passes the remaining time to the API server as the timeout, and fails if no time is left. A process that was
+    suspended while the connection opened may otherwise send the request before it notices the timeout.
     """
 
     deadline: float | None = None
-    """When it must have ended, by `clock`; None if it may end at any time."""
+    """When the request must have ended, in seconds of `clock`; None for no deadline."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         if self.deadline is not None:
-            left = self.deadline - clock.seconds()
-            if left <= 0:
+            remaining = self.deadline - clock.seconds()
+            if remaining <= 0:
                 raise TimeoutError("its time was over before it was sent")
-            self.url = self.url.update_query(timeout=f"{left:.3f}s")
+            self.url = self.url.update_query(timeout=f"{remaining:.3f}s")
         return await super().send(conn)
 
 
-def _ending_by(deadline: float) -> aiohttp.ClientMiddlewareType:
-    """Return what gives a request its deadline, also one that aiohttp makes to try again on another connection."""
+def _with_deadline(deadline: float) -> aiohttp.ClientMiddlewareType:
+    """Return middleware that sets a request's deadline. It also runs when aiohttp retries on another connection."""
 
-    async def limit(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    async def set_deadline(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
         if not isinstance(request, _PunctualRequest):
             raise TypeError(f"{type(request).__name__} knows no deadline")
         request.deadline = deadline
         return await handler(request)
 
-    return limit
+    return set_deadline
 
 
 @dataclass
 class PendingWrites:
-    """Writes that the API server may still commit: those without an answer whose time is not over."""
+    """Writes that the API server may still commit: those without an answer whose deadline has not passed."""
 
-    _limits: dict[int, float] = field(default_factory=dict)
+    _deadlines: dict[int, float] = field(default_factory=dict)
     _sent: int = 0
 
-    def begin(self, limit: float) -> int:
-        """Count a write that must have ended at this moment by `clock`; return its number."""
+    def begin(self, deadline: float) -> int:
+        """Add a write with its deadline, in seconds of `clock`; return the number of the write."""
         now = clock.seconds()
-        self._limits = {number: known for number, known in self._limits.items() if known > now}
+        self._deadlines = {number: pending for number, pending in self._deadlines.items() if pending > now}
         self._sent += 1
-        self._limits[self._sent] = limit
+        self._deadlines[self._sent] = deadline
         return self._sent
 
     def end(self, number: int) -> None:
-        """Count a write no longer: its answer says what became of it."""
-        self._limits.pop(number, None)
+        """Remove a write: its answer says whether it was committed."""
+        self._deadlines.pop(number, None)
 
     def __bool__(self) -> bool:
-        """Return whether any may still be committed."""
-        return any(limit > clock.seconds() for limit in self._limits.values())
+        """Return whether any write may still be committed."""
+        return any(deadline > clock.seconds() for deadline in self._deadlines.values())
 
 
 def _may_always_write() -> float:
@@ -101,16 +104,17 @@ class Transport:
     """The way to the API server and back.
 
     Attributes:
-        client: Credentials.
-        session: Connections.
+        client: Holds the credentials.
+        session: Holds the connections.
         observe: Called for every answer.
-        write_seconds: Asked right before every write: how long the write may take. Raises ApiError to forbid it.
+        write_seconds: Called right before every write. Returns how many seconds the write may take, and raises ApiError
+            to forbid it.
         pending: The writes that may still be committed.
     """
 
     client: ApiClient
     session: aiohttp.ClientSession
-    observe: Observe = tell_nobody
+    observe: Observe = ignore_answer
     write_seconds: Callable[[], float] = _may_always_write
     pending: PendingWrites = field(default_factory=PendingWrites)
 
@@ -120,19 +124,22 @@ class Transport:
         return str(self.client.configuration.host)
 
     async def answer(self, request: Request, most_bytes: int | None = None) -> Answer:
-        """Send a request, and once more with new credentials if these were refused; return the answer, whatever it is.
+        """Send a request; retry it once with new credentials if the API server refused them.
 
         Args:
-            request: What to send.
-            most_bytes: How long the answer may be.
+            request: The request.
+            most_bytes: The longest allowed answer, None for any length.
+
+        Returns:
+            The answer, which may be an error.
 
         Raises:
-            ApiError: There is no answer, there are no credentials, or nothing may be written.
-            TooLongError: The answer is longer.
+            ApiError: There is no answer, there are no credentials, or the write is forbidden.
+            TooLongError: The answer is longer than `most_bytes`.
         """
         answer = await self._exchange(request, most_bytes)
         if answer.status == 401:
-            # The token may have been rotated since it was read.
+            # The token may have been rotated since we read it.
             await credentials.load(self.client.configuration)
             answer = await self._exchange(request, most_bytes)
         return answer
@@ -148,7 +155,7 @@ class Transport:
         number = self.pending.begin(deadline)
         answer = await self._observed(request, deadline - clock.seconds(), deadline=deadline)
         if answer.status < 500:
-            # One that fails may have failed after it wrote, or may write yet.
+            # After a server error, the write may have been committed, or may still be.
             self.pending.end(number)
         return answer
 
@@ -160,8 +167,8 @@ class Transport:
             content = await _read(response, most_bytes)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self.observe(request.verb, UNREACHABLE)
-            why = str(error) or type(error).__name__
-            raise ApiError(UNREACHABLE, f"no answer from {self.server}: {why}") from error
+            cause = str(error) or type(error).__name__
+            raise ApiError(UNREACHABLE, f"no answer from {self.server}: {cause}") from error
         self.observe(request.verb, response.status)
         return Answer(response.status, content, response.headers.get("Retry-After", ""))
 
@@ -177,32 +184,32 @@ class Transport:
             timeout=aiohttp.ClientTimeout(total=seconds),
             server_hostname=configuration.tls_server_name or None,
             proxy_headers=configuration.proxy_headers,
-            middlewares=() if deadline is None else (_ending_by(deadline),),
+            middlewares=() if deadline is None else (_with_deadline(deadline),),
         )
 
 
-async def _read(response: aiohttp.ClientResponse, most: int | None) -> bytes:
-    """Return what an answer holds.
+async def _read(response: aiohttp.ClientResponse, most_bytes: int | None) -> bytes:
+    """Return the body of an answer.
 
     Raises:
-        TooLongError: It holds more than this.
+        TooLongError: The body is longer than this.
     """
-    if most is None:
+    if most_bytes is None:
         return await response.read()
     content = bytearray()
     async for part in response.content.iter_any():
         content += part
-        if len(content) > most:
+        if len(content) > most_bytes:
             response.close()
             raise TooLongError
     return bytes(content)
 
 
 @asynccontextmanager
-async def opened(configuration: Configuration, observe: Observe = tell_nobody) -> AsyncIterator[Transport]:
-    """Open a way to an API server."""
+async def opened(configuration: Configuration, observe: Observe = ignore_answer) -> AsyncIterator[Transport]:
+    """Open connections to an API server."""
     client = ApiClient(configuration)
-    # It does not trust the environment: then aiohttp would read it and ~/.netrc in another thread, twice a request.
+    # With trust_env, aiohttp would read the environment and ~/.netrc in another thread, twice for each request.
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=configuration.connection_pool_maxsize, ssl=client.rest_client.ssl_context),
         proxy=configuration.proxy,

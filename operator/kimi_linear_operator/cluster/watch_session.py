@@ -1,4 +1,4 @@
-"""Lists and watches for kopf: whatever the API server answers, kopf survives it."""
+"""Lists and watches for kopf. Changes the answers of the API server that would end kopf."""
 
 import asyncio
 import functools
@@ -17,42 +17,43 @@ from kimi_linear_operator.cluster import credentials
 from kimi_linear_operator.cluster.answer import resource_version, retry_seconds_of
 from kimi_linear_operator.cluster.errors import GONE, UNREACHABLE, ApiError
 from kimi_linear_operator.cluster.request import USER_AGENT
-from kimi_linear_operator.cluster.transport import Observe, tell_nobody
+from kimi_linear_operator.cluster.transport import Observe, ignore_answer
 
-# Bytes of a watch's events after which Python looks for cycles among what is new, however few objects they were.
+# Run a garbage collection after so many bytes of a watch's events, even if they are few objects.
 UNFREED_BYTES = 4 * 2**20
 
 _REFUSED_BACKOFF = Backoff(first=0.1, longest=5.0)
-# No object can have this name.
-_NOTHING = "metadata.name=-"
-# The type of an error in a watch, and the error that means: list, and watch from there.
+# A field selector: no object can have this name.
+_MATCHES_NOTHING = "metadata.name=-"
+# The type of an error in a watch, and the error after which kopf lists and watches again.
 _ERROR = "ERROR"
 _EXPIRED = b'{"type":"ERROR","object":{"kind":"Status","code":410}}\n'
-# What kopf needs of a list.
-_LIST_OF_NOTHING = '{"metadata":{"resourceVersion":"%s"},"items":[]}'
-# A watch that ends sooner without a line was none. The API server keeps one open for minutes.
+# The part of a list that kopf needs.
+_EMPTY_LIST = '{"metadata":{"resourceVersion":"%s"},"items":[]}'
+# A watch that ends sooner without a line counts as failed. The API server keeps a watch open for minutes.
 _SHORTEST_WATCH_SECONDS = 1.0
 
 
 async def watch_session(
-    hear: Mapping[str, Observe], observe: Observe = tell_nobody
+    listeners: Mapping[str, Observe], observe: Observe = ignore_answer
 ) -> tuple[str, aiohttp.ClientSession]:
     """Return the API server's address and a session for lists and watches, which belongs to the caller's event loop.
 
-    Credentials are asked for anew at every request, and read anew when they are refused: a rotated token is used as
-    soon as the kubelet wrote it. No answer ends kopf, and with it all other watches: see `_survivable`.
+    Every request gets the current credentials, and they are read again when the API server refuses them. So a rotated
+    token is used as soon as the kubelet has written it. No answer ends kopf and with it all other watches: see
+    `_answer_for_kopf`.
 
-    A list shows nothing but the version from which to watch: `Cluster.pages` lists once, for all who want to know. Any
-    version will do that the API server has in memory, so it reads nothing from etcd.
+    To kopf, every list is empty and has only the resource version from which to watch: the operator reads the objects
+    with `Cluster.pages`. Any version in the API server's memory will do, so such a list reads nothing from etcd.
 
     Args:
-        hear: Called for every answer, with LIST or WATCH, by the path of what was asked for. What else is asked for is
-            answered as it is.
-        observe: Called for each of these answers, too.
+        listeners: By URL path: called for every answer with LIST or WATCH and the status. Requests for other paths are
+            passed on unchanged.
+        observe: Also called for each of these answers.
     """
     client = ApiClient(await credentials.configuration())
     address = str(client.configuration.host)
-    answers = _Answers(client, urlsplit(address).path.rstrip("/"), hear, observe)
+    answers = _AnswersForKopf(client, urlsplit(address).path.rstrip("/"), listeners, observe)
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=client.rest_client.ssl_context, limit=0),
         middlewares=(answers.authenticated,),
@@ -62,25 +63,25 @@ async def watch_session(
 
 
 @dataclass(frozen=True)
-class _Answers:
-    """What kopf gets for its requests.
+class _AnswersForKopf:
+    """Answers kopf's requests.
 
     Attributes:
-        client: Credentials.
-        prefix: How paths of the API server begin at its address.
-        hear: Called for answers, by the path of what was asked for.
-        observe: Called for each of these answers, too.
+        client: Holds the credentials.
+        prefix: The path in the API server's address, which precedes all other paths.
+        listeners: Called for answers, by URL path.
+        observe: Also called for each of these answers.
     """
 
     client: ApiClient
     prefix: str
-    hear: Mapping[str, Observe]
+    listeners: Mapping[str, Observe]
     observe: Observe
 
     async def authenticated(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Send a request until its credentials are taken, and return the answer."""
+        """Send a request until the API server accepts its credentials; return the answer."""
         delays = iter(_REFUSED_BACKOFF)
         while (response := await self._exchange(request, handler)).status == 401:
             response.release()
@@ -91,23 +92,27 @@ class _Answers:
     async def _exchange(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        await self._sign(request)
-        told = self.hear.get(request.url.path.removeprefix(self.prefix))
-        if told is None:
+        await self._add_credentials(request)
+        listener = self.listeners.get(request.url.path.removeprefix(self.prefix))
+        if listener is None:
             return await handler(request)
         verb = "WATCH" if "watch" in request.url.query else "LIST"
         if verb == "LIST":
-            request.url = request.url.update_query(fieldSelector=_NOTHING, resourceVersion="0")
+            request.url = request.url.update_query(fieldSelector=_MATCHES_NOTHING, resourceVersion="0")
         status = UNREACHABLE
         try:
             response = await handler(request)
             status = await _status(verb, response)
         finally:
             self.observe(verb, status)
-            told(verb, status)
-        return response if status == 401 else await _survivable(verb, response, status, functools.partial(told, verb))
+            listener(verb, status)
+        return (
+            response
+            if status == 401
+            else await _answer_for_kopf(verb, response, status, functools.partial(listener, verb))
+        )
 
-    async def _sign(self, request: aiohttp.ClientRequest) -> None:
+    async def _add_credentials(self, request: aiohttp.ClientRequest) -> None:
         headers: dict[str, str] = {"User-Agent": USER_AGENT}
         url, method = str(request.url), request.method
         await self.client.update_params_for_auth(headers, [], ["BearerToken"], url, method, None)
@@ -115,10 +120,10 @@ class _Answers:
 
 
 async def _status(verb: str, response: aiohttp.ClientResponse) -> int:
-    """Return the status of an answer, or that of none if it claims to be a list or a watch and is something else.
+    """Return the status of an answer, UNREACHABLE for one with status 200 that is not a list or a watch.
 
-    A proxy in maintenance, for example, answers with a page of HTML and status 200. Of a list, kopf is left to see the
-    resource version only.
+    A proxy in maintenance, for example, answers with an HTML page and status 200. Replaces the body of a list with
+    `_EMPTY_LIST`.
     """
     if response.status != 200:
         return response.status
@@ -126,28 +131,28 @@ async def _status(verb: str, response: aiohttp.ClientResponse) -> int:
         return UNREACHABLE if response.content_type == "text/html" else 200
     try:
         version = resource_version(await response.json())
-        response._body = (_LIST_OF_NOTHING % version).encode(response.get_encoding())
+        response._body = (_EMPTY_LIST % version).encode(response.get_encoding())
     except (aiohttp.ClientError, ApiError, ValueError, LookupError, RecursionError):
         return UNREACHABLE
     return 200
 
 
-async def _survivable(
-    verb: str, response: aiohttp.ClientResponse, status: int, fail: Callable[[int], None]
+async def _answer_for_kopf(
+    verb: str, response: aiohttp.ClientResponse, status: int, on_error: Callable[[int], None]
 ) -> aiohttp.ClientResponse:
-    """Return an answer that makes kopf try again where it would end: one kind may be gone, or impossible to watch.
+    """Return an answer after which kopf retries. Others would end it, for example if one kind no longer exists.
 
-    Kopf reads the body and the headers of errors, and ends if it cannot. So it sees none of them, and the API server is
-    left alone here for as long as it asks.
+    Kopf reads the body and the headers of errors, and ends if it cannot. So it never gets them, and this function waits
+    for the time of `Retry-After`.
 
     Raises:
-        ClientConnectionError: The answer is of no use; kopf asks again after a while.
+        ClientConnectionError: The answer is of no use to kopf, which retries after a while.
     """
     if status == 200 and verb == "LIST":
         return response
     is_refused = 400 <= status < 500 and status not in (403, 429)
     if verb == "WATCH" and (is_refused or status == 200):
-        lines = _WatchLines(response.content, fail, is_refused=is_refused)
+        lines = _WatchLines(response.content, on_error, is_refused=is_refused)
         response.content = cast(aiohttp.StreamReader, lines)
         response.status = 200
         return response
@@ -157,53 +162,55 @@ async def _survivable(
 
 
 class _WatchLines:
-    """The lines of a watch, for kopf: what is no event becomes the error after which it lists, and watches anew.
+    """The lines of a watch for kopf. A line that is not an event becomes the error after which kopf lists again.
 
-    Any other error would end kopf, and so would a line that is no event, or one that its sender did not finish.
+    Any other error would end kopf, and so would a line that is not an event or is incomplete.
 
     Args:
-        content: What the API server sends.
-        fail: Called with the code of each error, but the one that only says that the watch has expired.
+        content: The body of the API server's answer.
+        on_error: Called with the code of each error, except when the watch has only expired.
+        is_refused: Whether the API server refused the watch: then the only line is the error.
     """
 
-    def __init__(self, content: aiohttp.StreamReader, fail: Callable[[int], None], *, is_refused: bool) -> None:
+    def __init__(self, content: aiohttp.StreamReader, on_error: Callable[[int], None], *, is_refused: bool) -> None:
         self._content = content
-        self._fail = fail
+        self._on_error = on_error
         self._is_refused = is_refused
         self._unfreed = 0
 
     def __getattr__(self, name: str) -> Any:
-        """Be the content in all else: aiohttp tells it when the connection ends."""
+        """Pass everything else on to the content: aiohttp reports the end of the connection there."""
         return getattr(self._content, name)
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
-        """Yield lines as they come."""
+        """Yield each complete line."""
         if self._is_refused:
             yield _EXPIRED
             return
         began, is_silent = clock.seconds(), True
-        # To join a line of megabytes anew with each chunk would take seconds.
+        # Joining a line of megabytes again at each chunk would take seconds.
         parts: list[bytes] = []
         async for chunk in self._content.iter_chunked(size):
-            *ends, begin = chunk.split(b"\n")
-            lines = [b"".join([*parts, ends[0]]), *ends[1:]] if ends else []
-            parts = [begin] if ends else [*parts, begin]
+            *line_ends, remainder = chunk.split(b"\n")
+            lines = [b"".join([*parts, line_ends[0]]), *line_ends[1:]] if line_ends else []
+            parts = [remainder] if line_ends else [*parts, remainder]
             for line in filter(bytes.strip, lines):
                 is_silent = False
-                yield self._understood(line)
-                self._tidy_up_after(line)
+                yield self._checked(line)
+                self._collect_garbage_after(line)
         if is_silent and clock.seconds() - began < _SHORTEST_WATCH_SECONDS:
-            self._fail(UNREACHABLE)
+            self._on_error(UNREACHABLE)
             yield _EXPIRED
 
-    def _tidy_up_after(self, line: bytes) -> None:
-        """Free what kopf leaves of events in cycles: Python counts these, and a few can be as large as all others."""
+    def _collect_garbage_after(self, line: bytes) -> None:
+        """Free events that kopf leaves in cycles. Python counts objects, not bytes, and a few events may be large."""
         self._unfreed += len(line)
         if self._unfreed > UNFREED_BYTES:
             self._unfreed = 0
             gc.collect(1)
 
-    def _understood(self, line: bytes) -> bytes:
+    def _checked(self, line: bytes) -> bytes:
+        """Return a line if it is an event, else the error that makes kopf list again."""
         try:
             event = jsontext.decode(line)
         except ValueError:
@@ -212,12 +219,12 @@ class _WatchLines:
             return line + b"\n"
         code = _error_code(event)
         if code != GONE:
-            self._fail(code)
+            self._on_error(code)
         return _EXPIRED
 
 
 def _is_event(event: Any) -> bool:
-    """Return whether a line of a watch is an event that kopf can take: it keeps objects apart by their uid."""
+    """Return whether a line of a watch is an event that kopf can process: kopf needs the UID of the object."""
     if not (isinstance(event, dict) and isinstance(event.get("object"), dict) and isinstance(event.get("type"), str)):
         return False
     metadata = event["object"].get("metadata")

@@ -1,1 +1,1 @@
-"""What every reconciler works with: the cache that it reads, the children and the status that it writes."""
+"""What all reconcilers share: the cache that they read, and the children and status that they write."""

@@ -1,8 +1,8 @@
-"""What somebody asked for, where this version refuses what is stored.
+"""Checks refused resources again, without the fields that nobody asked for.
 
-The API server stores the defaults of its definition with any write of an object, and makes nobody their owner. One of
-another version's definition may be of a shape that this version cannot read, or break one of its rules, and stays when
-the definition is taken back. It must not keep an object from being looked after.
+With every write of an object, the API server stores the defaults of the current definition, which then have no owner. A
+default from another version's definition may have a type that this version cannot read, or break one of its rules, and
+it stays when that definition is rolled back. It must not keep the resource from being reconciled.
 """
 
 from collections import OrderedDict
@@ -24,23 +24,23 @@ from kimi_linear_operator.reconcile.children import BehindError, GoneError
 R = TypeVar("R", bound=Resource)
 
 _CONFLICT = 409
-# A definition has some thirty defaults. Whoever takes owners out of managed fields may leave thousands without one.
+# A definition has some thirty defaults. More fields have no owner only if somebody edited the managed fields.
 _MOST_FIELDS = 100
-# Refused objects that are remembered; more than any cluster should have. A forgotten one is read once more.
+# Refused resources to remember; more than any cluster should have. A forgotten one is read once more.
 _MOST_ANSWERS = 4096
 
 Fields = tuple[FieldPath, ...]
-"""Fields of a spec."""
+"""Paths of fields in a spec."""
 
 
 @dataclass(frozen=True)
 class _Question:
-    """A spec that is refused.
+    """A refused spec.
 
     Attributes:
-        uid: The UID of the object.
+        uid: The UID of the resource.
         generation: The generation of the spec.
-        errors: A number that is another one for other errors: the same spec is read otherwise under other definitions.
+        errors: A hash of the errors. The same spec can have other errors under another definition.
     """
 
     uid: str
@@ -49,84 +49,87 @@ class _Question:
 
 
 class Asked(Generic[R]):
-    """Looks at refused resources of one kind without what nobody asked for."""
+    """Checks refused resources of one kind again, without the fields that nobody asked for."""
 
     def __init__(self, cluster: Cluster, check: Callable[[Manifest], Checked[R]]) -> None:
-        """Take the cluster, which knows who set what, and what checks a resource as it is stored."""
+        """Take the cluster, from which field managers are read, and the check of a stored resource."""
         self._cluster = cluster
         self._check = check
-        # What is in the way and nobody's, the oldest first: to read once for each spec is enough.
+        # The blocking fields of each resource, the oldest entry first. One read for each spec is enough.
         self._answers: OrderedDict[Key, tuple[_Question, Fields]] = OrderedDict()
 
     async def recheck(self, key: Key, manifest: Manifest, checked: Checked[R]) -> Checked[R]:
-        """Return what a check finds without the fields that are in the way and nobody asked for.
-
-        Where somebody asked for what is wrong, it is what was found at first.
+        """Check a resource again without the blocking fields that nobody owns.
 
         Args:
-            key: Which resource, with its own kind.
+            key: The key of the resource.
             manifest: The resource.
-            checked: What a check has found of it as it is stored.
+            checked: The result for the resource as it is stored.
+
+        Returns:
+            The new result if it is valid, else `checked`.
 
         Raises:
-            BehindError: The spec was changed since it was seen.
+            BehindError: The spec has changed since it was cached.
             GoneError: The resource was deleted.
-            ApiError: It could not be read.
+            ApiError: The resource could not be read.
         """
         if checked.is_valid or excess(manifest) or not isinstance(manifest.get("spec"), dict):
             return checked
-        fields = await self._in_the_way(key, manifest, checked)
-        again = self._check(_without(manifest, fields)) if fields else checked
-        return again if again.is_valid else checked
+        fields = await self._blocking_fields(key, manifest, checked)
+        rechecked = self._check(_without(manifest, fields)) if fields else checked
+        return rechecked if rechecked.is_valid else checked
 
     def forget(self, key: Key) -> None:
-        """Forget a resource that is gone."""
+        """Forget a deleted resource."""
         self._answers.pop(key, None)
 
-    async def _in_the_way(self, key: Key, manifest: Manifest, checked: Checked[R]) -> Fields:
-        """Return the fields without which a spec is valid, and that are nobody's; none if there are no such fields."""
+    async def _blocking_fields(self, key: Key, manifest: Manifest, checked: Checked[R]) -> Fields:
+        """Return the fewest unowned fields without which a spec is valid; none if it is not valid without all."""
         metadata = manifest["metadata"]
         question = _Question(metadata["uid"], metadata["generation"], hash(checked.message))
-        known, fields = self._answers.get(key, (None, ()))
-        if known == question:
+        answered, fields = self._answers.get(key, (None, ()))
+        if answered == question:
             return fields
-        nobodys = await self._nobodys(key, manifest)
-        is_valid = bool(nobodys) and self._check(_without(manifest, nobodys)).is_valid
-        fields = self._fewest(manifest, (), nobodys) if is_valid else ()
+        unowned = await self._unowned_fields(key, manifest)
+        is_valid = bool(unowned) and self._check(_without(manifest, unowned)).is_valid
+        fields = self._minimal_fields(manifest, (), unowned) if is_valid else ()
         self._answers.pop(key, None)
         self._answers[key] = question, fields
         if len(self._answers) > _MOST_ANSWERS:
             self._answers.popitem(last=False)
         return fields
 
-    async def _nobodys(self, key: Key, manifest: Manifest) -> Fields:
-        """Return the fields of a spec that nobody owns; none if it is not recorded who owns what."""
-        seen = manifest["metadata"]
-        found = await self._cluster.get(key.kind, key.namespace, key.name)
-        if found is None or found["metadata"]["uid"] != seen["uid"]:
+    async def _unowned_fields(self, key: Key, manifest: Manifest) -> Fields:
+        """Return the fields of a spec without an owner; none without managed fields, or if there are too many."""
+        cached_metadata = manifest["metadata"]
+        live = await self._cluster.get(key.kind, key.namespace, key.name)
+        if live is None or live["metadata"]["uid"] != cached_metadata["uid"]:
             raise GoneError
-        if found["metadata"]["generation"] != seen["generation"]:
+        if live["metadata"]["generation"] != cached_metadata["generation"]:
             raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
-        managed_fields = found["metadata"].get("managedFields", ())
+        managed_fields = live["metadata"].get("managedFields", ())
         owned = ownership.owned_fields(managed_fields).get("f:spec", {})
         fields = tuple(islice(ownership.unowned(manifest["spec"], owned), _MOST_FIELDS + 1)) if managed_fields else ()
         return fields if len(fields) <= _MOST_FIELDS else ()
 
-    def _fewest(self, manifest: Manifest, dropped: Fields, fields: Fields) -> Fields:
-        """Return as few of some fields as have to be dropped beside others, so that a spec is valid as without all.
+    def _minimal_fields(self, manifest: Manifest, dropped: Fields, fields: Fields) -> Fields:
+        """Return the fewest of these fields to drop, in addition to the dropped ones, so that a spec is valid.
 
-        All else counts as in a spec that is valid. Each check takes a millisecond or more, so they are halved.
+        Dropping all of them must make it valid. Those that need not be dropped count as in any valid spec. Each check
+        takes a millisecond or more, so this halves the fields instead of trying each.
         """
         if not fields or self._check(_without(manifest, dropped)).is_valid:
             return ()
         if len(fields) == 1:
             return fields
-        one, other = fields[: len(fields) // 2], fields[len(fields) // 2 :]
-        needed = self._fewest(manifest, (*dropped, *one), other)
-        return (*needed, *self._fewest(manifest, (*dropped, *needed), one))
+        half, rest = fields[: len(fields) // 2], fields[len(fields) // 2 :]
+        needed = self._minimal_fields(manifest, (*dropped, *half), rest)
+        return (*needed, *self._minimal_fields(manifest, (*dropped, *needed), half))
 
 
 def _without(manifest: Manifest, fields: Fields) -> Manifest:
+    """Return a resource without these fields of its spec."""
     spec = manifest["spec"]
     for path in fields:
         spec = stored.without(spec, path) if stored.holds(spec, path) else spec

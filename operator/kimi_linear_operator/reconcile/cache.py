@@ -1,7 +1,7 @@
 """What the cluster last showed of our resources and their children.
 
-A cache, never a memory: everything in it was observed and can be observed again. Watches feed it as things
-happen and lists put right what a watch lost; neither may overwrite something newer.
+Everything in it was observed and can be observed again. Watch events update it, and lists correct what a watch lost.
+Neither overwrites a newer state with an older one.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -11,36 +11,36 @@ from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import version_of
 from kimi_linear_operator.reconcile.cached_object import CachedObject, CachedType, Conditions, Key, Reader, key_of
 
-# Large children of a namespace have so many bytes in all. Of those that come when this is used up, the essence is kept.
+# Bytes of all large children in a namespace. When they are used up, only the essence of further ones is cached.
 MOST_OF_LARGE = 32 * 2**20
 
-# Bytes of objects that one pass reads of a kind, and what they may weigh. A thousand replicas, the most that a server
-# may have, have a third and nine tenths of this in pods; reading it takes a twentieth of a second.
+# Bytes and weight of the objects of one kind that a pass reads. The pods of a thousand replicas, the most that a server
+# may have, take a third of the bytes and nine tenths of the weight; reading them takes a twentieth of a second.
 MOST_CHILDREN = 8 * 2**20
 MOST_WEIGHT = 200_000
-# Of the other kinds, a resource has a few objects.
+# For kinds other than pods: a resource has only a few objects of these.
 MOST_WEIGHT_OF_FEW = 100_000
 
-_By = TypeVar("_By")
+_Group = TypeVar("_Group")
 _Item = TypeVar("_Item")
-_What = TypeVar("_What")
+_Value = TypeVar("_Value")
 
 
 class Index(Protocol):
-    """What a resource type wants to find in the cache without reading objects. It is told of every change."""
+    """Finds cached objects of a resource type without decoding them. The cache calls it for every change."""
 
-    def add(self, found: CachedObject) -> None:
-        """Take over an object that the cache has now."""
+    def add(self, cached: CachedObject) -> None:
+        """Add an object that was added to the cache."""
 
-    def remove(self, found: CachedObject) -> None:
-        """Forget an object that the cache has no longer, or not as it was."""
+    def remove(self, cached: CachedObject) -> None:
+        """Remove an object that was removed from the cache, or replaced by a new state."""
 
-    def concerned(self, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
-        """Return the resources that a change concerns, beside those to which the object belongs.
+    def keys_to_enqueue(self, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
+        """Return the resources to enqueue after a change of an object, in addition to its owner.
 
         Args:
-            before: The object as it was, None if there was none.
-            after: The object as it is, None if there is none. One of the two is an object.
+            before: The object before the change, None if it was created.
+            after: The object after the change, None if it was deleted.
         """
 
     def clear(self) -> None:
@@ -48,28 +48,28 @@ class Index(Protocol):
 
 
 class IndexedType(CachedType, Protocol):
-    """What has to be known of a resource type to keep a cache."""
+    """What the cache needs of a resource type."""
 
     @property
     def index(self) -> Callable[["Cache"], Index] | None:
-        """Return what makes its index, if it has one."""
+        """Return the function that makes its index, None if it has none."""
 
     @property
     def most_children(self) -> int | None:
-        """Return how many children of a kind one pass reads, None if only their size is bounded."""
+        """Return how many children of one kind a pass reads, None if only their size is bounded."""
 
 
 IndexT = TypeVar("IndexT", bound=Index)
 
 
 class Cache:
-    """Objects by their key, and children by the resource that they belong to."""
+    """Cached objects by key, and children by owner."""
 
     def __init__(self, types: Mapping[Kind, IndexedType]) -> None:
         """Begin with nothing.
 
         Args:
-            types: The types of our resources by their kinds.
+            types: The resource types by kind.
         """
         self.reader = Reader(types)
         self._types = types
@@ -77,197 +77,197 @@ class Cache:
         self._children: dict[tuple[Key, Kind], dict[Key, CachedObject]] = {}
         # Bytes of large children by namespace.
         self._large: dict[str, int] = {}
-        # Deletions since the last list began: what a list read before them must not come back.
+        # Versions of objects deleted since the last list began: an older state in that list must not bring them back.
         self._deleted: dict[Key, int] = {}
-        # The version of the last list of each kind and namespace.
+        # The resource version of the last list of each kind and namespace.
         self._listed: dict[tuple[Kind, str | None], int] = {}
-        self._indexes = [found.index(self) for found in types.values() if found.index]
+        self._indexes = [resource_type.index(self) for resource_type in types.values() if resource_type.index]
 
     def index(self, kind: type[IndexT]) -> IndexT:
         """Return the index of this class."""
         return next(index for index in self._indexes if isinstance(index, kind))
 
     def get(self, key: Key) -> Manifest | None:
-        """Return an object, None if there is none."""
-        found = self._objects.get(key)
-        return found.manifest() if found else None
+        """Return the manifest of an object, None if it is not cached."""
+        cached = self._objects.get(key)
+        return cached.manifest() if cached else None
 
     def find(self, key: Key) -> CachedObject | None:
-        """Return an object as it is cached."""
+        """Return a cached object, None if it is not cached."""
         return self._objects.get(key)
 
     def children(self, kind: Kind, key: Key, owner: str | None = None) -> list[Manifest]:
-        """Return the objects of a kind that claim by a label to be a resource's, by name; not more than MOST_CHILDREN.
+        """Return the children of one kind, sorted by name: as many as one pass may read.
 
         Args:
-            kind: The kind of objects.
-            key: The resource.
-            owner: Only those that this UID owns. Anybody can set a label.
+            kind: The kind of the children.
+            key: The resource that their label names.
+            owner: Return only those that this UID owns: anybody can set the label.
         """
-        claimed = self.cached_children(kind, key)
-        own = sorted((one for one in claimed if owner is None or owner in one.owners), key=_name)
-        return [one.manifest() for one in _bounded(own[: self._types[key.kind].most_children])]
+        labelled = self.cached_children(kind, key)
+        own = sorted((cached for cached in labelled if owner is None or owner in cached.owners), key=_name_of)
+        return [cached.manifest() for cached in _bounded(own[: self._types[key.kind].most_children])]
 
     def cached_children(self, kind: Kind, key: Key) -> Collection[CachedObject]:
-        """Return the objects of a kind that claim by a label to be a resource's, as they are cached, in no order."""
+        """Return the cached objects of one kind whose label names a resource, in no order."""
         return self._children.get((key, kind), {}).values()
 
-    def is_progress(self, found: CachedObject) -> bool:
-        """Return whether a change tells how things go, and can at most change a status.
+    def is_progress(self, observed: CachedObject) -> bool:
+        """Return whether a change can at most change a status: the object is a pod, or its spec is unchanged.
 
-        A pod's, or one that leaves the spec alone. A new revision raises a Deployment's generation, too: for the API
-        server, its annotations are part of its spec.
+        A new revision of a Deployment also counts: it changes the generation, because the API server treats a
+        Deployment's annotations as part of its spec.
         """
-        known = self._objects.get(found.key)
-        if found.key.kind == POD or known is None:
-            return found.key.kind == POD
-        return 0 < found.generation == known.generation or found.revision != known.revision
+        cached = self._objects.get(observed.key)
+        if observed.key.kind == POD or cached is None:
+            return observed.key.kind == POD
+        return 0 < observed.generation == cached.generation or observed.revision != cached.revision
 
     def is_past(self, kind: Kind, manifest: Manifest, version: int) -> bool:
-        """Return whether an object in a list of this version is older than the list and what is known of it allow.
+        """Return whether an object in a list of this version is older than its cached state, though the list is newer.
 
-        Then etcd was restored, and versions have become newer since than they were before.
+        Then etcd was restored, and the versions have grown beyond the cached ones since.
         """
-        known = self._objects.get(key_of(kind, manifest))
-        return known is not None and version_of(manifest) < known.version <= version
+        cached = self._objects.get(key_of(kind, manifest))
+        return cached is not None and version_of(manifest) < cached.version <= version
 
     def put(self, kind: Kind, manifest: Manifest) -> set[Key]:
-        """Keep an object unless a newer state of it is known; return the resources that it concerns."""
-        known = self._objects.get(key_of(kind, manifest))
-        if known and version_of(manifest) <= known.version and not self._is_cut_version(known, version_of(manifest)):
+        """Cache an object unless a newer state is cached; return the resources to enqueue."""
+        cached = self._objects.get(key_of(kind, manifest))
+        if cached and version_of(manifest) <= cached.version and not self._is_cut_version(cached, version_of(manifest)):
             return set()
         return self.take(self.reader.read(kind, manifest))
 
-    def take(self, found: CachedObject) -> set[Key]:
-        """Take over what was seen unless something newer is known; return the resources that it concerns."""
-        key = found.key
-        known = self._objects.get(key)
-        if found.is_deleted:
-            return self._delete(found, known)
-        newest = max(self._deleted.get(key, 0), known.version if known else 0)
-        if found.version <= newest and not (known and self._is_cut_version(known, found.version)):
+    def take(self, observed: CachedObject) -> set[Key]:
+        """Cache or delete an observed object unless a newer state is cached; return the resources to enqueue."""
+        key = observed.key
+        cached = self._objects.get(key)
+        if observed.is_deleted:
+            return self._delete(observed, cached)
+        newest = max(self._deleted.get(key, 0), cached.version if cached else 0)
+        if observed.version <= newest and not (cached and self._is_cut_version(cached, observed.version)):
             return set()
-        # What cannot be read leaves what is known as it is.
-        kept = self._with_room(found, known)
+        # This may fail, and then the cached state must stay. So it comes first.
+        kept = self._with_room(observed, cached)
         self._forget(key)
         self._keep(kept)
-        return self._concerned(known, kept)
+        return self._keys_to_enqueue(cached, kept)
 
-    def _with_room(self, found: CachedObject, known: CachedObject | None) -> CachedObject:
-        """Return an object as there is room for it in the place of the one that is known."""
-        freed = len(known.text) if known and known.is_large else 0
-        is_too_large = found.is_large and not self._has_room(found.key, len(found.text) - freed)
-        return found.essence() if is_too_large else found
+    def _with_room(self, observed: CachedObject, cached: CachedObject | None) -> CachedObject:
+        """Return an observed object, or only its essence if there is no room for all of it."""
+        freed = len(cached.text) if cached and cached.is_large else 0
+        is_too_large = observed.is_large and not self._has_room(observed.key, len(observed.text) - freed)
+        return observed.essence() if is_too_large else observed
 
-    def _keep(self, found: CachedObject) -> None:
-        self._objects[found.key] = found
-        self._count_large(found, 1)
-        if found.owner and not found.is_resource:
-            self._children.setdefault((found.owner, found.key.kind), {})[found.key] = found
+    def _keep(self, cached: CachedObject) -> None:
+        self._objects[cached.key] = cached
+        self._count_large(cached, 1)
+        if cached.owner and not cached.is_resource:
+            self._children.setdefault((cached.owner, cached.key.kind), {})[cached.key] = cached
         for index in self._indexes:
-            index.add(found)
+            index.add(cached)
 
     def _has_room(self, key: Key, size: int) -> bool:
         return self._large.get(key.namespace, 0) + size <= MOST_OF_LARGE
 
-    def _is_cut_version(self, known: CachedObject, version: int) -> bool:
-        """Return whether a version is one of which the essence was kept for want of room, and there is room now."""
-        return known.cut > 0 and version == known.version and self._has_room(known.key, known.cut)
+    def _is_cut_version(self, cached: CachedObject, version: int) -> bool:
+        """Return whether only the essence of this version is cached, and there is room for all of it now."""
+        return cached.cut > 0 and version == cached.version and self._has_room(cached.key, cached.cut)
 
-    def _count_large(self, found: CachedObject, sign: int) -> None:
-        if not found.is_large:
+    def _count_large(self, cached: CachedObject, sign: int) -> None:
+        if not cached.is_large:
             return
-        namespace = found.key.namespace
-        self._large[namespace] = self._large.get(namespace, 0) + sign * len(found.text)
+        namespace = cached.key.namespace
+        self._large[namespace] = self._large.get(namespace, 0) + sign * len(cached.text)
         if not self._large[namespace]:
             del self._large[namespace]
 
-    def _delete(self, last: CachedObject, known: CachedObject | None) -> set[Key]:
-        if known and known.version > last.version:
+    def _delete(self, deleted: CachedObject, cached: CachedObject | None) -> set[Key]:
+        if cached and cached.version > deleted.version:
             return set()
-        self._deleted[last.key] = last.version
-        self._forget(last.key)
-        return self._concerned(known, None) if known else set()
+        self._deleted[deleted.key] = deleted.version
+        self._forget(deleted.key)
+        return self._keys_to_enqueue(cached, None) if cached else set()
 
-    def _concerned(self, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
-        """Return whom a change of an object concerns: whom it belongs to, and whom the indexes name."""
-        owners = {one.owner for one in (before, after) if one and one.owner}
-        return owners.union(*(index.concerned(before, after) for index in self._indexes))
+    def _keys_to_enqueue(self, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
+        """Return the resources to enqueue after a change of an object: its owner, and those that the indexes name."""
+        owners = {state.owner for state in (before, after) if state and state.owner}
+        return owners.union(*(index.keys_to_enqueue(before, after) for index in self._indexes))
 
     def begin_list(self, kind: Kind, namespace: str | None = None) -> int:
-        """Begin to take over a complete list of a kind in a namespace, or in all; return the newest version seen there.
+        """Begin to take over a complete list of a kind in one namespace or in all; return the newest version so far.
 
-        To be called before the list is asked for: what is deleted from now on must not come back with it.
+        Call this before the list is requested, so that objects deleted from now on do not come back with it.
         """
         kept = {key: version for key, version in self._deleted.items() if not _is_covered(key, kind, namespace)}
         self._deleted = kept
-        seen = (one.version for key, one in self._objects.items() if _is_covered(key, kind, namespace))
+        seen = (cached.version for key, cached in self._objects.items() if _is_covered(key, kind, namespace))
         return max(self._listed.get((kind, namespace), 0), max(seen, default=0))
 
     def end_list(self, kind: Kind, namespace: str | None, listed: set[Key], version: int) -> set[Key]:
-        """Note the version of a complete list and drop what it does not show; return the resources concerned."""
+        """Drop the objects that a complete list does not show; return the resources to enqueue."""
         self._listed[kind, namespace] = version
-        concerned: set[Key] = set()
-        for key, found in list(self._objects.items()):
-            if _is_covered(key, kind, namespace) and key not in listed and found.version <= version:
+        to_enqueue: set[Key] = set()
+        for key, cached in list(self._objects.items()):
+            if _is_covered(key, kind, namespace) and key not in listed and cached.version <= version:
                 self._forget(key)
-                concerned |= self._concerned(found, None)
-        return concerned
+                to_enqueue |= self._keys_to_enqueue(cached, None)
+        return to_enqueue
 
     def clear(self) -> None:
-        """Forget everything: what is known is of a cluster that was, and its versions mean nothing any more."""
+        """Forget everything: after a restore of etcd, cached versions cannot be compared with new ones."""
         for content in (self._objects, self._children, self._deleted, self._listed, self._large):
             content.clear()
         for index in self._indexes:
             index.clear()
 
     def resources(self) -> list[Key]:
-        """Return the keys of all resources of ours."""
+        """Return the keys of all our resources."""
         return [key for key in self._objects if self.reader.is_resource(key.kind)]
 
     def conditions(self, kind: Kind) -> Iterator[tuple[Key, Conditions]]:
         """Yield every resource of a kind with its conditions."""
-        for key, found in self._objects.items():
+        for key, cached in self._objects.items():
             if key.kind == kind:
-                yield key, found.conditions
+                yield key, cached.conditions
 
     def snapshot(self) -> list[CachedObject]:
-        """Return everything that is known now. What is cached never changes, so any thread may read it at leisure."""
+        """Return everything that is cached now. Cached objects never change, so any thread may read them."""
         return list(self._objects.values())
 
     def _forget(self, key: Key) -> None:
-        found = self._objects.pop(key, None)
-        if found is None:
+        cached = self._objects.pop(key, None)
+        if cached is None:
             return
-        self._count_large(found, -1)
-        if found.owner and not found.is_resource:
-            discard(self._children, (found.owner, key.kind), key)
+        self._count_large(cached, -1)
+        if cached.owner and not cached.is_resource:
+            discard(self._children, (cached.owner, key.kind), key)
         for index in self._indexes:
-            index.remove(found)
+            index.remove(cached)
 
 
-def discard(index: dict[_By, dict[_Item, _What]], by: _By, item: _Item) -> None:
-    """Take something out of a dictionary of dictionaries, which keeps no empty ones."""
-    items = index.get(by, {})
+def discard(index: dict[_Group, dict[_Item, _Value]], group: _Group, item: _Item) -> None:
+    """Remove an item from a group, and the group if it is empty then."""
+    items = index.get(group, {})
     items.pop(item, None)
     if not items:
-        index.pop(by, None)
+        index.pop(group, None)
 
 
 def _is_covered(key: Key, kind: Kind, namespace: str | None) -> bool:
     return key.kind == kind and namespace in (None, key.namespace)
 
 
-def _name(found: CachedObject) -> str:
-    return found.key.name
+def _name_of(cached: CachedObject) -> str:
+    return cached.key.name
 
 
 def _bounded(objects: Iterable[CachedObject]) -> Iterator[CachedObject]:
-    """Yield what may be read in one pass: who makes more of this than a resource can have gets no more attention."""
+    """Yield the first objects, as many as one pass may read. No resource needs more."""
     size = weight = 0
-    for found in objects:
-        size += len(found.text)
-        weight += found.weight
-        if size > MOST_CHILDREN or weight > (MOST_WEIGHT if found.key.kind == POD else MOST_WEIGHT_OF_FEW):
+    for cached in objects:
+        size += len(cached.text)
+        weight += cached.weight
+        if size > MOST_CHILDREN or weight > (MOST_WEIGHT if cached.key.kind == POD else MOST_WEIGHT_OF_FEW):
             return
-        yield found
+        yield cached

@@ -1,6 +1,6 @@
-"""Objects as they are cached: as JSON text, without what nobody reads, with what is asked for often beside it.
+"""Cached objects: JSON text without the parts that the operator never reads, and facts read in advance.
 
-JSON text takes a fifth of the memory of a tree of dictionaries, and nobody can change what is kept.
+JSON text takes a fifth of the memory of dictionaries, and nobody can change a cached object by accident.
 """
 
 import sys
@@ -23,22 +23,22 @@ from kimi_linear_operator.kubernetes.stored import readable_status
 
 # https://kubernetes.io/docs/reference/labels-annotations-taints/#deployment-kubernetes-io-revision
 REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
-# The whole object once more, as `kubectl apply` was given it.
+# A second copy of the whole object, written by `kubectl apply`.
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
-# Of an object that exceeds one of these, little metadata is kept; of a child that still does, its essence. What the
-# operator makes of the largest spec stays below both: a kept pod template has the spec's fields twice, and annotations.
+# Bytes and weight. An object that exceeds one of these is cached with little metadata, and a child that still exceeds
+# it as its essence. Children of the largest spec stay below: a revision has the spec's fields twice, and annotations.
 LARGEST_CHILD = 4 * LARGEST_SPEC
 HEAVIEST_CHILD = 60_000
-# Children that are longer than this, a multiple of what they usually are, have a bound of their own.
+# Bytes, several times the usual length of a child. The total length of longer ones is bounded in the cache.
 LARGE_CHILD = 16 * 2**10
 
-# How many characters of a revision are kept: it is a number.
+# Characters. A revision is a number.
 _LONGEST_REVISION = 32
 
 
 class Key(NamedTuple):
-    """Which object: its namespace, its name and its kind."""
+    """Namespace, name and kind of an object."""
 
     namespace: str
     name: str
@@ -54,38 +54,38 @@ Conditions = tuple[tuple[str, str, str], ...]
 
 
 class CachedType(Protocol):
-    """What has to be known of a resource type to cache its objects."""
+    """What is needed of a resource type to cache its objects."""
 
     @property
     def model(self) -> type[Resource]:
-        """Return the resource."""
+        """Return the model of the resource."""
 
     @property
     def status(self) -> type[BaseModel]:
-        """Return its status."""
+        """Return the model of its status."""
 
     def facts(self, kind: Kind, manifest: Manifest) -> object | None:
-        """Return what is asked so often of such a resource, or of a child of one, that it is read once."""
+        """Return what is needed so often of such a resource or of its child that it is read in advance."""
 
 
 @dataclass(frozen=True, slots=True)
 class CachedObject:
-    """An object as it was seen.
+    """An object as it was observed.
 
     Attributes:
-        key: Which object.
+        key: Its key.
         version: Its resource version.
-        generation: The generation of its spec, 0 where it counts none.
-        revision: Which of a Deployment's pod templates is current, as its controller counts them.
-        owner: The resource of ours that it belongs to, if any; such a resource belongs to itself.
-        facts: What the type of this resource reads of it, None if that is nothing.
-        conditions: Those of a resource of ours.
-        source: Who changed such a resource last, as far as it can be told: the field manager, for example kubectl.
-        owners: The UIDs of its owners.
-        text: The object as JSON, without what nobody reads.
-        weight: What it takes to read the text.
-        is_deleted: Whether this is the last of it.
-        cut: How long the text was before all but the essence was left out for want of room, 0 if nothing was.
+        generation: The generation of its spec, 0 if it has none.
+        revision: The number of a Deployment's current pod template, as the Deployment controller counts.
+        owner: The resource that its label names, None without one. A resource is its own owner.
+        facts: What the owner's type has read of it, None if nothing.
+        conditions: The conditions of a resource, empty for a child.
+        source: The field manager that changed a resource last, for example kubectl; empty for a child.
+        owners: The UIDs in its owner references.
+        text: The object as JSON, without the parts that the operator never reads.
+        weight: The weight of the text, see `jsontext.weight`.
+        is_deleted: Whether this is the last state of a deleted object.
+        cut: The length of the text before it was reduced to its essence for want of room, 0 if it was not.
     """
 
     key: Key
@@ -104,44 +104,44 @@ class CachedObject:
 
     @property
     def is_resource(self) -> bool:
-        """Return whether this is a resource of ours, and no child."""
+        """Return whether this is one of our resources, not a child."""
         return self.owner == self.key
 
     @property
     def is_large(self) -> bool:
-        """Return whether this is a child that is much longer than they usually are."""
+        """Return whether this is a child that is much longer than usual."""
         return len(self.text) > LARGE_CHILD and not self.is_resource
 
     def essence(self) -> Self:
-        """Return the same with the essence of the object only."""
-        kept = _essence(self.manifest())
-        text = jsontext.encode(kept)
-        return replace(self, text=text, weight=jsontext.weight(text), owners=_owner_uids(kept), cut=len(self.text))
+        """Return this object reduced to its essence."""
+        manifest = _essence(self.manifest())
+        text = jsontext.encode(manifest)
+        return replace(self, text=text, weight=jsontext.weight(text), owners=_owner_uids(manifest), cut=len(self.text))
 
     @property
     def is_unreported(self) -> bool:
-        """Return whether no operator has reported on a resource yet."""
+        """Return whether no operator has written a condition of the resource yet."""
         return all(status == "Unknown" for _, status, _ in self.conditions)
 
     def manifest(self) -> Manifest:
-        """Return the object."""
+        """Return the object as a manifest."""
         return cast(Manifest, jsontext.decode(self.text))
 
 
 class Reader:
-    """Makes objects ready to be cached. That is most of the work, and may be done in any thread."""
+    """Makes cached objects of manifests. This is most of the work of caching, and any thread may do it."""
 
     def __init__(self, types: Mapping[Kind, CachedType]) -> None:
-        """Take the types of our resources."""
+        """Take the resource types by kind."""
         self._types = types
-        self._by_label = {found.model.label(): kind for kind, found in types.items()}
+        self._by_label = {resource_type.model.label(): kind for kind, resource_type in types.items()}
 
     def is_resource(self, kind: Kind) -> bool:
-        """Return whether objects of a kind are resources of ours, and no children."""
+        """Return whether objects of a kind are our resources, not children."""
         return kind in self._types
 
     def read(self, kind: Kind, manifest: Manifest, *, is_deleted: bool = False) -> CachedObject:
-        """Return what is cached of an object. Of a resource of ours it is what can be read without harm."""
+        """Return a cached object. A resource keeps only what is within bounds, and what can be read of its status."""
         if kind in self._types:
             status = readable_status(self._types[kind].status, manifest.get("status"))
             manifest = {**within_bounds(manifest), "status": status}
@@ -154,7 +154,7 @@ class Reader:
             revision=manifest["metadata"].get("annotations", {}).get(REVISION_ANNOTATION, "")[:_LONGEST_REVISION],
             owner=owner,
             facts=self._types[owner.kind].facts(kind, manifest if kind in self._types else kept) if owner else None,
-            conditions=_shared(_conditions(manifest) if kind in self._types else ()),
+            conditions=_interned(_conditions(manifest) if kind in self._types else ()),
             source=_source(manifest) if kind in self._types else "",
             owners=_owner_uids(kept),
             text=text,
@@ -166,31 +166,35 @@ class Reader:
         if kind in self._types:
             return key_of(kind, manifest)
         labels, namespace = manifest["metadata"].get("labels", {}), manifest["metadata"]["namespace"]
-        owners = (Key(namespace, labels[label], of) for label, of in self._by_label.items() if labels.get(label))
+        owners = (
+            Key(namespace, labels[label], resource_kind)
+            for label, resource_kind in self._by_label.items()
+            if labels.get(label)
+        )
         return next(owners, None)
 
     def _trimmed(self, kind: Kind, manifest: Manifest) -> dict[str, Any]:
-        """Leave out what nobody reads: managed fields, what kubectl applied, most of a spec, a ConfigMap's data."""
+        """Remove what the operator never reads: managed fields, kubectl's copy, most of a spec, data of ConfigMaps."""
         metadata = _trimmed_metadata(manifest["metadata"])
         if kind not in self._types and has_second_manager(manifest, MANAGER):
             metadata["managedFields"] = [{"manager": MANAGER, "operation": "Update"}]
         kept = {**with_digests(manifest), "metadata": metadata}
-        return {**kept, "spec": _SPECS[kind](manifest)} if kind in _SPECS else kept
+        return {**kept, "spec": _SPEC_TRIMMERS[kind](manifest)} if kind in _SPEC_TRIMMERS else kept
 
     def _bounded_text(self, kind: Kind, manifest: Manifest) -> tuple[Manifest, bytes, int]:
-        """Return what is kept of an object, as JSON, and what that weighs: less of it, if all of it is too much."""
-        for kept in self._less_and_less(kind, manifest):
+        """Return as much of an object as is within the limits, its JSON text, and the weight of that."""
+        for kept in self._reductions(kind, manifest):
             text = jsontext.encode(kept)
-            # To weigh a text takes a time that grows with its length.
+            # Compare the length first: computing the weight of a long text takes long.
             if len(text) <= LARGEST_CHILD and (weight := jsontext.weight(text)) <= HEAVIEST_CHILD:
                 return kept, text, weight
         return kept, text, jsontext.weight(text)
 
-    def _less_and_less(self, kind: Kind, manifest: Manifest) -> Iterator[Manifest]:
-        """Yield what may be kept of an object, all of it first."""
+    def _reductions(self, kind: Kind, manifest: Manifest) -> Iterator[Manifest]:
+        """Yield ever smaller parts of an object, beginning with all of it."""
         yield manifest
         yield _with_essential_metadata(manifest)
-        # The spec and the status of a resource of ours have bounds of their own.
+        # The spec and status of a resource are within bounds already.
         if kind not in self._types:
             yield _essence(manifest)
 
@@ -220,12 +224,12 @@ def _owner_uids(manifest: Manifest) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1024)
-def _shared(conditions: Conditions) -> Conditions:
-    """Return the same tuple for equal conditions: thousands of servers share a few."""
+def _interned(conditions: Conditions) -> Conditions:
+    """Return the same tuple for equal conditions, to save memory: thousands of servers share a few."""
     return conditions
 
 
-# What a status tells of a pod's spec while the pod is not ready.
+# The fields of a pod's spec that a status depends on while the pod is not ready.
 _READ_OF_POD_SPEC = (
     "nodeName",
     "readinessGates",
@@ -241,7 +245,7 @@ def _essence(manifest: Manifest) -> Manifest:
 
 
 def _with_essential_metadata(manifest: Manifest) -> Manifest:
-    """Return an object with little metadata; who manages its fields was trimmed before."""
+    """Return an object with its essential metadata, and its managed fields, which are trimmed already."""
     metadata = manifest["metadata"]
     managed = {"managedFields": metadata["managedFields"]} if "managedFields" in metadata else {}
     return {**manifest, "metadata": {**essential_metadata(metadata), **managed}}
@@ -273,5 +277,5 @@ def _trimmed_job_spec(manifest: Manifest) -> Manifest:
     return {"suspend": True} if spec.get("suspend") else {}
 
 
-# Pods and Jobs are never compared with what is wanted, so most of their specs is left out.
-_SPECS: Mapping[Kind, Callable[[Manifest], Manifest]] = {POD: _trimmed_pod_spec, JOB: _trimmed_job_spec}
+# Pods and Jobs are never compared with a wanted object, so most of their spec is not cached.
+_SPEC_TRIMMERS: Mapping[Kind, Callable[[Manifest], Manifest]] = {POD: _trimmed_pod_spec, JOB: _trimmed_job_spec}

@@ -1,4 +1,4 @@
-"""Writing the objects of a resource: only what differs, and nothing that belongs to others."""
+"""Writes the children of resources: only those that differ, and never an object of somebody else."""
 
 import asyncio
 import logging
@@ -21,9 +21,9 @@ from kimi_linear_operator.reconcile.repairs import Repairs
 
 logger = logging.getLogger(__name__)
 
-# How often to look whether something that no watch shows has gone out of the way.
+# How often to check whether an object that no watch shows still blocks a child.
 BLOCKED_RETRY_SECONDS = 15.0
-# How often to look whether a field is still contested.
+# How often to check whether a field is still contested.
 CONTESTED_RETRY_SECONDS = 30.0
 
 _CONFLICT = 409
@@ -31,26 +31,26 @@ _INVALID = 422
 
 
 class NameTakenError(Exception):
-    """An object of a child's name exists and belongs to someone else."""
+    """An object with a child's name exists and belongs to somebody else."""
 
 
 class GoneError(Exception):
-    """The resource was deleted, and no watch has told so yet."""
+    """The resource was deleted, and the cache does not show it yet."""
 
 
 class LeftoverError(Exception):
-    """An object of a child's name belonged to a deleted resource of the same name, and will be gone soon."""
+    """An object with a child's name belonged to a deleted resource of the same name, and will be deleted soon."""
 
 
 class BehindError(ApiError):
-    """What the store shows is older than what the cluster has."""
+    """The cache is older than the cluster."""
 
 
 def lasting_reason(error: NameTakenError | LeftoverError | ApiError) -> Reason:
-    """Return what an error of a write means for the resource.
+    """Return the condition's reason for a write error that does not pass by itself.
 
     Raises:
-        ApiError: It will pass by itself; nobody need be told.
+        ApiError: The error passes by itself, so no condition reports it.
     """
     if isinstance(error, NameTakenError):
         return Reason("NameConflict", str(error), blames_spec=True)
@@ -63,10 +63,10 @@ def lasting_reason(error: NameTakenError | LeftoverError | ApiError) -> Reason:
 
 @dataclass(frozen=True)
 class Failures:
-    """What kept children from being right.
+    """What failed when children were written.
 
     Attributes:
-        obstacle: The worst of what does not pass by itself.
+        lasting: The worst failure that does not pass by itself.
         passing: An error that may pass by itself.
     """
 
@@ -76,12 +76,12 @@ class Failures:
 
 @dataclass
 class Children:
-    """The objects of resources.
+    """Writes the children of resources.
 
     Attributes:
-        cluster: Where objects are written.
-        store: Where objects are read.
-        clock: Monotonic seconds.
+        cluster: Where children are written.
+        cache: Where children are read.
+        clock: Returns monotonic seconds.
     """
 
     cluster: Cluster
@@ -90,44 +90,44 @@ class Children:
     _repairs: Repairs = field(init=False)
 
     def __post_init__(self) -> None:
-        """Count repairs by the same clock."""
+        """Count repairs with the same clock."""
         self._repairs = Repairs(self.clock)
 
     async def apply(self, owner: Resource, wanted: Manifest) -> None:
-        """Bring one child to what is wanted.
+        """Create or change one child to match the wanted manifest.
 
         Raises:
-            NameTakenError, LeftoverError, GoneError, ApiError: It was not possible.
+            NameTakenError, LeftoverError, GoneError, ApiError: The child could not be written.
         """
-        step = step_for(owner, wanted, self._known(owner, wanted))
+        step = step_for(owner, wanted, self._cached(owner, wanted))
         if isinstance(step, Create):
-            step = await self._make(owner, wanted)
+            step = await self._create_missing(owner, wanted)
         if step:
-            await self._change(step)
+            await self._carry_out(step)
 
     async def create(self, owner: Resource, wanted: Manifest) -> Manifest:
-        """Make a child that never changes, unless it is there; return it.
+        """Create a child that never changes, unless it exists; return it.
 
         Raises:
-            NameTakenError, LeftoverError, GoneError, ApiError: It was not possible.
+            NameTakenError, LeftoverError, GoneError, ApiError: The child could not be written.
         """
-        step = step_for(owner, wanted, self._known(owner, wanted))
+        step = step_for(owner, wanted, self._cached(owner, wanted))
         if isinstance(step, Create):
-            step = await self._make(owner, wanted)
+            step = await self._create_missing(owner, wanted)
         if isinstance(step, Blocked) or (isinstance(step, Apply) and not self._is_owned(owner, step.live)):
-            await self._change(step)
-        found = self._known(owner, wanted)
-        if found is None:
+            await self._carry_out(step)
+        child = self._cached(owner, wanted)
+        if child is None:
             raise BehindError(
                 _CONFLICT, f"{wanted['kind']} {wanted['metadata']['name']} was deleted and is there again"
             )
-        return found
+        return child
 
     async def scale(self, live: Manifest, replicas: int) -> None:
-        """Set how many replicas a child has, whatever else somebody has changed in it.
+        """Set the replicas of a child and nothing else, whatever others have changed in it.
 
         Raises:
-            ApiError: It was not possible.
+            ApiError: The child could not be written.
         """
         kind = kind_of(live)
         scaled = await self.cluster.scale(kind, live, replicas)
@@ -135,76 +135,76 @@ class Children:
         _log("Scaled", live)
 
     async def prune(self, owner: Resource, key: Key, kinds: Iterable[Kind], wanted: Iterable[Manifest]) -> None:
-        """Delete the children of these kinds that are the resource's own and no longer wanted.
+        """Delete the resource's own children of these kinds that are no longer wanted.
 
         Raises:
-            ApiError: One could not be deleted; the others were.
+            ApiError: A child could not be deleted. This does not stop the other deletions.
         """
         live = [manifest for kind in kinds for manifest in self.cache.children(kind, key, owner.metadata.uid)]
         steps = list(unwanted(owner, list(wanted), live))
-        for outcome in await _together(self._delete(step.live) for step in steps):
-            if outcome:
-                raise outcome
+        for error in await _run_concurrently(self._delete(step.live) for step in steps):
+            if error:
+                raise error
 
     def contested(self, manifests: Iterable[Manifest]) -> list[str]:
-        """Return what others keep changing in children, and who, as sentences."""
-        told = []
+        """Return sentences that name the contested fields of children, and who changes them."""
+        sentences = []
         for manifest in manifests:
-            child = _address(manifest)
+            child = _key_of(manifest)
             if fields := self._repairs.contested(child):
-                who = self._repairs.rivals(child)
-                told.append(f"{child.kind.kind} {child.name}: {who} keeps changing {', '.join(sorted(fields))}")
-        return told
+                rivals = self._repairs.rivals(child)
+                sentences.append(f"{child.kind.kind} {child.name}: {rivals} keeps changing {', '.join(sorted(fields))}")
+        return sentences
 
-    def _known(self, owner: Resource, wanted: Manifest) -> Manifest | None:
+    def _cached(self, owner: Resource, wanted: Manifest) -> Manifest | None:
         return self.cache.get(Key(owner.metadata.namespace, wanted["metadata"]["name"], kind_of(wanted)))
 
     def _is_owned(self, owner: Resource, live: Manifest) -> bool:
         return metadata.is_owned_by(live, owner.metadata.uid)
 
-    async def _make(self, owner: Resource, wanted: Manifest) -> Step | None:
-        """Create a child; return what has to be done instead if there is an object of its name.
+    async def _create_missing(self, owner: Resource, wanted: Manifest) -> Step | None:
+        """Create a child that is not cached; return the next step if an object with its name exists.
 
-        The watch shows labelled objects only, and it may be late. So the object is read when the API server refuses to
-        create another one, which costs nothing where there is none.
+        The cache holds labelled objects only, and may be late. An existing object is read only after the API server has
+        reported it, which saves a request for each new child.
         """
-        if not await self._is_there(owner):
+        if not await self._is_owner_there(owner):
             raise GoneError
         kind = kind_of(wanted)
         try:
-            made = await self.cluster.apply_new(kind, wanted)
+            created = await self.cluster.apply_new(kind, wanted)
         except ApiError as error:
             if error.status != _CONFLICT:
                 raise
-            found = await self.cluster.get(kind, wanted["metadata"]["namespace"], wanted["metadata"]["name"])
-            if found is None:
+            existing = await self.cluster.get(kind, wanted["metadata"]["namespace"], wanted["metadata"]["name"])
+            if existing is None:
                 raise
-            if self._is_owned(owner, found):
-                self.cache.put(kind, found)
-            return step_for(owner, wanted, found)
-        self.cache.put(kind, made)
-        self._note(kind, made, wanted)
-        _log("Created", made)
+            if self._is_owned(owner, existing):
+                self.cache.put(kind, existing)
+            return step_for(owner, wanted, existing)
+        self.cache.put(kind, created)
+        self._note_refused_fields(kind, created, wanted)
+        _log("Created", created)
         return None
 
-    async def _is_there(self, owner: Resource) -> bool:
-        """Return whether a resource whose child is missing still exists: both may have gone, and must not come back.
+    async def _is_owner_there(self, owner: Resource) -> bool:
+        """Return whether the owner of a missing child still exists: if both were deleted, the child must not come back.
 
-        One that was never reported on is too new to have gone unnoticed, and thousands of these are not read once more.
+        A resource without a reported status is too new to need this check, and there may be thousands of new ones.
         """
         if "observedGeneration" not in owner.status:
             return True
-        found = await self.cluster.get(owner.KIND, owner.metadata.namespace, owner.metadata.name)
-        return found is not None and bool(found["metadata"]["uid"] == owner.metadata.uid)
+        live = await self.cluster.get(owner.KIND, owner.metadata.namespace, owner.metadata.name)
+        return live is not None and bool(live["metadata"]["uid"] == owner.metadata.uid)
 
-    async def _change(self, step: Step) -> None:
+    async def _carry_out(self, step: Step) -> None:
         if isinstance(step, Blocked):
             raise LeftoverError(step.message) if step.is_passing else NameTakenError(step.message)
         if isinstance(step, Apply) and not self._has_to_wait(step):
             await self._apply(step)
 
     def _has_to_wait(self, step: Apply) -> bool:
-        return step.is_repair and self._repairs.wait_seconds(_address(step.wanted), step.fields) > 0
+        return step.is_repair and self._repairs.wait_seconds(_key_of(step.wanted), step.fields) > 0
 
     async def _apply(self, step: Apply) -> None:
         kind, wanted = kind_of(step.wanted), step.wanted
@@ -217,11 +217,11 @@ class Children:
         except ApiError as error:
             if (error.status, error.meaning) != (_INVALID, Meaning.WRONG_SPEC) or "spec" not in wanted:
                 raise
-            # Apply keeps items of others in lists: a changed port becomes two ports of one name, which is invalid.
+            # Apply keeps the list items of others: a changed port becomes two ports with one name, which is invalid.
             await self.cluster.unify(kind, await self.cluster.overwrite(kind, wanted))
             applied = await self.cluster.apply(kind, wanted)
         self.cache.put(kind, applied)
-        self._note(kind, applied, wanted)
+        self._note_refused_fields(kind, applied, wanted)
         _log("Applied", wanted)
 
     async def _unify(self, kind: Kind, wanted: Manifest) -> None:
@@ -229,8 +229,8 @@ class Children:
             await self.cluster.unify(kind, live)
 
     async def _count(self, step: Apply) -> None:
-        """Count a repair, and find out who makes it necessary when it was necessary too often."""
-        child = _address(step.wanted)
+        """Count a repair. If the fields are contested, find out who changes them."""
+        child = _key_of(step.wanted)
         self._repairs.record(child, step.fields)
         if not self._repairs.contested(child):
             return
@@ -238,53 +238,53 @@ class Children:
         managed_fields = live["metadata"].get("managedFields", ())
         self._repairs.blame(child, ownership.owners_of(managed_fields, step.fields, metadata.MANAGER))
 
-    def _note(self, kind: Kind, applied: Manifest, wanted: Manifest) -> None:
-        """Note which fields are not as they were written: an admission webhook or policy has changed them."""
+    def _note_refused_fields(self, kind: Kind, applied: Manifest, wanted: Manifest) -> None:
+        """Note the fields that an admission webhook or policy changed during the write."""
         if changed := tuple(drift.differences(applied, wanted)):
-            child = _address(wanted)
+            child = _key_of(wanted)
             self._repairs.record(child, changed, is_refused=True)
             self._repairs.blame(child, ["an admission webhook or policy"])
 
     async def _delete(self, live: Manifest) -> None:
         kind = kind_of(live)
         await self.cluster.delete(kind, live)
-        self._repairs.forget(_address(live))
+        self._repairs.forget(_key_of(live))
         _log("Deleted", live)
 
 
-async def settle(works: Iterable[Coroutine[Any, Any, None]]) -> Failures:
-    """Bring children to what is wanted, all at the same time; one that fails keeps no other from being right.
+async def settle(coroutines: Iterable[Coroutine[Any, Any, None]]) -> Failures:
+    """Run coroutines that write children, all at the same time. The failure of one does not stop the others.
 
     Raises:
         GoneError: The resource was deleted.
     """
     lasting, passing = [], None
-    for outcome in await _together(works):
-        if isinstance(outcome, ApiError) and outcome.is_passing:
-            passing = outcome
-        elif isinstance(outcome, NameTakenError | LeftoverError | ApiError):
-            lasting.append(lasting_reason(outcome))
-        elif isinstance(outcome, BaseException):
-            raise outcome
+    for error in await _run_concurrently(coroutines):
+        if isinstance(error, ApiError) and error.is_passing:
+            passing = error
+        elif isinstance(error, NameTakenError | LeftoverError | ApiError):
+            lasting.append(lasting_reason(error))
+        elif isinstance(error, BaseException):
+            raise error
     return Failures(min(lasting, key=lambda lasting: not lasting.blames_spec, default=None), passing)
 
 
-async def _together(works: Iterable[Coroutine[Any, Any, None]]) -> list[BaseException | None]:
-    """Do everything at the same time; return what went wrong with each. Their processor time is that of who waits."""
-    tasks = [cputime.Measured(work) for work in works]
-    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+async def _run_concurrently(coroutines: Iterable[Coroutine[Any, Any, None]]) -> list[BaseException | None]:
+    """Run coroutines concurrently; return the error of each. Their processor time counts as that of the caller."""
+    tasks = [cputime.Measured(work) for work in coroutines]
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
     cputime.count(sum(task.seconds for task in tasks))
-    return outcomes
+    return errors
 
 
-def _log(done: str, manifest: Manifest) -> None:
-    """Log a write. Records of pod templates are the operator's own books."""
+def _log(verb: str, manifest: Manifest) -> None:
+    """Log a write. Revisions are of no interest to users, so they are logged at debug level."""
     level = logging.DEBUG if manifest["kind"] == REVISION.kind else logging.INFO
     logger.log(
-        level, "%s %s %s/%s", done, manifest["kind"], manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+        level, "%s %s %s/%s", verb, manifest["kind"], manifest["metadata"]["namespace"], manifest["metadata"]["name"]
     )
 
 
-def _address(manifest: Manifest) -> Key:
+def _key_of(manifest: Manifest) -> Key:
     meta = manifest["metadata"]
     return Key(meta["namespace"], meta["name"], kind_of(manifest))

@@ -1,7 +1,8 @@
-"""How many Events one object may cause, after client-go's EventSourceObjectSpamFilter.
+"""Limits the Events about one object, as client-go's EventSourceObjectSpamFilter does.
 
-https://pkg.go.dev/k8s.io/client-go/tools/record: a burst of 25 an object, then one every five minutes. Here each reason
-has a smaller burst of its own: a server that becomes ready and unready all the time must not hide who disturbs it.
+https://pkg.go.dev/k8s.io/client-go/tools/record: a burst of 25 per object, then one every five minutes. Here each
+reason has a smaller burst of its own: a server that becomes ready and unready all the time must not use up the Events
+about other problems.
 """
 
 from collections import OrderedDict
@@ -10,29 +11,29 @@ from dataclasses import dataclass
 from kimi_linear_operator.kubernetes.kinds import Manifest
 
 BURST = 5
-SECONDS_A_EVENT = 300.0
-# maxLruCacheEntries of client-go, for a few reasons each. What is forgotten may have another burst.
+SECONDS_PER_EVENT = 300.0
+# client-go's maxLruCacheEntries, times a few reasons per object. A forgotten allowance starts with a full burst.
 _MOST_ALLOWANCES = 4 * 4096
 
 
 @dataclass
 class _Allowance:
-    """What an object has left for a reason.
+    """The Events that one object may still cause for one reason.
 
     Attributes:
         tokens: Events that may be recorded now.
-        at: When that was worked out, by the monotonic clock.
-        suppressed: Events since the last one that was recorded.
+        updated_at: When `tokens` was computed, in seconds of the monotonic clock.
+        suppressed: Events that were not recorded since the last recorded one.
     """
 
     tokens: float
-    at: float
+    updated_at: float
     suppressed: int = 0
 
     def take(self, now: float) -> bool:
-        """Take a token if there is one."""
-        self.tokens = min(BURST, self.tokens + (now - self.at) / SECONDS_A_EVENT)
-        self.at = now
+        """Take a token; return whether there was one."""
+        self.tokens = min(BURST, self.tokens + (now - self.updated_at) / SECONDS_PER_EVENT)
+        self.updated_at = now
         if self.tokens < 1:
             self.suppressed += 1
             return False
@@ -41,19 +42,19 @@ class _Allowance:
 
 
 class EventLimiter:
-    """A token bucket for every object that Events are about and every reason that they give."""
+    """A token bucket for each object and each reason."""
 
     def __init__(self) -> None:
         """Begin with full buckets."""
-        # By uid and reason, the one that was used last comes last.
+        # By UID and reason, the least recently used first.
         self._allowances: OrderedDict[tuple[str, str], _Allowance] = OrderedDict()
 
     def admit(self, event: Manifest, now: float) -> Manifest | None:
-        """Return an Event as it may be recorded, with the number of those before it that were not; None if it may not.
+        """Return an Event to record, whose message names the number of suppressed ones; None to suppress it.
 
         Args:
             event: The Event.
-            now: The time by the monotonic clock, in seconds.
+            now: Seconds of the monotonic clock.
         """
         key = event["involvedObject"]["uid"], event["reason"]
         allowance = self._allowances.setdefault(key, _Allowance(BURST, now))

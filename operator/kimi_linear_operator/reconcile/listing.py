@@ -1,4 +1,4 @@
-"""A list that is being taken over by the cache, page by page: thousands of objects are never held at once."""
+"""Puts a list into the cache page by page, so that thousands of objects are never decoded at once."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -12,17 +12,17 @@ from kimi_linear_operator.reconcile.cached_object import Key, key_of
 class Listing:
     """A list of a kind, in one namespace or in all.
 
-    It begins before the list is asked for: what is deleted from then on does not come back with it. An object that
-    cannot be read is left as it was known.
+    Create it before requesting the list, so that objects deleted from then on do not come back with it. An object that
+    cannot be read keeps its cached state.
 
     Attributes:
-        cache: Where it goes.
-        kind: What is listed.
-        namespace: Where; in all namespaces if it is None.
-        skip: Called for each object that cannot be read, where the error is handled.
-        is_restored: Whether the cluster, or an object in it, is older than what was seen of it. Then nothing more is
-            taken over.
-        concerned: The resources whose objects were not as known.
+        cache: The cache to fill.
+        kind: The kind to list.
+        namespace: The namespace to list, None for all.
+        skip: Called for each object that cannot be read, from within the exception handler.
+        is_restored: Whether the list or one of its objects is older than what was cached, because etcd was restored.
+            Then nothing more is taken over.
+        to_enqueue: The resources to enqueue, because the list changed cached objects.
     """
 
     cache: Cache
@@ -30,22 +30,22 @@ class Listing:
     namespace: str | None = None
     skip: Callable[[Key, Exception], None] = lambda *_: None
     is_restored: bool = False
-    concerned: set[Key] = field(default_factory=set)
+    to_enqueue: set[Key] = field(default_factory=set)
     _listed: set[Key] = field(default_factory=set)
     _version: int = 0
-    # The newest version that was seen there before. Lists are never older, unless etcd was restored.
+    # The newest version seen so far. A list is older only if etcd was restored.
     _newest: int = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin."""
+        """Begin the list in the cache."""
         self._newest = self.cache.begin_list(self.kind, self.namespace)
 
     def take(self, page: Iterable[Manifest], version: int) -> None:
-        """Take over a page.
+        """Put a page into the cache.
 
         Args:
             page: Some of the objects.
-            version: The resource version that the list shows; with another one, the list has begun anew.
+            version: The resource version of the list. If it changes, this page is the first of a new list.
         """
         self.is_restored = version < self._newest
         if self.is_restored:
@@ -59,27 +59,27 @@ class Listing:
                 return
 
     def _take(self, manifest: Manifest) -> bool:
-        """Take over an object unless it is older than it may be, and return whether it is."""
+        """Put an object into the cache; return whether it is too old instead, because etcd was restored."""
         try:
             if self.cache.is_past(self.kind, manifest, self._version):
                 return True
             self._listed.add(key_of(self.kind, manifest))
-            self.concerned |= self.cache.put(self.kind, manifest)
+            self.to_enqueue |= self.cache.put(self.kind, manifest)
         except Exception as error:
-            # Whatever it is, it is the fault of this object.
-            key = _stated_key(self.kind, manifest)
+            # Whatever the error is, only this object has it: the others go on.
+            key = _readable_key(self.kind, manifest)
             self._listed.add(key)
             self.skip(key, error)
         return False
 
     def end(self) -> set[Key]:
-        """Drop what was not on any page; return the resources whose objects were not as known."""
+        """Drop cached objects that were on no page; return the resources to enqueue."""
         missing = self.cache.end_list(self.kind, self.namespace, self._listed, self._version)
-        return self.concerned | missing
+        return self.to_enqueue | missing
 
 
-def _stated_key(kind: Kind, manifest: Manifest) -> Key:
-    """Return the key of an object of which nothing is certain."""
+def _readable_key(kind: Kind, manifest: Manifest) -> Key:
+    """Return the key of an object in which any field may be missing or wrong."""
     metadata = manifest.get("metadata")
-    stated = metadata if isinstance(metadata, dict) else {}
-    return Key(str(stated.get("namespace", "")), str(stated.get("name", "")), kind)
+    readable = metadata if isinstance(metadata, dict) else {}
+    return Key(str(readable.get("namespace", "")), str(readable.get("name", "")), kind)

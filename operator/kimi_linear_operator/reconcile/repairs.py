@@ -1,7 +1,7 @@
-"""How often fields of children were repaired: two who disagree about a field must not write in turns without end.
+"""Counts repairs of children's fields, so that the operator and a rival do not overwrite a field in turns without end.
 
-Who the other one is, is kept with the counts and forgotten with them. All is kept in memory only, as the queue keeps
-its failures: after a restart, it begins anew.
+A rival is another field manager that changes the same field. Counts and rivals are in memory only, like the failures in
+the queue: a restart begins with none.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,14 +10,14 @@ from itertools import islice
 
 from kimi_linear_operator.reconcile.cached_object import Key
 
-# Repairs of a field that are made at once: people edit a field several times while they try something.
+# Repairs of a field without a wait: people edit a field several times while they try something.
 QUICK_REPAIRS = 5
-# Then each waits twice as long as the one before.
+# Then each repair waits twice as long as the one before.
 FIRST_WAIT_SECONDS = 30.0
 LONGEST_WAIT_SECONDS = 300.0
-# A field that nobody changed for so long is no longer contested. Longer than the longest wait.
+# A field without a repair for so long is no longer contested. This is longer than the longest wait.
 PEACE_SECONDS = 900.0
-# What is kept of one child: a tenant may change thousands of fields in many, under as many names.
+# Bounds for one child: a tenant may change thousands of fields of many children, under as many names.
 MOST_FIELDS = 64
 LONGEST_FIELD = 256
 MOST_RIVALS = 3
@@ -34,7 +34,7 @@ class _Field:
 
 @dataclass
 class _Child:
-    """The fields of a child that were repaired, the latest last, and who makes it necessary, as far as is known."""
+    """The repaired fields of a child, the latest last, and its rivals as text, empty if unknown."""
 
     fields: dict[str, _Field] = field(default_factory=dict)
     rivals: str = ""
@@ -42,10 +42,10 @@ class _Child:
 
 @dataclass
 class Repairs:
-    """The repairs of all children. Of very many fields of one child, the first ones speak for all.
+    """The repairs of all children. Of each repair, only the first MOST_FIELDS fields count.
 
     Attributes:
-        clock: Monotonic seconds.
+        clock: Returns monotonic seconds.
     """
 
     clock: Callable[[], float]
@@ -53,9 +53,9 @@ class Repairs:
     _swept: float = 0.0
 
     def wait_seconds(self, child: Key, fields: Iterable[str]) -> float:
-        """Return how long to wait before these fields of a child are repaired, 0 if one of them need not wait."""
-        known = self._known(child)
-        waits = [self._wait(known[name]) if name in known else 0.0 for name in _names(fields)]
+        """Return how many seconds to wait before repairing these fields, 0 if one of them need not wait."""
+        recorded = self._recorded_fields(child)
+        waits = [self._wait(recorded[name]) if name in recorded else 0.0 for name in _names(fields)]
         return max(0.0, min(waits, default=0.0))
 
     def record(self, child: Key, fields: Iterable[str], *, is_refused: bool = False) -> None:
@@ -64,61 +64,65 @@ class Repairs:
         Args:
             child: The child.
             fields: The fields.
-            is_refused: Whether they were changed back while they were written.
+            is_refused: Whether somebody changed them during the write, so that they count as contested at once.
         """
         self._sweep()
-        known = self._children.setdefault(child, _Child()).fields
+        recorded = self._children.setdefault(child, _Child()).fields
         for name in _names(fields):
-            told = known.pop(name, None)
-            repairs = told.repairs if told and not self._is_over(told) else 0
-            known[name] = _Field(max(repairs, QUICK_REPAIRS) if is_refused else repairs + 1, self.clock())
-        for name in list(known)[:-MOST_FIELDS]:
-            del known[name]
+            previous = recorded.pop(name, None)
+            repairs = previous.repairs if previous and not self._is_over(previous) else 0
+            recorded[name] = _Field(max(repairs, QUICK_REPAIRS) if is_refused else repairs + 1, self.clock())
+        for name in list(recorded)[:-MOST_FIELDS]:
+            del recorded[name]
 
     def blame(self, child: Key, names: Iterable[str]) -> None:
-        """Note who makes repairs of a child necessary, a few of them; nobody leaves what is known."""
+        """Note the rivals of a child, MOST_RIVALS of them by name. Without any, keep those noted before."""
         rivals = sorted({name[:LONGEST_RIVAL] for name in names})
-        more = len(rivals) - MOST_RIVALS
-        told = [*rivals[:MOST_RIVALS], *([f"{more} more"] if more > 0 else [])]
-        if told and (known := self._children.get(child)):
-            known.rivals = " and ".join(told)
+        others = len(rivals) - MOST_RIVALS
+        shown = [*rivals[:MOST_RIVALS], *([f"{others} more"] if others > 0 else [])]
+        if shown and (record := self._children.get(child)):
+            record.rivals = " and ".join(shown)
 
     def rivals(self, child: Key) -> str:
-        """Return who makes repairs of a child necessary."""
-        known = self._children.get(child)
-        return (known.rivals if known else "") or "somebody"
+        """Return the rivals of a child as text."""
+        record = self._children.get(child)
+        return (record.rivals if record else "") or "somebody"
 
     def forget(self, child: Key) -> None:
-        """Forget a child that is gone."""
+        """Forget a deleted child."""
         self._children.pop(child, None)
 
     def contested(self, child: Key) -> list[str]:
-        """Return the fields of a child that somebody else keeps changing."""
+        """Return the contested fields of a child: those that somebody else keeps changing."""
         self._sweep()
-        known = self._known(child)
-        return [name for name, told in known.items() if told.repairs >= QUICK_REPAIRS and not self._is_over(told)]
+        recorded = self._recorded_fields(child)
+        return [
+            name
+            for name, repaired in recorded.items()
+            if repaired.repairs >= QUICK_REPAIRS and not self._is_over(repaired)
+        ]
 
-    def _known(self, child: Key) -> dict[str, _Field]:
-        known = self._children.get(child)
-        return known.fields if known else {}
+    def _recorded_fields(self, child: Key) -> dict[str, _Field]:
+        record = self._children.get(child)
+        return record.fields if record else {}
 
-    def _wait(self, told: _Field) -> float:
-        if told.repairs < QUICK_REPAIRS or self._is_over(told):
+    def _wait(self, repaired: _Field) -> float:
+        if repaired.repairs < QUICK_REPAIRS or self._is_over(repaired):
             return 0.0
-        length = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** (told.repairs - QUICK_REPAIRS))
-        return told.last + length - self.clock()
+        length = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** (repaired.repairs - QUICK_REPAIRS))
+        return repaired.last + length - self.clock()
 
-    def _is_over(self, told: _Field) -> bool:
-        return self.clock() - told.last > PEACE_SECONDS
+    def _is_over(self, repaired: _Field) -> bool:
+        return self.clock() - repaired.last > PEACE_SECONDS
 
     def _sweep(self) -> None:
-        """Forget, now and then, what is over."""
+        """Forget children whose fields are no longer contested. Does nothing most of the time."""
         if self.clock() - self._swept > PEACE_SECONDS:
             self._swept = self.clock()
             self._children = {
-                child: known
-                for child, known in self._children.items()
-                if not all(self._is_over(told) for told in known.fields.values())
+                child: record
+                for child, record in self._children.items()
+                if not all(self._is_over(repaired) for repaired in record.fields.values())
             }
 
 

@@ -1,4 +1,4 @@
-"""Writing a status if it changed, once, and then saying so in an Event."""
+"""Writes a status if it changed, and then records an Event."""
 
 import logging
 import time
@@ -18,15 +18,15 @@ from kimi_linear_operator.reconcile.event_limit import EventLimiter
 
 logger = logging.getLogger(__name__)
 
-# Bad request, forbidden, too large, invalid: the same request is refused again until somebody changes something.
+# Bad request, forbidden, too large, invalid: the API server refuses the same request until somebody changes something.
 _REFUSALS = (400, 403, 413, 422)
-# When to try a refused status again: what would let it through, such as another definition, shows in no watch.
+# When to retry a refused status. No watch shows what would make it valid, such as another definition.
 REFUSED_RETRY = Backoff(first=15.0, longest=300.0)
-# What passes by itself is told when it has not for some ten seconds, by the back-off of the queue.
+# After how many failures in a row a condition reports an error that may pass: some ten seconds of the queue's back-off.
 TOLD_FAILURES = 5
-# How often to look again while the store is not as the cluster is.
+# How often to retry while the cache differs from the cluster.
 BEHIND_RETRY_SECONDS = 5.0
-# Refusals that are remembered; more than any cluster should have. A forgotten one is told once more.
+# Refusals to remember; more than any cluster should have. A forgotten one is reported once more.
 _MOST_REFUSALS = 4096
 
 
@@ -35,9 +35,9 @@ class _Refusal:
     """A status that the API server refused.
 
     Attributes:
-        version: The resource version of the object then.
-        attempts: How many statuses of the object were refused in a row.
-        again_at: When to try again, by the monotonic clock, unless the object changes before.
+        version: The resource version of the object when it refused.
+        attempts: How many statuses of the object it refused in a row.
+        again_at: When to retry if the object stays the same, in seconds of the monotonic clock.
     """
 
     version: str
@@ -45,21 +45,21 @@ class _Refusal:
     again_at: float
 
     def seconds_left(self, manifest: Manifest) -> float:
-        """Return for how long not to try again."""
+        """Return the seconds until a retry is due, 0 if the object has changed since."""
         is_same = self.version == manifest["metadata"]["resourceVersion"]
         return max(0.0, self.again_at - time.monotonic()) if is_same else 0.0
 
 
 @dataclass(frozen=True)
 class Reporting:
-    """The status of resources.
+    """Writes the status of resources.
 
     Attributes:
-        cluster: Where objects are written.
-        store: Takes over what was written.
-        enqueue: Enqueues the resources that a status concerns. The store holds our own write, so its watch event is
-            dropped as a duplicate.
-        now: The time as RFC 3339.
+        cluster: Where the status is written.
+        cache: Where a written status is put at once.
+        enqueue: Enqueues the resources that depend on a written status. The watch event of the write does not enqueue
+            them: the status is cached already, so the event is dropped as a duplicate.
+        now: Returns the time as RFC 3339.
     """
 
     cluster: Cluster
@@ -67,15 +67,15 @@ class Reporting:
     enqueue: Callable[[Iterable[Key]], None]
     now: Callable[[], str]
     _limiter: EventLimiter = field(default_factory=EventLimiter)
-    # By uid, the oldest first.
+    # By UID, the oldest first.
     _refusals: OrderedDict[str, _Refusal] = field(default_factory=OrderedDict)
 
     async def write(self, kind: Kind, manifest: Manifest, status: Manifest, event: Manifest | None) -> float | None:
-        """Write a status that differs from the stored one, and the event.
+        """Write a status and record an Event, unless the resource has this status already.
 
         Returns:
-            After how many seconds the resource is due again: at once if its spec is no longer the one that the status
-            is about, and later and later, up to five minutes, if the API server refuses the status.
+            After how many seconds to requeue the resource, None for not at all. It is 0 if the spec has changed since
+            the status was computed, and grows up to five minutes while the API server refuses the status.
         """
         if status == manifest.get("status"):
             return None
@@ -87,44 +87,44 @@ class Reporting:
         except ApiError as error:
             if error.status not in _REFUSALS:
                 raise
-            return await self._tell_refusal(kind, manifest, error)
+            return await self._note_refusal(kind, manifest, error)
         self._refusals.pop(metadata["uid"], None)
-        is_current = _wishes(metadata) == _wishes(manifest["metadata"])
+        is_current = _user_input(metadata) == _user_input(manifest["metadata"])
         if is_current:
             own = Key(metadata["namespace"], metadata["name"], kind)
             self.enqueue(self.cache.put(kind, {**manifest, "metadata": metadata, "status": status}) - {own})
         if event:
             await self._publish(event)
-        return None if is_current else await self._read_anew(kind, metadata)
+        return None if is_current else await self._reread(kind, metadata)
 
-    async def _read_anew(self, kind: Kind, metadata: Manifest) -> float | None:
-        """Read a resource whose spec has changed meanwhile, and have it looked at again.
+    async def _reread(self, kind: Kind, metadata: Manifest) -> float | None:
+        """Read a resource whose spec has changed meanwhile into the cache; return the seconds until the next pass.
 
-        At once if that is news to the store. If not, what is in the cluster is older, and lists find out why.
+        If the cache does not take it, the cluster is older than the cache, and a list will find out why.
         """
-        found = await self.cluster.get(kind, metadata["namespace"], metadata["name"])
-        if found is None:
+        live = await self.cluster.get(kind, metadata["namespace"], metadata["name"])
+        if live is None:
             return None
-        return 0.0 if self.cache.put(kind, found) else BEHIND_RETRY_SECONDS
+        return 0.0 if self.cache.put(kind, live) else BEHIND_RETRY_SECONDS
 
-    async def _tell_refusal(self, kind: Kind, manifest: Manifest, error: ApiError) -> float:
-        """Count a refused status, and tell of the first refusal in a row; return when to try again, in seconds."""
+    async def _note_refusal(self, kind: Kind, manifest: Manifest, error: ApiError) -> float:
+        """Count a refused status, and report the first refusal in a row; return the seconds until the retry."""
         metrics.STATUS_REFUSED.labels(kind.kind, error.status).inc()
         metadata = manifest["metadata"]
-        former = self._refusals.pop(metadata["uid"], None)
-        attempts = former.attempts if former else 0
+        previous = self._refusals.pop(metadata["uid"], None)
+        attempts = previous.attempts if previous else 0
         seconds = REFUSED_RETRY.delay(attempts)
         again_at = time.monotonic() + seconds
         self._refusals[metadata["uid"]] = _Refusal(metadata["resourceVersion"], attempts + 1, again_at)
         if len(self._refusals) > _MOST_REFUSALS:
             self._refusals.popitem(last=False)
-        if not former:
+        if not previous:
             logger.warning("The API server refuses the status, trying again later: %s", error)
             await self._publish(refusal_event(manifest, str(error), self.now()))
         return seconds
 
     async def _publish(self, event: Manifest) -> None:
-        """Record an Event, unless its object had too many. It is news, not state: the status says the same."""
+        """Record an Event, unless its object has too many. A failure is only logged: the status says the same."""
         allowed = self._limiter.admit(event, time.monotonic())
         if allowed is None:
             return
@@ -134,6 +134,6 @@ class Reporting:
             logger.warning("Could not record the event %s: %s", event["reason"], error)
 
 
-def _wishes(metadata: Manifest) -> tuple[int, Manifest]:
-    """Return what tells whether somebody asks for something else: the spec's generation, and the annotations."""
+def _user_input(metadata: Manifest) -> tuple[int, Manifest]:
+    """Return what changes whenever a user changes something: the generation of the spec, and the annotations."""
     return metadata["generation"], metadata.get("annotations", {})

@@ -1,4 +1,4 @@
-"""A resource type: all that the rest of the operator has to know of one kind of custom resource."""
+"""A resource type: what the rest of the operator needs to know of one kind of custom resource."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,53 +20,53 @@ from kimi_linear_operator.reconcile.reporting import Reporting
 
 @dataclass(frozen=True)
 class Options:
-    """What an administrator chooses for all resources.
+    """What the administrator chooses for all resources.
 
     Attributes:
-        allows_node_access: Whether pods may reach beyond themselves.
-        rollout_pause: How many seconds to wait between two servers when new pod templates are rolled out to all; None
-            if they are only offered.
+        allows_node_access: Whether pods may have access to their node.
+        rollout_pause: Seconds between the rollouts of two servers when the operator takes all offers itself; None if it
+            only makes offers.
     """
 
     allows_node_access: bool = False
     rollout_pause: float | None = None
 
 
-def _nobody(_: Iterable[Key]) -> None:
+def _enqueue_nothing(_: Iterable[Key]) -> None:
     return
 
 
-def _never(_: Key) -> bool:
+def _never_postpone(_: Key) -> bool:
     return False
 
 
 @dataclass(frozen=True)
 class Scheduling:
-    """How a pass asks for other passes.
+    """How a pass requests other passes.
 
     Attributes:
-        enqueue: Asks for passes over other resources.
-        postpone: Lets others go first, if any wait; returns whether the resource will have another pass then.
+        enqueue: Enqueues other resources.
+        postpone: Requeues a resource behind those that wait; returns False if none waits, so that it need not.
     """
 
-    enqueue: Callable[[Iterable[Key]], None] = _nobody
-    postpone: Callable[[Key], bool] = _never
+    enqueue: Callable[[Iterable[Key]], None] = _enqueue_nothing
+    postpone: Callable[[Key], bool] = _never_postpone
 
 
 @dataclass(frozen=True)
 class Context:
-    """What the reconcilers of all types work with.
+    """What the reconcilers of all types share.
 
     Attributes:
         cluster: Where objects are written.
         cache: Where objects are read.
-        children: Writes what belongs to a resource.
+        children: Writes the children of a resource.
         reporting: Writes the status of a resource.
         now: Returns the time as RFC 3339.
-        scheduling: How a pass asks for others.
-        is_in_use: Whether a resource of another type needs this one to stay as it is.
-        written: The kinds of objects that the operator writes for resources of any type.
-        options: What the administrator has chosen.
+        scheduling: How a pass requests other passes.
+        is_in_use: Returns whether a resource of any type needs this one to stay as it is.
+        written: The kinds of children that the operator writes, of all types.
+        options: The administrator's choices.
     """
 
     cluster: Cluster
@@ -81,24 +81,27 @@ class Context:
 
 
 class Reconciler(Protocol):
-    """Brings the resources of one type to the state that their specs ask for."""
+    """Reconciles the resources of one type."""
 
     async def reconcile(self, key: Key, failures: int) -> float | None:
-        """Make one pass over a resource; return after how many seconds it is due again, if at all.
+        """Make one pass over a resource.
 
         Args:
-            key: Which resource.
-            failures: How many passes over it before failed in a row.
+            key: The key of the resource.
+            failures: How many passes over it have failed in a row.
+
+        Returns:
+            After how many seconds to requeue the resource, None for not at all.
 
         Raises:
-            ApiError: The API server could not do its part; a later pass will find out what is left to do.
+            ApiError: A request failed; a later pass will do what is left.
         """
 
     async def run(self, is_settled: Callable[[], bool]) -> None:
-        """Do what no single resource asks for, for as long as this replica leads.
+        """Do the work that no single resource causes, while this replica leads.
 
         Args:
-            is_settled: Whether everything was read that can be.
+            is_settled: Returns whether everything that can be read was read.
         """
 
 
@@ -119,7 +122,7 @@ def _uses_nothing(_: Cache, __: Key, ___: str) -> bool:
 
 
 Found = Mapping[Key, Resource]
-"""Resources that others refer to, by their keys."""
+"""Resources that others refer to, by key."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +130,11 @@ class Preview:
     """What the command line shows of a resource before it is applied.
 
     Attributes:
-        build: Returns the objects that it would have if it were new.
-        as_stored: Returns a resource of a file as it would be stored, given what is stored now, if anything.
-        desired: Returns the objects that it should have, given those that have its label now.
-        references: Returns the resources that these objects depend on, by the field that names each.
-        plan: Returns what has to be done.
+        build: Returns the children of a new resource.
+        as_stored: Returns a resource from a file as the API server would store it over the live one, if there is one.
+        desired: Returns the wanted children, given the live objects that have the resource's label.
+        references: Returns the keys of the resources that the children depend on, by the field that names each.
+        plan: Returns the steps to the wanted children.
     """
 
     build: Callable[[Any, Found], list[Manifest]]
@@ -146,21 +149,21 @@ class ResourceType:
     """One kind of custom resource.
 
     Attributes:
-        definition: What the API server has to know of it.
-        checker: Checks such a resource.
-        reconciler: Makes what reconciles such resources.
-        preview: What the command line shows of one.
-        pod_template: Returns the pod template as far as a spec decides it.
-        children: The kinds of objects that the operator writes for it.
-        observed: The kinds of objects that it only reads.
-        series: Yields the lines of the metrics about such resources, given everything that is cached, and the time.
-        facts: Returns what is asked of such a resource or of a child of one so often that it is read once, if anything.
-        index: Makes what finds such resources by their facts, if anything does.
-        most_children: How many children of a kind one pass reads, None if only their size is bounded.
-        referenced: The kinds of other resources that such a resource may refer to.
-        refers_to: Returns those that a resource refers to now.
-        needs_everything: Whether a pass has to know all that can be read, in every namespace.
-        uses: Whether such a resource needs another one to stay as it is now.
+        definition: The definition from which its CustomResourceDefinition is generated.
+        checker: Checks a resource.
+        reconciler: Makes the reconciler.
+        preview: What the command line shows of a resource.
+        pod_template: Returns the part of the pod template that a spec determines.
+        children: The kinds of children that the operator writes.
+        observed: The kinds of objects that the operator only reads.
+        series: Yields the lines of the metrics about resources, given everything that is cached, and the time.
+        facts: Returns what is needed so often of a resource or its child that it is read in advance.
+        index: Makes the index that finds resources by their facts, None for no index.
+        most_children: How many children of one kind a pass reads, None if only their size is bounded.
+        referenced: The kinds of other resources that a resource may refer to.
+        refers_to: Returns the kinds that a resource refers to now.
+        needs_everything: Whether a pass needs everything that can be read, in all namespaces.
+        uses: Returns whether any such resource needs another one to stay as it is now.
     """
 
     definition: Definition
@@ -181,12 +184,12 @@ class ResourceType:
 
     @property
     def model(self) -> type[Resource]:
-        """Return the resource."""
+        """Return the model of the resource."""
         return self.definition.model
 
     @property
     def status(self) -> type[BaseModel]:
-        """Return the status of the resource."""
+        """Return the model of the status."""
         return self.definition.status
 
     @property
@@ -196,20 +199,20 @@ class ResourceType:
 
     @property
     def own_kinds(self) -> tuple[Kind, ...]:
-        """Return the kinds of objects without which no pass over such a resource may be made."""
+        """Return the kinds of objects that every pass over a resource needs."""
         return (self.kind, *self.children, *self.observed)
 
 
 Types = Mapping[Kind, ResourceType]
-"""Resource types by their kinds."""
+"""Resource types by kind."""
 
 
 def written_kinds(types: Types) -> tuple[Kind, ...]:
-    """Return the kinds of objects that the operator writes for resources of any type."""
-    return tuple(dict.fromkeys(kind for found in types.values() for kind in found.children))
+    """Return the kinds of children that the operator writes, of all types."""
+    return tuple(dict.fromkeys(kind for resource_type in types.values() for kind in resource_type.children))
 
 
 def kinds_of_children(types: Types) -> tuple[Kind, ...]:
-    """Return the kinds of objects of all types, resources aside: first those that are written."""
-    observed = (kind for found in types.values() for kind in found.observed)
+    """Return the kinds of all objects that are not resources, those that the operator writes first."""
+    observed = (kind for resource_type in types.values() for kind in resource_type.observed)
     return tuple(dict.fromkeys((*written_kinds(types), *observed)))

@@ -1,1 +1,1 @@
-"""The running operator: kopf's watches on one side, workers on the other, a queue between them."""
+"""The running operator: kopf's watches, the workers, and the queue between them."""

@@ -1,4 +1,4 @@
-"""Each pass goes to the reconciler of its resource's type."""
+"""Makes the reconcilers of all resource types, and the context that they share."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,14 +23,14 @@ def shared_context(
     scheduling: Scheduling,
     now: Callable[[], str] = _now,
 ) -> Context:
-    """Return what the reconcilers of all types work with.
+    """Return what the reconcilers of all types share.
 
     Args:
         types: The resource types.
         cluster: Where objects are written.
         cache: Where objects are read.
-        options: What the administrator has chosen.
-        scheduling: How a pass asks for others.
+        options: The administrator's choices.
+        scheduling: How a pass requests other passes.
         now: Returns the time as RFC 3339.
     """
     return Context(
@@ -40,12 +40,12 @@ def shared_context(
         reporting=Reporting(cluster, cache, scheduling.enqueue, now),
         now=now,
         scheduling=scheduling,
-        is_in_use=lambda key: any(found.uses(cache, key, now()) for found in types.values()),
+        is_in_use=lambda key: any(resource_type.uses(cache, key, now()) for resource_type in types.values()),
         written=written_kinds(types),
         options=options,
     )
 
 
 def reconcilers(types: Types, context: Context) -> dict[Kind, Reconciler]:
-    """Return the reconcilers of all types."""
-    return {kind: found.reconciler(context) for kind, found in types.items()}
+    """Return the reconcilers of all types, by kind."""
+    return {kind: resource_type.reconciler(context) for kind, resource_type in types.items()}

@@ -1,4 +1,4 @@
-"""What others may ask the operator over HTTP: is it alive, is it ready, and its metrics."""
+"""The HTTP endpoints: liveness, readiness and metrics."""
 
 import asyncio
 import gzip
@@ -11,11 +11,11 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 
 class Readiness(NamedTuple):
-    """Whether a replica may be relied on.
+    """Whether a replica is ready.
 
     Attributes:
-        problems: Why not, nothing if it may.
-        degraded: What it does not know, or cannot do, while all else works.
+        problems: Why it is not ready, empty if it is.
+        degraded: What it cannot read or watch although it is ready.
     """
 
     problems: list[str]
@@ -23,30 +23,30 @@ class Readiness(NamedTuple):
 
 
 Exposition = Callable[[], Callable[[], bytes]]
-"""Takes what is known of the cluster, without waiting; returns what makes metrics of it, which takes long."""
+"""Takes a snapshot of the cache, which is quick; returns the function that makes the metrics of it, which is slow."""
 
 
-# Sending tens of megabytes at once would keep the event loop from going on.
+# Bytes. Writing tens of megabytes at once would block the event loop.
 _CHUNK = 2**18
 
 
 class AddressError(Exception):
-    """The address to answer on cannot be had."""
+    """The address for the endpoints is not available."""
 
 
 @asynccontextmanager
 async def serving(
     host: str, port: int, healthz: Callable[[], list[str]], readyz: Callable[[], Readiness], exposition: Exposition
 ) -> AsyncIterator[int]:
-    """Answer meanwhile on /healthz, /readyz and /metrics; gives the port, which the system chooses if it is 0.
+    """Serve /healthz, /readyz and /metrics within the context; yield the port, which the system chooses if it is 0.
 
     Raises:
-        AddressError: Somebody else has the port, or there is no such address.
+        AddressError: The port is in use, or the address does not exist.
     """
     application = web.Application()
-    application.router.add_get("/healthz", _checking(lambda: Readiness(healthz(), [])))
-    application.router.add_get("/readyz", _checking(readyz))
-    application.router.add_get("/metrics", _showing(exposition))
+    application.router.add_get("/healthz", _check_handler(lambda: Readiness(healthz(), [])))
+    application.router.add_get("/readyz", _check_handler(readyz))
+    application.router.add_get("/metrics", _metrics_handler(exposition))
     runner = web.AppRunner(application, access_log=None, handle_signals=False)
     await runner.setup()
     try:
@@ -59,19 +59,19 @@ async def serving(
         await runner.cleanup()
 
 
-def _checking(check: Callable[[], Readiness]) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _check_handler(check: Callable[[], Readiness]) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(_: web.Request) -> web.Response:
         problems, degraded = check()
-        lines = [*(problems or ["ok"]), *(f"degraded: {what}" for what in degraded)]
+        lines = [*(problems or ["ok"]), *(f"degraded: {message}" for message in degraded)]
         return web.Response(text="\n".join(lines) + "\n", status=503 if problems else 200)
 
     return answer
 
 
-def _showing(exposition: Exposition) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """Return what answers with the metrics, of one request at a time: each may take a core for seconds.
+def _metrics_handler(exposition: Exposition) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return a handler for metrics. It works on one request at a time, because each may use a core for seconds.
 
-    The event loop, which renews the Lease, takes the snapshot; a thread makes the text.
+    The event loop takes the snapshot, and a thread makes the text, so that the Lease is renewed meanwhile.
     """
     lock = asyncio.Lock()
 

@@ -1,4 +1,4 @@
-"""All metrics as Prometheus reads them."""
+"""All metrics in the text format of Prometheus."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -16,21 +16,21 @@ _LINES_AT_ONCE = 1000
 def exposition(types: Types, objects: Sequence[CachedObject]) -> bytes:
     """Return the metrics of the operator, and those of the cached resources.
 
-    Takes seconds where many benchmarks are kept, so it belongs into a thread; nothing of it needs the event loop.
+    This takes seconds with many benchmarks, so call it in a thread: it does not need the event loop.
     """
     lines = resource_lines(types, objects, datetime.now(UTC).isoformat())
-    # In pieces, as joining and encoding tens of megabytes at once would keep the event loop from going on.
+    # In pieces: joining and encoding tens of megabytes in one call would hold the GIL and block the event loop.
     pieces = iter(lambda: "".join(islice(lines, _LINES_AT_ONCE)).encode(), b"")
     return b"".join((generate_latest(metrics.REGISTRY), *pieces))
 
 
 def resource_lines(types: Types, objects: Sequence[CachedObject], now: str) -> Iterator[str]:
-    """Yield the lines about resources.
+    """Yield the lines of the metrics about resources.
 
     Args:
         types: The resource types.
         objects: Everything that is cached.
         now: The time as RFC 3339.
     """
-    for found in types.values():
-        yield from found.series(objects, now)
+    for resource_type in types.values():
+        yield from resource_type.series(objects, now)

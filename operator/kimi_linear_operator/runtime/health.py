@@ -1,4 +1,4 @@
-"""Whether a replica is alive, and whether it may be relied on."""
+"""Liveness and readiness of a replica."""
 
 import time
 from dataclasses import dataclass, field
@@ -9,22 +9,23 @@ from kimi_linear_operator.runtime.scopes import Scopes
 from kimi_linear_operator.runtime.unreadable import Unreadable
 from kimi_linear_operator.runtime.work import Work
 
-# However slow the API server is, not all passes take that long. Looks before a start may, and are a few at a time. Any
-# other pass asks for some pages of Events, each given up after 90 s, and a dozen things that are given up after 30 s.
+# Even with a slow API server, not all passes take that long. A pass requests a few pages of Events, with a timeout of
+# 90 s each, and makes a dozen other requests, with a timeout of 30 s. Only checks before a start may take longer, and
+# these are few at a time.
 STUCK_SECONDS = 900.0
 SILENT_SECONDS = 60.0
 
 
 @dataclass
 class Health:
-    """What the health checks of a replica ask.
+    """Answers the health checks of a replica.
 
     Attributes:
         watch: The watching thread.
-        scopes: What was read.
-        unreadable: Objects that cannot be read.
-        work: What is done while this replica leads.
-        has_read: Whether everything was read once that can be.
+        scopes: The scopes that were read, and those that cannot be.
+        unreadable: The objects that cannot be read.
+        work: The passes while this replica leads.
+        has_read: Whether everything that can be read was read once.
     """
 
     watch: Watch
@@ -34,7 +35,7 @@ class Health:
     has_read: bool = field(default=False, init=False)
 
     def liveness_problems(self) -> list[str]:
-        """Return what only a restart can cure."""
+        """Return the problems that only a restart can solve."""
         silent, stuck = self.watch.silent_seconds(), self.work.stuck_seconds()
         return [
             *([f"the watching thread gave no sign for {silent:.0f} s"] if silent > SILENT_SECONDS else []),
@@ -42,15 +43,15 @@ class Health:
         ]
 
     def readiness(self) -> Readiness:
-        """Return whether this replica knows the state of the cluster, and which parts of it it does not know."""
-        unread, unwatched = self.scopes.unreadable(time.monotonic()), self.watch.unwatched()
-        unknown = [
-            *(f"cannot list {scope}: {why}" for scope, why in unread.items()),
-            *(f"not watching {scope}" for scope in unwatched if scope not in unread),
-            *self.unreadable.told(),
+        """Return whether this replica knows the state of the cluster, and which parts are missing."""
+        unreadable, unwatched = self.scopes.unreadable(time.monotonic()), self.watch.unwatched()
+        degraded = [
+            *(f"cannot list {scope}: {reason}" for scope, reason in unreadable.items()),
+            *(f"not watching {scope}" for scope in unwatched if scope not in unreadable),
+            *self.unreadable.messages(),
         ]
         if not self.has_read:
-            return Readiness(["the cluster has not been read yet"], unknown)
+            return Readiness(["the cluster has not been read yet"], degraded)
         if not self.scopes.is_anything_readable() or len(unwatched) == len(tuple(self.scopes)):
-            return Readiness(["nothing can be read"], unknown)
-        return Readiness([], unknown)
+            return Readiness(["nothing can be read"], degraded)
+        return Readiness([], degraded)

@@ -1,4 +1,4 @@
-"""What the watches saw goes into the cache, a little at a time: the Lease is renewed and workers go on meanwhile."""
+"""Puts watch events into the cache, a few at a time, so that the Lease is renewed and workers go on meanwhile."""
 
 import asyncio
 import logging
@@ -12,62 +12,62 @@ from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 
 logger = logging.getLogger(__name__)
 
-# In slices of this length: whom a change concerns may take milliseconds to find out.
+# How long to work before other tasks run. It may take milliseconds to find the resources to enqueue for one event.
 SLICE_SECONDS = 0.02
 
 
 class Enqueue(Protocol):
-    """Asks for passes over resources that a change concerns."""
+    """Enqueues the resources that depend on a changed object."""
 
-    def __call__(self, found: CachedObject, keys: set[Key], *, is_progress: bool) -> None:
-        """Take what has changed, the resources, and whether the change can at most change a status."""
+    def __call__(self, changed: CachedObject, keys: set[Key], *, is_progress: bool) -> None:
+        """Take the changed object, the resources, and whether the change can at most change a status."""
 
 
 class Intake:
-    """What the watching thread saw and the cache does not have yet."""
+    """Objects that the watching thread observed and that are not in the cache yet."""
 
     def __init__(self, cache: Cache, enqueue: Enqueue, skip: Callable[[Key], None]) -> None:
-        """Begin with nothing, in the event loop to which the cache belongs.
+        """Begin empty. Call this in the event loop to which the cache belongs.
 
         Args:
-            cache: Where it goes.
+            cache: The cache to update.
             enqueue: Called for every change.
-            skip: Called for every object that the cache cannot take over: it is left as it was known.
+            skip: Called for every object that cannot be cached. It keeps its cached state.
         """
         self._cache = cache
         self._enqueue = enqueue
         self._skip = skip
-        self._seen: deque[CachedObject] = deque()
-        self._noticed = asyncio.Event()
+        self._waiting: deque[CachedObject] = deque()
+        self._wake = asyncio.Event()
         self._call_soon: Callable[..., object] = asyncio.get_running_loop().call_soon_threadsafe
 
-    def see(self, found: CachedObject) -> None:
-        """Note what was seen; may be called from any thread."""
-        self._seen.append(found)
-        self._call_soon(self._noticed.set)
+    def add(self, observed: CachedObject) -> None:
+        """Add an observed object; any thread may call this."""
+        self._waiting.append(observed)
+        self._call_soon(self._wake.set)
 
     def clear(self) -> None:
-        """Forget what was seen: it is of a past that is no more."""
-        self._seen.clear()
+        """Drop the waiting objects: after a restore of etcd, they are from another past."""
+        self._waiting.clear()
 
     async def run(self) -> None:
-        """Take over what was seen, for ever."""
+        """Put observed objects into the cache, for ever."""
         while True:
-            await self._noticed.wait()
-            self._noticed.clear()
-            while self._seen:
-                until = time.monotonic() + SLICE_SECONDS
-                while self._seen and time.monotonic() < until:
-                    self._take_or_skip(self._seen.popleft())
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                deadline = time.monotonic() + SLICE_SECONDS
+                while self._waiting and time.monotonic() < deadline:
+                    self._take_or_skip(self._waiting.popleft())
                 await asyncio.sleep(0)
 
-    def _take_or_skip(self, found: CachedObject) -> None:
+    def _take_or_skip(self, observed: CachedObject) -> None:
         try:
-            self._take(found)
+            self._take(observed)
         except Exception:
-            logger.debug("Cannot take over %s %s/%s", found.key.kind.kind, *found.key[:2], exc_info=True)
-            self._skip(found.key)
+            logger.debug("Cannot take over %s %s/%s", observed.key.kind.kind, *observed.key[:2], exc_info=True)
+            self._skip(observed.key)
 
-    def _take(self, found: CachedObject) -> None:
-        is_progress = not found.is_deleted and self._cache.is_progress(found)
-        self._enqueue(found, self._cache.take(found), is_progress=is_progress)
+    def _take(self, observed: CachedObject) -> None:
+        is_progress = not observed.is_deleted and self._cache.is_progress(observed)
+        self._enqueue(observed, self._cache.take(observed), is_progress=is_progress)

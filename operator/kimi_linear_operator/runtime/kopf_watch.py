@@ -1,8 +1,8 @@
-"""kopf glue: watches the cluster and passes on what it sees. Nothing is decided here.
+"""kopf glue: watches the cluster and passes on watch events. Nothing is decided here.
 
-Only `on.event` handlers: they write nothing, add no finalizer, and an object can always be deleted. kopf runs in
-a thread and an event loop of its own, because it cancels every task of its loop when it stops, and because some
-errors of a watch end it; then it is started anew and the rest of the process goes on.
+There are only `on.event` handlers: they write nothing and add no finalizer, so an object can always be deleted. kopf
+runs in a thread and an event loop of its own, because it cancels all tasks of its loop when it stops, and because some
+errors of a watch end it. Then this module starts kopf again, and the rest of the process goes on.
 """
 
 import asyncio
@@ -36,18 +36,18 @@ from kimi_linear_operator.runtime.scopes import Scope
 
 logger = logging.getLogger(__name__)
 
-# Endless: with a finite list of delays, kopf gives up and ends.
+# It is infinite: with a finite list of delays, kopf gives up and ends.
 BACKOFF = Backoff(first=0.5, longest=30.0)
-# kopf itself takes some seconds to end, and nothing is seen meanwhile.
+# Short, because kopf itself takes some seconds to end, and nothing is watched meanwhile.
 RESTART_BACKOFF = Backoff(first=0.25, longest=10.0)
-# What ends after so long has nothing to do with how it ended before.
+# If kopf ran for so long, its earlier failures no longer count.
 STEADY_SECONDS = 60.0
-# How long the API server keeps a watch open. kopf itself begins anew after 70 s without any sign.
+# How long the API server keeps a watch open. kopf reconnects after 70 s of silence.
 STREAM_SECONDS = 300
-# How long a scope may go unwatched before we say so: what kopf takes to notice and to reconnect.
+# How long a scope may be unwatched before we report it: kopf needs that long to notice and to reconnect.
 GRACE_SECONDS = 70.0
 HEARTBEAT_SECONDS = 5.0
-# Kopf is soon ready to hear what there is to watch; if not, it is told again with the next heartbeat.
+# A delay before kopf gets the resources to watch, so that it is ready for them. If not, the next heartbeat repeats it.
 SCAN_SECONDS = 0.1
 
 _OK = 200
@@ -59,48 +59,48 @@ class Watch:
     """Watches our resources and their children until it is stopped.
 
     Attributes:
-        namespaces: Where to look; everywhere if empty.
-        scopes: What to watch there.
-        reader: Makes what was seen ready to be cached.
-        observe: Called for every change, in the watch's thread.
-        want_list: Called in the watch's thread when a watch begins anew: it tells what happens from then on, and a list
-            has to tell what was before. Also when a scope is refused, as a list finds out what that means.
+        namespaces: The namespaces to watch, all if empty.
+        scopes: The scopes to watch there.
+        reader: Makes cached objects of watch events.
+        observe: Called for every change, in the thread of the watch.
+        request_list: Called in the thread of the watch to request a list of a scope: when its watch starts again,
+            because that does not show earlier changes, and when it is refused, because the list finds out why.
     """
 
     namespaces: list[str]
     scopes: tuple[Scope, ...]
     reader: Reader
     observe: Callable[[CachedObject], None]
-    want_list: Callable[[Scope], None]
+    request_list: Callable[[Scope], None]
     _stopping: threading.Event = field(default_factory=threading.Event)
     _loop: asyncio.AbstractEventLoop | None = None
     _stop_flag: asyncio.Event | None = None
-    # Whether what comes is of watches that were asked to end: it may be of a past that is no more.
+    # Whether the current watches have to end: after a restore of etcd, their events are from another past.
     _is_ending: bool = False
     _heartbeat: float = field(default_factory=time.monotonic)
-    # Scopes that are not being watched, and since when.
+    # Scopes that are not watched, and since when.
     _unwatched: dict[Scope, float] = field(default_factory=dict)
-    # Scopes whose next watch is none that goes on where the last one ended.
-    _anew: set[Scope] = field(default_factory=set)
-    # What the API server refuses to list or watch.
+    # Scopes whose next watch does not continue the last one.
+    _restarted: set[Scope] = field(default_factory=set)
+    # Scopes that the API server refuses to list or watch.
     _refused: set[Scope] = field(default_factory=set)
-    # Of which scopes the log says that they are not watched.
-    _told: set[Scope] = field(default_factory=set)
+    # Scopes that were logged as not watched.
+    _logged: set[Scope] = field(default_factory=set)
 
     def run(self) -> None:
-        """Watch until stopped. Meant for a thread of its own."""
+        """Watch until stopped. Call this in a thread of its own."""
         failures = 0
         while not self._stopping.is_set():
             began = time.monotonic()
-            why = self._watch_once()
+            reason = self._watch_once()
             if not self._stopping.is_set():
                 failures = 0 if time.monotonic() - began > STEADY_SECONDS else failures + 1
                 delay = RESTART_BACKOFF.delay(failures)
-                logger.warning("Watching ended (%s), starting anew in %.1f s", why, delay)
+                logger.warning("Watching ended (%s), starting anew in %.1f s", reason, delay)
                 self._stopping.wait(delay)
 
     def _watch_once(self) -> str:
-        """Watch until kopf ends, and return why it did."""
+        """Watch until kopf ends; return why it did."""
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._watch())
@@ -118,12 +118,12 @@ class Watch:
         return time.monotonic() - self._heartbeat
 
     def stop(self) -> None:
-        """End watching; may be called from any thread."""
+        """End watching; any thread may call this."""
         self._stopping.set()
         self.restart()
 
     def restart(self) -> None:
-        """Begin all watches anew, with a list, and drop what the old ones still tell; may be called from any thread."""
+        """Start all watches again with a list, and drop events of the old ones; any thread may call this."""
         self._is_ending = True
         if self._loop and self._stop_flag and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop_flag.set)
@@ -132,7 +132,7 @@ class Watch:
         self._loop, self._stop_flag, self._is_ending = asyncio.get_running_loop(), asyncio.Event(), False
         if self._stopping.is_set():
             return
-        _bend_kopf([_resource_of(kind) for kind in dict.fromkeys(kind for kind, _ in self.scopes)])
+        _patch_kopf([_resource_of(kind) for kind in dict.fromkeys(kind for kind, _ in self.scopes)])
         for scope in self.scopes:
             self._unwatched.setdefault(scope, time.monotonic())
         insights = Insights()
@@ -162,14 +162,14 @@ class Watch:
 
     def _settings(self) -> kopf.OperatorSettings:
         settings = kopf.OperatorSettings()
-        settings.scanning.disabled = True  # what we watch is known, and needs no permission to look around
-        # Until it ends, a task for every object that was heard of keeps the object.
+        settings.scanning.disabled = True  # the resources to watch are fixed, so kopf needs no permission to scan
+        # kopf keeps a task with the object for every event, until the task is idle for so long.
         settings.queueing.idle_timeout = 0.1
         settings.networking.error_backoffs = BACKOFF
         settings.networking.request_timeout = LIST_SECONDS
         settings.networking.connect_timeout = 5
         settings.watching.connect_timeout = 5
-        # When watches begin anew: all kinds list, watch, and fail again, where every watch expires at once.
+        # The pause before watches reconnect: without it, watches that expire at once would list in a tight loop.
         settings.watching.reconnect_backoff = 2.0
         settings.watching.server_timeout = STREAM_SECONDS
         settings.watching.client_timeout = STREAM_SECONDS + 30
@@ -183,95 +183,95 @@ class Watch:
         return settings
 
     async def _login(self, **_: Any) -> kopf.AiohttpSession:
-        hear = {path(*scope): self._hear_of(scope) for scope in self.scopes}
-        server, session = await watch_session(hear, metrics.count_request)
+        listeners = {path(*scope): self._listener_for(scope) for scope in self.scopes}
+        server, session = await watch_session(listeners, metrics.count_request)
         return kopf.AiohttpSession(server=server, aiohttp_session=session)
 
-    def _hear_of(self, scope: Scope) -> Callable[[str, int], None]:
-        return functools.partial(self._hear, scope)
+    def _listener_for(self, scope: Scope) -> Callable[[str, int], None]:
+        return functools.partial(self._note_answer, scope)
 
-    def _hear(self, scope: Scope, verb: str, status: int) -> None:
-        """Note how a list or a watch was answered."""
+    def _note_answer(self, scope: Scope, verb: str, status: int) -> None:
+        """Note the answer to a list or a watch."""
         if status != _OK:
             metrics.WATCH_FAILURES.labels(scope.kind.plural).inc()
             self._unwatched.setdefault(scope, time.monotonic())
             self._note_refusal(scope, status in _REFUSALS)
         elif verb == "LIST":
-            self._anew.add(scope)
+            self._restarted.add(scope)
         else:
             self._unwatched.pop(scope, None)
             self._refused.discard(scope)
-            if scope in self._anew:
-                self._anew.remove(scope)
-                self.want_list(scope)
+            if scope in self._restarted:
+                self._restarted.remove(scope)
+                self.request_list(scope)
 
     def _note_refusal(self, scope: Scope, is_refused: bool) -> None:
         if is_refused and scope not in self._refused:
             self._refused.add(scope)
-            self.want_list(scope)
+            self.request_list(scope)
 
     async def _beat(self, insights: Insights) -> None:
         while True:
             self._heartbeat = time.monotonic()
-            _cancel_again()
+            _repeat_cancellations()
             await _notify_again(insights)
-            self._tell_changes()
+            self._log_changes()
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
-    def _tell_changes(self) -> None:
-        """Log which scopes are not watched any more, and which are again."""
+    def _log_changes(self) -> None:
+        """Log which scopes are no longer watched, and which are watched again."""
         unwatched = set(self.unwatched())
-        for scope in unwatched - self._told:
+        for scope in unwatched - self._logged:
             logger.warning("Not watching %s for %.0f s now, trying again until it works", scope, GRACE_SECONDS)
-        for scope in self._told - unwatched:
+        for scope in self._logged - unwatched:
             logger.info("Watching %s again", scope)
-        self._told = unwatched
+        self._logged = unwatched
 
     async def _on_event(self, event: kopf.RawEvent, param: Any = None, **_: Any) -> None:
         if self._is_ending:
             return
         try:
-            found = self.reader.read(param, dict(event["object"]), is_deleted=event["type"] == "DELETED")
+            observed = self.reader.read(param, dict(event["object"]), is_deleted=event["type"] == "DELETED")
         except Exception:
             self._note_unreadable(param, event["object"]["metadata"])
         else:
-            self.observe(found)
+            self.observe(observed)
 
     def _note_unreadable(self, kind: Kind, metadata: Mapping[str, Any]) -> None:
-        """Have the scope of an object listed that cannot be read: if that stays so, the list tells it, once."""
+        """Request a list of an unreadable object's scope. If the object is still unreadable, the list reports it."""
         namespace = str(metadata.get("namespace", ""))
         logger.debug("Cannot read %s %s/%s", kind.kind, namespace, metadata.get("name"), exc_info=True)
         for scope in self.scopes:
             if scope.kind == kind and scope.covers(namespace):
-                self.want_list(scope)
+                self.request_list(scope)
 
 
-def _bend_kopf(watched: list[Resource]) -> None:
-    """Replace three parts of kopf, which reads of them at each call.
+def _patch_kopf(watched: list[Resource]) -> None:
+    """Replace three functions of kopf, which looks them up at each call.
 
-    Its parser fails on deep nesting, and it fails before that on bytes that are no text, again at every new watch: ours
-    reads what is watched. And it asks the API server which kinds there are before it watches any: one answer that fails
-    keeps it from all. We know what to watch, whether it exists or not.
+    kopf's parser fails on deep nesting and its decoder on invalid UTF-8, again at every new watch: ours read both. And
+    kopf asks the API server which kinds exist before it watches any, so that a single failed answer stops all watches.
+    We return a fixed list, whether the kinds exist or not.
     """
 
     async def scan(**_: Any) -> list[Resource]:
         await asyncio.sleep(SCAN_SECONDS)
-        return [*watched, *_OF_KOPF]
+        return [*watched, *_KOPF_RESOURCES]
 
     vars(kopf._cogs.clients.api).update(json=SimpleNamespace(loads=jsontext.decode), iter_jsonlines=_lines_of_text)
     vars(kopf._cogs.clients.scanning)["scan_resources"] = scan
 
 
 async def _lines_of_text(content: Any) -> AsyncIterator[bytes]:
-    """Yield the lines of a watch as text: kopf takes them for UTF-8, and the API server sends any bytes in strings."""
+    """Yield the lines of a watch as valid UTF-8, which kopf expects. The API server sends any bytes in strings."""
     async for line in iter_jsonlines(content):
         yield line.decode(errors="replace").encode()
 
 
-def _cancel_again() -> None:
-    """Ask kopf's watchers to end that were asked before: when all end at once, one may take it for a mere pause.
+def _repeat_cancellations() -> None:
+    """Cancel kopf's watchers again that were cancelled before. When all end at once, one may take it for a pause.
 
-    It then waits for credentials that nobody fetches any more, and kopf waits for it without end.
+    It then waits for credentials that no task fetches any more, and kopf waits for it for ever.
     """
     for task in asyncio.all_tasks():
         if task.cancelling() and task.get_name().startswith("watcher for "):
@@ -289,8 +289,8 @@ def _resource_of(kind: Kind) -> Resource:
     )
 
 
-# Kopf waits until it has found these, and does nothing with them as long as scanning is disabled.
-_OF_KOPF = (
+# kopf waits until a scan has found these, and does nothing with them while scanning is disabled.
+_KOPF_RESOURCES = (
     Resource(group="", version="v1", plural="namespaces", kind="Namespace", namespaced=False),
     Resource(
         group="apiextensions.k8s.io",
@@ -303,13 +303,13 @@ _OF_KOPF = (
 
 
 async def _notify_again(insights: Insights) -> None:
-    """Have kopf begin the watches that it should have begun: it misses what is found before it waits for that."""
+    """Make kopf start missing watches: it misses resources that a scan found before it waits for them."""
     async with insights.revised:
         insights.revised.notify_all()
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
-    """Keeps nothing: kopf would copy each object to find out what changed in it, which nobody asks."""
+    """Keeps nothing. Otherwise kopf would copy each object to compute a diff that we do not need."""
 
     def build(self, **_: Any) -> kopf.BodyEssence:
         return kopf.BodyEssence({})
@@ -322,7 +322,7 @@ class _NoDiffBase(kopf.DiffBaseStorage):
 
 
 class _NoProgress(kopf.ProgressStorage):
-    """Keeps nothing: handlers of events have no progress."""
+    """Keeps nothing, because handlers of events have no progress."""
 
     def fetch(self, **_: Any) -> None:
         return None
@@ -341,7 +341,7 @@ class _NoProgress(kopf.ProgressStorage):
 
 
 class _NoMemories(ResourceMemories):
-    """Keeps nothing of objects between events; kopf would keep some kilobytes of each, and of those that are gone."""
+    """Keeps nothing between events. Otherwise kopf would keep some kilobytes of each object, even of deleted ones."""
 
     async def recall(self, raw_body: kopf.RawBody, **options: Any) -> ResourceMemory:
         return await super().recall(raw_body, **{**options, "ephemeral": True})

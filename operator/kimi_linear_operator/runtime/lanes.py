@@ -1,4 +1,4 @@
-"""Where the lists of a kind are under way: a few at a time, and those that take long beside the others."""
+"""Limits how many lists of a kind run at once, with a lane of its own for slow lists."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from kimi_linear_operator.runtime.scopes import Scope
 
-# Of each kind, and beside them as many that take long. Four pages of every kind fit into the operator's memory as text;
-# one page of all is held as objects (`cluster/pages.py`).
+# Lists of a kind in each lane. Four pages of every kind fit into the operator's memory as text; only one page of all is
+# decoded at a time (`cluster/pages.py`).
 LISTS_AT_ONCE = 2
-# A list that is not over by then makes room for another.
+# A list that takes longer than this moves to the slow lane.
 LONG_SECONDS = 5.0
-# Who took that long last time, with an answer or without, is expected to do so again.
+# A scope whose last list took longer, or failed after that time, starts in the slow lane.
 LATE_SECONDS = 30.0
 
 
@@ -20,8 +20,8 @@ LATE_SECONDS = 30.0
 class Lanes:
     """Two lanes for the lists of one kind.
 
-    However many scopes list slowly, they share one lane, and the other one is for those that do not. Who is slow for
-    the first time changes over when there is room.
+    However many scopes have slow lists, these share the slow lane and leave the quick one to others. A list that turns
+    out to be slow moves to the slow lane as soon as there is room.
     """
 
     _quick: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LISTS_AT_ONCE))
@@ -30,7 +30,7 @@ class Lanes:
 
     @asynccontextmanager
     async def place(self, scope: Scope) -> AsyncIterator[None]:
-        """Wait for a place for a list of a scope, and keep it meanwhile."""
+        """Wait for a place for the list of a scope, and hold it within the context."""
         async with self._slow_place() if scope in self._late else self._quick_place():
             began = asyncio.get_running_loop().time()
             try:
@@ -47,18 +47,18 @@ class Lanes:
     @asynccontextmanager
     async def _quick_place(self) -> AsyncIterator[None]:
         await self._quick.acquire()
-        changing = asyncio.create_task(self._change_over())
+        moving = asyncio.create_task(self._move_to_slow())
         try:
             yield
         finally:
-            if changing.done():
+            if moving.done():
                 self._slow.release()
             else:
-                changing.cancel()
+                moving.cancel()
                 self._quick.release()
 
-    async def _change_over(self) -> None:
-        """Leave the quick lane for the slow one, once that is worth it."""
+    async def _move_to_slow(self) -> None:
+        """Move a list to the slow lane once it has taken LONG_SECONDS."""
         await asyncio.sleep(LONG_SECONDS)
         await self._slow.acquire()
         self._quick.release()

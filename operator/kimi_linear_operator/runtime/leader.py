@@ -1,16 +1,16 @@
-"""Which of several replicas of the operator works: the one that holds a Lease.
+"""Leader election: of several replicas of the operator, only the holder of a Lease works.
 
-A holder trusts its lease for some seconds, counted from before it asked to renew it. Others take it over only when they
-saw it unchanged for longer than that, so the holder has stopped before. Each counts with its own clock, which nobody
-sets and which goes on while the machine is suspended: wall clocks may be wrong, and what the Lease says of times is for
-people to read.
+A holder trusts its lease for some seconds, counted from before it sent the request to renew it. Other replicas take the
+lease over only after they saw it unchanged for longer than that, so the holder has stopped by then. Each replica uses
+its own clock, which nobody sets and which goes on while the machine is suspended. Wall clocks may be wrong, so the
+times in the Lease are only for people.
 
-A Lease that somebody deleted or rewrote says nothing of its last holder, which may work for as long as it trusts its
-lease. Who saw another hold it waits that long. So does everybody when etcd was restored from a backup: the Lease then
-tells who held it once.
+If somebody deleted or rewrote the Lease, its last holder may still work for as long as it trusts its lease. A replica
+that saw another holder waits that long. All replicas wait that long after a restore of etcd from a backup, because the
+Lease then names an earlier holder.
 
-While nobody can tell whether the lease was renewed, what is under way goes on, and nothing new is written: the API
-server may come back with another past.
+While a replica cannot find out whether it renewed the lease, its passes go on but start no writes: the API server may
+come back with another past.
 https://kubernetes.io/docs/concepts/architecture/leases/
 """
 
@@ -31,14 +31,14 @@ from kimi_linear_operator.kubernetes.metadata import version_of
 logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 15
-# The rest of the lease is for requests that are under way when trust ends.
+# The rest of LEASE_SECONDS is for requests that are under way when trust ends.
 TRUST_SECONDS = 10.0
 RENEW_SECONDS = 3.0
-# How often those who wait look, which is also how long nobody works after a holder gave its lease back.
+# How often waiting replicas read the Lease. After a release, nobody works for up to this long.
 LOOK_SECONDS = 1.0
 REQUEST_SECONDS = 5.0
-# How long a lease lasts that was given back, as client-go writes it.
-_GIVEN_BACK_SECONDS = 1
+# The duration in a released Lease, as client-go writes it.
+_RELEASED_SECONDS = 1
 _BACKOFF = Backoff(first=0.5, longest=5.0)
 
 
@@ -47,21 +47,21 @@ class NotLeadingError(ApiError):
 
     @property
     def meaning(self) -> Meaning:
-        """Return what to do about it."""
+        """Return what to do about the error."""
         return Meaning.FENCED
 
 
 @dataclass
 class Leader:
-    """One replica's part in deciding who works.
+    """One replica's part in the leader election.
 
     Attributes:
         cluster: Where the Lease is.
         namespace: The Lease's namespace.
         name: The Lease's name.
-        identity: Who this replica is; no other may have the same, and none that was there before.
-        clock: Seconds that nobody sets and that no suspension stops.
-        restored: Called when the Lease is older than it was: etcd was restored from a backup.
+        identity: The name of this replica. No other replica may have it, not even an earlier one.
+        clock: Returns seconds of a clock that nobody sets and that goes on during a suspension.
+        restored: Called when the Lease is older than before, because etcd was restored from a backup.
     """
 
     cluster: Cluster
@@ -72,74 +72,74 @@ class Leader:
     restored: Callable[[], None] = lambda: None
     _pending: PendingWrites = field(default_factory=PendingWrites)
     _trusted_until: float = float("-inf")
-    # Whether the lease could not be renewed when that was tried last.
-    _is_doubted: bool = False
-    _seen: Manifest | None = None
+    # Whether the last attempt to renew the lease failed.
+    _has_renewal_failed: bool = False
+    _lease_seen: Manifest | None = None
     _seen_at: float = 0.0
     # Until when another replica may work although the lease no longer names it.
-    _doubtful_until: float = float("-inf")
-    # The last spec that this replica asked to write.
-    _asked: Manifest | None = None
-    # Whether nobody held the lease at the first look, and no look since has found it otherwise.
+    _last_holder_until: float = float("-inf")
+    # The last spec that this replica tried to write.
+    _written_spec: Manifest | None = None
+    # Whether nobody held the lease at the first look, and no later look found a change.
     _is_untouched: bool = False
-    _said: str = ""
+    _logged: str = ""
 
     @property
     def is_leading(self) -> bool:
-        """Return whether this replica holds the lease, as far as it can know."""
+        """Return whether this replica still trusts its lease."""
         return self.clock() < self._trusted_until
 
     def fenced(self) -> Cluster:
-        """Return the cluster for work: it is written to only while this replica leads."""
+        """Return the cluster for passes, with a fence: it can be written to only while this replica leads."""
         return self.cluster.fenced(self.write_seconds, self._pending)
 
     def write_seconds(self) -> float:
-        """Return how long a write that begins now may take, so that it ends before another replica works.
+        """Return how many seconds a write that begins now may take, so that it ends before another replica works.
 
         Raises:
-            NotLeadingError: None may begin.
+            NotLeadingError: No write may begin.
         """
         if not self.is_leading:
             raise NotLeadingError(0, "this replica does not hold the lease")
-        if self._is_doubted:
+        if self._has_renewal_failed:
             raise NotLeadingError(0, "this replica could not renew the lease, and asks again soon")
         return self._trusted_until + LEASE_SECONDS - TRUST_SECONDS - self.clock()
 
     async def look_first(self) -> None:
-        """Look at the lease, before anything is listed: `acquire` tells whether another may have held it since."""
+        """Read the lease before anything is listed, so that `acquire` knows whether anybody has held it since."""
         try:
             await self._look(REQUEST_SECONDS)
         except (ApiError, TimeoutError):
-            return  # Whoever holds it, nobody can tell.
-        self._is_untouched = self._seen is None or self._is_given_back()
+            return  # The holder is unknown.
+        self._is_untouched = self._lease_seen is None or self._is_released()
 
     async def acquire(self) -> bool:
         """Wait until the lease is ours.
 
         Returns:
-            Whether nobody can have worked since `look_first`: the lease was free then, as there was none or its holder
-            had given it back, and it was still the same when this replica took it. That is true of the first term only.
+            Whether no other replica has worked since `look_first`: the lease did not exist or was released then, and it
+            was unchanged when this replica took it. This can only be so in the first term.
         """
         failures = 0
-        # Nobody has looked for a while: it may have changed meanwhile, and a backup may have brought it back.
+        # The lease was not read for a while: it may have changed, and a restored backup may have reverted that.
         self._seen_at = self.clock()
         while not self.is_leading:
             try:
                 await self._take_if_free()
             except (ApiError, TimeoutError) as error:
-                self._complain(error)
+                self._log_error(error)
                 await asyncio.sleep(_BACKOFF.delay(failures))
                 failures += 1
             else:
                 failures = 0
                 await asyncio.sleep(0 if self.is_leading else LOOK_SECONDS)
-        self._say(logging.INFO, f"Leading as {self.identity}")
+        self._log(logging.INFO, f"Leading as {self.identity}")
         metrics.LEADING.set(1)
         is_untouched, self._is_untouched = self._is_untouched, False
         return is_untouched
 
     async def hold(self, work: Coroutine[None, None, None]) -> bool:
-        """Work while the lease is ours, and stop at once when it is not; return whether the work came to its end."""
+        """Work while the lease is ours, and stop at once when it is not; return whether the work ended by itself."""
         working, renewing = asyncio.ensure_future(work), asyncio.ensure_future(self._renew())
         try:
             await asyncio.wait((working, renewing), return_when=asyncio.FIRST_COMPLETED)
@@ -151,19 +151,19 @@ class Leader:
         return ended is working
 
     async def release(self) -> None:
-        """Give the lease back, if it is ours, so that another replica need not wait until it runs out.
+        """Release the lease if it is ours, so that another replica need not wait until it expires.
 
-        Not while a write may still be committed: the lease runs out when the time of all writes is over.
+        Keep it while a write may still be committed: the lease expires only after the deadlines of all writes.
         """
         if not self.is_leading:
             return
         if self._pending:
-            self._say(logging.WARNING, "Not giving the lease back, as a write may still be under way: it will run out")
+            self._log(logging.WARNING, "Not giving the lease back, as a write may still be under way: it will run out")
             return
         try:
             await self._write("", REQUEST_SECONDS)
         except (ApiError, TimeoutError) as error:
-            self._complain(error)
+            self._log_error(error)
         self._trusted_until = float("-inf")
 
     async def _renew(self) -> None:
@@ -177,15 +177,15 @@ class Leader:
                 failures = 0
             except (ApiError, TimeoutError) as error:
                 failures += 1
-                self._is_doubted = True
-                self._complain(error)
+                self._has_renewal_failed = True
+                self._log_error(error)
                 if not await self._is_ours():
                     break
         self._trusted_until = float("-inf")
-        self._say(logging.WARNING, f"No longer leading: {self._holder()} holds the lease, or nobody can tell")
+        self._log(logging.WARNING, f"No longer leading: {self._holder()} holds the lease, or nobody can tell")
 
     async def _is_ours(self) -> bool:
-        """Look whether the lease is still ours after a write failed; while nobody can tell, it is."""
+        """Read after a failed write whether the lease is still ours. If that fails, assume that it is."""
         try:
             await self._look(self._remaining())
         except (ApiError, TimeoutError):
@@ -193,85 +193,87 @@ class Leader:
         return self._holder() == self.identity
 
     async def _take_if_free(self) -> None:
-        """Look at the lease, and take it if nobody holds it."""
+        """Read the lease, and take it if nobody holds it."""
         await self._look(REQUEST_SECONDS)
         if self._is_free():
             await self._write(self.identity, REQUEST_SECONDS)
-        elif self._is_of_another():
-            self._say(logging.INFO, f"Waiting: {self._holder()} leads")
+        elif self._is_held_by_another():
+            self._log(logging.INFO, f"Waiting: {self._holder()} leads")
         else:
-            self._say(logging.INFO, "Waiting: the lease was deleted or rewritten, and its last holder may still work")
+            self._log(logging.INFO, "Waiting: the lease was deleted or rewritten, and its last holder may still work")
 
     def _is_free(self) -> bool:
         now = self.clock()
-        if self._is_of_another():
+        if self._is_held_by_another():
             return bool(now - self._seen_at >= self._spec().get("leaseDurationSeconds", LEASE_SECONDS))
-        return now >= self._doubtful_until
+        return now >= self._last_holder_until
 
-    def _is_of_another(self) -> bool:
+    def _is_held_by_another(self) -> bool:
         return self._holder() not in ("", self.identity)
 
     def _is_settled(self) -> bool:
-        """Return whether the lease was written by who may: its holder gave it back, or this replica took it."""
+        """Return whether no other replica can still work: its holder released the lease, or this replica took it."""
         spec = self._spec()
-        return self._is_given_back() or (bool(spec) and spec == self._asked)
+        return self._is_released() or (bool(spec) and spec == self._written_spec)
 
-    def _is_given_back(self) -> bool:
+    def _is_released(self) -> bool:
         spec = self._spec()
-        return spec.get("holderIdentity") == "" and spec.get("leaseDurationSeconds") == _GIVEN_BACK_SECONDS
+        return spec.get("holderIdentity") == "" and spec.get("leaseDurationSeconds") == _RELEASED_SECONDS
 
     async def _look(self, seconds: float) -> None:
-        """Read the lease, and note since when it is as it is."""
+        """Read the lease, and note when it changed."""
         async with asyncio.timeout(min(seconds, REQUEST_SECONDS)):
-            found = await self.cluster.get(LEASE, self.namespace, self.name)
-        if found == self._seen:
+            lease = await self.cluster.get(LEASE, self.namespace, self.name)
+        if lease == self._lease_seen:
             return
         self._is_untouched = False
-        is_older = bool(found and self._seen and version_of(found) < version_of(self._seen))
-        was_of_another = self._is_of_another()
-        self._seen, self._seen_at = found, self.clock()
+        is_older = bool(lease and self._lease_seen and version_of(lease) < version_of(self._lease_seen))
+        was_held_by_another = self._is_held_by_another()
+        self._lease_seen, self._seen_at = lease, self.clock()
         if is_older:
             self.restored()
         if self._is_settled() and not is_older:
-            self._doubtful_until = float("-inf")
-        elif was_of_another or (is_older and not self.is_leading):
-            # It may have been renewed right before.
-            self._doubtful_until = self._seen_at + LEASE_SECONDS
+            self._last_holder_until = float("-inf")
+        elif was_held_by_another or (is_older and not self.is_leading):
+            # Its holder may have renewed it right before.
+            self._last_holder_until = self._seen_at + LEASE_SECONDS
 
     async def _write(self, holder: str, seconds: float) -> None:
-        """Write the lease on top of what was seen last; if somebody else wrote it meanwhile, that is an error.
+        """Write the lease over the version that was read last.
 
         Raises:
-            ApiError: It could not be written.
-            TimeoutError: Nobody knows whether it was written.
+            ApiError: The write failed, for example because another replica wrote meanwhile.
+            TimeoutError: Nobody knows whether the lease was written.
         """
-        asked = self.clock()
+        started = self.clock()
         lease = self._lease(holder)
-        self._asked = lease["spec"]
-        write = self.cluster.replace if self._seen else self.cluster.create
+        self._written_spec = lease["spec"]
+        write = self.cluster.replace if self._lease_seen else self.cluster.create
         async with asyncio.timeout(min(seconds, REQUEST_SECONDS)):
-            self._seen = await write(LEASE, lease)
+            self._lease_seen = await write(LEASE, lease)
         self._seen_at = self.clock()
-        self._trusted_until, self._is_doubted = asked + TRUST_SECONDS, False
+        self._trusted_until, self._has_renewal_failed = started + TRUST_SECONDS, False
 
     def _lease(self, holder: str) -> Manifest:
-        """Return the Lease with this holder; an empty one gives it back, and says so as client-go does."""
+        """Return the Lease with this holder. An empty holder releases it, in the same way as client-go."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         before = self._spec()
         is_taken = bool(holder) and holder != before.get("holderIdentity")
         spec = {
             **before,
             "holderIdentity": holder,
-            "leaseDurationSeconds": LEASE_SECONDS if holder else _GIVEN_BACK_SECONDS,
+            "leaseDurationSeconds": LEASE_SECONDS if holder else _RELEASED_SECONDS,
             "acquireTime": now if is_taken else before.get("acquireTime", now),
             "renewTime": now,
             "leaseTransitions": before.get("leaseTransitions", 0) + (is_taken and "holderIdentity" in before),
         }
-        metadata = self._seen["metadata"] if self._seen else {"name": self.name, "namespace": self.namespace}
+        metadata = (
+            self._lease_seen["metadata"] if self._lease_seen else {"name": self.name, "namespace": self.namespace}
+        )
         return {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": metadata, "spec": spec}
 
     def _spec(self) -> Manifest:
-        return dict((self._seen or {}).get("spec") or {})
+        return dict((self._lease_seen or {}).get("spec") or {})
 
     def _holder(self) -> str:
         return str(self._spec().get("holderIdentity") or "")
@@ -279,16 +281,16 @@ class Leader:
     def _remaining(self) -> float:
         return max(0.0, self._trusted_until - self.clock())
 
-    def _complain(self, error: Exception) -> None:
-        self._say(
+    def _log_error(self, error: Exception) -> None:
+        self._log(
             logging.WARNING,
             f"Could not read or write the lease {self.namespace}/{self.name}: {str(error) or type(error).__name__}",
         )
 
-    def _say(self, level: int, text: str) -> None:
-        """Log something, once while it stays the same."""
-        if text != self._said:
-            self._said = text
+    def _log(self, level: int, text: str) -> None:
+        """Log a message, unless it is the same as the last one."""
+        if text != self._logged:
+            self._logged = text
             logger.log(level, text)
 
 

@@ -1,4 +1,4 @@
-"""Lists: each kind in each namespace on its own, when its watch has begun anew, and now and then."""
+"""Lists each scope: when its watch has started again, and at every resync."""
 
 import asyncio
 import functools
@@ -25,36 +25,36 @@ from kimi_linear_operator.runtime.unreadable import Unreadable
 
 logger = logging.getLogger(__name__)
 
-# A watch can lose an event. This is how long it takes at most until a list finds it.
+# A watch can lose an event. A list finds it after this time at the latest.
 RESYNC_SECONDS = 300.0
-# The first list follows the watch, and waits no longer than this for one that cannot begin.
+# The first list waits for the watch to start, but not longer than this: the watch may be impossible.
 WATCH_SECONDS = 10.0
-# A watch that has just begun anew often does so again at once; one list is enough.
+# A watch that has just started again often does so once more. Wait for this, so that one list is enough.
 GATHER_SECONDS = 0.5
-# How long to wait after a list, so that a watch that keeps beginning anew does not cause one each time.
+# The pause after a list, so that a watch that keeps starting again does not cause a list each time.
 REST = Backoff(first=5.0, longest=60.0)
-# How long to wait after a list that failed.
+# The pause after a failed list.
 RETRY = Backoff(first=0.5, longest=30.0)
-# Between two of these, the Lease is renewed, workers go on, and other lists arrive.
+# Objects to cache before other tasks run: renewing the Lease, workers, other lists.
 TAKEN_AT_ONCE = 50
 
 Read = Callable[[Scope, set[Key], bool], None]
-"""Takes a scope that was listed, the resources about which that showed something new, and whether all in it was new."""
+"""Called with a listed scope, the resources to enqueue, and whether the scope was unknown before."""
 
 
 @dataclass
 class Lists:
-    """Keeps the store right by lists.
+    """Corrects the cache with lists.
 
     Attributes:
         cluster: Where objects are listed.
-        store: Where they are kept.
-        scopes: What is listed, and what came of it.
-        read: Called for every list.
-        clock: Seconds.
-        is_watched: Whether the watch of a scope works.
-        restored: Called when the cluster is older than what was seen of it.
-        unreadable: What cannot be read of what was listed.
+        cache: Where they are cached.
+        scopes: The scopes to list, and the outcomes.
+        read: Called after every list.
+        clock: Returns monotonic seconds.
+        is_watched: Returns whether the watch of a scope works.
+        restored: Called when the cluster is older than before, because etcd was restored from a backup.
+        unreadable: The listed objects that cannot be read.
     """
 
     cluster: Cluster
@@ -66,23 +66,23 @@ class Lists:
     restored: Callable[[], None] = lambda: None
     unreadable: Unreadable = field(default_factory=Unreadable)
     _due: dict[Scope, asyncio.Event] = field(init=False)
-    # What is to be listed before anything is known again: no list that was made before counts.
+    # Scopes to list before anything is known again: earlier lists do not count.
     _urgent: dict[Scope, asyncio.Event] = field(init=False)
     _lanes: dict[Kind, Lanes] = field(init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
-    # What was said of scopes that could not be listed: once each.
-    _said: dict[Scope, str] = field(default_factory=dict)
+    # The last logged error of each scope that could not be listed.
+    _logged: dict[Scope, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Begin with no list due: watches come first."""
+        """Begin with no list due, because the watches start first."""
         self._due = {scope: asyncio.Event() for scope in self.scopes}
         self._urgent = {scope: asyncio.Event() for scope in self.scopes}
         self._lanes = {scope.kind: Lanes() for scope in self.scopes}
         for scope in self.scopes:
-            self._show(scope)
+            self._update_metric(scope)
 
     def ask_for(self, scope: Scope) -> None:
-        """Have a scope listed soon."""
+        """Request a list of a scope."""
         self._due[scope].set()
 
     async def run(self) -> None:
@@ -91,67 +91,67 @@ class Lists:
             for scope in self.scopes:
                 tasks.create_task(self._keep_listed(scope))
 
-    def begin_anew(self) -> None:
-        """Have everything listed anew; until then nothing is known."""
+    def relist_all(self) -> None:
+        """Request a list of every scope. Until it has ended, a scope is unknown."""
         self.scopes.forget()
         for scope in self.scopes:
             self._urgent[scope].set()
             self.ask_for(scope)
 
     async def wait_until_settled(self) -> None:
-        """Wait until all was read that can be."""
+        """Wait until everything that can be read was read."""
         while not self.scopes.is_settled(self.clock()):
             self._changed.clear()
-            # A scope that takes too long changes nothing but the time.
+            # A scope also counts as unreadable when its list takes too long, and that causes no change.
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), 1.0)
 
     async def _keep_listed(self, scope: Scope) -> None:
-        patience, failures, hurries = WATCH_SECONDS, 0, 0
+        wait_seconds, failures, early_lists = WATCH_SECONDS, 0, 0
         while True:
-            is_hurried = await self._wait_until_due(scope, patience)
+            was_requested = await self._wait_until_due(scope, wait_seconds)
             try:
                 seconds = await self._list(scope)
             except Exception as error:
-                # Whatever it is, it is the fault of this scope: others go on.
+                # Whatever the error is, only this scope has it: the others go on.
                 failure = error if isinstance(error, ApiError) else ApiError(0, f"{type(error).__name__}: {error}")
                 self._note_failure(scope, failure, None if failure is error else error)
                 await asyncio.sleep(failure.retry_seconds)
-                is_urgent = await self._rest(scope, RETRY.delay(failures) - failure.retry_seconds)
-                patience, failures = 0, 0 if is_urgent else failures + 1
+                is_urgent = await self._pause(scope, RETRY.delay(failures) - failure.retry_seconds)
+                wait_seconds, failures = 0, 0 if is_urgent else failures + 1
             else:
-                patience, failures = RESYNC_SECONDS * random.uniform(0.8, 1), 0  # noqa: S311 - spreads load
-                hurries = hurries + 1 if is_hurried else 0
-                if await self._rest(scope, max(seconds, REST.delay(hurries))):
-                    hurries = 0
+                wait_seconds, failures = RESYNC_SECONDS * random.uniform(0.8, 1), 0  # noqa: S311 - spreads load
+                early_lists = early_lists + 1 if was_requested else 0
+                if await self._pause(scope, max(seconds, REST.delay(early_lists))):
+                    early_lists = 0
 
-    async def _rest(self, scope: Scope, seconds: float) -> bool:
-        """Leave the API server alone; return whether that ended early, as everything is to be listed anew.
+    async def _pause(self, scope: Scope, seconds: float) -> bool:
+        """Wait before the next list of a scope; return whether `relist_all` ended the pause early.
 
-        A watch that begins anew does not shorten it.
+        A watch that starts again does not end it.
         """
         with suppress(TimeoutError):
             await asyncio.wait_for(self._urgent[scope].wait(), seconds)
         return self._urgent[scope].is_set()
 
     async def _wait_until_due(self, scope: Scope, seconds: float) -> bool:
-        """Wait for a while, or until a list is asked for; return whether it was."""
+        """Wait until a list is requested, at most for these seconds; return whether it was requested."""
         due = self._due[scope]
         with suppress(TimeoutError):
             await asyncio.wait_for(due.wait(), seconds)
             await asyncio.sleep(GATHER_SECONDS)
-        is_asked_for = due.is_set()
+        is_requested = due.is_set()
         due.clear()
-        return is_asked_for
+        return is_requested
 
     async def _list(self, scope: Scope) -> float:
-        """List a scope, take over what it shows, and return how many seconds that took.
+        """List a scope into the cache; return how many seconds that took.
 
         Raises:
-            Exception: It failed: ApiError, or a fault of ours.
+            Exception: The list failed, with ApiError or because of a bug.
         """
         kind, namespace = scope
-        # A scope that waits for its turn is not read, either.
+        # Before the wait for a place, because a waiting scope is not read either.
         self.scopes.begin(scope, self.clock())
         self._urgent[scope].clear()
         async with self._lanes[kind].place(scope):
@@ -163,21 +163,21 @@ class Lists:
                     async for page in pages:
                         await self._take(listing, page)
             except Exception:
-                # The store has what the first pages showed, so the next list will not find it again.
-                self.read(scope, listing.concerned, False)
+                # The first pages are cached already, so the next list will not enqueue their resources again.
+                self.read(scope, listing.to_enqueue, False)
                 raise
-        concerned = listing.end()
+        to_enqueue = listing.end()
         self.unreadable.end(scope)
         is_new = self.scopes.succeed(scope, self.clock())
         self._note_success(scope)
-        self.read(scope, concerned, is_new)
+        self.read(scope, to_enqueue, is_new)
         return self.clock() - began
 
     async def _take(self, listing: Listing, page: Page) -> None:
-        """Take over a page, a few objects at a time.
+        """Put a page into the cache, a few objects at a time.
 
         Raises:
-            ApiError: It is older than what was seen before.
+            ApiError: The list is older than the cache, because etcd was restored.
         """
         for begin in range(0, len(page.manifests) or 1, TAKEN_AT_ONCE):
             listing.take(page.manifests[begin : begin + TAKEN_AT_ONCE], page.version)
@@ -187,22 +187,22 @@ class Lists:
             await asyncio.sleep(0)
 
     def _note_success(self, scope: Scope) -> None:
-        if self._said.pop(scope, None):
+        if self._logged.pop(scope, None):
             logger.info("Listed %s again", scope)
-        self._show(scope)
+        self._update_metric(scope)
         self._changed.set()
 
     def _note_failure(self, scope: Scope, error: ApiError, bug: Exception | None) -> None:
-        """Say why a scope could not be listed, once while that stays the same; of a bug, with its trace."""
+        """Log why a scope could not be listed, once for the same error; for a bug, with its traceback."""
         self.scopes.fail(scope, error, self.clock(), is_watched=self.is_watched(scope))
-        missing = " (is its CRD installed? kubectl apply -f crds/)" if error.status == 404 else ""
-        if self._said.get(scope) != str(error):
-            self._said[scope] = str(error)
-            logger.warning("Cannot list %s%s, trying again until it works: %s", scope, missing, error, exc_info=bug)
-        self._show(scope)
+        hint = " (is its CRD installed? kubectl apply -f crds/)" if error.status == 404 else ""
+        if self._logged.get(scope) != str(error):
+            self._logged[scope] = str(error)
+            logger.warning("Cannot list %s%s, trying again until it works: %s", scope, hint, error, exc_info=bug)
+        self._update_metric(scope)
         self._changed.set()
 
-    def _show(self, scope: Scope) -> None:
+    def _update_metric(self, scope: Scope) -> None:
         is_unreadable = scope in self.scopes.unreadable(self.clock())
         metrics.SCOPE_UNREADABLE.labels(scope.kind.plural, scope.namespace or "").set(is_unreadable)
 

@@ -1,4 +1,4 @@
-"""Log lines: text for people, JSON for machines. Both name the object that a line is about."""
+"""Log lines, as text for people or JSON for machines. Both name the object that a line is about."""
 
 import json
 import logging
@@ -28,17 +28,17 @@ def configure(level: str, line_format: str) -> None:
     handler.setFormatter(_Json() if line_format == "json" else _Text())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     if level != "debug":
-        # kopf tells at length what it does to every object; what goes wrong is enough.
+        # kopf logs everything that it does to each object; its warnings are enough.
         logging.getLogger("kopf").setLevel(logging.WARNING)
-        # It tells of every attempt to list and watch, without end where a kind or a namespace is gone. We tell it once.
+        # It logs every failed list or watch, without end if a kind or namespace does not exist. We log that once.
         logging.getLogger("kopf._cogs.clients.watching").setLevel(logging.CRITICAL)
-        # It warns that signals are ignored in a thread; they are ours to handle.
+        # It warns that it ignores signals in a thread; we handle them.
         logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
 
 
 @contextmanager
 def about(kind: str, namespace: str, name: str) -> Iterator[None]:
-    """Let every line that is logged meanwhile, in this task, refer to an object."""
+    """Make every log line of this task name an object, within the context."""
     token = _object.set({"kind": kind, "namespace": namespace, "name": name})
     try:
         yield
@@ -52,7 +52,7 @@ def _add_object(record: logging.LogRecord) -> bool:
 
 
 class _Text(logging.Formatter):
-    """The line that everybody knows; where it is about an object, that stands before the message."""
+    """The usual line of text, with the object before the message."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -68,7 +68,7 @@ class _Text(logging.Formatter):
 
 
 class _Json(logging.Formatter):
-    """One JSON object a line, of these fields alone: what libraries attach to a record may be large, or secret."""
+    """A JSON object per line, with these fields only: others that libraries add may be large or secret."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {

@@ -1,4 +1,4 @@
-"""The process: reads the cluster once, then keeps up with it, and works whenever it leads, until it is told to stop."""
+"""The process: reads the cluster, follows its changes, and reconciles whenever it leads, until it has to stop."""
 
 import asyncio
 import functools
@@ -29,10 +29,10 @@ from kimi_linear_operator.runtime.work import Work
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 10.0
-# After how many new containers Python looks for cycles among them. A page of a list has tens of thousands and no cycle;
-# after 700, the default, it would look so often that a list takes twice as much processor time.
+# After how many new containers Python's garbage collector runs. A page of a list has tens of thousands and no cycle.
+# With the default of 700, a list would take twice as much processor time.
 GARBAGE = 50_000
-# How often to look how late the event loop is: often enough for what hinders it, and next to nothing at rest.
+# How often to measure the lag of the event loop: often enough to notice what blocks it, and cheap when idle.
 LAG_SECONDS = 0.25
 
 
@@ -41,12 +41,12 @@ class Settings:
     """How to run.
 
     Attributes:
-        namespaces: Where to look for resources; everywhere if empty.
-        lease_namespace: Where the Lease is that decides which replica works.
-        lease_name: Its name.
-        host: The address on which to answer health checks and show metrics; all if empty.
+        namespaces: The namespaces of the resources, all if empty.
+        lease_namespace: The namespace of the Lease that decides which replica works.
+        lease_name: The name of the Lease.
+        host: The address for health checks and metrics, all addresses if empty.
         port: Its port; the system chooses one if it is 0.
-        options: What the administrator has chosen for all resources.
+        options: The administrator's choices for all resources.
     """
 
     namespaces: list[str]
@@ -65,8 +65,8 @@ async def serve(settings: Settings, types: Types) -> None:
         types: The resource types.
 
     Raises:
-        ApiError: There is no cluster to connect to.
-        AddressError: The address for health checks cannot be had.
+        ApiError: There are no credentials for a cluster.
+        AddressError: The address for health checks is not available.
     """
     gc.set_threshold(GARBAGE)
     stop = asyncio.Event()
@@ -85,59 +85,59 @@ async def serve(settings: Settings, types: Types) -> None:
 
 
 class Operator:
-    """Watches, lists and work, put together."""
+    """Connects watches, lists and passes."""
 
     def __init__(self, cluster: Cluster, leader: Leader, namespaces: list[str], types: Types, options: Options) -> None:
-        """Prepare to watch and list the same scopes."""
+        """Create the parts, which watch and list the same scopes."""
         self._types = types
         self._leader = leader
         self.cache = Cache(types)
         self.scopes = Scopes(namespaces, (*kinds_of_children(types), *types))
         self.work = Work(types, self.scopes, self.cache, options)
-        self.intake = Intake(self.cache, self.work.enqueue_changed, self._look_again)
+        self.intake = Intake(self.cache, self.work.enqueue_changed, self._relist)
         self.lists = Lists(
             cluster,
             self.cache,
             self.scopes,
-            self._take_note,
+            self._enqueue_listed,
             is_watched=lambda scope: scope not in self.watch.unwatched(),
-            restored=self._begin_anew,
+            restored=self._start_over,
         )
-        leader.restored = self._begin_anew
+        leader.restored = self._start_over
         loop = asyncio.get_running_loop()
 
-        def want_list(scope: Scope) -> None:
+        def request_list(scope: Scope) -> None:
             loop.call_soon_threadsafe(self.lists.ask_for, scope)
 
-        self.watch = Watch(namespaces, tuple(self.scopes), self.cache.reader, self.intake.see, want_list)
+        self.watch = Watch(namespaces, tuple(self.scopes), self.cache.reader, self.intake.add, request_list)
         self.health = Health(self.watch, self.scopes, self.lists.unreadable, self.work)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep up with the cluster, and work whenever this replica leads, until told to stop."""
+        """Follow the cluster's changes, and reconcile whenever this replica leads, until `stop` is set."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(asyncio.to_thread(self.watch.run))
-            chores = (self.intake.run(), self._keep_listed(), _measure_lag_forever())
-            doing = [tasks.create_task(chore) for chore in chores]
+            chores = (self.intake.run(), self._keep_listed(), _measure_lag())
+            chore_tasks = [tasks.create_task(chore) for chore in chores]
             leading = tasks.create_task(self.lead())
             try:
                 await stop.wait()
             finally:
-                for task in doing:
+                for task in chore_tasks:
                     task.cancel()
                 self.watch.stop()
-                await self._end(leading)
+                await self._stop(leading)
 
     def exposition(self) -> Callable[[], bytes]:
-        """Return what makes metrics of all that is known now, in any thread."""
+        """Take a snapshot of the cache; return the function that makes the metrics of it in any thread."""
         return functools.partial(exposition, self._types, self.cache.snapshot())
 
     async def _keep_listed(self) -> None:
-        """List all that there is, for ever. What was listed is known to whoever leads if nobody else has led since."""
+        """List all scopes, for ever. Read the lease first, to know later whether another replica has worked since."""
         await self._leader.look_first()
         await self.lists.run()
 
     async def lead(self) -> None:
-        """Work whenever the lease is ours, once everything was read that can be; give it back in the end."""
+        """Wait until all that can be read was read, then work whenever the lease is ours; release it at the end."""
         await self.lists.wait_until_settled()
         logger.info("Started with %d servers and benchmarks", len(self.cache.resources()))
         self.health.has_read = True
@@ -153,44 +153,44 @@ class Operator:
         await self.work.run(self._leader.fenced())
 
     async def _take_over(self) -> None:
-        """Work after another replica may have, while this one listed or since.
+        """Work after another replica may have worked since this one listed.
 
-        A list shows what was before it, and a watch that does not work or died silently did not tell what came after.
-        What is listed anew is worked on, and no server waits for the slowest list of a kind that it does not need.
+        This replica may not know what the other one wrote: its watches may not work, or may have died silently. So it
+        lists everything again, and reconciles a resource once the scopes that it needs are listed.
         """
-        self.lists.begin_anew()
+        self.lists.relist_all()
         await self._work()
 
-    def _begin_anew(self) -> None:
-        """Forget everything and read it again: etcd was restored from a backup, and older versions are news."""
+    def _start_over(self) -> None:
+        """Forget everything and read it again: etcd was restored from a backup, so older versions are newer states."""
         logger.warning("The cluster is older than before: etcd was restored from a backup. Everything is read anew")
         self.intake.clear()
         self.cache.clear()
-        self.lists.begin_anew()
+        self.lists.relist_all()
         self.watch.restart()
 
-    async def _end(self, leading: asyncio.Task[None]) -> None:
-        """Let workers finish what they hold, for a while: a pod that is asked to stop has 30 seconds."""
+    async def _stop(self, leading: asyncio.Task[None]) -> None:
+        """Let workers finish their passes for STOP_SECONDS: a pod has 30 seconds to stop."""
         if self.work.close():
             await asyncio.wait((leading,), timeout=STOP_SECONDS)
         leading.cancel()
 
-    def _look_again(self, key: Key) -> None:
-        """Have an object listed that could not be taken over: if that stays so, the list tells it."""
+    def _relist(self, key: Key) -> None:
+        """Request a list for an object that could not be cached. If that fails again, the list reports it."""
         for scope in self.scopes:
             if scope.kind == key.kind and scope.covers(key.namespace):
                 self.lists.ask_for(scope)
 
-    def _take_note(self, scope: Scope, concerned: set[Key], is_new: bool) -> None:
-        """Enqueue what a list found, which is everything in a scope that was unknown before."""
+    def _enqueue_listed(self, scope: Scope, to_enqueue: set[Key], is_new: bool) -> None:
+        """Enqueue resources after a list: all that may need the scope if it was unknown before."""
         if is_new:
             self.work.enqueue_scope(scope)
         else:
-            metrics.RESYNC_FINDINGS.inc(len(concerned))
-            self.work.enqueue(concerned)
+            metrics.RESYNC_FINDINGS.inc(len(to_enqueue))
+            self.work.enqueue(to_enqueue)
 
 
-async def _measure_lag_forever() -> None:
+async def _measure_lag() -> None:
     while True:
         due = time.monotonic() + LAG_SECONDS
         await asyncio.sleep(LAG_SECONDS)

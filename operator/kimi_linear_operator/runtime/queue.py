@@ -1,11 +1,11 @@
-"""A queue of keys: each is worked on once at a time, however often it was added.
+"""A queue of keys. Only one worker at a time works on a key, however often it was added.
 
-The same promises as client-go's workqueue: a key added while it waits is one key, a key added while it is
-worked on is worked on once more, a key that fails comes back later and later, and no key delays another.
-And one that client-go's REST client makes: whom the API server asked to wait waits, whatever happens meanwhile.
+It behaves like client-go's workqueue: a key that is added while it waits is still one key, a key that is added while a
+worker has it is worked on once more, a key that fails is retried with back-off, and no key delays another. As in
+client-go's REST client, a key whose request got `Retry-After` is not retried before that time, even if it is added.
 
-Sources take turns: whoever adds a few keys does not wait until those are done of one who adds thousands. Namespaces
-share the workers: whoever has passes that take long leaves some of them to others.
+Sources take turns, so a few keys of one source do not wait for thousands of another. Namespaces share the workers, so
+one with slow passes does not occupy all of them.
 """
 
 import asyncio
@@ -24,21 +24,21 @@ from kimi_linear_operator.runtime.order import PROGRESS, Due, Order, Shares, Tur
 logger = logging.getLogger(__name__)
 
 BACKOFF = Backoff(first=0.5, longest=30.0)
-# What can only change a status waits for what follows it, so that a burst of events of a pod is one write.
+# A change that can only change a status waits for further ones, so that a burst of a pod's watch events is one write.
 SETTLE_SECONDS = 1.5
 LONGEST_SETTLE_SECONDS = 5.0
 Work = Callable[[Key, int], Awaitable[float | None]]
-"""Works on a key that has failed so many times in a row.
+"""Called with a key and how many times it has failed in a row.
 
-Returns after how many seconds the key is due again, if at all; raises to be retried.
+Returns after how many seconds to requeue the key, None for not at all. If it raises, the key is retried.
 """
 
 
 class WorkQueue:
-    """Keys that wait for a worker, and keys that none may take yet."""
+    """Keys that wait for a worker, and keys that have to wait for a time."""
 
     def __init__(self, *, is_shared: bool = True) -> None:
-        """Begin with no keys.
+        """Begin empty.
 
         Args:
             is_shared: Whether there may be keys of several namespaces.
@@ -48,23 +48,23 @@ class WorkQueue:
         self._turns = Turns()
         self._shares = Shares(is_shared=is_shared)
         self._numbers = itertools.count()
-        # Keys that are being worked on or to be left alone for a while, and who has asked for them meanwhile.
+        # Keys that a worker has or that wait for `Retry-After`, with the sources that have added them meanwhile.
         self._busy: dict[Key, set[str]] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
-        # Keys whose timer waits for them to settle, and since when.
+        # Keys added by `add_settled` whose timer runs, and since when.
         self._settling: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
         self._wake = asyncio.Event()
         self._closed = False
-        # When a worker began or ended with a key last.
-        self._moved = 0.0
+        # When a worker last took or finished a key.
+        self._progressed_at = 0.0
 
     def add(self, key: Key, source: str = "") -> None:
-        """Ask for a key to be worked on as soon as its source has its turn.
+        """Enqueue a key for the next turn of its source.
 
         Args:
-            key: What to work on.
-            source: Who or what asks. A key that several ask for is worked on when the first of them has its turn.
+            key: The key.
+            source: The cause. If several sources add a key, the one whose turn comes first counts.
         """
         if timer := self._timers.pop(key, None):
             timer.cancel()
@@ -74,32 +74,32 @@ class WorkQueue:
         if key in self._busy:
             self._busy[key].add(source)
             return
-        known = self._due.get(key)
-        place = self._turns.take_place(key.namespace, source, known.place if known else None)
+        waiting = self._due.get(key)
+        place = self._turns.take_place(key.namespace, source, waiting.place if waiting else None)
         if place is None:
             return
-        self._due.add(key, Due(place, next(self._numbers), known.since if known else _now()))
+        self._due.add(key, Due(place, next(self._numbers), waiting.since if waiting else _now()))
         metrics.QUEUE_DEPTH.set(len(self._due))
         self._wake.set()
 
     def add_after(self, key: Key, seconds: float) -> None:
-        """Ask for a key to be worked on later; what was asked for sooner stays."""
+        """Enqueue a key after a time, unless it is due earlier already."""
         when, timer = _now() + seconds, self._timers.get(key)
-        if not self._is_asked_for(key) and not (timer and timer.when() <= when):
+        if not self._is_due(key) and not (timer and timer.when() <= when):
             self._set_timer(key, when)
 
     def add_settled(self, key: Key, source: str) -> None:
-        """Ask for a key to be worked on once nobody has asked for a moment, or some have kept asking for too long."""
+        """Enqueue a key once it was not added for SETTLE_SECONDS, after LONGEST_SETTLE_SECONDS at the latest."""
         now, timer = _now(), self._timers.get(key)
         began = self._settling.get(key, now)
         when = min(now + SETTLE_SECONDS, began + LONGEST_SETTLE_SECONDS)
         is_sooner = timer and key not in self._settling and timer.when() <= when
-        if not self._is_asked_for(key) and not is_sooner:
+        if not self._is_due(key) and not is_sooner:
             self._settling[key] = began
             self._set_timer(key, when, source)
 
     def close(self) -> None:
-        """Take no more keys and drop those that wait; workers finish what they hold and end."""
+        """Accept no more keys and drop those that wait. Workers finish their current keys and end."""
         self._closed = True
         for timer in self._timers.values():
             timer.cancel()
@@ -110,19 +110,19 @@ class WorkQueue:
         metrics.QUEUE_DEPTH.set(0)
 
     def postpone(self, key: Key) -> bool:
-        """Let others go first, if any wait: the key is worked on again as progress is. Return whether it will be."""
+        """Requeue a key with the source PROGRESS if other keys wait; return whether any does."""
         if not len(self._due):
             return False
         self.add(key, PROGRESS)
         return True
 
     def stuck_seconds(self) -> float:
-        """Return for how long keys have been waiting while no worker began or ended with any."""
+        """Return for how long keys have waited without any worker taking or finishing one."""
         oldest = self._due.oldest()
-        return 0.0 if oldest is None else _now() - max(self._moved, oldest)
+        return 0.0 if oldest is None else _now() - max(self._progressed_at, oldest)
 
     async def work(self, work: Work) -> None:
-        """Work on keys until the queue is closed. Run as many of these at once as there should be workers."""
+        """Work on keys until the queue is closed. Run this once for each worker."""
         self._shares.join()
         while key := await self._next():
             with logs.about(key.kind.kind, key.namespace, key.name), metrics.RECONCILE_SECONDS.time():
@@ -131,26 +131,26 @@ class WorkQueue:
                     await working
                 finally:
                     self._shares.give_back(key.namespace)
-                    self._moved = _now()
+                    self._progressed_at = _now()
                 metrics.RECONCILE_CPU_SECONDS.observe(working.seconds)
 
     async def _work_on(self, key: Key, work: Work) -> None:
-        """Work on a key, and see to it that it is worked on again when it is due, but no sooner than it may be."""
+        """Work on a key, and requeue it if it is due again, but not before `Retry-After`."""
         try:
-            again = await work(key, self._failures.get(key, 0))
+            delay = await work(key, self._failures.get(key, 0))
         except Exception as error:
             bug = None if isinstance(error, ApiError) else error
-            asked = error.retry_seconds if isinstance(error, ApiError) else 0.0
-            again = max(self._backoff(key), asked)
+            retry_after = error.retry_seconds if isinstance(error, ApiError) else 0.0
+            delay = max(self._backoff(key), retry_after)
             metrics.RECONCILES.labels("failed" if bug else "retried").inc()
-            told = (key.kind.kind, key.namespace, key.name, again, error)
-            logger.warning("Could not reconcile %s %s/%s, trying again in %.1f s: %s", *told, exc_info=bug)
-            # As long as the API server wants to be left alone, nobody may take the key, whoever asks for it.
-            asyncio.get_running_loop().call_later(asked, self._finish, key, again - asked)
+            details = (key.kind.kind, key.namespace, key.name, delay, error)
+            logger.warning("Could not reconcile %s %s/%s, trying again in %.1f s: %s", *details, exc_info=bug)
+            # The key counts as busy until `Retry-After` is over, so no worker takes it even if it is added.
+            asyncio.get_running_loop().call_later(retry_after, self._finish, key, delay - retry_after)
         else:
             self._failures.pop(key, None)
             metrics.RECONCILES.labels("succeeded").inc()
-            self._finish(key, again)
+            self._finish(key, delay)
 
     async def _next(self) -> Key | None:
         while not (key := self._take()):
@@ -161,7 +161,7 @@ class WorkQueue:
         return key
 
     def _take(self) -> Key | None:
-        """Take the key that is next, None if no key waits whose namespace may have another worker."""
+        """Take the next key whose namespace may have another worker, None if there is none."""
         taken = self._due.take(self._shares)
         if taken is None:
             return None
@@ -169,8 +169,8 @@ class WorkQueue:
         self._shares.take(key.namespace)
         self._busy[key] = set()
         self._turns.reach(due.place)
-        self._moved = _now()
-        metrics.QUEUE_SECONDS.observe(self._moved - due.since)
+        self._progressed_at = _now()
+        metrics.QUEUE_SECONDS.observe(self._progressed_at - due.since)
         metrics.QUEUE_DEPTH.set(len(self._due))
         return key
 
@@ -180,18 +180,18 @@ class WorkQueue:
         if not self._closed:
             self._timers[key] = asyncio.get_running_loop().call_at(when, self.add, key, source)
 
-    def _is_asked_for(self, key: Key) -> bool:
-        """Return whether a key is worked on, or worked on once more, as soon as possible anyway."""
+    def _is_due(self, key: Key) -> bool:
+        """Return whether a key waits for a worker already, or will when its current worker has finished."""
         return self._due.get(key) is not None or bool(self._busy.get(key))
 
-    def _finish(self, key: Key, again: float | None) -> None:
+    def _finish(self, key: Key, delay: float | None) -> None:
         for source in sorted(self._busy.pop(key)):
             self.add(key, source)
-        if again is not None:
-            self.add_after(key, again)
+        if delay is not None:
+            self.add_after(key, delay)
 
     def _backoff(self, key: Key) -> float:
-        """Return how long a failed key waits: twice as long each time."""
+        """Count a failure of a key; return how long to wait before the retry: twice as long each time."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         return BACKOFF.delay(failures - 1)
 

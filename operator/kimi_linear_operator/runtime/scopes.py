@@ -1,6 +1,6 @@
-"""What can be read and what cannot: one state for each kind of objects in each namespace.
+"""Which scopes can be read and which cannot.
 
-Nothing here waits or does I/O: `lists` reports the outcome of each list, and the others read the state.
+Nothing here waits or does I/O: `lists.py` reports the outcome of each list, and others read the state.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,25 +11,25 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.cluster.transport import LIST_SECONDS
 from kimi_linear_operator.kubernetes.kinds import Kind
 
-# A list that fails for so long, while the API server answers others, fails for a reason of its own: an object that
-# cannot be decoded, a conversion webhook that is away. No list that is answered at all takes longer.
+# A list that fails for so long while others succeed has a reason of its own: an object that the API server cannot
+# decode, or a conversion webhook that does not answer. No successful list takes longer.
 OWN_FAULT_SECONDS = LIST_SECONDS
-# Lists of a missing definition, and of what the operator's role does not allow. A namespace takes its Role with it.
+# The definition is missing, or the operator's role does not allow it. A deleted namespace has no Role any more.
 _REFUSALS = (403, 404)
 
 
 class Scope(NamedTuple):
-    """A kind of objects in one namespace, or in all if it names none."""
+    """A kind of objects in one namespace, or in all if the namespace is None."""
 
     kind: Kind
     namespace: str | None
 
     def __str__(self) -> str:
-        """Return it as people would say it."""
+        """Return the scope as text for people."""
         return f"{self.kind.plural} in {f'namespace {self.namespace}' if self.namespace else 'all namespaces'}"
 
     def covers(self, namespace: str) -> bool:
-        """Return whether objects in a namespace belong to this scope."""
+        """Return whether objects of the kind in this namespace belong to the scope."""
         return self.namespace in (None, namespace)
 
 
@@ -38,13 +38,13 @@ class _State:
     """The outcome of listing a scope.
 
     Attributes:
-        asked: When it was first asked for since it was last listed.
-        is_read: Whether the store shows it: it was listed, and neither refused nor lost since.
-        is_outdated: Whether what the store shows may be old, and no list has begun since that was found out.
-        error: Why the last list failed, if it did.
+        begun_at: Start of the first attempt to list it since the last success, None without an attempt.
+        is_read: Whether the cache shows it: it was listed, and neither refused nor lost since.
+        is_outdated: Whether the cache may be old, and no list has begun since that was found out.
+        error: The error of the last list, None if it succeeded.
     """
 
-    asked: float | None = None
+    begun_at: float | None = None
     is_read: bool = False
     is_outdated: bool = False
     error: ApiError | None = None
@@ -52,24 +52,24 @@ class _State:
     def is_refused(self) -> bool:
         return self.error is not None and self.error.status in _REFUSALS
 
-    def is_alone(self, now: float, read_last: float) -> bool:
-        """Return whether it has failed for long while another scope was read."""
-        return self.asked is not None and now - self.asked >= OWN_FAULT_SECONDS and read_last >= self.asked
+    def is_own_fault(self, now: float, read_last: float) -> bool:
+        """Return whether it has failed for OWN_FAULT_SECONDS, and another scope was read meanwhile."""
+        return self.begun_at is not None and now - self.begun_at >= OWN_FAULT_SECONDS and read_last >= self.begun_at
 
 
 @dataclass
 class Scopes:
-    """The state of every scope that the operator looks after.
+    """The state of every scope that the operator reads.
 
     Attributes:
-        namespaces: Where to look; everywhere if empty.
-        kinds: What to look at.
+        namespaces: The namespaces to read, all if empty.
+        kinds: The kinds of objects to read.
     """
 
     namespaces: list[str]
     kinds: Sequence[Kind]
     _states: dict[Scope, _State] = field(init=False)
-    # When any scope was read last: the API server answers.
+    # When any scope was last read, so that the API server did answer.
     _read_last: float = float("-inf")
 
     def __post_init__(self) -> None:
@@ -78,59 +78,59 @@ class Scopes:
         self._states = {Scope(kind, place): _State() for kind in self.kinds for place in places}
 
     def __iter__(self) -> Iterator[Scope]:
-        """Yield every scope, one kind after the other."""
+        """Yield all scopes, kind by kind."""
         return iter(self._states)
 
     def begin(self, scope: Scope, now: float) -> None:
-        """Note that a scope is being listed."""
+        """Note that the list of a scope begins."""
         state = self._states[scope]
-        state.asked = now if state.asked is None else state.asked
+        state.begun_at = now if state.begun_at is None else state.begun_at
         state.is_outdated = False
 
     def forget(self) -> None:
-        """Note that what was read may be old: nothing is known until a list that begins from now on has ended."""
+        """Note that the cache may be old: a scope is unknown until a list that begins after this has ended."""
         for scope, state in self._states.items():
             self._states[scope] = replace(state, is_read=False, is_outdated=True)
 
     def succeed(self, scope: Scope, now: float) -> bool:
-        """Note that a scope was listed; return whether it was unknown before."""
+        """Note that a list of a scope succeeded; return whether the scope was unknown before."""
         if self._states[scope].is_outdated:
-            return False  # The list had begun before.
+            return False  # The list began before `forget`.
         was_read = self._states[scope].is_read
         self._states[scope] = _State(is_read=True)
         self._read_last = now
         return not was_read
 
     def fail(self, scope: Scope, error: ApiError, now: float, *, is_watched: bool = True) -> None:
-        """Note that a scope could not be listed.
+        """Note that a list of a scope failed.
 
-        What was read before stays known while its watch goes on telling what changes, unless it was refused. Without a
-        watch it is forgotten once lists have failed for long while other scopes are read.
+        A scope that was read stays known while its watch works, unless the list was refused. Without a watch, it stays
+        known until its lists have failed for OWN_FAULT_SECONDS while others succeeded.
         """
         state = self._states[scope]
         state.error = error
-        is_lost = state.is_refused() or (not is_watched and state.is_alone(now, self._read_last))
+        is_lost = state.is_refused() or (not is_watched and state.is_own_fault(now, self._read_last))
         state.is_read = state.is_read and not is_lost
 
     def is_settled(self, now: float) -> bool:
         """Return whether everything that can be read was read, so that a replica may lead.
 
-        While the API server answers nobody, this is False.
+        This is False while the API server answers no list at all.
         """
         return self.is_anything_read() and all(
             state.is_read or self._is_unreadable(state, now) for state in self._states.values()
         )
 
     def is_anything_read(self) -> bool:
-        """Return whether any scope can be read, as far as is known."""
+        """Return whether any scope is read."""
         return any(state.is_read for state in self._states.values())
 
     def is_anything_readable(self) -> bool:
-        """Return whether any scope was read, or is about to be for all that is known."""
+        """Return whether any scope is read, or has not failed yet."""
         return any(state.is_read or state.error is None for state in self._states.values())
 
     def unreadable(self, now: float) -> dict[Scope, str]:
-        """Return the scopes that cannot be read while others can, and why: none of them is known."""
+        """Return the scopes that cannot be read, with the reason, although the API server answers."""
         return {
             scope: str(state.error or "it is still being listed")
             for scope, state in self._states.items()
@@ -138,9 +138,9 @@ class Scopes:
         }
 
     def is_known(self, namespace: str, kinds: Iterable[Kind]) -> bool:
-        """Return whether all objects of these kinds in a namespace were read."""
+        """Return whether all objects of these kinds in a namespace are read."""
         place = namespace if self.namespaces else None
         return all(self._states[Scope(kind, place)].is_read for kind in kinds)
 
     def _is_unreadable(self, state: _State, now: float) -> bool:
-        return not state.is_read and (state.is_refused() or state.is_alone(now, self._read_last))
+        return not state.is_read and (state.is_refused() or state.is_own_fault(now, self._read_last))

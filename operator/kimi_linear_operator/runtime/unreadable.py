@@ -1,4 +1,4 @@
-"""Objects that cannot be read, for whatever reason: each costs nothing but itself, and is named while it stays so."""
+"""Objects that cannot be read, for whatever reason. They do not affect others, and are reported until they are read."""
 
 import logging
 from collections import Counter
@@ -8,52 +8,54 @@ from kimi_linear_operator.runtime.scopes import Scope
 
 logger = logging.getLogger(__name__)
 
-# Somebody may have made thousands of them. So many are named, in the log of each scope and in one answer.
+# Name at most so many, in the log of each scope and in an answer: somebody may have made thousands.
 MOST_NAMED = 10
 
 
 class Unreadable:
-    """The objects that the last list of each scope showed and nobody could read."""
+    """The unreadable objects in the last list of each scope."""
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._known: dict[Scope, dict[Key, str]] = {}
-        # Those of lists that have not ended yet.
-        self._found: dict[Scope, set[Key]] = {}
+        self._reasons: dict[Scope, dict[Key, str]] = {}
+        # Those in lists that have not ended yet.
+        self._listing: dict[Scope, set[Key]] = {}
 
     def begin(self, scope: Scope) -> None:
-        """Note that a scope is being listed."""
-        self._found[scope] = set()
+        """Note that the list of a scope begins."""
+        self._listing[scope] = set()
 
     def add(self, scope: Scope, key: Key, error: Exception) -> None:
-        """Note an object of a scope that is being listed; to be called where the error is handled."""
-        known = self._known.setdefault(scope, {})
-        if key not in known:
-            self._tell(scope, key, len(known))
-        known[key] = type(error).__name__
-        self._found[scope].add(key)
+        """Note an unreadable object in the list of a scope. Call this in the exception handler, for its traceback."""
+        reasons = self._reasons.setdefault(scope, {})
+        if key not in reasons:
+            self._log(scope, key, len(reasons))
+        reasons[key] = type(error).__name__
+        self._listing[scope].add(key)
 
     def end(self, scope: Scope) -> None:
-        """Note that a scope was listed: what it did not show as unreadable is read, or gone."""
-        found = self._found.pop(scope, set())
-        self._known[scope] = {key: why for key, why in self._known.get(scope, {}).items() if key in found}
+        """Note that the list of a scope has ended: objects that it did not add are readable or deleted."""
+        still_unreadable = self._listing.pop(scope, set())
+        self._reasons[scope] = {
+            key: reason for key, reason in self._reasons.get(scope, {}).items() if key in still_unreadable
+        }
 
-    def told(self) -> list[str]:
-        """Return which objects cannot be read, and why, some of them by name."""
-        whys = [(key, why) for known in self._known.values() for key, why in known.items()]
-        left_out = Counter(key.kind.plural for key, _ in whys[MOST_NAMED:])
+    def messages(self) -> list[str]:
+        """Return messages about the unreadable objects, MOST_NAMED of them by name."""
+        unreadable = [(key, reason) for reasons in self._reasons.values() for key, reason in reasons.items()]
+        left_out = Counter(key.kind.plural for key, _ in unreadable[MOST_NAMED:])
         return [
-            *(f"cannot read {_shown(key)}: {why}" for key, why in whys[:MOST_NAMED]),
+            *(f"cannot read {_text_of(key)}: {reason}" for key, reason in unreadable[:MOST_NAMED]),
             *(f"cannot read {count} more {plural}" for plural, count in left_out.items()),
         ]
 
-    def _tell(self, scope: Scope, key: Key, told: int) -> None:
-        """Log an object with the error that is being handled, unless many of its scope were."""
-        if told < MOST_NAMED:
-            logger.exception("Cannot read %s: what was known of it before is kept, and others go on", _shown(key))
-        elif told == MOST_NAMED:
+    def _log(self, scope: Scope, key: Key, logged: int) -> None:
+        """Log an unreadable object with the current exception, unless MOST_NAMED of its scope were logged."""
+        if logged < MOST_NAMED:
+            logger.exception("Cannot read %s: what was known of it before is kept, and others go on", _text_of(key))
+        elif logged == MOST_NAMED:
             logger.warning("Cannot read more than %d objects of %s: no more are named", MOST_NAMED, scope)
 
 
-def _shown(key: Key) -> str:
+def _text_of(key: Key) -> str:
     return f"{key.kind.kind} {key.namespace}/{key.name}"

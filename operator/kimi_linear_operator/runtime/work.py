@@ -1,4 +1,4 @@
-"""What a replica does while it leads: it works on what is due, and on what nobody asks for."""
+"""The work of a leading replica: passes over the resources that are due, and work that no single resource causes."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ from kimi_linear_operator.runtime.scopes import Scope, Scopes
 WORKERS = 32
 # What comes in bulk and nobody waits for counts as one source: new servers, all servers at the start.
 BULK = "bulk"
-# How often a resource that needs everything looks whether everything was read.
+# How often to requeue a resource that needs everything until everything was read.
 SETTLING_SECONDS = 5.0
 
 
@@ -29,23 +29,23 @@ class Work:
 
     Attributes:
         types: The resource types.
-        scopes: What was read.
+        scopes: The scopes that were read, and those that cannot be.
         cache: Where objects are read.
-        options: What the administrator has chosen.
+        options: The administrator's choices.
     """
 
     types: Types
     scopes: Scopes
     cache: Cache
     options: Options
-    # What is to be done, while this replica leads.
+    # None while this replica does not lead.
     _queue: WorkQueue | None = None
 
     async def run(self, cluster: Cluster) -> None:
-        """Work on all resources, and then on those that change, until the queue is closed.
+        """Make passes over all resources, and then over those that change, until the queue is closed.
 
         Args:
-            cluster: Where objects are written, while this replica leads.
+            cluster: Where objects are written, with the leader's fence.
         """
         queue = self._queue = WorkQueue(is_shared=len(self.scopes.namespaces) != 1)
         scheduling = Scheduling(self.enqueue, queue.postpone)
@@ -53,10 +53,10 @@ class Work:
         by_kind = reconcilers(self.types, context)
 
         async def reconcile(key: Key, failures: int) -> float | None:
-            # A pass that has nothing to write waits for nothing, and thousands of them would keep out everybody else.
+            # A pass without writes never waits, and thousands of them in a row would block all other tasks.
             await asyncio.sleep(0)
             if not self._is_known(key):
-                return None  # It is due when it is known.
+                return None  # It is enqueued once its scopes are read.
             if self.types[key.kind].needs_everything and not self._is_settled():
                 return SETTLING_SECONDS
             return await by_kind[key.kind].reconcile(key, failures)
@@ -74,52 +74,54 @@ class Work:
             self._queue = None
 
     def enqueue(self, keys: Iterable[Key]) -> None:
-        """Ask for passes that nobody waits for, if this replica leads; one that waits takes all when it begins to."""
+        """Enqueue resources as bulk, if this replica leads. If it does not, it enqueues all when it begins to."""
         if self._queue:
             for key in keys:
                 self._queue.add(key, BULK)
 
-    def enqueue_changed(self, found: CachedObject, keys: Iterable[Key], *, is_progress: bool) -> None:
-        """Ask for passes over the resources that a change concerns.
+    def enqueue_changed(self, changed: CachedObject, keys: Iterable[Key], *, is_progress: bool) -> None:
+        """Enqueue the resources that depend on a changed object.
 
         Args:
-            found: What has changed.
+            changed: The object.
             keys: The resources.
             is_progress: Whether the change can at most change a status.
         """
         if self._queue is None:
             return
-        is_new = found.is_resource and found.is_unreported
+        is_new = changed.is_resource and changed.is_unreported
         for key in keys:
             if is_progress:
                 self._queue.add_settled(key, PROGRESS)
             else:
-                self._queue.add(key, BULK if is_new else found.source)
+                self._queue.add(key, BULK if is_new else changed.source)
 
     def enqueue_scope(self, scope: Scope) -> None:
-        """Ask for passes over all resources that may need a scope."""
+        """Enqueue all resources that may need a scope."""
         keys = (key for key in self.cache.resources() if scope.covers(key.namespace))
         self.enqueue(key for key in keys if scope.kind in self._may_need(key))
 
     def stuck_seconds(self) -> float:
-        """Return for how long resources have been waiting while no worker began or ended with any."""
+        """Return for how long resources have waited without any worker taking or finishing one."""
         return self._queue.stuck_seconds() if self._queue else 0.0
 
     def close(self) -> bool:
-        """Take no more keys; return whether any worker may hold one."""
+        """Close the queue; return whether any worker may have a key."""
         if self._queue is None:
             return False
         self._queue.close()
         return True
 
     def _is_known(self, key: Key) -> bool:
-        """Return whether everything that a resource needs was read. If not, it must be left alone."""
-        found = self.types[key.kind]
-        return self.scopes.is_known(key.namespace, (*found.own_kinds, *found.refers_to(self.cache, key)))
+        """Return whether all scopes that a resource needs were read. If not, no pass may be made over it."""
+        resource_type = self.types[key.kind]
+        return self.scopes.is_known(
+            key.namespace, (*resource_type.own_kinds, *resource_type.refers_to(self.cache, key))
+        )
 
     def _may_need(self, key: Key) -> Iterable[Kind]:
-        found = self.types[key.kind]
-        return (*found.own_kinds, *found.referenced)
+        resource_type = self.types[key.kind]
+        return (*resource_type.own_kinds, *resource_type.referenced)
 
     def _is_settled(self) -> bool:
         return self.scopes.is_settled(time.monotonic())

@@ -7,14 +7,14 @@ import pytest
 
 from fast_loop import now, run
 from kimi_linear_operator.benchmark import target
-from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
-from kimi_linear_operator.benchmark.target_state import (
+from kimi_linear_operator.benchmark.admission import (
     LEFTOVER_RETRY_SECONDS,
     LISTS_AT_ONCE,
     LOOKS_AT_ONCE,
-    Targets,
+    Admission,
     Wait,
 )
+from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.cluster.transport import LIST_SECONDS
@@ -31,7 +31,7 @@ class Slow:
 
     def __init__(self) -> None:
         self.cache = new_cache()
-        self.targets = Targets(cast(Cluster, self), self.cache)
+        self.targets = Admission(cast(Cluster, self), self.cache)
         self.asked: list[str] = []
         self.under_way = self.most = 0
         self.error: ApiError | None = None

@@ -6,9 +6,10 @@ from typing import Any, cast
 import pytest
 
 from kimi_linear_operator.benchmark import job, target
+from kimi_linear_operator.benchmark.admission import Admission, Wait
 from kimi_linear_operator.benchmark.labels import SUITE_LABEL
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
-from kimi_linear_operator.benchmark.target_state import Targets, TargetState, Wait
+from kimi_linear_operator.benchmark.target_state import TargetState, target_state
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.essence import essence
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, POD, Kind, Manifest
@@ -34,7 +35,7 @@ def aim(*servers: Manifest, **spec: Any) -> TargetState:
     benchmark = check(make_benchmark(**spec)).resource
     assert benchmark
     # Nothing is asked of the API server before a suite starts.
-    return Targets(cast(Cluster, None), cache).find(benchmark)
+    return target_state(cache, benchmark)
 
 
 WITH_KEY: dict[str, Any] = {"engine": {"extraArgs": ["--api-key=$(KEY)"]}}
@@ -91,7 +92,7 @@ def test_what_runs_is_measured_whatever_the_spec_says_now() -> None:
         cache.put(kind, manifest)
     benchmark = check(make_benchmark()).resource
     assert benchmark
-    seen = Targets(cast(Cluster, None), cache).find(benchmark).target
+    seen = target_state(cache, benchmark).target
     assert seen
     assert (seen.model, seen.revision, seen.packages) == ("/m", None, ["a", "c"])
     assert seen.image == seen.facts["image"] == sglang.image(ran.spec)
@@ -161,9 +162,9 @@ class World:
 
     def wait(self, key: Key = MINE) -> Wait | None:
         """Who is in the way of a benchmark."""
-        targets = Targets(cast(Cluster, self), self.cache)
+        targets = Admission(cast(Cluster, self), self.cache)
         benchmark = KimiLinearBenchmark.model_validate(self.cache.get(key.of(BENCHMARK)))
-        found = targets.find(benchmark).target
+        found = target_state(self.cache, benchmark).target
         assert found
         return asyncio.run(targets.wait(key, found, "2026-11-24T09:00:00Z"))
 

@@ -7,11 +7,12 @@ from typing import Any, cast
 import pytest
 
 from kimi_linear_operator.benchmark.address import TargetKey
+from kimi_linear_operator.benchmark.admission import LEFTOVER_RETRY_SECONDS, Admission
 from kimi_linear_operator.benchmark.holding import Asker
 from kimi_linear_operator.benchmark.index import BenchmarkIndex
 from kimi_linear_operator.benchmark.reconcile import BenchmarkReconciler
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
-from kimi_linear_operator.benchmark.target_state import LEFTOVER_RETRY_SECONDS, Targets
+from kimi_linear_operator.benchmark.target_state import target_state
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
@@ -230,7 +231,7 @@ def test_a_job_that_only_claims_to_be_a_benchmarks_holds_up_nobody() -> None:
     labelled = owned(forged, "second", "KimiLinearBenchmark")
     del labelled["metadata"]["ownerReferences"]
     world.cluster.put(JOB, labelled)
-    targets = Targets(cast(Cluster, world.cluster), world.cache)
+    targets = Admission(cast(Cluster, world.cluster), world.cache)
     asker, claims = (
         Asker(world.cluster.now, "default"),
         world.cache.index(BenchmarkIndex).claims(TargetKey("default", "kimi")),
@@ -243,7 +244,7 @@ def test_a_benchmark_waits_for_no_other_that_is_about_to_start() -> None:
     world = World()
     reconciler = BenchmarkReconciler(make_context(world.cluster, world.cache))
     benchmark = KimiLinearBenchmark.model_validate(world.cache.get(SECOND.of(BENCHMARK)))
-    aim = reconciler._targets.find(benchmark)
+    aim = target_state(world.cache, benchmark)
     assert aim.target
     reconciler._starting.add(aim.target.label)
     step = asyncio.run(reconciler._start(SECOND, benchmark, benchmark.spec.suites[0], aim))

@@ -73,7 +73,7 @@ def test_a_page_of_countless_values_is_as_short_as_one_of_many_bytes(monkeypatch
     assert asyncio.run(test()) == [1, 1, 1]
 
 
-@pytest.mark.parametrize("forgotten", [1, module.MOST_BEGINNINGS - 1, module.MOST_BEGINNINGS])
+@pytest.mark.parametrize("forgotten", [1, module.MOST_LIST_ATTEMPTS - 1, module.MOST_LIST_ATTEMPTS])
 def test_a_moment_that_is_forgotten_begins_the_list_anew_in_pages_a_few_times(forgotten: int) -> None:
     servers = [make_server(f"kimi-{number}") for number in range(LIST_CHUNK + 1)]
     limits, beginnings, left = [], 0, iter([True] * forgotten)
@@ -93,7 +93,7 @@ def test_a_moment_that_is_forgotten_begins_the_list_anew_in_pages_a_few_times(fo
         async with answering(answer) as cluster:
             return await cluster.list(SERVER, "default")
 
-    if forgotten < module.MOST_BEGINNINGS:
+    if forgotten < module.MOST_LIST_ATTEMPTS:
         assert asyncio.run(test()) == servers
     else:
         with pytest.raises(ApiError, match="410: too old"):

@@ -36,11 +36,11 @@ def test_every_folder_of_tests_is_run_and_summed_up() -> None:
 
 # What makes passes or hands things over to them.
 _MAY_WAIT = {
+    "benchmark.admission",
     "benchmark.preview",
     "benchmark.reconcile",
     "benchmark.resource_type",
     "benchmark.runner",
-    "benchmark.target_state",
     "reconcile.asked",
     "reconcile.children",
     "reconcile.reporting",

@@ -1,7 +1,7 @@
 """One object that flaps makes few Events, and they say how many changes were left out."""
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.reconcile.event_limit import BURST, SECONDS_A_EVENT, EventLimiter
+from kimi_linear_operator.reconcile.event_limit import BURST, SECONDS_PER_EVENT, EventLimiter
 
 MINUTE = 60.0
 
@@ -20,7 +20,7 @@ def test_what_goes_on_has_one_event_in_five_minutes_with_the_number_of_those_lef
     limiter = EventLimiter()
     changes = [limiter.admit(event(), second) for second in range(0, 3600, 2)]
     recorded = [found for found in changes if found]
-    assert len(recorded) == BURST + 3600 // SECONDS_A_EVENT - 1
+    assert len(recorded) == BURST + 3600 // SECONDS_PER_EVENT - 1
     assert recorded[-1] == event() | {"message": "exit code 1 (149 changes before this one were not recorded)"}
 
 

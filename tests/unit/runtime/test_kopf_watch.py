@@ -12,7 +12,7 @@ import pytest
 
 from kimi_linear_operator.kubernetes.kinds import POD, SERVICE
 from kimi_linear_operator.reconcile.cached_object import CachedObject
-from kimi_linear_operator.runtime.kopf_watch import GRACE_SECONDS, Watch, _bend_kopf
+from kimi_linear_operator.runtime.kopf_watch import GRACE_SECONDS, Watch, _patch_kopf
 from kimi_linear_operator.runtime.scopes import Scope
 from make import make_pod
 from passes import READER
@@ -42,34 +42,34 @@ def watch(wanted: list[Scope]) -> Watch:
 
 
 def test_a_watch_that_is_answered_is_fine_for_as_long_as_it_stays_open(watch: Watch, clock: list[float]) -> None:
-    watch._hear(PODS, "WATCH", 200)
+    watch._note_answer(PODS, "WATCH", 200)
     clock[0] += 1000
     assert watch.unwatched() == []
 
 
 def test_a_watch_that_fails_is_told_after_a_while_and_forgotten_when_it_works(watch: Watch, clock: list[float]) -> None:
-    watch._hear(PODS, "WATCH", 0)
+    watch._note_answer(PODS, "WATCH", 0)
     clock[0] += GRACE_SECONDS - 1
-    watch._hear(PODS, "WATCH", 503)
+    watch._note_answer(PODS, "WATCH", 503)
     assert watch.unwatched() == []
     clock[0] += 2
     assert watch.unwatched() == [PODS]
-    watch._hear(PODS, "LIST", 200)
+    watch._note_answer(PODS, "LIST", 200)
     assert watch.unwatched() == [PODS], "a list is no watch"
-    watch._hear(PODS, "WATCH", 200)
+    watch._note_answer(PODS, "WATCH", 200)
     assert watch.unwatched() == []
 
 
 def test_a_watch_that_begins_anew_wants_a_list_of_its_own_scope(watch: Watch, wanted: list[Scope]) -> None:
-    watch._hear(PODS, "WATCH", 200)
-    watch._hear(PODS, "LIST", 500)
-    watch._hear(PODS, "LIST", 200)
+    watch._note_answer(PODS, "WATCH", 200)
+    watch._note_answer(PODS, "LIST", 500)
+    watch._note_answer(PODS, "LIST", 200)
     assert wanted == [], "what happens between the list and the watch would be lost"
-    watch._hear(SERVICES, "WATCH", 200)
-    watch._hear(PODS, "WATCH", 500)
+    watch._note_answer(SERVICES, "WATCH", 200)
+    watch._note_answer(PODS, "WATCH", 500)
     assert wanted == []
-    watch._hear(PODS, "WATCH", 200)
-    watch._hear(PODS, "WATCH", 200)
+    watch._note_answer(PODS, "WATCH", 200)
+    watch._note_answer(PODS, "WATCH", 200)
     assert wanted == [PODS], "a watch that goes on where it ended is no new beginning"
 
 
@@ -77,12 +77,12 @@ def test_a_watch_that_begins_anew_wants_a_list_of_its_own_scope(watch: Watch, wa
 def test_a_scope_that_is_refused_is_listed_once_to_find_out_what_that_means(
     watch: Watch, wanted: list[Scope], status: int
 ) -> None:
-    watch._hear(PODS, "WATCH", status)
-    watch._hear(PODS, "LIST", status)
+    watch._note_answer(PODS, "WATCH", status)
+    watch._note_answer(PODS, "LIST", status)
     assert wanted == [PODS]
-    watch._hear(PODS, "LIST", 200)
-    watch._hear(PODS, "WATCH", 200)
-    watch._hear(PODS, "WATCH", status)
+    watch._note_answer(PODS, "LIST", 200)
+    watch._note_answer(PODS, "WATCH", 200)
+    watch._note_answer(PODS, "WATCH", status)
     assert wanted == [PODS, PODS, PODS], "it was watched meanwhile"
 
 
@@ -90,12 +90,12 @@ def test_the_log_says_once_that_a_scope_is_not_watched_and_once_that_it_is_again
     watch: Watch, clock: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    watch._hear(PODS, "WATCH", 0)
+    watch._note_answer(PODS, "WATCH", 0)
     for _ in range(5):
-        watch._tell_changes()
+        watch._log_changes()
         clock[0] += GRACE_SECONDS
-    watch._hear(PODS, "WATCH", 200)
-    watch._tell_changes()
+    watch._note_answer(PODS, "WATCH", 200)
+    watch._log_changes()
     assert [record.getMessage() for record in caplog.records] == [
         "Not watching pods in namespace default for 70 s now, trying again until it works",
         "Watching pods in namespace default again",
@@ -133,7 +133,7 @@ def bent(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     scanning = vars(kopf._cogs.clients.scanning)
     for module, name in ((of_kopf, "json"), (of_kopf, "iter_jsonlines"), (scanning, "scan_resources")):
         monkeypatch.setitem(module, name, module[name])
-    _bend_kopf([])
+    _patch_kopf([])
     return of_kopf
 
 

@@ -137,7 +137,7 @@ def test_nothing_keeps_what_is_to_be_listed_anew_waiting_but_what_the_api_server
                 await asyncio.sleep(5)
             listed.objects.asked.clear()
             began = now()
-            listed.lists.begin_anew()
+            listed.lists.relist_all()
             await asyncio.sleep(3 * GATHER_SECONDS)
             assert all(listed.objects.times(scope)[0] - began <= GATHER_SECONDS for scope in (PODS_A, PODS_B))
             assert listed.objects.times(SERVERS_A) == []
@@ -274,13 +274,13 @@ def test_an_object_that_nobody_can_read_costs_nothing_else_and_is_named_once(cap
             await lists.wait_until_settled()
             assert now() == pytest.approx(WATCH_SECONDS)
             assert len(lists.cache.children(POD, KIMI)) == 2
-            assert lists.unreadable.told() == ["cannot read Pod default/odd: ValueError"]
+            assert lists.unreadable.messages() == ["cannot read Pod default/odd: ValueError"]
             await asyncio.sleep(3 * RESYNC_SECONDS)
             assert len(listed.objects.times(PODS_A)) <= 5, "the list has not failed"
             assert lists.scopes.unreadable(now()) == {}
             listed.objects.pages[PODS_A] = [[make_pod("odd", namespace=A)]]
             await asyncio.sleep(RESYNC_SECONDS)
-            assert lists.unreadable.told() == []
+            assert lists.unreadable.messages() == []
 
     run(test())
     [line] = [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -294,7 +294,7 @@ def test_of_thousands_that_nobody_can_read_a_few_are_named(caplog: pytest.LogCap
         listed = Listed(Objects(pages={PODS_A: [odd], PODS_B: [[{}]]}))
         with listed.running():
             await asyncio.sleep(WATCH_SECONDS + 2 * RESYNC_SECONDS)
-            told = listed.lists.unreadable.told()
+            told = listed.lists.unreadable.messages()
             assert (len(told), told[-1]) == (MOST_NAMED + 1, f"cannot read {2_001 - MOST_NAMED} more pods")
 
     run(test())
@@ -372,7 +372,7 @@ def hanging_in(count: int) -> tuple[Hanging, Listed]:
 async def seconds_until_the_rest_is_known(objects: Hanging, listed: Listed) -> float:
     """Return how long it takes after a takeover until all is known but what hangs."""
     began, scopes = now(), listed.lists.scopes
-    listed.lists.begin_anew()
+    listed.lists.relist_all()
     rest = [scope for scope in scopes if scope.kind != POD or scope.namespace not in objects.places]
     while not all(scopes.is_known(scope.namespace or "", [scope.kind]) for scope in rest):  # noqa: ASYNC110
         await asyncio.sleep(0.1)

@@ -78,7 +78,7 @@ def test_nothing_is_done_for_what_is_not_known(monkeypatch: pytest.MonkeyPatch) 
         await asyncio.sleep(0.1)
         assert reconciler.done == []
         working.scopes.succeed(scopes[0], 0)
-        working._take_note(scopes[0], set(), True)
+        working._enqueue_listed(scopes[0], set(), True)
         await asyncio.sleep(0.1)
         assert reconciler.done == [Key("default", "kimi", SERVER)]
         task.cancel()
@@ -151,7 +151,7 @@ def test_everything_is_listed_anew_unless_nobody_can_have_worked_since_before_it
             done.append(what)
 
         monkeypatch.setattr(working, "_work", lambda: note("work"))
-        monkeypatch.setattr(working.lists, "begin_anew", lambda: done.append("list"))
+        monkeypatch.setattr(working.lists, "relist_all", lambda: done.append("list"))
         for scope in working.scopes:
             working.scopes.succeed(scope, 0)
         await working.lead()
@@ -205,10 +205,10 @@ def test_what_the_cache_cannot_take_over_is_skipped_and_listed_and_the_rest_goes
             return super().take(found)
 
     async def test() -> None:
-        intake = Intake(Fragile(TYPES), lambda found, *_, **__: taken.append(found), skipped.append)
+        intake = Intake(Fragile(TYPES), lambda changed, *_, **__: taken.append(changed), skipped.append)
         running = asyncio.create_task(intake.run())
-        intake.see(odd)
-        intake.see(pod)
+        intake.add(odd)
+        intake.add(pod)
         await asyncio.sleep(0.1)
         running.cancel()
 
