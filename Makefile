@@ -9,7 +9,7 @@ SIZES ?= 200 1000 5000
 AGAIN := --reruns=1 --rerun-show-tracebacks --rerun-exclude-path=tests/unit --rerun-exclude-path=tests/golden
 SBOM ?= dist/sbom.cdx.json
 
-.PHONY: help setup demo test test-integration test-others e2e bench check image sbom generate lock cluster cluster-down cluster-env
+.PHONY: help setup demo test test-integration test-others e2e bench check image sbom generate page lock cluster cluster-down cluster-env
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,7 +69,10 @@ generate: setup  ## Write the generated files anew
 	@$(BIN)/python -m kimi_linear_operator.reference docs
 	@$(BIN)/python deploy/local/chart.py
 
-pictures: setup  ## Take the documentation's pictures of the HTML report anew
+page: setup  ## Build the configurator's page anew, with Node
+	@$(BIN)/python deploy/local/configurator_page.py
+
+pictures: setup  ## Take the documentation's pictures of the HTML report and the configurator anew
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m browser.picture
 
 lock: setup  ## Pin all requirements anew, with hashes

@@ -9,6 +9,7 @@ import yaml
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
+from browser.visit import Visit
 from kimi_linear_operator.benchmark import recipe, report
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from make import make_benchmark, make_finished_benchmark, make_result
@@ -19,20 +20,6 @@ WIDTHS = {"desktop": 1280, "phone": 360}
 
 NIGHTLY = Path(__file__).parents[2] / "docs/examples/nightly.yaml"
 MARKUP = "<script>document.title = 'taken'</script><img src='https://192.0.2.1/' onerror='document.title=1'>"
-
-
-class Visit:
-    """A page that is open, and what the browser said and asked for meanwhile."""
-
-    def __init__(self, page: Page, file: Path) -> None:
-        self.page = page
-        self.messages: list[str] = []
-        self.requests: list[str] = []
-        page.on("console", lambda message: self.messages.append(message.text))
-        page.on("pageerror", lambda error: self.messages.append(str(error)))
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.goto(file.as_uri())
-        self.requests.remove(file.as_uri())
 
 
 @pytest.fixture(params=[(scheme, width) for scheme in SCHEMES for width in WIDTHS], ids=" on a ".join)

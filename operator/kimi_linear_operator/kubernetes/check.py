@@ -118,8 +118,13 @@ def _shape_problem(detail: ErrorDetails, model: type[BaseModel]) -> Problem:
     value = detail["input"]
     if detail["type"] == "extra_forbidden":
         return Problem("error", path, f"unknown field{_suggestion(detail['loc'], model)}")
-    message = _MESSAGES.get(detail["type"]) or detail["msg"].removeprefix("Value error, ").replace("Input", "must", 1)
-    return Problem("error", path, message.replace("must should", "must"), _shown(path, value))
+    return Problem("error", path, shape_message(detail["type"], detail["msg"]), _shown(path, value))
+
+
+def shape_message(error: str, message: str = "") -> str:
+    """Return our words for one of pydantic's errors, given its type and its own message."""
+    words = _MESSAGES.get(error) or message.removeprefix("Value error, ").replace("Input", "must", 1)
+    return words.replace("must should", "must")
 
 
 def _shown(path: str, value: object) -> str | int | float | None:

@@ -145,13 +145,13 @@ class Definition:
         return [policy, binding]
 
     def _schema(self) -> Manifest:
-        schema = _structural_model(self.model.model_json_schema())
+        schema = structural(self.model)
         properties = schema["properties"]
         properties.pop("status", None)
         properties["apiVersion"] = {"type": "string"}
         properties["kind"] = {"type": "string"}
         properties["metadata"] = {"type": "object"}
-        status = {"description": "The observed state.", **_structural_model(self.status.model_json_schema())}
+        status = {"description": "The observed state.", **structural(self.status)}
         properties["status"] = {**status, "default": _pending(self.pending)}
         schema["required"] = ["metadata", *(name for name in schema.get("required", ()) if name == "spec")]
         for rule in self.errors:
@@ -194,7 +194,9 @@ def _node(schema: Manifest, path: str) -> Manifest:
     return node
 
 
-def _structural_model(schema: Mapping[str, Any]) -> Manifest:
+def structural(model: type[BaseModel]) -> Manifest:
+    """Return the structural schema of a model."""
+    schema = model.model_json_schema()
     return _structural(schema, schema.get("$defs", {}))
 
 

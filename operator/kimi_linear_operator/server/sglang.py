@@ -6,8 +6,11 @@ constant names its source. Of Kubernetes, this module knows only the fields of a
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
+from operator import attrgetter
+from typing import Any
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
@@ -131,6 +134,42 @@ Flags = Sequence[tuple[str, ...]]
 """Flags of a command line, each with its values: ("--tp", "4")."""
 
 
+@dataclass(frozen=True)
+class Flag:
+    """A flag of SGLang's command line, and where its value comes from. The configurator's page has the same table.
+
+    Attributes:
+        name: The flag.
+        fields: Fields of the spec: the first that holds something is the value. None of them: the flag has no value.
+        words: What stands for a value of the field; None leaves the flag out. Other values stand for themselves.
+    """
+
+    name: str
+    fields: tuple[str, ...] = ()
+    words: Mapping[Any, str | None] = field(default_factory=dict)
+
+
+PROGRAM = ("python3", "-m", "sglang.launch_server")
+COMMAND_START = " ".join([*(f"{name}={value}" for name, value in RECIPE_ENVIRONMENT.items()), *PROGRAM])
+LINE_BREAK = " \\\n  "
+"""What stands before each flag of a command for a shell."""
+# The flags of the recipe's generator, in its order.
+RECIPE_FLAGS = (
+    Flag("--model-path", ("model.path", "model.variant"), MODELS),
+    Flag("--tp", ("tensor_parallelism",)),
+    Flag("--trust-remote-code"),
+    Flag("--tool-call-parser", ("tool_call_parser",), {"disabled": None, "enabled": TOOL_CALL_PARSER}),
+)
+# Those that exist only because the spec asks for them; extraArgs follow.
+CHOSEN_FLAGS = (
+    Flag("--revision", ("model.revision",)),
+    Flag("--served-model-name", ("model.served_name",)),
+    Flag("--context-length", ("engine.context_length",)),
+    Flag("--mem-fraction-static", ("engine.memory_fraction_static",)),
+    Flag("--attention-backend", ("engine.attention_backend",)),
+)
+
+
 def image(spec: ServerSpec) -> str:
     """Return the engine's image: that of the spec, or the one that SGLang's release and the hardware select."""
     if spec.engine.image:
@@ -198,10 +237,8 @@ def api_key_variable(spec: ServerSpec) -> str | None:
 
 def recipe_command(spec: ServerSpec) -> str:
     """Return the shell command that starts this server by hand, in the format of the recipe's generator."""
-    environment = "".join(f"{name}={value} " for name, value in RECIPE_ENVIRONMENT.items())
     flags = [*_recipe_flags(spec), *_chosen_flags(spec)]
-    lines = ["python3 -m sglang.launch_server", *(shlex.join(flag) for flag in flags)]
-    return environment + " \\\n  ".join(lines)
+    return COMMAND_START + LINE_BREAK.join(["", *(shlex.join(flag) for flag in flags)])
 
 
 def docker_commands(spec: ServerSpec) -> list[str]:
@@ -220,7 +257,7 @@ def docker_commands(spec: ServerSpec) -> list[str]:
     ]
     return [
         f"docker pull {image(spec)}",
-        " \\\n  ".join(run),
+        LINE_BREAK.join(run),
         shlex.join(["pip", "install", *spec.engine.extra_pip_packages]),
     ]
 
@@ -257,7 +294,7 @@ def arguments(spec: ServerSpec) -> list[str]:
         ("--port", str(PORT)),
         ("--enable-metrics",),
     ]
-    return ["python3", "-m", "sglang.launch_server", *(word for flag in flags for word in flag)]
+    return [*PROGRAM, *(word for flag in flags for word in flag)]
 
 
 def environment(spec: ServerSpec) -> list[Manifest]:
@@ -375,29 +412,25 @@ def _watchdog_seconds(spec: ServerSpec) -> int:
     return max([_WATCHDOG_SECONDS, *seconds[-1:]])
 
 
+def _flag(flag: Flag, spec: ServerSpec) -> tuple[str, ...] | None:
+    """Return a flag with its value, None if the spec does not ask for it."""
+    if not flag.fields:
+        return (flag.name,)
+    given = (attrgetter(field)(spec) for field in flag.fields)
+    value = next((item for item in given if item is not None), None)
+    word = flag.words.get(value, value)
+    return None if word is None else (flag.name, str(word))
+
+
 def _recipe_flags(spec: ServerSpec) -> Flags:
     """Return the flags of the recipe's generator, in its order."""
-    flags: list[tuple[str, ...]] = [
-        ("--model-path", model_path(spec)),
-        ("--tp", str(spec.tensor_parallelism)),
-        ("--trust-remote-code",),
-    ]
-    if spec.tool_call_parser == "enabled":
-        flags.append(("--tool-call-parser", TOOL_CALL_PARSER))
-    return flags
+    return [found for flag in RECIPE_FLAGS if (found := _flag(flag, spec))]
 
 
 def _chosen_flags(spec: ServerSpec) -> Flags:
     """Return the flags that are there only if the spec sets them."""
-    optional = {
-        "--revision": spec.model.revision,
-        "--served-model-name": spec.model.served_name,
-        "--context-length": spec.engine.context_length,
-        "--mem-fraction-static": spec.engine.memory_fraction_static,
-        "--attention-backend": spec.engine.attention_backend,
-    }
-    flags: list[tuple[str, ...]] = [(flag, str(value)) for flag, value in optional.items() if value is not None]
-    return [*flags, *_grouped(spec.engine.extra_args)]
+    chosen = [found for flag in CHOSEN_FLAGS if (found := _flag(flag, spec))]
+    return [*chosen, *_grouped(spec.engine.extra_args)]
 
 
 def _grouped(arguments: Sequence[str]) -> Flags:

@@ -217,4 +217,4 @@ class Multiple(BaseModel):
 
 def test_a_keyword_that_would_get_lost_is_an_error() -> None:
     with pytest.raises(ValueError, match="a CRD cannot say multipleOf: write a rule instead"):
-        crd._structural_model(Multiple.model_json_schema())
+        crd.structural(Multiple)

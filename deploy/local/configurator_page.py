@@ -1,0 +1,52 @@
+"""Builds the configurator's page from the folder `page/`, with Node: `make page`."""
+
+import os
+import sys
+from pathlib import Path
+
+import debian
+from commands import LocalClusterError, exit_code, run, say
+
+SOURCE = Path(__file__).parents[2] / "page"
+BUILT = SOURCE.parent / "operator/kimi_linear_operator/configurator/page.html"
+_PACKAGES = {"node": "nodejs", "npm": "npm"}
+_SECONDS = 600
+
+
+def obstacle() -> str | None:
+    """Why the page cannot be built; None if Node is there or can be installed."""
+    if debian.missing(_PACKAGES) and (os.geteuid() or not debian.find("apt-get")):
+        return "Node is not installed, and only root can install Debian's"
+    return None
+
+
+def ensure_installed() -> None:
+    """Install Node, and the packages that the page is built with, unless they are there as the lock file wants them."""
+    if reason := obstacle():
+        raise LocalClusterError(f"{reason}. Install Node 18 or newer with npm, then retry.")
+    debian.ensure_installed(_PACKAGES)
+    lock, installed = SOURCE / "package-lock.json", SOURCE / "node_modules/.package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+        say("Installing what the configurator's page is built with (40 MB) ...")
+        run(["npm", "ci", "--prefix", SOURCE], timeout=_SECONDS)
+
+
+def node(script: str, *arguments: str | Path, stdin: str = "") -> str:
+    """Return what a script in the page's folder prints."""
+    return run(["node", SOURCE / script, *arguments], stdin=stdin, timeout=_SECONDS)
+
+
+def check_types() -> None:
+    """Check the types of the page's sources."""
+    node("node_modules/typescript/bin/tsc", "--project", SOURCE)
+
+
+def build(target: Path = BUILT) -> None:
+    """Write the page."""
+    ensure_installed()
+    check_types()
+    node("build.mjs", target)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(build))

@@ -1,0 +1,25 @@
+"""`kimi-linear page`: the configurator, one HTML page that needs neither a server nor a network."""
+
+import argparse
+from pathlib import Path
+
+from kimi_linear_operator import configurator
+from kimi_linear_operator.cli.failure import CommandError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("--write", metavar="FILE", type=Path, help="write it to a file instead of printing")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print or write the page."""
+    text = configurator.page()
+    if options.write is None:
+        print(text, end="")
+        return 0
+    try:
+        options.write.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CommandError(str(error)) from error
+    return 0

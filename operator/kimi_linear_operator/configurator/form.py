@@ -1,0 +1,116 @@
+"""Which fields the configurator's page has, in which groups, and what it calls them.
+
+A new field joins by itself: in the group of the object that it is in, with a label made of its name.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.server import sglang
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the fields of a resource's spec are laid out.
+
+    Attributes:
+        first: Fields that are always shown; those not shown in "more".
+        left_out: Fields of the spec that the page does not have.
+        implied: Fields of the spec that the page writes without asking.
+        written: Fields that are written also where they hold their default.
+        labels: What fields are called whose names do not say enough.
+        choices: What values of fields are called.
+    """
+
+    first: tuple[str, ...]
+    left_out: tuple[str, ...]
+    implied: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    choices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+_SWITCH = {"disabled": "Disabled", "enabled": "Enabled"}
+
+SERVER = Layout(
+    # The choices of the recipe's generator. There TP is on and required; how many GPUs that means is a field in "more".
+    first=("hardware", "model.variant", "reasoningParser", "toolCallParser"),
+    # What a pod, its metadata and its security may be is more than a form can show.
+    left_out=("inheritedMetadata", "podTemplate", "security"),
+    written=("hardware",),
+    labels={
+        "model.variant": "Model",
+        "model.tokenSecretRef.name": "Token Secret",
+        "model.tokenSecretRef.key": "Key in the token Secret",
+        "toolCallParser": "Tool-call parser",
+        "tensorParallelism": "Tensor parallelism (GPUs of a replica)",
+    },
+    choices={
+        "hardware": {hardware: hardware.upper() for hardware in sglang.ARCHITECTURES},
+        "model.variant": {variant: name.rpartition("/")[2] for variant, name in sglang.MODELS.items()},
+        "reasoningParser": _SWITCH,
+        "toolCallParser": _SWITCH,
+    },
+)
+
+BENCHMARK = Layout(
+    first=("suites",),
+    # The server is the one of the page.
+    left_out=("datasets", "endpoint", "inheritedMetadata", "podTemplate"),
+    implied=("serverRef",),
+)
+
+
+def groups(spec: Manifest, layout: Layout) -> list[Manifest]:
+    """Return the groups of fields: the first, then one of each object, with the spec's own fields before them."""
+    shown = {name: node for name, node in spec["properties"].items() if name not in (*layout.left_out, *layout.implied)}
+    own = {name: node for name, node in shown.items() if not _is_object(node)}
+    objects = {name: node for name, node in shown.items() if _is_object(node)}
+    more = [
+        _group("General", "", {"properties": own}, layout),
+        *(_group(_words(name), node.get("description", ""), node, layout, name) for name, node in objects.items()),
+    ]
+    first = {"title": "", "about": "", "fields": [_field(path, path.split("."), layout) for path in layout.first]}
+    return [first, *(group for group in more if group["fields"])]
+
+
+def _group(title: str, about: str, node: Manifest, layout: Layout, *above: str) -> Manifest:
+    fields = [path for path in _paths(node, above) if ".".join(path) not in layout.first]
+    return {
+        "title": title,
+        "about": about,
+        "fields": [_field(".".join(path), path[len(above) :], layout) for path in fields],
+    }
+
+
+def _is_object(node: Manifest) -> bool:
+    return "properties" in node
+
+
+def _is_plain(node: Manifest) -> bool:
+    return node.get("type") in ("boolean", "integer", "number", "string")
+
+
+def _paths(node: Manifest, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the paths of the fields that hold something a person can write in one place."""
+    for name, below in node["properties"].items():
+        if _is_object(below):
+            yield from _paths(below, (*above, name))
+        elif _is_plain(below) or _is_plain(below.get("items", below.get("values", {}))):
+            yield (*above, name)
+
+
+def _field(path: str, names: list[str] | tuple[str, ...], layout: Layout) -> Manifest:
+    return {
+        "path": path,
+        "label": layout.labels.get(path) or _words(" ".join(names)),
+        "isWritten": path in layout.written,
+        "choices": dict(layout.choices.get(path, {})),
+    }
+
+
+def _words(name: str) -> str:
+    """Return a field's name as words: tokenSecretRef is Token secret ref."""
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda found: " " + found[1].lower(), name).capitalize()

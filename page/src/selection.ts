@@ -1,0 +1,211 @@
+// What was chosen: texts by the names of controls, the resources that they make, and the link that carries them.
+
+import {
+  fieldSchema,
+  valueAt,
+  type Data,
+  type Field,
+  type Json,
+  type JsonObject,
+  type ResourceKey,
+  type Schema,
+} from "./data";
+
+/** The longest text that a control takes: resources are small, and checking what is large takes long. */
+export const LONGEST_TEXT = 4000;
+
+// What a person writes as a number; anything else is kept as text, and refused as such.
+const NUMBER = /^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?$/;
+
+/** One thing to choose. */
+export interface Choice {
+  /** In links, and of elements. */
+  readonly key: string;
+  readonly resource: ResourceKey;
+  /** Where it is in the resource, from the root; empty if it is not there. */
+  readonly path: string;
+  readonly label: string;
+  readonly schema: Schema;
+  /** What it holds at first, as text. */
+  readonly initial: string;
+  readonly isWritten: boolean;
+  readonly titles: Field["choices"];
+}
+
+export type Selection = Map<string, string>;
+
+export const NAME = "name";
+const SERVER_NAME = "kimi";
+/** Whether the benchmark is among the Helm values. */
+export const MEASURED = "helm.benchmark";
+export const BENCHMARK_NAME = "benchmark.name";
+
+/** Return all choices, in the order in which they are in their resources. */
+export function choices(data: Data): Choice[] {
+  return [
+    nameChoice("server", NAME, "Name", SERVER_NAME, data),
+    ...resourceChoices(data, "server", ""),
+    nameChoice("benchmark", BENCHMARK_NAME, "Name of the benchmark", "", data),
+    ...resourceChoices(data, "benchmark", "benchmark."),
+    measuredChoice(),
+  ];
+}
+
+/** Return the choice that is about no field: the chart of the Helm values can apply both. */
+function measuredChoice(): Choice {
+  const description = "The chart then applies the benchmark with the server. It waits until the server is Ready.";
+  const schema = { type: "boolean", description };
+  const label = "Also in the Helm values";
+  return {
+    key: MEASURED,
+    resource: "benchmark",
+    path: "",
+    label,
+    schema,
+    initial: "false",
+    isWritten: false,
+    titles: {},
+  };
+}
+
+function nameChoice(resource: ResourceKey, key: string, label: string, initial: string, data: Data): Choice {
+  const schema = fieldSchema(data[resource], "metadata.name");
+  return { key, resource, path: "metadata.name", label, schema, initial, isWritten: true, titles: {} };
+}
+
+function resourceChoices(data: Data, resource: ResourceKey, prefix: string): Choice[] {
+  const fields = data[resource].groups.flatMap((group) => group.fields);
+  const made = fields.map(({ path, label, isWritten, choices: titles }): Choice => {
+    const schema = fieldSchema(data[resource], `spec.${path}`);
+    return {
+      key: prefix + path,
+      resource,
+      path: `spec.${path}`,
+      label,
+      schema,
+      initial: initialText(schema),
+      isWritten,
+      titles,
+    };
+  });
+  const order = paths(data[resource].schema);
+  return made.sort((one, other) => order.indexOf(one.path) - order.indexOf(other.path));
+}
+
+function paths(schema: Schema, path = ""): string[] {
+  const below = Object.entries(schema.properties ?? {});
+  return [path, ...below.flatMap(([name, field]) => paths(field, path ? `${path}.${name}` : name))];
+}
+
+/** Return the text of a control at first. Where a default can be shown beside an empty field, it is empty. */
+function initialText({ type, enum: values, default: value, items }: Schema): string {
+  if (items?.properties)
+    return Array.isArray(value) ? value.map((item) => String(valueAt(item, "name"))).join("\n") : "";
+  if (Array.isArray(value)) return value.map(String).join("\n");
+  if (type === "boolean") return String(value ?? false);
+  return values && value !== undefined ? String(value) : "";
+}
+
+/** Return what a text means as the value of a field; undefined if the field is not there. */
+function valueOf({ type, enum: values, items }: Schema, text: string): Json | undefined {
+  if (type === "boolean") return text === "true";
+  if (type === "array")
+    return linesOf(text).map((line) => (items?.properties ? { name: line } : scalarOf(items ?? {}, line)));
+  if (type === "object") return mapOf(text);
+  if (text === "") return undefined;
+  return values ? (values.find((value) => String(value) === text) ?? text) : scalarOf({ type }, text);
+}
+
+function scalarOf({ type }: Pick<Schema, "type">, text: string): Json {
+  return (type === "integer" || type === "number") && NUMBER.test(text) ? Number(text) : text;
+}
+
+export function linesOf(text: string): string[] {
+  return text
+    .split("\n")
+    .map((line) => line.trim())
+    .filter(Boolean);
+}
+
+function mapOf(text: string): JsonObject {
+  const pairs = linesOf(text).map((line) => {
+    const [name = "", ...value] = line.split("=");
+    return [name.trim(), value.join("=").trim()];
+  });
+  return Object.fromEntries(pairs);
+}
+
+export function textOf(selection: Selection, choice: Choice): string {
+  return selection.get(choice.key) ?? choice.initial;
+}
+
+/** Return the text that a control may hold: nobody wrote what else a link may carry. */
+function tidied(choice: Choice, text: string): string | undefined {
+  const { schema } = choice;
+  if (schema.enum) return schema.enum.map(String).includes(text) ? text : undefined;
+  if (schema.type === "boolean") return text === "true" || text === "false" ? text : undefined;
+  if (schema.items?.properties)
+    return linesOf(choice.initial)
+      .filter((name) => linesOf(text).includes(name))
+      .join("\n");
+  const isLong = schema.type === "array" || schema.type === "object";
+  const lines = text.slice(0, LONGEST_TEXT).toWellFormed().replace(/\r\n?/g, "\n");
+  return isLong ? lines : lines.replaceAll("\n", " ").trim();
+}
+
+export function choose(selection: Selection, choice: Choice, text: string): void {
+  const kept = tidied(choice, text);
+  if (kept === undefined) return;
+  if (kept === choice.initial) selection.delete(choice.key);
+  else selection.set(choice.key, kept);
+}
+
+/** Return the part of a link that carries a selection. */
+export function fragment(selection: Selection): string {
+  return new URLSearchParams([...selection].sort()).toString();
+}
+
+/** Return the selection that a link carries. */
+export function selectionOf(all: readonly Choice[], hash: string): Selection {
+  const selection: Selection = new Map();
+  const given = new URLSearchParams(hash.replace(/^#/, ""));
+  for (const choice of all) {
+    const text = given.get(choice.key);
+    if (text !== null) choose(selection, choice, text);
+  }
+  return selection;
+}
+
+/** Return a resource: what was chosen, and no default. */
+export function manifest(data: Data, all: readonly Choice[], selection: Selection, resource: ResourceKey): JsonObject {
+  const found: JsonObject = { apiVersion: data.apiVersion, kind: data[resource].kind, metadata: {}, spec: {} };
+  if (resource === "benchmark") put(found, "spec.serverRef.name", serverName(selection));
+  for (const choice of all.filter(({ resource: of, path }) => of === resource && path)) {
+    const text = textOf(selection, choice);
+    const value = nameOf(choice, selection) ?? valueOf(choice.schema, text);
+    if (value !== undefined && (choice.isWritten || text !== choice.initial)) put(found, choice.path, value);
+  }
+  return found;
+}
+
+function nameOf(choice: Choice, selection: Selection): string | undefined {
+  if (choice.key === NAME) return serverName(selection);
+  return choice.key === BENCHMARK_NAME ? selection.get(BENCHMARK_NAME) || benchmarkName(selection) : undefined;
+}
+
+function serverName(selection: Selection): string {
+  return selection.get(NAME) ?? SERVER_NAME;
+}
+
+/** Return the name of a benchmark that was not given one. */
+export function benchmarkName(selection: Selection): string {
+  return `${serverName(selection)}-recipe`;
+}
+
+function put(object: JsonObject, path: string, value: Json): void {
+  const names = path.split(".");
+  const last = names.pop() ?? "";
+  let node = object;
+  for (const name of names) node = (node[name] ??= {}) as JsonObject;
+  node[last] = value;
+}
