@@ -56,7 +56,7 @@ class Endpoint(Model):
         description="Name of the model on the Hugging Face hub, which also has its tokenizer.",
     )
     api_key_secret_ref: SecretKeyRef | None = Field(
-        default=None, description="API key that the server asks for. That of a KimiLinearServer is found by itself."
+        default=None, description="API key that the server asks for. The operator finds the key of a KimiLinearServer."
     )
 
 
@@ -203,20 +203,19 @@ class Baseline(Model):
     source: Literal["recipe", "benchmark", "none"] = Field(
         default="recipe",
         description="recipe: the published numbers, for the recipe's suites. They were measured on MI300X with four "
-        "GPUs and SGLang 0.5.7: a reference, and no promise for anything else.",
+        "GPUs and SGLang 0.5.7: a reference, not a promise for other setups.",
     )
     benchmark: ObjectName | None = Field(
         default=None, description="Name of a complete KimiLinearBenchmark, for the source benchmark."
     )
     max_regression_percent: Annotated[float, Field(ge=0, le=1000)] | None = Field(
         default=None,
-        description="How much worse than the baseline a metric may be; without it numbers are shown side by side, and "
-        "decide nothing.",
+        description="How much worse than the baseline a metric may be; without it the numbers are only shown.",
     )
     metrics: Annotated[list[_Metric], Field(min_length=1, max_length=32)] = Field(
         default=["output_throughput", "median_ttft_ms", "median_itl_ms", "accuracy"],
-        description="Which metrics are held against the baseline, where a suite has them. Throughput and accuracy "
-        "should be high, all else low.",
+        description="Which metrics are compared with the baseline, if a suite has them. For throughput "
+        "and accuracy, higher is better; for all else, lower.",
     )
 
 
@@ -256,7 +255,7 @@ class BenchmarkSpec(Model):
     )
     max_error_rate: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0,
-        description="Share of a suite's requests that may fail before its numbers count for nothing (Invalid).",
+        description="Share of a suite's requests that may fail; if more do, its numbers are Invalid.",
     )
     timeout_seconds: Whole = Field(
         default=7200,
@@ -269,12 +268,12 @@ class BenchmarkSpec(Model):
     )
     suspend: bool = Field(
         default=False,
-        description="Stop: the suite that runs is stopped and begins again later; what has ended is kept.",
+        description="Stop the running suite, which begins again later. The results of suites that have ended are kept.",
     )
     inherited_metadata: InheritedMetadata = Field(
         default_factory=InheritedMetadata,
-        description="Labels and annotations of every object that the operator makes for this one, pods included. What "
-        "podTemplate says about pods goes before.",
+        description="Labels and annotations of every object that the operator makes for this one, pods included. On "
+        "pods, podTemplate takes precedence.",
     )
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=2_147_483_647), _WHOLE] | None = Field(
         default=None,
@@ -295,7 +294,8 @@ class Environment(Model):
     server_generation: int | None = Field(default=None, description="Generation of the server's spec.")
     image: str | None = Field(default=None, description="Image of the server.")
     pod_template_hash: str | None = Field(
-        default=None, description="Hash of the spec in the server's pod template: another one means other pods."
+        default=None,
+        description="Hash of the spec in the server's pod template. A different hash means different pods.",
     )
     command: str | None = Field(default=None, description="The recipe's shell command for the server.")
     hardware: str | None = Field(default=None, description="GPU model of the server.")
@@ -310,7 +310,7 @@ class Finding(Model):
     metric: str | None = Field(default=None, description="Metric that was judged.")
     value: float | None = Field(default=None, description="What was measured.")
     limit: float | None = Field(default=None, description="What was allowed.")
-    passed: bool = Field(description="Whether it is as it should be.")
+    passed: bool = Field(description="Whether the value is within the limit.")
     message: str = Field(description="The judgement in words.")
 
 
@@ -327,14 +327,14 @@ class SuiteResult(Model):
     reason: Literal["ClientFailed", "NoResult", "TimedOut"] | None = Field(
         default=None, description="Why it did not, in one word."
     )
-    message: str = Field(default="", description="Why it did not, or what is to be known of its numbers.")
-    requested: int = Field(default=0, description="Requests that were to be made.")
+    message: str = Field(default="", description="Why it did not, or a remark about its numbers.")
+    requested: int = Field(default=0, description="Requests that the suite asks for.")
     completed: int = Field(default=0, description="Requests that succeeded.")
     start_time: str = Field(description="When its first attempt started.", json_schema_extra={"format": "date-time"})
     completion_time: str = Field(description="When it ended.", json_schema_extra={"format": "date-time"})
     metrics: Metrics = Field(default={}, description="Metrics by the names that the client gives them.")
-    baseline: Metrics = Field(default={}, description="The same of the baseline.")
-    ratios: Metrics = Field(default={}, description="Measured by baseline, rounded.")
+    baseline: Metrics = Field(default={}, description="The same metrics of the baseline.")
+    ratios: Metrics = Field(default={}, description="Measured value divided by the baseline, rounded.")
     findings: Annotated[list[Finding], Field(max_length=128)] = Field(default=[], description="All that was judged.")
 
 
@@ -351,7 +351,7 @@ class BenchmarkStatus(Model):
     """The observed state."""
 
     observed_generation: int | None = Field(
-        default=None, description="The generation of the spec that this status was found for."
+        default=None, description="The generation of the spec that this status describes."
     )
     conditions: Conditions = Field(
         default_factory=list,
@@ -360,11 +360,10 @@ class BenchmarkStatus(Model):
     )
     verdict: Literal["Passed", "Failed", "Invalid"] | None = Field(
         default=None,
-        description="Passed, Failed, or Invalid if the numbers count for nothing: requests failed, or the server "
-        "changed meanwhile.",
+        description="Passed, Failed, or Invalid: requests failed, or the server changed during the run.",
     )
     current_suite: str | None = Field(default=None, description="The suite that runs.")
-    progress: str | None = Field(default=None, description="Suites that ended, of all.")
+    progress: str | None = Field(default=None, description="Suites that have ended, out of all.")
     start_time: str | None = Field(
         default=None, description="When the first suite started.", json_schema_extra={"format": "date-time"}
     )
@@ -372,7 +371,8 @@ class BenchmarkStatus(Model):
         default=None, description="When the last suite ended.", json_schema_extra={"format": "date-time"}
     )
     failed_start: Attempt | None = Field(
-        default=None, description="The last attempt to start the next suite that had to give its turn back."
+        default=None,
+        description="The last attempt to start the next suite that failed, so that other benchmarks went first.",
     )
     environment: Environment | None = Field(default=None, description="What was measured.")
     results: Annotated[list[SuiteResult], Field(max_length=16)] = Field(

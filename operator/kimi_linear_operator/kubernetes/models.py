@@ -139,7 +139,7 @@ class Condition(Model):
     type: str = Field(description="The aspect, in CamelCase.", max_length=316)
     status: Literal["True", "False", "Unknown"] = Field(description="Whether the condition holds.")
     observed_generation: int = Field(
-        default=0, ge=0, description="The generation of the spec that this condition was found for."
+        default=0, ge=0, description="The generation of the spec that this condition describes."
     )
     last_transition_time: str = Field(
         description="When the status last changed.", json_schema_extra={"format": "date-time"}

@@ -44,7 +44,7 @@ class ModelSource(Model):
     path: Annotated[str, Field(min_length=2, max_length=1024, pattern=r"^/[!-~]*$")] | None = Field(
         default=None,
         description="Directory in the container that holds the weights, instead of the hub; mount it with "
-        "podTemplate. Excludes revision.",
+        "podTemplate. Cannot be combined with revision.",
     )
     served_name: ModelName | None = Field(
         default=None, description="Model name that the OpenAI API answers to; without it, the model path."
@@ -112,7 +112,7 @@ class Drain(Model):
 
 
 class Rollout(Model):
-    """How a new generation replaces the old one."""
+    """How pods of a new spec replace the old ones."""
 
     strategy: Literal["InPlace", "Surge", "Recreate"] = Field(
         default="InPlace",
@@ -177,11 +177,13 @@ class ServerSpec(Model):
         default="disabled", description="enabled turns the model's tool calls into OpenAI ones (kimi_k2)."
     )
     replicas: Whole = Field(default=1, ge=0, le=1000, description="Number of replicas.")
-    suspend: bool = Field(default=False, description="Run no pod, but keep everything else; replicas is kept too.")
+    suspend: bool = Field(
+        default=False, description="Run no pods, but keep all other objects and the value of replicas."
+    )
     engine: Engine = Field(default_factory=Engine, description="The SGLang release and what it is started with.")
     startup: Startup = Field(default_factory=Startup, description="How long a replica may take to load.")
     drain: Drain = Field(default_factory=Drain, description="How a replica stops.")
-    rollout: Rollout = Field(default_factory=Rollout, description="How a new generation replaces the old one.")
+    rollout: Rollout = Field(default_factory=Rollout, description="How pods of a new spec replace the old ones.")
     service: ServicePort = Field(default_factory=ServicePort, description="How clients reach the server.")
     security: Security = Field(
         default_factory=Security,
@@ -190,8 +192,8 @@ class ServerSpec(Model):
     )
     inherited_metadata: InheritedMetadata = Field(
         default_factory=InheritedMetadata,
-        description="Labels and annotations of every object that the operator makes for this one, pods included. What "
-        "podTemplate says about pods goes before.",
+        description="Labels and annotations of every object that the operator makes for this one, pods included. On "
+        "pods, podTemplate takes precedence.",
     )
     pod_template: PodTemplate | None = Field(
         default=None,
@@ -204,7 +206,7 @@ class ServerStatus(Model):
     """The observed state."""
 
     observed_generation: int | None = Field(
-        default=None, description="The generation of the spec that this status was found for."
+        default=None, description="The generation of the spec that this status describes."
     )
     conditions: Conditions = Field(
         default_factory=list,
