@@ -46,6 +46,7 @@ def test_the_wheel_has_every_file_of_the_package_and_nothing_else(wheel: zipfile
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert packed == wanted
     assert "kimi_linear_operator/benchmark/runner.py" in packed
+    assert "kimi_linear_operator/configurator/page.html" in packed
     same = [name for name in packed if wheel.read(name) == (ROOT / "operator" / name).read_bytes()]
     assert len(same) == len(packed)
 
