@@ -96,7 +96,7 @@ class Admission:
     async def _look(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> Wait | None:
         """Return a wait if the API server shows a client that still runs, or if too many benchmarks ask at once."""
         if self._looks >= LOOKS_AT_ONCE:
-            message = "other benchmarks are about to start, and only a few at a time look whether nobody else runs"
+            message = "other benchmarks are about to start, and only a few at a time may check for running clients"
             return Wait(Reason("WaitingForTurn", message), LEFTOVER_RETRY_SECONDS)
         self._looks += 1
         try:

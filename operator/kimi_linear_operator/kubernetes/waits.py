@@ -66,7 +66,7 @@ def for_containers(pod: Manifest, now: str) -> Reason:
     since = _scheduled_at(pod)
     node = pod.get("spec", {}).get("nodeName", "unknown")
     if "startTime" not in status and since and _has_passed(since, MOUNT_SECONDS, now):
-        return Reason("NodeLost", f"pod {name}: its node {node} has not begun with it: is the node there?")
+        return Reason("NodeLost", f"pod {name}: its node {node} has not started it: does the node run?")
     ready_to_start = _condition(pod, "PodReadyToStartContainers").get("status")
     if ready_to_start == "False" and _has_passed(since, MOUNT_SECONDS, now):
         return Reason("VolumeNotMounted", f"pod {name}: no container can begin: {_suspects(pod)}; {_describe(pod)}")

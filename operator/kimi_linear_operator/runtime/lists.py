@@ -204,7 +204,7 @@ class Lists:
         hint = " (is its CRD installed? kubectl apply -f crds/)" if error.status == 404 else ""
         if self._logged.get(scope) != str(error):
             self._logged[scope] = str(error)
-            logger.warning("Cannot list %s%s, trying again until it works: %s", scope, hint, error, exc_info=bug)
+            logger.warning("Cannot list %s%s, retrying until it works: %s", scope, hint, error, exc_info=bug)
         self._update_metric(scope)
         self._changed.set()
 

@@ -52,7 +52,7 @@ class Unreadable:
     def _log(self, scope: Scope, key: Key, logged: int) -> None:
         """Log an unreadable object with the current exception, unless MOST_NAMED of its scope were logged."""
         if logged < MOST_NAMED:
-            logger.exception("Cannot read %s: what was known of it before is kept, and others go on", _text_of(key))
+            logger.exception("Cannot read %s: its cached state is kept; other objects are not affected", _text_of(key))
         elif logged == MOST_NAMED:
             logger.warning("Cannot read more than %d objects of %s: no more are named", MOST_NAMED, scope)
 

@@ -199,15 +199,15 @@ def _template_current(observation: ServerObservation) -> Condition:
     is_known = kept is not None and (observation.deployment is not None or not kept.offer)
     previous: Manifest = observation.manifest.get("status", {})
     if not is_known and observation.not_applied and was_applied(previous, observation.generation):
-        message = "The spec was applied before, and is not now: the pods keep what they are made of"
+        message = "The spec was applied before, but is not now: the pods stay as they are"
         return condition("TemplateCurrent", None, Reason("AppliedBefore", message))
     if kept is None or not is_known:
-        message = "The spec was not applied, so nothing says which pods it would have"
+        message = "The spec was not applied, so it is unknown which pods it needs"
         return condition("TemplateCurrent", None, Reason("SpecNotApplied", message))
     if kept.offer:
         return condition("TemplateCurrent", False, Reason("NewTemplateAvailable", _offer_message(kept.offer)))
     if kept.current.is_automatic:
-        message = "The operator rolls the newest pod template out by itself (--rollout-pause)"
+        message = "The operator is giving the server the newest pod template (--rollout-pause)"
         return condition("TemplateCurrent", True, Reason("RollingOutByItself", message))
     return condition("TemplateCurrent", True, Reason("Newest", "This version of the operator builds the same pods"))
 
@@ -228,9 +228,9 @@ def _offer_message(fields: Sequence[str]) -> str:
 def _synced(observation: ServerObservation) -> Condition:
     """Return whether the children stay as the operator writes them."""
     if observation.contested:
-        message = f"{'; '.join(observation.contested)}. The operator restores it after minutes only, until both agree"
+        message = f"{'; '.join(observation.contested)}. The operator restores it only every few minutes until the other writer stops"
         return condition("Synced", False, Reason("ChangedByOthers", message))
-    return condition("Synced", True, Reason("Undisputed", "Nobody else keeps changing what the operator writes"))
+    return condition("Synced", True, Reason("Undisputed", "Nobody keeps changing what the operator writes"))
 
 
 def _accepted(observation: ServerObservation) -> Condition:

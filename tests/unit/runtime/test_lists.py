@@ -180,7 +180,7 @@ def test_a_list_that_is_refused_is_logged_once(caplog: pytest.LogCaptureFixture)
 
     run(test())
     [line] = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert line.getMessage() == "Cannot list pods in namespace other, trying again until it works: 403: why"
+    assert line.getMessage() == "Cannot list pods in namespace other, retrying until it works: 403: why"
 
 
 def test_a_list_that_takes_long_keeps_no_other_waiting() -> None:

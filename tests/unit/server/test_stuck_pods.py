@@ -87,7 +87,7 @@ VOLUMES = [
         (
             pod(SCHEDULED, spec={"nodeName": "n1"}),
             "NodeLost",
-            "pod kimi-0: its node n1 has not begun with it: is the node there?",
+            "pod kimi-0: its node n1 has not started it: does the node run?",
         ),
         (
             pod(("Ready", "False", "NodeLost"), containers=[RUNS], phase="Running", spec={"nodeName": "n1"}),
