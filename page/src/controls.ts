@@ -1,7 +1,7 @@
 // The form: a control for each choice, made of the field's schema.
 
 import type { Data, Group } from "./data";
-import { element } from "./element";
+import { element, renew } from "./element";
 import type { Problem } from "./problem";
 import { LONGEST_TEXT, linesOf, type Choice } from "./selection";
 
@@ -53,12 +53,7 @@ function tell(parts: Parts, messages: HTMLElement, problems: readonly Problem[])
   const told = problems.map(({ severity, message }) =>
     element("p", { class: severity }, `${TITLES[severity]}: ${message}`),
   );
-  // What stays is not put in anew: a screen reader would read it again.
-  if (textsOf(told) !== textsOf([...messages.children])) messages.replaceChildren(...told);
-}
-
-function textsOf(elements: readonly Element[]): string {
-  return elements.map(({ textContent }) => textContent).join("\n");
+  renew(messages, told);
 }
 
 function partsOf(data: Data, choice: Choice, isShownFirst: boolean): Parts {

@@ -20,3 +20,12 @@ export function byId<Type extends HTMLElement = HTMLElement>(id: string): Type {
   if (!found) throw new Error(`the page has no element ${id}`);
   return found as Type;
 }
+
+/** Replace what an element contains if the text differs: a screen reader would read again what is put in anew. */
+export function renew(parent: Element, children: readonly Element[]): void {
+  if (textsOf(children) !== textsOf([...parent.children])) parent.replaceChildren(...children);
+}
+
+function textsOf(elements: readonly Element[]): string {
+  return elements.map(({ textContent }) => textContent).join("\n");
+}

@@ -3,7 +3,7 @@
 import { Checker, type Checked } from "./checker";
 import { control, groupElement, type Control } from "./controls";
 import type { Data, Group, ResourceKey } from "./data";
-import { byId, element } from "./element";
+import { byId, element, renew } from "./element";
 import { Outputs } from "./output";
 import { problemLine, type Problem } from "./problem";
 import { setUpScheme } from "./scheme";
@@ -57,10 +57,13 @@ class Page {
     this.update();
   }
 
-  /** Take a selection, and let the controls show it. */
+  /** Take a selection, and let the controls show it: whoever opens a link must see all that it has chosen. */
   private take(selection: selections.Selection): void {
     this.selection = selection;
-    for (const { choice, write } of this.controls) write(selections.textOf(selection, choice));
+    for (const { choice, root, write } of this.controls) {
+      write(selections.textOf(selection, choice));
+      if (selection.has(choice.key)) unfold(root);
+    }
     this.update();
   }
 
@@ -88,7 +91,10 @@ class Page {
     const words = `${this.data[resource].kind} ${name}: ${isRefused ? "invalid" : "valid"}`;
     if (verdict.textContent !== words) verdict.textContent = words;
     const own = this.controls.filter(({ choice }) => choice.resource === resource);
-    byId(`${resource}-problems`).replaceChildren(...checked.problems.map((problem) => this.line(own, problem)));
+    renew(
+      byId(`${resource}-problems`),
+      checked.problems.map((problem) => this.line(own, problem)),
+    );
     for (const each of own) each.tell(checked.problems.filter((problem) => controlOf(own, problem) === each));
   }
 
@@ -110,9 +116,13 @@ function controlOf(controls: readonly Control[], { path }: Problem): Control | u
 }
 
 function reveal({ root, focus }: Control): void {
+  unfold(root);
+  focus();
+}
+
+function unfold(root: HTMLElement): void {
   const folded = root.closest("details");
   if (folded) folded.open = true;
-  focus();
 }
 
 setUpScheme();

@@ -69,10 +69,7 @@ export class Outputs {
 
   private async copy(text: string, done: string): Promise<void> {
     say("");
-    const isCopied = await navigator.clipboard.writeText(text).then(
-      () => true,
-      () => copyBySelection(text),
-    );
+    const isCopied = (await copyByClipboard(text)) || copyBySelection(text);
     say(isCopied ? done : "The browser does not allow it: select the text and copy it.");
   }
 
@@ -82,6 +79,16 @@ export class Outputs {
     element("a", { href: address, download: file }).click();
     setTimeout(() => URL.revokeObjectURL(address), 10_000);
     say(`Downloaded ${file}.`);
+  }
+}
+
+/** Copy, unless the browser refuses, or has no clipboard because the page came over plain HTTP. */
+async function copyByClipboard(text: string): Promise<boolean> {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return false;
   }
 }
 

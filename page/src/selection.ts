@@ -11,8 +11,11 @@ import {
   type Schema,
 } from "./data";
 
-/** The longest text that a control takes: resources are small, and checking what is large takes long. */
-export const LONGEST_TEXT = 4000;
+/** The longest text that a control takes: as long as the longest list that the schema allows (64 items of 1,024). */
+export const LONGEST_TEXT = 64 * 1025;
+
+// What nobody sees: control characters, which a terminal obeys when a command is pasted, and those that reverse text.
+const UNSEEN = /[^\P{C}\n\t]/gu;
 
 // What a person writes as a number; anything else is kept as text, and refused as such.
 const NUMBER = /^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?$/;
@@ -149,7 +152,7 @@ function tidied(choice: Choice, text: string): string | undefined {
       .filter((name) => linesOf(text).includes(name))
       .join("\n");
   const isLong = schema.type === "array" || schema.type === "object";
-  const lines = text.slice(0, LONGEST_TEXT).toWellFormed().replace(/\r\n?/g, "\n");
+  const lines = text.slice(0, LONGEST_TEXT).toWellFormed().replace(/\r\n?/g, "\n").replace(UNSEEN, "\ufffd");
   return isLong ? lines : lines.replaceAll("\n", " ").trim();
 }
 

@@ -5,6 +5,8 @@ import { isObject, type Json, type JsonObject } from "./data";
 // Anything else is quoted, and so is what some version of YAML takes for something other than text.
 const PLAIN = /^[A-Za-z/][A-Za-z0-9_./@-]*(:[A-Za-z0-9_./@-]+)*$/;
 const NO_TEXT = /^(y|n|yes|no|on|off|true|false|null)$/i;
+// A longer key needs a question mark before it: https://yaml.org/spec/1.2.2/#rule-ns-s-implicit-yaml-key
+const LONGEST_SIMPLE_KEY = 1000;
 
 export function yaml(value: JsonObject): string {
   return lines(value).join("\n") + "\n";
@@ -16,8 +18,9 @@ function lines(value: JsonObject | Json[]): string[] {
 }
 
 function field(name: string, value: Json): string[] {
-  if (!isFilled(value)) return [`${name}: ${scalar(value)}`];
-  return [`${name}:`, ...lines(value).map((line) => `  ${line}`)];
+  const [before, key] = name.length > LONGEST_SIMPLE_KEY ? [[`? ${name}`], ""] : [[], name];
+  if (!isFilled(value)) return [...before, `${key}: ${scalar(value)}`];
+  return [...before, `${key}:`, ...lines(value).map((line) => `  ${line}`)];
 }
 
 function hung(below: typeof lines, mark: string, value: Json): string[] {

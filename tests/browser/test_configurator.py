@@ -10,6 +10,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
+from unicodedata import category
 from urllib.parse import urlencode
 
 import pytest
@@ -159,6 +160,14 @@ def test_without_a_clipboard_the_browser_copies_a_selection(context: BrowserCont
     assert page.evaluate("navigator.clipboard.readText()") == text_of(page, "server")
 
 
+def test_a_page_from_plain_http_has_no_clipboard_and_copies_all_the_same(context: BrowserContext, file: Path) -> None:
+    context.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    visit = Visit(context.new_page(), file)
+    visit.page.locator("#copy").click()
+    visit.page.get_by_text("Copied.").wait_for()
+    assert (visit.messages, visit.requests) == ([], [])
+
+
 def test_what_is_downloaded_is_what_is_shown(visit: Visit, tmp_path: Path) -> None:
     page = visit.page
     page.locator("#name").fill("nightly")
@@ -225,6 +234,30 @@ def test_a_link_that_somebody_made_up_does_no_harm(context: BrowserContext, file
     assert page.locator("main :is(img, b, script)").count() == 0
     assert page.evaluate("({}).polluted ?? null") is None
     assert (visit.messages, visit.requests) == ([], [])
+
+
+OBEYED = "--log-level=\x15; touch x #\x1b[201~\x0f\x9b\u202e\u2066\u200b"
+
+
+def test_what_a_link_chooses_can_be_seen_and_no_terminal_obeys_it(context: BrowserContext, file: Path) -> None:
+    visit = Visit(
+        context.new_page(), file, "#" + urlencode({"engine.extraArgs": OBEYED, "benchmark.timeoutSeconds": 9})
+    )
+    page = visit.page
+    for field in ("engine.extraArgs", "benchmark.timeoutSeconds"):
+        assert page.locator(f'[data-choice="{field}"]').is_visible()
+    for tab in TABS:
+        assert not {character for character in text_of(page, tab) if category(character).startswith("C")} - {"\n"}, tab
+    assert (visit.messages, visit.requests) == ([], [])
+
+
+def test_any_key_can_be_read_back(context: BrowserContext, file: Path) -> None:
+    given = {"name": "n" * 1100, "service.annotations": f"{'k' * 1100}=long\nshort=1"}
+    page = Visit(context.new_page(), file, "#" + urlencode(given)).page
+    [server] = documents.read(text_of(page, "server"))
+    assert server["spec"]["service"]["annotations"] == {"k" * 1100: "long", "short": "1"}
+    [values] = documents.read(text_of(page, "helm"))
+    assert values["servers"] == {"n" * 1100: {"spec": server["spec"]}}
 
 
 def test_everything_can_be_done_with_the_keyboard(visit: Visit) -> None:

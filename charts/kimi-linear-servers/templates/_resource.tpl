@@ -5,7 +5,7 @@
 apiVersion: kimi-linear.io/v1alpha1
 kind: {{ $.kind }}
 metadata:
-  name: {{ $name }}
+  name: {{ $name | quote }}
   namespace: {{ $.root.Release.Namespace }}
   labels:
     {{- $own := dict "helm.sh/chart" (printf "%s-%s" $.root.Chart.Name $.root.Chart.Version | replace "+" "_") }}

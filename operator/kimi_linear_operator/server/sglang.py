@@ -12,6 +12,7 @@ from itertools import pairwise
 from operator import attrgetter
 from typing import Any
 
+from kimi_linear_operator.foreigntext import printable
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
 from kimi_linear_operator.server.spec import Hardware, ServerSpec
@@ -236,9 +237,12 @@ def api_key_variable(spec: ServerSpec) -> str | None:
 
 
 def recipe_command(spec: ServerSpec) -> str:
-    """Return the shell command that starts this server by hand, in the format of the recipe's generator."""
+    """Return the shell command that starts this server by hand, in the format of the recipe's generator.
+
+    Control characters are replaced: a terminal would obey them when somebody pastes the command.
+    """
     flags = [*_recipe_flags(spec), *_chosen_flags(spec)]
-    return COMMAND_START + LINE_BREAK.join(["", *(shlex.join(flag) for flag in flags)])
+    return COMMAND_START + LINE_BREAK.join(["", *(shlex.join(map(printable, flag)) for flag in flags)])
 
 
 def docker_commands(spec: ServerSpec) -> list[str]:

@@ -309,3 +309,8 @@ def test_the_tokens_value_is_nowhere_but_in_its_secret() -> None:
     variables = sglang.environment(spec(model={"tokenSecretRef": {"name": "hf", "key": "t"}}))
     assert variables[-1] == {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hf", "key": "t"}}}
     assert "HF_TOKEN" not in [variable["name"] for variable in sglang.environment(spec())]
+
+
+def test_no_terminal_obeys_the_command_that_somebody_copies() -> None:
+    command = sglang.recipe_command(spec(engine={"extraArgs": ["--log-level=\x15; touch x #", "--x=\x1b[201~\u202e"]}))
+    assert command.endswith("'--log-level=\ufffd; touch x #' \\\n  '--x=\ufffd'")
