@@ -271,7 +271,12 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "The server's API key does not come from a Secret, so the client cannot have it.",
         "Give the variable of the key a `secretKeyRef` in the server's `podTemplate`.",
     ),
-    "WaitingForTurn": Explanation("benchmark", "Another benchmark measures this server.", WAIT),
+    "WaitingForTurn": Explanation(
+        "benchmark",
+        "Another benchmark of this server runs or goes first, or a Job that was stopped is still being removed. The "
+        "message says which.",
+        WAIT,
+    ),
     "Running": Explanation("benchmark", "A suite runs.", WAIT),
     "SuitesEnded": Explanation("benchmark", "Every suite has ended (`Complete`).", NOTHING),
     # Benchmarks, their verdict.
