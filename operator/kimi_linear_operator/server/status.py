@@ -228,7 +228,8 @@ def _offer_message(fields: Sequence[str]) -> str:
 def _synced(observation: ServerObservation) -> Condition:
     """Return whether the children stay as the operator writes them."""
     if observation.contested:
-        message = f"{'; '.join(observation.contested)}. The operator restores it only every few minutes until the other writer stops"
+        fields = "; ".join(observation.contested)
+        message = f"{fields}. The operator restores it only every few minutes until the other writer stops"
         return condition("Synced", False, Reason("ChangedByOthers", message))
     return condition("Synced", True, Reason("Undisputed", "Nobody keeps changing what the operator writes"))
 
