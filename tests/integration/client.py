@@ -16,7 +16,6 @@ from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 
 NAMESPACE = Kind("", "v1", "Namespace", "namespaces")
-EVENT = Kind("", "v1", "Event", "events")
 QUOTA = Kind("", "v1", "ResourceQuota", "resourcequotas")
 SECRET = Kind("", "v1", "Secret", "secrets")
 REPLICA_SET = Kind("apps", "v1", "ReplicaSet", "replicasets")

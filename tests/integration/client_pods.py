@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from integration.client import EVENT
 from integration.kubelet import HELD
 from integration.namespace import Namespace, Spec, condition_of
 from integration.waiting import PATIENCE_SECONDS, wait_for
 from kimi_linear_operator.benchmark.labels import BENCHMARK_LABEL, SUITE_LABEL
 from kimi_linear_operator.benchmark.recipe import PUBLISHED
 from kimi_linear_operator.benchmark.spec import BENCHMARK
-from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, GROUP, JOB, POD, VERSION, Manifest
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, EVENT, GROUP, JOB, POD, VERSION, Manifest
 
 REQUESTS = {"speed-low": 10, "speed-medium": 80, "speed-high": 500, "gsm8k": 200}
 

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from integration.client import EVENT, NAMESPACE, REPLICA_SET, Client, path_of
+from integration.client import NAMESPACE, REPLICA_SET, Client, path_of
 from integration.waiting import PATIENCE_SECONDS, wait_for
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, GROUP, POD, SERVICE, VERSION, Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, EVENT, GROUP, POD, SERVICE, VERSION, Kind, Manifest
 from kimi_linear_operator.server.labels import SERVER_LABEL
 from kimi_linear_operator.server.spec import SERVER
 

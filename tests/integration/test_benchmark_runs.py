@@ -10,7 +10,7 @@ import pytest
 
 from control_plane import LocalCluster
 from integration.audit import AuditLog
-from integration.client import EVENT, Client
+from integration.client import Client
 from integration.client_pods import (
     benchmark,
     change_benchmark,
@@ -30,7 +30,7 @@ from integration.sandbox import Sandbox
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.benchmark.labels import BENCHMARK_LABEL
 from kimi_linear_operator.benchmark.spec import BENCHMARK
-from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, POD, Manifest
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, EVENT, JOB, POD, Manifest
 from kimi_linear_operator.server.spec import SERVER
 
 SUITES = ("speed-low", "speed-medium", "speed-high", "gsm8k")

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from integration.client import EVENT, QUOTA
+from integration.client import QUOTA
 from integration.kubelet import HELD_SPEC, crashing, held_pod, is_ready, report, report_ready, waiting
 from integration.namespace import Namespace
 from integration.processes_under_test import Operator
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.kubernetes.kinds import POD, Manifest
+from kimi_linear_operator.kubernetes.kinds import EVENT, POD, Manifest
 
 pytestmark = pytest.mark.usefixtures("operator")
 

@@ -140,9 +140,7 @@ class BenchmarkReconciler:
     def _check(self, manifest: Manifest) -> Checked[KimiLinearBenchmark]:
         """Check a benchmark by its rules, and refuse access of its pods to nodes unless the administrator allows it."""
         checked = CHECKER.check_stored(manifest)
-        if checked.resource is None or not checked.is_valid or self._allows_node_access:
-            return checked
-        return checked.beside(access.problems(job.own_pod_template(checked.resource)))
+        return checked if self._allows_node_access else access.refuse_access(checked, job.own_pod_template)
 
     async def _keep(self, key: Key, manifest: Manifest) -> float | None:
         """Write the ConfigMap with the results of a complete benchmark, even if its spec is invalid by now.

@@ -8,12 +8,16 @@ server: the seccomp profile Unconfined and the capability SYS_PTRACE.
 These functions check the pod template, not the spec, so it does not matter which field of the spec caused the access.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
+from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
 from kimi_linear_operator.kubernetes.problem import Problem
+
+R = TypeVar("R", bound=Resource)
 
 OPTION = "--allow-node-access"
 
@@ -70,10 +74,12 @@ def beyond_pod(template: Manifest) -> list[str]:
     return list(dict.fromkeys(_of_template(template)))
 
 
-def problems(template: Manifest) -> tuple[Problem, ...]:
-    """Return why an object with this pod template is refused where the administrator does not allow it."""
-    found = beyond_pod(template)
-    return (Problem("error", "spec", refusal(found)),) if found else ()
+def refuse_access(checked: Checked[R], build_template: Callable[[R], Manifest]) -> Checked[R]:
+    """Return a checked resource with an error if the pod template of a valid one gives access beyond the pod."""
+    if checked.resource is None or not checked.is_valid:
+        return checked
+    found = beyond_pod(build_template(checked.resource))
+    return checked.beside([Problem("error", "spec", refusal(found))]) if found else checked
 
 
 def reach(templates: Iterable[Manifest]) -> frozenset[str]:

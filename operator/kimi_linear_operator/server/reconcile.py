@@ -169,9 +169,7 @@ class ServerReconciler:
     def _check(self, manifest: Manifest) -> Checked[KimiLinearServer]:
         """Check a server by its rules, and refuse access of its pods to nodes unless the administrator allows it."""
         checked = CHECKER.check_stored(manifest)
-        if checked.resource is None or not checked.is_valid or self._allows_node_access:
-            return checked
-        return checked.beside(access.problems(build_pod_template(checked.resource)))
+        return checked if self._allows_node_access else access.refuse_access(checked, build_pod_template)
 
     async def _apply(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]) -> _Outcome:
         """Write all children of a server if its spec is valid."""
