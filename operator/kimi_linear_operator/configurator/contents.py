@@ -1,4 +1,4 @@
-"""What the configurator's page is told: fields, rules, and the texts that commands are made of."""
+"""The data of the configurator's page: fields, rules, and the texts that commands are made of."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,13 +19,13 @@ from kimi_linear_operator.server import rules as server_rules
 from kimi_linear_operator.server import sglang
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 
-# No image, package or release has these names: what stands for them in a text is told from the rest by them.
+# Placeholders in texts: no image, package or release has these names.
 _IMAGE = "THE-IMAGE"
 _VERSION = "v0.0.0"
 
 
 def contents() -> Manifest:
-    """Return all that the page is told, as JSON."""
+    """Return all data of the page, as JSON."""
     return {
         "version": kimi_linear_operator.__version__,
         "apiVersion": f"{GROUP}/{VERSION}",

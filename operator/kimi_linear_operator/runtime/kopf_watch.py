@@ -96,7 +96,7 @@ class Watch:
             if not self._stopping.is_set():
                 failures = 0 if time.monotonic() - began > STEADY_SECONDS else failures + 1
                 delay = RESTART_BACKOFF.delay(failures)
-                logger.warning("Watching ended (%s), starting anew in %.1f s", reason, delay)
+                logger.warning("Watching ended (%s), starting again in %.1f s", reason, delay)
                 self._stopping.wait(delay)
 
     def _watch_once(self) -> str:
