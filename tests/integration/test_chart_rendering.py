@@ -183,6 +183,12 @@ def test_helm_refuses_a_wrong_spec(wrong: str) -> None:
         servers(f"--set=servers.kimi.spec.{wrong}")
 
 
+@pytest.mark.parametrize("name", ["true", "on", "1"])
+def test_a_name_that_yaml_takes_for_another_type_stays_a_name(name: str) -> None:
+    rendered = servers(f"--set-json=servers={json.dumps({name: {'spec': {'hardware': 'mi300x'}}})}")
+    assert [manifest["metadata"]["name"] for manifest in rendered] == [name]
+
+
 def test_labels_and_annotations_for_all_are_on_all() -> None:
     for manifest in rendered("everything-values"):
         metadata = manifest["metadata"]
