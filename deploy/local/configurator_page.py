@@ -1,6 +1,5 @@
 """Builds the configurator's page from the folder `page/`, with Node: `make page`."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -15,9 +14,7 @@ _SECONDS = 600
 
 def obstacle() -> str | None:
     """Why the page cannot be built; None if Node is there or can be installed."""
-    if debian.missing(_PACKAGES) and (os.geteuid() or not debian.find("apt-get")):
-        return "Node is not installed, and only root can install Debian's"
-    return None
+    return debian.obstacle(_PACKAGES)
 
 
 def ensure_installed() -> None:

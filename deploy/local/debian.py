@@ -30,12 +30,19 @@ def find(program: str) -> str | None:
     return shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_SYSTEM_PROGRAMS]))
 
 
+def obstacle(packages: Mapping[str, str]) -> str | None:
+    """Why those of the packages that are missing cannot be installed; None if they can, or none is missing."""
+    if (names := missing(packages)) and (os.geteuid() or not find("apt-get")):
+        return f"Needed, and only root can install them on Debian: {', '.join(names)}"
+    return None
+
+
 def ensure_installed(packages: Mapping[str, str]) -> None:
     """Install those of the packages that are missing."""
     if not (names := missing(packages)):
         return
-    if os.geteuid() or not find("apt-get"):
-        raise LocalClusterError(f"Needed, and only root can install them on Debian: {', '.join(names)}.")
+    if reason := obstacle(packages):
+        raise LocalClusterError(f"{reason}.")
     say(f"Installing Debian packages: {', '.join(names)} ...")
     # The lists of what there is may be old, and images of Debian come without. That somebody's own source cannot be
     # reached is no reason to stop.

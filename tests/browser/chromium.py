@@ -1,7 +1,5 @@
 """Debian's Chromium: where it is, and how it is started."""
 
-import os
-
 from playwright.sync_api import Browser, Playwright
 
 import debian
@@ -23,9 +21,7 @@ _PACKAGES = {"chromium": "chromium"}
 
 def obstacle() -> str | None:
     """Why there can be no browser; None if it is there or can be installed."""
-    if debian.missing(_PACKAGES) and (os.geteuid() or not debian.find("apt-get")):
-        return "Chromium is not installed, and only root can install Debian's"
-    return None
+    return debian.obstacle(_PACKAGES)
 
 
 def launch(playwright: Playwright) -> Browser:
