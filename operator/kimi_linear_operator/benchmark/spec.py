@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 
 from kimi_linear_operator.kubernetes.kinds import GROUP, VERSION, Kind
 from kimi_linear_operator.kubernetes.models import (
+    INHERITED_METADATA,
     Conditions,
     InheritedMetadata,
     Model,
@@ -270,11 +271,7 @@ class BenchmarkSpec(Model):
         default=False,
         description="Stop the running suite, which begins again later. The results of suites that have ended are kept.",
     )
-    inherited_metadata: InheritedMetadata = Field(
-        default_factory=InheritedMetadata,
-        description="Labels and annotations of every object that the operator makes for this one, pods included. On "
-        "pods, podTemplate takes precedence.",
-    )
+    inherited_metadata: InheritedMetadata = Field(default_factory=InheritedMetadata, description=INHERITED_METADATA)
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=2_147_483_647), _WHOLE] | None = Field(
         default=None,
         description="Seconds after which the operator deletes the benchmark, with its results, once it is Complete; "

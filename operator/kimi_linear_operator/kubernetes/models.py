@@ -133,6 +133,13 @@ class InheritedMetadata(Model):
     )
 
 
+INHERITED_METADATA = (
+    "Labels and annotations of every object that the operator makes for this one, pods included. On pods, podTemplate "
+    "takes precedence."
+)
+"""The description of a resource's field for these."""
+
+
 class Condition(Model):
     """One aspect of the state, as `metav1.Condition` has it."""
 

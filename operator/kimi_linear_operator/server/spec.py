@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from kimi_linear_operator.kubernetes.kinds import GROUP, VERSION, Kind
 from kimi_linear_operator.kubernetes.models import (
+    INHERITED_METADATA,
     Conditions,
     Failure,
     InheritedMetadata,
@@ -190,11 +191,7 @@ class ServerSpec(Model):
         description="What the container may do. Never privileged, and without the host's network: AMD's device plugin "
         "mounts the GPU devices.",
     )
-    inherited_metadata: InheritedMetadata = Field(
-        default_factory=InheritedMetadata,
-        description="Labels and annotations of every object that the operator makes for this one, pods included. On "
-        "pods, podTemplate takes precedence.",
-    )
+    inherited_metadata: InheritedMetadata = Field(default_factory=InheritedMetadata, description=INHERITED_METADATA)
     pod_template: PodTemplate | None = Field(
         default=None,
         description="Strategic-merge patch on the pod template, without directives: tolerations, affinity, volumes, "
