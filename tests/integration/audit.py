@@ -83,7 +83,8 @@ def request_of(event: dict[str, Any]) -> Request:
     subject = event.get("objectRef", {})
     resource = "/".join(filter(None, (subject.get("resource", ""), subject.get("subresource", ""))))
     return Request(
-        user=event["user"]["username"],
+        # A request that ends before the API server knows who asks has no user.
+        user=event["user"].get("username", ""),
         agent=event.get("userAgent", ""),
         verb=event["verb"],
         group=subject.get("apiGroup", ""),

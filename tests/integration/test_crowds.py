@@ -1,7 +1,7 @@
 """Many servers: they come through writes that go wrong, and cost nothing once they are settled."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -10,7 +10,7 @@ from integration.faults import Call, error_event, refuse_every
 from integration.sandbox import SANDBOX_ACCOUNT, Sandbox, Sandboxes, user_of
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.cluster.transport import REQUEST_TIMEOUT_SECONDS
-from kimi_linear_operator.kubernetes.kinds import LEASE
+from kimi_linear_operator.kubernetes.kinds import EVENT, LEASE
 from kimi_linear_operator.server.spec import SERVER
 
 _SERVERS = 50
@@ -65,9 +65,25 @@ def test_many_settled_servers_cost_no_write(crowd: Sandbox, audit_log: AuditLog)
 
 
 def _wait_until_quiet(sandbox: Sandbox) -> None:
-    def seconds_since_write() -> float:
-        # What was given up has no end.
-        ends = [call.ended or call.began + REQUEST_TIMEOUT_SECONDS for call in sandbox.proxy.calls if _is_write(call)]
-        return time.monotonic() - max(ends)
+    """Wait until all that was refused is written, a refused status up to half a minute later, and nothing follows."""
+    wait_for(
+        lambda: _unwritten(sandbox.proxy.calls), "what was refused is written", lambda it: not it, _PATIENCE_SECONDS
+    )
+    wait_for(
+        lambda: _seconds_since_write(sandbox.proxy.calls),
+        "nothing is written for a while",
+        lambda seconds: seconds > _SETTLE_SECONDS,
+        _PATIENCE_SECONDS,
+    )
 
-    wait_for(seconds_since_write, "nothing is written for a while", lambda it: it > _SETTLE_SECONDS, _PATIENCE_SECONDS)
+
+def _unwritten(calls: Iterable[Call]) -> list[str]:
+    """Return the paths whose last write was refused. Events are not repeated."""
+    last = {call.path: call.status for call in calls if _is_write(call) and not call.concerns(EVENT)}
+    return [path for path, status in last.items() if status >= 400]
+
+
+def _seconds_since_write(calls: Iterable[Call]) -> float:
+    # What was given up has no end.
+    ends = [call.ended or call.began + REQUEST_TIMEOUT_SECONDS for call in calls if _is_write(call)]
+    return time.monotonic() - max(ends, default=0.0)
