@@ -16,6 +16,7 @@ from kimi_linear_operator.cluster.client import Cluster, connect
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Options, Types, kinds_of_children
+from kimi_linear_operator.runtime.daemon_thread import run_in_daemon
 from kimi_linear_operator.runtime.endpoints import serving
 from kimi_linear_operator.runtime.exposition import exposition
 from kimi_linear_operator.runtime.health import Health
@@ -115,7 +116,7 @@ class Operator:
     async def run(self, stop: asyncio.Event) -> None:
         """Follow the cluster's changes, and reconcile whenever this replica leads, until `stop` is set."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(asyncio.to_thread(self.watch.run))
+            watching = tasks.create_task(run_in_daemon(self.watch.run))
             chores = (self.intake.run(), self._keep_listed(), _measure_lag())
             chore_tasks = [tasks.create_task(chore) for chore in chores]
             leading = tasks.create_task(self.lead())
@@ -125,7 +126,7 @@ class Operator:
                 for task in chore_tasks:
                     task.cancel()
                 self.watch.stop()
-                await self._stop(leading)
+                await asyncio.gather(self._stop(leading), self._end(watching))
 
     def exposition(self) -> Callable[[], bytes]:
         """Take a snapshot of the cache; return the function that makes the metrics of it in any thread."""
@@ -174,6 +175,13 @@ class Operator:
         if self.work.close():
             await asyncio.wait((leading,), timeout=STOP_SECONDS)
         leading.cancel()
+
+    async def _end(self, watching: asyncio.Task[None]) -> None:
+        """Wait for kopf, which may wait for ever for a task of its own: the process ends without it then."""
+        _, pending = await asyncio.wait((watching,), timeout=STOP_SECONDS)
+        if pending:
+            logger.warning("kopf did not end within %.0f s, ending without it", STOP_SECONDS)
+            watching.cancel()
 
     def _relist(self, key: Key) -> None:
         """Request a list for an object that could not be cached. If that fails again, the list reports it."""

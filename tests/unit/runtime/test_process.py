@@ -1,6 +1,7 @@
 """Thousands of passes with nothing to do keep nobody else waiting, least of all who renews the Lease."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.reconcile.resource_type import Options
 from kimi_linear_operator.resource_types import TYPES
-from kimi_linear_operator.runtime import work
+from kimi_linear_operator.runtime import process, work
 from kimi_linear_operator.runtime.intake import Intake
 from kimi_linear_operator.runtime.process import Operator
 from kimi_linear_operator.server.spec import SERVER
@@ -214,3 +215,43 @@ def test_what_the_cache_cannot_take_over_is_skipped_and_listed_and_the_rest_goes
 
     asyncio.run(test())
     assert (taken, skipped) == ([pod], [odd.key])
+
+
+def test_the_process_ends_even_if_kopf_does_not(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(process, "STOP_SECONDS", 0.1)
+    hung = threading.Event()
+
+    async def test() -> None:
+        leader: Any = Terms(left=1, is_untouched=True)
+        working = Operator(leader, leader, [], TYPES, Options())
+        monkeypatch.setattr(working.watch, "run", hung.wait)
+        monkeypatch.setattr(working.lists, "run", asyncio.Event().wait)
+        stop = asyncio.Event()
+        running = asyncio.create_task(working.run(stop))
+        await asyncio.sleep(0.1)
+        stop.set()
+        await asyncio.wait_for(running, 5)
+
+    try:
+        # It also waits for the threads of the loop's executor.
+        asyncio.run(test())
+    finally:
+        hung.set()
+    assert "kopf did not end within" in caplog.text
+
+
+def test_a_watch_that_fails_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise MemoryError
+
+    async def test() -> None:
+        leader: Any = Terms(left=1, is_untouched=True)
+        working = Operator(leader, leader, [], TYPES, Options())
+        monkeypatch.setattr(working.watch, "run", fail)
+        monkeypatch.setattr(working.lists, "run", asyncio.Event().wait)
+        with pytest.raises(ExceptionGroup):
+            await working.run(asyncio.Event())
+
+    asyncio.run(test())
