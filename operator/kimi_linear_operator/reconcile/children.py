@@ -248,6 +248,8 @@ class Children:
     async def _delete(self, live: Manifest) -> None:
         kind = kind_of(live)
         await self.cluster.delete(kind, live)
+        # The watch event may come after the next pass, which would delete the child again.
+        self.cache.take(self.cache.reader.read(kind, live, is_deleted=True))
         self._repairs.forget(_key_of(live))
         _log("Deleted", live)
 

@@ -1,0 +1,47 @@
+"""A child that is no longer wanted is deleted once, however late its watch event comes."""
+
+import asyncio
+from typing import cast
+
+from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, Kind, Manifest
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.children import Children
+from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
+from make import make_deployment, make_server, owned
+from passes import new_cache
+
+
+class Deletions:
+    """A cluster that deletes whatever it is asked to, and shows no watch events."""
+
+    def __init__(self) -> None:
+        self.deleted: list[str] = []
+
+    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+        self.deleted.append(manifest["metadata"]["name"])
+
+
+def test_the_pass_after_a_deletion_does_not_delete_again() -> None:
+    cluster, cache, server = Deletions(), new_cache(), make_server()
+    cache.put(DEPLOYMENT, owned(make_deployment()))
+    children = Children(cast(Cluster, cluster), cache)
+    owner = KimiLinearServer.model_validate(server)
+    key = Key("default", "kimi", SERVER)
+    for _ in range(2):
+        asyncio.run(children.prune(owner, key, (DEPLOYMENT,), []))
+    assert cluster.deleted == ["kimi"]
+
+
+def test_a_child_that_a_finalizer_keeps_is_seen_again_and_not_deleted_again() -> None:
+    cluster, cache, server = Deletions(), new_cache(), make_server()
+    live = owned(make_deployment())
+    cache.put(DEPLOYMENT, live)
+    children = Children(cast(Cluster, cluster), cache)
+    owner, key = KimiLinearServer.model_validate(server), Key("default", "kimi", SERVER)
+    asyncio.run(children.prune(owner, key, (DEPLOYMENT,), []))
+    marked = {"deletionTimestamp": "2026-11-24T09:30:00Z", "resourceVersion": "900"}
+    cache.put(DEPLOYMENT, {**live, "metadata": {**live["metadata"], **marked}})
+    asyncio.run(children.prune(owner, key, (DEPLOYMENT,), []))
+    assert cache.get(key.of(DEPLOYMENT)) is not None
+    assert cluster.deleted == ["kimi"]
