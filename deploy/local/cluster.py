@@ -72,7 +72,7 @@ def build(programs: Sequence[Program]) -> None:
     """Bring the programs that tests need: build them, and install packages if this machine can have a real node."""
     ensure_built(programs)
     if reason := machine.obstacle():
-        say(f"Tests in real pods {'run on kind' if replaces_real_node() else 'are left out'}: {reason}.")
+        say(f"Tests in real pods {'run on kind' if replaces_real_node() else 'are skipped'}: {reason}.")
     else:
         machine.ensure_installed()
 
@@ -149,7 +149,7 @@ def main() -> int:
     try:
         return exit_code(_VERBS[verb])
     except KeyboardInterrupt:
-        say("\nInterrupted; what was started was ended.")
+        say("\nInterrupted. Everything that was started is stopped.")
         return _INTERRUPTED
 
 

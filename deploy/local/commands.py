@@ -42,7 +42,7 @@ def run(
     try:
         done = subprocess.run(words, input=stdin, capture_output=True, text=True, env=env, timeout=timeout)
     except FileNotFoundError as error:
-        raise LocalClusterError(f"The program {words[0]} is not there.") from error
+        raise LocalClusterError(f"The program {words[0]} does not exist.") from error
     except subprocess.TimeoutExpired as error:
         raise LocalClusterError(f"No answer within {timeout:.0f} s: {shown}") from error
     if done.returncode:

@@ -24,7 +24,7 @@ def ensure_installed() -> None:
     debian.ensure_installed(_PACKAGES)
     lock, installed = SOURCE / "package-lock.json", SOURCE / "node_modules/.package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-        say("Installing what the configurator's page is built with (40 MB) ...")
+        say("Installing the tools that build the configurator's page (40 MB) ...")
         run(["npm", "ci", "--prefix", SOURCE], timeout=_SECONDS)
 
 

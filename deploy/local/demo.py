@@ -48,7 +48,7 @@ class Shell:
         done = self._run(command, stdin)
         print("".join(f"    {line}\n" for line in done.stdout.splitlines()), end="", flush=True)
         if bool(done.returncode) != fails:
-            raise LocalClusterError(f"That was not expected to end with exit code {done.returncode}.")
+            raise LocalClusterError(f"This command should not end with exit code {done.returncode}.")
 
     def output(self, command: str) -> str:
         """Run a command without showing it; empty output if it fails."""
@@ -89,7 +89,7 @@ def demo(cluster: LocalCluster) -> None:
         _remove(shell)
     finally:
         end_group(operator)
-    _step(f"That was all, in {time.monotonic() - began:.0f} seconds. The cluster of the demo is gone again.")
+    _step(f"Done in {time.monotonic() - began:.0f} seconds. The demo's cluster is removed now.")
     print('    Next: make cluster, eval "$(make -s cluster-env)", and docs/guide/README.md')
 
 
@@ -117,7 +117,7 @@ def _serve(shell: Shell) -> None:
 
 
 def _refuse(shell: Shell) -> None:
-    _step("4. A mistake: the API server itself refuses it, and so does the command line before anything is sent")
+    _step("4. A mistake: the API server refuses it, and kimi-linear validate finds it without a cluster")
     shell("kubectl apply -f -", stdin=_REJECTED, fails=True)
     shell("kimi-linear validate -f -", stdin=_REJECTED, fails=True)
 
@@ -135,9 +135,9 @@ def _repair(shell: Shell) -> None:
 
 
 def _remove(shell: Shell) -> None:
-    _step("6. The end: what belongs to a server goes with it")
+    _step("6. The end: deleting a server deletes everything that belongs to it")
     shell("kubectl delete kls kimi")
-    print("\n    Kubernetes collects the rest; in a cluster this young that takes up to half a minute ...", flush=True)
+    print("\n    Kubernetes deletes the rest; in a new cluster this takes up to half a minute ...", flush=True)
     _wait(_COLLECTION_SECONDS, lambda: not shell.output("kubectl get deployments,pods -o name"))
     shell("kubectl get kls")
     shell(_CHILDREN)
@@ -151,7 +151,7 @@ def _wait(seconds: float, done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() > deadline:
-            raise LocalClusterError(f"That did not happen within {seconds:.0f} s.")
+            raise LocalClusterError(f"The expected change did not happen within {seconds:.0f} s.")
         time.sleep(0.05)
 
 

@@ -51,7 +51,7 @@ class Image:
         lines = self.dockerfile.with_name(f"{self.dockerfile.name}.dockerignore").read_text().splitlines()
         found = [_ROOT / line.removeprefix("!") for line in lines if line.startswith("!")]
         if missing := [path for path in found if not path.exists()]:
-            raise LocalClusterError(f"{self.dockerfile.name}.dockerignore names what is not there: {missing}")
+            raise LocalClusterError(f"{self.dockerfile.name}.dockerignore names files that do not exist: {missing}")
         files = [file for path in found for file in ([path] if path.is_file() else path.rglob("*"))]
         return sorted(file for file in files if file.is_file() and "__pycache__" not in file.parts)
 

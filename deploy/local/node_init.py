@@ -114,7 +114,7 @@ def _wait(done: Callable[[], bool], expected: str) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while not done():
         if time.monotonic() > deadline:
-            raise LocalClusterError(f"Not within {_PATIENCE_SECONDS} s: {expected}.")
+            raise LocalClusterError(f"This did not happen within {_PATIENCE_SECONDS} s: {expected}.")
         time.sleep(0.05)
 
 

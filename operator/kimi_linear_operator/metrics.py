@@ -79,7 +79,7 @@ SCOPE_UNREADABLE = Gauge(
 )
 LOOP_LAG_SECONDS = Histogram(
     "kimi_linear_operator_event_loop_lag_seconds",
-    "How late the main event loop, which also renews the Lease, runs what is due",
+    "How late the main event loop runs its tasks. This loop also renews the Lease",
     buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5),
     registry=REGISTRY,
 )
@@ -90,8 +90,8 @@ RESYNC_FINDINGS = Counter(
 )
 ROLLOUTS = Gauge(
     "kimi_linear_operator_template_rollouts",
-    "Servers whose newest pod template the operator is to roll out by itself: waiting, under_way, or halted (under way "
-    "and stalled, which keeps the others waiting)",
+    "Servers that are to get the newest pod template automatically: waiting, under_way, or halted (under way and "
+    "stalled, so the others wait)",
     ["state"],
     registry=REGISTRY,
 )

@@ -103,7 +103,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
     "InvalidSpec": Explanation(
         "both",
         "The spec breaks a rule, or is nested deeper than 64 levels or too large (256 KiB of JSON, 5,000 keys and "
-        "values). What ran before still runs, and can be scaled down and suspended.",
+        "values). Pods that already run stay; you can scale them down or suspend them.",
         "Change the field that the message names.",
     ),
     "NameConflict": Explanation(
@@ -115,23 +115,23 @@ REASONS: Mapping[ReasonName, Explanation] = {
     "Replacing": Explanation("both", "Objects of a deleted resource of this name are still being removed.", WAIT),
     "ApplyFailed": Explanation(
         "both",
-        "The API server refused an object that the spec leads to. The message is the API server's.",
-        "Most often `podTemplate` holds something wrong, or an admission policy forbids it: change one of them. Labels "
-        "and annotations that a policy demands go into `inheritedMetadata`.",
+        "The API server refused an object that the operator builds from the spec. The message is the API server's.",
+        "Most often `podTemplate` has a wrong value, or an admission policy forbids the object: correct one of "
+        "them. Put labels and annotations that a policy demands into `inheritedMetadata`.",
     ),
-    "Suspended": Explanation("both", "`suspend` is true: nothing runs.", "Set `suspend` to false to go on."),
+    "Suspended": Explanation("both", "`suspend` is true: nothing runs.", "Set `suspend` to false to continue."),
     # Pods, before their containers run.
     "PodCreationFailed": Explanation(
         "both",
-        "Kubernetes refuses to create the pods: a quota, a LimitRange, Pod Security or another admission policy. The "
-        "message is that of the refusal.",
+        "Kubernetes refuses to create the pods: a quota, a LimitRange, Pod Security or another admission policy. "
+        "The message quotes the refusal.",
         "Raise the quota, label the namespace for Pod Security, or change `podTemplate`.",
     ),
     "OldPodTerminating": Explanation(
         "server",
-        "The next pod waits for one that finishes its requests: for its GPUs, or for its share of a quota. It follows "
-        "within seconds of the old pod's end.",
-        "Wait, up to `drain.timeoutSeconds`. With GPUs to spare, `rollout.strategy: Surge` avoids it.",
+        "The next pod needs the GPUs or the share of a quota of an old pod, which still finishes its requests. The "
+        "next pod starts within seconds after the old one has ended.",
+        "Wait, up to `drain.timeoutSeconds`. If you have spare GPUs, `rollout.strategy: Surge` avoids it.",
     ),
     "JobSuspended": Explanation(
         "benchmark",
@@ -147,7 +147,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "NotScheduled": Explanation(
         "both",
-        "The scheduler that the pod asks for has not looked at it for 45 seconds.",
+        "The pod's scheduler has not handled the pod for 45 seconds.",
         "Check that this scheduler runs, or correct `podTemplate.spec.schedulerName`.",
     ),
     "Unschedulable": Explanation(
@@ -159,10 +159,10 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "VolumeNotMounted": Explanation(
         "both",
-        "The pod is on a node, but no container could begin for 45 seconds: most often a volume is not mounted. The "
-        "message names the objects that its volumes need.",
+        "The pod is on a node, but no container could start for 45 seconds: most often a volume is not mounted. "
+        "The message names the objects that its volumes need.",
         "`kubectl describe pod NAME` shows the kubelet's error. Create the missing Secret, ConfigMap or claim, or "
-        "release a claim that another node holds. The pod goes on by itself.",
+        "release a claim that another node holds. The pod then continues by itself.",
     ),
     "Starting": Explanation(
         "both",
@@ -176,7 +176,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "Check `engine.version` and `engine.image`, or `client.image`, and `podTemplate.spec.imagePullSecrets`.",
     ),
     "SecretMissing": Explanation(
-        "both", "A Secret, or a key in it, does not exist.", "Create it. The pod goes on by itself."
+        "both", "A Secret, or a key in it, does not exist.", "Create it. The pod then continues by itself."
     ),
     "ContainerConfigInvalid": Explanation(
         "both",
@@ -222,7 +222,8 @@ REASONS: Mapping[ReasonName, Explanation] = {
     "NodeLost": Explanation(
         "both",
         "The pod's node does not answer any more. The message names the node.",
-        "Repair the node, or delete it (`kubectl delete node NAME`). Until then, its pod may not be replaced.",
+        "Repair the node, or delete it (`kubectl delete node NAME`). Until then, its pod may stay without a "
+        "replacement.",
     ),
     "TerminationStuck": Explanation(
         "both",
@@ -238,7 +239,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
     "PodFailed": Explanation(
         "both",
         "A node refused or ended a pod. The message is the kubelet's.",
-        "Correct what the message names. A pod that was only refused is replaced by itself.",
+        "Correct what the message names. If the node only refused the pod, Kubernetes replaces it.",
     ),
     # Servers.
     "RollingOut": Explanation("server", "Replicas serve, but not all of them with the current spec.", WAIT),
@@ -250,7 +251,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
     "ProgressDeadlineExceeded": Explanation(
         "server",
         "A rollout takes longer than draining, pulling the image and starting may take (`Stalled`).",
-        "Remove the cause that the message names. The rollout goes on by itself.",
+        "Remove the cause that the message names. The rollout then continues by itself.",
     ),
     "NoReplicas": Explanation("server", "`replicas` is 0.", "Scale the server up to use it."),
     "AllReplicasServe": Explanation("server", "Every replica serves with the current spec (`Ready`).", NOTHING),
@@ -283,19 +284,19 @@ REASONS: Mapping[ReasonName, Explanation] = {
     "ThresholdsMet": Explanation("benchmark", "Passed.", NOTHING),
     "ThresholdMissed": Explanation(
         "benchmark",
-        "Failed: a number is beyond its threshold. The message names all.",
+        "Failed: a number is beyond its threshold. The message names each such number.",
         "Find out why the server is slower or less accurate, or change the threshold.",
     ),
     "Regressed": Explanation(
         "benchmark",
-        "Failed: a number is worse than the baseline allows. The message names all.",
+        "Failed: a number is worse than the baseline allows. The message names each such number.",
         "Find out why the server is slower or less accurate, or raise `baseline.maxRegressionPercent`.",
     ),
     "RequestsFailed": Explanation(
         "benchmark", "Invalid: more requests failed than `maxErrorRate` allows.", "See the server's log."
     ),
     "ServerChanged": Explanation(
-        "benchmark", "Invalid: the server was changed, restarted or replaced meanwhile.", "Measure again."
+        "benchmark", "Invalid: the server was changed, restarted or replaced during the run.", "Measure again."
     ),
     "ClientFailed": Explanation(
         "benchmark",
@@ -324,9 +325,8 @@ REASONS: Mapping[ReasonName, Explanation] = {
     "Newest": Explanation("server", "The pods are as this version of the operator builds them.", NOTHING),
     "NewTemplateAvailable": Explanation(
         "server",
-        "This version of the operator would build other pods. Those that run stay.",
-        "Take them when it suits you: give the server's annotation `kimi-linear.io/rollout` a new value, or change its "
-        "spec.",
+        "This version of the operator would build other pods. The running pods stay.",
+        "To take the new pods, give the server's annotation `kimi-linear.io/rollout` a new value, or change its spec.",
     ),
     "RollingOutByItself": Explanation(
         "server",

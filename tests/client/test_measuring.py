@@ -151,7 +151,7 @@ def test_a_dataset_that_is_too_small_is_told(start: Start, pod: Pod) -> None:
 def test_what_cannot_be_downloaded_is_named(hub: str, lacking: str, pod: Pod) -> None:
     suite = small() if hub == "tokenizer" else small(tokenizer=str(pod.downloads / "tokenizer"))
     run = pod.run(suite, 10, "http://127.0.0.1:1", {"HF_HOME": str(pod.folder / "empty")})
-    assert run.result == failure(f"{lacking}: where there is no internet, mount it.")
+    assert run.result == failure(f"{lacking}: without internet, mount it.")
 
 
 def test_a_run_that_is_stopped_says_how_far_it_came(start: Start, pod: Pod) -> None:

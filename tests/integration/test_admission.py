@@ -158,7 +158,7 @@ def _gpus(count: int | str) -> dict[str, Any]:
 # For words of each rule's message: a name and a spec that break this rule and no other.
 _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
     "doesn't support reasoning parser": ("kimi", {"reasoningParser": "enabled"}),
-    "keep it to 50 characters": ("a" * 51, {}),
+    "use at most 50 ": ("a" * 51, {}),
     "a directory has no revision": ("kimi", {"model": {"path": "/models/kimi", "revision": "main"}}),
     "a flag that the operator sets": ("kimi", {"engine": {"extraArgs": ["--tp=8"]}}),
     "shows an API key": ("kimi", {"engine": {"extraArgs": ["--api-key=secret"]}}),
@@ -174,13 +174,13 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
             **_container(env=[{"name": "KEY", "value": "sk-1"}]),
         },
     ),
-    "makes SGLang speak TLS": ("kimi", {"engine": {"extraArgs": ["--ssl-keyfile=/k"]}}),
-    "multiplies the GPUs": ("kimi", {"engine": {"extraArgs": ["--data-parallel-size", "2"]}}),
+    "makes SGLang use TLS": ("kimi", {"engine": {"extraArgs": ["--ssl-keyfile=/k"]}}),
+    "multiplies the number of GPUs": ("kimi", {"engine": {"extraArgs": ["--data-parallel-size", "2"]}}),
     "spreads SGLang over several nodes": ("kimi", {"engine": {"extraArgs": ["--dist-init-addr=10.0.0.1:1"]}}),
-    "takes away SGLang's HTTP API": ("kimi", {"engine": {"extraArgs": ["--grpc-mode"]}}),
+    "disables SGLang's HTTP API": ("kimi", {"engine": {"extraArgs": ["--grpc-mode"]}}),
     "chooses GPUs by number": ("kimi", {"engine": {"extraArgs": ["--base-gpu-id=4"]}}),
     "prints the help and ends": ("kimi", {"engine": {"extraArgs": ["-h"]}}),
-    "leave the GPUs out here": ("kimi", _container(resources=_gpus(8))),
+    "remove the GPUs here": ("kimi", _container(resources=_gpus(8))),
     "an init container gets the same GPUs": (
         "kimi",
         {"podTemplate": {"spec": {"initContainers": [{"name": "fetch", "resources": _gpus("1")}]}}},

@@ -111,7 +111,7 @@ def test_a_missed_threshold_and_a_regression_fail(ready: Namespace) -> None:
         (result("speed-low", completed=9, message="1 of 10 requests failed, the first with: no answer."), 0,
          "RequestsFailed", "9 of 10 requests were completed (1 of 10 requests failed, the first with: no answer)"),
         ("Killed --api-key planted-key", 137, "ClientFailed", "exit code 137 (Error): Killed --api-key [redacted]"),
-        ("", 0, "NoResult", "the pod left no result that can be read"),
+        ("", 0, "NoResult", "the pod left no readable result"),
     ],
     ids=["some fail", "killed", "no message"],
 )  # fmt: skip

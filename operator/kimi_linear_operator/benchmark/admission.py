@@ -76,7 +76,7 @@ class Admission:
         """Return why it is not a benchmark's turn yet, as far as this can be decided without reading every rival."""
         rest = _rest_seconds(failed_start(manifest), now)
         if rest > 0:
-            message = f"other benchmarks of {target.name} go first, as this one could not start"
+            message = f"other benchmarks of {target.name} go first, because this one could not start"
             return Wait(Reason("WaitingForTurn", message), rest)
         if self._index.is_far(key):
             message = f"{FEW_RIVALS} or more benchmarks go first on {target.name}: this one waits until these are done"

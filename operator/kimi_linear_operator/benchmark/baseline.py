@@ -46,9 +46,9 @@ def of_benchmark(name: str, suites: Sequence[Suite], results: Sequence[Manifest]
         return Baseline(missing=f"benchmark {name} has no suite {suite.name}")
     if not client.is_same_load(suite, theirs):
         differences = ", ".join(_differences(suite, theirs))
-        return Baseline(missing=f"{suite.name} of benchmark {name} ran another load ({differences})")
+        return Baseline(missing=f"{suite.name} of benchmark {name} ran a different load ({differences})")
     if not is_valid(result):
-        return Baseline(missing=f"{suite.name} of benchmark {name} is invalid: its numbers count for nothing")
+        return Baseline(missing=f"{suite.name} of benchmark {name} is invalid: its numbers do not count")
     return Baseline({key: value for key, value in result["metrics"].items() if math.isfinite(value)})
 
 

@@ -27,11 +27,11 @@ _REMEDIES = {
         "label the namespace pod-security.kubernetes.io/enforce=baseline, or set a securityContext in spec.podTemplate"
     ),
     re.compile(r"maximum .* usage per|minimum .* usage per|must be less than or equal to (cpu|memory|ephemeral)"): (
-        "a LimitRange of the namespace sets these limits: set requests and limits in spec.podTemplate that keep to it"
+        "a LimitRange of the namespace sets these limits: set requests and limits within them in spec.podTemplate"
     ),
-    re.compile("admission webhook|ValidatingAdmissionPolicy"): "a policy of the cluster refuses the pod: see its words",
+    re.compile("admission webhook|ValidatingAdmissionPolicy"): "a cluster policy refuses the pod: see its message",
 }
-_DEFAULT_REMEDY = "the API server refuses the pod: see its words"
+_DEFAULT_REMEDY = "the API server refuses the pod: see its message"
 
 # Reasons of Events while the kubelet starts a pod. The newest Event says how far it is.
 _START_EVENTS = (
@@ -88,7 +88,7 @@ def job_reason(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifes
     if _is_suspended(job):
         return Reason(
             "JobSuspended",
-            f"Job {name} is suspended by somebody else, most likely by a queue such as Kueue: it begins when "
+            f"Job {name} is suspended by somebody else, most likely by a queue such as Kueue: it starts when "
             "spec.suspend of the Job becomes false",
         )
     if living := [pod for pod in pods if is_running(pod)]:
@@ -143,7 +143,7 @@ def _volume_reason(pod: Manifest, events: Sequence[Manifest]) -> Reason | None:
     failures = [event for event in events if event.get("reason") in _UNMOUNTED]
     clear = [event for event in failures if not str(event.get("message", "")).startswith(_VAGUE)]
     message = one_line(str((_newest(clear or failures) or {}).get("message", "")))
-    remedy = "create the object that is missing, or name another one; the pod goes on by itself"
+    remedy = "create the missing object, or name another one; the pod then continues by itself"
     return Reason("VolumeNotMounted", f"pod {pod['metadata']['name']}: {message} ({remedy})")
 
 

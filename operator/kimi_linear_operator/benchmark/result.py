@@ -25,10 +25,10 @@ def read(text: str, suite: Suite) -> Manifest:
     result = _parsed(text, client.kind(suite))
     if result["requested"] != client.requests(suite):
         raise ResultError(
-            f"the pod was asked for {client.requests(suite)} requests, and its result is about {result['requested']}"
+            f"the suite has {client.requests(suite)} requests, but the pod's result is about {result['requested']}"
         )
     if result["completed"] > result["requested"]:
-        raise ResultError("the pod's result has more requests completed than were asked for")
+        raise ResultError("the pod's result has more completed requests than the suite has requests")
     if result["outcome"] == "Succeeded":
         _require_metrics(result, client.kind(suite))
     return result
@@ -46,9 +46,9 @@ def _parsed(text: str, kind: SuiteKind) -> Manifest:
     try:
         result = jsontext.decode(text)
     except ValueError as error:
-        raise ResultError(f"the pod left no result that can be read: {error}") from error
+        raise ResultError(f"the pod left no readable result: {error}") from error
     if not isinstance(result, dict):
-        raise ResultError("the pod's result is no JSON object")
+        raise ResultError("the pod's result is not a JSON object")
     for name, field_type in _FIELDS.items():
         if type(result.get(name)) is not field_type:
             raise ResultError(f"the pod's result has no {name} of type {field_type.__name__}")
@@ -69,7 +69,7 @@ def _outcome(value: str) -> str:
 
 def _count(value: int, name: str) -> int:
     if not 0 <= value <= _GREATEST:
-        raise ResultError(f"the pod's result has a count that cannot be: {name}")
+        raise ResultError(f"the pod's result has an impossible count: {name}")
     return value
 
 
@@ -80,11 +80,11 @@ def _number(name: str, value: Any, kind: SuiteKind) -> float:
         ResultError: The client has no such metric, or it cannot have this value.
     """
     if metric.find(kind, name) is None:
-        raise ResultError("the pod's result has a metric that its client does not give")
+        raise ResultError("the pod's result has a metric that its client does not report")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ResultError(f"the pod's result has a metric that is no number: {name}")
+        raise ResultError(f"the pod's result has a metric that is not a number: {name}")
     # This refuses Infinity and NaN, which Python parses although JSON does not have them, and integers too large for a
     # float.
     if not 0 <= value <= _GREATEST:
-        raise ResultError(f"the pod's result has a metric that cannot be: {name}")
+        raise ResultError(f"the pod's result has an impossible metric: {name}")
     return value

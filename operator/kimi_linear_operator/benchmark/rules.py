@@ -41,26 +41,26 @@ ERRORS = (
         "error",
         "spec.suites",
         "self.all(s, self.exists_one(t, t.name == s.name))",
-        "has a name twice: results are told apart by it",
+        "has two suites with the same name: the name identifies the results",
     ),
     Rule(
         "error",
         "spec.suites",
         f"self.all(s, s.name in {_RECIPE} || has(s.speed) != has(s.accuracy))",
-        "has a suite that is none of the recipe's (speed-low, speed-medium, speed-high, gsm8k): give it either speed "
-        "or accuracy",
+        "has a suite that is not one of the recipe's (speed-low, speed-medium, speed-high, gsm8k): give it either "
+        "speed or accuracy",
     ),
     Rule(
         "error",
         "spec.suites",
         f"self.all(s, !(s.name in {_RECIPE}) || (!has(s.speed) && !has(s.accuracy)))",
-        "changes a suite of the recipe: give your own another name",
+        "changes a suite of the recipe: give your own suite another name",
     ),
     Rule(
         "error",
         "spec.suites",
         f"self.all(s, !has(s.speed) || s.speed.extraArgs.all(a, !{expressions.is_flag('a', client.OWNED_FLAGS)}))",
-        "holds in extraArgs a flag that has a field of its own or that the operator sets: use the field of that name "
+        "has a flag in extraArgs that has a field of its own or that the operator sets: use the field for it "
         "(numPrompts, datasetName ...), spec.datasets or spec.client",
     ),
     *(
@@ -76,8 +76,8 @@ ERRORS = (
         "error",
         "spec.baseline",
         "(self.source == 'benchmark') == has(self.benchmark)",
-        "goes with the source benchmark, and with no other: set spec.baseline.source and spec.baseline.benchmark, or "
-        "neither",
+        "must be set if the source is benchmark, and only then: set both spec.baseline.source and "
+        "spec.baseline.benchmark, or neither",
         blames="benchmark",
     ),
     Rule(
@@ -99,8 +99,8 @@ ERRORS = (
         "error",
         "spec.baseline.metrics",
         f"self.all(m, {_is_one_of('m', _DIRECTED)})",
-        "holds a metric of which neither more nor less is better, or that no client has: use throughputs, latencies "
-        "(median_ttft_ms ...), accuracy, invalid or duration",
+        "has a metric that no client reports, or for which neither higher nor lower is better: use throughputs, "
+        "latencies (median_ttft_ms ...), accuracy, invalid or duration",
     ),
     Rule(
         "error",
@@ -114,8 +114,9 @@ ERRORS = (
         "spec",
         f"self.thresholds.all(t, self.suites.all(s, s.name != t.suite || ({_IS_ACCURACY} ? "
         f"{_is_one_of('t.metric', metric.ACCURACY)} : {_is_one_of('t.metric', metric.SPEED)})))",
-        "names a metric that the suite does not have: for speed those of sglang.bench_serving (output_throughput, "
-        "p99_ttft_ms ...), for accuracy accuracy, invalid, latency and output_throughput",
+        "names a metric that the suite does not have: a speed suite has those of sglang.bench_serving "
+        "(output_throughput, p99_ttft_ms ...), an accuracy suite has accuracy, invalid, latency and "
+        "output_throughput",
         blames="thresholds",
     ),
     Rule(
@@ -134,7 +135,7 @@ ERRORS = (
         "error",
         expressions.CONTAINERS,
         f"self.all(c, {expressions.NO_GPUS})",
-        "asks for amd.com/gpu: clients need none, and servers need them",
+        "asks for amd.com/gpu: clients need no GPUs; leave them to servers",
     ),
     Rule(
         "error",
@@ -147,7 +148,7 @@ ERRORS = (
     ),
     expressions.own_command(client.CONTAINER, "use spec.client and spec.suites"),
     expressions.unprivileged(client.CONTAINER, "it only sends requests"),
-    expressions.own_network("puts the client on the node's network, where nothing can be measured better"),
+    expressions.own_network("puts the client on the node's network, which makes no measurement better"),
     expressions.owned_labels(),
     *expressions.inherited_metadata(),
 )
@@ -157,8 +158,8 @@ WARNINGS = (
         "warning",
         "spec.suites",
         f"self.all(s, !has(s.accuracy) || s.accuracy.numQuestions >= {_FEW_QUESTIONS})",
-        f"asks fewer than {_FEW_QUESTIONS} questions: such an accuracy is off by five percent points or more, by "
-        "chance alone",
+        f"asks fewer than {_FEW_QUESTIONS} questions: by chance alone, such an accuracy can be wrong by five "
+        "percentage points or more",
     ),
     Rule(
         "warning",
@@ -173,8 +174,8 @@ TRANSITIONS = (
         "error",
         "",
         "!has(oldSelf.status) || !has(oldSelf.status.startTime) || " + unchanged(f"spec.{field}" for field in _FIXED),
-        "is fixed once the first suite has started, except for suspend and ttlSecondsAfterFinished, so that it says "
-        "what was measured: delete the benchmark, or make another one",
+        "is fixed once the first suite has started, except suspend and ttlSecondsAfterFinished, because it says "
+        "what was measured: delete the benchmark, or create another one",
         blames="spec",
     ),
 )

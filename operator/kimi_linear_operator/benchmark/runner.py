@@ -94,16 +94,16 @@ _CAUSES = {
     r"No module named '?sglang": "SGLang's client is not in this image: choose one that has SGLang",
     r"Unauthorized": "the server refused the API key (HTTP 401): name the Secret that the server uses",
     r"LocalEntryNotFoundError|OfflineModeIsEnabled|raw\.githubusercontent\.com": (
-        "the dataset is not in the pod and could not be downloaded: where there is no internet, mount it"
+        "the dataset is not in the pod and could not be downloaded: without internet, mount it"
     ),
     r"couldn't connect to 'https://huggingface\.co'|Can't load tokenizer|is not a valid model identifier": (
-        "the tokenizer is not in the pod and could not be downloaded: where there is no internet, mount it"
+        "the tokenizer is not in the pod and could not be downloaded: without internet, mount it"
     ),
     r"No such file or directory: '([^']+)'": "the file {0} is not in the pod: mount it",
     r"Name or service not known|name resolution|No address associated|ClientConnectorDNSError": (
-        "the server's name is unknown: see whether its Service exists"
+        "the server's name is unknown: check that its Service exists"
     ),
-    r"[Tt]imed out|TimeoutError": "the server did not answer in time: see whether a network policy is in the way",
+    r"[Tt]imed out|TimeoutError": "the server did not answer in time: check that no network policy blocks the client",
     r"Connection refused|Connect call failed|Cannot connect to host|not ready\. Exiting": (
         "nothing answers at the server's address (connection refused)"
     ),
@@ -414,7 +414,7 @@ def _last_result(file: Path) -> dict[str, Any]:
     except (RecursionError, ValueError) as error:
         raise SuiteError(f"The client wrote a result that is not JSON: {error}.") from error
     if not isinstance(written, dict):
-        raise SuiteError(f"The client wrote a result that is no JSON object but a {type(written).__name__}.")
+        raise SuiteError(f"The client wrote a result that is not a JSON object but a {type(written).__name__}.")
     return written
 
 

@@ -207,7 +207,7 @@ class Baseline(Model):
         "GPUs and SGLang 0.5.7: a reference, not a promise for other setups.",
     )
     benchmark: ObjectName | None = Field(
-        default=None, description="Name of a complete KimiLinearBenchmark, for the source benchmark."
+        default=None, description="Name of a complete KimiLinearBenchmark, if the source is benchmark."
     )
     max_regression_percent: Annotated[float, Field(ge=0, le=1000)] | None = Field(
         default=None,
@@ -246,7 +246,7 @@ class BenchmarkSpec(Model):
         validate_default=True,
         description="What to run, one after the other; without it the recipe's four suites.",
     )
-    client: Client = Field(default_factory=Client, description="What SGLang's client runs in.")
+    client: Client = Field(default_factory=Client, description="The environment of SGLang's client.")
     datasets: Datasets = Field(
         default_factory=Datasets, description="Data for clusters without access to the internet."
     )
@@ -269,7 +269,8 @@ class BenchmarkSpec(Model):
     )
     suspend: bool = Field(
         default=False,
-        description="Stop the running suite, which begins again later. The results of suites that have ended are kept.",
+        description="Stop the running suite; it starts again from its beginning later. The results of suites that have "
+        "ended are kept.",
     )
     inherited_metadata: InheritedMetadata = Field(default_factory=InheritedMetadata, description=INHERITED_METADATA)
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=2_147_483_647), _WHOLE] | None = Field(
@@ -322,25 +323,31 @@ class SuiteResult(Model):
     kind: SuiteKind = Field(description="What was measured.")
     outcome: Literal["Succeeded", "Failed"] = Field(description="Whether the client ran to its end.")
     reason: Literal["ClientFailed", "NoResult", "TimedOut"] | None = Field(
-        default=None, description="Why it did not, in one word."
+        default=None, description="Why the client did not run to its end, in one word."
     )
-    message: str = Field(default="", description="Why it did not, or a remark about its numbers.")
+    message: str = Field(
+        default="", description="Why the client did not run to its end, or a remark about the numbers."
+    )
     requested: int = Field(default=0, description="Requests that the suite asks for.")
     completed: int = Field(default=0, description="Requests that succeeded.")
-    start_time: str = Field(description="When its first attempt started.", json_schema_extra={"format": "date-time"})
-    completion_time: str = Field(description="When it ended.", json_schema_extra={"format": "date-time"})
+    start_time: str = Field(
+        description="When the first attempt of the suite started.", json_schema_extra={"format": "date-time"}
+    )
+    completion_time: str = Field(description="When the suite ended.", json_schema_extra={"format": "date-time"})
     metrics: Metrics = Field(default={}, description="Metrics by the names that the client gives them.")
     baseline: Metrics = Field(default={}, description="The same metrics of the baseline.")
     ratios: Metrics = Field(default={}, description="Measured value divided by the baseline, rounded.")
-    findings: Annotated[list[Finding], Field(max_length=128)] = Field(default=[], description="All that was judged.")
+    findings: Annotated[list[Finding], Field(max_length=128)] = Field(
+        default=[], description="All judgements about the suite."
+    )
 
 
 class Attempt(Model):
     """A suite that could not start and gave its turn back to other benchmarks of the server."""
 
     suite: str = Field(description="The suite.")
-    time: str = Field(description="When it gave its turn back.", json_schema_extra={"format": "date-time"})
-    reason: str = Field(description="Why it could not start, in one CamelCase word.", max_length=1024)
+    time: str = Field(description="When the suite gave its turn back.", json_schema_extra={"format": "date-time"})
+    reason: str = Field(description="Why the suite could not start, in one CamelCase word.", max_length=1024)
     message: str = Field(description="Why it could not start.", max_length=32768)
 
 

@@ -116,7 +116,7 @@ def _bounds(threshold: Threshold, value: float | None) -> Iterator[Finding]:
         if limit is None:
             continue
         passed = value is not None and (value - limit) * sign >= 0
-        measured = "was not given by this client" if value is None else f"is {value:g}"
+        measured = "was not reported by this client" if value is None else f"is {value:g}"
         yield Finding.model_construct(
             rule="Threshold",
             metric=threshold.metric,

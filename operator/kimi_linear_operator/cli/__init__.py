@@ -18,7 +18,7 @@ VERBS = {
     "validate": "check resources, without a cluster",
     "render": "print the objects that the operator would create, without a cluster",
     "diff": "show what applying resources would change in the cluster",
-    "page": "print the configurator: a page on which a server and its benchmark are put together",
+    "page": "print the configurator: a page to choose a server and its benchmark",
     "crd": "print the CustomResourceDefinitions and the warning policy",
     "status": "show the state of a server, and why it is not ready",
     "report": "show the results of a benchmark, or compare two",

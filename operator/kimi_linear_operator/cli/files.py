@@ -26,7 +26,7 @@ def find(argument: str, *, recursive: bool) -> list[str]:
     if argument == "-":
         return [STANDARD_INPUT]
     if argument.startswith(("http://", "https://")):
-        raise CommandError(f"{argument}: addresses are not read; use `curl -fsSL {argument} | kimi-linear ... -f -`")
+        raise CommandError(f"{argument}: URLs are not supported; use `curl -fsSL {argument} | kimi-linear ... -f -`")
     if Path(argument).exists():
         return list(_files_of(Path(argument), recursive))
     if "," in argument:
@@ -51,6 +51,6 @@ def _files_of(path: Path, recursive: bool) -> Iterator[str]:
     entries = path.rglob("*") if recursive else path.iterdir()
     files = sorted(str(entry) for entry in entries if entry.suffix in _EXTENSIONS and entry.is_file())
     if not files:
-        deeper = "" if recursive else " (-R looks into its folders, too)"
+        deeper = "" if recursive else " (-R includes its subfolders)"
         raise CommandError(f"{path}: no file ends in {', '.join(_EXTENSIONS)}{deeper}")
     yield from files

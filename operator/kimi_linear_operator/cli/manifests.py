@@ -69,13 +69,15 @@ def add_input_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
         metavar="FILE",
         help="file, list, pattern or folder of resources, - for standard input; may be given several times",
     )
-    parser.add_argument("-R", "--recursive", action="store_true", help="read the folders of a folder, too")
+    parser.add_argument("-R", "--recursive", action="store_true", help="include the subfolders of a folder")
     add_namespace_argument(parser, "resources that name none")
 
 
 def add_namespace_argument(parser: argparse.ArgumentParser, of: str) -> None:
     """Add -n."""
-    text = f"namespace of {of}; without it that of the kubeconfig's context, or default where no cluster is asked"
+    text = (
+        f"namespace of {of}; the default is that of the kubeconfig's context, or `default` if the verb asks no cluster"
+    )
     parser.add_argument("-n", "--namespace", help=text)
 
 
@@ -144,12 +146,12 @@ def _read_file(file: str, namespace: str) -> Iterator[Source]:
     except RecursionError as error:
         raise CommandError(f"{file}: nested too deeply; our resources have at most {DEEPEST_LEVEL} levels") from error
     except (AttributeError, TypeError, ValueError) as error:
-        raise CommandError(f"{file}: not what the API server could read: {error}") from error
+        raise CommandError(f"{file}: the API server could not read it: {error}") from error
     for manifest in (item for content in contents for item in _items(content)):
         if _is_ours(manifest):
             yield Source(file, _with_namespace(manifest, namespace))
         elif manifest is not None:
-            title = _title(manifest) if isinstance(manifest, dict) else "something that is no object"
+            title = _title(manifest) if isinstance(manifest, dict) else "something that is not an object"
             _print_error(f"{file}: skipped {title}: not of {GROUP}")
 
 

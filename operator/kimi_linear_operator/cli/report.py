@@ -17,7 +17,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument("name", nargs="?", help="name of the benchmark; needed without -f")
-    parser.add_argument("other", nargs="?", help="another one: compare with it")
+    parser.add_argument("other", nargs="?", help="name of a second benchmark to compare with")
     manifests.add_input_arguments(parser, required=False)
     manifests.add_output_argument(parser, *report.REPORTS)
 
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
         return 0 if runs[0].verdict == "Passed" else 1
     if options.output not in report.COMPARISONS:
         formats = ", ".join(report.COMPARISONS)
-        raise CommandError(f"{options.output} has no form for a comparison: use one of {formats}")
+        raise CommandError(f"{options.output} cannot show a comparison: use one of {formats}")
     print(report.COMPARISONS[options.output](report.beside(*runs)), end="")
     return 0 if all(run.verdict in {"Passed", "Failed"} for run in runs) else 1
 

@@ -19,7 +19,9 @@ from kimi_linear_operator.server.spec import SERVER
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument("name", help="name of the server")
-    parser.add_argument("-n", "--namespace", help="its namespace; without it that of the kubeconfig's context")
+    parser.add_argument(
+        "-n", "--namespace", help="namespace of the server; the default is that of the kubeconfig's context"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -52,7 +52,7 @@ class _PunctualRequest(aiohttp.ClientRequest):
         if self.deadline is not None:
             remaining = self.deadline - clock.seconds()
             if remaining <= 0:
-                raise TimeoutError("its time was over before it was sent")
+                raise TimeoutError("its time limit had passed before it was sent")
             self.url = self.url.update_query(timeout=f"{remaining:.3f}s")
         return await super().send(conn)
 

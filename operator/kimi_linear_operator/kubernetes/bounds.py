@@ -68,7 +68,7 @@ def excess(manifest: Mapping[str, Any]) -> Problem | None:
     if field is None:
         return None
     if field.is_too_deep:
-        return Problem("error", field.path, f"nested deeper than {DEEPEST_LEVEL} levels: remove what is nested there")
+        return Problem("error", field.path, f"nested deeper than {DEEPEST_LEVEL} levels: remove the nested values")
     most = f"{LARGEST_SPEC // 1024} KiB of JSON and {MOST_VALUES} keys and values"
     return Problem(
         "error", field.path, f"too large: a spec holds at most {most}; keep files in a ConfigMap or a volume"

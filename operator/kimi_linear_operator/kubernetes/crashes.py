@@ -77,7 +77,7 @@ def crash_reason(where: str, pod: Manifest, container: Manifest, termination: Ma
     again = f" (failed {count} times)" if count > 1 else ""
     if termination.get("reason") == "OOMKilled":
         remedy = "raise its memory limit with podTemplate, or use nodes with more memory"
-        return Reason("OutOfMemory", f"{where}{again}: killed for its use of memory (OOMKilled): {remedy}")
+        return Reason("OutOfMemory", f"{where}{again}: killed because it used too much memory (OOMKilled): {remedy}")
     if quote := _gpu_memory_quote(termination):
         return Reason("OutOfMemory", f"{where}{again}: out of GPU memory; {quote}")
     if startup_budget_exceeded(pod, container, termination):

@@ -61,7 +61,7 @@ def name(longest: int, reason: str) -> Rule:
         "error",
         "",
         f"size(self.metadata.name) <= {longest} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-        f"{reason}: use lower-case letters, digits and '-', start with a letter, and keep it to {longest} characters",
+        f"{reason}: use at most {longest} lower-case letters, digits and '-', and start with a letter",
         blames="metadata.name",
     )
 
@@ -97,8 +97,8 @@ def inherited_metadata() -> tuple[Rule, ...]:
     labels, annotations = (f"spec.inheritedMetadata.{name}" for name in ("labels", "annotations"))
     is_well_formed = f"self.all(k, k.matches({cel_text(_KEY)}))"
     malformed = (
-        "has a key that Kubernetes refuses: write NAME or PREFIX/NAME, the name of letters, digits, '-', '_' and '.', "
-        "the prefix a DNS name"
+        "has a key that Kubernetes refuses: write NAME or PREFIX/NAME; a name has letters, digits, '-', '_' and "
+        "'.', and a prefix is a DNS name"
     )
     return (
         Rule(

@@ -199,7 +199,8 @@ class PodOverlay(OpenModel):
     )
     host_network: bool | None = Field(default=None, description="Refused: nothing here needs the node's network.")
     affinity: Affinity | None = Field(
-        default=None, description="Where the pods run. A server's pods run only on nodes with its hardware in any case."
+        default=None,
+        description="Where the pods run. A server's pods run only on nodes with its hardware, whatever is set here.",
     )
 
 

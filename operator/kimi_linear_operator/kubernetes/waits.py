@@ -51,7 +51,9 @@ def for_scheduler(pod: Manifest, scheduled: Manifest, now: str) -> Reason | None
         return None
     if _has_passed(_created(pod), SCHEDULER_SECONDS, now):
         scheduler = spec.get("schedulerName", "default-scheduler")
-        return Reason("NotScheduled", f"pod {name}: scheduler {scheduler} has not looked at it: does it run?")
+        return Reason(
+            "NotScheduled", f"pod {name}: scheduler {scheduler} has not handled it: check that this scheduler runs"
+        )
     return None
 
 
@@ -66,14 +68,14 @@ def for_containers(pod: Manifest, now: str) -> Reason:
     since = _scheduled_at(pod)
     node = pod.get("spec", {}).get("nodeName", "unknown")
     if "startTime" not in status and since and _has_passed(since, MOUNT_SECONDS, now):
-        return Reason("NodeLost", f"pod {name}: its node {node} has not started it: does the node run?")
+        return Reason("NodeLost", f"pod {name}: its node {node} has not started it: check that the node runs")
     ready_to_start = _condition(pod, "PodReadyToStartContainers").get("status")
     if ready_to_start == "False" and _has_passed(since, MOUNT_SECONDS, now):
-        return Reason("VolumeNotMounted", f"pod {name}: no container can begin: {_suspects(pod)}; {_describe(pod)}")
+        return Reason("VolumeNotMounted", f"pod {name}: no container can start: {_suspects(pod)}; {_describe(pod)}")
     if ready_to_start is None and _has_passed(since, UNKNOWN_SECONDS, now):
-        minutes = f"no container has begun in {UNKNOWN_SECONDS // 60} minutes"
+        minutes = f"no container has started in {UNKNOWN_SECONDS // 60} minutes"
         return Reason(
-            "Starting", f"pod {name}: {minutes}: its image is still pulled, or {_suspects(pod)}; {_describe(pod)}"
+            "Starting", f"pod {name}: {minutes}: its image is still being pulled, or {_suspects(pod)}; {_describe(pod)}"
         )
     return starting
 

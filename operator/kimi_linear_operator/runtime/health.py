@@ -39,7 +39,7 @@ class Health:
         silent, stuck = self.watch.silent_seconds(), self.work.stuck_seconds()
         return [
             *([f"the watching thread gave no sign for {silent:.0f} s"] if silent > SILENT_SECONDS else []),
-            *([f"no worker began or ended with a server for {stuck:.0f} s"] if stuck > STUCK_SECONDS else []),
+            *([f"no worker started or finished a pass for {stuck:.0f} s"] if stuck > STUCK_SECONDS else []),
         ]
 
     def readiness(self) -> Readiness:

@@ -65,7 +65,7 @@ class Intake:
         try:
             self._take(observed)
         except Exception:
-            logger.debug("Cannot take over %s %s/%s", observed.key.kind.kind, *observed.key[:2], exc_info=True)
+            logger.debug("Cannot put %s %s/%s into the cache", observed.key.kind.kind, *observed.key[:2], exc_info=True)
             self._skip(observed.key)
 
     def _take(self, observed: CachedObject) -> None:

@@ -158,7 +158,10 @@ class Leader:
         if not self.is_leading:
             return
         if self._pending:
-            self._log(logging.WARNING, "Not giving the lease back, as a write may still be under way: it will run out")
+            self._log(
+                logging.WARNING,
+                "Not giving the lease back, because a write may still be under way: the lease will expire",
+            )
             return
         try:
             await self._write("", REQUEST_SECONDS)
@@ -182,7 +185,7 @@ class Leader:
                 if not await self._is_ours():
                     break
         self._trusted_until = float("-inf")
-        self._log(logging.WARNING, f"No longer leading: {self._holder()} holds the lease, or nobody can tell")
+        self._log(logging.WARNING, f"No longer leading: {self._holder()} holds the lease, or its holder is unknown")
 
     async def _is_ours(self) -> bool:
         """Read after a failed write whether the lease is still ours. If that fails, assume that it is."""

@@ -186,7 +186,7 @@ class Lists:
             listing.take(page.manifests[begin : begin + TAKEN_AT_ONCE], page.version)
             if listing.is_restored:
                 self.restored()
-                raise ApiError(0, "the cluster is older than before, so all of it is listed again")
+                raise ApiError(0, "the state of the cluster is older than before, so everything is listed again")
             await asyncio.sleep(0)
 
     def _note_success(self, scope: Scope) -> None:

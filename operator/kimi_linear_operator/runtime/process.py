@@ -164,7 +164,9 @@ class Operator:
 
     def _start_over(self) -> None:
         """Forget everything and read it again: etcd was restored from a backup, so older versions are newer states."""
-        logger.warning("The cluster is older than before: etcd was restored from a backup. Everything is listed again")
+        logger.warning(
+            "The state of the cluster is older than before: etcd was restored from a backup. Everything is listed again"
+        )
         self.intake.clear()
         self.cache.clear()
         self.lists.relist_all()

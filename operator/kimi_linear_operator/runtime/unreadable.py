@@ -54,7 +54,7 @@ class Unreadable:
         if logged < MOST_NAMED:
             logger.exception("Cannot read %s: its cached state is kept; other objects are not affected", _text_of(key))
         elif logged == MOST_NAMED:
-            logger.warning("Cannot read more than %d objects of %s: no more are named", MOST_NAMED, scope)
+            logger.warning("More than %d objects of %s cannot be read: the others are not named", MOST_NAMED, scope)
 
 
 def _text_of(key: Key) -> str:

@@ -123,7 +123,7 @@ class Rollouts:
                     await self.step()
                 except Exception:
                     # No server was chosen, and the next step may succeed.
-                    logger.exception("Choosing the next server for the newest pod template failed, looking again")
+                    logger.exception("Choosing the next server for the newest pod template failed, trying again")
         finally:
             self._report([])  # The next leader counts from now on.
 
@@ -196,7 +196,7 @@ class Rollouts:
         reasons = {(item.key, item.stalled) for item in halted}
         for key, reason in sorted(reasons - self._logged):
             logger.warning(
-                "KimiLinearServer %s/%s is not Ready with the newest pod template (%s): no other server gets it before",
+                "KimiLinearServer %s/%s is not Ready with the newest pod template (%s): the other servers wait",
                 *(key.namespace, key.name, reason),
             )
         self._logged = reasons

@@ -94,9 +94,9 @@ ERRORS = (
         "error",
         "spec.engine.extraArgs",
         f"self.all(a, !{expressions.is_flag('a', sglang.OWNED_FLAGS)})",
-        "holds a flag that the operator sets: use the field of that name (tensorParallelism, model, toolCallParser, "
-        "engine.contextLength ...); --host, --port, --trust-remote-code and --enable-metrics are always set, and one "
-        "replica is one pod",
+        "has a flag that the operator sets: use the field for it (tensorParallelism, model, toolCallParser, "
+        "engine.contextLength ...); the operator always sets --host, --port, --trust-remote-code and "
+        "--enable-metrics, and one replica is one pod",
     ),
     Rule(
         "error",
@@ -112,8 +112,8 @@ ERRORS = (
             f"!{_ARGUMENTS}.exists(a, {_IS_KEY_FLAG}) || {_ARGUMENTS}.exists_one(a, {_IS_KEY_FLAG}) && "
             + _overlay_meets(f"({_HAS_KEY_VARIABLE} || has(c.envFrom) && c.envFrom.exists(f, has(f.secretRef)))")
         ),
-        "takes a key from a variable that the container sglang does not have: give it in podTemplate an environment "
-        "variable of this name with valueFrom.secretKeyRef, or an envFrom with a secretRef; without one, the text "
+        "takes a key from a variable that the container sglang does not have: in podTemplate, give the container a "
+        "variable of this name with valueFrom.secretKeyRef, or an envFrom with a secretRef; otherwise the text "
         "$(NAME) itself would be the key",
         blames="engine.extraArgs",
     ),
@@ -123,35 +123,35 @@ ERRORS = (
         _for_each_key_flag(
             "!" + _overlay_meets(f"has(c.env) && c.env.exists(e, {_IS_KEY_VARIABLE} && !({_IS_REFERENCE}))")
         ),
-        "takes a key from a variable whose value is in the spec, where everyone who may read it sees it: give the "
-        "variable a valueFrom.secretKeyRef",
+        "takes a key from a variable whose value is in the spec, visible to everyone who may read the spec: give "
+        "the variable a valueFrom.secretKeyRef",
         blames="engine.extraArgs",
     ),
     _refuse_flags(
         sglang.TLS_FLAGS,
-        "makes SGLang speak TLS, which the probes and status.url of a server do not: let an Ingress, a Gateway or a "
-        "sidecar in podTemplate speak TLS in front of it",
+        "makes SGLang use TLS, but the probes and status.url use plain HTTP: put an Ingress, a Gateway or a "
+        "sidecar in podTemplate in front of SGLang",
     ),
     Rule(
         "error",
         "spec.engine.extraArgs",
         f"self.exists(a, a == '{sglang.DATA_PARALLEL_ATTENTION_FLAG}') || "
         f"self.all(a, !{expressions.is_flag('a', sglang.DATA_PARALLEL_FLAGS)})",
-        "multiplies the GPUs that SGLang needs, and a pod has spec.tensorParallelism of them: raise spec.replicas, or "
-        f"share the GPUs with {sglang.DATA_PARALLEL_ATTENTION_FLAG}",
+        "multiplies the number of GPUs that SGLang needs, but a pod has only spec.tensorParallelism GPUs: raise "
+        f"spec.replicas, or share the GPUs with {sglang.DATA_PARALLEL_ATTENTION_FLAG}",
     ),
     _refuse_flags(
         sglang.NODES_FLAGS,
-        "spreads SGLang over several nodes, and one replica is one pod: set spec.tensorParallelism up to 8 and raise "
-        "spec.replicas",
+        "spreads SGLang over several nodes, but one replica is one pod: set spec.tensorParallelism up to 8 and "
+        "raise spec.replicas",
     ),
     _refuse_flags(
         sglang.OTHER_PROTOCOL_FLAGS,
-        "takes away SGLang's HTTP API, which probes, Services and benchmarks need: leave it out",
+        "disables SGLang's HTTP API, which probes, Services and benchmarks need: remove the flag",
     ),
     _refuse_flags(
         sglang.GPU_NUMBER_FLAGS,
-        "chooses GPUs by number, and a pod has exactly its own, from 0 on: leave it out",
+        "chooses GPUs by number, but a pod sees only its own GPUs, numbered from 0: remove the flag",
     ),
     Rule(
         "error",
@@ -163,7 +163,7 @@ ERRORS = (
         "error",
         "spec.engine.extraArgs",
         f"self.all(a, !a.matches({cel_text('^--[A-Za-z0-9-]+ ')}))",
-        "holds a flag and its value in one item with a space: write --flag=value, or flag and value as two items",
+        "has a flag and its value in one item with a space: write --flag=value, or flag and value as two items",
     ),
     Rule(
         "error",
@@ -177,7 +177,7 @@ ERRORS = (
         "error",
         "spec",
         _have_gpus_of_replica("containers", f"c.name == '{sglang.CONTAINER}'"),
-        "asks for another number of amd.com/gpu than spec.tensorParallelism: leave the GPUs out here and set "
+        "asks for another number of amd.com/gpu than spec.tensorParallelism: remove the GPUs here and set "
         "spec.tensorParallelism",
         blames="podTemplate.spec.containers",
     ),
@@ -211,7 +211,7 @@ ERRORS = (
             f"(!has(p.name) || p.name != '{sglang.PORT_NAME}'))",
         ),
         f"changes the port {sglang.PORT_NAME} ({sglang.PORT}) of the container sglang: probes and Services need it; "
-        "clients choose theirs with spec.service.port",
+        "set the port for clients in spec.service.port",
     ),
     expressions.unprivileged(
         sglang.CONTAINER,
@@ -259,9 +259,9 @@ WARNINGS = (
         "warning",
         "spec",
         f"has(self.engine.image) || {_version_matches(_PUBLISHED_VERSIONS)}",
-        "is a release that the operator does not know, so it guesses the tag of its image: look for it in the "
-        "registry, give it in spec.engine.image, and make sure that it takes the same arguments; known are "
-        f"{', '.join(sglang.PUBLISHED_IMAGES)}",
+        "is a release that the operator does not know, so it guesses the tag of the image: find the image in the "
+        "registry, set spec.engine.image, and make sure that the release takes the same arguments; the operator "
+        f"knows {', '.join(sglang.PUBLISHED_IMAGES)}",
         blames="engine.version",
     ),
     Rule(
@@ -276,15 +276,15 @@ WARNINGS = (
         "warning",
         "spec.engine.image",
         _image_matches("self", _TESTED_VERSIONS),
-        "does not show in its tag the release that this operator is written for "
+        "has a tag that does not name the release that this operator is written for "
         f"({', '.join(sglang.TESTED_RELEASES)}): make sure that it takes the same arguments",
     ),
     Rule(
         "warning",
         "spec",
         f"self.service.type == 'ClusterIP' || {_ARGUMENTS}.exists(a, {_IS_KEY_FLAG.replace('FLAG', 'api-key')})",
-        "opens the server to a network without an API key, and with it the endpoints that flush its cache and replace "
-        "its weights: add --api-key=$(NAME) to spec.engine.extraArgs",
+        "lets a network use the server without an API key, even the endpoints that flush its cache and replace its "
+        "weights: add --api-key=$(NAME) to spec.engine.extraArgs",
         blames="service.type",
     ),
 )

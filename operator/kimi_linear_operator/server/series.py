@@ -17,7 +17,7 @@ def series(objects: Sequence[CachedObject], _: str) -> Iterator[str]:
 
 def _ready(servers: Iterable[CachedObject]) -> Iterator[str]:
     name = "kimi_linear_server_ready"
-    yield head(name, "1 if all replicas of the server serve; servers that are to have none are left out")
+    yield head(name, "1 if all replicas of the server serve; servers that should have none are left out")
     for server in servers:
         label_text = labels({"server": server.key.name, "server_namespace": server.key.namespace})
         for condition, status, reason in server.conditions:

@@ -40,7 +40,7 @@ class ModelSource(Model):
     revision: ModelName | None = Field(
         default=None,
         description="Branch, tag or commit on the Hugging Face hub. The model brings code of its own that SGLang runs "
-        "(--trust-remote-code): pin a commit where that matters.",
+        "(--trust-remote-code): pin a commit if you do not trust later versions.",
     )
     path: Annotated[str, Field(min_length=2, max_length=1024, pattern=r"^/[!-~]*$")] | None = Field(
         default=None,
@@ -72,8 +72,8 @@ class Engine(Model):
     )
     extra_pip_packages: Annotated[list[PipPackage], Field(max_length=16)] = Field(
         default=["sentencepiece", "tiktoken"],
-        description="Python packages that the model needs. Installed at start only if they can't be imported, "
-        "whatever version is there, so an image that has them starts without a package index.",
+        description="Python packages that the model needs. A pod installs them at start only if they can't be "
+        "imported. So an image that has them, in any version, needs no package index.",
     )
     context_length: Annotated[int, Field(ge=1, le=1_048_576), BeforeValidator(whole_number)] | None = Field(
         default=None, description="Longest context in tokens; without it the model's own, 1048576."
@@ -118,7 +118,7 @@ class Rollout(Model):
     strategy: Literal["InPlace", "Surge", "Recreate"] = Field(
         default="InPlace",
         description="InPlace stops one replica, then starts its successor on the same GPUs: it needs no spare GPU. "
-        "Surge starts the successor first: it needs one replica's GPUs more. Recreate stops all replicas first.",
+        "Surge starts the successor first: it needs the GPUs of one more replica. Recreate stops all replicas first.",
     )
 
 
@@ -153,8 +153,9 @@ class Security(Model):
         list[Annotated[str, Field(max_length=64, pattern=r"^[A-Z][A-Z_]*$")]], Field(max_length=16)
     ] = Field(
         default=["SYS_PTRACE"],
-        description="Linux capabilities to add; all others are dropped. AMD documents SYS_PTRACE for ROCm. Beyond that "
-        "and those of the Pod Security level baseline, they need an operator that runs with --allow-node-access.",
+        description="Linux capabilities to add; all others are dropped. AMD documents SYS_PTRACE for ROCm. "
+        "Capabilities other than SYS_PTRACE and those of the Pod Security level baseline are refused unless the "
+        "operator runs with --allow-node-access.",
     )
 
 
@@ -195,7 +196,7 @@ class ServerSpec(Model):
     pod_template: PodTemplate | None = Field(
         default=None,
         description="Strategic-merge patch on the pod template, without directives: tolerations, affinity, volumes, "
-        "environment, sidecars and so on. What makes the pod a Kimi-Linear server can't be changed here.",
+        "environment, sidecars and so on. Parts of the pod that the operator needs itself can't be changed here.",
     )
 
 

@@ -288,7 +288,11 @@ def _old_pod_reason(observation: ServerObservation, name: ReasonName, now: str) 
         return None
     if stuck := next((reason for pod in observation.pods if (reason := waits.stuck_termination(pod, now))), None):
         return stuck
-    pods = f"pod {ending[0]} finishes its requests" if len(ending) == 1 else f"pods {', '.join(ending)} finish theirs"
+    pods = (
+        f"pod {ending[0]} finishes its requests"
+        if len(ending) == 1
+        else f"pods {', '.join(ending)} finish their requests"
+    )
     limit = observation.server.spec.drain.timeout_seconds if observation.server else 0
     return Reason("OldPodTerminating", f"{pods}, within drain.timeoutSeconds ({limit} s); the next one gets its GPUs")
 

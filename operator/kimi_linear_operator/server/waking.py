@@ -48,5 +48,5 @@ class Waking:
             self.cache.put(
                 DEPLOYMENT, await self.cluster.annotate(DEPLOYMENT, deployment, WAKE_ANNOTATION, decision.mark)
             )
-            logger.info("Asked for the pods of %s/%s again, which a quota had refused", key.namespace, key.name)
+            logger.info("Asked again for the pods of %s/%s that a quota had refused", key.namespace, key.name)
         return decision.again

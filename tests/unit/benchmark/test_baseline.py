@@ -39,15 +39,15 @@ def test_numbers_of_the_same_load_are_compared() -> None:
         (
             [suite(numPrompts=1, maxConcurrency=1)],
             [MEASURED],
-            "own of benchmark last ran another load (numPrompts is 1 there, 10 here, "
+            "own of benchmark last ran a different load (numPrompts is 1 there, 10 here, "
             "maxConcurrency is 1 there, not set here)",
         ),
-        ([ASKED], [MEASURED], "own of benchmark last ran another load (accuracy there, speed here)"),
-        ([suite()], [INVALID], "own of benchmark last is invalid: its numbers count for nothing"),
+        ([ASKED], [MEASURED], "own of benchmark last ran a different load (accuracy there, speed here)"),
+        ([suite()], [INVALID], "own of benchmark last is invalid: its numbers do not count"),
         (
             [suite()],
             [{**MEASURED, "outcome": "Failed"}],
-            "own of benchmark last is invalid: its numbers count for nothing",
+            "own of benchmark last is invalid: its numbers do not count",
         ),
     ],
     ids=["nobody", "not complete", "no such suite", "another load", "another kind", "invalid", "failed"],

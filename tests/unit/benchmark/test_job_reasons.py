@@ -48,8 +48,8 @@ RUNS = {"name": "client", "ready": True, "state": {"running": {}}}
          "limit of 1Gi", 'spec.x: Invalid value: "2Gi": must be less than or equal to memory limit of 1Gi',
          "a LimitRange of the namespace"),
         ('Error creating: admission webhook "a.b" denied the request', 'admission webhook "a.b" denied the request',
-         "a policy of the cluster"),
-        ("Error creating: no idea", "no idea", "see its words"),
+         "a cluster policy"),
+        ("Error creating: no idea", "no idea", "see its message"),
     ],
     ids=["quota", "quota without limits", "Pod Security", "LimitRange", "webhook", "unknown"],
 )  # fmt: skip
@@ -140,4 +140,6 @@ def test_only_a_lost_node_is_told_of_a_client_that_runs() -> None:
 
 
 def test_causes_are_values() -> None:
-    assert job_reasons.refusal("x") == Reason("PodCreationFailed", "x (the API server refuses the pod: see its words)")
+    assert job_reasons.refusal("x") == Reason(
+        "PodCreationFailed", "x (the API server refuses the pod: see its message)"
+    )

@@ -179,8 +179,8 @@ def owned_by_job(pod: Manifest) -> Manifest:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"requested": 1, "completed": 1}, "the pod was asked for 200 requests, and its result is about 1"),
-        ({"completed": 201}, "more requests completed than were asked for"),
+        ({"requested": 1, "completed": 1}, "the suite has 200 requests, but the pod's result is about 1"),
+        ({"completed": 201}, "more completed requests than the suite has requests"),
         ({"metrics": {}}, "lacks accuracy, invalid, latency, output_throughput"),
     ],
 )

@@ -82,7 +82,7 @@ def test_a_comparison_of_numbers_that_count_for_nothing_is_1(one: str, other: st
         (["-f", "three.yaml"], "3 benchmarks in three.yaml: say which one to report, or which two to compare"),
         (["-f", "server.yaml"], "0 benchmarks in server.yaml: say which one to report, or which two to compare"),
         (["d", "-f", "three.yaml"], "no KimiLinearBenchmark d in three.yaml"),
-        (["a", "b", "-f", "three.yaml", "-o", "junit"], "junit has no form for a comparison"),
+        (["a", "b", "-f", "three.yaml", "-o", "junit"], "junit cannot show a comparison"),
         (["-f", "broken.yaml"], "broken.yaml: status.verdict: Input should be"),
         (["-f", "absent.yaml"], "absent.yaml: "),
     ],

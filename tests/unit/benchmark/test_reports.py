@@ -261,7 +261,7 @@ def test_every_benchmark_can_be_compared(case: str, output: str) -> None:
         ({"status": {"results": [{}]}}, "status.results[0].name: Field required"),
         (
             {"spec": {"suites": [{"name": "mine"}]}},
-            "spec.suites: mine is none of the recipe's and says not what to run",
+            "spec.suites: mine is not one of the recipe's, and does not say what to run",
         ),
     ],
     ids=["another kind", "another verdict", "an incomplete result", "an unknown suite"],

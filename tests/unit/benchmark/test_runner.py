@@ -141,7 +141,7 @@ def test_the_last_line_counts_and_not_that_of_an_earlier_attempt(pod: Pod) -> No
     ("text", "reason"),
     [
         ("{'completed': 1}", "not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)."),
-        ("[1]", "no JSON object but a list."),
+        ("[1]", "not a JSON object but a list."),
     ],
 )
 def test_a_result_that_cannot_be_read_is_a_failure(pod: Pod, text: str, reason: str) -> None:
@@ -210,11 +210,11 @@ BAR = " 40%|####      | 4/10 [00:02<00:03,  1.9it/s]\n"
         ("ConnectionError: HTTPSConnectionPool(host='raw.githubusercontent.com', port=443)", "The dataset is not in"),
         (
             "URLError: <urlopen error [Errno 110] Connection timed out>",
-            "The server did not answer in time: see whether",
+            "The server did not answer in time: check that",
         ),
         ("OSError: We couldn't connect to 'https://huggingface.co' to", "The tokenizer is not in the pod and could"),
         ("FileNotFoundError: [Errno 2] No such file or directory: '/data/x'", "The file /data/x is not in the pod"),
-        ("socket.gaierror: [Errno -2] Name or service not known", "The server's name is unknown: see whether its"),
+        ("socket.gaierror: [Errno -2] Name or service not known", "The server's name is unknown: check that its"),
         ("urllib.error.URLError: <urlopen error [Errno 111] Connection refused>", "Nothing answers at the server's"),
         (BAR + "http.client.RemoteDisconnected: Remote end", "After 4 of 10 requests: the server ended the connection"),
         ("Fetching: " + BAR + "x: [Errno 111] Connection refused", "Nothing answers at the server's address"),

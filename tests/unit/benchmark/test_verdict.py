@@ -49,7 +49,7 @@ def test_a_passed_benchmark_says_how_many_bounds_were_kept() -> None:
     [
         ({"metric": "output_throughput", "min": 100.5}, "speed-low: output_throughput is 100, min 100.5"),
         ({"metric": "median_ttft_ms", "max": 49}, "speed-low: median_ttft_ms is 50, max 49"),
-        ({"metric": "p95_ttft_ms", "max": 49}, "speed-low: p95_ttft_ms was not given by this client, max 49"),
+        ({"metric": "p95_ttft_ms", "max": 49}, "speed-low: p95_ttft_ms was not reported by this client, max 49"),
     ],
 )
 def test_a_missed_bound_fails(bound: Manifest, message: str) -> None:
@@ -132,10 +132,10 @@ def test_a_client_without_numbers_gets_no_judgement_on_them() -> None:
 
 def test_a_baseline_of_another_load_makes_the_comparison_invalid_and_is_not_shown() -> None:
     given = spec(baseline={"source": "benchmark", "benchmark": "last", "maxRegressionPercent": 10})
-    result = verdict.judge(given, LOW, ended(), Baseline(missing="speed-low of last ran another load (x)"), [])
+    result = verdict.judge(given, LOW, ended(), Baseline(missing="speed-low of last ran a different load (x)"), [])
     assert (result["baseline"], result["ratios"]) == ({}, {})
     assert verdict.conclude([result]) == verdict.Verdict(
-        "Invalid", "BaselineMissing", "speed-low: speed-low of last ran another load (x)"
+        "Invalid", "BaselineMissing", "speed-low: speed-low of last ran a different load (x)"
     )
 
 

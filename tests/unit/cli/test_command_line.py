@@ -177,8 +177,8 @@ def test_a_folder_is_read_as_kubectl_reads_it(folder: Path, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("empty", "empty: no file ends in .json, .yaml, .yml (-R looks into its folders, too)"),
-        ("https://x/y.yaml", "https://x/y.yaml: addresses are not read"),
+        ("empty", "empty: no file ends in .json, .yaml, .yml (-R includes its subfolders)"),
+        ("https://x/y.yaml", "https://x/y.yaml: URLs are not supported"),
         ("no*.yaml", "no*.yaml: [Errno 2]"),
     ],
 )
@@ -193,7 +193,7 @@ def test_what_is_skipped_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["validate", "-f", "kimi.yaml"]) == 0
     assert capsys.readouterr().err.splitlines() == [
         "kimi.yaml: skipped ConfigMap foreign: not of kimi-linear.io",
-        "kimi.yaml: skipped something that is no object: not of kimi-linear.io",
+        "kimi.yaml: skipped something that is not an object: not of kimi-linear.io",
         "kimi.yaml: skipped Values (no name): not of kimi-linear.io",
         "kimi.yaml: skipped (no kind) (no name): not of kimi-linear.io",
     ]
@@ -392,7 +392,7 @@ def test_render_asks_for_the_server_of_a_benchmark(capsys: pytest.CaptureFixture
     assert cli.main(["render", "-f", "kimi.yaml"]) == 1
     assert capsys.readouterr().err == (
         "kimi.yaml: KimiLinearBenchmark nightly: error: spec.serverRef.name: 'good': its image and Secrets are those "
-        "of the server, which is in none of the files: give its file, too\n"
+        "of the server, which is in none of the files: add its file\n"
     )
 
 

@@ -53,7 +53,7 @@ def test_what_is_within_the_bounds_is_taken(make: Any) -> None:
 def test_what_is_nested_too_deeply_is_named(make: Any, spec: Manifest) -> None:
     checked = check(make(**spec))
     assert checked.resource is None
-    assert checked.message == "spec.podTemplate: nested deeper than 64 levels: remove what is nested there"
+    assert checked.message == "spec.podTemplate: nested deeper than 64 levels: remove the nested values"
 
 
 @every_kind

@@ -50,7 +50,7 @@ def test_a_built_image_is_taken_from_the_cache(image: Image) -> None:
 
 def test_an_ignore_file_that_names_nothing_is_an_error(image: Image, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile.dockerignore").write_text("*\n!gone\n")
-    with pytest.raises(LocalClusterError, match=r"Dockerfile\.dockerignore names what is not there: .*gone"):
+    with pytest.raises(LocalClusterError, match=r"Dockerfile\.dockerignore names files that do not exist: .*gone"):
         _ = image.archive
 
 

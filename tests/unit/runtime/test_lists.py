@@ -300,7 +300,9 @@ def test_of_thousands_that_nobody_can_read_a_few_are_named(caplog: pytest.LogCap
     run(test())
     lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(lines) == MOST_NAMED + 2
-    assert f"Cannot read more than {MOST_NAMED} objects of pods in namespace default: no more are named" in lines
+    assert (
+        f"More than {MOST_NAMED} objects of pods in namespace default cannot be read: the others are not named" in lines
+    )
 
 
 def odd_pod(name: str = "odd") -> Any:

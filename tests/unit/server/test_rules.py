@@ -43,7 +43,7 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "/models/kimi",
         "remove either spec.model.path or spec.model.revision",
     ),
-    ({"engine": {"extraArgs": ["--tp=8"]}}, "spec.engine.extraArgs", None, "holds a flag that the operator sets"),
+    ({"engine": {"extraArgs": ["--tp=8"]}}, "spec.engine.extraArgs", None, "has a flag that the operator sets"),
     ({"engine": {"extraArgs": ["--api-key=abc"]}}, "spec.engine.extraArgs", None, "shows an API key"),
     (
         {"engine": {"extraArgs": ["--api-key=$(KEY)"]}},
@@ -57,10 +57,10 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         None,
         "whose value is in the spec",
     ),
-    ({"engine": {"extraArgs": ["--ssl-certfile=/c"]}}, "spec.engine.extraArgs", None, "makes SGLang speak TLS"),
-    ({"engine": {"extraArgs": ["--dp-size", "2"]}}, "spec.engine.extraArgs", None, "multiplies the GPUs"),
+    ({"engine": {"extraArgs": ["--ssl-certfile=/c"]}}, "spec.engine.extraArgs", None, "makes SGLang use TLS"),
+    ({"engine": {"extraArgs": ["--dp-size", "2"]}}, "spec.engine.extraArgs", None, "multiplies the number of GPUs"),
     ({"engine": {"extraArgs": ["--node-rank=1"]}}, "spec.engine.extraArgs", None, "spreads SGLang over several nodes"),
-    ({"engine": {"extraArgs": ["--grpc-mode"]}}, "spec.engine.extraArgs", None, "takes away SGLang's HTTP API"),
+    ({"engine": {"extraArgs": ["--grpc-mode"]}}, "spec.engine.extraArgs", None, "disables SGLang's HTTP API"),
     ({"engine": {"extraArgs": ["--base-gpu-id=4"]}}, "spec.engine.extraArgs", None, "chooses GPUs by number"),
     ({"engine": {"extraArgs": ["-h"]}}, "spec.engine.extraArgs", None, "prints the help and ends"),
     ({"engine": {"extraArgs": ["--log-level info"]}}, "spec.engine.extraArgs", None, "write --flag=value"),
@@ -156,8 +156,13 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "reported to fail with this model on MI355X",
     ),
     ({"engine": {"version": "v0.5.9"}}, "spec.engine.version", "v0.5.9", "is not the release that this operator is"),
-    ({"engine": {"version": "v0.5.99"}}, "spec.engine.version", "v0.5.99", "it guesses the tag of its image"),
-    ({"service": {"type": "LoadBalancer"}}, "spec.service.type", "LoadBalancer", "to a network without an API key"),
+    ({"engine": {"version": "v0.5.99"}}, "spec.engine.version", "v0.5.99", "it guesses the tag of the image"),
+    (
+        {"service": {"type": "LoadBalancer"}},
+        "spec.service.type",
+        "LoadBalancer",
+        "lets a network use the server without an API key",
+    ),
     (
         {"hardware": "mi355x", "engine": {"image": "a/sglang:v0.5.7-rocm700-mi35x"}},
         "spec.engine.image",
@@ -168,7 +173,7 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         {"engine": {"image": "a/sglang:own"}},
         "spec.engine.image",
         "a/sglang:own",
-        "does not show in its tag the release",
+        "has a tag that does not name the release",
     ),
 ]
 
@@ -183,7 +188,7 @@ def test_each_rule_can_be_broken_alone(spec: Manifest, path: str, value: object,
 def test_a_name_too_long_for_its_children_is_refused() -> None:
     (problem,) = check(make_server("k" * 51)).problems
     assert problem.path == "metadata.name"
-    assert "keep it to 50 characters" in problem.message
+    assert "use at most 50 " in problem.message
 
 
 def test_two_gpus_are_two_warnings_until_the_backend_is_set() -> None:

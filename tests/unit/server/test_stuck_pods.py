@@ -63,7 +63,7 @@ VOLUMES = [
         (
             pod(spec={"schedulerName": "typo"}),
             "NotScheduled",
-            "pod kimi-0: scheduler typo has not looked at it: does it run?",
+            "pod kimi-0: scheduler typo has not handled it: check that this scheduler runs",
         ),
         (
             pod(
@@ -75,19 +75,19 @@ VOLUMES = [
                 spec={"nodeName": "n1", "volumes": VOLUMES},
             ),
             "VolumeNotMounted",
-            "pod kimi-0: no container can begin: a volume is not mounted (PersistentVolumeClaim kimi-weights, "
+            "pod kimi-0: no container can start: a volume is not mounted (PersistentVolumeClaim kimi-weights, "
             "Secret typo, ConfigMap ca, nfs volume data); `kubectl describe pod kimi-0` says why",
         ),
         (
             pod(SCHEDULED, NOT_READY, containers=[CREATING], startTime=CREATED, spec={"volumes": VOLUMES[2:3]}),
             "Starting",
-            "pod kimi-0: no container has begun in 3 minutes: its image is still pulled, or a volume is not mounted "
-            "(Secret typo); `kubectl describe pod kimi-0` says why",
+            "pod kimi-0: no container has started in 3 minutes: its image is still being pulled, or a volume is not "
+            "mounted (Secret typo); `kubectl describe pod kimi-0` says why",
         ),
         (
             pod(SCHEDULED, spec={"nodeName": "n1"}),
             "NodeLost",
-            "pod kimi-0: its node n1 has not started it: does the node run?",
+            "pod kimi-0: its node n1 has not started it: check that the node runs",
         ),
         (
             pod(("Ready", "False", "NodeLost"), containers=[RUNS], phase="Running", spec={"nodeName": "n1"}),

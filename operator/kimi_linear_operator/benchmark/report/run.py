@@ -263,7 +263,7 @@ def _reference(benchmark: KimiLinearBenchmark, status: BenchmarkStatus) -> Refer
 def _require_known_suites(benchmark: KimiLinearBenchmark) -> None:
     for suite in benchmark.spec.suites:
         if not (suite.speed or suite.accuracy or suite.name in RECIPE_SUITES):
-            raise UnreadableError(f"spec.suites: {suite.name} is none of the recipe's and says not what to run")
+            raise UnreadableError(f"spec.suites: {suite.name} is not one of the recipe's, and does not say what to run")
 
 
 def _first_problem(prefix: str, error: ValidationError) -> str:
