@@ -348,7 +348,7 @@ class Attempt(Model):
     suite: str = Field(description="The suite.")
     time: str = Field(description="When the suite gave its turn back.", json_schema_extra={"format": "date-time"})
     reason: str = Field(description="Why the suite could not start, in one CamelCase word.", max_length=1024)
-    message: str = Field(description="Why it could not start.", max_length=32768)
+    message: str = Field(description="Why the suite could not start.", max_length=32768)
 
 
 class BenchmarkStatus(Model):
