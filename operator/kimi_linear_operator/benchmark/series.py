@@ -27,9 +27,7 @@ def series(objects: Sequence[CachedObject], now: str) -> Iterator[str]:
 
 def _results(benchmarks: Iterable[CachedObject], now: str) -> Iterator[str]:
     name = "kimi_linear_benchmark_result"
-    meaning = (
-        "What the newest complete benchmark of a namespace measured of a server, by suite and the client's own names"
-    )
+    meaning = "Results of the newest complete benchmark of each namespace and server, by suite and metric"
     yield head(name, meaning)
     for benchmark, suites in newest(benchmarks, now).items():
         status = benchmark.manifest()["status"]
