@@ -1,8 +1,8 @@
 """Makes the root filesystem of an image that runs one Python environment: `rootfs.py ENVIRONMENT TARGET`.
 
-It runs in the image's build stage, on Debian, with that system's own Python. What is copied: the environment without
-what nobody imports, the interpreter, its standard library, the shared libraries that any of these load, certificates,
-and the entries of Debian's package database for all that, by which scanners know what they look at.
+It runs in the image's build stage, on Debian, with that system's own Python. It copies the environment without unused
+modules, the interpreter, its standard library, the shared libraries that any of these load, and certificates. It also
+copies the entries of Debian's package database for these files, so that scanners can identify them.
 """
 
 import compileall
@@ -23,14 +23,14 @@ _UNUSED_MODULES = (
     "kubernetes/aio/client/models",
     "kubernetes/aio/client/api",
 )
-# The last row are extensions that would bring libraries of their own: Berkeley DB, Kerberos, ncurses, Tk.
+# The last row has extensions that need more libraries: Berkeley DB, Kerberos, ncurses, Tk.
 _UNUSED_LIBRARY = (
     *("site-packages", "dist-packages", "config-*"),
     *("ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "tkinter", "turtledemo", "turtle.py"),
     *("_curses*", "_dbm*", "_gdbm*", "_tkinter*", "nis.*", "readline.*"),
 )
 _SCRIPTS = ("kimi-linear", "python")
-# Where Python in /usr/local has its library, the loader knows only from here.
+# Only this file tells the loader where the library of a Python in /usr/local is.
 _LOADER_CACHE = Path("/etc/ld.so.cache")
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _USER = 65532
@@ -80,7 +80,7 @@ def strip(environment: Path) -> None:
 
 def shared_libraries(programs: Iterable[Path], target: Path) -> set[Path]:
     """Return every library of the system that these programs and libraries load, and the loader."""
-    # It fails for files that load nothing, and says so beside the rest.
+    # ldd fails for files that load nothing, but still reports the other files.
     done = subprocess.run(["ldd", *map(str, programs)], check=False, capture_output=True, text=True)
     if missing := re.findall(r"(\S+) => not found", done.stdout):
         sys.exit(f"These libraries are loaded by the operator and missing in the base image: {missing}")
@@ -89,7 +89,7 @@ def shared_libraries(programs: Iterable[Path], target: Path) -> set[Path]:
 
 
 def copy(file: Path, target: Path) -> None:
-    """Copy a file with every link that its path goes through, so that its name means the same in there."""
+    """Copy a file and every link in its path, so that the path leads to the same file in the image."""
     walked = Path("/")
     for part in file.parts[1:]:
         walked /= part
@@ -110,7 +110,7 @@ def inside(target: Path, path: Path) -> Path:
 
 
 def compile_all(folder: Path, target: Path) -> None:
-    """Compile all modules: nothing can be written beside them later. The same sources give the same bytes."""
+    """Compile all modules, because the image is read-only later. The same sources give the same bytes."""
     if not compileall.compile_dir(
         folder,
         quiet=1,
@@ -133,7 +133,7 @@ def record_packages(files: Iterable[Path], target: Path) -> None:
 def owners(files: Iterable[Path]) -> Iterator[str]:
     """Yield the Debian packages that these files are from; Python in /usr/local is from none."""
     for file in files:
-        # A library is registered by the one or the other of its names, since /lib is a link.
+        # /lib is a link, so the database may know a library by either of two names.
         for name in {file, file.resolve(), Path("/", *file.parts[2:])}:
             done = subprocess.run(["dpkg-query", "--search", str(name)], check=False, capture_output=True, text=True)
             for line in done.stdout.splitlines():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def write_archive(archive: Path, name: str, files: Mapping[str, Path], entrypoint: Sequence[str]) -> None:
-    """Write an image of one layer with these programs in its root, as `docker load` and containerd take it."""
+    """Write an image of one layer with these programs in its root, for `docker load` and containerd."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
         for path, file in files.items():

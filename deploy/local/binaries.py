@@ -44,7 +44,7 @@ class Module:
 
     @property
     def key(self) -> str:
-        """Changes with everything that changes what is built."""
+        """A hash of all inputs of the build."""
         machine = f"{platform.system()}-{platform.machine()}"
         sums = (self.folder / "go.sum").read_text()
         sources = [file.read_text() for file in sorted(self.folder.rglob("*.go"))]
@@ -53,7 +53,7 @@ class Module:
 
     @property
     def output(self) -> Path:
-        """The folder in the cache that its programs are built into."""
+        """The folder in the cache for the built programs."""
         return cache_folder() / f"bin-{self.key}"
 
 
@@ -69,7 +69,7 @@ class Program:
 
     @property
     def file(self) -> Path:
-        """Where it is once it is built."""
+        """The path of the built program."""
         return self.module.output / self.name
 
 
@@ -121,12 +121,12 @@ def kubernetes_version(go_mod: str) -> str | None:
 
 
 def cache_folder() -> Path:
-    """Where builds are kept for all checkouts of this user."""
+    """The folder for builds, shared by all checkouts of this user."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kimi-linear-operator"
 
 
 def binary(name: str) -> Path:
-    """Where the program of that name is once it is built."""
+    """The path of the built program of that name."""
     return next(program.file for program in PROGRAMS if program.name == name)
 
 
@@ -136,16 +136,16 @@ def select(*names: str) -> list[Program]:
 
 
 def missing(programs: Sequence[Program]) -> list[Program]:
-    """Those of them that were not built yet."""
+    """The programs that are not built yet."""
     return [program for program in programs if not program.file.exists()]
 
 
 def ensure_built(programs: Sequence[Program]) -> None:
-    """Build what is missing; an interrupted build goes on where it stopped."""
+    """Build the missing programs; an interrupted build continues where it stopped."""
     if not missing(programs):
         return
     with _build_lock():
-        # Another process may have built them while this one waited.
+        # Another process may have built them while this process waited.
         left = missing(programs)
         minutes = sum(program.seconds for program in left) / 60
         say(f"Building {len(left)} programs from source, once: about {minutes:.0f} minutes on two cores.")
@@ -155,9 +155,9 @@ def ensure_built(programs: Sequence[Program]) -> None:
 
 
 def source_of(module: Module, path: str) -> Path:
-    """The folder with the source of a module that this one requires; it is downloaded if it is not there."""
+    """The folder with the source of a module that this module requires; downloaded if missing."""
     go = find_go(required_version(module.go_mod), cache_folder())
-    # Outside of a module's folder `go mod download` takes the newest version, inside the required one.
+    # Outside a module's folder, `go mod download` takes the newest version; inside, the required one.
     command: list[str | Path] = [go, "-C", module.folder, "mod", "download", "-json", path]
     return Path(json.loads(run(command, env=go_environment(), timeout=300))["Dir"])
 
@@ -192,10 +192,10 @@ def _build(program: Program, go: Path, label: str) -> None:
 
 def _run_go(command: list[str], folder: Path, output: Path) -> int:
     started = time.monotonic()
-    # An interrupted go leaves its work behind: there it goes with the folder of the output.
+    # An interrupted go leaves its work folder behind. Below the output folder it is deleted with that folder.
     environment = go_environment() | {"GOTMPDIR": str(output.parent)}
     with output.open("wb") as file:
-        # Its own process group: an interrupt then ends the compilers too, however it came.
+        # A process group of its own, so that any interrupt also ends the compilers.
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=file, stderr=file, start_new_session=True
         )

@@ -22,7 +22,7 @@ def create(name: str) -> None:
 
 
 def remove(name: str) -> None:
-    """Remove a group and those below it, once the processes in them have gone."""
+    """Remove a group and the groups below it, after their processes have ended."""
     deadline = time.monotonic() + _SECONDS_TO_EMPTY
     for hierarchy in _hierarchies():
         while left := [folder for folder in _deepest_first(hierarchy / name) if not _removed(folder)]:
@@ -32,7 +32,7 @@ def remove(name: str) -> None:
 
 
 def left(name: str) -> list[Path]:
-    """What is there of a group."""
+    """The folders of a group that exist."""
     return [hierarchy / name for hierarchy in _hierarchies() if (hierarchy / name).exists()]
 
 
@@ -43,7 +43,7 @@ def _hierarchies() -> list[Path]:
 
 
 def _deepest_first(group: Path) -> list[Path]:
-    # Unlike rglob, this passes over what goes in the middle of it.
+    # Unlike rglob, this ignores folders that disappear meanwhile.
     folders = [Path(folder) for folder, _, _ in os.walk(group)]
     return sorted(folders, key=lambda folder: len(folder.parts), reverse=True)
 

@@ -1,4 +1,4 @@
-"""What is made for and of the Helm charts: copies of our files, tables of values, manifests for those without Helm."""
+"""Writes files for and from the Helm charts: copies of our files, tables of values, manifests without Helm."""
 
 import json
 import re
@@ -23,7 +23,7 @@ RELEASE = "kimi-linear-operator"
 
 DEFINITIONS = ("kimilinearservers.kimi-linear.io", "kimilinearbenchmarks.kimi-linear.io")
 
-# Helm's own directory crds/ would not do: what is in there is never upgraded.
+# Not Helm's own directory crds/: Helm never upgrades its files.
 COPIES = {
     "files/crds": sorted((ROOT / "crds").glob("*.yaml")),
     "files/monitoring": [ROOT / "deploy/monitoring/alerts.yaml", ROOT / "deploy/monitoring/dashboard.json"],
@@ -50,7 +50,7 @@ def render(*options: str | Path, namespace: str = NAMESPACE) -> str:
 
 
 def of_release(kubeconfig: Path) -> tuple[str, str]:
-    """The options of helm that say in which cluster and namespace the release is."""
+    """The options of helm that name the cluster and the namespace of the release."""
     return (f"--kubeconfig={kubeconfig}", f"--namespace={NAMESPACE}")
 
 
@@ -66,7 +66,7 @@ def base() -> str:
 
 
 def one_file() -> str:
-    """All that `kubectl apply` needs: the Kustomize base as it is built."""
+    """The file for `kubectl apply`: the built Kustomize base."""
     return _HEADER + run([binary("kubectl"), "kustomize", BASE.parent])
 
 
@@ -116,7 +116,7 @@ def values_table(folder: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _commented(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Paths of the keys that have a comment, with it."""
+    """The paths of the keys that have a comment, with the comment."""
     path: list[str] = []
     comment: list[str] = []
     for line in text.splitlines():
@@ -136,7 +136,7 @@ def _flow(value: object) -> str:
 
 
 def write_all() -> None:
-    """Write all of it."""
+    """Write all files."""
     ensure_built(select("helm", "kubectl"))
     for folder, files in COPIES.items():
         (CHART / folder).mkdir(parents=True, exist_ok=True)

@@ -48,14 +48,14 @@ def up() -> None:
 
 
 def down() -> None:
-    """Stop what `up` started; a cluster that was there before is never touched."""
+    """Stop the cluster that `up` started, and no other."""
     for cluster in _own_clusters().values():
         cluster.stop()
     say("No local cluster runs.")
 
 
 def env() -> None:
-    """Print what a shell needs to use the cluster: kubectl, kimi-linear, and where the cluster is."""
+    """Print the variables that a shell needs to use the cluster: PATH and KUBECONFIG."""
     if kubeconfig := _given_kubeconfig():
         checked_cluster(kubeconfig)
         print(f"export KUBECONFIG={shlex.quote(kubeconfig)}")
@@ -69,7 +69,7 @@ def env() -> None:
 
 
 def build(programs: Sequence[Program]) -> None:
-    """Bring the programs that tests need: build them, and install packages if this machine can have a real node."""
+    """Build the programs that tests need, and install packages if this machine can have a real node."""
     ensure_built(programs)
     if reason := machine.obstacle():
         say(f"Tests in real pods {'run on kind' if replaces_real_node() else 'are skipped'}: {reason}.")
@@ -78,7 +78,7 @@ def build(programs: Sequence[Program]) -> None:
 
 
 def _own_clusters() -> dict[str, _Cluster]:
-    """What KIMI_LINEAR_CLUSTER can say, and which cluster that is."""
+    """The possible values of KIMI_LINEAR_CLUSTER, and their clusters."""
     return {
         "kwok": LocalCluster(_LOCAL / "cluster", _NAME),
         "kind": KindCluster(_LOCAL / "kind", _NAME),
@@ -91,7 +91,7 @@ def _running() -> _Cluster | None:
 
 
 def _chosen() -> _Cluster:
-    """What KIMI_LINEAR_CLUSTER says, else what runs already, else kind if this machine can, else our own."""
+    """The cluster of KIMI_LINEAR_CLUSTER, else a running one, else kind if it works here, else our own."""
     clusters = _own_clusters()
     forced = os.environ.get("KIMI_LINEAR_CLUSTER")
     if forced:
@@ -102,7 +102,7 @@ def _chosen() -> _Cluster:
 
 
 def _given_kubeconfig() -> str | None:
-    """KUBECONFIG, unless it is what `env` printed or this project's own cluster was asked for."""
+    """KUBECONFIG, unless `env` printed it or KIMI_LINEAR_CLUSTER asks for a cluster of ours."""
     kubeconfig = os.environ.get("KUBECONFIG")
     own = [str(cluster.kubeconfig) for cluster in _own_clusters().values()]
     if not kubeconfig or kubeconfig in own or os.environ.get("KIMI_LINEAR_CLUSTER"):

@@ -10,16 +10,16 @@ from pathlib import Path
 
 
 class LocalClusterError(Exception):
-    """Something foreseeable failed; the message says what, and what to do."""
+    """An expected kind of failure; the message says what failed and what to do."""
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Tell the person at the terminal; stdout stays free for what `env` prints."""
+    """Print a message to stderr, because stdout is for the output of `env`."""
     print(text, end=end, file=sys.stderr, flush=True)
 
 
 def exit_code(work: Callable[[], object]) -> int:
-    """Do something, tell what foreseeable failure came of it, and return the exit code of the program that did it."""
+    """Run an action, print its expected failure if there is one, and return the exit code for the program."""
     try:
         work()
     except (LocalClusterError, OSError) as error:
@@ -51,7 +51,7 @@ def run(
 
 
 def succeeds(command: Sequence[str | Path]) -> bool:
-    """Whether a program is there, answers in time and is content."""
+    """Whether a program exists, ends in time and returns 0."""
     try:
         run(command)
     except LocalClusterError:
@@ -60,7 +60,7 @@ def succeeds(command: Sequence[str | Path]) -> bool:
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a program that leads its own process group, if it still runs, and all that it started there."""
+    """End a program that leads its own process group, if it still runs, and the rest of the group."""
     for number, seconds in ((signal.SIGINT, 5), (signal.SIGKILL, 60)):
         if process.poll() is None:
             os.killpg(process.pid, number)

@@ -18,7 +18,7 @@ def obstacle() -> str | None:
 
 
 def ensure_installed() -> None:
-    """Install Node, and the packages that the page is built with, unless they are there as the lock file wants them."""
+    """Install Node and the packages for building the page, unless those of the lock file are installed."""
     if reason := obstacle():
         raise LocalClusterError(f"{reason}. Install Node 18 or newer with npm, then retry.")
     debian.ensure_installed(_PACKAGES)
@@ -29,7 +29,7 @@ def ensure_installed() -> None:
 
 
 def node(script: str, *arguments: str | Path, stdin: str = "") -> str:
-    """Return what a script in the page's folder prints."""
+    """Run a script in the page's folder and return its output."""
     return run(["node", SOURCE / script, *arguments], stdin=stdin, timeout=_SECONDS)
 
 

@@ -21,7 +21,7 @@ from lifecycle import Lifecycle
 from nodes import SIMULATED, stages
 
 _START_SECONDS = 120
-# Below the ports that the kernel gives to outgoing connections and below those of NodePorts.
+# Below the ports of outgoing connections and below those of NodePorts.
 _PORTS = range(20000, 30000)
 _PORT_OPTIONS = (
     "etcdPort",
@@ -31,14 +31,14 @@ _PORT_OPTIONS = (
     "kubeSchedulerPort",
     "kwokControllerPort",
 )
-# Reads too: the tests count them. Metadata has the user and the user agent of every request.
+# Reads are logged, too, because the tests count them. Metadata has user and user agent of every request.
 _AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
     "omitStages": ["RequestReceived"],
     "rules": [{"level": "Metadata"}],
 }
-# The nodes are simulated with the Stages of the cluster itself, so that a test can bring its own.
+# kwok reads its Stages from the cluster, so that a test can add its own.
 _KWOK_RESOURCES = ["Stage", "Logs", "ClusterLogs"]
 SERVICE_ADDRESSES = "10.96.0.0/14"
 # The first of them is the API server's own Service.
@@ -47,9 +47,9 @@ _CONTROLLERS = ["kube-controller-manager", "kube-scheduler", "kwok-controller"]
 
 
 class LocalCluster(Lifecycle):
-    """One control plane, started by kwokctl, with all its files in a folder that nothing else uses.
+    """One control plane, started by kwokctl, with all its files in a folder of its own.
 
-    Without controllers it is etcd and the API server alone: objects are kept and watched, and nothing else happens.
+    Without controllers it is only etcd and the API server: objects are stored and watched, and nothing else happens.
     With an address, kubelets and pods reach the API server there; otherwise it listens on the loopback interface only.
     """
 
@@ -64,7 +64,7 @@ class LocalCluster(Lifecycle):
 
     @property
     def bin(self) -> list[Path]:
-        """The folders with kubectl and the other programs, to be put on PATH."""
+        """The folders with kubectl and the other programs, for PATH."""
         return [binary(name).parent for name in ("kubectl", "kwokctl", "helm")]
 
     @property
@@ -73,11 +73,11 @@ class LocalCluster(Lifecycle):
         return str(_load(self.kubeconfig)["clusters"][0]["cluster"]["server"])
 
     def running(self) -> bool:
-        """Whether all of it is alive and ready."""
+        """Whether all components run and are ready."""
         return self.kubeconfig.exists() and not self._dead() and self.kubectl.answers()
 
     def start(self) -> None:
-        """Start it, unless it runs; whatever an earlier one left behind goes first."""
+        """Start it, unless it runs. Remove the remains of an earlier one first."""
         if any(letter.isspace() for letter in str(self.state)):
             raise LocalClusterError(f"kwokctl does not work in a folder with a space in its name: {self.state}")
         ensure_built(CONTROL_PLANE)
@@ -92,18 +92,18 @@ class LocalCluster(Lifecycle):
             raise
 
     def stop(self) -> None:
-        """End all its processes, whether or not it ever was ready, and remove its folder."""
+        """End all its processes, even if it never became ready, and remove its folder."""
         processes.kill_all(self.state)
         shutil.rmtree(self.state, ignore_errors=True)
 
     @contextmanager
     def ended(self) -> Iterator[Path]:
-        """End its processes for a while, and start them again with what is then in etcd's folder, which this gives."""
+        """End its processes and give etcd's folder; at the end, start them with the contents of that folder."""
         self._kwokctl("stop")
         yield self._workdir / "etcd"
         self._kwokctl("start")
         self.kubectl.wait_until_ready()
-        # Those of kwok's former life: it would not play the kubelet of these nodes before they run out.
+        # Leases of the earlier kwok: the new one would not simulate these nodes before the Leases expire.
         self.kubectl("delete", "leases", "--all", "--namespace=kube-node-lease")
 
     def _kwokctl(self, verb: str) -> None:
@@ -112,7 +112,7 @@ class LocalCluster(Lifecycle):
             subprocess.run(command, env=self._environment(), stdout=log, stderr=log, check=True, timeout=_START_SECONDS)
 
     def kubeconfig_for(self, service_account: str, cluster_role: str) -> Path:
-        """A kubeconfig of a service account in kube-system that has this ClusterRole everywhere.
+        """A kubeconfig of a service account in kube-system that has this ClusterRole in all namespaces.
 
         The audit log names the user system:serviceaccount:kube-system:SERVICE_ACCOUNT.
         """
@@ -120,7 +120,7 @@ class LocalCluster(Lifecycle):
         return self.kubeconfig_of(service_account, "kube-system")
 
     def kubeconfig_of(self, service_account: str, namespace: str) -> Path:
-        """A kubeconfig of a service account that is there, with a token that is valid for a day."""
+        """A kubeconfig of an existing service account, with a token that is valid for a day."""
         token = self.kubectl("create", "token", service_account, f"--namespace={namespace}", "--duration=24h").strip()
         content = _load(self.kubeconfig)
         content["users"] = [{"name": service_account, "user": {"token": token}}]
@@ -154,12 +154,12 @@ class LocalCluster(Lifecycle):
             finally:
                 end_group(process)
         if self.address:
-            # kwokctl writes the loopback address, which means another machine in a pod or in another network.
+            # kwokctl writes the loopback address, which is wrong in a pod and in another network.
             text = self.kubeconfig.read_text()
             self.kubeconfig.write_text(text.replace("https://127.0.0.1:", f"https://{self.address}:"))
 
     def _settle(self) -> None:
-        """Wait until it can be used, nodes and pods included if controllers look after them."""
+        """Wait until it can be used; with controllers, until nodes and pods work."""
         try:
             if self.controllers:
                 self._bring_stages()
@@ -169,7 +169,7 @@ class LocalCluster(Lifecycle):
             raise
 
     def _bring_stages(self) -> None:
-        """Bring the Stages, and wait until pods can be made, which needs the default service account."""
+        """Apply the Stages, and wait until pods can be created, which needs the default service account."""
         self.kubectl.wait_until_served("stages.kwok.x-k8s.io")
         self.kubectl.apply(stages())
         self.kubectl("wait", "--timeout=60s", "--for=create", "serviceaccount/default", "--namespace=default")
@@ -181,7 +181,7 @@ class LocalCluster(Lifecycle):
     def _wait_for(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while process.poll() is None:
-            # kwokctl itself would wait on for a component that has already failed.
+            # kwokctl itself would keep waiting for a component that has already failed.
             self._raise_if_dead()
             if time.monotonic() > deadline:
                 raise LocalClusterError(self._failure(f"The cluster was not ready after {_START_SECONDS} s"))
@@ -190,7 +190,7 @@ class LocalCluster(Lifecycle):
             raise LocalClusterError(self._failure("kwokctl could not create the cluster"))
 
     def _dead(self) -> str | None:
-        """A component that was started and does not live any more."""
+        """A component that was started and has ended."""
         started = sorted(file.stem for file in (self._workdir / "pids").glob("*.pid"))
         alive = processes.of_cluster(self.state).values()
         return next((name for name in started if name not in alive), None)
@@ -201,7 +201,7 @@ class LocalCluster(Lifecycle):
         return f"{what}. The last lines of {log.name}:\n{last_lines(text)}"
 
     def _configuration(self) -> dict[str, Any]:
-        """What kwokctl is to start: https://kwok.sigs.k8s.io/docs/user/configuration/."""
+        """The configuration of kwokctl: https://kwok.sigs.k8s.io/docs/user/configuration/."""
         return {
             "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
             "kind": "KwokctlConfiguration",
@@ -223,9 +223,9 @@ class LocalCluster(Lifecycle):
         arguments = {
             # The default, a /24, is full after 254 Services.
             "service-cluster-ip-range": SERVICE_ADDRESSES,
-            # Nothing connects to 192.0.2.1. Without it the API server does not start on a machine with no network.
+            # Nothing uses 192.0.2.1. On a machine without a network, the API server does not start without an address.
             "advertise-address": self.address or "192.0.2.1",
-            # As in OpenShift: who names an owner that its object is to block must be allowed to hold up that owner.
+            # As in OpenShift: a client may block an owner's deletion only if it may update the owner's finalizers.
             "enable-admission-plugins": "OwnerReferencesPermissionEnforcement",
             "audit-log-maxsize": "1000",
             "audit-log-maxbackup": "1",
@@ -277,7 +277,7 @@ def _binary_options() -> dict[str, str]:
 def _controllers_patches() -> list[dict[str, Any]]:
     [(key, value)] = SIMULATED.items()
     return [
-        # There is one of each. On a machine that stands still for ten seconds, it would lose its Lease and end.
+        # Each runs once, so it needs no Lease: it would lose the Lease and end if the machine stopped for ten seconds.
         _patch("kube-controller-manager", {"leader-elect": "false"}),
         _patch("kube-scheduler", {"leader-elect": "false"}),
         _patch("kwok-controller", {"manage-nodes-with-annotation-selector": f"{key}={value}"}),

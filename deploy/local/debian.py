@@ -12,7 +12,7 @@ from commands import LocalClusterError, last_lines, say
 _SUITE = "bookworm"
 # What an image of Python has, as python:3.11-slim-bookworm does.
 _PACKAGES = "python3,python3-venv,ca-certificates"
-# Of no use in an image; together they are half of it.
+# Not needed in an image; they are half of its size.
 _LEFT_OUT = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man")
 BASE = repr((_SUITE, _PACKAGES, _LEFT_OUT))
 """Changes with everything that changes the base."""
@@ -21,24 +21,24 @@ _SECONDS = 600
 
 
 def missing(packages: Mapping[str, str]) -> list[str]:
-    """Of these packages, given by a program or file of each, the ones that are not there."""
+    """The missing ones of these packages, each given with one of its programs or files."""
     return sorted(package for program, package in packages.items() if not find(program))
 
 
 def find(program: str) -> str | None:
-    """Where a program is, also when root's folders are not on the PATH; a path stands for itself."""
+    """The path of a program, even if root's folders are not on the PATH. A path is returned as it is."""
     return shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_SYSTEM_PROGRAMS]))
 
 
 def obstacle(packages: Mapping[str, str]) -> str | None:
-    """Why those of the packages that are missing cannot be installed; None if they can, or none is missing."""
+    """Why the missing ones of these packages cannot be installed; None if they can, or if none is missing."""
     if (names := missing(packages)) and (os.geteuid() or not find("apt-get")):
         return f"Needed, and only root can install them on Debian: {', '.join(names)}"
     return None
 
 
 def ensure_installed(packages: Mapping[str, str]) -> None:
-    """Install those of the packages that are missing."""
+    """Install the missing ones of these packages."""
     if not (names := missing(packages)):
         return
     if reason := obstacle(packages):
@@ -56,7 +56,7 @@ def make_base(target: Path) -> None:
     ensure_installed({"debootstrap": "debootstrap"})
     say(f"Making a base image of Debian {_SUITE} from packages, once (about a minute) ...")
     debootstrap = [find("debootstrap"), "--variant=minbase", f"--include={_PACKAGES}", _SUITE, target]
-    # What it mounts goes with its mount namespace, also when it is interrupted.
+    # Its mounts disappear with its mount namespace, even if it is interrupted.
     done = subprocess.run(
         ["unshare", "--mount", "--propagation", "private", *map(str, debootstrap)],
         stdin=subprocess.DEVNULL,
@@ -72,7 +72,7 @@ def make_base(target: Path) -> None:
 
 
 def _apt(*arguments: str) -> bool:
-    # What stdout says is for programs (see `cluster.py env`), so apt's talk goes to stderr.
+    # Programs read stdout (see `cluster.py env`), so apt's output goes to stderr.
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     # Another program may be installing something: a new machine updates itself.
     command = ["apt-get", "--quiet=2", "--option=DPkg::Lock::Timeout=300", *arguments]

@@ -18,11 +18,11 @@ from nodes import add_local_nodes
 _ROOT = Path(__file__).parents[2]
 _STATE = _ROOT / ".local" / "demo"
 _REPAIR_SECONDS = 10.0
-# Kubernetes' garbage collector looks for new kinds every 30 seconds, and the demo's is only that old.
+# Kubernetes' garbage collector looks for new kinds every 30 seconds, and the demo's kinds are new.
 _COLLECTION_SECONDS = 60.0
 _INTERRUPTED = 130
 
-# A selection that the recipe's own generator refuses, in the words of its options.
+# A selection that the recipe's own generator refuses.
 _REJECTED = """\
 apiVersion: kimi-linear.io/v1alpha1
 kind: KimiLinearServer
@@ -43,7 +43,7 @@ class Shell:
     cluster: LocalCluster
 
     def __call__(self, command: str, stdin: str = "", fails: bool = False) -> None:
-        """Run a command and show what it prints; LocalClusterError if it does not end as expected."""
+        """Run a command and show its output; LocalClusterError if it does not end as expected."""
         print(f"\n  $ {command}", flush=True)
         done = self._run(command, stdin)
         print("".join(f"    {line}\n" for line in done.stdout.splitlines()), end="", flush=True)
@@ -56,7 +56,7 @@ class Shell:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment in which kubectl and kimi-linear are found and speak to the demo's cluster."""
+        """The environment with kubectl, kimi-linear and the kubeconfig of the demo's cluster."""
         folders = [str(Path(sys.executable).parent), *map(str, self.cluster.bin), os.environ["PATH"]]
         return os.environ | {"KUBECONFIG": str(self.cluster.kubeconfig), "PATH": os.pathsep.join(folders)}
 
@@ -74,7 +74,7 @@ class Shell:
 
 
 def demo(cluster: LocalCluster) -> None:
-    """Show the whole way, step by step."""
+    """Run all steps of the demo."""
     began = time.monotonic()
     _step("1. A cluster: real Kubernetes, simulated AMD GPU nodes (pods there turn Ready, nothing runs in them)")
     cluster.start()
@@ -160,9 +160,9 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def main() -> int:
-    """Run the demo in a cluster of its own, which is gone afterwards."""
+    """Run the demo in a cluster of its own, and remove the cluster."""
     cluster = LocalCluster(_STATE, "demo")
-    # As after Ctrl-C: nothing may stay behind when a job or a terminal is closed.
+    # Clean up as after Ctrl-C when a job or a terminal is closed.
     for number in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:

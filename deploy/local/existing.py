@@ -1,4 +1,4 @@
-"""The guard in front of a cluster that was there before: only one made for tests is ever used."""
+"""Guards existing clusters: only a cluster made for tests is ever used."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from binaries import binary
 from commands import LocalClusterError
 from kubectl import Kubectl
 
-# How the usual tools name the contexts of clusters that live on the user's own machine.
+# The usual tools name the contexts of clusters on the user's own machine like this.
 TEST_CONTEXTS = (
     "kind-",
     "k3d-",
@@ -29,7 +29,7 @@ def is_test_context(context: str) -> bool:
 
 
 def current_context(kubeconfig: str) -> str:
-    """The current context of a KUBECONFIG value; as for kubectl, the first file that names one decides."""
+    """The current context of a KUBECONFIG value; as with kubectl, the first file that names one counts."""
     for file in filter(None, kubeconfig.split(os.pathsep)):
         content = yaml.safe_load(Path(file).read_text()) if Path(file).exists() else None
         if context := (content or {}).get("current-context"):
@@ -47,5 +47,5 @@ def checked_cluster(kubeconfig: str) -> Kubectl:
             "Run `unset KUBECONFIG` to start a local cluster instead, or point it at a test cluster."
         )
     program = shutil.which("kubectl") or binary("kubectl")
-    # kubectl's own option takes one file; the variable that it reads itself may list several.
+    # kubectl's option --kubeconfig takes one file, but the variable may list several.
     return Kubectl(Path(program), None)

@@ -1,8 +1,8 @@
-"""Builds container images without a container engine: `images.py` builds the operator's and prints where it is.
+"""Builds container images without a container engine: `images.py` builds the operator's image and prints its path.
 
-The Dockerfiles are the ones that everybody builds; buildah runs them in a chroot, on a base made of Debian's packages
-where Docker would take one from a registry. Each result is a docker-archive in the user's cache, named by all that it
-was made of: a second call needs neither time nor network. `ctr images import` and `kind load image-archive` take them.
+buildah runs the usual Dockerfiles in a chroot, on a base made of Debian's packages instead of a base from a registry.
+Each result is a docker-archive in the user's cache. Its name has a hash of all inputs, so a second call needs neither
+time nor network. `ctr images import` and `kind load image-archive` read these archives.
 """
 
 import fcntl
@@ -28,16 +28,16 @@ _ROOT = Path(__file__).parents[2]
 _PACKAGES = {"buildah": "buildah", "debootstrap": "debootstrap"}
 _MINUTES = 20
 _KEPT = 3
-# pip may not reach an index without these settings of this machine: given to pip in the build, kept out of images.
+# pip may need these settings of this machine to reach an index. The build gets them, the image does not.
 _PIP_SETTINGS = ("index-url", "cert")
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image and what it is made of.
+    """An image and its inputs.
 
-    Beside the Dockerfile is DOCKERFILE.dockerignore, which leaves out all (`*`) but the paths after an exclamation
-    mark: these are copied for the build, and a change in any of them makes a new image.
+    DOCKERFILE.dockerignore beside the Dockerfile leaves out everything (`*`) except the paths after an exclamation
+    mark. These paths are copied for the build, and a change in any of them makes a new image.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Image:
 
     @property
     def archive(self) -> Path:
-        """Where its docker-archive is once it is built."""
+        """The path of its docker-archive."""
         parts = [
             BASE.encode(),
             self.name.encode(),
@@ -71,12 +71,12 @@ class Image:
 
 
 OPERATOR = Image(
-    # What the chart asks for when nobody says where the image is.
+    # The name of the operator's image in the chart's default values.
     f"docker.io/library/kimi-linear-operator:{kimi_linear_operator.__version__}",
     _ROOT / "deploy" / "Dockerfile",
     {"VERSION": kimi_linear_operator.__version__},
 )
-# By this name the operator asks for SGLang's image, so manifests are tried as they are.
+# The stand-in has the name of SGLang's image, so that the tests can use unchanged manifests.
 STAND_IN = Image(f"docker.io/{sglang.image(ServerSpec())}", _ROOT / "tests" / "stand_in" / "Dockerfile")
 
 
@@ -90,7 +90,7 @@ def obstacle() -> str | None:
 
 
 def build(image: Image) -> Path:
-    """Return the image's docker-archive; the first time, build it on the base of Debian."""
+    """Return the image's docker-archive; build it on the base of Debian if it does not exist."""
     archive = image.archive
     with _lock():
         if archive.exists():
@@ -105,11 +105,11 @@ def build(image: Image) -> Path:
 
 
 def build_in_docker(image: Image) -> str:
-    """Build the image with Docker, and return its name there: another, as SGLang's own may be there by its name."""
+    """Build the image with Docker, and return its name: a new one, because the real image of SGLang may exist."""
     name = f"kimi-linear.local/{image.name.rpartition('/')[2]}"
     say(f"Building the image {name} with Docker ...")
     with _lock(), _context(image) as context:
-        # An image with nothing beside it: kind cannot load another.
+        # Without a provenance attestation, because kind cannot load an image with one.
         options = ["--provenance=false", f"--tag={name}", *_build_arguments(image.arguments)]
         run(["docker", "build", *options, f"--file={image.dockerfile}", context], timeout=_MINUTES * 60)
     return name
@@ -131,7 +131,7 @@ def _build_arguments(arguments: Mapping[str, str]) -> list[str]:
 
 
 def _base() -> Path:
-    """Return the docker-archive of the base, which is made once."""
+    """Return the docker-archive of the base; make it if it does not exist."""
     archive = _folder() / f"base-{hashlib.sha256(BASE.encode()).hexdigest()[:12]}.tar"
     if not archive.exists():
         with tempfile.TemporaryDirectory(dir=_folder(), prefix=".base-") as work:
@@ -144,7 +144,7 @@ def _base() -> Path:
 
 
 def _forget_old(archive: Path) -> None:
-    """Keep the images of this name that were asked for last: every change makes another, some of 800 MB."""
+    """Keep only the last used images of this name: every change makes a new one, of up to 800 MB."""
     name = archive.name.rpartition("-")[0]
     found = sorted(_folder().glob(f"{name}-*.tar"), key=lambda file: file.stat().st_mtime)
     for old in found[:-_KEPT]:
@@ -157,7 +157,7 @@ def _buildah(dockerfile: Path, context: Path, arguments: Mapping[str, str], name
     partial = archive.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=_folder(), prefix=".storage-") as work:
-        # No driver but vfs works in every container and file system. It copies, so there are few layers.
+        # Only the driver vfs works in every container and file system. It copies each layer, so there are few.
         storage = ["--root", f"{work}/root", "--runroot", f"{work}/run", "--storage-driver", "vfs"]
         options = ["--isolation", "chroot", "--layers=false", "--format", "docker", *_pip_settings(Path(work))]
         bud = ["bud", *options, *_build_arguments(arguments), "--file", str(dockerfile), "--tag", name, str(context)]
