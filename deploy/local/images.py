@@ -21,7 +21,7 @@ import kimi_linear_operator
 from binaries import cache_folder
 from commands import LocalClusterError, exit_code, last_lines, run, say
 from debian import BASE, ensure_installed, find, make_base, missing
-from kimi_linear_operator.server import sglang
+from kimi_linear_operator.server.sglang.images import image_of
 from kimi_linear_operator.server.spec import ServerSpec
 
 _ROOT = Path(__file__).parents[2]
@@ -77,7 +77,7 @@ OPERATOR = Image(
     {"VERSION": kimi_linear_operator.__version__},
 )
 # The stand-in has the name of SGLang's image, so that the tests can use unchanged manifests.
-STAND_IN = Image(f"docker.io/{sglang.image(ServerSpec())}", _ROOT / "tests" / "stand_in" / "Dockerfile")
+STAND_IN = Image(f"docker.io/{image_of(ServerSpec())}", _ROOT / "tests" / "stand_in" / "Dockerfile")
 
 
 def obstacle() -> str | None:

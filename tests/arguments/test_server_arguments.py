@@ -12,9 +12,11 @@ import yaml
 
 from arguments.sglang_releases import RELEASES, parse, spellings
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
 from kimi_linear_operator.resource_types import check
-from kimi_linear_operator.server import sglang
 from kimi_linear_operator.server.manifests import build
+from kimi_linear_operator.server.sglang import command_line
+from kimi_linear_operator.server.sglang.by_hand import recipe_command
 from kimi_linear_operator.server.spec import KimiLinearServer
 from make import make_server, stored
 
@@ -55,7 +57,7 @@ def command(server: KimiLinearServer) -> list[str]:
     """Return the words that the container's process is started with."""
     (deployment,) = [child for child in build(server) if child["kind"] == "Deployment"]
     containers = deployment["spec"]["template"]["spec"]["containers"]
-    (container,) = [container for container in containers if container["name"] == sglang.CONTAINER]
+    (container,) = [container for container in containers if container["name"] == ENGINE_CONTAINER]
     return list(container["args"])
 
 
@@ -67,7 +69,7 @@ def test_sglang_takes_every_command_line_and_reads_the_spec_from_it(release: str
     assert [answer.error for answer in answers if answer.error] == []
     for (name, server), answer in zip(valid.items(), answers, strict=True):
         spec, said = server.spec, answer.arguments
-        assert said["model_path"] == said["tokenizer_path"] == sglang.model_path(spec), name
+        assert said["model_path"] == said["tokenizer_path"] == command_line.model_path(spec), name
         # 0.5.7 calls it tensor_parallel_size.
         assert said.get("tp_size", said.get("tensor_parallel_size")) == spec.tensor_parallelism, name
         assert said["tool_call_parser"] == ("kimi_k2" if spec.tool_call_parser == "enabled" else None), name
@@ -76,7 +78,7 @@ def test_sglang_takes_every_command_line_and_reads_the_spec_from_it(release: str
         assert said["context_length"] == spec.engine.context_length, name
         assert said["mem_fraction_static"] == spec.engine.memory_fraction_static, name
         assert said["attention_backend"] == spec.engine.attention_backend, name
-        assert (said["host"], said["port"]) == (sglang.ALL_ADDRESSES, 30000), name
+        assert (said["host"], said["port"]) == (command_line.ALL_ADDRESSES, 30000), name
         assert said["trust_remote_code"] is True, name
         assert said["enable_metrics"] is True, name
         assert said["reasoning_parser"] is None, name
@@ -84,7 +86,7 @@ def test_sglang_takes_every_command_line_and_reads_the_spec_from_it(release: str
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_sglang_takes_the_recipes_command_as_a_shell_reads_it(release: str) -> None:
-    texts = {sglang.recipe_command(server.spec) for server in valid_servers(release).values()}
+    texts = {recipe_command(server.spec) for server in valid_servers(release).values()}
     # Python's shlex keeps the line break that a shell drops after a backslash.
     words = [shlex.split(text.replace("\\\n", "")) for text in sorted(texts)]
     commands = [command[command.index("python3") :] for command in words]
@@ -101,13 +103,13 @@ def test_an_argument_that_sglang_does_not_know_is_refused_by_it(release: str) ->
 @pytest.mark.parametrize("release", RELEASES)
 def test_every_flag_that_the_operator_owns_exists(release: str) -> None:
     known = spellings(release, *SERVER)
-    assert [flag for flag in sglang.OWNED_FLAGS if f"--{flag}" not in known] == []
+    assert [flag for flag in command_line.OWNED_FLAGS if f"--{flag}" not in known] == []
 
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_the_rules_refuse_every_way_to_write_a_flag_of_the_operator_and_no_other_flag(release: str) -> None:
     known = spellings(release, *SERVER)
-    owned = {known[f"--{flag}"] for flag in sglang.OWNED_FLAGS}
+    owned = {known[f"--{flag}"] for flag in command_line.OWNED_FLAGS}
     refused = {word for word in known if _is_refused(word)}
     assert [word for word, name in known.items() if name in owned and word not in refused] == []
     assert [word for word, name in known.items() if name not in {*owned, "help"} and word in refused] == []
@@ -120,11 +122,11 @@ def _is_refused(word: str) -> bool:
 
 
 UNUSABLE = (
-    *sglang.TLS_FLAGS,
-    *sglang.DATA_PARALLEL_FLAGS,
-    *sglang.NODES_FLAGS,
-    *sglang.OTHER_PROTOCOL_FLAGS,
-    *sglang.GPU_NUMBER_FLAGS,
+    *command_line.TLS_FLAGS,
+    *command_line.DATA_PARALLEL_FLAGS,
+    *command_line.NODES_FLAGS,
+    *command_line.OTHER_PROTOCOL_FLAGS,
+    *command_line.GPU_NUMBER_FLAGS,
     "help",
 )
 
@@ -153,5 +155,5 @@ def test_no_way_to_write_a_secret_on_the_command_line_passes_the_rules(release: 
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_the_tool_call_parser_of_the_recipe_exists(release: str) -> None:
-    [answer] = parse(release, [["python3", "-m", *SERVER, "--tool-call-parser", sglang.TOOL_CALL_PARSER]])
+    [answer] = parse(release, [["python3", "-m", *SERVER, "--tool-call-parser", command_line.TOOL_CALL_PARSER]])
     assert (answer.error, answer.arguments.get("tool_call_parser")) == (None, "kimi_k2")

@@ -23,7 +23,7 @@ from browser.walking import random_walks, take
 from kimi_linear_operator import cli
 from kimi_linear_operator.cli import documents
 from kimi_linear_operator.resource_types import check
-from kimi_linear_operator.server import sglang
+from kimi_linear_operator.server.sglang.by_hand import docker_commands, recipe_command
 from kimi_linear_operator.server.spec import KimiLinearServer
 
 HARDWARE = ("mi300x", "mi325x", "mi355x")
@@ -130,9 +130,9 @@ def assert_texts_fit(texts: dict[str, str], where: str) -> None:
         return
     assert isinstance(checked.resource, KimiLinearServer)
     spec = checked.resource.spec
-    command = sglang.recipe_command(spec)
+    command = recipe_command(spec)
     assert texts["command"] == f"{command}\n", where
-    assert texts["docker"] == "\n\n".join([*sglang.docker_commands(spec), command]) + "\n", where
+    assert texts["docker"] == "\n\n".join([*docker_commands(spec), command]) + "\n", where
     assert shlex.split(texts["command"].replace("\\\n", ""))[1:4] == ["python3", "-m", "sglang.launch_server"]
 
 

@@ -17,7 +17,7 @@ from kimi_linear_operator.benchmark import runner
 from kimi_linear_operator.benchmark.client import DATASET_FOLDER
 from kimi_linear_operator.benchmark.job import RESULTS_FOLDER, RUNNER_FOLDER
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.server import sglang
+from kimi_linear_operator.server.sglang import environment
 
 _TESTS = Path(__file__).parents[1]
 MODEL = "moonshotai/Kimi-Linear-48B-A3B-Instruct"
@@ -125,7 +125,7 @@ class Pod:
             RUNNER_FOLDER: self.folder,
             RESULTS_FOLDER: self.folder,
             f"{DATASET_FOLDER}/gsm8k": self.downloads,
-            sglang.CACHE_PATH: self.downloads,
+            environment.CACHE_PATH: self.downloads,
         }
         for place, folder in mounted.items():
             if text == place or text.startswith(f"{place}/"):

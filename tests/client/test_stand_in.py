@@ -17,7 +17,7 @@ import sglang_client
 from client.processes import MODEL, StandIn
 from client.server_arguments import read_arguments
 from integration.waiting import wait_for
-from kimi_linear_operator.server import sglang
+from kimi_linear_operator.server.sglang import command_line
 from kimi_linear_operator.server.spec import ServerSpec
 from stand_in import answers, arguments, behaviour
 
@@ -92,7 +92,7 @@ def test_it_takes_the_arguments_of_sglang() -> None:
     ],
 )
 def test_it_takes_what_the_operator_renders(spec: dict[str, Any]) -> None:
-    words = sglang.arguments(ServerSpec.model_validate(spec))
+    words = command_line.arguments(ServerSpec.model_validate(spec))
     assert words[:3] == ["python3", "-m", "sglang.launch_server"]
     settings = arguments.parse(words[3:])
     assert (settings.model_path, settings.tensor_parallel_size, settings.port) == (MODEL, 4, 30000)

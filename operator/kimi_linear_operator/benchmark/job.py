@@ -11,7 +11,7 @@ from kimi_linear_operator.benchmark.target import Target
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Manifest
 from kimi_linear_operator.kubernetes.overlay import merge
-from kimi_linear_operator.server import sglang
+from kimi_linear_operator.server.sglang import entrypoint, environment
 
 RUNNER_FOLDER = "/opt/kimi-linear"
 RESULTS_FOLDER = "/results"
@@ -122,7 +122,7 @@ def _container(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, mou
         "image": target.image,
         "args": _arguments(benchmark, suite, target),
         "workingDir": RESULTS_FOLDER,
-        "env": [{"name": "HF_HOME", "value": f"{sglang.CACHE_PATH}/huggingface"}, *target.environment],
+        "env": [{"name": "HF_HOME", "value": f"{environment.CACHE_PATH}/huggingface"}, *target.environment],
         "resources": {"requests": _REQUESTS},
         # The image's user is root, and the Python packages are installed as root.
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
@@ -130,11 +130,11 @@ def _container(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, mou
         "volumeMounts": [
             {"name": "runner", "mountPath": RUNNER_FOLDER, "readOnly": True},
             {"name": "results", "mountPath": RESULTS_FOLDER},
-            {"name": "cache", "mountPath": sglang.CACHE_PATH},
+            {"name": "cache", "mountPath": environment.CACHE_PATH},
             *mounts,
         ],
     }
-    command = sglang.command(target.packages)
+    command = entrypoint.command(target.packages)
     return container | ({"command": command} if command else {})
 
 

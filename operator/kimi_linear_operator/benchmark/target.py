@@ -11,8 +11,12 @@ from kimi_linear_operator.benchmark import client
 from kimi_linear_operator.benchmark.address import TargetKey, key_of, label_of
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.server import sglang
+from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
 from kimi_linear_operator.server.service import url
+from kimi_linear_operator.server.sglang import command_line
+from kimi_linear_operator.server.sglang.by_hand import recipe_command
+from kimi_linear_operator.server.sglang.images import image_of, release_of
+from kimi_linear_operator.server.sglang.running import command_line_in, image_in, packages_in, value_of
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 
 # The server of the recipe: clients of an endpoint use its image and packages by default.
@@ -62,18 +66,18 @@ def of_server(benchmark: KimiLinearBenchmark, server: KimiLinearServer, template
             Deployment.
     """
     spec = server.spec
-    running = sglang.command_line(template) if template else []
+    running = command_line_in(template) if template else []
     command = server.status.get("command") if template else None
-    image = (sglang.image_in(template) if template else None) or sglang.image(spec)
+    image = (image_in(template) if template else None) or image_of(spec)
     facts = {
         "server": server.metadata.name,
         "serverGeneration": server.metadata.generation,
         "image": image,
         "podTemplateHash": template_hash(template),
-        "command": command or sglang.recipe_command(spec),
+        "command": command or recipe_command(spec),
         "hardware": spec.hardware,
         "tensorParallelism": spec.tensor_parallelism,
-        "version": sglang.release(spec),
+        "version": release_of(spec),
     }
     packages = benchmark.spec.client.extra_pip_packages
     return Target(
@@ -81,19 +85,19 @@ def of_server(benchmark: KimiLinearBenchmark, server: KimiLinearServer, template
         label=label_of(TargetKey(server.metadata.namespace, server.metadata.name)),
         former_label=server.metadata.name,
         url=url(server),
-        model=sglang.value_of("--model-path", running) or sglang.model_path(spec),
+        model=value_of("--model-path", running) or command_line.model_path(spec),
         image=benchmark.spec.client.image or image,
         packages=_packages(spec, template) if packages is None else packages,
         environment=[*_token(spec), *_api_key(api_key_reference(spec))],
         facts={name: value for name, value in facts.items() if value is not None},
-        revision=sglang.value_of("--revision", running) if running else spec.model.revision,
+        revision=value_of("--revision", running) if running else spec.model.revision,
         pod=_shared_pod_fields(spec),
     )
 
 
 def _packages(spec: ServerSpec, template: Manifest | None) -> Sequence[str]:
     """Return the extra Python packages of a server's pods: those of the pod template, else those of the spec."""
-    running = sglang.packages_in(template) if template else None
+    running = packages_in(template) if template else None
     return spec.engine.extra_pip_packages if running is None else running
 
 
@@ -108,7 +112,7 @@ def of_endpoint(benchmark: KimiLinearBenchmark) -> Target:
         former_label=f"endpoint-{hashlib.sha256(endpoint.url.encode()).hexdigest()[:16]}",
         url=endpoint.url,
         model=endpoint.model,
-        image=client_spec.image or sglang.image(_RECIPE),
+        image=client_spec.image or image_of(_RECIPE),
         packages=_RECIPE.engine.extra_pip_packages if packages is None else packages,
         environment=_api_key({"name": key.name, "key": key.key} if key else None),
         facts={"server": endpoint.url},
@@ -117,12 +121,12 @@ def of_endpoint(benchmark: KimiLinearBenchmark) -> Target:
 
 def api_key_reference(spec: ServerSpec) -> Manifest | None:
     """Return the `secretKeyRef` of a server's API key, None if it has no API key or not from a Secret."""
-    name = sglang.api_key_variable(spec)
+    name = command_line.api_key_variable(spec)
     containers = _overlaid_pod(spec).get("containers", ()) if name else ()
     variables = [
         variable
         for container in containers
-        if container["name"] == sglang.CONTAINER
+        if container["name"] == ENGINE_CONTAINER
         for variable in container.get("env", ())
     ]
     for variable in variables:

@@ -16,7 +16,9 @@ from kimi_linear_operator.kubernetes.kinds import GROUP, VERSION, Manifest
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.rule import Rule
 from kimi_linear_operator.server import rules as server_rules
-from kimi_linear_operator.server import sglang
+from kimi_linear_operator.server.sglang import command_line
+from kimi_linear_operator.server.sglang.by_hand import COMMAND_START, LINE_BREAK, docker_commands
+from kimi_linear_operator.server.sglang.images import ARCHITECTURES, PUBLISHED_IMAGES, image_of
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 
 # Placeholders in texts: no image, package or release has these names.
@@ -57,10 +59,10 @@ def _about(suite: Any) -> str:
 
 
 def _command() -> Manifest:
-    flags = [*sglang.RECIPE_FLAGS, *sglang.CHOSEN_FLAGS]
+    flags = [*command_line.RECIPE_FLAGS, *command_line.CHOSEN_FLAGS]
     return {
-        "start": sglang.COMMAND_START,
-        "lineBreak": sglang.LINE_BREAK,
+        "start": COMMAND_START,
+        "lineBreak": LINE_BREAK,
         "flags": [
             {"name": flag.name, "fields": [_alias(field) for field in flag.fields], "words": dict(flag.words)}
             for flag in flags
@@ -72,20 +74,20 @@ def _command() -> Manifest:
 def _docker() -> Manifest:
     """Return the commands before the server's: with a name for the image, and without the last one's packages."""
     spec = ServerSpec.model_validate({"engine": {"image": _IMAGE, "extraPipPackages": []}})
-    return {"commands": sglang.docker_commands(spec), "image": _IMAGE, "packages": "engine.extraPipPackages"}
+    return {"commands": docker_commands(spec), "image": _IMAGE, "packages": "engine.extraPipPackages"}
 
 
 def _image() -> Manifest:
     """Return what selects an image: a release that is known has its own, another one is put into the guess."""
     guesses = {
-        hardware: sglang.image(ServerSpec.model_validate({"hardware": hardware, "engine": {"version": _VERSION}}))
-        for hardware in sglang.ARCHITECTURES
+        hardware: image_of(ServerSpec.model_validate({"hardware": hardware, "engine": {"version": _VERSION}}))
+        for hardware in ARCHITECTURES
     }
     return {
         "field": "engine.image",
         "published": {
-            version: {hardware: image.format(architecture) for hardware, architecture in sglang.ARCHITECTURES.items()}
-            for version, image in sglang.PUBLISHED_IMAGES.items()
+            version: {hardware: image.format(architecture) for hardware, architecture in ARCHITECTURES.items()}
+            for version, image in PUBLISHED_IMAGES.items()
         },
         "guess": guesses,
         "version": _VERSION,

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.server import sglang
+from kimi_linear_operator.server.sglang import command_line
+from kimi_linear_operator.server.sglang.images import ARCHITECTURES
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ SERVER = Layout(
         "tensorParallelism": "Tensor parallelism (GPUs of a replica)",
     },
     choices={
-        "hardware": {hardware: hardware.upper() for hardware in sglang.ARCHITECTURES},
-        "model.variant": {variant: name.rpartition("/")[2] for variant, name in sglang.MODELS.items()},
+        "hardware": {hardware: hardware.upper() for hardware in ARCHITECTURES},
+        "model.variant": {variant: name.rpartition("/")[2] for variant, name in command_line.MODELS.items()},
         "reasoningParser": _SWITCH,
         "toolCallParser": _SWITCH,
     },

@@ -3,8 +3,10 @@
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, GPU_RESOURCE, Manifest
 from kimi_linear_operator.kubernetes.overlay import merge
-from kimi_linear_operator.kubernetes.pod_template import ContainerOverlay
-from kimi_linear_operator.server import sglang
+from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER, ContainerOverlay
+from kimi_linear_operator.server.gpu_nodes import restrict_to_hardware
+from kimi_linear_operator.server.sglang import command_line, entrypoint, environment, probes, sizing
+from kimi_linear_operator.server.sglang.images import image_of
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 
 # Seconds between a pod's deletion and SIGTERM: enough for every node to remove the pod from its Services. SGLang still
@@ -74,7 +76,7 @@ def build_pod_template(server: KimiLinearServer) -> Manifest:
     template: Manifest = {"metadata": metadata.inherited(server), "spec": _pod_spec(server)}
     if overlay := server.spec.pod_template:
         template = merge(template, overlay.changes())
-    template["spec"] = _with_proxy_exceptions(_on_hardware(template["spec"], server.spec))
+    template["spec"] = _with_proxy_exceptions(restrict_to_hardware(template["spec"], server.spec))
     return template
 
 
@@ -87,7 +89,9 @@ def _pod_spec(server: KimiLinearServer) -> Manifest:
         "shareProcessNamespace": True,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "hostAliases": [{"ip": ip, "hostnames": [sglang.ALL_ADDRESSES]} for ip in sglang.ALL_ADDRESSES_ALIASES],
+        "hostAliases": [
+            {"ip": ip, "hostnames": [command_line.ALL_ADDRESSES]} for ip in command_line.ALL_ADDRESSES_ALIASES
+        ],
         "topologySpreadConstraints": [_prefer_separate_nodes(server)],
         "volumes": [
             {"name": _SHARED_MEMORY, "emptyDir": {"medium": "Memory", "sizeLimit": _shared_memory(spec)}},
@@ -101,27 +105,27 @@ def _pod_spec(server: KimiLinearServer) -> Manifest:
 def _container(spec: ServerSpec) -> Manifest:
     gpus = {GPU_RESOURCE: str(spec.tensor_parallelism)}
     container: Manifest = {
-        "name": sglang.CONTAINER,
-        "image": sglang.image(spec),
-        "args": sglang.arguments(spec),
-        "env": sglang.environment(spec),
-        "ports": [{"name": sglang.PORT_NAME, "containerPort": sglang.PORT, "protocol": "TCP"}],
+        "name": ENGINE_CONTAINER,
+        "image": image_of(spec),
+        "args": command_line.arguments(spec),
+        "env": environment.variables(spec),
+        "ports": [{"name": command_line.PORT_NAME, "containerPort": command_line.PORT, "protocol": "TCP"}],
         "resources": {"requests": {**gpus, **_requests(spec)}, "limits": gpus},
-        **sglang.probes(spec),
+        **probes.build_probes(spec),
         "lifecycle": {"preStop": {"sleep": {"seconds": ENDPOINT_PAUSE_SECONDS}}},
         "securityContext": _security_context(spec),
         # The last log lines of a failed start become the termination message, which the server's status quotes.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
-            {"name": _SHARED_MEMORY, "mountPath": sglang.SHARED_MEMORY_PATH},
-            {"name": _CACHE, "mountPath": sglang.CACHE_PATH},
-            {"name": _KERNELS, "mountPath": sglang.KERNELS_PATH},
+            {"name": _SHARED_MEMORY, "mountPath": sizing.SHARED_MEMORY_PATH},
+            {"name": _CACHE, "mountPath": environment.CACHE_PATH},
+            {"name": _KERNELS, "mountPath": environment.KERNELS_PATH},
         ],
     }
     # Files of a killed engine would stay in shared memory until the pod is deleted, and fill it. A volume that the user
     # mounts there is not emptied.
-    emptied = sglang.SHARED_MEMORY_PATH if _has_own_shared_memory(spec) else None
-    command = sglang.command(spec.engine.extra_pip_packages, emptied=emptied)
+    emptied = sizing.SHARED_MEMORY_PATH if _has_own_shared_memory(spec) else None
+    command = entrypoint.command(spec.engine.extra_pip_packages, emptied=emptied)
     return container | ({"command": command} if command else {})
 
 
@@ -130,16 +134,16 @@ def _requests(spec: ServerSpec) -> dict[str, str]:
 
     If the user sets only a limit, Kubernetes takes it as the request. It would refuse a higher request of ours.
     """
-    disk = {} if _CACHE in _volumes(spec) else sglang.disk_requests(spec)
+    disk = {} if _CACHE in _volumes(spec) else sizing.disk_requests(spec)
     resources = [container.resources for container in _overlaid(spec) if container.resources]
     set_by_user = {name for item in resources for amounts in (item.requests, item.limits) for name in amounts or ()}
-    return {name: amount for name, amount in {**sglang.requests(spec), **disk}.items() if name not in set_by_user}
+    return {name: amount for name, amount in {**sizing.requests(spec), **disk}.items() if name not in set_by_user}
 
 
 def _has_own_shared_memory(spec: ServerSpec) -> bool:
     """Return whether the operator's own volume is mounted at /dev/shm."""
     mounts = {mount.mount_path.rstrip("/") for container in _overlaid(spec) for mount in container.volume_mounts or ()}
-    return _SHARED_MEMORY not in _volumes(spec) and sglang.SHARED_MEMORY_PATH not in mounts
+    return _SHARED_MEMORY not in _volumes(spec) and sizing.SHARED_MEMORY_PATH not in mounts
 
 
 def _volumes(spec: ServerSpec) -> set[str]:
@@ -151,7 +155,7 @@ def _volumes(spec: ServerSpec) -> set[str]:
 def _overlaid(spec: ServerSpec) -> list[ContainerOverlay]:
     """Return the user's overlays of the engine's container: one, or none."""
     pod = spec.pod_template and spec.pod_template.spec
-    return [container for container in (pod.containers if pod else None) or () if container.name == sglang.CONTAINER]
+    return [container for container in (pod.containers if pod else None) or () if container.name == ENGINE_CONTAINER]
 
 
 def _prefer_separate_nodes(server: KimiLinearServer) -> Manifest:
@@ -179,46 +183,14 @@ def _grace_seconds(spec: ServerSpec) -> int:
 
 
 def _shared_memory(spec: ServerSpec) -> str:
-    return f"{sglang.SHARED_MEMORY_GIB_PER_GPU * spec.tensor_parallelism}Gi"
-
-
-def _hardware(spec: ServerSpec) -> list[Manifest]:
-    """Return the node requirements: GPUs of this model, not partitioned, and the CPU architecture of our image.
-
-    Nodes without the partition label match, because AMD's node labeller writes it only if a flag is set.
-    """
-    expressions: list[Manifest] = [
-        {"key": sglang.DEVICE_ID_LABEL, "operator": "In", "values": list(sglang.DEVICE_IDS[spec.hardware])},
-        {"key": sglang.PARTITION_LABEL, "operator": "NotIn", "values": list(sglang.PARTITIONED)},
-    ]
-    if spec.engine.image is None:
-        architecture = [sglang.IMAGE_ARCHITECTURE]
-        expressions.append({"key": "kubernetes.io/arch", "operator": "In", "values": architecture})
-    return expressions
-
-
-def _on_hardware(pod: Manifest, spec: ServerSpec) -> Manifest:
-    """Return the pod's spec with the hardware added to its required node affinity.
-
-    Terms are alternatives (OR), and the expressions of a term are all required (AND). So every term gets the hardware.
-    """
-    affinity = pod.get("affinity", {})
-    node_affinity = affinity.get("nodeAffinity", {})
-    required = node_affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {})
-    terms: list[Manifest] = [
-        {**term, "matchExpressions": [*term.get("matchExpressions", ()), *_hardware(spec)]}
-        for term in required.get("nodeSelectorTerms") or [{}]
-    ]
-    required = {**required, "nodeSelectorTerms": terms}
-    node_affinity = {**node_affinity, "requiredDuringSchedulingIgnoredDuringExecution": required}
-    return {**pod, "affinity": {**affinity, "nodeAffinity": node_affinity}}
+    return f"{sizing.SHARED_MEMORY_GIB_PER_GPU * spec.tensor_parallelism}Gi"
 
 
 def _with_proxy_exceptions(pod: Manifest) -> Manifest:
     """Return the pod's spec in which the engine's requests to itself bypass any proxy that the user has set."""
     containers = [
-        {**container, "env": sglang.with_proxy_exceptions(container["env"])}
-        if container["name"] == sglang.CONTAINER
+        {**container, "env": environment.with_proxy_exceptions(container["env"])}
+        if container["name"] == ENGINE_CONTAINER
         else container
         for container in pod["containers"]
     ]

@@ -5,18 +5,20 @@ import re
 from kimi_linear_operator.kubernetes import expressions
 from kimi_linear_operator.kubernetes.expressions import cel_text
 from kimi_linear_operator.kubernetes.kinds import GPU_RESOURCE
+from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
 from kimi_linear_operator.kubernetes.rule import Rule
-from kimi_linear_operator.server import sglang
+from kimi_linear_operator.server.sglang import command_line, environment
+from kimi_linear_operator.server.sglang.images import PUBLISHED_IMAGES, TESTED_RELEASES
 
 # A Service's name is a DNS label of at most 63 characters. The rest is for the suffixes of children's names.
 LONGEST_NAME = 50
 
 _GPU = f"'{GPU_RESOURCE}'"
 _KEY_BY_NAME = r"^--(api-key|admin-api-key|ssl-keyfile-password)=\$\([A-Za-z_][A-Za-z0-9_]*\)$"
-_TESTED_VERSIONS = "|".join(map(re.escape, sglang.TESTED_RELEASES))
-_PUBLISHED_VERSIONS = "|".join(map(re.escape, sglang.PUBLISHED_IMAGES))
+_TESTED_VERSIONS = "|".join(map(re.escape, TESTED_RELEASES))
+_PUBLISHED_VERSIONS = "|".join(map(re.escape, PUBLISHED_IMAGES))
 _BROKEN_ON_MI355X = re.escape("v0.5.7")
-_OWNED_ENVIRONMENT = str(list(sglang.RECIPE_ENVIRONMENT))
+_OWNED_ENVIRONMENT = str(list(environment.RECIPE_ENVIRONMENT))
 
 
 def _have_gpus_of_replica(group: str, test: str) -> str:
@@ -54,7 +56,7 @@ def _overlay_meets(test: str) -> str:
     """Return an expression about the spec: podTemplate has the engine's container, `c`, which meets `test`."""
     containers = "self.podTemplate.spec.containers"
     has_containers = f"has(self.podTemplate) && has(self.podTemplate.spec) && has({containers})"
-    return f"({has_containers} && {containers}.exists(c, c.name == '{sglang.CONTAINER}' && {test}))"
+    return f"({has_containers} && {containers}.exists(c, c.name == '{ENGINE_CONTAINER}' && {test}))"
 
 
 def _for_each_key_flag(test: str) -> str:
@@ -93,7 +95,7 @@ ERRORS = (
     Rule(
         "error",
         "spec.engine.extraArgs",
-        f"self.all(a, !{expressions.is_flag('a', sglang.OWNED_FLAGS)})",
+        f"self.all(a, !{expressions.is_flag('a', command_line.OWNED_FLAGS)})",
         "has a flag that the operator sets: use the field for it (tensorParallelism, model, toolCallParser, "
         "engine.contextLength ...); the operator always sets --host, --port, --trust-remote-code and "
         "--enable-metrics, and one replica is one pod",
@@ -128,29 +130,29 @@ ERRORS = (
         blames="engine.extraArgs",
     ),
     _refuse_flags(
-        sglang.TLS_FLAGS,
+        command_line.TLS_FLAGS,
         "makes SGLang use TLS, but the probes and status.url use plain HTTP: put an Ingress, a Gateway or a "
         "sidecar in podTemplate in front of SGLang",
     ),
     Rule(
         "error",
         "spec.engine.extraArgs",
-        f"self.exists(a, a == '{sglang.DATA_PARALLEL_ATTENTION_FLAG}') || "
-        f"self.all(a, !{expressions.is_flag('a', sglang.DATA_PARALLEL_FLAGS)})",
+        f"self.exists(a, a == '{command_line.DATA_PARALLEL_ATTENTION_FLAG}') || "
+        f"self.all(a, !{expressions.is_flag('a', command_line.DATA_PARALLEL_FLAGS)})",
         "multiplies the number of GPUs that SGLang needs, but a pod has only spec.tensorParallelism GPUs: raise "
-        f"spec.replicas, or share the GPUs with {sglang.DATA_PARALLEL_ATTENTION_FLAG}",
+        f"spec.replicas, or share the GPUs with {command_line.DATA_PARALLEL_ATTENTION_FLAG}",
     ),
     _refuse_flags(
-        sglang.NODES_FLAGS,
+        command_line.NODES_FLAGS,
         "spreads SGLang over several nodes, but one replica is one pod: set spec.tensorParallelism up to 8 and "
         "raise spec.replicas",
     ),
     _refuse_flags(
-        sglang.OTHER_PROTOCOL_FLAGS,
+        command_line.OTHER_PROTOCOL_FLAGS,
         "disables SGLang's HTTP API, which probes, Services and benchmarks need: remove the flag",
     ),
     _refuse_flags(
-        sglang.GPU_NUMBER_FLAGS,
+        command_line.GPU_NUMBER_FLAGS,
         "chooses GPUs by number, but a pod sees only its own GPUs, numbered from 0: remove the flag",
     ),
     Rule(
@@ -176,7 +178,7 @@ ERRORS = (
     Rule(
         "error",
         "spec",
-        _have_gpus_of_replica("containers", f"c.name == '{sglang.CONTAINER}'"),
+        _have_gpus_of_replica("containers", f"c.name == '{ENGINE_CONTAINER}'"),
         "asks for another number of amd.com/gpu than spec.tensorParallelism: remove the GPUs here and set "
         "spec.tensorParallelism",
         blames="podTemplate.spec.containers",
@@ -192,29 +194,29 @@ ERRORS = (
     Rule(
         "error",
         expressions.CONTAINERS,
-        f"self.all(c, c.name == '{sglang.CONTAINER}' || {expressions.NO_GPUS})",
+        f"self.all(c, c.name == '{ENGINE_CONTAINER}' || {expressions.NO_GPUS})",
         "gives amd.com/gpu to a sidecar: only the container sglang may have GPUs",
     ),
-    expressions.own_command(sglang.CONTAINER, "use spec.engine (image, extraArgs, extraPipPackages)"),
+    expressions.own_command(ENGINE_CONTAINER, "use spec.engine (image, extraArgs, extraPipPackages)"),
     Rule(
         "error",
         expressions.CONTAINERS,
-        expressions.own_container(sglang.CONTAINER, f"!has(c.env) || c.env.all(e, !(e.name in {_OWNED_ENVIRONMENT}))"),
+        expressions.own_container(ENGINE_CONTAINER, f"!has(c.env) || c.env.all(e, !(e.name in {_OWNED_ENVIRONMENT}))"),
         "sets SGLANG_ROCM_FUSED_DECODE_MLA: Kimi-Linear needs 0, which the operator sets",
     ),
     Rule(
         "error",
         expressions.CONTAINERS,
         expressions.own_container(
-            sglang.CONTAINER,
-            f"!has(c.ports) || c.ports.all(p, p.containerPort != {sglang.PORT} && "
-            f"(!has(p.name) || p.name != '{sglang.PORT_NAME}'))",
+            ENGINE_CONTAINER,
+            f"!has(c.ports) || c.ports.all(p, p.containerPort != {command_line.PORT} && "
+            f"(!has(p.name) || p.name != '{command_line.PORT_NAME}'))",
         ),
-        f"changes the port {sglang.PORT_NAME} ({sglang.PORT}) of the container sglang: probes and Services need it; "
+        f"changes the port {command_line.PORT_NAME} ({command_line.PORT}) of the container sglang: probes and Services need it; "
         "set the port for clients in spec.service.port",
     ),
     expressions.unprivileged(
-        sglang.CONTAINER,
+        ENGINE_CONTAINER,
         "AMD's device plugin mounts its GPUs; add what else it needs to spec.security.capabilities",
     ),
     expressions.own_network(
@@ -261,14 +263,14 @@ WARNINGS = (
         f"has(self.engine.image) || {_version_matches(_PUBLISHED_VERSIONS)}",
         "is a release that the operator does not know, so it guesses the tag of the image: find the image in the "
         "registry, set spec.engine.image, and make sure that the release takes the same arguments; the operator "
-        f"knows {', '.join(sglang.PUBLISHED_IMAGES)}",
+        f"knows {', '.join(PUBLISHED_IMAGES)}",
         blames="engine.version",
     ),
     Rule(
         "warning",
         "spec",
         f"has(self.engine.image) || !{_version_matches(_PUBLISHED_VERSIONS)} || {_version_matches(_TESTED_VERSIONS)}",
-        f"is not the release that this operator is written for ({', '.join(sglang.TESTED_RELEASES)}): make sure that "
+        f"is not the release that this operator is written for ({', '.join(TESTED_RELEASES)}): make sure that "
         "it takes the same arguments",
         blames="engine.version",
     ),
@@ -277,7 +279,7 @@ WARNINGS = (
         "spec.engine.image",
         _image_matches("self", _TESTED_VERSIONS),
         "has a tag that does not name the release that this operator is written for "
-        f"({', '.join(sglang.TESTED_RELEASES)}): make sure that it takes the same arguments",
+        f"({', '.join(TESTED_RELEASES)}): make sure that it takes the same arguments",
     ),
     Rule(
         "warning",

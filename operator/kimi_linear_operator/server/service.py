@@ -2,8 +2,8 @@
 
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import SERVICE, Manifest
-from kimi_linear_operator.server import sglang
 from kimi_linear_operator.server.labels import HEADLESS_SUFFIX
+from kimi_linear_operator.server.sglang import command_line
 from kimi_linear_operator.server.spec import KimiLinearServer
 
 
@@ -30,9 +30,9 @@ def url(server: KimiLinearServer) -> str:
 
 def _selector_and_port(server: KimiLinearServer) -> Manifest:
     port = {
-        "name": sglang.PORT_NAME,
+        "name": command_line.PORT_NAME,
         "port": server.spec.service.port,
-        "targetPort": sglang.PORT_NAME,
+        "targetPort": command_line.PORT_NAME,
         "protocol": "TCP",
     }
     # One address of each IP family of the cluster. SGLang listens on all of them.

@@ -16,11 +16,13 @@ from kimi_linear_operator.kubernetes.metadata import selector_text
 from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.kubernetes.pod_reasons import last_failure, worst_reason
 from kimi_linear_operator.reasons import ReasonName
-from kimi_linear_operator.server import sglang
 from kimi_linear_operator.server.deployment import wanted_replicas
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.revision import Kept
 from kimi_linear_operator.server.service import url
+from kimi_linear_operator.server.sglang.by_hand import recipe_command
+from kimi_linear_operator.server.sglang.images import image_of
+from kimi_linear_operator.server.sglang.running import image_in
 from kimi_linear_operator.server.spec import KimiLinearServer
 
 
@@ -165,10 +167,10 @@ def _identity(observation: ServerObservation, previous: Manifest) -> Manifest:
     if observation.server is None or observation.not_applied:
         return {name: previous.get(name) for name in names}
     spec = observation.server.spec
-    command, image = sglang.recipe_command(spec), sglang.image(spec)
+    command, image = recipe_command(spec), image_of(spec)
     if observation.kept and observation.kept.offer:
         # Another version has built the current template, maybe with another image.
-        command, image = previous.get("command", command), sglang.image_in(observation.kept.current.template) or image
+        command, image = previous.get("command", command), image_in(observation.kept.current.template) or image
     values = (url(observation.server), command, image, selector_text(observation.server))
     return dict(zip(names, values, strict=True))
 

@@ -15,9 +15,10 @@ from kimi_linear_operator.kubernetes.essence import essence
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, POD, Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.resource_types import check
-from kimi_linear_operator.server import sglang
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.manifests import build_deployment
+from kimi_linear_operator.server.sglang.images import image_of
+from kimi_linear_operator.server.sglang.running import packages_in
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from make import make_benchmark, make_condition, make_server, owned, stored
 from passes import new_cache
@@ -95,15 +96,15 @@ def test_what_runs_is_measured_whatever_the_spec_says_now() -> None:
     seen = target_state(cache, benchmark).target
     assert seen
     assert (seen.model, seen.revision, seen.packages) == ("/m", None, ["a", "c"])
-    assert seen.image == seen.facts["image"] == sglang.image(ran.spec)
+    assert seen.image == seen.facts["image"] == image_of(ran.spec)
 
 
 @pytest.mark.parametrize("packages", [[], ["sentencepiece"], ["tiktoken>=0.7,<1", "a[b]"]])
 def test_the_packages_of_a_pod_template_are_those_that_it_was_built_for(packages: list[str]) -> None:
     server = KimiLinearServer.model_validate(make_server(engine={"extraPipPackages": packages}))
-    assert sglang.packages_in(build_pod_template(server)) == packages
-    assert sglang.packages_in({"spec": {"containers": [{"name": "sglang", "command": ["pip", "x"]}]}}) is None
-    assert sglang.packages_in({}) is None
+    assert packages_in(build_pod_template(server)) == packages
+    assert packages_in({"spec": {"containers": [{"name": "sglang", "command": ["pip", "x"]}]}}) is None
+    assert packages_in({}) is None
 
 
 def test_an_endpoint_is_taken_for_ready() -> None:

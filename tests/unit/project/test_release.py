@@ -13,7 +13,8 @@ import yaml
 import kimi_linear_operator
 from arguments.sglang_releases import RELEASES
 from integration.schemas import VERSIONS
-from kimi_linear_operator.server import sglang
+from kimi_linear_operator.server.sglang import command_line
+from kimi_linear_operator.server.sglang.images import ARCHITECTURES, GUESSED_ROCM, TESTED_RELEASES, image_of
 from kimi_linear_operator.server.spec import ServerSpec
 
 ROOT = Path(__file__).parents[3]
@@ -69,13 +70,13 @@ def test_the_changelog_begins_with_this_version() -> None:
 def test_the_list_for_air_gaps_names_every_image_that_is_started() -> None:
     servers = [
         ServerSpec.model_validate({"hardware": hardware, "engine": {"version": version}})
-        for version in sglang.TESTED_RELEASES
-        for hardware in sglang.ARCHITECTURES
+        for version in TESTED_RELEASES
+        for hardware in ARCHITECTURES
     ]
     chart = yaml.safe_load((ROOT / "charts/kimi-linear-operator/values.yaml").read_text())["image"]["repository"]
     operator = f"{chart}:{kimi_linear_operator.__version__}"
     listed = re.findall(r"^\| `([^`]+:[^`]+)` \|", AIR_GAP, re.MULTILINE)
-    assert sorted(listed) == sorted({operator, *map(sglang.image, servers)})
+    assert sorted(listed) == sorted({operator, *map(image_of, servers)})
 
 
 def test_no_template_of_a_chart_starts_another_image() -> None:
@@ -92,8 +93,8 @@ def test_the_one_file_installation_starts_this_version() -> None:
 def test_the_list_for_air_gaps_names_how_other_versions_are_called_and_what_the_image_is_built_on() -> None:
     (base,) = re.findall(r"^ARG BASE=(\S+)$", (ROOT / "deploy/Dockerfile").read_text(), re.MULTILINE)
     assert f"`{base}`" in AIR_GAP
-    assert f"lmsysorg/sglang:VERSION-{sglang.GUESSED_ROCM}-mi30x" in AIR_GAP
-    assert all(model in AIR_GAP for model in sglang.MODELS.values())
+    assert f"lmsysorg/sglang:VERSION-{GUESSED_ROCM}-mi30x" in AIR_GAP
+    assert all(model in AIR_GAP for model in command_line.MODELS.values())
 
 
 def test_the_supported_versions_are_those_that_the_chart_is_validated_for() -> None:
@@ -112,7 +113,7 @@ def test_the_tests_run_on_the_newest_supported_version() -> None:
 
 def test_the_releases_of_sglang_are_those_whose_parsers_are_asked() -> None:
     recipe, newest = RELEASES
-    assert list(sglang.TESTED_RELEASES) == [f"v{recipe}"]
+    assert list(TESTED_RELEASES) == [f"v{recipe}"]
     assert (
         f"| SGLang | v{recipe}, the recipe's; command lines are also tried with the parser of {newest} |" in UPGRADING
     )

@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from kimi_linear_operator.resource_types import check
-from kimi_linear_operator.server import sglang
+from kimi_linear_operator.server.sglang import command_line, entrypoint, environment, probes
+from kimi_linear_operator.server.sglang.by_hand import recipe_command
+from kimi_linear_operator.server.sglang.images import image_of
 from kimi_linear_operator.server.spec import ServerSpec
 from make import make_server
 
@@ -60,7 +62,7 @@ def run(folder: Path, server: ServerSpec, *, import_code: int, pip_code: int, em
         "PIP": str(pip_code),
     }
     with subprocess.Popen(
-        [*sglang.command(server.engine.extra_pip_packages, emptied=emptied), *sglang.arguments(server)],
+        [*entrypoint.command(server.engine.extra_pip_packages, emptied=emptied), *command_line.arguments(server)],
         env=environment,
     ) as process:
         code = process.wait(timeout=10)
@@ -70,7 +72,7 @@ def run(folder: Path, server: ServerSpec, *, import_code: int, pip_code: int, em
 SERVER = spec(engine={"extraPipPackages": ["sentencepiece", "tiktoken>=0.7,<1"], "extraArgs": ["--a=b c", "$HOME 'x'"]})
 IMPORT = ["-c", "import sentencepiece, tiktoken"]
 PIP = ["-m", "pip", "install", "--no-cache-dir", "sentencepiece", "tiktoken>=0.7,<1"]
-SERVE = sglang.arguments(SERVER)[1:]
+SERVE = command_line.arguments(SERVER)[1:]
 
 
 def test_what_can_be_imported_is_not_installed(tmp_path: Path) -> None:
@@ -104,7 +106,7 @@ def test_what_a_killed_engine_left_is_gone_before_the_next_start_and_signals_sti
     server = spec(engine={"extraPipPackages": packages})
     started = run(tmp_path, server, import_code=0, pip_code=1, emptied=str(memory))
     assert list(memory.iterdir()) == []
-    assert started.calls[-1] == (started.process, sglang.arguments(server)[1:])
+    assert started.calls[-1] == (started.process, command_line.arguments(server)[1:])
 
 
 def test_an_empty_shared_memory_is_no_obstacle(tmp_path: Path) -> None:
@@ -113,7 +115,7 @@ def test_an_empty_shared_memory_is_no_obstacle(tmp_path: Path) -> None:
 
 
 def test_without_packages_no_shell_stands_before_sglang() -> None:
-    assert sglang.command([]) == []
+    assert entrypoint.command([]) == []
 
 
 @pytest.mark.parametrize(
@@ -146,10 +148,10 @@ def test_the_module_to_import_is_guessed_from_the_requirement(tmp_path: Path, pa
     ids=str,
 )
 def test_version_and_hardware_select_the_image(fields: dict[str, Any], image: str) -> None:
-    assert sglang.image(spec(**fields)) == image
+    assert image_of(spec(**fields)) == image
 
 
-EVERY_FLAG = sglang.arguments(
+EVERY_FLAG = command_line.arguments(
     spec(
         model={"revision": "main", "servedName": "kimi"},
         toolCallParser="enabled",
@@ -167,7 +169,7 @@ def test_a_flag_that_the_operator_sets_stands_there_once_and_can_not_be_repeated
 
 @pytest.mark.parametrize(("seconds", "threshold"), [(60, 6), (61, 7), (3600, 360), (3601, 361)])
 def test_loading_gets_at_least_the_time_that_was_asked_for(seconds: int, threshold: int) -> None:
-    startup = sglang.probes(spec(startup={"timeoutSeconds": seconds}))["startupProbe"]
+    startup = probes.build_probes(spec(startup={"timeoutSeconds": seconds}))["startupProbe"]
     assert (startup["periodSeconds"], startup["failureThreshold"]) == (10, threshold)
 
 
@@ -176,7 +178,7 @@ HEALTH_SECONDS = 20
 
 
 def probe(name: str, **fields: Any) -> dict[str, Any]:
-    return dict(sglang.probes(spec(**fields))[name])
+    return dict(probes.build_probes(spec(**fields))[name])
 
 
 def test_readiness_and_liveness_ask_the_engine_and_not_its_main_process_alone() -> None:
@@ -216,7 +218,7 @@ def test_a_batch_that_takes_long_is_ended_by_sglang_and_never_before_by_the_kube
 
 
 def test_no_probe_gives_up_within_the_second_that_health_can_take() -> None:
-    timeouts = {name: item["timeoutSeconds"] for name, item in sglang.probes(spec()).items()}
+    timeouts = {name: item["timeoutSeconds"] for name, item in probes.build_probes(spec()).items()}
     assert timeouts == {"startupProbe": 5, "readinessProbe": 25, "livenessProbe": 25}
 
 
@@ -269,12 +271,12 @@ OWN = "localhost,127.0.0.1,0.0.0.0,::1"
     ],
 )
 def test_the_engine_reaches_itself_past_a_proxy(variables: list[Any], wanted: list[Any]) -> None:
-    assert sglang.with_proxy_exceptions(variables) == wanted
+    assert environment.with_proxy_exceptions(variables) == wanted
 
 
 def test_the_warm_up_goes_past_a_proxy_whose_exceptions_know_only_localhost() -> None:
     # As requests decides it (utils.py, should_bypass_proxies): by the ending of the name.
-    url = urlsplit(f"http://{sglang.ALL_ADDRESSES}:{sglang.PORT}")
+    url = urlsplit(f"http://{command_line.ALL_ADDRESSES}:{command_line.PORT}")
     assert url.hostname
     assert url.hostname.endswith("localhost")
 
@@ -292,13 +294,13 @@ with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a process another /etc/hosts")
 @pytest.mark.parametrize(
     ("host", "addresses"),
-    [(sglang.ALL_ADDRESSES, ["0.0.0.0", "::"]), ("::", ["::"]), ("0.0.0.0", ["0.0.0.0"])],  # noqa: S104
+    [(command_line.ALL_ADDRESSES, ["0.0.0.0", "::"]), ("::", ["::"]), ("0.0.0.0", ["0.0.0.0"])],  # noqa: S104
 )
 def test_sglangs_web_server_listens_on_both_families_by_that_name_and_on_one_by_any_address(
     tmp_path: Path, host: str, addresses: list[str]
 ) -> None:
     hosts = tmp_path / "hosts"
-    hosts.write_text("".join(f"{ip}\t{sglang.ALL_ADDRESSES}\n" for ip in sglang.ALL_ADDRESSES_ALIASES))
+    hosts.write_text("".join(f"{ip}\t{command_line.ALL_ADDRESSES}\n" for ip in command_line.ALL_ADDRESSES_ALIASES))
     script = f'mount --bind {hosts} /etc/hosts && exec "$@"'
     command = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-c", LISTEN, host]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
@@ -306,11 +308,11 @@ def test_sglangs_web_server_listens_on_both_families_by_that_name_and_on_one_by_
 
 
 def test_the_tokens_value_is_nowhere_but_in_its_secret() -> None:
-    variables = sglang.environment(spec(model={"tokenSecretRef": {"name": "hf", "key": "t"}}))
+    variables = environment.variables(spec(model={"tokenSecretRef": {"name": "hf", "key": "t"}}))
     assert variables[-1] == {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hf", "key": "t"}}}
-    assert "HF_TOKEN" not in [variable["name"] for variable in sglang.environment(spec())]
+    assert "HF_TOKEN" not in [variable["name"] for variable in environment.variables(spec())]
 
 
 def test_no_terminal_obeys_the_command_that_somebody_copies() -> None:
-    command = sglang.recipe_command(spec(engine={"extraArgs": ["--log-level=\x15; touch x #", "--x=\x1b[201~\u202e"]}))
+    command = recipe_command(spec(engine={"extraArgs": ["--log-level=\x15; touch x #", "--x=\x1b[201~\u202e"]}))
     assert command.endswith("'--log-level=\ufffd; touch x #' \\\n  '--x=\ufffd'")

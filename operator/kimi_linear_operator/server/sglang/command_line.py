@@ -1,0 +1,150 @@
+"""SGLang's command line."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
+
+from kimi_linear_operator.server.spec import ServerSpec
+
+# Recipe, deployment generator.
+MODELS = {"instruct": "moonshotai/Kimi-Linear-48B-A3B-Instruct"}
+TOOL_CALL_PARSER = "kimi_k2"
+
+# SGLang's default port.
+PORT = 30000
+PORT_NAME = "http"
+# Host name of all addresses of both IP families, by the pod's /etc/hosts. SGLang's web server (uvicorn on uvloop)
+# listens on each address that the name resolves to, and skips a family that the kernel lacks. Alternatives fail: no
+# probe reaches SGLang's default 127.0.0.1, `--host ::` listens on IPv6 alone, and with an empty host the warm-up of
+# 0.5.7 has no address to call. Because of the suffix, proxy exceptions for localhost match it (requests compares
+# suffixes).
+ALL_ADDRESSES = "all.localhost"
+ALL_ADDRESSES_ALIASES = ("0.0.0.0", "::")  # noqa: S104 - a pod serves its Service on all of its own addresses
+
+# Flags that have a field in the spec, or that the pod depends on. With the aliases of SGLang's server_args.py.
+OWNED_FLAGS = (
+    "attention-backend",
+    "config",
+    "context-length",
+    "enable-metrics",
+    "host",
+    "mem-fraction-static",
+    "model",
+    "model-path",
+    "nnodes",
+    "pipeline-parallel-size",
+    "port",
+    "pp-size",
+    "reasoning-parser",
+    "revision",
+    "served-model-name",
+    "tensor-parallel-size",
+    "tokenizer-path",
+    "tool-call-parser",
+    "tp",
+    "tp-size",
+    "trust-remote-code",
+)
+
+# Flags that can only fail in such a pod, so rules refuse them. With their aliases.
+TLS_FLAGS = ("enable-ssl-refresh", "ssl-ca-certs", "ssl-certfile", "ssl-keyfile", "ssl-keyfile-password")
+DATA_PARALLEL_FLAGS = ("data-parallel-size", "dp-size")
+NODES_FLAGS = ("dist-init-addr", "nccl-init-addr", "node-rank", "use-ray")
+OTHER_PROTOCOL_FLAGS = ("encoder-only", "grpc-mode", "smg-grpc-mode")
+GPU_NUMBER_FLAGS = ("base-gpu-id", "gpu-id-step")
+# With this flag, several data-parallel workers share the GPUs of one tensor-parallel group (server_args.py).
+DATA_PARALLEL_ATTENTION_FLAG = "--enable-dp-attention"
+
+Flags = Sequence[tuple[str, ...]]
+"""Flags of a command line, each with its values: ("--tp", "4")."""
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag of SGLang's command line, and where its value comes from. The configurator's page has the same table.
+
+    Attributes:
+        name: The flag.
+        fields: Fields of the spec: the first that holds something is the value. None of them: the flag has no value.
+        words: What stands for a value of the field; None leaves the flag out. Other values stand for themselves.
+    """
+
+    name: str
+    fields: tuple[str, ...] = ()
+    words: Mapping[Any, str | None] = field(default_factory=dict)
+
+
+PROGRAM = ("python3", "-m", "sglang.launch_server")
+# The flags of the recipe's generator, in its order.
+RECIPE_FLAGS = (
+    Flag("--model-path", ("model.path", "model.variant"), MODELS),
+    Flag("--tp", ("tensor_parallelism",)),
+    Flag("--trust-remote-code"),
+    Flag("--tool-call-parser", ("tool_call_parser",), {"disabled": None, "enabled": TOOL_CALL_PARSER}),
+)
+# Those that exist only because the spec asks for them; extraArgs follow.
+CHOSEN_FLAGS = (
+    Flag("--revision", ("model.revision",)),
+    Flag("--served-model-name", ("model.served_name",)),
+    Flag("--context-length", ("engine.context_length",)),
+    Flag("--mem-fraction-static", ("engine.memory_fraction_static",)),
+    Flag("--attention-backend", ("engine.attention_backend",)),
+)
+
+
+def arguments(spec: ServerSpec) -> list[str]:
+    """Return the container's arguments: SGLang's whole command line."""
+    flags = [
+        *recipe_flags(spec),
+        ("--tokenizer-path", model_path(spec)),
+        *chosen_flags(spec),
+        ("--host", ALL_ADDRESSES),
+        ("--port", str(PORT)),
+        ("--enable-metrics",),
+    ]
+    return [*PROGRAM, *(word for flag in flags for word in flag)]
+
+
+def model_path(spec: ServerSpec) -> str:
+    """Return the model's directory, or its name on the Hugging Face hub."""
+    return spec.model.path or MODELS[spec.model.variant]
+
+
+def api_key_variable(spec: ServerSpec) -> str | None:
+    """Return the name of the container's variable with the API key, None if clients need no key."""
+    matches = (re.fullmatch(r"--api-key=\$\((\w+)\)", argument) for argument in spec.engine.extra_args)
+    return next((match[1] for match in matches if match), None)
+
+
+def recipe_flags(spec: ServerSpec) -> Flags:
+    """Return the flags of the recipe's generator, in its order."""
+    return [words for flag in RECIPE_FLAGS if (words := _flag(flag, spec))]
+
+
+def chosen_flags(spec: ServerSpec) -> Flags:
+    """Return the flags that are there only if the spec sets them."""
+    chosen = [words for flag in CHOSEN_FLAGS if (words := _flag(flag, spec))]
+    return [*chosen, *grouped(spec.engine.extra_args)]
+
+
+def _flag(flag: Flag, spec: ServerSpec) -> tuple[str, ...] | None:
+    """Return a flag with its value, None if the spec does not ask for it."""
+    if not flag.fields:
+        return (flag.name,)
+    values = (attrgetter(field)(spec) for field in flag.fields)
+    value = next((item for item in values if item is not None), None)
+    word = flag.words.get(value, value)
+    return None if word is None else (flag.name, str(word))
+
+
+def grouped(arguments: Sequence[str]) -> Flags:
+    """Group each flag with the values that follow it."""
+    groups: list[tuple[str, ...]] = []
+    for argument in arguments:
+        if groups and not argument.startswith("-"):
+            groups[-1] = (*groups[-1], argument)
+        else:
+            groups.append((argument,))
+    return groups

@@ -1,0 +1,40 @@
+"""What runs in a container before SGLang."""
+
+import shlex
+from collections.abc import Sequence
+
+INSTALL = "python3 -m pip install --no-cache-dir"
+EXEC = 'exec "$@"'
+
+
+def command(packages: Sequence[str], *, emptied: str | None = None) -> list[str]:
+    """Return the container's command: it empties a folder, installs missing packages, and executes the arguments.
+
+    `exec` makes SGLang the container's main process: a shell would not pass SIGTERM on, and SGLang would not drain. pip
+    runs only if an import fails, so an image that has the packages needs no package index.
+
+    Args:
+        packages: The Python packages.
+        emptied: A folder to empty first, such as a memory volume, which outlives the container.
+    """
+    clean = f"rm -rf {emptied}/* {emptied}/.[!.]*; " if emptied else ""
+    script = clean + _installation(packages) + EXEC
+    return ["/bin/sh", "-c", script, "sglang"] if emptied or packages else []
+
+
+def _installation(packages: Sequence[str]) -> str:
+    if not packages:
+        return ""
+    imports = ", ".join(_import_name(package) for package in packages)
+    return f"python3 -c 'import {imports}' 2>/dev/null || {INSTALL} {shlex.join(packages)} && "
+
+
+def _import_name(package: str) -> str:
+    """Return the module that a requirement most likely contains.
+
+    A wrong guess is harmless: the import fails, and pip finds the requirement satisfied without a package index.
+    """
+    name = package
+    for separator in "[=<>~!":
+        name = name.split(separator)[0]
+    return name.replace("-", "_")

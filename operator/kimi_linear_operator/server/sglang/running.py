@@ -1,0 +1,48 @@
+"""What SGLang was started with: read from a pod template that any version of the operator built."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from itertools import pairwise
+
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
+from kimi_linear_operator.server.sglang.entrypoint import EXEC, INSTALL
+
+
+def image_in(template: Manifest) -> str | None:
+    """Return the engine's image in a pod template, None if it has none."""
+    return _engine_in(template).get("image")
+
+
+def command_line_in(template: Manifest) -> list[str]:
+    """Return SGLang's command line in a pod template of any version of the operator; empty if it has none."""
+    return [word for word in _engine_in(template).get("args") or () if isinstance(word, str)]
+
+
+def value_of(flag: str, words: Sequence[str]) -> str | None:
+    """Return the value of a flag on a command line that the operator built, None if the flag is missing."""
+    return next((value for name, value in pairwise(words) if name == flag), None)
+
+
+def packages_in(template: Manifest) -> list[str] | None:
+    """Return the Python packages that a pod template installs, None if they cannot be read."""
+    container = _engine_in(template)
+    script = " ".join(map(str, container.get("command") or ()))
+    match = re.search(rf"{re.escape(INSTALL)} (.*?) && {re.escape(EXEC)}", script)
+    if not container or (match is None and "pip" in script):
+        return None
+    return _split(match[1]) if match else []
+
+
+def _split(text: str) -> list[str] | None:
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return None
+
+
+def _engine_in(template: Manifest) -> Manifest:
+    """Return the engine's container in a pod template, empty if there is none."""
+    containers = template.get("spec", {}).get("containers", ())
+    return next((dict(container) for container in containers if container.get("name") == ENGINE_CONTAINER), {})

@@ -1,0 +1,27 @@
+"""How much memory, CPU and disk space a replica needs."""
+
+from kimi_linear_operator.server.spec import ServerSpec
+
+SHARED_MEMORY_PATH = "/dev/shm"  # noqa: S108 - in the container, for NCCL
+# 16 GiB for four GPUs: SGLang's AMD page runs its container with --shm-size 16G.
+SHARED_MEMORY_GIB_PER_GPU = 4
+# Tokenizer and detokenizer. Each GPU has a process that polls without a pause (see SGLang's --sleep-on-idle).
+_PROCESSES_BESIDE_GPUS = 2
+# SGLang's Kubernetes example requests 64 GiB for a model of 32B parameters; here that is the request for four GPUs,
+# shared memory included. Nobody has measured this model on AMD GPUs, so there is no limit.
+_MEMORY_GIB_PER_GPU = 16
+# The weights are 98 GB (91 GiB). The rest is for kernels, logs and unfinished downloads.
+_WEIGHTS_GIB = 120
+
+
+def requests(spec: ServerSpec) -> dict[str, str]:
+    """Return the resource requests of a replica besides GPUs and disk space."""
+    return {
+        "cpu": str(spec.tensor_parallelism + _PROCESSES_BESIDE_GPUS),
+        "memory": f"{_MEMORY_GIB_PER_GPU * spec.tensor_parallelism}Gi",
+    }
+
+
+def disk_requests(spec: ServerSpec) -> dict[str, str]:
+    """Return the request of disk space for weights that the pod downloads, empty if they are mounted."""
+    return {} if spec.model.path else {"ephemeral-storage": f"{_WEIGHTS_GIB}Gi"}
