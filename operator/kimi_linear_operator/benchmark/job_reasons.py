@@ -13,6 +13,7 @@ from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.pod_reasons import worst_reason
 from kimi_linear_operator.kubernetes.times import seconds_between
+from kimi_linear_operator.server.sglang.program import SGLANG
 
 PATIENCE_SECONDS = 30.0
 """How long to wait for a pod to be created, or to get its volumes, before Events are read."""
@@ -126,7 +127,7 @@ def pod_reason(pod: Manifest, events: Sequence[Manifest], now: str) -> Reason | 
         now: The time as RFC 3339.
     """
     volume_reason = _volume_reason(pod, events) if _is_starting(pod) else None
-    reason = volume_reason or worst_reason([pod], now)
+    reason = volume_reason or worst_reason([pod], now, SGLANG)
     # A client serves no requests, so once it runs, it does not matter whether its pod is ready.
     return None if reason is None or (has_begun([pod]) and reason.name not in _GRAVE) else reason
 

@@ -7,10 +7,11 @@ from kimi_linear_operator import foreigntext
 from kimi_linear_operator.benchmark import client
 from kimi_linear_operator.benchmark.result import ResultError, read
 from kimi_linear_operator.benchmark.spec import Suite
-from kimi_linear_operator.kubernetes.crashes import quoted
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.log_quotes import quoted
 from kimi_linear_operator.kubernetes.metadata import is_owned_by, owner_uids
 from kimi_linear_operator.kubernetes.times import seconds_between
+from kimi_linear_operator.server.sglang.program import SGLANG
 
 SIDECAR_SECONDS = 30.0
 """How long a pod may go on after its client has failed. If it does so longer, a sidecar keeps it; there is no retry."""
@@ -140,7 +141,7 @@ def _unreadable(last: Manifest, message: str, error: str, suite: Suite) -> Manif
     """Return the result of a client that left a termination message that is no result."""
     if last["exitCode"] == 0:
         return _failure("NoResult", error, suite)
-    quote = quoted(message)
+    quote = quoted(message, SGLANG)
     failure = f"exit code {last['exitCode']} ({last.get('reason', 'Error')})" + (f": {quote}" if quote else "")
     return _failure("ClientFailed", failure, suite)
 

@@ -4,11 +4,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from kimi_linear_operator import foreigntext
-from kimi_linear_operator.kubernetes import crashes, waits
+from kimi_linear_operator.kubernetes import waits
 from kimi_linear_operator.kubernetes.conditions import Reason
+from kimi_linear_operator.kubernetes.crashes import Crash, history
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.log_quotes import LONGEST_QUOTE
 from kimi_linear_operator.kubernetes.models import Failure
-from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
+from kimi_linear_operator.kubernetes.program import Program
 from kimi_linear_operator.reasons import ReasonName
 
 # The most helpful first: of several pods that do not serve, the one with the first of these reasons is reported.
@@ -39,30 +41,31 @@ _CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunCon
 _NODE_SHUTDOWN = ("NodeShutdown", "Shutdown", "Terminated")
 
 
-def worst_reason(pods: Iterable[Manifest], now: str) -> Reason | None:
+def worst_reason(pods: Iterable[Manifest], now: str, program: Program) -> Reason | None:
     """Return the first reason by severity why a pod does not serve, None if all pods serve.
 
     Args:
         pods: The pods.
         now: The time as RFC 3339. A few reasons appear only after some time: see `waits`.
+        program: The program in these pods.
     """
     pods = list(pods)
     kept = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
     # A failed pod is not removed when it is replaced, so it counts only if there is no other.
     current = [pod for pod in kept if pod.get("status", {}).get("phase") != "Failed"] or kept
-    reasons = [reason for pod in current if (reason := _reason(pod, now))]
+    reasons = [reason for pod in current if (reason := _reason(pod, now, program))]
     reasons += [reason for pod in pods if (reason := waits.stuck_termination(pod, now))]
     return min(reasons, key=lambda reason: BY_SEVERITY.index(reason.name), default=None)
 
 
-def last_failure(pods: Iterable[Manifest], previous: Manifest | None) -> Manifest | None:
+def last_failure(pods: Iterable[Manifest], previous: Manifest | None, program: Program) -> Manifest | None:
     """Return the latest failure of a container, from these pods or the previous status."""
-    failures = [failure.model_dump(by_alias=True) for pod in pods for failure in _failures(pod)]
+    failures = [failure.model_dump(by_alias=True) for pod in pods for failure in _failures(pod, program)]
     earlier = [previous] if previous else []
     return max([*failures, *earlier], key=lambda failure: str(failure.get("time", "")), default=None)
 
 
-def _reason(pod: Manifest, now: str) -> Reason | None:
+def _reason(pod: Manifest, now: str, program: Program) -> Reason | None:
     status = pod.get("status", {})
     name = pod["metadata"]["name"]
     conditions = {item["type"]: item for item in status.get("conditions", ())}
@@ -71,30 +74,30 @@ def _reason(pod: Manifest, now: str) -> Reason | None:
     if status.get("phase") == "Failed":
         cause = status.get("reason", "Failed")
         message = f"pod {name}: {cause}: {foreigntext.one_line(status.get('message', ''))}"
-        return Reason("Evicted" if cause == "Evicted" else "PodFailed", message[: crashes.LONGEST_QUOTE])
+        return Reason("Evicted" if cause == "Evicted" else "PodFailed", message[:LONGEST_QUOTE])
     if reason := waits.for_scheduler(pod, conditions.get("PodScheduled", {}), now):
         return reason
     for container in _containers(status):
-        if reason := _container_reason(pod, container):
+        if reason := _container_reason(pod, container, program):
             return reason
-    return _unready_reason(pod, now)
+    return _unready_reason(pod, now, program)
 
 
-def _unready_reason(pod: Manifest, now: str) -> Reason:
+def _unready_reason(pod: Manifest, now: str, program: Program) -> Reason:
     """Return why a pod without failed containers is not ready."""
     name = pod["metadata"]["name"]
     containers = pod.get("status", {}).get("containerStatuses", ())
     running = [container for container in containers if "running" in container.get("state", {})]
     unready = [container for container in running if not container.get("ready")]
-    loading = [item for item in unready if item["name"] == ENGINE_CONTAINER and not item.get("started")]
+    loading = [item for item in unready if item["name"] == program.container and not item.get("started")]
     if loading:
-        return Reason("ModelLoading", f"pod {name} is loading the model{crashes.history(pod, loading[0])}")
+        return Reason("ModelLoading", f"pod {name} is loading the model{history(pod, loading[0], program)}")
     if not running or len(running) < len(containers):
         return waits.for_containers(pod, now)
     if unready:
         names = ", ".join(container["name"] for container in unready)
-        history = "".join(crashes.history(pod, container) for container in unready)
-        return Reason("NotResponding", f"pod {name}: {names} runs, but does not answer its readiness probe{history}")
+        failures = "".join(history(pod, container, program) for container in unready)
+        return Reason("NotResponding", f"pod {name}: {names} runs, but does not answer its readiness probe{failures}")
     return _gate_or_node_reason(pod)
 
 
@@ -117,7 +120,7 @@ def _containers(status: Manifest) -> Sequence[Manifest]:
     return [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
 
 
-def _container_reason(pod: Manifest, container: Manifest) -> Reason | None:
+def _container_reason(pod: Manifest, container: Manifest, program: Program) -> Reason | None:
     """Return why a container does not run. The message stays the same while the kubelet retries."""
     where = f"pod {pod['metadata']['name']}, container {container['name']}"
     waiting = container.get("state", {}).get("waiting", {})
@@ -132,7 +135,7 @@ def _container_reason(pod: Manifest, container: Manifest) -> Reason | None:
         )
     termination = _last_termination(container)
     if termination and (reason == "CrashLoopBackOff" or _has_failed_now(container, termination)):
-        return crashes.crash_reason(where, pod, container, termination)
+        return Crash(pod, container, termination, program).reason(where)
     return None
 
 
@@ -140,11 +143,11 @@ def _has_failed_now(container: Manifest, termination: Manifest) -> bool:
     return termination["exitCode"] != 0 and "terminated" in container["state"]
 
 
-def _failures(pod: Manifest) -> Iterator[Failure]:
+def _failures(pod: Manifest, program: Program) -> Iterator[Failure]:
     """Yield the last failure of each container.
 
-    A deleted pod, or one whose node was shut down, has not failed: SGLang 0.5.7 kills itself after it has drained, and
-    so ends with exit code 137. If the node ended the pod, the reason is in the pod's status.
+    A deleted pod, or one whose node was shut down, has not failed: a server that kills itself after it has drained,
+    as SGLang 0.5.7 does, ends with exit code 137. If the node ended the pod, the reason is in the pod's status.
     """
     status = pod.get("status", {})
     node_reason = status.get("reason") if status.get("phase") == "Failed" else None
@@ -154,13 +157,13 @@ def _failures(pod: Manifest) -> Iterator[Failure]:
         termination = _last_termination(container)
         if not termination or termination["exitCode"] == 0 or not termination.get("finishedAt"):
             continue
-        node_message = foreigntext.one_line(status.get("message", ""))[: crashes.LONGEST_QUOTE]
+        node_message = foreigntext.one_line(status.get("message", ""))[:LONGEST_QUOTE]
         yield Failure.model_construct(
             pod=pod["metadata"]["name"],
             container=container["name"],
             reason=node_reason or termination.get("reason", "Error"),
             exit_code=termination["exitCode"],
-            message=node_message if node_reason else crashes.failure_message(pod, container, termination),
+            message=node_message if node_reason else Crash(pod, container, termination, program).message(),
             time=termination["finishedAt"],
         )
 

@@ -212,8 +212,8 @@ ERRORS = (
             f"!has(c.ports) || c.ports.all(p, p.containerPort != {command_line.PORT} && "
             f"(!has(p.name) || p.name != '{command_line.PORT_NAME}'))",
         ),
-        f"changes the port {command_line.PORT_NAME} ({command_line.PORT}) of the container sglang: probes and Services need it; "
-        "set the port for clients in spec.service.port",
+        f"changes the port {command_line.PORT_NAME} ({command_line.PORT}) of the container sglang: probes and Services "
+        "need it; set the port for clients in spec.service.port",
     ),
     expressions.unprivileged(
         ENGINE_CONTAINER,

@@ -22,6 +22,7 @@ from kimi_linear_operator.server.revision import Kept
 from kimi_linear_operator.server.service import url
 from kimi_linear_operator.server.sglang.by_hand import recipe_command
 from kimi_linear_operator.server.sglang.images import image_of
+from kimi_linear_operator.server.sglang.program import SGLANG
 from kimi_linear_operator.server.sglang.running import image_in
 from kimi_linear_operator.server.spec import KimiLinearServer
 
@@ -156,7 +157,7 @@ def server_status(observation: ServerObservation, now: str) -> Manifest:
         "replicas": observation.count("replicas"),
         "readyReplicas": observation.count("readyReplicas"),
         "updatedReplicas": observation.count("updatedReplicas"),
-        "lastFailure": last_failure(observation.pods, previous.get("lastFailure")),
+        "lastFailure": last_failure(observation.pods, previous.get("lastFailure"), SGLANG),
     }
     return {key: value for key, value in status.items() if value is not None}
 
@@ -266,7 +267,7 @@ def _why_not_ready(observation: ServerObservation, now: str) -> Reason:
     if replica_failure.get("status") == "True":
         reason = Reason("PodCreationFailed", replica_failure.get("message", ""))
         return _old_pod_reason(observation, reason.name, now) or reason
-    reason = worst_reason(observation.pods, now) or _rollout_reason(observation)
+    reason = worst_reason(observation.pods, now, SGLANG) or _rollout_reason(observation)
     if old_pod_reason := _old_pod_reason(observation, reason.name, now):
         return old_pod_reason
     if observation.server and reason.name == "Unschedulable":

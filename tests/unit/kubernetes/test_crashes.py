@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator.kubernetes import crashes
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.log_quotes import quoted
+from kimi_linear_operator.server.sglang.program import SGLANG
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.status import ServerObservation, server_status
 from make import make_deployment, make_failed_pod, make_pod, make_server
@@ -109,14 +110,14 @@ one of 1, 2, 4
     ],
 )
 def test_a_log_is_quoted_for_its_exception(log: str, quote: str) -> None:
-    assert crashes.quoted(log) == quote
+    assert quoted(log, SGLANG) == quote
 
 
 @pytest.mark.parametrize("log", [HIP, PINNING, OTHER_RANKS, AFTER_SIGQUIT, CHAINED])
 def test_an_exception_is_found_in_what_the_kubelet_keeps_of_a_log(log: str) -> None:
     """The last 2048 bytes, wherever they begin."""
     noise = "\n".join(f"[2026-11-28 19:19:{second:02}] Load weight begin. avail mem=191.4 GB" for second in range(40))
-    assert crashes.quoted((noise + "\n" + log)[-2048:]) == crashes.quoted(log)
+    assert quoted((noise + "\n" + log)[-2048:], SGLANG) == quoted(log, SGLANG)
 
 
 def ready(*pods: Manifest) -> Manifest:
@@ -286,4 +287,4 @@ SGLANG_LOGS = Path(__file__).parents[1] / "sglang_logs"
 )
 def test_the_reason_is_found_in_what_sglang_itself_writes(start: str, quote: str) -> None:
     log = (SGLANG_LOGS / f"{start}.log").read_text()
-    assert crashes.quoted(log).startswith(quote)
+    assert quoted(log, SGLANG).startswith(quote)

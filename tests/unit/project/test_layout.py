@@ -67,6 +67,31 @@ def test_what_decides_is_pure_but_for_a_few_modules_that_are_named() -> None:
     assert {module for module in modules if not f"{module}.".startswith(named)} == _MAY_WAIT
 
 
+# It describes the containers of all resources to their users.
+_NAMES_CONTAINERS = "pod_template.py"
+
+
+def test_what_is_shared_knows_neither_an_engine_nor_its_settings() -> None:
+    package = ROOT / "operator/kimi_linear_operator"
+    paths = [
+        path
+        for folder in ("cluster", "kubernetes", "reconcile", "runtime")
+        for path in (package / folder).rglob("*.py")
+    ]
+    texts = {path.name: list(_texts(ast.parse(path.read_text()))) for path in paths if path.name != _NAMES_CONTAINERS}
+    assert len(texts) > 50
+    engine = re.compile(r"sglang|pytorch|torch|\bengine\.|memoryFraction", re.IGNORECASE)
+    assert {name: text for name, all_texts in texts.items() for text in all_texts if engine.search(text)} == {}
+
+
+def _texts(module: ast.Module) -> Iterator[str]:
+    """Yield the texts of a module's code, without its docstrings."""
+    statements = {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Expr)}
+    for node in ast.walk(module):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in statements:
+            yield node.value
+
+
 _ATTRIBUTE = re.compile(r"^        (\w+): ", re.MULTILINE)
 
 

@@ -1,0 +1,32 @@
+"""What the messages about a pod need to know of the program in it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program written in Python: how its log tells why it failed, and what helps.
+
+    Attributes:
+        container: The name of its container.
+        memory_remedies: What to do when the accelerator's memory is used up, by the error.
+        startup_limit: The field of the spec that limits how long it may take to start.
+        startup_remedy: What else helps when it does not start in time.
+        errors: Errors that tell the cause, besides those of Python.
+        vague_errors: Errors that do not tell the cause.
+        consequences: Errors that follow from another one, and those that the program catches.
+        shutdown: The line with which it begins to end after an error. What follows is not the cause.
+        noise: Other lines that never tell the cause.
+    """
+
+    container: str
+    memory_remedies: Mapping[re.Pattern[str], str]
+    startup_limit: str
+    startup_remedy: str
+    errors: re.Pattern[str]
+    vague_errors: re.Pattern[str]
+    consequences: re.Pattern[str]
+    shutdown: re.Pattern[str]
+    noise: re.Pattern[str]
