@@ -10,11 +10,12 @@ from typing import Any
 
 from benchmarks.connection import JSON, MERGE_PATCH
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, GROUP, POD, REVISION, VERSION, Kind, Manifest, kind_of
-from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
+from kimi_linear_operator.server.revision import History
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.status import ServerObservation, server_status
+from kimi_linear_operator.server.template_choice import choose
 
 NAMESPACE = "benchmark"
 PLACEHOLDER = "server-00000"
@@ -62,7 +63,7 @@ def build_server() -> Manifest:
 def build_children() -> dict[Kind, Manifest]:
     """Return what the operator builds for it."""
     server = _checked()
-    kept = revision.keep(server, []).current
+    kept = choose(server, History()).current
     deployment = build_deployment(server, kept.template, kept.number)
     children = (build_revision(server, kept), *build_companions(server), deployment)
     return {kind_of(child): child for child in children}
@@ -77,7 +78,7 @@ def build_first_status() -> Manifest:
     """Return what the operator reports of it before Kubernetes' controllers did anything."""
     deployment = build_children()[DEPLOYMENT]
     new = {**deployment, "metadata": {**deployment["metadata"], "generation": 1}}
-    view = ServerObservation(_stored(), _checked(), None, new, kept=revision.keep(_checked(), []))
+    view = ServerObservation(_stored(), _checked(), None, new, choice=choose(_checked(), History()))
     return server_status(view, _NOW)
 
 

@@ -42,13 +42,8 @@ from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.asked import Asked
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.children import (
-    BLOCKED_RETRY_SECONDS,
-    GoneError,
-    LeftoverError,
-    NameTakenError,
-    lasting_reason,
-)
+from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS
+from kimi_linear_operator.reconcile.errors import GoneError, LeftoverError, NameTakenError, lasting_reason
 from kimi_linear_operator.reconcile.reporting import TOLD_FAILURES
 from kimi_linear_operator.reconcile.resource_type import Context
 

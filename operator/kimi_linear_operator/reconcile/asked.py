@@ -19,11 +19,10 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.children import BehindError, GoneError
+from kimi_linear_operator.reconcile.live import read_unchanged
 
 R = TypeVar("R", bound=Resource)
 
-_CONFLICT = 409
 # A definition has some thirty defaults. More fields have no owner only if somebody edited the managed fields.
 _MOST_FIELDS = 100
 # Refused resources to remember; more than any cluster should have. A forgotten one is read once more.
@@ -102,12 +101,8 @@ class Asked(Generic[R]):
 
     async def _unowned_fields(self, key: Key, manifest: Manifest) -> Fields:
         """Return the fields of a spec without an owner; none without managed fields, or if there are too many."""
-        cached_metadata = manifest["metadata"]
-        live = await self._cluster.get(key.kind, key.namespace, key.name)
-        if live is None or live["metadata"]["uid"] != cached_metadata["uid"]:
-            raise GoneError
-        if live["metadata"]["generation"] != cached_metadata["generation"]:
-            raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
+        metadata = manifest["metadata"]
+        live = await read_unchanged(self._cluster, key, metadata["uid"], metadata["generation"])
         managed_fields = live["metadata"].get("managedFields", ())
         owned = ownership.owned_fields(managed_fields).get("f:spec", {})
         fields = tuple(islice(ownership.unowned(manifest["spec"], owned), _MOST_FIELDS + 1)) if managed_fields else ()

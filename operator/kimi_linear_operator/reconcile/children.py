@@ -17,6 +17,7 @@ from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Step, step_for, unwanted
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.errors import BehindError, GoneError, LeftoverError, NameTakenError, lasting_reason
 from kimi_linear_operator.reconcile.repairs import Repairs
 
 logger = logging.getLogger(__name__)
@@ -28,37 +29,6 @@ CONTESTED_RETRY_SECONDS = 30.0
 
 _CONFLICT = 409
 _INVALID = 422
-
-
-class NameTakenError(Exception):
-    """An object with a child's name exists and belongs to somebody else."""
-
-
-class GoneError(Exception):
-    """The resource was deleted, and the cache does not show it yet."""
-
-
-class LeftoverError(Exception):
-    """An object with a child's name belonged to a deleted resource of the same name, and will be deleted soon."""
-
-
-class BehindError(ApiError):
-    """The cache is older than the cluster."""
-
-
-def lasting_reason(error: NameTakenError | LeftoverError | ApiError) -> Reason:
-    """Return the condition's reason for a write error that does not pass by itself.
-
-    Raises:
-        ApiError: The error passes by itself, so no condition reports it.
-    """
-    if isinstance(error, NameTakenError):
-        return Reason("NameConflict", str(error), blames_spec=True)
-    if isinstance(error, LeftoverError):
-        return Reason("Replacing", str(error))
-    if error.is_passing:
-        raise error
-    return Reason("ApplyFailed", error.message, blames_spec=error.is_about_content)
 
 
 @dataclass(frozen=True)
@@ -118,9 +88,7 @@ class Children:
             await self._carry_out(step)
         child = self._cached(owner, wanted)
         if child is None:
-            raise BehindError(
-                _CONFLICT, f"{wanted['kind']} {wanted['metadata']['name']} was deleted and is there again"
-            )
+            raise BehindError(f"{wanted['kind']} {wanted['metadata']['name']} was deleted and is there again")
         return child
 
     async def scale(self, live: Manifest, replicas: int) -> None:
@@ -254,7 +222,7 @@ class Children:
         _log("Deleted", live)
 
 
-async def settle(coroutines: Iterable[Coroutine[Any, Any, None]]) -> Failures:
+async def write_all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> Failures:
     """Run coroutines that write children, all at the same time. The failure of one does not stop the others.
 
     Raises:

@@ -55,22 +55,6 @@ def wanted_replicas(spec: ServerSpec) -> int:
     return 0 if spec.suspend else spec.replicas
 
 
-# Fields of the spec on which the pod template does not depend.
-_NOT_IN_TEMPLATE = {"replicas", "rollout", "service", "suspend"}
-
-
-def template_inputs(spec: ServerSpec) -> Manifest:
-    """Return the part of the spec that the pod template is built from, with all defaults."""
-    inputs = spec.model_dump(by_alias=True, exclude_none=True, exclude=_NOT_IN_TEMPLATE)
-    # The nulls of podTemplate stay: each removes a field.
-    return inputs | ({"podTemplate": spec.pod_template.changes()} if spec.pod_template else {})
-
-
-def explicit_inputs(spec: ServerSpec) -> Manifest:
-    """Return the same part of the spec, with only the fields that the stored spec has."""
-    return spec.model_dump(by_alias=True, exclude_unset=True, exclude=_NOT_IN_TEMPLATE)
-
-
 def build_pod_template(server: KimiLinearServer) -> Manifest:
     """Return the pod template with the user's overlay, which cannot move the pods to nodes with other hardware."""
     template: Manifest = {"metadata": metadata.inherited(server), "spec": _pod_spec(server)}

@@ -8,9 +8,10 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.kubernetes.plan import may_be_taken
 from kimi_linear_operator.reconcile.resource_type import Found, Preview
 from kimi_linear_operator.server import manifests, revision
-from kimi_linear_operator.server.revision import Kept, RolloutState
+from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.status import was_applied
+from kimi_linear_operator.server.template_choice import RolloutState, TemplateChoice, choose
 
 
 def _build(server: KimiLinearServer, _: Found) -> list[Manifest]:
@@ -39,12 +40,12 @@ def _as_stored(server: KimiLinearServer, stored: Manifest | None) -> KimiLinearS
 
 def _desired(server: KimiLinearServer, live: Sequence[Manifest], _: Found) -> list[Manifest]:
     """Return the children of a server, with the pod template that the operator would give it."""
-    current = _kept(server, live).current
+    current = _choose_template(server, live).current
     deployment = manifests.build_deployment(server, current.template, current.number)
     return [manifests.build_revision(server, current), *manifests.build_companions(server), deployment]
 
 
-def _kept(server: KimiLinearServer, live: Sequence[Manifest]) -> Kept:
+def _choose_template(server: KimiLinearServer, live: Sequence[Manifest]) -> TemplateChoice:
     records = [child for child in live if child["kind"] == REVISION.kind and may_be_taken(child, server)]
     is_applied = was_applied(server.status, server.metadata.generation)
     deployed, applied = 0, None
@@ -52,15 +53,9 @@ def _kept(server: KimiLinearServer, live: Sequence[Manifest]) -> Kept:
         if deployment["kind"] == DEPLOYMENT.kind and metadata.is_owned_by(deployment, server.metadata.uid):
             deployed = revision.number_on(deployment)
             if not records and is_applied:
-                applied = revision.running_template(server, deployment)
-    return revision.keep(
-        server,
-        [readable for record in records if (readable := revision.read(record))],
-        applied=applied,
-        deployed=deployed,
-        used=max(map(revision.number_of, records), default=0),
-        state=RolloutState(is_unchanged=is_applied),
-    )
+                applied = running_template(server, deployment)
+    history = revision.history_of(records, deployed)
+    return choose(server, history, applied=applied, state=RolloutState(is_unchanged=is_applied))
 
 
 PREVIEW = Preview(build=_build, as_stored=_as_stored, desired=_desired)

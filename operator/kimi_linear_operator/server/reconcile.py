@@ -5,11 +5,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from kimi_linear_operator.cluster.errors import ApiError
-from kimi_linear_operator.kubernetes import access, metadata, plan
+from kimi_linear_operator.kubernetes import access, metadata
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason, find_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, REVISION, Manifest
-from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.asked import Asked
@@ -17,13 +16,10 @@ from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import (
     BLOCKED_RETRY_SECONDS,
     CONTESTED_RETRY_SECONDS,
-    BehindError,
     Failures,
-    GoneError,
-    LeftoverError,
-    NameTakenError,
-    settle,
+    write_all,
 )
+from kimi_linear_operator.reconcile.errors import BehindError, GoneError, LeftoverError, NameTakenError
 from kimi_linear_operator.reconcile.reporting import TOLD_FAILURES
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import revision
@@ -31,27 +27,16 @@ from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
 from kimi_linear_operator.server.events import contested_event, transition_event
 from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
-from kimi_linear_operator.server.revision import Kept, Revision, RolloutState
+from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.rollouts import Rollouts
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
-from kimi_linear_operator.server.status import (
-    ServerObservation,
-    is_rolling_out,
-    server_status,
-    was_applied,
-    was_ever_applied,
-)
+from kimi_linear_operator.server.status import ServerObservation, server_status
+from kimi_linear_operator.server.templates import Decision, Templates, has_rolled_out
 from kimi_linear_operator.server.waking import Waking
 
 # Longest time between two attempts to write children that cannot be written because of the spec. Thousands of such
 # servers must not keep the API server busy.
 LONGEST_BLOCKED_SECONDS = 300.0
-
-_CONFLICT = 409
-
-# A question about a spec: the UID of its server, its generation, and the fields of which it is unknown whether anybody
-# asked for them.
-_SpecFields = tuple[str, int, tuple[FieldPath, ...]]
 
 
 @dataclass(frozen=True)
@@ -59,19 +44,23 @@ class _Outcome:
     """The result of a pass, before its status is written.
 
     Attributes:
-        server: The server without defaults that come only from another version's definition; None if the pass did not
-            get that far.
-        kept: The pod template that it should have; None likewise.
+        checked: The check of the server.
+        decision: What the server should run, None if the pass did not get that far.
         failures: Why children could not be written.
         contested: What others keep changing in its children, as sentences.
         is_first: Whether this is the first pass over a new server.
     """
 
-    server: KimiLinearServer | None = None
-    kept: Kept | None = None
+    checked: Checked[KimiLinearServer]
+    decision: Decision | None = None
     failures: Failures = field(default_factory=Failures)
     contested: tuple[str, ...] = ()
     is_first: bool = False
+
+    @property
+    def server(self) -> KimiLinearServer | None:
+        """Return the server as it should run, or as it is stored; None if it cannot be read."""
+        return self.decision.server if self.decision else self.checked.resource
 
 
 class ServerReconciler:
@@ -88,12 +77,9 @@ class ServerReconciler:
         self._postpone = context.scheduling.postpone
         self._allows_node_access = context.options.allows_node_access
         self._waking = Waking(context.cluster, context.cache, context.now)
-        # Servers that take the newest pod template in their next pass.
-        self._chosen: set[Key] = set()
-        self._rollouts = Rollouts(context, self._chosen)
+        self._templates = Templates(context)
+        self._rollouts = Rollouts(context, self._templates.chosen)
         self._asked = Asked(context.cluster, self._check)
-        # Fields that nobody asked for. To find them costs a request, so they are kept until the spec changes.
-        self._unrequested: dict[Key, dict[_SpecFields, tuple[FieldPath, ...]]] = {}
 
     async def run(self, is_settled: Callable[[], bool]) -> None:
         """Roll out new pod templates to all servers while this replica leads, if the administrator has enabled that.
@@ -118,7 +104,7 @@ class ServerReconciler:
         """
         manifest = self.cache.get(key.of(SERVER))
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
-            self._unrequested.pop(key, None)
+            self._templates.forget(key)
             self._asked.forget(key)
             return None  # The garbage collector deletes its children.
         checked = self._check(manifest)
@@ -128,12 +114,10 @@ class ServerReconciler:
         except GoneError:
             return None
         except ApiError as error:
-            outcome = _Outcome(failures=Failures(passing=error))
-        return await self._conclude(key, manifest, checked, outcome, failures)
+            outcome = _Outcome(checked, failures=Failures(passing=error))
+        return await self._conclude(key, manifest, outcome, failures)
 
-    async def _conclude(
-        self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer], outcome: _Outcome, failures: int
-    ) -> float | None:
+    async def _conclude(self, key: Key, manifest: Manifest, outcome: _Outcome, failures: int) -> float | None:
         """Write the status; return the seconds until the next pass, or raise an error that the queue retries."""
         not_applied, passing = outcome.failures.lasting, outcome.failures.passing
         if passing and not not_applied and failures >= TOLD_FAILURES:
@@ -142,12 +126,12 @@ class ServerReconciler:
         if outcome.is_first and not not_applied and not passing and self._postpone(key):
             return None  # Other new servers get their children before this one's status is written.
         if not_applied or not passing:
-            again = await self._report(key, manifest, outcome.server or checked.resource, outcome, not_applied)
+            again = await self._report(key, manifest, outcome, not_applied)
         if passing:
             raise passing
         retries = [
             again,
-            self._blocked_seconds(manifest, not_applied) if not_applied and checked.is_valid else None,
+            self._blocked_seconds(manifest, not_applied) if not_applied and outcome.checked.is_valid else None,
             CONTESTED_RETRY_SECONDS if outcome.contested else None,
             next_look(self.cache.children(POD, key), self.now()),
             None if not_applied else await self._waking.wake(key, manifest["metadata"]["uid"]),
@@ -175,30 +159,32 @@ class ServerReconciler:
         """Write all children of a server if its spec is valid."""
         server = checked.resource
         if server is None or not checked.is_valid:
-            return await self._refuse(key, manifest, checked.message)
+            return await self._refuse(key, manifest, checked)
         live = self._deployment(key, server.metadata.uid)
-        server, kept = await self._choose_template(key, server, live)
-        deployment = build_deployment(server, kept.current.template, kept.current.number)
+        decision = await self._templates.decide(key, server, live)
+        server, choice = decision.server, decision.choice
+        deployment = build_deployment(server, choice.current.template, choice.current.number)
         wanted = [deployment, *build_companions(server)]
-        failures = await settle(
+        failures = await write_all(
             [
-                self._settle_deployment(key, server, kept, deployment),
+                self._write_deployment(key, decision, deployment),
                 *(self.children.apply(server, child) for child in wanted[1:]),
-                self._prune(key, server, wanted, (kept.current.number, _number(live))),
-                *([self._end_rollout(key, server)] if kept.running not in (None, kept.current) else []),
+                self._prune(key, server, wanted, (choice.current.number, revision.number_on(live))),
+                *([self._end_rollout(key, server)] if choice.running not in (None, choice.current) else []),
             ]
         )
         is_first = live is None and "observedGeneration" not in server.status
-        return _Outcome(server, kept, failures, tuple(self.children.contested(wanted)), is_first)
+        return _Outcome(checked, decision, failures, tuple(self.children.contested(wanted)), is_first)
 
-    async def _refuse(self, key: Key, manifest: Manifest, reason: str) -> _Outcome:
+    async def _refuse(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]) -> _Outcome:
         """Leave a server as it is because its spec is refused, with two exceptions.
 
         Its Deployment is scaled down if the spec asks for fewer replicas, and a completed rollout is unmarked.
         """
         server = _readable(manifest)
-        failures = await settle([self._shrink(key, server), self._end_rollout(key, server)] if server else [])
-        return _Outcome(failures=replace(failures, lasting=Reason("InvalidSpec", reason, blames_spec=True)))
+        failures = await write_all([self._shrink(key, server), self._end_rollout(key, server)] if server else [])
+        refused = Reason("InvalidSpec", checked.message, blames_spec=True)
+        return _Outcome(checked, failures=replace(failures, lasting=refused))
 
     async def _shrink(self, key: Key, server: KimiLinearServer) -> None:
         """Scale a server's Deployment down to the wanted replicas, and change nothing else in it."""
@@ -212,141 +198,26 @@ class ServerReconciler:
         This looks at the running revision only: the spec may ask for another one by now.
         """
         live = self._deployment(key, server.metadata.uid)
-        for record in revision.newest(self._records(key, server), _number(live)):
+        for record in revision.newest(self._templates.records(key, server), revision.number_on(live)):
             marked = revision.read(record)
-            if marked and marked.is_automatic and _has_settled(live, marked):
+            if marked and marked.is_automatic and has_rolled_out(live, marked):
                 await self.children.apply(server, build_revision(server, replace(marked, is_automatic=False)))
 
-    async def _choose_template(
-        self, key: Key, server: KimiLinearServer, live: Manifest | None
-    ) -> tuple[KimiLinearServer, Kept]:
-        """Return a server without defaults of another version's definition, and the pod template that it should have.
-
-        Raises:
-            BehindError: There is a newer spec than the cached one.
-            GoneError: The server was deleted.
-        """
-        records = self._records(key, server)
-        revisions = self._allowed_revisions(revision.newest(records, _number(live)), server, live)
-        if revision.is_behind(server, revisions):
-            raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
-        state = self._rollout_state(key, server, live)
-        server = await self._as_requested(key, server, revisions, _number(live), state)
-        deployed, applied = await self._deployed_number(key, server, live, revisions, state), None
-        if live and not revisions and state.is_unchanged:
-            deployment = await self.cluster.get(DEPLOYMENT, key.namespace, key.name)
-            applied = revision.running_template(server, deployment) if deployment else None
-        kept = revision.keep(
-            server,
-            revisions,
-            applied=applied,
-            deployed=deployed,
-            used=max(map(revision.number_of, records), default=0),
-            state=state,
-        )
-        if not kept.current.is_automatic:
-            self._chosen.discard(key)
-        elif _has_settled(live, kept.current):
-            return server, kept.completed()
-        return server, kept
-
-    def _rollout_state(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> RolloutState:
-        """Return what decides about the pod template besides the spec and the revisions."""
-        return RolloutState(
-            is_chosen=key in self._chosen,
-            is_unchanged=was_applied(server.status, server.metadata.generation),
-            is_unserved=live is None and not was_ever_applied(server.status),
-            is_rolling_out=is_rolling_out(server.status, server.metadata.generation),
-        )
-
-    def _records(self, key: Key, server: KimiLinearServer) -> list[Manifest]:
-        """Return the cached ControllerRevisions of a server, without those that belong to others."""
-        return [record for record in self.cache.children(REVISION, key) if plan.may_be_taken(record, server)]
-
-    async def _deployed_number(
-        self, key: Key, server: KimiLinearServer, live: Manifest | None, revisions: list[Revision], state: RolloutState
-    ) -> int:
-        """Return the number of the revision that the Deployment has, 0 if unknown.
-
-        The cache may be late. So the Deployment is read from the API server before `keep` drops the newest revision.
-        """
-        if not revision.abandons_newest(server, revisions, _number(live), state):
-            return _number(live)
-        deployment = await self.cluster.get(DEPLOYMENT, key.namespace, key.name)
-        return _number(deployment) if deployment and metadata.is_owned_by(deployment, server.metadata.uid) else 0
-
-    async def _as_requested(
-        self, key: Key, server: KimiLinearServer, revisions: list[Revision], deployed: int, state: RolloutState
-    ) -> KimiLinearServer:
-        """Return a server without defaults that come only from another version's definition.
-
-        Raises:
-            BehindError: The spec was changed after it was cached.
-            GoneError: The server was deleted.
-        """
-        uncertain = revision.uncertain_fields(server, revisions, deployed, state, self.now())
-        fields = (server.metadata.uid, server.metadata.generation, uncertain.paths)
-        unrequested = await self._unrequested_fields(key, fields, uncertain.recorded_until)
-        return revision.without(server, unrequested) if unrequested else server
-
-    async def _unrequested_fields(
-        self, key: Key, fields: _SpecFields, recorded_until: str = ""
-    ) -> tuple[FieldPath, ...]:
-        """Return which of these fields nobody asked for.
-
-        Only managed fields tell, and the cache has none, so the server is read.
-
-        Args:
-            key: The server.
-            fields: The UID of the server, the generation of its spec, and the paths of the fields.
-            recorded_until: See `revision.UncertainFields`.
-
-        Raises:
-            BehindError: The spec was changed after it was cached.
-            GoneError: The server was deleted.
-        """
-        uid, generation, paths = fields
-        earlier = self._unrequested.get(key, {})
-        answers = {question: answer for question, answer in earlier.items() if question[:2] == (uid, generation)}
-        if paths and fields not in answers:
-            live = await self.cluster.get(SERVER, key.namespace, key.name)
-            if live is None or live["metadata"]["uid"] != uid:
-                raise GoneError
-            if live["metadata"]["generation"] != generation:
-                raise BehindError(_CONFLICT, "the latest change of the spec was not seen yet")
-            answers[fields] = revision.unrequested(paths, live, recorded_until)
-            self._unrequested[key] = answers
-        return answers.get(fields, ())
-
-    def _allowed_revisions(
-        self, records: list[Manifest], server: KimiLinearServer, live: Manifest | None
-    ) -> list[Revision]:
-        """Return the revisions whose templates give no more access to nodes than the spec or the running pods.
-
-        Somebody may have created others by hand. They count only if the administrator allows all access.
-        """
-        revisions = [readable for record in records if (readable := revision.read(record))]
-        if not revisions or self._allows_node_access:
-            return revisions
-        running = [live["spec"].get("template", {})] if live else []
-        allowed = access.reach([build_pod_template(server), *running])
-        return [item for item in revisions if not access.exceeds(item.template, allowed)]
-
-    async def _settle_deployment(self, key: Key, server: KimiLinearServer, kept: Kept, deployment: Manifest) -> None:
+    async def _write_deployment(self, key: Key, decision: Decision, deployment: Manifest) -> None:
         """Record the pod template, then apply the Deployment with it.
 
         If that fails, apply it with the running template, or, if none is known, only scale it down.
 
         The record comes first, so that after a crash any version of the operator continues with the same template.
         """
-        running = kept.running
+        server, running = decision.server, decision.choice.running
         try:
-            await self._record(server, kept.current)
-            self._chosen.discard(key)
+            await self._record(server, decision.choice.current)
+            self._templates.chosen.discard(key)
             await self.children.apply(server, deployment)
         except (NameTakenError, LeftoverError, ApiError):
             if running:
-                number = _number(self._deployment(key, server.metadata.uid))
+                number = revision.number_on(self._deployment(key, server.metadata.uid))
                 with suppress(NameTakenError, LeftoverError, ApiError):
                     await self.children.apply(server, build_deployment(server, running.template, number))
             else:
@@ -368,7 +239,7 @@ class ServerReconciler:
             return
         stored = await self.children.create(server, wanted)
         if stored.get("data") != wanted["data"]:
-            raise BehindError(_CONFLICT, f"pod template {current.number} was recorded by another replica")
+            raise BehindError(f"pod template {current.number} was recorded by another replica")
 
     async def _prune(self, key: Key, server: KimiLinearServer, wanted: list[Manifest], used: tuple[int, ...]) -> None:
         """Delete children that are no longer wanted, except the revisions with these numbers."""
@@ -381,40 +252,23 @@ class ServerReconciler:
         return deployment if deployment and metadata.is_owned_by(deployment, uid) else None
 
     async def _report(
-        self,
-        key: Key,
-        manifest: Manifest,
-        server: KimiLinearServer | None,
-        outcome: _Outcome,
-        not_applied: Reason | None,
+        self, key: Key, manifest: Manifest, outcome: _Outcome, not_applied: Reason | None
     ) -> float | None:
         """Write the status if it changed; return the seconds until the next pass, None if none is due."""
         deployment = self._deployment(key, manifest["metadata"]["uid"])
         observation = ServerObservation(
             manifest,
-            server,
+            outcome.server,
             not_applied,
             deployment=deployment,
             pods=self.cache.children(POD, key),
-            kept=outcome.kept,
+            choice=outcome.decision.choice if outcome.decision else None,
             contested=outcome.contested,
         )
         status = server_status(observation, self.now())
         builders = (transition_event, contested_event)
         event = next((event for build in builders if (event := build(manifest, status, self.now()))), None)
         return await self.reporting.write(SERVER, manifest, status, event)
-
-
-def _number(deployment: Manifest | None) -> int:
-    return revision.number_on(deployment) if deployment else 0
-
-
-def _has_settled(deployment: Manifest | None, current: Revision) -> bool:
-    """Return whether a Deployment has this revision's pod template, and all replicas that it asks for serve with it.
-
-    It may ask for none.
-    """
-    return _number(deployment) == current.number and ServerObservation({}, None, deployment=deployment).is_settled
 
 
 def _readable(manifest: Manifest) -> KimiLinearServer | None:

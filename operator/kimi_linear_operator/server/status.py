@@ -18,13 +18,13 @@ from kimi_linear_operator.kubernetes.pod_reasons import last_failure, worst_reas
 from kimi_linear_operator.reasons import ReasonName
 from kimi_linear_operator.server.deployment import wanted_replicas
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
-from kimi_linear_operator.server.revision import Kept
 from kimi_linear_operator.server.service import url
 from kimi_linear_operator.server.sglang.by_hand import recipe_command
 from kimi_linear_operator.server.sglang.images import image_of
 from kimi_linear_operator.server.sglang.program import SGLANG
 from kimi_linear_operator.server.sglang.running import image_in
 from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.template_choice import TemplateChoice
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ServerObservation:
         not_applied: Why the spec was not applied, None if it was.
         deployment: The live Deployment, None if there is none.
         pods: The server's pods.
-        kept: The pod template that the server should have, None if the pass did not choose one.
+        choice: The pod template that the server should have, None if the pass did not choose one.
         contested: What others keep changing in its children, as sentences.
     """
 
@@ -46,7 +46,7 @@ class ServerObservation:
     not_applied: Reason | None = None
     deployment: Manifest | None = None
     pods: list[Manifest] = field(default_factory=list)
-    kept: Kept | None = None
+    choice: TemplateChoice | None = None
     contested: tuple[str, ...] = ()
 
     @property
@@ -85,8 +85,8 @@ class ServerObservation:
     @property
     def _replaces_pods(self) -> bool:
         """Return whether this pass changes the Deployment's pod template."""
-        running = self.kept.running if self.kept else None
-        return bool(self.kept and running and running.template != self.kept.current.template)
+        running = self.choice.running if self.choice else None
+        return bool(self.choice and running and running.template != self.choice.current.template)
 
     @property
     def _has_all_replicas(self) -> bool:
@@ -94,7 +94,7 @@ class ServerObservation:
         return self.wanted > 0 and all(self.count(name) == self.wanted for name in counters)
 
     @property
-    def is_settled(self) -> bool:
+    def is_rolled_out(self) -> bool:
         """Return whether the server is complete, or wants no replicas and has none."""
         is_empty = self.wanted == 0 and self.count("replicas") == 0
         return self.is_complete or (is_empty and self._is_observed)
@@ -169,9 +169,9 @@ def _identity(observation: ServerObservation, previous: Manifest) -> Manifest:
         return {name: previous.get(name) for name in names}
     spec = observation.server.spec
     command, image = recipe_command(spec), image_of(spec)
-    if observation.kept and observation.kept.offer:
+    if observation.choice and observation.choice.offer:
         # Another version has built the current template, maybe with another image.
-        command, image = previous.get("command", command), image_in(observation.kept.current.template) or image
+        command, image = previous.get("command", command), image_in(observation.choice.current.template) or image
     values = (url(observation.server), command, image, selector_text(observation.server))
     return dict(zip(names, values, strict=True))
 
@@ -198,18 +198,18 @@ def _conditions(observation: ServerObservation, now: str) -> list[Condition]:
 
 def _template_current(observation: ServerObservation) -> Condition:
     """Return whether the pods are as this version of the operator would build them."""
-    kept = observation.kept
-    is_known = kept is not None and (observation.deployment is not None or not kept.offer)
+    choice = observation.choice
+    is_known = choice is not None and (observation.deployment is not None or not choice.offer)
     previous: Manifest = observation.manifest.get("status", {})
     if not is_known and observation.not_applied and was_applied(previous, observation.generation):
         message = "The spec was applied before, but is not now: the pods stay as they are"
         return condition("TemplateCurrent", None, Reason("AppliedBefore", message))
-    if kept is None or not is_known:
+    if choice is None or not is_known:
         message = "The spec was not applied, so it is unknown which pods it needs"
         return condition("TemplateCurrent", None, Reason("SpecNotApplied", message))
-    if kept.offer:
-        return condition("TemplateCurrent", False, Reason("NewTemplateAvailable", _offer_message(kept.offer)))
-    if kept.current.is_automatic:
+    if choice.offer:
+        return condition("TemplateCurrent", False, Reason("NewTemplateAvailable", _offer_message(choice.offer)))
+    if choice.current.is_automatic:
         message = "The operator is giving the server the newest pod template (--rollout-pause)"
         return condition("TemplateCurrent", True, Reason("RollingOutByItself", message))
     return condition("TemplateCurrent", True, Reason("Newest", "This version of the operator builds the same pods"))

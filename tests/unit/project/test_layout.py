@@ -43,12 +43,14 @@ _MAY_WAIT = {
     "benchmark.runner",
     "reconcile.asked",
     "reconcile.children",
+    "reconcile.live",
     "reconcile.reporting",
     "reconcile.resource_type",
     "server.preview",
     "server.reconcile",
     "server.resource_type",
     "server.rollouts",
+    "server.templates",
     "server.waking",
 }
 

@@ -17,7 +17,7 @@ from kimi_linear_operator.kubernetes.ownership import unowned
 from kimi_linear_operator.reconcile import asked
 from kimi_linear_operator.reconcile.asked import Asked
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.children import BehindError, GoneError
+from kimi_linear_operator.reconcile.errors import BehindError, GoneError
 from kimi_linear_operator.server.definition import CHECKER as SERVERS
 from kimi_linear_operator.server.spec import SERVER
 from make import make_benchmark, make_server

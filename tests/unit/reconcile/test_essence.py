@@ -32,7 +32,9 @@ from kimi_linear_operator.reconcile.cache import MOST_OF_LARGE, Cache
 from kimi_linear_operator.reconcile.cached_object import HEAVIEST_CHILD, LARGE_CHILD, LARGEST_CHILD, Key
 from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.manifests import build, build_revision
+from kimi_linear_operator.server.revision import History
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
+from kimi_linear_operator.server.template_choice import choose
 from make import UID, make_deployment, make_pod, make_server, owned, stored
 from passes import READER, WRITTEN, new_cache
 
@@ -101,7 +103,7 @@ def servers() -> list[KimiLinearServer]:
 
 @pytest.mark.parametrize("server", servers(), ids=["text", "lists", "objects", "annotations"])
 def test_what_the_operator_makes_of_the_largest_spec_is_kept_whole(server: KimiLinearServer) -> None:
-    kept = revision.keep(server, []).current
+    kept = choose(server, History()).current
     made = [*build(server), revision.build_revision(server, kept)]
     for manifest in made:
         sight = READER.read(kind_of(manifest), stored(manifest))
@@ -121,7 +123,7 @@ def test_a_child_of_ours_that_somebody_has_filled_is_repaired() -> None:
 def test_a_child_of_ours_whose_metadata_somebody_has_filled_is_as_wanted() -> None:
     """Above all, the record of a pod template still holds it."""
     server = KimiLinearServer.model_validate(make_server())
-    record = build_revision(server, revision.keep(server, []).current)
+    record = build_revision(server, choose(server, History()).current)
     for wanted in (*build(server), record):
         metadata = {**wanted["metadata"], "finalizers": [f"example.com/{number}" for number in range(60_000)]}
         sight = READER.read(kind_of(wanted), stored({**wanted, "metadata": metadata}))

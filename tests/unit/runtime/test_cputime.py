@@ -6,7 +6,7 @@ import time
 import pytest
 
 from kimi_linear_operator.cputime import Measured
-from kimi_linear_operator.reconcile.children import settle
+from kimi_linear_operator.reconcile.children import write_all
 
 
 def work(seconds: float) -> None:
@@ -45,7 +45,7 @@ def test_a_pass_is_charged_for_its_children_too() -> None:
         work(0.03)
 
     async def parent() -> float:
-        measured = Measured(settle([child(), child()]))
+        measured = Measured(write_all([child(), child()]))
         await measured
         return measured.seconds
 

@@ -7,11 +7,13 @@ import pytest
 
 from kimi_linear_operator.kubernetes import ownership, stored
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.server import revision
-from kimi_linear_operator.server.deployment import build_pod_template, explicit_inputs, template_inputs
+from kimi_linear_operator.server import revision, unrequested
+from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.manifests import build_revision
-from kimi_linear_operator.server.revision import Revision, RolloutState, keep
+from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.template_choice import RolloutState, abandons_newest, choose
+from kimi_linear_operator.server.template_inputs import explicit_inputs, template_inputs
 from make import UID, make_server
 
 _CREATED, _SINCE, _NOW = "2026-11-29T01:00:00Z", "2026-11-29T02:00:00Z", "2026-11-29T03:00:00Z"
@@ -40,10 +42,10 @@ def owned(fields: Manifest, time: str = _CREATED) -> Manifest:
 
 def is_wished(seen: KimiLinearServer, kept: Revision, *owners: Manifest, state: RolloutState | None = None) -> bool:
     """Return whether a spec asks for other pods than a record has, and these are built."""
-    uncertain = revision.uncertain_fields(seen, [kept], 1, state or RolloutState(), _NOW)
+    uncertain = unrequested.uncertain_fields(seen, History([kept], deployed=1), state or RolloutState(), _NOW)
     manifest = {"metadata": {"managedFields": list(owners)}, "spec": explicit_inputs(seen.spec)}
-    asked = revision.without(seen, revision.unrequested(uncertain.paths, manifest, uncertain.recorded_until))
-    return keep(asked, [kept], deployed=1).current != kept
+    asked = unrequested.without(seen, unrequested.unrequested(uncertain.paths, manifest, uncertain.recorded_until))
+    return choose(asked, History([kept], deployed=1)).current != kept
 
 
 _ENGINE: Manifest = {"name": "sglang", "env": [{"name": "X", "value": "1"}]}
@@ -59,8 +61,8 @@ def test_a_default_within_an_item_of_a_list_is_no_wish_of_who_owns_the_list() ->
 def test_what_is_left_of_a_server_without_such_a_default_is_what_was_kept() -> None:
     kept = record(with_pod(containers=[_ENGINE, {"name": "mesh"}]))
     seen = with_pod(containers=[_ENGINE | _PULLED, {"name": "mesh", "resources": {"limits": {"cpu": 1}}}])
-    uncertain = revision.uncertain_fields(seen, [kept], 1, now=_NOW)
-    assert template_inputs(revision.without(seen, uncertain.paths).spec) == kept.inputs
+    uncertain = unrequested.uncertain_fields(seen, History([kept], deployed=1), now=_NOW)
+    assert template_inputs(unrequested.without(seen, uncertain.paths).spec) == kept.inputs
 
 
 def test_what_the_owner_of_a_list_wrote_into_an_item_later_is_a_wish() -> None:
@@ -116,8 +118,8 @@ def test_a_null_that_the_api_server_dropped_is_as_if_it_were_there() -> None:
     kept, seen = record(_WITH_NULL), with_pod()
     owners = owned({"f:podTemplate": {"f:spec": {"f:hostAliases": {}}}})
     assert not is_wished(seen, kept, owners)
-    uncertain = revision.uncertain_fields(seen, [kept], 1, now=_NOW)
-    assert build_pod_template(revision.without(seen, uncertain.paths)) == build_pod_template(_WITH_NULL)
+    uncertain = unrequested.uncertain_fields(seen, History([kept], deployed=1), now=_NOW)
+    assert build_pod_template(unrequested.without(seen, uncertain.paths)) == build_pod_template(_WITH_NULL)
 
 
 def test_a_null_that_its_owner_took_out_is_a_wish() -> None:
@@ -137,7 +139,7 @@ def _kept_by_newer(**changes: Any) -> Revision:
 
 
 def test_a_default_of_another_versions_models_is_not_gone_from_a_spec_that_never_had_it() -> None:
-    assert keep(server(), [_kept_by_newer()], deployed=1).current == _kept_by_newer()
+    assert choose(server(), History([_kept_by_newer()], deployed=1)).current == _kept_by_newer()
     assert not is_wished(server(engine={"memoryFractionStatic": 0.85}), _kept_by_newer(), owned({"f:replicas": {}}))
     assert is_wished(
         server(engine={"contextLength": 4096}), _kept_by_newer(), owned({"f:engine": {"f:contextLength": {}}})
@@ -146,12 +148,14 @@ def test_a_default_of_another_versions_models_is_not_gone_from_a_spec_that_never
 
 def test_a_field_that_a_spec_had_and_that_is_gone_counts_also_in_records_without_a_note() -> None:
     for defaulted in (None, ()):
-        assert keep(server(), [replace(_kept_by_newer(), defaulted=defaulted)], deployed=1).current.number == 2
+        assert (
+            choose(server(), History([replace(_kept_by_newer(), defaulted=defaulted)], deployed=1)).current.number == 2
+        )
 
 
 def test_a_record_notes_which_inputs_the_spec_did_not_have() -> None:
     given = server(engine={"contextLength": 4096}, podTemplate={"spec": {"hostAliases": None}})
-    kept = keep(given, []).current
+    kept = choose(given, History()).current
     assert kept.inputs == template_inputs(given.spec)
     assert kept.explicit_inputs == explicit_inputs(given.spec)
     assert revision.read(build_revision(given, kept)) == kept
@@ -159,7 +163,7 @@ def test_a_record_notes_which_inputs_the_spec_did_not_have() -> None:
 
 @pytest.mark.parametrize("note", [1, {}, [1], [[]], [["engine", {}]], None])
 def test_a_note_that_no_operator_wrote_is_none(note: object) -> None:
-    manifest = build_revision(server(), keep(server(), []).current)
+    manifest = build_revision(server(), choose(server(), History()).current)
     found = revision.read({**manifest, "data": {**manifest["data"], "defaulted": note}})
     assert found
     assert (found.defaulted, found.explicit_inputs) == (None, found.inputs)
@@ -167,8 +171,8 @@ def test_a_note_that_no_operator_wrote_is_none(note: object) -> None:
 
 def test_a_template_that_another_version_never_came_to_apply_to_a_new_server_is_given_up() -> None:
     never_ran, state = record(server(1)), RolloutState(is_unserved=True)
-    assert revision.abandons_newest(server(1), [never_ran], 0, state)
-    current = keep(server(1), [never_ran], used=1, state=state).current
+    assert abandons_newest(server(1), History([never_ran]), state)
+    current = choose(server(1), History([never_ran], used=1), state=state).current
     assert (current.number, current.template) == (2, build_pod_template(server(1)))
 
 
@@ -189,15 +193,15 @@ def test_a_template_that_another_version_never_came_to_apply_to_a_new_server_is_
 )
 def test_a_template_without_a_deployment_is_kept_else(changes: Manifest, deployed: int, state: RolloutState) -> None:
     kept = record(server(1), **changes)
-    assert not revision.abandons_newest(server(1), [kept], deployed, state)
-    assert keep(server(1), [kept], deployed=deployed, state=state).current == kept
+    assert not abandons_newest(server(1), History([kept], deployed=deployed), state)
+    assert choose(server(1), History([kept], deployed=deployed), state=state).current == kept
 
 
 @pytest.mark.parametrize("applied", [OLD_TEMPLATE, None], ids=["as it runs", "somebody edited it"])
 def test_a_mark_that_was_deleted_with_its_record_is_made_again_during_a_rollout(applied: Manifest | None) -> None:
     for is_rolling_out in (True, False):
         state = RolloutState(is_unchanged=True, is_rolling_out=is_rolling_out)
-        kept = keep(server(1), [], applied=applied, deployed=2, state=state)
+        kept = choose(server(1), History(deployed=2), applied=applied, state=state)
         assert (kept.current.number, kept.current.is_automatic) == (3, is_rolling_out)
 
 

@@ -9,10 +9,11 @@ import pytest
 from kimi_linear_operator.kubernetes.kinds import REVISION, Manifest
 from kimi_linear_operator.kubernetes.metadata import ADOPT_ANNOTATION
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.server import reconcile as module
 from kimi_linear_operator.server import revision
-from kimi_linear_operator.server.reconcile import ServerReconciler
+from kimi_linear_operator.server import templates as module
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
+from kimi_linear_operator.server.template_choice import TemplateChoice
+from kimi_linear_operator.server.templates import Templates
 from make import MANAGED_LABELS, make_deployment, make_server, stored
 from passes import check_stored, make_context, new_cache
 
@@ -42,7 +43,7 @@ class Reading:
         return self.live
 
 
-def passing(records: list[Manifest], live: Manifest | None = None) -> tuple[ServerReconciler, KimiLinearServer]:
+def passing(records: list[Manifest], live: Manifest | None = None) -> tuple[Templates, KimiLinearServer]:
     cache = new_cache()
     cluster = cast(Any, Reading(live))
     for item in [make_server(), *records]:
@@ -50,12 +51,12 @@ def passing(records: list[Manifest], live: Manifest | None = None) -> tuple[Serv
     server = check_stored(make_server()).resource
     assert server
     now = "2026-11-24T09:00:00Z"
-    return ServerReconciler(make_context(cluster, cache, now=lambda: now)), server
+    return Templates(make_context(cluster, cache, now=lambda: now)), server
 
 
-def keep(records: list[Manifest], live: Manifest | None) -> revision.Kept:
-    reconciler, server = passing(records, live)
-    return asyncio.run(reconciler._choose_template(KEY, server, live))[1]
+def keep(records: list[Manifest], live: Manifest | None) -> TemplateChoice:
+    templates, server = passing(records, live)
+    return asyncio.run(templates.decide(KEY, server, live)).choice
 
 
 def running(number: int) -> Manifest:
@@ -103,7 +104,6 @@ def test_of_many_records_those_with_the_highest_numbers_are_read_and_the_one_tha
 
 def test_one_that_reaches_beyond_its_pod_is_still_left_out() -> None:
     reaching = {"spec": {**TEMPLATE["spec"], "hostPID": True}}
-    reconciler, server = passing([])
-    assert [item.number for item in reconciler._allowed_revisions([record(2, reaching), record(1)], server, None)] == [
-        1
-    ]
+    templates, server = passing([])
+    allowed = templates._allowed_revisions([record(2, reaching), record(1)], server, None)
+    assert [item.number for item in allowed] == [1]

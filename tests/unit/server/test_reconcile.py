@@ -12,13 +12,16 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest, kind_of
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS, BehindError
+from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS
+from kimi_linear_operator.reconcile.errors import BehindError
 from kimi_linear_operator.reconcile.reporting import TOLD_FAILURES
 from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
 from kimi_linear_operator.server.reconcile import LONGEST_BLOCKED_SECONDS
+from kimi_linear_operator.server.revision import History
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
+from kimi_linear_operator.server.template_choice import choose
 from make import make_condition, make_server, stored
 from passes import Passes, new_cache
 
@@ -148,7 +151,7 @@ def test_without_its_record_no_new_pod_template_is_applied() -> None:
 def _kept(number: int, **spec: Any) -> tuple[Manifest, Manifest]:
     """Return the record and the Deployment of a server that had this spec."""
     server = KimiLinearServer.model_validate(make_server(**spec))
-    (kept,) = [replace(revision.keep(server, []).current, number=number, generation=0)]
+    (kept,) = [replace(choose(server, History()).current, number=number, generation=0)]
     record = build_revision(server, kept)
     return stored(record), stored(build_deployment(server, kept.template, number))
 

@@ -8,12 +8,15 @@ import pytest
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER
-from kimi_linear_operator.server import revision
-from kimi_linear_operator.server.deployment import build_pod_template, explicit_inputs, template_inputs
+from kimi_linear_operator.server import revision, unrequested
+from kimi_linear_operator.server.applied_template import running_template
+from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.manifests import build_deployment, build_revision
-from kimi_linear_operator.server.revision import Kept, Revision, RolloutState, keep
+from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.template_choice import RolloutState, TemplateChoice, choose, has_other_inputs
+from kimi_linear_operator.server.template_inputs import explicit_inputs, template_inputs
 from make import UID, make_server
 
 
@@ -34,12 +37,12 @@ def kept_by_older(number: int = 1, of: KimiLinearServer | None = None, **changes
 
 
 def test_a_new_server_gets_todays_template() -> None:
-    kept = keep(server(), [])
+    kept = choose(server(), History())
     assert (kept.current.number, kept.current.template, kept.offer) == (1, build_pod_template(server()), ())
 
 
 def test_a_record_says_all_that_was_kept() -> None:
-    kept = replace(keep(server(annotations={ROLLOUT_ANNOTATION: "x"}), []).current, is_automatic=True)
+    kept = replace(choose(server(annotations={ROLLOUT_ANNOTATION: "x"}), History()).current, is_automatic=True)
     manifest = build_revision(server(), kept)
     assert manifest["metadata"]["name"] == "kimi-1"
     assert revision.read(manifest) == kept
@@ -53,7 +56,7 @@ def test_a_record_that_no_operator_wrote_is_none(data: object) -> None:
 
 
 def test_the_same_inputs_keep_the_template_and_todays_is_offered() -> None:
-    kept = keep(server(), [kept_by_older()])
+    kept = choose(server(), History([kept_by_older()]))
     assert kept.current == kept_by_older()
     assert "spec.containers[sglang].image" in kept.offer
     assert kept.running is None
@@ -61,8 +64,8 @@ def test_the_same_inputs_keep_the_template_and_todays_is_offered() -> None:
 
 def test_the_highest_number_is_current() -> None:
     wished = server(generation=2, toolCallParser="enabled")
-    older, current = kept_by_older(9), replace(keep(wished, []).current, number=10)
-    kept = keep(wished, [current, older], deployed=9)
+    older, current = kept_by_older(9), replace(choose(wished, History()).current, number=10)
+    kept = choose(wished, History([current, older], deployed=9))
     assert (kept.current, kept.running) == (current, older)
 
 
@@ -78,21 +81,21 @@ def test_the_highest_number_is_current() -> None:
 )
 def test_another_schema_with_the_same_meaning_keeps_the_template(inputs: Manifest) -> None:
     """The spec was written since, so its generation says nothing."""
-    assert keep(server(generation=2), [kept_by_older(inputs=inputs)]).current.template == OLD_TEMPLATE
+    assert choose(server(generation=2), History([kept_by_older(inputs=inputs)])).current.template == OLD_TEMPLATE
 
 
 def test_a_default_that_changed_keeps_the_template_as_the_api_server_stored_the_old_one() -> None:
     stored = server(generation=2, startup={"timeoutSeconds": 1800})
-    assert keep(stored, [kept_by_older(of=stored)]).current.template == OLD_TEMPLATE
+    assert choose(stored, History([kept_by_older(of=stored)])).current.template == OLD_TEMPLATE
 
 
 def test_a_spec_that_was_not_written_since_keeps_the_template_whatever_it_seems_to_say() -> None:
-    assert keep(server(toolCallParser="enabled"), [kept_by_older()]).current.template == OLD_TEMPLATE
+    assert choose(server(toolCallParser="enabled"), History([kept_by_older()])).current.template == OLD_TEMPLATE
 
 
 def test_inputs_that_this_version_refuses_are_compared_as_they_are() -> None:
     refused = {**template_inputs(server().spec), "hardware": "mi250x"}
-    assert keep(server(generation=2), [kept_by_older(inputs=refused)]).current.number == 2
+    assert choose(server(generation=2), History([kept_by_older(inputs=refused)])).current.number == 2
 
 
 @pytest.mark.parametrize(
@@ -108,7 +111,7 @@ def test_inputs_that_this_version_refuses_are_compared_as_they_are() -> None:
 )
 def test_other_inputs_get_todays_template(change: Manifest) -> None:
     changed = server(generation=2, **change)
-    kept = keep(changed, [kept_by_older()], deployed=1)
+    kept = choose(changed, History([kept_by_older()], deployed=1))
     asked = Revision(2, template_inputs(changed.spec), build_pod_template(changed), rollout="", uid=UID, generation=2)
     assert replace(kept.current, defaulted=None) == asked
     assert kept.current.explicit_inputs == explicit_inputs(changed.spec)
@@ -121,7 +124,7 @@ def test_other_inputs_get_todays_template(change: Manifest) -> None:
     ids=str,
 )
 def test_what_is_no_input_keeps_the_template(change: Manifest) -> None:
-    assert keep(server(generation=2, **change), [kept_by_older()]).current == kept_by_older()
+    assert choose(server(generation=2, **change), History([kept_by_older()])).current == kept_by_older()
 
 
 @pytest.mark.parametrize(
@@ -130,28 +133,30 @@ def test_what_is_no_input_keeps_the_template(change: Manifest) -> None:
 )
 def test_a_new_value_of_the_annotation_takes_todays_template(seen: str, annotation: str | None, is_taken: bool) -> None:
     annotations = {} if annotation is None else {ROLLOUT_ANNOTATION: annotation}
-    kept = keep(server(annotations=annotations), [kept_by_older(rollout=seen)])
+    kept = choose(server(annotations=annotations), History([kept_by_older(rollout=seen)]))
     assert (kept.current.number == 2) == is_taken
     if is_taken:
         assert (kept.current.rollout, kept.offer) == (annotation, ())
 
 
 def test_the_operator_takes_todays_template_by_itself_only_where_there_is_a_new_one() -> None:
-    taken = keep(server(), [kept_by_older()], state=RolloutState(is_chosen=True)).current
+    taken = choose(server(), History([kept_by_older()]), state=RolloutState(is_chosen=True)).current
     assert (taken.number, taken.is_automatic, taken.template) == (2, True, build_pod_template(server()))
-    newest = keep(server(), []).current
-    assert keep(server(), [newest], state=RolloutState(is_chosen=True)) == Kept(newest)
+    newest = choose(server(), History()).current
+    assert choose(server(), History([newest]), state=RolloutState(is_chosen=True)) == TemplateChoice(newest)
 
 
 def test_a_number_is_never_used_twice() -> None:
-    assert keep(server(), [], deployed=7).current.number == 8
+    assert choose(server(), History(deployed=7)).current.number == 8
 
 
 @pytest.mark.parametrize(("written", "number"), [(999_999_999, 10**9), (10**17, 2)])
 def test_a_number_that_somebody_wrote_on_a_deployment_leaves_room_for_those_that_follow(
     written: int, number: int
 ) -> None:
-    current = keep(server(generation=2, toolCallParser="enabled"), [kept_by_older()], deployed=written).current
+    current = choose(
+        server(generation=2, toolCallParser="enabled"), History([kept_by_older()], deployed=written)
+    ).current
     deployment = build_deployment(server(), current.template, current.number)
     assert (current.number, revision.number_on(deployment)) == (number, number)
 
@@ -159,14 +164,14 @@ def test_a_number_that_somebody_wrote_on_a_deployment_leaves_room_for_those_that
 def test_a_record_for_another_server_of_this_name_counts_by_its_inputs() -> None:
     """So it is after `--cascade=orphan`, where generations begin anew."""
     orphan = kept_by_older(uid="another")
-    assert keep(server(), [orphan]).current == orphan
-    assert keep(server(toolCallParser="enabled"), [orphan]).current.number == 2
+    assert choose(server(), History([orphan])).current == orphan
+    assert choose(server(toolCallParser="enabled"), History([orphan])).current.number == 2
 
 
 def test_a_record_of_a_newer_spec_shows_that_the_watch_is_late() -> None:
-    assert revision.is_behind(server(generation=2), [kept_by_older(generation=3)])
-    assert not revision.is_behind(server(generation=3), [kept_by_older(generation=3)])
-    assert not revision.is_behind(server(generation=1), [kept_by_older(uid="another", generation=3)])
+    assert History([kept_by_older(generation=3)]).is_newer_than(server(generation=2))
+    assert not History([kept_by_older(generation=3)]).is_newer_than(server(generation=3))
+    assert not History([kept_by_older(uid="another", generation=3)]).is_newer_than(server(generation=1))
 
 
 def _owned(template: Any) -> Manifest:
@@ -192,7 +197,7 @@ def test_what_runs_is_taken_over_as_it_was_applied() -> None:
     deployment = deployment_of(OLD_TEMPLATE, {"f:spec": {"f:containers": {'k:{"name":"mesh"}': {".": {}}}}})
     pod = deployment["spec"]["template"]["spec"]
     pod |= {"dnsPolicy": "ClusterFirst", "containers": [*pod["containers"], {"name": "mesh", "image": "mesh:1"}]}
-    assert revision.running_template(server(), deployment) == OLD_TEMPLATE
+    assert running_template(server(), deployment) == OLD_TEMPLATE
 
 
 @pytest.mark.parametrize(
@@ -212,14 +217,14 @@ def test_what_runs_is_taken_over_as_it_was_applied() -> None:
 def test_what_somebody_edited_is_not_taken_over(touched: Manifest, edit: Any) -> None:
     deployment = deployment_of(build_pod_template(server()), touched)
     edit(deployment["spec"]["template"]["spec"])
-    assert revision.running_template(server(), deployment) is None
+    assert running_template(server(), deployment) is None
 
 
 def test_of_more_managers_than_anybody_needs_it_is_not_found_out_what_each_has_edited() -> None:
     idle: Manifest = {"f:spec": {"f:containers": {'k:{"name":"mesh"}': {".": {}}}}}
     template = build_pod_template(server())
-    assert revision.running_template(server(), deployment_of(template, *[idle] * 90))
-    assert revision.running_template(server(), deployment_of(template, *[idle] * 200)) is None
+    assert running_template(server(), deployment_of(template, *[idle] * 90))
+    assert running_template(server(), deployment_of(template, *[idle] * 200)) is None
 
 
 def test_a_null_that_removes_a_field_is_a_change_of_the_spec() -> None:
@@ -241,13 +246,13 @@ _EARLIER, _THEN, _LATER, _NOW = (f"2026-11-29T0{hour}:00:00Z" for hour in range(
 
 def as_asked(seen: KimiLinearServer, record: Revision, managed_fields: list[Manifest]) -> KimiLinearServer:
     """Return a server without what nobody asked for since a record was made."""
-    uncertain = revision.uncertain_fields(seen, [record], 0, now=_NOW)
+    uncertain = unrequested.uncertain_fields(seen, History([record]), now=_NOW)
     stored = {"metadata": {"managedFields": managed_fields}, "spec": explicit_inputs(seen.spec)}
-    return revision.without(seen, revision.unrequested(uncertain.paths, stored, uncertain.recorded_until))
+    return unrequested.without(seen, unrequested.unrequested(uncertain.paths, stored, uncertain.recorded_until))
 
 
 def is_wished(seen: KimiLinearServer, record: Revision, managed_fields: list[Manifest]) -> bool:
-    return keep(as_asked(seen, record, managed_fields), [record], deployed=record.number).current != record
+    return choose(as_asked(seen, record, managed_fields), History([record], deployed=record.number)).current != record
 
 
 _SIZE: Manifest = {"f:tensorParallelism": {}}
@@ -267,22 +272,24 @@ _WITH_FRACTION: dict[str, Any] = {"engine": {"memoryFractionStatic": 0.85}}
 )
 def test_a_default_that_nobody_asked_for_is_no_wish(managed_fields: list[Manifest]) -> None:
     defaulted = server(generation=2, **_WITH_FRACTION)
-    assert revision.has_other_inputs(defaulted, kept_by_older())
+    assert has_other_inputs(defaulted, kept_by_older())
     assert as_asked(defaulted, kept_by_older(), managed_fields).spec == server().spec
     assert not is_wished(defaulted, kept_by_older(), managed_fields)
 
 
 def test_a_default_that_nobody_asked_for_is_not_offered() -> None:
-    newest = keep(server(), []).current
+    newest = choose(server(), History()).current
     seen = as_asked(server(generation=2, **_WITH_FRACTION), newest, owned(_SIZE))
-    assert keep(seen, [newest], deployed=1, state=RolloutState(is_chosen=True)) == Kept(newest, running=newest)
+    assert choose(seen, History([newest], deployed=1), state=RolloutState(is_chosen=True)) == TemplateChoice(
+        newest, running=newest
+    )
 
 
 def test_what_else_somebody_asks_for_brings_no_default_that_nobody_asked_for() -> None:
     wished: dict[str, Any] = {"engine": {"contextLength": 4096}}
     defaulted = server(generation=2, engine={**wished["engine"], "memoryFractionStatic": 0.85})
     seen = as_asked(defaulted, kept_by_older(), owned(_SIZE, {"f:engine": {"f:contextLength": {}}}))
-    current = keep(seen, [kept_by_older()], deployed=1).current
+    current = choose(seen, History([kept_by_older()], deployed=1)).current
     asked = server(generation=2, **wished)
     assert (current.inputs, current.template) == (template_inputs(asked.spec), build_pod_template(asked))
 
@@ -329,8 +336,8 @@ def test_a_default_of_a_field_that_the_record_did_not_have_is_no_wish_whichever_
 
 def test_what_another_version_began_by_itself_and_never_applied_is_given_up() -> None:
     ran, begun = kept_by_older(1), kept_by_older(2, is_automatic=True)
-    assert keep(server(), [ran, begun], deployed=1).current == ran
-    newest = keep(server(), [ran, begun], deployed=1, state=RolloutState(is_chosen=True)).current
+    assert choose(server(), History([ran, begun], deployed=1)).current == ran
+    newest = choose(server(), History([ran, begun], deployed=1), state=RolloutState(is_chosen=True)).current
     assert (newest.number, newest.is_automatic) == (3, True)
 
 
@@ -341,7 +348,7 @@ def test_what_another_version_began_by_itself_and_never_applied_is_given_up() ->
 )
 def test_what_was_begun_is_gone_on_with_else(changes: Manifest, deployed: int) -> None:
     begun = replace(kept_by_older(2, is_automatic=True), **changes)
-    assert keep(server(), [kept_by_older(1), begun], deployed=deployed).current == begun
+    assert choose(server(), History([kept_by_older(1), begun], deployed=deployed)).current == begun
 
 
 _WISHED: dict[str, Any] = {"toolCallParser": "enabled"}
@@ -356,17 +363,17 @@ def test_what_was_asked_for_and_another_version_never_applied_is_built_anew(
     wished: KimiLinearServer, rollout: str
 ) -> None:
     begun = kept_by_older(2, of=wished, rollout=rollout, generation=wished.metadata.generation)
-    current = keep(wished, [kept_by_older(1), begun], deployed=1).current
+    current = choose(wished, History([kept_by_older(1), begun], deployed=1)).current
     assert (current.number, current.template, current.rollout) == (3, build_pod_template(wished), rollout)
     ours = replace(begun, template=build_pod_template(wished))
-    assert keep(wished, [kept_by_older(1), ours], deployed=1).current == ours
+    assert choose(wished, History([kept_by_older(1), ours], deployed=1)).current == ours
 
 
 @pytest.mark.parametrize("template", [OLD_TEMPLATE, build_pod_template(server(**_WISHED))], ids=["another's", "ours"])
 def test_a_change_that_never_ran_and_is_taken_back_leaves_the_pods_as_they_are(template: Manifest) -> None:
     begun = kept_by_older(2, of=server(**_WISHED), generation=2, template=template)
-    kept = keep(server(generation=3), [kept_by_older(1), begun], deployed=1)
+    kept = choose(server(generation=3), History([kept_by_older(1), begun], deployed=1))
     assert (kept.current, kept.running) == (kept_by_older(1), kept_by_older(1))
     assert kept.offer
-    asked_anew = keep(server(3, {ROLLOUT_ANNOTATION: "now"}), [kept_by_older(1), begun], deployed=1).current
+    asked_anew = choose(server(3, {ROLLOUT_ANNOTATION: "now"}), History([kept_by_older(1), begun], deployed=1)).current
     assert (asked_anew.number, asked_anew.template) == (3, build_pod_template(server()))

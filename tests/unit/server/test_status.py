@@ -7,11 +7,11 @@ import pytest
 
 from kimi_linear_operator.kubernetes.conditions import LONGEST_MESSAGE, Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.events import transition_event
-from kimi_linear_operator.server.revision import Kept
+from kimi_linear_operator.server.revision import History
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.status import ServerObservation, server_status, was_applied
+from kimi_linear_operator.server.template_choice import TemplateChoice, choose
 from make import make_deployment, make_failed_pod, make_pod, make_server
 
 EARLIER, NOW, LATER = "2026-11-24T09:00:00Z", "2026-11-24T10:00:00Z", "2026-11-24T10:05:00Z"
@@ -81,10 +81,10 @@ def test_a_write_that_concerns_no_pod_makes_no_server_unready_until_its_controll
 def test_a_write_that_replaces_pods_makes_a_server_unready_at_once() -> None:
     unseen = {**SERVING, "metadata": {**SERVING["metadata"], "generation": 2}}
     manifest = with_status(summary(EARLIER, deployment=SERVING))
-    newest = revision.keep(KimiLinearServer.model_validate(manifest), []).current
+    newest = choose(KimiLinearServer.model_validate(manifest), History()).current
     older = replace(newest, template={"metadata": {}, "spec": {}})
     for running, is_ready in ((older, "False"), (newest, "True")):
-        status = summary(NOW, server=manifest, deployment=unseen, kept=Kept(newest, running=running))
+        status = summary(NOW, server=manifest, deployment=unseen, choice=TemplateChoice(newest, running=running))
         assert conditions(status)["Ready"]["status"] == is_ready
 
 
@@ -216,10 +216,10 @@ def test_only_what_the_spec_is_to_blame_for_stalls_a_server(blames_spec: bool) -
 
 
 def test_a_new_template_is_offered_only_to_what_runs() -> None:
-    current = revision.keep(KimiLinearServer.model_validate(make_server()), []).current
+    current = choose(KimiLinearServer.model_validate(make_server()), History()).current
     for deployment, reason in ((STARTING, "NewTemplateAvailable"), (None, "SpecNotApplied")):
         status = summary(
-            obstacle=Reason("ApplyFailed", "no"), deployment=deployment, kept=Kept(current, offer=("spec",))
+            obstacle=Reason("ApplyFailed", "no"), deployment=deployment, choice=TemplateChoice(current, offer=("spec",))
         )
         assert conditions(status)["TemplateCurrent"]["reason"] == reason
 

@@ -1,0 +1,53 @@
+"""The pod template of a Deployment for which there is no revision, from the fields that the operator applied."""
+
+from typing import Any
+
+from kimi_linear_operator.kubernetes import metadata, ownership
+from kimi_linear_operator.kubernetes.drift import has_drifted
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.server.deployment import build_pod_template
+from kimi_linear_operator.server.spec import KimiLinearServer
+
+# A Deployment has one or two field managers besides the operator and its controller. If there are more than this, their
+# changes are not examined.
+_MOST_MANAGERS = 100
+
+
+def running_template(server: KimiLinearServer, deployment: Manifest) -> Manifest | None:
+    """Return the pod template that the operator applied to a Deployment without a revision.
+
+    Fields of other managers are left out. None if somebody changed a field of ours: then a new template repairs it.
+
+    Args:
+        server: The server.
+        deployment: Its Deployment, with its managed fields.
+    """
+    template: Manifest = deployment["spec"]["template"]
+    managed_fields = deployment["metadata"].get("managedFields", ())
+    if len(managed_fields) > _MOST_MANAGERS:
+        return None
+    built = build_pod_template(server)
+    others = (_in_template(fields) for _, fields in ownership.other_fields(managed_fields, metadata.MANAGER))
+    if any(_is_edited(template, built, fields) for fields in others):
+        return None
+    applied = _in_template(ownership.applied_fields(managed_fields, metadata.MANAGER))
+    return dict(ownership.extract(template, applied)) if applied else template
+
+
+def _is_edited(live: Manifest, built: Manifest, fields: ownership.Fields) -> bool:
+    """Return whether another manager, who owns these fields, changed something that is built.
+
+    Of a volume that is built, any change counts: it has exactly one source, so an added one replaces ours.
+    """
+    if not fields:
+        return False
+    of_volumes = fields.get("f:spec", {}).get("f:volumes", {})
+    touched = [volume for volume, _, _ in ownership.selected_items(built["spec"]["volumes"], of_volumes)]
+    return has_drifted(live, ownership.extract(built, fields)) or has_drifted(live, {"spec": {"volumes": touched}})
+
+
+def _in_template(fields: ownership.Fields) -> ownership.Fields:
+    below: Any = fields
+    for name in ("f:spec", "f:template"):
+        below = below.get(name, {})
+    return dict(below)

@@ -1,0 +1,163 @@
+"""The choice of a server's pod template: that of a revision, or a new one."""
+
+from dataclasses import dataclass, replace
+
+from kimi_linear_operator.kubernetes.drift import differences
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.server.deployment import build_pod_template
+from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
+from kimi_linear_operator.server.revision import History, Revision
+from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.template_inputs import (
+    as_this_version_reads,
+    changed_fields,
+    explicit_inputs,
+    template_inputs,
+)
+
+
+@dataclass(frozen=True)
+class TemplateChoice:
+    """The pod template that a server should have.
+
+    Attributes:
+        current: The revision with this template.
+        offer: The fields in which a newer template, which nobody has taken, differs; empty if there is none.
+        running: The revision whose template the Deployment has now, None if unknown.
+    """
+
+    current: Revision
+    offer: tuple[str, ...] = ()
+    running: Revision | None = None
+
+    def completed(self) -> "TemplateChoice":
+        """Return the same without the mark of an automatic rollout, which has ended."""
+        return replace(self, current=replace(self.current, is_automatic=False))
+
+
+@dataclass(frozen=True)
+class RolloutState:
+    """What decides about a server's template besides its spec and its revisions.
+
+    Attributes:
+        is_chosen: Whether the automatic rollout has chosen this server to take the newest template now.
+        is_unchanged: Whether this generation of the spec was applied. Then nobody has asked for other inputs since,
+            even if another version's definition shows other defaults in the spec.
+        is_unserved: Whether the server never had a Deployment.
+        is_rolling_out: Whether the status says that the operator rolls out the newest template for this generation.
+    """
+
+    is_chosen: bool = False
+    is_unchanged: bool = False
+    is_unserved: bool = False
+    is_rolling_out: bool = False
+
+
+NO_ROLLOUT = RolloutState()
+
+
+def choose(
+    server: KimiLinearServer, history: History, *, applied: Manifest | None = None, state: RolloutState = NO_ROLLOUT
+) -> TemplateChoice:
+    """Return the pod template that a server should have.
+
+    Args:
+        server: The server, without defaults that nobody asked for.
+        history: Its revisions.
+        applied: The pod template that the operator applied to its Deployment for this spec, if there is no revision.
+        state: What else decides about the template.
+    """
+    # Whether somebody has deleted the revision of an automatic rollout, which must be marked again.
+    is_remade = state.is_rolling_out and not history.revisions
+    if applied is not None and not history.revisions:
+        remade = _new(server, applied, history, is_automatic=is_remade)
+        history = History([remade], deployed=remade.number)
+    built, running = build_pod_template(server), history.running
+    current = _revision_to_continue(server, history, built, state)
+    if current is None or _has_new_annotation(server, current):
+        return TemplateChoice(_new(server, built, history, is_automatic=is_remade), running=running)
+    if not state.is_unchanged and has_other_inputs(server, current):
+        return TemplateChoice(_new(server, built, history), running=running)
+    offer = _differences(current.template, built)
+    if offer and state.is_chosen:
+        return TemplateChoice(_new(server, built, history, is_automatic=True), running=running)
+    return TemplateChoice(current, offer, running)
+
+
+def abandons_newest(server: KimiLinearServer, history: History, state: RolloutState) -> bool:
+    """Return whether `choose` drops the newest revision because its template is not on the Deployment.
+
+    Args:
+        server: The server.
+        history: Its revisions.
+        state: What else decides about the template.
+    """
+    running, newest = history.running, history.newest
+    if newest is None or running is newest or not (running or state.is_unserved):
+        return False
+    return _revision_to_continue(server, history, build_pod_template(server), state) is not newest
+
+
+def _revision_to_continue(
+    server: KimiLinearServer, history: History, built: Manifest, state: RolloutState
+) -> Revision | None:
+    """Return the revision that a server has or is about to get, None if it needs a new one.
+
+    Normally it is the newest. If the newest never reached the Deployment, the API server may have refused its template.
+    Then it is dropped if this version builds another template from the spec, or if nobody asks for it any more.
+    """
+    newest, running = history.newest, history.running
+    never_ran = state.is_unserved and newest is not None and newest.uid == server.metadata.uid
+    if newest is None or running is newest or (running is None and not never_ran):
+        return newest
+    is_as_built = not _differences(newest.template, built)
+    if running is None:
+        return newest if is_as_built else None
+    if _has_new_annotation(server, running) or (not state.is_unchanged and has_other_inputs(server, running)):
+        return newest if is_as_built else None
+    return newest if is_as_built and newest.is_automatic else running
+
+
+def _new(server: KimiLinearServer, template: Manifest, history: History, *, is_automatic: bool = False) -> Revision:
+    inputs = template_inputs(server.spec)
+    return Revision(
+        number=history.next_number,
+        inputs=inputs,
+        defaulted=tuple(changed_fields(explicit_inputs(server.spec), inputs)),
+        template=template,
+        rollout=_rollout_annotation(server),
+        uid=server.metadata.uid,
+        generation=server.metadata.generation,
+        is_automatic=is_automatic,
+    )
+
+
+def _rollout_annotation(server: KimiLinearServer) -> str:
+    return server.metadata.annotations.get(ROLLOUT_ANNOTATION, "")
+
+
+def _has_new_annotation(server: KimiLinearServer, revision: Revision) -> bool:
+    """Return whether the rollout annotation has a value, and another one than when the revision was made."""
+    value = _rollout_annotation(server)
+    return bool(value) and value != revision.rollout
+
+
+def has_other_inputs(server: KimiLinearServer, revision: Revision) -> bool:
+    """Return whether the template's inputs have changed since a revision was made.
+
+    They have not if the spec has the same generation, even if another version's definition shows other defaults in it.
+    """
+    if is_of(revision, server):
+        return False
+    inputs = template_inputs(server.spec)
+    return revision.inputs != inputs and as_this_version_reads(revision.explicit_inputs) != inputs
+
+
+def is_of(revision: Revision, server: KimiLinearServer) -> bool:
+    """Return whether a revision was made for this generation of this server."""
+    return (revision.uid, revision.generation) == (server.metadata.uid, server.metadata.generation)
+
+
+def _differences(first: Manifest, second: Manifest) -> tuple[str, ...]:
+    """Return the fields in which two templates differ for the API server, including fields that one of them lacks."""
+    return () if first == second else tuple(sorted({*differences(first, second), *differences(second, first)}))

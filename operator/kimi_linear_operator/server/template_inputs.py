@@ -1,0 +1,52 @@
+"""The inputs of a pod template: the part of a server's spec that it is built from."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from kimi_linear_operator.kubernetes import stored
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.overlay import has_same_items
+from kimi_linear_operator.kubernetes.stored import FieldPath
+from kimi_linear_operator.server.spec import ServerSpec
+
+# Fields of the spec on which the pod template does not depend.
+_NOT_IN_TEMPLATE = {"replicas", "rollout", "service", "suspend"}
+
+
+def template_inputs(spec: ServerSpec) -> Manifest:
+    """Return the part of the spec that the pod template is built from, with all defaults."""
+    inputs = spec.model_dump(by_alias=True, exclude_none=True, exclude=_NOT_IN_TEMPLATE)
+    # The nulls of podTemplate stay: each removes a field.
+    return inputs | ({"podTemplate": spec.pod_template.changes()} if spec.pod_template else {})
+
+
+def explicit_inputs(spec: ServerSpec) -> Manifest:
+    """Return the same part of the spec, with only the fields that the stored spec has."""
+    return spec.model_dump(by_alias=True, exclude_unset=True, exclude=_NOT_IN_TEMPLATE)
+
+
+def as_this_version_reads(inputs: Manifest) -> Manifest:
+    """Return the inputs of any version in the form of this version: with its defaults, without fields unknown to it."""
+    try:
+        return template_inputs(ServerSpec.model_validate(stored.known(inputs, ServerSpec)))
+    except ValidationError:
+        return inputs
+
+
+_ABSENT = object()
+
+
+def changed_fields(before: Any, after: Any, path: FieldPath = ()) -> Iterator[FieldPath]:
+    """Yield the fields that differ. A list counts as one field, unless its items have the same identities as before."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in {**before, **after}:
+            yield from changed_fields(before.get(name, _ABSENT), after.get(name, _ABSENT), (*path, name))
+    elif before is _ABSENT and isinstance(after, dict) and after:
+        yield from changed_fields({}, after, path)
+    elif has_same_items(str(path[-1]), before, after):
+        for number, (old_item, new_item) in enumerate(zip(before, after, strict=True)):
+            yield from changed_fields(old_item, new_item, (*path, number))
+    elif before != after:
+        yield path

@@ -1,0 +1,189 @@
+"""Finds out which pod template a server should have, from its revisions and its Deployment."""
+
+from dataclasses import dataclass, replace
+
+from kimi_linear_operator.kubernetes import access, metadata, plan
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
+from kimi_linear_operator.kubernetes.stored import FieldPath
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.errors import BehindError
+from kimi_linear_operator.reconcile.live import read_unchanged
+from kimi_linear_operator.reconcile.resource_type import Context
+from kimi_linear_operator.server import revision, unrequested
+from kimi_linear_operator.server.applied_template import running_template
+from kimi_linear_operator.server.deployment import build_pod_template
+from kimi_linear_operator.server.revision import History, Revision
+from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.status import ServerObservation, is_rolling_out, was_applied, was_ever_applied
+from kimi_linear_operator.server.template_choice import RolloutState, TemplateChoice, abandons_newest, choose
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a server should run.
+
+    Attributes:
+        server: The server without defaults that come only from another version's definition.
+        choice: The pod template.
+    """
+
+    server: KimiLinearServer
+    choice: TemplateChoice
+
+
+@dataclass(frozen=True)
+class _Question:
+    """Fields of a spec of which it is unknown whether anybody asked for them.
+
+    Attributes:
+        uid: The UID of the server.
+        generation: The generation of the spec.
+        paths: The fields.
+    """
+
+    uid: str
+    generation: int
+    paths: tuple[FieldPath, ...]
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What a decision starts from.
+
+    Attributes:
+        key: The server.
+        live: Its Deployment, None if there is none.
+        history: Its revisions, by the cache.
+        state: What else decides about the template.
+    """
+
+    key: Key
+    live: Manifest | None
+    history: History
+    state: RolloutState
+
+
+class Templates:
+    """Decides which pod template each server should have."""
+
+    def __init__(self, context: Context) -> None:
+        """Take what all reconcilers work with."""
+        self._cluster = context.cluster
+        self._cache = context.cache
+        self._now = context.now
+        self._allows_node_access = context.options.allows_node_access
+        self.chosen: set[Key] = set()
+        """Servers that take the newest pod template in their next pass."""
+        # Fields that nobody asked for. To find them costs a request, so they are kept until the spec changes.
+        self._unrequested: dict[Key, dict[_Question, tuple[FieldPath, ...]]] = {}
+
+    def forget(self, key: Key) -> None:
+        """Forget a deleted server."""
+        self._unrequested.pop(key, None)
+
+    def records(self, key: Key, server: KimiLinearServer) -> list[Manifest]:
+        """Return the cached ControllerRevisions of a server, without those that belong to others."""
+        return [record for record in self._cache.children(REVISION, key) if plan.may_be_taken(record, server)]
+
+    async def decide(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> Decision:
+        """Return what a server should run.
+
+        Args:
+            key: The server.
+            server: The same.
+            live: Its Deployment, None if there is none.
+
+        Raises:
+            BehindError: There is a newer spec than the cached one.
+            GoneError: The server was deleted.
+            ApiError: A request failed.
+        """
+        case = self._case(key, server, live)
+        if case.history.is_newer_than(server):
+            raise BehindError("the latest change of the spec was not seen yet")
+        server = await self._as_requested(server, case)
+        history = await self._up_to_date(server, case)
+        applied = await self._applied(server, case)
+        choice = choose(server, history, applied=applied, state=case.state)
+        if not choice.current.is_automatic:
+            self.chosen.discard(key)
+        elif has_rolled_out(live, choice.current):
+            choice = choice.completed()
+        return Decision(server, choice)
+
+    def _case(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> _Case:
+        records = self.records(key, server)
+        history = History(
+            self._allowed_revisions(revision.newest(records, revision.number_on(live)), server, live),
+            deployed=revision.number_on(live),
+            used=max(map(revision.number_of, records), default=0),
+        )
+        state = RolloutState(
+            is_chosen=key in self.chosen,
+            is_unchanged=was_applied(server.status, server.metadata.generation),
+            is_unserved=live is None and not was_ever_applied(server.status),
+            is_rolling_out=is_rolling_out(server.status, server.metadata.generation),
+        )
+        return _Case(key, live, history, state)
+
+    def _allowed_revisions(
+        self, records: list[Manifest], server: KimiLinearServer, live: Manifest | None
+    ) -> list[Revision]:
+        """Return the revisions whose templates give no more access to nodes than the spec or the running pods.
+
+        Somebody may have created others by hand. They count only if the administrator allows all access.
+        """
+        revisions = [readable for record in records if (readable := revision.read(record))]
+        if not revisions or self._allows_node_access:
+            return revisions
+        running = [live["spec"].get("template", {})] if live else []
+        allowed = access.reach([build_pod_template(server), *running])
+        return [item for item in revisions if not access.exceeds(item.template, allowed)]
+
+    async def _as_requested(self, server: KimiLinearServer, case: _Case) -> KimiLinearServer:
+        """Return a server without defaults that come only from another version's definition."""
+        uncertain = unrequested.uncertain_fields(server, case.history, case.state, self._now())
+        question = _Question(server.metadata.uid, server.metadata.generation, uncertain.paths)
+        fields = await self._unrequested_fields(case.key, question, uncertain.recorded_until)
+        return unrequested.without(server, fields) if fields else server
+
+    async def _unrequested_fields(self, key: Key, question: _Question, recorded_until: str) -> tuple[FieldPath, ...]:
+        """Return which of these fields nobody asked for.
+
+        Only managed fields tell, and the cache has none, so the server is read.
+        """
+        spec = (question.uid, question.generation)
+        earlier = self._unrequested.get(key, {})
+        answers = {item: answer for item, answer in earlier.items() if (item.uid, item.generation) == spec}
+        if question.paths and question not in answers:
+            live = await read_unchanged(self._cluster, key, *spec)
+            answers[question] = unrequested.unrequested(question.paths, live, recorded_until)
+            self._unrequested[key] = answers
+        return answers.get(question, ())
+
+    async def _up_to_date(self, server: KimiLinearServer, case: _Case) -> History:
+        """Return the revisions of a server, and which of them the Deployment has.
+
+        The cache may be late. So the Deployment is read from the API server before `choose` drops the newest revision.
+        """
+        if not abandons_newest(server, case.history, case.state):
+            return case.history
+        deployment = await self._cluster.get(DEPLOYMENT, case.key.namespace, case.key.name)
+        is_own = deployment is not None and metadata.is_owned_by(deployment, server.metadata.uid)
+        return replace(case.history, deployed=revision.number_on(deployment if is_own else None))
+
+    async def _applied(self, server: KimiLinearServer, case: _Case) -> Manifest | None:
+        """Return the pod template that the operator applied for this spec, None if there are revisions, or none."""
+        if not case.live or case.history.revisions or not case.state.is_unchanged:
+            return None
+        deployment = await self._cluster.get(DEPLOYMENT, case.key.namespace, case.key.name)
+        return running_template(server, deployment) if deployment else None
+
+
+def has_rolled_out(deployment: Manifest | None, current: Revision) -> bool:
+    """Return whether a Deployment has this revision's pod template, and all replicas that it asks for serve with it.
+
+    It may ask for none.
+    """
+    is_current = revision.number_on(deployment) == current.number
+    return is_current and ServerObservation({}, None, deployment=deployment).is_rolled_out
