@@ -103,7 +103,7 @@ def _results() -> list[Manifest]:
         result = {"name": name, "kind": client.kind(suite), "outcome": "Succeeded", "message": "", **counts}
         times = {"startTime": _TIME, "completionTime": _TIME}
         numbers = {"metrics": dict(recipe.PUBLISHED[name]), **times}
-        judged.append(verdict.judge(spec, suite, result | numbers, baseline.of_recipe(suite), []))
+        judged.append(verdict.judge(spec, suite, result | numbers, baseline=baseline.of_recipe(suite), changes=[]))
     return judged
 
 

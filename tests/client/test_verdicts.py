@@ -32,8 +32,10 @@ def judge(pod: Pod, server: StandIn, *suites: Manifest, **spec: Any) -> tuple[li
     for suite in benchmark.spec.suites:
         built = job.build_job(benchmark, suite, target.of_endpoint(benchmark))
         run = pod.run_job(built, job.build_runner(benchmark))
-        result = job_status.result_of(_ended(built), suite, [_pod(pod, run)], benchmark.spec.timeout_seconds)
-        results.append(verdict.judge(benchmark.spec, suite, result, baseline.of_recipe(suite), changes=[]))
+        result = job_status.result_of(
+            _ended(built), suite, [_pod(pod, run)], timeout_seconds=benchmark.spec.timeout_seconds
+        )
+        results.append(verdict.judge(benchmark.spec, suite, result, baseline=baseline.of_recipe(suite), changes=[]))
     return results, verdict.conclude(results)
 
 

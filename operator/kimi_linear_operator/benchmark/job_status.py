@@ -69,7 +69,9 @@ def seconds_left(job: Manifest, pods: Sequence[Manifest], timeout_seconds: int, 
     return min(max(0.0, limit - (seconds_between(since, now) or 0.0)) for limit, since in limits)
 
 
-def result_of(job: Manifest, suite: Suite, pods: Sequence[Manifest], timeout_seconds: int, now: str = "") -> Manifest:
+def result_of(
+    job: Manifest, suite: Suite, pods: Sequence[Manifest], *, timeout_seconds: int, now: str = ""
+) -> Manifest:
     """Return the result of a suite that has ended.
 
     Args:

@@ -28,7 +28,9 @@ class Verdict:
     message: str
 
 
-def judge(spec: BenchmarkSpec, suite: Suite, result: Manifest, baseline: Baseline, changes: Sequence[str]) -> Manifest:
+def judge(
+    spec: BenchmarkSpec, suite: Suite, result: Manifest, *, baseline: Baseline, changes: Sequence[str]
+) -> Manifest:
     """Return a suite's result with the baseline's numbers, the ratios to them, and all findings.
 
     Args:

@@ -37,7 +37,7 @@ RUNS = {"metadata": {"name": "runs"}, "status": {"containerStatuses": [{"name": 
 
 
 def result(*pods: Manifest, job: Manifest | None = None) -> Manifest:
-    return job_status.result_of(job or make_job(), GSM8K, pods, 600)
+    return job_status.result_of(job or make_job(), GSM8K, pods, timeout_seconds=600)
 
 
 def test_a_good_result_is_taken_over_with_the_times_of_the_job() -> None:
@@ -120,7 +120,7 @@ def left(job: Manifest, *pods: Manifest, now: str = NOW) -> float:
 
 def test_a_suite_has_ended_when_its_client_has_whatever_a_sidecar_does() -> None:
     assert left(going(), beside_a_sidecar(RESULT), now="2026-11-24T09:05:00Z") == 0
-    found = job_status.result_of(going(), GSM8K, [beside_a_sidecar(RESULT)], 600, NOW)
+    found = job_status.result_of(going(), GSM8K, [beside_a_sidecar(RESULT)], timeout_seconds=600, now=NOW)
     assert (found["outcome"], found["metrics"]) == ("Succeeded", METRICS)
     assert (found["startTime"], found["completionTime"]) == ("2026-11-24T09:00:01Z", "2026-11-24T09:05:00Z")
 
@@ -129,7 +129,7 @@ def test_a_client_that_failed_beside_a_sidecar_is_given_up_after_a_moment() -> N
     failed = beside_a_sidecar({**RESULT, "outcome": "Failed", "message": "No answer."}, 1)
     assert left(going(), failed, now="2026-11-24T09:05:10Z") == 20
     assert left(going(), failed, now="2026-11-24T09:05:30Z") == 0
-    found = job_status.result_of(going(), GSM8K, [failed], 600, NOW)
+    found = job_status.result_of(going(), GSM8K, [failed], timeout_seconds=600, now=NOW)
     assert (found["reason"], found["message"]) == ("ClientFailed", "No answer.")
 
 
@@ -145,7 +145,7 @@ def test_a_job_that_does_not_end_after_its_time_limit_is_given_up() -> None:
     suspended = {**make_job(), "status": {}}
     assert left(suspended, now="2026-11-24T09:11:59Z") == 1
     assert left(suspended, now="2026-11-24T09:12:00Z") == 0
-    found = job_status.result_of(suspended, GSM8K, [], 600, "2026-11-24T09:12:00Z")
+    found = job_status.result_of(suspended, GSM8K, [], timeout_seconds=600, now="2026-11-24T09:12:00Z")
     assert (found["reason"], found["startTime"], found["completionTime"]) == (
         "TimedOut",
         "2026-11-24T09:00:00Z",

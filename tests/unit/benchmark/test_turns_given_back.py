@@ -10,7 +10,8 @@ from kimi_linear_operator.benchmark.address import TargetKey
 from kimi_linear_operator.benchmark.admission import LEFTOVER_RETRY_SECONDS, Admission
 from kimi_linear_operator.benchmark.holding import Asker
 from kimi_linear_operator.benchmark.index import BenchmarkIndex
-from kimi_linear_operator.benchmark.reconcile import BenchmarkReconciler
+from kimi_linear_operator.benchmark.measurement import Measurement
+from kimi_linear_operator.benchmark.next_suite import NextSuite
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.benchmark.target_state import target_state
 from kimi_linear_operator.cluster.client import Cluster
@@ -273,10 +274,10 @@ def test_a_job_that_only_claims_to_be_a_benchmarks_holds_up_nobody() -> None:
 def test_a_benchmark_waits_for_no_other_that_is_about_to_start() -> None:
     """Whoever waits in a pass keeps a worker from everybody else."""
     world = World()
-    reconciler = BenchmarkReconciler(make_context(world.cluster, world.cache))
+    next_suite = NextSuite(make_context(world.cluster, world.cache))
     benchmark = KimiLinearBenchmark.model_validate(world.cache.get(SECOND.of(BENCHMARK)))
     aim = target_state(world.cache, benchmark)
     assert aim.target
-    reconciler._starting.add(aim.target.label)
-    step = asyncio.run(reconciler._start(SECOND, benchmark, benchmark.spec.suites[0], aim))
+    next_suite._starting.add(aim.target.label)
+    step = asyncio.run(next_suite._start(Measurement(SECOND, benchmark, aim), benchmark.spec.suites[0]))
     assert (step.reason.name, step.again) == ("WaitingForTurn", LEFTOVER_RETRY_SECONDS)

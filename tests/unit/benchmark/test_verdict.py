@@ -24,7 +24,7 @@ def ended(name: str = "speed-low", metrics: dict[str, float] | None = None, **mo
 
 
 def judged(given: BenchmarkSpec, baseline: dict[str, float] | None = None, **more: Any) -> verdict.Verdict:
-    return verdict.conclude([verdict.judge(given, LOW, ended(**more), Baseline(baseline or {}), [])])
+    return verdict.conclude([verdict.judge(given, LOW, ended(**more), baseline=Baseline(baseline or {}), changes=[])])
 
 
 def test_the_recipes_own_numbers_pass_without_a_bound_and_with_any_regression_allowed() -> None:
@@ -33,7 +33,7 @@ def test_the_recipes_own_numbers_pass_without_a_bound_and_with_any_regression_al
         for name in RECIPE_SUITES:
             suite = Suite.model_validate({"name": name})
             result = ended(name, dict(PUBLISHED[name]), completed=client.requests(suite))
-            results.append(verdict.judge(given, suite, result, Baseline(PUBLISHED[name]), []))
+            results.append(verdict.judge(given, suite, result, baseline=Baseline(PUBLISHED[name]), changes=[]))
         assert verdict.conclude(results).verdict == "Passed"
         assert {ratio for result in results for ratio in result["ratios"].values()} == {1}
 
@@ -97,7 +97,9 @@ def test_a_baseline_that_has_no_such_number_makes_the_comparison_invalid() -> No
 def test_the_recipe_says_nothing_about_a_suite_of_ones_own() -> None:
     own = Suite.model_validate({"name": "own", "speed": {"numPrompts": 10}})
     given = spec(suites=[{"name": "own", "speed": {"numPrompts": 10}}], baseline={"maxRegressionPercent": 0})
-    assert verdict.conclude([verdict.judge(given, own, ended("own"), Baseline(), [])]).verdict == "Passed"
+    assert (
+        verdict.conclude([verdict.judge(given, own, ended("own"), baseline=Baseline(), changes=[])]).verdict == "Passed"
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ def test_what_is_invalid_is_never_failed_however_bad_its_numbers_are() -> None:
 
 
 def test_a_server_that_changed_makes_a_suite_invalid() -> None:
-    result = verdict.judge(spec(), LOW, ended(), Baseline(), ["the server's image changed meanwhile"])
+    result = verdict.judge(spec(), LOW, ended(), baseline=Baseline(), changes=["the server's image changed meanwhile"])
     assert verdict.conclude([result]) == verdict.Verdict(
         "Invalid", "ServerChanged", "speed-low: the server's image changed meanwhile"
     )
@@ -125,14 +127,16 @@ def test_a_server_that_changed_makes_a_suite_invalid() -> None:
 def test_a_client_without_numbers_gets_no_judgement_on_them() -> None:
     given = spec(thresholds=[{"suite": "gsm8k", "metric": "accuracy", "min": 0.6}])
     failed = ended("gsm8k", {}, outcome="Failed", reason="TimedOut", message="not done within 10 s", completed=0)
-    result = verdict.judge(given, GSM8K, failed, Baseline(PUBLISHED["gsm8k"]), [])
+    result = verdict.judge(given, GSM8K, failed, baseline=Baseline(PUBLISHED["gsm8k"]), changes=[])
     assert (result["findings"], result["baseline"]) == ([], {})
     assert verdict.conclude([result]) == verdict.Verdict("Invalid", "TimedOut", "gsm8k: not done within 10 s")
 
 
 def test_a_baseline_of_another_load_makes_the_comparison_invalid_and_is_not_shown() -> None:
     given = spec(baseline={"source": "benchmark", "benchmark": "last", "maxRegressionPercent": 10})
-    result = verdict.judge(given, LOW, ended(), Baseline(missing="speed-low of last ran a different load (x)"), [])
+    result = verdict.judge(
+        given, LOW, ended(), baseline=Baseline(missing="speed-low of last ran a different load (x)"), changes=[]
+    )
     assert (result["baseline"], result["ratios"]) == ({}, {})
     assert verdict.conclude([result]) == verdict.Verdict(
         "Invalid", "BaselineMissing", "speed-low: speed-low of last ran a different load (x)"

@@ -86,7 +86,7 @@ def test_examples_of_benchmarks_could_have_been_stored(example: Path) -> None:
     run = report.read(benchmark)
     results = benchmark["status"]["results"]
     judged = [
-        verdict.judge(run.benchmark.spec, suite.suite, result, baseline.of_recipe(suite.suite), changes=[])
+        verdict.judge(run.benchmark.spec, suite.suite, result, baseline=baseline.of_recipe(suite.suite), changes=[])
         for suite, result in zip(run.suites, results, strict=True)
     ]
     assert results == judged
@@ -101,10 +101,10 @@ def test_pictures_that_are_shown_are_there_and_of_a_modest_size() -> None:
 
 
 def test_the_architecture_names_every_module() -> None:
-    """Those of the command line and of the report, of which there is one a verb and one a format, by their folders."""
+    """Those of the command line (one a verb), of the report (one a format) and of SGLang by their folders."""
     text = (ROOT / "docs/architecture.md").read_text()
     package = ROOT / "operator/kimi_linear_operator"
     modules = [path for path in package.rglob("*.py") if not path.name.startswith("__")]
-    named = [f"{path.parent.name}/" if path.parent.name in ("cli", "report") else path.name for path in modules]
+    named = [f"{path.parent.name}/" if path.parent.name in ("cli", "report", "sglang") else path.name for path in modules]
     assert len(modules) > 100
     assert {name for name in named if f"{name}`" not in text} == set()

@@ -37,10 +37,14 @@ def test_every_folder_of_tests_is_run_and_summed_up() -> None:
 # What makes passes or hands things over to them.
 _MAY_WAIT = {
     "benchmark.admission",
+    "benchmark.clean_up",
+    "benchmark.ended_suites",
+    "benchmark.next_suite",
     "benchmark.preview",
     "benchmark.reconcile",
     "benchmark.resource_type",
     "benchmark.runner",
+    "benchmark.stored_results",
     "reconcile.asked",
     "reconcile.children",
     "reconcile.live",

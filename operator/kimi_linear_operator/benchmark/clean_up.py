@@ -1,0 +1,78 @@
+"""Deletes what a benchmark no longer needs, and the benchmark itself when it expires."""
+
+import logging
+
+from kimi_linear_operator.benchmark import job, retention
+from kimi_linear_operator.benchmark.definition import CHECKER
+from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
+from kimi_linear_operator.benchmark.status import is_complete
+from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Manifest
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.resource_type import Context
+
+logger = logging.getLogger(__name__)
+
+
+class CleanUp:
+    """Deletes what benchmarks no longer need."""
+
+    def __init__(self, context: Context) -> None:
+        """Take what all reconcilers work with."""
+        self._cluster = context.cluster
+        self._cache = context.cache
+        self._now = context.now
+
+    async def run(self, key: Key, manifest: Manifest, benchmark: KimiLinearBenchmark | None) -> float | None:
+        """Delete the Jobs and the runner that a benchmark no longer needs, and the benchmark itself when it expires.
+
+        Args:
+            key: The key of the benchmark.
+            manifest: The benchmark, with its status as it was written last.
+            benchmark: The same, None if it cannot be read.
+
+        Returns:
+            The seconds until the next deletion is due, a day at most; None if no time is set for any.
+
+        Raises:
+            ApiError: An object could not be deleted.
+        """
+        status = manifest["status"]
+        until_job = await self._delete_jobs(key, manifest)
+        until_expiry = retention.seconds_to_live(benchmark, status, self._now())
+        if is_complete(status) and benchmark and until_job is None:
+            await self._delete_runner(benchmark)
+        if until_expiry == 0.0:
+            await self._expire(key, manifest)
+            return None
+        soonest = retention.soonest([until_job, until_expiry])
+        return None if soonest is None else min(soonest, retention.LONGEST_WAIT_SECONDS)
+
+    async def _delete_jobs(self, key: Key, manifest: Manifest) -> float | None:
+        """Delete the Jobs whose result is in the status and whose log is no longer needed.
+
+        Returns:
+            The seconds until the next Job can be deleted, None if every Job left still lacks a result.
+        """
+        jobs = self._cache.children(JOB, key, manifest["metadata"]["uid"])
+        jobs = [suite_job for suite_job in jobs if "deletionTimestamp" not in suite_job["metadata"]]
+        left = [retention.job_seconds_left(suite_job, manifest["status"], self._now()) for suite_job in jobs]
+        for suite_job in (suite_job for suite_job, seconds in zip(jobs, left, strict=True) if seconds == 0.0):
+            await self._cluster.delete(JOB, suite_job)
+            logger.info("Deleted Job %s: its result is kept", suite_job["metadata"]["name"])
+        return retention.soonest([seconds for seconds in left if seconds])
+
+    async def _delete_runner(self, benchmark: KimiLinearBenchmark) -> None:
+        runner = self._cache.get(Key(benchmark.metadata.namespace, job.runner_name(benchmark), CONFIG_MAP))
+        if runner and metadata.is_owned_by(runner, benchmark.metadata.uid):
+            await self._cluster.delete(CONFIG_MAP, runner)
+
+    async def _expire(self, key: Key, manifest: Manifest) -> None:
+        """Delete a benchmark whose time is up, unless it was changed: then a watch event enqueues it."""
+        live = await self._cluster.get(BENCHMARK, key.namespace, key.name)
+        if live is None or live["metadata"]["uid"] != manifest["metadata"]["uid"]:
+            return
+        benchmark = CHECKER.read_stored(live)
+        if retention.seconds_to_live(benchmark, live.get("status", {}), self._now()) == 0.0:
+            await self._cluster.delete(BENCHMARK, live)
+            logger.info("Deleted the benchmark: spec.ttlSecondsAfterFinished is over")

@@ -1,0 +1,167 @@
+"""Starts the next suite of a benchmark, follows it while it runs, and stops it."""
+
+import logging
+from dataclasses import dataclass, replace
+
+from kimi_linear_operator.benchmark import job, job_reasons, job_status, retention, turn
+from kimi_linear_operator.benchmark.admission import LEFTOVER_RETRY_SECONDS, Admission
+from kimi_linear_operator.benchmark.index import BenchmarkIndex
+from kimi_linear_operator.benchmark.measurement import Measurement
+from kimi_linear_operator.benchmark.spec import Suite
+from kimi_linear_operator.benchmark.status import read_failed_start
+from kimi_linear_operator.benchmark.target_state import is_unusable
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes.conditions import Reason
+from kimi_linear_operator.kubernetes.kinds import JOB, POD, Manifest
+from kimi_linear_operator.kubernetes.times import seconds_between
+from kimi_linear_operator.kubernetes.waits import next_look
+from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS
+from kimi_linear_operator.reconcile.errors import LeftoverError, NameTakenError, lasting_reason
+from kimi_linear_operator.reconcile.resource_type import Context
+
+logger = logging.getLogger(__name__)
+
+# How often to requeue a benchmark whose pods do not start: the operator does not watch Events.
+LOOK_AGAIN_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a pass did with the next suite.
+
+    Attributes:
+        reason: The reason of TargetReady.
+        job: The suite's Job, None if it has none.
+        not_applied: Why the Job could not be created or deleted, None if it could.
+        not_running: Why the suite does not run although its Job exists, None if it runs.
+        failed_start: The last attempt that could not start and gave its turn back, None if the client has run since.
+        again: Requeue after this many seconds, None if a watch event will enqueue the benchmark.
+    """
+
+    reason: Reason
+    job: Manifest | None = None
+    not_applied: Reason | None = None
+    not_running: Reason | None = None
+    failed_start: Manifest | None = None
+    again: float | None = None
+
+
+class NextSuite:
+    """Brings the next suite of each benchmark to its end."""
+
+    def __init__(self, context: Context) -> None:
+        """Take what all reconcilers work with."""
+        self._cluster = context.cluster
+        self._cache = context.cache
+        self._children = context.children
+        self._now = context.now
+        self._index = context.cache.index(BenchmarkIndex)
+        self._admission = Admission(context.cluster, context.cache)
+        # Labels of the targets on which a benchmark is about to start. Other benchmarks of the same target are requeued
+        # and do not wait here: lists from the API server can take long, and a waiting pass would occupy a worker.
+        self._starting: set[str] = set()
+
+    async def proceed(self, measurement: Measurement, suite: Suite) -> Step:
+        """Stop a suite, start it, or follow it while it runs."""
+        benchmark, state = measurement.benchmark, measurement.target_state
+        suite_job = self._index.job_of(measurement.key, benchmark.metadata.uid, suite.name)
+        failed = read_failed_start(benchmark.status) if suite_job else self._failed_start(measurement, suite)
+        step = Step(state.reason, suite_job, failed_start=failed)
+        try:
+            if benchmark.spec.suspend:
+                await self._stop(suite_job)
+                return Step(state.reason)
+            if suite_job:
+                return await self._follow(measurement, suite, suite_job)
+            if state.is_ready:
+                return replace(await self._start(measurement, suite), failed_start=failed)
+        except (NameTakenError, LeftoverError, ApiError) as error:
+            not_applied = lasting_reason(error)
+            if not not_applied.blames_spec and not suite_job and self._admission.has_rivals(measurement.key):
+                failed = self._attempt(suite, not_applied)
+            return replace(step, not_applied=not_applied, failed_start=failed, again=BLOCKED_RETRY_SECONDS)
+        return step
+
+    def _failed_start(self, measurement: Measurement, suite: Suite) -> Manifest | None:
+        """Return the last attempt to start the next suite that failed, None if none has.
+
+        A target that cannot be used is such an attempt if others wait, and only until it can be used.
+        """
+        reason = measurement.target_state.reason
+        failed = read_failed_start(measurement.benchmark.status)
+        if failed and is_unusable(failed["reason"]) and failed["reason"] != reason.name:
+            return None
+        if not failed and is_unusable(reason.name) and self._admission.has_rivals(measurement.key):
+            return self._attempt(suite, reason)
+        return failed
+
+    async def _follow(self, measurement: Measurement, suite: Suite, suite_job: Manifest) -> Step:
+        """Find out why a suite with a Job does not run.
+
+        If it has not begun for too long and others wait, stop it to give its turn back.
+        """
+        benchmark = measurement.benchmark
+        step = Step(measurement.target_state.reason, suite_job, failed_start=read_failed_start(benchmark.status))
+        if "deletionTimestamp" in suite_job["metadata"]:
+            removed = Reason("WaitingForTurn", "the Job of the last attempt is still being removed")
+            return replace(step, reason=removed, job=None)
+        pods = self._cache.children(POD, measurement.key, suite_job["metadata"]["uid"])
+        left = job_status.seconds_left(suite_job, pods, benchmark.spec.timeout_seconds, self._now())
+        has_begun = job_status.has_begun(pods)
+        if has_begun:
+            step = replace(step, failed_start=None)
+        reason = await self._why_not_running(suite_job, pods)
+        if reason and not has_begun and self._must_give_way(measurement, suite_job, reason):
+            await self._stop(suite_job)
+            logger.info("Suite %s could not start and gives its turn back: %s", suite.name, reason.message)
+            return replace(step, job=None, failed_start=self._attempt(suite, reason))
+        # Until the client runs, Events may be all that tells what is wrong, and they are not watched.
+        is_fine = has_begun and not reason
+        waits = [left, next_look(pods, self._now()), None if is_fine else LOOK_AGAIN_SECONDS]
+        return replace(step, not_running=reason, again=retention.soonest(waits))
+
+    def _must_give_way(self, measurement: Measurement, suite_job: Manifest, reason: Reason) -> bool:
+        """Return whether a suite that has not begun for this reason has held the target long enough."""
+        age = seconds_between(suite_job["metadata"]["creationTimestamp"], self._now()) or 0.0
+        return age >= turn.may_hold_seconds(reason.name) and self._admission.has_rivals(measurement.key)
+
+    async def _why_not_running(self, suite_job: Manifest, pods: list[Manifest]) -> Reason | None:
+        """Return why a Job's pods do not run, None if they run or the cause is not known."""
+        involved = job_reasons.asks_events_of(suite_job, pods, self._now())
+        events: list[Manifest] = []
+        try:
+            events = await self._cluster.events_of(involved) if involved else []
+        except ApiError as error:
+            # Without Events, the reason is less precise.
+            logger.warning("Could not read Events: %s", error)
+        return job_reasons.job_reason(suite_job, pods, events, self._now())
+
+    def _attempt(self, suite: Suite, reason: Reason) -> Manifest:
+        """Return `status.failedStart` for a suite that gives its turn back now."""
+        return {"suite": suite.name, "time": self._now(), "reason": reason.name, "message": reason.message}
+
+    async def _stop(self, suite_job: Manifest | None) -> None:
+        """Delete a Job, but after its pods, so that it holds the target until its client has ended."""
+        if suite_job and "deletionTimestamp" not in suite_job["metadata"]:
+            await self._cluster.delete(JOB, suite_job, children_first=True)
+            logger.info("Stopped Job %s", suite_job["metadata"]["name"])
+
+    async def _start(self, measurement: Measurement, suite: Suite) -> Step:
+        """Apply the runner and create a suite's Job, unless the benchmark has to wait for others of this target."""
+        benchmark, state = measurement.benchmark, measurement.target_state
+        assert state.target  # noqa: S101 - `is_ready` has checked it
+        label = state.target.label
+        if label in self._starting:
+            message = f"another benchmark of {state.target.name} is about to start"
+            return Step(Reason("WaitingForTurn", message), again=LEFTOVER_RETRY_SECONDS)
+        self._starting.add(label)
+        try:
+            if wait := await self._admission.wait(measurement.key, state.target, self._now()):
+                return Step(wait.reason, again=wait.again)
+            await self._children.apply(benchmark, metadata.with_fingerprint(job.build_runner(benchmark)))
+            desired = job.build_job(benchmark, suite, state.target, state.snapshot)
+            created = await self._children.create(benchmark, metadata.with_fingerprint(desired))
+        finally:
+            self._starting.discard(label)
+        return Step(state.reason, created, again=LOOK_AGAIN_SECONDS)
