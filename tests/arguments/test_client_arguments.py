@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from arguments.sglang_releases import RELEASES, parse, spellings
-from kimi_linear_operator.benchmark import client, runner
+from kimi_linear_operator.benchmark import commands, load, runner
 from kimi_linear_operator.benchmark.spec import RECIPE_SUITES, BenchmarkSpec, Speed
 from kimi_linear_operator.resource_types import check
 from make import make_benchmark
@@ -49,10 +49,10 @@ def command(spec: BenchmarkSpec, number: int) -> tuple[str, ...]:
     For accuracy it lets Python run the same module with a target (see runner.py), and the arguments stay what they are.
     """
     suite = spec.suites[number]
-    is_speed, folder = isinstance(client.load(suite), Speed), Path("/results")
-    words = tuple(client.command(spec, suite, "moonshotai/Kimi-Linear-48B-A3B-Instruct"))
+    is_speed, folder = isinstance(load.of(suite), Speed), Path("/results")
+    words = tuple(commands.build_command(spec, suite, "moonshotai/Kimi-Linear-48B-A3B-Instruct"))
     kind = "speed" if is_speed else "accuracy"
-    started = runner.Suite(suite.name, kind, client.requests(suite), "http://kimi.default.svc:30000", folder, words)
+    started = runner.Suite(suite.name, kind, load.requests(suite), "http://kimi.default.svc:30000", folder, words)
     return tuple(started.client) if is_speed else words
 
 
@@ -68,16 +68,16 @@ def test_the_clients_take_every_command_line(release: str) -> None:
     commands = [command(spec, number) for spec in specs for number in range(len(spec.suites))]
     answers = parse(release, commands)
     assert [answer.error for answer in answers if answer.error] == []
-    loads = [client.load(suite) for spec in specs for suite in spec.suites]
-    for load, answer in zip(loads, answers, strict=True):
-        wanted = load.model_dump(by_alias=False, exclude={"extra_args"}, exclude_none=True)
+    loads = [load.of(suite) for spec in specs for suite in spec.suites]
+    for own_load, answer in zip(loads, answers, strict=True):
+        wanted = own_load.model_dump(by_alias=False, exclude={"extra_args"}, exclude_none=True)
         assert {name: answer.arguments[name] for name in wanted} == wanted
 
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_every_flag_of_the_client_that_the_operator_owns_exists(release: str) -> None:
     known = spellings(release, *SPEED)
-    absent = [flag for flag in client.OWNED_FLAGS if f"--{flag}" not in known]
+    absent = [flag for flag in commands.OWNED_FLAGS if f"--{flag}" not in known]
     # 0.5.7 cannot send headers; newer releases can.
     assert absent == (["header"] if release == "0.5.7" else [])
 
@@ -85,7 +85,7 @@ def test_every_flag_of_the_client_that_the_operator_owns_exists(release: str) ->
 @pytest.mark.parametrize("release", RELEASES)
 def test_the_rules_refuse_every_way_to_write_a_flag_that_has_a_field_and_no_other_flag(release: str) -> None:
     known = spellings(release, *SPEED)
-    owned = {known[f"--{flag}"] for flag in client.OWNED_FLAGS if f"--{flag}" in known}
+    owned = {known[f"--{flag}"] for flag in commands.OWNED_FLAGS if f"--{flag}" in known}
     refused = {word for word in known if _is_refused(word)}
     assert [word for word, name in known.items() if name in owned and word not in refused] == []
     assert [word for word, name in known.items() if name not in {*owned, "help"} and word in refused] == []

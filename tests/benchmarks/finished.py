@@ -19,7 +19,7 @@ import uvloop
 
 from benchmarks.figures import Finished
 from benchmarks.manifests import NAMESPACE, PLACEHOLDER, UID, build_children, build_server, server_names
-from kimi_linear_operator.benchmark import baseline, client, recipe, results_config_map, verdict
+from kimi_linear_operator.benchmark import baseline, load, recipe, results_config_map, verdict
 from kimi_linear_operator.benchmark.spec import BENCHMARK, RECIPE_SUITES, KimiLinearBenchmark, Suite
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.conditions import find_condition
@@ -99,8 +99,8 @@ def _results() -> list[Manifest]:
     judged = []
     for name in RECIPE_SUITES:
         suite = Suite.model_validate({"name": name})
-        counts = dict.fromkeys(("requested", "completed"), client.requests(suite))
-        result = {"name": name, "kind": client.kind(suite), "outcome": "Succeeded", "message": "", **counts}
+        counts = dict.fromkeys(("requested", "completed"), load.requests(suite))
+        result = {"name": name, "kind": load.kind(suite), "outcome": "Succeeded", "message": "", **counts}
         times = {"startTime": _TIME, "completionTime": _TIME}
         numbers = {"metrics": dict(recipe.PUBLISHED[name]), **times}
         judged.append(verdict.judge(spec, suite, result | numbers, baseline=baseline.of_recipe(suite), changes=[]))

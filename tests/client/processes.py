@@ -14,7 +14,7 @@ from typing import Any, Self
 import sglang_client
 from integration.waiting import wait_for
 from kimi_linear_operator.benchmark import runner
-from kimi_linear_operator.benchmark.client import DATASET_FOLDER
+from kimi_linear_operator.benchmark.commands import DATASET_FOLDER
 from kimi_linear_operator.benchmark.job import RESULTS_FOLDER, RUNNER_FOLDER
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.sglang import environment

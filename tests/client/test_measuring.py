@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from client.processes import MODEL, Pod, StandIn
-from kimi_linear_operator.benchmark import client, recipe
+from kimi_linear_operator.benchmark import commands, load, recipe
 from kimi_linear_operator.benchmark.spec import BenchmarkSpec, Suite
 
 Start = Callable[..., StandIn]
@@ -44,8 +44,8 @@ def is_measured(name: str, value: object) -> bool:
 
 @pytest.mark.parametrize("suite", ["speed-low", "speed-medium", "speed-high"])
 def test_of_the_recipes_speed_suites_every_metric_is_what_the_client_wrote(suite: str, start: Start, pod: Pod) -> None:
-    requests = client.requests(Suite(name=suite))
-    run = pod.run([*KEEP, *client.command(BenchmarkSpec(), Suite(name=suite), MODEL)], requests, start().url)
+    requests = load.requests(Suite(name=suite))
+    run = pod.run([*KEEP, *commands.build_command(BenchmarkSpec(), Suite(name=suite), MODEL)], requests, start().url)
     written = json.loads((pod.folder / "kept.jsonl").read_text())
     table = re.search(r"^Max ITL \(ms\): +([\d.]+) *$", run.log, re.MULTILINE)
     assert table

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from client.processes import MODEL, Pod, Run, StandIn
-from kimi_linear_operator.benchmark import baseline, client, job, job_status, target, verdict
+from kimi_linear_operator.benchmark import baseline, commands, job, job_status, target, verdict
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
 from kimi_linear_operator.benchmark.verdict import Verdict
 from kimi_linear_operator.kubernetes.kinds import Manifest
@@ -12,7 +12,7 @@ from make import make_benchmark
 
 Start = Callable[..., StandIn]
 
-OFFLINE = {"name": client.CONTAINER, "env": [{"name": "HF_HUB_OFFLINE", "value": "1"}]}
+OFFLINE = {"name": commands.CONTAINER, "env": [{"name": "HF_HUB_OFFLINE", "value": "1"}]}
 MOMENT = "2026-01-01T00:00:00Z"
 SMALL = {"numPrompts": 10, "maxConcurrency": 4, "randomInputLen": 20, "randomOutputLen": 50}
 SPEED = {"name": "small", "speed": SMALL}
@@ -47,7 +47,7 @@ def _ended(built: Manifest) -> Manifest:
 def _pod(pod: Pod, run: Run) -> Manifest:
     """Return the pod as the kubelet would have it."""
     ended = {"exitCode": run.code, "message": pod.termination_message.read_text(), "finishedAt": MOMENT}
-    return {"status": {"containerStatuses": [{"name": client.CONTAINER, "state": {"terminated": ended}}]}}
+    return {"status": {"containerStatuses": [{"name": commands.CONTAINER, "state": {"terminated": ended}}]}}
 
 
 def test_what_is_as_in_the_recipe_passes(start: Start, pod: Pod) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kimi_linear_operator.benchmark import client, recipe
+from kimi_linear_operator.benchmark import load, recipe
 from kimi_linear_operator.benchmark.spec import Suite
 from kimi_linear_operator.kubernetes.kinds import Manifest
 
@@ -38,13 +38,13 @@ def of_benchmark(name: str, suites: Sequence[Suite], results: Sequence[Manifest]
         results: Its results, empty if it is not complete.
         suite: The suite to compare.
     """
-    theirs = next((other for other in suites if other.name == suite.name and client.is_known(other)), None)
+    theirs = next((other for other in suites if other.name == suite.name and load.is_known(other)), None)
     result = next((result for result in results if result["name"] == suite.name), None)
     if not suites or not results:
         return Baseline(missing=f"there is no complete benchmark {name} to compare with")
     if theirs is None or result is None:
         return Baseline(missing=f"benchmark {name} has no suite {suite.name}")
-    if not client.is_same_load(suite, theirs):
+    if not load.is_same(suite, theirs):
         differences = ", ".join(_differences(suite, theirs))
         return Baseline(missing=f"{suite.name} of benchmark {name} ran a different load ({differences})")
     if not is_valid(result):
@@ -60,9 +60,9 @@ def is_valid(result: Manifest) -> bool:
 
 def _differences(suite: Suite, other: Suite) -> Iterator[str]:
     """Yield the parameters in which the loads of two suites differ."""
-    ours, theirs = (client.load(item).model_dump(by_alias=True) for item in (suite, other))
+    ours, theirs = (load.of(item).model_dump(by_alias=True) for item in (suite, other))
     if ours.keys() != theirs.keys():
-        yield f"{client.kind(other)} there, {client.kind(suite)} here"
+        yield f"{load.kind(other)} there, {load.kind(suite)} here"
         return
     for name, value in ours.items():
         if value != theirs[name]:

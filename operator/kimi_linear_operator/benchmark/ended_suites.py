@@ -2,7 +2,7 @@
 
 import logging
 
-from kimi_linear_operator.benchmark import baseline, client, job_status, target, verdict
+from kimi_linear_operator.benchmark import baseline, job_status, load, target, verdict
 from kimi_linear_operator.benchmark.baseline import Baseline
 from kimi_linear_operator.benchmark.definition import CHECKER
 from kimi_linear_operator.benchmark.index import BenchmarkIndex
@@ -43,7 +43,7 @@ class EndedSuites:
         results = read_results(benchmark, previous)
         for suite in benchmark.spec.suites[len(results) :]:
             job = self._index.job_of(measurement.key, benchmark.metadata.uid, suite.name)
-            if job is None or not client.is_known(suite) or self._seconds_left(measurement, job) != 0:
+            if job is None or not load.is_known(suite) or self._seconds_left(measurement, job) != 0:
                 break
             results.append(await self._result(measurement, suite, job, facts))
             logger.info("Suite %s has ended: %s", suite.name, results[-1]["outcome"])

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from importlib.resources import files
 
-from kimi_linear_operator.benchmark import client
+from kimi_linear_operator.benchmark import commands, load
 from kimi_linear_operator.benchmark.labels import SUITE_LABEL, TARGET_ANNOTATION, TARGET_LABEL
 from kimi_linear_operator.benchmark.spec import DatasetFile, KimiLinearBenchmark, Suite
 from kimi_linear_operator.benchmark.target import Target
@@ -118,7 +118,7 @@ def _pod_spec(benchmark: KimiLinearBenchmark, suite: Suite, target: Target) -> M
 
 def _container(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, mounts: list[Manifest]) -> Manifest:
     container: Manifest = {
-        "name": client.CONTAINER,
+        "name": commands.CONTAINER,
         "image": target.image,
         "args": _arguments(benchmark, suite, target),
         "workingDir": RESULTS_FOLDER,
@@ -141,14 +141,20 @@ def _container(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, mou
 def _arguments(benchmark: KimiLinearBenchmark, suite: Suite, target: Target) -> list[str]:
     options = {
         "--suite": suite.name,
-        "--kind": client.kind(suite),
-        "--requests": str(client.requests(suite)),
+        "--kind": load.kind(suite),
+        "--requests": str(load.requests(suite)),
         "--url": target.url,
         "--output-folder": RESULTS_FOLDER,
         **({"--revision": target.revision} if target.revision else {}),
     }
     words = [word for option in options.items() for word in option]
-    return ["python3", f"{RUNNER_FOLDER}/{_RUNNER}", *words, "--", *client.command(benchmark.spec, suite, target.model)]
+    return [
+        "python3",
+        f"{RUNNER_FOLDER}/{_RUNNER}",
+        *words,
+        "--",
+        *commands.build_command(benchmark.spec, suite, target.model),
+    ]
 
 
 def _datasets(benchmark: KimiLinearBenchmark) -> Iterator[tuple[Manifest, str]]:
@@ -156,7 +162,7 @@ def _datasets(benchmark: KimiLinearBenchmark) -> Iterator[tuple[Manifest, str]]:
     datasets = benchmark.spec.datasets
     for folder, file in (("sharegpt", datasets.share_gpt), ("gsm8k", datasets.gsm8k)):
         if file:
-            yield {"name": f"dataset-{folder}", **_source(file)}, f"{client.DATASET_FOLDER}/{folder}"
+            yield {"name": f"dataset-{folder}", **_source(file)}, f"{commands.DATASET_FOLDER}/{folder}"
 
 
 def _source(file: DatasetFile) -> Manifest:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kimi_linear_operator import foreigntext
-from kimi_linear_operator.benchmark import client
+from kimi_linear_operator.benchmark import commands, load
 from kimi_linear_operator.benchmark.result import ResultError, read
 from kimi_linear_operator.benchmark.spec import Suite
 from kimi_linear_operator.kubernetes.kinds import Manifest
@@ -88,7 +88,7 @@ def result_of(
     else:
         result = _last_result(ends, suite)
     times = {"startTime": _started(job), "completionTime": _completed(job, ends, now)}
-    return {"name": suite.name, "kind": client.kind(suite), **result, **times}
+    return {"name": suite.name, "kind": load.kind(suite), **result, **times}
 
 
 def _started(job: Manifest) -> str:
@@ -157,9 +157,9 @@ def client_end(pod: Manifest) -> dict[str, Any] | None:
 def _client_state(pod: Manifest) -> Manifest:
     """Return the state of the client's container, empty if the kubelet has not reported any."""
     containers = pod.get("status", {}).get("containerStatuses", ())
-    return next((dict(item.get("state", {})) for item in containers if item["name"] == client.CONTAINER), {})
+    return next((dict(item.get("state", {})) for item in containers if item["name"] == commands.CONTAINER), {})
 
 
 def _failure(reason: str, message: str, suite: Suite) -> Manifest:
-    counts = {"requested": client.requests(suite), "completed": 0}
+    counts = {"requested": load.requests(suite), "completed": 0}
     return {"outcome": "Failed", "reason": reason, "message": message, **counts, "metrics": {}}

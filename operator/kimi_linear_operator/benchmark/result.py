@@ -3,7 +3,7 @@
 from typing import Any
 
 from kimi_linear_operator import jsontext
-from kimi_linear_operator.benchmark import client, metric
+from kimi_linear_operator.benchmark import load, metric
 from kimi_linear_operator.benchmark.spec import Suite, SuiteKind
 from kimi_linear_operator.kubernetes.kinds import Manifest
 
@@ -22,15 +22,15 @@ def read(text: str, suite: Suite) -> Manifest:
     Raises:
         ResultError: The text is not a valid result of this suite.
     """
-    result = _parsed(text, client.kind(suite))
-    if result["requested"] != client.requests(suite):
+    result = _parsed(text, load.kind(suite))
+    if result["requested"] != load.requests(suite):
         raise ResultError(
-            f"the suite has {client.requests(suite)} requests, but the pod's result is about {result['requested']}"
+            f"the suite has {load.requests(suite)} requests, but the pod's result is about {result['requested']}"
         )
     if result["completed"] > result["requested"]:
         raise ResultError("the pod's result has more completed requests than the suite has requests")
     if result["outcome"] == "Succeeded":
-        _require_metrics(result, client.kind(suite))
+        _require_metrics(result, load.kind(suite))
     return result
 
 

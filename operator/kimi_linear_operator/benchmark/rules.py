@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from kimi_linear_operator.benchmark import client, metric
+from kimi_linear_operator.benchmark import commands, metric
 from kimi_linear_operator.benchmark.metric import Metric
 from kimi_linear_operator.benchmark.spec import RECIPE_SUITES, BenchmarkSpec
 from kimi_linear_operator.kubernetes import expressions
@@ -59,7 +59,7 @@ ERRORS = (
     Rule(
         "error",
         "spec.suites",
-        f"self.all(s, !has(s.speed) || s.speed.extraArgs.all(a, !{expressions.is_flag('a', client.OWNED_FLAGS)}))",
+        f"self.all(s, !has(s.speed) || s.speed.extraArgs.all(a, !{expressions.is_flag('a', commands.OWNED_FLAGS)}))",
         "has a flag in extraArgs that has a field of its own or that the operator sets: use the field for it "
         "(numPrompts, datasetName ...), spec.datasets or spec.client",
     ),
@@ -141,13 +141,13 @@ ERRORS = (
         "error",
         expressions.CONTAINERS,
         expressions.own_container(
-            client.CONTAINER, f"!has(c.env) || c.env.all(e, e.name != '{client.API_KEY_VARIABLE}')"
+            commands.CONTAINER, f"!has(c.env) || c.env.all(e, e.name != '{commands.API_KEY_VARIABLE}')"
         ),
-        f"sets the variable {client.API_KEY_VARIABLE}, which the operator takes from the server's Secret, or from "
+        f"sets the variable {commands.API_KEY_VARIABLE}, which the operator takes from the server's Secret, or from "
         "spec.endpoint.apiKeySecretRef: remove it",
     ),
-    expressions.own_command(client.CONTAINER, "use spec.client and spec.suites"),
-    expressions.unprivileged(client.CONTAINER, "it only sends requests"),
+    expressions.own_command(commands.CONTAINER, "use spec.client and spec.suites"),
+    expressions.unprivileged(commands.CONTAINER, "it only sends requests"),
     expressions.own_network("puts the client on the node's network, which makes no measurement better"),
     expressions.owned_labels(),
     *expressions.inherited_metadata(),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ValidationError
 
-from kimi_linear_operator.benchmark import client
+from kimi_linear_operator.benchmark import load
 from kimi_linear_operator.benchmark.spec import Attempt, Environment, KimiLinearBenchmark, Suite, SuiteResult
 from kimi_linear_operator.benchmark.verdict import Verdict, conclude
 from kimi_linear_operator.kubernetes.conditions import Reason, condition, find_condition, stamped
@@ -77,7 +77,7 @@ def read_results(benchmark: KimiLinearBenchmark, status: Manifest) -> list[Manif
     """
     results: list[Manifest] = []
     for suite, result in zip(benchmark.spec.suites, _items(status.get("results")), strict=False):
-        kinds = (client.kind(suite),) if client.is_known(suite) else (result.get("kind"),)
+        kinds = (load.kind(suite),) if load.is_known(suite) else (result.get("kind"),)
         is_of_suite = result.get("name") == suite.name and result.get("kind") in kinds
         if not is_of_suite or not is_readable(SuiteResult, result):
             break

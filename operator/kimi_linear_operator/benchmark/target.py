@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kimi_linear_operator import jsontext
-from kimi_linear_operator.benchmark import client
+from kimi_linear_operator.benchmark import commands
 from kimi_linear_operator.benchmark.address import TargetKey, key_of, label_of
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
 from kimi_linear_operator.kubernetes.kinds import Manifest
@@ -253,7 +253,7 @@ def _token(spec: ServerSpec) -> list[Manifest]:
 
 
 def _api_key(reference: Manifest | None) -> list[Manifest]:
-    return [_from_secret(client.API_KEY_VARIABLE, reference)] if reference else []
+    return [_from_secret(commands.API_KEY_VARIABLE, reference)] if reference else []
 
 
 def _from_secret(variable: str, reference: Manifest) -> Manifest:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kimi_linear_operator.benchmark import client, metric
+from kimi_linear_operator.benchmark import load, metric
 from kimi_linear_operator.benchmark.baseline import Baseline, Metrics
 from kimi_linear_operator.benchmark.spec import BenchmarkSpec, Finding, Suite, SuiteKind, Threshold
 from kimi_linear_operator.kubernetes.kinds import Manifest
@@ -45,7 +45,7 @@ def judge(
     findings = [*_validity(spec, suite, result, changes)]
     if result["outcome"] == "Succeeded":
         findings += [*_thresholds(spec, suite, result["metrics"])]
-        findings += [*_regressions(spec, client.kind(suite), result["metrics"], baseline)]
+        findings += [*_regressions(spec, load.kind(suite), result["metrics"], baseline)]
     dumped = [finding.model_dump(by_alias=True, exclude_none=True) for finding in findings]
     return {**result, "baseline": shared, "ratios": ratios, "findings": dumped}
 
@@ -94,7 +94,7 @@ def _validity(spec: BenchmarkSpec, suite: Suite, result: Manifest, changes: Sequ
         yield Finding.model_construct(rule="Validity", passed=False, message=change)
     if result["outcome"] == "Failed":
         return
-    requested, completed = client.requests(suite), result["completed"]
+    requested, completed = load.requests(suite), result["completed"]
     failed = max(requested - completed, 0)
     yield Finding.model_construct(
         rule="Validity",

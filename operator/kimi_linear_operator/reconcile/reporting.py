@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from kimi_linear_operator import metrics
+from kimi_linear_operator import counters
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
@@ -109,7 +109,7 @@ class Reporting:
 
     async def _note_refusal(self, kind: Kind, manifest: Manifest, error: ApiError) -> float:
         """Count a refused status, and report the first refusal in a row; return the seconds until the retry."""
-        metrics.STATUS_REFUSED.labels(kind.kind, error.status).inc()
+        counters.STATUS_REFUSED.labels(kind.kind, error.status).inc()
         metadata = manifest["metadata"]
         previous = self._refusals.pop(metadata["uid"], None)
         attempts = previous.attempts if previous else 0

@@ -6,7 +6,7 @@ from itertools import islice
 
 from prometheus_client import generate_latest
 
-from kimi_linear_operator import metrics
+from kimi_linear_operator import counters
 from kimi_linear_operator.reconcile.cached_object import CachedObject
 from kimi_linear_operator.reconcile.resource_type import Types
 
@@ -21,7 +21,7 @@ def exposition(types: Types, objects: Sequence[CachedObject]) -> bytes:
     lines = resource_lines(types, objects, datetime.now(UTC).isoformat())
     # In pieces: joining and encoding tens of megabytes in one call would hold the GIL and block the event loop.
     pieces = iter(lambda: "".join(islice(lines, _LINES_AT_ONCE)).encode(), b"")
-    return b"".join((generate_latest(metrics.REGISTRY), *pieces))
+    return b"".join((generate_latest(counters.REGISTRY), *pieces))
 
 
 def resource_lines(types: Types, objects: Sequence[CachedObject], now: str) -> Iterator[str]:

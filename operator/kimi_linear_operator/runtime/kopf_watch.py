@@ -23,7 +23,7 @@ from kopf._cogs.clients.api import iter_jsonlines
 from kopf._cogs.structs.references import Insights, Resource
 from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
-from kimi_linear_operator import jsontext, metrics
+from kimi_linear_operator import counters, jsontext
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.pages import LIST_CHUNK
 from kimi_linear_operator.cluster.paths import path
@@ -184,7 +184,7 @@ class Watch:
 
     async def _login(self, **_: Any) -> kopf.AiohttpSession:
         listeners = {path(*scope): self._listener_for(scope) for scope in self.scopes}
-        server, session = await watch_session(listeners, metrics.count_request)
+        server, session = await watch_session(listeners, counters.count_request)
         return kopf.AiohttpSession(server=server, aiohttp_session=session)
 
     def _listener_for(self, scope: Scope) -> Callable[[str, int], None]:
@@ -193,7 +193,7 @@ class Watch:
     def _note_answer(self, scope: Scope, verb: str, status: int) -> None:
         """Note the answer to a list or a watch."""
         if status != _OK:
-            metrics.WATCH_FAILURES.labels(scope.kind.plural).inc()
+            counters.WATCH_FAILURES.labels(scope.kind.plural).inc()
             self._unwatched.setdefault(scope, time.monotonic())
             self._note_refusal(scope, status in _REFUSALS)
         elif verb == "LIST":

@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from kimi_linear_operator import clock, metrics
+from kimi_linear_operator import clock, counters
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError, Meaning
@@ -134,7 +134,7 @@ class Leader:
                 failures = 0
                 await asyncio.sleep(0 if self.is_leading else LOOK_SECONDS)
         self._log(logging.INFO, f"Leading as {self.identity}")
-        metrics.LEADING.set(1)
+        counters.LEADING.set(1)
         is_untouched, self._is_untouched = self._is_untouched, False
         return is_untouched
 
@@ -146,7 +146,7 @@ class Leader:
             ended = working if working.done() else renewing
         finally:
             await _cancel(working, renewing)
-            metrics.LEADING.set(0)
+            counters.LEADING.set(0)
         ended.result()
         return ended is working
 

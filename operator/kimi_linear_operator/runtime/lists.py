@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
-from kimi_linear_operator import metrics
+from kimi_linear_operator import counters
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
@@ -210,7 +210,7 @@ class Lists:
 
     def _update_metric(self, scope: Scope) -> None:
         is_unreadable = scope in self.scopes.unreadable(self.clock())
-        metrics.SCOPE_UNREADABLE.labels(scope.kind.plural, scope.namespace or "").set(is_unreadable)
+        counters.SCOPE_UNREADABLE.labels(scope.kind.plural, scope.namespace or "").set(is_unreadable)
 
     def _selector(self, kind: Kind) -> str:
         return "" if self.cache.reader.is_resource(kind) else SELECTOR

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kimi_linear_operator import metrics
+from kimi_linear_operator import counters
 from kimi_linear_operator.cluster.client import Cluster, connect
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -73,7 +73,7 @@ async def serve(settings: Settings, types: Types) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with connect(metrics.count_request) as cluster:
+    async with connect(counters.count_request) as cluster:
         logger.info("Connected to %s", cluster.server)
         identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         leader = Leader(cluster, settings.lease_namespace, settings.lease_name, identity)
@@ -196,7 +196,7 @@ class Operator:
         if is_new:
             self.work.enqueue_scope(scope)
         else:
-            metrics.RESYNC_FINDINGS.inc(len(to_enqueue))
+            counters.RESYNC_FINDINGS.inc(len(to_enqueue))
             self.work.enqueue(to_enqueue)
 
 
@@ -204,4 +204,4 @@ async def _measure_lag() -> None:
     while True:
         due = time.monotonic() + LAG_SECONDS
         await asyncio.sleep(LAG_SECONDS)
-        metrics.LOOP_LAG_SECONDS.observe(max(0.0, time.monotonic() - due))
+        counters.LOOP_LAG_SECONDS.observe(max(0.0, time.monotonic() - due))

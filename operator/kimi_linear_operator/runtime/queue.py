@@ -13,7 +13,7 @@ import itertools
 import logging
 from collections.abc import Awaitable, Callable
 
-from kimi_linear_operator import metrics
+from kimi_linear_operator import counters
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.cputime import Measured
@@ -79,7 +79,7 @@ class WorkQueue:
         if place is None:
             return
         self._due.add(key, Due(place, next(self._numbers), waiting.since if waiting else _now()))
-        metrics.QUEUE_DEPTH.set(len(self._due))
+        counters.QUEUE_DEPTH.set(len(self._due))
         self._wake.set()
 
     def add_after(self, key: Key, seconds: float) -> None:
@@ -107,7 +107,7 @@ class WorkQueue:
         self._settling.clear()
         self._due.clear()
         self._wake.set()
-        metrics.QUEUE_DEPTH.set(0)
+        counters.QUEUE_DEPTH.set(0)
 
     def postpone(self, key: Key) -> bool:
         """Requeue a key with the source PROGRESS if other keys wait; return whether any does."""
@@ -125,14 +125,14 @@ class WorkQueue:
         """Work on keys until the queue is closed. Run this once for each worker."""
         self._shares.join()
         while key := await self._next():
-            with logs.about(key.kind.kind, key.namespace, key.name), metrics.RECONCILE_SECONDS.time():
+            with logs.about(key.kind.kind, key.namespace, key.name), counters.RECONCILE_SECONDS.time():
                 working = Measured(self._work_on(key, work))
                 try:
                     await working
                 finally:
                     self._shares.give_back(key.namespace)
                     self._progressed_at = _now()
-                metrics.RECONCILE_CPU_SECONDS.observe(working.seconds)
+                counters.RECONCILE_CPU_SECONDS.observe(working.seconds)
 
     async def _work_on(self, key: Key, work: Work) -> None:
         """Work on a key, and requeue it if it is due again, but not before `Retry-After`."""
@@ -142,14 +142,14 @@ class WorkQueue:
             bug = None if isinstance(error, ApiError) else error
             retry_after = error.retry_seconds if isinstance(error, ApiError) else 0.0
             delay = max(self._backoff(key), retry_after)
-            metrics.RECONCILES.labels("failed" if bug else "retried").inc()
+            counters.RECONCILES.labels("failed" if bug else "retried").inc()
             details = (key.kind.kind, key.namespace, key.name, delay, error)
             logger.warning("Could not reconcile %s %s/%s, trying again in %.1f s: %s", *details, exc_info=bug)
             # The key counts as busy until `Retry-After` is over, so no worker takes it even if it is added.
             asyncio.get_running_loop().call_later(retry_after, self._finish, key, delay - retry_after)
         else:
             self._failures.pop(key, None)
-            metrics.RECONCILES.labels("succeeded").inc()
+            counters.RECONCILES.labels("succeeded").inc()
             self._finish(key, delay)
 
     async def _next(self) -> Key | None:
@@ -170,8 +170,8 @@ class WorkQueue:
         self._busy[key] = set()
         self._turns.reach(due.place)
         self._progressed_at = _now()
-        metrics.QUEUE_SECONDS.observe(self._progressed_at - due.since)
-        metrics.QUEUE_DEPTH.set(len(self._due))
+        counters.QUEUE_SECONDS.observe(self._progressed_at - due.since)
+        counters.QUEUE_DEPTH.set(len(self._due))
         return key
 
     def _set_timer(self, key: Key, when: float, source: str = "") -> None:

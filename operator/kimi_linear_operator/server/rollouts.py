@@ -12,7 +12,7 @@ from collections import Counter as Tally
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from kimi_linear_operator import metrics
+from kimi_linear_operator import counters
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.kubernetes.metadata import annotations, is_owned_by
 from kimi_linear_operator.reconcile.cached_object import Conditions, Key
@@ -190,9 +190,9 @@ class Rollouts:
         """Set the metrics, and log each server once that halts the rollout."""
         under_way = [item for item in candidates if item.is_under_way]
         halted = [item for item in under_way if item.stalled]
-        metrics.ROLLOUTS.labels("waiting").set(sum(item.is_offered for item in candidates))
-        metrics.ROLLOUTS.labels("under_way").set(len(under_way))
-        metrics.ROLLOUTS.labels("halted").set(len(halted))
+        counters.ROLLOUTS.labels("waiting").set(sum(item.is_offered for item in candidates))
+        counters.ROLLOUTS.labels("under_way").set(len(under_way))
+        counters.ROLLOUTS.labels("halted").set(len(halted))
         reasons = {(item.key, item.stalled) for item in halted}
         for key, reason in sorted(reasons - self._logged):
             logger.warning(

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator.benchmark import client, job, target
+from kimi_linear_operator.benchmark import job, target
+from kimi_linear_operator.benchmark.commands import build_command
 from kimi_linear_operator.benchmark.definition import CHECKER as BENCHMARKS
 from kimi_linear_operator.benchmark.manifests import build
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
@@ -34,7 +35,7 @@ def server(**spec: Any) -> KimiLinearServer:
 
 def commands(**spec: Any) -> list[str]:
     given = made(**spec).spec
-    return [shlex.join(client.command(given, suite, MODEL)) for suite in given.suites]
+    return [shlex.join(build_command(given, suite, MODEL)) for suite in given.suites]
 
 
 def speed(prompts: int, concurrency: int) -> str:

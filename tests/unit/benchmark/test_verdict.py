@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator.benchmark import client, verdict
+from kimi_linear_operator.benchmark import load, verdict
 from kimi_linear_operator.benchmark.baseline import Baseline
 from kimi_linear_operator.benchmark.recipe import PUBLISHED
 from kimi_linear_operator.benchmark.spec import RECIPE_SUITES, BenchmarkSpec, Suite
@@ -32,7 +32,7 @@ def test_the_recipes_own_numbers_pass_without_a_bound_and_with_any_regression_al
         results = []
         for name in RECIPE_SUITES:
             suite = Suite.model_validate({"name": name})
-            result = ended(name, dict(PUBLISHED[name]), completed=client.requests(suite))
+            result = ended(name, dict(PUBLISHED[name]), completed=load.requests(suite))
             results.append(verdict.judge(given, suite, result, baseline=Baseline(PUBLISHED[name]), changes=[]))
         assert verdict.conclude(results).verdict == "Passed"
         assert {ratio for result in results for ratio in result["ratios"].values()} == {1}

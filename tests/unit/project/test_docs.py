@@ -105,6 +105,8 @@ def test_the_architecture_names_every_module() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
     package = ROOT / "operator/kimi_linear_operator"
     modules = [path for path in package.rglob("*.py") if not path.name.startswith("__")]
-    named = [f"{path.parent.name}/" if path.parent.name in ("cli", "report", "sglang") else path.name for path in modules]
+    named = [
+        f"{path.parent.name}/" if path.parent.name in ("cli", "report", "sglang") else path.name for path in modules
+    ]
     assert len(modules) > 100
     assert {name for name in named if f"{name}`" not in text} == set()

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from kimi_linear_operator import metrics
+from kimi_linear_operator import counters
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.runtime.exposition import resource_lines
@@ -45,17 +45,17 @@ def known() -> dict[str, set[str]]:
     complete = make_condition("Complete", "True", "SuitesEnded", "")
     cache.put(BENCHMARK, {**make_benchmark(), "status": {"conditions": [condition, complete], "results": [result]}})
     text = "".join(resource_lines(TYPES, cache.snapshot(), "2026-11-24T12:00:00Z"))
-    families = [*metrics.REGISTRY.collect(), *text_string_to_metric_families(text)]
+    families = [*counters.REGISTRY.collect(), *text_string_to_metric_families(text)]
     names: dict[str, set[str]] = {}
     for family in families:
         for sample in family.samples:
             names.setdefault(sample.name, set()).update(sample.labels)
-    for counted in (metrics.RECONCILES, metrics.API_REQUESTS, metrics.STATUS_REFUSED, metrics.WATCH_FAILURES):
+    for counted in (counters.RECONCILES, counters.API_REQUESTS, counters.STATUS_REFUSED, counters.WATCH_FAILURES):
         [family] = counted.collect()
         names[f"{family.name}_total"] = set(counted._labelnames)
-    [family] = metrics.SCOPE_UNREADABLE.collect()
-    names[family.name] = set(metrics.SCOPE_UNREADABLE._labelnames)
-    names["kimi_linear_operator_template_rollouts"] = set(metrics.ROLLOUTS._labelnames)
+    [family] = counters.SCOPE_UNREADABLE.collect()
+    names[family.name] = set(counters.SCOPE_UNREADABLE._labelnames)
+    names["kimi_linear_operator_template_rollouts"] = set(counters.ROLLOUTS._labelnames)
     return names
 
 

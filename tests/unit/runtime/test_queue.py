@@ -8,7 +8,7 @@ import pytest
 
 from fast_loop import now, run
 from kimi_linear_operator.cluster.errors import ApiError
-from kimi_linear_operator.metrics import REGISTRY
+from kimi_linear_operator.counters import REGISTRY
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.runtime.order import MOST_SOURCES, PROGRESS
 from kimi_linear_operator.runtime.queue import BACKOFF, LONGEST_SETTLE_SECONDS, SETTLE_SECONDS, Work, WorkQueue

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from kimi_linear_operator.benchmark import client, metric, recipe
+from kimi_linear_operator.benchmark import load, metric, recipe
 from kimi_linear_operator.benchmark.metric import Metric
 from kimi_linear_operator.benchmark.spec import (
     RECIPE_SUITES,
@@ -118,17 +118,17 @@ class SuiteRun:
     @property
     def load(self) -> Speed | Accuracy:
         """Return the load of the suite."""
-        return client.load(self.suite)
+        return load.of(self.suite)
 
     @property
     def kind(self) -> SuiteKind:
         """Return what the suite measures."""
-        return client.kind(self.suite)
+        return load.kind(self.suite)
 
     @property
     def requests(self) -> int:
         """Return how many requests the suite makes."""
-        return client.requests(self.suite)
+        return load.requests(self.suite)
 
     @property
     def max_concurrency(self) -> int | None:
@@ -243,7 +243,7 @@ def beside(run: Run, other: Run) -> Run:
         theirs.name: theirs.result.metrics
         for ours in run.suites
         for theirs in other.suites
-        if ours.name == theirs.name and client.is_same_load(ours.suite, theirs.suite) and theirs.result
+        if ours.name == theirs.name and load.is_same(ours.suite, theirs.suite) and theirs.result
     }
     reference = Reference(other.name, other.status, numbers, verdict=other.verdict)
     suites = tuple(replace(suite, reference=numbers.get(suite.name, {})) for suite in run.suites)

@@ -4,7 +4,8 @@ The recipe's suites have the recipe's command lines, custom suites use the flags
 server's address and the output file in the pod.
 """
 
-from kimi_linear_operator.benchmark.spec import RECIPE_SUITES, Accuracy, BenchmarkSpec, Speed, Suite, SuiteKind
+from kimi_linear_operator.benchmark import load
+from kimi_linear_operator.benchmark.spec import Accuracy, BenchmarkSpec, Speed, Suite
 
 # Flags of bench_serving that have a field, and those that the runner sets. --header is refused because it could hold an
 # API key.
@@ -44,33 +45,7 @@ API_KEY_VARIABLE = "OPENAI_API_KEY"
 DATASET_FOLDER = "/datasets"
 
 
-def load(suite: Suite) -> Speed | Accuracy:
-    """Return the load of a suite: its own, or that of the recipe's suite with this name."""
-    return suite.speed or suite.accuracy or RECIPE_SUITES[suite.name]
-
-
-def is_known(suite: Suite) -> bool:
-    """Return whether this version knows the load of a suite: another version may have other kinds of load."""
-    return bool(suite.speed or suite.accuracy or suite.name in RECIPE_SUITES)
-
-
-def is_same_load(suite: Suite, other: Suite) -> bool:
-    """Return whether two suites have the same load, so that their numbers can be compared."""
-    return load(suite) == load(other)
-
-
-def kind(suite: Suite) -> SuiteKind:
-    """Return what a suite measures."""
-    return "speed" if isinstance(load(suite), Speed) else "accuracy"
-
-
-def requests(suite: Suite) -> int:
-    """Return how many requests a suite makes."""
-    suite_load = load(suite)
-    return suite_load.num_prompts if isinstance(suite_load, Speed) else suite_load.num_questions
-
-
-def command(spec: BenchmarkSpec, suite: Suite, model: str) -> list[str]:
+def build_command(spec: BenchmarkSpec, suite: Suite, model: str) -> list[str]:
     """Return a suite's command line, without what the runner adds.
 
     Args:
@@ -78,7 +53,7 @@ def command(spec: BenchmarkSpec, suite: Suite, model: str) -> list[str]:
         suite: One of its suites.
         model: The server's model.
     """
-    suite_load = load(suite)
+    suite_load = load.of(suite)
     if isinstance(suite_load, Speed):
         return _speed_command(spec, suite_load, model)
     return _accuracy_command(spec, suite_load)

@@ -1,0 +1,29 @@
+"""The load of a suite: what its client sends. The recipe's suites are known by name."""
+
+from kimi_linear_operator.benchmark.spec import RECIPE_SUITES, Accuracy, Speed, Suite, SuiteKind
+
+
+def of(suite: Suite) -> Speed | Accuracy:
+    """Return the load of a suite: its own, or that of the recipe's suite with this name."""
+    return suite.speed or suite.accuracy or RECIPE_SUITES[suite.name]
+
+
+def is_known(suite: Suite) -> bool:
+    """Return whether this version knows the load of a suite: another version may have other kinds of load."""
+    return bool(suite.speed or suite.accuracy or suite.name in RECIPE_SUITES)
+
+
+def is_same(suite: Suite, other: Suite) -> bool:
+    """Return whether two suites have the same load, so that their numbers can be compared."""
+    return of(suite) == of(other)
+
+
+def kind(suite: Suite) -> SuiteKind:
+    """Return what a suite measures."""
+    return "speed" if isinstance(of(suite), Speed) else "accuracy"
+
+
+def requests(suite: Suite) -> int:
+    """Return how many requests a suite makes."""
+    load = of(suite)
+    return load.num_prompts if isinstance(load, Speed) else load.num_questions
