@@ -79,9 +79,8 @@ def held_seconds(index: BenchmarkIndex, key: Key, asker: Asker) -> float:
     claim = index.claim(key)
     if claim is None or not index.has_jobs(key):
         return 0.0
-    clients = list(index.clients(key))
-    running = {uid for client, owners in clients if client.is_running for uid in owners}
-    done = {uid for client, owners in clients if client.has_ended for uid in owners}
+    running = index.jobs_with(key, lambda client: client.is_running)
+    done = index.jobs_with(key, lambda client: client.has_ended)
     longest = 0.0
     for task in index.tasks(key, claim.uid):
         if task.uid in running or not (task.has_ended or task.uid in done):

@@ -4,7 +4,7 @@ A target may have thousands of benchmarks. If every change of one enqueued all o
 of passes. So beyond `FEW_RIVALS` benchmarks, only those near the front of the queue are enqueued; the rest are *far*.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
 from itertools import islice
 
@@ -87,11 +87,10 @@ class BenchmarkIndex:
             if isinstance(cached.facts, Task) and owner in cached.owners:
                 yield cached.facts
 
-    def clients(self, key: Key) -> Iterator[tuple[Client, tuple[str, ...]]]:
-        """Yield the clients in a benchmark's pods, each with the UIDs of the pod's owners."""
-        for cached in self._cache.cached_children(POD, key):
-            if isinstance(cached.facts, Client):
-                yield cached.facts, cached.owners
+    def jobs_with(self, key: Key, test: Callable[[Client], bool]) -> set[str]:
+        """Return the UIDs of the owners of a benchmark's pods with such a client."""
+        pods = self._cache.cached_children(POD, key)
+        return {uid for pod in pods if isinstance(pod.facts, Client) and test(pod.facts) for uid in pod.owners}
 
     def is_far(self, key: Key) -> bool:
         """Return whether a benchmark is far: at least `FEW_RIVALS` others that want to run are ahead of it.

@@ -1,7 +1,6 @@
 """The Jobs of a benchmark: one for each suite, with SGLang's own client in it."""
 
 import hashlib
-from collections.abc import Iterator
 from importlib.resources import files
 
 from kimi_linear_operator.benchmark import commands, load
@@ -96,10 +95,9 @@ def _pod_template(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, 
 
 
 def _pod_spec(benchmark: KimiLinearBenchmark, suite: Suite, target: Target) -> Manifest:
-    datasets = list(_datasets(benchmark))
-    mounts = [{"name": volume["name"], "mountPath": path, "readOnly": True} for volume, path in datasets]
+    datasets = _datasets(benchmark)
     return {
-        "containers": [_container(benchmark, suite, target, mounts)],
+        "containers": [_container(benchmark, suite, target, [_dataset_mount(folder) for folder in datasets])],
         "restartPolicy": "Never",
         "nodeSelector": _NODES,
         **target.pod,
@@ -111,7 +109,7 @@ def _pod_spec(benchmark: KimiLinearBenchmark, suite: Suite, target: Target) -> M
             {"name": "runner", "configMap": {"name": runner_name(benchmark)}},
             {"name": "results", "emptyDir": {}},
             {"name": "cache", "emptyDir": {}},
-            *(volume for volume, _ in datasets),
+            *({"name": f"dataset-{folder}", **_source(file)} for folder, file in datasets.items()),
         ],
     }
 
@@ -157,12 +155,14 @@ def _arguments(benchmark: KimiLinearBenchmark, suite: Suite, target: Target) -> 
     ]
 
 
-def _datasets(benchmark: KimiLinearBenchmark) -> Iterator[tuple[Manifest, str]]:
-    """Yield the volume and the mount path of each dataset in the spec."""
-    datasets = benchmark.spec.datasets
-    for folder, file in (("sharegpt", datasets.share_gpt), ("gsm8k", datasets.gsm8k)):
-        if file:
-            yield {"name": f"dataset-{folder}", **_source(file)}, f"{commands.DATASET_FOLDER}/{folder}"
+def _datasets(benchmark: KimiLinearBenchmark) -> dict[str, DatasetFile]:
+    """Return the datasets in the spec, by folder."""
+    datasets = {"sharegpt": benchmark.spec.datasets.share_gpt, "gsm8k": benchmark.spec.datasets.gsm8k}
+    return {folder: file for folder, file in datasets.items() if file}
+
+
+def _dataset_mount(folder: str) -> Manifest:
+    return {"name": f"dataset-{folder}", "mountPath": f"{commands.DATASET_FOLDER}/{folder}", "readOnly": True}
 
 
 def _source(file: DatasetFile) -> Manifest:

@@ -7,6 +7,7 @@ from typing import Literal
 from kimi_linear_operator.benchmark import load, metric
 from kimi_linear_operator.benchmark.baseline import Baseline, Metrics
 from kimi_linear_operator.benchmark.spec import BenchmarkSpec, Finding, Suite, SuiteKind, Threshold
+from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reasons import ReasonName
 
@@ -54,7 +55,7 @@ def conclude(results: Sequence[Manifest]) -> Verdict:
     """Return the verdict on a benchmark, given the results of all its suites."""
     invalid = [reason for result in results for reason in _why_invalid(result)]
     if invalid:
-        return Verdict("Invalid", invalid[0][0], _joined(message for _, message in invalid))
+        return Verdict("Invalid", invalid[0].name, _joined(reason.message for reason in invalid))
     judged = [(result, finding) for result in results for finding in result["findings"]]
     missed = [(result, finding) for result, finding in judged if not finding["passed"]]
     if missed:
@@ -68,20 +69,20 @@ def conclude(results: Sequence[Manifest]) -> Verdict:
     return Verdict("Passed", "ThresholdsMet", f"{suites} valid, and {bounds}")
 
 
-def _why_invalid(result: Manifest) -> Iterator[tuple[ReasonName, str]]:
-    """Yield the reasons and messages why a suite's numbers do not count."""
+def _why_invalid(result: Manifest) -> Iterator[Reason]:
+    """Yield the reasons why a suite's numbers do not count."""
     name = result["name"]
     if result["outcome"] == "Failed":
-        yield result.get("reason", "ClientFailed"), f"{name}: {result['message']}"
+        yield Reason(result.get("reason", "ClientFailed"), f"{name}: {result['message']}")
         return
     for finding in result["findings"]:
         if finding["passed"]:
             continue
         if finding["rule"] == "Validity":
             reason: ReasonName = "RequestsFailed" if "metric" in finding else "ServerChanged"
-            yield reason, f"{name}: {finding['message']}"
+            yield Reason(reason, f"{name}: {finding['message']}")
         elif "limit" not in finding:
-            yield "BaselineMissing", f"{name}: {finding['message']}"
+            yield Reason("BaselineMissing", f"{name}: {finding['message']}")
 
 
 def _joined(messages: Iterator[str]) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from kimi_linear_operator.cli import context
 from kimi_linear_operator.cli.failure import CommandError
@@ -28,21 +29,28 @@ def run(options: argparse.Namespace) -> int:
     """Print the state of the server; return 0 if it is ready, 1 if it is not."""
     namespace = context.namespace(options)
     try:
-        server, pods = asyncio.run(_read(namespace, options.name))
+        state = asyncio.run(_read(namespace, options.name))
     except ApiError as error:
         raise CommandError(str(error)) from error
-    if server is None:
+    if state.server is None:
         raise CommandError(f"no KimiLinearServer {options.name} in namespace {namespace}")
     # An older operator that did not clean messages, or somebody else, may have written the status.
-    print(cleaned("\n".join(_lines(server, pods))))
-    return 0 if ready_condition(server.get("status", {})).get("status") == "True" else 1
+    print(cleaned("\n".join(_lines(state.server, state.pods))))
+    return 0 if ready_condition(state.server.get("status", {})).get("status") == "True" else 1
 
 
-async def _read(namespace: str, name: str) -> tuple[Manifest | None, list[Manifest]]:
+@dataclass(frozen=True)
+class _State:
+    """A server as the API server has it, None if there is none, and its pods."""
+
+    server: Manifest | None
+    pods: list[Manifest]
+
+
+async def _read(namespace: str, name: str) -> _State:
     async with connect() as cluster:
         server = await cluster.get(SERVER, namespace, name)
-        pods = await cluster.list(POD, namespace, f"{SERVER_LABEL}={name}")
-        return server, pods
+        return _State(server, await cluster.list(POD, namespace, f"{SERVER_LABEL}={name}"))
 
 
 def _lines(server: Manifest, pods: Sequence[Manifest]) -> Iterator[str]:

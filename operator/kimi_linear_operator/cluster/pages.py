@@ -38,6 +38,14 @@ class Page:
 
 
 @dataclass(frozen=True)
+class _Fetched:
+    """An answer with a page that is small enough to decode, and the query that asked for it."""
+
+    answer: Answer
+    query: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Pages:
     """Reads lists page by page. Only one page of all lists is decoded at a time. Every method raises ApiError."""
 
@@ -54,7 +62,8 @@ class Pages:
         first = query = {"limit": str(LIST_CHUNK), "labelSelector": selector}
         attempts = 1
         while True:
-            received, query = await self._fetch_page(path(kind, namespace), query)
+            fetched = await self._fetch_page(path(kind, namespace), query)
+            received, query = fetched.answer, fetched.query
             if received.status == GONE and "continue" in query and attempts < MOST_LIST_ATTEMPTS:
                 query, attempts = first, attempts + 1
                 continue
@@ -64,7 +73,7 @@ class Pages:
                 continue_token = following(answer)
                 limit = _next_limit(query, received)
                 page = _page(kind, answer)
-                del answer, received
+                del answer, fetched, received
                 yield page
                 del page
             if not continue_token:
@@ -100,27 +109,27 @@ class Pages:
         query = {"limit": str(LIST_CHUNK), "fieldSelector": f"involvedObject.uid={metadata['uid']}"}
         events: list[Manifest] = []
         for _ in range(MOST_EVENT_PAGES):
-            received, query = await self._fetch_page(target, query)
+            fetched = await self._fetch_page(target, query)
             async with self._turn:
                 await asyncio.sleep(0)
-                answer = decoded(received)
+                answer = decoded(fetched.answer)
                 continue_token = following(answer)
                 events += map(event_essence, items(answer))
-                del answer, received
+                query = {**fetched.query, "continue": continue_token}
+                del answer, fetched
             if not continue_token:
                 break
-            query = {**query, "continue": continue_token}
         return events
 
-    async def _fetch_page(self, target: str, query: dict[str, str]) -> tuple[Answer, dict[str, str]]:
-        """Request a page, with fewer objects until it is small enough to decode; return it and its query."""
+    async def _fetch_page(self, target: str, query: dict[str, str]) -> _Fetched:
+        """Request a page, with fewer objects until it is small enough to decode."""
         while True:
             # There is no page smaller than one object.
             is_last = query["limit"] == "1"
             try:
                 answer = await self.transport.answer(Request("LIST", target, query), None if is_last else PAGE_BYTES)
                 if is_last or jsontext.weight(answer.content) <= PAGE_WEIGHT:
-                    return answer, query
+                    return _Fetched(answer, query)
             except TooLongError:
                 pass
             query = {**query, "limit": str(max(1, int(query["limit"]) // _SHRINKING))}

@@ -34,10 +34,16 @@ _EMPTY_LIST = '{"metadata":{"resourceVersion":"%s"},"items":[]}'
 _SHORTEST_WATCH_SECONDS = 1.0
 
 
-async def watch_session(
-    listeners: Mapping[str, Observe], observe: Observe = ignore_answer
-) -> tuple[str, aiohttp.ClientSession]:
-    """Return the API server's address and a session for lists and watches, which belongs to the caller's event loop.
+@dataclass(frozen=True)
+class WatchSession:
+    """The API server's address, and the session in which it is asked."""
+
+    server: str
+    client: aiohttp.ClientSession
+
+
+async def watch_session(listeners: Mapping[str, Observe], observe: Observe = ignore_answer) -> WatchSession:
+    """Return a session for lists and watches, which belongs to the caller's event loop.
 
     Every request gets the current credentials, and they are read again when the API server refuses them. So a rotated
     token is used as soon as the kubelet has written it. No answer ends kopf and with it all other watches: see
@@ -59,7 +65,7 @@ async def watch_session(
         middlewares=(answers.authenticated,),
         proxy=client.configuration.proxy,
     )
-    return address, session
+    return WatchSession(address, session)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-manageme
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -162,18 +163,37 @@ def extract(value: Any, fields: Fields) -> Any:
     """Return the part of a value that a set of fields has."""
     if isinstance(value, list) and fields:
         items = selected_items(value, fields)
-        return [{**keys, **extract(item, below)} if keys else extract(item, below) for item, keys, below in items]
+        return [_extract_item(item) for item in items]
     if isinstance(value, dict) and fields:
         entries = {key[2:]: below for key, below in fields.items() if key.startswith("f:")}
         return {name: extract(value[name], below) for name, below in entries.items() if name in value}
     return value
 
 
-def selected_items(items: Iterable[Any], fields: Fields) -> Iterator[tuple[Any, Manifest, Fields]]:
+@dataclass(frozen=True)
+class SelectedItem:
+    """An item of a list that a set of fields has.
+
+    Attributes:
+        value: The item.
+        keys: Its key fields, empty if the set has the item by its value.
+        fields: The set's entry for it.
+    """
+
+    value: Any
+    keys: Manifest
+    fields: Fields
+
+
+def _extract_item(item: SelectedItem) -> Any:
+    part = extract(item.value, item.fields)
+    return {**item.keys, **part} if item.keys else part
+
+
+def selected_items(items: Iterable[Any], fields: Fields) -> Iterator[SelectedItem]:
     """Yield the items of a list that a set has, by their key fields or by their value.
 
-    Each comes with its key fields (empty if the set has it by its value) and with the set's entry for it. Both the list
-    and the set may have thousands of items, so they are matched by a dictionary.
+    Both the list and the set may have thousands of items, so they are matched by a dictionary.
     """
     entries: dict[tuple[tuple[str, ...], bytes | None], tuple[Manifest, Fields]] = {}
     for key, below in fields.items():
@@ -186,7 +206,7 @@ def selected_items(items: Iterable[Any], fields: Fields) -> Iterator[tuple[Any, 
     for item in items:
         for names in key_field_sets:
             if entry := entries.get((names, _identity(item, names))):
-                yield item, *entry
+                yield SelectedItem(item, *entry)
 
 
 def _identity(item: Any, key_fields: tuple[str, ...]) -> bytes | None:

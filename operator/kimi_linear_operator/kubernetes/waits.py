@@ -6,6 +6,7 @@ change is a write.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
@@ -91,20 +92,28 @@ def stuck_termination(pod: Manifest, now: str) -> Reason | None:
 
 def next_look(pods: Iterable[Manifest], now: str) -> float | None:
     """Return the seconds until the next time limit of one of these pods, None if no limit lies ahead."""
-    left = (_seconds_left(since, limit, now) for pod in pods for since, limit in _limits(pod))
+    left = (_seconds_left(limit.since, limit.seconds, now) for pod in pods for limit in _limits(pod))
     return min((seconds for seconds in left if seconds > 0), default=None)
 
 
-def _limits(pod: Manifest) -> Iterator[tuple[str, int]]:
-    """Yield the time limits of a pod: since when it waits, and the limit in seconds."""
+@dataclass(frozen=True)
+class _Limit:
+    """How many seconds a pod may wait, and since when it waits."""
+
+    since: str
+    seconds: int
+
+
+def _limits(pod: Manifest) -> Iterator[_Limit]:
+    """Yield the time limits of a pod."""
     if end := pod["metadata"].get("deletionTimestamp"):
-        yield end, TERMINATION_SECONDS
+        yield _Limit(end, TERMINATION_SECONDS)
     elif not _has_started_container(pod.get("status", {})):
         if created := _created(pod):
-            yield created, SCHEDULER_SECONDS
+            yield _Limit(created, SCHEDULER_SECONDS)
         if since := _scheduled_at(pod):
-            yield since, MOUNT_SECONDS
-            yield since, UNKNOWN_SECONDS
+            yield _Limit(since, MOUNT_SECONDS)
+            yield _Limit(since, UNKNOWN_SECONDS)
 
 
 def _has_started_container(status: Manifest) -> bool:

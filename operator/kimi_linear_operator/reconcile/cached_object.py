@@ -128,6 +128,14 @@ class CachedObject:
         return cast(Manifest, jsontext.decode(self.text))
 
 
+class _Kept(NamedTuple):
+    """The part of an object that is cached, its JSON text, and the weight of that."""
+
+    manifest: Manifest
+    text: bytes
+    weight: int
+
+
 class Reader:
     """Makes cached objects of manifests. This is most of the work of caching, and any thread may do it."""
 
@@ -145,7 +153,7 @@ class Reader:
         if kind in self._types:
             status = readable_status(self._types[kind].status, manifest.get("status"))
             manifest = {**within_bounds(manifest), "status": status}
-        kept, text, weight = self._bounded_text(kind, self._trimmed(kind, manifest))
+        kept = self._within_limits(kind, self._trimmed(kind, manifest))
         owner = self._owner(kind, manifest)
         return CachedObject(
             key=key_of(kind, manifest),
@@ -153,12 +161,14 @@ class Reader:
             generation=manifest["metadata"].get("generation", 0),
             revision=manifest["metadata"].get("annotations", {}).get(REVISION_ANNOTATION, "")[:_LONGEST_REVISION],
             owner=owner,
-            facts=self._types[owner.kind].facts(kind, manifest if kind in self._types else kept) if owner else None,
+            facts=self._types[owner.kind].facts(kind, manifest if kind in self._types else kept.manifest)
+            if owner
+            else None,
             conditions=_interned(_conditions(manifest) if kind in self._types else ()),
             source=_source(manifest) if kind in self._types else "",
-            owners=_owner_uids(kept),
-            text=text,
-            weight=weight,
+            owners=_owner_uids(kept.manifest),
+            text=kept.text,
+            weight=kept.weight,
             is_deleted=is_deleted,
         )
 
@@ -181,14 +191,14 @@ class Reader:
         kept = {**with_digests(manifest), "metadata": metadata}
         return {**kept, "spec": _SPEC_TRIMMERS[kind](manifest)} if kind in _SPEC_TRIMMERS else kept
 
-    def _bounded_text(self, kind: Kind, manifest: Manifest) -> tuple[Manifest, bytes, int]:
-        """Return as much of an object as is within the limits, its JSON text, and the weight of that."""
-        for kept in self._reductions(kind, manifest):
-            text = jsontext.encode(kept)
+    def _within_limits(self, kind: Kind, manifest: Manifest) -> _Kept:
+        """Return as much of an object as is within the limits."""
+        for part in self._reductions(kind, manifest):
+            text = jsontext.encode(part)
             # Compare the length first: computing the weight of a long text takes long.
             if len(text) <= LARGEST_CHILD and (weight := jsontext.weight(text)) <= HEAVIEST_CHILD:
-                return kept, text, weight
-        return kept, text, jsontext.weight(text)
+                return _Kept(part, text, weight)
+        return _Kept(part, text, jsontext.weight(text))
 
     def _reductions(self, kind: Kind, manifest: Manifest) -> Iterator[Manifest]:
         """Yield ever smaller parts of an object, beginning with all of it."""

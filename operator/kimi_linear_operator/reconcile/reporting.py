@@ -89,7 +89,7 @@ class Reporting:
                 raise
             return await self._note_refusal(kind, manifest, error)
         self._refusals.pop(metadata["uid"], None)
-        is_current = _user_input(metadata) == _user_input(manifest["metadata"])
+        is_current = _has_same_input(metadata, manifest["metadata"])
         if is_current:
             own = Key(metadata["namespace"], metadata["name"], kind)
             self.enqueue(self.cache.put(kind, {**manifest, "metadata": metadata, "status": status}) - {own})
@@ -134,6 +134,7 @@ class Reporting:
             logger.warning("Could not record the event %s: %s", event["reason"], error)
 
 
-def _user_input(metadata: Manifest) -> tuple[int, Manifest]:
-    """Return what changes whenever a user changes something: the generation of the spec, and the annotations."""
-    return metadata["generation"], metadata.get("annotations", {})
+def _has_same_input(metadata: Manifest, other: Manifest) -> bool:
+    """Return whether no user changed anything in between: neither the generation of the spec nor the annotations."""
+    has_same_annotations = metadata.get("annotations", {}) == other.get("annotations", {})
+    return bool(metadata["generation"] == other["generation"]) and has_same_annotations

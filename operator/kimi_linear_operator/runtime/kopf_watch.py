@@ -184,8 +184,8 @@ class Watch:
 
     async def _login(self, **_: Any) -> kopf.AiohttpSession:
         listeners = {path(*scope): self._listener_for(scope) for scope in self.scopes}
-        server, session = await watch_session(listeners, counters.count_request)
-        return kopf.AiohttpSession(server=server, aiohttp_session=session)
+        session = await watch_session(listeners, counters.count_request)
+        return kopf.AiohttpSession(server=session.server, aiohttp_session=session.client)
 
     def _listener_for(self, scope: Scope) -> Callable[[str, int], None]:
         return functools.partial(self._note_answer, scope)

@@ -104,6 +104,20 @@ class Due(NamedTuple):
     since: float
 
 
+class Waiting(NamedTuple):
+    """A key that is due. Entries of heaps are compared by their position first."""
+
+    due: Due
+    key: Key
+
+
+class _First(NamedTuple):
+    """The position of the first key of a namespace."""
+
+    due: Due
+    namespace: str
+
+
 class Order:
     """Keys that are due. If a namespace may not have another worker, its keys keep their places and delay no others."""
 
@@ -111,9 +125,9 @@ class Order:
         """Begin with none."""
         self._due: dict[Key, Due] = {}
         # Heaps by namespace. An entry is valid only if it equals the one in `_due`: others are removed lazily.
-        self._by_namespace: dict[str, list[tuple[Due, Key]]] = {}
+        self._by_namespace: dict[str, list[Waiting]] = {}
         # A heap with the first entry of each namespace. An entry is valid only while it is the first.
-        self._first_entries: list[tuple[Due, str]] = []
+        self._first_entries: list[_First] = []
 
     def __len__(self) -> int:
         """Return how many keys are due."""
@@ -127,11 +141,11 @@ class Order:
         """Add a key, or move it forward."""
         self._due[key] = due
         entries = self._by_namespace.setdefault(key.namespace, [])
-        heapq.heappush(entries, (due, key))
-        if entries[0][0] == due:
-            heapq.heappush(self._first_entries, (due, key.namespace))
+        heapq.heappush(entries, Waiting(due, key))
+        if entries[0].due == due:
+            heapq.heappush(self._first_entries, _First(due, key.namespace))
 
-    def take(self, shares: Shares) -> tuple[Due, Key] | None:
+    def take(self, shares: Shares) -> Waiting | None:
         """Take the first key whose namespace may have another worker, None if there is none."""
         # Only namespaces that have workers: one without may always get one.
         skipped: dict[str, Due] = {}
@@ -145,7 +159,7 @@ class Order:
             return None
         finally:
             for namespace, due in skipped.items():
-                heapq.heappush(self._first_entries, (due, namespace))
+                heapq.heappush(self._first_entries, _First(due, namespace))
 
     def clear(self) -> None:
         """Drop all keys."""
@@ -157,26 +171,26 @@ class Order:
         """Return since when the oldest key is due, None if no key is due."""
         return min((due.since for due in self._due.values()), default=None)
 
-    def _take_first(self) -> Iterator[tuple[Due, str]]:
+    def _take_first(self) -> Iterator[_First]:
         """Pop and yield the valid first entry of each namespace, in order."""
         while self._first_entries:
-            due, namespace = heapq.heappop(self._first_entries)
-            entries = self._by_namespace.get(namespace)
-            if entries and entries[0][0] == due:
-                yield due, namespace
+            first = heapq.heappop(self._first_entries)
+            entries = self._by_namespace.get(first.namespace)
+            if entries and entries[0].due == first.due:
+                yield first
 
-    def _take_from(self, namespace: str) -> tuple[Due, Key]:
-        due, key = heapq.heappop(self._by_namespace[namespace])
-        del self._due[key]
+    def _take_from(self, namespace: str) -> Waiting:
+        waiting = heapq.heappop(self._by_namespace[namespace])
+        del self._due[waiting.key]
         self._update_first(namespace)
-        return due, key
+        return waiting
 
     def _update_first(self, namespace: str) -> None:
         """Find the new first entry of a namespace after the last one was taken."""
         entries = self._by_namespace[namespace]
-        while entries and self._due.get(entries[0][1]) != entries[0][0]:
+        while entries and self._due.get(entries[0].key) != entries[0].due:
             heapq.heappop(entries)
         if entries:
-            heapq.heappush(self._first_entries, (entries[0][0], namespace))
+            heapq.heappush(self._first_entries, _First(entries[0].due, namespace))
         else:
             del self._by_namespace[namespace]

@@ -165,7 +165,7 @@ class WorkQueue:
         taken = self._due.take(self._shares)
         if taken is None:
             return None
-        due, key = taken
+        due, key = taken.due, taken.key
         self._shares.take(key.namespace)
         self._busy[key] = set()
         self._turns.reach(due.place)

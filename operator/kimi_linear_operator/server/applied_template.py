@@ -42,7 +42,7 @@ def _is_edited(live: Manifest, built: Manifest, fields: ownership.Fields) -> boo
     if not fields:
         return False
     of_volumes = fields.get("f:spec", {}).get("f:volumes", {})
-    touched = [volume for volume, _, _ in ownership.selected_items(built["spec"]["volumes"], of_volumes)]
+    touched = [item.value for item in ownership.selected_items(built["spec"]["volumes"], of_volumes)]
     return has_drifted(live, ownership.extract(built, fields)) or has_drifted(live, {"spec": {"volumes": touched}})
 
 

@@ -77,11 +77,11 @@ def test_a_watch_whose_credentials_are_refused_tries_until_they_are_taken(
             told = {"clusters": [cluster], "users": [user], "contexts": [context], "current-context": "it"}
             (tmp_path / "config").write_text(yaml.safe_dump(told))
             monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
-            server, session = await watch_session(
+            session = await watch_session(
                 {"/api/v1/pods": lambda _, status: heard.append(status)},
                 lambda verb, status: observed.append((verb, status)),
             )
-            async with session, session.get(f"{server}/api/v1/pods?watch=true") as response:
+            async with session.client, session.client.get(f"{session.server}/api/v1/pods?watch=true") as response:
                 return response.status
 
     assert asyncio.run(watch()) == 200

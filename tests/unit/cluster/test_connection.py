@@ -60,7 +60,7 @@ def test_client_and_watches_take_the_same_proxy(
 
     async def proxies() -> tuple[str | None, ...]:
         async with connect() as cluster:
-            _, session = await watch_session({})
+            session = (await watch_session({})).client
             async with session:
                 return _text(cluster.transport.session._default_proxy), _text(session._default_proxy)
 

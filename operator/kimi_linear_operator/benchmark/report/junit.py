@@ -26,7 +26,6 @@ def report(run: Run) -> str:
 
 def _suite(run: Run, suite: SuiteRun, number: int) -> ElementTree.Element:
     cases = [_run_case(run, suite), *(_finding_case(run, suite, finding) for finding in suite.findings)]
-    start, seconds = _times(suite)
     counts = {
         "tests": len(cases),
         "failures": sum(case.find("failure") is not None for case in cases),
@@ -37,15 +36,15 @@ def _suite(run: Run, suite: SuiteRun, number: int) -> ElementTree.Element:
         "name": suite.name,
         "package": _package(run),
         "id": str(number),
-        "timestamp": f"{start:%Y-%m-%dT%H:%M:%S}",
+        "timestamp": f"{_start(suite):%Y-%m-%dT%H:%M:%S}",
         "hostname": _host(run),
-        "time": f"{seconds:.0f}",
+        "time": f"{_seconds(suite):.0f}",
         **{name: str(count) for name, count in counts.items()},
     }
     element = ElementTree.Element("testsuite", attributes)
     properties = ElementTree.SubElement(element, "properties")
-    for name, value, _ in run.environment:
-        ElementTree.SubElement(properties, "property", name=name, value=value)
+    for item in run.environment:
+        ElementTree.SubElement(properties, "property", name=item.name, value=item.value)
     for row in suite.rows:
         ElementTree.SubElement(properties, "property", name=row.metric.name, value=repr(row.value))
     element.extend(cases)
@@ -56,7 +55,7 @@ def _suite(run: Run, suite: SuiteRun, number: int) -> ElementTree.Element:
 
 def _run_case(run: Run, suite: SuiteRun) -> ElementTree.Element:
     """Return the test case that says whether the client ran to its end."""
-    case = _case(run, suite, "run", _times(suite)[1])
+    case = _case(run, suite, "run", _seconds(suite))
     if not suite.result:
         ElementTree.SubElement(case, "skipped", message="The suite has not run.")
     elif suite.result.outcome == "Failed":
@@ -88,12 +87,14 @@ def _host(run: Run) -> str:
     return (environment and environment.server) or "unknown"
 
 
-def _times(suite: SuiteRun) -> tuple[datetime, float]:
-    """Return when a suite started, and its duration in seconds."""
-    if not suite.result:
-        return _NO_TIME, 0
-    start, end = _time(suite.result.start_time), _time(suite.result.completion_time)
-    return start, max((end - start).total_seconds(), 0)
+def _start(suite: SuiteRun) -> datetime:
+    return _time(suite.result.start_time) if suite.result else _NO_TIME
+
+
+def _seconds(suite: SuiteRun) -> float:
+    """Return how long a suite took."""
+    end = _time(suite.result.completion_time) if suite.result else _NO_TIME
+    return max((end - _start(suite)).total_seconds(), 0)
 
 
 def _time(text: str) -> datetime:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import astuple
 
 from kimi_linear_operator.benchmark.report.run import Row, Run, SuiteRun
 from kimi_linear_operator.benchmark.spec import Finding
@@ -35,7 +36,7 @@ def _parts(run: Run) -> Iterator[list[str]]:
 
 
 def _environment(run: Run) -> Iterator[str]:
-    rows = [row if run.reference else row[:2] for row in run.environment]
+    rows = [astuple(row)[: 3 if run.reference else 2] for row in run.environment]
     yield from _table(["", run.name, *_reference_name(run)], rows, ["---"] * 3)
 
 

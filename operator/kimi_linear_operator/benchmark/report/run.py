@@ -71,6 +71,15 @@ RECIPE = Reference(
 
 
 @dataclass(frozen=True)
+class EnvironmentRow:
+    """Something about the environment, with its value for the run and for the reference, empty if there is none."""
+
+    name: str
+    value: str
+    reference: str
+
+
+@dataclass(frozen=True)
 class Row:
     """A metric of a suite, with its value and that of the reference."""
 
@@ -178,8 +187,8 @@ class Run:
         return self.status.verdict or UNFINISHED
 
     @property
-    def environment(self) -> list[tuple[str, str, str]]:
-        """Return rows about the environment: a name, the run's value, and that of the reference."""
+    def environment(self) -> list[EnvironmentRow]:
+        """Return rows about the environment."""
         own, other = self.status, self.reference.status if self.reference else BenchmarkStatus()
         own_environment, other_environment = (status.environment or Environment() for status in (own, other))
         rows = [
@@ -191,7 +200,11 @@ class Run:
             ("started", own.start_time, other.start_time),
             ("ended", own.completion_time, other.completion_time),
         ]
-        return [(name, _shown(value), _shown(reference)) for name, value, reference in rows if value or reference]
+        return [
+            EnvironmentRow(name, _shown(value), _shown(reference))
+            for name, value, reference in rows
+            if value or reference
+        ]
 
     @property
     def commands(self) -> list[tuple[str, str]]:

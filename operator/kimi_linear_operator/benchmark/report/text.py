@@ -1,6 +1,7 @@
 """The report as plain text: the tables as SGLang's clients print them, the findings, and the comparison."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import astuple
 
 from kimi_linear_operator.benchmark import recipe
 from kimi_linear_operator.benchmark.report.run import Row, Run, SuiteRun
@@ -14,14 +15,14 @@ _NO_VALUE = "-"
 def report(run: Run) -> str:
     """Return the whole report."""
     baseline_metrics = run.benchmark.spec.baseline.metrics
-    compared = [(suite, row) for suite, row in _rows(run) if row.metric.name in baseline_metrics]
     suites = [_suite(run, suite) for suite in run.suites]
-    return _joined([_heading(run), _environment(run), *suites, _findings(run), _comparison_table(run, compared)])
+    table_of_baseline = _comparison_table(run, lambda row: row.metric.name in baseline_metrics)
+    return _joined([_heading(run), _environment(run), *suites, _findings(run), table_of_baseline])
 
 
 def comparison(run: Run) -> str:
     """Return all numbers of a run beside those of its reference."""
-    return _joined([_heading(run), _environment(run), _comparison_table(run, list(_rows(run)))])
+    return _joined([_heading(run), _environment(run), _comparison_table(run, lambda _: True)])
 
 
 def suite_lines(suite: SuiteRun) -> Iterator[str]:
@@ -70,7 +71,7 @@ def _heading(run: Run) -> Iterator[str]:
 
 def _environment(run: Run) -> Iterator[str]:
     header = ["", run.name.upper(), run.reference.name.upper() if run.reference else ""]
-    yield from table(header, [[_one_line(cell) for cell in row] for row in run.environment])
+    yield from table(header, [[_one_line(cell) for cell in astuple(row)] for row in run.environment])
     for name, command in run.commands:
         yield f"Command of {name}: {_one_line(command)}"
 
@@ -100,17 +101,12 @@ def _findings(run: Run) -> Iterator[str]:
         yield from table(("SUITE", "FINDING", "RESULT", "MESSAGE"), rows)
 
 
-def _rows(run: Run) -> Iterator[tuple[SuiteRun, Row]]:
-    for suite in run.suites:
-        for row in suite.rows:
-            yield suite, row
-
-
-def _comparison_table(run: Run, rows: Sequence[tuple[SuiteRun, Row]]) -> Iterator[str]:
+def _comparison_table(run: Run, is_shown: Callable[[Row], bool]) -> Iterator[str]:
+    rows = [_comparison_row(suite, row) for suite in run.suites for row in suite.rows if is_shown(row)]
     if not run.reference or not rows:
         return
     header = ("SUITE", "METRIC", run.name.upper(), run.reference.name.upper(), "RATIO", "BETTER IS", "CHANGE")
-    yield from table(header, [_comparison_row(suite, row) for suite, row in rows])
+    yield from table(header, rows)
     if run.reference.note:
         yield run.reference.note
 
