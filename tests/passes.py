@@ -49,7 +49,9 @@ def check_stored(manifest: Mapping[str, Any]) -> Checked[Any]:
 def make_context(cluster: object, cache: Cache, *, options: Options | None = None, **more: Any) -> Context:
     """Return what reconcilers work with: `now`, `enqueue` and `postpone` may be given."""
     timed = {"now": more.pop("now")} if "now" in more else {}
-    return shared_context(TYPES, cast(Cluster, cluster), cache, options or Options(), Scheduling(**more), **timed)
+    return shared_context(
+        TYPES, cast(Cluster, cluster), cache, options=options or Options(), scheduling=Scheduling(**more), **timed
+    )
 
 
 class Passes:

@@ -114,7 +114,11 @@ async def _scrape(cache: Cache) -> Finished:
     plain, packed = [], []
     before = time.process_time()
     async with serving(
-        "127.0.0.1", 0, list, lambda: Readiness([], []), lambda: partial(exposition, TYPES, cache.snapshot())
+        "127.0.0.1",
+        0,
+        healthz=list,
+        readyz=lambda: Readiness([], []),
+        exposition=lambda: partial(exposition, TYPES, cache.snapshot()),
     ) as port:
         for _ in range(_SCRAPES):
             plain.append(await _ask(port, "identity"))

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from integration.waiting import wait_for
-from kimi_linear_operator.runtime.queue import LONGEST_SETTLE_SECONDS
+from kimi_linear_operator.runtime.queue import LONGEST_QUIET_SECONDS
 
 # An Event follows the status that it tells of.
-_QUIET_SECONDS = LONGEST_SETTLE_SECONDS + 0.5
+_QUIET_SECONDS = LONGEST_QUIET_SECONDS + 0.5
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
 
 

@@ -10,7 +10,7 @@ from integration.namespace import Namespace, Spec
 from integration.sandbox import Sandbox
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, EVENT
-from kimi_linear_operator.reconcile.reporting import TOLD_FAILURES
+from kimi_linear_operator.reconcile.reporting import REPORTED_FAILURES
 from kimi_linear_operator.server.spec import SERVER
 
 _SPEC: Spec = {"tensorParallelism": 1}
@@ -136,7 +136,7 @@ def test_failures_that_go_on_are_told_once(sandbox: Sandbox) -> None:
     assert {name: namespace.condition(name, "Ready") for name in _REFUSED} == ready
     for name in ("unavailable", "forgetful"):
         attempts = [call.began for call in _deployment_writes(sandbox, name, 0)]
-        assert len(attempts) > TOLD_FAILURES
+        assert len(attempts) > REPORTED_FAILURES
         assert min(after - before for before, after in itertools.pairwise(attempts)) >= _RETRY_AFTER_SECONDS
 
 

@@ -7,7 +7,7 @@ from integration.namespace import Namespace, Spec
 from integration.processes_under_test import USER, Operator
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, SERVICE, Manifest
-from kimi_linear_operator.runtime.queue import SETTLE_SECONDS
+from kimi_linear_operator.runtime.queue import QUIET_SECONDS
 from kimi_linear_operator.server.spec import SERVER
 
 _SERVERS = ("a", "b", "c", "d", "e")
@@ -62,7 +62,7 @@ def _assert_thrifty(writes: list[Request]) -> None:
     counted = _counts(writes)
     assert {f"patch {kind.plural}": 1 for kind in _CHILDREN}.items() <= counted.items()
     began = [item.began for item in writes if item.resource == _STATUS]
-    assert len(began) <= 2 + (began[-1] - began[0]) / SETTLE_SECONDS
+    assert len(began) <= 2 + (began[-1] - began[0]) / QUIET_SECONDS
     assert counted.total() == len(_CHILDREN) + len(began)
 
 

@@ -90,7 +90,7 @@ class Admission:
             return None
         message = f"benchmark {_shown_name(first, key)} goes first on {target.name}: this one waits until it is done"
         # No watch event comes when a Job of another namespace may no longer hold the server.
-        left = holding.held_seconds(self._index, Key(first.namespace, first.name, BENCHMARK), asker)
+        left = holding.hold_seconds(self._index, Key(first.namespace, first.name, BENCHMARK), asker)
         return Wait(Reason("WaitingForTurn", message), left if 0 < left < math.inf else None)
 
     async def _look(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> Wait | None:
@@ -119,7 +119,7 @@ class Admission:
     def _contenders(self, rivals: Mapping[Key, Claim], asker: Asker) -> Iterator[Contender]:
         """Yield the benchmarks that hold the target or want to run now."""
         for rival, claim in rivals.items():
-            if holding.held_seconds(self._index, rival, asker) > 0:
+            if holding.hold_seconds(self._index, rival, asker) > 0:
                 yield replace(claim.contender, is_active=True)
             elif claim.is_willing and _rest_seconds(claim.contender.failed, asker.now) == 0:
                 yield claim.contender
@@ -148,7 +148,7 @@ class Admission:
         selector = f"{TARGET_LABEL} in ({target.label},{target.former_label})"
         jobs, pods = await _all_of(self._list(kind, namespace, selector) for kind in (JOB, POD))
         if rivals is not None:
-            jobs = holding.held_by(jobs, rivals, asker)
+            jobs = holding.holding_jobs(jobs, rivals, asker)
             uids = {job["metadata"]["uid"] for job in jobs}
             pods = [pod for pod in pods if not uids.isdisjoint(metadata.owner_uids(pod))]
         return job_status.is_busy(jobs, pods)

@@ -74,7 +74,7 @@ def job_seconds(task: Task, claim: Claim, asker: Asker) -> float:
     return 0.0 if is_forged else max(0.0, claim.timeout_seconds + job_status.OVERDUE_SECONDS - age)
 
 
-def held_seconds(index: BenchmarkIndex, key: Key, asker: Asker) -> float:
+def hold_seconds(index: BenchmarkIndex, key: Key, asker: Asker) -> float:
     """Return for how many more seconds the Jobs of a benchmark may hold its server against the asker."""
     claim = index.claim(key)
     if claim is None or not index.has_jobs(key):
@@ -95,7 +95,7 @@ def is_measured(index: BenchmarkIndex, server: Key, now: str) -> bool:
     rivals = index.claims(TargetKey(server.namespace, server.name))
     return any(
         (rival.namespace == server.namespace and _is_between_suites(claim, now))
-        or held_seconds(index, rival, Asker(now)) > 0
+        or hold_seconds(index, rival, Asker(now)) > 0
         for rival, claim in rivals.items()
     )
 
@@ -106,7 +106,7 @@ def _is_between_suites(claim: Claim, now: str) -> bool:
     return age is not None and age < claim.timeout_seconds
 
 
-def held_by(jobs: Iterable[Manifest], claims: Iterable[Claim], asker: Asker) -> list[Manifest]:
+def holding_jobs(jobs: Iterable[Manifest], claims: Iterable[Claim], asker: Asker) -> list[Manifest]:
     """Return those of the Jobs that hold a server against the asker, for the benchmarks with these claims."""
     owners = {claim.uid: claim for claim in claims}
     return [job for job in jobs if _holds(job, owners, asker)]

@@ -7,7 +7,7 @@ from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
 from kimi_linear_operator.kubernetes.kinds import JOB, Manifest
 from kimi_linear_operator.kubernetes.plan import Apply, Step, step_for
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.resource_type import Found, Preview
+from kimi_linear_operator.reconcile.resource_type import Preview, Referenced
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 
 
@@ -17,8 +17,8 @@ def _references(benchmark: KimiLinearBenchmark) -> Mapping[str, Key]:
     return {"spec.serverRef.name": Key(benchmark.metadata.namespace, reference.name, SERVER)} if reference else {}
 
 
-def _build(benchmark: KimiLinearBenchmark, found: Found) -> list[Manifest]:
-    server = next((found[key] for key in _references(benchmark).values()), None)
+def _build(benchmark: KimiLinearBenchmark, referenced: Referenced) -> list[Manifest]:
+    server = next((referenced[key] for key in _references(benchmark).values()), None)
     if isinstance(server, KimiLinearServer):
         return manifests.build(benchmark, target.of_server(benchmark, server))
     return manifests.build(benchmark, target.of_endpoint(benchmark))
@@ -29,8 +29,8 @@ def _as_stored(benchmark: KimiLinearBenchmark, stored: Manifest | None) -> KimiL
     return benchmark.model_copy(update={"metadata": benchmark.metadata.model_copy(update={"uid": uid})})
 
 
-def _desired(benchmark: KimiLinearBenchmark, _: Sequence[Manifest], found: Found) -> list[Manifest]:
-    return _build(benchmark, found)
+def _desired(benchmark: KimiLinearBenchmark, _: Sequence[Manifest], referenced: Referenced) -> list[Manifest]:
+    return _build(benchmark, referenced)
 
 
 def _plan(benchmark: KimiLinearBenchmark, wanted: Sequence[Manifest], live: Sequence[Manifest]) -> list[Step]:

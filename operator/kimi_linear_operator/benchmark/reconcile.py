@@ -25,10 +25,10 @@ from kimi_linear_operator.kubernetes import access
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.reconcile.asked import Asked
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import GoneError
-from kimi_linear_operator.reconcile.reporting import TOLD_FAILURES
+from kimi_linear_operator.reconcile.recheck import Rechecker
+from kimi_linear_operator.reconcile.reporting import REPORTED_FAILURES
 from kimi_linear_operator.reconcile.resource_type import Context
 
 _DONE = Reason("SuitesEnded", "every suite has ended")
@@ -62,7 +62,7 @@ class BenchmarkReconciler:
         self.reporting = context.reporting
         self.now = context.now
         self._allows_node_access = context.options.allows_node_access
-        self._asked = Asked(context.cluster, self._check)
+        self._rechecker = Rechecker(context.cluster, self._check)
         self._stored_results = StoredResults(context)
         self._ended_suites = EndedSuites(context)
         self._next_suite = NextSuite(context)
@@ -86,17 +86,17 @@ class BenchmarkReconciler:
         """
         manifest = self.cache.get(key.of(BENCHMARK))
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
-            self._asked.forget(key)
+            self._rechecker.forget(key)
             return None  # The garbage collector deletes its Jobs.
         checked = self._check(manifest)
         try:
             if is_complete(manifest.get("status", {})):
                 return await self._keep_complete(key, manifest)
-            return await self._advance(key, manifest, await self._asked.recheck(key, manifest, checked))
+            return await self._advance(key, manifest, await self._rechecker.recheck(key, manifest, checked))
         except GoneError:
             return None
         except ApiError as error:
-            if failures >= TOLD_FAILURES:
+            if failures >= REPORTED_FAILURES:
                 await self._report_failure(manifest, checked, error)
             raise
 

@@ -36,7 +36,9 @@ def _results(benchmarks: Iterable[CachedObject], now: str) -> Iterator[str]:
         for result in status.get("results", ())[:MOST_SUITES]:
             if result["name"] in suites:
                 measured = labels({"server": server, "suite": result["name"]})
-                yield from (f'{name}{{{own},metric="{key}",{measured}}} {value}\n' for key, value in _numbers(result))
+                yield from (
+                    f'{name}{{{own},metric="{key}",{measured}}} {value}\n' for key, value in _numbers(result).items()
+                )
 
 
 def newest(benchmarks: Iterable[CachedObject], now: str) -> dict[CachedObject, set[str]]:
@@ -62,10 +64,10 @@ def _age(measured: Measured, now: str) -> float:
     return math.inf if age is None or age < 0 else age
 
 
-def _numbers(result: Manifest) -> Iterator[tuple[str, float]]:
-    """Yield the numbers of a suite, only of its client's metrics: a user can write any name to a status."""
+def _numbers(result: Manifest) -> dict[str, float]:
+    """Return the numbers of a suite, only of its client's metrics: a user can write any name to a status."""
     names = _NAMES.get(result.get("kind", ""), frozenset())
-    return ((name, float(value)) for name, value in result.get("metrics", {}).items() if name in names)
+    return {name: float(value) for name, value in result.get("metrics", {}).items() if name in names}
 
 
 _NAMES = {kind: frozenset(metric.name for metric in metrics) for kind, metrics in METRICS.items()}

@@ -15,7 +15,7 @@ from kimi_linear_operator.kubernetes.kinds import REVISION, Manifest, kind_of
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Delete, Step
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.resource_type import Found
+from kimi_linear_operator.reconcile.resource_type import Referenced
 from kimi_linear_operator.resource_types import TYPES
 
 _INVALID = 422
@@ -33,10 +33,10 @@ def run(options: argparse.Namespace) -> int:
     """Print the differences; return 1 if there are any or a resource is invalid, 0 if there are none."""
     options.namespace = context.namespace(options)
     checked = manifests.check(manifests.read(options))
-    if not all(outcome.is_valid for _, outcome in checked):
+    if not all(item.result.is_valid for item in checked):
         return 1
     try:
-        changes = asyncio.run(_changes([outcome.resource for _, outcome in checked if outcome.resource]))
+        changes = asyncio.run(_changes([item.result.resource for item in checked if item.result.resource]))
     except ApiError as error:
         raise CommandError(str(error)) from error
     if options.output == "text":
@@ -52,7 +52,7 @@ async def _changes(resources: Sequence[Resource]) -> list[Manifest]:
         return [change for resource in resources for change in await _resource_changes(cluster, resource, in_files)]
 
 
-async def _resource_changes(cluster: Cluster, written: Resource, in_files: Found) -> list[Manifest]:
+async def _resource_changes(cluster: Cluster, written: Resource, in_files: Referenced) -> list[Manifest]:
     """Return the changes for one resource as the user wrote it; `in_files` are all resources in the files."""
     preview = TYPES[written.KIND].preview
     stored = await cluster.get(written.KIND, written.metadata.namespace, written.metadata.name)
@@ -63,7 +63,7 @@ async def _resource_changes(cluster: Cluster, written: Resource, in_files: Found
     return await _changes_of(cluster, preview.plan(resource, desired, [*live, *namesakes]))
 
 
-async def _references(cluster: Cluster, resource: Resource, in_files: Found) -> Found:
+async def _references(cluster: Cluster, resource: Resource, in_files: Referenced) -> Referenced:
     """Return the resources that a resource refers to, from the files or else from the cluster."""
     references = TYPES[resource.KIND].preview.references(resource).values()
     return {key: in_files.get(key) or await _referenced(cluster, resource, key) for key in references}
@@ -74,10 +74,10 @@ async def _referenced(cluster: Cluster, resource: Resource, key: Key) -> Resourc
     if stored is None:
         where = f"namespace {key.namespace} nor in the files"
         raise CommandError(f"{resource.metadata.name}: there is no {key.kind.kind} {key.name} in {where}")
-    found: Resource | None = TYPES[key.kind].checker.read_stored(stored)
-    if found is None:
+    referenced: Resource | None = TYPES[key.kind].checker.read_stored(stored)
+    if referenced is None:
         raise CommandError(f"{resource.metadata.name}: the spec of {key.kind.kind} {key.name} cannot be read")
-    return found
+    return referenced
 
 
 async def _labelled(cluster: Cluster, resource: Resource) -> list[Manifest]:

@@ -45,6 +45,19 @@ class Source:
         return printable(_title(self.manifest))
 
 
+@dataclass(frozen=True)
+class CheckedSource:
+    """A resource of ours, and the result of its check."""
+
+    source: Source
+    result: Checked[Any]
+
+    @property
+    def valid_resource(self) -> Resource | None:
+        """Return the resource, None if it has an error."""
+        return self.result.resource if self.result.is_valid else None
+
+
 class _Dumper(yaml.SafeDumper):
     """Writes YAML without anchors, and text of several lines as a block."""
 
@@ -99,13 +112,17 @@ def read(options: argparse.Namespace) -> list[Source]:
     return sources
 
 
-def check(sources: Iterable[Source]) -> list[tuple[Source, Checked[Any]]]:
+def check(sources: Iterable[Source]) -> list[CheckedSource]:
     """Check resources and print their problems on standard error."""
-    checked = [(source, _with_access_warning(resource_types.check(_with_name(source.manifest)))) for source in sources]
-    for source, outcome in checked:
-        for problem in outcome.problems:
-            _print_error(f"{source.file}: {source.title}: {problem.severity}: {problem}")
+    checked = [CheckedSource(source, _check(source)) for source in sources]
+    for item in checked:
+        for problem in item.result.problems:
+            _print_error(f"{item.source.file}: {item.source.title}: {problem.severity}: {problem}")
     return checked
+
+
+def _check(source: Source) -> Checked[Any]:
+    return _with_access_warning(resource_types.check(_with_name(source.manifest)))
 
 
 def _with_access_warning(outcome: Checked[Any]) -> Checked[Any]:

@@ -6,7 +6,7 @@ import sys
 from kimi_linear_operator.cli import manifests
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Resource
-from kimi_linear_operator.reconcile.resource_type import Found
+from kimi_linear_operator.reconcile.resource_type import Referenced
 from kimi_linear_operator.resource_types import TYPES
 
 
@@ -19,14 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the children of all valid resources; return 1 if one is invalid or refers to one in none of the files."""
     checked = manifests.check(manifests.read(options))
-    valid = [(source, outcome.resource) for source, outcome in checked if outcome.resource and outcome.is_valid]
-    in_files = {manifests.key_of(resource): resource for _, resource in valid}
+    valid = [resource for item in checked if (resource := item.valid_resource)]
+    in_files = {manifests.key_of(resource): resource for resource in valid}
     children, is_complete = [], len(valid) == len(checked)
-    for source, resource in valid:
+    for item in checked:
         try:
-            children += _children(resource, in_files)
+            children += _children(item.valid_resource, in_files) if item.valid_resource else []
         except MissingError as error:
-            print(f"{source.file}: {source.title}: error: {error}", file=sys.stderr)
+            print(f"{item.source.file}: {item.source.title}: error: {error}", file=sys.stderr)
             is_complete = False
     manifests.write(children, options.output)
     return 0 if is_complete else 1
@@ -36,7 +36,7 @@ class MissingError(Exception):
     """A resource refers to another one that is in none of the files."""
 
 
-def _children(resource: Resource, in_files: Found) -> list[Manifest]:
+def _children(resource: Resource, in_files: Referenced) -> list[Manifest]:
     preview = TYPES[resource.KIND].preview
     for field, key in preview.references(resource).items():
         if key not in in_files:

@@ -114,4 +114,4 @@ def _field(path: str, names: list[str] | tuple[str, ...], layout: Layout) -> Man
 
 def _words(name: str) -> str:
     """Return a field's name as words: tokenSecretRef is Token secret ref."""
-    return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda found: " " + found[1].lower(), name).capitalize()
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: " " + match[1].lower(), name).capitalize()

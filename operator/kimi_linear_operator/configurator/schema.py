@@ -114,5 +114,5 @@ def _message(error: str, bound: str, limit: Any) -> str:
         context |= {"field_type": "List", "actual_length": _ACTUAL}
     elif bound in _MAP:  # of a map that is too long, pydantic does not tell how long it is
         context |= {"field_type": "Dictionary", "actual_length": None if bound == "maxProperties" else _ACTUAL}
-    found = PydanticKnownError(cast("Any", error), context).message()
-    return shape_message(error, found).replace(str(_ACTUAL), "{}")
+    message = PydanticKnownError(cast("Any", error), context).message()
+    return shape_message(error, message).replace(str(_ACTUAL), "{}")

@@ -78,8 +78,8 @@ def refuse_access(checked: Checked[R], build_template: Callable[[R], Manifest]) 
     """Return a checked resource with an error if the pod template of a valid one gives access beyond the pod."""
     if checked.resource is None or not checked.is_valid:
         return checked
-    found = beyond_pod(build_template(checked.resource))
-    return checked.beside([Problem("error", "spec", refusal(found))]) if found else checked
+    beyond = beyond_pod(build_template(checked.resource))
+    return checked.beside([Problem("error", "spec", refusal(beyond))]) if beyond else checked
 
 
 def reach(templates: Iterable[Manifest]) -> frozenset[str]:

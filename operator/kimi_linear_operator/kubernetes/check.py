@@ -13,7 +13,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.problem import Problem
 from kimi_linear_operator.kubernetes.rule import Rule, RuleTable
-from kimi_linear_operator.kubernetes.stored import known, parts, readable
+from kimi_linear_operator.kubernetes.stored import parts, readable, without_unknown_fields
 
 R = TypeVar("R", bound=Resource)
 
@@ -80,7 +80,7 @@ class Checker(Generic[R]):
 
         A field that this version does not know comes from a newer definition, and is ignored.
         """
-        return self._check(manifest, known)
+        return self._check(manifest, without_unknown_fields)
 
     def read_stored(self, manifest: Manifest, needed: Collection[str] = ()) -> R | None:
         """Return a resource as far as it can be read, whatever rules it breaks; None if that is not far enough.

@@ -81,14 +81,14 @@ def differences(live: Any, wanted: Any, path: str = "", field: str = "") -> Iter
         for key, value in wanted.items():
             # Most values are equal, and `!=` on a whole value is many times faster than this recursion.
             if key not in live or live[key] != value:
-                yield from _field_differences(live, key, value, path, field)
+                yield from _field_differences(live, key, value, parent_path=path, parent=field)
     elif isinstance(wanted, list) and isinstance(live, list):
         yield from _item_differences(live, wanted, path, field)
     elif not _is_equal(live, wanted, field):
         yield path
 
 
-def _field_differences(live: Manifest, key: str, wanted: Any, parent_path: str, parent: str) -> Iterator[str]:
+def _field_differences(live: Manifest, key: str, wanted: Any, *, parent_path: str, parent: str) -> Iterator[str]:
     path = f"{parent_path}.{key}".removeprefix(".")
     if key not in live:
         if not _is_stored_as_absent(key, wanted):

@@ -49,7 +49,7 @@ def readable(manifest: Manifest, model: type[R], needed: Collection[str] = ()) -
     """
     while True:
         try:
-            return model.model_validate(known(manifest, model))
+            return model.model_validate(without_unknown_fields(manifest, model))
         except ValidationError as error:
             locations = _locations(error)
         for path in {_existing_part(manifest, location) for location in locations}:
@@ -131,7 +131,7 @@ def _empty(field: FieldInfo) -> Any:
     return {} if default is None and is_object else default
 
 
-def known(value: Mapping[str, Any], model: type[BaseModel]) -> Manifest:
+def without_unknown_fields(value: Mapping[str, Any], model: type[BaseModel]) -> Manifest:
     """Return an object without fields that its model does not have, at every level.
 
     The API server drops fields that its definition does not have. So a stored field that the model does not have comes
@@ -140,15 +140,15 @@ def known(value: Mapping[str, Any], model: type[BaseModel]) -> Manifest:
     if model.model_config.get("extra") == "allow":
         return dict(value)
     fields = parts(model)
-    return {name: _known_part(item, fields[name]) for name, item in value.items() if name in fields}
+    return {name: _without_unknown_fields(item, fields[name]) for name, item in value.items() if name in fields}
 
 
-def _known_part(value: Any, model: type[BaseModel] | None) -> Any:
+def _without_unknown_fields(value: Any, model: type[BaseModel] | None) -> Any:
     if model is None:
         return value
     if isinstance(value, list):
-        return [_known_part(item, model) for item in value]
-    return known(value, model) if isinstance(value, dict) else value
+        return [_without_unknown_fields(item, model) for item in value]
+    return without_unknown_fields(value, model) if isinstance(value, dict) else value
 
 
 @cache

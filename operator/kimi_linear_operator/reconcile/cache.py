@@ -232,11 +232,9 @@ class Cache:
         """Return the keys of all our resources."""
         return [key for key in self._objects if self.reader.is_resource(key.kind)]
 
-    def conditions(self, kind: Kind) -> Iterator[tuple[Key, Conditions]]:
-        """Yield every resource of a kind with its conditions."""
-        for key, cached in self._objects.items():
-            if key.kind == kind:
-                yield key, cached.conditions
+    def conditions(self, kind: Kind) -> dict[Key, Conditions]:
+        """Return the conditions of every resource of a kind."""
+        return {key: cached.conditions for key, cached in self._objects.items() if key.kind == kind}
 
     def snapshot(self) -> list[CachedObject]:
         """Return everything that is cached now. Cached objects never change, so any thread may read them."""

@@ -23,7 +23,7 @@ _REFUSALS = (400, 403, 413, 422)
 # When to retry a refused status. No watch shows what would make it valid, such as another definition.
 REFUSED_RETRY = Backoff(first=15.0, longest=300.0)
 # After how many failures in a row a condition reports an error that may pass: some ten seconds of the queue's back-off.
-TOLD_FAILURES = 5
+REPORTED_FAILURES = 5
 # How often to retry while the cache differs from the cluster.
 BEHIND_RETRY_SECONDS = 5.0
 # Refusals to remember; more than any cluster should have. A forgotten one is reported once more.

@@ -97,11 +97,11 @@ class Reconciler(Protocol):
             ApiError: A request failed; a later pass will do what is left.
         """
 
-    async def run(self, is_settled: Callable[[], bool]) -> None:
+    async def run(self, has_read_everything: Callable[[], bool]) -> None:
         """Do the work that no single resource causes, while this replica leads.
 
         Args:
-            is_settled: Returns whether everything that can be read was read.
+            has_read_everything: Returns whether everything that can be read was read.
         """
 
 
@@ -121,7 +121,7 @@ def _uses_nothing(_: Cache, __: Key, ___: str) -> bool:
     return False
 
 
-Found = Mapping[Key, Resource]
+Referenced = Mapping[Key, Resource]
 """Resources that others refer to, by key."""
 
 
@@ -137,9 +137,9 @@ class Preview:
         plan: Returns the steps to the wanted children.
     """
 
-    build: Callable[[Any, Found], list[Manifest]]
+    build: Callable[[Any, Referenced], list[Manifest]]
     as_stored: Callable[[Any, Manifest | None], Any]
-    desired: Callable[[Any, Sequence[Manifest], Found], list[Manifest]]
+    desired: Callable[[Any, Sequence[Manifest], Referenced], list[Manifest]]
     references: Callable[[Any], Mapping[str, Key]] = _no_references
     plan: Callable[[Any, Sequence[Manifest], Sequence[Manifest]], list[Step]] = plan
 

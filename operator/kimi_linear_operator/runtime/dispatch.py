@@ -19,6 +19,7 @@ def shared_context(
     types: Types,
     cluster: Cluster,
     cache: Cache,
+    *,
     options: Options,
     scheduling: Scheduling,
     now: Callable[[], str] = _now,

@@ -36,7 +36,7 @@ class AddressError(Exception):
 
 @asynccontextmanager
 async def serving(
-    host: str, port: int, healthz: Callable[[], list[str]], readyz: Callable[[], Readiness], exposition: Exposition
+    host: str, port: int, *, healthz: Callable[[], list[str]], readyz: Callable[[], Readiness], exposition: Exposition
 ) -> AsyncIterator[int]:
     """Serve /healthz, /readyz and /metrics within the context; yield the port, which the system chooses if it is 0.
 

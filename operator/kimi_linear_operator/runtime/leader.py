@@ -214,7 +214,7 @@ class Leader:
     def _is_held_by_another(self) -> bool:
         return self._holder() not in ("", self.identity)
 
-    def _is_settled(self) -> bool:
+    def _is_uncontested(self) -> bool:
         """Return whether no other replica can still work: its holder released the lease, or this replica took it."""
         spec = self._spec()
         return self._is_released() or (bool(spec) and spec == self._written_spec)
@@ -235,7 +235,7 @@ class Leader:
         self._lease_seen, self._seen_at = lease, self.clock()
         if is_older:
             self.restored()
-        if self._is_settled() and not is_older:
+        if self._is_uncontested() and not is_older:
             self._last_holder_until = float("-inf")
         elif was_held_by_another or (is_older and not self.is_leading):
             # Its holder may have renewed it right before.

@@ -101,9 +101,9 @@ class Lists:
             self._urgent[scope].set()
             self.ask_for(scope)
 
-    async def wait_until_settled(self) -> None:
+    async def wait_until_everything_is_read(self) -> None:
         """Wait until everything that can be read was read."""
-        while not self.scopes.is_settled(self.clock()):
+        while not self.scopes.has_read_everything(self.clock()):
             self._changed.clear()
             # A list that takes too long makes its scope unreadable without setting `_changed`, so poll.
             with suppress(TimeoutError):

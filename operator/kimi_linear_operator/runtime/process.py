@@ -77,9 +77,14 @@ async def serve(settings: Settings, types: Types) -> None:
         logger.info("Connected to %s", cluster.server)
         identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         leader = Leader(cluster, settings.lease_namespace, settings.lease_name, identity)
-        operator = Operator(cluster, leader, settings.namespaces, types, settings.options)
-        checks = (operator.health.liveness_problems, operator.health.readiness)
-        async with serving(settings.host, settings.port, *checks, operator.exposition) as port:
+        operator = Operator(cluster, leader, namespaces=settings.namespaces, types=types, options=settings.options)
+        async with serving(
+            settings.host,
+            settings.port,
+            healthz=operator.health.liveness_problems,
+            readyz=operator.health.readiness,
+            exposition=operator.exposition,
+        ) as port:
             logger.info("Listening on %s:%d", settings.host, port)
             await operator.run(stop)
     logger.info("Stopped")
@@ -88,7 +93,9 @@ async def serve(settings: Settings, types: Types) -> None:
 class Operator:
     """Connects watches, lists and passes."""
 
-    def __init__(self, cluster: Cluster, leader: Leader, namespaces: list[str], types: Types, options: Options) -> None:
+    def __init__(
+        self, cluster: Cluster, leader: Leader, *, namespaces: list[str], types: Types, options: Options
+    ) -> None:
         """Create the parts, which watch and list the same scopes."""
         self._types = types
         self._leader = leader
@@ -139,13 +146,13 @@ class Operator:
 
     async def lead(self) -> None:
         """Wait until all that can be read was read, then work whenever the lease is ours; release it at the end."""
-        await self.lists.wait_until_settled()
+        await self.lists.wait_until_everything_is_read()
         logger.info("Started with %d servers and benchmarks", len(self.cache.resources()))
         self.health.has_read = True
         try:
             while True:
-                is_known = await self._leader.acquire()
-                if await self._leader.hold(self._work() if is_known else self._take_over()):
+                is_up_to_date = await self._leader.acquire()
+                if await self._leader.hold(self._work() if is_up_to_date else self._take_over()):
                     return
         finally:
             await self._leader.release()

@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 BACKOFF = Backoff(first=0.5, longest=30.0)
 # A change that can only change a status waits for further ones, so that a burst of a pod's watch events is one write.
-SETTLE_SECONDS = 1.5
-LONGEST_SETTLE_SECONDS = 5.0
+QUIET_SECONDS = 1.5
+LONGEST_QUIET_SECONDS = 5.0
 Work = Callable[[Key, int], Awaitable[float | None]]
 """Called with a key and how many times it has failed in a row.
 
@@ -51,7 +51,7 @@ class WorkQueue:
         # Keys that a worker has or that wait for `Retry-After`, with the sources that have added them meanwhile.
         self._busy: dict[Key, set[str]] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
-        # Keys added by `add_settled` whose timer runs, and since when.
+        # Keys added by `add_when_quiet` whose timer runs, and since when.
         self._settling: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
         self._wake = asyncio.Event()
@@ -88,11 +88,11 @@ class WorkQueue:
         if not self._is_due(key) and not (timer and timer.when() <= when):
             self._set_timer(key, when)
 
-    def add_settled(self, key: Key, source: str) -> None:
-        """Enqueue a key once it was not added for SETTLE_SECONDS, after LONGEST_SETTLE_SECONDS at the latest."""
+    def add_when_quiet(self, key: Key, source: str) -> None:
+        """Enqueue a key once it was not added for QUIET_SECONDS, after LONGEST_QUIET_SECONDS at the latest."""
         now, timer = _now(), self._timers.get(key)
         began = self._settling.get(key, now)
-        when = min(now + SETTLE_SECONDS, began + LONGEST_SETTLE_SECONDS)
+        when = min(now + QUIET_SECONDS, began + LONGEST_QUIET_SECONDS)
         is_sooner = timer and key not in self._settling and timer.when() <= when
         if not self._is_due(key) and not is_sooner:
             self._settling[key] = began

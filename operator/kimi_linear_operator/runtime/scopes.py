@@ -112,7 +112,7 @@ class Scopes:
         is_lost = state.is_refused() or (not is_watched and state.is_own_fault(now, self._read_last))
         state.is_read = state.is_read and not is_lost
 
-    def is_settled(self, now: float) -> bool:
+    def has_read_everything(self, now: float) -> bool:
         """Return whether everything that can be read was read, so that a replica may lead.
 
         This is False while the API server answers no list at all.
@@ -137,7 +137,7 @@ class Scopes:
             if self._is_unreadable(state, now)
         }
 
-    def is_known(self, namespace: str, kinds: Iterable[Kind]) -> bool:
+    def has_read(self, namespace: str, kinds: Iterable[Kind]) -> bool:
         """Return whether all objects of these kinds in a namespace are read."""
         place = namespace if self.namespaces else None
         return all(self._states[Scope(kind, place)].is_read for kind in kinds)

@@ -50,19 +50,19 @@ class Work:
         """
         queue = self._queue = WorkQueue(is_shared=len(self.scopes.namespaces) != 1)
         scheduling = Scheduling(self.enqueue, queue.postpone)
-        context = shared_context(self.types, cluster, self.cache, self.options, scheduling)
+        context = shared_context(self.types, cluster, self.cache, options=self.options, scheduling=scheduling)
         by_kind = reconcilers(self.types, context)
 
         async def reconcile(key: Key, failures: int) -> float | None:
             # A pass without writes never waits, and thousands of them in a row would block all other tasks.
             await asyncio.sleep(0)
-            if not self._is_known(key):
+            if not self._may_reconcile(key):
                 return None  # It is enqueued once its scopes are read.
-            if self.types[key.kind].needs_everything and not self._is_settled():
+            if self.types[key.kind].needs_everything and not self._has_read_everything():
                 return SETTLING_SECONDS
             return await by_kind[key.kind].reconcile(key, failures)
 
-        running = [asyncio.ensure_future(reconciler.run(self._is_settled)) for reconciler in by_kind.values()]
+        running = [asyncio.ensure_future(reconciler.run(self._has_read_everything)) for reconciler in by_kind.values()]
         try:
             self.enqueue(self.cache.resources())
             async with asyncio.TaskGroup() as workers:
@@ -93,7 +93,7 @@ class Work:
         is_new = changed.is_resource and changed.is_unreported
         for key in keys:
             if is_progress:
-                self._queue.add_settled(key, PROGRESS)
+                self._queue.add_when_quiet(key, PROGRESS)
             else:
                 self._queue.add(key, BULK if is_new else changed.source)
 
@@ -113,10 +113,10 @@ class Work:
         self._queue.close()
         return True
 
-    def _is_known(self, key: Key) -> bool:
+    def _may_reconcile(self, key: Key) -> bool:
         """Return whether all scopes that a resource needs were read. If not, no pass may be made over it."""
         resource_type = self.types[key.kind]
-        return self.scopes.is_known(
+        return self.scopes.has_read(
             key.namespace, (*resource_type.own_kinds, *resource_type.refers_to(self.cache, key))
         )
 
@@ -124,5 +124,5 @@ class Work:
         resource_type = self.types[key.kind]
         return (*resource_type.own_kinds, *resource_type.referenced)
 
-    def _is_settled(self) -> bool:
-        return self.scopes.is_settled(time.monotonic())
+    def _has_read_everything(self) -> bool:
+        return self.scopes.has_read_everything(time.monotonic())

@@ -6,7 +6,7 @@ from typing import Any
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.kubernetes.plan import may_be_taken
-from kimi_linear_operator.reconcile.resource_type import Found, Preview
+from kimi_linear_operator.reconcile.resource_type import Preview, Referenced
 from kimi_linear_operator.server import manifests, revision
 from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.spec import KimiLinearServer
@@ -14,7 +14,7 @@ from kimi_linear_operator.server.status import was_applied
 from kimi_linear_operator.server.template_choice import RolloutState, TemplateChoice, choose
 
 
-def _build(server: KimiLinearServer, _: Found) -> list[Manifest]:
+def _build(server: KimiLinearServer, _: Referenced) -> list[Manifest]:
     return manifests.build(server)
 
 
@@ -38,7 +38,7 @@ def _as_stored(server: KimiLinearServer, stored: Manifest | None) -> KimiLinearS
     return wanted.model_copy(update={"metadata": meta})
 
 
-def _desired(server: KimiLinearServer, live: Sequence[Manifest], _: Found) -> list[Manifest]:
+def _desired(server: KimiLinearServer, live: Sequence[Manifest], _: Referenced) -> list[Manifest]:
     """Return the children of a server, with the pod template that the operator would give it."""
     current = _choose_template(server, live).current
     deployment = manifests.build_deployment(server, current.template, current.number)

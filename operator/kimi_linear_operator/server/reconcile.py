@@ -11,7 +11,6 @@ from kimi_linear_operator.kubernetes.conditions import Reason, find_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, REVISION, Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.kubernetes.waits import next_look
-from kimi_linear_operator.reconcile.asked import Asked
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import (
     BLOCKED_RETRY_SECONDS,
@@ -20,7 +19,8 @@ from kimi_linear_operator.reconcile.children import (
     write_all,
 )
 from kimi_linear_operator.reconcile.errors import BehindError, GoneError, LeftoverError, NameTakenError
-from kimi_linear_operator.reconcile.reporting import TOLD_FAILURES
+from kimi_linear_operator.reconcile.recheck import Rechecker
+from kimi_linear_operator.reconcile.reporting import REPORTED_FAILURES
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.definition import CHECKER
@@ -79,15 +79,15 @@ class ServerReconciler:
         self._waking = Waking(context.cluster, context.cache, context.now)
         self._templates = Templates(context)
         self._rollouts = Rollouts(context, self._templates.chosen)
-        self._asked = Asked(context.cluster, self._check)
+        self._rechecker = Rechecker(context.cluster, self._check)
 
-    async def run(self, is_settled: Callable[[], bool]) -> None:
+    async def run(self, has_read_everything: Callable[[], bool]) -> None:
         """Roll out new pod templates to all servers while this replica leads, if the administrator has enabled that.
 
         Args:
-            is_settled: Whether all objects that can be read are cached.
+            has_read_everything: Returns whether everything that can be read was read.
         """
-        await self._rollouts.run(is_settled)
+        await self._rollouts.run(has_read_everything)
 
     async def reconcile(self, key: Key, failures: int) -> float | None:
         """Make one pass over a server.
@@ -105,11 +105,11 @@ class ServerReconciler:
         manifest = self.cache.get(key.of(SERVER))
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             self._templates.forget(key)
-            self._asked.forget(key)
+            self._rechecker.forget(key)
             return None  # The garbage collector deletes its children.
         checked = self._check(manifest)
         try:
-            checked = await self._asked.recheck(key, manifest, checked)
+            checked = await self._rechecker.recheck(key, manifest, checked)
             outcome = await self._apply(key, manifest, checked)
         except GoneError:
             return None
@@ -120,7 +120,7 @@ class ServerReconciler:
     async def _conclude(self, key: Key, manifest: Manifest, outcome: _Outcome, failures: int) -> float | None:
         """Write the status; return the seconds until the next pass, or raise an error that the queue retries."""
         not_applied, passing = outcome.failures.lasting, outcome.failures.passing
-        if passing and not not_applied and failures >= TOLD_FAILURES:
+        if passing and not not_applied and failures >= REPORTED_FAILURES:
             not_applied = Reason("ApplyFailed", passing.message)
         again = None
         if outcome.is_first and not not_applied and not passing and self._postpone(key):

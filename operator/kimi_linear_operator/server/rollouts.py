@@ -105,18 +105,18 @@ class Rollouts:
         # Servers that halt the rollout, each with the reason, as they were logged.
         self._logged: set[tuple[Key, str]] = set()
 
-    async def run(self, is_settled: Callable[[], bool]) -> None:
+    async def run(self, has_read_everything: Callable[[], bool]) -> None:
         """Choose servers while this replica leads. Pause while the cache is not complete.
 
         Args:
-            is_settled: Whether all objects that can be read are cached.
+            has_read_everything: Returns whether everything that can be read was read.
         """
         if self._pause is None:
             return
         try:
             while True:
                 await asyncio.sleep(min(_POLL_SECONDS, self._pause))
-                if not is_settled():
+                if not has_read_everything():
                     self._quiet_since = None
                     continue
                 try:
@@ -130,7 +130,7 @@ class Rollouts:
     async def step(self) -> None:
         """Choose the next server if it is time."""
         pause = self._pause or 0.0
-        servers = dict(self.cache.conditions(SERVER))
+        servers = self.cache.conditions(SERVER)
         self._drop_chosen(servers)
         if not any(candidate(*item, is_under_way=False).is_offered for item in servers.items()) and not self.chosen:
             self._report([])  # No server waits, so nothing can be halted.

@@ -199,12 +199,12 @@ def _conditions(observation: ServerObservation, now: str) -> list[Condition]:
 def _template_current(observation: ServerObservation) -> Condition:
     """Return whether the pods are as this version of the operator would build them."""
     choice = observation.choice
-    is_known = choice is not None and (observation.deployment is not None or not choice.offer)
+    is_decided = choice is not None and (observation.deployment is not None or not choice.offer)
     previous: Manifest = observation.manifest.get("status", {})
-    if not is_known and observation.not_applied and was_applied(previous, observation.generation):
+    if not is_decided and observation.not_applied and was_applied(previous, observation.generation):
         message = "The spec was applied before, but is not now: the pods stay as they are"
         return condition("TemplateCurrent", None, Reason("AppliedBefore", message))
-    if choice is None or not is_known:
+    if choice is None or not is_decided:
         message = "The spec was not applied, so it is unknown which pods it needs"
         return condition("TemplateCurrent", None, Reason("SpecNotApplied", message))
     if choice.offer:

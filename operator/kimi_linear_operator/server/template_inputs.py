@@ -30,7 +30,7 @@ def explicit_inputs(spec: ServerSpec) -> Manifest:
 def as_this_version_reads(inputs: Manifest) -> Manifest:
     """Return the inputs of any version in the form of this version: with its defaults, without fields unknown to it."""
     try:
-        return template_inputs(ServerSpec.model_validate(stored.known(inputs, ServerSpec)))
+        return template_inputs(ServerSpec.model_validate(stored.without_unknown_fields(inputs, ServerSpec)))
     except ValidationError:
         return inputs
 

@@ -164,7 +164,7 @@ def test_thousands_of_jobs_of_one_benchmark_take_whoever_asks_little_time(
         status = DONE if number < 1000 else {}
         world.put(JOB, world.job(key, name=f"made-{number:04}", status=status))
     with few_decoded(monkeypatch, 0), little_time():
-        assert (holding.held_seconds(index_of(world.cache), key, Asker(NOW, asker)) > 0) == (asker == "default")
+        assert (holding.hold_seconds(index_of(world.cache), key, Asker(NOW, asker)) > 0) == (asker == "default")
         assert not holding.is_measured(index_of(world.cache), Key("default", "kimi", SERVER), NOW)
     world.put(JOB, world.job(key))
     with few_decoded(monkeypatch, 0), little_time():
@@ -207,7 +207,7 @@ def test_thousands_of_jobs_that_the_api_server_shows_take_a_pass_little_time() -
     found = [world.job(key, name=f"made-{number:04}") for number in range(2000)]
     real = world.job(key)
     with little_time():
-        held = holding.held_by([*found, real], index_of(world.cache).claims(KIMI).values(), Asker(NOW, "default"))
+        held = holding.holding_jobs([*found, real], index_of(world.cache).claims(KIMI).values(), Asker(NOW, "default"))
     assert held == [real]
 
 

@@ -84,7 +84,7 @@ def test_every_scope_is_listed_when_its_watch_has_begun_or_should_have() -> None
             listed.lists.ask_for(PODS_A)
             await asyncio.sleep(GATHER_SECONDS + 0.1)
             assert [scope for _, scope in listed.objects.asked] == [PODS_A]
-            await listed.lists.wait_until_settled()
+            await listed.lists.wait_until_everything_is_read()
             assert now() == pytest.approx(WATCH_SECONDS)
             assert sorted(map(str, (scope for _, scope in listed.objects.asked))) == sorted(
                 map(str, listed.lists.scopes)
@@ -161,13 +161,13 @@ def test_what_is_refused_keeps_no_other_waiting_and_comes_back_by_itself(status:
     async def test() -> None:
         listed = Listed(Objects(errors={PODS_B: ApiError(status, "why")}))
         with listed.running():
-            await listed.lists.wait_until_settled()
+            await listed.lists.wait_until_everything_is_read()
             assert now() == pytest.approx(WATCH_SECONDS)
             await asyncio.sleep(200)
-            assert not listed.lists.scopes.is_known(Key(B, "kimi", SERVER).namespace, SERVER_TYPE.own_kinds)
+            assert not listed.lists.scopes.has_read(Key(B, "kimi", SERVER).namespace, SERVER_TYPE.own_kinds)
             del listed.objects.errors[PODS_B]
             await asyncio.sleep(RETRY.longest)
-            assert listed.lists.scopes.is_known(Key(B, "kimi", SERVER).namespace, SERVER_TYPE.own_kinds)
+            assert listed.lists.scopes.has_read(Key(B, "kimi", SERVER).namespace, SERVER_TYPE.own_kinds)
             assert (PODS_B, set(), True) in listed.told
 
     run(test())
@@ -188,8 +188,8 @@ def test_a_list_that_takes_long_keeps_no_other_waiting() -> None:
         listed = Listed(Objects(seconds={PODS_B: 60}))
         with listed.running():
             await asyncio.sleep(WATCH_SECONDS + 1)
-            assert listed.lists.scopes.is_known(KIMI.namespace, SERVER_TYPE.own_kinds)
-            await listed.lists.wait_until_settled()
+            assert listed.lists.scopes.has_read(KIMI.namespace, SERVER_TYPE.own_kinds)
+            await listed.lists.wait_until_everything_is_read()
             assert now() == pytest.approx(WATCH_SECONDS + 60)
 
     run(test())
@@ -199,7 +199,7 @@ def test_a_list_that_never_ends_keeps_nobody_from_leading() -> None:
     async def test() -> None:
         listed = Listed(Objects(seconds={PODS_B: 100_000}))
         with listed.running():
-            await listed.lists.wait_until_settled()
+            await listed.lists.wait_until_everything_is_read()
             assert now() == pytest.approx(WATCH_SECONDS + OWN_FAULT_SECONDS, abs=1.1)
             assert listed.lists.scopes.unreadable(now()) == {PODS_B: "it is still being listed"}
 
@@ -212,9 +212,9 @@ def test_an_api_server_that_is_away_is_waited_for() -> None:
         listed = Listed(Objects(errors={scope: ApiError(0, "no answer") for scope in scopes}))
         with listed.running():
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(listed.lists.wait_until_settled(), 1000)
+                await asyncio.wait_for(listed.lists.wait_until_everything_is_read(), 1000)
             listed.objects.errors.clear()
-            await asyncio.wait_for(listed.lists.wait_until_settled(), RETRY.longest)
+            await asyncio.wait_for(listed.lists.wait_until_everything_is_read(), RETRY.longest)
 
     run(test())
 
@@ -223,7 +223,7 @@ def test_what_the_first_pages_showed_is_told_although_a_later_one_fails() -> Non
     async def test() -> None:
         listed = Listed(Objects())
         with listed.running():
-            await listed.lists.wait_until_settled()
+            await listed.lists.wait_until_everything_is_read()
             await asyncio.sleep(30)
             listed.told.clear()
             listed.objects.pages[PODS_A] = [[make_pod(namespace=A, version=7)]]
@@ -239,7 +239,7 @@ def test_what_a_list_does_not_show_is_gone_even_if_it_shows_nothing() -> None:
     async def test() -> None:
         listed = Listed(Objects(pages={PODS_A: [[make_pod(namespace=A)]]}))
         with listed.running():
-            await listed.lists.wait_until_settled()
+            await listed.lists.wait_until_everything_is_read()
             await asyncio.sleep(30)
             assert len(listed.lists.cache.children(POD, KIMI)) == 1
             listed.objects.pages[PODS_A] = [[]]
@@ -256,7 +256,7 @@ def test_what_a_list_shows_is_in_the_store_when_it_is_told() -> None:
     async def test() -> None:
         listed = Listed(Objects(pages={SERVERS_A: [[make_server()], [make_server("second")]]}))
         with listed.running():
-            await listed.lists.wait_until_settled()
+            await listed.lists.wait_until_everything_is_read()
             assert listed.lists.cache.resources() == [KIMI, Key(A, "second", SERVER)]
             assert (SERVERS_A, {KIMI, Key(A, "second", SERVER)}, True) in listed.told
             assert (Scope(DEPLOYMENT, A), set(), True) in listed.told
@@ -271,7 +271,7 @@ def test_an_object_that_nobody_can_read_costs_nothing_else_and_is_named_once(cap
         )
         lists = listed.lists
         with listed.running():
-            await lists.wait_until_settled()
+            await lists.wait_until_everything_is_read()
             assert now() == pytest.approx(WATCH_SECONDS)
             assert len(lists.cache.children(POD, KIMI)) == 2
             assert lists.unreadable.messages() == ["cannot read Pod default/odd: ValueError"]
@@ -336,7 +336,7 @@ def test_one_kind_that_hangs_everywhere_keeps_nobody_from_leading_and_no_other_k
             await asyncio.sleep(WATCH_SECONDS + 1)
             others = set(listed.lists.scopes) - hanging
             assert others <= {scope for _, scope in listed.objects.asked}
-            await listed.lists.wait_until_settled()
+            await listed.lists.wait_until_everything_is_read()
             assert now() == pytest.approx(WATCH_SECONDS + OWN_FAULT_SECONDS, abs=1.1)
             assert set(listed.lists.scopes.unreadable(now())) == hanging
 
@@ -376,7 +376,7 @@ async def seconds_until_the_rest_is_known(objects: Hanging, listed: Listed) -> f
     began, scopes = now(), listed.lists.scopes
     listed.lists.relist_all()
     rest = [scope for scope in scopes if scope.kind != POD or scope.namespace not in objects.places]
-    while not all(scopes.is_known(scope.namespace or "", [scope.kind]) for scope in rest):  # noqa: ASYNC110
+    while not all(scopes.has_read(scope.namespace or "", [scope.kind]) for scope in rest):  # noqa: ASYNC110
         await asyncio.sleep(0.1)
     return now() - began
 
@@ -386,7 +386,7 @@ def test_two_namespaces_whose_lists_hang_from_now_on_delay_no_other_by_more_than
         objects, listed = hanging_in(2)
         hang, objects.places = objects.places, set()
         with listed.running():
-            await listed.lists.wait_until_settled()
+            await listed.lists.wait_until_everything_is_read()
             await asyncio.sleep(30)
             objects.places = hang
             for place in hang:
@@ -429,18 +429,18 @@ def test_what_is_neither_listed_nor_watched_any_more_is_unknown_and_comes_back()
         listed = Listed(Objects())
         scopes, resource = listed.lists.scopes, Key(B, "kimi", SERVER)
         with listed.running():
-            await listed.lists.wait_until_settled()
+            await listed.lists.wait_until_everything_is_read()
             listed.objects.errors[PODS_B] = ApiError(500, "broken")
             await asyncio.sleep(2 * RESYNC_SECONDS)
-            assert (scopes.is_known(resource.namespace, SERVER_TYPE.own_kinds), scopes.unreadable(now())) == (True, {})
+            assert (scopes.has_read(resource.namespace, SERVER_TYPE.own_kinds), scopes.unreadable(now())) == (True, {})
             listed.unwatched.add(PODS_B)
             await asyncio.sleep(RESYNC_SECONDS)
-            assert (scopes.is_known(resource.namespace, SERVER_TYPE.own_kinds), scopes.unreadable(now())) == (
+            assert (scopes.has_read(resource.namespace, SERVER_TYPE.own_kinds), scopes.unreadable(now())) == (
                 False,
                 {PODS_B: "500: broken"},
             )
             listed.objects.errors.clear()
             await asyncio.sleep(RETRY.longest)
-            assert (scopes.is_known(resource.namespace, SERVER_TYPE.own_kinds), scopes.unreadable(now())) == (True, {})
+            assert (scopes.has_read(resource.namespace, SERVER_TYPE.own_kinds), scopes.unreadable(now())) == (True, {})
 
     run(test())

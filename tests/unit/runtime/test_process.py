@@ -48,7 +48,7 @@ def test_whoever_else_waits_for_the_event_loop_has_a_turn_between_passes(monkeyp
 
     async def test() -> list[int]:
         anything: Any = type("Anything", (), {"fenced": lambda _: None})()
-        working = Operator(anything, anything, [], TYPES, Options())
+        working = Operator(anything, anything, namespaces=[], types=TYPES, options=Options())
         for number in range(SERVERS):
             working.cache.put(SERVER, make_server(f"kimi-{number}"))
         for scope in working.scopes:
@@ -71,7 +71,7 @@ def test_nothing_is_done_for_what_is_not_known(monkeypatch: pytest.MonkeyPatch) 
 
     async def test() -> None:
         anything: Any = type("Anything", (), {"fenced": lambda _: None})()
-        working = Operator(anything, anything, ["default", "other"], TYPES, Options())
+        working = Operator(anything, anything, namespaces=["default", "other"], types=TYPES, options=Options())
         working.cache.put(SERVER, make_server())
         for scope in (scopes := list(working.scopes))[1:]:
             working.scopes.succeed(scope, 0)
@@ -95,7 +95,7 @@ def test_benchmarks_wait_until_everything_was_read_and_servers_do_not(monkeypatc
 
     async def test() -> None:
         anything: Any = type("Anything", (), {"fenced": lambda _: None})()
-        working = Operator(anything, anything, ["default", "other"], TYPES, Options())
+        working = Operator(anything, anything, namespaces=["default", "other"], types=TYPES, options=Options())
         for kind, manifest in ((SERVER, make_server()), (BENCHMARK, make_benchmark("nightly"))):
             working.cache.put(kind, manifest)
         for scope in (scopes := list(working.scopes))[:-1]:
@@ -146,7 +146,7 @@ def test_everything_is_listed_anew_unless_nobody_can_have_worked_since_before_it
 ) -> None:
     async def test() -> None:
         leader: Any = Terms(left=3, is_untouched=is_untouched)
-        working, done = Operator(leader, leader, [], TYPES, Options()), list[str]()
+        working, done = Operator(leader, leader, namespaces=[], types=TYPES, options=Options()), list[str]()
 
         async def note(what: str) -> None:
             done.append(what)
@@ -164,7 +164,7 @@ def test_everything_is_listed_anew_unless_nobody_can_have_worked_since_before_it
 def test_the_lease_is_looked_at_before_anything_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         leader: Any = Terms(left=1, is_untouched=True)
-        working = Operator(leader, leader, [], TYPES, Options())
+        working = Operator(leader, leader, namespaces=[], types=TYPES, options=Options())
 
         async def run() -> None:
             leader.done.append("list")
@@ -179,7 +179,7 @@ def test_the_lease_is_looked_at_before_anything_is_listed(monkeypatch: pytest.Mo
 def test_what_is_older_than_before_is_forgotten_listed_and_watched_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         anything: Any = type("Anything", (), {"fenced": lambda _: None})()
-        working = Operator(anything, anything, [], TYPES, Options())
+        working = Operator(anything, anything, namespaces=[], types=TYPES, options=Options())
         restarts = list[bool]()
         monkeypatch.setattr(working.watch, "restart", lambda: restarts.append(True))
         working.cache.put(SERVER, make_server())

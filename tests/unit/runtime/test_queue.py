@@ -11,7 +11,7 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.counters import REGISTRY
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.runtime.order import MOST_SOURCES, PROGRESS
-from kimi_linear_operator.runtime.queue import BACKOFF, LONGEST_SETTLE_SECONDS, SETTLE_SECONDS, Work, WorkQueue
+from kimi_linear_operator.runtime.queue import BACKOFF, LONGEST_QUIET_SECONDS, QUIET_SECONDS, Work, WorkQueue
 from kimi_linear_operator.runtime.work import WORKERS
 from kimi_linear_operator.server.spec import SERVER
 
@@ -488,14 +488,14 @@ def test_a_burst_is_one_key_when_it_settles_and_a_long_one_is_not_waited_for() -
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(queue.work(work))
             for _ in range(3):
-                queue.add_settled(A, "bulk")
+                queue.add_when_quiet(A, "bulk")
                 await asyncio.sleep(1)
             await asyncio.sleep(10)
-            assert times == [pytest.approx(2 + SETTLE_SECONDS, abs=0.1)]
+            assert times == [pytest.approx(2 + QUIET_SECONDS, abs=0.1)]
             for _ in range(20):
-                queue.add_settled(A, "bulk")
+                queue.add_when_quiet(A, "bulk")
                 await asyncio.sleep(0.5)
-            assert times[1] == pytest.approx(13 + LONGEST_SETTLE_SECONDS, abs=0.1)
+            assert times[1] == pytest.approx(13 + LONGEST_QUIET_SECONDS, abs=0.1)
             queue.close()
 
     run(test())
@@ -504,7 +504,7 @@ def test_a_burst_is_one_key_when_it_settles_and_a_long_one_is_not_waited_for() -
 def test_a_key_that_settles_is_worked_on_at_once_when_it_is_urgent() -> None:
     async def test() -> None:
         queue, done = WorkQueue(), list[Key]()
-        queue.add_settled(A, "bulk")
+        queue.add_when_quiet(A, "bulk")
         queue.add(A)
         await worked(queue, recorder(done), seconds=10)
         assert done == [A]
@@ -539,7 +539,7 @@ def test_a_key_that_is_added_waits_as_long_as_the_api_server_asks_and_delays_no_
                 raise ApiError(503, "unavailable", retry_seconds=100)
 
         queue.add(A)
-        asyncio.get_running_loop().call_later(1, queue.add_settled, A, "bulk")
+        asyncio.get_running_loop().call_later(1, queue.add_when_quiet, A, "bulk")
         for key in (A, B):
             asyncio.get_running_loop().call_later(10, queue.add, key)
         await worked(queue, work, seconds=300)

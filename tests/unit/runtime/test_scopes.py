@@ -39,7 +39,7 @@ def placed(manifest: Manifest, key: Key) -> Manifest:
 
 
 def is_known(scopes: Scopes, key: Key, **target: Any) -> bool:
-    return work(scopes, **target)._is_known(key)
+    return work(scopes, **target)._may_reconcile(key)
 
 
 def read(scopes: Scopes, *but: Scope, now: float = 0.0) -> Scopes:
@@ -63,11 +63,11 @@ def test_everything_that_is_written_is_needed_by_somebody() -> None:
 
 def test_a_replica_may_lead_when_everything_was_read() -> None:
     scopes = new_scopes(["a"])
-    assert not scopes.is_settled(0)
+    assert not scopes.has_read_everything(0)
     missing = Scope(POD, "a")
-    assert not read(scopes, missing).is_settled(2)
+    assert not read(scopes, missing).has_read_everything(2)
     assert scopes.succeed(missing, 2)
-    assert scopes.is_settled(2)
+    assert scopes.has_read_everything(2)
     assert scopes.unreadable(2) == {}
 
 
@@ -76,7 +76,7 @@ def test_what_is_refused_keeps_nobody_from_leading_and_is_named(error: ApiError)
     pods = Scope(POD, "b")
     scopes = read(new_scopes(["a", "b"]), pods)
     scopes.fail(pods, error, 2)
-    assert scopes.is_settled(2)
+    assert scopes.has_read_everything(2)
     assert scopes.unreadable(2) == {pods: str(error)}
 
 
@@ -86,7 +86,7 @@ def test_an_api_server_that_does_not_answer_is_waited_for(error: ApiError) -> No
     for scope in scopes:
         scopes.begin(scope, 0)
         scopes.fail(scope, error, 0)
-    assert not scopes.is_settled(1_000_000)
+    assert not scopes.has_read_everything(1_000_000)
     assert scopes.unreadable(1_000_000) == {}
 
 
@@ -95,7 +95,7 @@ def test_where_nothing_may_be_read_nobody_leads() -> None:
     for scope in scopes:
         scopes.begin(scope, 0)
         scopes.fail(scope, FORBIDDEN, 0)
-    assert not scopes.is_settled(1)
+    assert not scopes.has_read_everything(1)
 
 
 def test_what_fails_for_long_while_others_are_read_keeps_nobody_from_leading() -> None:
@@ -103,8 +103,8 @@ def test_what_fails_for_long_while_others_are_read_keeps_nobody_from_leading() -
     pods = Scope(POD, "a")
     scopes = read(new_scopes(["a"]), pods)
     scopes.fail(pods, ApiError(500, "conversion webhook failed"), 2)
-    assert not scopes.is_settled(OWN_FAULT_SECONDS - 1)
-    assert scopes.is_settled(OWN_FAULT_SECONDS)
+    assert not scopes.has_read_everything(OWN_FAULT_SECONDS - 1)
+    assert scopes.has_read_everything(OWN_FAULT_SECONDS)
     assert scopes.unreadable(OWN_FAULT_SECONDS) == {pods: "500: conversion webhook failed"}
 
 
@@ -212,10 +212,10 @@ def test_what_may_be_old_is_unknown_until_a_list_that_begins_afterwards_has_ende
         scopes.begin(scope, 0)
     scopes.forget()
     assert not any(scopes.succeed(scope, 1) for scope in scopes)
-    assert not scopes.is_settled(1)
+    assert not scopes.has_read_everything(1)
     # Nothing is known to be unreadable: the replica stays Ready.
     assert scopes.is_anything_readable()
     for scope in scopes:
         scopes.begin(scope, 2)
     assert all(scopes.succeed(scope, 3) for scope in scopes)
-    assert scopes.is_settled(3)
+    assert scopes.has_read_everything(3)

@@ -14,7 +14,7 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Ma
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS
 from kimi_linear_operator.reconcile.errors import BehindError
-from kimi_linear_operator.reconcile.reporting import TOLD_FAILURES
+from kimi_linear_operator.reconcile.reporting import REPORTED_FAILURES
 from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
@@ -237,7 +237,7 @@ def test_the_worst_obstacle_is_told_and_what_passes_is_tried_again_sooner() -> N
 
 
 def test_what_passes_by_itself_is_told_only_when_it_does_not() -> None:
-    for failures, is_told in ((0, False), (TOLD_FAILURES, True)):
+    for failures, is_told in ((0, False), (REPORTED_FAILURES, True)):
         cluster = RefusingCluster({"Service/kimi": ApiError(503, "busy")})
         with pytest.raises(ApiError, match="busy"):
             _pass(cluster, failures=failures)

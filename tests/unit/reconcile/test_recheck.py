@@ -14,10 +14,10 @@ from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 from kimi_linear_operator.kubernetes.ownership import unowned
-from kimi_linear_operator.reconcile import asked
-from kimi_linear_operator.reconcile.asked import Asked
+from kimi_linear_operator.reconcile import recheck
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BehindError, GoneError
+from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.server.definition import CHECKER as SERVERS
 from kimi_linear_operator.server.spec import SERVER
 from make import make_benchmark, make_server
@@ -129,12 +129,12 @@ class World:
 
     def __post_init__(self) -> None:
         self.cluster.live = managed(self.server, owned_by("me", "model.path"))
-        self.asked = Asked(cast(Cluster, self.cluster), SERVERS.check_stored)
+        self.rechecker = Rechecker(cast(Cluster, self.cluster), SERVERS.check_stored)
 
     def recheck(self, name: str = "kimi", **spec: Any) -> Any:
         server = {**self.server, "spec": {**self.server["spec"], **spec}}
         key = Key("default", name, SERVER)
-        return asyncio.run(self.asked.recheck(key, server, SERVERS.check_stored(server)))
+        return asyncio.run(self.rechecker.recheck(key, server, SERVERS.check_stored(server)))
 
 
 def test_only_what_is_in_the_way_is_left_out() -> None:
@@ -154,7 +154,7 @@ def test_an_object_is_read_once_for_each_spec_and_once_more_when_it_came_back() 
     for _ in range(3):
         assert world.recheck().is_valid
     assert world.cluster.count == 1
-    world.asked.forget(Key("default", "kimi", SERVER))
+    world.rechecker.forget(Key("default", "kimi", SERVER))
     world.recheck()
     assert world.cluster.count == 2
     # Another definition shows the same spec otherwise.
@@ -163,7 +163,7 @@ def test_an_object_is_read_once_for_each_spec_and_once_more_when_it_came_back() 
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asked, "_MOST_ANSWERS", 2)
+    monkeypatch.setattr(recheck, "_MOST_ANSWERS", 2)
     world = World()
     for name in "abca":
         world.recheck(name)

@@ -47,7 +47,7 @@ class _Question:
     errors: int
 
 
-class Asked(Generic[R]):
+class Rechecker(Generic[R]):
     """Checks refused resources of one kind again, without the fields that nobody asked for."""
 
     def __init__(self, cluster: Cluster, check: Callable[[Manifest], Checked[R]]) -> None:
