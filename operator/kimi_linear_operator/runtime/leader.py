@@ -5,10 +5,6 @@ lease over only after they saw it unchanged for longer than that, so the holder 
 its own clock, which nobody sets and which goes on while the machine is suspended. Wall clocks may be wrong, so the
 times in the Lease are only for people.
 
-If somebody deleted or rewrote the Lease, its last holder may still work for as long as it trusts its lease. A replica
-that saw another holder waits that long. All replicas wait that long after a restore of etcd from a backup, because the
-Lease then names an earlier holder.
-
 While a replica cannot find out whether it renewed the lease, its passes go on but start no writes: the API server may
 come back with another past.
 https://kubernetes.io/docs/concepts/architecture/leases/
@@ -18,27 +14,23 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from kimi_linear_operator import clock, counters
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError, Meaning
 from kimi_linear_operator.cluster.transport import PendingWrites
-from kimi_linear_operator.kubernetes.kinds import LEASE, Manifest
-from kimi_linear_operator.kubernetes.metadata import version_of
+from kimi_linear_operator.kubernetes.kinds import LEASE
+from kimi_linear_operator.runtime.seen_lease import LEASE_SECONDS, SeenLease
 
 logger = logging.getLogger(__name__)
 
-LEASE_SECONDS = 15
 # The rest of LEASE_SECONDS is for requests that are under way when trust ends.
 TRUST_SECONDS = 10.0
 RENEW_SECONDS = 3.0
 # How often waiting replicas read the Lease. After a release, nobody works for up to this long.
 LOOK_SECONDS = 1.0
 REQUEST_SECONDS = 5.0
-# The duration in a released Lease, as client-go writes it.
-_RELEASED_SECONDS = 1
 _BACKOFF = Backoff(first=0.5, longest=5.0)
 
 
@@ -74,15 +66,12 @@ class Leader:
     _trusted_until: float = float("-inf")
     # Whether the last attempt to renew the lease failed.
     _has_renewal_failed: bool = False
-    _lease_seen: Manifest | None = None
-    _seen_at: float = 0.0
-    # Until when another replica may work although the lease no longer names it.
-    _last_holder_until: float = float("-inf")
-    # The last spec that this replica tried to write.
-    _written_spec: Manifest | None = None
-    # Whether nobody held the lease at the first look, and no later look found a change.
-    _is_untouched: bool = False
     _logged: str = ""
+    _lease: SeenLease = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin without having seen the Lease."""
+        self._lease = SeenLease(self.namespace, self.name, self.identity)
 
     @property
     def is_leading(self) -> bool:
@@ -111,7 +100,7 @@ class Leader:
             await self._look(REQUEST_SECONDS)
         except (ApiError, TimeoutError):
             return  # The holder is unknown.
-        self._is_untouched = self._lease_seen is None or self._is_released()
+        self._lease.is_untouched = not self._lease.exists or self._lease.is_released
 
     async def acquire(self) -> bool:
         """Wait until the lease is ours.
@@ -121,8 +110,7 @@ class Leader:
             was unchanged when this replica took it. This can only be so in the first term.
         """
         failures = 0
-        # The lease was not read for a while: it may have changed, and a restored backup may have reverted that.
-        self._seen_at = self.clock()
+        self._lease.distrust(self.clock())
         while not self.is_leading:
             try:
                 await self._take_if_free()
@@ -135,7 +123,7 @@ class Leader:
                 await asyncio.sleep(0 if self.is_leading else LOOK_SECONDS)
         self._log(logging.INFO, f"Leading as {self.identity}")
         counters.LEADING.set(1)
-        is_untouched, self._is_untouched = self._is_untouched, False
+        is_untouched, self._lease.is_untouched = self._lease.is_untouched, False
         return is_untouched
 
     async def hold(self, work: Coroutine[None, None, None]) -> bool:
@@ -185,7 +173,7 @@ class Leader:
                 if not await self._is_ours():
                     break
         self._trusted_until = float("-inf")
-        self._log(logging.WARNING, f"No longer leading: {self._holder()} holds the lease, or its holder is unknown")
+        self._log(logging.WARNING, f"No longer leading: {self._lease.holder} holds the lease, or its holder is unknown")
 
     async def _is_ours(self) -> bool:
         """Read after a failed write whether the lease is still ours. If that fails, assume that it is."""
@@ -193,53 +181,24 @@ class Leader:
             await self._look(self._remaining())
         except (ApiError, TimeoutError):
             return True
-        return self._holder() == self.identity
+        return self._lease.holder == self.identity
 
     async def _take_if_free(self) -> None:
         """Read the lease, and take it if nobody holds it."""
         await self._look(REQUEST_SECONDS)
-        if self._is_free():
+        if self._lease.is_free(self.clock()):
             await self._write(self.identity, REQUEST_SECONDS)
-        elif self._is_held_by_another():
-            self._log(logging.INFO, f"Waiting: {self._holder()} leads")
+        elif self._lease.is_held_by_another:
+            self._log(logging.INFO, f"Waiting: {self._lease.holder} leads")
         else:
             self._log(logging.INFO, "Waiting: the lease was deleted or rewritten, and its last holder may still work")
-
-    def _is_free(self) -> bool:
-        now = self.clock()
-        if self._is_held_by_another():
-            return bool(now - self._seen_at >= self._spec().get("leaseDurationSeconds", LEASE_SECONDS))
-        return now >= self._last_holder_until
-
-    def _is_held_by_another(self) -> bool:
-        return self._holder() not in ("", self.identity)
-
-    def _is_uncontested(self) -> bool:
-        """Return whether no other replica can still work: its holder released the lease, or this replica took it."""
-        spec = self._spec()
-        return self._is_released() or (bool(spec) and spec == self._written_spec)
-
-    def _is_released(self) -> bool:
-        spec = self._spec()
-        return spec.get("holderIdentity") == "" and spec.get("leaseDurationSeconds") == _RELEASED_SECONDS
 
     async def _look(self, seconds: float) -> None:
         """Read the lease, and note when it changed."""
         async with asyncio.timeout(min(seconds, REQUEST_SECONDS)):
             lease = await self.cluster.get(LEASE, self.namespace, self.name)
-        if lease == self._lease_seen:
-            return
-        self._is_untouched = False
-        is_older = bool(lease and self._lease_seen and version_of(lease) < version_of(self._lease_seen))
-        was_held_by_another = self._is_held_by_another()
-        self._lease_seen, self._seen_at = lease, self.clock()
-        if is_older:
+        if self._lease.observe(lease, self.clock(), is_leading=self.is_leading):
             self.restored()
-        if self._is_uncontested() and not is_older:
-            self._last_holder_until = float("-inf")
-        elif was_held_by_another or (is_older and not self.is_leading):
-            # Its holder may have renewed it right before.
-            self._last_holder_until = self._seen_at + LEASE_SECONDS
 
     async def _write(self, holder: str, seconds: float) -> None:
         """Write the lease over the version that was read last.
@@ -249,37 +208,12 @@ class Leader:
             TimeoutError: Nobody knows whether the lease was written.
         """
         started = self.clock()
-        lease = self._lease(holder)
-        self._written_spec = lease["spec"]
-        write = self.cluster.replace if self._lease_seen else self.cluster.create
+        lease = self._lease.build(holder)
+        write = self.cluster.replace if self._lease.exists else self.cluster.create
         async with asyncio.timeout(min(seconds, REQUEST_SECONDS)):
-            self._lease_seen = await write(LEASE, lease)
-        self._seen_at = self.clock()
+            written = await write(LEASE, lease)
+        self._lease.note_written(written, self.clock())
         self._trusted_until, self._has_renewal_failed = started + TRUST_SECONDS, False
-
-    def _lease(self, holder: str) -> Manifest:
-        """Return the Lease with this holder. An empty holder releases it, in the same way as client-go."""
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        before = self._spec()
-        is_taken = bool(holder) and holder != before.get("holderIdentity")
-        spec = {
-            **before,
-            "holderIdentity": holder,
-            "leaseDurationSeconds": LEASE_SECONDS if holder else _RELEASED_SECONDS,
-            "acquireTime": now if is_taken else before.get("acquireTime", now),
-            "renewTime": now,
-            "leaseTransitions": before.get("leaseTransitions", 0) + (is_taken and "holderIdentity" in before),
-        }
-        metadata = (
-            self._lease_seen["metadata"] if self._lease_seen else {"name": self.name, "namespace": self.namespace}
-        )
-        return {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": metadata, "spec": spec}
-
-    def _spec(self) -> Manifest:
-        return dict((self._lease_seen or {}).get("spec") or {})
-
-    def _holder(self) -> str:
-        return str(self._spec().get("holderIdentity") or "")
 
     def _remaining(self) -> float:
         return max(0.0, self._trusted_until - self.clock())

@@ -15,13 +15,13 @@ from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 from kimi_linear_operator.runtime.leader import (
-    LEASE_SECONDS,
     LOOK_SECONDS,
     RENEW_SECONDS,
     TRUST_SECONDS,
     Leader,
     NotLeadingError,
 )
+from kimi_linear_operator.runtime.seen_lease import LEASE_SECONDS
 
 
 @dataclass
