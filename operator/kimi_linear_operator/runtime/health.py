@@ -44,7 +44,7 @@ class Health:
 
     def readiness(self) -> Readiness:
         """Return whether this replica knows the state of the cluster, and which parts are missing."""
-        unreadable, unwatched = self.scopes.unreadable(time.monotonic()), self.watch.unwatched()
+        unreadable, unwatched = self.scopes.unreadable(time.monotonic()), self.watch.watched.unwatched()
         degraded = [
             *(f"cannot list {scope}: {reason}" for scope, reason in unreadable.items()),
             *(f"not watching {scope}" for scope in unwatched if scope not in unreadable),

@@ -33,6 +33,7 @@ from kimi_linear_operator.kubernetes.kinds import GROUP, Kind
 from kimi_linear_operator.kubernetes.metadata import SELECTOR
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Reader
 from kimi_linear_operator.runtime.scopes import Scope
+from kimi_linear_operator.runtime.watched_scopes import WatchedScopes
 
 logger = logging.getLogger(__name__)
 
@@ -44,14 +45,9 @@ RESTART_BACKOFF = Backoff(first=0.25, longest=10.0)
 STEADY_SECONDS = 60.0
 # How long the API server keeps a watch open. kopf reconnects after 70 s of silence.
 STREAM_SECONDS = 300
-# How long a scope may be unwatched before we report it: kopf needs that long to notice and to reconnect.
-GRACE_SECONDS = 70.0
 HEARTBEAT_SECONDS = 5.0
 # A delay before kopf gets the resources to watch, so that it is ready for them. If not, the next heartbeat repeats it.
 SCAN_SECONDS = 0.1
-
-_OK = 200
-_REFUSALS = (403, 404)
 
 
 @dataclass
@@ -63,8 +59,8 @@ class Watch:
         scopes: The scopes to watch there.
         reader: Makes cached objects of watch events.
         observe: Called for every change, in the thread of the watch.
-        request_list: Called in the thread of the watch to request a list of a scope: when its watch starts again,
-            because that does not show earlier changes, and when it is refused, because the list finds out why.
+        request_list: Called in the thread of the watch to request a list of a scope, when only that shows its state.
+        watched: Which scopes are watched.
     """
 
     namespaces: list[str]
@@ -78,14 +74,11 @@ class Watch:
     # Whether the current watches have to end: after a restore of etcd, their events are from another past.
     _is_ending: bool = False
     _heartbeat: float = field(default_factory=time.monotonic)
-    # Scopes that are not watched, and since when.
-    _unwatched: dict[Scope, float] = field(default_factory=dict)
-    # Scopes whose next watch does not continue the last one.
-    _restarted: set[Scope] = field(default_factory=set)
-    # Scopes that the API server refuses to list or watch.
-    _refused: set[Scope] = field(default_factory=set)
-    # Scopes that were logged as not watched.
-    _logged: set[Scope] = field(default_factory=set)
+    watched: WatchedScopes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin without a watch."""
+        self.watched = WatchedScopes(self.request_list)
 
     def run(self) -> None:
         """Watch until stopped. Call this in a thread of its own."""
@@ -108,11 +101,6 @@ class Watch:
             return str(error) or type(error).__name__
         return "kopf ended"
 
-    def unwatched(self) -> list[Scope]:
-        """Return the scopes that have not been watched for longer than a reconnection takes."""
-        oldest = time.monotonic() - GRACE_SECONDS
-        return [scope for scope, since in self._unwatched.copy().items() if since < oldest]
-
     def silent_seconds(self) -> float:
         """Return for how long the thread has shown no sign of life."""
         return time.monotonic() - self._heartbeat
@@ -133,8 +121,7 @@ class Watch:
         if self._stopping.is_set():
             return
         _patch_kopf([_resource_of(kind) for kind in dict.fromkeys(kind for kind, _ in self.scopes)])
-        for scope in self.scopes:
-            self._unwatched.setdefault(scope, time.monotonic())
+        self.watched.begin(self.scopes)
         insights = Insights()
         beating = asyncio.create_task(self._beat(insights))
         try:
@@ -183,49 +170,17 @@ class Watch:
         return settings
 
     async def _login(self, **_: Any) -> kopf.AiohttpSession:
-        listeners = {path(*scope): self._listener_for(scope) for scope in self.scopes}
+        listeners = {path(*scope): functools.partial(self.watched.note_answer, scope) for scope in self.scopes}
         session = await watch_session(listeners, counters.count_request)
         return kopf.AiohttpSession(server=session.server, aiohttp_session=session.client)
-
-    def _listener_for(self, scope: Scope) -> Callable[[str, int], None]:
-        return functools.partial(self._note_answer, scope)
-
-    def _note_answer(self, scope: Scope, verb: str, status: int) -> None:
-        """Note the answer to a list or a watch."""
-        if status != _OK:
-            counters.WATCH_FAILURES.labels(scope.kind.plural).inc()
-            self._unwatched.setdefault(scope, time.monotonic())
-            self._note_refusal(scope, status in _REFUSALS)
-        elif verb == "LIST":
-            self._restarted.add(scope)
-        else:
-            self._unwatched.pop(scope, None)
-            self._refused.discard(scope)
-            if scope in self._restarted:
-                self._restarted.remove(scope)
-                self.request_list(scope)
-
-    def _note_refusal(self, scope: Scope, is_refused: bool) -> None:
-        if is_refused and scope not in self._refused:
-            self._refused.add(scope)
-            self.request_list(scope)
 
     async def _beat(self, insights: Insights) -> None:
         while True:
             self._heartbeat = time.monotonic()
             _repeat_cancellations()
             await _notify_again(insights)
-            self._log_changes()
+            self.watched.log_changes()
             await asyncio.sleep(HEARTBEAT_SECONDS)
-
-    def _log_changes(self) -> None:
-        """Log which scopes are no longer watched, and which are watched again."""
-        unwatched = set(self.unwatched())
-        for scope in unwatched - self._logged:
-            logger.warning("Not watching %s for %.0f s now, retrying until it works", scope, GRACE_SECONDS)
-        for scope in self._logged - unwatched:
-            logger.info("Watching %s again", scope)
-        self._logged = unwatched
 
     async def _on_event(self, event: kopf.RawEvent, param: Any = None, **_: Any) -> None:
         if self._is_ending:

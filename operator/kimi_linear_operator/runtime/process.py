@@ -108,7 +108,7 @@ class Operator:
             self.cache,
             self.scopes,
             self._enqueue_listed,
-            is_watched=lambda scope: scope not in self.watch.unwatched(),
+            is_watched=lambda scope: scope not in self.watch.watched.unwatched(),
             restored=self._start_over,
         )
         leader.restored = self._start_over

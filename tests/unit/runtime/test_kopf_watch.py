@@ -12,8 +12,9 @@ import pytest
 
 from kimi_linear_operator.kubernetes.kinds import POD, SERVICE
 from kimi_linear_operator.reconcile.cached_object import CachedObject
-from kimi_linear_operator.runtime.kopf_watch import GRACE_SECONDS, Watch, _patch_kopf
+from kimi_linear_operator.runtime.kopf_watch import Watch, _patch_kopf
 from kimi_linear_operator.runtime.scopes import Scope
+from kimi_linear_operator.runtime.watched_scopes import GRACE_SECONDS
 from make import make_pod
 from passes import READER
 
@@ -24,7 +25,7 @@ PODS, SERVICES = Scope(POD, "default"), Scope(SERVICE, "default")
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time in seconds, to be set by the test."""
     now = [1000.0]
-    monkeypatch.setattr("kimi_linear_operator.runtime.kopf_watch.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("kimi_linear_operator.runtime.watched_scopes.time.monotonic", lambda: now[0])
     return now
 
 
@@ -42,34 +43,34 @@ def watch(wanted: list[Scope]) -> Watch:
 
 
 def test_a_watch_that_is_answered_is_fine_for_as_long_as_it_stays_open(watch: Watch, clock: list[float]) -> None:
-    watch._note_answer(PODS, "WATCH", 200)
+    watch.watched.note_answer(PODS, "WATCH", 200)
     clock[0] += 1000
-    assert watch.unwatched() == []
+    assert watch.watched.unwatched() == []
 
 
 def test_a_watch_that_fails_is_told_after_a_while_and_forgotten_when_it_works(watch: Watch, clock: list[float]) -> None:
-    watch._note_answer(PODS, "WATCH", 0)
+    watch.watched.note_answer(PODS, "WATCH", 0)
     clock[0] += GRACE_SECONDS - 1
-    watch._note_answer(PODS, "WATCH", 503)
-    assert watch.unwatched() == []
+    watch.watched.note_answer(PODS, "WATCH", 503)
+    assert watch.watched.unwatched() == []
     clock[0] += 2
-    assert watch.unwatched() == [PODS]
-    watch._note_answer(PODS, "LIST", 200)
-    assert watch.unwatched() == [PODS], "a list is no watch"
-    watch._note_answer(PODS, "WATCH", 200)
-    assert watch.unwatched() == []
+    assert watch.watched.unwatched() == [PODS]
+    watch.watched.note_answer(PODS, "LIST", 200)
+    assert watch.watched.unwatched() == [PODS], "a list is no watch"
+    watch.watched.note_answer(PODS, "WATCH", 200)
+    assert watch.watched.unwatched() == []
 
 
 def test_a_watch_that_begins_anew_wants_a_list_of_its_own_scope(watch: Watch, wanted: list[Scope]) -> None:
-    watch._note_answer(PODS, "WATCH", 200)
-    watch._note_answer(PODS, "LIST", 500)
-    watch._note_answer(PODS, "LIST", 200)
+    watch.watched.note_answer(PODS, "WATCH", 200)
+    watch.watched.note_answer(PODS, "LIST", 500)
+    watch.watched.note_answer(PODS, "LIST", 200)
     assert wanted == [], "what happens between the list and the watch would be lost"
-    watch._note_answer(SERVICES, "WATCH", 200)
-    watch._note_answer(PODS, "WATCH", 500)
+    watch.watched.note_answer(SERVICES, "WATCH", 200)
+    watch.watched.note_answer(PODS, "WATCH", 500)
     assert wanted == []
-    watch._note_answer(PODS, "WATCH", 200)
-    watch._note_answer(PODS, "WATCH", 200)
+    watch.watched.note_answer(PODS, "WATCH", 200)
+    watch.watched.note_answer(PODS, "WATCH", 200)
     assert wanted == [PODS], "a watch that goes on where it ended is no new beginning"
 
 
@@ -77,12 +78,12 @@ def test_a_watch_that_begins_anew_wants_a_list_of_its_own_scope(watch: Watch, wa
 def test_a_scope_that_is_refused_is_listed_once_to_find_out_what_that_means(
     watch: Watch, wanted: list[Scope], status: int
 ) -> None:
-    watch._note_answer(PODS, "WATCH", status)
-    watch._note_answer(PODS, "LIST", status)
+    watch.watched.note_answer(PODS, "WATCH", status)
+    watch.watched.note_answer(PODS, "LIST", status)
     assert wanted == [PODS]
-    watch._note_answer(PODS, "LIST", 200)
-    watch._note_answer(PODS, "WATCH", 200)
-    watch._note_answer(PODS, "WATCH", status)
+    watch.watched.note_answer(PODS, "LIST", 200)
+    watch.watched.note_answer(PODS, "WATCH", 200)
+    watch.watched.note_answer(PODS, "WATCH", status)
     assert wanted == [PODS, PODS, PODS], "it was watched meanwhile"
 
 
@@ -90,12 +91,12 @@ def test_the_log_says_once_that_a_scope_is_not_watched_and_once_that_it_is_again
     watch: Watch, clock: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    watch._note_answer(PODS, "WATCH", 0)
+    watch.watched.note_answer(PODS, "WATCH", 0)
     for _ in range(5):
-        watch._log_changes()
+        watch.watched.log_changes()
         clock[0] += GRACE_SECONDS
-    watch._note_answer(PODS, "WATCH", 200)
-    watch._log_changes()
+    watch.watched.note_answer(PODS, "WATCH", 200)
+    watch.watched.log_changes()
     assert [record.getMessage() for record in caplog.records] == [
         "Not watching pods in namespace default for 70 s now, retrying until it works",
         "Watching pods in namespace default again",

@@ -1,0 +1,76 @@
+"""Which scopes are watched, by the answers of the API server to kopf's lists and watches."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from kimi_linear_operator import counters
+from kimi_linear_operator.runtime.scopes import Scope
+
+logger = logging.getLogger(__name__)
+
+# How long a scope may be unwatched before we report it: kopf needs that long to notice and to reconnect.
+GRACE_SECONDS = 70.0
+
+_OK = 200
+_REFUSALS = (403, 404)
+
+
+@dataclass
+class WatchedScopes:
+    """Which scopes are watched. Other threads than that of the watch may only ask.
+
+    Attributes:
+        request_list: Called to request a list of a scope: when its watch starts again, because that does not show
+            earlier changes, and when it is refused, because the list finds out why.
+    """
+
+    request_list: Callable[[Scope], None]
+    # Scopes that are not watched, and since when.
+    _unwatched: dict[Scope, float] = field(default_factory=dict)
+    # Scopes whose next watch does not continue the last one.
+    _restarted: set[Scope] = field(default_factory=set)
+    # Scopes that the API server refuses to list or watch.
+    _refused: set[Scope] = field(default_factory=set)
+    # Scopes that were logged as not watched.
+    _logged: set[Scope] = field(default_factory=set)
+
+    def begin(self, scopes: Iterable[Scope]) -> None:
+        """Note that these scopes are about to be watched."""
+        for scope in scopes:
+            self._unwatched.setdefault(scope, time.monotonic())
+
+    def unwatched(self) -> list[Scope]:
+        """Return the scopes that have not been watched for longer than a reconnection takes."""
+        oldest = time.monotonic() - GRACE_SECONDS
+        return [scope for scope, since in self._unwatched.copy().items() if since < oldest]
+
+    def note_answer(self, scope: Scope, verb: str, status: int) -> None:
+        """Note the answer to a list or a watch."""
+        if status != _OK:
+            counters.WATCH_FAILURES.labels(scope.kind.plural).inc()
+            self._unwatched.setdefault(scope, time.monotonic())
+            self._note_refusal(scope, is_refused=status in _REFUSALS)
+        elif verb == "LIST":
+            self._restarted.add(scope)
+        else:
+            self._unwatched.pop(scope, None)
+            self._refused.discard(scope)
+            if scope in self._restarted:
+                self._restarted.remove(scope)
+                self.request_list(scope)
+
+    def log_changes(self) -> None:
+        """Log which scopes are no longer watched, and which are watched again."""
+        unwatched = set(self.unwatched())
+        for scope in unwatched - self._logged:
+            logger.warning("Not watching %s for %.0f s now, retrying until it works", scope, GRACE_SECONDS)
+        for scope in self._logged - unwatched:
+            logger.info("Watching %s again", scope)
+        self._logged = unwatched
+
+    def _note_refusal(self, scope: Scope, *, is_refused: bool) -> None:
+        if is_refused and scope not in self._refused:
+            self._refused.add(scope)
+            self.request_list(scope)
