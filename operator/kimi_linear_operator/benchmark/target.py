@@ -67,18 +67,7 @@ def of_server(benchmark: KimiLinearBenchmark, server: KimiLinearServer, template
     """
     spec = server.spec
     running = command_line_in(template) if template else []
-    command = server.status.get("command") if template else None
-    image = (image_in(template) if template else None) or image_of(spec)
-    facts = {
-        "server": server.metadata.name,
-        "serverGeneration": server.metadata.generation,
-        "image": image,
-        "podTemplateHash": template_hash(template),
-        "command": command or recipe_command(spec),
-        "hardware": spec.hardware,
-        "tensorParallelism": spec.tensor_parallelism,
-        "version": release_of(spec),
-    }
+    facts = _facts(server, template)
     packages = benchmark.spec.client.extra_pip_packages
     return Target(
         name=server.metadata.name,
@@ -86,13 +75,30 @@ def of_server(benchmark: KimiLinearBenchmark, server: KimiLinearServer, template
         former_label=server.metadata.name,
         url=url(server),
         model=value_of("--model-path", running) or command_line.model_path(spec),
-        image=benchmark.spec.client.image or image,
+        image=benchmark.spec.client.image or facts["image"],
         packages=_packages(spec, template) if packages is None else packages,
         environment=[*_token(spec), *_api_key(api_key_reference(spec))],
-        facts={name: value for name, value in facts.items() if value is not None},
+        facts=facts,
         revision=value_of("--revision", running) if running else spec.model.revision,
         pod=_shared_pod_fields(spec),
     )
+
+
+def _facts(server: KimiLinearServer, template: Manifest | None) -> Manifest:
+    """Return the contents of `status.environment`."""
+    spec = server.spec
+    command = server.status.get("command") if template else None
+    facts = {
+        "server": server.metadata.name,
+        "serverGeneration": server.metadata.generation,
+        "image": (image_in(template) if template else None) or image_of(spec),
+        "podTemplateHash": template_hash(template),
+        "command": command or recipe_command(spec),
+        "hardware": spec.hardware,
+        "tensorParallelism": spec.tensor_parallelism,
+        "version": release_of(spec),
+    }
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def _packages(spec: ServerSpec, template: Manifest | None) -> Sequence[str]:

@@ -161,20 +161,24 @@ class Lists:
             began = self.clock()
             self.unreadable.begin(scope)
             listing = Listing(self.cache, kind, namespace, functools.partial(self.unreadable.add, scope))
-            try:
-                async with aclosing(self.cluster.pages(kind, namespace, self._selector(kind))) as pages:
-                    async for page in pages:
-                        await self._take(listing, page)
-            except Exception:
-                # The first pages are cached already, so the next list will not enqueue their resources again.
-                self.read(scope, listing.to_enqueue, False)
-                raise
+            await self._read_pages(scope, listing)
         to_enqueue = listing.end()
         self.unreadable.end(scope)
         is_new = self.scopes.succeed(scope, self.clock())
         self._note_success(scope)
         self.read(scope, to_enqueue, is_new)
         return self.clock() - began
+
+    async def _read_pages(self, scope: Scope, listing: Listing) -> None:
+        kind, namespace = scope
+        try:
+            async with aclosing(self.cluster.pages(kind, namespace, self._selector(kind))) as pages:
+                async for page in pages:
+                    await self._take(listing, page)
+        except Exception:
+            # The first pages are cached already, so the next list will not enqueue their resources again.
+            self.read(scope, listing.to_enqueue, False)
+            raise
 
     async def _take(self, listing: Listing, page: Page) -> None:
         """Put a page into the cache, a few objects at a time.

@@ -1,15 +1,16 @@
 """The work of a leading replica: passes over the resources that are due, and work that no single resource causes."""
 
 import asyncio
+import functools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.kinds import Kind
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
-from kimi_linear_operator.reconcile.resource_type import Options, Scheduling, Types
+from kimi_linear_operator.reconcile.resource_type import Options, Reconciler, Scheduling, Types
 from kimi_linear_operator.runtime.dispatch import reconcilers, shared_context
 from kimi_linear_operator.runtime.order import PROGRESS
 from kimi_linear_operator.runtime.queue import WorkQueue
@@ -21,7 +22,7 @@ WORKERS = 32
 # each namespace they take turns as one source.
 BULK = "bulk"
 # A resource that needs everything is requeued after this time while not everything was read.
-SETTLING_SECONDS = 5.0
+READ_AGAIN_SECONDS = 5.0
 
 
 @dataclass
@@ -52,22 +53,12 @@ class Work:
         scheduling = Scheduling(self.enqueue, queue.postpone)
         context = shared_context(self.types, cluster, self.cache, options=self.options, scheduling=scheduling)
         by_kind = reconcilers(self.types, context)
-
-        async def reconcile(key: Key, failures: int) -> float | None:
-            # A pass without writes never waits, and thousands of them in a row would block all other tasks.
-            await asyncio.sleep(0)
-            if not self._may_reconcile(key):
-                return None  # It is enqueued once its scopes are read.
-            if self.types[key.kind].needs_everything and not self._has_read_everything():
-                return SETTLING_SECONDS
-            return await by_kind[key.kind].reconcile(key, failures)
-
         running = [asyncio.ensure_future(reconciler.run(self._has_read_everything)) for reconciler in by_kind.values()]
         try:
             self.enqueue(self.cache.resources())
             async with asyncio.TaskGroup() as workers:
                 for _ in range(WORKERS):
-                    workers.create_task(queue.work(reconcile))
+                    workers.create_task(queue.work(functools.partial(self._reconcile, by_kind)))
         finally:
             for task in running:
                 task.cancel()
@@ -112,6 +103,16 @@ class Work:
             return False
         self._queue.close()
         return True
+
+    async def _reconcile(self, by_kind: Mapping[Kind, Reconciler], key: Key, failures: int) -> float | None:
+        """Make a pass over a resource, if everything that it needs was read."""
+        # A pass without writes never waits, and thousands of them in a row would block all other tasks.
+        await asyncio.sleep(0)
+        if not self._may_reconcile(key):
+            return None  # It is enqueued once its scopes are read.
+        if self.types[key.kind].needs_everything and not self._has_read_everything():
+            return READ_AGAIN_SECONDS
+        return await by_kind[key.kind].reconcile(key, failures)
 
     def _may_reconcile(self, key: Key) -> bool:
         """Return whether all scopes that a resource needs were read. If not, no pass may be made over it."""

@@ -91,7 +91,7 @@ def test_benchmarks_wait_until_everything_was_read_and_servers_do_not(monkeypatc
     """Whose turn it is depends on the benchmarks of all namespaces, and nothing of a server on other namespaces."""
     reconciler = BusyReconciler()
     monkeypatch.setattr(work, "reconcilers", lambda *_, **__: dict.fromkeys(TYPES, reconciler))
-    monkeypatch.setattr(work, "SETTLING_SECONDS", 0.05)
+    monkeypatch.setattr(work, "READ_AGAIN_SECONDS", 0.05)
 
     async def test() -> None:
         anything: Any = type("Anything", (), {"fenced": lambda _: None})()

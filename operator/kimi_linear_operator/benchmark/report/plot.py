@@ -124,13 +124,7 @@ def spreads(suite: SuiteRun) -> list[Spread]:
 
 def _curve(rows: Sequence[tuple[SuiteRun, Row]]) -> Curve:
     concurrencies = sorted({suite.max_concurrency or 1 for suite, _ in rows})
-    x_axis = _Axis(
-        concurrencies[0],
-        concurrencies[-1],
-        _LEFT + _ROOM_FOR_LABELS,
-        WIDTH - _RIGHT - _ROOM_FOR_LABELS,
-        is_logarithmic=True,
-    )
+    x_axis = _concurrency_axis(concurrencies)
     steps = linear_steps(max(_bounded(value) for _, row in rows for value in (row.value, row.reference or 0)))
     y_axis = _Axis(0, steps[-1], _CURVE_HEIGHT - _BOTTOM, _TOP)
 
@@ -192,6 +186,11 @@ class _Axis:
 
     def _scaled(self, value: float) -> float:
         return math.log(max(value, self.lowest)) if self.is_logarithmic else value
+
+
+def _concurrency_axis(concurrencies: Sequence[int]) -> _Axis:
+    begin, end = _LEFT + _ROOM_FOR_LABELS, WIDTH - _RIGHT - _ROOM_FOR_LABELS
+    return _Axis(concurrencies[0], concurrencies[-1], begin, end, is_logarithmic=True)
 
 
 def linear_steps(highest: float) -> list[float]:
