@@ -25,7 +25,6 @@ class Meaning(Enum):
 # server (a webhook, etcd, an aggregated API) that does not answer.
 _PASSING_STATUSES = (UNREACHABLE, 401, 404, 408, 409, 429, 500, 502, 503, 504)
 _CONTENT_STATUSES = (400, 413, 415, 422)
-_FORBIDDEN = 403
 
 # Messages that mean a wrong spec although the status may be 500: the object does not fit its schema (an unknown field,
 # a wrong type, a duplicate key: k8s.io/apimachinery, util/managedfields), or is too large for etcd (etcdserver,

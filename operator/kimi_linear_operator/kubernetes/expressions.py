@@ -33,7 +33,6 @@ def is_flag(argument: str, names: Sequence[str]) -> str:
 
 
 CONTAINERS = "spec.podTemplate.spec.containers"
-INIT_CONTAINERS = "spec.podTemplate.spec.initContainers"
 
 
 def gpus(kind: str, test: str) -> str:

@@ -69,9 +69,7 @@ class Children:
         Raises:
             NameTakenError, LeftoverError, GoneError, ApiError: The child could not be written.
         """
-        step = step_for(owner, wanted, self._cached(owner, wanted))
-        if isinstance(step, Create):
-            step = await self._create_missing(owner, wanted)
+        step = await self._created_or_next(owner, wanted)
         if step:
             await self._carry_out(step)
 
@@ -81,9 +79,7 @@ class Children:
         Raises:
             NameTakenError, LeftoverError, GoneError, ApiError: The child could not be written.
         """
-        step = step_for(owner, wanted, self._cached(owner, wanted))
-        if isinstance(step, Create):
-            step = await self._create_missing(owner, wanted)
+        step = await self._created_or_next(owner, wanted)
         if isinstance(step, Blocked) or (isinstance(step, Apply) and not self._is_owned(owner, step.live)):
             await self._carry_out(step)
         child = self._cached(owner, wanted)
@@ -129,6 +125,11 @@ class Children:
 
     def _is_owned(self, owner: Resource, live: Manifest) -> bool:
         return metadata.is_owned_by(live, owner.metadata.uid)
+
+    async def _created_or_next(self, owner: Resource, wanted: Manifest) -> Step | None:
+        """Create a child if it is missing; else return what has to be done with it, None for nothing."""
+        step = step_for(owner, wanted, self._cached(owner, wanted))
+        return await self._create_missing(owner, wanted) if isinstance(step, Create) else step
 
     async def _create_missing(self, owner: Resource, wanted: Manifest) -> Step | None:
         """Create a child that is not cached; return the next step if an object with its name exists.
