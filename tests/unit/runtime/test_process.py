@@ -225,7 +225,7 @@ def test_the_process_ends_even_if_kopf_does_not(
 
     async def test() -> None:
         leader: Any = Terms(left=1, is_untouched=True)
-        working = Operator(leader, leader, [], TYPES, Options())
+        working = Operator(leader, leader, namespaces=[], types=TYPES, options=Options())
         monkeypatch.setattr(working.watch, "run", hung.wait)
         monkeypatch.setattr(working.lists, "run", asyncio.Event().wait)
         stop = asyncio.Event()
@@ -248,7 +248,7 @@ def test_a_watch_that_fails_ends_the_process(monkeypatch: pytest.MonkeyPatch) ->
 
     async def test() -> None:
         leader: Any = Terms(left=1, is_untouched=True)
-        working = Operator(leader, leader, [], TYPES, Options())
+        working = Operator(leader, leader, namespaces=[], types=TYPES, options=Options())
         monkeypatch.setattr(working.watch, "run", fail)
         monkeypatch.setattr(working.lists, "run", asyncio.Event().wait)
         with pytest.raises(ExceptionGroup):
