@@ -17,10 +17,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import debian
 import kimi_linear_operator
 from binaries import cache_folder
 from commands import LocalClusterError, exit_code, last_lines, run, say
-from debian import BASE, ensure_installed, find, make_base, missing
+from debian import BASE, ensure_installed, find, make_base
 from kimi_linear_operator.server.sglang.images import image_of
 from kimi_linear_operator.server.spec import ServerSpec
 
@@ -84,9 +85,7 @@ def obstacle() -> str | None:
     """Why no image can be built on this machine; None if one can."""
     if sys.platform != "linux" or os.geteuid():
         return "images are built by root on Linux here"
-    if missing(_PACKAGES) and not find("apt-get"):
-        return f"images need {', '.join(missing(_PACKAGES))}, and only apt is known to install them"
-    return None
+    return debian.obstacle(_PACKAGES)
 
 
 def build(image: Image) -> Path:
