@@ -267,7 +267,8 @@ class Client:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a suite, write its result to the termination message, and return the exit code."""
-    suite, termination_message = _parse(arguments)
+    options = _parse(arguments)
+    suite = _suite(options)
     secrets = find_secrets(os.environ)
     client = Client(suite, secrets)
     signal.signal(signal.SIGTERM, client.stop)
@@ -283,11 +284,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             suite.output_file.unlink()
     text = encode(result | {"message": redact(result["message"], secrets)})
     print(text, flush=True)
-    termination_message.write_text(text)
+    options.termination_message.write_text(text)
     return 0 if result["outcome"] == "Succeeded" else 1
 
 
-def _parse(arguments: Sequence[str] | None) -> tuple[Suite, Path]:
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--suite", required=True, metavar="NAME")
     parser.add_argument("--kind", required=True, choices=("speed", "accuracy"))
@@ -297,11 +298,13 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Suite, Path]:
     parser.add_argument("--revision", help="revision of the model on the hub, for its tokenizer and code")
     parser.add_argument("--termination-message", type=Path, default=TERMINATION_MESSAGE)
     parser.add_argument("command", nargs="+", help="the client's command, after --")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def _suite(options: argparse.Namespace) -> Suite:
     folder = options.output_folder.absolute()
     url, command = options.url.rstrip("/"), tuple(options.command)
-    suite = Suite(options.suite, options.kind, options.requests, url, folder, command, options.revision)
-    return suite, options.termination_message
+    return Suite(options.suite, options.kind, options.requests, url, folder, command, options.revision)
 
 
 # bench_serving runs code from the model's repository and has no flag for a revision. So the revision is downloaded to a
@@ -377,7 +380,8 @@ def _speed_result(suite: Suite, reading: Reading) -> dict[str, Any]:
     written = _last_result(suite.output_file)
     metrics = {name: written[name] for name in SPEED_METRICS if is_number(written.get(name))}
     message = _shortfall(suite, written.get("errors", ()))
-    return _result(suite, "Succeeded", message, int(metrics.get("completed", 0)), reading.printed | metrics)
+    completed = int(metrics.get("completed", 0))
+    return _result(suite, "Succeeded", message, completed=completed, metrics=reading.printed | metrics)
 
 
 def _shortfall(suite: Suite, errors: Sequence[str]) -> str:
@@ -393,11 +397,11 @@ def _accuracy_result(suite: Suite, reading: Reading) -> dict[str, Any]:
         raise SuiteError(f"The client ended without an error, but did not print: {', '.join(sorted(missing))}.")
     # If the dataset is too small, the client asks fewer questions and does not say so.
     message = f"The dataset has only {reading.done} questions." if reading.done < suite.requests else ""
-    return _result(suite, "Succeeded", message, reading.done, reading.printed)
+    return _result(suite, "Succeeded", message, completed=reading.done, metrics=reading.printed)
 
 
 def _result(
-    suite: Suite, outcome: str, message: str, completed: int = 0, metrics: Mapping[str, float] | None = None
+    suite: Suite, outcome: str, message: str, *, completed: int = 0, metrics: Mapping[str, float] | None = None
 ) -> dict[str, Any]:
     counts = {"requested": suite.requests, "completed": completed}
     return {"outcome": outcome, "message": message, **counts, "metrics": dict(metrics or {})}
