@@ -98,7 +98,7 @@ function lines(choice: Choice): Parts {
     ...{ autocomplete: "off", autocapitalize: "off", spellcheck: "false" },
   });
   input.value = choice.initial;
-  return single(choice, input, choice.schema.type === "object" ? "One key=value a line." : "One a line.");
+  return single(choice, input, choice.schema.type === "object" ? "One key=value per line." : "One per line.");
 }
 
 function select(choice: Choice, values: string[]): Parts {

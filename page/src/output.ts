@@ -70,7 +70,7 @@ export class Outputs {
   private async copy(text: string, done: string): Promise<void> {
     say("");
     const isCopied = (await copyByClipboard(text)) || copyBySelection(text);
-    say(isCopied ? done : "The browser does not allow it: select the text and copy it.");
+    say(isCopied ? done : "The browser does not allow copying: select the text and copy it.");
   }
 
   private download(): void {
