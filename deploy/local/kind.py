@@ -23,7 +23,7 @@ def docker_and_kind_work() -> bool:
 
 
 def replaces_real_node() -> bool:
-    """Whether tests in real pods run on kind: this machine cannot have a real node, and Docker shares its files."""
+    """Whether tests in real pods run on kind: if this machine cannot have a real node, and Docker shares its files."""
     return sys.platform == "linux" and bool(machine.obstacle()) and docker_and_kind_work()
 
 
@@ -58,7 +58,7 @@ class KindCluster(Lifecycle):
             raise
 
     def stop(self) -> None:
-        """Delete it, whether or not it ever was ready."""
+        """Delete it, even if it never became ready."""
         if not self.state.exists():
             return
         processes.kill_all(self.state)
@@ -71,7 +71,7 @@ class KindCluster(Lifecycle):
             raise LocalClusterError(f"kind could not {verb} the cluster {self.name} (see above).")
 
     def _provide_gpus(self) -> None:
-        """Start kwok, for nodes with GPUs that are simulated."""
+        """Start kwok, which simulates nodes with GPUs."""
         [(key, value)] = SIMULATED.items()
         nodes = ["--manage-all-nodes=false", f"--manage-nodes-with-annotation-selector={key}={value}"]
         command = [str(binary("kwok")), f"--kubeconfig={self.kubeconfig}", f"--config={STAGES_FILE}", *nodes]
@@ -82,7 +82,7 @@ class KindCluster(Lifecycle):
 
 
 class KindNode(KindCluster, PodCluster):
-    """A kind cluster of one node, which has GPUs and pods of ours: in place of a real node, with nothing simulated."""
+    """A kind cluster of one node with GPUs, in place of a real node. Pods run there; nothing is simulated."""
 
     def __init__(self, state: Path, name: str) -> None:
         super().__init__(state, name)
@@ -93,15 +93,15 @@ class KindNode(KindCluster, PodCluster):
         return self.kubectl.answers()
 
     def enter(self, *command: str) -> list[str]:
-        """A command that runs another one of this machine in the node's network, with the cluster's DNS.
+        """Return a command that runs this machine's command in the node's network, with the cluster's DNS.
 
-        It needs Python and packages that the node lacks: so a container in the node's network has this machine's files,
-        for reading. /run is hidden: through its sockets names would be looked up outside the cluster.
+        The command needs Python and packages that the node lacks. So it runs in a container in the node's network that
+        sees this machine's files read-only. /run is hidden, because its sockets resolve names outside the cluster.
         """
         dns = ["service/kube-dns", "--namespace=kube-system", "--output=jsonpath={.spec.clusterIP}"]
         resolver = self.state / "resolv.conf"
         resolver.write_text(resolv_conf(self.kubectl("get", *dns)))
-        # chroot is in the node's image as well, which is here already.
+        # The node's image has chroot, and is already on this machine.
         image = run(["docker", "inspect", "--format={{.Image}}", self.node_name]).strip()
         # Often a link to a file in /run.
         replaced = Path("/etc/resolv.conf").resolve()

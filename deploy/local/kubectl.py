@@ -31,18 +31,18 @@ class Kubectl:
         self("apply", "--server-side", "--force-conflicts", manager, "--filename=-", stdin=json.dumps(items))
 
     def answers(self) -> bool:
-        """Whether the API server is there and ready."""
+        """Whether the API server answers and is ready."""
         return succeeds([*self._command, "get", "--raw=/readyz", "--request-timeout=5s"])
 
     def wait_until_ready(self) -> None:
-        """Wait for the API server, its default roles included."""
+        """Wait for the API server and its default roles."""
         _wait_until(self.answers, "become ready")
 
     def wait_until_served(self, *kinds: str) -> None:
         """Wait until objects of these kinds, named as their definitions are, can be read.
 
-        kubectl's own waiting for a definition fails as long as this has no status, and the API server tells of a kind
-        later than its definition is established.
+        `kubectl wait` fails while a definition has no status, and the API server serves a kind only some time after its
+        definition is established.
         """
         _wait_until(lambda: all(self._serves(kind) for kind in kinds), f"serve {' and '.join(kinds)}")
 
@@ -55,7 +55,7 @@ class Kubectl:
 
 
 def _wait_until(holds: Callable[[], bool], wanted: str) -> None:
-    """Wait until something holds that the API server is to do; LocalClusterError if it does not in time."""
+    """Wait until a condition about the API server holds; LocalClusterError if it does not in time."""
     deadline = time.monotonic() + _SECONDS_TO_ANSWER
     while not holds():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""What all local clusters have in common: they are started and stopped, also by a `with` block."""
+"""Starting and stopping, as all local clusters do it; also in a `with` block."""
 
 from abc import ABC, abstractmethod
 from types import TracebackType
@@ -14,7 +14,7 @@ class Lifecycle(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """End all of it, whether or not it ever was ready, and remove what it left."""
+        """End all of it, even if it never became ready, and remove its remains."""
 
     def __enter__(self) -> Self:
         self.start()

@@ -1,4 +1,4 @@
-"""What a real node needs from the machine: Debian's container runtime and its like, installed with apt."""
+"""The packages that a real node needs from the machine, such as Debian's container runtime, installed with apt."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ import sys
 import debian
 from commands import LocalClusterError, succeeds
 
-# A program of each package, to see whether it is there. /usr/lib/cni is where Debian keeps the plugins.
+# A program of each package shows whether the package is installed. Debian keeps the plugins in /usr/lib/cni.
 _PACKAGES = {
     "containerd": "containerd",
     "runc": "runc",
@@ -15,12 +15,12 @@ _PACKAGES = {
     "conntrack": "conntrack",
     "ip": "iproute2",
 }
-# A new network namespace, mounts and process ids: what a container without privileges may not make.
+# New namespaces for network, mounts and process ids. A container without privileges may not create them.
 _UNSHARE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "true"]
 
 
 def obstacle() -> str | None:
-    """Why this machine cannot be made to run a real node; None if it can."""
+    """Why this machine cannot run a real node; None if it can."""
     if sys.platform != "linux":
         return "a real node needs Linux"
     if os.geteuid():
@@ -33,7 +33,7 @@ def obstacle() -> str | None:
 
 
 def missing_packages() -> list[str]:
-    """The Debian packages that are not there yet."""
+    """The Debian packages that are not installed yet."""
     return debian.missing(_PACKAGES)
 
 

@@ -1,4 +1,4 @@
-"""What the parts of a real node are told: names, addresses and configuration files."""
+"""The configuration of a real node: names, addresses and configuration files."""
 
 import json
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ PAUSE_IMAGE = "kimi-linear.local/pause:1"
 # The node's only link, seen from inside.
 UPLINK = "uplink"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
-# Where kubelet, containerd and its network plugins keep things whatever they are told.
-# Inside, each of these is an empty folder of its own.
+# kubelet, containerd and its network plugins use these folders whatever the configuration says.
+# In the node's namespace, each of them is an empty folder.
 PRIVATE_FOLDERS = tuple(
     map(Path, ("/run", "/var/lib/cni", "/var/lib/kubelet", "/var/log/containers", "/usr/libexec/kubernetes"))
 )
@@ -26,7 +26,7 @@ _SECONDS_OF_DNS = 2
 class Node:
     """One real node and the control plane beside it, all in one network of their own.
 
-    Several can run on a machine: the number tells their links, addresses and control groups apart.
+    Several can run on a machine: their links, addresses and control groups have the node's number.
     """
 
     state: Path
@@ -69,7 +69,7 @@ class Node:
 
     @property
     def containerd(self) -> Path:
-        """Where containerd keeps images, and what containers write."""
+        """The folder for containerd's images, and for files that containers write."""
         return self.state / "containerd"
 
     def file(self, name: str) -> Path:
@@ -78,7 +78,7 @@ class Node:
 
 
 def control_plane(state: Path, address: str | None = None) -> LocalCluster:
-    """The control plane beside a real node with that state folder; the address matters to its start only."""
+    """The control plane beside a real node with that state folder; only its start uses the address."""
     return LocalCluster(state / "control-plane", "real", address=address)
 
 
@@ -99,7 +99,7 @@ def write_configuration(node: Node) -> None:
 
 
 def resolv_conf(address: str) -> str:
-    """What a pod in the namespace default has in /etc/resolv.conf, with the DNS server at that address."""
+    """The /etc/resolv.conf of a pod in the namespace default, with the DNS server at that address."""
     search = "default.svc.cluster.local svc.cluster.local cluster.local"
     return f"nameserver {address}\nsearch {search}\noptions ndots:5\n"
 
@@ -137,7 +137,7 @@ SystemdCgroup = false
 
 
 def _pod_network(node: Node) -> dict[str, Any]:
-    """A bridge for the pods. A pod reaches itself through its own Service, too: hairpinMode."""
+    """A bridge for the pods. With hairpinMode, a pod also reaches itself through its own Service."""
     addresses = {
         "type": "host-local",
         "ranges": [[{"subnet": node.pod_addresses}]],
@@ -166,11 +166,11 @@ def _kubelet(node: Node) -> dict[str, Any]:
         "failSwapOn": False,
         "clusterDomain": "cluster.local",
         "clusterDNS": [node.address],
-        # Names outside the cluster have no answer, as pods have no way out.
+        # Names outside the cluster have no answer, because pods have no way out.
         "resolvConf": "",
         "podLogsDir": str(node.state / "pod-logs"),
         "volumePluginDir": str(node.state / "volume-plugins"),
-        # The machine is not the node's own: it neither limits what is around the pods nor fears for disk and memory.
+        # The node shares the machine, so it limits only the pods, and evicts none because of disk and memory.
         "enforceNodeAllocatable": [],
         "evictionHard": {"memory.available": "1Mi"},
         "imageGCHighThresholdPercent": 100,
@@ -184,7 +184,7 @@ def _kube_proxy(node: Node) -> dict[str, Any]:
         "kind": "KubeProxyConfiguration",
         "clientConnection": {"kubeconfig": str(node.control_plane.kubeconfig)},
         "mode": "iptables",
-        # The limit belongs to the machine, and only its own network may set it.
+        # This limit is for the whole machine, and can be set only from the machine's own network.
         "conntrack": {"maxPerCore": 0},
     }
 

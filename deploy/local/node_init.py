@@ -1,4 +1,4 @@
-"""The first process of a real node's namespaces: makes the network, starts everything, and ends when a part ends.
+"""The first process of a real node's namespaces: it makes the network, starts all parts, and ends when a part ends.
 
 The kernel ends all other processes there, pods included, when this one ends.
 """
@@ -19,7 +19,7 @@ from node_config import CONTAINERD_SOCKET, NODE_NAME, PRIVATE_FOLDERS, UPLINK, N
 
 _SETTINGS = {
     "net/ipv4/ip_forward": "1",
-    # Without it, a pod that reaches itself or a neighbour through a Service gets no answer.
+    # Without it, a pod gets no answer from itself or a neighbour through a Service.
     "net/bridge/bridge-nf-call-iptables": "1",
 }
 _PATIENCE_SECONDS = 30
@@ -41,10 +41,10 @@ def main() -> int:
 
 
 def _hide_the_machine(node: Node) -> None:
-    """Empty folders in place of those that the machine's own kubelet or containerd may use, and the cluster's DNS."""
+    """Mount empty folders over folders of the machine's own kubelet or containerd, and use the cluster's DNS."""
     for folder in PRIVATE_FOLDERS:
         run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", folder])
-    # Images in memory: importing them is bound by the disk, and so is their removal.
+    # Images are in memory, because importing and removing them on a disk is slow.
     node.containerd.mkdir()
     run(["mount", "-t", "tmpfs", "tmpfs", node.containerd])
     write_configuration(node)
@@ -54,7 +54,7 @@ def _hide_the_machine(node: Node) -> None:
 
 def _make_network(node: Node) -> None:
     _wait(lambda: UPLINK in (name for _, name in socket.if_nameindex()), "the node's link is there")
-    # Where bridges' packet filter is a module, its settings are there only once it is loaded.
+    # If the packet filter of bridges is a module, its settings exist only after it is loaded.
     succeeds(["modprobe", "br_netfilter"])
     for name, value in _SETTINGS.items():
         (Path("/proc/sys") / name).write_text(value)
@@ -66,7 +66,7 @@ def _make_network(node: Node) -> None:
 
 
 def _start(node: Node) -> dict[int, str]:
-    """Start all parts; process id to name of those that are our children."""
+    """Start all parts; return the names of our child processes by process id."""
     node.logs.mkdir()
     containerd = _spawn(node, ["containerd", f"--config={node.file('containerd.toml')}"])
     node.control_plane.start()
@@ -91,7 +91,7 @@ def _spawn(node: Node, command: list[str]) -> tuple[int, str]:
     name = Path(command[0]).name
     with (node.logs / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    # It is waited for together with all others.
+    # _wait_for_an_end waits for it, together with all others.
     process.returncode = 0
     return process.pid, name
 
@@ -103,7 +103,7 @@ def _containerd_answers(pid: int) -> bool:
 
 
 def _wait_for_an_end(components: dict[int, str]) -> str:
-    """Wait until one of them ends; processes that lost their parent are collected meanwhile."""
+    """Wait until one of them ends, and reap orphaned processes meanwhile."""
     while True:
         pid, _ = os.wait()
         if pid in components:

@@ -1,4 +1,4 @@
-"""Simulated nodes with AMD Instinct GPUs: what the scheduler sees of them, nothing behind it."""
+"""Simulated nodes with AMD Instinct GPUs: the scheduler sees them, but nothing runs there."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import yaml
 
 from kubectl import Kubectl
 
-# kwok plays the kubelet of the nodes that carry this annotation, and of no others.
+# kwok simulates the kubelet of the nodes with this annotation, and of no others.
 SIMULATED = {"kwok.x-k8s.io/node": "fake"}
 LOCAL_NODES = {"mi300x-0": "MI300X", "mi325x-0": "MI325X", "mi355x-0": "MI355X"}
 STAGES_FILE = Path(__file__).parent / "stages.yaml"
@@ -51,12 +51,12 @@ def stages() -> list[dict[str, Any]]:
 
 
 def add_local_nodes(kubectl: Kubectl) -> None:
-    """Add one simulated node of each GPU model, and wait until pods can go there."""
+    """Add one simulated node of each GPU model, and wait until pods can be scheduled there."""
     add_nodes(kubectl, [gpu_node(name, hardware) for name, hardware in LOCAL_NODES.items()])
 
 
 def add_nodes(kubectl: Kubectl, nodes: Sequence[dict[str, Any]]) -> None:
-    """Add simulated nodes, and wait until pods can go there."""
+    """Add simulated nodes, and wait until pods can be scheduled there."""
     kubectl.apply(nodes)
     kubectl("wait", "--for=condition=Ready", "--timeout=50s", *(f"node/{node['metadata']['name']}" for node in nodes))
 

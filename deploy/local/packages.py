@@ -1,4 +1,4 @@
-"""Python packages that are no part of the development environment, in the user's cache."""
+"""Python packages outside the development environment, in the user's cache."""
 
 import fcntl
 import hashlib
@@ -13,7 +13,7 @@ from commands import LocalClusterError, say
 
 
 def installed(cache: Path, name: str, what: str, requirements: Sequence[Path]) -> Path:
-    """Return a folder with just the packages that these files pin with hashes; the first time, install them.
+    """Return a folder with only the packages that these files pin by hash; install them if the folder does not exist.
 
     Raises:
         LocalClusterError: They could not be installed.

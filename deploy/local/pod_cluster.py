@@ -1,4 +1,4 @@
-"""A cluster in which pods run: what tests in real pods ask of it, whatever its node is made of."""
+"""A cluster in which pods run: the methods that tests in real pods use, for any kind of node."""
 
 import json
 from abc import abstractmethod
@@ -12,8 +12,8 @@ from nodes import gpu_labels
 
 _HARDWARE = "MI300X"
 _GPUS = {"amd.com/gpu": "8"}
-# The node pretends to have GPUs, and so also the processors, memory and disk of machines that have them: servers ask
-# for those. Only their pods are changed, so Deployments stay as the operator wants them.
+# Servers request GPUs, and also the processors, memory and disk of machines with GPUs, which this node lacks. The
+# policy changes only pods, so Deployments stay as the operator wants them.
 _SERVERS = {"app.kubernetes.io/name": "kimi-linear", "app.kubernetes.io/component": "server"}
 _ONLY_GPUS = """
 [JSONPatch{
@@ -55,27 +55,27 @@ class PodCluster(Lifecycle):
 
     @abstractmethod
     def enter(self, *command: str) -> list[str]:
-        """A command that runs another one of this machine in the node's network, with the cluster's DNS."""
+        """Return a command that runs this machine's command in the node's network, with the cluster's DNS."""
 
     @abstractmethod
     def containerd(self, *arguments: str, timeout: float = 60) -> str:
         """The output of containerd's own command line, `ctr`."""
 
     def load_images(self) -> None:
-        """Give the node the operator's image and a stand-in for SGLang's; the first time, they are built."""
+        """Load the operator's image and the stand-in for SGLang's into the node; build them if they do not exist."""
         for image in (images.OPERATOR, images.STAND_IN):
             self._load(image)
 
     def tag_image(self, name: str, other: str) -> None:
-        """Give an image that the node has another name as well."""
+        """Give an image on the node a second name."""
         self.containerd("images", "tag", "--force", name, other)
 
     @abstractmethod
     def _load(self, image: images.Image) -> None:
-        """Build an image, unless it is there, and give it to the node."""
+        """Build an image, unless it exists, and load it into the node."""
 
     def _add_gpus(self) -> None:
-        """What AMD's device plugin and node labeller would say. The kubelet keeps what it does not know."""
+        """Set what AMD's device plugin and node labeller would set. The kubelet keeps unknown resources."""
         labels = (f"{key}={value}" for key, value in gpu_labels(_HARDWARE).items())
         self.kubectl("label", "node", self.node_name, "--overwrite", *labels)
         status = {"status": {"capacity": _GPUS, "allocatable": _GPUS}}

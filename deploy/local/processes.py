@@ -1,6 +1,6 @@
-"""The processes of one local cluster, found by what they run, never by a number in a file.
+"""The processes of one local cluster, found by their command lines, never by a number in a file.
 
-A process id written down before the machine restarted may belong to a stranger today.
+After a restart of the machine, a stored process id may belong to another process.
 """
 
 import os
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from commands import LocalClusterError, run
 
-# Programs that lie elsewhere; all others run from a copy in the state folder.
+# Programs outside the state folder; all others run from a copy in it.
 _STARTED_FROM_ELSEWHERE = ("kwok", "kwokctl", "unshare", "containerd", "kubelet", "kube-proxy", "coredns")
-# A program that waits for a disk ends when the disk has answered.
+# A program that waits for a disk ends only when the disk has answered.
 _SECONDS_TO_DIE = 60
 
 
@@ -27,13 +27,13 @@ def belongs_to(command: list[str], state: Path) -> bool:
 
 
 def of_cluster(state: Path) -> dict[int, str]:
-    """The living processes of the cluster in that state folder: id to name of the program."""
+    """The running processes of the cluster in that state folder: process id to name of the program."""
     commands = _commands_from_proc() if Path("/proc/self/cmdline").exists() else _commands_from_ps()
     return {pid: Path(words[0]).name for pid, words in commands.items() if belongs_to(words, state)}
 
 
 def kill_all(state: Path) -> None:
-    """End them at once: the data goes too, so there is nothing for them to save."""
+    """Kill them at once: their data is deleted, too, so they have nothing to save."""
     deadline = time.monotonic() + _SECONDS_TO_DIE
     while alive := of_cluster(state):
         if time.monotonic() > deadline:
@@ -57,7 +57,7 @@ def _commands_from_proc() -> dict[int, list[str]]:
             words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except (FileNotFoundError, ProcessLookupError):
             continue
-        # A process that ended and was not yet collected by its parent has no words.
+        # The command line of a zombie process is empty.
         commands[int(folder.name)] = [word for word in words if word]
     return commands
 

@@ -26,7 +26,7 @@ _START_SECONDS = 120
 
 
 class RealCluster(PodCluster):
-    """A control plane and one node, all of it our own.
+    """A control plane and one node, started by this project.
 
     All its processes are in namespaces of their own: when the first of them ends, the kernel ends the others and
     removes mounts, links and packet filters. With `bound_to_us` that happens when this process ends, however it ends.
@@ -48,11 +48,11 @@ class RealCluster(PodCluster):
         return Node(self.state, int(self._number.read_text()))
 
     def running(self) -> bool:
-        """Whether control plane and node are there."""
+        """Whether the control plane and the node run."""
         return self._number.exists() and bool(self._unshare()) and self.control_plane.running()
 
     def start(self) -> None:
-        """Start it, unless it runs; whatever an earlier one left behind goes first."""
+        """Start it, unless it runs. Remove the remains of an earlier one first."""
         machine.ensure_installed()
         ensure_built((*CONTROL_PLANE, *REAL_NODE))
         if self.running():
@@ -67,7 +67,7 @@ class RealCluster(PodCluster):
             raise
 
     def stop(self) -> None:
-        """End all of it, whether or not it ever was ready, and remove what it left."""
+        """End all of it, even if it never became ready, and remove its remains."""
         processes.kill_all(self.state)
         if self._process:
             self._process.wait()
@@ -76,12 +76,12 @@ class RealCluster(PodCluster):
         shutil.rmtree(self.state, ignore_errors=True)
 
     def enter(self, *command: str) -> list[str]:
-        """A command that runs another one on the node: in its network, with its mounts and the cluster's DNS."""
+        """Return a command that runs a command on the node: in its network, with its mounts and the cluster's DNS."""
         pid = self._unshare()
         if not pid:
             raise LocalClusterError("The real node does not run.")
         spaces = {"net": "net", "mount": "mnt", "pid": "pid_for_children"}
-        # Working in a folder below a mount of the node would be refused, so it starts in the root.
+        # The current folder may be below a mount of the node, which would be refused, so it starts in the root.
         return ["nsenter", *(f"--{name}=/proc/{pid}/ns/{file}" for name, file in spaces.items()), "--wd=/", *command]
 
     def containerd(self, *arguments: str, timeout: float = 60) -> str:
@@ -96,7 +96,7 @@ class RealCluster(PodCluster):
         return self.state / "number"
 
     def _unshare(self) -> int | None:
-        """The process that keeps the namespaces."""
+        """Start the process that keeps the namespaces."""
         return next((pid for pid, name in processes.of_cluster(self.state).items() if name == "unshare"), None)
 
     def _create(self) -> None:
@@ -122,7 +122,7 @@ class RealCluster(PodCluster):
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                # The number is taken for as long as the namespaces are there.
+                # The number is taken as long as the namespaces exist.
                 pass_fds=[lock.fileno()],
                 env=os.environ | {"PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"},
             )
@@ -167,7 +167,7 @@ def _take_number() -> tuple[IO[str], int]:
 
 
 def _connect(node: Node, unshare: subprocess.Popen[bytes]) -> None:
-    """Lay the link between the machine and the node's network."""
+    """Create the link between the machine and the node's network."""
     deadline = time.monotonic() + _START_SECONDS
     own, its = Path("/proc/self/ns/net"), Path(f"/proc/{unshare.pid}/ns/net")
     while own.readlink() == its.readlink():
@@ -181,7 +181,7 @@ def _connect(node: Node, unshare: subprocess.Popen[bytes]) -> None:
 
 
 def _remove_rest(node: Node) -> None:
-    """Remove what outlives the processes; also of a node that was ended without a chance to do so."""
+    """Remove what outlives the processes, also after a node that was killed."""
     cgroups.remove(node.cgroup)
-    # It goes with the node's network, which the kernel removes a moment after the last process.
+    # The kernel removes it with the node's network, a moment after the last process ended.
     succeeds(["ip", "link", "delete", node.link])

@@ -19,13 +19,13 @@ REQUIREMENTS = Path(__file__).parents[2] / "requirements/sglang-client.txt"
 
 
 def folder() -> Path:
-    """Where it is once it is made: the name changes with all that is in it."""
+    """The folder of the environment; its name has a hash of the contents."""
     made_of = REQUIREMENTS.read_text() + sys.version + platform.machine()
     return cache_folder() / f"sglang-client-{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
 
 
 def python() -> Path:
-    """Its Python, which imports sglang."""
+    """The environment's Python, which can import sglang."""
     return folder() / "bin/python"
 
 
@@ -35,7 +35,7 @@ def package() -> Path:
 
 
 def ensure_made() -> None:
-    """Make it, unless it is there.
+    """Make the environment, unless it exists.
 
     Raises:
         LocalClusterError: Its packages could not be installed.
@@ -45,7 +45,7 @@ def ensure_made() -> None:
     folder().parent.mkdir(parents=True, exist_ok=True)
     with folder().with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # Another process may have made it while this one waited.
+        # Another process may have made it while this process waited.
         if not folder().exists():
             _make()
 
@@ -56,12 +56,12 @@ def _make() -> None:
         environment = Path(partial) / "environment"
         venv.create(environment, with_pip=True)
         pip = [str(environment / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        # All that it needs is in the list: of sglang's own requirements most are for its server.
+        # The list has all that the clients need; most of sglang's own requirements are for its server.
         options = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--requirement", str(REQUIREMENTS)]
         done = subprocess.run([*pip, *options], stdout=sys.stderr)
         if done.returncode:
             raise LocalClusterError("SGLang's benchmark clients could not be installed (see above).")
-        # Only the scripts in its bin name the place where it was made, and none of them is used.
+        # It can be moved: only the scripts in its bin contain its path, and they are not used.
         environment.rename(folder())
 
 

@@ -13,7 +13,7 @@ _PRERELEASE = -1
 
 
 def go_version(text: str) -> tuple[int, int, int]:
-    """The version in what `go env GOVERSION` or the go line of a go.mod says; a release candidate sorts before."""
+    """The version in `go env GOVERSION` or the go line of a go.mod; a release candidate sorts before the release."""
     found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?(rc|beta)?", text)
     if not found:
         return (0, 0, 0)
@@ -28,7 +28,7 @@ def required_version(go_mod: str) -> tuple[int, int, int]:
 
 
 def go_environment() -> dict[str, str]:
-    """What every go command here runs with: neither a go.work above nor another toolchain than the one chosen."""
+    """The environment of every go command here: it ignores a go.work above, and uses only the chosen toolchain."""
     return os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
 
 

@@ -1,4 +1,4 @@
-// A resource that was checked, as `kimi-linear validate` does it.
+// Checks a resource as `kimi-linear validate` does.
 
 import type { Data, JsonObject, ResourceKey } from "./data";
 import type { Problem } from "./problem";
@@ -9,7 +9,7 @@ export interface Checked {
   readonly manifest: JsonObject;
   readonly problems: readonly Problem[];
   readonly errors: readonly Problem[];
-  /** With all defaults; empty if the shape is wrong. */
+  /** The resource with all defaults; empty if its shape is wrong. */
   readonly declared: Declared;
 }
 
@@ -24,7 +24,7 @@ export class Checker {
     this.rules = ruleTable(data[resource].rules);
   }
 
-  /** Check a resource, unless it is still the one that was checked last. */
+  /** Check a resource, unless it has not changed since the last check. */
   check(manifest: JsonObject): Checked {
     const text = JSON.stringify(manifest);
     if (this.last?.text !== text) this.last = { text, checked: this.checked(manifest) };
@@ -35,7 +35,7 @@ export class Checker {
     const { schema } = this.data[this.resource];
     const ofShape = shapeProblems(this.data, schema, manifest);
     const whole = ofShape.length > 0 ? {} : declared(schema, manifest);
-    // Of a resource that cannot be read, no rule can say anything.
+    // Rules cannot be evaluated on a resource with a wrong shape.
     const problems = ofShape.length > 0 ? ofShape : this.rules(whole);
     return { manifest, problems, errors: problems.filter(({ severity }) => severity === "error"), declared: whole };
   }

@@ -1,4 +1,4 @@
-// The commands that do by hand what a server does, put together from the generator's tables.
+// The commands that start the same server by hand, built from the generator's tables.
 
 import { valueAt, type Data, type Flag } from "./data";
 import { floatText, shellJoined } from "./python";
@@ -11,7 +11,7 @@ export function serverCommand({ command }: Data, spec: Declared): string {
   return [command.start, ...[...flags, ...more].map(shellJoined)].join(command.lineBreak);
 }
 
-/** Return the commands before that: pull the image, run it, install what it lacks. */
+/** Return the commands before it: pull the image, run it, install missing packages. */
 export function dockerCommands(data: Data, spec: Declared): string[] {
   const [last = "", ...others] = data.docker.commands.toReversed();
   const image = imageOf(data, spec);
@@ -38,7 +38,7 @@ function flagWords(flag: Flag, spec: Declared): string[][] {
   return word === null || word === undefined ? [] : [[flag.name, word]];
 }
 
-/** Put a flag and the values that follow it together. */
+/** Join a flag and its values. */
 function grouped(words: string[]): string[][] {
   const groups: string[][] = [];
   for (const word of words) {

@@ -1,4 +1,4 @@
-// The form: a control for each choice, made of the field's schema.
+// The form: a control for each choice, built from the field's schema.
 
 import type { Data, Group } from "./data";
 import { element, renew } from "./element";
@@ -13,7 +13,7 @@ export interface Control {
   focus(): void;
   /** Show the problems of the field beside it. */
   tell(problems: readonly Problem[]): void;
-  /** Show what an empty field stands for. */
+  /** Show the value that an empty field means. */
   hint(text: string): void;
 }
 
@@ -22,7 +22,7 @@ const TITLES = { error: "Error", warning: "Warning" };
 type Input = HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement;
 
 interface Parts {
-  /** What is marked as wrong and described: one input, or the group of several. */
+  /** The element that is marked as wrong and described: one input, or a group of inputs. */
   readonly marked: HTMLElement;
   readonly inputs: readonly Input[];
   readonly root: HTMLElement;
@@ -98,7 +98,7 @@ function lines(choice: Choice): Parts {
     ...{ autocomplete: "off", autocapitalize: "off", spellcheck: "false" },
   });
   input.value = choice.initial;
-  return single(choice, input, choice.schema.type === "object" ? "One key=value a line." : "One a line.");
+  return single(choice, input, choice.schema.type === "object" ? "One key=value per line." : "One per line.");
 }
 
 function select(choice: Choice, values: string[]): Parts {

@@ -1,4 +1,4 @@
-// What the generator (kimi_linear_operator.configurator) writes into the page.
+// The data that the generator (kimi_linear_operator.configurator) writes into the page.
 
 export type Json = string | number | boolean | null | Json[] | { [name: string]: Json };
 export type JsonObject = { [name: string]: Json };
@@ -8,7 +8,7 @@ export type ResourceKey = "server" | "benchmark";
 export interface Check {
   readonly bound: string;
   readonly limit: number | string | Json[];
-  /** With {} for the number of items that there are. */
+  /** {} stands for the actual number of items. */
   readonly message: string;
 }
 
@@ -37,7 +37,7 @@ export interface Field {
   /** Below the spec. */
   readonly path: string;
   readonly label: string;
-  /** It is written also where it holds its default. */
+  /** Whether it is written even if it has its default. */
   readonly isWritten: boolean;
   readonly choices: { readonly [value: string]: string };
 }
@@ -96,7 +96,7 @@ export function isObject(value: unknown): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Return what an object holds at a path, undefined if nothing. */
+/** Return the value at a path of an object, undefined if there is none. */
 export function valueAt(value: unknown, path: string): unknown {
   let found: unknown = value;
   for (const name of path ? path.split(".") : []) {

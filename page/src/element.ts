@@ -2,7 +2,7 @@
 
 type Attributes = { readonly [name: string]: string };
 
-/** Make an element. Text is put in as text: nothing that a person or a link gives becomes markup. */
+/** Make an element. Text is inserted as text: nothing from a person or a link becomes markup. */
 export function element<Name extends keyof HTMLElementTagNameMap>(
   name: Name,
   attributes: Attributes,
@@ -21,7 +21,7 @@ export function byId<Type extends HTMLElement = HTMLElement>(id: string): Type {
   return found as Type;
 }
 
-/** Replace what an element contains if the text differs: a screen reader would read again what is put in anew. */
+/** Replace the contents of an element only if the text differs, because a screen reader reads new contents again. */
 export function renew(parent: Element, children: readonly Element[]): void {
   if (textsOf(children) !== textsOf([...parent.children])) parent.replaceChildren(...children);
 }

@@ -1,4 +1,4 @@
-// The configurator: the choices on one side, what they make on the other.
+// The configurator: the choices on one side, the output on the other.
 
 import { Checker, type Checked } from "./checker";
 import { control, groupElement, type Control } from "./controls";
@@ -51,13 +51,13 @@ class Page {
     return [...made.values()];
   }
 
-  /** Take what the controls hold. */
+  /** Read the values of the controls. */
   private read(): void {
     for (const { choice, read } of this.controls) selections.choose(this.selection, choice, read());
     this.update();
   }
 
-  /** Take a selection, and let the controls show it: whoever opens a link must see all that it has chosen. */
+  /** Take a selection and show it in the controls: a person who opens a link must see everything that it chooses. */
   private take(selection: selections.Selection): void {
     this.selection = selection;
     for (const { choice, root, write } of this.controls) {
@@ -108,7 +108,7 @@ class Page {
   }
 }
 
-/** Return the control of the field that a problem is about, or of the whole that it is in. */
+/** Return the control of the field that a problem is about, or of the field around it. */
 function controlOf(controls: readonly Control[], { path }: Problem): Control | undefined {
   return controls.find(
     ({ choice }) => path === choice.path || path.startsWith(`${choice.path}.`) || path.startsWith(`${choice.path}[`),

@@ -1,4 +1,4 @@
-// What comes out: a tab for each text, to be copied and downloaded.
+// The output: a tab for each text, with buttons to copy and download it.
 
 import { byId, element } from "./element";
 import type { Text } from "./texts";
@@ -19,7 +19,7 @@ export class Outputs {
     byId("copy-link").addEventListener("click", () => void this.copy(location.href, "Copied the link."));
   }
 
-  /** Show these; the refused ones are marked. */
+  /** Show these texts, and mark the refused ones. */
   show(texts: readonly Text[]): void {
     this.texts = texts;
     for (const { key, title, isRefused } of texts) {
@@ -55,7 +55,7 @@ export class Outputs {
     this.panel.textContent = this.current.text;
   }
 
-  /** Go from tab to tab, as the arrow keys, Home and End do everywhere. */
+  /** Move between tabs with the arrow keys, Home and End. */
   private move(event: KeyboardEvent): void {
     const keys = [...this.tabs.keys()];
     const at = keys.indexOf(this.chosen);
@@ -70,7 +70,7 @@ export class Outputs {
   private async copy(text: string, done: string): Promise<void> {
     say("");
     const isCopied = (await copyByClipboard(text)) || copyBySelection(text);
-    say(isCopied ? done : "The browser does not allow it: select the text and copy it.");
+    say(isCopied ? done : "The browser does not allow copying: select the text and copy it.");
   }
 
   private download(): void {
@@ -82,7 +82,7 @@ export class Outputs {
   }
 }
 
-/** Copy, unless the browser refuses, or has no clipboard because the page came over plain HTTP. */
+/** Copy by the clipboard; false if the browser refuses, or has no clipboard on a page from plain HTTP. */
 async function copyByClipboard(text: string): Promise<boolean> {
   try {
     await navigator.clipboard.writeText(text);
@@ -92,7 +92,7 @@ async function copyByClipboard(text: string): Promise<boolean> {
   }
 }
 
-/** Copy in the old way, where the browser has no clipboard for a page like this one. */
+/** Copy in the old way, for browsers without a clipboard on this page. */
 function copyBySelection(text: string): boolean {
   const area = element("textarea", { class: "hidden", "aria-hidden": "true" });
   area.value = text;

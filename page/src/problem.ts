@@ -6,13 +6,13 @@ import { asciiJson, floatText } from "./python";
 export interface Problem {
   readonly severity: Severity;
   readonly path: string;
-  /** What is wrong and the remedy; the recipe's own words take two lines. */
+  /** The problem and its remedy; the recipe's own words take two lines. */
   readonly message: string;
-  /** What the field holds, where that may be shown. A bigint is an integer, and so is a whole number as it was written. */
+  /** The field's value, if it may be shown. A bigint is an integer, and so is a whole number as it was written. */
   readonly value: string | number | bigint | boolean | Decimal | null;
 }
 
-/** A number of a field that may hold decimals: Python writes 10 in it as 10.0. */
+/** A number of a field that may have decimals: Python writes 10 there as 10.0. */
 export class Decimal {
   constructor(readonly value: number) {}
 }
@@ -28,12 +28,12 @@ function valueText(value: NonNullable<Problem["value"]>): string {
   return typeof value === "number" && !Number.isInteger(value) ? floatText(value) : String(value);
 }
 
-/** Return the errors as a comment for a shell: what `kimi-linear command` says instead of a command. */
+/** Return the errors as a shell comment, as `kimi-linear command` prints them instead of a command. */
 export function refusal(errors: readonly Problem[]): string {
   return errors.map((problem) => `# Error: ${sentence(problem).split("\n").join("\n# ")}\n`).join("");
 }
 
-/** Return a message that can stand alone: the recipe's own words do, the others go on where a field's name ends. */
+/** Return a message that can stand alone: the recipe's own words can, others need the field's name first. */
 function sentence({ path, message }: Problem): string {
   return message.includes("\n") ? message : `${path} ${message}`;
 }

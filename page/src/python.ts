@@ -1,4 +1,4 @@
-// Texts that must be letter for letter those of the command line, which Python writes.
+// Texts that must equal those of the command line, which Python writes.
 
 /** Quote a word for a shell, as shlex.quote does. */
 export function shellQuoted(word: string): string {
@@ -10,19 +10,19 @@ export function shellJoined(words: string[]): string {
   return words.map(shellQuoted).join(" ");
 }
 
-/** Write a number that need not be whole, as Python does. */
+/** Write a number that may have decimals, as Python does. */
 export function floatText(value: number): string {
   if (Number.isInteger(value)) return value.toFixed(1);
   if (Math.abs(value) >= 1e-4) return String(value);
   return value.toExponential().replace(/e-(\d)$/, "e-0$1");
 }
 
-/** Write a text as JSON with ASCII alone. */
+/** Write a text as JSON with ASCII characters only. */
 export function asciiJson(text: string): string {
   return JSON.stringify(text).replace(/[^ -~]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
-/** Cut a text to so many characters; one that takes two units of JavaScript is one. */
+/** Cut a text to so many characters; a character of two JavaScript units counts as one. */
 export function beginning(text: string, length: number): string {
   return text.length <= length ? text : [...text].slice(0, length).join("");
 }

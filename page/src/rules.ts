@@ -14,7 +14,7 @@ export function ruleTable(rules: readonly Rule[]): RuleTable {
     compiled
       .filter(({ rule, isMet }) => {
         const self = valueAt(resource, rule.at);
-        // A rule is met where its field is absent.
+        // If its field is absent, a rule is met.
         return self !== undefined && isMet({ self }) !== true;
       })
       .map(({ rule }) => ({ ...rule, value: scalarAt(resource, rule.path) }));

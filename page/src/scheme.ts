@@ -15,7 +15,7 @@ function apply(scheme: string): void {
   try {
     localStorage.setItem(KEY, scheme);
   } catch {
-    // Some browsers keep nothing for a page that is a file: then it is chosen anew the next time.
+    // Some browsers store nothing for a page from a file: then the reader has to choose again next time.
   }
 }
 

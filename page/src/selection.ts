@@ -1,4 +1,4 @@
-// What was chosen: texts by the names of controls, the resources that they make, and the link that carries them.
+// The selection: texts by the names of controls, the resources from them, and the link with them.
 
 import {
   fieldSchema,
@@ -14,22 +14,22 @@ import {
 /** The longest text that a control takes: as long as the longest list that the schema allows (64 items of 1,024). */
 export const LONGEST_TEXT = 64 * 1025;
 
-// What nobody sees: control characters, which a terminal obeys when a command is pasted, and those that reverse text.
+// Invisible characters: control characters, which a terminal obeys in a pasted command, and those that reverse text.
 const UNSEEN = /[^\P{C}\n\t]/gu;
 
-// What a person writes as a number; anything else is kept as text, and refused as such.
+// A number as a person writes it. Anything else stays text, and is refused as text.
 const NUMBER = /^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?$/;
 
 /** One thing to choose. */
 export interface Choice {
-  /** In links, and of elements. */
+  /** The name in links, and the id of elements. */
   readonly key: string;
   readonly resource: ResourceKey;
-  /** Where it is in the resource, from the root; empty if it is not there. */
+  /** The path in the resource, from the root; empty if the choice is not in it. */
   readonly path: string;
   readonly label: string;
   readonly schema: Schema;
-  /** What it holds at first, as text. */
+  /** The initial value, as text. */
   readonly initial: string;
   readonly isWritten: boolean;
   readonly titles: Field["choices"];
@@ -39,11 +39,11 @@ export type Selection = Map<string, string>;
 
 export const NAME = "name";
 const SERVER_NAME = "kimi";
-/** Whether the benchmark is among the Helm values. */
+/** Whether the Helm values contain the benchmark. */
 export const MEASURED = "helm.benchmark";
 export const BENCHMARK_NAME = "benchmark.name";
 
-/** Return all choices, in the order in which they are in their resources. */
+/** Return all choices, in the order of their resources. */
 export function choices(data: Data): Choice[] {
   return [
     nameChoice("server", NAME, "Name", SERVER_NAME, data),
@@ -100,7 +100,7 @@ function paths(schema: Schema, path = ""): string[] {
   return [path, ...below.flatMap(([name, field]) => paths(field, path ? `${path}.${name}` : name))];
 }
 
-/** Return the text of a control at first. Where a default can be shown beside an empty field, it is empty. */
+/** Return the initial text of a control: empty if the default can be shown beside an empty field. */
 function initialText({ type, enum: values, default: value, items }: Schema): string {
   if (items?.properties)
     return Array.isArray(value) ? value.map((item) => String(valueAt(item, "name"))).join("\n") : "";
@@ -109,7 +109,7 @@ function initialText({ type, enum: values, default: value, items }: Schema): str
   return values && value !== undefined ? String(value) : "";
 }
 
-/** Return what a text means as the value of a field; undefined if the field is not there. */
+/** Return the value of a field for a text; undefined if the field is left out. */
 function valueOf({ type, enum: values, items }: Schema, text: string): Json | undefined {
   if (type === "boolean") return text === "true";
   if (type === "array")
@@ -142,7 +142,7 @@ export function textOf(selection: Selection, choice: Choice): string {
   return selection.get(choice.key) ?? choice.initial;
 }
 
-/** Return the text that a control may hold: nobody wrote what else a link may carry. */
+/** Return the allowed part of a text: a link may carry texts that nobody could type into the control. */
 function tidied(choice: Choice, text: string): string | undefined {
   const { schema } = choice;
   if (schema.enum) return schema.enum.map(String).includes(text) ? text : undefined;
@@ -179,7 +179,7 @@ export function selectionOf(all: readonly Choice[], hash: string): Selection {
   return selection;
 }
 
-/** Return a resource: what was chosen, and no default. */
+/** Return a resource with the chosen values, without defaults. */
 export function manifest(data: Data, all: readonly Choice[], selection: Selection, resource: ResourceKey): JsonObject {
   const found: JsonObject = { apiVersion: data.apiVersion, kind: data[resource].kind, metadata: {}, spec: {} };
   if (resource === "benchmark") put(found, "spec.serverRef.name", serverName(selection));
@@ -200,7 +200,7 @@ function serverName(selection: Selection): string {
   return selection.get(NAME) ?? SERVER_NAME;
 }
 
-/** Return the name of a benchmark that was not given one. */
+/** Return the name of a benchmark without a chosen name. */
 export function benchmarkName(selection: Selection): string {
   return `${serverName(selection)}-recipe`;
 }

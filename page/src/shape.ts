@@ -1,4 +1,4 @@
-// The shape of a resource: what the models check, in the words of the models, and the defaults that they set.
+// The shape of a resource: the checks of the models, in their words, and the defaults that they set.
 
 import { isObject, type Check, type Data, type Json, type JsonObject, type Schema } from "./data";
 import type { Problem } from "./problem";
@@ -6,15 +6,15 @@ import { beginning } from "./python";
 
 type Words = Pick<Data, "words" | "longestValue">;
 
-/** What the rules see: numbers that are whole are integers of CEL. */
+/** A value as the rules see it: whole numbers are integers of CEL. */
 export type Declared = string | number | bigint | boolean | null | Declared[] | { [name: string]: Declared };
 
-/** Return what is wrong with the shape of a value. */
+/** Return the problems with the shape of a value. */
 export function shapeProblems(data: Words, schema: Schema, value: Json, path = ""): Problem[] {
   if (isObject(value)) return [...objectProblems(data, schema, value, path), ...failed(data, schema, value, path)];
   if (!Array.isArray(value)) return scalarProblems(data, schema, value, path);
   const ofList = failed(data, schema, value, path);
-  // A list that is too long is refused before its items are looked at.
+  // A list that is too long is refused before its items are checked.
   if (ofList.length > 0) return ofList;
   return value.flatMap((item, index) => shapeProblems(data, schema.items ?? {}, item, `${path}[${index}]`));
 }
@@ -53,7 +53,7 @@ function isKept({ bound, limit }: Check, value: Json): boolean {
   return bound.startsWith("max") ? size <= most : size >= most;
 }
 
-/** Return what the bounds are about: a number itself, characters of a text, items of a list, keys of an object. */
+/** Return the size that the bounds limit: a number itself, characters of a text, items of a list, keys of an object. */
 function sizeOf(value: Json): number {
   if (typeof value === "number") return value;
   if (typeof value === "string") return [...value].length;
@@ -64,7 +64,7 @@ function problem(data: Words, path: string, message: string, value: Json): Probl
   return { severity: "error", path, message, value: shown(data, path, value) };
 }
 
-/** Return a value that may be shown: short, and not what somebody put where a Secret's name belongs. */
+/** Return a value if it may be shown: if it is short, and not in the place of a Secret's name. */
 function shown(data: Words, path: string, value: Json): string | number | null {
   if (path.toLowerCase().includes("secret")) return null;
   if (typeof value === "string") return beginning(value, data.longestValue);

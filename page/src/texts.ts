@@ -1,4 +1,4 @@
-// The texts that come out, each for a tab.
+// The output texts, one for each tab.
 
 import type { Checked } from "./checker";
 import { dockerCommands, serverCommand } from "./commands";
@@ -15,7 +15,7 @@ export interface Text {
   readonly isRefused: boolean;
 }
 
-/** Return the texts of a server and its benchmark, which is among the Helm values if that is wished. */
+/** Return the texts of a server and its benchmark; the Helm values contain the benchmark if isMeasured. */
 export function texts(data: Data, checked: Readonly<Record<ResourceKey, Checked>>, isMeasured: boolean): Text[] {
   const { server, benchmark } = checked;
   const [ofServer, ofBenchmark] = [server.errors.length > 0, benchmark.errors.length > 0];
@@ -39,7 +39,7 @@ export function texts(data: Data, checked: Readonly<Record<ResourceKey, Checked>
   ];
 }
 
-/** Return the server's command, and those that come before it in a container. */
+/** Return the server's command, and the commands before it that prepare a container. */
 function commands(data: Data, server: Checked): string[] {
   const spec = valueAt(server.declared, "spec") as Checked["declared"];
   return [serverCommand(data, spec), ...dockerCommands(data, spec)];

@@ -1,8 +1,8 @@
-// YAML as people write it, so plain that every reader of YAML reads it alike.
+// YAML as people write it, so plain that every parser reads it in the same way.
 
 import { isObject, type Json, type JsonObject } from "./data";
 
-// Anything else is quoted, and so is what some version of YAML takes for something other than text.
+// Anything else is quoted, and so are texts that some version of YAML reads as another type.
 const PLAIN = /^[A-Za-z/][A-Za-z0-9_./@-]*(:[A-Za-z0-9_./@-]+)*$/;
 const NO_TEXT = /^(y|n|yes|no|on|off|true|false|null)$/i;
 // A longer key needs a question mark before it: https://yaml.org/spec/1.2.2/#rule-ns-s-implicit-yaml-key
@@ -39,7 +39,7 @@ function scalar(value: Json): string {
   return String(value);
 }
 
-/** Write a number without an exponent: without a point before it, some readers take that for text. */
+/** Write a number without an exponent, because some parsers read an exponent without a point before it as text. */
 function numberText(value: number): string {
   return value !== 0 && Math.abs(value) < 1e-6 ? value.toFixed(15).replace(/0+$/, "") : String(value);
 }
@@ -49,7 +49,7 @@ function quoted(text: string): string {
   return `"${escaped.join("").replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\u0000", "\\")}"`;
 }
 
-/** Escape a character; its backslash is kept apart from those of the text. Half a character becomes the mark for one. */
+/** Escape a character; its backslash is kept apart from those of the text. A lone surrogate becomes U+FFFD. */
 function escape(character: string): string {
   const code = character.isWellFormed() ? (character.codePointAt(0) ?? 0) : 0xfffd;
   const digits = code.toString(16);

@@ -275,8 +275,8 @@ class BenchmarkSpec(Model):
     inherited_metadata: InheritedMetadata = Field(default_factory=InheritedMetadata, description=INHERITED_METADATA)
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=2_147_483_647), _WHOLE] | None = Field(
         default=None,
-        description="Seconds after which the operator deletes the benchmark, with its results, once it is Complete; "
-        "without it the benchmark is kept.",
+        description="Seconds between Complete and the deletion of the benchmark with its results. If not set, the "
+        "operator keeps the benchmark.",
     )
     pod_template: PodTemplate | None = Field(
         default=None,
