@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import images
+from amd_labels import MI300X, labels
 from kubectl import Kubectl
 from lifecycle import Lifecycle
-from nodes import gpu_labels
 
-_HARDWARE = "MI300X"
-_GPUS = {"amd.com/gpu": "8"}
+_GPUS = [MI300X] * 8
+_RESOURCES = {"amd.com/gpu": str(len(_GPUS))}
 # Servers request GPUs, and also the processors, memory and disk of machines with GPUs, which this node lacks. The
 # policy changes only pods, so Deployments stay as the operator wants them.
 _SERVERS = {"app.kubernetes.io/name": "kimi-linear", "app.kubernetes.io/component": "server"}
@@ -76,8 +76,8 @@ class PodCluster(Lifecycle):
 
     def _add_gpus(self) -> None:
         """Set what AMD's device plugin and node labeller would set. The kubelet keeps unknown resources."""
-        labels = (f"{key}={value}" for key, value in gpu_labels(_HARDWARE).items())
-        self.kubectl("label", "node", self.node_name, "--overwrite", *labels)
-        status = {"status": {"capacity": _GPUS, "allocatable": _GPUS}}
+        written = (f"{key}={value}" for key, value in labels(_GPUS).items())
+        self.kubectl("label", "node", self.node_name, "--overwrite", *written)
+        status = {"status": {"capacity": _RESOURCES, "allocatable": _RESOURCES}}
         self.kubectl("patch", "node", self.node_name, "--subresource=status", f"--patch={json.dumps(status)}")
         self.kubectl.apply(small_node())
