@@ -34,13 +34,14 @@ class Gpu:
     compute_units: int
 
 
-# Device ids: cmd/k8s-node-labeller/amdgpu.ids. Compute units and memory: AMD's data sheets. AMD's installation guide
-# shows MI300X's product name; MI325X's, MI350X's and MI355X's are guesses after it. Virtual functions: amdgpu.ids.
+# Device ids: cmd/k8s-node-labeller/amdgpu.ids. Compute units and memory: AMD's data sheets. Product names: AMD's
+# installation guide for MI300X; descriptions of real clusters for MI325X, MI355X and MI300X's virtual function; guesses
+# after these for MI350X and MI355X's virtual function.
 MI300X = Gpu("74a1", "AMD Instinct MI300X OAM", 192, 304)
 MI300X_VF = Gpu("74b5", "AMD Instinct MI300X VF", 192, 304)
-MI325X = Gpu("74a5", "AMD Instinct MI325X OAM", 256, 304)
-MI350X = Gpu("75a0", "AMD Instinct MI350X OAM", 288, 256)
-MI355X = Gpu("75a3", "AMD Instinct MI355X OAM", 288, 256)
+MI325X = Gpu("74a5", "AMD Instinct MI325 OAM", 256, 304)
+MI350X = Gpu("75a0", "AMD Instinct MI350 OAM", 288, 256)
+MI355X = Gpu("75a3", "AMD Instinct MI355 OAM", 288, 256)
 MI355X_VF = Gpu("75b3", "AMD Instinct MI355X VF", 288, 256)
 
 
