@@ -20,7 +20,7 @@ AGAINST = {
     "browser": "Chromium",
     "integration": "etcd, API server, controllers and scheduler of Kubernetes; its nodes are simulated",
     "gitops": "Argo CD and Flux (its controllers of sources and Kustomizations), on such a control plane",
-    "e2e": "kubelet, containerd, runc, kube-proxy and CoreDNS: pods that run, installed by Helm; no GPU",
+    "e2e": "kubelet, containerd, runc, kube-proxy and CoreDNS: pods that run, installed by Helm; GPUs are /dev/null",
 }
 
 
