@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,10 +38,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Let a second attempt make the fixtures of its module anew: it must not find what the first one left of them."""
     if isinstance(item, pytest.Function) and getattr(item, "execution_count", 1) > 1:
+        request: Any = item._request
         defined = item._fixtureinfo.name2fixturedefs.values()
         for fixture in (fixture for same_name in defined for fixture in same_name if fixture.scope == "module"):
             try:
-                fixture.finish(item._request)
+                fixture.finish(request)
             except (Exception, pytest.fail.Exception):
                 # The first attempt has failed already.
                 logger.exception("Its fixture %s did not end well", fixture.argname)
