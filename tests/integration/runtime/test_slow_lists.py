@@ -14,7 +14,7 @@ from integration.faults import TRUNCATED, Call, Fault, Matches, delay, end_with,
 from integration.sandbox import Sandbox, Sandboxes
 from integration.waiting import seconds_until, wait_for
 from kimi_linear_operator.kubernetes.kinds import POD, SERVICE, Kind
-from kimi_linear_operator.runtime.lists import REST
+from kimi_linear_operator.runtime.lists import RESYNC_SECONDS
 from passes import CHILDREN, RESOURCES
 
 KINDS = (*CHILDREN, *RESOURCES)
@@ -63,7 +63,7 @@ class Outcome:
 
 def _observe(boxes: dict[str, Sandbox], begins: dict[str, int]) -> dict[str, Outcome]:
     """Return how the operators came through what they asked for since then."""
-    calls = {name: sandbox.proxy.calls[begins[name] :] for name, sandbox in boxes.items()}
+    calls = {name: _before_resync(sandbox.proxy.calls[begins[name] :]) for name, sandbox in boxes.items()}
     return {
         name: Outcome(
             sandbox,
@@ -73,6 +73,11 @@ def _observe(boxes: dict[str, Sandbox], begins: dict[str, int]) -> dict[str, Out
         )
         for name, sandbox in boxes.items()
     }
+
+
+def _before_resync(calls: list[Call]) -> list[Call]:
+    """Leave out the lists that come every five minutes."""
+    return [call for call in calls if call.began < calls[0].began + RESYNC_SECONDS]
 
 
 def _seconds_to_repair(sandbox: Sandbox) -> float:
@@ -149,7 +154,8 @@ def _open_settled(sandboxes: Sandboxes, opened: ExitStack, names: Iterable[str])
     for sandbox in boxes.values():
         sandbox.namespace.wait_until_ready("kimi")
         sandbox.wait_for_resync()
-    time.sleep(REST.first)
+    for sandbox in boxes.values():
+        sandbox.wait_until_lists_rest()
     return boxes
 
 
