@@ -8,14 +8,14 @@ SIZES ?= 200 1000 5000
 # A machine that many share may stand still for longer than a test waits. What passes only the second time is shown, and
 # more than ten such tests are no accident.
 AGAIN := --reruns=1 --max-suite-reruns=10 --rerun-show-tracebacks --rerun-exclude-path=tests/unit --rerun-exclude-path=tests/golden
-# One half of the integration tests, by the time that they take: the operator's process, and its way to the API server.
-PROCESS := tests/integration/runtime tests/integration/cluster
+# One half of the integration tests, by the time that they take: how the operator runs, reaches the API server, is installed.
+OPERATION := $(addprefix tests/integration/,runtime cluster project)
 # What operators may do is compared with what those of both halves asked for, which is kept here.
 PERMISSIONS := tests/integration/project/test_permissions.py
 ASKED := .local/asked
 SBOM ?= dist/sbom.cdx.json
 
-.PHONY: help setup demo test test-integration test-process test-resources forget-asked test-others e2e bench check image sbom generate page lock cluster cluster-down cluster-env
+.PHONY: help setup demo test test-integration test-operation test-resources forget-asked test-others e2e bench check image sbom generate page lock cluster cluster-down cluster-env
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,14 +40,14 @@ test: check  ## Run all tests; the first time, build what they need (about 20 mi
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-integration test-others
 
 # All three mostly wait, so together they take little longer than the longest one.
-test-integration: test-process test-resources
+test-integration: test-operation test-resources
 	@$(BIN)/pytest --asked=$(ASKED) $(PERMISSIONS)
 
-test-process: forget-asked
-	@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) $(PROCESS)
+test-operation: forget-asked
+	@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) --ignore=$(PERMISSIONS) $(OPERATION)
 
 test-resources: forget-asked
-	@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) $(PROCESS:%=--ignore=%) --ignore=$(PERMISSIONS) tests/integration
+	@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) $(OPERATION:%=--ignore=%) tests/integration
 
 forget-asked:
 	@rm -rf $(ASKED)
