@@ -26,6 +26,7 @@ AGAINST = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden files instead of comparing")
+    parser.addoption("--asked", type=Path, help="folder for what the operators of the integration tests asked for")
 
 
 def pytest_configure() -> None:
