@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -12,6 +13,7 @@ from kimi_linear_operator.benchmark.claims import Claim, failed_start
 from kimi_linear_operator.benchmark.holding import Asker
 from kimi_linear_operator.benchmark.index import FEW_RIVALS, BenchmarkIndex
 from kimi_linear_operator.benchmark.labels import TARGET_LABEL
+from kimi_linear_operator.benchmark.looks import LOOK_RETRY_SECONDS, Looks
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.benchmark.target import Target
 from kimi_linear_operator.benchmark.turn import Contender
@@ -27,9 +29,6 @@ Result = TypeVar("Result")
 
 # How often to retry while another benchmark is about to start, or a client of a deleted benchmark still runs.
 LEFTOVER_RETRY_SECONDS = 5.0
-# How many benchmarks may list Jobs and pods at the same time before they start ("a look"). Each occupies a worker
-# for as long as the API server takes.
-LOOKS_AT_ONCE = 4
 # How many lists all looks together may have under way: each may hold a page of 4 MiB in memory.
 LISTS_AT_ONCE = 16
 
@@ -55,7 +54,7 @@ class Admission:
         self.cluster = cluster
         self.cache = cache
         self._index = cache.index(BenchmarkIndex)
-        self._looks = 0
+        self._looks = Looks(time.monotonic)
         self._lists = asyncio.Semaphore(LISTS_AT_ONCE)
 
     async def wait(self, key: Key, target: Target, now: str) -> Wait | None:
@@ -95,14 +94,11 @@ class Admission:
 
     async def _look(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> Wait | None:
         """Return a wait if the API server shows a client that still runs, or if too many benchmarks ask at once."""
-        if self._looks >= LOOKS_AT_ONCE:
-            message = "other benchmarks are about to start, and only a few at a time may check for running clients"
-            return Wait(Reason("WaitingForTurn", message), LEFTOVER_RETRY_SECONDS)
-        self._looks += 1
-        try:
+        with self._looks.place(key.namespace) as has_place:
+            if not has_place:
+                message = "other benchmarks are about to start, and only a few at a time may check for running clients"
+                return Wait(Reason("WaitingForTurn", message), LOOK_RETRY_SECONDS)
             is_busy = await self._is_busy(key, target, asker, rivals)
-        finally:
-            self._looks -= 1
         message = f"a client of an earlier benchmark still runs against {target.name}"
         return Wait(Reason("WaitingForTurn", message), LEFTOVER_RETRY_SECONDS) if is_busy else None
 

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from kimi_linear_operator.benchmark import job_status, turn
-from kimi_linear_operator.benchmark.address import TargetKey, target_of
-from kimi_linear_operator.benchmark.claims import Claim, Task, failed_start, is_guest, task_of
+from kimi_linear_operator.benchmark.address import TargetKey
+from kimi_linear_operator.benchmark.claims import Claim, Task, claim_of, failed_start, task_of
 from kimi_linear_operator.benchmark.index import BenchmarkIndex
+from kimi_linear_operator.benchmark.turn import Rank
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.metadata import owner_uids
@@ -28,27 +29,31 @@ class Asker:
     Attributes:
         now: The time as RFC 3339.
         namespace: The namespace of the benchmark, empty for the operator.
-        waited: For how many seconds the benchmark has waited for its turn; 0 if it measures a server of another
-            namespace.
+        waited: For how many seconds the benchmark has waited for its turn.
+        rank: Its rank, None for the operator.
     """
 
     now: str
     namespace: str = ""
     waited: float = 0.0
+    rank: Rank | None = None
+
+    def goes_before(self, claim: Claim) -> bool:
+        """Return whether the asker's turn comes before that of the benchmark with this claim, if neither runs."""
+        return self.rank is None or self.rank < claim.rank
 
 
 def asker_of(manifest: Manifest, now: str) -> Asker:
     """Return the asker for a benchmark that wants to start."""
     namespace = manifest["metadata"]["namespace"]
-    if is_guest(target_of(manifest), namespace):
-        return Asker(now, namespace)
     ready = find_condition(manifest.get("status", {}), "TargetReady")
     is_waiting = (ready.get("status"), ready.get("reason")) == ("False", "WaitingForTurn")
     waited = seconds_between(ready.get("lastTransitionTime"), now) if is_waiting else None
     if failed := failed_start(manifest):
         # While a benchmark that gave its turn back rests, others may rightly start.
         waited = min(waited or 0.0, (seconds_between(failed, now) or 0.0) - turn.REST_SECONDS)
-    return Asker(now, namespace, waited or 0.0)
+    claim = claim_of(manifest)
+    return Asker(now, namespace, waited or 0.0, claim.rank if claim else None)
 
 
 def job_seconds(task: Task, claim: Claim, asker: Asker) -> float:
@@ -68,9 +73,9 @@ def job_seconds(task: Task, claim: Claim, asker: Asker) -> float:
     if not (claim.is_willing and is_named):
         return 0.0
     age = seconds_between(task.created, asker.now) or 0.0
-    # While the asker waits, the operator starts no Job of another namespace, except in the first seconds, when watch
-    # events may be late. So a Job that was created later is forged.
-    is_forged = age < asker.waited - job_status.OVERDUE_SECONDS
+    # While the asker waits, the operator starts no Job of a benchmark whose turn comes later, except in the first
+    # seconds, when watch events may be late. So such a Job that was created later is forged.
+    is_forged = asker.goes_before(claim) and age < asker.waited - job_status.OVERDUE_SECONDS
     return 0.0 if is_forged else max(0.0, claim.timeout_seconds + job_status.OVERDUE_SECONDS - age)
 
 

@@ -7,13 +7,8 @@ import pytest
 
 from fast_loop import now, run
 from kimi_linear_operator.benchmark import target
-from kimi_linear_operator.benchmark.admission import (
-    LEFTOVER_RETRY_SECONDS,
-    LISTS_AT_ONCE,
-    LOOKS_AT_ONCE,
-    Admission,
-    Wait,
-)
+from kimi_linear_operator.benchmark.admission import LISTS_AT_ONCE, Admission, Wait
+from kimi_linear_operator.benchmark.looks import LOOK_RETRY_SECONDS, LOOKS_AT_ONCE, LOOKS_OF_NAMESPACE, Looks
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
@@ -63,16 +58,57 @@ class Slow:
 def test_a_few_look_at_the_same_time_and_whoever_finds_no_place_lets_its_worker_go() -> None:
     async def test() -> None:
         world = Slow()
-        keys = [world.benchmark(f"host-{number}") for number in range(3 * LOOKS_AT_ONCE)]
+        keys = [world.benchmark(f"host-{number}", f"n{number}") for number in range(3 * LOOKS_AT_ONCE)]
         looking = [asyncio.ensure_future(world.wait(key)) for key in keys]
         await asyncio.sleep(0.1)
         found = [one.result() for one in looking if one.done()]
         assert len(found) == 2 * LOOKS_AT_ONCE
-        assert {(one.reason.name, one.again) for one in found if one} == {("WaitingForTurn", LEFTOVER_RETRY_SECONDS)}
+        assert {(one.reason.name, one.again) for one in found if one} == {("WaitingForTurn", LOOK_RETRY_SECONDS)}
         assert await asyncio.gather(*looking[:LOOKS_AT_ONCE]) == [None] * LOOKS_AT_ONCE
         assert await world.wait(keys[-1]) is None
 
     run(test())
+
+
+def test_a_namespace_has_only_some_of_the_places() -> None:
+    async def test() -> None:
+        world = Slow()
+        keys = [world.benchmark(f"host-{number}") for number in range(LOOKS_AT_ONCE)]
+        waits = await asyncio.gather(*map(world.wait, keys))
+        assert waits.count(None) == LOOKS_OF_NAMESPACE
+
+    run(test())
+
+
+def test_who_found_no_place_goes_before_those_that_are_always_due() -> None:
+    """Three namespaces take every place as soon as it is free; one comes every few seconds, as benchmarks do."""
+    time = [0.0]
+    looks = Looks(lambda: time[0])
+    greedy = ["a", "b", "c"]
+    busy = [(name, looks.place(name)) for name in ("a", "a", "b", "b")]
+    assert [place.__enter__() for _, place in busy] == [True] * LOOKS_AT_ONCE
+    with looks.place("patient") as has_place:
+        assert not has_place
+    busy.pop(0)[1].__exit__(None, None, None)
+    for name in greedy:
+        with looks.place(name) as has_place:
+            assert not has_place
+    time[0] += LOOK_RETRY_SECONDS
+    with looks.place("patient") as has_place:
+        assert has_place
+
+
+def test_no_place_is_kept_for_who_does_not_come_again() -> None:
+    time = [0.0]
+    looks = Looks(lambda: time[0])
+    busy = [looks.place(name) for name in ("a", "a", "b", "b")]
+    assert [place.__enter__() for place in busy] == [True] * LOOKS_AT_ONCE
+    with looks.place("gone") as has_place:
+        assert not has_place
+    busy[0].__exit__(None, None, None)
+    time[0] += 4 * LOOK_RETRY_SECONDS
+    with looks.place("a") as has_place:
+        assert has_place
 
 
 def test_the_lists_of_one_look_go_at_the_same_time() -> None:
@@ -89,7 +125,7 @@ def test_the_lists_of_one_look_go_at_the_same_time() -> None:
 def test_all_looks_together_ask_for_so_many_lists_at_once() -> None:
     async def test() -> None:
         world = Slow()
-        keys = [world.benchmark(f"host-{host}", f"n{place}") for host in range(LOOKS_AT_ONCE) for place in range(6)]
+        keys = [world.benchmark(f"h{host}", f"n{host}{place}") for host in range(LOOKS_AT_ONCE) for place in range(6)]
         assert await asyncio.gather(*map(world.wait, keys[::6])) == [None] * LOOKS_AT_ONCE
         assert world.most == LISTS_AT_ONCE
 

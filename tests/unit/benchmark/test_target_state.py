@@ -239,6 +239,20 @@ def test_no_job_of_another_namespace_is_made_past_one_that_has_waited_for_long()
     assert world.wait() is None
 
 
+def test_no_job_of_a_later_guest_is_made_past_an_earlier_one_that_has_waited_for_long() -> None:
+    world, earlier = World(), Key("another", "earlier", BENCHMARK)
+    waits = make_condition("TargetReady", "False", "WaitingForTurn", "")
+    since = {"conditions": [{**waits, "lastTransitionTime": "2026-11-24T07:00:00Z"}]}
+    world.benchmark(MINE, suspend=True)
+    world.benchmark(earlier, since, endpoint=ADDRESS)
+    world.start(THEIRS)
+    assert world.wait(earlier) is None
+    # But the Job of the earlier one may rightly be made while the later one waits.
+    world.benchmark(THEIRS, since, endpoint=ADDRESS)
+    world.start(earlier)
+    assert world.wait(THEIRS)
+
+
 def test_a_benchmark_waits_for_those_of_the_servers_own_namespace() -> None:
     world = World()
     known = {"conditions": [], "startTime": "2026-11-24T07:00:00Z"}
