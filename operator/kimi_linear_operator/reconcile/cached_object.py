@@ -239,6 +239,9 @@ def _interned(conditions: Conditions) -> Conditions:
     return conditions
 
 
+# How many items of each list in a pod's spec are cached. A server's pod template has no more of anything; others can
+# create pods with thousands, and each pass decodes them.
+_MOST_OF_POD = 64
 # The fields of a pod's spec that a status depends on while the pod is not ready.
 _READ_OF_POD_SPEC = (
     "nodeName",
@@ -276,10 +279,14 @@ def _trimmed_pod_spec(manifest: Manifest) -> Manifest:
         return {}
     probes = [
         {"name": container["name"], "startupProbe": container["startupProbe"]}
-        for container in spec.get("containers", ())
+        for container in spec.get("containers", ())[:_MOST_OF_POD]
         if "startupProbe" in container
     ]
-    return {**{name: spec[name] for name in _READ_OF_POD_SPEC if name in spec}, "containers": probes}
+    return {**{name: _shortened(spec[name]) for name in _READ_OF_POD_SPEC if name in spec}, "containers": probes}
+
+
+def _shortened(value: Any) -> Any:
+    return value[:_MOST_OF_POD] if isinstance(value, list) else value
 
 
 def _trimmed_job_spec(manifest: Manifest) -> Manifest:

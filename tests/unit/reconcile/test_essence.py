@@ -194,13 +194,23 @@ def test_what_one_pass_reads_takes_little_time_whatever_it_holds(kind: Kind, fil
     cache = new_cache()
     each = HEAVIEST_CHILD // (jsontext.weight(jsontext.encode(fill)) + 1) - 100
     for number in range(30):
-        content = {"spec": {"volumes": [fill] * each}} if kind == POD else {"data": [fill] * each}
+        content = {"status": {"filled": [fill] * each}} if kind == POD else {"data": [fill] * each}
         cache.put(kind, child(kind, f"x{number:02}", **content))
     begin = time.thread_time()
     found = cache.children(kind, KIMI)
     # About a twentieth of a second where nothing else runs.
     assert time.thread_time() - begin < 0.5
     assert 0 < len(found) < 30
+
+
+@pytest.mark.parametrize("name", ["volumes", "containers", "schedulingGates", "readinessGates"])
+def test_a_pod_of_thousands_of_parts_takes_a_pass_no_longer_than_others(name: str) -> None:
+    """Whoever may create pods can write them, with as many parts as fit, and any label."""
+    cache = new_cache()
+    part = {"name": "v", "startupProbe": {"periodSeconds": 10}}
+    cache.put(POD, child(POD, "x", spec={name: [part] * 13_000}))
+    [found] = cache.children(POD, KIMI)
+    assert 0 < len(found["spec"][name]) <= 64
 
 
 def test_a_thousand_pods_are_all_read() -> None:
