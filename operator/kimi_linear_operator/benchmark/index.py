@@ -44,7 +44,7 @@ class BenchmarkIndex:
         self._claims.clear()
 
     def keys_to_enqueue(self, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
-        """Return the benchmarks to enqueue for a change of an object: they measure it, or wait for it."""
+        """Return the benchmarks to enqueue after an object changed: those that measure it or wait for it."""
         versions = [cached for cached in (before, after) if cached]
         key = versions[0].key
         if key.kind == SERVER:

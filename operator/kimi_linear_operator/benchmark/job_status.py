@@ -52,7 +52,7 @@ def pods_of(job: Manifest, pods: Iterable[Manifest]) -> list[Manifest]:
 
 
 def seconds_left(job: Manifest, pods: Sequence[Manifest], timeout_seconds: int, now: str) -> float:
-    """Return in how many seconds a suite ends at the latest, even if its Job goes on; 0 if it has ended.
+    """Return the seconds until the suite's time limit, 0 if the suite has ended. The Job may run longer.
 
     Args:
         job: The Job of the suite.

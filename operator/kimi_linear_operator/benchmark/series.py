@@ -42,7 +42,9 @@ def _results(benchmarks: Iterable[CachedObject], now: str) -> Iterator[str]:
 
 
 def newest(benchmarks: Iterable[CachedObject], now: str) -> dict[CachedObject, set[str]]:
-    """Return for each benchmark the suites of which it has the newest result for its target, in its namespace.
+    """Map each benchmark to those of its suites that no other benchmark has measured later.
+
+    Only benchmarks of the same namespace and target are compared.
 
     Results are compared within a namespace only, because its users can write any result and time there.
     """

@@ -75,7 +75,7 @@ def beyond_pod(template: Manifest) -> list[str]:
 
 
 def refuse_access(checked: Checked[R], build_template: Callable[[R], Manifest]) -> Checked[R]:
-    """Return a checked resource with an error if the pod template of a valid one gives access beyond the pod."""
+    """Add an error to a valid resource whose pod template gives access beyond the pod."""
     if checked.resource is None or not checked.is_valid:
         return checked
     beyond = beyond_pod(build_template(checked.resource))

@@ -95,7 +95,7 @@ def _is_object(pair: tuple[Any, Any]) -> bool:
 
 
 def _without_nulls(value: Any) -> Any:
-    """Remove the nulls from a value that the patch adds: there is nothing that they could remove."""
+    """Remove the nulls from a value that is new: a null removes a field, and there is no field to remove."""
     if isinstance(value, dict):
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):

@@ -216,8 +216,8 @@ class PodMetadata(OpenModel):
 class PodTemplate(OpenModel):
     """Changes to the pod template that the operator builds, merged as `kubectl patch` merges them.
 
-    A null removes a field that is not described here. In a field that is, the API server drops a null, so it has no
-    effect. Directives such as `$patch: delete` do not work.
+    A null removes the field, but only if the field is not in this schema. The API server drops the null of a field
+    that is in it. Directives such as `$patch: delete` do not work.
     """
 
     metadata: PodMetadata | None = Field(default=None, description="Labels and annotations of the pods.")

@@ -11,7 +11,7 @@ class Program:
 
     Attributes:
         container: The name of its container.
-        memory_remedies: What to do when the accelerator's memory is used up, by the error.
+        memory_remedies: Maps each out-of-memory error to what to do about it.
         startup_limit: The field of the spec that limits how long it may take to start.
         startup_remedy: What else helps when it does not start in time.
         errors: Errors that tell the cause, besides those of Python.

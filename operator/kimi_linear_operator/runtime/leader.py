@@ -52,7 +52,7 @@ class Leader:
         namespace: The Lease's namespace.
         name: The Lease's name.
         identity: The name of this replica. No other replica may have it, not even an earlier one.
-        clock: Returns seconds of a clock that nobody sets and that goes on during a suspension.
+        clock: Returns monotonic seconds that also count while the machine is suspended.
         restored: Called when the Lease is older than before, because etcd was restored from a backup.
     """
 

@@ -74,7 +74,7 @@ class SeenLease:
         self._since = now
 
     def observe(self, lease: Manifest | None, now: float, *, is_leading: bool) -> bool:
-        """Note the Lease as it is now; return whether it is older than before, because etcd was restored.
+        """Note the Lease. Return whether it is older than the last one seen, which means that etcd was restored.
 
         Args:
             lease: The Lease, None if there is none.

@@ -98,7 +98,7 @@ ERRORS = (
         f"self.all(a, !{expressions.is_flag('a', command_line.OWNED_FLAGS)})",
         "has a flag that the operator sets: use the field for it (tensorParallelism, model, toolCallParser, "
         "engine.contextLength ...); the operator always sets --host, --port, --trust-remote-code and "
-        "--enable-metrics, and one replica is one pod",
+        "--enable-metrics; flags for several nodes are refused because one replica is one pod",
     ),
     Rule(
         "error",
