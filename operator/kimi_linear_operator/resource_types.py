@@ -11,7 +11,7 @@ from kimi_linear_operator.server.resource_type import SERVER_TYPE
 TYPES: Types = {resource_type.kind: resource_type for resource_type in (SERVER_TYPE, BENCHMARK_TYPE)}
 
 DEFINITIONS = tuple(resource_type.definition for resource_type in TYPES.values())
-"""What the CustomResourceDefinitions are generated from."""
+"""The sources of the CustomResourceDefinitions."""
 
 _CHECKERS = tuple(resource_type.checker for resource_type in TYPES.values())
 

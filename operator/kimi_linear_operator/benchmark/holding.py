@@ -46,7 +46,7 @@ def asker_of(manifest: Manifest, now: str) -> Asker:
     is_waiting = (ready.get("status"), ready.get("reason")) == ("False", "WaitingForTurn")
     waited = seconds_between(ready.get("lastTransitionTime"), now) if is_waiting else None
     if failed := failed_start(manifest):
-        # While a benchmark that gave its turn back rests, others may rightly start.
+        # Others may start while a benchmark that gave its turn back rests.
         waited = min(waited or 0.0, (seconds_between(failed, now) or 0.0) - turn.REST_SECONDS)
     return Asker(now, namespace, waited or 0.0)
 

@@ -16,8 +16,8 @@ from kimi_linear_operator.reconcile.cache import Cache, discard
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.server.spec import SERVER
 
-# Up to this number of benchmarks of a target, a change of one enqueues all. Of more, a benchmark with this many others
-# ahead of it is far, and is enqueued only when it has fewer.
+# Up to this number of benchmarks of a target, a change of one enqueues all. If there are more, a benchmark with this
+# many others ahead of it is far: it is enqueued only when fewer are ahead.
 FEW_RIVALS = 8
 
 

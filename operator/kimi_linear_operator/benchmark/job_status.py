@@ -14,10 +14,10 @@ from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.server.sglang.program import SGLANG
 
 SIDECAR_SECONDS = 30.0
-"""How long a pod may go on after its client has failed. If it does so longer, a sidecar keeps it; there is no retry."""
+"""How long a pod may go on after its client has failed. After that, a sidecar keeps it, and there is no retry."""
 
 OVERDUE_SECONDS = 120.0
-"""How long a Job may go on after its time limit. If it does so longer, it is suspended, or its pod's node is lost."""
+"""How long a Job may go on after its time limit. After that, it is suspended, or the node of its pod is lost."""
 
 _ENDED_PHASES = ("Succeeded", "Failed")
 
@@ -140,7 +140,7 @@ def _last_result(ends: Sequence[Manifest], suite: Suite) -> Manifest:
 
 
 def _unreadable(last: Manifest, message: str, error: str, suite: Suite) -> Manifest:
-    """Return the result of a client that left a termination message that is no result."""
+    """Return the result of a client whose termination message is not a result."""
     if last["exitCode"] == 0:
         return _failure("NoResult", error, suite)
     quote = quoted(message, SGLANG)

@@ -376,7 +376,7 @@ class BenchmarkStatus(Model):
     )
     failed_start: Attempt | None = Field(
         default=None,
-        description="The last attempt to start the next suite that failed, so that other benchmarks went first.",
+        description="The last failed attempt to start the next suite, after which other benchmarks went first.",
     )
     environment: Environment | None = Field(default=None, description="What was measured.")
     results: Annotated[list[SuiteResult], Field(max_length=16)] = Field(

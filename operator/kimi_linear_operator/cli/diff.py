@@ -88,7 +88,7 @@ async def _labelled(cluster: Cluster, resource: Resource) -> list[Manifest]:
 
 
 async def _namesakes(cluster: Cluster, wanted: Sequence[Manifest], live: Sequence[Manifest]) -> list[Manifest]:
-    """Return live objects with the names of wanted children that are not among those with the labels."""
+    """Return the live objects that have the name of a wanted child but are not among the labelled ones."""
     names = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in live}
     missing = [child for child in wanted if (child["kind"], child["metadata"]["name"]) not in names]
     stored = [

@@ -146,10 +146,10 @@ async def _status(verb: str, response: aiohttp.ClientResponse) -> int:
 async def _answer_for_kopf(
     verb: str, response: aiohttp.ClientResponse, status: int, on_error: Callable[[int], None]
 ) -> aiohttp.ClientResponse:
-    """Return an answer after which kopf retries. Others would end it, for example if one kind no longer exists.
+    """Return an answer after which kopf retries. Other answers would end kopf, for example if a kind is gone.
 
-    Kopf reads the body and the headers of errors, and ends if it cannot. So it never gets them, and this function waits
-    for the time of `Retry-After`.
+    kopf reads the body and the headers of errors, and ends if it cannot read them. So kopf never gets them, and this
+    function waits for the time of `Retry-After`.
 
     Raises:
         ClientConnectionError: The answer is of no use to kopf, which retries after a while.

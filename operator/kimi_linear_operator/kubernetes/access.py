@@ -2,8 +2,8 @@
 
 The operator creates all pods with its own account, so a policy that checks users does not see who asked for a pod.
 Therefore an administrator must allow any access beyond the level `baseline` of the Pod Security Standards, and any
-account at the API server. The engine's container needs no permission for what ROCm requires, which is the default of a
-server: the seccomp profile Unconfined and the capability SYS_PTRACE.
+account at the API server. The engine's container may have what ROCm requires without permission: the seccomp profile
+Unconfined and the capability SYS_PTRACE, which are the defaults of a server.
 
 These functions check the pod template, not the spec, so it does not matter which field of the spec caused the access.
 """

@@ -127,7 +127,7 @@ def _item_differences(live: Sequence[Any], wanted: Sequence[Any], path: str, fie
 
 
 def _keyed_differences(live: Sequence[Manifest], wanted: Sequence[Manifest], path: str) -> Iterator[str]:
-    """Compare items with the same key. Each must match one: of two variables of a name, the last one counts."""
+    """Compare items with the same key. Each must match one: if two variables have the same name, the last counts."""
     if len(live) == len(wanted) == 1:
         yield from differences(live[0], wanted[0], path)
     elif not _match_pairwise(live, wanted):

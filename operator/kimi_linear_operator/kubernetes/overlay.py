@@ -82,7 +82,7 @@ def _identity(item: Any, keys: tuple[str, ...], index: int) -> Hashable:
 
 
 def has_same_items(field: str, one: Any, other: Any) -> bool:
-    """Return whether two values of a field are lists of as many objects, and those of one place are the same ones."""
+    """Return whether two values of a field are lists of objects with the same identities in the same order."""
     if not isinstance(one, list) or not isinstance(other, list) or len(one) != len(other):
         return False
     keys = MERGE_KEYS.get(field, ())

@@ -1,4 +1,4 @@
-"""What the messages about a pod need to know of the program in it."""
+"""The facts about a pod's program that messages about the pod need."""
 
 import re
 from collections.abc import Mapping

@@ -127,7 +127,7 @@ class Cache:
     def is_past(self, kind: Kind, manifest: Manifest, version: int) -> bool:
         """Return whether a list shows an older state of an object than the cache, although the list itself is newer.
 
-        Only a restored etcd, written to since, does that.
+        This happens only after etcd was restored and then written to.
 
         Args:
             kind: The kind of the object.
@@ -177,7 +177,7 @@ class Cache:
         return self._large.get(key.namespace, 0) + size <= MOST_OF_LARGE
 
     def _is_cut_version(self, cached: CachedObject, version: int) -> bool:
-        """Return whether only the essence of this version was cached for want of room, and all of it would fit now."""
+        """Return whether only the essence of this version was cached for lack of room, and all of it would fit now."""
         return cached.cut > 0 and version == cached.version and self._has_room(cached.key, cached.cut)
 
     def _count_large(self, cached: CachedObject, sign: int) -> None:

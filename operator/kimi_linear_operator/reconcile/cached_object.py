@@ -65,7 +65,7 @@ class CachedType(Protocol):
         """Return the model of its status."""
 
     def facts(self, kind: Kind, manifest: Manifest) -> object | None:
-        """Return what is needed so often of such a resource or of its child that it is read in advance."""
+        """Return the facts of such a resource or its child: data that is needed too often to decode the object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class CachedObject:
         text: The object as JSON, without the parts that the operator never reads.
         weight: The weight of the text, see `jsontext.weight`.
         is_deleted: Whether this is the last state of a deleted object.
-        cut: The length of the text before it was reduced to its essence for want of room, 0 if it was not.
+        cut: The length of the text before it was reduced to its essence for lack of room, 0 if it was not.
     """
 
     key: Key

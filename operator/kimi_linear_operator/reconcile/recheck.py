@@ -2,7 +2,7 @@
 
 With every write of an object, the API server stores the defaults of the current definition, which then have no owner. A
 default from another version's definition may have a type that this version cannot read, or break one of its rules, and
-it stays when that definition is rolled back. It must not keep the resource from being reconciled.
+it stays when that definition is rolled back. Such a default must not keep the resource from being reconciled.
 """
 
 from collections import OrderedDict
@@ -111,8 +111,8 @@ class Rechecker(Generic[R]):
     def _minimal_fields(self, manifest: Manifest, dropped: Fields, fields: Fields) -> Fields:
         """Return the fewest of these fields to drop, in addition to the dropped ones, so that a spec is valid.
 
-        Dropping all of them must make it valid. Those that need not be dropped count as in any valid spec. Each check
-        takes a millisecond or more, so this halves the fields instead of trying each.
+        Dropping all of them must make the spec valid. Fields that need not be dropped count as in any valid spec. Each
+        check takes a millisecond or more, so this halves the fields instead of trying each.
         """
         if not fields or self._check(_without(manifest, dropped)).is_valid:
             return ()

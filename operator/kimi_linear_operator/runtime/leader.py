@@ -176,7 +176,7 @@ class Leader:
         self._log(logging.WARNING, f"No longer leading: {self._lease.holder} holds the lease, or its holder is unknown")
 
     async def _is_ours(self) -> bool:
-        """Read after a failed write whether the lease is still ours. If that fails, assume that it is."""
+        """After a failed write, read whether the lease is still ours. If the read fails, assume that it is."""
         try:
             await self._look(self._remaining())
         except (ApiError, TimeoutError):

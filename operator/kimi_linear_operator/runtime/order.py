@@ -22,9 +22,10 @@ _OTHER_SOURCES = "others"
 class Turns:
     """Assigns places to the keys of sources: start-time fair queueing, without times and speeds.
 
-    The keys of a source get consecutive places, beginning after the place of the key taken last. So many keys of one
-    source reach far ahead, and the first key of another source comes right after the next of them. The same source name
-    in two namespaces is two sources, so bulk changes in one namespace do not delay another.
+    The keys of a source get consecutive places, beginning after the place of the key taken last. So the places of a
+    source with many keys reach far ahead, and the first key of another source comes right after the next key of that
+    source. The same source name in two namespaces is two sources, so bulk changes in one namespace do not delay
+    another.
     https://dl.acm.org/doi/10.1145/248157.248171
     """
 

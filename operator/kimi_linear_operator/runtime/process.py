@@ -186,7 +186,7 @@ class Operator:
         leading.cancel()
 
     async def _end(self, watching: asyncio.Task[None]) -> None:
-        """Wait for kopf, which may wait for ever for a task of its own: the process ends without it then."""
+        """Wait STOP_SECONDS at most for kopf, which may wait for ever for a task of its own."""
         _, pending = await asyncio.wait((watching,), timeout=STOP_SECONDS)
         if pending:
             logger.warning("kopf did not end within %.0f s, ending without it", STOP_SECONDS)

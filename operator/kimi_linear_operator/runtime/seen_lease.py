@@ -1,4 +1,4 @@
-"""The Lease as one replica has seen it, and what follows from that. It decides; `leader.py` reads and writes.
+"""The Lease as one replica has seen it, and what follows from that. This module decides; `leader.py` reads and writes.
 
 If somebody deleted or rewrote the Lease, its last holder may still work for as long as it trusts its lease. A replica
 that saw another holder waits that long. All replicas wait that long after a restore of etcd from a backup, because the

@@ -139,10 +139,10 @@ class ServerReconciler:
         return min((seconds for seconds in retries if seconds is not None), default=None)
 
     def _blocked_seconds(self, manifest: Manifest, not_applied: Reason) -> float:
-        """Return in how many seconds to write children again that could not be written.
+        """Return in how many seconds to retry children that could not be written.
 
-        The time is BLOCKED_RETRY_SECONDS, or, if the spec is to blame, a quarter of the time since Accepted became
-        False, if that is longer; but LONGEST_BLOCKED_SECONDS at most.
+        The time is BLOCKED_RETRY_SECONDS. If the spec is to blame, it grows to a quarter of the time since Accepted
+        became False, up to LONGEST_BLOCKED_SECONDS.
         """
         accepted = find_condition(manifest.get("status", {}), "Accepted")
         if not not_applied.blames_spec or accepted.get("status") != "False":

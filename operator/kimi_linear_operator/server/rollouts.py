@@ -72,8 +72,9 @@ def candidate(key: Key, conditions: Conditions, *, is_under_way: bool) -> Candid
 def eligible(candidates: Sequence[Candidate]) -> list[Key]:
     """Return the servers that may get the newest template now, the next one first.
 
-    While servers are under way there are none, with one exception: if all of them are not Ready with another version's
-    template, they come first. Otherwise, all servers that are ready and have an offer.
+    If no server is under way, these are all servers that are ready and have an offer. While servers are under way, no
+    server may get the template, with one exception: if all of them are unready with another version's template, these
+    servers come first.
     """
     if under_way := [item for item in candidates if item.is_under_way]:
         can_be_repaired = all(item.is_offered and not item.is_ready for item in under_way)

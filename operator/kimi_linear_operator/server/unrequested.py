@@ -23,7 +23,7 @@ _END_OF_TIME = "9999-12-31T23:59:59Z"
 
 @dataclass(frozen=True)
 class UncertainFields:
-    """Fields of a spec that differ from a revision's inputs, perhaps without anybody having asked for that.
+    """Fields of a spec that differ from a revision's inputs, although perhaps nobody asked for the difference.
 
     Attributes:
         paths: The fields.
@@ -86,8 +86,8 @@ def unrequested(paths: Iterable[FieldPath], server: Manifest, recorded_until: st
     """Return those of the uncertain fields that nobody asked for.
 
     - A field that the spec has: nobody asked for it if nobody owns it.
-    - A null that the spec lacks: nobody asked for that if somebody still owns it, as the API server dropped it then. A
-      user who removes it also gives up its ownership.
+    - A null that the spec lacks: if somebody still owns the field, the API server dropped the null, and nobody asked
+      for that. A user who removes a null gives up the field, too.
     - A field in a list that somebody owns as a whole: ownership does not show which fields of the items the owner
       wrote. Nobody asked for it if no owner wrote after the revision was made.
 

@@ -47,7 +47,7 @@ def variables(spec: ServerSpec) -> list[Manifest]:
 
 
 def with_proxy_exceptions(variables: Sequence[Manifest]) -> list[Manifest]:
-    """Return environment variables that except SGLang's own hosts from the proxy, if they name a proxy for http://.
+    """Return environment variables with SGLang's own hosts as exceptions, if they name a proxy for http://.
 
     Exceptions from a Secret or ConfigMap move to a variable GIVEN_NAME, to which NAME then refers.
     """
