@@ -66,7 +66,7 @@ class BenchmarkIndex:
         return self._claims.get(target, {})
 
     def target(self, key: Key) -> TargetKey | None:
-        """Return what a benchmark measures, None if it does not exist or is done."""
+        """Return the target of a benchmark, None if it does not exist or is done."""
         claim = self.claim(key)
         return claim.target if claim else None
 
@@ -108,8 +108,8 @@ class BenchmarkIndex:
 
         Args:
             key: The benchmark.
-            target: What it measures, or measured before the change.
-            claims: What it claimed before the change, and what it claims now.
+            target: Its target, or its target before the change.
+            claims: Its claims before and after the change.
         """
         rivals = self._claims.get(target, {})
         if len(rivals) <= FEW_RIVALS:

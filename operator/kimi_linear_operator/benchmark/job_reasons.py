@@ -132,12 +132,12 @@ def pod_reason(pod: Manifest, events: Sequence[Manifest], now: str) -> Reason | 
     return None if reason is None or (has_begun([pod]) and reason.name not in _GRAVE) else reason
 
 
-# What can go wrong with a pod whose client runs.
+# Problems of a pod whose client runs.
 _GRAVE = ("NodeLost", "TerminationStuck")
 
 
 def _volume_reason(pod: Manifest, events: Sequence[Manifest]) -> Reason | None:
-    """Return which volume of a pod is not mounted, if that is what the newest Event of its start is about."""
+    """Return which volume of a pod is not mounted, if the newest Event of the pod's start is about a volume."""
     newest = _newest([event for event in events if event.get("reason") in _START_EVENTS])
     if newest is None or newest["reason"] not in _UNMOUNTED:
         return None

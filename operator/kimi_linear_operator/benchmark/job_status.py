@@ -114,7 +114,7 @@ def _ends_beside_sidecars(pods: Iterable[Manifest]) -> list[Manifest]:
 
 
 def _end(job: Manifest) -> Manifest | None:
-    """Return the condition with which a Job has ended, None if it has not."""
+    """Return the condition that says how a Job has ended, None if it has not ended."""
     conditions = job.get("status", {}).get("conditions", ())
     ends = (item for item in conditions if item["type"] in ("Complete", "Failed") and item["status"] == "True")
     return next((dict(item) for item in ends), None)

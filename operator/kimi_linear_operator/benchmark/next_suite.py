@@ -28,7 +28,7 @@ LOOK_AGAIN_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Step:
-    """What a pass did with the next suite.
+    """The result of a pass for the next suite.
 
     Attributes:
         reason: The reason of TargetReady.
@@ -51,7 +51,7 @@ class NextSuite:
     """Brings the next suite of each benchmark to its end."""
 
     def __init__(self, context: Context) -> None:
-        """Take what all reconcilers work with."""
+        """Take the context that all reconcilers share."""
         self._cluster = context.cluster
         self._cache = context.cache
         self._children = context.children

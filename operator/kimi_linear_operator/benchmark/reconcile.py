@@ -57,7 +57,7 @@ class BenchmarkReconciler:
     """
 
     def __init__(self, context: Context) -> None:
-        """Take what all reconcilers work with."""
+        """Take the context that all reconcilers share."""
         self.cache = context.cache
         self.reporting = context.reporting
         self.now = context.now

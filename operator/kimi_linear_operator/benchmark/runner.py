@@ -166,7 +166,7 @@ class SuiteError(Exception):
 
 @dataclass
 class Reading:
-    """What was read from the client's output so far."""
+    """The client's output so far, as far as it is needed."""
 
     patterns: Mapping[str, str]
     """Patterns of the lines with metrics, by metric."""

@@ -184,7 +184,7 @@ def _why_stalled(observation: BenchmarkObservation, verdict: Verdict | None) -> 
 
 
 def _state(observation: BenchmarkObservation, now: str) -> Reason:
-    """Return what a benchmark that is not complete does or waits for."""
+    """Return why a benchmark is not complete: what it does or waits for."""
     if observation.not_applied:
         return observation.not_applied
     so_far = f"{observation.share} suites have ended"

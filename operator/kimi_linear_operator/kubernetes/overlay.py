@@ -57,7 +57,7 @@ def _merge_field(key: str, base: Any, patch: Any) -> Any:
 
 
 def _without_other_handlers(base: Manifest, patch: Manifest) -> Manifest:
-    """Remove the handlers of a probe or hook that are of another kind than the handler in the patch, if it has one."""
+    """If the patch has a handler, remove the probe's or hook's handlers of other kinds."""
     patched = {name for name in _HANDLERS if patch.get(name) is not None}
     if not patched:
         return base

@@ -50,7 +50,7 @@ def terminating(pods: Iterable[Manifest]) -> list[str]:
 def wake(deployment: Manifest | None, mark: str, pods: Sequence[Manifest], now: str) -> Wake:
     """Return whether to wake the ReplicaSet controller because a quota refused a pod.
 
-    It is woken when no pod is terminating any more, and at most ATTEMPTS times for the same remaining pods. So a quota
+    Wake it when no pod is terminating any more, and at most ATTEMPTS times for the same remaining pods. So a quota
     that is too small does not lead to endless writes.
 
     Args:

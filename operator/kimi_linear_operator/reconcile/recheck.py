@@ -1,8 +1,9 @@
 """Checks refused resources again, without the fields that nobody asked for.
 
 With every write of an object, the API server stores the defaults of the current definition, which then have no owner. A
-default from another version's definition may have a type that this version cannot read, or break one of its rules, and
-it stays when that definition is rolled back. Such a default must not keep the resource from being reconciled.
+default from another version's definition may have a type that this version cannot read, or break one of this version's
+rules. The default stays in the object when that definition is rolled back. Such a default must not keep the resource
+from being reconciled.
 """
 
 from collections import OrderedDict

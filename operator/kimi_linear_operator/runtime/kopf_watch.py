@@ -1,8 +1,8 @@
 """kopf glue: watches the cluster and passes on watch events. Nothing is decided here.
 
 There are only `on.event` handlers: they write nothing and add no finalizer, so an object can always be deleted. kopf
-runs in a thread and an event loop of its own, because it cancels all tasks of its loop when it stops, and because some
-errors of a watch end it. Then this module starts kopf again, and the rest of the process goes on.
+runs in a thread and an event loop of its own: some errors of a watch end kopf, and it cancels all tasks of its loop
+when it ends. Then this module starts kopf again, and the rest of the process goes on.
 """
 
 import asyncio

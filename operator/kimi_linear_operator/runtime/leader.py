@@ -79,7 +79,7 @@ class Leader:
         return self.clock() < self._trusted_until
 
     def fenced(self) -> Cluster:
-        """Return the cluster for passes, with a fence: it can be written to only while this replica leads."""
+        """Return the cluster for passes, with a fence: writes are possible only while this replica leads."""
         return self.cluster.fenced(self.write_seconds, self._pending)
 
     def write_seconds(self) -> float:

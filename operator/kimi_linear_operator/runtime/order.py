@@ -59,10 +59,10 @@ class Turns:
 
 
 class Shares:
-    """Limits the workers of each namespace, so that one whose passes all hang leaves some to the others.
+    """Limits the workers of each namespace: if all passes of a namespace hang, others still get workers.
 
-    A namespace gets another worker only while more workers are free than it has. So the first one gets at most half of
-    them, a second one half of the rest, and so on: it takes six hanging namespaces to occupy 32 workers.
+    A namespace gets another worker only while more workers are free than it has. So the first namespace gets at most
+    half of the workers, a second one half of the rest, and so on: it takes six hanging namespaces to occupy 32 workers.
     https://doi.org/10.1109/90.664262
     """
 

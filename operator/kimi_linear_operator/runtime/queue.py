@@ -1,7 +1,7 @@
 """A queue of keys. Only one worker at a time works on a key, however often it was added.
 
-It behaves like client-go's workqueue: a key that is added while it waits is still one key, a key that is added while a
-worker has it is worked on once more, a key that fails is retried with back-off, and no key delays another. As in
+It behaves like client-go's workqueue. A key that is added while it waits is still one key. A key that is added while a
+worker has it is worked on once more. A key that fails is retried with back-off. No key delays another. As in
 client-go's REST client, a key whose request got `Retry-After` is not retried before that time, even if it is added.
 
 Sources take turns, so a few keys of one source do not wait for thousands of another. Namespaces share the workers, so

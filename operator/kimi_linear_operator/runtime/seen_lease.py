@@ -69,7 +69,7 @@ class SeenLease:
     def distrust(self, now: float) -> None:
         """Count from now on how long the lease is unchanged.
 
-        It was not read for a while: it may have changed, and a restored backup may have reverted that.
+        The Lease was not read for a while: it may have changed, and a restored backup may have reverted the change.
         """
         self._since = now
 

@@ -1,4 +1,4 @@
-"""The pod template of a Deployment for which there is no revision, from the fields that the operator applied."""
+"""The pod template of a Deployment without a revision, from the fields that the operator applied."""
 
 from typing import Any
 

@@ -45,9 +45,9 @@ class _Outcome:
 
     Attributes:
         checked: The check of the server.
-        decision: What the server should run, None if the pass did not get that far.
+        decision: What the server should run, None if the pass has not decided it.
         failures: Why children could not be written.
-        contested: What others keep changing in its children, as sentences.
+        contested: Sentences about fields of its children that others keep changing.
         is_first: Whether this is the first pass over a new server.
     """
 
@@ -67,7 +67,7 @@ class ServerReconciler:
     """Brings servers to the state that their specs ask for."""
 
     def __init__(self, context: Context) -> None:
-        """Keep what all reconcilers work with."""
+        """Keep the context that all reconcilers share."""
         self.cluster = context.cluster
         self.cache = context.cache
         self.children = context.children

@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 # How often to read the cached conditions. That takes some milliseconds for 5,000 servers.
 _POLL_SECONDS = 10.0
-# A chosen server normally takes the template within seconds. It does not if its spec is refused just then, if a quota
-# or an occupied name prevents the new revision, or if its namespace cannot be read any more.
+# A chosen server normally takes the template within seconds. It cannot take it if its spec is refused just then, if a
+# quota or an occupied name prevents the new revision, or if its namespace cannot be read any more.
 _TAKE_TIMEOUT_SECONDS = 300.0
 # How many cached objects to decode before other tasks may run.
 _DECODED_AT_ONCE = 100

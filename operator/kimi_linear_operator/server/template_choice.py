@@ -37,7 +37,7 @@ class TemplateChoice:
 
 @dataclass(frozen=True)
 class RolloutState:
-    """What decides about a server's template besides its spec and its revisions.
+    """The state that decides about a server's template, besides its spec and its revisions.
 
     Attributes:
         is_chosen: Whether the automatic rollout has chosen this server to take the newest template now.
@@ -145,7 +145,8 @@ def _has_new_annotation(server: KimiLinearServer, revision: Revision) -> bool:
 def has_other_inputs(server: KimiLinearServer, revision: Revision) -> bool:
     """Return whether the template's inputs have changed since a revision was made.
 
-    They have not if the spec has the same generation, even if another version's definition shows other defaults in it.
+    They are unchanged if the spec has the same generation, even if another version's definition shows other defaults in
+    it.
     """
     if is_of(revision, server):
         return False

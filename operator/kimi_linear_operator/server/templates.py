@@ -67,7 +67,7 @@ class Templates:
     """Decides which pod template each server should have."""
 
     def __init__(self, context: Context) -> None:
-        """Take what all reconcilers work with."""
+        """Take the context that all reconcilers share."""
         self._cluster = context.cluster
         self._cache = context.cache
         self._now = context.now

@@ -15,8 +15,8 @@ from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 from kimi_linear_operator.server.template_choice import NO_ROLLOUT, RolloutState, is_of
 from kimi_linear_operator.server.template_inputs import as_this_version_reads, changed_fields, template_inputs
 
-# Times of the API server are whole seconds, and a watch may be late. So a revision that is younger than this may lack
-# what a user wrote shortly before it. A new definition with other defaults does not come within that time.
+# Times of the API server are whole seconds, and a watch may be late. So a revision that is younger than this may lack a
+# user's write from shortly before. A new definition with other defaults does not come within that time.
 _LATE_SECONDS = 3.0
 _END_OF_TIME = "9999-12-31T23:59:59Z"
 
@@ -44,8 +44,8 @@ def uncertain_fields(
     """Return the fields that a revision lacks and the spec has, and the revision's nulls that the spec lacks.
 
     Somebody may have asked for these changes, or another version's definition is their cause. With every write, the API
-    server stores the definition's defaults, of which nobody becomes the owner. It also drops a null (which removes a
-    field of the pod) if the definition describes that field.
+    server stores the definition's defaults, and nobody becomes their owner. It also drops a null (which removes a field
+    of the pod) if the definition describes that field.
 
     All other changes are certain: a default never replaces or removes a value, so somebody asked for them.
 

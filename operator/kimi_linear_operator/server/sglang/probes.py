@@ -23,9 +23,9 @@ def build_probes(spec: ServerSpec) -> Manifest:
     startup probe alone limits the time to load.
 
     Readiness and liveness: release 0.5.7 does not notice when its scheduler or detokenizer is killed; the main process
-    lives on and every request hangs. Only a token that passed through both shows that they live, and /health_generate
-    always generates one, whatever the settings. Two failures in a row remove a replica from its Services: a dead
-    engine within a minute.
+    lives on and every request hangs. Only a token that passed through both shows that they live. /health_generate
+    generates one with any settings. Two failures in a row remove a replica from its Services: a dead engine within a
+    minute.
 
     Liveness waits as long as SGLang's own watchdog. So a slow batch, such as a long prompt or the compilation of a
     kernel, does not restart a replica before SGLang itself would exit.
