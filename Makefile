@@ -5,11 +5,17 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 SIZES ?= 200 1000 5000
-# A machine that many share may stand still for longer than a test waits. What passes only the second time is shown.
-AGAIN := --reruns=1 --rerun-show-tracebacks --rerun-exclude-path=tests/unit --rerun-exclude-path=tests/golden
+# A machine that many share may stand still for longer than a test waits. What passes only the second time is shown, and
+# more than ten such tests are no accident.
+AGAIN := --reruns=1 --max-suite-reruns=10 --rerun-show-tracebacks --rerun-exclude-path=tests/unit --rerun-exclude-path=tests/golden
+# One half of the integration tests, by the time that they take: how the operator runs, reaches the API server, is installed.
+OPERATION := $(addprefix tests/integration/,runtime cluster project)
+# What operators may do is compared with what those of both halves asked for, which is kept here.
+PERMISSIONS := tests/integration/project/test_permissions.py
+ASKED := .local/asked
 SBOM ?= dist/sbom.cdx.json
 
-.PHONY: help setup demo test test-integration test-others e2e bench check image sbom generate page lock cluster cluster-down cluster-env
+.PHONY: help setup demo test test-integration test-operation test-resources forget-asked test-others e2e bench check image sbom generate page lock cluster cluster-down cluster-env
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,12 +36,21 @@ demo: setup  ## From nothing to a Ready server on a local cluster, and what happ
 test: check  ## Run all tests; the first time, build what they need (about 20 minutes)
 	@$(BIN)/python deploy/local/cluster.py build
 	@$(BIN)/python deploy/local/sglang_client.py
-	@echo "The integration tests run beside all others, and are shown when they have ended (about an hour)." >&2
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-integration test-others
+	@echo "Two halves of the integration tests run beside all others; each is shown when it has ended (half an hour)." >&2
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-integration test-others
 
-# Both mostly wait, so together they take little longer than the longer one.
-test-integration:
-	@$(BIN)/pytest $(AGAIN) tests/integration
+# All three mostly wait, so together they take little longer than the longest one.
+test-integration: test-operation test-resources
+	@$(BIN)/pytest --asked=$(ASKED) $(PERMISSIONS)
+
+test-operation: forget-asked
+	@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) --ignore=$(PERMISSIONS) $(OPERATION)
+
+test-resources: forget-asked
+	@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) $(OPERATION:%=--ignore=%) tests/integration
+
+forget-asked:
+	@rm -rf $(ASKED)
 
 # With a plus, what is printed is shown at once.
 test-others:

@@ -20,12 +20,13 @@ AGAINST = {
     "browser": "Chromium",
     "integration": "etcd, API server, controllers and scheduler of Kubernetes; its nodes are simulated",
     "gitops": "Argo CD and Flux (its controllers of sources and Kustomizations), on such a control plane",
-    "e2e": "kubelet, containerd, runc, kube-proxy and CoreDNS: pods that run, installed by Helm; no GPU",
+    "e2e": "kubelet, containerd, runc, kube-proxy and CoreDNS: pods that run, installed by Helm; GPUs are /dev/null",
 }
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden files instead of comparing")
+    parser.addoption("--asked", type=Path, help="folder for what the operators of the integration tests asked for")
 
 
 def pytest_configure() -> None:

@@ -75,6 +75,7 @@ class Program:
 
 _TOOLS = Module(_HERE / "tools")
 _NODE = Module(_HERE / "node")
+_DEVICE_PLUGIN = Module(_HERE / "device-plugin")
 KUBERNETES = Module(_HERE / "kubernetes")
 _HELM = Module(_HERE / "helm")
 _GITOPS_TESTS = _HERE.parents[1] / "tests/gitops"
@@ -108,6 +109,7 @@ REAL_NODE = (
     Program("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", KUBERNETES, 20),
     Program("coredns", "./coredns", _NODE, 60),
     Program("pause", "./pause", _NODE, 1),
+    Program("device-plugin", ".", _DEVICE_PLUGIN, 20),
 )
 # A kubelet runs on Linux only.
 E2E: tuple[Program, ...] = (*CONTROL_PLANE, *CHART_TOOLS, *(REAL_NODE if platform.system() == "Linux" else ()))

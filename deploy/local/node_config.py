@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import device_plugin
 from control_plane import LocalCluster
 
 NODE_NAME = "mi300x-real"
 PAUSE_IMAGE = "kimi-linear.local/pause:1"
+# Programs of ours that run in containers of the node itself, and the images that have them.
+IMAGES = {"pause": PAUSE_IMAGE, "device-plugin": device_plugin.IMAGE}
 # The node's only link, seen from inside.
 UPLINK = "uplink"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
@@ -170,6 +173,9 @@ def _kubelet(node: Node) -> dict[str, Any]:
         "resolvConf": "",
         "podLogsDir": str(node.state / "pod-logs"),
         "volumePluginDir": str(node.state / "volume-plugins"),
+        # So that tests do not wait for it: how many GPUs there are is part of the node's status.
+        "nodeStatusUpdateFrequency": "1s",
+        "nodeStatusReportFrequency": "5m",
         # The node shares the machine, so it limits only the pods, and evicts none because of disk and memory.
         "enforceNodeAllocatable": [],
         "evictionHard": {"memory.available": "1Mi"},

@@ -15,7 +15,7 @@ import cgroups
 from binaries import binary
 from commands import LocalClusterError, run, say, succeeds
 from control_plane import SERVICE_ADDRESSES
-from node_config import CONTAINERD_SOCKET, NODE_NAME, PRIVATE_FOLDERS, UPLINK, Node, write_configuration
+from node_config import CONTAINERD_SOCKET, IMAGES, NODE_NAME, PRIVATE_FOLDERS, UPLINK, Node, write_configuration
 
 _SETTINGS = {
     "net/ipv4/ip_forward": "1",
@@ -71,7 +71,8 @@ def _start(node: Node) -> dict[int, str]:
     containerd = _spawn(node, ["containerd", f"--config={node.file('containerd.toml')}"])
     node.control_plane.start()
     _wait(lambda: _containerd_answers(containerd[0]), "containerd answers")
-    run(["ctr", "--namespace=k8s.io", "images", "import", node.state / "pause.tar"])
+    for name in IMAGES:
+        run(["ctr", "--namespace=k8s.io", "images", "import", node.state / f"{name}.tar"])
     commands = [
         [str(binary("coredns")), "-conf", str(node.file("Corefile"))],
         [str(binary("kube-proxy")), f"--config={node.file('kube-proxy.json')}", f"--hostname-override={NODE_NAME}"],

@@ -1,12 +1,12 @@
 """Simulated nodes with AMD Instinct GPUs: the scheduler sees them, but nothing runs there."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from amd_labels import MI300X, MI325X, MI355X, Gpu, labels
 from kubectl import Kubectl
 
 # kwok simulates the kubelet of the nodes with this annotation, and of no others.
@@ -15,21 +15,16 @@ LOCAL_NODES = {"mi300x-0": "MI300X", "mi325x-0": "MI325X", "mi355x-0": "MI355X"}
 STAGES_FILE = Path(__file__).parent / "stages.yaml"
 
 
-@dataclass(frozen=True)
-class _Gpu:
-    device_id: str
-    vram: str
-
-
-_GPUS = {
-    "MI300X": _Gpu("74a1", "192G"),
-    "MI325X": _Gpu("74a5", "256G"),
-    "MI355X": _Gpu("75a3", "288G"),
-}
+_GPUS: dict[str, Gpu] = {"MI300X": MI300X, "MI325X": MI325X, "MI355X": MI355X}
 
 
 def gpu_node(name: str, hardware: str, gpus: int = 8) -> dict[str, Any]:
-    """A simulated node with GPUs of that model (MI300X, MI325X or MI355X)."""
+    """A simulated node with GPUs of that model (MI300X, MI325X or MI355X), labelled as AMD's daemonset does it."""
+    return simulated_node(name, labels([_GPUS[hardware]] * gpus), gpus)
+
+
+def simulated_node(name: str, amd_labels: Mapping[str, str], gpus: int = 8) -> dict[str, Any]:
+    """A simulated node with GPUs and these labels of theirs."""
     resources = {
         "cpu": str(24 * gpus),
         "memory": f"{256 * gpus}Gi",
@@ -40,7 +35,7 @@ def gpu_node(name: str, hardware: str, gpus: int = 8) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": name, "annotations": SIMULATED, "labels": _kubelet_labels(name) | gpu_labels(hardware)},
+        "metadata": {"name": name, "annotations": SIMULATED, "labels": {**_kubelet_labels(name), **amd_labels}},
         "status": {"capacity": resources, "allocatable": resources},
     }
 
@@ -59,18 +54,6 @@ def add_nodes(kubectl: Kubectl, nodes: Sequence[dict[str, Any]]) -> None:
     """Add simulated nodes, and wait until pods can be scheduled there."""
     kubectl.apply(nodes)
     kubectl("wait", "--for=condition=Ready", "--timeout=50s", *(f"node/{node['metadata']['name']}" for node in nodes))
-
-
-def gpu_labels(hardware: str) -> dict[str, str]:
-    """The labels of node feature discovery and of AMD's node labeller."""
-    gpu = _GPUS[hardware]
-    return {
-        "feature.node.kubernetes.io/amd-gpu": "true",
-        "amd.com/gpu.device-id": gpu.device_id,
-        "amd.com/gpu.product-name": f"AMD_Instinct_{hardware}_OAM",
-        "amd.com/gpu.family": "AI",
-        "amd.com/gpu.vram": gpu.vram,
-    }
 
 
 def _kubelet_labels(name: str) -> dict[str, str]:

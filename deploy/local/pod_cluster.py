@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import images
+from amd_labels import MI300X, labels
 from kubectl import Kubectl
 from lifecycle import Lifecycle
-from nodes import gpu_labels
 
-_HARDWARE = "MI300X"
-_GPUS = {"amd.com/gpu": "8"}
+GPUS = [MI300X] * 8
 # Servers request GPUs, and also the processors, memory and disk of machines with GPUs, which this node lacks. The
 # policy changes only pods, so Deployments stay as the operator wants them.
 _SERVERS = {"app.kubernetes.io/name": "kimi-linear", "app.kubernetes.io/component": "server"}
@@ -45,7 +44,7 @@ def small_node() -> list[dict[str, Any]]:
 
 
 class PodCluster(Lifecycle):
-    """A control plane and one node with eight AMD GPUs (a number that the scheduler counts; no device is there)."""
+    """A control plane and one node that says it has eight AMD GPUs."""
 
     kubeconfig: Path
     kubectl: Kubectl
@@ -75,9 +74,14 @@ class PodCluster(Lifecycle):
         """Build an image, unless it exists, and load it into the node."""
 
     def _add_gpus(self) -> None:
-        """Set what AMD's device plugin and node labeller would set. The kubelet keeps unknown resources."""
-        labels = (f"{key}={value}" for key, value in gpu_labels(_HARDWARE).items())
-        self.kubectl("label", "node", self.node_name, "--overwrite", *labels)
-        status = {"status": {"capacity": _GPUS, "allocatable": _GPUS}}
-        self.kubectl("patch", "node", self.node_name, "--subresource=status", f"--patch={json.dumps(status)}")
+        """Do what AMD's node labeller and device plugin would."""
+        written = (f"{key}={value}" for key, value in labels(GPUS).items())
+        self.kubectl("label", "node", self.node_name, "--overwrite", *written)
+        self._offer_gpus()
         self.kubectl.apply(small_node())
+
+    def _offer_gpus(self) -> None:
+        """Offer a number of GPUs, without a device: the kubelet keeps what it does not know."""
+        offered = {"amd.com/gpu": str(len(GPUS))}
+        status = {"status": {"capacity": offered, "allocatable": offered}}
+        self.kubectl("patch", "node", self.node_name, "--subresource=status", f"--patch={json.dumps(status)}")

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import IO
 
 import cgroups
+import device_plugin
 import machine
 import processes
 from archive import write_archive
 from binaries import CONTROL_PLANE, REAL_NODE, binary, cache_folder, ensure_built
 from commands import LocalClusterError, last_lines, run, succeeds
 from images import Image, build
-from node_config import NODE_NAME, PAUSE_IMAGE, PRIVATE_FOLDERS, UPLINK, Node, control_plane
-from pod_cluster import PodCluster
+from node_config import IMAGES, NODE_NAME, PRIVATE_FOLDERS, UPLINK, Node, control_plane
+from pod_cluster import GPUS, PodCluster
 
 _INIT = Path(__file__).parent / "node_init.py"
 _NAMESPACES = ("--net", "--mount", "--pid")
@@ -91,6 +92,15 @@ class RealCluster(PodCluster):
     def _load(self, image: Image) -> None:
         self.containerd("images", "import", str(build(image)), timeout=300)
 
+    def _offer_gpus(self) -> None:
+        self.kubectl.apply([device_plugin.daemon_set()])
+        self.wait_for_gpus(len(GPUS))
+
+    def wait_for_gpus(self, number: int) -> None:
+        """Wait until the kubelet says that pods can have so many GPUs."""
+        offered = f"--for=jsonpath={{.status.allocatable.amd\\.com/gpu}}={number}"
+        self.kubectl("wait", f"node/{self.node_name}", offered, "--timeout=60s", timeout=70)
+
     @property
     def _number(self) -> Path:
         return self.state / "number"
@@ -105,7 +115,8 @@ class RealCluster(PodCluster):
         with lock:
             self._number.write_text(str(number))
             _remove_rest(self.node)
-            write_archive(self.state / "pause.tar", PAUSE_IMAGE, {"pause": binary("pause")}, ["/pause"])
+            for name, image in IMAGES.items():
+                write_archive(self.state / f"{name}.tar", image, {name: binary(name)}, [f"/{name}"])
             for folder in PRIVATE_FOLDERS:
                 folder.mkdir(parents=True, exist_ok=True)
             self._process = self._spawn(lock)

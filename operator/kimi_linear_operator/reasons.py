@@ -152,10 +152,13 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "Unschedulable": Explanation(
         "both",
-        "No node fits the pod. For a server: no node has enough free GPUs of its hardware.",
-        "Free or add GPUs; check the node label `amd.com/gpu.device-id`, taints and tolerations. A server with more "
-        "`replicas` than fit cannot be rolled out: lower `replicas` first. A node pool that scales from zero needs the "
-        "label on its node template.",
+        "No node fits the pod. For a server: no node has enough free GPUs of its hardware. A node with several GPU "
+        "models or with partitioned GPUs does not count.",
+        "Free or add GPUs; check taints, tolerations, and the node label `amd.com/gpu.device-id`, which AMD's node "
+        "labeller does not write on a node with several GPU models. If the label is right, check that the node offers "
+        "`amd.com/gpu`: AMD's device plugin must run there, with `--resource_naming_strategy=single` (the default). A "
+        "server with more `replicas` than fit cannot be rolled out: lower `replicas` first. A node pool that scales "
+        "from zero needs the label on its node template.",
     ),
     "VolumeNotMounted": Explanation(
         "both",

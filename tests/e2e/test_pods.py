@@ -2,18 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 import chart
 from commands import LocalClusterError, run
+from e2e.gpus import DevicePlugin, gpus_of
 from integration.client import QUOTA, Client
 from integration.kubelet import is_ready
-from integration.namespace import Namespace
+from integration.namespace import Namespace, condition_of
 from integration.waiting import wait_for
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, Manifest
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, Manifest
 from kimi_linear_operator.server.spec import SERVER
 from pod_cluster import PodCluster
+from real_node import RealCluster
 
 _SECONDS_TO_SERVE = 120
 _SECONDS_TO_START_AGAIN = 60
@@ -186,10 +189,84 @@ def test_a_node_that_does_not_answer_is_named_until_it_does(
     models.wait_until_ready("pods", _SECONDS_TO_SERVE)
 
 
+@pytest.fixture
+def plugin(cluster: PodCluster, installed: None) -> DevicePlugin:
+    if not isinstance(cluster, RealCluster):
+        pytest.skip("on kind, GPUs are a number: no device plugin runs")
+    return DevicePlugin(cluster)
+
+
+def test_a_replica_has_the_devices_of_four_of_eight_gpus_and_another_those_of_the_others(
+    plugin: DevicePlugin, models: Namespace
+) -> None:
+    with _server_of(models, "halves", tensorParallelism=4, replicas=2):
+        models.wait_until_ready("halves", _SECONDS_TO_SERVE)
+        first, second = (gpus_of(plugin.cluster, pod) for pod in models.pods("halves"))
+        assert (len(first), len(second)) == (4, 4)
+        assert first | second == set(range(8))
+
+
+def test_a_device_plugin_that_starts_again_costs_a_server_nothing_and_gives_the_next_replica_a_gpu(
+    plugin: DevicePlugin, server: Manifest, models: Namespace
+) -> None:
+    [before] = models.pods("pods")
+    gpu = gpus_of(plugin.cluster, before)
+    plugin.restart()
+    assert models.condition("pods", "Ready") == condition_of(server, "Ready")
+    models.change_server("pods", {"replicas": 2})
+    models.wait_until_ready("pods", _SECONDS_TO_SERVE)
+    pods = {pod["metadata"]["uid"]: pod for pod in models.pods("pods")}
+    after = pods.pop(before["metadata"]["uid"])
+    [other] = pods.values()
+    assert (restarts(after), gpus_of(plugin.cluster, after)) == (0, gpu)
+    assert gpus_of(plugin.cluster, other).isdisjoint(gpu)
+
+
+def test_a_server_waits_for_a_device_plugin_that_comes_late_and_says_for_what(
+    plugin: DevicePlugin, models: Namespace
+) -> None:
+    with _server_of(models, "early", suspend=True):
+        with plugin.missing():
+            models.change_server("early", {"suspend": False})
+            told = models.wait_for_condition("early", "Ready", "False", "Unschedulable")
+            assert "1 Insufficient amd.com/gpu" in told["message"]
+            assert "a replica needs 1 free amd.com/gpu on one node whose GPUs are all mi300x" in told["message"]
+        models.wait_until_ready("early", _SECONDS_TO_SERVE)
+
+
+def test_a_server_that_fails_with_a_lost_gpu_names_it_and_its_next_pod_gets_another(
+    plugin: DevicePlugin, models: Namespace
+) -> None:
+    fails = {"containers": [{"name": "sglang", "env": [{"name": "STAND_IN_HANG_AFTER", "value": "1"}]}]}
+    with _server_of(models, "lost", fails):
+        models.wait_until_ready("lost", _SECONDS_TO_SERVE)
+        [pod] = models.pods("lost")
+        gpus = gpus_of(plugin.cluster, pod)
+        identity = plugin.lose(*gpus)
+        assert models.condition("lost", "Ready")["status"] == "True"
+        assert [python(plugin.cluster, pod, _ASK) for _ in range(2)] == ["200", "timed out"]
+        told = wait_for(
+            lambda: models.condition("lost", "Ready"),
+            "the lost GPU is named",
+            lambda ready: f"unhealthy: amd.com/gpu {identity}: " in ready["message"],
+            seconds=60,
+        )
+        assert told["reason"] == "NotResponding"
+        models.delete(POD, pod["metadata"]["name"])
+        wait_for(
+            lambda: models.pods("lost"),
+            "the next pod serves",
+            lambda pods: pod["metadata"]["uid"] not in _uids(pods) and all(map(is_ready, pods)),
+            _SECONDS_TO_SERVE + _SECONDS_TO_END,
+        )
+        assert gpus_of(plugin.cluster, models.pods("lost")[0]).isdisjoint(gpus)
+        plugin.restart()
+
+
 @contextmanager
-def _server_of(models: Namespace, name: str, pod: Manifest) -> Iterator[None]:
-    """A server with its own fields of the pod, until the end of the block."""
-    models.create_server(name, {**_SPEC, "podTemplate": {"spec": pod}})
+def _server_of(models: Namespace, name: str, pod: Manifest | None = None, **spec: Any) -> Iterator[None]:
+    """A server with its own fields of the pod and of the spec, until the end of the block."""
+    models.create_server(name, {**_SPEC, **({"podTemplate": {"spec": pod}} if pod else {}), **spec})
     try:
         yield
     finally:

@@ -1,7 +1,9 @@
 """A control plane and an operator for all tests here, and a namespace for each."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,7 @@ import chart
 from binaries import CHART_TOOLS, CONTROL_PLANE
 from built import skip_unless_built
 from control_plane import LocalCluster
+from integration.asked import asked_in, keep
 from integration.audit import AuditLog
 from integration.client import Client
 from integration.kubelet import HELD, stages_without
@@ -20,15 +23,29 @@ from kimi_linear_operator.kubernetes.kinds import POD
 from nodes import add_nodes, gpu_node
 
 LAST_MODULE = "test_permissions"
+logger = logging.getLogger(__name__)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What operators were allowed and what they did is compared when they have done everything."""
     here = Path(__file__).parent
-    ordered = iter(
-        sorted((item for item in items if item.path.parent == here), key=lambda item: item.path.stem == LAST_MODULE)
-    )
-    items[:] = [next(ordered) if item.path.parent == here else item for item in items]
+    ours = [item for item in items if item.path.is_relative_to(here)]
+    ordered = iter(sorted(ours, key=lambda item: item.path.stem == LAST_MODULE))
+    items[:] = [next(ordered) if item.path.is_relative_to(here) else item for item in items]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let a second attempt make the fixtures of its module anew: it must not find what the first one left of them."""
+    if isinstance(item, pytest.Function) and getattr(item, "execution_count", 1) > 1:
+        request: Any = item._request
+        defined = item._fixtureinfo.name2fixturedefs.values()
+        for fixture in (fixture for same_name in defined for fixture in same_name if fixture.scope == "module"):
+            try:
+                fixture.finish(request)
+            except (Exception, pytest.fail.Exception):
+                # The first attempt has failed already.
+                logger.exception("Its fixture %s did not end well", fixture.argname)
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +55,9 @@ def programs() -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster(programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+def cluster(
+    programs: None, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[LocalCluster]:
     """A cluster of its own, with simulated GPU nodes, and what the chart installs: our CRDs, service account and roles.
 
     The release has no replicas: the tests start their own.
@@ -51,6 +70,8 @@ def cluster(programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         add_nodes(started.kubectl, [*roomy, gpu_node("mi325x-0", "MI325X")])
         started.kubectl.wait_until_served(*chart.DEFINITIONS)
         yield started
+        if folder := request.config.getoption("asked"):
+            keep(folder, asked_in(request.session, AuditLog(started.audit_log)))
 
 
 @pytest.fixture(scope="session")

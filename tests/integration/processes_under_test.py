@@ -32,6 +32,9 @@ NEWER_VERSION: Program = (sys.executable, str(Path(__file__).with_name("newer_ve
 USER = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
 """What the audit log calls the operator that looks after all namespaces."""
 
+_NOT_IN_THE_IMAGE = Path(__file__).with_name("not_in_the_image")
+"""A folder with modules that cannot be imported."""
+
 # As long as a pod has.
 _SECONDS_TO_STOP = 30
 # Fifteen operators start at once for the tests of outages.
@@ -152,4 +155,5 @@ def run_command(kubeconfig: Path, *arguments: str, stdin: str = "") -> subproces
 
 
 def _environment(kubeconfig: Path) -> dict[str, str]:
-    return {**os.environ, "KUBECONFIG": str(kubeconfig)}
+    path = os.pathsep.join(filter(None, (str(_NOT_IN_THE_IMAGE), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": path}

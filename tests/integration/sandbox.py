@@ -1,5 +1,6 @@
 """Operators of a test's own: each looks after one namespace, and reaches the API server only through a proxy."""
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from integration.processes_under_test import Operator, log_for_failures
 from integration.waiting import wait_for
 from kimi_linear_operator.kubernetes.kinds import LEASE, Kind
 from kimi_linear_operator.kubernetes.metadata import MANAGER
+from kimi_linear_operator.runtime.lists import GATHER_SECONDS, REST
 from passes import CHILDREN, RESOURCES
 
 SANDBOX_ACCOUNT = "sandboxed-operator"
@@ -55,6 +57,14 @@ class Sandbox:
             return [kind.plural for kind in (*CHILDREN, *RESOURCES) if not self.proxy.count(_is_list_of(kind))]
 
         wait_for(unlisted, "every kind was listed", lambda kinds: not kinds)
+
+    def wait_until_lists_rest(self) -> None:
+        """Wait until no list is left to come: watches that began one after the other have had the one that follows."""
+        pause = REST.first + 2 * GATHER_SECONDS
+        wait_for(self._seconds_since_list, "no list is left to come", lambda seconds: seconds > pause)
+
+    def _seconds_since_list(self) -> float:
+        return time.monotonic() - max(call.began for call in self.proxy.calls if call.is_list)
 
     def restart_after_crash(self) -> None:
         """Start the operator again; nobody has to wait until the lease of the dead one runs out."""

@@ -34,21 +34,27 @@ def without_rules(schema: Manifest) -> Manifest:
 def relaxed_schema(client: Client) -> Iterator[None]:
     """Let the API server take `tensorParallelism: four`, and what breaks rules, for a while."""
     definitions = [found.manifest() for found in DEFINITIONS]
-    for definition in definitions:
-        relaxed = copy.deepcopy(definition)
-        [version] = relaxed["spec"]["versions"]
-        schema = version["schema"]["openAPIV3Schema"] = without_rules(version["schema"]["openAPIV3Schema"])
-        if definition["spec"]["names"]["kind"] == SERVER.kind:
-            relaxed_field = {"x-kubernetes-int-or-string": True, "default": 4}
-            schema["properties"]["spec"]["properties"]["tensorParallelism"] = relaxed_field
-        serve(client, relaxed)
-    _wait_for_answer(client, 201)
     try:
+        for definition in definitions:
+            serve(client, _relaxed(definition))
+        _wait_for_answer(client, 201)
         yield
     finally:
         for definition in definitions:
             serve(client, definition)
         _wait_for_answer(client, 422)
+
+
+def _relaxed(definition: Manifest) -> Manifest:
+    relaxed = copy.deepcopy(definition)
+    [version] = relaxed["spec"]["versions"]
+    schema = version["schema"]["openAPIV3Schema"] = without_rules(version["schema"]["openAPIV3Schema"])
+    if definition["spec"]["names"]["kind"] == SERVER.kind:
+        schema["properties"]["spec"]["properties"]["tensorParallelism"] = {
+            "x-kubernetes-int-or-string": True,
+            "default": 4,
+        }
+    return relaxed
 
 
 @contextmanager
@@ -63,9 +69,9 @@ def newer_definition(client: Client) -> Iterator[None]:
     engine["properties"]["memoryFractionStatic"]["default"] = FRACTION
     for default in (engine["default"], spec["default"]["engine"]):
         default["memoryFractionStatic"] = FRACTION
-    serve(client, newer)
-    _wait_for_default(client, FRACTION)
     try:
+        serve(client, newer)
+        _wait_for_default(client, FRACTION)
         yield
     finally:
         serve(client, definition)
@@ -90,9 +96,9 @@ def definition_of_containers(client: Client) -> Iterator[None]:
     pod["containers"]["items"]["properties"]["imagePullPolicy"] = {"type": "string", "default": PULL_POLICY}
     item = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     pod["hostAliases"] = {"type": "array", "maxItems": 16, "items": item}
-    serve(client, newer)
-    _wait_for_pull_policy(client, PULL_POLICY)
     try:
+        serve(client, newer)
+        _wait_for_pull_policy(client, PULL_POLICY)
         yield
     finally:
         serve(client, definition)

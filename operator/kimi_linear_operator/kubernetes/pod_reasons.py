@@ -37,6 +37,11 @@ BY_SEVERITY: tuple[ReasonName, ...] = (
 _PULL_REASONS = ("ErrImageNeverPull", "ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName")
 _MISSING_SECRET = re.compile("secret .*not found|find key .* in secret", re.IGNORECASE)
 _CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+# What an engine whose GPU is gone may look like.
+_OF_LOST_DEVICES: tuple[ReasonName, ...] = ("CrashLooping", "NotResponding", "StartupTimedOut")
+# A replica has eight GPUs at most, and their ids are PCI addresses of twelve characters.
+_MOST_DEVICES = 8
+_LONGEST_DEVICE = 64
 # The kubelet's reasons for pods of a node that shuts down. Such a pod has drained as in any deletion.
 _NODE_SHUTDOWN = ("NodeShutdown", "Shutdown", "Terminated")
 
@@ -77,10 +82,32 @@ def _reason(pod: Manifest, now: str, program: Program) -> Reason | None:
         return Reason("Evicted" if cause == "Evicted" else "PodFailed", message[:LONGEST_QUOTE])
     if reason := waits.for_scheduler(pod, conditions.get("PodScheduled", {}), now):
         return reason
-    for container in _containers(status):
-        if reason := _container_reason(pod, container, program):
-            return reason
-    return _unready_reason(pod, now, program)
+    reasons = (_container_reason(pod, container, program) for container in _containers(status))
+    return _with_lost_devices(pod, next(filter(None, reasons), None) or _unready_reason(pod, now, program))
+
+
+def _with_lost_devices(pod: Manifest, reason: Reason) -> Reason:
+    """Return a reason that a lost device can have, with the devices of the pod that are unhealthy.
+
+    Kubelets report them since Kubernetes 1.36. They neither end such a pod nor give it other devices.
+    """
+    lost = _lost_devices(pod) if reason.name in _OF_LOST_DEVICES else ()
+    if not lost:
+        return reason
+    remedy = f"`kubectl delete pod {pod['metadata']['name']}` lets the next one get others"
+    return Reason(reason.name, f"{reason.message}; the node reports as unhealthy: {', '.join(lost)}: {remedy}")
+
+
+def _lost_devices(pod: Manifest) -> Sequence[str]:
+    """Return the devices that the kubelet calls unhealthy, by resource and id, in an order that stays the same."""
+    lost = {
+        f"{item['name']} {device['resourceID']}"[:_LONGEST_DEVICE]
+        for container in _containers(pod.get("status", {}))
+        for item in container.get("allocatedResourcesStatus", ())
+        for device in item.get("resources", ())
+        if device.get("health") == "Unhealthy"
+    }
+    return [foreigntext.one_line(device) for device in sorted(lost)[:_MOST_DEVICES]]
 
 
 def _unready_reason(pod: Manifest, now: str, program: Program) -> Reason:

@@ -28,6 +28,8 @@ Exposition = Callable[[], Callable[[], bytes]]
 
 # Bytes. Writing tens of megabytes at once would block the event loop.
 _CHUNK = 2**18
+# How long the process waits at its end for whoever still reads an answer. Without it, that would be two minutes.
+SHUTDOWN_SECONDS = 1.0
 
 
 class AddressError(Exception):
@@ -47,7 +49,7 @@ async def serving(
     application.router.add_get("/healthz", _check_handler(lambda: Readiness(healthz(), [])))
     application.router.add_get("/readyz", _check_handler(readyz))
     application.router.add_get("/metrics", _metrics_handler(exposition))
-    runner = web.AppRunner(application, access_log=None, handle_signals=False)
+    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:
         try:

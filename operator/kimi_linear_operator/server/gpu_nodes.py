@@ -1,11 +1,12 @@
 """The nodes on which a server's pods may run, by the labels that AMD's node labeller writes."""
 
-from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.kinds import GPU_RESOURCE, Manifest
 from kimi_linear_operator.server.sglang.images import IMAGE_ARCHITECTURE
 from kimi_linear_operator.server.spec import Hardware, ServerSpec
 
-# PCI device ids of physical and virtual functions, as AMD's node labeller writes them to DEVICE_ID_LABEL.
-# Source: the table of AMD's AIM Engine (internal/utils/resources.go).
+# PCI device ids of physical and virtual functions, as AMD's node labeller writes them to DEVICE_ID_LABEL if all GPUs of
+# a node have the same. Source: the tables of AMD's k8s-device-plugin (cmd/k8s-node-labeller/amdgpu.ids) and of its AIM
+# Engine (internal/utils/resources.go).
 DEVICE_ID_LABEL = "amd.com/gpu.device-id"
 DEVICE_IDS: dict[Hardware, tuple[str, ...]] = {
     "mi300x": ("74a1", "74a9", "74b5", "74bd"),
@@ -19,6 +20,39 @@ PARTITION_LABEL = "amd.com/gpu.compute-memory-partition"
 PARTITIONED = tuple(
     f"{compute}_{memory}" for compute in ("cpx", "dpx", "qpx", "tpx") for memory in ("nps1", "nps2", "nps4", "nps8")
 )
+
+# Compute units of what the device plugin gives out as one GPU. AMD's daemonset, Helm chart and GPU operator all start
+# the labeller with the flag for this label, and without that for PARTITION_LABEL. A whole GPU has the units of AMD's
+# data sheets, and Linux gives each partition an equal part (kfd_crat.c): half in DPX mode, a quarter in QPX, an eighth
+# in CPX.
+COMPUTE_UNITS_LABEL = "amd.com/gpu.cu-count"
+_COMPUTE_UNITS: dict[Hardware, int] = {"mi300x": 304, "mi325x": 304, "mi355x": 256}
+PARTITION_COMPUTE_UNITS: dict[Hardware, tuple[str, ...]] = {
+    hardware: tuple(str(units // partitions) for partitions in (2, 4, 8)) for hardware, units in _COMPUTE_UNITS.items()
+}
+
+# What the scheduler says of nodes that the affinity excludes, and of nodes that it allows but that lack free GPUs.
+_NO_MATCH = "didn't match Pod's node affinity"
+_NO_GPUS = f"Insufficient {GPU_RESOURCE}"
+
+
+def needed_node(spec: ServerSpec, message: str) -> str:
+    """Return what a replica needs of a node, and how to recognize such a node if the scheduler has found none.
+
+    Args:
+        spec: The server's spec.
+        message: What the scheduler says.
+    """
+    gpus = f"{spec.tensor_parallelism} free {GPU_RESOURCE}"
+    needs = f"a replica needs {gpus} on one node whose GPUs are all {spec.hardware} and not partitioned"
+    if _NO_MATCH not in message or _NO_GPUS in message:
+        return needs
+    ids = " or ".join(DEVICE_IDS[spec.hardware])
+    return (
+        f"{needs}. Such a node has the label {DEVICE_ID_LABEL}={ids}. AMD's node labeller sets it, but not on a node "
+        "with several GPU models: put GPUs of one model into each node. To see the labels: "
+        f"`kubectl get nodes -L {DEVICE_ID_LABEL},{COMPUTE_UNITS_LABEL}`"
+    )
 
 
 def restrict_to_hardware(pod: Manifest, spec: ServerSpec) -> Manifest:
@@ -41,10 +75,12 @@ def restrict_to_hardware(pod: Manifest, spec: ServerSpec) -> Manifest:
 def _hardware(spec: ServerSpec) -> list[Manifest]:
     """Return the node requirements: GPUs of this model, not partitioned, and the CPU architecture of our image.
 
-    Nodes without the partition label match, because AMD's node labeller writes it only if a flag is set.
+    Nodes without the labels that tell of partitions match: AMD's node labeller writes only what its flags ask for, and
+    people label nodes by hand.
     """
     expressions: list[Manifest] = [
         {"key": DEVICE_ID_LABEL, "operator": "In", "values": list(DEVICE_IDS[spec.hardware])},
+        {"key": COMPUTE_UNITS_LABEL, "operator": "NotIn", "values": list(PARTITION_COMPUTE_UNITS[spec.hardware])},
         {"key": PARTITION_LABEL, "operator": "NotIn", "values": list(PARTITIONED)},
     ]
     if spec.engine.image is None:

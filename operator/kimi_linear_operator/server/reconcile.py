@@ -206,7 +206,8 @@ class ServerReconciler:
     async def _write_deployment(self, key: Key, decision: Decision, deployment: Manifest) -> None:
         """Record the pod template, then apply the Deployment with it.
 
-        If that fails, apply it with the running template, or, if none is known, only scale it down.
+        If the API server refuses that, apply it with the running template, or, if none is known, only scale it down.
+        After an error that may pass, the write may have been committed, so the old template must not follow it.
 
         The record comes first, so that after a crash any version of the operator continues with the same template.
         """
@@ -215,15 +216,18 @@ class ServerReconciler:
             await self._record(server, decision.choice.current)
             self._templates.chosen.discard(key)
             await self.children.apply(server, deployment)
-        except (NameTakenError, LeftoverError, ApiError):
-            if running:
-                number = revision.number_on(self._deployment(key, server.metadata.uid))
-                with suppress(NameTakenError, LeftoverError, ApiError):
-                    await self.children.apply(server, build_deployment(server, running.template, number))
-            else:
-                with suppress(ApiError):
-                    await self._shrink(key, server)
+        except (NameTakenError, LeftoverError, ApiError) as error:
+            if not (isinstance(error, ApiError) and error.is_passing):
+                await self._keep_running(key, server, running)
             raise
+
+    async def _keep_running(self, key: Key, server: KimiLinearServer, running: Revision | None) -> None:
+        """Apply the Deployment with the running template, or, if none is known, only scale it down."""
+        with suppress(NameTakenError, LeftoverError, ApiError):
+            if running:
+                await self.children.apply(server, build_deployment(server, running.template, running.number))
+            else:
+                await self._shrink(key, server)
 
     async def _record(self, server: KimiLinearServer, current: Revision) -> None:
         """Write the ControllerRevision of a pod template.

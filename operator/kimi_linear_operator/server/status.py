@@ -11,12 +11,13 @@ from kimi_linear_operator.kubernetes.conditions import (
     ready_condition,
     stamped,
 )
-from kimi_linear_operator.kubernetes.kinds import GPU_RESOURCE, Manifest
+from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.metadata import selector_text
 from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.kubernetes.pod_reasons import last_failure, worst_reason
 from kimi_linear_operator.reasons import ReasonName
 from kimi_linear_operator.server.deployment import wanted_replicas
+from kimi_linear_operator.server.gpu_nodes import needed_node
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.service import url
 from kimi_linear_operator.server.sglang.by_hand import recipe_command
@@ -271,9 +272,7 @@ def _why_not_ready(observation: ServerObservation, now: str) -> Reason:
     if old_pod_reason := _old_pod_reason(observation, reason.name, now):
         return old_pod_reason
     if observation.server and reason.name == "Unschedulable":
-        spec = observation.server.spec
-        needs = f"a replica needs {spec.tensor_parallelism} free {GPU_RESOURCE} on one {spec.hardware} node"
-        return Reason(reason.name, f"{reason.message} ({needs})")
+        return Reason(reason.name, f"{reason.message} ({needed_node(observation.server.spec, reason.message)})")
     return reason
 
 

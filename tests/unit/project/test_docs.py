@@ -1,4 +1,4 @@
-"""The documentation says what is true; its commands are run in tests/integration/test_docs.py."""
+"""The documentation says what is true; its commands are run in tests/integration/project/test_docs.py."""
 
 import contextlib
 import re

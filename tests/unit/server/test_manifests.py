@@ -16,11 +16,18 @@ from kimi_linear_operator.server.spec import KimiLinearServer
 from make import make_server
 
 # As AMD's node labeller writes it: the kind of partition of the GPUs, and that of their memory.
-WHOLE_GPUS: Manifest = {
+NO_PARTITIONS: Manifest = {
     "key": "amd.com/gpu.compute-memory-partition",
     "operator": "NotIn",
     "values": [f"{compute}_nps{memory}" for compute in ("cpx", "dpx", "qpx", "tpx") for memory in (1, 2, 4, 8)],
 }
+
+
+def no_parts(compute_units: list[str]) -> Manifest:
+    """Nodes are left out whose GPUs have only these compute units, as parts of a GPU do."""
+    return {"key": "amd.com/gpu.cu-count", "operator": "NotIn", "values": compute_units}
+
+
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - in the container
 AMD64 = {"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]}
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -71,12 +78,16 @@ def test_fused_decoding_is_switched_off_which_the_image_switches_on(hardware: st
 
 
 @pytest.mark.parametrize(
-    ("hardware", "device_ids"),
-    [("mi300x", ["74a1", "74a9", "74b5", "74bd"]), ("mi325x", ["74a5", "74b9"]), ("mi355x", ["75a3", "75b3"])],
+    ("hardware", "device_ids", "parts"),
+    [
+        ("mi300x", ["74a1", "74a9", "74b5", "74bd"], ["152", "76", "38"]),
+        ("mi325x", ["74a5", "74b9"], ["152", "76", "38"]),
+        ("mi355x", ["75a3", "75b3"], ["128", "64", "32"]),
+    ],
 )
-def test_pods_run_on_nodes_of_their_hardware_only(hardware: str, device_ids: list[str]) -> None:
+def test_pods_run_on_nodes_of_their_hardware_only(hardware: str, device_ids: list[str], parts: list[str]) -> None:
     expression = {"key": "amd.com/gpu.device-id", "operator": "In", "values": device_ids}
-    required = {"nodeSelectorTerms": [{"matchExpressions": [expression, WHOLE_GPUS, AMD64]}]}
+    required = {"nodeSelectorTerms": [{"matchExpressions": [expression, no_parts(parts), NO_PARTITIONS, AMD64]}]}
     assert pod_template(hardware=hardware)["spec"]["affinity"] == {
         "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}
     }
@@ -237,10 +248,8 @@ def test_the_hardware_is_required_in_every_alternative_that_the_overlay_allows(r
     terms = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
     hardware = {"key": "amd.com/gpu.device-id", "operator": "In", "values": ["74a1", "74a9", "74b5", "74bd"]}
     wanted = required.get("nodeSelectorTerms") or [{}]
-    assert terms == [
-        {**term, "matchExpressions": [*term.get("matchExpressions", []), hardware, WHOLE_GPUS, AMD64]}
-        for term in wanted
-    ]
+    added = [hardware, no_parts(["152", "76", "38"]), NO_PARTITIONS, AMD64]
+    assert terms == [{**term, "matchExpressions": [*term.get("matchExpressions", []), *added]} for term in wanted]
 
 
 def test_a_preferred_node_stays_preferred() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
 from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest, kind_of
+from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS
 from kimi_linear_operator.reconcile.errors import BehindError
@@ -193,6 +194,59 @@ def test_a_server_without_a_record_has_fewer_pods_also_if_what_it_is_to_have_can
     cluster, (_, deployment) = RefusingCluster({"Deployment/kimi": ApiError(422, "wrong")}), _kept(1, replicas=4)
     _pass(cluster, deployment, replicas=1, toolCallParser="enabled")
     assert [manifest["spec"]["replicas"] for manifest in cluster.scaled] == [1]
+
+
+@dataclass
+class LossyCluster(RefusingCluster):
+    """A cluster that commits writes of Deployments, and whose first answer to one gets lost."""
+
+    cache: Cache = field(default_factory=new_cache)
+    is_lost: bool = True
+
+    async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
+        applied = await super().apply(kind, manifest)
+        if kind == DEPLOYMENT and self.is_lost:
+            self.is_lost = False
+            # The watch event comes before the connection breaks.
+            self.cache.put(kind, applied)
+            raise ApiError(UNREACHABLE, "connection reset")
+        return applied
+
+
+def test_a_lost_answer_does_not_bring_the_old_pods_back() -> None:
+    cluster = LossyCluster({})
+    changed = make_server(toolCallParser="enabled", replicas=1)
+    cluster.live["KimiLinearServer/kimi"] = changed
+    cluster.cache.put(SERVER, changed)
+    for manifest in _kept(1, replicas=1):
+        cluster.cache.put(kind_of(manifest), manifest)
+    reconciler = Passes(cluster, cluster.cache)
+    with pytest.raises(ApiError):
+        asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER)))
+    asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER)))
+    deployments = [manifest for manifest in cluster.applied if manifest["kind"] == "Deployment"]
+    assert ["kimi_k2" in str(deployment) for deployment in deployments] == [True]
+
+
+@dataclass
+class BusyCluster(RefusingCluster):
+    """A cluster that asks to wait before the next write of a Deployment."""
+
+    asked: int = 0
+
+    async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
+        if kind != DEPLOYMENT:
+            return await super().apply(kind, manifest)
+        self.asked += 1
+        raise ApiError(429, "too many requests", 30.0)
+
+
+@pytest.mark.parametrize("asked", [{"replicas": 1}, {"replicas": 4, "toolCallParser": "enabled"}], ids=str)
+def test_a_busy_api_server_is_asked_once_in_a_pass(asked: Manifest) -> None:
+    cluster = BusyCluster({})
+    with pytest.raises(ApiError):
+        _pass(cluster, *_kept(1, replicas=4), **asked)
+    assert cluster.asked == 1
 
 
 def _under_way(*, is_complete: bool) -> tuple[Manifest, Manifest]:

@@ -326,6 +326,32 @@ UNSCHEDULABLE_POD = make_pod(
 )
 
 
+def unschedulable(message: str) -> Manifest:
+    scheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    return make_pod(phase="Pending", conditions=[scheduled])
+
+
+_NO_MATCH = "2 node(s) didn't match Pod's node affinity/selector"
+_NEEDS = "a replica needs 8 free amd.com/gpu on one node whose GPUs are all mi325x and not partitioned"
+
+
+@pytest.mark.parametrize("causes", [f"1 Insufficient amd.com/gpu, {_NO_MATCH}", "3 node(s) were unschedulable"])
+def test_what_a_replica_needs_of_a_node_is_told(causes: str) -> None:
+    server = make_server(hardware="mi325x", tensorParallelism=8)
+    pods = [unschedulable(f"0/3 nodes are available: {causes}.")]
+    told = conditions(summary(server=server, deployment=STARTING, pods=pods))["Ready"]["message"]
+    assert told.endswith(f"{causes}. ({_NEEDS})")
+
+
+def test_where_no_node_has_the_hardware_the_label_is_named_and_why_a_node_with_two_models_lacks_it() -> None:
+    server = make_server(hardware="mi325x", tensorParallelism=8)
+    pods = [unschedulable(f"0/2 nodes are available: {_NO_MATCH}.")]
+    told = conditions(summary(server=server, deployment=STARTING, pods=pods))["Ready"]["message"]
+    assert f"{_NO_MATCH}. ({_NEEDS}. Such a node has the label amd.com/gpu.device-id=74a5 or 74b9. " in told
+    assert "sets it, but not on a node with several GPU models: put GPUs of one model into each node. " in told
+    assert "`kubectl get nodes -L amd.com/gpu.device-id,amd.com/gpu.cu-count`" in told
+
+
 def ending(name: str) -> Manifest:
     pod = make_pod(name)
     return {**pod, "metadata": {**pod["metadata"], "deletionTimestamp": LATER}}

@@ -8,7 +8,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.status import ServerObservation, server_status
-from make import make_deployment, make_pod, make_server
+from make import make_deployment, make_failed_pod, make_pod, make_server
 
 CREATED = "2026-11-24T09:00:00Z"
 LATER = "2026-11-24T09:00:46Z"
@@ -120,6 +120,45 @@ VOLUMES = [
 )
 def test_a_pod_that_is_stuck_says_why(stuck: Manifest, reason: str, message: str) -> None:
     assert told(stuck) == (reason, message)
+
+
+def with_gpus(container: Manifest, **health: str) -> Manifest:
+    """Return a container that has GPUs, as kubelets report them: in any order."""
+    devices = [{"resourceID": f"0000:{bus}:00.0", "health": state} for bus, state in health.items()]
+    return container | {"allocatedResourcesStatus": [{"name": "amd.com/gpu", "resources": devices}]}
+
+
+SILENT = RUNS | {"ready": False}
+LOST = (
+    "; the node reports as unhealthy: amd.com/gpu 0000:b5:00.0, amd.com/gpu 0000:c5:00.0: `kubectl delete pod kimi-0` "
+    "lets the next one get others"
+)
+
+
+def test_a_pod_that_does_not_answer_names_its_lost_gpus_in_the_same_order_each_time() -> None:
+    for health in ({"b5": "Unhealthy", "d5": "Healthy", "c5": "Unhealthy"}, {"c5": "Unhealthy", "b5": "Unhealthy"}):
+        reason, message = told(pod(SCHEDULED, NOT_READY, containers=[with_gpus(SILENT, **health)], phase="Running"))
+        assert (reason, message.endswith(f"readiness probe{LOST}")) == ("NotResponding", True), message
+
+
+def test_an_engine_that_crashes_names_its_lost_gpus() -> None:
+    failed = make_failed_pod(log="RuntimeError: HIP error: no device")
+    failed["status"]["containerStatuses"] = [
+        with_gpus(container, b5="Unhealthy", c5="Unhealthy") for container in failed["status"]["containerStatuses"]
+    ]
+    reason, message = told(failed)
+    assert reason == "CrashLooping"
+    assert "HIP error: no device" in message
+    assert message.endswith(LOST)
+
+
+@pytest.mark.parametrize(
+    "container",
+    [SILENT, with_gpus(SILENT, b5="Healthy"), with_gpus(SILENT, b5="Unknown"), with_gpus(CREATING, b5="Unhealthy")],
+    ids=["an older kubelet", "healthy", "unknown", "a pod that is being started"],
+)
+def test_gpus_are_not_named_where_they_are_not_the_trouble(container: Manifest) -> None:
+    assert "unhealthy" not in told(pod(SCHEDULED, NOT_READY, containers=[container], phase="Running"))[1]
 
 
 def test_a_pod_that_was_deleted_and_stays_is_told_of_with_its_node() -> None:

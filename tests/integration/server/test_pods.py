@@ -1,9 +1,12 @@
 """What a real control plane makes of a server's pods: where they go, who may evict them, what a quota does."""
 
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import pytest
 
+from amd_labels import CHART, CPX, DAEMONSET, MI350X, MI355X, MI355X_VF, PARTITION, WHOLE, labels
 from control_plane import LocalCluster
 from integration.client import QUOTA, path_of
 from integration.kubelet import DRAINS, SLOW
@@ -12,7 +15,7 @@ from integration.waiting import stays, wait_for
 from kimi_linear_operator.kubernetes import quota
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, DISRUPTION_BUDGET, POD, REVISION, Manifest
 from kimi_linear_operator.server.spec import SERVER
-from nodes import add_nodes, gpu_node
+from nodes import add_nodes, simulated_node
 from pod_cluster import small_node
 
 pytestmark = pytest.mark.usefixtures("operator")
@@ -135,21 +138,59 @@ def test_replicas_are_on_different_nodes_and_not_the_first_to_be_evicted(namespa
     assert {pod["status"]["qosClass"] for pod in pods} == {"Burstable"}
 
 
-def test_nodes_whose_gpus_are_partitioned_are_left_alone(cluster: LocalCluster, namespace: Namespace) -> None:
-    label = "amd.com/gpu.compute-memory-partition"
-    partitioned, whole = gpu_node("mi355x-cpx", "MI355X", gpus=64), gpu_node("mi355x-spx", "MI355X")
-    partitioned["metadata"]["labels"][label] = "cpx_nps4"
-    whole["metadata"]["labels"][label] = "spx_nps1"
-    add_nodes(cluster.kubectl, [partitioned, whole])
+# What AMD's labeller writes on nodes of eight MI355X: on those that can serve, and on others.
+_USABLE = {
+    "daemonset": labels([MI355X] * 8, DAEMONSET),
+    "chart": labels([MI355X] * 8, CHART),
+    "virtual-function": labels([MI355X_VF] * 8, DAEMONSET),
+    "told-whole": labels([MI355X] * 8, (*DAEMONSET, PARTITION), WHOLE),
+    "labelled-by-hand": {"amd.com/gpu.device-id": "75a3"},
+}
+_UNUSABLE = {
+    "partitioned": labels([MI355X] * 8, CHART, CPX),
+    "told-partitioned": labels([MI355X] * 8, ("device-id", PARTITION), CPX),
+    "two-models": labels([MI355X] * 4 + [MI350X] * 4),
+    "other-model": labels([MI350X] * 8),
+}
+_MI355X: Spec = {"hardware": "mi355x", "engine": {"version": "v0.5.16"}}
+
+
+@contextmanager
+def nodes_with(cluster: LocalCluster, labelled: Mapping[str, Mapping[str, str]]) -> Iterator[None]:
+    """Add a simulated node of eight GPUs for each of these sets of labels, named after it, and remove them again."""
+    add_nodes(cluster.kubectl, [simulated_node(name, amd_labels) for name, amd_labels in labelled.items()])
     try:
-        namespace.create_server("kimi", {"hardware": "mi355x", "replicas": 3, "engine": {"version": "v0.5.16"}})
+        yield
+    finally:
+        cluster.kubectl("delete", "node", *labelled)
+
+
+def test_servers_go_to_every_node_that_amd_labels_as_one_with_whole_gpus_of_their_model_and_to_no_other(
+    cluster: LocalCluster, namespace: Namespace
+) -> None:
+    with nodes_with(cluster, {**_USABLE, **_UNUSABLE}):
+        namespace.create_server("kimi", {**_MI355X, "tensorParallelism": 8, "replicas": len(_USABLE) + 1})
         wait_for(
             lambda: sorted(pod["spec"].get("nodeName", "") for pod in namespace.pods("kimi")),
-            "two replicas are on the whole GPUs and one is nowhere",
-            lambda nodes: nodes == ["", "mi355x-spx", "mi355x-spx"],
+            "each node that can serve has a replica, and one replica has no node",
+            lambda nodes: nodes == ["", *sorted(_USABLE)],
         )
-    finally:
-        cluster.kubectl("delete", "node", "mi355x-cpx", "mi355x-spx")
+        ready = namespace.wait_for_condition("kimi", "Ready", "False", "Unschedulable")
+        assert "8 free amd.com/gpu on one node whose GPUs are all mi355x and not partitioned" in ready["message"]
+
+
+@pytest.mark.parametrize("name", _UNUSABLE)
+def test_where_no_node_can_serve_it_is_told_which_would_and_that_one_with_two_models_never_does(
+    cluster: LocalCluster, namespace: Namespace, name: str
+) -> None:
+    with nodes_with(cluster, {name: _UNUSABLE[name]}):
+        namespace.create_server("kimi", _MI355X)
+        message = namespace.wait_for_condition("kimi", "Ready", "False", "Unschedulable")["message"]
+        assert "didn't match Pod's node affinity/selector" in message
+        assert "Such a node has the label amd.com/gpu.device-id=75a3 or 75b3. " in message
+        assert "but not on a node with several GPU models: put GPUs of one model into each node. " in message
+        with nodes_with(cluster, {"daemonset": _USABLE["daemonset"]}):
+            namespace.wait_until_ready("kimi")
 
 
 def test_what_reaches_beyond_the_pod_is_refused_in_words_and_nothing_is_made(namespace: Namespace) -> None:

@@ -6,9 +6,10 @@ from integration.faults import Call, refuse
 from integration.namespace import Namespace, Spec, server_manifest
 from integration.newer_version import FRACTION
 from integration.other_version import MARK, is_built_by_other
-from integration.processes_under_test import NEWER_VERSION, OTHER_VERSION, THIS_VERSION, Program
+from integration.processes_under_test import NEWER_VERSION, OTHER_VERSION, THIS_VERSION
 from integration.sandbox import Sandbox
 from integration.schema import PULL_POLICY, definition_of_containers
+from integration.versions import go_on_as, scale
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.server.spec import SERVER
@@ -29,25 +30,12 @@ def _apply(namespace: Namespace, name: str, spec: Spec) -> None:
     namespace.client.apply(SERVER, server_manifest(name, namespace.name, spec), "owner")
 
 
-def _go_on_as(sandbox: Sandbox, program: Program) -> None:
-    sandbox.operator.kill()
-    sandbox.operator.program = program
-    sandbox.restart_after_crash()
-
-
 def _replica_sets(namespace: Namespace, name: str) -> list[str]:
     return sorted(item["metadata"]["name"] for item in namespace.replica_sets(name))
 
 
 def _all_replica_sets(namespace: Namespace) -> dict[str, list[str]]:
     return {name: _replica_sets(namespace, name) for name in _SERVERS}
-
-
-def _scale(namespace: Namespace, name: str, replicas: int) -> None:
-    """Scale as a HorizontalPodAutoscaler does."""
-    namespace.client.patch(SERVER, namespace.name, name, {"spec": {"replicas": replicas}}, "scale")
-    wait_for(lambda: len(namespace.pods(name)), f"{name} has {replicas} pods", replicas.__eq__)
-    namespace.wait_until_ready(name)
 
 
 @pytest.fixture
@@ -69,7 +57,7 @@ def test_the_operator_rolls_out_no_default_within_a_list_by_itself(sandbox: Sand
     before = _all_replica_sets(served)
     sandbox.operator.arguments = (*sandbox.operator.arguments, "--rollout-pause=1")
     with definition_of_containers(served.client):
-        _go_on_as(sandbox, THIS_VERSION)
+        go_on_as(sandbox, THIS_VERSION)
         for name in _SERVERS:
             [container] = served.server(name)["spec"]["podTemplate"]["spec"]["containers"]
             assert container["imagePullPolicy"] == PULL_POLICY
@@ -82,12 +70,12 @@ def test_scaling_takes_no_default_within_a_list_and_loses_no_null_and_its_owners
 ) -> None:
     before = _all_replica_sets(served)
     with definition_of_containers(served.client):
-        _go_on_as(sandbox, THIS_VERSION)
+        go_on_as(sandbox, THIS_VERSION)
         for name in _SERVERS:
-            _scale(served, name, 2)
+            scale(served, name, 2)
         assert _all_replica_sets(served) == before
     for name in _SERVERS:
-        _scale(served, name, 1)
+        scale(served, name, 1)
     assert _all_replica_sets(served) == before
     _apply(served, "a", _overlay(imagePullPolicy=PULL_POLICY, tty=True))
     wait_for(lambda: len(_replica_sets(served, "a")), "the wish is fulfilled", (2).__eq__)
@@ -100,12 +88,12 @@ def _brings_other_pods(call: Call) -> bool:
 def test_a_new_server_that_the_newer_version_could_not_apply_gets_the_pods_of_the_older_one(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     with sandbox.proxy.fault(refuse(422), _brings_other_pods):
-        _go_on_as(sandbox, OTHER_VERSION)
+        go_on_as(sandbox, OTHER_VERSION)
         namespace.create_server("a", {"tensorParallelism": 1})
         namespace.wait_for_condition("a", "Ready", "False", "ApplyFailed")
         assert namespace.condition("a", "TemplateCurrent")["reason"] != "NewTemplateAvailable"
         assert namespace.find(REVISION, "a-1")
-        _go_on_as(sandbox, THIS_VERSION)
+        go_on_as(sandbox, THIS_VERSION)
         namespace.wait_until_ready("a")
     assert not is_built_by_other(namespace.deployment("a")["spec"]["template"])
     namespace.wait_for_condition("a", "TemplateCurrent", "True", "Newest")
@@ -120,14 +108,14 @@ def _fractions(deployment: Manifest) -> list[str]:
 def test_a_default_that_only_the_newer_versions_models_had_replaces_no_pod_after_a_rollback(sandbox: Sandbox) -> None:
     """The newer version ran under the older definitions: the field is in what it recorded, and in no spec."""
     namespace = sandbox.namespace
-    _go_on_as(sandbox, NEWER_VERSION)
+    go_on_as(sandbox, NEWER_VERSION)
     _apply(namespace, "a", {"tensorParallelism": 1})
     namespace.wait_until_ready("a")
     before = _replica_sets(namespace, "a")
     assert "memoryFractionStatic" not in namespace.server("a")["spec"]["engine"]
     assert _fractions(namespace.deployment("a"))
-    _go_on_as(sandbox, THIS_VERSION)
+    go_on_as(sandbox, THIS_VERSION)
     namespace.wait_for_condition("a", "TemplateCurrent", "False", "NewTemplateAvailable")
-    _scale(namespace, "a", 2)
+    scale(namespace, "a", 2)
     assert _replica_sets(namespace, "a") == before
     assert _fractions(namespace.deployment("a"))

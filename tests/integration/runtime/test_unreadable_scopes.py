@@ -1,8 +1,9 @@
 """A namespace, a role or a definition goes: the rest is looked after, nothing is touched there, and it comes back."""
 
+import functools
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -95,41 +96,67 @@ def test_a_namespace_that_goes_costs_nothing_else_and_comes_back_without_a_resta
     lost.wait_until_ready("kimi", _RETURN_SECONDS)
 
 
-@pytest.mark.parametrize("kind", [SERVER, DEPLOYMENT, SERVICE, POD], ids=lambda kind: kind.plural)
-def test_a_server_is_left_alone_while_a_kind_that_it_needs_cannot_be_read(sandboxes: Sandboxes, kind: Kind) -> None:
+def test_a_server_is_left_alone_while_a_kind_that_it_needs_cannot_be_read(sandboxes: Sandboxes) -> None:
     """It is not taken for one that has no children: none is made, deleted or reported on."""
-    with sandboxes.open() as sandbox:
-        sandbox.operator.start()
+    with _open_each(sandboxes, SERVER, DEPLOYMENT, SERVICE, POD) as boxes:
+        _stop_with_work_left(*boxes.values())
+        before = {kind: sandbox.namespace.server("kimi") for kind, sandbox in boxes.items()}
+        begins = {kind: len(sandbox.proxy.calls) for kind, sandbox in boxes.items()}
+        for kind, sandbox in boxes.items():
+            sandbox.proxy.begin(refuse(403), _reads(kind))
+            sandbox.operator.launch()
+            create_benchmark(sandbox.namespace, "outside", serverRef=None, endpoint={"url": "http://a.example"})
+        for kind, sandbox in boxes.items():
+            sandbox.operator.wait_until_leading()
+            if kind != POD:
+                running_pod(sandbox.namespace, "outside", "speed-low")
+            _wait_until_degraded(sandbox, f"cannot list {kind.plural} in namespace {sandbox.namespace.name}: 403: ")
+        stays(
+            lambda: [write for kind in boxes for write in _writes_about_servers(boxes[kind], begins[kind])],
+            "nothing is touched",
+            _is_nothing,
+            _QUIET_SECONDS,
+        )
+        assert {kind: sandbox.namespace.server("kimi") for kind, sandbox in boxes.items()} == before
+        for sandbox in boxes.values():
+            sandbox.proxy.heal()
+        for sandbox in boxes.values():
+            for name in ("kimi", "new"):
+                sandbox.namespace.wait_until_ready(name, _RETURN_SECONDS)
+
+
+def _stop_with_work_left(*boxes: Sandbox) -> None:
+    """Start and stop the operators; afterwards a server has changed, and another one is new."""
+    for sandbox in boxes:
+        sandbox.operator.launch()
         sandbox.namespace.create_server("kimi", SPEC)
+    for sandbox in boxes:
         sandbox.namespace.wait_until_ready("kimi")
         assert sandbox.operator.stop() == 0
         sandbox.namespace.change_server("kimi", {"toolCallParser": "disabled", "replicas": 2})
         sandbox.namespace.create_server("new", SPEC)
-        before, begin = sandbox.namespace.server("kimi"), len(sandbox.proxy.calls)
-        with sandbox.proxy.fault(refuse(403), _reads(kind)):
+
+
+@contextmanager
+def _open_each(sandboxes: Sandboxes, *kinds: Kind) -> Iterator[dict[Kind, Sandbox]]:
+    """Open a sandbox for each kind that cannot be read: all at the same time, each with an operator of its own."""
+    with ExitStack() as opened:
+        yield {kind: opened.enter_context(sandboxes.open()) for kind in kinds}
+
+
+def test_servers_are_looked_after_while_what_only_benchmarks_need_cannot_be_read(sandboxes: Sandboxes) -> None:
+    with _open_each(sandboxes, BENCHMARK, CONFIG_MAP) as boxes:
+        for kind, sandbox in boxes.items():
+            sandbox.proxy.begin(refuse(403), _reads(kind))
             sandbox.operator.start()
-            create_benchmark(sandbox.namespace, "outside", serverRef=None, endpoint={"url": "http://a.example"})
-            if kind != POD:
-                running_pod(sandbox.namespace, "outside", "speed-low")
-            _wait_until_degraded(sandbox, f"cannot list {kind.plural} in namespace {sandbox.namespace.name}: 403: ")
-            stays(lambda: _writes_about_servers(sandbox, begin), "nothing is touched", _is_nothing, _QUIET_SECONDS)
-            assert sandbox.namespace.server("kimi") == before
-        for name in ("kimi", "new"):
-            sandbox.namespace.wait_until_ready(name, _RETURN_SECONDS)
-
-
-@pytest.mark.parametrize("kind", [BENCHMARK, CONFIG_MAP], ids=lambda kind: kind.plural)
-def test_servers_are_looked_after_while_what_only_benchmarks_need_cannot_be_read(
-    sandboxes: Sandboxes, kind: Kind
-) -> None:
-    with sandboxes.open() as sandbox, sandbox.proxy.fault(refuse(403), _reads(kind)):
-        sandbox.operator.start()
-        sandbox.namespace.create_server("kimi", SPEC)
-        create_benchmark(sandbox.namespace, "nightly")
-        sandbox.namespace.wait_until_ready("kimi")
-        assert _is_unreported(sandbox.namespace, "nightly")
-        sandbox.proxy.heal()
-        running_pod(sandbox.namespace, "nightly", "speed-low", _RETURN_SECONDS)
+            sandbox.namespace.create_server("kimi", SPEC)
+            create_benchmark(sandbox.namespace, "nightly")
+        for sandbox in boxes.values():
+            sandbox.namespace.wait_until_ready("kimi")
+            assert _is_unreported(sandbox.namespace, "nightly")
+            sandbox.proxy.heal()
+        for sandbox in boxes.values():
+            running_pod(sandbox.namespace, "nightly", "speed-low", _RETURN_SECONDS)
 
 
 def test_servers_are_looked_after_without_the_definition_of_benchmarks_and_the_other_way_round(
@@ -198,17 +225,28 @@ def test_where_nothing_can_be_read_nobody_leads_or_is_ready(wide: Sandbox) -> No
     assert wide.operator.ask("/readyz")[0] == 200
 
 
-@pytest.mark.parametrize("fault", [refuse(429, {"Retry-After": "1"}), refuse(503), drop], ids=["429", "503", "dropped"])
-def test_a_kind_that_fails_for_a_while_at_the_start_is_waited_for(sandboxes: Sandboxes, fault: Fault) -> None:
+def test_a_kind_that_fails_for_a_while_at_the_start_is_waited_for(sandboxes: Sandboxes) -> None:
     """An API server with too much to do is not one that refuses: nobody leads before it has answered."""
-    with sandboxes.open() as sandbox:
-        with sandbox.proxy.fault(fault, _reads(POD)):
+    faults: dict[str, Fault] = {"429": refuse(429, {"Retry-After": "1"}), "503": refuse(503), "dropped": drop}
+    with ExitStack() as opened:
+        boxes = {name: opened.enter_context(sandboxes.open()) for name in faults}
+        for name, sandbox in boxes.items():
+            sandbox.proxy.begin(faults[name], _reads(POD))
             sandbox.operator.launch()
-            wait_for(lambda: sandbox.proxy.count(_reads(POD)), "pods were asked for", lambda count: count > 2)
-            stays(sandbox.operator.told, "nobody leads", lambda text: "Leading as" not in text, 8.0)
+        for sandbox in boxes.values():
+            wait_for(functools.partial(sandbox.proxy.count, _reads(POD)), "pods were asked for", lambda it: it > 2)
+        stays(
+            lambda: [name for name, sandbox in boxes.items() if "Leading as" in sandbox.operator.told()],
+            "nobody leads",
+            _is_nothing,
+            8.0,
+        )
+        for sandbox in boxes.values():
             assert sandbox.operator.ask("/readyz") == (503, "the cluster has not been read yet\n")
-        sandbox.operator.wait_until_leading()
-        assert sandbox.operator.ask("/readyz") == (200, "ok\n")
+            sandbox.proxy.heal()
+        for sandbox in boxes.values():
+            sandbox.operator.wait_until_leading()
+            assert sandbox.operator.ask("/readyz") == (200, "ok\n")
 
 
 def _start_with_servers(wide: Sandbox) -> None:
@@ -282,5 +320,5 @@ def _told(call: Call) -> str:
     return f"{call.method} {call.path}"
 
 
-def _is_nothing(calls: list[str]) -> bool:
-    return not calls
+def _is_nothing(found: list[str]) -> bool:
+    return not found

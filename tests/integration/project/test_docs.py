@@ -9,7 +9,7 @@ from pathlib import Path
 from control_plane import LocalCluster
 from integration.processes_under_test import COMMAND, Operator
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GUIDE = ROOT / "docs/guide"
 
 

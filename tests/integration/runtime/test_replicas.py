@@ -21,7 +21,6 @@ from integration.sandbox import PAIR_ACCOUNTS, Sandbox, Sandboxes, user_of
 from integration.waiting import wait_for
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, LEASE, POD, Kind
 from kimi_linear_operator.resource_types import TYPES
-from kimi_linear_operator.runtime.lists import GATHER_SECONDS, REST
 from kimi_linear_operator.runtime.process import STOP_SECONDS
 from kimi_linear_operator.server.spec import SERVER
 
@@ -130,16 +129,7 @@ def _settle(pairs: list[tuple[Sandbox, Sandbox]]) -> None:
         first.wait_for_resync()
         second.wait_for_resync()
     for sandbox in (sandbox for pair in pairs for sandbox in pair):
-        wait_for(functools.partial(_seconds_since_list, sandbox), "no list is left to come", _is_long)
-
-
-def _seconds_since_list(sandbox: Sandbox) -> float:
-    return time.monotonic() - max(call.began for call in sandbox.proxy.calls if call.is_list)
-
-
-def _is_long(seconds: float) -> bool:
-    """Return whether watches that began one after the other have had the list that follows them."""
-    return seconds > REST.first + 2 * GATHER_SECONDS
+        sandbox.wait_until_lists_rest()
 
 
 def _begin(trouble: Trouble, first: Sandbox) -> float:

@@ -183,7 +183,7 @@ def test_a_replica_without_free_gpus_says_what_it_needs(namespace: Namespace, sc
         lambda condition: "2 of 3 replicas serve" in condition["message"] and condition["reason"] == "Unschedulable",
     )
     assert "Insufficient amd.com/gpu" in ready["message"]
-    assert "a replica needs 4 free amd.com/gpu on one mi325x node" in ready["message"]
+    assert "a replica needs 4 free amd.com/gpu on one node whose GPUs are all mi325x" in ready["message"]
     assert namespace.condition("kimi", "Available")["status"] == "True"
     namespace.change_server("kimi", {"replicas": 2})
     namespace.wait_until_ready("kimi")

@@ -1,12 +1,13 @@
 """Benchmarks whose pods are refused, queued, suspended or left alone by their node say so soon, and let others run."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any, NamedTuple
 
 import pytest
 
-from integration.client import QUOTA
+from integration.client import NAMESPACE, QUOTA, Client
 from integration.client_pods import (
     benchmark,
     create_benchmark,
@@ -18,7 +19,7 @@ from integration.client_pods import (
     running_pod,
     wait_for_reason,
 )
-from integration.namespace import Namespace, condition_of
+from integration.namespace import Namespace, condition_of, temporary_namespace
 from integration.processes_under_test import Operator
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.benchmark import job
@@ -30,9 +31,9 @@ from kimi_linear_operator.kubernetes.metadata import MANAGED_BY, MANAGER
 LOW = [{"name": "speed-low"}]
 LIMITS = Kind("", "v1", "LimitRange", "limitranges")
 EVENTS = Kind("", "v1", "Event", "events")
-PODS = {"pods": "0"}
 # What a person waits for before they look for themselves.
 A_MINUTE = 75
+PAUSE_SECONDS = 0.1
 
 
 @pytest.fixture
@@ -56,69 +57,131 @@ def restrict(namespace: Namespace, kind: Kind, spec: Manifest) -> None:
     namespace.client.create(kind, {"apiVersion": "v1", "kind": kind.kind, "metadata": metadata, "spec": spec})
 
 
-@contextmanager
-def quota(namespace: Namespace, **hard: str) -> Iterator[None]:
+def set_quota(namespace: Namespace, **hard: str) -> None:
     """Set a quota, and wait until the API server counts what it limits."""
     restrict(namespace, QUOTA, {"hard": hard})
     wait_for(lambda: namespace.existing(QUOTA, "narrow").get("status", {}).get("used"), "the quota is enforced")
-    yield
-    namespace.delete(QUOTA, "narrow")
 
 
-def test_a_quota_that_refuses_the_pod_is_quoted_and_the_suite_goes_on_without_it(bare: Namespace) -> None:
-    with quota(bare, **PODS):
-        create(bare, "nightly")
-        told = words(wait_for_reason(bare, "nightly", "PodCreationFailed", A_MINUTE))
-        assert "suite speed-low: exceeded quota: narrow, requested: pods=1, used: pods=0, limited: pods=0" in told
-        assert "raise the quota" in told
-        assert "the time limit is 7200 s (spec.timeoutSeconds)" in told
-    running_pod(bare, "nightly", "speed-low", seconds=120)
-    wait_for_reason(bare, "nightly", "Starting", seconds=90)
-    end_suite(bare, "nightly", "speed-low")
-    wait_for_reason(bare, "nightly", "ThresholdsMet")
+def allow_no_pod(namespace: Namespace) -> None:
+    set_quota(namespace, pods="0")
+    create(namespace, "nightly")
 
 
-def test_a_limit_range_that_makes_the_pod_invalid_is_named(bare: Namespace) -> None:
-    restrict(bare, LIMITS, {"limits": [{"type": "Container", "default": {"cpu": "500m", "memory": "1Gi"}}]})
-    create(bare, "nightly")
-    told = words(wait_for_reason(bare, "nightly", "PodCreationFailed", A_MINUTE))
-    assert "must be less than or equal to" in told
-    assert "LimitRange" in told
+def limit_below_requests(namespace: Namespace) -> None:
+    restrict(namespace, LIMITS, {"limits": [{"type": "Container", "default": {"cpu": "500m", "memory": "1Gi"}}]})
+    create(namespace, "nightly")
 
 
-def test_pod_security_that_refuses_the_pod_is_named(bare: Namespace) -> None:
+def admit_restricted_pods_only(namespace: Namespace) -> None:
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    bare.client.request("PATCH", f"/api/v1/namespaces/{bare.name}", {"metadata": {"labels": labels}},
-                        content_type="application/merge-patch+json")  # fmt: skip
-    create(bare, "nightly")
-    told = words(wait_for_reason(bare, "nightly", "PodCreationFailed", A_MINUTE))
-    assert 'violates PodSecurity "restricted' in told
-    assert "enforce=baseline" in told
+    namespace.client.patch(NAMESPACE, None, namespace.name, {"metadata": {"labels": labels}})
+    create(namespace, "nightly")
 
 
-def test_scheduling_gates_are_named(bare: Namespace) -> None:
-    gates = {"spec": {"schedulingGates": [{"name": "tests.example.com/queue"}]}}
-    create(bare, "nightly", podTemplate=gates)
-    told = words(wait_for_reason(bare, "nightly", "Queued", A_MINUTE))
-    assert "tests.example.com/queue" in told
+def gate(namespace: Namespace) -> None:
+    create(namespace, "nightly", podTemplate={"spec": {"schedulingGates": [{"name": "tests.example.com/queue"}]}})
 
 
-def test_a_scheduler_that_does_not_exist_is_named(bare: Namespace) -> None:
-    create(bare, "nightly", podTemplate={"spec": {"schedulerName": "nobody"}})
-    assert "scheduler nobody has not looked at it" in words(wait_for_reason(bare, "nightly", "NotScheduled", A_MINUTE))
+def name_no_scheduler(namespace: Namespace) -> None:
+    create(namespace, "nightly", podTemplate={"spec": {"schedulerName": "nobody"}})
 
 
-def test_a_job_that_somebody_suspends_is_left_alone_and_its_time_limit_holds(bare: Namespace) -> None:
-    create(bare, "nightly", timeoutSeconds=10)
-    [name] = wait_for(lambda: [item["metadata"]["name"] for item in bare.client.list(JOB, bare.name)], "there is a Job")
-    bare.edit(JOB, name, {"spec": {"suspend": True}})
-    told = words(wait_for_reason(bare, "nightly", "JobSuspended"))
+def suspend_job(namespace: Namespace) -> None:
+    create(namespace, "nightly", timeoutSeconds=10)
+    namespace.edit(JOB, job_of(namespace), {"spec": {"suspend": True}})
+
+
+def job_of(namespace: Namespace) -> str:
+    """Return the name of the one Job that there is soon."""
+    [found] = wait_for(lambda: namespace.client.list(JOB, namespace.name), "there is a Job")
+    return str(found["metadata"]["name"])
+
+
+class Trouble(NamedTuple):
+    """What keeps a benchmark from running, and the reason that it gives."""
+
+    begin: Callable[[Namespace], None]
+    reason: str
+
+
+TROUBLES = {
+    "quota": Trouble(allow_no_pod, "PodCreationFailed"),
+    "limits": Trouble(limit_below_requests, "PodCreationFailed"),
+    "pod security": Trouble(admit_restricted_pods_only, "PodCreationFailed"),
+    "gate": Trouble(gate, "Queued"),
+    "scheduler": Trouble(name_no_scheduler, "NotScheduled"),
+    "suspended": Trouble(suspend_job, "JobSuspended"),
+}
+
+
+class Held(NamedTuple):
+    """Where a benchmark cannot run, and what it says within about a minute: "" if it does not give the right reason."""
+
+    namespace: Namespace
+    told: str
+
+
+@pytest.fixture(scope="module")
+def held(operator_process: Operator, client: Client) -> Iterator[dict[str, Held]]:
+    """Benchmarks that cannot run, at the same time, each in a namespace of its own."""
+    operator_process.start()
+    with ExitStack() as opened:
+        places = {trouble: opened.enter_context(temporary_namespace(client)) for trouble in TROUBLES}
+        for trouble, namespace in places.items():
+            TROUBLES[trouble].begin(namespace)
+        told = told_within_a_minute(places)
+        yield {trouble: Held(namespace, told.get(trouble, "")) for trouble, namespace in places.items()}
+
+
+def told_within_a_minute(places: dict[str, Namespace]) -> dict[str, str]:
+    """Return what the benchmarks say as soon as they name their reason."""
+    deadline = time.monotonic() + A_MINUTE
+    told: dict[str, str] = {}
+    while len(told) < len(places) and time.monotonic() < deadline:
+        for trouble in places.keys() - told:
+            found = condition_of(benchmark(places[trouble], "nightly"), "Succeeded")
+            if found.get("reason") == TROUBLES[trouble].reason:
+                told[trouble] = found["message"]
+        time.sleep(PAUSE_SECONDS)
+    return told
+
+
+def test_a_job_that_somebody_suspends_is_left_alone(held: dict[str, Held]) -> None:
+    namespace, told = held["suspended"]
     assert "the time limit is 10 s (spec.timeoutSeconds)" in told
-    stays(lambda: bare.existing(JOB, name)["spec"]["suspend"], "the Job stays suspended", bool, 3)
-    # Two minutes more than the limit: a Job that runs ends by itself before.
-    manifest = wait_for_reason(bare, "nightly", "TimedOut", seconds=180)
-    assert "not done within 10 s (spec.timeoutSeconds); last seen: JobSuspended" in words(manifest)
-    wait_for(lambda: jobs(bare, "nightly"), "the Job is gone", lambda found: not found)
+    name = job_of(namespace)
+    stays(lambda: namespace.existing(JOB, name)["spec"]["suspend"], "the Job stays suspended", bool, 3)
+
+
+def test_a_quota_that_refuses_the_pod_is_quoted_and_the_suite_goes_on_without_it(held: dict[str, Held]) -> None:
+    namespace, told = held["quota"]
+    assert "suite speed-low: exceeded quota: narrow, requested: pods=1, used: pods=0, limited: pods=0" in told
+    assert "raise the quota" in told
+    assert "the time limit is 7200 s (spec.timeoutSeconds)" in told
+    namespace.delete(QUOTA, "narrow")
+    running_pod(namespace, "nightly", "speed-low", seconds=120)
+    wait_for_reason(namespace, "nightly", "Starting", seconds=90)
+    end_suite(namespace, "nightly", "speed-low")
+    wait_for_reason(namespace, "nightly", "ThresholdsMet")
+
+
+def test_a_limit_range_that_makes_the_pod_invalid_is_named(held: dict[str, Held]) -> None:
+    assert "must be less than or equal to" in held["limits"].told
+    assert "LimitRange" in held["limits"].told
+
+
+def test_pod_security_that_refuses_the_pod_is_named(held: dict[str, Held]) -> None:
+    assert 'violates PodSecurity "restricted' in held["pod security"].told
+    assert "enforce=baseline" in held["pod security"].told
+
+
+def test_scheduling_gates_are_named(held: dict[str, Held]) -> None:
+    assert "tests.example.com/queue" in held["gate"].told
+
+
+def test_a_scheduler_that_does_not_exist_is_named(held: dict[str, Held]) -> None:
+    assert "scheduler nobody has not looked at it" in held["scheduler"].told
 
 
 NOW = "2026-11-24T09:30:00Z"
@@ -195,13 +258,13 @@ def test_a_sidecar_does_not_keep_a_finished_result(bare: Namespace) -> None:
 
 def test_a_quota_on_jobs_of_one_tenant_does_not_hold_up_another(bare: Namespace, other_namespace: Namespace) -> None:
     shared = {"endpoint": {"url": f"http://shared.{bare.name}.example.com"}}
-    with quota(bare, **{"count/jobs.batch": "0"}):
-        create(bare, "first", **shared)
-        told = words(wait_for_reason(bare, "first", "ApplyFailed"))
-        assert "exceeded quota" in told
-        create(other_namespace, "second", **shared)
-        end_suite(other_namespace, "second", "speed-low")
-        wait_for_reason(other_namespace, "second", "ThresholdsMet")
+    set_quota(bare, **{"count/jobs.batch": "0"})
+    create(bare, "first", **shared)
+    told = words(wait_for_reason(bare, "first", "ApplyFailed"))
+    assert "exceeded quota" in told
+    create(other_namespace, "second", **shared)
+    end_suite(other_namespace, "second", "speed-low")
+    wait_for_reason(other_namespace, "second", "ThresholdsMet")
 
 
 def test_no_hand_made_job_of_one_tenant_holds_the_server_of_another(
@@ -244,3 +307,11 @@ def test_an_address_and_a_reference_of_one_server_take_turns(bare: Namespace, ot
     end_suite(bare, "near", "speed-low")
     end_suite(other_namespace, "far", "speed-low")
     wait_for_reason(other_namespace, "far", "ThresholdsMet")
+
+
+def test_the_time_limit_of_a_suspended_job_holds(held: dict[str, Held]) -> None:
+    """This comes last: the limit ends two minutes late, because a Job that runs ends by itself before."""
+    namespace, _ = held["suspended"]
+    manifest = wait_for_reason(namespace, "nightly", "TimedOut", seconds=180)
+    assert "not done within 10 s (spec.timeoutSeconds); last seen: JobSuspended" in words(manifest)
+    wait_for(lambda: jobs(namespace, "nightly"), "the Job is gone", lambda found: not found)

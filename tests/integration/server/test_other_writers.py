@@ -12,22 +12,11 @@ import pytest
 from control_plane import LocalCluster
 from integration.audit import AuditLog
 from integration.client import JSON_PATCH, MERGE_PATCH, Client, path_of
-from integration.client_pods import benchmark, create_benchmark, jobs
+from integration.client_pods import create_benchmark, jobs
 from integration.namespace import Namespace, Spec, condition_of, engine_container
 from integration.processes_under_test import USER
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.benchmark import job
-from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
-from kimi_linear_operator.kubernetes.kinds import (
-    CONFIG_MAP,
-    DEPLOYMENT,
-    DISRUPTION_BUDGET,
-    JOB,
-    REVISION,
-    SERVICE,
-    Kind,
-    Manifest,
-)
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, JOB, REVISION, SERVICE, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 
 pytestmark = pytest.mark.usefixtures("operator")
@@ -247,77 +236,6 @@ def test_a_paused_deployment_is_told_and_stays_paused(namespace: Namespace) -> N
     namespace.edit(DEPLOYMENT, "kimi", {"spec": {"paused": None}})
     namespace.change_server("kimi", {"suspend": False})
     namespace.wait_until_ready("kimi")
-
-
-def test_a_child_whose_name_is_taken_keeps_no_other_from_being_right(namespace: Namespace) -> None:
-    namespace.create_server("kimi", {"replicas": 2, "service": {"headless": True}})
-    namespace.wait_until_ready("kimi")
-    namespace.delete(SERVICE, "kimi-headless")
-    _take_over(namespace)
-    namespace.wait_for_condition("kimi", "Accepted", "False", "NameConflict")
-    namespace.change_server("kimi", {"suspend": True, "service": {"headless": False}})
-    wait_for(lambda: namespace.pods("kimi"), "no pod runs", lambda pods: not pods)
-    wait_for(lambda: namespace.find(SERVICE, "kimi-headless") is None, "what is not wanted is gone")
-    assert namespace.condition("kimi", "Accepted")["reason"] == "NameConflict"
-    assert namespace.service("kimi")["spec"]["selector"] == {"app": "web"}
-
-
-def _take_over(namespace: Namespace) -> None:
-    """Put a Service of somebody else in the place of the server's."""
-    metadata = {"name": "kimi", "namespace": namespace.name}
-    spec = {"selector": {"app": "web"}, "ports": [{"port": 80}]}
-    manifest: Manifest = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
-
-    def is_taken() -> bool:
-        namespace.delete(SERVICE, "kimi")
-        answer = namespace.client.send("POST", path_of(SERVICE, namespace.name), manifest)
-        return answer.status == 201
-
-    wait_for(is_taken, "somebody else is faster than the operator")
-
-
-def test_a_stranger_without_a_selector_is_not_taken_over_either(namespace: Namespace) -> None:
-    """Nothing that the operator applies contradicts such a Service: apply alone would have merged the two."""
-    metadata = {"name": "kimi", "namespace": namespace.name}
-    spec = {"ports": [{"port": 80, "name": "web"}]}
-    stranger = namespace.client.create(
-        SERVICE, {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
-    )
-    namespace.create_server("kimi")
-    namespace.wait_for_condition("kimi", "Accepted", "False", "NameConflict")
-    assert namespace.service("kimi") == stranger
-
-
-def test_a_budget_and_a_job_of_somebody_else_are_not_taken_over(namespace: Namespace) -> None:
-    budget = _put(namespace, DISRUPTION_BUDGET, "kimi", {"maxUnavailable": 0, "selector": {}})
-    namespace.create_server("kimi", {"replicas": 2})
-    refused = namespace.wait_for_condition("kimi", "Accepted", "False", "NameConflict")
-    assert "PodDisruptionBudget kimi" in refused["message"]
-    assert namespace.existing(DISRUPTION_BUDGET, "kimi")["spec"] == budget["spec"]
-
-    # The name of a suite's Job has the benchmark's UID in it: who sees that can be faster while the benchmark waits.
-    made = create_benchmark(namespace, "nightly", suites=[{"name": "speed-low"}])
-    waiting = KimiLinearBenchmark.model_validate(made)
-    pod = {"containers": [{"name": "web", "image": "web"}], "restartPolicy": "Never"}
-    stranger = _put(
-        namespace, JOB, job.name(waiting, waiting.spec.suites[0]), {"suspend": True, "template": {"spec": pod}}
-    )
-    namespace.delete(DISRUPTION_BUDGET, "kimi")
-    namespace.wait_until_ready("kimi")
-    told = wait_for(
-        lambda: condition_of(benchmark(namespace, "nightly"), "Accepted"),
-        "the benchmark's name is taken",
-        lambda found: found["reason"] == "NameConflict",
-    )
-    assert stranger["metadata"]["name"] in told["message"]
-    assert namespace.existing(JOB, stranger["metadata"]["name"])["metadata"]["uid"] == stranger["metadata"]["uid"]
-
-
-def _put(namespace: Namespace, kind: Kind, name: str, spec: Manifest) -> Manifest:
-    metadata = {"name": name, "namespace": namespace.name}
-    return namespace.client.create(
-        kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": spec}
-    )
 
 
 def test_labels_that_a_policy_demands_are_on_every_object(client: Client, namespace: Namespace) -> None:

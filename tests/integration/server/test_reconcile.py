@@ -10,7 +10,7 @@ from control_plane import LocalCluster
 from integration.namespace import Namespace, condition_of, engine_container, server_manifest
 from integration.processes_under_test import Operator
 from integration.waiting import seconds_until, wait_for
-from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, POD, SERVICE, Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, SERVICE, Kind, Manifest
 from kimi_linear_operator.server.spec import SERVER
 
 pytestmark = pytest.mark.usefixtures("operator")
@@ -25,22 +25,6 @@ def repaired(operator_process: Operator, shared_namespace: Namespace) -> Namespa
     shared_namespace.create_server("kimi")
     shared_namespace.wait_until_ready("kimi")
     return shared_namespace
-
-
-@pytest.fixture(scope="module")
-def released(operator_process: Operator, shared_namespace: Namespace) -> Namespace:
-    """A namespace where an object was in a server's way until now."""
-    operator_process.start()
-    _foreign(shared_namespace, "held-up", SERVICE, {"app": "web"})
-    shared_namespace.create_server("held-up")
-    shared_namespace.wait_for_condition("held-up", "Accepted", "False", "NameConflict")
-    shared_namespace.delete(SERVICE, "held-up")
-    return shared_namespace
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _in_the_background(released: Namespace) -> None:
-    """What heals by itself takes a while: let it begin before the first test."""
 
 
 def test_an_empty_spec_becomes_a_ready_server(namespace: Namespace) -> None:
@@ -225,73 +209,6 @@ def test_a_field_that_left_the_spec_leaves_the_children(namespace: Namespace) ->
 def _variable(namespace: Namespace, name: str) -> str | None:
     variables = engine_container(namespace.deployment("kimi"))["env"]
     return next((item["value"] for item in variables if item["name"] == name), None)
-
-
-def _foreign(namespace: Namespace, name: str, kind: Kind, labels: dict[str, str]) -> Manifest:
-    """Create an object named like a child that somebody else made."""
-    specs = {
-        DEPLOYMENT: {
-            "replicas": 0,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "web", "image": "web"}]}},
-        },
-        SERVICE: {"selector": labels, "ports": [{"port": 80, "name": "web"}]},
-    }
-    metadata = {"name": name, "namespace": namespace.name, "annotations": {"made-by": "someone"}}
-    manifest = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": specs[kind]}
-    return namespace.client.create(kind, manifest)
-
-
-@pytest.mark.parametrize("kind", [DEPLOYMENT, CONFIG_MAP], ids=lambda kind: kind.kind)
-def test_an_object_that_claims_to_be_the_servers_and_is_not_wanted_is_deleted(namespace: Namespace, kind: Kind) -> None:
-    namespace.create_server("kimi")
-    namespace.wait_until_ready("kimi")
-    original = namespace.deployment("kimi")
-    claims = {key: original["metadata"][key] for key in ("labels", "ownerReferences")}
-    content = {"spec": {**original["spec"], "replicas": 0}} if kind == DEPLOYMENT else {}
-    metadata = {"name": "claimed", "namespace": namespace.name, **claims}
-    namespace.client.create(kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, **content})
-    wait_for(lambda: namespace.find(kind, "claimed") is None, "it is gone")
-    assert namespace.deployment("kimi")["metadata"]["uid"] == original["metadata"]["uid"]
-
-
-@pytest.mark.parametrize("kind", [DEPLOYMENT, SERVICE], ids=lambda kind: kind.kind)
-def test_a_foreign_object_is_left_alone_until_it_may_be_adopted(namespace: Namespace, kind: Kind) -> None:
-    foreign = _foreign(namespace, "kimi", kind, {"kimi-linear.io/server": "kimi"})
-    namespace.create_server("kimi")
-    accepted = namespace.wait_for_condition("kimi", "Accepted", "False", "NameConflict")
-    assert f"{kind.kind} kimi exists" in accepted["message"]
-    assert "kimi-linear.io/adopt=true" in accepted["message"]
-    assert condition_of(namespace.server("kimi"), "Stalled")["status"] == "True"
-    live = namespace.existing(kind, "kimi")
-    assert (live["metadata"]["uid"], live["spec"]) == (foreign["metadata"]["uid"], foreign["spec"])
-    assert "ownerReferences" not in live["metadata"]
-
-    namespace.edit(kind, "kimi", {"metadata": {"annotations": {"kimi-linear.io/adopt": "true"}}})
-    _poke(namespace)
-    namespace.wait_until_ready("kimi")
-    adopted = namespace.existing(kind, "kimi")
-    assert adopted["metadata"]["uid"] == foreign["metadata"]["uid"]
-    assert [owner["name"] for owner in adopted["metadata"]["ownerReferences"]] == ["kimi"]
-    assert adopted["metadata"]["annotations"]["made-by"] == "someone"
-
-
-def test_a_name_conflict_heals_by_itself_when_the_foreign_object_goes(released: Namespace) -> None:
-    released.wait_until_ready("held-up", seconds=25)
-
-
-def test_a_deployment_that_cannot_be_adopted_says_why(namespace: Namespace) -> None:
-    foreign = _foreign(namespace, "kimi", DEPLOYMENT, {"app": "web"})
-    namespace.edit(DEPLOYMENT, "kimi", {"metadata": {"annotations": {"kimi-linear.io/adopt": "true"}}})
-    namespace.create_server("kimi")
-    ready = namespace.wait_for_condition("kimi", "Ready", "False", "ApplyFailed")
-    assert "field is immutable" in ready["message"]
-    assert namespace.deployment("kimi")["spec"] == foreign["spec"]
-
-
-def _poke(namespace: Namespace) -> None:
-    """Change something about the server that means nothing, so that it is looked at now."""
-    namespace.edit(SERVER, "kimi", {"metadata": {"annotations": {"poked": "true"}}})
 
 
 def test_a_field_of_the_pod_template_that_kubernetes_does_not_know_is_named_and_changes_nothing(

@@ -16,7 +16,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.resource_types import check
 from kimi_linear_operator.server.definition import DEFINITION as SERVER_DEFINITION
 
-REFERENCES = Path(__file__).parents[2] / "deploy/kustomize/references"
+REFERENCES = Path(__file__).parents[3] / "deploy/kustomize/references"
 
 pytestmark = pytest.mark.usefixtures("programs")
 

@@ -1,0 +1,177 @@
+"""Objects of others that have the name of a child, or claim to be one: left alone, told, adopted if allowed."""
+
+import pytest
+
+from integration.client import path_of
+from integration.client_pods import benchmark, create_benchmark
+from integration.namespace import Namespace, condition_of
+from integration.processes_under_test import Operator
+from integration.waiting import wait_for
+from kimi_linear_operator.benchmark import job
+from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
+from kimi_linear_operator.kubernetes.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    JOB,
+    SERVICE,
+    Kind,
+    Manifest,
+)
+from kimi_linear_operator.server.spec import SERVER
+
+pytestmark = pytest.mark.usefixtures("operator")
+
+
+@pytest.fixture(scope="module")
+def released(operator_process: Operator, shared_namespace: Namespace) -> Namespace:
+    """A namespace where an object was in a server's way until now."""
+    operator_process.start()
+    _foreign(shared_namespace, "held-up", SERVICE, {"app": "web"})
+    shared_namespace.create_server("held-up")
+    shared_namespace.wait_for_condition("held-up", "Accepted", "False", "NameConflict")
+    shared_namespace.delete(SERVICE, "held-up")
+    return shared_namespace
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _in_the_background(released: Namespace) -> None:
+    """What heals by itself takes a while: let it begin before the first test."""
+
+
+def _foreign(namespace: Namespace, name: str, kind: Kind, labels: dict[str, str]) -> Manifest:
+    """Create an object named like a child that somebody else made."""
+    specs = {
+        DEPLOYMENT: {
+            "replicas": 0,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "web", "image": "web"}]}},
+        },
+        SERVICE: {"selector": labels, "ports": [{"port": 80, "name": "web"}]},
+    }
+    metadata = {"name": name, "namespace": namespace.name, "annotations": {"made-by": "someone"}}
+    manifest = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": specs[kind]}
+    return namespace.client.create(kind, manifest)
+
+
+@pytest.mark.parametrize("kind", [DEPLOYMENT, CONFIG_MAP], ids=lambda kind: kind.kind)
+def test_an_object_that_claims_to_be_the_servers_and_is_not_wanted_is_deleted(namespace: Namespace, kind: Kind) -> None:
+    namespace.create_server("kimi")
+    namespace.wait_until_ready("kimi")
+    original = namespace.deployment("kimi")
+    claims = {key: original["metadata"][key] for key in ("labels", "ownerReferences")}
+    content = {"spec": {**original["spec"], "replicas": 0}} if kind == DEPLOYMENT else {}
+    metadata = {"name": "claimed", "namespace": namespace.name, **claims}
+    namespace.client.create(kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, **content})
+    wait_for(lambda: namespace.find(kind, "claimed") is None, "it is gone")
+    assert namespace.deployment("kimi")["metadata"]["uid"] == original["metadata"]["uid"]
+
+
+@pytest.mark.parametrize("kind", [DEPLOYMENT, SERVICE], ids=lambda kind: kind.kind)
+def test_a_foreign_object_is_left_alone_until_it_may_be_adopted(namespace: Namespace, kind: Kind) -> None:
+    foreign = _foreign(namespace, "kimi", kind, {"kimi-linear.io/server": "kimi"})
+    namespace.create_server("kimi")
+    accepted = namespace.wait_for_condition("kimi", "Accepted", "False", "NameConflict")
+    assert f"{kind.kind} kimi exists" in accepted["message"]
+    assert "kimi-linear.io/adopt=true" in accepted["message"]
+    assert condition_of(namespace.server("kimi"), "Stalled")["status"] == "True"
+    live = namespace.existing(kind, "kimi")
+    assert (live["metadata"]["uid"], live["spec"]) == (foreign["metadata"]["uid"], foreign["spec"])
+    assert "ownerReferences" not in live["metadata"]
+
+    namespace.edit(kind, "kimi", {"metadata": {"annotations": {"kimi-linear.io/adopt": "true"}}})
+    _poke(namespace)
+    namespace.wait_until_ready("kimi")
+    adopted = namespace.existing(kind, "kimi")
+    assert adopted["metadata"]["uid"] == foreign["metadata"]["uid"]
+    assert [owner["name"] for owner in adopted["metadata"]["ownerReferences"]] == ["kimi"]
+    assert adopted["metadata"]["annotations"]["made-by"] == "someone"
+
+
+def test_a_name_conflict_heals_by_itself_when_the_foreign_object_goes(released: Namespace) -> None:
+    released.wait_until_ready("held-up", seconds=25)
+
+
+def test_a_deployment_that_cannot_be_adopted_says_why(namespace: Namespace) -> None:
+    foreign = _foreign(namespace, "kimi", DEPLOYMENT, {"app": "web"})
+    namespace.edit(DEPLOYMENT, "kimi", {"metadata": {"annotations": {"kimi-linear.io/adopt": "true"}}})
+    namespace.create_server("kimi")
+    ready = namespace.wait_for_condition("kimi", "Ready", "False", "ApplyFailed")
+    assert "field is immutable" in ready["message"]
+    assert namespace.deployment("kimi")["spec"] == foreign["spec"]
+
+
+def _poke(namespace: Namespace) -> None:
+    """Change something about the server that means nothing, so that it is looked at now."""
+    namespace.edit(SERVER, "kimi", {"metadata": {"annotations": {"poked": "true"}}})
+
+
+def test_a_child_whose_name_is_taken_keeps_no_other_from_being_right(namespace: Namespace) -> None:
+    namespace.create_server("kimi", {"replicas": 2, "service": {"headless": True}})
+    namespace.wait_until_ready("kimi")
+    namespace.delete(SERVICE, "kimi-headless")
+    _take_over(namespace)
+    namespace.wait_for_condition("kimi", "Accepted", "False", "NameConflict")
+    namespace.change_server("kimi", {"suspend": True, "service": {"headless": False}})
+    wait_for(lambda: namespace.pods("kimi"), "no pod runs", lambda pods: not pods)
+    wait_for(lambda: namespace.find(SERVICE, "kimi-headless") is None, "what is not wanted is gone")
+    assert namespace.condition("kimi", "Accepted")["reason"] == "NameConflict"
+    assert namespace.service("kimi")["spec"]["selector"] == {"app": "web"}
+
+
+def _take_over(namespace: Namespace) -> None:
+    """Put a Service of somebody else in the place of the server's."""
+    metadata = {"name": "kimi", "namespace": namespace.name}
+    spec = {"selector": {"app": "web"}, "ports": [{"port": 80}]}
+    manifest: Manifest = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+
+    def is_taken() -> bool:
+        namespace.delete(SERVICE, "kimi")
+        answer = namespace.client.send("POST", path_of(SERVICE, namespace.name), manifest)
+        return answer.status == 201
+
+    wait_for(is_taken, "somebody else is faster than the operator")
+
+
+def test_a_stranger_without_a_selector_is_not_taken_over_either(namespace: Namespace) -> None:
+    """Nothing that the operator applies contradicts such a Service: apply alone would have merged the two."""
+    metadata = {"name": "kimi", "namespace": namespace.name}
+    spec = {"ports": [{"port": 80, "name": "web"}]}
+    stranger = namespace.client.create(
+        SERVICE, {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+    )
+    namespace.create_server("kimi")
+    namespace.wait_for_condition("kimi", "Accepted", "False", "NameConflict")
+    assert namespace.service("kimi") == stranger
+
+
+def test_a_budget_and_a_job_of_somebody_else_are_not_taken_over(namespace: Namespace) -> None:
+    budget = _put(namespace, DISRUPTION_BUDGET, "kimi", {"maxUnavailable": 0, "selector": {}})
+    namespace.create_server("kimi", {"replicas": 2})
+    refused = namespace.wait_for_condition("kimi", "Accepted", "False", "NameConflict")
+    assert "PodDisruptionBudget kimi" in refused["message"]
+    assert namespace.existing(DISRUPTION_BUDGET, "kimi")["spec"] == budget["spec"]
+
+    # The name of a suite's Job has the benchmark's UID in it: who sees that can be faster while the benchmark waits.
+    made = create_benchmark(namespace, "nightly", suites=[{"name": "speed-low"}])
+    waiting = KimiLinearBenchmark.model_validate(made)
+    pod = {"containers": [{"name": "web", "image": "web"}], "restartPolicy": "Never"}
+    stranger = _put(
+        namespace, JOB, job.name(waiting, waiting.spec.suites[0]), {"suspend": True, "template": {"spec": pod}}
+    )
+    namespace.delete(DISRUPTION_BUDGET, "kimi")
+    namespace.wait_until_ready("kimi")
+    told = wait_for(
+        lambda: condition_of(benchmark(namespace, "nightly"), "Accepted"),
+        "the benchmark's name is taken",
+        lambda found: found["reason"] == "NameConflict",
+    )
+    assert stranger["metadata"]["name"] in told["message"]
+    assert namespace.existing(JOB, stranger["metadata"]["name"])["metadata"]["uid"] == stranger["metadata"]["uid"]
+
+
+def _put(namespace: Namespace, kind: Kind, name: str, spec: Manifest) -> Manifest:
+    metadata = {"name": name, "namespace": namespace.name}
+    return namespace.client.create(
+        kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": spec}
+    )

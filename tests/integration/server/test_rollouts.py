@@ -1,0 +1,133 @@
+"""The operator rolls new pods out by itself where that is wanted: one server after the other, and none twice."""
+
+import itertools
+
+import pytest
+
+from integration.faults import Call, Hold, refuse
+from integration.kubelet import HELD_SPEC, held_pod, report_ready
+from integration.namespace import condition_of
+from integration.processes_under_test import OTHER_VERSION, THIS_VERSION
+from integration.sandbox import Sandbox, Sandboxes
+from integration.versions import ONE_GPU, create_servers, go_on_as, has_other_pods, running
+from integration.waiting import stays, wait_for
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
+from kimi_linear_operator.server.spec import SERVER
+
+_QUIET_SECONDS = 2.0
+_ROLLED = ["a", "b", "c", "d"]
+
+
+def _roll_out(sandbox: Sandbox) -> None:
+    sandbox.operator.arguments = (*sandbox.operator.arguments, "--rollout-pause=1")
+    go_on_as(sandbox, OTHER_VERSION)
+
+
+def test_all_servers_get_the_new_pods_one_after_the_other_where_that_is_wanted(sandbox: Sandbox) -> None:
+    namespace = sandbox.namespace
+    create_servers(namespace, _ROLLED, {"podTemplate": {"metadata": {"annotations": {"tests/slow": "1500ms"}}}})
+    namespace.create_server("idle", {**ONE_GPU, "replicas": 0})
+    namespace.wait_for_condition("idle", "Ready", "False", "NoReplicas")
+    _roll_out(sandbox)
+    seen: list[list[str]] = []
+
+    def unready() -> list[str]:
+        manifests = namespace.client.list(SERVER, namespace.name)
+        seen.append([item["metadata"]["name"] for item in manifests if not _serves(item)])
+        return [name for name in [*_ROLLED, "idle"] if not has_other_pods(namespace, name)] + seen[-1]
+
+    wait_for(unready, "all have the new pods and serve", lambda left: not left, 90)
+    assert max(map(len, seen)) == 1, seen
+    order = [names[0] for names, _ in itertools.groupby(names for names in seen if names)]
+    assert order == _ROLLED
+    # A restart in the middle is the next test's; at the end nothing is marked any more.
+    wait_for(
+        lambda: [
+            item for item in namespace.client.list(REVISION, namespace.name) if "automatic" in str(item["metadata"])
+        ],
+        "no rollout is under way",
+        lambda marked: not marked,
+    )
+
+
+def _serves(server: Manifest) -> bool:
+    ready = condition_of(server, "Ready")
+    return ready["status"] == "True" or ready["reason"] in ("NoReplicas", "Suspended")
+
+
+def _begin_with_a_held_pod(sandbox: Sandbox) -> Manifest:
+    """Begin to roll out to servers a and b; return the new pod of the first one, which does not become Ready."""
+    namespace = sandbox.namespace
+    namespace.create_server("a", {**ONE_GPU, **HELD_SPEC})
+    report_ready(namespace, held_pod(namespace, "a"))
+    namespace.wait_until_ready("a")
+    create_servers(namespace, ["b"])
+    _roll_out(sandbox)
+    wait_for(lambda: has_other_pods(namespace, "a"), "the first one gets the new pods")
+    return held_pod(namespace, "a")
+
+
+def test_a_server_that_does_not_become_ready_keeps_the_others_as_they_are_also_after_a_restart(
+    sandbox: Sandbox,
+) -> None:
+    namespace, pod = sandbox.namespace, _begin_with_a_held_pod(sandbox)
+    stays(lambda: has_other_pods(namespace, "b"), "the other one keeps its pods", lambda has: not has, 4)
+    go_on_as(sandbox, OTHER_VERSION)
+    stays(lambda: has_other_pods(namespace, "b"), "also after a restart", lambda has: not has, 4)
+    report_ready(namespace, pod)
+    wait_for(lambda: has_other_pods(namespace, "b"), "then the other one gets them, too")
+
+
+def test_a_spec_that_is_refused_during_a_rollout_keeps_no_other_server_waiting(sandbox: Sandbox) -> None:
+    namespace, pod = sandbox.namespace, _begin_with_a_held_pod(sandbox)
+    namespace.change_server("a", {"security": {"hostIPC": True}})
+    namespace.wait_for_condition("a", "Ready", "False", "InvalidSpec")
+    stays(lambda: has_other_pods(namespace, "b"), "the other one waits", lambda has: not has, _QUIET_SECONDS)
+    report_ready(namespace, pod)
+    wait_for(lambda: has_other_pods(namespace, "b"), "then the other one gets them, too")
+
+
+def test_a_leader_change_starts_no_second_rollout(sandboxes: Sandboxes) -> None:
+    with sandboxes.open_pair() as (one, other):
+        namespace = one.namespace
+        one.operator.start()
+        namespace.create_server("a", {**ONE_GPU, **HELD_SPEC})
+        report_ready(namespace, held_pod(namespace, "a"))
+        namespace.wait_until_ready("a")
+        create_servers(namespace, ["b"])
+        for sandbox in (one, other):
+            sandbox.operator.arguments = (*sandbox.operator.arguments, "--rollout-pause=1")
+        go_on_as(one, OTHER_VERSION)
+        wait_for(lambda: has_other_pods(namespace, "a"), "the first one gets the new pods")
+        other.operator.program = OTHER_VERSION
+        other.operator.launch()
+        assert one.operator.stop() == 0
+        other.operator.wait_until_leading()
+        stays(lambda: has_other_pods(namespace, "b"), "the other one keeps its pods", lambda has: not has, 4)
+
+
+@pytest.mark.parametrize("is_refused", [False, True], ids=["killed before the Deployment", "the Deployment refused"])
+def test_what_another_version_began_by_itself_is_not_gone_on_with(sandbox: Sandbox, *, is_refused: bool) -> None:
+    namespace = sandbox.namespace
+    create_servers(namespace, ["a", "b"])
+    before = {name: running(namespace, name) for name in "ab"}
+    arguments = sandbox.operator.arguments
+    hold = Hold(1, after=False)
+    with sandbox.proxy.fault(refuse(422) if is_refused else hold, _writes_deployment_a):
+        _roll_out(sandbox)
+        if is_refused:
+            namespace.wait_for_condition("a", "Ready", "False", "ApplyFailed")
+        else:
+            assert hold.reached.wait(30)
+        assert namespace.find(REVISION, "a-2")
+        sandbox.operator.kill()
+    sandbox.operator.arguments = arguments
+    go_on_as(sandbox, THIS_VERSION)
+    wait_for(lambda: namespace.find(REVISION, "a-2"), "the record is gone", lambda found: not found)
+    for name in "ab":
+        namespace.wait_until_ready(name)
+    assert {name: running(namespace, name) for name in "ab"} == before
+
+
+def _writes_deployment_a(call: Call) -> bool:
+    return call.is_write and call.concerns(DEPLOYMENT, "a")

@@ -1,0 +1,88 @@
+"""Replicas that want one Lease, and their ways to it, which can fail. Time is the loop's own."""
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from fast_loop import now
+from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
+from kimi_linear_operator.runtime.leader import Leader
+
+
+@dataclass
+class Leases:
+    """Keeps one Lease as the API server does: a write on top of an outdated version is a conflict."""
+
+    lease: Manifest | None = None
+    version: int = 0
+
+    def write(self, manifest: Manifest) -> Manifest:
+        expected = manifest["metadata"].get("resourceVersion", "0" if self.lease is None else "none")
+        if expected != str(self.version):
+            raise ApiError(409, "conflict")
+        self.version += 1
+        self.lease = {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": str(self.version)}}
+        return self.lease
+
+
+@dataclass
+class Line:
+    """A replica's way to the Leases. It can be slow, be cut, and lose answers."""
+
+    leases: Leases
+    is_cut: bool = False
+    answer_seconds: float = 0.0
+    error: ApiError | None = None
+    chaos: random.Random | None = None
+    requests: list[float] = field(default_factory=list)
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        await self._travel()
+        found = self.leases.lease
+        await self._travel()
+        await asyncio.sleep(self.answer_seconds)
+        return found
+
+    async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
+        return await self.replace(kind, manifest)
+
+    async def replace(self, kind: Kind, manifest: Manifest) -> Manifest:
+        await self._travel()
+        written = self.leases.write(manifest)
+        await self._travel()
+        await asyncio.sleep(self.answer_seconds)
+        return written
+
+    async def _travel(self) -> None:
+        self.requests.append(now())
+        if self.is_cut:
+            await asyncio.sleep(3600)
+        if self.error:
+            raise self.error
+        if self.chaos:
+            await asyncio.sleep(self.chaos.choice((0, 0.01, 1, 4, 7)))
+            if self.chaos.random() < 0.15:
+                raise ApiError(0, "no answer")
+
+
+def leader(name: str, line: Line) -> Leader:
+    return Leader(cluster_behind(line), "default", "lease", name, clock=now)
+
+
+def cluster_behind(line: Line) -> Cluster:
+    stand_in: Any = line
+    return stand_in  # type: ignore[no-any-return]
+
+
+async def work_forever() -> None:
+    await asyncio.sleep(3600)
+
+
+async def lead_forever(replica: Leader, terms: list[tuple[str, float]]) -> None:
+    while True:
+        await replica.acquire()
+        terms.append((replica.identity, now()))
+        await replica.hold(work_forever())

@@ -1,0 +1,163 @@
+"""What a Lease tells of its past: a restored backup, and whether another replica can have worked meanwhile."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from fast_loop import now, run
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.runtime.leader import LOOK_SECONDS, RENEW_SECONDS, NotLeadingError
+from kimi_linear_operator.runtime.seen_lease import LEASE_SECONDS
+from unit.runtime.leases import Leases, Line, cluster_behind, lead_forever, leader, work_forever
+
+Happens = Callable[[Leases], object]
+
+
+def nothing(_: Leases) -> None:
+    pass
+
+
+def lead_and_give_back(leases: Leases) -> None:
+    """Another replica works for a while."""
+    spec = {"holderIdentity": "c", "leaseDurationSeconds": LEASE_SECONDS}
+    metadata = leases.lease["metadata"] if leases.lease else {}
+    taken = leases.write({"metadata": metadata, "spec": spec})
+    leases.write({**taken, "spec": {"holderIdentity": "", "leaseDurationSeconds": 1}})
+
+
+@pytest.mark.parametrize("version", [1, 9])
+def test_a_lease_that_is_older_than_before_tells_of_a_restored_backup(version: int) -> None:
+    async def test() -> None:
+        leases, restored = Leases(), list[float]()
+        first, second = leader("first", Line(leases)), leader("second", Line(leases))
+        second.restored = lambda: restored.append(now())
+        await first.acquire()
+        waiting = asyncio.ensure_future(second.acquire())
+        await first.hold(asyncio.sleep(7))
+        assert leases.lease
+        assert restored == []
+        metadata = {**leases.lease["metadata"], "resourceVersion": str(version)}
+        leases.lease, leases.version = {**leases.lease, "metadata": metadata}, version
+        await asyncio.sleep(2 * LOOK_SECONDS)
+        assert len(restored) == (version == 1)
+        waiting.cancel()
+
+    run(test())
+
+
+def test_nothing_new_is_written_while_the_lease_could_not_be_renewed() -> None:
+    """The API server that answers again may have another past: the Lease tells of it, so it comes first."""
+
+    async def test() -> None:
+        line = Line(Leases())
+        replica = leader("a", line)
+        await replica.acquire()
+        holding = asyncio.ensure_future(replica.hold(work_forever()))
+        await asyncio.sleep(RENEW_SECONDS + 0.1)
+        assert replica.write_seconds() > 0
+        line.error = ApiError(503, "etcd is away")
+        await asyncio.sleep(RENEW_SECONDS)
+        assert replica.is_leading
+        with pytest.raises(NotLeadingError, match="could not renew"):
+            replica.write_seconds()
+        line.error = None
+        await asyncio.sleep(2)
+        assert replica.write_seconds() > 0
+        holding.cancel()
+
+    run(test())
+
+
+@pytest.mark.parametrize("holder", ["", "b"])
+def test_never_two_lead_after_a_backup_in_which_somebody_else_held_the_lease_or_nobody(holder: str) -> None:
+    async def test() -> None:
+        leases, terms = Leases(), list[tuple[str, float]]()
+        slow, b = leader("a", Line(leases)), leader("b", Line(leases))
+        await b.acquire()
+        if not holder:
+            await b.release()
+        backup, version = leases.lease, leases.version
+        await b.release()
+        first = asyncio.create_task(lead_forever(slow, terms))
+        await asyncio.sleep(LOOK_SECONDS + 1)
+        second = asyncio.create_task(lead_forever(b, terms))
+        await asyncio.sleep(30)
+        assert slow.is_leading
+        leases.lease, leases.version = backup, version
+        slow.cluster = cluster_behind(Line(leases, answer_seconds=2.0))
+        for _ in range(1000):
+            await asyncio.sleep(0.05)
+            assert [slow.is_leading, b.is_leading] != [True, True]
+        assert True in [slow.is_leading, b.is_leading]
+        first.cancel()
+        second.cancel()
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("before", "meanwhile", "is_untouched"),
+    [
+        (nothing, nothing, True),
+        (lead_and_give_back, nothing, True),
+        (nothing, lead_and_give_back, False),
+        (lead_and_give_back, lead_and_give_back, False),
+    ],
+    ids=["none", "given back", "none, then held", "given back, then held"],
+)
+def test_a_replica_knows_whether_another_can_have_worked_since_its_first_look(
+    before: Happens, meanwhile: Happens, is_untouched: bool
+) -> None:
+    async def test() -> None:
+        leases = Leases()
+        before(leases)
+        a = leader("a", Line(leases))
+        await a.look_first()
+        await asyncio.sleep(60)
+        meanwhile(leases)
+        assert await a.acquire() == is_untouched
+        assert not await a.hold(_lose(leases))
+        leases.lease, leases.version = None, 0
+        assert not await a.acquire(), "of a later term it knows nothing"
+
+    run(test())
+
+
+async def _lose(leases: Leases) -> None:
+    assert leases.lease
+    leases.write({**leases.lease, "spec": {**leases.lease["spec"], "holderIdentity": "c"}})
+    await work_forever()
+
+
+def test_another_can_have_worked_since_a_first_look_that_found_it_working_or_failed() -> None:
+    async def test() -> None:
+        leases, line = Leases(), Line(Leases(), error=ApiError(503, "later"))
+        held, failed = leader("b", Line(leases)), leader("c", line)
+        a = leader("a", Line(leases))
+        await a.acquire()
+        await asyncio.gather(held.look_first(), failed.look_first())
+        await a.release()
+        line.error = None
+        assert not await held.acquire()
+        assert not await failed.acquire()
+
+    run(test())
+
+
+def test_a_lease_that_a_backup_brought_back_is_not_taken_for_one_that_nobody_renewed() -> None:
+    """Between its first look and the next one, a replica lists everything."""
+
+    async def test() -> None:
+        leases = Leases()
+        a, b = leader("a", Line(leases)), leader("b", Line(leases))
+        await a.acquire()
+        backup, version = leases.lease, leases.version
+        await b.look_first()
+        await a.hold(asyncio.sleep(60))
+        leases.lease, leases.version = backup, version
+        began = now()
+        await b.acquire()
+        assert now() - began >= LEASE_SECONDS
+
+    run(test())
