@@ -107,7 +107,7 @@ def _is_between_suites(claim: Claim, now: str) -> bool:
 
 
 def holding_jobs(jobs: Iterable[Manifest], claims: Iterable[Claim], asker: Asker) -> list[Manifest]:
-    """Return those of the Jobs that hold a server against the asker, for the benchmarks with these claims."""
+    """Return which Jobs of the benchmarks with these claims hold a server against the asker."""
     owners = {claim.uid: claim for claim in claims}
     return [job for job in jobs if _holds(job, owners, asker)]
 

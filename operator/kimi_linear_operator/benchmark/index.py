@@ -104,7 +104,7 @@ class BenchmarkIndex:
         return claim is not None and self._is_far(key, claim.target, [claim])
 
     def _affected_by_claim(self, key: Key, target: TargetKey, claims: Sequence[Claim | None]) -> set[Key]:
-        """Return the benchmarks of a target whose turn may depend on a change of a benchmark.
+        """Return those benchmarks of a target whose turn may depend on a change of another benchmark.
 
         Args:
             key: The benchmark.
@@ -156,7 +156,7 @@ class BenchmarkIndex:
         tasks = [cached.facts if cached and claim.uid in cached.owners else None for cached in (before, after)]
         if tasks[0] == tasks[1]:
             return set()
-        # One more Job of a benchmark that has one changes nothing.
+        # If the benchmark has a Job already, one more changes nothing.
         others = (task for task in self.tasks(owner, claim.uid) if task is not tasks[1])
         is_one_more = tasks[0] is None and any(not task.has_ended for task in others)
         return set() if is_one_more else self._near(claim.target)

@@ -62,7 +62,7 @@ def refusal(message: str) -> Reason:
 
 
 def asks_events_of(job: Manifest, pods: Sequence[Manifest], now: str) -> Manifest | None:
-    """Return the object whose Events are needed: a pod that does not start, or a Job that has no pod; None if none are.
+    """Return the object whose Events are needed: a pod that does not start, or a Job without pods; None if none is.
 
     Args:
         job: The Job.

@@ -109,7 +109,7 @@ class Speed(Model):
         "recipe: lengths are spread from 1 up, and about half the longest on average.",
     )
     sharegpt_output_len: Annotated[int, Field(ge=1, le=1_048_576), _WHOLE] | None = Field(
-        default=None, description="Tokens of every answer, instead of those of the conversations; for sharegpt."
+        default=None, description="Tokens of every answer, instead of the lengths in the conversations. For sharegpt."
     )
     sharegpt_context_len: Annotated[int, Field(ge=1, le=1_048_576), _WHOLE] | None = Field(
         default=None, description="Longest conversation in tokens: longer ones are left out. For sharegpt."
@@ -188,7 +188,7 @@ class DatasetFile(Model):
 
 
 class Datasets(Model):
-    """Where data is that the clients would fetch from the internet."""
+    """Where to find data that the clients would otherwise fetch from the internet."""
 
     share_gpt: DatasetFile | None = Field(
         default=None,

@@ -30,7 +30,7 @@ class Cluster:
 
     Attributes:
         transport: Sends requests.
-        reading: Reads lists. Everybody must use the same one: it bounds how much is in memory.
+        reading: Reads lists. All code must share it, because it bounds the memory for lists.
     """
 
     transport: Transport

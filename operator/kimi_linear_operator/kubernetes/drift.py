@@ -31,7 +31,8 @@ _SUFFIXES: dict[str, int | Decimal] = {
 
 
 _CONTENTS = ("binaryData", "data")
-# ConfigMaps of ours have a few keys. One of 1 MiB can have 75,000, and their digests would take ten times the memory.
+# ConfigMaps of ours have a few keys. A ConfigMap of 1 MiB can have 75,000 keys, and their digests would take ten times
+# the memory.
 _MOST_DIGESTS = 64
 # No key of a ConfigMap can have this name.
 _ALL = "*"

@@ -2,8 +2,9 @@
 
 If a GPU quota is full while an old replica drains, it refuses the new pod. The ReplicaSet controller retries with a
 back-off that doubles up to some 16 minutes (kubernetes/pkg/controller/replicaset, AddRateLimited). The end of the old
-pod does not wake it, because that pod belongs to another ReplicaSet. Any change of the ReplicaSet does (updateRS
-enqueues its key at once), and the Deployment controller copies annotations of a Deployment to its ReplicaSet.
+pod does not wake the controller, because that pod belongs to another ReplicaSet. Any change of the new ReplicaSet wakes
+it (updateRS enqueues its key at once), and the Deployment controller copies annotations of a Deployment to its
+ReplicaSet.
 """
 
 import hashlib

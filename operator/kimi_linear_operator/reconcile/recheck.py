@@ -85,7 +85,7 @@ class Rechecker(Generic[R]):
         self._answers.pop(key, None)
 
     async def _blocking_fields(self, key: Key, manifest: Manifest, checked: Checked[R]) -> Fields:
-        """Return the fewest unowned fields without which a spec is valid; none if it is not valid without all."""
+        """Return the fewest unowned fields to drop so that a spec is valid; none if dropping all is not enough."""
         metadata = manifest["metadata"]
         question = _Question(metadata["uid"], metadata["generation"], hash(checked.message))
         answered, fields = self._answers.get(key, (None, ()))

@@ -107,7 +107,7 @@ class Leader:
 
         Returns:
             Whether no other replica has worked since `look_first`: the lease did not exist or was released then, and it
-            was unchanged when this replica took it. This can only be so in the first term.
+            was unchanged when this replica took it. This is possible only in the first term.
         """
         failures = 0
         self._lease.distrust(self.clock())

@@ -30,8 +30,8 @@ from kimi_linear_operator.runtime.work import Work
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 10.0
-# Python's garbage collector runs after this number of new containers. A page of a list has tens of thousands and no
-# cycle. With the default of 700, a list would take twice as much processor time.
+# Python's garbage collector runs after this number of new containers. A page of a list has tens of thousands of
+# containers and no cycle. With the default of 700, a list would take twice as much processor time.
 GARBAGE = 50_000
 # How often to measure the lag of the event loop: often enough to notice what blocks it, and cheap when idle.
 LAG_SECONDS = 0.25

@@ -24,7 +24,8 @@ from kimi_linear_operator.runtime.order import PROGRESS, Due, Order, Shares, Tur
 logger = logging.getLogger(__name__)
 
 BACKOFF = Backoff(first=0.5, longest=30.0)
-# A change that can only change a status waits for further ones, so that a burst of a pod's watch events is one write.
+# A change that can only change a status waits for further changes, so that a burst of a pod's watch events causes one
+# write.
 QUIET_SECONDS = 1.5
 LONGEST_QUIET_SECONDS = 5.0
 Work = Callable[[Key, int], Awaitable[float | None]]

@@ -56,7 +56,7 @@ class ModelSource(Model):
 
 
 class Engine(Model):
-    """The SGLang release and what it is started with."""
+    """The SGLang release and its options."""
 
     version: Annotated[str, Field(max_length=64, pattern=r"^v[0-9]+\.[0-9]+\.[0-9]+[A-Za-z0-9.]*$")] = Field(
         default="v0.5.7",
@@ -182,7 +182,7 @@ class ServerSpec(Model):
     suspend: bool = Field(
         default=False, description="Run no pods, but keep all other objects and the value of replicas."
     )
-    engine: Engine = Field(default_factory=Engine, description="The SGLang release and what it is started with.")
+    engine: Engine = Field(default_factory=Engine, description="The SGLang release and its options.")
     startup: Startup = Field(default_factory=Startup, description="How long a replica may take to load.")
     drain: Drain = Field(default_factory=Drain, description="How a replica stops.")
     rollout: Rollout = Field(default_factory=Rollout, description="How pods of a new spec replace the old ones.")

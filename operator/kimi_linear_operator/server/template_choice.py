@@ -137,7 +137,7 @@ def _rollout_annotation(server: KimiLinearServer) -> str:
 
 
 def _has_new_annotation(server: KimiLinearServer, revision: Revision) -> bool:
-    """Return whether the rollout annotation has a value, and another one than when the revision was made."""
+    """Return whether the rollout annotation has a value that it did not have when the revision was made."""
     value = _rollout_annotation(server)
     return bool(value) and value != revision.rollout
 
