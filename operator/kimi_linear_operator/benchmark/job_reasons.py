@@ -1,7 +1,7 @@
 """Why a Job does not run: it is suspended, its pods are refused, or they wait for something.
 
-Only Events say why pods are refused and which volume is not mounted. So the caller first asks `asks_events_of` for the
-object whose Events are needed, and passes these to `job_reason`.
+Only Events say why pods are refused and which volume is not mounted. So the caller first calls `asks_events_of`, which
+returns the object whose Events are needed, and then passes the Events to `job_reason`.
 """
 
 import re

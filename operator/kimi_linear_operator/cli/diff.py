@@ -122,7 +122,7 @@ async def _change_of(cluster: Cluster, step: Step) -> Manifest:
 
 
 async def _applied(cluster: Cluster, wanted: Manifest) -> Manifest:
-    """Return a child as the operator would leave it. If the API server refuses the apply, it overwrites the spec."""
+    """Return a child as the operator would leave it. If the apply is refused, overwrite the spec."""
     kind = kind_of(wanted)
     try:
         return await cluster.apply(kind, wanted, dry_run=True)

@@ -19,7 +19,7 @@ MOST_OF_LARGE = 32 * 2**20
 # of a second.
 MOST_CHILDREN = 8 * 2**20
 MOST_WEIGHT = 200_000
-# For kinds other than pods: a resource has only a few objects of these.
+# For kinds other than pods. A resource has only a few objects of such a kind.
 MOST_WEIGHT_OF_FEW = 100_000
 
 _Group = TypeVar("_Group")
