@@ -13,6 +13,7 @@ import yaml
 from binaries import binary, ensure_built, select
 from commands import exit_code, run
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
+from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.server.spec import KimiLinearServer
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +22,7 @@ SERVERS_CHART = ROOT / "charts/kimi-linear-servers"
 NAMESPACE = "kimi-linear-system"
 RELEASE = "kimi-linear-operator"
 
-DEFINITIONS = ("kimilinearservers.kimi-linear.io", "kimilinearbenchmarks.kimi-linear.io")
+DEFINITIONS = tuple(f"{kind.plural}.{kind.group}" for kind in TYPES)
 
 # Not Helm's own directory crds/: Helm never upgrades its files.
 COPIES = {

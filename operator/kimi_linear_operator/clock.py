@@ -9,5 +9,5 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def seconds() -> float:
-    """Return seconds since an arbitrary moment, including the time for which the machine was suspended."""
+    """Return seconds since an arbitrary moment, including the time while the machine was suspended."""
     return time.clock_gettime(_CLOCK)

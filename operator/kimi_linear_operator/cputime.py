@@ -13,7 +13,7 @@ class Measured(Generic[_Result]):
     """A coroutine that measures its own processor time with the thread's clock. Await it once.
 
     Attributes:
-        seconds: Processor time so far. It includes tasks that the coroutine starts only if they call `count`.
+        seconds: Processor time so far. Tasks that the coroutine starts are included only if they call `count`.
     """
 
     def __init__(self, coroutine: Coroutine[Any, Any, _Result]) -> None:

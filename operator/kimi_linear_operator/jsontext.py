@@ -25,9 +25,9 @@ _LONE_SURROGATE = re.compile(
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F][0-9a-fA-F]{2})"
 )
 _DEEP = re.compile(rb"\x01+")
-# Most objects are lighter. For them, excluding what is in strings takes longer than it is worth.
+# Most objects are lighter. For them, it is not worth the time to exclude the contents of strings.
 _LIGHT_WEIGHT = 300
-# How each byte changes the level, outside of strings; as a signed byte, 255 is one level less.
+# The change of the level by each byte outside of strings. As a signed byte, 255 is -1.
 _STEPS = bytes(1 if byte in b"[{" else 255 if byte in b"]}" else 0 for byte in range(256))
 
 

@@ -278,7 +278,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
     "WaitingForTurn": Explanation(
         "benchmark",
         "Another benchmark of this server runs or goes first, or a Job that was stopped is still being removed. The "
-        "message says which.",
+        "message names the benchmark that goes first, unless eight or more do.",
         WAIT,
     ),
     "Running": Explanation("benchmark", "A suite runs.", WAIT),

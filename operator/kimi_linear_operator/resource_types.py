@@ -1,4 +1,4 @@
-"""The registry of custom resources. A new resource is one folder and one entry here."""
+"""The registry of custom resources. A new resource is one folder and one entry here; CONTRIBUTING.md lists the rest."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from kimi_linear_operator.server.resource_type import SERVER_TYPE
 TYPES: Types = {resource_type.kind: resource_type for resource_type in (SERVER_TYPE, BENCHMARK_TYPE)}
 
 DEFINITIONS = tuple(resource_type.definition for resource_type in TYPES.values())
-"""What the CustomResourceDefinitions are generated from."""
+"""The sources of the CustomResourceDefinitions."""
 
 _CHECKERS = tuple(resource_type.checker for resource_type in TYPES.values())
 

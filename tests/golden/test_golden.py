@@ -14,26 +14,17 @@ import pytest
 import yaml
 
 from kimi_linear_operator.benchmark.labels import SUITE_LABEL
-from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.cli.manifests import dump
-from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, JOB, POD, REVISION, Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.resource_types import TYPES, check
-from kimi_linear_operator.server.spec import SERVER
 from make import owned, stored
-from passes import RESOURCES, Passes, new_cache
+from passes import CHILDREN, RESOURCES, Passes, new_cache
 
 NOW = "2026-11-24T10:00:00Z"
 CASES = Path(__file__).parent
-OBSERVED_KINDS = {
-    "ControllerRevision": REVISION,
-    "Deployment": DEPLOYMENT,
-    "Job": JOB,
-    "KimiLinearBenchmark": BENCHMARK,
-    "KimiLinearServer": SERVER,
-    "Pod": POD,
-}
+OBSERVED_KINDS = {kind.kind: kind for kind in (*RESOURCES, *CHILDREN)}
 
 
 @dataclass

@@ -39,7 +39,7 @@ class Claim:
         is_willing: Whether it wants to run: it is not suspended, its spec is valid, and it is not being deleted.
         suites: The names of its suites; none if `spec.timeoutSeconds` or `spec.suites` cannot be read.
         timeout_seconds: How long a suite may take.
-        last_end: When the last of its suites that have ended did so, as RFC 3339; empty if none has.
+        last_end: When a suite of it ended last, as RFC 3339; empty if none has ended.
     """
 
     target: TargetKey

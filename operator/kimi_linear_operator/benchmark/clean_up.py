@@ -18,7 +18,7 @@ class CleanUp:
     """Deletes what benchmarks no longer need."""
 
     def __init__(self, context: Context) -> None:
-        """Take what all reconcilers work with."""
+        """Take the context that all reconcilers share."""
         self._cluster = context.cluster
         self._cache = context.cache
         self._now = context.now

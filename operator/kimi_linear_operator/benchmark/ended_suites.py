@@ -22,7 +22,7 @@ class EndedSuites:
     """Judges the suites that have ended."""
 
     def __init__(self, context: Context) -> None:
-        """Take what all reconcilers work with."""
+        """Take the context that all reconcilers share."""
         self._cluster = context.cluster
         self._cache = context.cache
         self._index = context.cache.index(BenchmarkIndex)
@@ -34,7 +34,7 @@ class EndedSuites:
         Args:
             measurement: The benchmark.
             previous: Its status.
-            facts: What its status says of the target.
+            facts: The contents of `status.environment`.
 
         Raises:
             ApiError: The pods of a suite could not be listed.

@@ -50,7 +50,7 @@ def asker_of(manifest: Manifest, now: str) -> Asker:
     is_waiting = (ready.get("status"), ready.get("reason")) == ("False", "WaitingForTurn")
     waited = seconds_between(ready.get("lastTransitionTime"), now) if is_waiting else None
     if failed := failed_start(manifest):
-        # While a benchmark that gave its turn back rests, others may rightly start.
+        # Others may start while a benchmark that gave its turn back rests.
         waited = min(waited or 0.0, (seconds_between(failed, now) or 0.0) - turn.REST_SECONDS)
     claim = claim_of(manifest)
     return Asker(now, namespace, waited or 0.0, claim.rank if claim else None)
@@ -112,7 +112,7 @@ def _is_between_suites(claim: Claim, now: str) -> bool:
 
 
 def holding_jobs(jobs: Iterable[Manifest], claims: Iterable[Claim], asker: Asker) -> list[Manifest]:
-    """Return those of the Jobs that hold a server against the asker, for the benchmarks with these claims."""
+    """Return which Jobs of the benchmarks with these claims hold a server against the asker."""
     owners = {claim.uid: claim for claim in claims}
     return [job for job in jobs if _holds(job, owners, asker)]
 

@@ -16,8 +16,8 @@ from kimi_linear_operator.reconcile.cache import Cache, discard
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.server.spec import SERVER
 
-# Up to this number of benchmarks of a target, a change of one enqueues all. Of more, a benchmark with this many others
-# ahead of it is far, and is enqueued only when it has fewer.
+# Up to this number of benchmarks of a target, a change of one enqueues all. If there are more, a benchmark with this
+# many others ahead of it is far: it is enqueued only when fewer are ahead.
 FEW_RIVALS = 8
 
 
@@ -44,7 +44,7 @@ class BenchmarkIndex:
         self._claims.clear()
 
     def keys_to_enqueue(self, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
-        """Return the benchmarks to enqueue for a change of an object: they measure it, or wait for it."""
+        """Return the benchmarks to enqueue after an object changed: those that measure it or wait for it."""
         versions = [cached for cached in (before, after) if cached]
         key = versions[0].key
         if key.kind == SERVER:
@@ -66,7 +66,7 @@ class BenchmarkIndex:
         return self._claims.get(target, {})
 
     def target(self, key: Key) -> TargetKey | None:
-        """Return what a benchmark measures, None if it does not exist or is done."""
+        """Return the target of a benchmark, None if it does not exist or is done."""
         claim = self.claim(key)
         return claim.target if claim else None
 
@@ -104,12 +104,12 @@ class BenchmarkIndex:
         return claim is not None and self._is_far(key, claim.target, [claim])
 
     def _affected_by_claim(self, key: Key, target: TargetKey, claims: Sequence[Claim | None]) -> set[Key]:
-        """Return the benchmarks of a target whose turn may depend on a change of a benchmark.
+        """Return those benchmarks of a target whose turn may depend on a change of another benchmark.
 
         Args:
             key: The benchmark.
-            target: What it measures, or measured before the change.
-            claims: What it claimed before the change, and what it claims now.
+            target: Its target, or its target before the change.
+            claims: Its claims before and after the change.
         """
         rivals = self._claims.get(target, {})
         if len(rivals) <= FEW_RIVALS:
@@ -156,7 +156,7 @@ class BenchmarkIndex:
         tasks = [cached.facts if cached and claim.uid in cached.owners else None for cached in (before, after)]
         if tasks[0] == tasks[1]:
             return set()
-        # One more Job of a benchmark that has one changes nothing.
+        # If the benchmark has a Job already, one more changes nothing.
         others = (task for task in self.tasks(owner, claim.uid) if task is not tasks[1])
         is_one_more = tasks[0] is None and any(not task.has_ended for task in others)
         return set() if is_one_more else self._near(claim.target)

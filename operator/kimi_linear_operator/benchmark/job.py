@@ -29,7 +29,7 @@ _LONGEST_NAME = 63
 
 
 def name(benchmark: KimiLinearBenchmark, suite: Suite) -> str:
-    """Return the name for a suite's Job. No suite of another benchmark has it, not even of a deleted one of this name.
+    """Return the name of a suite's Job. No other benchmark has used it, not even a deleted one with the same name.
 
     Existing Jobs are found by owner and label instead, because earlier builds of the operator gave other names.
     """

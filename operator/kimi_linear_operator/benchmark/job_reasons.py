@@ -1,7 +1,7 @@
 """Why a Job does not run: it is suspended, its pods are refused, or they wait for something.
 
-Only Events say why pods are refused and which volume is not mounted. So the caller first asks `asks_events_of` for the
-object whose Events are needed, and passes these to `job_reason`.
+Only Events say why pods are refused and which volume is not mounted. So the caller first calls `asks_events_of`, which
+returns the object whose Events are needed, and then passes the Events to `job_reason`.
 """
 
 import re
@@ -62,7 +62,7 @@ def refusal(message: str) -> Reason:
 
 
 def asks_events_of(job: Manifest, pods: Sequence[Manifest], now: str) -> Manifest | None:
-    """Return the object whose Events are needed: a pod that does not start, or a Job that has no pod; None if none are.
+    """Return the object whose Events are needed: a pod that does not start, or a Job without pods; None if none is.
 
     Args:
         job: The Job.
@@ -132,12 +132,12 @@ def pod_reason(pod: Manifest, events: Sequence[Manifest], now: str) -> Reason | 
     return None if reason is None or (has_begun([pod]) and reason.name not in _GRAVE) else reason
 
 
-# What can go wrong with a pod whose client runs.
+# Problems of a pod whose client runs.
 _GRAVE = ("NodeLost", "TerminationStuck")
 
 
 def _volume_reason(pod: Manifest, events: Sequence[Manifest]) -> Reason | None:
-    """Return which volume of a pod is not mounted, if that is what the newest Event of its start is about."""
+    """Return which volume of a pod is not mounted, if the newest Event of the pod's start is about a volume."""
     newest = _newest([event for event in events if event.get("reason") in _START_EVENTS])
     if newest is None or newest["reason"] not in _UNMOUNTED:
         return None

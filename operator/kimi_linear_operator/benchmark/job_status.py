@@ -14,10 +14,10 @@ from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.server.sglang.program import SGLANG
 
 SIDECAR_SECONDS = 30.0
-"""How long a pod may go on after its client has failed. If it does so longer, a sidecar keeps it; there is no retry."""
+"""How long a pod may go on after its client has failed. After that, a sidecar keeps it, and there is no retry."""
 
 OVERDUE_SECONDS = 120.0
-"""How long a Job may go on after its time limit. If it does so longer, it is suspended, or its pod's node is lost."""
+"""How long a Job may go on after its time limit. After that, it is suspended, or the node of its pod is lost."""
 
 _ENDED_PHASES = ("Succeeded", "Failed")
 
@@ -52,7 +52,7 @@ def pods_of(job: Manifest, pods: Iterable[Manifest]) -> list[Manifest]:
 
 
 def seconds_left(job: Manifest, pods: Sequence[Manifest], timeout_seconds: int, now: str) -> float:
-    """Return in how many seconds a suite ends at the latest, even if its Job goes on; 0 if it has ended.
+    """Return the seconds until the suite's time limit, 0 if the suite has ended. The Job may run longer.
 
     Args:
         job: The Job of the suite.
@@ -114,7 +114,7 @@ def _ends_beside_sidecars(pods: Iterable[Manifest]) -> list[Manifest]:
 
 
 def _end(job: Manifest) -> Manifest | None:
-    """Return the condition with which a Job has ended, None if it has not."""
+    """Return the condition that says how a Job has ended, None if it has not ended."""
     conditions = job.get("status", {}).get("conditions", ())
     ends = (item for item in conditions if item["type"] in ("Complete", "Failed") and item["status"] == "True")
     return next((dict(item) for item in ends), None)
@@ -140,7 +140,7 @@ def _last_result(ends: Sequence[Manifest], suite: Suite) -> Manifest:
 
 
 def _unreadable(last: Manifest, message: str, error: str, suite: Suite) -> Manifest:
-    """Return the result of a client that left a termination message that is no result."""
+    """Return the result of a client whose termination message is not a result."""
     if last["exitCode"] == 0:
         return _failure("NoResult", error, suite)
     quote = quoted(message, SGLANG)

@@ -28,7 +28,7 @@ LOOK_AGAIN_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Step:
-    """What a pass did with the next suite.
+    """The result of a pass for the next suite.
 
     Attributes:
         reason: The reason of TargetReady.
@@ -51,7 +51,7 @@ class NextSuite:
     """Brings the next suite of each benchmark to its end."""
 
     def __init__(self, context: Context) -> None:
-        """Take what all reconcilers work with."""
+        """Take the context that all reconcilers share."""
         self._cluster = context.cluster
         self._cache = context.cache
         self._children = context.children
@@ -84,9 +84,9 @@ class NextSuite:
         return step
 
     def _failed_start(self, measurement: Measurement, suite: Suite) -> Manifest | None:
-        """Return the last attempt to start the next suite that failed, None if none has.
+        """Return the last failed attempt to start the next suite, None if there is none.
 
-        A target that cannot be used is such an attempt if others wait, and only until it can be used.
+        A target that cannot be used counts as a failed attempt if others wait, until it can be used.
         """
         reason = measurement.target_state.reason
         failed = read_failed_start(measurement.benchmark.status)
@@ -116,7 +116,7 @@ class NextSuite:
             await self._stop(suite_job)
             logger.info("Suite %s could not start and gives its turn back: %s", suite.name, reason.message)
             return replace(step, job=None, failed_start=self._attempt(suite, reason))
-        # Until the client runs, Events may be all that tells what is wrong, and they are not watched.
+        # Until the client runs, perhaps only Events say what is wrong, and Events are not watched.
         is_fine = has_begun and not reason
         waits = [left, next_look(pods, self._now()), None if is_fine else LOOK_AGAIN_SECONDS]
         return replace(step, not_running=reason, again=retention.soonest(waits))
@@ -142,7 +142,7 @@ class NextSuite:
         return {"suite": suite.name, "time": self._now(), "reason": reason.name, "message": reason.message}
 
     async def _stop(self, suite_job: Manifest | None) -> None:
-        """Delete a Job, but after its pods, so that it holds the target until its client has ended."""
+        """Delete a Job's pods and then the Job, so that it holds the target until its client has ended."""
         if suite_job and "deletionTimestamp" not in suite_job["metadata"]:
             await self._cluster.delete(JOB, suite_job, children_first=True)
             logger.info("Stopped Job %s", suite_job["metadata"]["name"])

@@ -57,7 +57,7 @@ class BenchmarkReconciler:
     """
 
     def __init__(self, context: Context) -> None:
-        """Take what all reconcilers work with."""
+        """Take the context that all reconcilers share."""
         self.cache = context.cache
         self.reporting = context.reporting
         self.now = context.now
@@ -116,7 +116,7 @@ class BenchmarkReconciler:
         return await self._clean_up.run(key, manifest, benchmark)
 
     async def _report_failure(self, manifest: Manifest, checked: Checked[KimiLinearBenchmark], error: ApiError) -> None:
-        """Write to the status an error that retries did not resolve; the results there stay."""
+        """Write an error that retries did not resolve to the status, and keep the results there."""
         if is_complete(manifest.get("status", {})):
             return
         not_applied = Reason("ApplyFailed", error.message)
@@ -133,8 +133,8 @@ class BenchmarkReconciler:
         summary = benchmark_status(observation, self.now())
         are_results_kept = True
         if observation.is_complete and observation.benchmark:
-            # The results are written before the verdict, so that whoever sees the verdict finds them. If this fails,
-            # the verdict is written nevertheless.
+            # The results are written before the verdict, so that readers of the verdict find them. If this fails, the
+            # verdict is still written.
             are_results_kept = await self._stored_results.try_to_write(observation.benchmark, summary)
         retry = await self._write(manifest, observation, summary)
         if retry is not None or not are_results_kept:

@@ -83,8 +83,8 @@ def _number(name: str, value: Any, kind: SuiteKind) -> float:
         raise ResultError("the pod's result has a metric that its client does not report")
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ResultError(f"the pod's result has a metric that is not a number: {name}")
-    # This refuses Infinity and NaN, which Python parses although JSON does not have them, and integers too large for a
-    # float.
+    # This refuses integers that are too large for a float, and Infinity and NaN: Python parses them although JSON does
+    # not have them.
     if not 0 <= value <= _GREATEST:
         raise ResultError(f"the pod's result has an impossible metric: {name}")
     return value

@@ -1,7 +1,7 @@
 """The ConfigMap with the results of a benchmark, for users who may not read benchmarks.
 
-A benchmark that is created again with the same spec but without its status, as from a backup, takes its results from
-this ConfigMap and does not run again.
+If a benchmark is created again with the same spec but without its status, for example from a backup, it takes its
+results from this ConfigMap and does not run again.
 """
 
 import hashlib
@@ -57,7 +57,7 @@ def read(config_map: Manifest) -> Manifest:
 
 
 def _digest(benchmark: KimiLinearBenchmark) -> str:
-    """Return a digest of what a spec measures. A new field with a default does not change it."""
+    """Return a digest of the fields that decide what a spec measures. A new field with a default does not change it."""
     spec = benchmark.spec.model_dump(by_alias=True, exclude_defaults=True, exclude=_NOT_MEASURED)
     return hashlib.sha256(json.dumps(_as_stored(spec), sort_keys=True).encode()).hexdigest()[:16]
 

@@ -42,9 +42,10 @@ def _results(benchmarks: Iterable[CachedObject], now: str) -> Iterator[str]:
 
 
 def newest(benchmarks: Iterable[CachedObject], now: str) -> dict[CachedObject, set[str]]:
-    """Return for each benchmark the suites of which it has the newest result for its target, in its namespace.
+    """Map each benchmark to those of its suites that no other benchmark has measured later.
 
-    Results are compared within a namespace only, because its users can write any result and time there.
+    Only benchmarks of the same namespace and target are compared: users can write any result and time in their
+    namespace.
     """
     complete = [(cached, cached.facts) for cached in benchmarks if isinstance(cached.facts, Measured)]
     latest: dict[tuple[str, TargetKey, str], CachedObject] = {}

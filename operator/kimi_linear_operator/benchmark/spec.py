@@ -67,17 +67,17 @@ class Client(Model):
     image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")] | None = (
         Field(
             default=None,
-            description="Image with SGLang; without it the server's own, or for an endpoint that of the recipe. "
+            description="Image with SGLang. If unset, the server's image, or for an endpoint the recipe's. "
             "No GPU is needed.",
         )
     )
     tokenizer: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z0-9/][!-~]*$")] | None = Field(
         default=None,
-        description="Name of the tokenizer on the hub, or its directory in the pod; without it the model's.",
+        description="Name of the tokenizer on the hub, or its directory in the pod. If unset, the model's.",
     )
     extra_pip_packages: Annotated[list[PipPackage], Field(max_length=16)] | None = Field(
         default=None,
-        description="Python packages that the tokenizer needs, installed if they can't be imported; without it those "
+        description="Python packages that the tokenizer needs, installed if they can't be imported. If unset, those "
         "of the server, or for an endpoint sentencepiece and tiktoken.",
     )
 
@@ -87,10 +87,10 @@ class Speed(Model):
 
     num_prompts: Whole = Field(ge=1, le=1_000_000, description="Number of requests (--num-prompts).")
     max_concurrency: Annotated[int, Field(ge=1, le=100_000), _WHOLE] | None = Field(
-        default=None, description="Most requests at a time (--max-concurrency); without it there is no limit."
+        default=None, description="Most requests at a time (--max-concurrency). If unset, there is no limit."
     )
     request_rate: Annotated[float, Field(gt=0, le=1_000_000)] | None = Field(
-        default=None, description="Requests a second (--request-rate); without it all come at once (inf)."
+        default=None, description="Requests a second (--request-rate). If unset, all come at once (inf)."
     )
     dataset_name: Literal["random", "random-ids", "sharegpt"] = Field(
         default="random",
@@ -105,22 +105,22 @@ class Speed(Model):
     )
     random_range_ratio: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None,
-        description="Shortest length as a share of the longest (--random-range-ratio). Without it 0, as in the "
+        description="Shortest length as a share of the longest (--random-range-ratio). If unset, 0, as in the "
         "recipe: lengths are spread from 1 up, and about half the longest on average.",
     )
     sharegpt_output_len: Annotated[int, Field(ge=1, le=1_048_576), _WHOLE] | None = Field(
-        default=None, description="Tokens of every answer, instead of those of the conversations; for sharegpt."
+        default=None, description="Tokens of every answer, instead of the lengths in the conversations. For sharegpt."
     )
     sharegpt_context_len: Annotated[int, Field(ge=1, le=1_048_576), _WHOLE] | None = Field(
-        default=None, description="Longer conversations are left out; for sharegpt."
+        default=None, description="Longest conversation in tokens: longer ones are left out. For sharegpt."
     )
     seed: Annotated[int, Field(ge=0, le=4_294_967_295), _WHOLE] | None = Field(
         default=None,
-        description="Seed of what is random (--seed), 1 without it. The same seed gives the same prompts, which a "
+        description="Seed of the random numbers (--seed). If unset, 1. The same seed gives the same prompts, which a "
         "server with a prefix cache may answer faster the second time.",
     )
     warmup_requests: Annotated[int, Field(ge=0, le=10_000), _WHOLE] | None = Field(
-        default=None, description="Requests before the measurement (--warmup-requests), 1 without it."
+        default=None, description="Requests before the measurement (--warmup-requests). If unset, the client sends 1."
     )
     flush_cache: bool = Field(default=False, description="Empty the server's prefix cache first (--flush-cache).")
     apply_chat_template: bool = Field(
@@ -147,16 +147,16 @@ class Accuracy(Model):
         default=200, ge=1, le=1319, description="Number of GSM8K questions (--num-questions); there are 1319."
     )
     num_shots: Annotated[int, Field(ge=0, le=100), _WHOLE] | None = Field(
-        default=None, description="Examples before each question (--num-shots), 5 without it."
+        default=None, description="Examples before each question (--num-shots). If unset, the client uses 5."
     )
     max_new_tokens: Annotated[int, Field(ge=1, le=1_048_576), _WHOLE] | None = Field(
-        default=None, description="Longest answer in tokens (--max-new-tokens), 512 without it."
+        default=None, description="Longest answer in tokens (--max-new-tokens). If unset, the client uses 512."
     )
     parallel: Annotated[int, Field(ge=1, le=10_000), _WHOLE] | None = Field(
-        default=None, description="Questions at a time (--parallel), 128 without it."
+        default=None, description="Questions at a time (--parallel). If unset, the client uses 128."
     )
     temperature: Annotated[float, Field(ge=0, le=10)] | None = Field(
-        default=None, description="Sampling temperature (--temperature), 0 without it."
+        default=None, description="Sampling temperature (--temperature). If unset, the client uses 0."
     )
 
 
@@ -188,7 +188,7 @@ class DatasetFile(Model):
 
 
 class Datasets(Model):
-    """Where data is that the clients would fetch from the internet."""
+    """Where to find data that the clients would otherwise fetch from the internet."""
 
     share_gpt: DatasetFile | None = Field(
         default=None,
@@ -211,7 +211,7 @@ class Baseline(Model):
     )
     max_regression_percent: Annotated[float, Field(ge=0, le=1000)] | None = Field(
         default=None,
-        description="How much worse than the baseline a metric may be; without it the numbers are only shown.",
+        description="How much worse than the baseline a metric may be. If unset, the numbers are only shown.",
     )
     metrics: Annotated[list[_Metric], Field(min_length=1, max_length=32)] = Field(
         default=["output_throughput", "median_ttft_ms", "median_itl_ms", "accuracy"],
@@ -244,7 +244,7 @@ class BenchmarkSpec(Model):
     suites: Annotated[list[Suite], Field(min_length=1, max_length=16)] = Field(
         default=[{"name": name} for name in RECIPE_SUITES],
         validate_default=True,
-        description="What to run, one after the other; without it the recipe's four suites.",
+        description="Suites to run, one after the other. If unset, the recipe's four suites.",
     )
     client: Client = Field(default_factory=Client, description="The environment of SGLang's client.")
     datasets: Datasets = Field(
@@ -376,7 +376,7 @@ class BenchmarkStatus(Model):
     )
     failed_start: Attempt | None = Field(
         default=None,
-        description="The last attempt to start the next suite that failed, so that other benchmarks went first.",
+        description="The last failed attempt to start the next suite, after which other benchmarks went first.",
     )
     environment: Environment | None = Field(default=None, description="What was measured.")
     results: Annotated[list[SuiteResult], Field(max_length=16)] = Field(

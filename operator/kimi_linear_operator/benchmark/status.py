@@ -20,7 +20,7 @@ _PROGRESSING = ("Running", "Starting", "Suspended", "ServerUnready", "WaitingFor
 
 @dataclass(frozen=True)
 class BenchmarkObservation:
-    """All that a benchmark's status is worked out from.
+    """Everything that a benchmark's status is derived from.
 
     Attributes:
         manifest: The resource as it is stored, with its previous status.
@@ -71,7 +71,7 @@ def is_complete(status: Manifest) -> bool:
 
 
 def read_results(benchmark: KimiLinearBenchmark, status: Manifest) -> list[Manifest]:
-    """Return the results in a status, up to the first that cannot be one: its suite runs again.
+    """Return the results in a status up to the first invalid one, whose suite runs again.
 
     A user or another version of the operator may have written the status.
     """
@@ -98,7 +98,7 @@ def read_failed_start(status: Manifest) -> Manifest | None:
 
 
 def with_last_reason(result: Manifest, status: Manifest) -> Manifest:
-    """Return a suite's result; if it timed out, with the last reason in the status why it did not run."""
+    """Return a suite's result. If it timed out, add the last reason in the status why it did not run."""
     last = find_condition(status, "Succeeded")
     had_problem = status.get("currentSuite") == result["name"] and last.get("reason") not in (*READY, *_PROGRESSING)
     if result.get("reason") != "TimedOut" or not had_problem:
@@ -123,7 +123,7 @@ def benchmark_status(observation: BenchmarkObservation, now: str) -> Manifest:
     """Return the status of a benchmark.
 
     Args:
-        observation: What the status is worked out from.
+        observation: What the status is derived from.
         now: The time as RFC 3339, for conditions that change.
     """
     previous: Manifest = observation.manifest.get("status", {})
@@ -184,7 +184,7 @@ def _why_stalled(observation: BenchmarkObservation, verdict: Verdict | None) -> 
 
 
 def _state(observation: BenchmarkObservation, now: str) -> Reason:
-    """Return what a benchmark that is not complete does or waits for."""
+    """Return why a benchmark is not complete: what it does or waits for."""
     if observation.not_applied:
         return observation.not_applied
     so_far = f"{observation.share} suites have ended"

@@ -19,7 +19,7 @@ class StoredResults:
     """The ConfigMaps with the results of benchmarks."""
 
     def __init__(self, context: Context) -> None:
-        """Take what all reconcilers work with."""
+        """Take the context that all reconcilers share."""
         self._cluster = context.cluster
         self._cache = context.cache
         self._children = context.children

@@ -88,7 +88,7 @@ async def _labelled(cluster: Cluster, resource: Resource) -> list[Manifest]:
 
 
 async def _namesakes(cluster: Cluster, wanted: Sequence[Manifest], live: Sequence[Manifest]) -> list[Manifest]:
-    """Return live objects with the names of wanted children that are not among those with the labels."""
+    """Return the live objects that have the name of a wanted child but are not among the labelled ones."""
     names = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in live}
     missing = [child for child in wanted if (child["kind"], child["metadata"]["name"]) not in names]
     stored = [
@@ -122,7 +122,7 @@ async def _change_of(cluster: Cluster, step: Step) -> Manifest:
 
 
 async def _applied(cluster: Cluster, wanted: Manifest) -> Manifest:
-    """Return a child as the operator would leave it. If the API server refuses the apply, it overwrites the spec."""
+    """Return a child as the operator would leave it. If the apply is refused, overwrite the spec."""
     kind = kind_of(wanted)
     try:
         return await cluster.apply(kind, wanted, dry_run=True)

@@ -83,7 +83,7 @@ class _Loader(yaml.SafeLoader):
         self._checked: set[yaml.Node] = set()
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Check the node's own keys for duplicates, then replace merge keys. The node may override what they merge."""
+        """Check the node's own keys for duplicates, then replace merge keys. Its own keys override merged ones."""
         if node not in self._checked:
             self._checked.add(node)
             node.value = [(self._text_key(key_node), value_node) for key_node, value_node in node.value]

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the children of all valid resources; return 1 if one is invalid or refers to one in none of the files."""
+    """Print the children of all valid resources; return 1 if one is invalid or refers to a missing one."""
     checked = manifests.check(manifests.read(options))
     valid = [resource for item in checked if (resource := item.valid_resource)]
     in_files = {manifests.key_of(resource): resource for resource in valid}

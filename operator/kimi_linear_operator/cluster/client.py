@@ -1,6 +1,6 @@
 """Reads and writes the objects of the cluster.
 
-Objects are plain JSON here, without typed models: we apply exactly what the builders wrote.
+Objects are plain JSON here, without typed models: the API server gets exactly the manifests of the builders.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -30,7 +30,7 @@ class Cluster:
 
     Attributes:
         transport: Sends requests.
-        reading: Reads lists. Everybody must use the same one: it bounds how much is in memory.
+        reading: Reads lists. All code must share it, because it bounds the memory for lists.
     """
 
     transport: Transport
@@ -98,9 +98,10 @@ class Cluster:
         return await self._send(Request("APPLY", path_of(kind, manifest), {"fieldManager": MANAGER}, guarded))
 
     async def overwrite(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
-        """Merge-patch an object's spec, which replaces whole lists, whoever owns their items; return the new state.
+        """Merge-patch an object's spec; return the new state.
 
-        This patch makes us a second field manager of the object: call `unify` afterwards.
+        The patch replaces whole lists, also the items of other managers. It makes us a second field manager of the
+        object: call `unify` afterwards.
         """
         query = {"fieldManager": MANAGER, **_dry_run_query(dry_run)}
         return await self._send(Request("PATCH", path_of(kind, manifest), query, {"spec": manifest["spec"]}))
@@ -136,7 +137,8 @@ class Cluster:
     async def annotate(self, kind: Kind, manifest: Manifest, name: str, value: str) -> Manifest:
         """Set one annotation of exactly this object; return the new state.
 
-        The annotation has a field manager of its own, so that `apply`, which does not name it, does not remove it.
+        The annotation has a field manager of its own. Otherwise the next `apply`, which lacks the annotation, would
+        remove it.
         """
         metadata = manifest["metadata"]
         identity = {key: metadata[key] for key in ("name", "namespace", "uid")}

@@ -8,7 +8,7 @@ from kimi_linear_operator import foreigntext
 UNREACHABLE = 0
 """The status of a request that got no answer."""
 GONE = 410
-"""The status when the API server no longer has the resource version from which to continue a list or a watch."""
+"""The status if a list or a watch cannot continue because the API server no longer has its resource version."""
 
 
 class Meaning(Enum):

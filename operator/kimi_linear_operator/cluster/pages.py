@@ -23,7 +23,7 @@ PAGE_BYTES = 4 * 2**20
 # In units of `jsontext.weight`: five times the weight of 250 pods. Decoded, 8 MB of empty lists take half a gigabyte.
 PAGE_WEIGHT = 1_000_000
 _SHRINKING = 8
-# How often to start a list in all. It starts again if its resource version expires before the last page.
+# How many times to start a list. It starts again if its resource version expires before the last page.
 MOST_LIST_ATTEMPTS = 3
 # A kubelet writes some dozens of Events about a pod. Others may write thousands, each as large as an object can be.
 MOST_EVENT_PAGES = 8

@@ -41,8 +41,8 @@ class TooLongError(Exception):
 class _PunctualRequest(aiohttp.ClientRequest):
     """A request with a deadline, which is checked when the request is sent.
 
-    It passes the remaining time to the API server as the timeout, and fails if no time is left. A process that was
-    suspended while the connection opened may otherwise send the request before it notices the timeout.
+    The request passes the remaining time to the API server as the timeout, and fails if no time is left. A process that
+    was suspended while the connection opened may otherwise send the request before it notices the timeout.
     """
 
     deadline: float | None = None

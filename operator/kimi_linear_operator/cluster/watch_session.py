@@ -25,7 +25,7 @@ UNFREED_BYTES = 4 * 2**20
 _REFUSED_BACKOFF = Backoff(first=0.1, longest=5.0)
 # A field selector: no object can have this name.
 _MATCHES_NOTHING = "metadata.name=-"
-# The type of an error in a watch, and the error after which kopf lists and watches again.
+# The type of an error in a watch, and the error that makes kopf list and watch again.
 _ERROR = "ERROR"
 _EXPIRED = b'{"type":"ERROR","object":{"kind":"Status","code":410}}\n'
 # The part of a list that kopf needs.
@@ -36,7 +36,7 @@ _SHORTEST_WATCH_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class WatchSession:
-    """The API server's address, and the session in which it is asked."""
+    """The API server's address, and the session for requests to it."""
 
     server: str
     client: aiohttp.ClientSession
@@ -146,10 +146,10 @@ async def _status(verb: str, response: aiohttp.ClientResponse) -> int:
 async def _answer_for_kopf(
     verb: str, response: aiohttp.ClientResponse, status: int, on_error: Callable[[int], None]
 ) -> aiohttp.ClientResponse:
-    """Return an answer after which kopf retries. Others would end it, for example if one kind no longer exists.
+    """Return an answer after which kopf retries. Other answers would end kopf, for example if a kind is gone.
 
-    Kopf reads the body and the headers of errors, and ends if it cannot. So it never gets them, and this function waits
-    for the time of `Retry-After`.
+    kopf reads the body and the headers of errors, and ends if it cannot read them. So kopf never gets them, and this
+    function waits for the time of `Retry-After`.
 
     Raises:
         ClientConnectionError: The answer is of no use to kopf, which retries after a while.
@@ -168,7 +168,7 @@ async def _answer_for_kopf(
 
 
 class _WatchLines:
-    """The lines of a watch for kopf. A line that is not an event becomes the error after which kopf lists again.
+    """The lines of a watch for kopf. A line that is not an event becomes an error that makes kopf list again.
 
     Any other error would end kopf, and so would a line that is not an event or is incomplete.
 

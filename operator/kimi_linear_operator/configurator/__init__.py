@@ -1,8 +1,8 @@
-"""The configurator: one page, without a server, on which people put a server and its benchmark together.
+"""The configurator: one page, without a backend, on which people configure a server and its benchmark.
 
-The page is made from the same models and rules as everything else: what it knows of them is data that is written into
-it here. Its own part, in the folder `page/` of the repository, is built with Node and kept as `page.html`, so that
-nobody else needs Node.
+The page uses the same models and rules as everything else: this package writes them into it as data. The rest of the
+page is in the folder `page/` of the repository. It is built with Node and kept as `page.html`, so that only a change in
+`page/` needs Node.
 """
 
 import json

@@ -72,13 +72,13 @@ def _command() -> Manifest:
 
 
 def _docker() -> Manifest:
-    """Return the commands before the server's: with a name for the image, and without the last one's packages."""
+    """Return the commands before the server's, with a placeholder for the image. The last one lacks its packages."""
     spec = ServerSpec.model_validate({"engine": {"image": _IMAGE, "extraPipPackages": []}})
     return {"commands": docker_commands(spec), "image": _IMAGE, "packages": "engine.extraPipPackages"}
 
 
 def _image() -> Manifest:
-    """Return what selects an image: a release that is known has its own, another one is put into the guess."""
+    """Return how an image is selected: the image of each known release, and a guess for all other releases."""
     guesses = {
         hardware: image_of(ServerSpec.model_validate({"hardware": hardware, "engine": {"version": _VERSION}}))
         for hardware in ARCHITECTURES

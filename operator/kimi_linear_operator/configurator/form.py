@@ -1,6 +1,6 @@
-"""Which fields the configurator's page has, in which groups, and what it calls them.
+"""The fields of the configurator's page, with their groups and labels.
 
-A new field joins by itself: in the group of the object that it is in, with a label made of its name.
+A new field appears by itself, in the group of its object and with a label made from its name.
 """
 
 import re
@@ -17,12 +17,12 @@ class Layout:
     """How the fields of a resource's spec are laid out.
 
     Attributes:
-        first: Fields that are always shown; those not shown in "more".
+        first: Fields that are always shown. The page shows all others under "More".
         left_out: Fields of the spec that the page does not have.
         implied: Fields of the spec that the page writes without asking.
-        written: Fields that are written also where they hold their default.
-        labels: What fields are called whose names do not say enough.
-        choices: What values of fields are called.
+        written: Fields that the page writes even if they have their default.
+        labels: Labels of fields whose names do not say enough.
+        choices: Labels of values, by field.
     """
 
     first: tuple[str, ...]
@@ -36,9 +36,9 @@ class Layout:
 _SWITCH = {"disabled": "Disabled", "enabled": "Enabled"}
 
 SERVER = Layout(
-    # The choices of the recipe's generator. There TP is on and required; how many GPUs that means is a field in "more".
+    # The choices of the recipe's generator. There, TP is always on; the number of GPUs is a field under "More".
     first=("hardware", "model.variant", "reasoningParser", "toolCallParser"),
-    # What a pod, its metadata and its security may be is more than a form can show.
+    # Pods, their metadata and their security have more fields than a form can show.
     left_out=("inheritedMetadata", "podTemplate", "security"),
     written=("hardware",),
     labels={
@@ -58,14 +58,14 @@ SERVER = Layout(
 
 BENCHMARK = Layout(
     first=("suites",),
-    # The server is the one of the page.
+    # The benchmark measures the server of the page.
     left_out=("datasets", "endpoint", "inheritedMetadata", "podTemplate"),
     implied=("serverRef",),
 )
 
 
 def groups(spec: Manifest, layout: Layout) -> list[Manifest]:
-    """Return the groups of fields: the first, then one of each object, with the spec's own fields before them."""
+    """Return the groups of fields: those that are always shown, the spec's plain fields, then one group an object."""
     shown = {name: node for name, node in spec["properties"].items() if name not in (*layout.left_out, *layout.implied)}
     own = {name: node for name, node in shown.items() if not _is_object(node)}
     objects = {name: node for name, node in shown.items() if _is_object(node)}
@@ -95,7 +95,7 @@ def _is_plain(node: Manifest) -> bool:
 
 
 def _paths(node: Manifest, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield the paths of the fields that hold something a person can write in one place."""
+    """Yield the paths of the fields that a person can fill in with one control."""
     for name, below in node["properties"].items():
         if _is_object(below):
             yield from _paths(below, (*above, name))

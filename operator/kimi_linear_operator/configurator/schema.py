@@ -1,4 +1,4 @@
-"""The schema of a resource as the configurator's page reads it: each bound with the words for whoever exceeds it."""
+"""The schema of a resource for the configurator's page: each bound has the message for a value beyond it."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
@@ -13,13 +13,13 @@ from kimi_linear_operator.kubernetes.models import Resource
 WORDS = {name: shape_message(error) for name, error in (("required", "missing"), ("integer", "int_type"))} | {
     "number": shape_message("float_type")
 }
-"""What is said of a field that is missing, and of one that holds no number."""
+"""The messages for a missing field and for a value that is not a number."""
 
-# Stands in a message for the number of items that there are.
+# The placeholder in a message for the actual number of items.
 _ACTUAL = 987_654_321
 _KEPT = ("default", "description", "enum", "required", "type")
 
-# The bounds of each type in the order in which pydantic looks at them, and its error for each.
+# The bounds of each type in the order in which pydantic checks them, with pydantic's error for each.
 _TEXT = {"maxLength": "string_too_long", "minLength": "string_too_short", "pattern": "string_pattern_mismatch"}
 _LIST = {"minItems": "too_short", "maxItems": "too_long"}
 _MAP = {"minProperties": "too_short", "maxProperties": "too_long"}
@@ -36,7 +36,7 @@ _BOUNDS: Mapping[str, Mapping[str, str]] = {
     "integer": _NUMBER,
     "number": _NUMBER,
 }
-# What pydantic calls a bound in the context of an error.
+# The name of each bound in the context of a pydantic error.
 _CONTEXT = {
     "maxLength": "max_length",
     "minLength": "min_length",
@@ -99,7 +99,7 @@ def _one_of(values: Sequence[Any]) -> str:
 
 
 def _limit(schema: Mapping[str, Any], bound: str) -> Any:
-    """Return a bound of a schema; one that is exclusive is a switch beside the other there."""
+    """Return a bound of a schema. There, an exclusive bound is the inclusive one with a switch beside it."""
     inclusive = {"exclusiveMaximum": "maximum", "exclusiveMinimum": "minimum"}
     if bound in inclusive:
         return schema[inclusive[bound]] if schema.get(bound) else None
@@ -108,11 +108,11 @@ def _limit(schema: Mapping[str, Any], bound: str) -> Any:
 
 
 def _message(error: str, bound: str, limit: Any) -> str:
-    """Return the words for a bound that is exceeded, with {} for the number of items."""
+    """Return the message for a value beyond a bound, with {} for the number of items."""
     context = {_CONTEXT[bound]: limit}
     if bound in _LIST:
         context |= {"field_type": "List", "actual_length": _ACTUAL}
-    elif bound in _MAP:  # of a map that is too long, pydantic does not tell how long it is
+    elif bound in _MAP:  # pydantic does not tell the length of a map that is too long
         context |= {"field_type": "Dictionary", "actual_length": None if bound == "maxProperties" else _ACTUAL}
     message = PydanticKnownError(cast("Any", error), context).message()
     return shape_message(error, message).replace(str(_ACTUAL), "{}")

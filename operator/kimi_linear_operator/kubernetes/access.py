@@ -2,8 +2,8 @@
 
 The operator creates all pods with its own account, so a policy that checks users does not see who asked for a pod.
 Therefore an administrator must allow any access beyond the level `baseline` of the Pod Security Standards, and any
-account at the API server. The engine's container needs no permission for what ROCm requires, which is the default of a
-server: the seccomp profile Unconfined and the capability SYS_PTRACE.
+account at the API server. The engine's container may have what ROCm requires without permission: the seccomp profile
+Unconfined and the capability SYS_PTRACE, which are the defaults of a server.
 
 These functions check the pod template, not the spec, so it does not matter which field of the spec caused the access.
 """
@@ -75,7 +75,7 @@ def beyond_pod(template: Manifest) -> list[str]:
 
 
 def refuse_access(checked: Checked[R], build_template: Callable[[R], Manifest]) -> Checked[R]:
-    """Return a checked resource with an error if the pod template of a valid one gives access beyond the pod."""
+    """Add an error to a valid resource whose pod template gives access beyond the pod."""
     if checked.resource is None or not checked.is_valid:
         return checked
     beyond = beyond_pod(build_template(checked.resource))

@@ -87,7 +87,7 @@ class Checker(Generic[R]):
 
         Args:
             manifest: The resource as the API server has it.
-            needed: The fields of its spec that nobody may do without.
+            needed: The fields of its spec that must be readable.
         """
         return None if excess(manifest) else readable(manifest, self.model, needed)
 
@@ -128,7 +128,7 @@ def shape_message(error: str, message: str = "") -> str:
 
 
 def _shown(path: str, value: object) -> str | int | float | None:
-    """Return a value to show, None if it may not be: a user may have written a secret in place of a Secret's name."""
+    """Return a value to show, None to hide it: a user may have written a secret in place of a Secret's name."""
     if "secret" in path.lower() or not isinstance(value, str | int | float):
         return None
     return value[:LONGEST_VALUE] if isinstance(value, str) else value

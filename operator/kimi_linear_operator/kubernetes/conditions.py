@@ -45,7 +45,7 @@ def condition(kind: str, holds: bool | None, reason: Reason) -> Condition:
 
 
 def stamped(conditions: Iterable[Condition], previous: Manifest, generation: int, now: str) -> list[Manifest]:
-    """Return conditions with generation and time. The time changes only when the status does.
+    """Return conditions with generation and time. A condition's time changes only when its own `status` changes.
 
     Args:
         conditions: The new conditions.

@@ -240,7 +240,8 @@ def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapp
 def _property(schema: Mapping[str, Any], definitions: Mapping[str, Any], required: bool) -> Manifest:
     """Convert the schema of a field. An optional model gets an object with the defaults of its fields as default.
 
-    It needs all of them: the API server checks a default against the rules before it fills in other defaults.
+    That default must have all of these fields: the API server checks it against the rules before it fills in other
+    defaults.
     """
     result = _structural(schema, definitions)
     if "$ref" in schema and not required:

@@ -31,7 +31,8 @@ _SUFFIXES: dict[str, int | Decimal] = {
 
 
 _CONTENTS = ("binaryData", "data")
-# ConfigMaps of ours have a few keys. One of 1 MiB can have 75,000, and their digests would take ten times the memory.
+# ConfigMaps of ours have a few keys. A ConfigMap of 1 MiB can have 75,000 keys, and their digests would take ten times
+# the memory.
 _MOST_DIGESTS = 64
 # No key of a ConfigMap can have this name.
 _ALL = "*"
@@ -127,7 +128,7 @@ def _item_differences(live: Sequence[Any], wanted: Sequence[Any], path: str, fie
 
 
 def _keyed_differences(live: Sequence[Manifest], wanted: Sequence[Manifest], path: str) -> Iterator[str]:
-    """Compare items with the same key. Each must match one: of two variables of a name, the last one counts."""
+    """Compare items with the same key. Each must match one: if two variables have the same name, the last counts."""
     if len(live) == len(wanted) == 1:
         yield from differences(live[0], wanted[0], path)
     elif not _match_pairwise(live, wanted):

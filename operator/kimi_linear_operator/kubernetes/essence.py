@@ -20,7 +20,7 @@ _MOST_ANNOTATIONS = 32
 _MOST_LABELS = 16
 # Bytes of JSON. Only controllers and kubelets write a status; the termination messages of a pod have 12 KiB at most.
 _LARGEST_STATUS = 64 * 1024
-# Characters. More than a status quotes of an Event.
+# Characters. A status quotes less of an Event.
 _LONGEST_MESSAGE = 4096
 _TIMES = ("eventTime", "firstTimestamp", "lastTimestamp")
 _METADATA = (

@@ -36,7 +36,7 @@ CONTAINERS = "spec.podTemplate.spec.containers"
 
 
 def gpus(kind: str, test: str) -> str:
-    """Return an expression: `test` holds for the GPU count of container `c`, or it has none.
+    """Return an expression: `test` holds for the GPU count of container `c`, or `c` has none.
 
     Args:
         kind: `limits` or `requests`.

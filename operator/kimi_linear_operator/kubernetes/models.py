@@ -123,7 +123,7 @@ _LabelValue = Annotated[str, Field(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za
 
 
 class InheritedMetadata(Model):
-    """Labels and annotations that every object of a resource gets, for example what a company's policies demand."""
+    """Labels and annotations for every object of a resource, for example those that a company's policies demand."""
 
     labels: Annotated[dict[str, _LabelValue], Field(max_length=32), WithoutNulls] = Field(
         default={}, description="Labels of every object, pods included. Those that the operator sets are refused."

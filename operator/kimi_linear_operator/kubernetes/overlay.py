@@ -57,7 +57,7 @@ def _merge_field(key: str, base: Any, patch: Any) -> Any:
 
 
 def _without_other_handlers(base: Manifest, patch: Manifest) -> Manifest:
-    """Remove the handlers of a probe or hook that are of another kind than the handler in the patch, if it has one."""
+    """If the patch has a handler, remove the probe's or hook's handlers of other kinds."""
     patched = {name for name in _HANDLERS if patch.get(name) is not None}
     if not patched:
         return base
@@ -82,7 +82,7 @@ def _identity(item: Any, keys: tuple[str, ...], index: int) -> Hashable:
 
 
 def has_same_items(field: str, one: Any, other: Any) -> bool:
-    """Return whether two values of a field are lists of as many objects, and those of one place are the same ones."""
+    """Return whether two values of a field are lists of objects with the same identities in the same order."""
     if not isinstance(one, list) or not isinstance(other, list) or len(one) != len(other):
         return False
     keys = MERGE_KEYS.get(field, ())
@@ -95,7 +95,7 @@ def _is_object(pair: tuple[Any, Any]) -> bool:
 
 
 def _without_nulls(value: Any) -> Any:
-    """Remove the nulls from a value that the patch adds: there is nothing that they could remove."""
+    """Remove the nulls from a value that is new: a null removes a field, and there is no field to remove."""
     if isinstance(value, dict):
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):

@@ -113,7 +113,7 @@ def owned_fields(managed_fields: Sequence[Manifest]) -> Fields:
 def unowned(value: Manifest, fields: Fields, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Yield the innermost fields of an object that a set does not have. A list counts as one field.
 
-    A set that has an object does not have its fields, unless it names each of them.
+    A set that names an object does not have the object's fields, unless it names these, too.
     """
     for name, item in value.items():
         below = fields.get(f"f:{name}")

@@ -13,7 +13,7 @@ from kimi_linear_operator.kubernetes.models import Failure
 from kimi_linear_operator.kubernetes.program import Program
 from kimi_linear_operator.reasons import ReasonName
 
-# The most helpful first: of several pods that do not serve, the one with the first of these reasons is reported.
+# The most helpful first: if several pods do not serve, the status reports the first of these reasons.
 BY_SEVERITY: tuple[ReasonName, ...] = (
     "SecretMissing",
     "ContainerConfigInvalid",

@@ -1,7 +1,7 @@
 """Model of `spec.podTemplate`: a user's changes to the pod template that the operator builds.
 
-It declares the fields that rules read, and fields whose values users often write with a wrong type, so that the API
-server refuses those. All other fields of a pod template are kept as they are.
+It declares the fields that rules read. It also declares fields whose values users often write with a wrong type, so
+that the API server refuses such values. All other fields of a pod template are kept as they are.
 
 The operator's own container is called sglang in a server's pods and client in a benchmark's.
 """
@@ -93,7 +93,7 @@ class NodeSelectorTerm(OpenModel):
 
 
 class NodeSelector(OpenModel):
-    """Terms of which a node must meet one."""
+    """Alternative terms: a node must meet one of them."""
 
     node_selector_terms: Annotated[list[NodeSelectorTerm], Field(max_length=64)] | None = Field(
         default=None, description="Alternatives."
@@ -216,8 +216,8 @@ class PodMetadata(OpenModel):
 class PodTemplate(OpenModel):
     """Changes to the pod template that the operator builds, merged as `kubectl patch` merges them.
 
-    A null removes a field that is not described here. In a field that is, the API server drops a null, so it has no
-    effect. Directives such as `$patch: delete` do not work.
+    A null removes the field, but only if the field is not in this schema. The API server drops the null of a field
+    that is in it. Directives such as `$patch: delete` do not work.
     """
 
     metadata: PodMetadata | None = Field(default=None, description="Labels and annotations of the pods.")

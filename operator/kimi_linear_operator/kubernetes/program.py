@@ -1,4 +1,4 @@
-"""What the messages about a pod need to know of the program in it."""
+"""The facts about a pod's program that messages about the pod need."""
 
 import re
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ class Program:
 
     Attributes:
         container: The name of its container.
-        memory_remedies: What to do when the accelerator's memory is used up, by the error.
+        memory_remedies: Maps each out-of-memory error to what to do about it.
         startup_limit: The field of the spec that limits how long it may take to start.
-        startup_remedy: What else helps when it does not start in time.
+        startup_remedy: Another remedy if it does not start in time.
         errors: Errors that tell the cause, besides those of Python.
         vague_errors: Errors that do not tell the cause.
         consequences: Errors that follow from another one, and those that the program catches.
-        shutdown: The line with which it begins to end after an error. What follows is not the cause.
+        shutdown: The line that marks the beginning of its shutdown after an error. Later lines do not have the cause.
         noise: Other lines that never tell the cause.
     """
 

@@ -2,8 +2,9 @@
 
 If a GPU quota is full while an old replica drains, it refuses the new pod. The ReplicaSet controller retries with a
 back-off that doubles up to some 16 minutes (kubernetes/pkg/controller/replicaset, AddRateLimited). The end of the old
-pod does not wake it, because that pod belongs to another ReplicaSet. Any change of the ReplicaSet does (updateRS
-enqueues its key at once), and the Deployment controller copies annotations of a Deployment to its ReplicaSet.
+pod does not wake the controller, because that pod belongs to another ReplicaSet. Any change of the new ReplicaSet wakes
+it (updateRS enqueues its key at once), and the Deployment controller copies annotations of a Deployment to its
+ReplicaSet.
 """
 
 import hashlib
@@ -50,7 +51,7 @@ def terminating(pods: Iterable[Manifest]) -> list[str]:
 def wake(deployment: Manifest | None, mark: str, pods: Sequence[Manifest], now: str) -> Wake:
     """Return whether to wake the ReplicaSet controller because a quota refused a pod.
 
-    It is woken when no pod is terminating any more, and at most ATTEMPTS times for the same remaining pods. So a quota
+    Wake it when no pod is terminating any more, and at most ATTEMPTS times for the same remaining pods. So a quota
     that is too small does not lead to endless writes.
 
     Args:

@@ -52,7 +52,7 @@ class Rule:
     def reads(self) -> list[str]:
         """Return the fields below the node that the expression reads; none if it reads the whole value.
 
-        `a` is left out beside `a.b`: expressions look at it only to see whether they may read `a.b`.
+        `a` is left out beside `a.b`: expressions check `a` only before they read `a.b`.
         """
         fields = {field.removeprefix(".") for field in _FIELD.findall(_TEXT.sub("''", self.expression))}
         return sorted(field for field in fields if not any(other.startswith(f"{field}.") for other in fields))

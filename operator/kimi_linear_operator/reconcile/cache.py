@@ -19,7 +19,7 @@ MOST_OF_LARGE = 32 * 2**20
 # of a second.
 MOST_CHILDREN = 8 * 2**20
 MOST_WEIGHT = 200_000
-# For kinds other than pods: a resource has only a few objects of these.
+# For kinds other than pods. A resource has only a few objects of such a kind.
 MOST_WEIGHT_OF_FEW = 100_000
 
 _Group = TypeVar("_Group")
@@ -127,7 +127,7 @@ class Cache:
     def is_past(self, kind: Kind, manifest: Manifest, version: int) -> bool:
         """Return whether a list shows an older state of an object than the cache, although the list itself is newer.
 
-        Only a restored etcd, written to since, does that.
+        This happens only after etcd was restored and then written to.
 
         Args:
             kind: The kind of the object.
@@ -177,7 +177,7 @@ class Cache:
         return self._large.get(key.namespace, 0) + size <= MOST_OF_LARGE
 
     def _is_cut_version(self, cached: CachedObject, version: int) -> bool:
-        """Return whether only the essence of this version was cached for want of room, and all of it would fit now."""
+        """Return whether only the essence of this version was cached for lack of room, and all of it would fit now."""
         return cached.cut > 0 and version == cached.version and self._has_room(cached.key, cached.cut)
 
     def _count_large(self, cached: CachedObject, sign: int) -> None:
@@ -201,7 +201,7 @@ class Cache:
         return owners.union(*(index.keys_to_enqueue(before, after) for index in self._indexes))
 
     def begin_list(self, kind: Kind, namespace: str | None = None) -> int:
-        """Begin to take over a complete list of a kind; return the newest version seen of these objects.
+        """Begin a complete list of a kind; return the newest version seen of these objects.
 
         The list is of one namespace, or of all if that is None. Call this before requesting it, so that objects deleted
         from now on do not come back with it.

@@ -26,8 +26,9 @@ REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
 # A second copy of the whole object, written by `kubectl apply`.
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
-# Bytes and weight. An object that exceeds one of these is cached with little metadata, and a child that still exceeds
-# it as its essence. Children of the largest spec stay below: a revision has the spec's fields twice, and annotations.
+# Bytes and weight. If an object exceeds one of these, most of its metadata is not cached. If a child still exceeds it
+# then, only its essence is cached. Children of the largest spec stay below: a revision has the spec's fields twice, and
+# annotations.
 LARGEST_CHILD = 4 * LARGEST_SPEC
 HEAVIEST_CHILD = 60_000
 # Bytes, several times the usual length of a child. The total length of longer ones is bounded in the cache.
@@ -65,7 +66,7 @@ class CachedType(Protocol):
         """Return the model of its status."""
 
     def facts(self, kind: Kind, manifest: Manifest) -> object | None:
-        """Return what is needed so often of such a resource or of its child that it is read in advance."""
+        """Return the facts of such a resource or its child: data that is needed too often to decode the object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +79,14 @@ class CachedObject:
         generation: The generation of its spec, 0 if it has none.
         revision: The number of a Deployment's current pod template, as the Deployment controller counts.
         owner: The resource that its label names, None without one. A resource is its own owner.
-        facts: What the owner's type has read of it, None if nothing.
+        facts: The facts that the owner's type has read from it, None if it read none.
         conditions: The conditions of a resource, empty for a child.
         source: The field manager that changed a resource last, for example kubectl; empty for a child.
         owners: The UIDs in its owner references.
         text: The object as JSON, without the parts that the operator never reads.
         weight: The weight of the text, see `jsontext.weight`.
         is_deleted: Whether this is the last state of a deleted object.
-        cut: The length of the text before it was reduced to its essence for want of room, 0 if it was not.
+        cut: The length of the text before it was reduced to its essence for lack of room, 0 if it was not.
     """
 
     key: Key
@@ -129,7 +130,7 @@ class CachedObject:
 
 
 class _Kept(NamedTuple):
-    """The part of an object that is cached, its JSON text, and the weight of that."""
+    """The part of an object that is cached, its JSON text, and the weight of the text."""
 
     manifest: Manifest
     text: bytes
@@ -149,7 +150,7 @@ class Reader:
         return kind in self._types
 
     def read(self, kind: Kind, manifest: Manifest, *, is_deleted: bool = False) -> CachedObject:
-        """Return a cached object. A resource keeps only what is within bounds, and what can be read of its status."""
+        """Return a cached object. A resource keeps only a spec within bounds and the readable fields of its status."""
         if kind in self._types:
             status = readable_status(self._types[kind].status, manifest.get("status"))
             manifest = {**within_bounds(manifest), "status": status}

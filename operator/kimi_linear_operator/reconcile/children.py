@@ -127,7 +127,7 @@ class Children:
         return metadata.is_owned_by(live, owner.metadata.uid)
 
     async def _created_or_next(self, owner: Resource, wanted: Manifest) -> Step | None:
-        """Create a child if it is missing; else return what has to be done with it, None for nothing."""
+        """Create a child if it is missing; else return the step for it, None if there is none."""
         step = step_for(owner, wanted, self._cached(owner, wanted))
         return await self._create_missing(owner, wanted) if isinstance(step, Create) else step
 

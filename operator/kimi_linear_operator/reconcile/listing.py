@@ -20,7 +20,7 @@ class Listing:
         kind: The kind to list.
         namespace: The namespace to list, None for all.
         skip: Called for each object that cannot be read, from within the exception handler.
-        is_restored: Whether the list or one of its objects is older than what was cached, because etcd was restored.
+        is_restored: Whether the list or one of its objects is older than the cache, because etcd was restored.
             Then nothing more is taken over.
         to_enqueue: The resources to enqueue, because the list changed cached objects.
     """

@@ -1,8 +1,9 @@
 """Checks refused resources again, without the fields that nobody asked for.
 
 With every write of an object, the API server stores the defaults of the current definition, which then have no owner. A
-default from another version's definition may have a type that this version cannot read, or break one of its rules, and
-it stays when that definition is rolled back. It must not keep the resource from being reconciled.
+default from another version's definition may have a type that this version cannot read, or break one of this version's
+rules. The default stays in the object when that definition is rolled back. Such a default must not keep the resource
+from being reconciled.
 """
 
 from collections import OrderedDict
@@ -84,7 +85,7 @@ class Rechecker(Generic[R]):
         self._answers.pop(key, None)
 
     async def _blocking_fields(self, key: Key, manifest: Manifest, checked: Checked[R]) -> Fields:
-        """Return the fewest unowned fields without which a spec is valid; none if it is not valid without all."""
+        """Return the fewest unowned fields to drop so that a spec is valid; none if dropping all is not enough."""
         metadata = manifest["metadata"]
         question = _Question(metadata["uid"], metadata["generation"], hash(checked.message))
         answered, fields = self._answers.get(key, (None, ()))
@@ -111,8 +112,8 @@ class Rechecker(Generic[R]):
     def _minimal_fields(self, manifest: Manifest, dropped: Fields, fields: Fields) -> Fields:
         """Return the fewest of these fields to drop, in addition to the dropped ones, so that a spec is valid.
 
-        Dropping all of them must make it valid. Those that need not be dropped count as in any valid spec. Each check
-        takes a millisecond or more, so this halves the fields instead of trying each.
+        Dropping all of them must make the spec valid. Fields that need not be dropped count as in any valid spec. Each
+        check takes a millisecond or more, so this halves the fields instead of trying each.
         """
         if not fields or self._check(_without(manifest, dropped)).is_valid:
             return ()

@@ -20,7 +20,8 @@ logger = logging.getLogger(__name__)
 
 # Bad request, forbidden, too large, invalid: the API server refuses the same request until somebody changes something.
 _REFUSALS = (400, 403, 413, 422)
-# When to retry a refused status. No watch shows what would make it valid, such as another definition.
+# When to retry a refused status. A change that makes it valid, such as another definition, may come without a watch
+# event.
 REFUSED_RETRY = Backoff(first=15.0, longest=300.0)
 # After how many failures in a row a condition reports an error that may pass: some ten seconds of the queue's back-off.
 REPORTED_FAILURES = 5
@@ -135,6 +136,6 @@ class Reporting:
 
 
 def _has_same_input(metadata: Manifest, other: Manifest) -> bool:
-    """Return whether no user changed anything in between: neither the generation of the spec nor the annotations."""
+    """Return whether no user has changed the object in between: its generation and its annotations are the same."""
     has_same_annotations = metadata.get("annotations", {}) == other.get("annotations", {})
     return bool(metadata["generation"] == other["generation"]) and has_same_annotations

@@ -157,7 +157,7 @@ class ResourceType:
         children: The kinds of children that the operator writes.
         observed: The kinds of objects that the operator only reads.
         series: Yields the lines of the metrics about resources, given everything that is cached, and the time.
-        facts: Returns what is needed so often of a resource or its child that it is read in advance.
+        facts: Returns the facts of a resource or its child: data that is needed too often to decode the object.
         index: Makes the index that finds resources by their facts, None for no index.
         most_children: How many children of one kind a pass reads, None if only their size is bounded.
         referenced: The kinds of other resources that a resource may refer to.

@@ -71,7 +71,7 @@ def _check_handler(check: Callable[[], Readiness]) -> Callable[[web.Request], Aw
 
 
 def _metrics_handler(exposition: Exposition) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """Return a handler for metrics. It works on one request at a time, because each may use a core for seconds.
+    """Return a handler for metrics. It answers one request at a time, because each may use a core for seconds.
 
     The event loop takes the snapshot, and a thread makes the text, so that the Lease is renewed meanwhile.
     """

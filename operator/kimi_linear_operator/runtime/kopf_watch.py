@@ -1,8 +1,8 @@
 """kopf glue: watches the cluster and passes on watch events. Nothing is decided here.
 
 There are only `on.event` handlers: they write nothing and add no finalizer, so an object can always be deleted. kopf
-runs in a thread and an event loop of its own, because it cancels all tasks of its loop when it stops, and because some
-errors of a watch end it. Then this module starts kopf again, and the rest of the process goes on.
+runs in a thread and an event loop of its own: some errors of a watch end kopf, and it cancels all tasks of its loop
+when it ends. Then this module starts kopf again, and the rest of the process goes on.
 """
 
 import asyncio
@@ -224,9 +224,10 @@ async def _lines_of_text(content: Any) -> AsyncIterator[bytes]:
 
 
 def _repeat_cancellations() -> None:
-    """Cancel kopf's watchers again that were cancelled before. When all end at once, one may take it for a pause.
+    """Cancel once more those of kopf's watchers that were cancelled before.
 
-    It then waits for credentials that no task fetches any more, and kopf waits for it for ever.
+    When all watchers end at once, one of them may take this for a pause. That watcher then waits for credentials that
+    no task fetches any more, and kopf waits for that watcher for ever.
     """
     for task in asyncio.all_tasks():
         if task.cancelling() and task.get_name().startswith("watcher for "):
@@ -258,7 +259,7 @@ _KOPF_RESOURCES = (
 
 
 async def _notify_again(insights: Insights) -> None:
-    """Make kopf start missing watches: it misses resources that a scan found before it waits for them."""
+    """Make kopf start missing watches: it overlooks resources that a scan found before kopf waited for them."""
     async with insights.revised:
         insights.revised.notify_all()
 

@@ -52,7 +52,7 @@ class Leader:
         namespace: The Lease's namespace.
         name: The Lease's name.
         identity: The name of this replica. No other replica may have it, not even an earlier one.
-        clock: Returns seconds of a clock that nobody sets and that goes on during a suspension.
+        clock: Returns monotonic seconds that also count while the machine is suspended.
         restored: Called when the Lease is older than before, because etcd was restored from a backup.
     """
 
@@ -79,7 +79,7 @@ class Leader:
         return self.clock() < self._trusted_until
 
     def fenced(self) -> Cluster:
-        """Return the cluster for passes, with a fence: it can be written to only while this replica leads."""
+        """Return the cluster for passes, with a fence: writes are possible only while this replica leads."""
         return self.cluster.fenced(self.write_seconds, self._pending)
 
     def write_seconds(self) -> float:
@@ -107,7 +107,7 @@ class Leader:
 
         Returns:
             Whether no other replica has worked since `look_first`: the lease did not exist or was released then, and it
-            was unchanged when this replica took it. This can only be so in the first term.
+            was unchanged when this replica took it. This is possible only in the first term.
         """
         failures = 0
         self._lease.distrust(self.clock())
@@ -176,7 +176,7 @@ class Leader:
         self._log(logging.WARNING, f"No longer leading: {self._lease.holder} holds the lease, or its holder is unknown")
 
     async def _is_ours(self) -> bool:
-        """Read after a failed write whether the lease is still ours. If that fails, assume that it is."""
+        """After a failed write, read whether the lease is still ours. If the read fails, assume that it is."""
         try:
             await self._look(self._remaining())
         except (ApiError, TimeoutError):

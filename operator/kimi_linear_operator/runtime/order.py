@@ -22,9 +22,10 @@ _OTHER_SOURCES = "others"
 class Turns:
     """Assigns places to the keys of sources: start-time fair queueing, without times and speeds.
 
-    The keys of a source get consecutive places, beginning after the place of the key taken last. So many keys of one
-    source reach far ahead, and the first key of another source comes right after the next of them. The same source name
-    in two namespaces is two sources, so bulk changes in one namespace do not delay another.
+    The keys of a source get consecutive places, beginning after the place of the key taken last. So the places of a
+    source with many keys reach far ahead, and the first key of another source comes right after the next key of that
+    source. The same source name in two namespaces is two sources, so bulk changes in one namespace do not delay
+    another.
     https://dl.acm.org/doi/10.1145/248157.248171
     """
 
@@ -58,10 +59,10 @@ class Turns:
 
 
 class Shares:
-    """Limits the workers of each namespace, so that one whose passes all hang leaves some to the others.
+    """Limits the workers of each namespace: if all passes of a namespace hang, others still get workers.
 
-    A namespace gets another worker only while more workers are free than it has. So the first one gets at most half of
-    them, a second one half of the rest, and so on: it takes six hanging namespaces to occupy 32 workers.
+    A namespace gets another worker only while more workers are free than it has. So the first namespace gets at most
+    half of the workers, a second one half of the rest, and so on: it takes six hanging namespaces to occupy 32 workers.
     https://doi.org/10.1109/90.664262
     """
 

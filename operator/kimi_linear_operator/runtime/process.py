@@ -30,8 +30,8 @@ from kimi_linear_operator.runtime.work import Work
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 10.0
-# After how many new containers Python's garbage collector runs. A page of a list has tens of thousands and no cycle.
-# With the default of 700, a list would take twice as much processor time.
+# Python's garbage collector runs after this number of new containers. A page of a list has tens of thousands of
+# containers and no cycle. With the default of 700, a list would take twice as much processor time.
 GARBAGE = 50_000
 # How often to measure the lag of the event loop: often enough to notice what blocks it, and cheap when idle.
 LAG_SECONDS = 0.25
@@ -186,7 +186,7 @@ class Operator:
         leading.cancel()
 
     async def _end(self, watching: asyncio.Task[None]) -> None:
-        """Wait for kopf, which may wait for ever for a task of its own: the process ends without it then."""
+        """Wait STOP_SECONDS at most for kopf, which may wait for ever for a task of its own."""
         _, pending = await asyncio.wait((watching,), timeout=STOP_SECONDS)
         if pending:
             logger.warning("kopf did not end within %.0f s, ending without it", STOP_SECONDS)

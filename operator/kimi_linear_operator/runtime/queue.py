@@ -1,7 +1,7 @@
 """A queue of keys. Only one worker at a time works on a key, however often it was added.
 
-It behaves like client-go's workqueue: a key that is added while it waits is still one key, a key that is added while a
-worker has it is worked on once more, a key that fails is retried with back-off, and no key delays another. As in
+It behaves like client-go's workqueue. A key that is added while it waits is still one key. A key that is added while a
+worker has it is worked on once more. A key that fails is retried with back-off. No key delays another. As in
 client-go's REST client, a key whose request got `Retry-After` is not retried before that time, even if it is added.
 
 Sources take turns, so a few keys of one source do not wait for thousands of another. Namespaces share the workers, so
@@ -24,7 +24,8 @@ from kimi_linear_operator.runtime.order import PROGRESS, Due, Order, Shares, Tur
 logger = logging.getLogger(__name__)
 
 BACKOFF = Backoff(first=0.5, longest=30.0)
-# A change that can only change a status waits for further ones, so that a burst of a pod's watch events is one write.
+# A change that can only change a status waits for further changes, so that a burst of a pod's watch events causes one
+# write.
 QUIET_SECONDS = 1.5
 LONGEST_QUIET_SECONDS = 5.0
 Work = Callable[[Key, int], Awaitable[float | None]]

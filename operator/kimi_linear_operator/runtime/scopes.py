@@ -69,7 +69,7 @@ class Scopes:
     namespaces: list[str]
     kinds: Sequence[Kind]
     _states: dict[Scope, _State] = field(init=False)
-    # When any scope was last read, so that the API server did answer.
+    # When any scope was last read: the API server answered then.
     _read_last: float = float("-inf")
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The Lease as one replica has seen it, and what follows from that. It decides; `leader.py` reads and writes.
+"""The Lease as one replica has seen it, and what follows from that. This module decides; `leader.py` reads and writes.
 
 If somebody deleted or rewrote the Lease, its last holder may still work for as long as it trusts its lease. A replica
 that saw another holder waits that long. All replicas wait that long after a restore of etcd from a backup, because the
@@ -69,12 +69,12 @@ class SeenLease:
     def distrust(self, now: float) -> None:
         """Count from now on how long the lease is unchanged.
 
-        It was not read for a while: it may have changed, and a restored backup may have reverted that.
+        The Lease was not read for a while: it may have changed, and a restored backup may have reverted the change.
         """
         self._since = now
 
     def observe(self, lease: Manifest | None, now: float, *, is_leading: bool) -> bool:
-        """Note the Lease as it is now; return whether it is older than before, because etcd was restored.
+        """Note the Lease. Return whether it is older than the last one seen, which means that etcd was restored.
 
         Args:
             lease: The Lease, None if there is none.

@@ -18,8 +18,8 @@ from kimi_linear_operator.runtime.scopes import Scope, Scopes
 
 # One namespace has half of them at most (`runtime/order.py`).
 WORKERS = 32
-# The source of what comes in bulk and nobody waits for, such as new resources, and of all resources at the start. In
-# each namespace they take turns as one source.
+# The source of bulk work that nobody waits for: new resources, and all resources at the start. It is one source in each
+# namespace.
 BULK = "bulk"
 # A resource that needs everything is requeued after this time while not everything was read.
 READ_AGAIN_SECONDS = 5.0

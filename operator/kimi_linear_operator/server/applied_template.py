@@ -1,4 +1,4 @@
-"""The pod template of a Deployment for which there is no revision, from the fields that the operator applied."""
+"""The pod template of a Deployment without a revision, from the fields that the operator applied."""
 
 from typing import Any
 
@@ -35,9 +35,9 @@ def running_template(server: KimiLinearServer, deployment: Manifest) -> Manifest
 
 
 def _is_edited(live: Manifest, built: Manifest, fields: ownership.Fields) -> bool:
-    """Return whether another manager, who owns these fields, changed something that is built.
+    """Return whether another manager, who owns these fields, changed a field of ours.
 
-    Of a volume that is built, any change counts: it has exactly one source, so an added one replaces ours.
+    In a volume of ours, any change counts: a volume has exactly one source, so an added source replaces ours.
     """
     if not fields:
         return False

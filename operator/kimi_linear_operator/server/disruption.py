@@ -14,7 +14,7 @@ def needs_disruption_budget(server: KimiLinearServer) -> bool:
 def build_disruption_budget(server: KimiLinearServer) -> Manifest:
     """Return the PodDisruptionBudget, named like the server.
 
-    A replica that does not serve may always be evicted: the node that is being drained may be the reason.
+    A replica that does not serve may always be evicted: perhaps its node is broken, and is drained for that reason.
     """
     spec = {
         "maxUnavailable": 1,

@@ -31,7 +31,7 @@ def transition_event(manifest: Manifest, status: Manifest, now: str) -> Manifest
 
 
 def contested_event(manifest: Manifest, status: Manifest, now: str) -> Manifest | None:
-    """Return the Event for the start of a contest: somebody else keeps changing what the operator writes. None if none.
+    """Return the Event for a new contest, in which somebody else keeps changing a child; None if there is none.
 
     Args:
         manifest: The resource with its previous status.

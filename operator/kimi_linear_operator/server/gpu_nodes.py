@@ -31,7 +31,7 @@ PARTITION_COMPUTE_UNITS: dict[Hardware, tuple[str, ...]] = {
     hardware: tuple(str(units // partitions) for partitions in (2, 4, 8)) for hardware, units in _COMPUTE_UNITS.items()
 }
 
-# What the scheduler says of nodes that the affinity excludes, and of nodes that it allows but that lack free GPUs.
+# The scheduler's messages for nodes that the affinity excludes, and for allowed nodes without free GPUs.
 _NO_MATCH = "didn't match Pod's node affinity"
 _NO_GPUS = f"Insufficient {GPU_RESOURCE}"
 
@@ -75,8 +75,8 @@ def restrict_to_hardware(pod: Manifest, spec: ServerSpec) -> Manifest:
 def _hardware(spec: ServerSpec) -> list[Manifest]:
     """Return the node requirements: GPUs of this model, not partitioned, and the CPU architecture of our image.
 
-    Nodes without the labels that tell of partitions match: AMD's node labeller writes only what its flags ask for, and
-    people label nodes by hand.
+    A node without labels about partitions matches: AMD's node labeller writes only the labels that its flags ask for,
+    and people label nodes by hand.
     """
     expressions: list[Manifest] = [
         {"key": DEVICE_ID_LABEL, "operator": "In", "values": list(DEVICE_IDS[spec.hardware])},

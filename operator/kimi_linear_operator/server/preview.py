@@ -21,8 +21,8 @@ def _build(server: KimiLinearServer, _: Referenced) -> list[Manifest]:
 def _as_stored(server: KimiLinearServer, stored: Manifest | None) -> KimiLinearServer:
     """Return a server of a file as the API server would store it.
 
-    It gets the UID of the stored server, also the replicas if the file does not set them, and the generation if the
-    spec is the same.
+    It gets the UID of the stored server. If the file does not set the replicas, it gets these, too, and if the spec is
+    the same, also the generation.
     """
     if stored is None:
         return server

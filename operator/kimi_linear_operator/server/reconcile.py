@@ -45,9 +45,9 @@ class _Outcome:
 
     Attributes:
         checked: The check of the server.
-        decision: What the server should run, None if the pass did not get that far.
+        decision: What the server should run, None if the pass has not decided it.
         failures: Why children could not be written.
-        contested: What others keep changing in its children, as sentences.
+        contested: Sentences about fields of its children that others keep changing.
         is_first: Whether this is the first pass over a new server.
     """
 
@@ -67,7 +67,7 @@ class ServerReconciler:
     """Brings servers to the state that their specs ask for."""
 
     def __init__(self, context: Context) -> None:
-        """Keep what all reconcilers work with."""
+        """Keep the context that all reconcilers share."""
         self.cluster = context.cluster
         self.cache = context.cache
         self.children = context.children
@@ -139,10 +139,10 @@ class ServerReconciler:
         return min((seconds for seconds in retries if seconds is not None), default=None)
 
     def _blocked_seconds(self, manifest: Manifest, not_applied: Reason) -> float:
-        """Return in how many seconds to write children again that could not be written.
+        """Return in how many seconds to retry children that could not be written.
 
-        The time is BLOCKED_RETRY_SECONDS, or, if the spec is to blame, a quarter of the time since Accepted became
-        False, if that is longer; but LONGEST_BLOCKED_SECONDS at most.
+        The time is BLOCKED_RETRY_SECONDS. If the spec is to blame, it grows to a quarter of the time since Accepted
+        became False, up to LONGEST_BLOCKED_SECONDS.
         """
         accepted = find_condition(manifest.get("status", {}), "Accepted")
         if not not_applied.blames_spec or accepted.get("status") != "False":

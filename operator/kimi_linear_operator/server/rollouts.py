@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 # How often to read the cached conditions. That takes some milliseconds for 5,000 servers.
 _POLL_SECONDS = 10.0
-# A chosen server normally takes the template within seconds. It does not if its spec is refused just then, if a quota
-# or an occupied name prevents the new revision, or if its namespace cannot be read any more.
+# A chosen server normally takes the template within seconds. It cannot take it if its spec is refused just then, if a
+# quota or an occupied name prevents the new revision, or if its namespace cannot be read any more.
 _TAKE_TIMEOUT_SECONDS = 300.0
 # How many cached objects to decode before other tasks may run.
 _DECODED_AT_ONCE = 100
@@ -72,8 +72,9 @@ def candidate(key: Key, conditions: Conditions, *, is_under_way: bool) -> Candid
 def eligible(candidates: Sequence[Candidate]) -> list[Key]:
     """Return the servers that may get the newest template now, the next one first.
 
-    While servers are under way there are none, with one exception: if all of them are not Ready with another version's
-    template, they come first. Otherwise, all servers that are ready and have an offer.
+    If no server is under way, these are all servers that are ready and have an offer. While servers are under way, no
+    server may get the template, with one exception: if all of them are unready with another version's template, these
+    servers come first.
     """
     if under_way := [item for item in candidates if item.is_under_way]:
         can_be_repaired = all(item.is_offered and not item.is_ready for item in under_way)

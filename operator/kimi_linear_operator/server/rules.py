@@ -60,7 +60,7 @@ def _overlay_meets(test: str) -> str:
 
 
 def _for_each_key_flag(test: str) -> str:
-    """Return an expression about the spec: `test` holds with each flag that takes an API key in the place of FLAG.
+    """Return an expression about the spec: `test` holds if FLAG is replaced by each flag that takes an API key.
 
     For each variable `e`, the tests look for `--FLAG=$(NAME)` in the list of arguments. To compare every argument with
     every variable would exceed the API server's cost limit for an expression.
@@ -98,7 +98,7 @@ ERRORS = (
         f"self.all(a, !{expressions.is_flag('a', command_line.OWNED_FLAGS)})",
         "has a flag that the operator sets: use the field for it (tensorParallelism, model, toolCallParser, "
         "engine.contextLength ...); the operator always sets --host, --port, --trust-remote-code and "
-        "--enable-metrics, and one replica is one pod",
+        "--enable-metrics; flags for several nodes are refused because one replica is one pod",
     ),
     Rule(
         "error",

@@ -48,7 +48,7 @@ class ModelSource(Model):
         "podTemplate. Cannot be combined with revision.",
     )
     served_name: ModelName | None = Field(
-        default=None, description="Model name that the OpenAI API answers to; without it, the model path."
+        default=None, description="Model name that the OpenAI API answers to. If unset, it is the model path."
     )
     token_secret_ref: SecretKeyRef | None = Field(
         default=None, description="Hugging Face token (HF_TOKEN). Not needed for the public weights."
@@ -56,7 +56,7 @@ class ModelSource(Model):
 
 
 class Engine(Model):
-    """The SGLang release and what it is started with."""
+    """The SGLang release and its options."""
 
     version: Annotated[str, Field(max_length=64, pattern=r"^v[0-9]+\.[0-9]+\.[0-9]+[A-Za-z0-9.]*$")] = Field(
         default="v0.5.7",
@@ -76,7 +76,7 @@ class Engine(Model):
         "imported. So an image that has them, in any version, needs no package index.",
     )
     context_length: Annotated[int, Field(ge=1, le=1_048_576), BeforeValidator(whole_number)] | None = Field(
-        default=None, description="Longest context in tokens; without it the model's own, 1048576."
+        default=None, description="Longest context in tokens. If unset, it is the model's own, 1048576."
     )
     memory_fraction_static: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None,
@@ -84,7 +84,7 @@ class Engine(Model):
         "Lower it when a server runs out of GPU memory.",
     )
     attention_backend: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9_]+$")] | None = Field(
-        default=None, description="SGLang attention backend, for example triton; without it SGLang chooses."
+        default=None, description="SGLang attention backend, for example triton. If unset, SGLang chooses."
     )
 
 
@@ -182,7 +182,7 @@ class ServerSpec(Model):
     suspend: bool = Field(
         default=False, description="Run no pods, but keep all other objects and the value of replicas."
     )
-    engine: Engine = Field(default_factory=Engine, description="The SGLang release and what it is started with.")
+    engine: Engine = Field(default_factory=Engine, description="The SGLang release and its options.")
     startup: Startup = Field(default_factory=Startup, description="How long a replica may take to load.")
     drain: Drain = Field(default_factory=Drain, description="How a replica stops.")
     rollout: Rollout = Field(default_factory=Rollout, description="How pods of a new spec replace the old ones.")

@@ -39,7 +39,7 @@ class ServerObservation:
         deployment: The live Deployment, None if there is none.
         pods: The server's pods.
         choice: The pod template that the server should have, None if the pass did not choose one.
-        contested: What others keep changing in its children, as sentences.
+        contested: Sentences about fields of its children that others keep changing.
     """
 
     manifest: Manifest

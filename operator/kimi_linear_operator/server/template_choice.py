@@ -22,7 +22,7 @@ class TemplateChoice:
 
     Attributes:
         current: The revision with this template.
-        offer: The fields in which a newer template, which nobody has taken, differs; empty if there is none.
+        offer: The fields in which a newer template that is not taken yet differs; empty if there is none.
         running: The revision whose template the Deployment has now, None if unknown.
     """
 
@@ -37,7 +37,7 @@ class TemplateChoice:
 
 @dataclass(frozen=True)
 class RolloutState:
-    """What decides about a server's template besides its spec and its revisions.
+    """The state that decides about a server's template, besides its spec and its revisions.
 
     Attributes:
         is_chosen: Whether the automatic rollout has chosen this server to take the newest template now.
@@ -137,7 +137,7 @@ def _rollout_annotation(server: KimiLinearServer) -> str:
 
 
 def _has_new_annotation(server: KimiLinearServer, revision: Revision) -> bool:
-    """Return whether the rollout annotation has a value, and another one than when the revision was made."""
+    """Return whether the rollout annotation has a value that it did not have when the revision was made."""
     value = _rollout_annotation(server)
     return bool(value) and value != revision.rollout
 
@@ -145,7 +145,8 @@ def _has_new_annotation(server: KimiLinearServer, revision: Revision) -> bool:
 def has_other_inputs(server: KimiLinearServer, revision: Revision) -> bool:
     """Return whether the template's inputs have changed since a revision was made.
 
-    They have not if the spec has the same generation, even if another version's definition shows other defaults in it.
+    They are unchanged if the spec has the same generation, even if another version's definition shows other defaults in
+    it.
     """
     if is_of(revision, server):
         return False

@@ -23,7 +23,7 @@ def template_inputs(spec: ServerSpec) -> Manifest:
 
 
 def explicit_inputs(spec: ServerSpec) -> Manifest:
-    """Return the same part of the spec, with only the fields that the stored spec has."""
+    """Return the part of the spec that the pod template is built from, with only the fields of the stored spec."""
     return spec.model_dump(by_alias=True, exclude_unset=True, exclude=_NOT_IN_TEMPLATE)
 
 

@@ -33,7 +33,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class _Question:
-    """Fields of a spec of which it is unknown whether anybody asked for them.
+    """Fields of a spec that perhaps nobody asked for.
 
     Attributes:
         uid: The UID of the server.
@@ -67,7 +67,7 @@ class Templates:
     """Decides which pod template each server should have."""
 
     def __init__(self, context: Context) -> None:
-        """Take what all reconcilers work with."""
+        """Take the context that all reconcilers share."""
         self._cluster = context.cluster
         self._cache = context.cache
         self._now = context.now
@@ -150,7 +150,7 @@ class Templates:
     async def _unrequested_fields(self, key: Key, question: _Question, recorded_until: str) -> tuple[FieldPath, ...]:
         """Return which of these fields nobody asked for.
 
-        Only managed fields tell, and the cache has none, so the server is read.
+        Only managed fields show it, and the cache has none. So this reads the server.
         """
         spec = (question.uid, question.generation)
         earlier = self._unrequested.get(key, {})
@@ -173,7 +173,7 @@ class Templates:
         return replace(case.history, deployed=revision.number_on(deployment if is_own else None))
 
     async def _applied(self, server: KimiLinearServer, case: _Case) -> Manifest | None:
-        """Return the pod template that the operator applied for this spec, None if there are revisions, or none."""
+        """Return the pod template that the operator applied for this spec, None without one or with revisions."""
         if not case.live or case.history.revisions or not case.state.is_unchanged:
             return None
         deployment = await self._cluster.get(DEPLOYMENT, case.key.namespace, case.key.name)

@@ -15,15 +15,15 @@ from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 from kimi_linear_operator.server.template_choice import NO_ROLLOUT, RolloutState, is_of
 from kimi_linear_operator.server.template_inputs import as_this_version_reads, changed_fields, template_inputs
 
-# Times of the API server are whole seconds, and a watch may be late. So a revision that is younger than this may lack
-# what a user wrote shortly before it. A new definition with other defaults does not come within that time.
+# Times of the API server are whole seconds, and a watch may be late. So a revision that is younger than this may lack a
+# user's write from shortly before. A new definition with other defaults does not come within that time.
 _LATE_SECONDS = 3.0
 _END_OF_TIME = "9999-12-31T23:59:59Z"
 
 
 @dataclass(frozen=True)
 class UncertainFields:
-    """Fields of a spec that differ from a revision's inputs, perhaps without anybody having asked for that.
+    """Fields of a spec that differ from a revision's inputs, although perhaps nobody asked for the difference.
 
     Attributes:
         paths: The fields.
@@ -44,8 +44,8 @@ def uncertain_fields(
     """Return the fields that a revision lacks and the spec has, and the revision's nulls that the spec lacks.
 
     Somebody may have asked for these changes, or another version's definition is their cause. With every write, the API
-    server stores the definition's defaults, of which nobody becomes the owner. It also drops a null (which removes a
-    field of the pod) if the definition describes that field.
+    server stores the definition's defaults, and nobody becomes their owner. It also drops a null (which removes a field
+    of the pod) if the definition describes that field.
 
     All other changes are certain: a default never replaces or removes a value, so somebody asked for them.
 
@@ -86,8 +86,8 @@ def unrequested(paths: Iterable[FieldPath], server: Manifest, recorded_until: st
     """Return those of the uncertain fields that nobody asked for.
 
     - A field that the spec has: nobody asked for it if nobody owns it.
-    - A null that the spec lacks: nobody asked for that if somebody still owns it, as the API server dropped it then. A
-      user who removes it also gives up its ownership.
+    - A null that the spec lacks: if somebody still owns the field, the API server dropped the null, and nobody asked
+      for that. A user who removes a null gives up the field, too.
     - A field in a list that somebody owns as a whole: ownership does not show which fields of the items the owner
       wrote. Nobody asked for it if no owner wrote after the revision was made.
 

@@ -30,7 +30,7 @@ class Waking:
     now: Callable[[], str]
 
     async def wake(self, key: Key, uid: str) -> float | None:
-        """Annotate a server's Deployment if that can help; return the seconds until the next check, None if no check.
+        """Annotate a server's Deployment if that can help; return the seconds until the next check, if any.
 
         Args:
             key: The server.

@@ -9,13 +9,12 @@ from typing import get_args
 import yaml
 
 from kimi_linear_operator import reasons
-from kimi_linear_operator.benchmark.definition import DEFINITION as BENCHMARK_DEFINITION
 from kimi_linear_operator.benchmark.events import UNDER_WAY
 from kimi_linear_operator.benchmark.spec import SuiteResult
 from kimi_linear_operator.kubernetes import pod_reasons
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reasons import NOTHING, REASONS, WAIT, ReasonName
-from kimi_linear_operator.server.definition import DEFINITION as SERVER_DEFINITION
+from kimi_linear_operator.resource_types import DEFINITIONS
 from kimi_linear_operator.server.events import NORMAL_REASONS
 
 ROOT = Path(__file__).parents[3]
@@ -77,7 +76,7 @@ def conditions(value: object) -> Iterator[Manifest]:
 
 def test_statuses_that_tests_record_have_explained_reasons_only() -> None:
     golden = [yaml.safe_load(path.read_text())["status"] for path in (ROOT / "tests/golden").glob("*/status.yaml")]
-    defaults = [SERVER_DEFINITION.manifest(), BENCHMARK_DEFINITION.manifest()]
+    defaults = [definition.manifest() for definition in DEFINITIONS]
     found = {condition["reason"] for condition in conditions([*golden, *defaults])}
     assert "Pending" in found
     assert found - set(REASONS) == set()

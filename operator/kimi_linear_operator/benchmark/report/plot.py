@@ -75,7 +75,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Pair:
-    """A statistic of a latency: the marks of the run and of the reference, None if that has no number."""
+    """A statistic of a latency: the marks of the run and of the reference, None without a number."""
 
     label: str
     y: float

@@ -72,7 +72,7 @@ RECIPE = Reference(
 
 @dataclass(frozen=True)
 class EnvironmentRow:
-    """Something about the environment, with its value for the run and for the reference, empty if there is none."""
+    """A fact about the environment, with its values for the run and the reference, empty if unknown."""
 
     name: str
     value: str

@@ -10,7 +10,7 @@ from kimi_linear_operator.server.spec import ServerSpec
 
 COMMAND_START = " ".join([*(f"{name}={value}" for name, value in RECIPE_ENVIRONMENT.items()), *PROGRAM])
 LINE_BREAK = " \\\n  "
-"""What stands before each flag of a command for a shell."""
+"""The separator before each flag of a shell command."""
 
 
 def recipe_command(spec: ServerSpec) -> str:

@@ -67,8 +67,8 @@ class Flag:
 
     Attributes:
         name: The flag.
-        fields: Fields of the spec: the first that holds something is the value. None of them: the flag has no value.
-        words: What stands for a value of the field; None leaves the flag out. Other values stand for themselves.
+        fields: Fields of the spec: the first one that is set gives the value. If empty, the flag has no value.
+        words: The text for a value of the field, None to leave the flag out. Values without an entry are the text.
     """
 
     name: str
@@ -84,7 +84,7 @@ RECIPE_FLAGS = (
     Flag("--trust-remote-code"),
     Flag("--tool-call-parser", ("tool_call_parser",), {"disabled": None, "enabled": TOOL_CALL_PARSER}),
 )
-# Those that exist only because the spec asks for them; extraArgs follow.
+# Flags that are there only if the spec sets their field. extraArgs follow them.
 CHOSEN_FLAGS = (
     Flag("--revision", ("model.revision",)),
     Flag("--served-model-name", ("model.served_name",)),

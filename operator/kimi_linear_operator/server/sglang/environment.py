@@ -21,7 +21,7 @@ _EXCEPTION_VARIABLES = ("NO_PROXY", "no_proxy")
 def variables(spec: ServerSpec) -> list[Manifest]:
     """Return the container's environment variables.
 
-    SGLANG_ROCM_FUSED_DECODE_MLA: the image sets 1, with which 0.5.7 fails on this model. So 0 must be set explicitly.
+    SGLANG_ROCM_FUSED_DECODE_MLA: the image sets 1, and then 0.5.7 fails on this model. So 0 must be set explicitly.
 
     SGLANG_SET_CPU_AFFINITY: the image sets 1. SGLang would pin itself to CPUs of the node that the pod may not use, and
     die (utils/common.py, gpu_proc_affinity).
@@ -47,7 +47,7 @@ def variables(spec: ServerSpec) -> list[Manifest]:
 
 
 def with_proxy_exceptions(variables: Sequence[Manifest]) -> list[Manifest]:
-    """Return environment variables that except SGLang's own hosts from the proxy, if they name a proxy for http://.
+    """Return environment variables with SGLang's own hosts as exceptions, if they name a proxy for http://.
 
     Exceptions from a Secret or ConfigMap move to a variable GIVEN_NAME, to which NAME then refers.
     """

@@ -7,9 +7,9 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.sglang.command_line import PORT_NAME, grouped
 from kimi_linear_operator.server.spec import ServerSpec
 
-# SGLang's /health and /health_generate make the engine generate one token; of a busy engine, a sign of life between two
-# batches is enough. They take a second or more, and return 503 after 20 s without an answer (http_server.py,
-# HEALTH_CHECK_TIMEOUT). The timeouts of the probes are longer.
+# SGLang's /health and /health_generate make the engine generate one token. If the engine is busy, a sign of life
+# between two batches is enough. They take a second or more, and return 503 after 20 s without an answer
+# (http_server.py, HEALTH_CHECK_TIMEOUT). The timeouts of the probes are longer.
 _HEALTH_SECONDS = 20
 _PROBE_TIMEOUT_SECONDS = _HEALTH_SECONDS + 5
 # SGLang exits when one batch takes longer. --watchdog-timeout changes that.
@@ -23,9 +23,9 @@ def build_probes(spec: ServerSpec) -> Manifest:
     startup probe alone limits the time to load.
 
     Readiness and liveness: release 0.5.7 does not notice when its scheduler or detokenizer is killed; the main process
-    lives on and every request hangs. Only a token that passed through both shows that they live, and /health_generate
-    always generates one, whatever the settings. Two failures in a row remove a replica from its Services: a dead
-    engine within a minute.
+    lives on and every request hangs. Only a token that passed through both shows that they live. /health_generate
+    generates one with any settings. Two failures in a row remove a replica from its Services: a dead engine within a
+    minute.
 
     Liveness waits as long as SGLang's own watchdog. So a slow batch, such as a long prompt or the compilation of a
     kernel, does not restart a replica before SGLang itself would exit.
