@@ -81,7 +81,8 @@ class KindCluster(Lifecycle):
         if not self.state.exists():
             return
         processes.kill_all(self.state)
-        self._kind("delete")
+        if not self._kind("delete"):
+            raise LocalClusterError(f"kind could not delete the cluster {self.name} (see above).")
         shutil.rmtree(self.state)
 
     def _create(self) -> None:
@@ -89,12 +90,16 @@ class KindCluster(Lifecycle):
         configuration.write_text(json.dumps(_configuration(self.workers)))
         image = os.environ.get("KIMI_LINEAR_NODE_IMAGE")
         options = [f"--image={image}"] if image else []
-        self._kind("create", f"--config={configuration}", "--wait=120s", *options)
+        if not self._kind("create", f"--config={configuration}", "--wait=120s", *options):
+            raise LocalClusterError(
+                f"kind could not create the cluster {self.name} (see above). The variable KIMI_LINEAR_NODE_IMAGE names "
+                "another image of its nodes, and KIMI_LINEAR_CLUSTER=kwok asks for a cluster without kind."
+            )
 
-    def _kind(self, verb: str, *options: str) -> None:
+    def _kind(self, verb: str, *options: str) -> bool:
+        """Whether kind could do it; what it says of that goes to the terminal."""
         command = ["kind", verb, "cluster", f"--name={self.name}", f"--kubeconfig={self.kubeconfig}", *options]
-        if subprocess.run(command, stdout=sys.stderr).returncode:
-            raise LocalClusterError(f"kind could not {verb} the cluster {self.name} (see above).")
+        return subprocess.run(command, stdout=sys.stderr).returncode == 0
 
     def _bring_kubectl(self) -> None:
         """Take the node's own, which fits the API server and needs no building. Nodes are Linux: elsewhere build it."""
