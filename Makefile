@@ -56,7 +56,7 @@ forget-asked:
 test-others:
 	+@$(BIN)/pytest $(AGAIN) --deselect=tests/integration
 
-e2e: setup  ## Run the tests in real pods (root on Debian: a real node beside the control plane; else kind, never tried)
+e2e: setup  ## Run the tests in real pods, on a real node (root on Debian) or on kind (other Linux with Docker)
 	@$(BIN)/python deploy/local/cluster.py build-e2e
 	@$(BIN)/pytest $(AGAIN) tests/e2e
 

@@ -114,6 +114,7 @@ REAL_NODE = (
 # A kubelet runs on Linux only.
 E2E: tuple[Program, ...] = (*CONTROL_PLANE, *CHART_TOOLS, *(REAL_NODE if platform.system() == "Linux" else ()))
 PROGRAMS = (*E2E, *GITOPS)
+E2E_ON_KIND = tuple(program for program in CHART_TOOLS if program.name == "helm")
 
 
 def kubernetes_version(go_mod: str) -> str | None:

@@ -13,7 +13,8 @@ from types import FrameType
 from typing import Any
 
 import machine
-from binaries import E2E, PROGRAMS, Program, ensure_built
+from binaries import E2E, E2E_ON_KIND, PROGRAMS, Program, ensure_built
+from choice import asked_for
 from commands import LocalClusterError, exit_code, say
 from control_plane import LocalCluster
 from existing import checked_cluster
@@ -71,10 +72,17 @@ def env() -> None:
 def build(programs: Sequence[Program]) -> None:
     """Build the programs that tests need, and install packages if this machine can have a real node."""
     ensure_built(programs)
-    if reason := machine.obstacle():
-        say(f"Tests in real pods {'run on kind' if replaces_real_node() else 'are skipped'}: {reason}.")
+    if replaces_real_node():
+        say("Tests in real pods run on kind.")
+    elif reason := machine.obstacle():
+        say(f"Tests in real pods are skipped: {reason}.")
     else:
         machine.ensure_installed()
+
+
+def build_e2e() -> None:
+    """Bring the programs that tests in real pods need, of which kind has all but Helm."""
+    build(E2E_ON_KIND if replaces_real_node() else E2E)
 
 
 def _own_clusters() -> dict[str, _Cluster]:
@@ -93,11 +101,8 @@ def _running() -> _Cluster | None:
 def _chosen() -> _Cluster:
     """The cluster of KIMI_LINEAR_CLUSTER, else a running one, else kind if it works here, else our own."""
     clusters = _own_clusters()
-    forced = os.environ.get("KIMI_LINEAR_CLUSTER")
-    if forced:
-        if forced not in clusters:
-            raise LocalClusterError(f"KIMI_LINEAR_CLUSTER is {forced}; it can be {', '.join(clusters)}.")
-        return clusters[forced]
+    if asked := asked_for():
+        return clusters[asked]
     return _running() or clusters["kind" if docker_and_kind_work() else "kwok"]
 
 
@@ -105,7 +110,7 @@ def _given_kubeconfig() -> str | None:
     """KUBECONFIG, unless `env` printed it or KIMI_LINEAR_CLUSTER asks for a cluster of ours."""
     kubeconfig = os.environ.get("KUBECONFIG")
     own = [str(cluster.kubeconfig) for cluster in _own_clusters().values()]
-    if not kubeconfig or kubeconfig in own or os.environ.get("KIMI_LINEAR_CLUSTER"):
+    if not kubeconfig or kubeconfig in own or asked_for():
         return None
     return kubeconfig
 
@@ -134,7 +139,7 @@ _VERBS: dict[str, Callable[[], None]] = {
     "down": down,
     "env": env,
     "build": partial(build, PROGRAMS),
-    "build-e2e": partial(build, E2E),
+    "build-e2e": build_e2e,
 }
 
 

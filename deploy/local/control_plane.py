@@ -53,6 +53,8 @@ class LocalCluster(Lifecycle):
     With an address, kubelets and pods reach the API server there; otherwise it listens on the loopback interface only.
     """
 
+    description = "a Kubernetes control plane, built from source"
+
     def __init__(self, state: Path, name: str, *, controllers: bool = True, address: str | None = None) -> None:
         self.state = state.resolve()
         self.name = name

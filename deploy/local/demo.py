@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from choice import asked_for
 from commands import LocalClusterError, end_group, last_lines
 from control_plane import LocalCluster
+from kind import KindCluster, docker_and_kind_work
 from nodes import add_local_nodes
 
 _ROOT = Path(__file__).parents[2]
-_STATE = _ROOT / ".local" / "demo"
+_LOCAL = _ROOT / ".local"
 _REPAIR_SECONDS = 10.0
 # Kubernetes' garbage collector looks for new kinds every 30 seconds, and the demo's kinds are new.
 _COLLECTION_SECONDS = 60.0
 _INTERRUPTED = 130
+_Cluster = LocalCluster | KindCluster
 
 # A selection that the recipe's own generator refuses.
 _REJECTED = """\
@@ -40,7 +43,7 @@ _IMAGE = "jsonpath={.spec.template.spec.containers[0].image}"
 class Shell:
     """Runs commands as a person would type them, and shows them."""
 
-    cluster: LocalCluster
+    cluster: _Cluster
 
     def __call__(self, command: str, stdin: str = "", fails: bool = False) -> None:
         """Run a command and show its output; LocalClusterError if it does not end as expected."""
@@ -73,10 +76,10 @@ class Shell:
         )
 
 
-def demo(cluster: LocalCluster) -> None:
+def demo(cluster: _Cluster) -> None:
     """Run all steps of the demo."""
     began = time.monotonic()
-    _step("1. A cluster: real Kubernetes, simulated AMD GPU nodes (pods there turn Ready, nothing runs in them)")
+    _step(f"1. A cluster: {cluster.description}. AMD GPU nodes are simulated: pods there turn Ready, nothing runs")
     cluster.start()
     add_local_nodes(cluster.kubectl)
     shell = Shell(cluster)
@@ -161,19 +164,34 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def main() -> int:
     """Run the demo in a cluster of its own, and remove the cluster."""
-    cluster = LocalCluster(_STATE, "demo")
     # Clean up as after Ctrl-C when a job or a terminal is closed.
     for number in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        demo(cluster)
+        return _run(_cluster())
     except LocalClusterError as error:
-        log = _STATE / "operator.log"
-        text = last_lines(log.read_text()) if log.exists() else ""
-        print(f"\n{error}\nThe last lines of the operator's log:\n{text}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return _INTERRUPTED
+
+
+def _cluster() -> _Cluster:
+    """What KIMI_LINEAR_CLUSTER says, else kind if this machine can, where little has to be built; else our own."""
+    asked = asked_for()
+    if asked == "kind" or (not asked and docker_and_kind_work()):
+        return KindCluster(_LOCAL / "demo-kind", "kimi-linear-demo")
+    return LocalCluster(_LOCAL / "demo", "demo")
+
+
+def _run(cluster: _Cluster) -> int:
+    try:
+        demo(cluster)
+    except LocalClusterError as error:
+        log = cluster.state / "operator.log"
+        text = last_lines(log.read_text()) if log.exists() else ""
+        print(f"\n{error}\nThe last lines of the operator's log:\n{text}", file=sys.stderr)
+        return 1
     finally:
         cluster.stop()
     return 0

@@ -97,7 +97,7 @@ def build(image: Image) -> Path:
             return archive
         say(f"Building the image {image.name} ...")
         with _context(image) as context:
-            arguments = {**image.arguments, "BASE": f"docker-archive:{_base()}"}
+            arguments = {**image.arguments, "BASE": f"docker-archive:{base()}"}
             _buildah(image.dockerfile, context, arguments, image.name, archive)
         _forget_old(archive)
     return archive
@@ -108,9 +108,11 @@ def build_in_docker(image: Image) -> str:
     name = f"kimi-linear.local/{image.name.rpartition('/')[2]}"
     say(f"Building the image {name} with Docker ...")
     with _lock(), _context(image) as context:
-        # Without a provenance attestation, because kind cannot load an image with one.
-        options = ["--provenance=false", f"--tag={name}", *_build_arguments(image.arguments)]
-        run(["docker", "build", *options, f"--file={image.dockerfile}", context], timeout=_MINUTES * 60)
+        # Without a provenance attestation, because kind cannot load an image with one. A variable, because Docker
+        # without buildx refuses the option.
+        environment = {**os.environ, "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
+        options = [f"--tag={name}", *_build_arguments(image.arguments), f"--file={image.dockerfile}"]
+        run(["docker", "build", *options, context], env=environment, timeout=_MINUTES * 60)
     return name
 
 
@@ -129,7 +131,7 @@ def _build_arguments(arguments: Mapping[str, str]) -> list[str]:
     return [f"--build-arg={key}={text}" for key, text in arguments.items()]
 
 
-def _base() -> Path:
+def base() -> Path:
     """Return the docker-archive of the base; make it if it does not exist."""
     archive = _folder() / f"base-{hashlib.sha256(BASE.encode()).hexdigest()[:12]}.tar"
     if not archive.exists():
@@ -158,7 +160,8 @@ def _buildah(dockerfile: Path, context: Path, arguments: Mapping[str, str], name
     with tempfile.TemporaryDirectory(dir=_folder(), prefix=".storage-") as work:
         # Only the driver vfs works in every container and file system. It copies each layer, so there are few.
         storage = ["--root", f"{work}/root", "--runroot", f"{work}/run", "--storage-driver", "vfs"]
-        options = ["--isolation", "chroot", "--layers=false", "--format", "docker", *_pip_settings(Path(work))]
+        volumes = [f"--volume={file}:{path}:ro" for path, file in pip_settings(Path(work)).items()]
+        options = ["--isolation", "chroot", "--layers=false", "--format", "docker", *volumes]
         bud = ["bud", *options, *_build_arguments(arguments), "--file", str(dockerfile), "--tag", name, str(context)]
         _run_buildah([*storage, *bud], Path(work))
         _run_buildah([*storage, "push", "--quiet", name, f"docker-archive:{partial}:{name}"], Path(work))
@@ -179,22 +182,21 @@ def _run_buildah(words: list[str], work: Path) -> None:
         raise LocalClusterError(f"buildah failed:\n{last_lines(done.stdout, 20)}")
 
 
-def _pip_settings(work: Path) -> list[str]:
-    """Return buildah's options that give pip in the build this machine's index and certificates."""
-    lines, volumes = ["[global]"], []
+def pip_settings(work: Path) -> dict[str, Path]:
+    """Return the files that give pip in a build this machine's index and certificates, by the paths it has them at."""
+    configuration = work / "pip.conf"
+    lines, files = ["[global]"], {"/etc/pip.conf": configuration}
     for line in run([sys.executable, "-m", "pip", "config", "list"]).splitlines():
         name, _, text = line.partition("=")
         setting, value = name.strip(".").rpartition(".")[2], text.strip("'\"")
         if setting not in _PIP_SETTINGS:
             continue
         if setting == "cert":
-            volumes.append(f"{value}:/etc/pip-cert.pem:ro")
+            files["/etc/pip-cert.pem"] = Path(value)
             value = "/etc/pip-cert.pem"
         lines.append(f"{setting} = {value}")
-    configuration = work / "pip.conf"
     configuration.write_text("\n".join(dict.fromkeys(lines)) + "\n")
-    volumes.append(f"{configuration}:/etc/pip.conf:ro")
-    return [word for volume in dict.fromkeys(volumes) for word in ("--volume", volume)]
+    return files
 
 
 @contextmanager

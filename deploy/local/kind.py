@@ -1,5 +1,7 @@
-"""kind clusters, for machines with Docker: simulated GPU nodes, or pods for tests. Not run by this project's CI."""
+"""kind clusters, for machines with Docker: simulated GPU nodes, or pods for tests."""
 
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 import machine
 import processes
 from binaries import binary, ensure_built, select
+from choice import asked_for
 from commands import LocalClusterError, run, succeeds
 from images import Image, build_in_docker
 from kubectl import Kubectl
@@ -17,41 +20,57 @@ from nodes import SIMULATED, STAGES_FILE
 from pod_cluster import PodCluster
 
 
+def docker_works() -> bool:
+    """Whether a Docker daemon answers."""
+    return succeeds(["docker", "info"])
+
+
 def docker_and_kind_work() -> bool:
     """Whether a Docker daemon answers and kind is installed."""
-    return bool(shutil.which("kind")) and succeeds(["docker", "info"])
+    return bool(shutil.which("kind")) and docker_works()
 
 
 def replaces_real_node() -> bool:
-    """Whether tests in real pods run on kind: if this machine cannot have a real node, and Docker shares its files."""
-    return sys.platform == "linux" and bool(machine.obstacle()) and docker_and_kind_work()
+    """Whether tests in real pods run on kind: somebody asks for it, or this machine cannot have a real node.
+
+    On Linux only: elsewhere Docker is in a virtual machine, which has neither this Python nor its packages.
+    """
+    if sys.platform != "linux" or (asked := asked_for()) == "real":
+        return False
+    return asked == "kind" or (bool(machine.obstacle()) and docker_and_kind_work())
 
 
 class KindCluster(Lifecycle):
-    """One kind cluster, with kwok beside it on this machine for the simulated nodes."""
+    """One kind cluster, with kwok beside it on this machine for the simulated nodes.
 
-    def __init__(self, state: Path, name: str) -> None:
+    The variable KIMI_LINEAR_NODE_IMAGE names the image of its nodes; without it, kind takes its own.
+    """
+
+    description = "Kubernetes on kind, in Docker"
+
+    def __init__(self, state: Path, name: str, workers: int = 0) -> None:
         self.state = state.resolve()
         self.name = name
+        self.workers = workers
         self.kubeconfig = self.state / "kubeconfig"
-        self.kubectl = Kubectl(binary("kubectl"), self.kubeconfig)
-        self.bin = [binary("kubectl").parent]
+        self.kubectl = Kubectl(self.state / "bin" / "kubectl", self.kubeconfig)
+        self.bin = [self.kubectl.program.parent, binary("helm").parent]
 
     def running(self) -> bool:
         """Whether the cluster answers and kwok simulates its nodes."""
-        return bool(processes.of_cluster(self.state)) and self.kubectl.answers()
+        return "kwok" in processes.of_cluster(self.state).values() and self.kubectl.answers()
 
     def start(self) -> None:
         """Start it, unless it runs."""
         if not docker_and_kind_work():
             raise LocalClusterError("No kind cluster can be started: kind is not on PATH, or Docker does not answer.")
-        ensure_built(select("kwok", "kubectl"))
         if self.running():
             return
         self.stop()
         try:
             self.state.mkdir(parents=True)
-            self._kind("create", "--wait=120s")
+            self._create()
+            self._bring_kubectl()
             self._provide_gpus()
         except BaseException:
             self.stop()
@@ -62,16 +81,39 @@ class KindCluster(Lifecycle):
         if not self.state.exists():
             return
         processes.kill_all(self.state)
-        self._kind("delete")
+        if not self._kind("delete"):
+            raise LocalClusterError(f"kind could not delete the cluster {self.name} (see above).")
         shutil.rmtree(self.state)
 
-    def _kind(self, verb: str, *options: str) -> None:
+    def _create(self) -> None:
+        configuration = self.state / "kind.json"
+        configuration.write_text(json.dumps(_configuration(self.workers)))
+        image = os.environ.get("KIMI_LINEAR_NODE_IMAGE")
+        options = [f"--image={image}"] if image else []
+        if not self._kind("create", f"--config={configuration}", "--wait=120s", *options):
+            raise LocalClusterError(
+                f"kind could not create the cluster {self.name} (see above). The variable KIMI_LINEAR_NODE_IMAGE names "
+                "another image of its nodes, and KIMI_LINEAR_CLUSTER=kwok asks for a cluster without kind."
+            )
+
+    def _kind(self, verb: str, *options: str) -> bool:
+        """Whether kind could do it; what it says of that goes to the terminal."""
         command = ["kind", verb, "cluster", f"--name={self.name}", f"--kubeconfig={self.kubeconfig}", *options]
-        if subprocess.run(command, stdout=sys.stderr).returncode:
-            raise LocalClusterError(f"kind could not {verb} the cluster {self.name} (see above).")
+        return subprocess.run(command, stdout=sys.stderr).returncode == 0
+
+    def _bring_kubectl(self) -> None:
+        """Take the node's own, which fits the API server and needs no building. Nodes are Linux: elsewhere build it."""
+        program = self.kubectl.program
+        program.parent.mkdir()
+        if sys.platform == "linux":
+            run(["docker", "cp", f"{self.name}-control-plane:/usr/bin/kubectl", program])
+        else:
+            ensure_built(select("kubectl"))
+            program.symlink_to(binary("kubectl"))
 
     def _provide_gpus(self) -> None:
         """Start kwok, which simulates nodes with GPUs."""
+        ensure_built(select("kwok"))
         [(key, value)] = SIMULATED.items()
         nodes = ["--manage-all-nodes=false", f"--manage-nodes-with-annotation-selector={key}={value}"]
         command = [str(binary("kwok")), f"--kubeconfig={self.kubeconfig}", f"--config={STAGES_FILE}", *nodes]
@@ -81,12 +123,16 @@ class KindCluster(Lifecycle):
             )
 
 
-class KindNode(KindCluster, PodCluster):
-    """A kind cluster of one node with GPUs, in place of a real node. Pods run there; nothing is simulated."""
+class KindPodCluster(KindCluster, PodCluster):
+    """A kind cluster whose workers have GPUs, in place of a real node. Pods run there; nothing is simulated.
 
-    def __init__(self, state: Path, name: str) -> None:
-        super().__init__(state, name)
-        self.node_name = f"{name}-control-plane"
+    The control plane has a node of its own: its parts request 850m of a CPU (kubeadm, Kubernetes 1.37), so on a machine
+    with two CPUs a benchmark would not fit beside them.
+    """
+
+    def __init__(self, state: Path, name: str, workers: int = 1) -> None:
+        super().__init__(state, name, workers)
+        self.node_names = [f"{name}-worker", *(f"{name}-worker{number}" for number in range(2, workers + 1))]
 
     def running(self) -> bool:
         """Whether the cluster answers."""
@@ -111,12 +157,33 @@ class KindNode(KindCluster, PodCluster):
 
     def containerd(self, *arguments: str, timeout: float = 60) -> str:
         """The output of containerd's own command line, `ctr`."""
-        return run(["docker", "exec", self.node_name, "ctr", "--namespace=k8s.io", *arguments], timeout=timeout)
+        return self._containerd_of(self.node_name, *arguments, timeout=timeout)
+
+    def tag_image(self, name: str, other: str) -> None:
+        """Give an image that the nodes have another name as well."""
+        for node in self.node_names:
+            self._containerd_of(node, "images", "tag", "--force", name, other)
+
+    def signal_kubelet(self, signal: str) -> None:
+        """Send the kubelet a signal, as STOP."""
+        run(["docker", "exec", self.node_name, "pkill", f"--signal={signal}", "--exact", "kubelet"])
+
+    def _containerd_of(self, node: str, *arguments: str, timeout: float = 60) -> str:
+        return run(["docker", "exec", node, "ctr", "--namespace=k8s.io", *arguments], timeout=timeout)
 
     def _load(self, image: Image) -> None:
         built = build_in_docker(image)
-        run(["kind", "load", "docker-image", built, f"--name={self.name}"], timeout=300)
+        options = [f"--name={self.name}", f"--nodes={','.join(self.node_names)}"]
+        run(["kind", "load", "docker-image", built, *options], timeout=600)
         self.tag_image(built, image.name)
 
     def _provide_gpus(self) -> None:
+        # kind itself waits for the control plane's node only.
+        self.kubectl("wait", "--for=condition=Ready", "--timeout=110s", "node", "--all", timeout=120)
         self._add_gpus()
+
+
+def _configuration(workers: int) -> dict[str, object]:
+    """https://kind.sigs.k8s.io/docs/user/configuration/."""
+    nodes = [{"role": "control-plane"}, *({"role": "worker"} for _ in range(workers))]
+    return {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4", "nodes": nodes}

@@ -2,6 +2,7 @@
 
 import json
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,19 @@ def small_node() -> list[dict[str, Any]]:
 
 
 class PodCluster(Lifecycle):
-    """A control plane and one node that says it has eight AMD GPUs."""
+    """A control plane and nodes that say they have eight AMD GPUs each."""
 
     kubeconfig: Path
     kubectl: Kubectl
     bin: list[Path]
     """The folders to be put on PATH, with kubectl in one of them."""
-    node_name: str
+    node_names: Sequence[str]
+    """The nodes with GPUs. No pod of ours runs on another."""
+
+    @property
+    def node_name(self) -> str:
+        """The only node with GPUs, or the first of them."""
+        return self.node_names[0]
 
     @abstractmethod
     def enter(self, *command: str) -> list[str]:
@@ -60,8 +67,12 @@ class PodCluster(Lifecycle):
     def containerd(self, *arguments: str, timeout: float = 60) -> str:
         """The output of containerd's own command line, `ctr`."""
 
+    @abstractmethod
+    def signal_kubelet(self, signal: str) -> None:
+        """Send the node's kubelet a signal: STOP, and it does not answer until CONT."""
+
     def load_images(self) -> None:
-        """Load the operator's image and the stand-in for SGLang's into the node; build them if they do not exist."""
+        """Load the operator's image and the stand-in for SGLang's into the nodes; build them if they do not exist."""
         for image in (images.OPERATOR, images.STAND_IN):
             self._load(image)
 
@@ -75,8 +86,9 @@ class PodCluster(Lifecycle):
 
     def _add_gpus(self) -> None:
         """Do what AMD's node labeller and device plugin would."""
-        written = (f"{key}={value}" for key, value in labels(GPUS).items())
-        self.kubectl("label", "node", self.node_name, "--overwrite", *written)
+        written = [f"{key}={value}" for key, value in labels(GPUS).items()]
+        for name in self.node_names:
+            self.kubectl("label", "node", name, "--overwrite", *written)
         self._offer_gpus()
         self.kubectl.apply(small_node())
 
@@ -84,4 +96,5 @@ class PodCluster(Lifecycle):
         """Offer a number of GPUs, without a device: the kubelet keeps what it does not know."""
         offered = {"amd.com/gpu": str(len(GPUS))}
         status = {"status": {"capacity": offered, "allocatable": offered}}
-        self.kubectl("patch", "node", self.node_name, "--subresource=status", f"--patch={json.dumps(status)}")
+        for name in self.node_names:
+            self.kubectl("patch", "node", name, "--subresource=status", f"--patch={json.dumps(status)}")

@@ -40,7 +40,7 @@ class RealCluster(PodCluster):
         self.kubeconfig = self.control_plane.kubeconfig
         self.kubectl = self.control_plane.kubectl
         self.bin = self.control_plane.bin
-        self.node_name = NODE_NAME
+        self.node_names = [NODE_NAME]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -88,6 +88,10 @@ class RealCluster(PodCluster):
     def containerd(self, *arguments: str, timeout: float = 60) -> str:
         """The output of containerd's own command line, `ctr`."""
         return run(self.enter("ctr", "--namespace=k8s.io", *arguments), timeout=timeout)
+
+    def signal_kubelet(self, signal: str) -> None:
+        """Send the kubelet a signal, as STOP."""
+        run(self.enter("sh", "-c", f"kill -{signal} $(pidof kubelet)"))
 
     def _load(self, image: Image) -> None:
         self.containerd("images", "import", str(build(image)), timeout=300)

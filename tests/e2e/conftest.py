@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 import chart
-from binaries import CHART_TOOLS, CONTROL_PLANE, E2E
+from binaries import E2E, E2E_ON_KIND
 from built import skip_unless_built
 from e2e import recording
 from integration.client import Client
 from integration.namespace import Namespace
-from kind import KindNode, replaces_real_node
+from kind import KindPodCluster, replaces_real_node
 from machine import missing_packages, obstacle
 from pod_cluster import PodCluster
 from real_node import RealCluster
@@ -21,7 +21,7 @@ from real_node import RealCluster
 @pytest.fixture(scope="session")
 def real_node_possible() -> None:
     """Skip with the reason if this machine cannot have a real node; in CI, one that can must."""
-    if reason := obstacle():
+    if reason := "tests run on kind" if replaces_real_node() else obstacle():
         pytest.skip(reason)
     skip_unless_built(E2E, missing_packages())
 
@@ -35,12 +35,16 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def _new_cluster(request: pytest.FixtureRequest, state: Path) -> PodCluster:
-    """A real node, or kind where only that can be had; else skip with the reason."""
+    """A real node, or kind where that is asked for or only that can be had; else skip with the reason."""
     if replaces_real_node():
-        skip_unless_built((*CONTROL_PLANE, *CHART_TOOLS))
-        return KindNode(state, f"kimi-linear-{os.getpid()}")
+        return new_kind_cluster(state)
     request.getfixturevalue("real_node_possible")
     return RealCluster(state, bound_to_us=True)
+
+
+def new_kind_cluster(state: Path, workers: int = 1) -> KindPodCluster:
+    skip_unless_built(E2E_ON_KIND)
+    return KindPodCluster(state, f"kimi-linear-{os.getpid()}", workers)
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,11 @@
 """A small client for the tests: JSON in, JSON out, over one connection that stays open."""
 
+import base64
 import http.client
 import json
 import re
 import ssl
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,8 +61,10 @@ class Client:
     def __init__(self, kubeconfig: Path) -> None:
         content = yaml.safe_load(kubeconfig.read_text())
         cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]
-        tls = ssl.create_default_context(cafile=cluster["certificate-authority"])
-        tls.load_cert_chain(user["client-certificate"], user["client-key"])
+        with tempfile.TemporaryDirectory() as folder:
+            tls = ssl.create_default_context(cafile=_file(cluster, "certificate-authority", Path(folder)))
+            certificate, key = (_file(user, name, Path(folder)) for name in ("client-certificate", "client-key"))
+            tls.load_cert_chain(certificate, key)
         address = urlsplit(cluster["server"])
         self._connection = http.client.HTTPSConnection(
             str(address.hostname), address.port or 443, context=tls, timeout=60
@@ -141,6 +145,15 @@ class Client:
         response = self._connection.getresponse()
         content: Any = jsontext.decode(response.read() or b"{}")
         return Answer(response.status, content, warnings_in(response.headers.get_all("Warning", [])))
+
+
+def _file(entry: Mapping[str, str], name: str, folder: Path) -> Path:
+    """Return the file that an entry of a kubeconfig names, or write the content that it has itself to one."""
+    if name in entry:
+        return Path(entry[name])
+    file = folder / name
+    file.write_bytes(base64.b64decode(entry[f"{name}-data"]))
+    return file
 
 
 def path_of(kind: Kind, namespace: str | None, name: str = "") -> str:

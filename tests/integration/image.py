@@ -1,5 +1,6 @@
 """A built image without a container engine: its parts, its files, and its program in a read-only chroot."""
 
+import hashlib
 import json
 import tarfile
 from dataclasses import dataclass
@@ -38,6 +39,10 @@ class UnpackedImage:
         """Return all files and links, no folders."""
         return [path for path in self.root.rglob("*") if path.is_symlink() or not path.is_dir()]
 
+    def contents(self) -> dict[str, tuple[str, int, int]]:
+        """Return every file and link by its path: a hash of its content or where it leads, its mode and its owner."""
+        return {str(path.relative_to(self.root)): _content(path) for path in self.files()}
+
     def mount_service_account(self, token: str, certificate: bytes) -> None:
         """Put a pod's credentials where the kubelet would."""
         folder = self.root / _SERVICE_ACCOUNT
@@ -55,6 +60,12 @@ def unpack(archive: Path, folder: Path) -> UnpackedImage:
             with tarfile.open(fileobj=tar.extractfile(layer)) as files:
                 files.extractall(root, filter="fully_trusted")  # noqa: S202 -- we built it; modes and owners are tested
         return UnpackedImage(root, _read(tar, manifest["Config"])["config"])
+
+
+def _content(path: Path) -> tuple[str, int, int]:
+    seen = path.lstat()
+    what = str(path.readlink()) if path.is_symlink() else hashlib.sha256(path.read_bytes()).hexdigest()
+    return what, seen.st_mode, seen.st_uid
 
 
 def _read(tar: tarfile.TarFile, name: str) -> Any:

@@ -1,18 +1,20 @@
 """kind in place of a real node, with stand-ins for docker, kind and kubectl that write down how they were called."""
 
+import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
 
+import demo
 import images
 import kind
 import machine
-from binaries import select
+from binaries import binary
 from commands import LocalClusterError
 from images import Image
-from kind import KindNode
+from kind import KindCluster, KindPodCluster
 
 _STAND_IN = """\
 #!/bin/sh
@@ -21,8 +23,9 @@ case "$*" in
     *readyz*) exit 1 ;;
     *kube-dns*) printf 10.96.0.10 ;;
     inspect*) echo sha256:node ;;
-    build*) for context; do :; done; ls "$context" >> "$CALLS" ;;
     *"${FAILS:-nothing fails}"*) echo 'no space left' >&2; exit 1 ;;
+    build*) for context; do :; done; ls "$context" >> "$CALLS"; echo "$BUILDX_NO_DEFAULT_ATTESTATIONS" >> "$CALLS" ;;
+    cp*) for target; do :; done; cp "$0" "$target" ;;
 esac
 """
 
@@ -33,8 +36,9 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
-    programs = (program.file for program in select("kwok", "kubectl"))
-    for file in (tmp_path / "bin/docker", tmp_path / "bin/kind", *programs):
+    for variable in ("KIMI_LINEAR_CLUSTER", "KIMI_LINEAR_NODE_IMAGE"):
+        monkeypatch.delenv(variable, raising=False)
+    for file in (tmp_path / "bin/docker", tmp_path / "bin/kind", binary("kwok")):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(_STAND_IN)
         file.chmod(0o755)
@@ -42,8 +46,8 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def node(calls: Path, tmp_path: Path) -> KindNode:
-    return KindNode(tmp_path / "state", "tests")
+def pods(calls: Path, tmp_path: Path) -> KindPodCluster:
+    return KindPodCluster(tmp_path / "state", "tests")
 
 
 @pytest.fixture
@@ -55,81 +59,145 @@ def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Image:
     return Image("docker.io/lmsysorg/sglang:1", tmp_path / "Dockerfile", {"VERSION": "2"})
 
 
-def test_it_starts_with_gpus_and_is_deleted_in_the_end(node: KindNode, calls: Path) -> None:
-    cluster = f"cluster --name=tests --kubeconfig={node.kubeconfig}"
-    with node:
-        pass
-    kubectl = f"kubectl --kubeconfig={node.kubeconfig}"
+def test_it_starts_with_gpus_and_is_deleted_in_the_end(pods: KindPodCluster, calls: Path) -> None:
+    cluster = f"cluster --name=tests --kubeconfig={pods.kubeconfig}"
+    with pods:
+        assert roles(pods) == ["control-plane", "worker"]
+    kubectl = f"kubectl --kubeconfig={pods.kubeconfig}"
     told = calls.read_text().splitlines()
-    labelled, patched, applied = told.pop(3), told.pop(3), told.pop(3)
+    labelled, patched, applied = told.pop(4), told.pop(4), told.pop(4)
     assert told == [
         "docker info",
-        f"{kubectl} get --raw=/readyz --request-timeout=5s",
-        f"kind create {cluster} --wait=120s",
+        f"kind create {cluster} --config={pods.state}/kind.json --wait=120s",
+        f"docker cp tests-control-plane:/usr/bin/kubectl {pods.state}/bin/kubectl",
+        f"{kubectl} wait --for=condition=Ready --timeout=110s node --all",
         f"kind delete {cluster}",
     ]
-    assert labelled.startswith(f"{kubectl} label node tests-control-plane --overwrite ")
+    assert labelled.startswith(f"{kubectl} label node tests-worker --overwrite ")
     assert "amd.com/gpu.product-name=AMD_Instinct_MI300X_OAM" in labelled
-    assert patched.startswith(f"{kubectl} patch node tests-control-plane --subresource=status ")
+    assert patched.startswith(f"{kubectl} patch node tests-worker --subresource=status ")
     assert '"allocatable": {"amd.com/gpu": "8"}' in patched
     assert applied.startswith(f"{kubectl} apply --server-side ")
-    assert not node.state.exists()
+    assert not pods.state.exists()
 
 
-def test_one_that_cannot_be_made_ready_is_deleted(node: KindNode, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def roles(cluster: KindCluster) -> list[str]:
+    """The nodes that kind was told to make."""
+    return [node["role"] for node in json.loads((cluster.state / "kind.json").read_text())["nodes"]]
+
+
+def test_there_can_be_several_nodes_with_gpus(calls: Path, tmp_path: Path) -> None:
+    with KindPodCluster(tmp_path / "state", "tests", workers=3) as cluster:
+        assert roles(cluster) == ["control-plane", "worker", "worker", "worker"]
+    # As kind names them.
+    assert cluster.node_names == ["tests-worker", "tests-worker2", "tests-worker3"]
+    told = calls.read_text()
+    assert [name for name in cluster.node_names if f"patch node {name} --subresource=status" in told] == (
+        cluster.node_names
+    )
+
+
+def test_a_variable_names_the_image_of_the_nodes(
+    pods: KindPodCluster, calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KIMI_LINEAR_NODE_IMAGE", "localhost/node:1")
+    with pods:
+        pass
+    [create] = [line for line in calls.read_text().splitlines() if line.startswith("kind create")]
+    assert create.endswith(" --image=localhost/node:1")
+
+
+def test_one_that_cannot_be_made_ready_is_deleted(
+    pods: KindPodCluster, calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FAILS", "patch")
     with pytest.raises(LocalClusterError, match="no space left"):
-        node.start()
+        pods.start()
     assert calls.read_text().splitlines()[-1].startswith("kind delete cluster --name=tests ")
 
 
 def test_docker_builds_an_image_and_the_node_knows_it_by_its_own_name(
-    node: KindNode, image: Image, calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pods: KindPodCluster, image: Image, calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(images, "OPERATOR", image)
     monkeypatch.setattr(images, "STAND_IN", image)
-    node.load_images()
-    built, *rest = calls.read_text().splitlines()[:4]
-    # SGLang's own image, which may be there, stays as it is.
-    options = f"--provenance=false --tag=kimi-linear.local/sglang:1 --build-arg=VERSION=2 --file={tmp_path}/Dockerfile"
+    pods.load_images()
+    built, *rest = calls.read_text().splitlines()[:5]
+    # SGLang's own image, which may be there, stays as it is. No option that Docker without buildx does not know.
+    options = f"--tag=kimi-linear.local/sglang:1 --build-arg=VERSION=2 --file={tmp_path}/Dockerfile"
     assert built.startswith(f"docker build {options} {tmp_path}/cache/")
-    ctr = "docker exec tests-control-plane ctr --namespace=k8s.io"
+    ctr = "docker exec tests-worker ctr --namespace=k8s.io"
     assert rest == [
         "code.py",
-        "kind load docker-image kimi-linear.local/sglang:1 --name=tests",
+        "1",
+        "kind load docker-image kimi-linear.local/sglang:1 --name=tests --nodes=tests-worker",
         f"{ctr} images tag --force kimi-linear.local/sglang:1 docker.io/lmsysorg/sglang:1",
     ]
 
 
-def test_a_command_of_this_machine_runs_in_the_nodes_network_with_the_clusters_dns(node: KindNode) -> None:
-    node.state.mkdir()
+def test_a_command_of_this_machine_runs_in_the_nodes_network_with_the_clusters_dns(pods: KindPodCluster) -> None:
+    pods.start()
     replaced = Path("/etc/resolv.conf").resolve()
-    assert node.enter(sys.executable, "/chat.py", "http://kimi.default.svc:30000") == [
-        *["docker", "run", "--rm", "--interactive", "--network=container:tests-control-plane"],
+    assert pods.enter(sys.executable, "/chat.py", "http://kimi.default.svc:30000") == [
+        *["docker", "run", "--rm", "--interactive", "--network=container:tests-worker"],
         *["--volume=/:/machine:ro", "--tmpfs=/machine/run"],
-        f"--volume={node.state}/resolv.conf:/machine{replaced}:ro",
+        f"--volume={pods.state}/resolv.conf:/machine{replaced}:ro",
         *["--entrypoint=chroot", "sha256:node", "/machine"],
         *[sys.executable, "/chat.py", "http://kimi.default.svc:30000"],
     ]
-    assert (node.state / "resolv.conf").read_text() == (
+    assert (pods.state / "resolv.conf").read_text() == (
         "nameserver 10.96.0.10\nsearch default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"
     )
 
 
 @pytest.mark.parametrize(
-    ("platform", "obstacle", "docker", "expected"),
+    ("obstacle", "docker", "asked", "expected"),
     [
-        ("linux", "a real node needs root", "works", True),
-        ("linux", "a real node needs root", "info", False),
-        ("linux", None, "works", False),
-        # Docker there is in a virtual machine, which has neither this Python nor its packages.
-        ("darwin", "a real node needs Linux", "works", False),
+        ("a real node needs root", "works", "", True),
+        ("a real node needs root", "info", "", False),
+        (None, "works", "", False),
+        (None, "works", "kind", True),
+        ("a real node needs root", "works", "real", False),
     ],
 )
-def test_kind_is_used_where_docker_works_and_a_real_node_cannot_be_had(
-    calls: Path, monkeypatch: pytest.MonkeyPatch, platform: str, obstacle: str | None, docker: str, expected: bool
+def test_pods_run_on_kind_where_it_is_asked_for_or_docker_works_and_a_real_node_cannot_be_had(
+    calls: Path, monkeypatch: pytest.MonkeyPatch, obstacle: str | None, docker: str, asked: str, expected: bool
 ) -> None:
     monkeypatch.setenv("FAILS", docker)
-    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.setenv("KIMI_LINEAR_CLUSTER", asked)
+    monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr(machine, "obstacle", lambda: obstacle)
     assert kind.replaces_real_node() is expected
+
+
+@pytest.mark.parametrize("asked", ["", "kind"])
+def test_pods_run_on_kind_on_linux_only_as_docker_elsewhere_has_neither_this_python_nor_its_packages(
+    calls: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.setenv("KIMI_LINEAR_CLUSTER", asked)
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert kind.replaces_real_node() is False
+
+
+@pytest.mark.parametrize(
+    ("docker", "asked", "expected"),
+    [
+        ("works", "", "Kubernetes on kind, in Docker"),
+        ("info", "", "a Kubernetes control plane, built from source"),
+        ("works", "kwok", "a Kubernetes control plane, built from source"),
+        # It then says that it cannot be started.
+        ("info", "kind", "Kubernetes on kind, in Docker"),
+    ],
+)
+def test_the_demo_runs_on_kind_where_docker_works_unless_another_cluster_is_asked_for(
+    calls: Path, monkeypatch: pytest.MonkeyPatch, docker: str, asked: str, expected: str
+) -> None:
+    monkeypatch.setenv("FAILS", docker)
+    monkeypatch.setenv("KIMI_LINEAR_CLUSTER", asked)
+    assert demo._cluster().description == expected
+
+
+def test_a_cluster_that_nobody_knows_is_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KIMI_LINEAR_CLUSTER", "minikube")
+    with pytest.raises(LocalClusterError, match="KIMI_LINEAR_CLUSTER is minikube; it can be kwok, kind, real"):
+        kind.replaces_real_node()
