@@ -18,7 +18,6 @@ import pytest
 
 import sglang_client
 from client.processes import MODEL, Pod
-from cpu_engine import environment
 from engine.server import Server
 from engine.targets import KEY, Target
 from integration.waiting import wait_for
@@ -205,9 +204,9 @@ def test_it_takes_less_memory_than_three_gigabytes(server: Server) -> None:
 
 
 @pytest.fixture
-def pod(target: Target, cache: Path, tmp_path: Path) -> Pod:
-    """Return a benchmark's pod with the clients of the server's release."""
-    clients = environment.environment(target.release) if target.is_real else sglang_client.environment()
+def pod(cache: Path, tmp_path: Path) -> Pod:
+    """Return a benchmark's pod with the clients of the recipe's release."""
+    clients = sglang_client.environment()
     clients.ensure_made()
     return Pod(tmp_path, cache, clients.python)
 
@@ -216,8 +215,7 @@ def measure(pod: Pod, server: Server, suite: dict[str, Any], dataset: tuple[str,
     """Run a suite as its Job does, to the end."""
     given = Suite.model_validate({"name": "suite", **suite})
     command = [*commands.build_command(BenchmarkSpec(), given, MODEL), *dataset]
-    variables = {"OPENAI_API_KEY": KEY, "PYTHONPATH": str(environment.SITE)}
-    run = pod.run(command, load.requests(given), server.url, variables)
+    run = pod.run(command, load.requests(given), server.url, {"OPENAI_API_KEY": KEY})
     assert run.code == 0, run.log[-3000:]
     assert KEY not in run.log
     return run.result
