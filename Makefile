@@ -36,6 +36,7 @@ demo: setup  ## From nothing to a Ready server on a local cluster, and what happ
 test: check  ## Run all tests; the first time, build what they need (about 20 minutes)
 	@$(BIN)/python deploy/local/cluster.py build
 	@$(BIN)/python deploy/local/sglang_client.py
+	@PYTHONPATH=tests:deploy/local $(BIN)/python -m cpu_engine.environment
 	@echo "Two halves of the integration tests run beside all others; each is shown when it has ended (half an hour)." >&2
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-integration test-others
 
@@ -97,6 +98,7 @@ lock: setup  ## Pin all requirements anew, with hashes
 	@$(COMPILE) --output-file requirements/sglang-client.txt requirements/sglang-client.in
 	@cat requirements/sglang.txt >> requirements/sglang-client.txt
 	@$(COMPILE) --output-file requirements/sglang-arguments.txt requirements/sglang-arguments.in
+	@$(BIN)/python deploy/local/pins.py requirements/sglang-server-0.5.7.in
 
 cluster: setup  ## Start a local Kubernetes with simulated AMD GPU nodes, or with REAL=1 a real node and a stand-in for SGLang
 	@$(if $(REAL),KIMI_LINEAR_CLUSTER=real) $(BIN)/python deploy/local/cluster.py up

@@ -33,7 +33,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., StandIn]]:
 @pytest.fixture
 def pod(tmp_path: Path, downloads: Path) -> Pod:
     """Return a pod with SGLang's client in it."""
-    sglang_client.ensure_made()
+    environment = sglang_client.environment()
+    environment.ensure_made()
     folder = tmp_path / "pod"
     folder.mkdir()
-    return Pod(folder, downloads)
+    return Pod(folder, downloads, environment.python)

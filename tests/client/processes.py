@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import sglang_client
 from integration.waiting import wait_for
 from kimi_linear_operator.benchmark import runner
 from kimi_linear_operator.benchmark.commands import DATASET_FOLDER
@@ -69,10 +68,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Pod:
-    """The benchmark's pod: a folder to write to, and one with what the client would download."""
+    """The benchmark's pod: a folder to write to, one with what the client would download, and the client's Python."""
 
     folder: Path
     downloads: Path
+    python: Path
 
     def run(self, command: Sequence[str], requests: int, url: str, environment: Mapping[str, str] | None = None) -> Run:
         """Run the runner with a client to its end."""
@@ -110,7 +110,7 @@ class Pod:
     def _start(self, words: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
         before_command = words.index("--")
         message = ["--termination-message", str(self.termination_message)]
-        path = f"{sglang_client.python().parent}{os.pathsep}{os.environ['PATH']}"
+        path = f"{self.python.parent}{os.pathsep}{os.environ['PATH']}"
         return subprocess.Popen(
             [*words[:before_command], *message, *words[before_command:]],
             env=os.environ | {"PATH": path} | dict(environment),

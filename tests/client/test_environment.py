@@ -10,21 +10,23 @@ from commands import LocalClusterError
 
 
 def test_it_has_the_clients_and_no_torch() -> None:
-    sglang_client.ensure_made()
+    sglang_client.environment().ensure_made()
     code = (
         "import sys, sglang.bench_serving, sglang.test.few_shot_gsm8k as c; print(c.__file__, 'torch' in sys.modules)"
     )
-    done = subprocess.run([sglang_client.python(), "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    python = sglang_client.environment().python
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout == f"{sglang_client.package()}/test/few_shot_gsm8k.py False\n"
 
 
 def test_other_requirements_are_another_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = sglang_client.folder()
+    before = sglang_client.environment().folder
     requirements = tmp_path / "requirements.txt"
     requirements.write_text(sglang_client.REQUIREMENTS.read_text() + "# changed\n")
     monkeypatch.setattr(sglang_client, "REQUIREMENTS", requirements)
-    assert sglang_client.folder() != before
-    assert sglang_client.folder().parent == before.parent
+    after = sglang_client.environment().folder
+    assert after != before
+    assert after.parent == before.parent
 
 
 def test_one_that_cannot_be_made_leaves_nothing(
@@ -35,6 +37,6 @@ def test_one_that_cannot_be_made_leaves_nothing(
     requirements.write_text(f"{tmp_path}/missing-1.0-py3-none-any.whl --hash=sha256:{'0' * 64}\n")
     monkeypatch.setattr(sglang_client, "REQUIREMENTS", requirements)
     with pytest.raises(LocalClusterError, match=r"could not be installed \(see above\)"):
-        sglang_client.ensure_made()
+        sglang_client.environment().ensure_made()
     assert "missing-1.0" in capfd.readouterr().err
-    assert [path.name for path in sglang_client.folder().parent.iterdir() if path.is_dir()] == []
+    assert [path.name for path in sglang_client.environment().folder.parent.iterdir() if path.is_dir()] == []

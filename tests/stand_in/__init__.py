@@ -1,8 +1,16 @@
 """A stand-in for SGLang's server: the same command line and endpoints, no model and no GPU.
 
 It loads slowly, opens its port only then, is not healthy until it is warm, answers what SGLang's own client and clients
-of OpenAI's API send, drains on SIGTERM, and can be told to fail. What it says is made up, and the same every time:
-tokens are bytes, texts repeat a sentence, and questions about sums are answered rightly as often as it is told.
+of OpenAI's API send, drains on SIGTERM, and can be told to fail.
+
+It is like release 0.5.7: `tests/engine` makes the same assertions about both. On purpose it differs in this:
+
+- It looks for the end of the last request ten times a second, SGLang every five seconds.
+- It handles SIGTERM from the moment that its port is open, SGLang a second later.
+- It does not look whether the model is there.
+
+What it says is made up, and the same every time: tokens are bytes, texts repeat a sentence, and questions about sums
+are answered rightly as often as it is told.
 
 Here:
 

@@ -26,13 +26,18 @@ def complete(prompt: str, longest: int, *, ignores_end: bool, accuracy: float) -
     if question := _QUESTION.search(prompt):
         return shorten(answer_to(int(question[1]), int(question[2]), accuracy), longest)
     if ignores_end:
-        return Answer((_SENTENCE * (longest // len(_SENTENCE) + 1))[:longest], "length")
+        return repeat(_SENTENCE, longest)
     return shorten(_SENTENCE.strip(), longest)
 
 
 def shorten(text: str, longest: int) -> Answer:
     """Stop at the end of a text, or at the longest length that was asked for."""
     return Answer(text, "stop") if len(text) <= longest else Answer(text[:longest], "length")
+
+
+def repeat(text: str, longest: int) -> Answer:
+    """Say a text again and again, up to the longest length that was asked for."""
+    return Answer((text * (longest // len(text) + 1))[:longest], "length")
 
 
 def is_right(apples: int, accuracy: float) -> bool:

@@ -5,10 +5,15 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).with_name("arguments.jsonl")
+# model_max_length in config.json of the model.
+_LONGEST = 1048576
+# SGLang's ROCm images set it.
+_ALLOWS_LONGER = "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"
 _TYPES = {"int": int, "float": float, "json": json.loads, "str": str}
 
 
@@ -28,11 +33,19 @@ def _options(argument: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse(words: list[str] | None) -> argparse.Namespace:
-    """Return SGLang's settings, with its defaults for those that matter here."""
+    """Return SGLang's settings, with its defaults for those that matter here.
+
+    Raises:
+        ValueError: The context is longer than Kimi-Linear's.
+    """
     arguments = build_parser().parse_args(words)
     arguments.host = arguments.host or "127.0.0.1"
     arguments.port = 30000 if arguments.port is None else arguments.port
     arguments.tokenizer_path = arguments.tokenizer_path or arguments.model_path
     arguments.served_model_name = arguments.served_model_name or arguments.model_path
-    arguments.context_length = arguments.context_length or 1048576
+    arguments.context_length = arguments.context_length or _LONGEST
+    if arguments.context_length > _LONGEST and not os.environ.get(_ALLOWS_LONGER):
+        raise ValueError(
+            f"context_length ({arguments.context_length}) is greater than the derived context_length ({_LONGEST})."
+        )
     return arguments

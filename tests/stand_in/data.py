@@ -21,8 +21,8 @@ def write(folder: Path, questions: int = 200, conversations: int = 600) -> None:
     write_conversations(folder / "sharegpt.json", conversations)
     write_questions(folder / "gsm8k.jsonl", questions)
     hub = folder / "huggingface/hub"
-    write_tokenizer(_snapshot(hub, "models", MODEL))
-    write_conversations(_snapshot(hub, "datasets", CONVERSATIONS) / CONVERSATIONS_FILE, conversations)
+    write_tokenizer(snapshot(hub, "models", MODEL))
+    write_conversations(snapshot(hub, "datasets", CONVERSATIONS) / CONVERSATIONS_FILE, conversations)
 
 
 def write_tokenizer(folder: Path) -> None:
@@ -64,14 +64,14 @@ def write_questions(file: Path, count: int) -> None:
     file.write_text("".join(lines))
 
 
-def _snapshot(hub: Path, kind: str, name: str) -> Path:
-    """Return the folder of the only version of something in a hub's cache."""
+def snapshot(hub: Path, kind: str, name: str) -> Path:
+    """Return the folder of the only version of something in a hub's cache, which is made if it is not there."""
     repository = hub / f"{kind}--{name.replace('/', '--')}"
-    snapshot = repository / "snapshots" / _REVISION
-    for folder in (repository / "refs", snapshot):
+    version = repository / "snapshots" / _REVISION
+    for folder in (repository / "refs", version):
         folder.mkdir(parents=True, exist_ok=True)
     (repository / "refs/main").write_text(_REVISION)
-    return snapshot
+    return version
 
 
 def _alphabet() -> list[str]:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from argparse import Namespace
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 
 from stand_in.answers import Answer
 from stand_in.behaviour import Behaviour
+from stand_in.scheduler import Scheduler
+
+_LOOKS_FOR_THE_SCHEDULER_SECONDS = 0.1
 
 
 class ToldToFailError(Exception):
@@ -22,10 +26,9 @@ class Engine:
 
     arguments: Namespace
     behaviour: Behaviour
+    scheduler: Scheduler
     is_warm: bool = False
     is_draining: bool = False
-    is_dead: bool = False
-    """The engine; the process lives on and does not know."""
     is_known_to_be_dead: bool = False
     """Health was asked, and nothing came back."""
     open_requests: int = 0
@@ -36,6 +39,17 @@ class Engine:
     """Requests for text so far, including those that failed."""
     prompt_tokens: int = 0
     generated_tokens: int = 0
+
+    async def answers_within(self, seconds: float) -> bool:
+        """Whether the scheduler gives a sign of life in time."""
+        deadline = time.monotonic() + seconds
+        while not self.scheduler.is_running and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOKS_FOR_THE_SCHEDULER_SECONDS)
+        return self.scheduler.is_running
+
+    async def _sign_of_life(self) -> None:
+        while not self.scheduler.is_running:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOKS_FOR_THE_SCHEDULER_SECONDS)
 
     @property
     def is_healthy(self) -> bool:
@@ -55,11 +69,11 @@ class Engine:
             if self.behaviour.fails(number):
                 raise ToldToFailError
             if self.behaviour.hangs(number):
-                self.is_dead = True
-                await asyncio.Event().wait()
+                self.scheduler.kill()
             step = self.behaviour.tokens_per_event
             for start in range(0, len(answer.text), step):
                 end = min(start + step, len(answer.text))
+                await self._sign_of_life()
                 await asyncio.sleep((end - start) * self.behaviour.seconds_per_token)
                 if start and self.behaviour.dies(number):
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -77,16 +91,20 @@ class Engine:
             self.running -= 1
 
     def metrics(self) -> str:
-        """Return some of SGLang's metrics in Prometheus' format."""
-        values = {
-            ("num_running_reqs", "gauge"): self.running,
-            ("num_queue_reqs", "gauge"): 0,
-            ("token_usage", "gauge"): 0.0,
-            ("num_requests_total", "counter"): self.requests,
-            ("prompt_tokens_total", "counter"): self.prompt_tokens,
-            ("generation_tokens_total", "counter"): self.generated_tokens,
+        """Return some of SGLang's metrics in Prometheus' format: its counters begin with the first request."""
+        gauges = {"num_running_reqs": self.running, "num_queue_reqs": 0, "token_usage": 0}
+        counters = {
+            "num_requests_total": self.requests,
+            "prompt_tokens_total": self.prompt_tokens,
+            "generation_tokens_total": self.generated_tokens,
         }
-        label = f'{{model_name="{self.arguments.served_model_name}"}}'
-        return "".join(
-            f"# TYPE sglang:{name} {kind}\nsglang:{name}{label} {value}\n" for (name, kind), value in values.items()
-        )
+        name = {"model_name": self.arguments.served_model_name}
+        scheduler = {"engine_type": "unified", **name, "moe_ep_rank": "0", "pp_rank": "0", "tp_rank": "0"}
+        return _exposition("gauge", gauges, scheduler) + _exposition("counter", counters if self.requests else {}, name)
+
+
+def _exposition(kind: str, values: dict[str, int], labels: dict[str, str]) -> str:
+    shown = ",".join(f'{name}="{value}"' for name, value in labels.items())
+    return "".join(
+        f"# TYPE sglang:{name} {kind}\nsglang:{name}{{{shown}}} {float(value)}\n" for name, value in values.items()
+    )

@@ -14,6 +14,9 @@ from stand_in.keys import ENGINE
 
 # The longest answer of a chat that names no limit: SGLang's is what is left of the context.
 _DEFAULT_LENGTH = 4096
+# What SGLang calls the model of a request that names none, whatever it serves.
+_DEFAULT_MODEL = "default"
+_METADATA = {"weight_version": "default"}
 
 
 def add_routes(app: web.Application) -> None:
@@ -62,13 +65,8 @@ class _Chat:
     def finish_reason(self) -> str:
         return "tool_calls" if self.tool else self.answer.reason
 
-    def usage(self) -> dict[str, int]:
-        generated = len(self.answer.text)
-        return {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": generated,
-            "total_tokens": self.prompt_tokens + generated,
-        }
+    def usage(self) -> dict[str, Any]:
+        return _usage(self.prompt_tokens, len(self.answer.text))
 
     def tool_call(self, name: str | None, arguments: str) -> dict[str, Any]:
         """Return a call of the tool, or a part of one; Kimi's ids name the function."""
@@ -87,7 +85,8 @@ class _Chat:
         if self.tool:
             message |= {"content": None, "tool_calls": [self.tool_call(*self.tool)]}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self.finish_reason}
-        return self._envelope("chat.completion", [choice | {"matched_stop": None}], self.usage())
+        whole = self._envelope("chat.completion", [choice | {"matched_stop": None}], self.usage())
+        return whole | {"metadata": _METADATA}
 
     def chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
         """Return one event of a stream."""
@@ -98,7 +97,7 @@ class _Chat:
         """Return the event that SGLang sends last, where asked for."""
         return self._envelope("chat.completion.chunk", [], self.usage())
 
-    def _envelope(self, kind: str, choices: list[Any], usage: dict[str, int] | None) -> dict[str, Any]:
+    def _envelope(self, kind: str, choices: list[Any], usage: dict[str, Any] | None) -> dict[str, Any]:
         created = int(time.time())
         return {
             "id": self.id,
@@ -132,9 +131,9 @@ def _answer(messages: list[dict[str, Any]], body: dict[str, Any], settings: Any)
     text = answers.as_tokens(*tool) if tool else answers.reply(messages)
     return _Chat(
         id=uuid.uuid4().hex,
-        model=body.get("model", settings.served_model_name),
+        model=body.get("model", _DEFAULT_MODEL),
         prompt_tokens=len(json.dumps(messages)),
-        answer=answers.shorten(text, longest),
+        answer=answers.repeat(text, longest) if body.get("ignore_eos") else answers.shorten(text, longest),
         # Without its parser the model's call of a tool is the text of the answer.
         tool=tool if settings.tool_call_parser == "kimi_k2" else None,
     )
@@ -171,17 +170,16 @@ async def _complete(request: web.Request) -> web.StreamResponse:
         "id": uuid.uuid4().hex,
         "object": "text_completion",
         "created": int(time.time()),
-        "model": body.get("model", engine.arguments.served_model_name),
+        "model": body.get("model", _DEFAULT_MODEL),
     }
     lengths = engine.generate(tokens, answer)
     if body.get("stream"):
         return await stream(request, _parts(completion, answer, lengths))
     async for _length in lengths:
         pass
-    generated = len(answer.text)
-    usage = {"prompt_tokens": tokens, "completion_tokens": generated, "total_tokens": tokens + generated}
+    usage = _usage(tokens, len(answer.text))
     choice = {"index": 0, "text": answer.text, "logprobs": None, "finish_reason": answer.reason}
-    return web.json_response(completion | {"choices": [choice], "usage": usage})
+    return web.json_response(completion | {"choices": [choice], "usage": usage, "metadata": _METADATA})
 
 
 async def _parts(
@@ -193,6 +191,16 @@ async def _parts(
         choice = {"index": 0, "text": answer.text[told:length], "logprobs": None, "finish_reason": reason}
         yield completion | {"choices": [choice], "usage": None}
         told = length
+
+
+def _usage(prompt_tokens: int, generated: int) -> dict[str, Any]:
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": generated,
+        "total_tokens": prompt_tokens + generated,
+        "prompt_tokens_details": None,
+        "reasoning_tokens": 0,
+    }
 
 
 def _bad_request(message: str) -> web.Response:

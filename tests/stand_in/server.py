@@ -16,6 +16,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, web
 from stand_in import answers, arguments, behaviour, openai_api
 from stand_in.engine import Engine, ToldToFailError
 from stand_in.keys import ENGINE
+from stand_in.scheduler import Scheduler
 
 VERSION = "0.5.7"
 _LOOKS_FOR_OPEN_REQUESTS_SECONDS = 0.1
@@ -80,10 +81,9 @@ async def _health(request: web.Request) -> web.Response:
     """Say whether the engine gives a sign of life; without generation, /health says it of the process alone."""
     engine = request.app[ENGINE]
     is_cheap = request.path == "/health" and os.environ.get("SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION") == "false"
-    if engine.is_dead and engine.is_healthy and not is_cheap:
-        await asyncio.sleep(_HEALTH_CHECK_SECONDS)
-        engine.is_known_to_be_dead = True
-        return web.Response(status=503)
+    if engine.is_healthy and not is_cheap:
+        engine.is_known_to_be_dead = not await engine.answers_within(_HEALTH_CHECK_SECONDS)
+        return web.Response(status=503 if engine.is_known_to_be_dead else 200)
     return web.Response(status=200 if engine.is_healthy else 503)
 
 
@@ -105,9 +105,10 @@ async def _model_info(request: web.Request) -> web.Response:
 
 
 async def _server_info(request: web.Request) -> web.Response:
-    """All settings: with the API key, as SGLang's has it."""
-    state = {"last_gen_throughput": 0.0, "avg_spec_accept_length": None}
+    """All settings, twice: with the API key, as SGLang's has it."""
     settings = vars(request.app[ENGINE].arguments)
+    memory = {"weight": 0.0, "kvcache": 0.0, "token_capacity": 0, "graph": 0.0}
+    state = {**settings, "last_gen_throughput": 0.0, "memory_usage": memory}
     return web.json_response({**settings, "status": "ready", "internal_states": [state], "version": VERSION})
 
 
@@ -229,6 +230,10 @@ def main() -> int:
     told = behaviour.from_environment()
     shown = {name: value for name, value in vars(settings).items() if value and name != "api_key"}
     _log(f"server_args={json.dumps(shown)}")
+    engine = Engine(settings, told, Scheduler())
     time.sleep(told.load_seconds)
-    asyncio.run(serve(Engine(settings, told)))
+    asyncio.run(serve(engine))
+    if os.getpid() != 1:
+        # As SGLang does, with all its processes: its exit code is 137 then, although all went well.
+        os.kill(os.getpid(), signal.SIGKILL)
     return 0

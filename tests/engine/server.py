@@ -1,0 +1,132 @@
+"""A server under test as a process, in the environment that the operator gives it."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from client import asking
+from engine.targets import KEY, Target
+from integration.waiting import wait_for
+from kimi_linear_operator.server.sglang import environment
+
+# It takes a minute on two processors, and several when they are busy.
+SECONDS_TO_READY = 600
+_SECONDS_TO_ANSWER = 120
+
+
+class Server:
+    """A server that runs inside its `with` block."""
+
+    def __init__(self, target: Target, folder: Path, cache: Path, *more: str) -> None:
+        self.target = target
+        self._log = folder / "server.log"
+        self._port = _free_port()
+        self._command = target.command(self._port, *more)
+        self._environment = _environment(target, folder, cache)
+        self.process: subprocess.Popen[bytes]
+
+    def __enter__(self) -> Self:
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                self._command, env=self._environment, stdout=log, stderr=log, start_new_session=True
+            )
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        # All of them may have ended.
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    @property
+    def url(self) -> str:
+        """Return its address."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def log(self) -> str:
+        """Return what it said."""
+        return self._log.read_text(errors="replace")
+
+    def status(self, path: str, body: object = None, key: str = KEY, seconds: float = _SECONDS_TO_ANSWER) -> int:
+        """Return the status of an answer; 0 where nothing answers."""
+        return asking.ask(self.url + path, body, key, seconds)[0]
+
+    def answer(self, path: str, body: object = None) -> dict[str, Any]:
+        """Return an answer, which must be good."""
+        return asking.answer(self.url + path, body, KEY, _SECONDS_TO_ANSWER)
+
+    def text(self, path: str, key: str = KEY) -> str:
+        """Return the text of an answer."""
+        return asking.ask(self.url + path, key=key, seconds=_SECONDS_TO_ANSWER)[1]
+
+    def events(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the events of a stream as they come."""
+        return asking.events(self.url + path, body, KEY, _SECONDS_TO_ANSWER)
+
+    def wait_until_ready(self) -> None:
+        """Wait as the kubelet does; fail if it ends instead."""
+        wait_for(self._is_ready, f"it is ready; its log ends with\n{self.log[-2000:]}", seconds=SECONDS_TO_READY)
+
+    def _is_ready(self) -> bool:
+        if self.process.poll() is not None:
+            pytest.fail(f"It ended with {self.process.returncode}:\n{self.log[-3000:]}")
+        return self.status("/health") == 200
+
+    def memory(self) -> int:
+        """Return how many bytes of memory its processes take; what they share counts once."""
+        texts = [_read(Path(f"/proc/{number}/smaps_rollup")) for number in _group(self.process.pid)]
+        return sum(1024 * int(amount) for text in texts for amount in re.findall(r"^Pss: +(\d+)", text, re.MULTILINE))
+
+    def scheduler(self) -> int:
+        """Return the process that makes the tokens."""
+        [number] = [number for number in _group(self.process.pid) if _name(number).startswith("sglang::schedul")]
+        return number
+
+
+def _environment(target: Target, folder: Path, cache: Path) -> dict[str, str]:
+    """Return what the operator sets, with folders of ours, and that there is no internet."""
+    places = {environment.CACHE_PATH: cache, environment.KERNELS_PATH: folder}
+    rendered = {}
+    for variable in environment.variables(target.spec()):
+        value = str(variable["value"])
+        for place, here in places.items():
+            if value.startswith(f"{place}/"):
+                value = f"{here}{value.removeprefix(place)}"
+        rendered[variable["name"]] = value
+    return os.environ | rendered | {"HF_HUB_OFFLINE": "1"} | dict(target.variables)
+
+
+def _free_port() -> int:
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        port: int = opened.getsockname()[1]
+        return port
+
+
+def _group(leader: int) -> Iterator[int]:
+    """Yield the processes of a group."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        fields = _read(folder / "stat").rpartition(")")[2].split()
+        if fields and int(fields[2]) == leader:
+            yield int(folder.name)
+
+
+def _name(process: int) -> str:
+    return _read(Path(f"/proc/{process}/comm"))
+
+
+def _read(file: Path) -> str:
+    """Return a file's text; none if its process has just ended."""
+    try:
+        return file.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

@@ -1,0 +1,83 @@
+"""The servers under test, and in what SGLang's releases differ."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cpu_engine import environment
+from kimi_linear_operator.server.sglang import command_line
+from kimi_linear_operator.server.spec import ServerSpec
+
+_TESTS = Path(__file__).parents[1]
+KEY = "sk-planted"
+
+
+@dataclass(frozen=True)
+class Manner:
+    """What differs between releases.
+
+    Attributes:
+        ping_unready: What /ping answers while the server warms up and while it drains.
+        ready: What /ready answers before and when the server is ready.
+        counter_labels: The labels of the counters of requests and tokens.
+        drained: The exit code after all requests were finished on SIGTERM; negative is a signal.
+        watches_its_processes: Whether the server ends when a process of it was killed.
+    """
+
+    ping_unready: int
+    ready: tuple[int, int]
+    counter_labels: frozenset[str]
+    drained: int
+    watches_its_processes: bool
+
+
+MANNERS = {
+    # 0.5.7 kills all its processes at last, itself too, unless it is process 1 of a container. In the operator's pods
+    # it is not, so Kubernetes sees 137.
+    "0.5.7": Manner(200, (404, 404), frozenset({"model_name"}), drained=-9, watches_its_processes=False),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server that is to behave as a release of SGLang: its program, and the environment that this needs."""
+
+    release: str
+    program: tuple[str, ...]
+    variables: Mapping[str, str]
+
+    @property
+    def is_real(self) -> bool:
+        """Whether it is SGLang itself."""
+        return "sglang.launch_server" in self.program
+
+    @property
+    def manner(self) -> Manner:
+        """What is special in its release."""
+        return MANNERS[self.release]
+
+    def spec(self, *more: str) -> ServerSpec:
+        """Return a server of one GPU, with these arguments besides those that a CPU needs."""
+        extra = [*environment.ARGUMENTS[self.release], *more]
+        spec = {"tensorParallelism": 1, "toolCallParser": "enabled", "engine": {"extraArgs": extra}}
+        return ServerSpec.model_validate(spec)
+
+    def command(self, port: int, *more: str) -> list[str]:
+        """Return the operator's command line, but for the address: its host name is one of a pod."""
+        words = command_line.arguments(self.spec(*more))[len(command_line.PROGRAM) :]
+        address = {command_line.ALL_ADDRESSES: "127.0.0.1", str(command_line.PORT): str(port)}
+        return [*self.program, *(address.get(word, word) for word in words)]
+
+
+def _sglang(release: str) -> Target:
+    python = str(environment.environment(release).python)
+    return Target(release, (python, "-m", "sglang.launch_server"), environment.VARIABLES)
+
+
+def targets() -> dict[str, Target]:
+    """Return all servers by the name that tests show."""
+    # As slow as SGLang here, with a token an event: a test can tell the phases of its life apart.
+    slow = {"STAND_IN_SECONDS_PER_TOKEN": "0.02", "STAND_IN_TOKENS_PER_EVENT": "1"}
+    stand_in = Target("0.5.7", (sys.executable, "-m", "stand_in"), {"PYTHONPATH": str(_TESTS), **slow})
+    return {"stand-in": stand_in, **{release: _sglang(release) for release in environment.RELEASES}}

@@ -1,0 +1,37 @@
+"""A process that does nothing, in place of SGLang's scheduler: tests kill or stop it as they do SGLang's."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+# Linux shows fifteen letters of it.
+NAME = "sglang::scheduler"
+_LOOKS_FOR_ITS_PARENT_SECONDS = 0.2
+
+
+class Scheduler:
+    """The process; it ends with the one that starts it."""
+
+    def __init__(self) -> None:
+        parent = os.getpid()
+        self.number = os.fork()
+        if not self.number:
+            _live_with(parent)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is neither dead nor stopped."""
+        text = Path(f"/proc/{self.number}/stat").read_text()
+        return text.rpartition(")")[2].split()[0] in {"R", "S", "D"}
+
+    def kill(self) -> None:
+        """Let it die, as of a fault of a GPU."""
+        os.kill(self.number, signal.SIGKILL)
+
+
+def _live_with(parent: int) -> None:
+    Path("/proc/self/comm").write_text(NAME)
+    while os.getppid() == parent:
+        time.sleep(_LOOKS_FOR_ITS_PARENT_SECONDS)
+    os._exit(0)
