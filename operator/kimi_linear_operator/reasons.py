@@ -44,6 +44,7 @@ ReasonName = Literal[
     "Regressed",
     "Replacing",
     "RequestsFailed",
+    "ResultUnknown",
     "RollingOut",
     "RollingOutByItself",
     "RolloutPaused",
@@ -323,6 +324,12 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "Invalid: the benchmark to compare with is not complete or not valid, has no such number, or ran a different "
         "load. The message says which.",
         "Run that benchmark first, with the same load, or correct `baseline.benchmark`.",
+    ),
+    "ResultUnknown": Explanation(
+        "benchmark",
+        "Invalid or Failed: another version of the operator wrote a result or a finding that this version does not "
+        "know. The status and `NAME-results` keep it as it is.",
+        "Read the result itself, or measure again.",
     ),
     # Conditions that say nothing about readiness, so tools that wait for it ignore them (`TemplateCurrent`, `Synced`).
     "Newest": Explanation("server", "The pods are as this version of the operator builds them.", NOTHING),

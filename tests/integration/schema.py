@@ -9,6 +9,7 @@ from integration.client_pods import benchmark_manifest
 from integration.namespace import server_manifest
 from integration.newer_version import FRACTION
 from integration.waiting import wait_for
+from kimi_linear_operator.benchmark.definition import DEFINITION as BENCHMARK_DEFINITION
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.resource_types import DEFINITIONS
@@ -103,6 +104,21 @@ def definition_of_containers(client: Client) -> Iterator[None]:
     finally:
         serve(client, definition)
         _wait_for_pull_policy(client, None)
+
+
+@contextmanager
+def definition_of_energy(client: Client) -> Iterator[None]:
+    """Let the API server have a newer version's definition of benchmarks for a while: results have the field energy."""
+    definition = BENCHMARK_DEFINITION.manifest()
+    newer = copy.deepcopy(definition)
+    [version] = newer["spec"]["versions"]
+    status = version["schema"]["openAPIV3Schema"]["properties"]["status"]
+    status["properties"]["results"]["items"]["properties"]["energy"] = {"type": "integer"}
+    try:
+        serve(client, newer)
+        yield
+    finally:
+        serve(client, definition)
 
 
 def _wait_for_pull_policy(client: Client, expected: str | None) -> None:

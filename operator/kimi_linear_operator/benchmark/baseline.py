@@ -1,12 +1,12 @@
 """The baseline of a suite: numbers of the same load, or the reason why there are none."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kimi_linear_operator.benchmark import load, recipe
-from kimi_linear_operator.benchmark.spec import Suite
+from kimi_linear_operator.benchmark.spec import Suite, SuiteResult
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.stored import is_readable
 
 Metrics = Mapping[str, float]
 
@@ -49,11 +49,13 @@ def of_benchmark(name: str, suites: Sequence[Suite], results: Sequence[Manifest]
         return Baseline(missing=f"{suite.name} of benchmark {name} ran a different load ({differences})")
     if not is_valid(result):
         return Baseline(missing=f"{suite.name} of benchmark {name} is invalid: its numbers do not count")
-    return Baseline({key: value for key, value in result["metrics"].items() if math.isfinite(value)})
+    return Baseline(result.get("metrics", {}))
 
 
 def is_valid(result: Manifest) -> bool:
     """Return whether the numbers of a suite count: its client succeeded, and no finding says that they are invalid."""
+    if not is_readable(SuiteResult, result):
+        return False
     validity = (finding for finding in result.get("findings", ()) if finding.get("rule") == "Validity")
     return result.get("outcome") == "Succeeded" and all(finding.get("passed") for finding in validity)
 

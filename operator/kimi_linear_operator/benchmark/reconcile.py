@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from kimi_linear_operator.benchmark import job, retention
+from kimi_linear_operator.benchmark import job, results_config_map, retention
 from kimi_linear_operator.benchmark.clean_up import CleanUp
 from kimi_linear_operator.benchmark.definition import CHECKER
 from kimi_linear_operator.benchmark.ended_suites import EndedSuites
@@ -111,7 +111,7 @@ class BenchmarkReconciler:
         Then delete its Jobs, its runner and the benchmark itself, each when it is due.
         """
         benchmark = CHECKER.read_stored(manifest, {"suites"})
-        if benchmark:
+        if benchmark and results_config_map.is_whole(manifest["status"]):
             await self._stored_results.write(benchmark, manifest["status"])
         return await self._clean_up.run(key, manifest, benchmark)
 

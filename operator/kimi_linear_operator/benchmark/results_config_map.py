@@ -38,6 +38,11 @@ def build(benchmark: KimiLinearBenchmark, status: Manifest) -> Manifest:
     return manifest
 
 
+def is_whole(status: Manifest) -> bool:
+    """Return whether nothing of what the ConfigMap holds was left out of a stored status because it is unreadable."""
+    return all(status[name] for name in _STATUS_FIELDS if name in status)
+
+
 def is_left_by(config_map: Manifest, benchmark: KimiLinearBenchmark) -> bool:
     """Return whether a ConfigMap holds results of this spec, and the operator made it but no benchmark owns it.
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from kimi_linear_operator.benchmark.address import TargetKey
 from kimi_linear_operator.benchmark.claims import MOST_SUITES, Measured
 from kimi_linear_operator.benchmark.metric import METRICS
-from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.benchmark.spec import BENCHMARK, SuiteResult
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.stored import is_readable
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.reconcile.cached_object import CachedObject
 from kimi_linear_operator.reconcile.series import by_condition, head, labels
@@ -34,7 +35,7 @@ def _results(benchmarks: Iterable[CachedObject], now: str) -> Iterator[str]:
         server = str(status.get("environment", {}).get("server", ""))
         own = labels({"benchmark": benchmark.key.name, "benchmark_namespace": benchmark.key.namespace})
         for result in status.get("results", ())[:MOST_SUITES]:
-            if result["name"] in suites:
+            if is_readable(SuiteResult, result) and result["name"] in suites:
                 measured = labels({"server": server, "suite": result["name"]})
                 yield from (
                     f'{name}{{{own},metric="{key}",{measured}}} {value}\n' for key, value in _numbers(result).items()

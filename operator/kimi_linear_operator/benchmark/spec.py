@@ -21,6 +21,7 @@ from kimi_linear_operator.kubernetes.models import (
     PipPackage,
     Resource,
     SecretKeyRef,
+    Status,
     Whole,
     whole_number,
 )
@@ -304,7 +305,7 @@ class Environment(Model):
 class Finding(Model):
     """One judgement on a suite."""
 
-    rule: Literal["Threshold", "Regression", "Validity"] = Field(description="What was judged.")
+    rule: str = Field(description="What was judged: Threshold, Regression or Validity.")
     metric: str | None = Field(default=None, description="Metric that was judged.")
     value: float | None = Field(default=None, description="What was measured.")
     limit: float | None = Field(default=None, description="What was allowed.")
@@ -320,10 +321,10 @@ class SuiteResult(Model):
     """How a suite ended."""
 
     name: str = Field(description="Name of the suite.")
-    kind: SuiteKind = Field(description="What was measured.")
-    outcome: Literal["Succeeded", "Failed"] = Field(description="Whether the client ran to its end.")
-    reason: Literal["ClientFailed", "NoResult", "TimedOut"] | None = Field(
-        default=None, description="Why the client did not run to its end, in one word."
+    kind: str = Field(description="What was measured: speed or accuracy.")
+    outcome: str = Field(description="Whether the client ran to its end: Succeeded or Failed.")
+    reason: str | None = Field(
+        default=None, description="Why the client did not run to its end: ClientFailed, NoResult or TimedOut."
     )
     message: str = Field(
         default="", description="Why the client did not run to its end, or a remark about the numbers."
@@ -351,8 +352,10 @@ class Attempt(Model):
     message: str = Field(description="Why the suite could not start.", max_length=32768)
 
 
-class BenchmarkStatus(Model):
+class BenchmarkStatus(Status):
     """The observed state."""
+
+    RECORDS = frozenset({"environment", "results"})
 
     observed_generation: int | None = Field(
         default=None, description="The generation of the spec that this status describes."
@@ -362,7 +365,7 @@ class BenchmarkStatus(Model):
         description="Accepted, TargetReady, Complete, Succeeded, Reconciling and Stalled.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
-    verdict: Literal["Passed", "Failed", "Invalid"] | None = Field(
+    verdict: str | None = Field(
         default=None,
         description="Passed, Failed, or Invalid: requests failed, or the server changed during the run.",
     )

@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
-from pydantic import BaseModel, ValidationError
-
-from kimi_linear_operator.benchmark import load
-from kimi_linear_operator.benchmark.spec import Attempt, Environment, KimiLinearBenchmark, Suite, SuiteResult
+from kimi_linear_operator.benchmark.spec import Attempt, KimiLinearBenchmark, Suite, SuiteResult
 from kimi_linear_operator.benchmark.verdict import Verdict, conclude
 from kimi_linear_operator.kubernetes.conditions import Reason, condition, find_condition, stamped
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Condition
+from kimi_linear_operator.kubernetes.stored import is_readable
 
 READY = ("ServerReady", "EndpointGiven", "SuitesEnded")
 """Reasons for which TargetReady is true."""
@@ -71,24 +70,25 @@ def is_complete(status: Manifest) -> bool:
 
 
 def read_results(benchmark: KimiLinearBenchmark, status: Manifest) -> list[Manifest]:
-    """Return the results in a status up to the first invalid one, whose suite runs again.
+    """Return the results in a status up to the first that is not of the suite in its place. That suite runs again.
 
-    A user or another version of the operator may have written the status.
+    A user or another version of the operator may have written the status. A result that this version cannot read stands
+    for a suite that has ended, too, and is kept as it is.
     """
-    results: list[Manifest] = []
-    for suite, result in zip(benchmark.spec.suites, _items(status.get("results")), strict=False):
-        kinds = (load.kind(suite),) if load.is_known(suite) else (result.get("kind"),)
-        is_of_suite = result.get("name") == suite.name and result.get("kind") in kinds
-        if not is_of_suite or not is_readable(SuiteResult, result):
-            break
-        results.append({"message": "", "metrics": {}, "findings": [], **result})
-    return results
+    pairs = zip(benchmark.spec.suites, _items(status.get("results")), strict=False)
+    return [result for _, result in takewhile(lambda pair: pair[0].name == pair[1].get("name"), pairs)]
+
+
+def has_all_results(benchmark: KimiLinearBenchmark, status: Manifest) -> bool:
+    """Return whether a status has a result of every suite that this version can read."""
+    readable = [result for result in read_results(benchmark, status) if is_readable(SuiteResult, result)]
+    return len(readable) == len(benchmark.spec.suites)
 
 
 def read_environment(status: Manifest) -> Manifest:
-    """Return `status.environment`, empty if it cannot be read."""
+    """Return `status.environment` as it is stored, even if this version cannot read it; empty if it is no object."""
     environment = status.get("environment", {})
-    return dict(environment) if is_readable(Environment, environment) else {}
+    return dict(environment) if isinstance(environment, dict) else {}
 
 
 def read_failed_start(status: Manifest) -> Manifest | None:
@@ -104,15 +104,6 @@ def with_last_reason(result: Manifest, status: Manifest) -> Manifest:
     if result.get("reason") != "TimedOut" or not had_problem:
         return result
     return {**result, "message": f"{result['message']}; last seen: {last.get('reason')}: {last.get('message')}"}
-
-
-def is_readable(model: type[BaseModel], value: object) -> bool:
-    """Return whether a value fits a model of a part of the status. More fields are allowed, from another version."""
-    try:
-        model.model_validate(value, extra="ignore")
-    except ValidationError:
-        return False
-    return True
 
 
 def _items(value: object) -> list[Manifest]:
@@ -136,7 +127,7 @@ def benchmark_status(observation: BenchmarkObservation, now: str) -> Manifest:
         "currentSuite": observation.current,
         "progress": observation.share if observation.benchmark else previous.get("progress"),
         "startTime": previous.get("startTime") or _start_time(observation),
-        "completionTime": observation.results[-1]["completionTime"] if verdict else None,
+        "completionTime": _completion_time(observation, now) if verdict else None,
         "failedStart": None if verdict else observation.failed_start,
         "environment": observation.facts or None,
         "results": list(observation.results) or None,
@@ -146,10 +137,16 @@ def benchmark_status(observation: BenchmarkObservation, now: str) -> Manifest:
 
 def _start_time(observation: BenchmarkObservation) -> str | None:
     """Return when the first suite started, None if none has."""
-    times = [result["startTime"] for result in observation.results]
+    times = [result["startTime"] for result in observation.results if is_readable(SuiteResult, result)]
     if observation.job:
         times.append(observation.job["metadata"]["creationTimestamp"])
     return min(times, default=None)
+
+
+def _completion_time(observation: BenchmarkObservation, now: str) -> str:
+    """Return when the last suite ended: now, if its result cannot be read."""
+    last = observation.results[-1]
+    return str(last["completionTime"]) if is_readable(SuiteResult, last) else now
 
 
 def _conditions(observation: BenchmarkObservation, verdict: Verdict | None, now: str) -> list[Condition]:

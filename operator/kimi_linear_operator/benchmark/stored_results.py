@@ -4,7 +4,7 @@ import logging
 
 from kimi_linear_operator.benchmark import results_config_map
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
-from kimi_linear_operator.benchmark.status import read_results
+from kimi_linear_operator.benchmark.status import has_all_results
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, Manifest
@@ -44,8 +44,7 @@ class StoredResults:
         if live is None or not results_config_map.is_left_by(live, benchmark):
             return None
         restored = results_config_map.read(live)
-        has_all_results = len(read_results(benchmark, restored)) == len(benchmark.spec.suites)
-        return restored if has_all_results else None
+        return restored if has_all_results(benchmark, restored) else None
 
     async def try_to_write(self, benchmark: KimiLinearBenchmark, status: Manifest) -> bool:
         """Try to write the ConfigMap with the results; return False to retry. A taken name counts as done."""

@@ -1,17 +1,20 @@
 """The verdict on a benchmark: whether the numbers of each suite are valid, and whether they are good enough."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
 from kimi_linear_operator.benchmark import load, metric
 from kimi_linear_operator.benchmark.baseline import Baseline, Metrics
-from kimi_linear_operator.benchmark.spec import BenchmarkSpec, Finding, Suite, SuiteKind, Threshold
+from kimi_linear_operator.benchmark.spec import BenchmarkSpec, Finding, Suite, SuiteKind, SuiteResult, Threshold
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.stored import is_readable
 from kimi_linear_operator.reasons import ReasonName
 
 _RATIO_DIGITS = 4
+# Reasons of results of this version.
+_FAILURES: tuple[ReasonName, ...] = ("ClientFailed", "NoResult", "TimedOut")
 
 
 @dataclass(frozen=True)
@@ -52,36 +55,50 @@ def judge(
 
 
 def conclude(results: Sequence[Manifest]) -> Verdict:
-    """Return the verdict on a benchmark, given the results of all its suites."""
+    """Return the verdict on a benchmark, given the results of all its suites.
+
+    Another version of the operator may have written some of them.
+    """
     invalid = [reason for result in results for reason in _why_invalid(result)]
     if invalid:
         return Verdict("Invalid", invalid[0].name, _joined(reason.message for reason in invalid))
-    judged = [(result, finding) for result in results for finding in result["findings"]]
+    judged = [(result, finding) for result in results for finding in result.get("findings", ())]
     missed = [(result, finding) for result, finding in judged if not finding["passed"]]
     if missed:
-        misses_threshold = any(finding["rule"] == "Threshold" for _, finding in missed)
-        reason: ReasonName = "ThresholdMissed" if misses_threshold else "Regressed"
         messages = (f"{result['name']}: {finding['message']}" for result, finding in missed)
-        return Verdict("Failed", reason, _joined(messages))
+        return Verdict("Failed", _why_failed({finding["rule"] for _, finding in missed}), _joined(messages))
     count = sum(finding["rule"] != "Validity" for _, finding in judged)
     bounds = f"all {count} bounds are kept" if count else "no bounds were given"
     suites = "The suite is" if len(results) == 1 else f"All {len(results)} suites are"
     return Verdict("Passed", "ThresholdsMet", f"{suites} valid, and {bounds}")
 
 
+def _why_failed(rules: Set[str]) -> ReasonName:
+    """Return the most important reason, given the rules of the findings that did not pass."""
+    if "Threshold" in rules:
+        return "ThresholdMissed"
+    return "Regressed" if "Regression" in rules else "ResultUnknown"
+
+
 def _why_invalid(result: Manifest) -> Iterator[Reason]:
     """Yield the reasons why a suite's numbers do not count."""
     name = result["name"]
-    if result["outcome"] == "Failed":
-        yield Reason(result.get("reason", "ClientFailed"), f"{name}: {result['message']}")
+    if not is_readable(SuiteResult, result):
+        yield Reason("ResultUnknown", f"{name}: this version of the operator cannot read the stored result")
         return
-    for finding in result["findings"]:
+    if result["outcome"] != "Succeeded":
+        reasons = [known for known in _FAILURES if known == result.get("reason")]
+        other: ReasonName = "ClientFailed" if result["outcome"] == "Failed" else "ResultUnknown"
+        message = result.get("message") or f"its outcome is {result['outcome']}"
+        yield Reason(reasons[0] if reasons else other, f"{name}: {message}")
+        return
+    for finding in result.get("findings", ()):
         if finding["passed"]:
             continue
         if finding["rule"] == "Validity":
             reason: ReasonName = "RequestsFailed" if "metric" in finding else "ServerChanged"
             yield Reason(reason, f"{name}: {finding['message']}")
-        elif "limit" not in finding:
+        elif finding["rule"] == "Regression" and "limit" not in finding:
             yield Reason("BaselineMissing", f"{name}: {finding['message']}")
 
 

@@ -159,6 +159,20 @@ class Condition(Model):
 Conditions = Annotated[list[Condition], Field(max_length=32)]
 
 
+class Status(Model):
+    """Base of the status of our custom resources.
+
+    Words such as an outcome are strings without an enum: another version of the operator may have written others, and a
+    definition that refuses them would refuse every later write of the object.
+
+    Attributes:
+        RECORDS: Fields that no later pass could work out again: objects, and lists of objects. A part of them that this
+            version cannot read is kept as it is.
+    """
+
+    RECORDS: ClassVar[frozenset[str]] = frozenset()
+
+
 class Failure(Model):
     """How a container last ended. Kept when the pod is gone."""
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.kubernetes.models import Resource
+from kimi_linear_operator.kubernetes.models import Resource, Status
 
 FieldPath = tuple[str | int, ...]
 """The path to a field of an object: names of fields, and indexes of items of lists."""
@@ -19,11 +19,12 @@ FieldPath = tuple[str | int, ...]
 R = TypeVar("R", bound=Resource)
 
 
-def readable_status(model: type[BaseModel], status: Any) -> Manifest:
-    """Return a stored status in which every unreadable field is empty.
+def readable_status(model: type[Status], status: Any) -> Manifest:
+    """Return a stored status without its unreadable parts: fields are empty instead, and items of lists are left out.
 
-    So code that reads a status can rely on the schema, and the next write of the status replaces the unreadable fields.
-    Fields that the schema does not have are left as they are.
+    So code that reads a status can rely on the schema, and the next write of the status replaces the unreadable parts.
+    Records keep all their objects, so code that reads one must check that it can (`is_readable`). Fields that the
+    schema does not have are left as they are.
     """
     if not isinstance(status, dict):
         return {}
@@ -31,7 +32,29 @@ def readable_status(model: type[BaseModel], status: Any) -> Manifest:
     unreadable = _unreadable(status, model) | {key for key in status if status[key] is None and key in fields}
     if not unreadable:
         return status
-    return {key: _empty(fields[key]) if key in unreadable else value for key, value in status.items()}
+    return {
+        key: _readable_part(model, fields[key], value) if key in unreadable else value for key, value in status.items()
+    }
+
+
+def is_readable(model: type[BaseModel], value: object) -> bool:
+    """Return whether a value fits a model of a part of the status. More fields are allowed, from another version."""
+    try:
+        model.model_validate(value, extra="ignore")
+    except ValidationError:
+        return False
+    return True
+
+
+def _readable_part(model: type[Status], field: FieldInfo, value: Any) -> Any:
+    """Return what can be kept of an unreadable field of a status."""
+    item, empty = _model_in(field.annotation), _empty(field)
+    if item is None or not isinstance(value, type(empty)):
+        return empty
+    if field.alias in model.RECORDS:
+        return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else value
+    readable = [part for part in value if is_readable(item, part)] if isinstance(value, list) else empty
+    return empty if _unreadable({str(field.alias): readable}, model) else readable
 
 
 def readable(manifest: Manifest, model: type[R], needed: Collection[str] = ()) -> R | None:

@@ -9,15 +9,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, Self, cast
 
-from pydantic import BaseModel
-
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes.bounds import LARGEST_SPEC, within_bounds
 from kimi_linear_operator.kubernetes.drift import with_digests
 from kimi_linear_operator.kubernetes.essence import essence, essential_metadata
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER, owner_uids, version_of
-from kimi_linear_operator.kubernetes.models import Resource
+from kimi_linear_operator.kubernetes.models import Resource, Status
 from kimi_linear_operator.kubernetes.ownership import has_second_manager
 from kimi_linear_operator.kubernetes.stored import readable_status
 
@@ -62,7 +60,7 @@ class CachedType(Protocol):
         """Return the model of the resource."""
 
     @property
-    def status(self) -> type[BaseModel]:
+    def status(self) -> type[Status]:
         """Return the model of its status."""
 
     def facts(self, kind: Kind, manifest: Manifest) -> object | None:

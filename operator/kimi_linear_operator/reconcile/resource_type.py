@@ -4,13 +4,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pydantic import BaseModel
-
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.check import Checker
 from kimi_linear_operator.kubernetes.crd import Definition
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
-from kimi_linear_operator.kubernetes.models import Resource
+from kimi_linear_operator.kubernetes.models import Resource, Status
 from kimi_linear_operator.kubernetes.plan import Step, plan
 from kimi_linear_operator.reconcile.cache import Cache, Index
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
@@ -188,7 +186,7 @@ class ResourceType:
         return self.definition.model
 
     @property
-    def status(self) -> type[BaseModel]:
+    def status(self) -> type[Status]:
         """Return the model of the status."""
         return self.definition.status
 

@@ -19,6 +19,7 @@ from kimi_linear_operator.kubernetes.models import (
     PipPackage,
     Resource,
     SecretKeyRef,
+    Status,
     Whole,
     WithoutNulls,
     whole_number,
@@ -200,7 +201,7 @@ class ServerSpec(Model):
     )
 
 
-class ServerStatus(Model):
+class ServerStatus(Status):
     """The observed state."""
 
     observed_generation: int | None = Field(

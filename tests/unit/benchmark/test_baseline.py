@@ -15,8 +15,8 @@ def suite(name: str = "own", **load: Any) -> Suite:
     return Suite.model_validate({"name": name, "speed": {"numPrompts": 10, **load}})
 
 
-MEASURED = {**make_result("speed-low"), "name": "own", "metrics": {"output_throughput": 100.0, "duration": 1e999}}
-INVALID = {**MEASURED, "findings": [{"rule": "Validity", "passed": False}]}
+MEASURED = {**make_result("speed-low"), "name": "own", "metrics": {"output_throughput": 100.0}}
+INVALID = {**MEASURED, "findings": [{"rule": "Validity", "passed": False, "message": ""}]}
 ASKED = Suite.model_validate({"name": "own", "accuracy": {}})
 
 

@@ -91,7 +91,7 @@ def test_a_comparison_of_numbers_that_count_for_nothing_is_1(one: str, other: st
 def test_what_can_not_be_reported_is_2(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     save("three.yaml", *map(finished, ("a", "b", "c")))
     save("server.yaml", make_server())
-    save("broken.yaml", finished(verdict="Great"))
+    save("broken.yaml", {**finished("a"), "status": {"verdict": 1}})
     assert cli.main(["report", *arguments]) == 2
     output = capsys.readouterr()
     assert output.out == ""

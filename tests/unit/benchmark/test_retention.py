@@ -7,10 +7,10 @@ import pytest
 from kimi_linear_operator.benchmark import retention
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from make import make_benchmark, make_condition
+from make import make_benchmark, make_condition, make_result
 
 ENDED = "2026-11-24T09:00:00Z"
-FAILED = {"rule": "Validity", "passed": False}
+FAILED = {"rule": "Validity", "passed": False, "message": ""}
 
 
 def job(*conditions: str) -> Manifest:
@@ -19,7 +19,7 @@ def job(*conditions: str) -> Manifest:
 
 
 def status(*conditions: Manifest, **result: Any) -> Manifest:
-    ended = {"name": "gsm8k", "outcome": "Succeeded", "completionTime": ENDED, "findings": [], **result}
+    ended = make_result("gsm8k", **{"completionTime": ENDED, **result}) if result != {"name": None} else {}
     return {"conditions": list(conditions), "results": [ended] if result != {"name": None} else []}
 
 
@@ -34,7 +34,7 @@ COMPLETE = make_condition("Complete", "True", "SuitesEnded", "") | {"lastTransit
         (job("Failed"), status(outcome="Failed"), "2026-11-24T10:00:00Z", 0),
         (job("Complete"), status(findings=[FAILED]), "2026-11-24T09:59:59Z", 1),
         # Bounds that were missed are no reason to look at a log.
-        (job("Complete"), status(findings=[{"rule": "Threshold", "passed": False}]), ENDED, 0),
+        (job("Complete"), status(findings=[{**FAILED, "rule": "Threshold"}]), ENDED, 0),
         (job("Complete"), status(name=None), ENDED, None),
         (job("Complete"), status(COMPLETE, name=None), ENDED, 0),
         # Its pod ended a moment ago, or only a sidecar is left of it.

@@ -20,7 +20,9 @@ def spec(**fields: Any) -> BenchmarkSpec:
 def ended(name: str = "speed-low", metrics: dict[str, float] | None = None, **more: Any) -> Manifest:
     counts = {"requested": 10, "completed": 10}
     numbers = {"output_throughput": 100.0, "median_ttft_ms": 50.0} if metrics is None else metrics
-    return {"name": name, "outcome": "Succeeded", "message": "", **counts, "metrics": numbers, **more}
+    times = {"startTime": "2026-11-24T02:00:00Z", "completionTime": "2026-11-24T02:05:00Z"}
+    about = {"name": name, "kind": "accuracy" if name == "gsm8k" else "speed", "outcome": "Succeeded", "message": ""}
+    return {**about, **times, **counts, "metrics": numbers, **more}
 
 
 def judged(given: BenchmarkSpec, baseline: dict[str, float] | None = None, **more: Any) -> verdict.Verdict:

@@ -50,11 +50,17 @@ def test_what_can_be_read_is_left_as_it_is() -> None:
         ([], {}),
         ({"conditions": "none"}, {"conditions": []}),
         ({"conditions": [{"type": "Ready"}], "url": "u"}, {"conditions": [], "url": "u"}),
-        ({"environment": 1, "results": {}, "verdict": "Maybe"}, {"environment": {}, "results": [], "verdict": None}),
+        ({"conditions": [READY, {"type": "Newer"}, 1]}, {"conditions": [READY]}),
+        ({"conditions": [READY] * 40 + [1]}, {"conditions": []}),
+        (
+            {"results": [{"newer": 1}, 1], "environment": {"server": 1}},
+            {"results": [{"newer": 1}], "environment": {"server": 1}},
+        ),
+        ({"environment": 1, "results": {}, "verdict": 1}, {"environment": {}, "results": [], "verdict": None}),
     ],
     ids=str,
 )
-def test_what_cannot_be_read_is_empty(status: Any, readable: Manifest) -> None:
+def test_what_cannot_be_read_is_left_out_and_records_keep_their_objects(status: Any, readable: Manifest) -> None:
     assert readable_status(BenchmarkStatus, status) == readable
 
 

@@ -58,7 +58,7 @@ def _run_case(run: Run, suite: SuiteRun) -> ElementTree.Element:
     case = _case(run, suite, "run", _seconds(suite))
     if not suite.result:
         ElementTree.SubElement(case, "skipped", message="The suite has not run.")
-    elif suite.result.outcome == "Failed":
+    elif suite.result.outcome != "Succeeded":
         ElementTree.SubElement(case, "error", message=suite.result.message, type="Failed")
     return case
 

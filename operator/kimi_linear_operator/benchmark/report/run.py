@@ -166,7 +166,7 @@ class SuiteRun:
     @property
     def problems(self) -> list[str]:
         """Return messages about the failure of the suite and the findings that did not pass."""
-        failure = [self.result.message] if self.result and self.result.outcome == "Failed" else []
+        failure = [self.result.message] if self.result and self.result.outcome != "Succeeded" else []
         return [*failure, *(finding.message for finding in self.findings if not finding.passed)]
 
 
@@ -238,7 +238,7 @@ def read(manifest: Manifest) -> Run:
         raise UnreadableError(_first_problem("", error)) from error
     _require_known_suites(benchmark)
     try:
-        status = BenchmarkStatus.model_validate(benchmark.status)
+        status = BenchmarkStatus.model_validate(benchmark.status, extra="ignore")
     except ValidationError as error:
         raise UnreadableError(_first_problem("status.", error)) from error
     reference = _reference(benchmark, status)
