@@ -11,8 +11,8 @@ from integration.waiting import stays, wait_for
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, Manifest
 
-FAILED = {"outcome": "Failed", "reason": "OutOfMemory", "message": "no memory"}
-BUDGET = {"findings": [{"rule": "Budget", "passed": True, "message": "cheap enough"}]}
+FAILED: Manifest = {"outcome": "Failed", "reason": "OutOfMemory", "message": "no memory"}
+BUDGET: Manifest = {"findings": [{"rule": "Budget", "passed": True, "message": "cheap enough"}]}
 _QUIET_SECONDS = 2.0
 
 
@@ -46,7 +46,7 @@ def _kept(namespace: Namespace, name: str) -> list[Manifest]:
 
 def test_results_of_a_newer_version_outlive_a_rollback_of_operator_and_definitions(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
-    complete = {"failed": FAILED, "cheap": BUDGET}
+    complete: dict[str, Manifest] = {"failed": FAILED, "cheap": BUDGET}
     for name in complete:
         _create(namespace, name, "speed-low")
         wait_for_reason(namespace, name, "ThresholdsMet")

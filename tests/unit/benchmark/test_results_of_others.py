@@ -15,7 +15,7 @@ from make import make_condition, make_finished_benchmark, make_result, stored
 from passes import Passes, new_cache
 
 NIGHTLY = Key("default", "nightly", BENCHMARK)
-ADDRESS = {"endpoint": {"url": "http://kimi.example.com"}}
+ADDRESS: dict[str, Any] = {"endpoint": {"url": "http://kimi.example.com"}}
 BUDGET = {"rule": "Budget", "passed": True, "message": "cheap enough"}
 
 OF_OTHERS: dict[str, Manifest] = {
