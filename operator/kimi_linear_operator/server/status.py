@@ -15,7 +15,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.metadata import selector_text
 from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.kubernetes.pod_reasons import last_failure, worst_reason
-from kimi_linear_operator.reasons import ReasonName
+from kimi_linear_operator.reasons import REASONS, ReasonName
 from kimi_linear_operator.server.deployment import wanted_replicas
 from kimi_linear_operator.server.gpu_nodes import needed_node
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
@@ -127,7 +127,9 @@ _APPLIED_BEFORE = ("AppliedBefore", "NewTemplateAvailable")
 def was_applied(previous: Manifest, generation: int) -> bool:
     """Return whether a status says that this generation of the spec was applied, even if a later pass failed."""
     ready, template = ready_condition(previous), find_condition(previous, "TemplateCurrent")
-    is_applied = "reason" in ready and ready["reason"] not in _NOT_APPLIED
+    # Another version may have had a reason of its own not to apply the spec.
+    is_known = ready.get("reason") in REASONS or template.get("reason") != "SpecNotApplied"
+    is_applied = "reason" in ready and is_known and ready["reason"] not in _NOT_APPLIED
     is_applied_before = template.get("reason") in _APPLIED_BEFORE
     return previous.get("observedGeneration") == generation and (is_applied or is_applied_before)
 

@@ -12,7 +12,7 @@ from kimi_linear_operator.server.revision import History
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.status import ServerObservation, server_status, was_applied
 from kimi_linear_operator.server.template_choice import TemplateChoice, choose
-from make import make_deployment, make_failed_pod, make_pod, make_server
+from make import make_condition, make_deployment, make_failed_pod, make_pod, make_server
 
 EARLIER, NOW, LATER = "2026-11-24T09:00:00Z", "2026-11-24T10:00:00Z", "2026-11-24T10:05:00Z"
 SERVING = make_deployment(observedGeneration=1, replicas=1, updatedReplicas=1, readyReplicas=1, availableReplicas=1)
@@ -404,3 +404,12 @@ def test_a_spec_that_was_applied_stays_so_whatever_comes_in_the_way(obstacle: An
         ServerObservation(server, KimiLinearServer.model_validate(server), Reason(obstacle, "x")), NOW
     )
     assert not was_applied(never, generation)
+
+
+@pytest.mark.parametrize(("template", "is_applied"), [("Newest", True), ("SpecNotApplied", False)])
+def test_of_a_reason_that_another_version_gave_the_template_says_whether_the_spec_was_applied(
+    template: str, is_applied: bool
+) -> None:
+    ready = make_condition("Ready", "False", "NewerThanThis", "")
+    conditions = [ready, make_condition("TemplateCurrent", "Unknown", template, "")]
+    assert was_applied({"observedGeneration": 1, "conditions": conditions}, 1) == is_applied
