@@ -119,7 +119,7 @@ class ServerObservation:
 
 
 # Reasons of Ready if the spec was not applied.
-_NOT_APPLIED = ("ApplyFailed", "InvalidSpec", "NameConflict", "Replacing")
+NOT_APPLIED = ("ApplyFailed", "InvalidSpec", "NameConflict", "Replacing")
 # Reasons of TemplateCurrent that a server has only if this generation of its spec was applied before.
 _APPLIED_BEFORE = ("AppliedBefore", "NewTemplateAvailable")
 
@@ -127,7 +127,7 @@ _APPLIED_BEFORE = ("AppliedBefore", "NewTemplateAvailable")
 def was_applied(previous: Manifest, generation: int) -> bool:
     """Return whether a status says that this generation of the spec was applied, even if a later pass failed."""
     ready, template = ready_condition(previous), find_condition(previous, "TemplateCurrent")
-    is_applied = "reason" in ready and ready["reason"] not in _NOT_APPLIED
+    is_applied = "reason" in ready and ready["reason"] not in NOT_APPLIED
     is_applied_before = template.get("reason") in _APPLIED_BEFORE
     return previous.get("observedGeneration") == generation and (is_applied or is_applied_before)
 
