@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass, replace
 
 from kimi_linear_operator.benchmark import job, job_reasons, job_status, retention, turn
-from kimi_linear_operator.benchmark.admission import LEFTOVER_RETRY_SECONDS, Admission
+from kimi_linear_operator.benchmark.admission import LEFTOVER_RETRY_SECONDS, Admission, Wait
 from kimi_linear_operator.benchmark.index import BenchmarkIndex
 from kimi_linear_operator.benchmark.measurement import Measurement
 from kimi_linear_operator.benchmark.spec import Suite
@@ -16,9 +16,12 @@ from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.kubernetes.waits import next_look
+from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS
 from kimi_linear_operator.reconcile.errors import LeftoverError, NameTakenError, lasting_reason
 from kimi_linear_operator.reconcile.resource_type import Context
+from kimi_linear_operator.server.rollouts import is_marked
+from kimi_linear_operator.server.spec import SERVER
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +61,7 @@ class NextSuite:
         self._now = context.now
         self._index = context.cache.index(BenchmarkIndex)
         self._admission = Admission(context.cluster, context.cache)
+        self._about_to_change = context.about_to_change
         # Labels of the targets on which a benchmark is about to start. Other benchmarks of the same target are requeued
         # and do not wait here: lists from the API server can take long, and a waiting pass would occupy a worker.
         self._starting: set[str] = set()
@@ -157,7 +161,8 @@ class NextSuite:
             return Step(Reason("WaitingForTurn", message), again=LEFTOVER_RETRY_SECONDS)
         self._starting.add(label)
         try:
-            if wait := await self._admission.wait(measurement.key, state.target, self._now()):
+            wait = await self._admission.wait(measurement.key, state.target, self._now())
+            if wait := wait or self._wait_for_rollout(measurement):
                 return Step(wait.reason, again=wait.again)
             await self._children.apply(benchmark, metadata.with_fingerprint(job.build_runner(benchmark)))
             desired = job.build_job(benchmark, suite, state.target, state.snapshot)
@@ -165,3 +170,15 @@ class NextSuite:
         finally:
             self._starting.discard(label)
         return Step(state.reason, created, again=LOOK_AGAIN_SECONDS)
+
+    def _wait_for_rollout(self, measurement: Measurement) -> Wait | None:
+        """Return a wait if the operator is about to replace the pods of the target by itself, None otherwise.
+
+        The server is Ready until its Deployment is written, which may take long.
+        """
+        target = self._index.target(measurement.key)
+        server = Key(target.namespace, target.name, SERVER) if target else None
+        if server is None or not (server in self._about_to_change or is_marked(self._cache, server)):
+            return None
+        message = f"the operator is about to give server {server.name} the newest pod template (--rollout-pause)"
+        return Wait(Reason("ServerUnready", message), LEFTOVER_RETRY_SECONDS)

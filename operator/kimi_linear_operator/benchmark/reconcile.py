@@ -1,6 +1,6 @@
 """One pass over one benchmark: judge the suites that have ended, and start the next one when it may run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from kimi_linear_operator.benchmark import job, results_config_map, retention
@@ -68,7 +68,7 @@ class BenchmarkReconciler:
         self._next_suite = NextSuite(context)
         self._clean_up = CleanUp(context)
 
-    async def run(self, _: Callable[[], bool]) -> None:
+    async def run(self, _: Callable[[], bool], __: Callable[[], Sequence[str]]) -> None:
         """Do nothing: all work belongs to single benchmarks."""
 
     async def reconcile(self, key: Key, failures: int = 0) -> float | None:

@@ -1,7 +1,7 @@
 """A resource type: what the rest of the operator needs to know of one kind of custom resource."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kimi_linear_operator.cluster.client import Cluster
@@ -65,6 +65,7 @@ class Context:
         is_in_use: Returns whether a resource of any type needs this one to stay as it is.
         written: The kinds of children that the operator writes, of all types.
         options: The administrator's choices.
+        about_to_change: Resources that the operator has decided to change by itself, so no other may begin to use them.
     """
 
     cluster: Cluster
@@ -76,6 +77,7 @@ class Context:
     is_in_use: Callable[[Key], bool]
     written: tuple[Kind, ...]
     options: Options
+    about_to_change: set[Key] = field(default_factory=set)
 
 
 class Reconciler(Protocol):
@@ -95,11 +97,12 @@ class Reconciler(Protocol):
             ApiError: A request failed; a later pass will do what is left.
         """
 
-    async def run(self, has_read_everything: Callable[[], bool]) -> None:
+    async def run(self, has_read_everything: Callable[[], bool], unreadable: Callable[[], Sequence[str]]) -> None:
         """Do the work that no single resource causes, while this replica leads.
 
         Args:
             has_read_everything: Returns whether everything that can be read was read.
+            unreadable: Returns what cannot be read, as text for people.
         """
 
 

@@ -53,7 +53,10 @@ class Work:
         scheduling = Scheduling(self.enqueue, queue.postpone)
         context = shared_context(self.types, cluster, self.cache, options=self.options, scheduling=scheduling)
         by_kind = reconcilers(self.types, context)
-        running = [asyncio.ensure_future(reconciler.run(self._has_read_everything)) for reconciler in by_kind.values()]
+        running = [
+            asyncio.ensure_future(reconciler.run(self._has_read_everything, self._unreadable))
+            for reconciler in by_kind.values()
+        ]
         try:
             self.enqueue(self.cache.resources())
             async with asyncio.TaskGroup() as workers:
@@ -127,3 +130,6 @@ class Work:
 
     def _has_read_everything(self) -> bool:
         return self.scopes.has_read_everything(time.monotonic())
+
+    def _unreadable(self) -> list[str]:
+        return list(map(str, self.scopes.unreadable(time.monotonic())))

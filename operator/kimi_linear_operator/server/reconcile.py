@@ -1,6 +1,6 @@
 """The reconciler of KimiLinearServer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -78,16 +78,17 @@ class ServerReconciler:
         self._allows_node_access = context.options.allows_node_access
         self._waking = Waking(context.cluster, context.cache, context.now)
         self._templates = Templates(context)
-        self._rollouts = Rollouts(context, self._templates.chosen)
+        self._rollouts = Rollouts(context)
         self._rechecker = Rechecker(context.cluster, self._check)
 
-    async def run(self, has_read_everything: Callable[[], bool]) -> None:
+    async def run(self, has_read_everything: Callable[[], bool], unreadable: Callable[[], Sequence[str]]) -> None:
         """Roll out new pod templates to all servers while this replica leads, if the administrator has enabled that.
 
         Args:
             has_read_everything: Returns whether everything that can be read was read.
+            unreadable: Returns what cannot be read, as text for people.
         """
-        await self._rollouts.run(has_read_everything)
+        await self._rollouts.run(has_read_everything, unreadable)
 
     async def reconcile(self, key: Key, failures: int) -> float | None:
         """Make one pass over a server.
@@ -161,6 +162,7 @@ class ServerReconciler:
         if server is None or not checked.is_valid:
             return await self._refuse(key, manifest, checked)
         live = self._deployment(key, server.metadata.uid)
+        self._rollouts.confirm(key)
         decision = await self._templates.decide(key, server, live)
         server, choice = decision.server, decision.choice
         deployment = build_deployment(server, choice.current.template, choice.current.number)

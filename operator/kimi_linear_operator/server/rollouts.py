@@ -13,13 +13,15 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from kimi_linear_operator import counters
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION
 from kimi_linear_operator.kubernetes.metadata import annotations, is_owned_by
+from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Conditions, Key
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server.events import WITHOUT_REPLICAS
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION
 from kimi_linear_operator.server.spec import SERVER
+from kimi_linear_operator.server.status import NOT_APPLIED
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +32,11 @@ _POLL_SECONDS = 10.0
 _TAKE_TIMEOUT_SECONDS = 300.0
 # How many cached objects to decode before other tasks may run.
 _DECODED_AT_ONCE = 100
-# A paused Deployment never exceeds its deadline, so Stalled stays False. It halts the rollout all the same.
-_PAUSED = "RolloutPaused"
+# Reasons of Ready with which a server needs help although Stalled is False: a Deployment that is paused, or that cannot
+# be written, never exceeds its deadline.
+_HALTING = (*NOT_APPLIED, "RolloutPaused")
+# How many of the things that cannot be read are named: a lost Role makes ten unreadable.
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Candidate:
         is_offered: Whether there is a newer pod template for it.
         is_ready: Whether it is Ready, or has no replicas because its spec says so.
         is_under_way: Whether it took a template in the rollout and has not been Ready with it yet.
-        stalled: The reason why it will not become Ready by itself, empty if it may.
+        stalled: The reason why it may not become Ready by itself, empty if it is on its way.
     """
 
     key: Key
@@ -56,17 +61,27 @@ class Candidate:
 def candidate(key: Key, conditions: Conditions, *, is_under_way: bool) -> Candidate:
     """Return a server as a candidate, given its conditions."""
     by_type = {kind: (status, reason) for kind, status, reason in conditions}
-    template_status, _ = by_type.get("TemplateCurrent", ("", ""))
+    template_status, template_reason = by_type.get("TemplateCurrent", ("", ""))
     ready_status, ready_reason = by_type.get("Ready", ("", ""))
     stalled_status, stalled_reason = by_type.get("Stalled", ("", ""))
-    paused = ready_reason if ready_reason == _PAUSED else ""
+    halting = ready_reason if ready_reason in _HALTING else ""
     return Candidate(
         key=key,
         is_offered=template_status == "False",
         is_ready=ready_status == "True" or ready_reason in WITHOUT_REPLICAS,
-        is_under_way=is_under_way,
-        stalled=stalled_reason if stalled_status == "True" else paused,
+        is_under_way=is_under_way or template_reason == "RollingOutByItself",
+        stalled=stalled_reason if stalled_status == "True" else halting,
     )
+
+
+def is_marked(cache: Cache, key: Key) -> bool:
+    """Return whether a server took a template in the rollout and has not been Ready with it yet.
+
+    Then it owns a marked revision. Anybody can create one with the server's label.
+    """
+    records = [record for record in cache.children(REVISION, key) if AUTOMATIC_ANNOTATION in annotations(record)]
+    server = cache.get(key.of(SERVER)) if records else None
+    return server is not None and any(is_owned_by(record, server["metadata"]["uid"]) for record in records)
 
 
 def eligible(candidates: Sequence[Candidate]) -> list[Key]:
@@ -85,16 +100,16 @@ def eligible(candidates: Sequence[Candidate]) -> list[Key]:
 class Rollouts:
     """Chooses one server after the other to take the newest pod template."""
 
-    def __init__(self, context: Context, chosen: set[Key], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, context: Context, clock: Callable[[], float] = time.monotonic) -> None:
         """Start without a chosen server.
 
         Args:
-            context: What all reconcilers work with.
-            chosen: The chosen server is added here. Its next pass takes the newest template and removes it again.
+            context: What all reconcilers work with. The chosen server is in `about_to_change`. Its next pass takes the
+                newest template and removes it again.
             clock: Returns monotonic seconds.
         """
         self.cache = context.cache
-        self.chosen = chosen
+        self.chosen = context.about_to_change
         self._enqueue = context.scheduling.enqueue
         self._pause = context.options.rollout_pause
         self._is_in_use = context.is_in_use
@@ -103,14 +118,15 @@ class Rollouts:
         self._chosen_since = 0.0
         # How often each server was chosen. Servers that were chosen and could not take the template come last.
         self._attempts: Tally[Key] = Tally()
-        # Servers that halt the rollout, each with the reason, as they were logged.
-        self._logged: set[tuple[Key, str]] = set()
+        # What halts the rollout, as it was logged.
+        self._logged: set[str] = set()
 
-    async def run(self, has_read_everything: Callable[[], bool]) -> None:
+    async def run(self, has_read_everything: Callable[[], bool], unreadable: Callable[[], Sequence[str]]) -> None:
         """Choose servers while this replica leads. Pause while the cache is not complete.
 
         Args:
             has_read_everything: Returns whether everything that can be read was read.
+            unreadable: Returns what cannot be read, as text for people.
         """
         if self._pause is None:
             return
@@ -121,27 +137,40 @@ class Rollouts:
                     self._quiet_since = None
                     continue
                 try:
-                    await self.step()
+                    await self.step(unreadable())
                 except Exception:
                     # No server was chosen, and the next step may succeed.
                     logger.exception("Choosing the next server for the newest pod template failed, trying again")
         finally:
-            self._report([])  # The next leader counts from now on.
+            self._report([], [])  # The next leader counts from now on.
 
-    async def step(self) -> None:
-        """Choose the next server if it is time."""
+    def confirm(self, key: Key) -> None:
+        """Drop a chosen server if it was measured or became unready since: it may have waited long for its pass."""
+        cached = self.cache.find(key) if key in self.chosen else None
+        if cached is None:
+            return
+        is_ready = candidate(key, cached.conditions, is_under_way=False).is_ready
+        if self._is_in_use(key) or not (is_ready or is_marked(self.cache, key)):
+            self.chosen.discard(key)
+
+    async def step(self, unreadable: Sequence[str]) -> None:
+        """Choose the next server if it is time.
+
+        Args:
+            unreadable: What cannot be read. A server there may be under way or measured, so none is chosen.
+        """
         pause = self._pause or 0.0
         servers = self.cache.conditions(SERVER)
         self._drop_chosen(servers)
         if not any(candidate(*item, is_under_way=False).is_offered for item in servers.items()) and not self.chosen:
-            self._report([])  # No server waits, so nothing can be halted.
+            self._report([], [])  # No server waits, so nothing can be halted.
             self._attempts.clear()
             return
         under_way = {key async for key in self._marked(servers)} | self.chosen
         candidates = [candidate(*item, is_under_way=item[0] in under_way) for item in servers.items()]
-        self._report(candidates)
-        waiting = [] if self.chosen else eligible(candidates)
-        if under_way and not waiting:
+        self._report(candidates, unreadable)
+        waiting = [] if self.chosen or unreadable else eligible(candidates)
+        if unreadable or (not waiting and any(item.is_under_way for item in candidates)):
             self._quiet_since = None
             return
         now = self._clock()
@@ -173,31 +202,39 @@ class Rollouts:
         return bool((self.cache.get(key.of(DEPLOYMENT)) or {}).get("spec", {}).get("paused"))
 
     async def _marked(self, servers: Iterable[Key]) -> AsyncIterator[Key]:
-        """Yield the servers with a marked revision: they took it in the rollout and have not been Ready with it yet."""
+        """Yield the servers with a marked revision."""
         for number, key in enumerate(servers):
             if number % _DECODED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            records = self.cache.children(REVISION, key)
-            marked = [record for record in records if AUTOMATIC_ANNOTATION in annotations(record)]
-            if marked and self._owns_any(key, marked):
+            if is_marked(self.cache, key):
                 yield key
 
-    def _owns_any(self, key: Key, records: Iterable[Manifest]) -> bool:
-        """Return whether a server owns any of these records. Anybody can create one with the server's label."""
-        uid = (self.cache.get(key.of(SERVER)) or {"metadata": {"uid": ""}})["metadata"]["uid"]
-        return any(is_owned_by(record, uid) for record in records)
-
-    def _report(self, candidates: list[Candidate]) -> None:
-        """Set the metrics, and log each server once that halts the rollout."""
+    def _report(self, candidates: Sequence[Candidate], unreadable: Sequence[str]) -> None:
+        """Set the metrics, and log once whatever halts the rollout."""
         under_way = [item for item in candidates if item.is_under_way]
-        halted = [item for item in under_way if item.stalled]
+        halts = {_stalled_message(item) for item in under_way if item.stalled}
+        if unreadable:
+            halts.add(_unreadable_message(unreadable))
         counters.ROLLOUTS.labels("waiting").set(sum(item.is_offered for item in candidates))
         counters.ROLLOUTS.labels("under_way").set(len(under_way))
-        counters.ROLLOUTS.labels("halted").set(len(halted))
-        reasons = {(item.key, item.stalled) for item in halted}
-        for key, reason in sorted(reasons - self._logged):
-            logger.warning(
-                "KimiLinearServer %s/%s is not Ready with the newest pod template (%s): the other servers wait",
-                *(key.namespace, key.name, reason),
-            )
-        self._logged = reasons
+        counters.ROLLOUTS.labels("halted").set(len(halts))
+        for message in sorted(halts - self._logged):
+            logger.warning("%s", message)
+        self._logged = halts
+
+
+def _stalled_message(server: Candidate) -> str:
+    name = f"{server.key.namespace}/{server.key.name}"
+    return (
+        f"KimiLinearServer {name} is not Ready with the newest pod template ({server.stalled}): the other servers wait"
+    )
+
+
+def _unreadable_message(unreadable: Sequence[str]) -> str:
+    more = len(unreadable) - _MOST_NAMED
+    named = ", ".join(unreadable[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return (
+        f"No server gets the newest pod template while {named} cannot be read: a server there may be loading it. "
+        "Restore the operator's Role or the definition. If a namespace is gone for good, remove it from "
+        "watchNamespaces (--namespace)"
+    )

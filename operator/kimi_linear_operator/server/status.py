@@ -119,7 +119,7 @@ class ServerObservation:
 
 
 # Reasons of Ready if the spec was not applied.
-_NOT_APPLIED = ("ApplyFailed", "InvalidSpec", "NameConflict", "Replacing")
+NOT_APPLIED = ("ApplyFailed", "InvalidSpec", "NameConflict", "Replacing")
 # Reasons of TemplateCurrent that a server has only if this generation of its spec was applied before.
 _APPLIED_BEFORE = ("AppliedBefore", "NewTemplateAvailable")
 
@@ -129,7 +129,7 @@ def was_applied(previous: Manifest, generation: int) -> bool:
     ready, template = ready_condition(previous), find_condition(previous, "TemplateCurrent")
     # Another version may have had a reason of its own not to apply the spec.
     is_known = ready.get("reason") in REASONS or template.get("reason") != "SpecNotApplied"
-    is_applied = "reason" in ready and is_known and ready["reason"] not in _NOT_APPLIED
+    is_applied = "reason" in ready and is_known and ready["reason"] not in NOT_APPLIED
     is_applied_before = template.get("reason") in _APPLIED_BEFORE
     return previous.get("observedGeneration") == generation and (is_applied or is_applied_before)
 

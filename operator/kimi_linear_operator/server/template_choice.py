@@ -75,13 +75,20 @@ def choose(
     built, running = build_pod_template(server), history.running
     current = _revision_to_continue(server, history, built, state)
     if current is None or _has_new_annotation(server, current):
-        return TemplateChoice(_new(server, built, history, is_automatic=is_remade), running=running)
+        is_marked = is_remade or _is_still_under_way(current, built)
+        return TemplateChoice(_new(server, built, history, is_automatic=is_marked), running=running)
     if not state.is_unchanged and has_other_inputs(server, current):
-        return TemplateChoice(_new(server, built, history), running=running)
+        is_marked = _is_still_under_way(current, built)
+        return TemplateChoice(_new(server, built, history, is_automatic=is_marked), running=running)
     offer = _differences(current.template, built)
     if offer and state.is_chosen:
         return TemplateChoice(_new(server, built, history, is_automatic=True), running=running)
     return TemplateChoice(current, offer, running)
+
+
+def _is_still_under_way(current: Revision | None, built: Manifest) -> bool:
+    """Return whether a wish leaves the pods of an automatic rollout as they are, so that the rollout goes on."""
+    return current is not None and current.is_automatic and not _differences(current.template, built)
 
 
 def abandons_newest(server: KimiLinearServer, history: History, state: RolloutState) -> bool:

@@ -72,7 +72,7 @@ class Templates:
         self._cache = context.cache
         self._now = context.now
         self._allows_node_access = context.options.allows_node_access
-        self.chosen: set[Key] = set()
+        self.chosen = context.about_to_change
         """Servers that take the newest pod template in their next pass."""
         # Fields that nobody asked for. To find them costs a request, so they are kept until the spec changes.
         self._unrequested: dict[Key, dict[_Question, tuple[FieldPath, ...]]] = {}

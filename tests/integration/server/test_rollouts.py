@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from integration.client_pods import create_benchmark, jobs, running_pod
 from integration.faults import Call, Hold, refuse
 from integration.kubelet import HELD_SPEC, held_pod, report_ready
 from integration.namespace import condition_of
@@ -12,6 +13,7 @@ from integration.sandbox import Sandbox, Sandboxes
 from integration.versions import ONE_GPU, create_servers, go_on_as, has_other_pods, running
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
+from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.spec import SERVER
 
 _QUIET_SECONDS = 2.0
@@ -85,6 +87,56 @@ def test_a_spec_that_is_refused_during_a_rollout_keeps_no_other_server_waiting(s
     stays(lambda: has_other_pods(namespace, "b"), "the other one waits", lambda has: not has, _QUIET_SECONDS)
     report_ready(namespace, pod)
     wait_for(lambda: has_other_pods(namespace, "b"), "then the other one gets them, too")
+
+
+def test_an_annotation_that_changes_no_pod_keeps_the_others_waiting(sandbox: Sandbox) -> None:
+    namespace, pod = sandbox.namespace, _begin_with_a_held_pod(sandbox)
+    for value in ("by hand", "by GitOps"):
+        namespace.edit(SERVER, "a", {"metadata": {"annotations": {ROLLOUT_ANNOTATION: value}}})
+        stays(lambda: has_other_pods(namespace, "b"), "the other one keeps its pods", lambda has: not has, 4)
+    assert held_pod(namespace, "a")["metadata"]["uid"] == pod["metadata"]["uid"]
+    report_ready(namespace, pod)
+    wait_for(lambda: has_other_pods(namespace, "b"), "then the other one gets them, too")
+
+
+def test_a_leader_that_cannot_read_all_records_starts_no_second_rollout_and_says_so(sandboxes: Sandboxes) -> None:
+    with sandboxes.open_wide(namespaces=3) as [sandbox]:
+        first, second = sorted(sandbox.others, key=lambda place: place.name)
+        sandbox.operator.start()
+        first.create_server("a", {**ONE_GPU, **HELD_SPEC})
+        report_ready(first, held_pod(first, "a"))
+        first.wait_until_ready("a")
+        create_servers(second, ["b"])
+        _roll_out(sandbox)
+        wait_for(lambda: has_other_pods(first, "a"), "the first one gets the new pods")
+        with sandbox.proxy.fault(refuse(403), lambda call: _reads_records_of(first.name, call)):
+            go_on_as(sandbox, OTHER_VERSION)
+            told = f"controllerrevisions in namespace {first.name} cannot be read"
+            wait_for(sandbox.operator.told, "the log says why nobody comes", lambda text: told in text)
+            stays(lambda: has_other_pods(second, "b"), "the other one keeps its pods", lambda has: not has, 4)
+        report_ready(first, held_pod(first, "a"))
+        wait_for(lambda: has_other_pods(second, "b"), "then the other one gets them, too", seconds=60)
+
+
+def _reads_records_of(namespace: str, call: Call) -> bool:
+    return not call.is_write and call.concerns(REVISION) and f"/{namespace}/" in call.path
+
+
+def test_no_suite_starts_on_a_server_between_its_choice_and_its_new_pods(sandbox: Sandbox) -> None:
+    namespace = sandbox.namespace
+    create_servers(namespace, ["kimi"])
+    with sandbox.proxy.fault(refuse(429, {"Retry-After": "10"}), _writes_second_record):
+        _roll_out(sandbox)
+        wait_for(lambda: sandbox.proxy.count(_writes_second_record), "the server is chosen, and its record refused")
+        create_benchmark(namespace, "nightly", suites=[{"name": "speed-low"}])
+        stays(lambda: jobs(namespace, "nightly"), "no suite starts before the new pods", lambda found: not found, 4)
+    wait_for(lambda: has_other_pods(namespace, "kimi"), "the server gets the new pods")
+    running_pod(namespace, "nightly", "speed-low")
+    assert condition_of(namespace.server("kimi"), "Ready")["status"] == "True"
+
+
+def _writes_second_record(call: Call) -> bool:
+    return call.is_write and call.concerns(REVISION, "kimi-2")
 
 
 def test_a_leader_change_starts_no_second_rollout(sandboxes: Sandboxes) -> None:

@@ -16,9 +16,10 @@ from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.benchmark.target_state import target_state
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
-from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import JOB, POD, REVISION, Kind, Manifest
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION
 from kimi_linear_operator.server.spec import SERVER
 from make import make_benchmark, make_server, owned, stored
 from passes import READER, Passes, make_context, new_cache
@@ -269,6 +270,22 @@ def test_a_job_that_only_claims_to_be_a_benchmarks_holds_up_nobody() -> None:
         world.cache.index(BenchmarkIndex).claims(TargetKey("default", "kimi")),
     )
     assert [one.is_active for one in targets._contenders(claims, asker)] == [False, False]
+
+
+@pytest.mark.parametrize("is_marked", [False, True], ids=["chosen", "its revision is recorded"])
+def test_no_suite_starts_on_a_server_that_is_about_to_get_other_pods(*, is_marked: bool) -> None:
+    world = World()
+    world.cluster.put(SERVER, make_server())
+    context = make_context(world.cluster, world.cache)
+    if is_marked:
+        metadata = {"name": "kimi-2", "annotations": {AUTOMATIC_ANNOTATION: "true"}}
+        world.cluster.put(REVISION, owned({"kind": "ControllerRevision", "metadata": metadata, "revision": 2}, "kimi"))
+    else:
+        context.about_to_change.add(Key("default", "kimi", SERVER))
+    benchmark = KimiLinearBenchmark.model_validate(world.cache.get(FIRST.of(BENCHMARK)))
+    measurement = Measurement(FIRST, benchmark, target_state(world.cache, benchmark))
+    step = asyncio.run(NextSuite(context).proceed(measurement, benchmark.spec.suites[0]))
+    assert (step.reason.name, step.job, step.again) == ("ServerUnready", None, LEFTOVER_RETRY_SECONDS)
 
 
 def test_a_benchmark_waits_for_no_other_that_is_about_to_start() -> None:

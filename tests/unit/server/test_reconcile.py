@@ -19,12 +19,12 @@ from kimi_linear_operator.reconcile.reporting import REPORTED_FAILURES
 from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
-from kimi_linear_operator.server.reconcile import LONGEST_BLOCKED_SECONDS
+from kimi_linear_operator.server.reconcile import LONGEST_BLOCKED_SECONDS, ServerReconciler
 from kimi_linear_operator.server.revision import History
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.template_choice import choose
 from make import make_condition, make_server, stored
-from passes import Passes, new_cache
+from passes import Passes, make_context, new_cache
 
 
 @dataclass
@@ -495,3 +495,24 @@ def test_what_the_spec_is_to_blame_for_is_tried_again_later_and_later(minutes: i
     cluster.live["KimiLinearServer/kimi"] = make_server()
     reconciler = Passes(cluster, cache, now=lambda: now)
     assert asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER))) == seconds
+
+
+@pytest.mark.parametrize("is_ready", [True, False])
+def test_a_chosen_server_takes_the_newest_template_only_if_it_is_ready_in_its_pass(*, is_ready: bool) -> None:
+    cluster, cache, key = RefusingCluster({}), new_cache(), Key("default", "kimi", SERVER)
+    told = [
+        make_condition("Ready", str(is_ready), "AllReplicasServe" if is_ready else "CrashLooping", ""),
+        make_condition("TemplateCurrent", "False", "NewTemplateAvailable", ""),
+    ]
+    server = make_server(replicas=1) | {"status": {"observedGeneration": 1, "conditions": told}}
+    record, deployment = _kept(1, replicas=1)
+    for template in (record["data"]["template"], deployment["spec"]["template"]):
+        template["spec"]["containers"][0]["image"] = "another"
+    for kind, manifest in ((SERVER, server), (REVISION, record), (DEPLOYMENT, deployment)):
+        cache.put(kind, manifest)
+    cluster.live["KimiLinearServer/kimi"] = server
+    context = make_context(cluster, cache)
+    context.about_to_change.add(key)
+    asyncio.run(ServerReconciler(context).reconcile(key, 0))
+    assert ("ControllerRevision/kimi-2" in cluster.written) == is_ready
+    assert not context.about_to_change

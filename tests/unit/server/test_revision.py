@@ -351,6 +351,17 @@ def test_what_was_begun_is_gone_on_with_else(changes: Manifest, deployed: int) -
     assert choose(server(), History([kept_by_older(1), begun], deployed=deployed)).current == begun
 
 
+def test_a_wish_that_leaves_the_pods_of_an_automatic_rollout_as_they_are_does_not_end_it() -> None:
+    annotated = server(annotations={ROLLOUT_ANNOTATION: "now"})
+    other_inputs = {**template_inputs(server().spec), "toolCallParser": "enabled"}
+    for wish, inputs in ((annotated, template_inputs(server().spec)), (server(generation=2), other_inputs)):
+        begun = kept_by_older(2, is_automatic=True, template=build_pod_template(wish), inputs=inputs)
+        current = choose(wish, History([begun], deployed=2)).current
+        assert (current.number, current.is_automatic, current.template) == (3, True, begun.template)
+    older = kept_by_older(2, is_automatic=True)
+    assert not choose(annotated, History([older], deployed=2)).current.is_automatic
+
+
 _WISHED: dict[str, Any] = {"toolCallParser": "enabled"}
 
 

@@ -1,10 +1,12 @@
 """Whose turn it is when new pod templates are rolled out to all servers."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from kimi_linear_operator import counters
 from kimi_linear_operator.benchmark import job
 from kimi_linear_operator.benchmark.labels import SUITE_LABEL
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
@@ -63,11 +65,11 @@ class World:
 
     def __init__(self) -> None:
         self.cache, self.now, self.asked, self.version = new_cache(), 0.0, list[Key](), 0
-        self.chosen: set[Key] = set()
         context = make_context(
             None, self.cache, options=Options(rollout_pause=60), now=lambda: NOW, enqueue=self.asked.extend
         )
-        self.rollouts = Rollouts(context, self.chosen, lambda: self.now)
+        self.rollouts = Rollouts(context, lambda: self.now)
+        self.chosen, self.unreadable = self.rollouts.chosen, list[str]()
         for name in ("a", "b"):
             self.server(name, is_offered=True)
 
@@ -93,7 +95,7 @@ class World:
         """Let time pass and take a step; return who was chosen."""
         self.now += seconds
         self.asked.clear()
-        asyncio.run(self.rollouts.step())
+        asyncio.run(self.rollouts.step(self.unreadable))
         return list(self.asked)
 
 
@@ -113,13 +115,13 @@ def test_the_pause_comes_before_each_server_also_after_a_start() -> None:
 def test_a_look_that_fails_is_told_and_another_one_follows(caplog: pytest.LogCaptureFixture) -> None:
     world, looks = World(), iter((KeyError("metadata"), None, asyncio.CancelledError()))
 
-    async def look() -> None:
+    async def look(unreadable: Sequence[str]) -> None:
         if failure := next(looks):
             raise failure
 
     world.rollouts._pause, world.rollouts.step = 0, look  # type: ignore[method-assign]
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(world.rollouts.run(lambda: True))
+        asyncio.run(world.rollouts.run(lambda: True, list))
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "KeyError: 'metadata'" in caplog.text
 
@@ -128,13 +130,13 @@ def test_nobody_is_chosen_before_everything_was_read() -> None:
     """Another replica may have marked a server that this one has not seen yet."""
     world, answers = World(), iter((False, False, True))
 
-    async def look() -> None:
+    async def look(unreadable: Sequence[str]) -> None:
         assert next(answers, None) is None
         raise asyncio.CancelledError
 
     world.rollouts._pause, world.rollouts.step = 0, look  # type: ignore[method-assign]
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(world.rollouts.run(lambda: next(answers)))
+        asyncio.run(world.rollouts.run(lambda: next(answers), list))
 
 
 def test_another_replica_goes_on_where_the_last_one_stopped() -> None:
@@ -249,3 +251,69 @@ def test_what_keeps_all_others_waiting_is_logged_once(caplog: pytest.LogCaptureF
 def test_a_paused_deployment_is_told_as_it_has_no_deadline() -> None:
     ready = ("Ready", "False", "RolloutPaused")
     assert candidate(A, (ready, ("Stalled", "False", "NotStalled")), is_under_way=True).stalled == "RolloutPaused"
+
+
+@pytest.mark.parametrize("reason", ["ApplyFailed", "NameConflict"])
+def test_a_server_whose_template_cannot_be_written_is_told_as_it_has_no_deadline_either(reason: str) -> None:
+    conditions = (("Ready", "False", reason), ("Stalled", "False", "NotStalled"))
+    assert candidate(A, conditions, is_under_way=True).stalled == reason
+
+
+def test_a_server_that_says_it_is_under_way_keeps_the_others_waiting_without_a_mark() -> None:
+    conditions = (("Ready", "False", "ModelLoading"), ("TemplateCurrent", "True", "RollingOutByItself"))
+    under_way = candidate(A, conditions, is_under_way=False)
+    assert eligible([under_way, Candidate(B, True, True)]) == []
+
+
+def test_nobody_comes_while_anything_cannot_be_read_and_the_log_and_the_metric_say_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    world.unreadable = [f"controllerrevisions in namespace team-{number}" for number in range(5)]
+    assert [world.step(), world.step(60), world.step(600)] == [[], [], []]
+    [told] = [record.getMessage() for record in caplog.records]
+    assert "namespace team-2 and 2 more cannot be read" in told
+    assert "remove it from watchNamespaces" in told
+    [metric] = counters.ROLLOUTS.collect()
+    assert {sample.labels["state"]: sample.value for sample in metric.samples} == {
+        "waiting": 2,
+        "under_way": 0,
+        "halted": 1,
+    }
+    world.unreadable = []
+    assert [world.step(), world.step(59), world.step(1)] == [[], [], [A]]
+
+
+def test_what_cannot_be_read_is_not_told_when_nobody_waits(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.unreadable = ["deployments in namespace gone"]
+    for name in ("a", "b"):
+        world.server(name, is_offered=False)
+    world.step()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("since", ["measured", "unready"])
+def test_a_chosen_server_that_was_measured_or_became_unready_meanwhile_is_not_chosen_any_more(since: str) -> None:
+    world = World()
+    world.step()
+    assert world.step(60) == [A]
+    world.rollouts.confirm(A)
+    assert world.chosen == {A}
+    if since == "measured":
+        measure(world, NOW)
+    else:
+        world.server("a", is_offered=True, is_ready=False)
+    world.rollouts.confirm(A)
+    assert world.chosen == set()
+    assert [world.step(), world.step(60)] == [[], [B]]
+
+
+def test_a_chosen_server_that_another_version_left_unready_stays_chosen() -> None:
+    world = World()
+    world.server("b", is_offered=True, is_ready=False)
+    world.record("b", is_marked=True)
+    world.step()
+    assert world.step(60) == [B]
+    world.rollouts.confirm(B)
+    assert world.chosen == {B}
