@@ -118,6 +118,8 @@ class Rollouts:
         self._chosen_since = 0.0
         # How often each server was chosen. Servers that were chosen and could not take the template come last.
         self._attempts: Tally[Key] = Tally()
+        # How many servers of each namespace were chosen: namespaces take turns.
+        self._turns: Tally[str] = Tally()
         # What halts the rollout, as it was logged.
         self._logged: set[str] = set()
 
@@ -165,9 +167,11 @@ class Rollouts:
         if not any(candidate(*item, is_under_way=False).is_offered for item in servers.items()) and not self.chosen:
             self._report([], [])  # No server waits, so nothing can be halted.
             self._attempts.clear()
+            self._turns.clear()
             return
         under_way = {key async for key in self._marked(servers)} | self.chosen
-        candidates = [candidate(*item, is_under_way=item[0] in under_way) for item in servers.items()]
+        found = (candidate(*item, is_under_way=item[0] in under_way) for item in servers.items())
+        candidates = [item for item in found if not (item.is_under_way and self._is_being_deleted(item.key))]
         self._report(candidates, unreadable)
         waiting = [] if self.chosen or unreadable else eligible(candidates)
         if unreadable or (not waiting and any(item.is_under_way for item in candidates)):
@@ -179,23 +183,30 @@ class Rollouts:
             logger.info("Rolling the newest pod template out to KimiLinearServer %s/%s", key.namespace, key.name)
             self._quiet_since, self._chosen_since = None, now
             self._attempts[key] += 1
+            self._turns[key.namespace] += 1
             self.chosen.add(key)
             self._enqueue([key])
 
     def _drop_chosen(self, servers: Iterable[Key]) -> None:
-        """Drop a chosen server that was deleted, or that has not taken the template in time: the others wait for it."""
+        """Drop a chosen server that is deleted, or that has not taken the template in time: the others wait for it."""
         self.chosen.intersection_update(servers)
+        self.chosen.difference_update([key for key in self.chosen if self._is_being_deleted(key)])
         if self.chosen and self._clock() - self._chosen_since >= _TAKE_TIMEOUT_SECONDS:
             self.chosen.clear()
 
     async def _first_free(self, waiting: Iterable[Key]) -> Key | None:
-        """Return the first server that is neither paused nor in use by another resource, None if there is none."""
-        for number, key in enumerate(sorted(waiting, key=self._attempts.__getitem__)):
+        """Return the first server that can be changed now, None if there is none."""
+        order = sorted(waiting, key=lambda key: (self._attempts[key], self._turns[key.namespace]))
+        for number, key in enumerate(order):
             if number % _DECODED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            if not (self._is_paused(key) or self._is_in_use(key)):
+            if not (self._is_paused(key) or self._is_being_deleted(key) or self._is_in_use(key)):
                 return key
         return None
+
+    def _is_being_deleted(self, key: Key) -> bool:
+        """Return whether a server is being deleted: if a finalizer keeps it, its rollout never ends."""
+        return "deletionTimestamp" in (self.cache.get(key.of(SERVER)) or {"metadata": {}})["metadata"]
 
     def _is_paused(self, key: Key) -> bool:
         """Return whether somebody has paused the server's Deployment: its rollout would never end."""

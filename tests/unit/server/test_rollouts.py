@@ -155,6 +155,43 @@ def test_a_chosen_server_that_is_deleted_keeps_nobody_waiting() -> None:
     assert [world.step(), world.step(60)] == [[], [B]]
 
 
+@pytest.mark.parametrize("is_marked", [True, False], ids=["during its rollout", "before its turn"])
+def test_a_server_that_cannot_be_deleted_keeps_nobody_waiting(is_marked: bool) -> None:
+    """A finalizer keeps it. Whoever may change servers can set one."""
+    world = World()
+    world.record("a", is_marked=is_marked)
+    kept = world.cache.get(A)
+    assert kept
+    world.put(SERVER, {**kept, "metadata": {**kept["metadata"], "deletionTimestamp": NOW}})
+    assert [world.step(), world.step(60)] == [[], [B]]
+
+
+def test_a_chosen_server_that_is_being_deleted_gives_its_turn_back() -> None:
+    world = World()
+    assert [world.step(), world.step(60)] == [[], [A]]
+    kept = world.cache.get(A)
+    assert kept
+    world.put(SERVER, {**kept, "metadata": {**kept["metadata"], "deletionTimestamp": NOW}})
+    assert [world.step(), world.step(60)] == [[], [B]]
+
+
+def test_namespaces_take_turns() -> None:
+    world, other = World(), Key("other", "z", SERVER)
+    conditions = [make_condition("Ready", "True", "", ""), make_condition("TemplateCurrent", "False", "", "")]
+    metadata = {"namespace": "other", "name": "z", "uid": "z"}
+    world.put(SERVER, {**make_server("z"), "metadata": metadata, "status": {"conditions": conditions}})
+    order = []
+    for _ in range(3):
+        world.step()
+        order += world.step(60)
+        for key in world.chosen:
+            changed = world.cache.get(key)
+            assert changed
+            world.put(SERVER, {**changed, "status": {"conditions": conditions[:1]}})
+        world.chosen.clear()
+    assert order == [A, other, B]
+
+
 def test_a_chosen_server_that_cannot_take_the_template_lets_others_go_first() -> None:
     world = World()
     world.step()
