@@ -4,7 +4,7 @@ JSON text takes a fifth of the memory of dictionaries, and nobody can change a c
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, Self, cast
@@ -144,6 +144,11 @@ class Reader:
         """Take the resource types by kind."""
         self._types = types
         self._by_label = {resource_type.model.label(): kind for kind, resource_type in types.items()}
+
+    @property
+    def kinds(self) -> Collection[Kind]:
+        """Return the kinds of our resources."""
+        return self._types.keys()
 
     def is_resource(self, kind: Kind) -> bool:
         """Return whether objects of a kind are our resources, not children."""

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, SERVICE, Kind, Manifest
+from kimi_linear_operator.reconcile import cache as module
 from kimi_linear_operator.reconcile.cache import MOST_CHILDREN, Cache
 from kimi_linear_operator.reconcile.cached_object import REVISION_ANNOTATION, Key
 from kimi_linear_operator.reconcile.listing import Listing
@@ -167,6 +168,15 @@ def test_what_was_deleted_while_a_list_was_read_does_not_come_back() -> None:
     listing.take([make_pod(version=4)], version=4)
     assert listing.end() == set()
     assert names(cache) == []
+
+
+def test_of_endless_deletions_between_two_lists_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_DELETED", 100)
+    cache = new_cache()
+    for number in range(1, 1000):
+        deleted(cache, make_pod(f"x{number}", version=number))
+    assert len(cache._deleted) == 100
+    assert cache.put(POD, make_pod("x999", version=998)) == set()
 
 
 def test_what_was_created_while_a_list_was_read_stays() -> None:

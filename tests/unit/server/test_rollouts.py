@@ -249,3 +249,17 @@ def test_what_keeps_all_others_waiting_is_logged_once(caplog: pytest.LogCaptureF
 def test_a_paused_deployment_is_told_as_it_has_no_deadline() -> None:
     ready = ("Ready", "False", "RolloutPaused")
     assert candidate(A, (ready, ("Stalled", "False", "NotStalled")), is_under_way=True).stalled == "RolloutPaused"
+
+
+def test_how_often_a_deleted_server_was_chosen_is_forgotten() -> None:
+    world = World()
+    assert [world.step(), world.step(60)] == [[], [A]]
+    world.cache.take(
+        READER.read(
+            SERVER,
+            {**make_server("a"), "metadata": {**make_server("a")["metadata"], "resourceVersion": "99"}},
+            is_deleted=True,
+        )
+    )
+    world.step()
+    assert A not in world.rollouts._attempts
