@@ -111,7 +111,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "both",
         "An object with a name that the operator needs belongs to somebody else. The operator does not change it.",
         "Delete that object, rename the resource, or hand the object over: annotate it with "
-        "`kimi-linear.io/adopt=true`.",
+        "`kimi-linear.io/adopt=true`. An object of another server or benchmark that exists is never taken over.",
     ),
     "Replacing": Explanation("both", "Objects of a deleted resource of this name are still being removed.", WAIT),
     "ApplyFailed": Explanation(

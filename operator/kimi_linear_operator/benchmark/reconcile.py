@@ -62,6 +62,7 @@ class BenchmarkReconciler:
         self.reporting = context.reporting
         self.now = context.now
         self._allows_node_access = context.options.allows_node_access
+        self._children = context.children
         self._rechecker = Rechecker(context.cluster, self._check)
         self._stored_results = StoredResults(context)
         self._ended_suites = EndedSuites(context)
@@ -87,6 +88,7 @@ class BenchmarkReconciler:
         manifest = self.cache.get(key.of(BENCHMARK))
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             self._rechecker.forget(key)
+            self._children.forget(key)
             return None  # The garbage collector deletes its Jobs.
         checked = self._check(manifest)
         try:

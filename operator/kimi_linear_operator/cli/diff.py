@@ -15,6 +15,7 @@ from kimi_linear_operator.kubernetes.kinds import REVISION, Manifest, kind_of
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Delete, Step
 from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.live import blocked_if_held
 from kimi_linear_operator.reconcile.resource_type import Referenced
 from kimi_linear_operator.resource_types import TYPES
 
@@ -60,7 +61,9 @@ async def _resource_changes(cluster: Cluster, written: Resource, in_files: Refer
     live = await _labelled(cluster, resource)
     desired = preview.desired(resource, live, await _references(cluster, resource, in_files))
     namesakes = await _namesakes(cluster, desired, live)
-    return await _changes_of(cluster, preview.plan(resource, desired, [*live, *namesakes]))
+    steps = preview.plan(resource, desired, [*live, *namesakes])
+    checked = [await blocked_if_held(cluster, TYPES, resource, step) for step in steps]
+    return await _changes_of(cluster, [step for step in checked if step])
 
 
 async def _references(cluster: Cluster, resource: Resource, in_files: Referenced) -> Referenced:

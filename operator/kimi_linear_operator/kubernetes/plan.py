@@ -9,7 +9,7 @@ from enum import Enum
 
 from kimi_linear_operator.kubernetes import metadata, ownership
 from kimi_linear_operator.kubernetes.drift import differences
-from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.kinds import GROUP, Manifest
 from kimi_linear_operator.kubernetes.models import Resource
 
 
@@ -49,7 +49,10 @@ class Apply:
 
     @property
     def is_repair(self) -> bool:
-        """Return whether somebody else changed the child since the operator applied the same wanted object."""
+        """Return whether somebody else changed the child since the operator applied the same wanted object.
+
+        The annotation alone says so, because a plan has no memory. Somebody may have changed it, too.
+        """
         mark = metadata.FINGERPRINT_ANNOTATION
         return metadata.annotations(self.live).get(mark) == metadata.annotations(self.wanted).get(mark)
 
@@ -97,7 +100,7 @@ def step_for(owner: Resource, wanted: Manifest, live: Manifest | None) -> Step |
     if live is None:
         return Create(wanted)
     if not may_be_taken(live, owner):
-        return _blocked(owner, wanted, live)
+        return blocked(owner, wanted, live)
     if "deletionTimestamp" in live["metadata"]:
         return None
     fields = tuple(differences(live, wanted)) or _second_manager(live)
@@ -144,11 +147,27 @@ def _second_manager(live: Manifest) -> tuple[str, ...]:
     return ("metadata.managedFields",) if ownership.has_second_manager(live, metadata.MANAGER) else ()
 
 
-def _blocked(owner: Resource, wanted: Manifest, live: Manifest) -> Blocked:
+def holder_of(live: Manifest, owner: Resource) -> Manifest | None:
+    """Return the owner reference of another resource of ours that controls an object, None if there is none."""
+    references = live["metadata"].get("ownerReferences", ())
+    return next((reference for reference in references if _is_of_ours(reference, owner)), None)
+
+
+def _is_of_ours(reference: Manifest, owner: Resource) -> bool:
+    """Return whether an owner reference names a controller that is a resource of ours, but not this one."""
+    is_other = reference["uid"] != owner.metadata.uid
+    return is_other and bool(reference.get("controller")) and reference["apiVersion"].startswith(f"{GROUP}/")
+
+
+def blocked(owner: Resource, wanted: Manifest, live: Manifest) -> Blocked:
+    """Return that a child cannot be created, because a live object has its name."""
     kind, name = live["kind"], live["metadata"]["name"]
     if relation_of(live, owner) == Relation.LEFT_OVER:
         return Blocked(wanted, True, f"{kind} {name} of a deleted {owner.kind} of this name is still being removed")
     noun = owner.kind.removeprefix("KimiLinear").lower()
+    if holder := holder_of(live, owner):
+        other = f"{holder['kind']} {holder['name']}"
+        return Blocked(wanted, False, f"{kind} {name} belongs to {other}: rename this {noun}, or delete {other}")
     message = (
         f"{kind} {name} exists and does not belong to this {noun}: delete it, rename the {noun}, or let the "
         f"{noun} take it over with `kubectl annotate {kind.lower()} {name} {metadata.ADOPT_ANNOTATION}=true`"

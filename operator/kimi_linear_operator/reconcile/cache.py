@@ -4,6 +4,7 @@ Everything in it was observed and can be observed again. Watch events update it,
 Neither overwrites a newer state with an older one.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Protocol, TypeVar
 
@@ -21,6 +22,10 @@ MOST_CHILDREN = 8 * 2**20
 MOST_WEIGHT = 200_000
 # For kinds other than pods. A resource has only a few objects of such a kind.
 MOST_WEIGHT_OF_FEW = 100_000
+
+# Deleted objects to remember until the next list. Somebody may create and delete hundreds of labelled objects a second.
+# With the longest names, these take 20 MiB. If a forgotten one comes back, the next list removes it.
+MOST_DELETED = 32_768
 
 _Group = TypeVar("_Group")
 _Item = TypeVar("_Item")
@@ -78,8 +83,9 @@ class Cache:
         self._children: dict[tuple[Key, Kind], dict[Key, CachedObject]] = {}
         # Bytes of large children by namespace.
         self._large: dict[str, int] = {}
-        # Versions of objects deleted since the last list began: an older state in that list must not bring them back.
-        self._deleted: dict[Key, int] = {}
+        # Versions of objects deleted since the last list began, the latest at the end: an older state in that list must
+        # not bring them back.
+        self._deleted: OrderedDict[Key, int] = OrderedDict()
         # The resource version of the last list of each kind and namespace.
         self._listed: dict[tuple[Kind, str | None], int] = {}
         self._indexes = [resource_type.index(self) for resource_type in types.values() if resource_type.index]
@@ -191,7 +197,10 @@ class Cache:
     def _delete(self, deleted: CachedObject, cached: CachedObject | None) -> set[Key]:
         if cached and cached.version > deleted.version:
             return set()
+        self._deleted.pop(deleted.key, None)
         self._deleted[deleted.key] = deleted.version
+        if len(self._deleted) > MOST_DELETED:
+            self._deleted.popitem(last=False)
         self._forget(deleted.key)
         return self._keys_to_enqueue(cached, None) if cached else set()
 
@@ -206,8 +215,8 @@ class Cache:
         The list is of one namespace, or of all if that is None. Call this before requesting it, so that objects deleted
         from now on do not come back with it.
         """
-        kept = {key: version for key, version in self._deleted.items() if not _is_covered(key, kind, namespace)}
-        self._deleted = kept
+        kept = ((key, version) for key, version in self._deleted.items() if not _is_covered(key, kind, namespace))
+        self._deleted = OrderedDict(kept)
         seen = (cached.version for key, cached in self._objects.items() if _is_covered(key, kind, namespace))
         return max(self._listed.get((kind, namespace), 0), max(seen, default=0))
 

@@ -3,8 +3,7 @@
 JSON text takes a fifth of the memory of dictionaries, and nobody can change a cached object by accident.
 """
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, Self, cast
@@ -32,6 +31,8 @@ HEAVIEST_CHILD = 60_000
 # Bytes, several times the usual length of a child. The total length of longer ones is bounded in the cache.
 LARGE_CHILD = 16 * 2**10
 
+# Characters. Names of managers have 128 at most; a UID in an owner reference may have any number.
+_LONGEST_SHARED = 128
 # Characters. A revision is a number.
 _LONGEST_REVISION = 32
 
@@ -143,6 +144,11 @@ class Reader:
         self._types = types
         self._by_label = {resource_type.model.label(): kind for kind, resource_type in types.items()}
 
+    @property
+    def kinds(self) -> Collection[Kind]:
+        """Return the kinds of our resources."""
+        return self._types.keys()
+
     def is_resource(self, kind: Kind) -> bool:
         """Return whether objects of a kind are our resources, not children."""
         return kind in self._types
@@ -225,11 +231,22 @@ def _source(manifest: Manifest) -> str:
         key=lambda entry: (entry.get("subresource") != "status", entry.get("time", "")),
         default={},
     )
-    return sys.intern(str(latest.get("manager", "")))
+    return _shared(str(latest.get("manager", "")))
 
 
 def _owner_uids(manifest: Manifest) -> tuple[str, ...]:
-    return tuple(map(sys.intern, owner_uids(manifest)))
+    return tuple(map(_shared, owner_uids(manifest)))
+
+
+def _shared(text: str) -> str:
+    """Return the same string for equal short ones, to save memory: a server's children have its UID."""
+    return _remembered(text) if len(text) <= _LONGEST_SHARED else text
+
+
+@lru_cache(maxsize=16_384)
+def _remembered(text: str) -> str:
+    """Return the string itself. Unlike `sys.intern`, this forgets: Python 3.12 never frees interned strings."""
+    return text
 
 
 @lru_cache(maxsize=1024)

@@ -18,7 +18,8 @@ from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Step, s
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BehindError, GoneError, LeftoverError, NameTakenError, lasting_reason
-from kimi_linear_operator.reconcile.repairs import Repairs
+from kimi_linear_operator.reconcile.live import blocked_if_held
+from kimi_linear_operator.reconcile.repairs import Child, Repairs
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class Children:
         """
         step = await self._created_or_next(owner, wanted)
         if step:
-            await self._carry_out(step)
+            await self._carry_out(owner, step)
 
     async def create(self, owner: Resource, wanted: Manifest) -> Manifest:
         """Create a child that never changes, unless it exists; return it.
@@ -81,7 +82,7 @@ class Children:
         """
         step = await self._created_or_next(owner, wanted)
         if isinstance(step, Blocked) or (isinstance(step, Apply) and not self._is_owned(owner, step.live)):
-            await self._carry_out(step)
+            await self._carry_out(owner, step)
         child = self._cached(owner, wanted)
         if child is None:
             raise BehindError(f"{wanted['kind']} {wanted['metadata']['name']} was deleted and is there again")
@@ -106,18 +107,22 @@ class Children:
         """
         live = [manifest for kind in kinds for manifest in self.cache.children(kind, key, owner.metadata.uid)]
         steps = list(unwanted(owner, list(wanted), live))
-        for error in await _run_concurrently(self._delete(step.live) for step in steps):
+        for error in await _run_concurrently(self._delete(owner, step.live) for step in steps):
             if error:
                 raise error
 
-    def contested(self, manifests: Iterable[Manifest]) -> list[str]:
-        """Return sentences that name the contested fields of children, and who changes them."""
+    def forget(self, owner: Key) -> None:
+        """Forget the repairs of a deleted resource's children."""
+        self._repairs.forget_owner(owner)
+
+    def contested(self, owner: Resource, manifests: Iterable[Manifest]) -> list[str]:
+        """Return sentences that name the contested fields of a resource's children, and who changes them."""
         sentences = []
         for manifest in manifests:
-            child = _key_of(manifest)
+            child = _child(owner, manifest)
             if fields := self._repairs.contested(child):
-                rivals = self._repairs.rivals(child)
-                sentences.append(f"{child.kind.kind} {child.name}: {rivals} keeps changing {', '.join(sorted(fields))}")
+                rivals, key = self._repairs.rivals(child), child.key
+                sentences.append(f"{key.kind.kind} {key.name}: {rivals} keeps changing {', '.join(sorted(fields))}")
         return sentences
 
     def _cached(self, owner: Resource, wanted: Manifest) -> Manifest | None:
@@ -128,8 +133,12 @@ class Children:
 
     async def _created_or_next(self, owner: Resource, wanted: Manifest) -> Step | None:
         """Create a child if it is missing; else return the step for it, None if there is none."""
-        step = step_for(owner, wanted, self._cached(owner, wanted))
+        step = await self._next(owner, wanted, self._cached(owner, wanted))
         return await self._create_missing(owner, wanted) if isinstance(step, Create) else step
+
+    async def _next(self, owner: Resource, wanted: Manifest, live: Manifest | None) -> Step | None:
+        """Return the step for one child, which is never to take it from another resource of ours."""
+        return await blocked_if_held(self.cluster, self.cache.reader.kinds, owner, step_for(owner, wanted, live))
 
     async def _create_missing(self, owner: Resource, wanted: Manifest) -> Step | None:
         """Create a child that is not cached; return the next step if an object with its name exists.
@@ -150,9 +159,9 @@ class Children:
                 raise
             if self._is_owned(owner, existing):
                 self.cache.put(kind, existing)
-            return step_for(owner, wanted, existing)
+            return await self._next(owner, wanted, existing)
         self.cache.put(kind, created)
-        self._note_refused_fields(kind, created, wanted)
+        self._note_refused_fields(owner, created, wanted)
         _log("Created", created)
         return None
 
@@ -166,19 +175,24 @@ class Children:
         live = await self.cluster.get(owner.KIND, owner.metadata.namespace, owner.metadata.name)
         return live is not None and bool(live["metadata"]["uid"] == owner.metadata.uid)
 
-    async def _carry_out(self, step: Step) -> None:
+    async def _carry_out(self, owner: Resource, step: Step) -> None:
         if isinstance(step, Blocked):
             raise LeftoverError(step.message) if step.is_passing else NameTakenError(step.message)
-        if isinstance(step, Apply) and not self._has_to_wait(step):
-            await self._apply(step)
+        if isinstance(step, Apply) and not self._has_to_wait(owner, step):
+            await self._apply(owner, step)
 
-    def _has_to_wait(self, step: Apply) -> bool:
-        return step.is_repair and self._repairs.wait_seconds(_key_of(step.wanted), step.fields) > 0
+    def _has_to_wait(self, owner: Resource, step: Apply) -> bool:
+        child = _child(owner, step.wanted)
+        return self._is_repair(child, step) and self._repairs.wait_seconds(child, step.fields) > 0
 
-    async def _apply(self, step: Apply) -> None:
-        kind, wanted = kind_of(step.wanted), step.wanted
-        if step.is_repair:
-            await self._count(step)
+    def _is_repair(self, child: Child, step: Apply) -> bool:
+        """Return whether a step repairs a child. The annotation says so after a restart, unless a rival changes it."""
+        return step.is_repair or self._repairs.was_applied(child, _fingerprint(step.wanted))
+
+    async def _apply(self, owner: Resource, step: Apply) -> None:
+        kind, wanted, child = kind_of(step.wanted), step.wanted, _child(owner, step.wanted)
+        if self._is_repair(child, step):
+            await self._count(child, step)
         if ownership.has_second_manager(step.live, metadata.MANAGER):
             await self._unify(kind, wanted)
         try:
@@ -190,36 +204,36 @@ class Children:
             await self.cluster.unify(kind, await self.cluster.overwrite(kind, wanted))
             applied = await self.cluster.apply(kind, wanted)
         self.cache.put(kind, applied)
-        self._note_refused_fields(kind, applied, wanted)
+        self._repairs.note_applied(child, _fingerprint(wanted))
+        self._note_refused_fields(owner, applied, wanted)
         _log("Applied", wanted)
 
     async def _unify(self, kind: Kind, wanted: Manifest) -> None:
         if live := await self.cluster.get(kind, wanted["metadata"]["namespace"], wanted["metadata"]["name"]):
             await self.cluster.unify(kind, live)
 
-    async def _count(self, step: Apply) -> None:
+    async def _count(self, child: Child, step: Apply) -> None:
         """Count a repair. If the fields are contested, find out who changes them."""
-        child = _key_of(step.wanted)
         self._repairs.record(child, step.fields)
         if not self._repairs.contested(child):
             return
-        live = await self.cluster.get(child.kind, child.namespace, child.name) or step.live
+        live = await self.cluster.get(child.key.kind, child.key.namespace, child.key.name) or step.live
         managed_fields = live["metadata"].get("managedFields", ())
         self._repairs.blame(child, ownership.owners_of(managed_fields, step.fields, metadata.MANAGER))
 
-    def _note_refused_fields(self, kind: Kind, applied: Manifest, wanted: Manifest) -> None:
+    def _note_refused_fields(self, owner: Resource, applied: Manifest, wanted: Manifest) -> None:
         """Note the fields that an admission webhook or policy changed during the write."""
         if changed := tuple(drift.differences(applied, wanted)):
-            child = _key_of(wanted)
+            child = _child(owner, wanted)
             self._repairs.record(child, changed, is_refused=True)
             self._repairs.blame(child, ["an admission webhook or policy"])
 
-    async def _delete(self, live: Manifest) -> None:
+    async def _delete(self, owner: Resource, live: Manifest) -> None:
         kind = kind_of(live)
         await self.cluster.delete(kind, live)
         # The watch event may come after the next pass, which would delete the child again.
         self.cache.take(self.cache.reader.read(kind, live, is_deleted=True))
-        self._repairs.forget(_key_of(live))
+        self._repairs.forget(_child(owner, live))
         _log("Deleted", live)
 
 
@@ -256,6 +270,11 @@ def _log(verb: str, manifest: Manifest) -> None:
     )
 
 
-def _key_of(manifest: Manifest) -> Key:
-    meta = manifest["metadata"]
-    return Key(meta["namespace"], meta["name"], kind_of(manifest))
+def _child(owner: Resource, manifest: Manifest) -> Child:
+    namespace = owner.metadata.namespace
+    own = Key(namespace, owner.metadata.name, owner.KIND)
+    return Child(own, Key(namespace, manifest["metadata"]["name"], kind_of(manifest)))
+
+
+def _fingerprint(wanted: Manifest) -> str:
+    return metadata.annotations(wanted)[metadata.FINGERPRINT_ANNOTATION]

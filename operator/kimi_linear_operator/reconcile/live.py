@@ -1,7 +1,11 @@
-"""Reads what the cache does not have: managed fields."""
+"""Reads what the cache does not have: managed fields, and who holds an object that a resource would adopt."""
+
+from collections.abc import Iterable
 
 from kimi_linear_operator.cluster.client import Cluster
-from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.kinds import Kind, Manifest, kind_of
+from kimi_linear_operator.kubernetes.models import Resource
+from kimi_linear_operator.kubernetes.plan import Apply, Relation, Step, blocked, holder_of, relation_of
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BehindError, GoneError
 
@@ -26,3 +30,30 @@ async def read_unchanged(cluster: Cluster, key: Key, uid: str, generation: int) 
     if live["metadata"]["generation"] != generation:
         raise BehindError("the latest change of the spec was not seen yet")
     return live
+
+
+async def blocked_if_held(cluster: Cluster, kinds: Iterable[Kind], owner: Resource, step: Step | None) -> Step | None:
+    """Return a step, or that it is blocked if it would take an object from another resource of ours that exists.
+
+    Otherwise, two resources that want one name would take the object from each other in turns.
+
+    Args:
+        cluster: Where the object and its owner are read: the cache may be late, and may have only the object's essence.
+        kinds: The kinds of our resources.
+        owner: The resource whose step it is.
+        step: The step.
+
+    Raises:
+        ApiError: The object or its owner could not be read.
+    """
+    if not isinstance(step, Apply) or relation_of(step.live, owner) != Relation.OFFERED:
+        return step
+    namespace, name = owner.metadata.namespace, step.wanted["metadata"]["name"]
+    live = await cluster.get(kind_of(step.wanted), namespace, name) or step.live
+    holder = holder_of(live, owner)
+    kind = next((kind for kind in kinds if holder and kind.kind == holder["kind"]), None)
+    if holder is None or kind is None:
+        return step
+    resource = await cluster.get(kind, namespace, holder["name"])
+    is_there = resource is not None and resource["metadata"]["uid"] == holder["uid"]
+    return blocked(owner, step.wanted, live) if is_there else step

@@ -4,9 +4,11 @@ A rival is another field manager that changes the same field. Counts and rivals 
 the queue: a restart begins with none.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
 from kimi_linear_operator.reconcile.cached_object import Key
 
@@ -17,14 +19,24 @@ FIRST_WAIT_SECONDS = 30.0
 LONGEST_WAIT_SECONDS = 300.0
 # A field without a repair for so long is no longer contested. This is longer than the longest wait.
 PEACE_SECONDS = 900.0
-# Bounds for one child: a tenant may change thousands of fields of many children, under as many names.
-MOST_FIELDS = 64
-LONGEST_FIELD = 256
+# Bounds for one child: a tenant may change thousands of fields, under as many names.
+MOST_FIELDS = 8
+LONGEST_FIELD = 128
 MOST_RIVALS = 3
 LONGEST_RIVAL = 64
+# Children to remember, more than one for each server that a cluster should have. With the longest names, they take
+# 30 MiB. Of more, the oldest of the namespace with the most are forgotten, so no namespace makes others forget theirs.
+MOST_CHILDREN = 8192
 
 
-@dataclass
+class Child(NamedTuple):
+    """A child and the resource that wants it. Two resources may want the same child."""
+
+    owner: Key
+    key: Key
+
+
+@dataclass(slots=True)
 class _Field:
     """How often a field was repaired in a row, and when last."""
 
@@ -32,12 +44,37 @@ class _Field:
     last: float
 
 
-@dataclass
-class _Child:
-    """The repaired fields of a child, the latest last, and its rivals as text, empty if unknown."""
+@dataclass(slots=True)
+class _Record:
+    """What is remembered of a child.
 
+    Attributes:
+        last: When it was last written.
+        applied: The fingerprint of the wanted object that was applied last, empty if unknown.
+        fields: Its repaired fields, the latest last.
+        rivals: Its rivals as text, empty if unknown.
+    """
+
+    last: float
+    applied: str = ""
     fields: dict[str, _Field] = field(default_factory=dict)
     rivals: str = ""
+
+    def find(self, name: str) -> _Field | None:
+        """Return how often a field was repaired. If no more fields fit, a new one continues the count of the oldest.
+
+        Otherwise, a rival that changes many fields in turns would always change a new one. This overestimates, as the
+        algorithm *Space-Saving* does: https://doi.org/10.1007/978-3-540-30570-5_27
+        """
+        is_full = len(self.fields) >= MOST_FIELDS
+        return self.fields.get(name) or (next(iter(self.fields.values())) if is_full else None)
+
+    def replace(self, name: str, repaired: _Field) -> None:
+        """Make a field the latest, in the place of the oldest if no more fit."""
+        self.fields.pop(name, None)
+        if len(self.fields) >= MOST_FIELDS:
+            del self.fields[next(iter(self.fields))]
+        self.fields[name] = repaired
 
 
 @dataclass
@@ -49,16 +86,17 @@ class Repairs:
     """
 
     clock: Callable[[], float]
-    _children: dict[Key, _Child] = field(default_factory=dict)
+    # By namespace, the child that was written last at the end.
+    _records: dict[str, OrderedDict[Child, _Record]] = field(default_factory=dict)
     _swept: float = 0.0
 
-    def wait_seconds(self, child: Key, fields: Iterable[str]) -> float:
+    def wait_seconds(self, child: Child, fields: Iterable[str]) -> float:
         """Return how many seconds to wait before repairing these fields, 0 if one of them need not wait."""
-        recorded = self._recorded_fields(child)
-        waits = [self._wait(recorded[name]) if name in recorded else 0.0 for name in _names(fields)]
+        record = self._find(child) or _Record(0.0)
+        waits = [self._wait(repaired) if (repaired := record.find(name)) else 0.0 for name in _names(fields)]
         return max(0.0, min(waits, default=0.0))
 
-    def record(self, child: Key, fields: Iterable[str], *, is_refused: bool = False) -> None:
+    def record(self, child: Child, fields: Iterable[str], *, is_refused: bool = False) -> None:
         """Note that fields of a child were repaired.
 
         Args:
@@ -66,64 +104,94 @@ class Repairs:
             fields: The fields.
             is_refused: Whether somebody changed them during the write, so that they count as contested at once.
         """
-        self._sweep()
-        recorded = self._children.setdefault(child, _Child()).fields
+        record = self._written(child)
         for name in _names(fields):
-            previous = recorded.pop(name, None)
-            repairs = previous.repairs if previous and not self._is_over(previous) else 0
-            recorded[name] = _Field(max(repairs, QUICK_REPAIRS) if is_refused else repairs + 1, self.clock())
-        for name in list(recorded)[:-MOST_FIELDS]:
-            del recorded[name]
+            previous = record.find(name)
+            repairs = previous.repairs if previous and not self._is_over(previous.last) else 0
+            repairs = max(repairs, QUICK_REPAIRS) if is_refused else repairs + 1
+            record.replace(name, _Field(repairs, record.last))
 
-    def blame(self, child: Key, names: Iterable[str]) -> None:
+    def note_applied(self, child: Child, fingerprint: str) -> None:
+        """Note which wanted object was applied last: if the same one has to be applied again, that is a repair."""
+        self._written(child).applied = fingerprint
+
+    def was_applied(self, child: Child, fingerprint: str) -> bool:
+        """Return whether this wanted object was applied last."""
+        record = self._find(child)
+        return record is not None and record.applied == fingerprint
+
+    def blame(self, child: Child, names: Iterable[str]) -> None:
         """Note the rivals of a child, MOST_RIVALS of them by name. Without any, keep those noted before."""
         rivals = sorted({name[:LONGEST_RIVAL] for name in names})
         others = len(rivals) - MOST_RIVALS
         shown = [*rivals[:MOST_RIVALS], *([f"{others} more"] if others > 0 else [])]
-        if shown and (record := self._children.get(child)):
+        if shown and (record := self._find(child)):
             record.rivals = " and ".join(shown)
 
-    def rivals(self, child: Key) -> str:
+    def rivals(self, child: Child) -> str:
         """Return the rivals of a child as text."""
-        record = self._children.get(child)
+        record = self._find(child)
         return (record.rivals if record else "") or "somebody"
 
-    def forget(self, child: Key) -> None:
-        """Forget a deleted child."""
-        self._children.pop(child, None)
+    def forget(self, child: Child) -> None:
+        """Forget a child that the operator has deleted.
 
-    def contested(self, child: Key) -> list[str]:
+        A child that the watch no longer shows is not forgotten: somebody may only have removed its label.
+        """
+        self._drop(child.owner.namespace, [child])
+
+    def forget_owner(self, owner: Key) -> None:
+        """Forget all children of a deleted resource."""
+        records = self._records.get(owner.namespace) or ()
+        self._drop(owner.namespace, [child for child in records if child.owner == owner])
+
+    def contested(self, child: Child) -> list[str]:
         """Return the contested fields of a child: those that somebody else keeps changing."""
         self._sweep()
-        recorded = self._recorded_fields(child)
+        record = self._find(child) or _Record(0.0)
         return [
             name
-            for name, repaired in recorded.items()
-            if repaired.repairs >= QUICK_REPAIRS and not self._is_over(repaired)
+            for name, repaired in record.fields.items()
+            if repaired.repairs >= QUICK_REPAIRS and not self._is_over(repaired.last)
         ]
 
-    def _recorded_fields(self, child: Key) -> dict[str, _Field]:
-        record = self._children.get(child)
-        return record.fields if record else {}
+    def _find(self, child: Child) -> _Record | None:
+        records = self._records.get(child.owner.namespace)
+        return records.get(child) if records else None
+
+    def _written(self, child: Child) -> _Record:
+        """Return the record of a child that is written now. Forget the oldest one if there are too many."""
+        self._sweep()
+        records = self._records.setdefault(child.owner.namespace, OrderedDict())
+        record = records.setdefault(child, _Record(0.0))
+        record.last = self.clock()
+        records.move_to_end(child)
+        if sum(map(len, self._records.values())) > MOST_CHILDREN:
+            max(self._records.values(), key=len).popitem(last=False)
+        return record
 
     def _wait(self, repaired: _Field) -> float:
-        if repaired.repairs < QUICK_REPAIRS or self._is_over(repaired):
+        if repaired.repairs < QUICK_REPAIRS or self._is_over(repaired.last):
             return 0.0
         length = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** (repaired.repairs - QUICK_REPAIRS))
         return repaired.last + length - self.clock()
 
-    def _is_over(self, repaired: _Field) -> bool:
-        return self.clock() - repaired.last > PEACE_SECONDS
+    def _is_over(self, last: float) -> bool:
+        return self.clock() - last > PEACE_SECONDS
 
     def _sweep(self) -> None:
-        """Forget children whose fields are no longer contested. Does nothing most of the time."""
-        if self.clock() - self._swept > PEACE_SECONDS:
+        """Forget children that were not written for PEACE_SECONDS. Does nothing most of the time."""
+        if self._is_over(self._swept):
             self._swept = self.clock()
-            self._children = {
-                child: record
-                for child, record in self._children.items()
-                if not all(self._is_over(repaired) for repaired in record.fields.values())
-            }
+            for namespace, records in list(self._records.items()):
+                self._drop(namespace, [child for child, record in records.items() if self._is_over(record.last)])
+
+    def _drop(self, namespace: str, children: Iterable[Child]) -> None:
+        records = self._records.get(namespace, OrderedDict())
+        for child in children:
+            records.pop(child, None)
+        if not records:
+            self._records.pop(namespace, None)
 
 
 def _names(fields: Iterable[str]) -> list[str]:

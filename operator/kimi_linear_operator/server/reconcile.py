@@ -107,6 +107,7 @@ class ServerReconciler:
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             self._templates.forget(key)
             self._rechecker.forget(key)
+            self.children.forget(key)
             return None  # The garbage collector deletes its children.
         checked = self._check(manifest)
         try:
@@ -176,7 +177,7 @@ class ServerReconciler:
             ]
         )
         is_first = live is None and "observedGeneration" not in server.status
-        return _Outcome(checked, decision, failures, tuple(self.children.contested(wanted)), is_first)
+        return _Outcome(checked, decision, failures, tuple(self.children.contested(server, wanted)), is_first)
 
     async def _refuse(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]) -> _Outcome:
         """Leave a server as it is because its spec is refused, with two exceptions.

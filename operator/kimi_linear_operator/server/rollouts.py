@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import Counter as Tally
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from kimi_linear_operator import counters
@@ -187,10 +187,12 @@ class Rollouts:
             self.chosen.add(key)
             self._enqueue([key])
 
-    def _drop_chosen(self, servers: Iterable[Key]) -> None:
+    def _drop_chosen(self, servers: Collection[Key]) -> None:
         """Drop a chosen server that is deleted, or that has not taken the template in time: the others wait for it."""
         self.chosen.intersection_update(servers)
         self.chosen.difference_update([key for key in self.chosen if self._is_being_deleted(key)])
+        for key in self._attempts.keys() - servers:
+            del self._attempts[key]
         if self.chosen and self._clock() - self._chosen_since >= _TAKE_TIMEOUT_SECONDS:
             self.chosen.clear()
 

@@ -1,5 +1,6 @@
 """Finds out which pod template a server should have, from its revisions and its Deployment."""
 
+from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 from kimi_linear_operator.kubernetes import access, metadata, plan
@@ -16,6 +17,9 @@ from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.status import ServerObservation, is_rolling_out, was_applied, was_ever_applied
 from kimi_linear_operator.server.template_choice import RolloutState, TemplateChoice, abandons_newest, choose
+
+# Servers whose unrequested fields are remembered, more than a cluster should have. A forgotten one is read once more.
+_MOST_ANSWERS = 16_384
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,9 @@ class Templates:
         self._allows_node_access = context.options.allows_node_access
         self.chosen = context.about_to_change
         """Servers that take the newest pod template in their next pass."""
-        # Fields that nobody asked for. To find them costs a request, so they are kept until the spec changes.
-        self._unrequested: dict[Key, dict[_Question, tuple[FieldPath, ...]]] = {}
+        # Fields that nobody asked for, the oldest entry first. To find them costs a request, so they are kept until the
+        # spec changes.
+        self._unrequested: OrderedDict[Key, dict[_Question, tuple[FieldPath, ...]]] = OrderedDict()
 
     def forget(self, key: Key) -> None:
         """Forget a deleted server."""
@@ -159,6 +164,8 @@ class Templates:
             live = await read_unchanged(self._cluster, key, *spec)
             answers[question] = unrequested.unrequested(question.paths, live, recorded_until)
             self._unrequested[key] = answers
+            if len(self._unrequested) > _MOST_ANSWERS:
+                self._unrequested.popitem(last=False)
         return answers.get(question, ())
 
     async def _up_to_date(self, server: KimiLinearServer, case: _Case) -> History:

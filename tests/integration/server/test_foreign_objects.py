@@ -6,7 +6,7 @@ from integration.client import path_of
 from integration.client_pods import benchmark, create_benchmark
 from integration.namespace import Namespace, condition_of
 from integration.processes_under_test import Operator
-from integration.waiting import wait_for
+from integration.waiting import stays, wait_for
 from kimi_linear_operator.benchmark import job
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
 from kimi_linear_operator.kubernetes.kinds import (
@@ -86,6 +86,24 @@ def test_a_foreign_object_is_left_alone_until_it_may_be_adopted(namespace: Names
     assert adopted["metadata"]["uid"] == foreign["metadata"]["uid"]
     assert [owner["name"] for owner in adopted["metadata"]["ownerReferences"]] == ["kimi"]
     assert adopted["metadata"]["annotations"]["made-by"] == "someone"
+
+
+def test_what_belongs_to_another_server_is_not_taken_from_it_even_if_it_may_be_adopted(namespace: Namespace) -> None:
+    namespace.create_server("kimi", {"suspend": True, "service": {"headless": True}})
+    wait_for(lambda: namespace.find(SERVICE, "kimi-headless"), "the Service is there")
+    namespace.edit(SERVICE, "kimi-headless", {"metadata": {"annotations": {"kimi-linear.io/adopt": "true"}}})
+    namespace.create_server("kimi-headless", {"suspend": True})
+    accepted = namespace.wait_for_condition("kimi-headless", "Accepted", "False", "NameConflict")
+    assert "Service kimi-headless belongs to KimiLinearServer kimi: rename this server" in accepted["message"]
+
+    def live() -> tuple[list[str], str]:
+        metadata = namespace.existing(SERVICE, "kimi-headless")["metadata"]
+        return [owner["name"] for owner in metadata["ownerReferences"]], metadata["resourceVersion"]
+
+    before = live()
+    assert before[0] == ["kimi"]
+    stays(live, "nobody writes it", before.__eq__, 5)
+    assert namespace.condition("kimi", "Synced")["status"] == "True"
 
 
 def test_a_name_conflict_heals_by_itself_when_the_foreign_object_goes(released: Namespace) -> None:

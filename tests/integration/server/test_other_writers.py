@@ -17,7 +17,7 @@ from integration.namespace import Namespace, Spec, condition_of, engine_containe
 from integration.processes_under_test import USER
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, JOB, REVISION, SERVICE, Kind, Manifest
-from kimi_linear_operator.kubernetes.metadata import MANAGER
+from kimi_linear_operator.kubernetes.metadata import FINGERPRINT_ANNOTATION, MANAGER
 
 pytestmark = pytest.mark.usefixtures("operator")
 
@@ -150,6 +150,21 @@ def test_who_scales_the_deployment_is_named_and_does_not_write_in_turns_with_the
         )
     assert len(namespace.events("kimi", "ChangedByOthers")) == 1
     assert condition_of(namespace.server("kimi"), "Stalled")["status"] == "False"
+
+
+def test_a_rival_that_changes_the_fingerprint_too_is_named_and_causes_no_endless_writes(
+    cluster: LocalCluster, audit_log: AuditLog, namespace: Namespace
+) -> None:
+    namespace.create_server("kimi")
+    namespace.wait_until_ready("kimi")
+    mark = audit_log.mark()
+    patch = {"metadata": {"annotations": {FINGERPRINT_ANNOTATION: "x"}}, "spec": {"replicas": 2}}
+    with _again_and_again(namespace, cluster, patch, "some-controller"):
+        synced = namespace.wait_for_condition("kimi", "Synced", "False", "ChangedByOthers")
+        assert "Deployment kimi: some-controller keeps changing" in synced["message"]
+        time.sleep(4)
+        writes = [item for item in audit_log.writes(mark, USER, namespace.name) if item.resource == "deployments"]
+        assert len(writes) <= 7
 
 
 def _rule(kind: Kind) -> Manifest:

@@ -67,6 +67,7 @@ def _changed() -> KimiLinearServer:
 
 
 FORMER = [{**SERVICE["metadata"]["ownerReferences"][0], "uid": "former"}]
+OTHERS = [{**SERVICE["metadata"]["ownerReferences"][0], "name": "other", "uid": "other"}]
 FOREIGN = [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x", "controller": True}]
 
 
@@ -91,8 +92,12 @@ def test_whose_an_object_is(metadata: Manifest, relation: Relation) -> None:
 
 @pytest.mark.parametrize(
     ("owners", "is_passing", "words"),
-    [(FORMER, True, "is still being removed"), (FOREIGN, False, "kubectl annotate service kimi kimi-linear.io/adopt")],
-    ids=["of a former one", "of somebody else"],
+    [
+        (FORMER, True, "is still being removed"),
+        (FOREIGN, False, "kubectl annotate service kimi kimi-linear.io/adopt"),
+        (OTHERS, False, "Service kimi belongs to KimiLinearServer other: rename this server, or delete"),
+    ],
+    ids=["of a former one", "of somebody else", "of another server"],
 )
 def test_a_name_that_is_taken_is_told_and_left_alone(owners: list[Manifest], is_passing: bool, words: str) -> None:
     [step] = plan(OWNER, [SERVICE], [live(SERVICE, ownerReferences=owners)])

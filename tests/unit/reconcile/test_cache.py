@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, SERVICE, Kind, Manifest
+from kimi_linear_operator.reconcile import cache as module
+from kimi_linear_operator.reconcile import cached_object
 from kimi_linear_operator.reconcile.cache import MOST_CHILDREN, Cache
 from kimi_linear_operator.reconcile.cached_object import REVISION_ANNOTATION, Key
 from kimi_linear_operator.reconcile.listing import Listing
@@ -169,6 +171,15 @@ def test_what_was_deleted_while_a_list_was_read_does_not_come_back() -> None:
     assert names(cache) == []
 
 
+def test_of_endless_deletions_between_two_lists_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_DELETED", 100)
+    cache = new_cache()
+    for number in range(1, 1000):
+        deleted(cache, make_pod(f"x{number}", version=number))
+    assert len(cache._deleted) == 100
+    assert cache.put(POD, make_pod("x999", version=998)) == set()
+
+
 def test_what_was_created_while_a_list_was_read_stays() -> None:
     cache = new_cache()
     listing = Listing(cache, POD)
@@ -331,3 +342,18 @@ def test_more_objects_than_a_server_can_have_get_no_attention() -> None:
         cache.put(POD, {**pod, "status": {**pod.get("status", {}), "message": "x" * 2**19}})
     read = cache.children(POD, KIMI)
     assert 0 < len(read) * 2**19 <= MOST_CHILDREN
+
+
+def owners_of_a_pod(uid: str) -> tuple[str, ...]:
+    pod = make_pod()
+    reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": uid}
+    return READER.read(POD, {**pod, "metadata": {**pod["metadata"], "ownerReferences": [reference]}}).owners
+
+
+def test_objects_of_one_owner_share_its_uid_which_is_forgotten_with_them_if_it_is_long() -> None:
+    first, second = (owners_of_a_pod("-".join(["one", "owner"]))[0] for _ in range(2))
+    assert first is second
+    before = cached_object._remembered.cache_info()
+    assert owners_of_a_pod("x" * 100_000) == ("x" * 100_000,)
+    assert cached_object._remembered.cache_info().currsize == before.currsize
+    assert before.maxsize, "Python 3.12 never frees interned strings"

@@ -11,11 +11,23 @@ from kimi_linear_operator.kubernetes.ownership import MOST_STEPS, extract, owner
 from kimi_linear_operator.kubernetes.plan import Apply
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import Children
-from kimi_linear_operator.reconcile.repairs import LONGEST_RIVAL, MOST_RIVALS, PEACE_SECONDS, QUICK_REPAIRS
-from make import make_deployment
+from kimi_linear_operator.reconcile.repairs import (
+    LONGEST_FIELD,
+    LONGEST_RIVAL,
+    MOST_FIELDS,
+    MOST_RIVALS,
+    PEACE_SECONDS,
+    QUICK_REPAIRS,
+    Child,
+)
+from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
+from make import make_deployment, make_server
 from passes import new_cache
 
 US = "kimi-linear-operator"
+OWNER = KimiLinearServer.model_validate(make_server())
+KIMI = Key("default", "kimi", SERVER)
+CHILD = Child(KIMI, KIMI.of(DEPLOYMENT))
 REPLICAS: Manifest = {"f:spec": {"f:replicas": {}}}
 
 
@@ -41,14 +53,14 @@ class Contested:
         self.children = Children(cast(Cluster, ManyManagers()), new_cache(), lambda: self.now)
         self.live = make_deployment()
         for _ in range(QUICK_REPAIRS):
-            asyncio.run(self.children._count(Apply(self.live, self.live, ("spec.replicas",))))
+            asyncio.run(self.children._count(CHILD, Apply(self.live, self.live, ("spec.replicas",))))
 
     def kept(self) -> object:
-        return self.children._repairs._children
+        return self.children._repairs._records
 
 
 def test_of_many_who_contest_a_field_a_few_are_named_in_short() -> None:
-    [told] = Contested().children.contested([make_deployment()])
+    [told] = Contested().children.contested(OWNER, [make_deployment()])
     assert told.startswith(f"Deployment kimi: 0000{'m' * (LONGEST_RIVAL - 4)} and 0001")
     assert told.endswith(f" and {5000 - MOST_RIVALS} more keeps changing spec.replicas")
     assert len(told) < 400
@@ -56,14 +68,14 @@ def test_of_many_who_contest_a_field_a_few_are_named_in_short() -> None:
 
 def test_who_contests_a_child_is_forgotten_with_the_child() -> None:
     contested = Contested()
-    asyncio.run(contested.children._delete(contested.live))
+    asyncio.run(contested.children._delete(OWNER, contested.live))
     assert contested.kept() == {}
 
 
 def test_who_contested_a_child_is_forgotten_when_it_is_over_whatever_is_looked_at_then() -> None:
     contested = Contested()
     contested.now += PEACE_SECONDS + 1
-    assert contested.children.contested([make_deployment("another")]) == []
+    assert contested.children.contested(OWNER, [make_deployment("another")]) == []
     assert contested.kept() == {}
 
 
@@ -161,17 +173,17 @@ def test_fields_that_were_cut_at_the_deepest_level_are_united() -> None:
 
 
 def fields_of_a_child(contested: Contested) -> Iterator[str]:
-    return iter(contested.children._repairs._children[Key("default", "kimi", DEPLOYMENT)].fields)
+    return iter(contested.children._repairs._records["default"][CHILD].fields)
 
 
 def test_of_thousands_of_fields_that_somebody_changes_in_turns_a_few_are_kept() -> None:
     contested = Contested()
     for number in range(100):
         fields = tuple(f"spec.{number}.{index}.{'x' * 10_000}" for index in range(100))
-        contested.children._repairs.record(Key("default", "kimi", DEPLOYMENT), fields)
+        contested.children._repairs.record(CHILD, fields)
     kept = list(fields_of_a_child(contested))
-    assert (len(kept), max(map(len, kept))) == (64, 256)
+    assert (len(kept), max(map(len, kept))) == (MOST_FIELDS, LONGEST_FIELD)
     last = [f"spec.99.{index}.{'x' * 10_000}" for index in range(100)]
     for _ in range(QUICK_REPAIRS):
-        contested.children._repairs.record(Key("default", "kimi", DEPLOYMENT), last)
-    assert contested.children._repairs.wait_seconds(Key("default", "kimi", DEPLOYMENT), last) > 0
+        contested.children._repairs.record(CHILD, last)
+    assert contested.children._repairs.wait_seconds(CHILD, last) > 0

@@ -1,12 +1,29 @@
 """Repairs that do not stick slow down, field by field."""
 
+import tracemalloc
+
 import pytest
 
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.repairs import PEACE_SECONDS, QUICK_REPAIRS, Repairs
+from kimi_linear_operator.reconcile.repairs import (
+    LONGEST_FIELD,
+    MOST_CHILDREN,
+    MOST_FIELDS,
+    PEACE_SECONDS,
+    QUICK_REPAIRS,
+    Child,
+    Repairs,
+)
+from kimi_linear_operator.server.spec import SERVER
 
-KIMI, OTHER = (Key("default", name, DEPLOYMENT) for name in ("kimi", "other"))
+
+def child(name: str, namespace: str = "default") -> Child:
+    key = Key(namespace, name, SERVER)
+    return Child(key, key.of(DEPLOYMENT))
+
+
+KIMI, OTHER = child("kimi"), child("other")
 
 
 class Clock:
@@ -71,3 +88,52 @@ def test_what_is_changed_while_it_is_written_is_contested_at_once(repairs: Repai
     repairs.record(KIMI, ["spec.replicas"], is_refused=True)
     assert repairs.contested(KIMI) == ["spec.replicas"]
     assert repairs.wait_seconds(KIMI, ["spec.replicas"]) == 30
+
+
+def test_who_changes_ever_other_fields_of_a_child_is_a_rival_too(repairs: Repairs) -> None:
+    quick = 0
+    for number in range(200):
+        field = [f"metadata.annotations.x{number % 50}"]
+        quick += repairs.wait_seconds(KIMI, field) == 0
+        repairs.record(KIMI, field)
+    assert quick <= (MOST_FIELDS + 1) * QUICK_REPAIRS
+    assert repairs.contested(KIMI)
+
+
+def test_what_is_applied_twice_was_applied(repairs: Repairs) -> None:
+    repairs.note_applied(KIMI, "one")
+    assert repairs.was_applied(KIMI, "one")
+    assert not repairs.was_applied(KIMI, "another")
+    assert not repairs.was_applied(OTHER, "one")
+
+
+def test_a_deleted_server_and_its_children_are_forgotten(repairs: Repairs) -> None:
+    repair(repairs, QUICK_REPAIRS, "spec.replicas")
+    repairs.forget_owner(OTHER.owner)
+    assert repairs.contested(KIMI) == ["spec.replicas"]
+    repairs.forget_owner(KIMI.owner)
+    assert repairs.contested(KIMI) == []
+    assert repairs._records == {}
+
+
+def test_many_children_of_a_namespace_make_no_other_namespace_forget_its_own(repairs: Repairs) -> None:
+    repair(repairs, QUICK_REPAIRS, "spec.replicas")
+    for number in range(MOST_CHILDREN + 100):
+        repairs.record(child(f"x{number}", "tenant"), ["spec.replicas"])
+    assert sum(map(len, repairs._records.values())) == MOST_CHILDREN
+    assert repairs.contested(KIMI) == ["spec.replicas"]
+    assert child("x0", "tenant") not in repairs._records["tenant"], "the oldest"
+
+
+def test_as_many_children_as_are_remembered_take_30_mib_at_most(repairs: Repairs) -> None:
+    tracemalloc.start()
+    try:
+        for number in range(MOST_CHILDREN):
+            other = child(f"{number}".rjust(253, "x"), "tenant")
+            repairs.record(other, [f"{number}-{index}".ljust(4 * LONGEST_FIELD, "y") for index in range(64)])
+            repairs.note_applied(other, f"{number:016}")
+            repairs.blame(other, [f"{number}-{index}".ljust(128, "z") for index in range(5)])
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 30 * 2**20

@@ -354,3 +354,17 @@ def test_a_chosen_server_that_another_version_left_unready_stays_chosen() -> Non
     assert world.step(60) == [B]
     world.rollouts.confirm(B)
     assert world.chosen == {B}
+
+
+def test_how_often_a_deleted_server_was_chosen_is_forgotten() -> None:
+    world = World()
+    assert [world.step(), world.step(60)] == [[], [A]]
+    world.cache.take(
+        READER.read(
+            SERVER,
+            {**make_server("a"), "metadata": {**make_server("a")["metadata"], "resourceVersion": "99"}},
+            is_deleted=True,
+        )
+    )
+    world.step()
+    assert A not in world.rollouts._attempts
