@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,7 @@ class BusyReconciler:
 
     done: list[Key] = field(default_factory=list)
 
-    async def run(self, _: Callable[[], bool]) -> None:
+    async def run(self, _: Callable[[], bool], __: Callable[[], Sequence[str]]) -> None:
         pass
 
     async def reconcile(self, key: Key, _: int) -> None:
