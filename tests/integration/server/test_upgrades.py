@@ -149,8 +149,13 @@ def test_a_refused_server_is_scaled_down_as_it_runs_also_without_a_record(sandbo
     namespace.delete(REVISION, "kimi-1")
     namespace.change_server("kimi", {"suspend": True})
     wait_for(lambda: namespace.deployment("kimi")["spec"], "it is suspended", {**before, "replicas": 0}.__eq__)
-    ours = [e for e in namespace.deployment("kimi")["metadata"]["managedFields"] if e["manager"] == MANAGER]
-    assert [entry["operation"] for entry in ours] == ["Apply"]
+
+    def operations() -> list[str]:
+        entries = namespace.deployment("kimi")["metadata"]["managedFields"]
+        return [entry["operation"] for entry in entries if entry["manager"] == MANAGER]
+
+    # The scaled field becomes the manager's own by an apply right after the patch.
+    wait_for(operations, "there is one field manager", ["Apply"].__eq__)
 
 
 def test_an_orphaned_server_is_taken_back_with_its_pods(sandbox: Sandbox) -> None:
