@@ -1,12 +1,18 @@
 """Times in Kubernetes' format, RFC 3339."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 
 def seconds_between(earlier: object, later: object) -> float | None:
     """Return the seconds from one time to another, None if one of them cannot be parsed."""
     begin, end = moment(earlier), moment(later)
     return (end - begin).total_seconds() if begin and end else None
+
+
+def seconds_before(time: str, seconds: float) -> str:
+    """Return the time that many seconds before another, empty if that cannot be parsed."""
+    end = moment(time)
+    return (end - timedelta(seconds=seconds)).isoformat() if end else ""
 
 
 def moment(text: object) -> datetime | None:

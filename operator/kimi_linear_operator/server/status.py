@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kimi_linear_operator.kubernetes import quota, waits
+from kimi_linear_operator.kubernetes.check import field_path
 from kimi_linear_operator.kubernetes.conditions import (
     Reason,
     condition,
@@ -211,24 +212,40 @@ def _template_current(observation: ServerObservation) -> Condition:
         message = "The spec was not applied, so it is unknown which pods it needs"
         return condition("TemplateCurrent", None, Reason("SpecNotApplied", message))
     if choice.offer:
-        return condition("TemplateCurrent", False, Reason("NewTemplateAvailable", _offer_message(choice.offer)))
+        return condition("TemplateCurrent", False, Reason("NewTemplateAvailable", _offer_message(choice)))
     if choice.current.is_automatic:
         message = "The operator is giving the server the newest pod template (--rollout-pause)"
         return condition("TemplateCurrent", True, Reason("RollingOutByItself", message))
-    return condition("TemplateCurrent", True, Reason("Newest", "This version of the operator builds the same pods"))
+    message = f"This version of the operator builds the same pods{_left_out_message(choice)}"
+    return condition("TemplateCurrent", True, Reason("Newest", message))
 
 
 # How many fields the message about a new template names.
 _NAMED_FIELDS = 5
 
 
-def _offer_message(fields: Sequence[str]) -> str:
-    more = len(fields) - _NAMED_FIELDS
-    named = ", ".join(fields[:_NAMED_FIELDS]) + (f" and {more} more" if more > 0 else "")
+def _offer_message(choice: TemplateChoice) -> str:
     return (
-        f"This version of the operator builds another pod template ({named}), and the pods keep theirs. To roll it "
-        f"out, give the server's annotation {ROLLOUT_ANNOTATION} a new value, or change its spec"
+        f"This version of the operator builds another pod template ({_named(choice.offer)}), and the pods keep theirs. "
+        f"To roll it out, give the server's annotation {ROLLOUT_ANNOTATION} a new value, or change its "
+        f"spec{_left_out_message(choice)}"
     )
+
+
+def _left_out_message(choice: TemplateChoice) -> str:
+    """Return a sentence about fields that may be only defaults, empty if there are none."""
+    if not choice.left_out:
+        return ""
+    fields = _named([field_path(("spec", *path)) for path in choice.left_out])
+    return (
+        f". The pods do not follow {fields}, which may be only a default of the definitions. If you want it, give the "
+        f"annotation {ROLLOUT_ANNOTATION} a new value"
+    )
+
+
+def _named(fields: Sequence[str]) -> str:
+    more = len(fields) - _NAMED_FIELDS
+    return ", ".join(fields[:_NAMED_FIELDS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _synced(observation: ServerObservation) -> Condition:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from kimi_linear_operator.kubernetes.drift import differences
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.revision import History, Revision
@@ -24,11 +25,13 @@ class TemplateChoice:
         current: The revision with this template.
         offer: The fields in which a newer template that is not taken yet differs; empty if there is none.
         running: The revision whose template the Deployment has now, None if unknown.
+        left_out: Fields in items of lists that the template lacks, because they may be only defaults.
     """
 
     current: Revision
     offer: tuple[str, ...] = ()
     running: Revision | None = None
+    left_out: tuple[FieldPath, ...] = ()
 
     def completed(self) -> "TemplateChoice":
         """Return the same without the mark of an automatic rollout, which has ended."""
@@ -89,6 +92,12 @@ def choose(
 def _is_still_under_way(current: Revision | None, built: Manifest) -> bool:
     """Return whether a wish leaves the pods of an automatic rollout as they are, so that the rollout goes on."""
     return current is not None and current.is_automatic and not _differences(current.template, built)
+
+
+def asks_for_newest(server: KimiLinearServer, history: History) -> bool:
+    """Return whether somebody asks for the newest pod template by a new value of the rollout annotation."""
+    record = history.running or history.newest
+    return record is not None and _has_new_annotation(server, record)
 
 
 def abandons_newest(server: KimiLinearServer, history: History, state: RolloutState) -> bool:

@@ -1,6 +1,7 @@
 """Finds out which pod template a server should have, from its revisions and its Deployment."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kimi_linear_operator.kubernetes import access, metadata, plan
@@ -16,7 +17,13 @@ from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.status import ServerObservation, is_rolling_out, was_applied, was_ever_applied
-from kimi_linear_operator.server.template_choice import RolloutState, TemplateChoice, abandons_newest, choose
+from kimi_linear_operator.server.template_choice import (
+    RolloutState,
+    TemplateChoice,
+    abandons_newest,
+    asks_for_newest,
+    choose,
+)
 
 # Servers whose unrequested fields are remembered, more than a cluster should have. A forgotten one is read once more.
 _MOST_ANSWERS = 16_384
@@ -80,7 +87,7 @@ class Templates:
         """Servers that take the newest pod template in their next pass."""
         # Fields that nobody asked for, the oldest entry first. To find them costs a request, so they are kept until the
         # spec changes.
-        self._unrequested: OrderedDict[Key, dict[_Question, tuple[FieldPath, ...]]] = OrderedDict()
+        self._unrequested: OrderedDict[Key, dict[_Question, unrequested.Answers]] = OrderedDict()
 
     def forget(self, key: Key) -> None:
         """Forget a deleted server."""
@@ -106,10 +113,12 @@ class Templates:
         case = self._case(key, server, live)
         if case.history.is_newer_than(server):
             raise BehindError("the latest change of the spec was not seen yet")
-        server = await self._as_requested(server, case)
+        left_out = await self._unrequested_fields(server, case)
+        server = unrequested.without(server, left_out) if left_out else server
         history = await self._up_to_date(server, case)
         applied = await self._applied(server, case)
         choice = choose(server, history, applied=applied, state=case.state)
+        choice = replace(choice, left_out=tuple(filter(unrequested.is_in_list, left_out)))
         if not choice.current.is_automatic:
             self.chosen.discard(key)
         elif has_rolled_out(live, choice.current):
@@ -145,28 +154,39 @@ class Templates:
         allowed = access.reach([build_pod_template(server), *running])
         return [item for item in revisions if not access.exceeds(item.template, allowed)]
 
-    async def _as_requested(self, server: KimiLinearServer, case: _Case) -> KimiLinearServer:
-        """Return a server without defaults that come only from another version's definition."""
+    async def _unrequested_fields(self, server: KimiLinearServer, case: _Case) -> Sequence[FieldPath]:
+        """Return the fields of the spec that nobody asked for.
+
+        They are defaults of another version's definition. Of a field in a list, that may be uncertain, so a new value
+        of the rollout annotation asks for all of these.
+        """
         uncertain = unrequested.uncertain_fields(server, case.history, case.state, self._now())
         question = _Question(server.metadata.uid, server.metadata.generation, uncertain.paths)
-        fields = await self._unrequested_fields(case.key, question, uncertain.recorded_until)
-        return unrequested.without(server, fields) if fields else server
+        fields = await self._answers(case, question, uncertain.recorded_until)
+        takes_all = asks_for_newest(server, case.history)
+        return [path for path in fields if not (takes_all and unrequested.is_in_list(path))]
 
-    async def _unrequested_fields(self, key: Key, question: _Question, recorded_until: str) -> tuple[FieldPath, ...]:
+    async def _answers(self, case: _Case, question: _Question, recorded_until: str) -> unrequested.Answers:
         """Return which of these fields nobody asked for.
 
         Only managed fields show it, and the cache has none. So this reads the server.
         """
+        key = case.key
+        if not question.paths:
+            self.forget(key)
+            return {}
         spec = (question.uid, question.generation)
-        earlier = self._unrequested.get(key, {})
-        answers = {item: answer for item, answer in earlier.items() if (item.uid, item.generation) == spec}
-        if question.paths and question not in answers:
+        earlier = {item: answer for item, answer in self._unrequested.get(key, {}).items() if item.uid == question.uid}
+        answers = {item: answer for item, answer in earlier.items() if item.generation == question.generation}
+        if question not in answers:
             live = await read_unchanged(self._cluster, key, *spec)
-            answers[question] = unrequested.unrequested(question.paths, live, recorded_until)
+            known = {path: value for answer in earlier.values() for path, value in answer.items()}
+            before = unrequested.Before(self._now(), known, case.live["spec"].get("replicas") if case.live else None)
+            answers[question] = unrequested.unrequested(question.paths, live, recorded_until, before)
             self._unrequested[key] = answers
             if len(self._unrequested) > _MOST_ANSWERS:
                 self._unrequested.popitem(last=False)
-        return answers.get(question, ())
+        return answers[question]
 
     async def _up_to_date(self, server: KimiLinearServer, case: _Case) -> History:
         """Return the revisions of a server, and which of them the Deployment has.

@@ -1,17 +1,18 @@
 """Fields of a spec that nobody asked for: defaults of another version's definition, which the API server has stored."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
-from kimi_linear_operator.kubernetes import ownership, stored
+from kimi_linear_operator.kubernetes import metadata, ownership, stored
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
-from kimi_linear_operator.kubernetes.times import seconds_between
+from kimi_linear_operator.kubernetes.times import seconds_before, seconds_between
 from kimi_linear_operator.server.revision import History
-from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
+from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec, ServerStatus
+from kimi_linear_operator.server.status import was_applied
 from kimi_linear_operator.server.template_choice import NO_ROLLOUT, RolloutState, is_of
 from kimi_linear_operator.server.template_inputs import as_this_version_reads, changed_fields, template_inputs
 
@@ -19,6 +20,9 @@ from kimi_linear_operator.server.template_inputs import as_this_version_reads, c
 # user's write from shortly before. A new definition with other defaults does not come within that time.
 _LATE_SECONDS = 3.0
 _END_OF_TIME = "9999-12-31T23:59:59Z"
+
+Answers = Mapping[FieldPath, Any]
+"""Fields that nobody asked for, and the value of each in the spec, None if the spec lacks it."""
 
 
 @dataclass(frozen=True)
@@ -76,32 +80,120 @@ def _complete_until(created: str, now: str) -> str:
 
 def _is_dropped_null(recorded: Manifest, path: FieldPath, inputs: Manifest) -> bool:
     """Return whether a field was recorded as null and is missing now."""
-    value: Any = recorded
+    return _value_at(recorded, path) is None and not stored.holds(inputs, path)
+
+
+def _value_at(value: Any, path: FieldPath) -> Any:
+    """Return the value of a field, None if it is missing."""
+    if not stored.holds(value, path):
+        return None
     for name in path:
         value = value[name]
-    return value is None and not stored.holds(inputs, path)
+    return value
 
 
-def unrequested(paths: Iterable[FieldPath], server: Manifest, recorded_until: str = "") -> tuple[FieldPath, ...]:
+@dataclass(frozen=True)
+class Before:
+    """What the operator knows of a server before it looks at who wrote its spec.
+
+    Attributes:
+        now: The time as RFC 3339.
+        answers: What nobody asked for when the operator last saw the spec.
+        replicas: The replicas that the Deployment asks for, None without a Deployment.
+    """
+
+    now: str = ""
+    answers: Answers = field(default_factory=dict)
+    replicas: int | None = None
+
+
+_NOTHING_KNOWN = Before()
+
+
+@dataclass(frozen=True)
+class _Writes:
+    """What is known of the writes to a server.
+
+    Attributes:
+        owned: The fields of the spec that anybody owns.
+        newer: The fields of owners that may have written the spec after the revision was made.
+        answers: What nobody asked for when the operator last saw the spec.
+    """
+
+    owned: ownership.Fields
+    newer: ownership.Fields
+    answers: Answers
+
+
+def unrequested(
+    paths: Iterable[FieldPath], server: Manifest, recorded_until: str = "", before: Before = _NOTHING_KNOWN
+) -> Answers:
     """Return those of the uncertain fields that nobody asked for.
 
     - A field that the spec has: nobody asked for it if nobody owns it.
     - A null that the spec lacks: if somebody still owns the field, the API server dropped the null, and nobody asked
       for that. A user who removes a null gives up the field, too.
     - A field in a list that somebody owns as a whole: ownership does not show which fields of the items the owner
-      wrote. Nobody asked for it if no owner wrote after the revision was made.
+      wrote. Nobody asked for it if no owner wrote the spec after the operator last applied it, or if nobody had asked
+      for the same value then.
 
     Args:
         paths: The uncertain fields.
         server: The server. Without managed fields, everything counts as asked for.
         recorded_until: See `UncertainFields`.
+        before: What the operator knows already.
     """
     managed_fields = server["metadata"].get("managedFields", ())
     if not managed_fields:
-        return ()
-    owned, newer = _owned_spec(managed_fields), _owned_spec(ownership.written_after(managed_fields, recorded_until))
+        return {}
     spec = server.get("spec", {})
-    return tuple(path for path in paths if _is_unrequested(path, spec, owned, newer))
+    newer = _written_since(server, managed_fields, recorded_until, before)
+    writes = _Writes(_owned_spec(managed_fields), _owned_spec(newer), before.answers)
+    return {path: _value_at(spec, path) for path in paths if _is_unrequested(path, spec, writes)}
+
+
+def _written_since(
+    server: Manifest, managed_fields: Sequence[Manifest], recorded_until: str, before: Before
+) -> list[Manifest]:
+    """Return the entries of managers that may have written the spec after the operator last recorded or applied it.
+
+    Each entry has one time, which any write of its manager renews, also one of a label. The time of the status says
+    until when the operator saw the spec. If only one write has changed the spec since then, and that was a scale, no
+    other manager has written the spec.
+    """
+    reported = _reported_at(server, managed_fields)
+    seconds = seconds_between(reported, before.now)
+    is_late = seconds is not None and seconds < _LATE_SECONDS
+    seen_until = seconds_before(reported, _LATE_SECONDS) if is_late else reported
+    newer = ownership.written_after(managed_fields, max(recorded_until, seen_until))
+    if not reported or not _was_scaled_once(server, before.replicas):
+        return newer
+    return [entry for entry in newer if "f:replicas" in _owned_spec([entry])]
+
+
+def _reported_at(server: Manifest, managed_fields: Sequence[Manifest]) -> str:
+    """Return when the operator last wrote the status, empty if unknown or if the spec that it saw was not applied."""
+    status = stored.readable_status(ServerStatus, server.get("status"))
+    if not was_applied(status, status.get("observedGeneration", 0)):
+        return ""
+    own = (
+        str(entry.get("time"))
+        for entry in managed_fields
+        if (entry.get("manager"), entry.get("subresource")) == (metadata.MANAGER, "status")
+    )
+    return max((time for time in own if seconds_between(time, time) is not None), default="")
+
+
+def _was_scaled_once(server: Manifest, replicas: int | None) -> bool:
+    """Return whether one write has changed the spec since the status, and that changed `replicas`.
+
+    A scale leaves no entry in the managed fields of a custom resource. A server without replicas may have been
+    suspended, so it does not count.
+    """
+    is_next = server["metadata"]["generation"] == server["status"]["observedGeneration"] + 1
+    return (
+        is_next and bool(replicas) and server["spec"].get("replicas") != replicas and not server["spec"].get("suspend")
+    )
 
 
 def _owned_spec(managed_fields: Sequence[Manifest]) -> ownership.Fields:
@@ -110,20 +202,19 @@ def _owned_spec(managed_fields: Sequence[Manifest]) -> ownership.Fields:
     return fields
 
 
-def _is_unrequested(path: FieldPath, spec: Manifest, owned: ownership.Fields, newer: ownership.Fields) -> bool:
-    """Return whether nobody asked for an uncertain field.
-
-    Args:
-        path: The field.
-        spec: The spec.
-        owned: The fields that anybody owns.
-        newer: The fields of owners that wrote after the revision was made.
-    """
-    remaining = ownership.remaining_path(owned, path, spec)
+def _is_unrequested(path: FieldPath, spec: Manifest, writes: _Writes) -> bool:
+    """Return whether nobody asked for an uncertain field."""
+    remaining = ownership.remaining_path(writes.owned, path, spec)
     if remaining:  # The field is in a list that somebody owns as a whole.
-        return ownership.remaining_path(newer, path, spec) is None
+        is_as_before = path in writes.answers and writes.answers[path] == _value_at(spec, path)
+        return is_as_before or ownership.remaining_path(writes.newer, path, spec) is None
     is_owned = remaining is not None
     return is_owned != stored.holds(spec, path)
+
+
+def is_in_list(path: FieldPath) -> bool:
+    """Return whether a field is in an item of a list, so that it may be unknown whether anybody asked for it."""
+    return any(isinstance(name, int) for name in path)
 
 
 def without(server: KimiLinearServer, paths: Iterable[FieldPath]) -> KimiLinearServer:

@@ -7,6 +7,7 @@ import pytest
 
 from kimi_linear_operator.kubernetes import ownership, stored
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.metadata import MANAGER
 from kimi_linear_operator.server import revision, unrequested
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.manifests import build_revision
@@ -14,7 +15,7 @@ from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_choice import RolloutState, abandons_newest, choose
 from kimi_linear_operator.server.template_inputs import explicit_inputs, template_inputs
-from make import UID, make_server
+from make import UID, make_condition, make_server
 
 _CREATED, _SINCE, _NOW = "2026-11-29T01:00:00Z", "2026-11-29T02:00:00Z", "2026-11-29T03:00:00Z"
 OLD_TEMPLATE: Manifest = {"metadata": {}, "spec": {"containers": [{"name": "sglang", "image": "old"}]}}
@@ -109,6 +110,78 @@ def test_the_default_of_what_tells_items_apart_makes_no_other_item() -> None:
     kept = record(with_pod(containers=[_ENGINE | {"ports": ports}]))
     seen = with_pod(containers=[_ENGINE | {"ports": [{"containerPort": 9000, "protocol": "TCP"}]}])
     assert not is_wished(seen, kept, owned(_WHOLE))
+
+
+def reported(time: str, reason: str = "AllReplicasServe") -> dict[str, Any]:
+    """Return what the API server has of a status that the operator wrote for generation 1 at this time."""
+    entry = {"manager": MANAGER, "operation": "Update", "subresource": "status", "time": time, "fieldsV1": {}}
+    status = {"observedGeneration": 1, "conditions": [make_condition("Ready", "True", reason, "")]}
+    return {"entry": entry, "status": status}
+
+
+_SERVED = 2
+_PULL_POLICY = ("podTemplate", "spec", "containers", 0, "imagePullPolicy")
+
+
+def is_default_a_wish(
+    *owners: Manifest,
+    report: dict[str, Any],
+    generation: int = 2,
+    answers: unrequested.Answers | None = None,
+    **spec: Any,
+) -> bool:
+    """Return whether a pull policy counts as a wish of who owns the list of containers."""
+    metadata = {"generation": generation, "managedFields": [*owners, report["entry"]]}
+    spec = {"replicas": _SERVED, **spec, "podTemplate": {"spec": {"containers": [_ENGINE | _PULLED]}}}
+    manifest = {"metadata": metadata, "spec": spec, "status": report["status"]}
+    before = unrequested.Before(_NOW, answers or {}, spec.pop("served", _SERVED))
+    return _PULL_POLICY not in unrequested.unrequested([_PULL_POLICY], manifest, _CREATED, before)
+
+
+_REPORTED_LATER, _JUST_NOW, _LONG_AGO = "2026-11-29T02:30:00Z", "2026-11-29T02:59:59Z", "2026-11-29T01:30:00Z"
+
+
+def test_what_the_owner_of_a_list_wrote_before_the_spec_was_applied_makes_no_default_a_wish() -> None:
+    """So a change of the port long ago, after which the definitions brought the default."""
+    report = reported(_REPORTED_LATER)
+    assert not is_default_a_wish(owned(_WHOLE, _SINCE), report=report)
+    assert is_default_a_wish(owned(_WHOLE, _NOW), report=report)
+    assert is_default_a_wish(owned(_WHOLE, _SINCE), report=reported(_REPORTED_LATER, "ApplyFailed"))
+    assert is_default_a_wish(owned(_WHOLE, _SINCE), report={**report, "status": None})
+
+
+def test_a_status_of_this_moment_tells_only_of_what_was_written_some_seconds_before() -> None:
+    """Pods come and go, so the status may be written just before a scale, and just after a wish."""
+    assert not is_default_a_wish(owned(_WHOLE, _SINCE), report=reported(_JUST_NOW))
+    assert is_default_a_wish(owned(_WHOLE, _JUST_NOW), report=reported(_JUST_NOW))
+
+
+def test_a_label_of_the_owner_and_one_scale_make_no_default_a_wish() -> None:
+    label, report = owned(_WHOLE, _SINCE), reported(_LONG_AGO)
+    assert not is_default_a_wish(label, report=report, replicas=3)
+    assert is_default_a_wish(label, report=report)
+    assert is_default_a_wish(label, report=report, replicas=3, generation=3)
+
+
+@pytest.mark.parametrize(
+    "spec", [{"replicas": 3, "suspend": True}, {"served": 0}, {"served": None, "replicas": 3}], ids=str
+)
+def test_other_replicas_than_those_that_were_applied_are_a_scale_only_while_the_server_is_served(
+    spec: dict[str, Any],
+) -> None:
+    assert is_default_a_wish(owned(_WHOLE, _SINCE), report=reported(_LONG_AGO), **spec)
+
+
+def test_who_owns_the_replicas_may_have_written_the_list_with_them() -> None:
+    both = owned({**_WHOLE, "f:replicas": {}}, _SINCE)
+    assert is_default_a_wish(both, report=reported(_LONG_AGO), replicas=3)
+
+
+def test_what_nobody_had_asked_for_is_no_wish_as_long_as_it_has_the_same_value() -> None:
+    owner, report = owned(_WHOLE, _NOW), reported(_LONG_AGO)
+    assert not is_default_a_wish(owner, report=report, answers={_PULL_POLICY: "Always"})
+    assert is_default_a_wish(owner, report=report, answers={_PULL_POLICY: "Never"})
+    assert is_default_a_wish(owner, report=report, answers={(*_PULL_POLICY[:-1], "tty"): "Always"})
 
 
 _WITH_NULL = with_pod(hostAliases=None)
