@@ -181,7 +181,7 @@ def test_scheduling_gates_are_named(held: dict[str, Held]) -> None:
 
 
 def test_a_scheduler_that_does_not_exist_is_named(held: dict[str, Held]) -> None:
-    assert "scheduler nobody has not looked at it" in held["scheduler"].told
+    assert "scheduler nobody has not handled it" in held["scheduler"].told
 
 
 NOW = "2026-11-24T09:30:00Z"

@@ -118,7 +118,7 @@ def test_what_only_time_can_tell_is_told_within_a_minute_although_nothing_happen
     assert "a volume is not mounted (Secret typo)" in volume["message"]
     assert f"kubectl describe pod {pod['metadata']['name']}" in volume["message"]
     scheduler = namespace.wait_for_condition("scheduler", "Ready", "False", "NotScheduled")
-    assert "scheduler nobody has not looked at it" in scheduler["message"]
+    assert "scheduler nobody has not handled it" in scheduler["message"]
     for server, reason in (("volume", "VolumeNotMounted"), ("scheduler", "NotScheduled")):
         [event] = _wait_for_events(namespace, server, reason)
         assert event["type"] == "Warning"
