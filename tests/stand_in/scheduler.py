@@ -8,6 +8,7 @@ from pathlib import Path
 # Linux shows fifteen letters of it.
 NAME = "sglang::scheduler"
 _LOOKS_FOR_ITS_PARENT_SECONDS = 0.2
+_DYING_SECONDS = 0.001
 
 
 class Scheduler:
@@ -26,8 +27,10 @@ class Scheduler:
         return text.rpartition(")")[2].split()[0] in {"R", "S", "D"}
 
     def kill(self) -> None:
-        """Let it die, as of a fault of a GPU."""
+        """Let it die, as of a fault of a GPU; return when it is dead."""
         os.kill(self.number, signal.SIGKILL)
+        while self.is_running:
+            time.sleep(_DYING_SECONDS)
 
 
 def _live_with(parent: int) -> None:
