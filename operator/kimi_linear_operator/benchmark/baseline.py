@@ -56,8 +56,9 @@ def is_valid(result: Manifest) -> bool:
     """Return whether the numbers of a suite count: its client succeeded, and no finding says that they are invalid."""
     if not is_readable(SuiteResult, result):
         return False
-    validity = (finding for finding in result.get("findings", ()) if finding.get("rule") == "Validity")
-    return result.get("outcome") == "Succeeded" and all(finding.get("passed") for finding in validity)
+    validity = [finding for finding in result.get("findings") or () if finding.get("rule") == "Validity"]
+    is_counted = bool(validity) and all(finding.get("passed") for finding in validity)
+    return result.get("outcome") == "Succeeded" and is_counted
 
 
 def _differences(suite: Suite, other: Suite) -> Iterator[str]:

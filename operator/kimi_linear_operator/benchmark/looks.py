@@ -36,6 +36,9 @@ class Looks:
     @contextmanager
     def place(self, namespace: str) -> Iterator[bool]:
         """Yield whether a benchmark of a namespace has a place within the context."""
+        if self._places[namespace] >= LOOKS_OF_NAMESPACE:
+            yield False
+            return
         if not self._has_place(namespace):
             # Its place in the order stays the same.
             self._turned_away[namespace] = self.clock()
@@ -52,7 +55,5 @@ class Looks:
     def _has_place(self, namespace: str) -> bool:
         oldest = self.clock() - _KEPT_SECONDS
         self._turned_away = {name: since for name, since in self._turned_away.items() if since > oldest}
-        if self._places[namespace] >= LOOKS_OF_NAMESPACE:
-            return False
         is_first = next(iter(self._turned_away), namespace) == namespace
         return self._places.total() < (LOOKS_AT_ONCE if is_first else LOOKS_AT_ONCE - 1)

@@ -167,6 +167,7 @@ class NextSuite:
             await self._children.apply(benchmark, metadata.with_fingerprint(job.build_runner(benchmark)))
             desired = job.build_job(benchmark, suite, state.target, state.snapshot)
             created = await self._children.create(benchmark, metadata.with_fingerprint(desired))
+            _refuse_another(created, desired)
         finally:
             self._starting.discard(label)
         return Step(state.reason, created, again=LOOK_AGAIN_SECONDS)
@@ -182,3 +183,14 @@ class NextSuite:
             return None
         message = f"the operator is about to give server {server.name} the newest pod template (--rollout-pause)"
         return Wait(Reason("ServerUnready", message), LEFTOVER_RETRY_SECONDS)
+
+
+def _refuse_another(created: Manifest, desired: Manifest) -> None:
+    """Refuse a Job that somebody else made in a suite's place: without our labels, nobody would see it run.
+
+    Raises:
+        NameTakenError: The Job has not the labels that the operator gives it.
+    """
+    if not desired["metadata"]["labels"].items() <= (created["metadata"].get("labels") or {}).items():
+        name = desired["metadata"]["name"]
+        raise NameTakenError(f"Job {name} has not the labels of the operator: delete it")

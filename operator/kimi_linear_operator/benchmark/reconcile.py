@@ -16,6 +16,7 @@ from kimi_linear_operator.benchmark.status import (
     benchmark_status,
     is_complete,
     read_environment,
+    read_failed_start,
     read_results,
 )
 from kimi_linear_operator.benchmark.stored_results import StoredResults
@@ -199,4 +200,5 @@ def _refused(manifest: Manifest, benchmark: KimiLinearBenchmark | None, message:
     not_applied = Reason("InvalidSpec", message, blames_spec=True)
     results = read_results(benchmark, previous) if benchmark else previous.get("results", [])
     target_reason = Reason("InvalidSpec", "The spec is refused")
-    return BenchmarkObservation(manifest, benchmark, not_applied, target_reason, read_environment(previous), results)
+    refused = BenchmarkObservation(manifest, benchmark, not_applied, target_reason, read_environment(previous), results)
+    return replace(refused, failed_start=read_failed_start(previous))

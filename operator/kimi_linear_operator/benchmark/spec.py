@@ -338,7 +338,7 @@ class SuiteResult(Model):
     metrics: Metrics = Field(default={}, description="Metrics by the names that the client gives them.")
     baseline: Metrics = Field(default={}, description="The same metrics of the baseline.")
     ratios: Metrics = Field(default={}, description="Measured value divided by the baseline, rounded.")
-    findings: Annotated[list[Finding], Field(max_length=128)] = Field(
+    findings: Annotated[list[Finding], Field(max_length=256)] = Field(
         default=[], description="All judgements about the suite."
     )
 

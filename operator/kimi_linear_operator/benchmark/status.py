@@ -120,9 +120,10 @@ def benchmark_status(observation: BenchmarkObservation, now: str) -> Manifest:
     previous: Manifest = observation.manifest.get("status", {})
     generation: int = observation.manifest["metadata"]["generation"]
     verdict = conclude(observation.results) if observation.is_complete else None
+    conditions = stamped(_conditions(observation, verdict, now), previous, generation, now)
     status = {
         "observedGeneration": generation,
-        "conditions": stamped(_conditions(observation, verdict, now), previous, generation, now),
+        "conditions": _with_wait(conditions, previous, now),
         "verdict": verdict.verdict if verdict else None,
         "currentSuite": observation.current,
         "progress": observation.share if observation.benchmark else previous.get("progress"),
@@ -133,6 +134,20 @@ def benchmark_status(observation: BenchmarkObservation, now: str) -> Manifest:
         "results": list(observation.results) or None,
     }
     return {key: value for key, value in status.items() if value is not None}
+
+
+def _with_wait(conditions: list[Manifest], previous: Manifest, now: str) -> list[Manifest]:
+    """Return conditions of which TargetReady tells since when the benchmark waits for its turn.
+
+    While it was refused or its server was not ready, others rightly started.
+    """
+    was_waiting = find_condition(previous, "TargetReady").get("reason") == "WaitingForTurn"
+    return [
+        {**item, "lastTransitionTime": now}
+        if (item["type"], item["reason"]) == ("TargetReady", "WaitingForTurn") and not was_waiting
+        else item
+        for item in conditions
+    ]
 
 
 def _start_time(observation: BenchmarkObservation) -> str | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 from kimi_linear_operator.benchmark import load, metric
@@ -13,6 +14,8 @@ from kimi_linear_operator.kubernetes.stored import is_readable
 from kimi_linear_operator.reasons import ReasonName
 
 _RATIO_DIGITS = 4
+# How many changes of the server are named: a server may have a thousand pods, and a status must have room for all.
+_MOST_CHANGES = 32
 # Reasons of results of this version.
 _FAILURES: tuple[ReasonName, ...] = ("ClientFailed", "NoResult", "TimedOut")
 
@@ -45,7 +48,8 @@ def judge(
         changes: Messages about how the server changed during the benchmark.
     """
     shared = {name: value for name, value in baseline.metrics.items() if name in result["metrics"]}
-    ratios = {name: round(result["metrics"][name] / value, _RATIO_DIGITS) for name, value in shared.items() if value}
+    exact = {name: result["metrics"][name] / value for name, value in shared.items() if value}
+    ratios = {name: round(ratio, _RATIO_DIGITS) for name, ratio in exact.items() if isfinite(ratio)}
     findings = [*_validity(spec, suite, result, changes)]
     if result["outcome"] == "Succeeded":
         findings += [*_thresholds(spec, suite, result["metrics"])]
@@ -62,7 +66,7 @@ def conclude(results: Sequence[Manifest]) -> Verdict:
     invalid = [reason for result in results for reason in _why_invalid(result)]
     if invalid:
         return Verdict("Invalid", invalid[0].name, _joined(reason.message for reason in invalid))
-    judged = [(result, finding) for result in results for finding in result.get("findings", ())]
+    judged = [(result, finding) for result in results for finding in result.get("findings") or ()]
     missed = [(result, finding) for result, finding in judged if not finding["passed"]]
     if missed:
         messages = (f"{result['name']}: {finding['message']}" for result, finding in missed)
@@ -92,7 +96,9 @@ def _why_invalid(result: Manifest) -> Iterator[Reason]:
         message = result.get("message") or f"its outcome is {result['outcome']}"
         yield Reason(reasons[0] if reasons else other, f"{name}: {message}")
         return
-    for finding in result.get("findings", ()):
+    if not is_judged(result):
+        yield Reason("ResultUnknown", f"{name}: the stored result does not say whether its numbers count")
+    for finding in result.get("findings") or ():
         if finding["passed"]:
             continue
         if finding["rule"] == "Validity":
@@ -102,14 +108,21 @@ def _why_invalid(result: Manifest) -> Iterator[Reason]:
             yield Reason("BaselineMissing", f"{name}: {finding['message']}")
 
 
+def is_judged(result: Manifest) -> bool:
+    """Return whether a result has a finding about its validity, as each result that this version judged has."""
+    return any(finding.get("rule") == "Validity" for finding in result.get("findings") or ())
+
+
 def _joined(messages: Iterator[str]) -> str:
     """Join messages, each of them once."""
     return "; ".join(dict.fromkeys(messages))
 
 
 def _validity(spec: BenchmarkSpec, suite: Suite, result: Manifest, changes: Sequence[str]) -> Iterator[Finding]:
-    for change in changes:
+    for change in changes[:_MOST_CHANGES]:
         yield Finding.model_construct(rule="Validity", passed=False, message=change)
+    if more := len(changes[_MOST_CHANGES:]):
+        yield Finding.model_construct(rule="Validity", passed=False, message=f"{more} more changes of the server")
     if result["outcome"] == "Failed":
         return
     requested, completed = load.requests(suite), result["completed"]
@@ -176,6 +189,10 @@ def _regression(compared: metric.Metric, metrics: Metrics, baseline: Metrics, al
         )
     sign = -1 if compared.better == "higher" else 1
     limit = baseline[name] * (1 + sign * allowed / 100)
+    if not isfinite(limit):
+        return Finding.model_construct(
+            rule="Regression", metric=name, passed=False, message=f"{name} of the baseline is too large to compare with"
+        )
     return Finding.model_construct(
         rule="Regression",
         metric=name,

@@ -168,11 +168,13 @@ class ServerReconciler:
         server, choice = decision.server, decision.choice
         deployment = build_deployment(server, choice.current.template, choice.current.number)
         wanted = [deployment, *build_companions(server)]
+        # The cache may be late, and the running template was read from the API server then.
+        used = (choice.current.number, revision.number_on(live), choice.running.number if choice.running else 0)
         failures = await write_all(
             [
                 self._write_deployment(key, decision, deployment),
                 *(self.children.apply(server, child) for child in wanted[1:]),
-                self._prune(key, server, wanted, (choice.current.number, revision.number_on(live))),
+                self._prune(key, server, wanted, used),
                 *([self._end_rollout(key, server)] if choice.running not in (None, choice.current) else []),
             ]
         )

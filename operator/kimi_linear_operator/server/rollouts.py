@@ -10,10 +10,11 @@ import logging
 import time
 from collections import Counter as Tally
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kimi_linear_operator import counters
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION
+from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.kubernetes.metadata import annotations, is_owned_by
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Conditions, Key
@@ -77,11 +78,19 @@ def candidate(key: Key, conditions: Conditions, *, is_under_way: bool) -> Candid
 def is_marked(cache: Cache, key: Key) -> bool:
     """Return whether a server took a template in the rollout and has not been Ready with it yet.
 
-    Then it owns a marked revision. Anybody can create one with the server's label.
+    Then it owns a marked revision. Anybody can create one with the server's label, and mark one with an annotation that
+    the operator cannot remove. So the mark of a server that is Ready with its newest template says nothing.
     """
     records = [record for record in cache.children(REVISION, key) if AUTOMATIC_ANNOTATION in annotations(record)]
     server = cache.get(key.of(SERVER)) if records else None
-    return server is not None and any(is_owned_by(record, server["metadata"]["uid"]) for record in records)
+    if server is None or _is_rolled_out(server.get("status", {})):
+        return False
+    return any(is_owned_by(record, server["metadata"]["uid"]) for record in records)
+
+
+def _is_rolled_out(status: Manifest) -> bool:
+    is_ready = ready_condition(status).get("status") == "True"
+    return is_ready and find_condition(status, "TemplateCurrent").get("reason") == "Newest"
 
 
 def eligible(candidates: Sequence[Candidate]) -> list[Key]:
@@ -171,7 +180,9 @@ class Rollouts:
             return
         under_way = {key async for key in self._marked(servers)} | self.chosen
         found = (candidate(*item, is_under_way=item[0] in under_way) for item in servers.items())
-        candidates = [item for item in found if not (item.is_under_way and self._is_being_deleted(item.key))]
+        candidates = [
+            self._with_pause(item) for item in found if not (item.is_under_way and self._is_being_deleted(item.key))
+        ]
         self._report(candidates, unreadable)
         waiting = [] if self.chosen or unreadable else eligible(candidates)
         if unreadable or (not waiting and any(item.is_under_way for item in candidates)):
@@ -209,6 +220,11 @@ class Rollouts:
     def _is_being_deleted(self, key: Key) -> bool:
         """Return whether a server is being deleted: if a finalizer keeps it, its rollout never ends."""
         return "deletionTimestamp" in (self.cache.get(key.of(SERVER)) or {"metadata": {}})["metadata"]
+
+    def _with_pause(self, server: Candidate) -> Candidate:
+        """Return a candidate that is stalled if it is under way and its Deployment is paused, so has no deadline."""
+        is_stuck = server.is_under_way and not server.is_ready and not server.stalled and self._is_paused(server.key)
+        return replace(server, stalled="RolloutPaused") if is_stuck else server
 
     def _is_paused(self, key: Key) -> bool:
         """Return whether somebody has paused the server's Deployment: its rollout would never end."""

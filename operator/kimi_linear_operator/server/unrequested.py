@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kimi_linear_operator.kubernetes import metadata, ownership, stored
+from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.kubernetes.times import seconds_before, seconds_between
@@ -161,20 +162,21 @@ def _written_since(
     until when the operator saw the spec. If only one write has changed the spec since then, and that was a scale, no
     other manager has written the spec.
     """
-    reported = _reported_at(server, managed_fields)
+    status = stored.readable_status(ServerStatus, server.get("status"))
+    reported = _reported_at(status, managed_fields)
     seconds = seconds_between(reported, before.now)
     is_late = seconds is not None and seconds < _LATE_SECONDS
     seen_until = seconds_before(reported, _LATE_SECONDS) if is_late else reported
     newer = ownership.written_after(managed_fields, max(recorded_until, seen_until))
-    if not reported or not _was_scaled_once(server, before.replicas):
+    if not reported or not _was_scaled_once(server, status, before.replicas):
         return newer
     return [entry for entry in newer if "f:replicas" in _owned_spec([entry])]
 
 
-def _reported_at(server: Manifest, managed_fields: Sequence[Manifest]) -> str:
+def _reported_at(status: Manifest, managed_fields: Sequence[Manifest]) -> str:
     """Return when the operator last wrote the status, empty if unknown or if the spec that it saw was not applied."""
-    status = stored.readable_status(ServerStatus, server.get("status"))
-    if not was_applied(status, status.get("observedGeneration", 0)):
+    generation = status.get("observedGeneration")
+    if not (isinstance(generation, int) and was_applied(status, generation)):
         return ""
     own = (
         str(entry.get("time"))
@@ -184,16 +186,16 @@ def _reported_at(server: Manifest, managed_fields: Sequence[Manifest]) -> str:
     return max((time for time in own if seconds_between(time, time) is not None), default="")
 
 
-def _was_scaled_once(server: Manifest, replicas: int | None) -> bool:
+def _was_scaled_once(server: Manifest, status: Manifest, replicas: int | None) -> bool:
     """Return whether one write has changed the spec since the status, and that changed `replicas`.
 
     A scale leaves no entry in the managed fields of a custom resource. A server without replicas may have been
-    suspended, so it does not count.
+    suspended, so it does not count. Nor does one whose children others keep changing: they may scale the Deployment.
     """
-    is_next = server["metadata"]["generation"] == server["status"]["observedGeneration"] + 1
-    return (
-        is_next and bool(replicas) and server["spec"].get("replicas") != replicas and not server["spec"].get("suspend")
-    )
+    is_next = server["metadata"]["generation"] == status["observedGeneration"] + 1
+    is_contested = find_condition(status, "Synced").get("status") == "False"
+    has_other_replicas = bool(replicas) and server["spec"].get("replicas") != replicas
+    return is_next and has_other_replicas and not is_contested and not server["spec"].get("suspend")
 
 
 def _owned_spec(managed_fields: Sequence[Manifest]) -> ownership.Fields:

@@ -98,6 +98,15 @@ def test_who_found_no_place_goes_before_those_that_are_always_due() -> None:
         assert has_place
 
 
+def test_no_place_is_kept_for_a_namespace_that_has_all_its_own() -> None:
+    looks = Looks(lambda: 0.0)
+    with looks.place("a"), looks.place("a"):
+        with looks.place("a") as has_place:
+            assert not has_place
+        with looks.place("b") as first, looks.place("c") as second:
+            assert (first, second) == (True, True)
+
+
 def test_no_place_is_kept_for_who_does_not_come_again() -> None:
     time = [0.0]
     looks = Looks(lambda: time[0])

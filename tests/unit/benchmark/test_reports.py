@@ -44,7 +44,7 @@ def failed() -> Manifest:
     results = [
         make_result("speed-high", findings=[MISSED, KEPT]),
         make_result("speed-low", completed=7, findings=[INCOMPLETE]),
-        make_result("gsm8k", {}, outcome="Failed", message="The server went away.", completed=0),
+        make_result("gsm8k", {}, outcome="Failed", message="The server went away.", completed=0, findings=[]),
     ]
     suites = [{"name": name} for name in ("speed-high", "speed-low", "gsm8k", "speed-medium")]
     benchmark = make_finished_benchmark(*results, verdict="Invalid", suites=suites)

@@ -11,7 +11,7 @@ from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Kind, Manifes
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.runtime.exposition import resource_lines
-from make import make_condition, make_finished_benchmark, make_result, stored
+from make import VALID, make_condition, make_finished_benchmark, make_result, stored
 from passes import Passes, new_cache
 
 NIGHTLY = Key("default", "nightly", BENCHMARK)
@@ -114,8 +114,11 @@ def test_a_suite_that_has_ended_does_not_run_again(change: Manifest) -> None:
         ({"outcome": "Failed", "reason": "OutOfMemory", "message": "no memory"}, "Invalid", "ClientFailed"),
         ({"outcome": "Skipped"}, "Invalid", "ResultUnknown"),
         ({"completed": "10 of 10"}, "Invalid", "ResultUnknown"),
-        ({"findings": [{**BUDGET, "passed": False}]}, "Failed", "ResultUnknown"),
-        ({"findings": [BUDGET]}, "Passed", "ThresholdsMet"),
+        ({"findings": [VALID, {**BUDGET, "passed": False}]}, "Failed", "ResultUnknown"),
+        ({"findings": [VALID, BUDGET]}, "Passed", "ThresholdsMet"),
+        ({"findings": [BUDGET]}, "Invalid", "ResultUnknown"),
+        ({"findings": []}, "Invalid", "ResultUnknown"),
+        ({"findings": None}, "Invalid", "ResultUnknown"),
         ({"energy": {"joules": 5}}, "Passed", "ThresholdsMet"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from kimi_linear_operator.benchmark import retention
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from make import make_benchmark, make_condition, make_result
+from make import VALID, make_benchmark, make_condition, make_result
 
 ENDED = "2026-11-24T09:00:00Z"
 FAILED = {"rule": "Validity", "passed": False, "message": ""}
@@ -34,7 +34,7 @@ COMPLETE = make_condition("Complete", "True", "SuitesEnded", "") | {"lastTransit
         (job("Failed"), status(outcome="Failed"), "2026-11-24T10:00:00Z", 0),
         (job("Complete"), status(findings=[FAILED]), "2026-11-24T09:59:59Z", 1),
         # Bounds that were missed are no reason to look at a log.
-        (job("Complete"), status(findings=[{**FAILED, "rule": "Threshold"}]), ENDED, 0),
+        (job("Complete"), status(findings=[VALID, {**FAILED, "rule": "Threshold"}]), ENDED, 0),
         (job("Complete"), status(name=None), ENDED, None),
         (job("Complete"), status(COMPLETE, name=None), ENDED, 0),
         # Its pod ended a moment ago, or only a sidecar is left of it.

@@ -21,10 +21,11 @@ from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION
 from kimi_linear_operator.server.spec import SERVER
-from make import make_benchmark, make_server, owned, stored
+from make import make_benchmark, make_condition, make_server, owned, stored
 from passes import READER, Passes, make_context, new_cache
 
 ENDPOINT = {"endpoint": {"url": "http://kimi.default.svc"}, "suites": [{"name": "speed-low"}]}
+EARLIER = "2026-11-24T08:10:00Z"
 FIRST, SECOND = (Key("default", name, BENCHMARK) for name in ("first", "second"))
 
 
@@ -138,6 +139,41 @@ def test_an_image_with_a_typo_holds_up_others_for_minutes_and_not_for_hours() ->
     world.pass_over(FIRST, "09:10:00")
     assert world.cluster.jobs == ["first", "second"]
     assert world.succeeded(FIRST)[0] == "ImagePullFailed"
+
+
+def test_the_time_before_a_benchmark_waited_for_its_turn_is_no_wait() -> None:
+    """Others rightly started while its server was not ready or its spec was refused."""
+    world = World()
+    world.pass_over(FIRST, "08:30:00")
+    waiting = world.cache.get(SECOND.of(BENCHMARK)) or {}
+    unready = make_condition("TargetReady", "False", "ServerUnready", "") | {"lastTransitionTime": EARLIER}
+    world.cluster.put(BENCHMARK, {**waiting, "status": {"conditions": [unready]}})
+    for time in ("09:00:00", "09:05:00"):
+        world.pass_over(SECOND, time)
+        status = (world.cache.get(SECOND.of(BENCHMARK)) or {})["status"]
+        [ready] = [item for item in status["conditions"] if item["type"] == "TargetReady"]
+        assert (ready["reason"], ready["lastTransitionTime"]) == ("WaitingForTurn", "2026-11-24T09:00:00Z")
+
+
+def test_a_job_without_our_labels_in_a_suites_place_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who may create Jobs can make it, owned by the benchmark: nobody would see it run or end."""
+    world = World()
+    made: list[Manifest] = []
+
+    async def apply_new(kind: Kind, manifest: Manifest) -> Manifest:
+        if kind != JOB:
+            return await world.cluster.apply(kind, manifest)
+        bare = {**manifest["metadata"], "labels": {"app.kubernetes.io/managed-by": "kimi-linear-operator"}}
+        made.append(manifest)
+        return stored(
+            {**manifest, "metadata": {**bare, "creationTimestamp": world.cluster.now, "resourceVersion": "9"}}
+        )
+
+    monkeypatch.setattr(world.cluster, "apply_new", apply_new)
+    world.pass_over(FIRST, "09:00:00")
+    assert made
+    reason, message = world.succeeded(FIRST)
+    assert (reason, "has not the labels of the operator: delete it" in message) == ("NameConflict", True)
 
 
 def test_a_benchmark_that_is_alone_keeps_its_turn() -> None:

@@ -1,5 +1,6 @@
 """What numbers are worth: validity first, then bounds and regressions, each with its words."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from kimi_linear_operator.benchmark import load, verdict
 from kimi_linear_operator.benchmark.baseline import Baseline
 from kimi_linear_operator.benchmark.recipe import PUBLISHED
-from kimi_linear_operator.benchmark.spec import RECIPE_SUITES, BenchmarkSpec, Suite
+from kimi_linear_operator.benchmark.spec import RECIPE_SUITES, BenchmarkSpec, Suite, SuiteResult
 from kimi_linear_operator.kubernetes.kinds import Manifest
 
 LOW, GSM8K = (Suite.model_validate({"name": name}) for name in ("speed-low", "gsm8k"))
@@ -124,6 +125,25 @@ def test_a_server_that_changed_makes_a_suite_invalid() -> None:
     assert verdict.conclude([result]) == verdict.Verdict(
         "Invalid", "ServerChanged", "speed-low: the server's image changed meanwhile"
     )
+
+
+def test_of_a_thousand_changed_pods_some_are_named_so_that_the_status_has_room() -> None:
+    changes = [f"pod kimi-{number} started again" for number in range(1000)]
+    bounds = [{"suite": "speed-low", "metric": "output_throughput", "min": 1, "max": 2}] * 64
+    result = verdict.judge(spec(thresholds=bounds), LOW, ended(), baseline=Baseline({}), changes=changes)
+    SuiteResult.model_validate(result)
+    told = verdict.conclude([result])
+    assert (told.verdict, told.reason) == ("Invalid", "ServerChanged")
+    assert told.message.endswith("968 more changes of the server")
+
+
+@pytest.mark.parametrize("number", [5e-324, 1.7e308])
+def test_no_baseline_makes_a_number_that_json_cannot_hold(number: float) -> None:
+    given = spec(baseline={"source": "benchmark", "benchmark": "last", "maxRegressionPercent": 50})
+    metrics = {"output_throughput": 100.0, "median_ttft_ms": 50.0, "median_itl_ms": 5.0}
+    baseline = dict.fromkeys(metrics, number)
+    result = verdict.judge(given, LOW, ended(metrics=metrics), baseline=Baseline(baseline), changes=[])
+    json.dumps(result, allow_nan=False)
 
 
 def test_a_client_without_numbers_gets_no_judgement_on_them() -> None:

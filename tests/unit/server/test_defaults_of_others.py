@@ -172,6 +172,20 @@ def test_other_replicas_than_those_that_were_applied_are_a_scale_only_while_the_
     assert is_default_a_wish(owned(_WHOLE, _SINCE), report=reported(_LONG_AGO), **spec)
 
 
+def test_other_replicas_are_no_scale_while_somebody_else_changes_the_deployment() -> None:
+    report = reported(_LONG_AGO)
+    contested = make_condition("Synced", "False", "ChangedByOthers", "")
+    status = {**report["status"], "conditions": [*report["status"]["conditions"], contested]}
+    assert is_default_a_wish(owned(_WHOLE, _SINCE), report={**report, "status": status}, replicas=3)
+
+
+@pytest.mark.parametrize("generation", [None, "1", [1]])
+def test_a_status_whose_generation_cannot_be_read_tells_nothing(generation: object) -> None:
+    report = reported(_REPORTED_LATER)
+    status = {**report["status"], "observedGeneration": generation}
+    assert is_default_a_wish(owned(_WHOLE, _SINCE), report={**report, "status": status}, replicas=3)
+
+
 def test_who_owns_the_replicas_may_have_written_the_list_with_them() -> None:
     both = owned({**_WHOLE, "f:replicas": {}}, _SINCE)
     assert is_default_a_wish(both, report=reported(_LONG_AGO), replicas=3)

@@ -207,6 +207,26 @@ def test_a_label_marks_no_server_of_somebody_else() -> None:
     assert [world.step(), world.step(60)] == [[], [B]]
 
 
+def test_a_mark_that_somebody_set_for_good_keeps_nobody_waiting() -> None:
+    """With kubectl, or as part of a restored record: the operator cannot remove what another manager owns."""
+    world = World()
+    world.record("a", is_marked=True)
+    conditions = [make_condition("Ready", "True", "", ""), make_condition("TemplateCurrent", "True", "Newest", "")]
+    world.put(SERVER, {**make_server("a"), "status": {"conditions": conditions}})
+    assert [world.step(), world.step(60)] == [[], [B]]
+
+
+def test_a_paused_deployment_under_way_is_told_also_after_all_its_pods_were_updated(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    world.server("a", is_offered=False, is_ready=False)
+    world.record("a", is_marked=True)
+    world.put(DEPLOYMENT, owned(make_deployment("a") | {"spec": {"paused": True}}, "a"))
+    assert world.step(60) == []
+    assert "default/a is not Ready with the newest pod template (RolloutPaused)" in caplog.text
+
+
 def test_after_a_rollback_the_server_that_the_newer_version_left_unready_comes_first_and_then_the_others() -> None:
     world = World()
     world.server("b", is_offered=True, is_ready=False, stalled="ProgressDeadlineExceeded")
