@@ -91,6 +91,12 @@ class Server:
         [number] = [number for number in _group(self.process.pid) if _name(number).startswith("sglang::schedul")]
         return number
 
+    def kill_scheduler(self) -> None:
+        """Kill the process that makes the tokens; return when it is dead."""
+        number = self.scheduler()
+        os.kill(number, signal.SIGKILL)
+        wait_for(lambda: _read(Path(f"/proc/{number}/stat")), "it is dead", lambda text: not text or ") Z" in text)
+
 
 def _environment(target: Target, folder: Path, cache: Path) -> dict[str, str]:
     """Return what the operator sets, with folders of ours, and that there is no internet."""

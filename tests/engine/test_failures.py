@@ -1,6 +1,5 @@
 """Servers that fail: a killed scheduler, and starts with a mistake. SGLang itself in two releases, and the stand-in."""
 
-import os
 import signal
 from pathlib import Path
 
@@ -27,7 +26,7 @@ def test_a_killed_scheduler_is_noticed_by_sglang_or_by_the_probes(target: Target
     liveness = probes.build_probes(target.spec())["livenessProbe"]
     with Server(target, tmp_path, cache) as server:
         server.wait_until_ready()
-        os.kill(server.scheduler(), signal.SIGKILL)
+        server.kill_scheduler()
         if target.manner.watches_its_processes:
             # A shell, and Kubernetes, call it 137.
             assert server.process.wait(timeout=60) == -signal.SIGKILL
