@@ -13,6 +13,7 @@ from kimi_linear_operator.benchmark.recipe import PUBLISHED
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, EVENT, GROUP, JOB, POD, VERSION, Manifest
 
+LOW = [{"name": "speed-low"}]
 REQUESTS = {"speed-low": 10, "speed-medium": 80, "speed-high": 500, "gsm8k": 200}
 
 
@@ -30,6 +31,12 @@ def create_benchmark(namespace: Namespace, name: str, **spec: Any) -> Manifest:
     """Create a benchmark of the server kimi whose pods wait for the test."""
     held: Spec = {"serverRef": {"name": "kimi"}, "podTemplate": {"metadata": {"annotations": {HELD: "true"}}}}
     return namespace.client.create(BENCHMARK, benchmark_manifest(name, namespace.name, held | spec))
+
+
+def create_for_endpoint(namespace: Namespace, name: str, **spec: Any) -> Manifest:
+    """Create a benchmark of an address that no other has."""
+    address = {"url": f"http://{name}.{namespace.name}.example.com"}
+    return create_benchmark(namespace, name, **{"serverRef": None, "endpoint": address, "suites": LOW, **spec})
 
 
 def change_benchmark(namespace: Namespace, name: str, **spec: Any) -> Manifest:

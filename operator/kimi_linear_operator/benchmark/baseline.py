@@ -56,9 +56,14 @@ def is_valid(result: Manifest) -> bool:
     """Return whether the numbers of a suite count: its client succeeded, and no finding says that they are invalid."""
     if not is_readable(SuiteResult, result):
         return False
-    validity = [finding for finding in result.get("findings") or () if finding.get("rule") == "Validity"]
+    validity = validity_of(result)
     is_counted = bool(validity) and all(finding.get("passed") for finding in validity)
     return result.get("outcome") == "Succeeded" and is_counted
+
+
+def validity_of(result: Manifest) -> list[Manifest]:
+    """Return the findings about whether a result's numbers count. Each result that this version judged has one."""
+    return [finding for finding in result.get("findings") or () if finding.get("rule") == "Validity"]
 
 
 def _differences(suite: Suite, other: Suite) -> Iterator[str]:

@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Literal
 
 from kimi_linear_operator.benchmark import load, metric
-from kimi_linear_operator.benchmark.baseline import Baseline, Metrics
+from kimi_linear_operator.benchmark.baseline import Baseline, Metrics, validity_of
 from kimi_linear_operator.benchmark.spec import BenchmarkSpec, Finding, Suite, SuiteKind, SuiteResult, Threshold
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
@@ -96,7 +96,7 @@ def _why_invalid(result: Manifest) -> Iterator[Reason]:
         message = result.get("message") or f"its outcome is {result['outcome']}"
         yield Reason(reasons[0] if reasons else other, f"{name}: {message}")
         return
-    if not is_judged(result):
+    if not validity_of(result):
         yield Reason("ResultUnknown", f"{name}: the stored result does not say whether its numbers count")
     for finding in result.get("findings") or ():
         if finding["passed"]:
@@ -106,11 +106,6 @@ def _why_invalid(result: Manifest) -> Iterator[Reason]:
             yield Reason(reason, f"{name}: {finding['message']}")
         elif finding["rule"] == "Regression" and "limit" not in finding:
             yield Reason("BaselineMissing", f"{name}: {finding['message']}")
-
-
-def is_judged(result: Manifest) -> bool:
-    """Return whether a result has a finding about its validity, as each result that this version judged has."""
-    return any(finding.get("rule") == "Validity" for finding in result.get("findings") or ())
 
 
 def _joined(messages: Iterator[str]) -> str:

@@ -11,7 +11,7 @@ from integration.client_pods import (
     benchmark,
     benchmark_manifest,
     change_benchmark,
-    create_benchmark,
+    create_for_endpoint,
     end_all,
     end_suite,
     left_of,
@@ -21,31 +21,18 @@ from integration.client_pods import (
     wait_for_reason,
 )
 from integration.namespace import Namespace
-from integration.processes_under_test import USER, Operator
+from integration.processes_under_test import USER
 from integration.sandbox import Sandbox
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Manifest
 
-LOW = [{"name": "speed-low"}]
 LOW_AND_GSM8K = [{"name": "speed-low"}, {"name": "gsm8k"}]
-
-
-@pytest.fixture
-def bare(operator: Operator, namespace: Namespace) -> Namespace:
-    """A namespace without a server, for benchmarks of an endpoint."""
-    return namespace
-
-
-def create(namespace: Namespace, name: str, **spec: Any) -> Manifest:
-    """Create a benchmark of an address that no other has."""
-    address = {"url": f"http://{name}.{namespace.name}.example.com"}
-    return create_benchmark(namespace, name, **{"serverRef": None, "endpoint": address, "suites": LOW, **spec})
 
 
 def run(namespace: Namespace, name: str, **spec: Any) -> Manifest:
     """Run a benchmark with one suite to its good end."""
-    create(namespace, name, **spec)
+    create_for_endpoint(namespace, name, **spec)
     end_suite(namespace, name, "speed-low")
     return wait_for_reason(namespace, name, "ThresholdsMet")
 
@@ -65,7 +52,7 @@ def ended_hours_ago(manifest: Manifest) -> Manifest:
 def test_of_a_good_benchmark_its_status_and_results_are_left_and_nothing_is_written(
     bare: Namespace, audit_log: AuditLog
 ) -> None:
-    create(bare, "nightly", suites=LOW_AND_GSM8K)
+    create_for_endpoint(bare, "nightly", suites=LOW_AND_GSM8K)
     end_suite(bare, "nightly", "speed-low")
     running_pod(bare, "nightly", "gsm8k")
     wait_for(lambda: left_of(bare, "nightly"), "the first Job is gone", lambda left: "speed" not in str(left))
@@ -79,7 +66,7 @@ def test_of_a_good_benchmark_its_status_and_results_are_left_and_nothing_is_writ
 
 
 def test_the_job_of_a_suite_that_failed_is_kept_for_an_hour(bare: Namespace) -> None:
-    create(bare, "nightly", suites=LOW_AND_GSM8K, backoffLimit=0)
+    create_for_endpoint(bare, "nightly", suites=LOW_AND_GSM8K, backoffLimit=0)
     failed = result("speed-low", outcome="Failed", message="No answer.", metrics={}, completed=0)
     end_suite(bare, "nightly", "speed-low", failed, 1)
     end_suite(bare, "nightly", "gsm8k")
@@ -92,7 +79,7 @@ def test_the_job_of_a_suite_that_failed_is_kept_for_an_hour(bare: Namespace) -> 
 
 
 def test_numbers_that_count_for_nothing_keep_their_job_too(bare: Namespace) -> None:
-    create(bare, "nightly")
+    create_for_endpoint(bare, "nightly")
     end_suite(bare, "nightly", "speed-low", result("speed-low", completed=9))
     wait_for_reason(bare, "nightly", "RequestsFailed")
     stays(lambda: bare.client.list(JOB, bare.name), "the Job is there", bool, 3)
@@ -145,7 +132,7 @@ def orphan(namespace: Namespace, name: str) -> None:
 
 def test_a_benchmark_that_is_restored_takes_its_results_back(bare: Namespace) -> None:
     bounds = [{"suite": "speed-low", "metric": "output_throughput", "min": 1000}]
-    create(bare, "nightly", thresholds=bounds)
+    create_for_endpoint(bare, "nightly", thresholds=bounds)
     end_suite(bare, "nightly", "speed-low")
     before = wait_for_reason(bare, "nightly", "ThresholdMissed")
     wait_until_left(bare, "nightly", "nightly-results")
@@ -230,7 +217,7 @@ ODD_RESULT: dict[str, Any] = {
 def test_whatever_status_somebody_has_written_a_verdict_follows(sandbox: Sandbox, odd: Manifest) -> None:
     namespace = sandbox.namespace
     with sandbox.operator.stopped():
-        create(namespace, "nightly", suites=LOW_AND_GSM8K)
+        create_for_endpoint(namespace, "nightly", suites=LOW_AND_GSM8K)
         namespace.client.patch(BENCHMARK, namespace.name, "nightly", {"status": odd}, "status")
 
     def play() -> bool:

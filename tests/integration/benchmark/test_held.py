@@ -3,14 +3,16 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
 from integration.client import NAMESPACE, QUOTA, Client
 from integration.client_pods import (
+    LOW,
     benchmark,
     create_benchmark,
+    create_for_endpoint,
     end_suite,
     ended_client,
     jobs,
@@ -25,27 +27,13 @@ from integration.waiting import stays, wait_for
 from kimi_linear_operator.benchmark import job
 from kimi_linear_operator.benchmark.labels import BENCHMARK_LABEL
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
-from kimi_linear_operator.kubernetes.kinds import JOB, Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import EVENT, JOB, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGED_BY, MANAGER
 
-LOW = [{"name": "speed-low"}]
 LIMITS = Kind("", "v1", "LimitRange", "limitranges")
-EVENTS = Kind("", "v1", "Event", "events")
 # What a person waits for before they look for themselves.
 A_MINUTE = 75
 PAUSE_SECONDS = 0.1
-
-
-@pytest.fixture
-def bare(operator: Operator, namespace: Namespace) -> Namespace:
-    """A namespace without a server, for benchmarks of an endpoint."""
-    return namespace
-
-
-def create(namespace: Namespace, name: str, **spec: Any) -> Manifest:
-    """Create a benchmark of an address that no other has."""
-    address = {"url": f"http://{name}.{namespace.name}.example.com"}
-    return create_benchmark(namespace, name, **{"serverRef": None, "endpoint": address, "suites": LOW, **spec})
 
 
 def words(manifest: Manifest) -> str:
@@ -65,30 +53,32 @@ def set_quota(namespace: Namespace, **hard: str) -> None:
 
 def allow_no_pod(namespace: Namespace) -> None:
     set_quota(namespace, pods="0")
-    create(namespace, "nightly")
+    create_for_endpoint(namespace, "nightly")
 
 
 def limit_below_requests(namespace: Namespace) -> None:
     restrict(namespace, LIMITS, {"limits": [{"type": "Container", "default": {"cpu": "500m", "memory": "1Gi"}}]})
-    create(namespace, "nightly")
+    create_for_endpoint(namespace, "nightly")
 
 
 def admit_restricted_pods_only(namespace: Namespace) -> None:
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     namespace.client.patch(NAMESPACE, None, namespace.name, {"metadata": {"labels": labels}})
-    create(namespace, "nightly")
+    create_for_endpoint(namespace, "nightly")
 
 
 def gate(namespace: Namespace) -> None:
-    create(namespace, "nightly", podTemplate={"spec": {"schedulingGates": [{"name": "tests.example.com/queue"}]}})
+    create_for_endpoint(
+        namespace, "nightly", podTemplate={"spec": {"schedulingGates": [{"name": "tests.example.com/queue"}]}}
+    )
 
 
 def name_no_scheduler(namespace: Namespace) -> None:
-    create(namespace, "nightly", podTemplate={"spec": {"schedulerName": "nobody"}})
+    create_for_endpoint(namespace, "nightly", podTemplate={"spec": {"schedulerName": "nobody"}})
 
 
 def suspend_job(namespace: Namespace) -> None:
-    create(namespace, "nightly", timeoutSeconds=10)
+    create_for_endpoint(namespace, "nightly", timeoutSeconds=10)
     namespace.edit(JOB, job_of(namespace), {"spec": {"suspend": True}})
 
 
@@ -192,7 +182,7 @@ RUNS: Manifest = {**CLIENT, "ready": True, "state": {"running": {"startedAt": NO
 
 
 def test_a_lost_node_is_named(bare: Namespace) -> None:
-    create(bare, "nightly")
+    create_for_endpoint(bare, "nightly")
     pod = running_pod(bare, "nightly", "speed-low")
     # What the node's controller leaves of a pod whose kubelet is silent.
     report(bare, pod, {"phase": "Running", "conditions": [SCHEDULED, UNREADY], "containerStatuses": [RUNS]})
@@ -201,7 +191,7 @@ def test_a_lost_node_is_named(bare: Namespace) -> None:
 
 
 def test_a_volume_that_is_not_mounted_is_named_until_it_is(bare: Namespace) -> None:
-    create(bare, "nightly", datasets={"gsm8k": {"configMap": "typo", "path": "x"}})
+    create_for_endpoint(bare, "nightly", datasets={"gsm8k": {"configMap": "typo", "path": "x"}})
     pod = running_pod(bare, "nightly", "speed-low")
     waits = {**CLIENT, "ready": False, "state": {"waiting": {"reason": "ContainerCreating"}}}
     waiting = {"phase": "Pending", "startTime": NOW, "containerStatuses": [waits]}
@@ -239,13 +229,13 @@ def tell(namespace: Namespace, pod: Manifest, reason: str, message: str, time: s
         "lastTimestamp": time,
         "count": 1,
     }
-    namespace.client.create(EVENTS, event)
+    namespace.client.create(EVENT, event)
 
 
 def test_a_sidecar_does_not_keep_a_finished_result(bare: Namespace) -> None:
     sidecar = {"name": "proxy", "image": "proxy"}
     template = {"metadata": {"annotations": {"tests/held": "true"}}, "spec": {"containers": [sidecar]}}
-    create(bare, "nightly", suites=[*LOW, {"name": "gsm8k"}], podTemplate=template)
+    create_for_endpoint(bare, "nightly", suites=[*LOW, {"name": "gsm8k"}], podTemplate=template)
     for suite in ("speed-low", "gsm8k"):
         pod = running_pod(bare, "nightly", suite)
         goes_on = {**RUNS, "name": "proxy"}
@@ -259,10 +249,10 @@ def test_a_sidecar_does_not_keep_a_finished_result(bare: Namespace) -> None:
 def test_a_quota_on_jobs_of_one_tenant_does_not_hold_up_another(bare: Namespace, other_namespace: Namespace) -> None:
     shared = {"endpoint": {"url": f"http://shared.{bare.name}.example.com"}}
     set_quota(bare, **{"count/jobs.batch": "0"})
-    create(bare, "first", **shared)
+    create_for_endpoint(bare, "first", **shared)
     told = words(wait_for_reason(bare, "first", "ApplyFailed"))
     assert "exceeded quota" in told
-    create(other_namespace, "second", **shared)
+    create_for_endpoint(other_namespace, "second", **shared)
     end_suite(other_namespace, "second", "speed-low")
     wait_for_reason(other_namespace, "second", "ThresholdsMet")
 

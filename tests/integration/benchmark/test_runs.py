@@ -12,6 +12,7 @@ from control_plane import LocalCluster
 from integration.audit import AuditLog
 from integration.client import Client
 from integration.client_pods import (
+    LOW,
     benchmark,
     change_benchmark,
     create_benchmark,
@@ -34,7 +35,6 @@ from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, EVENT, JOB, POD, M
 from kimi_linear_operator.server.spec import SERVER
 
 SUITES = ("speed-low", "speed-medium", "speed-high", "gsm8k")
-LOW = [{"name": "speed-low"}]
 LOW_AND_GSM8K = [{"name": "speed-low"}, {"name": "gsm8k"}]
 
 
