@@ -64,7 +64,7 @@ class Hub:
             pass
 
         Handler.hub = hub
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
@@ -92,6 +92,11 @@ class Hub:
     def next_fault(self, name: str) -> Fault | None:
         waiting = self.faults.get(name)
         return waiting.popleft() if waiting else None
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: killed clients leave their connections."""
 
 
 class _Handler(BaseHTTPRequestHandler):

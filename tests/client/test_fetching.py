@@ -272,6 +272,7 @@ def test_the_lock_of_a_dead_pod_ends(pod: Pod, hub: Hub) -> None:
     dead = pod.start(holder="pod-1")
     wait_for(lambda: hub.sent.total() > 0, "it has begun")
     dead.kill()
+    dead.communicate()
     ended_before = time.monotonic()
     said = pod.run("main", "pod-2")
     assert outcome(said) == (0, "Complete")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from kimi_linear_operator.benchmark.labels import BENCHMARK_LABEL
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import (
+    CLAIM,
     CONFIG_MAP,
     DEPLOYMENT,
     DISRUPTION_BUDGET,
@@ -112,6 +113,7 @@ _CONTENTS: dict[Kind, Manifest] = {
     SERVICE: {"spec": {"ports": [{"port": 1}]}},
     CONFIG_MAP: {"data": {"a": "NO TEXT"}},
     DISRUPTION_BUDGET: {"spec": {"maxUnavailable": 0, "selector": {"matchLabels": {"a": "b"}}}},
+    CLAIM: {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}},
     JOB: {"spec": {"suspend": True, "template": _TEMPLATE}},
     POD: {"spec": _POD_SPEC},
     REVISION: {"revision": 1, "data": {"NO TEXT": ["NO TEXT", "ODD"]}},

@@ -86,7 +86,9 @@ def test_no_template_of_a_chart_starts_another_image() -> None:
 
 
 def test_the_one_file_installation_starts_this_version() -> None:
-    images = re.findall(r"^ +image: (\S+)$", (ROOT / "deploy/install.yaml").read_text(), re.MULTILINE)
+    objects = yaml.safe_load_all((ROOT / "deploy/install.yaml").read_text())
+    pods = [item["spec"]["template"]["spec"] for item in objects if item["kind"] == "Deployment"]
+    images = [container["image"] for pod in pods for container in pod["containers"]]
     assert images == [f"kimi-linear-operator:{kimi_linear_operator.__version__}"]
 
 
