@@ -321,10 +321,11 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "`kubectl logs -l kimi-linear.io/benchmark=NAME,kimi-linear.io/suite=SUITE -c client` has more.",
     ),
     "NoResult": Explanation(
-        "benchmark",
-        "Invalid: the client left no numbers, or numbers that do not match the suite.",
+        "both",
+        "Of a benchmark, Invalid: the client left no numbers, or numbers that do not match the suite. Of weights: the "
+        "Job ended, and its pod is gone or did not say how.",
         "For an hour, `kubectl logs -l kimi-linear.io/benchmark=NAME,kimi-linear.io/suite=SUITE -c client` has more. "
-        "Then measure again.",
+        "Then measure again. Weights are checked again within a minute.",
     ),
     "TimedOut": Explanation(
         "benchmark",

@@ -122,6 +122,29 @@ def result_of(job: Manifest) -> Progress | None:
     return read(annotations(job).get(RESULT_ANNOTATION, ""))
 
 
+def text_of(result: Progress) -> str:
+    """Return a result as it is noted on a Job."""
+    content = {"state": result.state, "message": result.message, "commit": result.commit}
+    return jsontext.encode({**content, "bytes": result.size, "totalBytes": result.total}).decode()
+
+
+def has_ended(job: Manifest) -> bool:
+    """Return whether a Job has ended."""
+    return _end(job) is not None
+
+
+def ended_at(job: Manifest) -> str | None:
+    """Return when a Job ended, as RFC 3339; None if it has not ended."""
+    end = _end(job)
+    return str(end.get("lastTransitionTime")) if end else None
+
+
+def _end(job: Manifest) -> Manifest | None:
+    conditions = job.get("status", {}).get("conditions", ())
+    final = (item for item in conditions if item["type"] in ("Complete", "Failed") and item["status"] == "True")
+    return next((dict(item) for item in final), None)
+
+
 def ends(pods: Iterable[Manifest]) -> list[Progress]:
     """Return what the program said at its ends in these pods, the latest last."""
     terminations = sorted(

@@ -4,12 +4,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from kimi_linear_operator import clock, jsontext
+from kimi_linear_operator import clock
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import CLAIM, CONFIG_MAP, JOB, POD, Manifest
+from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS, Failures, write_all
@@ -30,6 +31,8 @@ from kimi_linear_operator.weights.status import WeightsObservation, weights_stat
 
 # How often the log of a running pod is read. A status changes no more often.
 LOOK_SECONDS = 10.0
+# How long a Job stays that has ended and left no result. Another one follows.
+SECONDS_WITHOUT_RESULT = 60.0
 # Pods whose last line is remembered, more than a cluster should have. A forgotten one is read once more.
 _MOST_LINES = 1024
 
@@ -131,30 +134,27 @@ class WeightsReconciler:
     async def _observed(self, key: Key, checked: Checked[KimiLinearWeights], job: Manifest) -> _Outcome:
         """Return what a Job and its pod say, and note on the Job how it ended."""
         pods = self._cache.children(POD, key, job["metadata"]["uid"])
-        if progress.result_of(job) is None and _has_ended(job):
+        if progress.result_of(job) is None and progress.has_ended(job):
             job = await self._note_result(job, pods)
         running = next((pod for pod in pods if progress.is_running(pod)), None)
-        said = await self._said(running) if running and not _has_ended(job) else None
+        said = await self._said(running) if running and not progress.has_ended(job) else None
         return _Outcome(checked, job=job, pods=pods, said=said)
 
     async def _note_result(self, job: Manifest, pods: Sequence[Manifest]) -> Manifest:
-        """Note on a Job how it ended. Without a trace of that it is deleted, so that another one looks again."""
+        """Note on a Job how it ended. Without a trace of that it is deleted later, so that another one looks again."""
         ends = [end for end in progress.ends(pods) if end.is_complete]
-        if not ends:
+        if ends:
+            noted = await self._cluster.annotate(JOB, job, RESULT_ANNOTATION, progress.text_of(ends[-1]))
+            self._cache.put(JOB, noted)
+            return noted
+        if self._seconds_to_keep(job) == 0:
             await self._cluster.delete(JOB, job)
-            return job
-        text = jsontext.encode(
-            {
-                "state": ends[-1].state,
-                "message": ends[-1].message,
-                "commit": ends[-1].commit,
-                "bytes": ends[-1].size,
-                "totalBytes": ends[-1].total,
-            }
-        ).decode()
-        noted = await self._cluster.annotate(JOB, job, RESULT_ANNOTATION, text)
-        self._cache.put(JOB, noted)
-        return noted
+        return job
+
+    def _seconds_to_keep(self, job: Manifest) -> float:
+        """Return for how many seconds a Job that has ended without a result stays."""
+        passed = seconds_between(progress.ended_at(job), self._now())
+        return max(0.0, SECONDS_WITHOUT_RESULT - (passed or 0.0))
 
     async def _said(self, pod: Manifest) -> Progress | None:
         """Return the last line of a running program, read at most every LOOK_SECONDS."""
@@ -179,14 +179,21 @@ class WeightsReconciler:
             again = await self._report(manifest, outcome, not_applied)
         if passing:
             raise passing
-        is_running = outcome.job and not _has_ended(outcome.job) and any(map(progress.is_running, outcome.pods))
         retries = [
             again,
             BLOCKED_RETRY_SECONDS if not_applied and outcome.checked.is_valid else None,
-            LOOK_SECONDS if is_running else None,
-            next_look(outcome.pods, self._now()),
+            self._next_look(outcome),
         ]
         return min((seconds for seconds in retries if seconds is not None), default=None)
+
+    def _next_look(self, outcome: _Outcome) -> float | None:
+        """Return the seconds until the Job or its pod may have changed without an event, None if they cannot."""
+        job, pods = outcome.job, outcome.pods
+        if job is None or progress.result_of(job):
+            return None
+        if progress.has_ended(job):
+            return max(1.0, self._seconds_to_keep(job))
+        return LOOK_SECONDS if any(map(progress.is_running, pods)) else next_look(pods, self._now())
 
     async def _report(self, manifest: Manifest, outcome: _Outcome, not_applied: Reason | None) -> float | None:
         observation = WeightsObservation(
@@ -194,9 +201,3 @@ class WeightsReconciler:
         )
         status = weights_status(observation, self._now())
         return await self._reporting.write(WEIGHTS, manifest, status, weights_event(manifest, status, self._now()))
-
-
-def _has_ended(job: Manifest) -> bool:
-    """Return whether a Job has ended."""
-    conditions = job.get("status", {}).get("conditions", ())
-    return any(item["type"] in ("Complete", "Failed") and item["status"] == "True" for item in conditions)

@@ -129,6 +129,9 @@ def _why_not_ready(observation: WeightsObservation, now: str) -> Reason:
     if job.get("spec", {}).get("suspend"):
         message = "is suspended by somebody else, most likely by a queue such as Kueue: it starts when it is its turn"
         return Reason("JobSuspended", f"Job {job['metadata']['name']} {message}")
+    if progress.has_ended(job):
+        message = "has ended and left no result; another one follows within a minute"
+        return Reason("NoResult", f"Job {job['metadata']['name']} {message}")
     if observation.said and (reason := _from_log(observation.said)):
         return reason
     if observation.failure and (problem := observation.failure.problem()):
