@@ -49,16 +49,16 @@ class Pod:
         flags = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
         where = ["--folder", str(self.volume), "--model", MODEL, "--revision", revision, "--holder", holder]
         env = {**os.environ, "HF_ENDPOINT": self.url, "HF_HOME": f"{self.volume}-home", **self.environment}
-        command = [self.python, fetch.__file__, *where, *flags]
+        command = [str(self.python), str(fetch.__file__), *where, *flags]
         return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     @property
     def url(self) -> str:
         return self.hub.url if self.hub._server else "http://127.0.0.1:9"
 
-    def run(self, *arguments: str, **options: float) -> Manifest:
+    def run(self, revision: str = "main", holder: str = "pod-1", **options: float) -> Manifest:
         """Return what it said last, with its exit code."""
-        return ended(self.start(*arguments, **options))
+        return ended(self.start(revision, holder, **options))
 
     def holds(self, commit: str, files: dict[str, bytes]) -> bool:
         folder = self.volume / Path(on_claim("", "instruct", commit).folder).relative_to("/weights")

@@ -136,11 +136,10 @@ def _why_not_ready(observation: WeightsObservation, now: str) -> Reason:
         return reason
     if observation.failure and (problem := observation.failure.problem()):
         return problem
-    if reason := worst_reason(pods, now, FETCH):
-        return reason
-    if any(progress.is_running(pod) for pod in pods):
+    reason = worst_reason(pods, now, FETCH) or Reason("Starting", "waiting for a pod")
+    if reason.name == "Starting" and any(map(progress.is_running, pods)):
         return Reason("WeightsDownloading", "the pod that fetches runs")
-    return Reason("Starting", f"waiting for the pod of Job {job['metadata']['name']}")
+    return reason
 
 
 def _from_log(said: Progress) -> Reason | None:

@@ -129,7 +129,8 @@ def folder(commit: str) -> str:
 def test_weights_are_fetched_once_and_nothing_is_written_at_rest(bare: Namespace, audit_log: AuditLog) -> None:
     create(bare)
     claim = wait_for(lambda: bare.find(CLAIM, "kimi"), "the claim is made")
-    assert claim and claim["spec"]["resources"] == {"requests": {"storage": "200Gi"}}
+    assert claim
+    assert claim["spec"]["resources"] == {"requests": {"storage": "200Gi"}}
     assert "ownerReferences" not in claim["metadata"], "it outlives the weights"
     run(bare)
     wait_for_reason(bare, "WeightsDownloading")
@@ -186,7 +187,8 @@ def test_the_claim_outlives_the_weights_and_the_next_of_this_name_take_it(bare: 
 def test_a_claim_goes_with_its_weights_if_asked(bare: Namespace) -> None:
     create(bare, volume={"deletionPolicy": "Delete"})
     claim = wait_for(lambda: bare.find(CLAIM, "kimi"), "the claim is made")
-    assert claim and [owner["kind"] for owner in claim["metadata"]["ownerReferences"]] == ["KimiLinearWeights"]
+    assert claim
+    assert [owner["kind"] for owner in claim["metadata"]["ownerReferences"]] == ["KimiLinearWeights"]
     bare.delete(WEIGHTS, "kimi")
     wait_for(lambda: bare.find(CLAIM, "kimi"), "it is deleted", lambda found: not found or _is_going(found))
 
