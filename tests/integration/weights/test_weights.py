@@ -1,29 +1,24 @@
 """The life of weights at a real API server; the kubelet of the pod that fetches is played."""
 
-import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
 from integration.audit import AuditLog
 from integration.client import Client
-from integration.client_pods import report
-from integration.kubelet import HELD, HELD_SPEC
+from integration.kubelet import HELD_SPEC
 from integration.namespace import Namespace, condition_of, engine_container
 from integration.processes_under_test import USER, Operator
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.kubernetes.kinds import CLAIM, DEPLOYMENT, GROUP, JOB, POD, VERSION, Kind, Manifest
+from integration.weights_pods import FIRST, OF_WEIGHTS, create, fail, finish, jobs, run
+from kimi_linear_operator.kubernetes.kinds import CLAIM, DEPLOYMENT, POD, Kind, Manifest
 from kimi_linear_operator.server.spec import SERVER
 from kimi_linear_operator.weights.labels import FETCH_ANNOTATION
 from kimi_linear_operator.weights.location import on_claim
-from kimi_linear_operator.weights.spec import WEIGHTS, KimiLinearWeights
+from kimi_linear_operator.weights.spec import WEIGHTS
 
 VOLUME = Kind("", "v1", "PersistentVolume", "persistentvolumes")
-FIRST, SECOND = "1" * 40, "2" * 40
-SIZE = 98_230_000_000
-OF_WEIGHTS = {"labelSelector": KimiLinearWeights.label()}
+SECOND = "2" * 40
 USES_WEIGHTS = {**HELD_SPEC, "model": {"weights": "kimi"}}
 
 
@@ -43,70 +38,6 @@ def bare(operator: Operator, namespace: Namespace, client: Client) -> Iterator[N
     client.create(VOLUME, {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec})
     yield namespace
     client.delete(VOLUME, None, name)
-
-
-def create(namespace: Namespace, name: str = "kimi", **spec: Any) -> Manifest:
-    held = {"podTemplate": {"metadata": {"annotations": {HELD: "true"}}}}
-    metadata = {"name": name, "namespace": namespace.name}
-    manifest = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "KimiLinearWeights", "metadata": metadata}
-    return namespace.client.create(WEIGHTS, {**manifest, "spec": {**held, **spec}})
-
-
-def jobs(namespace: Namespace) -> list[Manifest]:
-    return namespace.client.list(JOB, namespace.name, OF_WEIGHTS)
-
-
-def pod_of(namespace: Namespace) -> Manifest:
-    """Wait for the pod that fetches, on a node and not ended."""
-
-    def waiting() -> list[Manifest]:
-        found = namespace.client.list(POD, namespace.name, OF_WEIGHTS)
-        return [
-            pod
-            for pod in found
-            if pod["status"]["phase"] in ("Pending", "Running")
-            and "deletionTimestamp" not in pod["metadata"]
-            and "nodeName" in pod["spec"]
-        ]
-
-    [pod] = wait_for(waiting, "one pod fetches", lambda pods: len(pods) == 1)
-    return dict(pod)
-
-
-def now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def container(**state: Any) -> Manifest:
-    return {"name": "fetch", "image": "sglang", "imageID": "", "ready": True, "restartCount": 0, **state}
-
-
-def run(namespace: Namespace) -> None:
-    """Let the program run."""
-    state = {"state": {"running": {"startedAt": now()}}, "started": True}
-    ready = [{"type": kind, "status": "True", "lastTransitionTime": now()} for kind in ("ContainersReady", "Ready")]
-    status = {"phase": "Running", "conditions": ready, "containerStatuses": [container(**state)]}
-    report(namespace, pod_of(namespace), status)
-
-
-def ended(code: int, **said: Any) -> Manifest:
-    reason = "Error" if code else "Completed"
-    times = {"startedAt": now(), "finishedAt": now()}
-    return {"terminated": {"exitCode": code, "reason": reason, "message": json.dumps(said), **times}}
-
-
-def finish(namespace: Namespace, commit: str = FIRST) -> None:
-    """Let the program end well."""
-    state = ended(0, state="Complete", message="", commit=commit, bytes=SIZE, totalBytes=SIZE)
-    status = {"phase": "Succeeded", "containerStatuses": [container(state=state)]}
-    report(namespace, pod_of(namespace), status)
-
-
-def fail(namespace: Namespace, **said: Any) -> None:
-    """Let the program end with an error; the kubelet will start it again."""
-    waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container"}}
-    status = {"phase": "Running", "containerStatuses": [container(state=waiting, lastState=ended(1, **said))]}
-    report(namespace, pod_of(namespace), status)
 
 
 def wait_for_reason(namespace: Namespace, reason: str, name: str = "kimi", kind: str = "Ready") -> Manifest:
