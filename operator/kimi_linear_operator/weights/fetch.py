@@ -215,7 +215,8 @@ def _identity(path: Path) -> str:
 def _write(path: Path, text: str) -> None:
     """Write a small file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    # In every pod the program is process 1.
+    partial = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")
     with partial.open("w") as file:
         file.write(text)
         file.flush()
@@ -592,7 +593,7 @@ class Fetcher:
             is_over = refused >= _MOST_REFUSED if refused else failure.is_lasting
             if is_over or corrupt >= _MOST_CORRUPT:
                 raise failure
-            self._report.say(message=f"{file.name}: {failure.message}")
+            self._report.say(message=_about(file, failure))
             patience.wait(failure, self._size(file))
             self._report.say(message="")
 
@@ -636,6 +637,10 @@ class Fetcher:
         if missing or not any(name.endswith(".safetensors") for name in shards):
             what = ", ".join(missing[:3]) or "files *.safetensors"
             raise FetchError("WeightsCorrupt", f"the hub's commit {commit.name} has no {what}")
+
+
+def _about(file: File, failure: FetchError) -> str:
+    return failure.message if file.name in failure.message else f"{file.name}: {failure.message}"
 
 
 def _digest(path: Path, file: File) -> str:
