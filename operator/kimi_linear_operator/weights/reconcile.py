@@ -10,6 +10,7 @@ from kimi_linear_operator.kubernetes import access
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import CLAIM, CONFIG_MAP, JOB, POD, Manifest
+from kimi_linear_operator.kubernetes.refusals import newest, refusal
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -33,6 +34,8 @@ from kimi_linear_operator.weights.status import WeightsObservation, weights_stat
 LOOK_SECONDS = 10.0
 # How long a Job stays that has ended and left no result. Another one follows.
 SECONDS_WITHOUT_RESULT = 60.0
+# How long a Job may have no pod before its Events are read, and how often they are read then.
+SECONDS_WITHOUT_POD = 30.0
 # Pods whose last line is remembered, more than a cluster should have. A forgotten one is read once more.
 _MOST_LINES = 1024
 
@@ -54,6 +57,7 @@ class _Outcome:
     job: Manifest | None = None
     pods: Sequence[Manifest] = ()
     said: Progress | None = None
+    refused: Reason | None = None
 
 
 class WeightsReconciler:
@@ -138,7 +142,17 @@ class WeightsReconciler:
             job = await self._note_result(job, pods)
         running = next((pod for pod in pods if progress.is_running(pod)), None)
         said = await self._said(running) if running and not progress.has_ended(job) else None
-        return _Outcome(checked, job=job, pods=pods, said=said)
+        refused = None if pods or progress.has_ended(job) else await self._refused(job)
+        return _Outcome(checked, job=job, pods=pods, said=said, refused=refused)
+
+    async def _refused(self, job: Manifest) -> Reason | None:
+        """Return why a Job has no pod, None if it is new or no Event says why. Only Events tell that."""
+        age = seconds_between(job["metadata"].get("creationTimestamp"), self._now()) or 0.0
+        if age < SECONDS_WITHOUT_POD or job.get("spec", {}).get("suspend"):
+            return None
+        events = await self._cluster.events_of(job)
+        latest = newest([event for event in events if event.get("reason") == "FailedCreate"])
+        return refusal(str(latest.get("message", ""))) if latest else None
 
     async def _note_result(self, job: Manifest, pods: Sequence[Manifest]) -> Manifest:
         """Note on a Job how it ended. Without a trace of that it is deleted later, so that another one looks again."""
@@ -193,11 +207,19 @@ class WeightsReconciler:
             return None
         if progress.has_ended(job):
             return max(1.0, self._seconds_to_keep(job))
+        if not pods:
+            return SECONDS_WITHOUT_POD
         return LOOK_SECONDS if any(map(progress.is_running, pods)) else next_look(pods, self._now())
 
     async def _report(self, manifest: Manifest, outcome: _Outcome, not_applied: Reason | None) -> float | None:
         observation = WeightsObservation(
-            manifest, outcome.checked.resource, not_applied, outcome.job, outcome.pods, outcome.said
+            manifest,
+            outcome.checked.resource,
+            not_applied,
+            job=outcome.job,
+            pods=outcome.pods,
+            said=outcome.said,
+            refused=outcome.refused,
         )
         status = weights_status(observation, self._now())
         return await self._reporting.write(WEIGHTS, manifest, status, weights_event(manifest, status, self._now()))

@@ -25,6 +25,7 @@ class WeightsObservation:
         job: The Job for the spec, None if there is none.
         pods: The pods of the Job.
         said: What the running program said last, None if unknown.
+        refused: Why the Job has no pod, None if it has one or the cause is not known.
     """
 
     manifest: Manifest
@@ -33,6 +34,7 @@ class WeightsObservation:
     job: Manifest | None = None
     pods: Sequence[Manifest] = field(default_factory=list)
     said: Progress | None = None
+    refused: Reason | None = None
 
     @property
     def result(self) -> Progress | None:
@@ -136,7 +138,7 @@ def _why_not_ready(observation: WeightsObservation, now: str) -> Reason:
         return reason
     if observation.failure and (problem := observation.failure.problem()):
         return problem
-    reason = worst_reason(pods, now, FETCH) or Reason("Starting", "waiting for a pod")
+    reason = observation.refused or worst_reason(pods, now, FETCH) or Reason("Starting", "waiting for a pod")
     if reason.name == "Starting" and any(map(progress.is_running, pods)):
         return Reason("WeightsDownloading", "the pod that fetches runs")
     return reason

@@ -37,6 +37,7 @@ class FakeCluster:
         self.written: list[Manifest] = []
         self.statuses: list[Manifest] = []
         self.deleted: list[str] = []
+        self.events: list[Manifest] = []
         self.version = 10
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
@@ -61,6 +62,9 @@ class FakeCluster:
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
         self.statuses.append(status)
         return {**manifest["metadata"], "resourceVersion": str(int(manifest["metadata"]["resourceVersion"]) + 1)}
+
+    async def events_of(self, involved: Manifest) -> list[Manifest]:
+        return self.events
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         return manifest
@@ -178,6 +182,16 @@ def test_a_job_without_a_result_is_made_anew_after_a_minute() -> None:
     late.end_job("2026-11-29T19:58:00Z")
     late.reconcile()
     assert late.cluster.deleted == [late.job["metadata"]["name"]]
+
+
+def test_a_quota_that_refuses_the_pod_is_quoted() -> None:
+    case = Case()
+    message = 'Error creating: pods "kimi-fetch-x" is forbidden: exceeded quota: small'
+    case.cluster.events = [{"reason": "FailedCreate", "message": message, "lastTimestamp": NOW}]
+    case.reconcile()
+    assert case.reconcile() == 30
+    told = ready_condition(case.status)
+    assert (told["reason"], "raise the quota" in told["message"]) == ("PodCreationFailed", True)
 
 
 def test_an_upgrade_with_other_defaults_and_another_program_makes_no_other_job() -> None:
