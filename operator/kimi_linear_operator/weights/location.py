@@ -1,10 +1,13 @@
 """Where the weights are: on which volume, and in which folder of it."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.weights.spec import KimiLinearWeights, Variant
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 MODELS: dict[Variant, str] = {"instruct": "moonshotai/Kimi-Linear-48B-A3B-Instruct"}
 """Names of the models on the hub. Recipe, deployment generator."""
@@ -38,6 +41,11 @@ MOUNT: Manifest = {"name": VOLUME, "mountPath": MOUNT_PATH, "readOnly": True}
 """The mount of a container that reads the weights."""
 
 
+def is_commit(value: Any) -> bool:
+    """Return whether a value, which anybody may have written, is the name of a commit."""
+    return isinstance(value, str) and bool(_COMMIT.fullmatch(value))
+
+
 def claim_name(weights: KimiLinearWeights) -> str:
     """Return the name of the claim that holds the weights."""
     return weights.spec.volume.existing_claim or weights.metadata.name
@@ -52,9 +60,9 @@ def on_claim(claim: str, variant: Variant, commit: str) -> Location:
 def location_of(weights: KimiLinearWeights) -> Location | None:
     """Return where the complete commit is, None if there is none yet."""
     claim, commit = claim_name(weights), weights.status.get("commit")
-    if not isinstance(commit, str) or weights.status.get("claim") != claim:
+    if not is_commit(commit) or weights.status.get("claim") != claim:
         return None
-    return on_claim(claim, weights.spec.source.variant, commit)
+    return on_claim(claim, weights.spec.source.variant, str(commit))
 
 
 def location_in(template: Manifest, folder: str | None) -> Location | None:

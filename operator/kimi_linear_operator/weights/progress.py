@@ -1,6 +1,5 @@
 """What the program that fetches says about itself: in the last line of its log, and at its end."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +12,11 @@ from kimi_linear_operator.kubernetes.metadata import annotations
 from kimi_linear_operator.reasons import ReasonName
 from kimi_linear_operator.weights.job import CONTAINER
 from kimi_linear_operator.weights.labels import RESULT_ANNOTATION
+from kimi_linear_operator.weights.location import is_commit
 
 COMPLETE = "Complete"
 """The state of a program that has ended well."""
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _LONGEST_MESSAGE = 400
 # More bytes than any volume has: a pod may say anything.
 _MOST = 2**53
@@ -105,7 +104,7 @@ def read(text: bytes | str) -> Progress | None:
     return Progress(
         state=content["state"],
         message=one_line(str(content.get("message", "")))[:_LONGEST_MESSAGE],
-        commit=commit if isinstance(commit, str) and _COMMIT.fullmatch(commit) else "",
+        commit=str(commit) if is_commit(commit) else "",
         size=_number(content.get("bytes")),
         total=_number(content.get("totalBytes")),
         rate=_number(content.get("rate")),
