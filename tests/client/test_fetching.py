@@ -267,6 +267,27 @@ def test_two_pods_on_one_volume_fetch_once(pod: Pod, hub: Hub) -> None:
     assert hub.sent.total() == SIZE
 
 
+# A file system whose locks fail, as NFS without a lock service does.
+_NO_LOCKS = """
+import errno, fcntl, os
+lock = fcntl.flock
+def flock(fd, operation):
+    if os.readlink(f"/proc/self/fd/{fd}").startswith(os.environ["NO_LOCKS"]):
+        raise OSError(errno.ENOLCK, "No locks available")
+    return lock(fd, operation)
+fcntl.flock = flock
+"""
+
+
+def test_a_volume_without_locks_will_do(pod: Pod, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(_NO_LOCKS)
+    pod.environment = {"PYTHONPATH": str(site), "NO_LOCKS": str(pod.volume)}
+    assert outcome(pod.run()) == (0, "Complete")
+    assert not (pod.volume / ".locks").is_symlink()
+
+
 def test_the_lock_of_a_dead_pod_ends(pod: Pod, hub: Hub) -> None:
     hub.rate = 1_500_000
     dead = pod.start(holder="pod-1")

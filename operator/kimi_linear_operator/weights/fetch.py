@@ -30,6 +30,7 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import types
@@ -549,20 +550,25 @@ class Fetcher:
 
     def _download(self, commit: Commit) -> None:
         """Fetch and verify all files of a commit."""
-        # Locks of the client, which a killed one may have left: this pod has the volume for itself.
-        shutil.rmtree(self._options.folder / ".locks", ignore_errors=True)
         self._check_room(commit)
         self._report.say(state="Downloading", message="")
         progress = Progress(self._volume, commit, self._report)
         progress.start()
+        try:
+            with _local_locks(self._options.folder / ".locks"):
+                self._fetch_all(commit)
+        finally:
+            progress.stop()
+        self._check_shards(commit)
+
+    def _fetch_all(self, commit: Commit) -> None:
+        """Fetch and verify files, a few at a time, until all are done or one cannot be fetched."""
         pool = ThreadPoolExecutor(_WORKERS)
         try:
             for done in [pool.submit(self._fetch, commit.name, file) for file in commit.files]:
                 done.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            progress.stop()
-        self._check_shards(commit)
 
     def _check_room(self, commit: Commit) -> None:
         """Refuse a commit that the volume has no room for.
@@ -654,6 +660,28 @@ def _digest(path: Path, file: File) -> str:
 
 def _gigabytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB"
+
+
+@contextlib.contextmanager
+def _local_locks(link: Path) -> Iterator[None]:
+    """Keep the locks of the client, which are for its threads, out of the volume.
+
+    On a file system whose locks fail, it would wait for ever. A link that a killed pod left is replaced.
+    """
+    with tempfile.TemporaryDirectory() as local:
+        _remove_locks(link)
+        link.symlink_to(local)
+        try:
+            yield
+        finally:
+            _remove_locks(link)
+
+
+def _remove_locks(link: Path) -> None:
+    if link.is_symlink():
+        link.unlink()
+    else:
+        shutil.rmtree(link, ignore_errors=True)
 
 
 @contextlib.contextmanager
