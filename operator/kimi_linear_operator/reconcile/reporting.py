@@ -18,8 +18,9 @@ from kimi_linear_operator.reconcile.event_limit import EventLimiter
 
 logger = logging.getLogger(__name__)
 
+_INVALID = 422
 # Bad request, forbidden, too large, invalid: the API server refuses the same request until somebody changes something.
-_REFUSALS = (400, 403, 413, 422)
+_REFUSALS = (400, 403, 413, _INVALID)
 # When to retry a refused status. A change that makes it valid, such as another definition, may come without a watch
 # event.
 REFUSED_RETRY = Backoff(first=15.0, longest=300.0)
@@ -29,6 +30,10 @@ REPORTED_FAILURES = 5
 BEHIND_RETRY_SECONDS = 5.0
 # Refusals to remember; more than any cluster should have. A forgotten one is reported once more.
 _MOST_REFUSALS = 4096
+
+
+def _unchanged(status: Manifest) -> Manifest:
+    return status
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,23 @@ class Reporting:
     # By UID, the oldest first.
     _refusals: OrderedDict[str, _Refusal] = field(default_factory=OrderedDict)
 
-    async def write(self, kind: Kind, manifest: Manifest, status: Manifest, event: Manifest | None) -> float | None:
+    async def write(
+        self,
+        kind: Kind,
+        manifest: Manifest,
+        status: Manifest,
+        event: Manifest | None,
+        storable: Callable[[Manifest], Manifest] = _unchanged,
+    ) -> float | None:
         """Write a status and record an Event, unless the resource has this status already.
+
+        Args:
+            kind: The kind of the resource.
+            manifest: The resource, with its previous status.
+            status: The status.
+            event: The Event, None if there is nothing to tell.
+            storable: Returns a status without what the definition may refuse. This is written only if the definition
+                refuses the status.
 
         Returns:
             After how many seconds to requeue the resource, None for not at all. It is 0 if the spec has changed since
@@ -84,7 +104,7 @@ class Reporting:
         if refusal and (seconds := refusal.seconds_left(manifest)):
             return seconds
         try:
-            metadata = await self.cluster.patch_status(kind, manifest, status)
+            status, metadata = await self._patch(kind, manifest, status, storable)
         except ApiError as error:
             if error.status not in _REFUSALS:
                 raise
@@ -97,6 +117,19 @@ class Reporting:
         if event:
             await self._publish(event)
         return None if is_current else await self._reread(kind, metadata)
+
+    async def _patch(
+        self, kind: Kind, manifest: Manifest, status: Manifest, storable: Callable[[Manifest], Manifest]
+    ) -> tuple[Manifest, Manifest]:
+        """Write a status, or, if the definition refuses it, what can be stored of it; return that and new metadata."""
+        try:
+            return status, await self.cluster.patch_status(kind, manifest, status)
+        except ApiError as error:
+            reduced = storable(status) if error.status == _INVALID else status
+            if reduced == status:
+                raise
+            logger.warning("The definition refuses a part of the status, writing the rest: %s", error)
+        return reduced, await self.cluster.patch_status(kind, manifest, reduced)
 
     async def _reread(self, kind: Kind, metadata: Manifest) -> float | None:
         """Read a resource whose spec has changed meanwhile into the cache; return the seconds until the next pass.
