@@ -1,4 +1,4 @@
-"""A status without what a definition may refuse: results that another version stored, or that somebody wrote by hand."""
+"""A status without what a definition may refuse: results of another version, or results that somebody wrote by hand."""
 
 from typing import Any
 
