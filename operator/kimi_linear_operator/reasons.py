@@ -300,7 +300,9 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "benchmark", "Invalid: more requests failed than `maxErrorRate` allows.", "See the server's log."
     ),
     "ServerChanged": Explanation(
-        "benchmark", "Invalid: the server was changed, restarted or replaced during the run.", "Measure again."
+        "benchmark",
+        "Invalid: the server was changed, restarted or replaced during the run, or what was recorded of it cannot be read.",
+        "Measure again.",
     ),
     "ClientFailed": Explanation(
         "benchmark",
