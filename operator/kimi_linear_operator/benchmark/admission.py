@@ -4,7 +4,7 @@ import asyncio
 import heapq
 import math
 import time
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -15,11 +15,11 @@ from kimi_linear_operator.benchmark.holding import Asker
 from kimi_linear_operator.benchmark.index import FEW_RIVALS, BenchmarkIndex
 from kimi_linear_operator.benchmark.labels import BENCHMARK_LABEL, SUITE_LABEL, TARGET_LABEL
 from kimi_linear_operator.benchmark.looks import LOOK_RETRY_SECONDS, Looks
+from kimi_linear_operator.benchmark.patience import Patience
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.benchmark.target import Target
 from kimi_linear_operator.benchmark.turn import Contender
 from kimi_linear_operator.cluster.client import Cluster
-from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
@@ -50,12 +50,19 @@ class Wait:
 class Admission:
     """Decides which benchmark may start on each target."""
 
-    def __init__(self, cluster: Cluster, cache: Cache) -> None:
-        """Take the cluster, which is read just before a start, and the cache, which is read for all else."""
+    def __init__(self, cluster: Cluster, cache: Cache, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take the cluster, which is read just before a start, and the cache, which is read for all else.
+
+        Args:
+            cluster: Where Jobs and pods are read.
+            cache: The cache.
+            clock: Returns monotonic seconds.
+        """
         self.cluster = cluster
         self.cache = cache
         self._index = cache.index(BenchmarkIndex)
-        self._looks = Looks(time.monotonic)
+        self._looks = Looks(clock)
+        self._patience = Patience(clock)
         self._requests = asyncio.Semaphore(REQUESTS_AT_ONCE)
 
     async def wait(self, key: Key, target: Target, now: str) -> Wait | None:
@@ -85,13 +92,32 @@ class Admission:
 
     def _wait_for_turn(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> Wait | None:
         """Return which benchmark's turn it is instead, None if it is this one's."""
-        first = turn.first(self._contenders(rivals, asker))
-        if first is None or (first.namespace, first.name) == (key.namespace, key.name):
-            return None
-        message = f"benchmark {_shown_name(first, key)} goes first on {target.name}: this one waits until it is done"
-        # No watch event comes when a Job of another namespace may no longer hold the server.
-        left = holding.hold_seconds(self._index, Key(first.namespace, first.name, BENCHMARK), asker)
-        return Wait(Reason("WaitingForTurn", message), left if 0 < left < math.inf else None)
+        contenders = [*self._contenders(rivals, asker)]
+        while first := turn.first(contenders):
+            other = Key(first.namespace, first.name, BENCHMARK)
+            if other == key:
+                return None
+            left = self._seconds_left_for(first, rivals[other], asker)
+            if left > 0:
+                message = (
+                    f"benchmark {_shown_name(first, key)} goes first on {target.name}: this one waits until it is done"
+                )
+                return Wait(Reason("WaitingForTurn", message), left if left < math.inf else None)
+            contenders.remove(first)
+        return None
+
+    def _seconds_left_for(self, first: Contender, claim: Claim, asker: Asker) -> float:
+        """Return for how many more seconds others wait for the benchmark whose turn it is.
+
+        No watch event comes when a Job of another namespace may no longer hold the server, or when a benchmark cannot
+        go on. The server's own namespace has no limit: its benchmarks go first also while the server is not ready.
+        """
+        key = Key(first.namespace, first.name, BENCHMARK)
+        if first.is_active:
+            self._patience.forget(key)
+            return holding.hold_seconds(self._index, key, asker)
+        is_own = claim.target.namespace == first.namespace
+        return math.inf if is_own else self._patience.seconds_left(key, claim.last_end)
 
     async def _look(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> Wait | None:
         """Return a wait if the API server shows a client that still runs, or if too many benchmarks ask at once."""
@@ -124,8 +150,8 @@ class Admission:
     async def _is_busy(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> bool:
         """Return whether any client runs against a target. The benchmark that asks has none.
 
-        The cache shows all Jobs but those of the last seconds, which another replica may have made. Such a Job is of one
-        of the benchmarks that go first.
+        The cache shows all Jobs but those of the last seconds, which another replica may have made. Such a Job belongs
+        to one of the benchmarks that go first.
         """
         elsewhere = (claim for rival, claim in rivals.items() if rival.namespace != key.namespace and claim.is_willing)
         first = heapq.nsmallest(FEW_RIVALS, elsewhere, key=lambda claim: claim.rank)
