@@ -301,7 +301,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "ServerChanged": Explanation(
         "benchmark",
-        "Invalid: the server was changed, restarted or replaced during the run, or what was recorded of it cannot be read.",
+        "Invalid: the server was changed, restarted or replaced during the run, or its record cannot be read.",
         "Measure again.",
     ),
     "ClientFailed": Explanation(
