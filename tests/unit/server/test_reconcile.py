@@ -16,13 +16,14 @@ from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS
 from kimi_linear_operator.reconcile.errors import BehindError
 from kimi_linear_operator.reconcile.reporting import REPORTED_FAILURES
-from kimi_linear_operator.server import revision
+from kimi_linear_operator.server import revision, templates
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
 from kimi_linear_operator.server.reconcile import LONGEST_BLOCKED_SECONDS, ServerReconciler
 from kimi_linear_operator.server.revision import History
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.template_choice import choose
+from kimi_linear_operator.server.templates import Templates
 from make import make_condition, make_server, stored
 from passes import Passes, make_context, new_cache
 
@@ -342,6 +343,34 @@ def _pass_with_default(cluster: DefaultingCluster, observed: int, passes: int = 
     reconciler = Passes(cluster, cache)
     for _ in range(passes):
         asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER)))
+
+
+def test_what_nobody_asked_for_is_remembered_of_so_many_servers_and_of_the_others_read_once_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(templates, "_MOST_ANSWERS", 2)
+    cluster, cache, live = DefaultingCluster({}), new_cache(), {}
+    for name in "abc":
+        server = make_server(name, engine={"memoryFractionStatic": 0.85})
+        server["metadata"] |= {"generation": 2, "managedFields": _managed()}
+        cluster.live[f"KimiLinearServer/{name}"] = server
+        before = KimiLinearServer.model_validate(make_server(name))
+        kept = replace(choose(before, History()).current, number=1, generation=0)
+        cache.put(REVISION, stored(build_revision(before, kept)))
+        live[name] = stored(build_deployment(before, kept.template, 1))
+    decider = Templates(make_context(cluster, cache))
+
+    def decide(name: str) -> int:
+        """Decide about a server; return how many servers are remembered."""
+        key, found = Key("default", name, SERVER), cluster.live[f"KimiLinearServer/{name}"]
+        decision = asyncio.run(decider.decide(key, KimiLinearServer.model_validate(found), live[name]))
+        assert decision.server.spec.engine.memory_fraction_static is None
+        return len(decider._unrequested)
+
+    assert [decide(name) for name in "aabc"] == [1, 1, 2, 2]
+    assert cluster.reads.count("KimiLinearServer") == 3
+    assert (decide("b"), cluster.reads.count("KimiLinearServer")) == (2, 3)
+    assert (decide("a"), cluster.reads.count("KimiLinearServer")) == (2, 4)
 
 
 def _managed(*owners: Manifest) -> list[Manifest]:
