@@ -150,13 +150,23 @@ class Cluster:
         query = {"fieldManager": f"{MANAGER}-annotations", "force": "true"}
         return await self._send(Request("APPLY", path_of(kind, manifest), query, body))
 
-    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+    async def patch_status(
+        self, kind: Kind, manifest: Manifest, status: Manifest, *, if_unchanged: bool = False
+    ) -> Manifest:
         """Set the status of exactly this object; return its new metadata.
 
         This is a merge patch: server-side apply refuses objects that do not match their schema, and those need a status
         most. The answer holds only the metadata: the rest may be a megabyte, and the caller has it already.
+
+        Args:
+            kind: The kind of the object.
+            manifest: The object.
+            status: The status.
+            if_unchanged: Whether to refuse with status 409 if anything in the object has changed.
         """
-        body = {"metadata": {"uid": manifest["metadata"]["uid"]}, "status": _patch(manifest.get("status", {}), status)}
+        names = ("uid", "resourceVersion") if if_unchanged else ("uid",)
+        expected = {name: manifest["metadata"][name] for name in names}
+        body = {"metadata": expected, "status": _patch(manifest.get("status", {}), status)}
         target = f"{path_of(kind, manifest)}/status"
         answer = await self._send(Request("STATUS", target, {"fieldManager": MANAGER}, body))
         return dict(answer["metadata"])

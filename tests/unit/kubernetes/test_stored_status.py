@@ -84,7 +84,7 @@ class ObligingCluster:
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
         return stored({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "2"}})
 
-    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
         self.statuses.append(status)
         version = str(int(manifest["metadata"]["resourceVersion"]) + 1)
         return {**manifest["metadata"], "resourceVersion": version}

@@ -42,7 +42,7 @@ class ChangingCluster:
     async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
         return stored({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "2"}})
 
-    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
         return {**manifest["metadata"], "resourceVersion": "12", **self.change}
 
 
@@ -56,6 +56,24 @@ def _due_again(change: Manifest) -> float | None:
 @pytest.mark.parametrize("change", [{"generation": 2}, {"annotations": {ROLLOUT_ANNOTATION: "now"}}], ids=str)
 def test_a_wish_that_came_during_a_pass_is_looked_at_again(change: Manifest) -> None:
     assert _due_again(change) == 0
+
+
+class LateCluster(ChangingCluster):
+    """A cluster in which somebody has written a newer spec while the pass wrote the children."""
+
+    async def patch_status(
+        self, kind: Kind, manifest: Manifest, status: Manifest, *, if_unchanged: bool = False
+    ) -> Manifest:
+        if if_unchanged:
+            raise ApiError(409, "the object has been modified")
+        raise AssertionError("a status says that a spec was applied after a newer one was written")
+
+
+def test_no_status_says_that_a_spec_was_applied_after_a_newer_one_was_written() -> None:
+    """Else its time would say that the newer wish was older, and so a default of another version."""
+    cache = new_cache()
+    cache.put(SERVER, make_server())
+    assert asyncio.run(Passes(LateCluster({}), cache).reconcile(Key("default", "kimi", SERVER))) == 0
 
 
 def test_what_did_not_change_is_not() -> None:
@@ -101,7 +119,7 @@ class RefusingCluster:
     async def delete(self, kind: Kind, manifest: Manifest) -> None:
         self.written.append(f"-{kind.kind}/{manifest['metadata']['name']}")
 
-    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
         self.status = status
         return {**manifest["metadata"], "resourceVersion": "99"}
 
