@@ -330,7 +330,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
     "ResultUnknown": Explanation(
         "benchmark",
         "Invalid or Failed: another version of the operator wrote a result or a finding that this version does not "
-        "know. The status and `NAME-results` keep it as it is.",
+        "know. The status and `NAME-results` keep it as it is, or as text if the definition refuses it.",
         "Read the result itself, or measure again.",
     ),
     # Conditions that say nothing about readiness, so tools that wait for it ignore them (`TemplateCurrent`, `Synced`).

@@ -193,8 +193,8 @@ class Rollouts:
         candidates = [
             self._with_deadline(item) for item in found if not (item.is_under_way and self._is_being_deleted(item.key))
         ]
-        for key in self._measured_since.keys() - {item.key for item in candidates if item.is_offered}:
-            del self._measured_since[key]
+        for settled in self._measured_since.keys() - {item.key for item in candidates if item.is_offered}:
+            del self._measured_since[settled]
         self._report(candidates, unreadable)
         waiting = [] if self.chosen or unreadable else eligible(candidates)
         if unreadable or (not waiting and any(item.is_under_way for item in candidates)):
@@ -290,7 +290,7 @@ def was_available_before(deployment: Manifest, seconds: float, now: str) -> bool
     """
     status: Manifest = deployment.get("status", {})
     is_observed = status.get("observedGeneration", 0) >= deployment.get("metadata", {}).get("generation", 0)
-    progress = next((item for item in status.get("conditions", ()) if item["type"] == "Progressing"), {})
+    progress: Manifest = next((item for item in status.get("conditions", ()) if item["type"] == "Progressing"), {})
     age = seconds_between(progress.get("lastUpdateTime"), now)
     is_complete = progress.get("reason") == "NewReplicaSetAvailable"
     return bool(is_observed and is_complete and age is not None and age > seconds)

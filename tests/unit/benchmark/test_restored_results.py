@@ -22,7 +22,7 @@ from passes import Passes, new_cache
 
 NIGHTLY = Key("default", "nightly", BENCHMARK)
 NOW = "2026-11-24T12:00:00Z"
-KEPT = {
+KEPT: Manifest = {
     "verdict": "Passed",
     "startTime": "2026-11-24T01:59:59Z",
     "completionTime": "2026-11-24T02:05:00Z",

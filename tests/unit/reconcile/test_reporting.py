@@ -136,7 +136,10 @@ def test_a_status_that_must_be_of_the_newest_object_is_not_written_for_an_older_
     cluster, cache = Changing(live), new_cache()
     cache.put(SERVER, newer(make_server(), "4"))
     reporting = Reporting(cast(Cluster, cluster), cache, lambda _: None, lambda: NOW)
-    write = lambda manifest: asyncio.run(reporting.write(SERVER, manifest, STATUS, None, if_unchanged=True))  # noqa: E731
+
+    def write(manifest: Manifest) -> float | None:
+        return asyncio.run(reporting.write(SERVER, manifest, STATUS, None, if_unchanged=True))
+
     assert write(newer(make_server(), "4")) == 0
     cached = cache.get(Key("default", "kimi", SERVER))
     assert cached

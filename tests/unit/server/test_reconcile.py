@@ -62,7 +62,7 @@ class LateCluster(ChangingCluster):
     """A cluster in which somebody has written a newer spec while the pass wrote the children."""
 
     async def patch_status(
-        self, kind: Kind, manifest: Manifest, status: Manifest, *, if_unchanged: bool = False
+        self, kind: Kind, manifest: Manifest, status: Manifest, *, if_unchanged: bool = False, **_: bool
     ) -> Manifest:
         if if_unchanged:
             raise ApiError(409, "the object has been modified")

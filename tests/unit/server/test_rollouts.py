@@ -257,7 +257,9 @@ def test_a_server_whose_deployment_is_paused_is_passed_over() -> None:
 
 def measure(world: World, created: str, suspend: bool = False, namespace: str = "default") -> dict[str, Any]:
     """Let a benchmark measure a server, with a Job of this age; return the Job."""
-    target = {"endpoint": {"url": "http://a.default.svc"}} if namespace != "default" else {"serverRef": {"name": "a"}}
+    target: dict[str, Any] = (
+        {"endpoint": {"url": "http://a.default.svc"}} if namespace != "default" else {"serverRef": {"name": "a"}}
+    )
     manifest = make_benchmark(**target, suites=[{"name": "gsm8k"}], timeoutSeconds=600, suspend=suspend)
     manifest["metadata"]["namespace"] = namespace
     world.put(BENCHMARK, manifest)
