@@ -249,7 +249,7 @@ class Rollouts:
             return server
         if self._is_paused(server.key):
             return replace(server, stalled="RolloutPaused")
-        if was_available_before(self.cache.get(server.key.of(DEPLOYMENT)) or {}, _UNREADY_SECONDS, self._now()):
+        if _was_available_before(self.cache.get(server.key.of(DEPLOYMENT)) or {}, _UNREADY_SECONDS, self._now()):
             ready = ready_condition((self.cache.get(server.key) or {}).get("status", {}))
             return replace(server, stalled=str(ready.get("reason", "Unknown")))
         return server
@@ -280,7 +280,7 @@ class Rollouts:
         self._logged = halts
 
 
-def was_available_before(deployment: Manifest, seconds: float, now: str) -> bool:
+def _was_available_before(deployment: Manifest, seconds: float, now: str) -> bool:
     """Return whether a Deployment's rollout was complete more than so many seconds ago. Then no deadline runs any more.
 
     Args:
