@@ -59,7 +59,9 @@ class FakeCluster:
         self.logs_read += 1
         return self.log
 
-    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+    async def patch_status(
+        self, kind: Kind, manifest: Manifest, status: Manifest, *, if_unchanged: bool = False
+    ) -> Manifest:
         self.statuses.append(status)
         return {**manifest["metadata"], "resourceVersion": str(int(manifest["metadata"]["resourceVersion"]) + 1)}
 
