@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from kimi_linear_operator.benchmark import target
+from kimi_linear_operator.benchmark.job import build_job
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.resource_types import check
 from kimi_linear_operator.server.deployment import build_pod_template
@@ -111,6 +112,10 @@ def test_clients_of_a_benchmark_mount_what_the_pods_have() -> None:
     measured = target.of_server(benchmark, user, template)
     assert measured.location == on_claim("kimi", "instruct", COMMIT)
     assert measured.model == measured.location.folder
+    pod = build_job(benchmark, benchmark.spec.suites[0], measured)["spec"]["template"]["spec"]
+    assert {"name": "weights", "persistentVolumeClaim": {"claimName": "kimi"}} in pod["volumes"]
+    assert {"name": "weights", "mountPath": "/weights", "readOnly": True} in pod["containers"][0]["volumeMounts"]
+    assert f"--model={measured.model}" in " ".join(pod["containers"][0]["args"]).replace("--model ", "--model=")
 
 
 def test_volumes_that_a_user_mounts_are_not_mounted_by_clients() -> None:
