@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import CLAIM, JOB, Manifest
 from kimi_linear_operator.kubernetes.plan import Apply, Delete, Step, plan
 from kimi_linear_operator.reconcile.resource_type import Preview, Referenced
@@ -15,8 +16,12 @@ def _build(weights: KimiLinearWeights, _: Referenced) -> list[Manifest]:
 
 
 def _as_stored(weights: KimiLinearWeights, stored: Manifest | None) -> KimiLinearWeights:
-    uid = stored["metadata"]["uid"] if stored else ""
-    return weights.model_copy(update={"metadata": weights.metadata.model_copy(update={"uid": uid})})
+    """Return weights of a file as the API server would store them: with their UID and all annotations."""
+    if stored is None:
+        return weights
+    annotations = {**metadata.annotations(stored), **weights.metadata.annotations}
+    update = {"uid": stored["metadata"]["uid"], "annotations": annotations}
+    return weights.model_copy(update={"metadata": weights.metadata.model_copy(update=update)})
 
 
 def _desired(weights: KimiLinearWeights, live: Sequence[Manifest], _: Referenced) -> list[Manifest]:

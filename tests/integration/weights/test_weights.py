@@ -1,16 +1,20 @@
 """The life of weights at a real API server; the kubelet of the pod that fetches is played."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from control_plane import LocalCluster
 from integration.audit import AuditLog
 from integration.client import Client
 from integration.kubelet import HELD_SPEC
 from integration.namespace import Namespace, condition_of, engine_container
-from integration.processes_under_test import USER, Operator
+from integration.processes_under_test import USER, Operator, run_command
 from integration.waiting import stays, wait_for
-from integration.weights_pods import FIRST, OF_WEIGHTS, create, fail, finish, jobs, run
+from integration.weights_pods import FIRST, OF_WEIGHTS, create, fail, finish, jobs, run, weights_manifest
 from kimi_linear_operator.kubernetes.kinds import CLAIM, DEPLOYMENT, POD, Kind, Manifest
 from kimi_linear_operator.server.spec import SERVER
 from kimi_linear_operator.weights.labels import FETCH_ANNOTATION
@@ -89,6 +93,28 @@ def test_what_is_known_of_a_finished_job_outlives_its_pod(bare: Namespace) -> No
         4,
     )
     assert len(jobs(bare)) == 1
+
+
+def test_diff_foretells_what_the_operator_does(bare: Namespace, cluster: LocalCluster, tmp_path: Path) -> None:
+    file = tmp_path / "weights.json"
+
+    def changes(**spec: Any) -> set[tuple[str, str]]:
+        file.write_text(json.dumps(weights_manifest("kimi", bare.name, **spec)))
+        done = run_command(cluster.kubeconfig, "diff", "--filename", str(file), "--output=json")
+        assert done.stderr == ""
+        items = json.loads(done.stdout)["items"]
+        return {(item["object"].partition("/")[0], item["action"]) for item in items}
+
+    new = {("PersistentVolumeClaim", "create"), ("ConfigMap", "create"), ("Job", "create")}
+    assert changes() == new
+    spec = create(bare)["spec"]
+    finish(bare)
+    wait_for_reason(bare, "WeightsComplete")
+    assert changes(**spec) == set()
+    bare.edit(WEIGHTS, "kimi", {"metadata": {"annotations": {FETCH_ANNOTATION: "again"}}})
+    finish(bare, SECOND)
+    wait_for(lambda: changes(**spec), "the file says nothing of the annotation", lambda found: not found)
+    assert changes(**{**spec, "image": "fetcher:1"}) == {("Job", "create"), ("Job", "delete")}
 
 
 def test_a_refused_token_is_told_with_its_remedy_and_passes_by_itself(bare: Namespace) -> None:
