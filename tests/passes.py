@@ -57,8 +57,16 @@ def make_context(cluster: object, cache: Cache, *, options: Options | None = Non
 class Passes:
     """Makes single passes over the resources of a cache."""
 
-    def __init__(self, cluster: object, cache: Cache, *, allows_node_access: bool = False, **more: Any) -> None:
-        options = Options(allows_node_access=allows_node_access)
+    def __init__(
+        self,
+        cluster: object,
+        cache: Cache,
+        *,
+        allows_node_access: bool = False,
+        rollout_pause: float | None = None,
+        **more: Any,
+    ) -> None:
+        options = Options(allows_node_access=allows_node_access, rollout_pause=rollout_pause)
         self._reconcilers = reconcilers(TYPES, make_context(cluster, cache, options=options, **more))
 
     async def reconcile(self, key: Key, failures: int = 0) -> float | None:
