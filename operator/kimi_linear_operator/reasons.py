@@ -274,7 +274,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
     "ApiKeyUnknown": Explanation(
         "benchmark",
         "The server's API key does not come from a Secret, so the client cannot have it.",
-        "Give the variable of the key a `secretKeyRef` in the server's `podTemplate`.",
+        "Use `auth.apiKeySecretRef` of the server instead of `--api-key`.",
     ),
     "WaitingForTurn": Explanation(
         "benchmark",

@@ -118,6 +118,8 @@ _SCALARS: Mapping[str, tuple[Strategy, Strategy]] = {
         ),
     ),
     "service.headless": (st.booleans(), st.sampled_from(("no", 1))),
+    "auth.apiKeySecretRef.name": (_NAMES, _ODD_NAMES),
+    "auth.apiKeySecretRef.key": (st.sampled_from(("token", "api-key")), st.sampled_from(("a/b", ""))),
     "security.hostIPC": (st.booleans(), st.sampled_from(("false", 1))),
     "security.seccompProfile": (st.sampled_from(("Unconfined", "RuntimeDefault")), st.just("Localhost")),
 }
@@ -141,6 +143,7 @@ _LISTS: Mapping[str, tuple[Strategy, Strategy]] = {
                     "--node-rank",
                     "--api-key=$(KEY)",
                     "--api-key=sk-1",
+                    "--tokenizer-worker-num=4",
                     "-h",
                     "--port 1",
                     "--model-path=x",
@@ -304,6 +307,8 @@ def _good(draw: st.DrawFn) -> dict[str, Json]:
     # Half a reference is none.
     if "key" in spec.get("model", {}).get("tokenSecretRef", {}):
         put(spec, "model.tokenSecretRef.name", "hf-token")
+    if "key" in spec.get("auth", {}).get("apiKeySecretRef", {}):
+        put(spec, "auth.apiKeySecretRef.name", "clients")
     return spec
 
 

@@ -19,6 +19,11 @@ IMAGE_PULL_SECONDS = 900
 _SHARED_MEMORY = "dshm"
 _CACHE = "cache"
 _KERNELS = "kernels"
+_API_KEY = "api-key"
+
+_API_KEY_FOLDER = "/etc/kimi-linear"
+# Only the container's user may read it: root, to whom the files of a Secret belong.
+_API_KEY_MODE = 0o400
 
 _STRATEGIES: dict[str, Manifest] = {
     "InPlace": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
@@ -81,6 +86,7 @@ def _pod_spec(server: KimiLinearServer) -> Manifest:
             {"name": _SHARED_MEMORY, "emptyDir": {"medium": "Memory", "sizeLimit": _shared_memory(spec)}},
             {"name": _CACHE, "emptyDir": {}},
             {"name": _KERNELS, "emptyDir": {}},
+            *_api_key_volumes(spec),
         ],
     }
     return pod | ({"hostIPC": True} if spec.security.host_ipc else {})
@@ -104,13 +110,29 @@ def _container(spec: ServerSpec) -> Manifest:
             {"name": _SHARED_MEMORY, "mountPath": sizing.SHARED_MEMORY_PATH},
             {"name": _CACHE, "mountPath": environment.CACHE_PATH},
             {"name": _KERNELS, "mountPath": environment.KERNELS_PATH},
+            *_api_key_mounts(spec),
         ],
     }
     # Files of a killed engine would stay in shared memory until the pod is deleted, and fill it. A volume that the user
     # mounts there is not emptied.
     emptied = sizing.SHARED_MEMORY_PATH if _has_own_shared_memory(spec) else None
-    command = entrypoint.command(spec.engine.extra_pip_packages, emptied=emptied)
+    key_file = f"{_API_KEY_FOLDER}/{_API_KEY}" if spec.auth.api_key_secret_ref else None
+    command = entrypoint.command(spec.engine.extra_pip_packages, emptied=emptied, key_file=key_file)
     return container | ({"command": command} if command else {})
+
+
+def _api_key_volumes(spec: ServerSpec) -> list[Manifest]:
+    """Return the volume with the API key. It is a file because other processes of the pod can see more of variables."""
+    if not (reference := spec.auth.api_key_secret_ref):
+        return []
+    items = [{"key": reference.key, "path": _API_KEY}]
+    source = {"secretName": reference.name, "defaultMode": _API_KEY_MODE, "items": items}
+    return [{"name": _API_KEY, "secret": source}]
+
+
+def _api_key_mounts(spec: ServerSpec) -> list[Manifest]:
+    mount = {"name": _API_KEY, "mountPath": _API_KEY_FOLDER, "readOnly": True}
+    return [mount] if spec.auth.api_key_secret_ref else []
 
 
 def _requests(spec: ServerSpec) -> dict[str, str]:

@@ -160,6 +160,16 @@ class Security(Model):
     )
 
 
+class Auth(Model):
+    """Who may use the server."""
+
+    api_key_secret_ref: SecretKeyRef | None = Field(
+        default=None,
+        description="API key that SGLang asks of its clients, except for /health and /metrics. Benchmarks of the "
+        "server use it, too. A new key in the Secret counts after a restart of the pods.",
+    )
+
+
 class ServerSpec(Model):
     """The wanted state. An empty spec is a complete server: the recipe's defaults."""
 
@@ -188,6 +198,7 @@ class ServerSpec(Model):
     drain: Drain = Field(default_factory=Drain, description="How a replica stops.")
     rollout: Rollout = Field(default_factory=Rollout, description="How pods of a new spec replace the old ones.")
     service: ServicePort = Field(default_factory=ServicePort, description="How clients reach the server.")
+    auth: Auth = Field(default_factory=Auth, description="Who may use the server: everyone who reaches it, by default.")
     security: Security = Field(
         default_factory=Security,
         description="What the container may do. Never privileged, and without the host's network: AMD's device plugin "

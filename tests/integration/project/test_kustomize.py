@@ -77,6 +77,7 @@ SERVER = ours(
     "some-server",
     {
         "model": {"tokenSecretRef": {"name": "some-secret"}},
+        "auth": {"apiKeySecretRef": {"name": "some-secret"}},
         "engine": {"image": "lmsysorg/sglang:v0.5.7-rocm700-mi30x"},
         "podTemplate": pod_template("sglang"),
     },
