@@ -135,14 +135,14 @@ ERRORS = (
         "error",
         "spec",
         f"!has(self.auth.apiKeySecretRef) || !{_KEY_IN_ARGUMENTS}",
-        "sets an API key besides that of spec.auth.apiKeySecretRef: remove --api-key here",
+        "sets an API key besides that of spec.auth.apiKeySecretRef: keep only one of the two",
         blames="engine.extraArgs",
     ),
     Rule(
         "error",
         "spec",
         f"!has(self.auth.apiKeySecretRef) || {_ARGUMENTS}.all(a, !a.startsWith('{command_line.WORKERS_FLAG_START}'))",
-        "has --tokenizer-worker-num, with which SGLang supports no API key: remove this flag, or "
+        "has --tokenizer-worker-num, with which SGLang cannot ask for an API key; remove this flag or "
         "spec.auth.apiKeySecretRef",
         blames="engine.extraArgs",
     ),

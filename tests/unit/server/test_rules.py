@@ -62,7 +62,7 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         AUTH | {"engine": {"extraArgs": ["--tokenizer-worker-num=4"]}},
         "spec.engine.extraArgs",
         None,
-        "with which SGLang supports no API key",
+        "with which SGLang cannot ask for an API key",
     ),
     ({"engine": {"extraArgs": ["--ssl-certfile=/c"]}}, "spec.engine.extraArgs", None, "makes SGLang use TLS"),
     ({"engine": {"extraArgs": ["--dp-size", "2"]}}, "spec.engine.extraArgs", None, "multiplies the number of GPUs"),
