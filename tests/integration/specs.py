@@ -120,6 +120,7 @@ _SCALARS: Mapping[str, tuple[Strategy, Strategy]] = {
     "service.headless": (st.booleans(), st.sampled_from(("no", 1))),
     "auth.apiKeySecretRef.name": (_NAMES, _ODD_NAMES),
     "auth.apiKeySecretRef.key": (st.sampled_from(("token", "api-key")), st.sampled_from(("a/b", ""))),
+    "preflight": (st.sampled_from(("disabled", "enabled")), st.sampled_from((True, "off", "Enabled"))),
     "security.hostIPC": (st.booleans(), st.sampled_from(("false", 1))),
     "security.seccompProfile": (st.sampled_from(("Unconfined", "RuntimeDefault")), st.just("Localhost")),
 }

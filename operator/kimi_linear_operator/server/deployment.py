@@ -5,6 +5,7 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, GPU_RESOURCE, Mani
 from kimi_linear_operator.kubernetes.overlay import merge
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER, ContainerOverlay
 from kimi_linear_operator.server.gpu_nodes import restrict_to_hardware
+from kimi_linear_operator.server.preflight import with_preflight
 from kimi_linear_operator.server.sglang import command_line, entrypoint, environment, probes, sizing
 from kimi_linear_operator.server.sglang.images import image_of
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
@@ -17,7 +18,7 @@ IMAGE_PULL_SECONDS = 900
 
 # Names of the volumes. spec.podTemplate replaces a volume by its name.
 _SHARED_MEMORY = "dshm"
-_CACHE = "cache"
+_CACHE = environment.CACHE_VOLUME
 _KERNELS = "kernels"
 _API_KEY = "api-key"
 
@@ -65,7 +66,8 @@ def build_pod_template(server: KimiLinearServer) -> Manifest:
     template: Manifest = {"metadata": metadata.inherited(server), "spec": _pod_spec(server)}
     if overlay := server.spec.pod_template:
         template = merge(template, overlay.changes())
-    template["spec"] = _with_proxy_exceptions(restrict_to_hardware(template["spec"], server.spec))
+    pod = _with_proxy_exceptions(restrict_to_hardware(template["spec"], server.spec))
+    template["spec"] = with_preflight(pod, server.spec)
     return template
 
 

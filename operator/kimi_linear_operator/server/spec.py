@@ -204,6 +204,11 @@ class ServerSpec(Model):
         description="What the container may do. Never privileged, and without the host's network: AMD's device plugin "
         "mounts the GPU devices.",
     )
+    preflight: Switch = Field(
+        default="enabled",
+        description="enabled checks each pod before SGLang loads: whether it has its GPUs, whether the image fits "
+        "them, and whether shared memory and disk suffice. It takes less than a second.",
+    )
     inherited_metadata: InheritedMetadata = Field(default_factory=InheritedMetadata, description=INHERITED_METADATA)
     pod_template: PodTemplate | None = Field(
         default=None,

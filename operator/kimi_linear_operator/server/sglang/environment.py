@@ -7,6 +7,7 @@ from kimi_linear_operator.server.spec import ServerSpec
 
 RECIPE_ENVIRONMENT = {"SGLANG_ROCM_FUSED_DECODE_MLA": "0"}
 
+CACHE_VOLUME = "cache"
 CACHE_PATH = "/cache"
 KERNELS_PATH = "/kernels"
 
