@@ -4,6 +4,7 @@ from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, GPU_RESOURCE, Manifest
 from kimi_linear_operator.kubernetes.overlay import merge
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER, ContainerOverlay
+from kimi_linear_operator.server import kernels
 from kimi_linear_operator.server.gpu_nodes import restrict_to_hardware
 from kimi_linear_operator.server.preflight import with_preflight
 from kimi_linear_operator.server.sglang import command_line, entrypoint, environment, probes, sizing
@@ -87,7 +88,8 @@ def _pod_spec(server: KimiLinearServer) -> Manifest:
         "volumes": [
             {"name": _SHARED_MEMORY, "emptyDir": {"medium": "Memory", "sizeLimit": _shared_memory(spec)}},
             {"name": _CACHE, "emptyDir": {}},
-            {"name": _KERNELS, "emptyDir": {}},
+            {"name": _KERNELS, "emptyDir": kernels.own_folder(spec)},
+            *kernels.volumes(spec),
             *_api_key_volumes(spec),
         ],
     }
@@ -100,7 +102,7 @@ def _container(spec: ServerSpec) -> Manifest:
         "name": ENGINE_CONTAINER,
         "image": image_of(spec),
         "args": command_line.arguments(spec),
-        "env": environment.variables(spec),
+        "env": [*environment.variables(spec), *kernels.variables(spec)],
         "ports": [{"name": command_line.PORT_NAME, "containerPort": command_line.PORT, "protocol": "TCP"}],
         "resources": {"requests": {**gpus, **_requests(spec)}, "limits": gpus},
         **probes.build_probes(spec),
@@ -112,6 +114,7 @@ def _container(spec: ServerSpec) -> Manifest:
             {"name": _SHARED_MEMORY, "mountPath": sizing.SHARED_MEMORY_PATH},
             {"name": _CACHE, "mountPath": environment.CACHE_PATH},
             {"name": _KERNELS, "mountPath": environment.KERNELS_PATH},
+            *kernels.mounts(spec),
             *_api_key_mounts(spec),
         ],
     }

@@ -146,6 +146,13 @@ ERRORS = (
         "spec.auth.apiKeySecretRef",
         blames="engine.extraArgs",
     ),
+    Rule(
+        "error",
+        "spec.kernelCache",
+        "!has(self.existingClaim) || !has(self.hostPath)",
+        "has two places for the same kernels: remove either existingClaim or hostPath",
+        blames="hostPath",
+    ),
     _refuse_flags(
         command_line.TLS_FLAGS,
         "makes SGLang use TLS, but the probes and status.url use plain HTTP: put an Ingress, a Gateway or a "

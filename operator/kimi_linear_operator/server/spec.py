@@ -16,6 +16,7 @@ from kimi_linear_operator.kubernetes.models import (
     InheritedMetadata,
     Model,
     ModelName,
+    ObjectName,
     PipPackage,
     Resource,
     SecretKeyRef,
@@ -170,6 +171,26 @@ class Auth(Model):
     )
 
 
+class KernelCache(Model):
+    """Where the kernels are kept that Triton compiles."""
+
+    existing_claim: ObjectName | None = Field(
+        default=None,
+        description="Claim that keeps them beyond the pod, with a folder for each image and node. Its storage should "
+        "be local or a block device: on network file systems Triton can fail.",
+    )
+    host_path: Annotated[str, Field(min_length=2, max_length=1024, pattern=r"^/[!-~]*$")] | None = Field(
+        default=None,
+        description="Folder of the node that keeps them beyond the pod, with a folder for each image. Refused unless "
+        "the operator runs with --allow-node-access. Cannot be combined with existingClaim.",
+    )
+    size_limit: Annotated[str, Field(max_length=32, pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$")] | None = Field(
+        default=None,
+        description="The most that a pod's own folder for kernels may take on the node's disk; a pod that takes more "
+        "is evicted. If unset, it has no limit.",
+    )
+
+
 class ServerSpec(Model):
     """The wanted state. An empty spec is a complete server: the recipe's defaults."""
 
@@ -203,6 +224,10 @@ class ServerSpec(Model):
         default_factory=Security,
         description="What the container may do. Never privileged, and without the host's network: AMD's device plugin "
         "mounts the GPU devices.",
+    )
+    kernel_cache: KernelCache = Field(
+        default_factory=KernelCache,
+        description="Where compiled kernels are kept. By default each pod has a folder of its own, which goes with it.",
     )
     preflight: Switch = Field(
         default="enabled",

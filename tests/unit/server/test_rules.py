@@ -64,6 +64,12 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         None,
         "with which SGLang cannot ask for an API key",
     ),
+    (
+        {"kernelCache": {"existingClaim": "kernels", "hostPath": "/kernels"}},
+        "spec.kernelCache.hostPath",
+        "/kernels",
+        "has two places for the same kernels",
+    ),
     ({"engine": {"extraArgs": ["--ssl-certfile=/c"]}}, "spec.engine.extraArgs", None, "makes SGLang use TLS"),
     ({"engine": {"extraArgs": ["--dp-size", "2"]}}, "spec.engine.extraArgs", None, "multiplies the number of GPUs"),
     ({"engine": {"extraArgs": ["--node-rank=1"]}}, "spec.engine.extraArgs", None, "spreads SGLang over several nodes"),
