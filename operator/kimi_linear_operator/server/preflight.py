@@ -1,16 +1,14 @@
 """The init container that checks a server's pod before SGLang loads for an hour."""
 
-from importlib.resources import files
-
 from kimi_linear_operator.kubernetes.access import BASELINE_CAPABILITIES
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
-from kimi_linear_operator.server.sglang import environment, sizing
+from kimi_linear_operator.server.sglang import environment, inline, sizing
 from kimi_linear_operator.server.sglang.images import GPU_ARCHITECTURES
 from kimi_linear_operator.server.sglang.program import PREFLIGHT
 from kimi_linear_operator.server.spec import ServerSpec
 
-POD_CHECK = files("kimi_linear_operator.server.sglang").joinpath("pod_check.py").read_text()
+POD_CHECK = inline.program("pod_check")
 # Whom the engine's container runs as decides which devices it can open.
 _IDENTITY = ("runAsUser", "runAsGroup", "runAsNonRoot", "seLinuxOptions")
 # Flags with which SGLang downloads its weights elsewhere, or none.

@@ -2,11 +2,12 @@
 
 import shlex
 from collections.abc import Sequence
-from importlib.resources import files
+
+from kimi_linear_operator.server.sglang import inline
 
 INSTALL = "python3 -m pip install --no-cache-dir"
 EXEC = "exec"
-_LAUNCHER = files("kimi_linear_operator.server.sglang").joinpath("launcher.py").read_text()
+_LAUNCHER = inline.program("launcher")
 
 
 def command(packages: Sequence[str], *, emptied: str | None = None, key_file: str | None = None) -> list[str]:
