@@ -23,6 +23,11 @@ _SPECS: tuple[Spec, ...] = (
     {"suspend": True},
     {"service": {"headless": True, "annotations": {"a": "b"}}, "security": {"capabilities": []}},
     {
+        "auth": {"apiKeySecretRef": {"name": "clients"}},
+        "kernelCache": {"existingClaim": "kernels", "sizeLimit": "2048Mi"},
+        "preflight": "disabled",
+    },
+    {
         "podTemplate": {
             "metadata": {"annotations": {"a": "b"}},
             "spec": {
