@@ -10,7 +10,7 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, SERVICE,
 from kimi_linear_operator.runtime.queue import QUIET_SECONDS
 from kimi_linear_operator.server.spec import SERVER
 
-_SERVERS = ("a", "b", "c", "d", "e")
+_SERVERS = ("a", "b", "c", "d", "e", "f")
 _CHILDREN = (REVISION, DEPLOYMENT, SERVICE)
 _STATUS = f"{SERVER.plural}/status"
 _QUIET_SECONDS = 2.0
