@@ -25,7 +25,8 @@ _SPECS: tuple[Spec, ...] = (
     {
         "auth": {"apiKeySecretRef": {"name": "clients"}},
         "kernelCache": {"existingClaim": "kernels", "sizeLimit": "2048Mi"},
-        "preflight": "disabled",
+        # Nobody has made the claim.
+        "suspend": True,
     },
     {
         "podTemplate": {
