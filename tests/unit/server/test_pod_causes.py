@@ -58,6 +58,17 @@ def test_an_engine_that_ends_without_an_error_again_and_again_is_crash_looping()
     assert ready([make_pod(containerStatuses=[ENGINE | state])])["reason"] == "CrashLooping"
 
 
+@pytest.mark.parametrize(
+    "log",
+    [
+        "Error: the API key is empty, or has a space or a letter beyond ASCII: correct its Secret\n",
+        "Error: the API key cannot be read (Permission denied): see spec.auth.apiKeySecretRef of the server\n",
+    ],
+)
+def test_a_key_that_no_server_can_use_is_told_in_the_words_of_the_launcher(log: str) -> None:
+    assert ready([make_failed_pod(log=log)])["message"].endswith(log.strip())
+
+
 MISSING = "the pod has 3 of 4 GPUs (/dev/dri/renderD*)"
 
 
