@@ -51,7 +51,7 @@ WITH_KEY: dict[str, Any] = {"engine": {"extraArgs": ["--api-key=$(KEY)"]}}
         ((server(ready="False"),), "ServerUnready", "server kimi is not ready: Whatever"),
         ((server(generation=0),), "ServerUnready", "the operator has not seen the latest change of server kimi yet"),
         ((make_server(),), "ServerUnready", "the operator has not seen the latest change of server kimi yet"),
-        ((server(**WITH_KEY),), "ApiKeyUnknown", "give the variable of the key a secretKeyRef"),
+        ((server(**WITH_KEY),), "ApiKeyUnknown", "use spec.auth.apiKeySecretRef of the server"),
     ],
 )
 def test_a_server_that_can_not_be_measured_says_why(found: tuple[Manifest, ...], reason: str, words: str) -> None:
