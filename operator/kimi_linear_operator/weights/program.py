@@ -9,6 +9,7 @@ _NOTHING = re.compile(r"(?!)")
 
 FETCH = Program(
     container=CONTAINER,
+    check="",
     memory_remedies={},
     startup_limit="",
     startup_remedy="",
