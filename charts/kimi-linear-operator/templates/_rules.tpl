@@ -30,6 +30,12 @@
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
+{{- if .Values.rbac.readLogs }}
+# The log of an engine that starts: it alone tells whether the engine loads or compiles.
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
+{{- end }}
 # Events alone say why the pods of a benchmark's Job are refused or their volumes are not mounted.
 - apiGroups: [""]
   resources: [events]

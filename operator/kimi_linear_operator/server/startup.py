@@ -60,7 +60,8 @@ EXPECTED: Mapping[str, Expectation] = {
     # were there.
     "weights": Expectation(
         "98 GB take 13 minutes at 1 Gbit/s; with the weights on a volume, the engine needs about a minute",
-        f"{_LOG}, and the way to the model hub; a volume named cache keeps the weights",
+        f"{_LOG}, which shows how far the engine is, and the way to the model hub; a volume named cache keeps the "
+        "weights",
     ),
     # 98 GB at 1 GB/s.
     "loading": Expectation(
