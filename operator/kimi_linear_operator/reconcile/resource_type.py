@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.check import Checker
 from kimi_linear_operator.kubernetes.crd import Definition
+from kimi_linear_operator.kubernetes.goal import READY, Goal, Progress
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 from kimi_linear_operator.kubernetes.models import Resource, Status
 from kimi_linear_operator.kubernetes.plan import Step, plan
@@ -106,6 +107,10 @@ class Reconciler(Protocol):
         """
 
 
+def _no_progress(_: Manifest) -> None:
+    return None
+
+
 def _no_facts(_: Kind, __: Manifest) -> None:
     return None
 
@@ -165,6 +170,8 @@ class ResourceType:
         refers_to: Returns the kinds that a resource refers to now.
         needs_everything: Whether a pass needs everything that can be read, in all namespaces.
         uses: Returns whether any such resource needs another one to stay as it is now.
+        goal: What the resource is for.
+        progress: Returns how far a resource with this status is, None if that is unknown.
     """
 
     definition: Definition
@@ -182,6 +189,8 @@ class ResourceType:
     refers_to: Callable[[Cache, Key], tuple[Kind, ...]] = _refers_to_nothing
     needs_everything: bool = False
     uses: Callable[[Cache, Key, str], bool] = _uses_nothing
+    goal: Goal = READY
+    progress: Callable[[Manifest], Progress | None] = _no_progress
 
     @property
     def model(self) -> type[Resource]:

@@ -8,6 +8,7 @@ from kimi_linear_operator.server.manifests import CHILDREN
 from kimi_linear_operator.server.preview import PREVIEW
 from kimi_linear_operator.server.reconcile import ServerReconciler
 from kimi_linear_operator.server.series import series
+from kimi_linear_operator.server.startup import progress
 
 SERVER_TYPE = ResourceType(
     definition=DEFINITION,
@@ -18,4 +19,5 @@ SERVER_TYPE = ResourceType(
     children=CHILDREN,
     observed=(POD,),
     series=series,
+    progress=progress,
 )

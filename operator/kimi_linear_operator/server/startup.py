@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from kimi_linear_operator.kubernetes.goal import Progress
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
 from kimi_linear_operator.kubernetes.times import seconds_between
@@ -190,6 +191,16 @@ def seconds_until_late(startup: Manifest | None, timeout_seconds: int, now: str)
     passed = seconds_between(startup["phases"][-1]["time"], now) or 0.0
     left = expected.limit(timeout_seconds) - passed
     return left if left > 0 else None
+
+
+def progress(status: Manifest) -> Progress | None:
+    """Return how far the start in a server's status is, None if it has none."""
+    startup = status.get("startup")
+    if not startup:
+        return None
+    # Another version may know more phases.
+    name = startup["phase"] if startup["phase"] in PHASES else PHASES[0]
+    return Progress(PHASES.index(name), len(PHASES) - 1, startup["phase"])
 
 
 def _reported_times(pod: Manifest, began: str | None) -> dict[str, str | None]:
