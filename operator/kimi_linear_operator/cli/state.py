@@ -142,20 +142,19 @@ async def read(cluster: Cluster, wanted: Address) -> State:
     for resource_type in wanted.types:
         resource = await cluster.get(resource_type.kind, wanted.namespace, wanted.name)
         if resource is not None:
-            return await _with_children(cluster, resource_type, resource)
+            return await _with_children(cluster, wanted, resource_type, resource)
     raise CommandError(f"no {wanted.description}")
 
 
-async def _with_children(cluster: Cluster, resource_type: ResourceType, resource: Manifest) -> State:
-    metadata = resource["metadata"]
-    selector = f"{resource_type.model.label()}={metadata['name']}"
+async def _with_children(cluster: Cluster, wanted: Address, resource_type: ResourceType, resource: Manifest) -> State:
+    selector = f"{resource_type.model.label()}={wanted.name}"
     workloads = [
         (kind, workload)
         for kind in resource_type.children
         if kind not in _WITHOUT_STATE
-        for workload in await _list(cluster, kind, metadata["namespace"], selector)
+        for workload in await _list(cluster, kind, wanted.namespace, selector)
     ]
-    pods = await cluster.list(POD, metadata["namespace"], selector)
+    pods = await cluster.list(POD, wanted.namespace, selector)
     return State(resource_type, resource, workloads, sorted(pods, key=_age))
 
 

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 
 from kimi_linear_operator.cli import completion, context
 from kimi_linear_operator.cli.failure import CommandError
@@ -16,6 +17,7 @@ from kimi_linear_operator.columns import table
 from kimi_linear_operator.foreigntext import cleaned
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
+from kimi_linear_operator.server.startup import SERVING
 
 # As a shell reports a process that SIGINT ended.
 _INTERRUPTED = 130
@@ -81,7 +83,7 @@ def _lines(state: State, time: str) -> Iterator[str]:
     yield from lines(state.tree(time))
     if startup := status.get("startup"):
         yield f"\nStart of {startup['pod']}:"
-        yield from table(("PHASE", "SINCE", "TOOK"), list(_phases(startup, time)))
+        yield from table(("PHASE", "SINCE", "TOOK"), list(_phases(startup, status.get("lastFailure", {}), time)))
     if failure := status.get("lastFailure"):
         yield f"\nLast failure, {failure['time']}: {failure['pod']}, container {failure['container']}"
         yield f"  exit code {failure['exitCode']} ({failure['reason']}): {failure['message']}"
@@ -94,15 +96,22 @@ def _conditions(status: Manifest) -> list[Manifest]:
     return list(status.get("conditions", ()))
 
 
-def _phases(startup: Manifest, time: str) -> Iterator[Sequence[str]]:
-    """Yield the phases of a start: name, beginning, and how long it took."""
+def _phases(startup: Manifest, failure: Manifest, time: str) -> Iterator[Sequence[str]]:
+    """Yield the phases of a start: name, beginning, and how long each took."""
     phases = startup["phases"]
-    ends = [*(phase["time"] for phase in phases[1:]), time]
-    for phase, end in zip(phases, ends, strict=True):
-        took = f"{max(0.0, seconds_between(phase['time'], end) or 0.0):.0f} s"
-        is_current = phase is phases[-1]
-        yield (
-            phase["name"],
-            phase["time"],
-            (f"{took} so far" if phase["name"] != "serving" else "") if is_current else took,
-        )
+    for phase, following in pairwise(phases):
+        yield phase["name"], phase["time"], _took(phase, following["time"])
+    last = phases[-1]
+    failed_at = failure.get("time") if failure.get("pod") == startup["pod"] else None
+    if last["name"] == SERVING:
+        took = ""
+    elif (seconds_between(last["time"], failed_at) or -1.0) >= 0:
+        took = f"{_took(last, failed_at)}, then it failed"
+    else:
+        took = f"{_took(last, time)} so far"
+    yield last["name"], last["time"], took
+
+
+def _took(phase: Manifest, end: object) -> str:
+    # The clocks of the node and of the API server may differ by a second.
+    return f"{max(0.0, seconds_between(phase['time'], end) or 0.0):.0f} s"

@@ -45,13 +45,16 @@ def build_tree(
     # The verb is left out: "ready", "not ready".
     state = words.partition(" ")[2]
     label = f"{resource['kind']} {resource['metadata']['name']}: {state}, {reached.get('reason', 'Pending')}"
+    startup: Manifest = resource.get("status", {}).get("startup", {})
     of_workloads = [[pod for pod in pods if _has(kind, workload, pod)] for kind, workload in workloads]
     placed = {pod["metadata"]["name"] for group in of_workloads for pod in group}
     branches = [
-        Branch(f"{kind.kind} {workload['metadata']['name']}: {_state(kind, workload)}", _pod_branches(group, now))
+        Branch(
+            f"{kind.kind} {workload['metadata']['name']}: {_state(kind, workload)}", _pod_branches(group, startup, now)
+        )
         for (kind, workload), group in zip(workloads, of_workloads, strict=True)
     ]
-    others = _pod_branches([pod for pod in pods if pod["metadata"]["name"] not in placed], now)
+    others = _pod_branches([pod for pod in pods if pod["metadata"]["name"] not in placed], startup, now)
     return Branch(label, (*branches, *others))
 
 
@@ -115,20 +118,20 @@ def _has(kind: Kind, workload: Manifest, pod: Manifest) -> bool:
     return kind == DEPLOYMENT and any(name.rpartition("-")[0] == workload["metadata"]["name"] for name in owners)
 
 
-def _pod_branches(pods: Iterable[Manifest], now: str) -> tuple[Branch, ...]:
-    return tuple(Branch(_pod_label(pod, now), tuple(_containers(pod))) for pod in pods)
+def _pod_branches(pods: Iterable[Manifest], startup: Manifest, now: str) -> tuple[Branch, ...]:
+    return tuple(Branch(_pod_label(pod, startup, now), tuple(_containers(pod))) for pod in pods)
 
 
-def _pod_label(pod: Manifest, now: str) -> str:
+def _pod_label(pod: Manifest, startup: Manifest, now: str) -> str:
     status = pod.get("status", {})
     phase = "Terminating" if "deletionTimestamp" in pod["metadata"] else status.get("phase", "Unknown")
     node = pod.get("spec", {}).get("nodeName")
     where = f" on {node}" if node else ""
     is_ready = find_condition(status, "Ready").get("status") == "True"
     reason = None if phase == "Succeeded" else worst_reason([pod], now, SGLANG)
-    return f"Pod {pod['metadata']['name']}{where}: {phase}" + (
-        ", ready" if is_ready else f", {reason.name}" if reason else ""
-    )
+    state = "ready" if is_ready else reason.name if reason else ""
+    step = f"phase {startup['phase']}" if startup.get("pod") == pod["metadata"]["name"] and not is_ready else ""
+    return f"Pod {pod['metadata']['name']}{where}: " + ", ".join(filter(None, (phase, state, step)))
 
 
 def _containers(pod: Manifest) -> Iterator[Branch]:

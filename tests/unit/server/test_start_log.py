@@ -1,4 +1,4 @@
-"""The phases of a start in real logs of SGLang, whose lines have SGLang's own times here: a node adds its own to each."""
+"""The phases of a start in real logs of SGLang, with SGLang's own times: here a node adds its own to each line."""
 
 import re
 import time
