@@ -28,9 +28,8 @@ class Observed:
         ]
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
-        return (
-            self.resource if (kind.kind, name) == (self.resource["kind"], self.resource["metadata"]["name"]) else None
-        )
+        own = (self.resource["kind"], self.resource["metadata"]["name"])
+        return self.resource if (kind.kind, name) == own else None
 
     async def list(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
         return [child for child in self.children if child["kind"] == kind.kind]

@@ -1,7 +1,7 @@
 """`kimi-linear status`: the tree, the next step, and following a start."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -237,17 +237,12 @@ def test_watching_one_that_is_deleted_says_so(
 
 
 def test_ctrl_c_ends_watching_as_in_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def interrupted(*_: object) -> None:
-        raise asyncio.CancelledError
+    def interrupted(coroutine: Coroutine[Any, Any, Any]) -> None:
+        coroutine.close()
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(watching.asyncio, "sleep", interrupted)
-    monkeypatch.setattr(asyncio, "run", _interrupted)
+    monkeypatch.setattr(asyncio, "run", interrupted)
     assert watched(monkeypatch, LOADING) == 130
-
-
-def _interrupted(coroutine: Any) -> None:
-    coroutine.close()
-    raise KeyboardInterrupt
 
 
 def test_on_a_terminal_it_is_a_progress_bar_and_the_tree(
