@@ -159,7 +159,7 @@ def test_a_restarted_operator_goes_on_with_what_it_had_recorded(sandbox: Sandbox
 
 
 def test_a_node_that_does_not_answer_leaves_the_phase_out_and_delays_nothing(sandbox: Sandbox) -> None:
-    node, log = begin(sandbox)
+    node, _ = begin(sandbox)
     run(node)
     wait_for_phase(sandbox.namespace, "weights")
     sandbox.proxy.heal()
