@@ -147,7 +147,8 @@ def startup_status(pods: Iterable[Manifest], logged: LoggedPhases | None, previo
         return previous if previous and previous["phase"] == SERVING else None
     began = _started_at(pod)
     recorded = _times(previous) if previous and previous["pod"] == pod["metadata"]["name"] else {}
-    is_same_start = recorded.get("weights") in (None, began)
+    is_first = not engine_of(pod).get("restartCount")
+    is_same_start = recorded.get("weights") == began or (is_first and "weights" not in recorded)
     told = _logged_times(pod, began, logged)
     times = {**_reported_times(pod, began), **told, **(recorded if is_same_start else {})}
     phases = [{"name": name, "time": times[name]} for name in PHASES if times.get(name)]

@@ -123,6 +123,12 @@ def test_a_container_that_started_again_begins_a_new_start() -> None:
     assert phases(startup) == {"weights": at(30)}
 
 
+def test_what_came_before_the_engine_does_not_belong_to_a_later_start_that_nobody_saw_begin() -> None:
+    before = startup_status([pod(*PULLING)], None, None)
+    again = {**RUNNING, "restartCount": 1, "state": {"running": {"startedAt": at(30)}}}
+    assert phases(startup_status([running(again)], None, before)) == {"weights": at(30)}
+
+
 def test_a_pod_that_was_ready_before_its_container_started_again_does_not_serve_yet() -> None:
     again = {**RUNNING, "restartCount": 1, "state": {"running": {"startedAt": at(30)}}}
     assert "serving" not in phases(startup_status([running(again, since("Ready", at(9)))], None, None))
