@@ -314,7 +314,9 @@ def _with_phase(observation: ServerObservation, reason: Reason, now: str) -> Rea
     startup = observation.startup
     if not startup or f"pod {startup['pod']}" not in reason.message:
         return reason
-    if reason.name in ("ModelLoading", "Starting"):
+    # `waits` knows more about the phases before and after the image.
+    is_image = reason.name == "Starting" and startup["phase"] == "image"
+    if reason.name == "ModelLoading" or is_image:
         phase = describe(startup, observation.startup_seconds, now)
         return Reason(reason.name, f"{reason.message}; {phase}")
     if reason.name == "StartupTimedOut":
