@@ -17,7 +17,7 @@ from kimi_linear_operator.server.sglang.program import SGLANG
 
 # Columns; no line of a tree is that long, so none is wrapped.
 _WIDE = 2000
-_LONGEST_LABEL = 200
+_LONGEST_LABEL = 600
 
 
 @dataclass(frozen=True)
