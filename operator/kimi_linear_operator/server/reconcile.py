@@ -33,7 +33,7 @@ from kimi_linear_operator.server.rollouts import Rollouts
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.start_logs import StartLogs
 from kimi_linear_operator.server.startup import newest_pod, seconds_to_serve, seconds_until_late
-from kimi_linear_operator.server.status import ServerObservation, server_status
+from kimi_linear_operator.server.status import ServerObservation, server_status, was_applied
 from kimi_linear_operator.server.templates import Decision, Templates, has_rolled_out
 from kimi_linear_operator.server.waking import Waking
 
@@ -285,7 +285,9 @@ class ServerReconciler:
         status = server_status(observation, self.now())
         builders = (transition_event, contested_event)
         event = next((event for build in builders if (event := build(manifest, status, self.now()))), None)
-        again = await self.reporting.write(SERVER, manifest, status, event)
+        # The time of this status says later which fields of the spec were there already: see `unrequested.py`.
+        is_applied = was_applied(status, observation.generation)
+        again = await self.reporting.write(SERVER, manifest, status, event, if_unchanged=is_applied)
         self._count_start(key, manifest, status)
         late = seconds_until_late(status.get("startup"), observation.startup_seconds, self.now())
         return min((seconds for seconds in (again, late) if seconds is not None), default=None)
