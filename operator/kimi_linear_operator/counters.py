@@ -43,6 +43,13 @@ RECONCILE_CPU_SECONDS = Histogram(
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1),
     registry=REGISTRY,
 )
+SECONDS_TO_SERVE = Histogram(
+    "kimi_linear_server_time_to_serve_seconds",
+    "How long a replica took from its node, or after a crash from the start of its container, until it served: of the "
+    "starts that status.startup of a server shows",
+    buckets=(10, 30, 60, 120, 300, 600, 900, 1200, 1800, 2700, 3600, 7200),
+    registry=REGISTRY,
+)
 QUEUE_DEPTH = Gauge(
     "kimi_linear_operator_queue_depth", "Servers and benchmarks that are due and wait for a worker", registry=REGISTRY
 )

@@ -67,7 +67,7 @@ class Pod:
 
 def ended(process: subprocess.Popen[bytes]) -> Manifest:
     output, _ = process.communicate(timeout=120)
-    said = last_line(output)
+    said = last_line("\n".join(f"2026-11-29T20:00:00Z {line}" for line in output.decode().splitlines()))
     assert said, output.decode()
     return {"exit": process.returncode, **vars(said), "log": output.decode()}
 

@@ -36,6 +36,7 @@ _SECONDS_TO_ROLL_OUT = 300
 _SECONDS_TO_TAKE_OVER = 90
 # Ten requests, and a Job controller that has to try again first.
 _SECONDS_TO_MEASURE = 240
+_PHASES = ["scheduled", "image", "weights", "loading", "compiling", "warm-up", "serving"]
 _MODEL = "moonshotai/Kimi-Linear-48B-A3B-Instruct"
 
 _NEXT_IMAGE = f"{images.OPERATOR.name.rpartition(':')[0]}:next"
@@ -96,6 +97,21 @@ def test_the_sample_was_ready_only_once_the_server_had_loaded(server: Manifest, 
     )
     assert (served - began).total_seconds() >= _SECONDS_TO_LOAD
     assert container["restartCount"] == 0
+
+
+def test_a_real_kubelet_and_the_log_of_a_real_pod_tell_the_phases_of_a_start(
+    server: Manifest, models: Namespace
+) -> None:
+    # The log is read once more when the server is Ready.
+    startup = wait_for(
+        lambda: models.server("kimi")["status"]["startup"],
+        "all phases",
+        lambda found: len(found["phases"]) == len(_PHASES),
+    )
+    assert [phase["name"] for phase in startup["phases"]] == _PHASES
+    times = [datetime.fromisoformat(phase["time"]) for phase in startup["phases"]]
+    assert times == sorted(times)
+    assert (times[-1] - times[_PHASES.index("loading")]).total_seconds() >= _SECONDS_TO_LOAD - 1
 
 
 def test_the_recipes_benchmark_passed_with_sglangs_own_clients(server: Manifest, models: Namespace) -> None:

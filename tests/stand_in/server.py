@@ -216,6 +216,16 @@ def _drain(engine: Engine, stopped: asyncio.Event) -> None:
     stopped.set()
 
 
+def _load(seconds: float) -> None:
+    """Take so long to load, and say at which step it is as SGLang does."""
+    _log("Load weight begin. avail mem=191.10 GB")
+    _log("Loading safetensors checkpoint shards:   0% Completed | 0/20 [00:00<?, ?it/s]")
+    time.sleep(seconds / 2)
+    _log("Load weight end. type=KimiLinearForCausalLM, dtype=torch.bfloat16")
+    _log("Capture cuda graph begin. This can take up to several minutes.")
+    time.sleep(seconds / 2)
+
+
 def _log(text: str) -> None:
     sys.stdout.write(f"[{time.strftime('%Y-%m-%d %H:%M:%S')}] {text}\n")
     sys.stdout.flush()
@@ -231,7 +241,7 @@ def main() -> int:
     shown = {name: value for name, value in vars(settings).items() if value and name != "api_key"}
     _log(f"server_args={json.dumps(shown)}")
     engine = Engine(settings, told, Scheduler())
-    time.sleep(told.load_seconds)
+    _load(told.load_seconds)
     asyncio.run(serve(engine))
     if os.getpid() != 1:
         # As SGLang does, with all its processes: its exit code is 137 then, although all went well.

@@ -34,10 +34,13 @@
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
-# The last line of the log of a pod that fetches weights says how far it is. Without this, only percent and speed are missing.
+{{- if .Values.rbac.readLogs }}
+# The log of an engine that starts: it alone tells whether the engine loads or compiles. The last lines of the log of a pod
+# that fetches weights say how far it is.
 - apiGroups: [""]
   resources: [pods/log]
   verbs: [get]
+{{- end }}
 # Events alone say why the pods of a benchmark's Job are refused or their volumes are not mounted.
 - apiGroups: [""]
   resources: [events]

@@ -9,7 +9,8 @@ from kimi_linear_operator.benchmark.manifests import CHILDREN
 from kimi_linear_operator.benchmark.preview import PREVIEW
 from kimi_linear_operator.benchmark.reconcile import BenchmarkReconciler
 from kimi_linear_operator.benchmark.series import series
-from kimi_linear_operator.kubernetes.kinds import POD, Kind
+from kimi_linear_operator.kubernetes.goal import Goal, Progress
+from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import ResourceType
@@ -34,6 +35,14 @@ def _uses(cache: Cache, key: Key, now: str, waited: float) -> bool:
     return key.kind == SERVER and holding.is_measured(cache.index(BenchmarkIndex), key, now, waited)
 
 
+def _progress(status: Manifest) -> Progress | None:
+    """Return how many suites of a benchmark with this status have ended, None if no operator has seen it."""
+    ended, _, suites = str(status.get("progress", "")).partition("/")
+    if not (ended.isdecimal() and suites.isdecimal()):
+        return None
+    return Progress(int(ended), int(suites), status.get("currentSuite", "all suites" if ended == suites else "waiting"))
+
+
 BENCHMARK_TYPE = ResourceType(
     definition=DEFINITION,
     checker=CHECKER,
@@ -52,4 +61,6 @@ BENCHMARK_TYPE = ResourceType(
     # Turns depend on the benchmarks of all namespaces.
     needs_everything=True,
     uses=_uses,
+    goal=Goal("Succeeded", "has passed", "has not passed"),
+    progress=_progress,
 )

@@ -20,22 +20,30 @@ VERBS = {
     "diff": "show what applying resources would change in the cluster",
     "page": "print the configurator: a page to choose a server and its benchmark",
     "crd": "print the CustomResourceDefinitions and the warning policy",
-    "status": "show the state of a server, and why it is not ready",
+    "status": "show the state of a server or benchmark, why it is not ready, and what to do; follow its start",
     "report": "show the results of a benchmark, or compare two",
+    "completion": "print the script that completes words in a shell",
     "run": "run the operator",
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code. The arguments default to those of the process."""
+def main(arguments: Sequence[str] | None = None, prog: str = "kimi-linear") -> int:
+    """Run the command and return its exit code.
+
+    Args:
+        arguments: The words after the command; those of the process by default.
+        prog: What the user calls the command.
+    """
+    if "_ARGCOMPLETE" in os.environ:
+        _answer_shell()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser(words).parse_args(words)
+    options = _parser(words, prog).parse_args(words)
     try:
         code = int(options.run(options))
         sys.stdout.flush()
         return code
     except CommandError as error:
-        print(f"kimi-linear {options.verb}: {cleaned(str(error))}", file=sys.stderr)
+        print(f"{prog} {options.verb}: {cleaned(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # The reader, for example `head`, has closed the pipe. Without this, Python's flush at exit would fail.
@@ -43,9 +51,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+def plugin() -> int:
+    """Run the command as a plugin of kubectl, which finds it by the name `kubectl-kimi_linear`."""
+    return main(prog="kubectl kimi-linear")
+
+
+def complete_plugin() -> int:
+    """Print what kubectl asks `kubectl_complete-kimi_linear` for: words that complete the plugin's command line."""
+    completion = importlib.import_module("kimi_linear_operator.cli.completion")
+    words = sys.argv[1:]
+    print("\n".join(completion.answer_for_kubectl(_parser(words[:-1], "kimi-linear"), words)))
+    return 0
+
+
+def _answer_shell() -> None:
+    """Print the words that a shell asks for, and end the process."""
+    completion = importlib.import_module("kimi_linear_operator.cli.completion")
+    completion.answer_shell(_parser(completion.words_asked_for(), "kimi-linear"))
+
+
+def _parser(words: Sequence[str], prog: str) -> argparse.ArgumentParser:
     """Return the parser. It imports only the chosen verb, because most verbs do not need kopf or the client."""
-    parser = argparse.ArgumentParser(prog="kimi-linear", description=kimi_linear_operator.__doc__)
+    parser = argparse.ArgumentParser(prog=prog, description=kimi_linear_operator.__doc__)
     parser.add_argument("--version", action="version", version=f"%(prog)s {kimi_linear_operator.__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     chosen = next((word for word in words if not word.startswith("-")), None)

@@ -52,6 +52,17 @@ def decoded(answer: Answer) -> Manifest:
     return content
 
 
+def text_of(answer: Answer) -> str:
+    """Return the text in an answer. Bytes that are not UTF-8 become U+FFFD.
+
+    Raises:
+        ApiError: The answer is an error.
+    """
+    if answer.status >= 400:
+        decoded(answer)
+    return answer.content.decode(errors="replace")
+
+
 def retry_seconds_of(header: str) -> float:
     """Return the seconds of a `Retry-After` header, LONGEST_RETRY_SECONDS at most; 0 for a date or an empty one."""
     seconds = float(header) if header.isdecimal() else 0.0

@@ -3,7 +3,7 @@
 Objects are plain JSON here, without typed models: the API server gets exactly the manifests of the builders.
 """
 
-import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from kubernetes.aio.client import Configuration
 
 from kimi_linear_operator.cluster import credentials
-from kimi_linear_operator.cluster.answer import decoded
-from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.answer import decoded, text_of
+from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
 from kimi_linear_operator.cluster.pages import Page, Pages
 from kimi_linear_operator.cluster.paths import path, path_of
 from kimi_linear_operator.cluster.request import Request
@@ -28,13 +28,11 @@ from kimi_linear_operator.kubernetes import ownership
 from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 
-# What is read of a log: some lines, because others than the program may write there, too.
-LOG_LINES, LOG_BYTES = "8", 16 * 2**10
-# Seconds for that.
-LOG_SECONDS = 5.0
-
 # The API server gives every object a newer version than this.
 _FIRST_VERSION = "1"
+# The longest part of a log that is read at once. The eight processes of an engine write some 20 lines each in seconds.
+TAIL_LINES = 500
+TAIL_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -77,20 +75,31 @@ class Cluster:
         """Return the essence of the Events about an object; see `Pages.events_of` for the bounds."""
         return await self.reading.events_of(involved)
 
-    async def end_of_log(self, pod: Manifest, container: str) -> bytes:
-        """Return the last lines of a running container's log, empty if they cannot be read in time.
+    async def pod_log_tail(
+        self, pod: Manifest, container: str, since_seconds: float | None = None, *, lines: int = TAIL_LINES
+    ) -> str:
+        """Return the end of a container's log: TAIL_BYTES bytes at most, within LOG_SECONDS.
 
-        A status only gets more precise by them, so nothing waits for a kubelet that does not answer, and a missing
-        permission is no error.
+        The text is foreign: it may hold secrets and terminal escapes (see `foreigntext`). Each line begins with the
+        time at which it was written, by the node's clock (RFC 3339 with nanoseconds, and a space).
+
+        Args:
+            pod: The pod, of which the name and the namespace are used.
+            container: The name of its container; one that has not started yet has no log (status 400).
+            since_seconds: Only lines of so many last seconds, None for all.
+            lines: So many lines at most.
         """
-        query = {"container": container, "tailLines": LOG_LINES, "limitBytes": str(LOG_BYTES)}
-        request = Request("GET", f"{path_of(POD, pod)}/log", query)
+        query = {
+            "container": container,
+            "timestamps": "true",
+            "tailLines": str(lines),
+            "limitBytes": str(TAIL_BYTES),
+            "sinceSeconds": "" if since_seconds is None else str(max(1, math.ceil(since_seconds))),
+        }
         try:
-            async with asyncio.timeout(LOG_SECONDS):
-                answer = await self.transport.answer(request, LOG_BYTES)
-        except (ApiError, TooLongError, TimeoutError):
-            return b""
-        return answer.content if answer.status == 200 else b""
+            return text_of(await self.transport.answer(Request("LOG", f"{path_of(POD, pod)}/log", query), TAIL_BYTES))
+        except TooLongError as error:
+            raise ApiError(UNREACHABLE, f"a log of more than the {TAIL_BYTES} bytes that were asked for") from error
 
     async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
         """Return the essence of all objects of a kind in a namespace that match a label selector."""

@@ -11,8 +11,8 @@ from kimi_linear_operator.kubernetes.metadata import MANAGER
 USER_AGENT = f"{MANAGER}/{kimi_linear_operator.__version__}"
 
 # The HTTP methods of the verbs that are not methods themselves.
-_METHODS = {"LIST": "GET", "APPLY": "PATCH", "JSON PATCH": "PATCH", "STATUS": "PATCH"}
-_READS = ("GET", "LIST")
+_METHODS = {"LIST": "GET", "APPLY": "PATCH", "JSON PATCH": "PATCH", "STATUS": "PATCH", "LOG": "GET"}
+_READS = ("GET", "LIST", "LOG")
 _JSON = "application/json"
 _MERGE_PATCH = "application/merge-patch+json"
 _CONTENT_TYPES = {
@@ -22,7 +22,11 @@ _CONTENT_TYPES = {
     "JSON PATCH": "application/json-patch+json",
 }
 # https://kubernetes.io/docs/reference/using-api/api-concepts/#alternate-representations-of-resources
-_ACCEPTED_TYPES = {"STATUS": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
+_ACCEPTED_TYPES = {
+    "STATUS": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+    # A log is plain text, and an error is JSON: kubectl accepts both in this way.
+    "LOG": "application/json, */*",
+}
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Request:
     """A request to the API server.
 
     Attributes:
-        verb: An HTTP method, or LIST, APPLY, STATUS, or JSON PATCH.
+        verb: An HTTP method, or LIST, LOG, APPLY, STATUS, or JSON PATCH.
         target: The URL path.
         query: The parameters; empty ones are not sent.
         body: The JSON to send.

@@ -23,6 +23,9 @@ REQUEST_TIMEOUT_SECONDS = 30.0
 # The API server works on a list for up to a minute, its --request-timeout, and then answers with an error. The rest is
 # for the answer to arrive.
 LIST_SECONDS = 90.0
+# The API server asks the kubelet for a log, and a node that is lost does not answer. Nobody needs a log that badly.
+LOG_SECONDS = 5.0
+_READ_SECONDS = {"LIST": LIST_SECONDS, "LOG": LOG_SECONDS}
 # The same as in the official client: enough for a large object in one read.
 _BUFFER_BYTES = 2**21
 
@@ -147,7 +150,7 @@ class Transport:
     async def _exchange(self, request: Request, most_bytes: int | None) -> Answer:
         if request.is_write:
             return await self._write(request)
-        seconds = LIST_SECONDS if request.verb == "LIST" else REQUEST_TIMEOUT_SECONDS
+        seconds = _READ_SECONDS.get(request.verb, REQUEST_TIMEOUT_SECONDS)
         return await self._observed(request, seconds, most_bytes=most_bytes)
 
     async def _write(self, request: Request) -> Answer:

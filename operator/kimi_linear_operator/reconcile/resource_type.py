@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.check import Checker
 from kimi_linear_operator.kubernetes.crd import Definition
+from kimi_linear_operator.kubernetes.goal import READY, Goal, Progress
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 from kimi_linear_operator.kubernetes.models import Resource, Status
 from kimi_linear_operator.kubernetes.plan import Step, plan
@@ -118,6 +119,10 @@ class Reconciler(Protocol):
         """
 
 
+def _no_progress(_: Manifest) -> None:
+    return None
+
+
 def _no_facts(_: Kind, __: Manifest) -> None:
     return None
 
@@ -178,6 +183,8 @@ class ResourceType:
         needs_everything: Whether a pass needs everything that can be read, in all namespaces.
         uses: Returns whether any such resource needs another one to stay as it is now, given the time, and for how many
             seconds the operator has waited for that to end.
+        goal: What the resource is for.
+        progress: Returns how far a resource with this status is, None if that is unknown.
     """
 
     definition: Definition
@@ -195,6 +202,8 @@ class ResourceType:
     refers_to: Callable[[Cache, Key], tuple[Kind, ...]] = _refers_to_nothing
     needs_everything: bool = False
     uses: Callable[[Cache, Key, str, float], bool] = _uses_nothing
+    goal: Goal = READY
+    progress: Callable[[Manifest], Progress | None] = _no_progress
 
     @property
     def model(self) -> type[Resource]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from kimi_linear_operator import counters
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access, metadata
 from kimi_linear_operator.kubernetes.check import Checked
@@ -31,6 +32,8 @@ from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.rollouts import Rollouts, is_marked
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
+from kimi_linear_operator.server.start_logs import StartLogs
+from kimi_linear_operator.server.startup import newest_pod, seconds_to_serve, seconds_until_late
 from kimi_linear_operator.server.status import AWAITED_WEIGHTS, ServerObservation, server_status, was_applied
 from kimi_linear_operator.server.templates import Decision, Templates
 from kimi_linear_operator.server.waking import Waking
@@ -80,6 +83,7 @@ class ServerReconciler:
         self._postpone = context.scheduling.postpone
         self._allows_node_access = context.options.allows_node_access
         self._waking = Waking(context.cluster, context.cache, context.now)
+        self._start_logs = StartLogs(context)
         self._templates = Templates(context)
         self._rollouts = Rollouts(context)
         self._rechecker = Rechecker(context.cluster, self._check, kept=_NUMBER_OF_PODS)
@@ -109,6 +113,7 @@ class ServerReconciler:
         manifest = self.cache.get(key.of(SERVER))
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             self._templates.forget(key)
+            self._start_logs.forget(key)
             self._rechecker.forget(key)
             self.children.forget(key)
             return None  # The garbage collector deletes its children.
@@ -139,6 +144,7 @@ class ServerReconciler:
             self._blocked_seconds(manifest, not_applied) if not_applied and _is_blocked(not_applied, outcome) else None,
             CONTESTED_RETRY_SECONDS if outcome.contested else None,
             next_look(self.cache.children(POD, key), self.now()),
+            self._start_logs.seconds_left(key),
             self._seconds_to_settle(key),
             None if not_applied else await self._waking.wake(key, manifest["metadata"]["uid"]),
         ]
@@ -285,21 +291,33 @@ class ServerReconciler:
     ) -> float | None:
         """Write the status if it changed; return the seconds until the next pass, None if none is due."""
         deployment = self._deployment(key, manifest["metadata"]["uid"])
+        pods = self.cache.children(POD, key)
         observation = ServerObservation(
             manifest,
             outcome.server,
             not_applied,
             deployment=deployment,
-            pods=self.cache.children(POD, key),
+            pods=pods,
             choice=outcome.decision.choice if outcome.decision else None,
             contested=outcome.contested,
+            logged=self._start_logs.follow(key, newest_pod(pods)),
         )
         status = server_status(observation, self.now())
         builders = (transition_event, contested_event)
         event = next((event for build in builders if (event := build(manifest, status, self.now()))), None)
         # The time of this status says later which fields of the spec were there already: see `unrequested.py`.
         is_applied = was_applied(status, observation.generation)
-        return await self.reporting.write(SERVER, manifest, status, event, if_unchanged=is_applied)
+        again = await self.reporting.write(SERVER, manifest, status, event, if_unchanged=is_applied)
+        self._count_start(key, manifest, status)
+        late = seconds_until_late(status.get("startup"), observation.startup_seconds, self.now())
+        return min((seconds for seconds in (again, late) if seconds is not None), default=None)
+
+    def _count_start(self, key: Key, manifest: Manifest, status: Manifest) -> None:
+        """Count a start that has just become complete, once its status is written."""
+        seconds = seconds_to_serve(manifest.get("status", {}).get("startup"), status.get("startup"))
+        written = self.cache.get(key.of(SERVER)) or {}
+        if seconds is not None and written.get("status") == status:
+            counters.SECONDS_TO_SERVE.observe(seconds)
 
 
 def _is_blocked(not_applied: Reason, outcome: _Outcome) -> bool:

@@ -11,6 +11,7 @@ from kimi_linear_operator.server.manifests import CHILDREN
 from kimi_linear_operator.server.preview import PREVIEW
 from kimi_linear_operator.server.reconcile import ServerReconciler
 from kimi_linear_operator.server.series import series
+from kimi_linear_operator.server.startup import progress
 from kimi_linear_operator.weights.spec import WEIGHTS
 
 
@@ -33,4 +34,5 @@ SERVER_TYPE = ResourceType(
     index=ServerIndex,
     referenced=(WEIGHTS,),
     refers_to=_refers_to,
+    progress=progress,
 )

@@ -256,6 +256,24 @@ class ServerSpec(Model):
     )
 
 
+class StartupPhase(Model):
+    """One phase of a start."""
+
+    name: str = Field(description="scheduled, image, preflight, weights, loading, compiling, warm-up or serving.")
+    time: str = Field(description="When the phase began.", json_schema_extra={"format": "date-time"})
+
+
+class StartupStatus(Model):
+    """The last start of a replica."""
+
+    pod: str = Field(description="Name of the pod: the one that was created last.")
+    phase: str = Field(description="The current phase; serving when the start is complete.")
+    phases: Annotated[list[StartupPhase], Field(min_length=1, max_length=16)] = Field(
+        description="The phases that have begun, in their order. Phases that neither the kubelet nor SGLang's log "
+        "reports are left out.",
+    )
+
+
 class ServerStatus(Status):
     """The observed state."""
 
@@ -276,6 +294,9 @@ class ServerStatus(Status):
     ready_replicas: Whole | None = Field(default=None, description="Pods that serve.")
     updated_replicas: Whole | None = Field(default=None, description="Pods of the current generation.")
     selector: str | None = Field(default=None, description="Label selector of the pods, for /scale.")
+    startup: StartupStatus | None = Field(
+        default=None, description="The last start of a replica in phases, each with its time."
+    )
     last_failure: Failure | None = Field(default=None, description="How a container last ended.")
 
 

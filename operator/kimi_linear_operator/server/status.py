@@ -25,7 +25,8 @@ from kimi_linear_operator.server.sglang.by_hand import recipe_command
 from kimi_linear_operator.server.sglang.images import image_of
 from kimi_linear_operator.server.sglang.program import SGLANG
 from kimi_linear_operator.server.sglang.running import image_in
-from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.spec import KimiLinearServer, Startup
+from kimi_linear_operator.server.startup import LoggedPhases, describe, startup_status
 from kimi_linear_operator.server.template_choice import TemplateChoice
 
 
@@ -41,6 +42,7 @@ class ServerObservation:
         pods: The server's pods.
         choice: The pod template that the server should have, None if the pass did not choose one.
         contested: Sentences about fields of its children that others keep changing.
+        logged: What the log of the newest pod says about its start, None if it was not read.
     """
 
     manifest: Manifest
@@ -50,6 +52,7 @@ class ServerObservation:
     pods: list[Manifest] = field(default_factory=list)
     choice: TemplateChoice | None = None
     contested: tuple[str, ...] = ()
+    logged: LoggedPhases | None = None
 
     @property
     def wanted(self) -> int:
@@ -57,6 +60,16 @@ class ServerObservation:
         if self.server and not self.not_applied:
             return wanted_replicas(self.server.spec)
         return int((self.deployment or {}).get("spec", {}).get("replicas", 0))
+
+    @property
+    def startup(self) -> Manifest | None:
+        """Return `status.startup`, None if no replica has started."""
+        return startup_status(self.pods, self.logged, self.manifest.get("status", {}).get("startup"))
+
+    @property
+    def startup_seconds(self) -> int:
+        """Return how long a replica may take to start, in seconds."""
+        return (self.server.spec.startup if self.server else Startup()).timeout_seconds
 
     def count(self, name: str) -> int:
         """Return a counter of the Deployment's status, 0 if it is missing."""
@@ -162,6 +175,7 @@ def server_status(observation: ServerObservation, now: str) -> Manifest:
         "replicas": observation.count("replicas"),
         "readyReplicas": observation.count("readyReplicas"),
         "updatedReplicas": observation.count("updatedReplicas"),
+        "startup": observation.startup,
         "lastFailure": last_failure(observation.pods, previous.get("lastFailure"), SGLANG),
     }
     return {key: value for key, value in status.items() if value is not None}
@@ -301,6 +315,21 @@ def _why_not_ready(observation: ServerObservation, now: str) -> Reason:
         return old_pod_reason
     if observation.server and reason.name == "Unschedulable":
         return Reason(reason.name, f"{reason.message} ({needed_node(observation.server.spec, reason.message)})")
+    return _with_phase(observation, reason, now)
+
+
+def _with_phase(observation: ServerObservation, reason: Reason, now: str) -> Reason:
+    """Return the reason of a pod that starts, with the phase that it is in."""
+    startup = observation.startup
+    if not startup or f"pod {startup['pod']}" not in reason.message:
+        return reason
+    # `waits` knows more about the phases before and after the image.
+    is_image = reason.name == "Starting" and startup["phase"] == "image"
+    if reason.name == "ModelLoading" or is_image:
+        phase = describe(startup, observation.startup_seconds, now)
+        return Reason(reason.name, f"{reason.message}; {phase}")
+    if reason.name == "StartupTimedOut":
+        return Reason(reason.name, f"{reason.message}; it ended in the phase {startup['phase']}")
     return reason
 
 

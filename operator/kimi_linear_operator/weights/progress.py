@@ -86,9 +86,14 @@ class Progress:
         return Reason(found[0], f"{self.message} ({found[1]})") if found else None
 
 
-def last_line(log: bytes) -> Progress | None:
-    """Return what the last line of the program says; lines of others are passed over."""
-    return next((found for line in reversed(log.splitlines()) if (found := read(line))), None)
+def last_line(log: str) -> Progress | None:
+    """Return what the last line of the program says; lines of others are passed over.
+
+    Args:
+        log: The log as the API server gives it with times: each line begins with its time and a space.
+    """
+    lines = (line.partition(" ")[2] for line in reversed(log.split("\n")))
+    return next((found for line in lines if (found := read(line))), None)
 
 
 def read(text: bytes | str) -> Progress | None:

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from kimi_linear_operator import clock
@@ -32,6 +33,8 @@ from kimi_linear_operator.weights.status import WeightsObservation, weights_stat
 
 # How often the log of a running pod is read. A status changes no more often.
 LOOK_SECONDS = 10.0
+# How many lines to read of a log: others than the program may write there, too.
+_LOG_LINES = 8
 # How long a Job stays that has ended and left no result. Another one follows.
 SECONDS_WITHOUT_RESULT = 60.0
 # How long a Job may have no pod before its Events are read, and how often they are read then.
@@ -175,13 +178,19 @@ class WeightsReconciler:
         uid, now = str(pod["metadata"]["uid"]), clock.seconds()
         line = self._lines.get(uid)
         if line is None or now - line.read_at >= LOOK_SECONDS:
-            said = progress.last_line(await self._cluster.end_of_log(pod, CONTAINER))
+            said = await self._last_line(pod)
             line = _Line(said or (line.said if line else None), now)
             self._lines[uid] = line
             self._lines.move_to_end(uid)
             if len(self._lines) > _MOST_LINES:
                 self._lines.popitem(last=False)
         return line.said
+
+    async def _last_line(self, pod: Manifest) -> Progress | None:
+        """Return the last line of a program, None if it cannot be read: a status only gets more precise by it."""
+        with suppress(ApiError):
+            return progress.last_line(await self._cluster.pod_log_tail(pod, CONTAINER, lines=_LOG_LINES))
+        return None
 
     async def _conclude(self, key: Key, manifest: Manifest, outcome: _Outcome, failures: int) -> float | None:
         """Write the status; return the seconds until the next pass, or raise an error that the queue retries."""

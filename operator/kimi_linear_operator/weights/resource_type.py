@@ -1,6 +1,7 @@
 """The entry of KimiLinearWeights in the registry of resource types."""
 
-from kimi_linear_operator.kubernetes.kinds import POD
+from kimi_linear_operator.kubernetes.goal import Progress
+from kimi_linear_operator.kubernetes.kinds import POD, Manifest
 from kimi_linear_operator.reconcile.resource_type import ResourceType
 from kimi_linear_operator.weights.definition import CHECKER, DEFINITION
 from kimi_linear_operator.weights.job import own_pod_template
@@ -8,6 +9,13 @@ from kimi_linear_operator.weights.manifests import CHILDREN
 from kimi_linear_operator.weights.preview import PREVIEW
 from kimi_linear_operator.weights.reconcile import WeightsReconciler
 from kimi_linear_operator.weights.series import series
+
+
+def _progress(status: Manifest) -> Progress | None:
+    """Return how many percent of the bytes are on the volume, None if that is not known."""
+    percent = status.get("percent")
+    return Progress(percent, 100, "downloading" if percent < 100 else "complete") if isinstance(percent, int) else None
+
 
 WEIGHTS_TYPE = ResourceType(
     definition=DEFINITION,
@@ -20,4 +28,5 @@ WEIGHTS_TYPE = ResourceType(
     series=series,
     # A few Jobs and pods. Others may have made thousands that look like them.
     most_children=64,
+    progress=_progress,
 )

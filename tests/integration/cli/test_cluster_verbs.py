@@ -1,7 +1,10 @@
 """The verbs that ask a cluster: their exit codes, and what they say."""
 
+import argparse
+import concurrent.futures
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +21,10 @@ from integration.processes_under_test import run_command
 from kimi_linear_operator.benchmark import recipe, report
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.cli import main
+from kimi_linear_operator.cli.completion import resource_names
+from kimi_linear_operator.cli.watching import SECONDS_BETWEEN_LOOKS
 from kimi_linear_operator.kubernetes.kinds import SERVICE
-from make import make_finished_benchmark, make_result
+from make import make_condition, make_finished_benchmark, make_result
 
 Command = Callable[..., tuple[int, str, str]]
 """The kimi-linear command: takes arguments, gives exit code, standard output and standard error."""
@@ -100,7 +105,56 @@ def test_without_n_the_namespace_is_that_of_the_kubeconfigs_context(
 def test_status_of_no_server_is_2(namespace: Namespace, kimi_linear: Command) -> None:
     code, output, errors = kimi_linear("status", "nobody", "--namespace", namespace.name)
     assert (code, output) == (2, "")
-    assert errors == f"kimi-linear status: no KimiLinearServer nobody in namespace {namespace.name}\n"
+    kinds = "KimiLinearServer or KimiLinearBenchmark"
+    assert errors == f"kimi-linear status: no {kinds} nobody in namespace {namespace.name}\n"
+
+
+@pytest.mark.usefixtures("operator")
+def test_watching_follows_a_start_until_it_is_ready(cluster: LocalCluster, namespace: Namespace) -> None:
+    namespace.create_server("kimi", HELD_SPEC)
+    pod = held_pod(namespace)
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        watch = threads.submit(
+            run_command, cluster.kubeconfig, "status", "kimi", "--watch", "--namespace", namespace.name
+        )
+        kubelet.report(namespace, pod, "Running", {"state": {"running": {"startedAt": "2026-11-24T09:30:00Z"}}})
+        namespace.wait_for_condition("kimi", "Ready", "False", "ModelLoading")
+        time.sleep(2 * SECONDS_BETWEEN_LOOKS)
+        kubelet.report_ready(namespace, pod)
+        done = watch.result(timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = [re.sub(r"^\S+Z kimi (.*?)[:;].*", r"\1", line) for line in done.stdout.splitlines()]
+    assert told[-1] == "is ready"
+    assert set(told[:-1]) == {"is not ready"}
+    assert "ModelLoading" in done.stdout
+
+
+@pytest.mark.usefixtures("operator")
+def test_watching_a_suspended_server_ends_with_1(namespace: Namespace, kimi_linear: Command) -> None:
+    namespace.create_server("kimi", {"suspend": True})
+    code, output, _ = kimi_linear("status", "kls/kimi", "--watch", "--namespace", namespace.name)
+    assert (code, "kimi is not ready: Suspended" in output) == (1, True)
+
+
+@pytest.mark.usefixtures("no_operator")
+def test_a_shell_completes_the_names_that_the_cluster_has(
+    cluster: LocalCluster, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespace.create_server("kimi")
+    create_benchmark(namespace, "nightly", "Passed")
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+    options = argparse.Namespace(namespace=namespace.name)
+    names = {prefix: resource_names(prefix, options) for prefix in ("", "ki", "klb/", "klb/ki")}
+    assert names == {"": ["kimi", "nightly"], "ki": ["kimi"], "klb/": ["klb/nightly"], "klb/ki": []}
+
+
+@pytest.mark.usefixtures("no_operator")
+def test_status_of_a_benchmark_is_0_if_it_has_passed(namespace: Namespace, kimi_linear: Command) -> None:
+    create_benchmark(namespace, "good", "Passed")
+    condition = make_condition("Succeeded", "True", "ThresholdsMet", "all thresholds are met")
+    namespace.client.patch(BENCHMARK, namespace.name, "good", {"status": {"conditions": [condition]}}, "status")
+    code, output, _ = kimi_linear("status", "good", "--namespace", namespace.name)
+    assert (code, output.splitlines()[0]) == (0, "good has passed: ThresholdsMet")
 
 
 def create_benchmark(namespace: Namespace, name: str, verdict: str) -> None:

@@ -38,5 +38,5 @@ def test_the_state_of_weights_is_shown(
 
 
 def test_another_kind_is_refused_with_those_that_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["status", "klb/nightly", "--namespace=default"]) != 0
-    assert "klw/NAME" in capsys.readouterr().err
+    assert main(["status", "deploy/nightly", "--namespace=default"]) != 0
+    assert "there are kls, klb, klw" in capsys.readouterr().err

@@ -54,6 +54,7 @@ _MAY_WAIT = {
     "server.reconcile",
     "server.resource_type",
     "server.rollouts",
+    "server.start_logs",
     "server.templates",
     "server.waking",
     "weights.fetch",

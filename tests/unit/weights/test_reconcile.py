@@ -28,6 +28,11 @@ def said(**parts: Any) -> bytes:
     return json.dumps(content | parts).encode()
 
 
+def in_a_log(text: bytes) -> str:
+    """Return lines as the API server gives them: each with its time."""
+    return "\n".join(f"2026-11-29T20:00:00.123456789Z {line}" for line in text.decode().split("\n"))
+
+
 class FakeCluster:
     """Takes what is written, and has a log that can be read."""
 
@@ -55,9 +60,9 @@ class FakeCluster:
         annotations = {**metadata.get("annotations", {}), name: value}
         return {**manifest, "metadata": {**metadata, "annotations": annotations, "resourceVersion": "99"}}
 
-    async def end_of_log(self, pod: Manifest, container: str) -> bytes:
+    async def pod_log_tail(self, pod: Manifest, container: str, *, lines: int) -> str:
         self.logs_read += 1
-        return self.log
+        return in_a_log(self.log)
 
     async def patch_status(
         self, kind: Kind, manifest: Manifest, status: Manifest, *, if_unchanged: bool = False
@@ -241,7 +246,7 @@ def test_a_change_of_weights_enqueues_the_servers_that_use_them_and_no_others() 
 
 def test_lines_of_others_are_passed_over() -> None:
     log = b"\n".join([said(bytes=1), said(bytes=2), b"warning: something", b'{"state": 1}'])
-    found = last_line(log)
+    found = last_line(in_a_log(log))
     assert found
     assert found.size == 2
 

@@ -1,0 +1,172 @@
+"""What the cluster has of one resource: the resource, its workloads and its pods."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kimi_linear_operator.cli.failure import CommandError
+from kimi_linear_operator.cli.tree import Branch, build_tree
+from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.conditions import find_condition
+from kimi_linear_operator.kubernetes.kinds import (
+    CONFIG_MAP,
+    DISRUPTION_BUDGET,
+    POD,
+    REVISION,
+    SERVICE,
+    Kind,
+    Manifest,
+)
+from kimi_linear_operator.reasons import NOTHING, REASONS
+from kimi_linear_operator.reconcile.resource_type import ResourceType
+from kimi_linear_operator.resource_types import TYPES
+
+# Children without a state of their own: they are as the operator writes them.
+_WITHOUT_STATE = (CONFIG_MAP, DISRUPTION_BUDGET, REVISION, SERVICE)
+_FORBIDDEN = 403
+
+
+@dataclass(frozen=True)
+class State:
+    """A resource as the API server has it, and what belongs to it.
+
+    Attributes:
+        resource_type: Its type.
+        resource: The resource.
+        workloads: Its children that have a state of their own, with their kinds.
+        pods: Its pods.
+    """
+
+    resource_type: ResourceType
+    resource: Manifest
+    workloads: Sequence[tuple[Kind, Manifest]]
+    pods: Sequence[Manifest]
+
+    @property
+    def status(self) -> Manifest:
+        """Return the status of the resource."""
+        status: Manifest = self.resource.get("status", {})
+        return status
+
+    @property
+    def goal(self) -> Manifest:
+        """Return the condition that tells whether the resource has reached its goal, empty if it is missing."""
+        return find_condition(self.status, self.resource_type.goal.condition)
+
+    @property
+    def has_reached_goal(self) -> bool:
+        """Return whether the resource is what it is for: ready, or passed."""
+        return self.goal.get("status") == "True"
+
+    @property
+    def is_seen(self) -> bool:
+        """Return whether the operator has seen the latest change of the spec."""
+        return bool(self.status.get("observedGeneration", 0) == self.resource["metadata"]["generation"])
+
+    @property
+    def is_settled(self) -> bool:
+        """Return whether nothing more will happen by itself."""
+        is_stalled = find_condition(self.status, "Stalled").get("status") == "True"
+        is_idle = find_condition(self.status, "Reconciling").get("status") == "False"
+        return self.is_seen and (self.has_reached_goal or is_stalled or is_idle)
+
+    @property
+    def headline(self) -> str:
+        """Return in one line whether the resource has reached its goal, and the reason."""
+        goal = self.resource_type.goal
+        words = goal.reached if self.has_reached_goal else goal.not_reached
+        return f"{self.resource['metadata']['name']} {words}: {self.goal.get('reason', 'Pending')}"
+
+    @property
+    def message(self) -> str:
+        """Return why the resource is as it is."""
+        return str(self.goal.get("message", "the operator has not seen it yet: is it running?"))
+
+    @property
+    def next_step(self) -> str:
+        """Return what to do, empty if nothing has to be done or nobody knows."""
+        explanation = {str(name): item for name, item in REASONS.items()}.get(self.goal.get("reason", "Pending"))
+        return explanation.remedy if explanation and explanation.remedy != NOTHING else ""
+
+    def tree(self, now: str) -> Branch:
+        """Return the tree of the resource.
+
+        Args:
+            now: The time as RFC 3339.
+        """
+        return build_tree(self.resource, self.resource_type.goal, self.workloads, self.pods, now)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Which resource is meant: a namespace, a name, and the types that it may have, in this order."""
+
+    namespace: str
+    name: str
+    types: tuple[ResourceType, ...]
+
+    @property
+    def description(self) -> str:
+        """Return the resource in words."""
+        kinds = " or ".join(resource_type.kind.kind for resource_type in self.types)
+        return f"{kinds} {self.name} in namespace {self.namespace}"
+
+
+def address(namespace: str, text: str) -> Address:
+    """Return which resource a text means: NAME, or TYPE/NAME as kubectl takes it.
+
+    Raises:
+        CommandError: There is no such type.
+    """
+    word, slash, name = text.rpartition("/")
+    types = tuple(each for each in TYPES.values() if not slash or word.lower() in words_of(each))
+    if not types:
+        known = ", ".join(each.definition.short_name for each in TYPES.values())
+        raise CommandError(f"{text}: there is no type {word}; there are {known}")
+    return Address(namespace, name, types)
+
+
+def words_of(resource_type: ResourceType) -> tuple[str, ...]:
+    """Return the words by which kubectl knows a type, the short one first, and its own short word."""
+    kind, definition = resource_type.kind, resource_type.definition
+    return (definition.short_name, kind.kind.lower(), kind.plural, resource_type.model.COMPONENT)
+
+
+async def read(cluster: Cluster, wanted: Address) -> State:
+    """Return the state of a resource. If there is one of several types, the first type counts.
+
+    Raises:
+        ApiError: It cannot be read.
+        CommandError: There is none.
+    """
+    for resource_type in wanted.types:
+        resource = await cluster.get(resource_type.kind, wanted.namespace, wanted.name)
+        if resource is not None:
+            return await _with_children(cluster, wanted, resource_type, resource)
+    raise CommandError(f"no {wanted.description}")
+
+
+async def _with_children(cluster: Cluster, wanted: Address, resource_type: ResourceType, resource: Manifest) -> State:
+    selector = f"{resource_type.model.label()}={wanted.name}"
+    workloads = [
+        (kind, workload)
+        for kind in resource_type.children
+        if kind not in _WITHOUT_STATE
+        for workload in await _list(cluster, kind, wanted.namespace, selector)
+    ]
+    pods = await cluster.list(POD, wanted.namespace, selector)
+    return State(resource_type, resource, workloads, sorted(pods, key=_age))
+
+
+async def _list(cluster: Cluster, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
+    """Return the objects of a kind, none if the user may not list them: the rest is worth showing."""
+    try:
+        return sorted(await cluster.list(kind, namespace, selector), key=_age)
+    except ApiError as error:
+        if error.status == _FORBIDDEN:
+            return []
+        raise
+
+
+def _age(manifest: Manifest) -> tuple[str, str]:
+    return manifest["metadata"].get("creationTimestamp", ""), manifest["metadata"]["name"]

@@ -1,0 +1,43 @@
+"""The phases of a start in SGLang's log.
+
+The log alone tells them: SGLang opens its port only when the weights are loaded and the kernels are compiled.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC
+
+from kimi_linear_operator.kubernetes.times import moment
+
+# The first line of each phase, in SGLang 0.5.7 and 0.5.23. All repetitions are bounded: a line may have 256 KiB.
+_FIRST_LINES: Mapping[str, re.Pattern[str]] = {
+    # "Load weight begin" comes before the download of weights (model_runner.py). The progress bars of the loaders
+    # (weight_utils.py) come after it. A loader without one, such as that of random weights, has only the end.
+    "loading": re.compile(r"\b[Ll]oading (?:[\w ]{0,40}shards|safetensors using )|\bLoad weight end\b"),
+    # 0.5.7: "Capture cuda graph begin" (model_runner.py), 0.5.23: "Capture target decode CUDA graph begin"
+    # (cuda_graph_setup.py).
+    "compiling": re.compile(r"\bCapture [\w ]{0,60}graph begin\b", re.IGNORECASE),
+    # SGLang opens its port, and asks itself for the first answer (http_server.py).
+    "warm-up": re.compile(r"\bUvicorn running on\b"),
+}
+
+
+def phases_in(log: str) -> dict[str, str]:
+    """Return when each phase began, by its name: only recognised phases, and nothing of the text.
+
+    Args:
+        log: Lines of a container's log, each with the kubelet's time before it.
+    """
+    found: dict[str, str] = {}
+    for line in log.split("\n"):
+        time, _, text = line.partition(" ")
+        for phase, first_line in _FIRST_LINES.items():
+            if phase not in found and first_line.search(text) and (began := _as_utc(time)):
+                found[phase] = began
+    return found
+
+
+def _as_utc(time: str) -> str | None:
+    """Return a time of the kubelet as Kubernetes writes times: in UTC, in whole seconds. None if it is no time."""
+    parsed = moment(time)
+    return parsed.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if parsed else None

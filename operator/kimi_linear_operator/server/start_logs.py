@@ -1,0 +1,147 @@
+"""Reads the logs of engines that start, for the phases that only a log tells."""
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+from kimi_linear_operator import clock
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.resource_type import Context
+from kimi_linear_operator.server.sglang.start_log import phases_in
+from kimi_linear_operator.server.startup import LoggedPhases, is_starting, running_since
+
+logger = logging.getLogger(__name__)
+
+READ_SECONDS = 10.0
+"""How often to read the log of one engine that starts."""
+
+# Of all servers together: how many logs are read at the same time, and the seconds between the beginnings of two reads.
+# A log that cannot be read now is read READ_SECONDS later.
+MOST_AT_ONCE = 4
+SECONDS_BETWEEN_READS = 0.1
+# Without the right to read logs, ask again after so long: an administrator may have given it.
+REFUSED_SECONDS = 300.0
+# Lines that are read twice, because the clocks of the operator and of the node differ.
+_OVERLAP_SECONDS = 10.0
+_FORBIDDEN = 403
+# The shortest time until the next look, if the time of a read has passed.
+_SHORTEST_SECONDS = 1.0
+
+
+@dataclass
+class _Followed:
+    """An engine that starts.
+
+    Attributes:
+        pod: The pod as it was seen last.
+        logged: What its log has told so far.
+        read_at: When its log was read last, None if never; in seconds of `clock`, like the next.
+        due_at: When to read it again.
+        is_over: Whether it serves by now, so that no other read follows.
+    """
+
+    pod: Manifest
+    logged: LoggedPhases
+    read_at: float | None = None
+    due_at: float = 0.0
+    is_over: bool = False
+
+
+@dataclass
+class StartLogs:
+    """Follows the logs of engines from their start until they serve.
+
+    A read runs beside the passes, so a node that does not answer delays no status. When it finds a new phase, it
+    enqueues the server.
+    """
+
+    context: Context
+    _followed: dict[Key, _Followed] = field(default_factory=dict)
+    _reads: set[asyncio.Task[None]] = field(default_factory=set)
+    _next_at: float = 0.0
+    # By namespace: until when not to ask.
+    _refused: dict[str, float] = field(default_factory=dict)
+
+    def follow(self, key: Key, pod: Manifest | None) -> LoggedPhases | None:
+        """Return what the log of a pod has told so far, None if it was not read; begin to read it if that is due.
+
+        Args:
+            key: The server.
+            pod: Its newest pod, None if it has none.
+        """
+        followed = self._find(key, pod)
+        if followed and self._is_due(key, followed):
+            self._begin(key, followed)
+        return followed.logged if followed else None
+
+    def seconds_left(self, key: Key) -> float | None:
+        """Return in how many seconds the log of a server is due, None if it need not be read."""
+        followed = self._followed.get(key)
+        if followed is None or followed.is_over:
+            return None
+        due_at = max(followed.due_at, self._refused.get(key.namespace, 0.0))
+        return max(due_at - clock.seconds(), _SHORTEST_SECONDS)
+
+    def forget(self, key: Key) -> None:
+        """Forget a server that is gone."""
+        self._followed.pop(key, None)
+
+    def _find(self, key: Key, pod: Manifest | None) -> _Followed | None:
+        """Return the start of a pod that is followed, None if it is not; begin to follow an engine that starts."""
+        started_at = running_since(pod) if pod else None
+        if pod is None or started_at is None:
+            self._followed.pop(key, None)
+            return None
+        followed = self._followed.get(key)
+        if followed and followed.logged == LoggedPhases(pod["metadata"]["uid"], started_at, followed.logged.times):
+            followed.pod = pod
+        elif is_starting(pod):
+            self._followed[key] = _Followed(pod, LoggedPhases(pod["metadata"]["uid"], started_at, {}))
+        else:
+            self._followed.pop(key, None)
+        return self._followed.get(key)
+
+    def _is_due(self, key: Key, followed: _Followed) -> bool:
+        """Return whether to read a log now. If it is due and has to wait for others, it is due again later."""
+        now = clock.seconds()
+        is_last = not is_starting(followed.pod)
+        if followed.is_over or now < self._refused.get(key.namespace, 0.0) or (now < followed.due_at and not is_last):
+            return False
+        followed.due_at = now + READ_SECONDS
+        return len(self._reads) < MOST_AT_ONCE and now >= self._next_at
+
+    def _begin(self, key: Key, followed: _Followed) -> None:
+        self._next_at = clock.seconds() + SECONDS_BETWEEN_READS
+        followed.is_over = not is_starting(followed.pod)
+        task = asyncio.create_task(self._read(key, followed))
+        self._reads.add(task)
+        task.add_done_callback(self._reads.discard)
+
+    async def _read(self, key: Key, followed: _Followed) -> None:
+        """Read the lines since the last read. An error says nothing about the start, so it is no news."""
+        began = clock.seconds()
+        since = None if followed.read_at is None else began - followed.read_at + _OVERLAP_SECONDS
+        try:
+            log = await self.context.cluster.pod_log_tail(followed.pod, ENGINE_CONTAINER, since)
+        except ApiError as error:
+            if error.status == _FORBIDDEN:
+                self._note_refusal(key.namespace)
+            return
+        followed.read_at = began
+        known = followed.logged
+        new = {name: time for name, time in phases_in(log).items() if name not in known.times}
+        if new:
+            followed.logged = LoggedPhases(known.pod_uid, known.started_at, {**known.times, **new})
+            self.context.scheduling.enqueue([key])
+
+    def _note_refusal(self, namespace: str) -> None:
+        if namespace not in self._refused:
+            logger.info(
+                "The operator may not read logs in namespace %s (pods/log), so the status of servers there does not "
+                "tell when they load, compile and warm up",
+                namespace,
+            )
+        self._refused[namespace] = clock.seconds() + REFUSED_SECONDS
