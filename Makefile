@@ -44,8 +44,9 @@ test: check  ## Run all tests; the first time, build what they need (about 20 mi
 test-integration: test-operation test-resources
 	@$(BIN)/pytest --asked=$(ASKED) $(PERMISSIONS)
 
+# The tests of SGLang itself are here because this half takes less time than the other.
 test-operation: forget-asked
-	@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) --ignore=$(PERMISSIONS) $(OPERATION)
+	@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) --ignore=$(PERMISSIONS) $(OPERATION) tests/engine
 
 test-resources: forget-asked
 	@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) $(OPERATION:%=--ignore=%) tests/integration
@@ -55,7 +56,7 @@ forget-asked:
 
 # With a plus, what is printed is shown at once.
 test-others:
-	+@$(BIN)/pytest $(AGAIN) --deselect=tests/integration
+	+@$(BIN)/pytest $(AGAIN) --deselect=tests/integration --ignore=tests/engine
 
 e2e: setup  ## Run the tests in real pods, on a real node (root on Debian) or on kind (other Linux with Docker)
 	@$(BIN)/python deploy/local/cluster.py build-e2e
