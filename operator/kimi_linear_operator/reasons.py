@@ -300,7 +300,9 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "benchmark", "Invalid: more requests failed than `maxErrorRate` allows.", "See the server's log."
     ),
     "ServerChanged": Explanation(
-        "benchmark", "Invalid: the server was changed, restarted or replaced during the run.", "Measure again."
+        "benchmark",
+        "Invalid: the server was changed, restarted or replaced during the run, or its record cannot be read.",
+        "Measure again.",
     ),
     "ClientFailed": Explanation(
         "benchmark",
@@ -328,7 +330,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
     "ResultUnknown": Explanation(
         "benchmark",
         "Invalid or Failed: another version of the operator wrote a result or a finding that this version does not "
-        "know. The status and `NAME-results` keep it as it is.",
+        "know. The status and `NAME-results` keep it as it is, or as text if the definition refuses it.",
         "Read the result itself, or measure again.",
     ),
     # Conditions that say nothing about readiness, so tools that wait for it ignore them (`TemplateCurrent`, `Synced`).

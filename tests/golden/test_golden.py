@@ -58,7 +58,7 @@ class RecordingCluster:
     async def delete(self, kind: Kind, manifest: Manifest) -> None:
         assert kind in (CONFIG_MAP, JOB)
 
-    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
         self.status.append(status)
         return {**manifest["metadata"], "resourceVersion": "2"}
 

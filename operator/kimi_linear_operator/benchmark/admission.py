@@ -1,24 +1,25 @@
 """Whether a benchmark may start its next suite: whose turn it is, and whether a client still runs."""
 
 import asyncio
+import heapq
 import math
 import time
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from kimi_linear_operator.benchmark import holding, job_status, turn
+from kimi_linear_operator.benchmark import holding, job, job_status, turn
 from kimi_linear_operator.benchmark.address import target_of
 from kimi_linear_operator.benchmark.claims import Claim, failed_start
 from kimi_linear_operator.benchmark.holding import Asker
 from kimi_linear_operator.benchmark.index import FEW_RIVALS, BenchmarkIndex
-from kimi_linear_operator.benchmark.labels import TARGET_LABEL
+from kimi_linear_operator.benchmark.labels import BENCHMARK_LABEL, SUITE_LABEL, TARGET_LABEL
 from kimi_linear_operator.benchmark.looks import LOOK_RETRY_SECONDS, Looks
+from kimi_linear_operator.benchmark.patience import Patience
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.benchmark.target import Target
 from kimi_linear_operator.benchmark.turn import Contender
 from kimi_linear_operator.cluster.client import Cluster
-from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
@@ -29,8 +30,8 @@ Result = TypeVar("Result")
 
 # How often to retry while another benchmark is about to start, or a client of a deleted benchmark still runs.
 LEFTOVER_RETRY_SECONDS = 5.0
-# How many lists all looks together may have under way: each may hold a page of 4 MiB in memory.
-LISTS_AT_ONCE = 16
+# How many requests all looks together may have under way: a list may hold a page of 4 MiB in memory.
+REQUESTS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,20 @@ class Wait:
 class Admission:
     """Decides which benchmark may start on each target."""
 
-    def __init__(self, cluster: Cluster, cache: Cache) -> None:
-        """Take the cluster, which is read just before a start, and the cache, which is read for all else."""
+    def __init__(self, cluster: Cluster, cache: Cache, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take the cluster, which is read just before a start, and the cache, which is read for all else.
+
+        Args:
+            cluster: Where Jobs and pods are read.
+            cache: The cache.
+            clock: Returns monotonic seconds.
+        """
         self.cluster = cluster
         self.cache = cache
         self._index = cache.index(BenchmarkIndex)
-        self._looks = Looks(time.monotonic)
-        self._lists = asyncio.Semaphore(LISTS_AT_ONCE)
+        self._looks = Looks(clock)
+        self._patience = Patience(clock)
+        self._requests = asyncio.Semaphore(REQUESTS_AT_ONCE)
 
     async def wait(self, key: Key, target: Target, now: str) -> Wait | None:
         """Return what keeps a benchmark from starting a suite, None if nothing does.
@@ -84,13 +92,32 @@ class Admission:
 
     def _wait_for_turn(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> Wait | None:
         """Return which benchmark's turn it is instead, None if it is this one's."""
-        first = turn.first(self._contenders(rivals, asker))
-        if first is None or (first.namespace, first.name) == (key.namespace, key.name):
-            return None
-        message = f"benchmark {_shown_name(first, key)} goes first on {target.name}: this one waits until it is done"
-        # No watch event comes when a Job of another namespace may no longer hold the server.
-        left = holding.hold_seconds(self._index, Key(first.namespace, first.name, BENCHMARK), asker)
-        return Wait(Reason("WaitingForTurn", message), left if 0 < left < math.inf else None)
+        contenders = [*self._contenders(rivals, asker)]
+        while first := turn.first(contenders):
+            other = Key(first.namespace, first.name, BENCHMARK)
+            if other == key:
+                return None
+            left = self._seconds_left_for(first, rivals[other], asker)
+            if left > 0:
+                message = (
+                    f"benchmark {_shown_name(first, key)} goes first on {target.name}: this one waits until it is done"
+                )
+                return Wait(Reason("WaitingForTurn", message), left if left < math.inf else None)
+            contenders.remove(first)
+        return None
+
+    def _seconds_left_for(self, first: Contender, claim: Claim, asker: Asker) -> float:
+        """Return for how many more seconds others wait for the benchmark whose turn it is.
+
+        No watch event comes when a Job of another namespace may no longer hold the server, or when a benchmark cannot
+        go on. The server's own namespace has no limit: its benchmarks go first also while the server is not ready.
+        """
+        key = Key(first.namespace, first.name, BENCHMARK)
+        if first.is_active:
+            self._patience.forget(key)
+            return holding.hold_seconds(self._index, key, asker)
+        is_own = claim.target.namespace == first.namespace
+        return math.inf if is_own else self._patience.seconds_left(key, claim.last_end)
 
     async def _look(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> Wait | None:
         """Return a wait if the API server shows a client that still runs, or if too many benchmarks ask at once."""
@@ -121,36 +148,39 @@ class Admission:
                 yield claim.contender
 
     async def _is_busy(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> bool:
-        """Return whether any client runs against a target. The benchmark that asks has none."""
-        by_namespace: dict[str, list[Claim]] = {key.namespace: []}
-        for rival, claim in rivals.items():
-            by_namespace.setdefault(rival.namespace, []).append(claim)
-        looks = (
-            self._is_busy_in(namespace, target, asker, None if namespace == key.namespace else claims)
-            for namespace, claims in by_namespace.items()
-        )
-        return any(await _all_of(looks))
+        """Return whether any client runs against a target. The benchmark that asks has none.
 
-    async def _is_busy_in(self, namespace: str, target: Target, asker: Asker, rivals: Sequence[Claim] | None) -> bool:
-        """Return whether a client in a namespace runs against a target.
-
-        Args:
-            namespace: Where to look for Jobs and pods.
-            target: The target.
-            asker: The benchmark that wants to start.
-            rivals: Count only Jobs of the benchmarks with these claims; None to count all with the target's label. In
-                another namespace, the label is not enough: a user there could hold a target for ever with it.
+        The cache shows all Jobs but those of the last seconds, which another replica may have made. Such a Job belongs
+        to one of the benchmarks that go first.
         """
+        elsewhere = (claim for rival, claim in rivals.items() if rival.namespace != key.namespace and claim.is_willing)
+        first = heapq.nsmallest(FEW_RIVALS, elsewhere, key=lambda claim: claim.rank)
+        looks = (self._runs(claim, suite, asker) for claim in first for suite in claim.suites)
+        return any(await _all_of([self._is_busy_in(key.namespace, target), *looks]))
+
+    async def _is_busy_in(self, namespace: str, target: Target) -> bool:
+        """Return whether a client in the namespace of the benchmark that asks runs against a target."""
         selector = f"{TARGET_LABEL} in ({target.label},{target.former_label})"
         jobs, pods = await _all_of(self._list(kind, namespace, selector) for kind in (JOB, POD))
-        if rivals is not None:
-            jobs = holding.holding_jobs(jobs, rivals, asker)
-            uids = {job["metadata"]["uid"] for job in jobs}
-            pods = [pod for pod in pods if not uids.isdisjoint(metadata.owner_uids(pod))]
         return job_status.is_busy(jobs, pods)
 
+    async def _runs(self, claim: Claim, suite: str, asker: Asker) -> bool:
+        """Return whether a suite of a benchmark of another namespace runs.
+
+        Only the Job with the operator's name counts. A user there could make any number of others with its labels, and
+        hold a target for ever with them.
+        """
+        benchmark, namespace = claim.contender.name, claim.contender.namespace
+        async with self._requests:
+            found = await self.cluster.get(JOB, namespace, job.name_of(claim.uid, benchmark, suite))
+        jobs = holding.holding_jobs([found] if found else [], [claim], asker)
+        if not jobs:
+            return False
+        pods = await self._list(POD, namespace, f"{BENCHMARK_LABEL}={benchmark},{SUITE_LABEL}={suite}")
+        return job_status.is_busy(jobs, job_status.pods_of(jobs[0], pods))
+
     async def _list(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
-        async with self._lists:
+        async with self._requests:
             return await self.cluster.essences(kind, namespace, selector)
 
 

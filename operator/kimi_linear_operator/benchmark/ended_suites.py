@@ -8,11 +8,10 @@ from kimi_linear_operator.benchmark.definition import CHECKER
 from kimi_linear_operator.benchmark.index import BenchmarkIndex
 from kimi_linear_operator.benchmark.labels import SUITE_LABEL, TARGET_ANNOTATION
 from kimi_linear_operator.benchmark.measurement import Measurement
-from kimi_linear_operator.benchmark.spec import BENCHMARK, Environment, KimiLinearBenchmark, Suite
+from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark, Suite
 from kimi_linear_operator.benchmark.status import is_complete, read_results, with_last_reason
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import POD, Manifest
-from kimi_linear_operator.kubernetes.stored import is_readable
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Context
 
@@ -76,8 +75,7 @@ class EndedSuites:
         result = with_last_reason(result, benchmark.status)
         before = job["metadata"].get("annotations", {}).get(TARGET_ANNOTATION, "")
         snapshot = measurement.target_state.snapshot
-        known = facts if is_readable(Environment, facts) else {}
-        changes = [*target.changes_since(known, before), *target.changes(before, snapshot)]
+        changes = [*target.changes_since(facts, before), *target.changes(before, snapshot)]
         return verdict.judge(benchmark.spec, suite, result, baseline=self._baseline(benchmark, suite), changes=changes)
 
     def _baseline(self, benchmark: KimiLinearBenchmark, suite: Suite) -> Baseline:

@@ -95,12 +95,21 @@ def hold_seconds(index: BenchmarkIndex, key: Key, asker: Asker) -> float:
     return longest
 
 
-def is_measured(index: BenchmarkIndex, server: Key, now: str) -> bool:
-    """Return whether a suite runs on a server, or a benchmark of the server's namespace is between two suites."""
+def is_measured(index: BenchmarkIndex, server: Key, now: str, waited: float = 0.0) -> bool:
+    """Return whether a suite runs on a server, or a benchmark of the server's namespace is between two suites.
+
+    Args:
+        index: The benchmarks.
+        server: The server.
+        now: The time as RFC 3339.
+        waited: For how many seconds the operator has waited because the server was measured. A benchmark of another
+            namespace counts only for as long as its suite may take: a user there can create one Job after the other.
+    """
     rivals = index.claims(TargetKey(server.namespace, server.name))
     return any(
-        (rival.namespace == server.namespace and _is_between_suites(claim, now))
-        or hold_seconds(index, rival, Asker(now)) > 0
+        _is_between_suites(claim, now) or hold_seconds(index, rival, Asker(now)) > 0
+        if rival.namespace == server.namespace
+        else waited < claim.timeout_seconds + job_status.OVERDUE_SECONDS and hold_seconds(index, rival, Asker(now)) > 0
         for rival, claim in rivals.items()
     )
 

@@ -165,6 +165,9 @@ class NextSuite:
             if wait := wait or self._wait_for_rollout(measurement):
                 return Step(wait.reason, again=wait.again)
             await self._children.apply(benchmark, metadata.with_fingerprint(job.build_runner(benchmark)))
+            # A write may take long, and the rollout looks for Jobs only.
+            if wait := self._wait_for_rollout(measurement):
+                return Step(wait.reason, again=wait.again)
             desired = job.build_job(benchmark, suite, state.target, state.snapshot)
             created = await self._children.create(benchmark, metadata.with_fingerprint(desired))
             _refuse_another(created, desired)

@@ -19,6 +19,7 @@ from kimi_linear_operator.benchmark.status import (
     read_failed_start,
     read_results,
 )
+from kimi_linear_operator.benchmark.storable import storable
 from kimi_linear_operator.benchmark.stored_results import StoredResults
 from kimi_linear_operator.benchmark.target_state import target_state
 from kimi_linear_operator.cluster.errors import ApiError
@@ -152,7 +153,9 @@ class BenchmarkReconciler:
         """Write the status and its Event; return the seconds after which to retry, None if all went well."""
         summary = summary or benchmark_status(observation, self.now())
         event = benchmark_event(manifest, summary, self.now())
-        return await self.reporting.write(BENCHMARK, manifest, summary, event)
+        return await self.reporting.write(
+            BENCHMARK, manifest, summary, event, storable=lambda status: storable(status, self.now())
+        )
 
     async def _refuse(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearBenchmark]) -> _Outcome:
         """Judge the suites that have ended, if the spec can be read; start and stop nothing."""
@@ -174,12 +177,14 @@ class BenchmarkReconciler:
         """Judge the suites that have ended and go on with the next one."""
         state = target_state(self.cache, benchmark)
         measurement = Measurement(key, benchmark, state)
-        previous: Manifest = await self._stored_results.restored(benchmark) or manifest.get("status", {})
+        restored = await self._stored_results.restored(benchmark)
+        previous: Manifest = restored or manifest.get("status", {})
         facts: Manifest = read_environment(previous) or (state.target.facts if state.target else {})
         results = await self._ended_suites.results(measurement, previous, facts)
         suites = benchmark.spec.suites
         if len(results) == len(suites):
-            return _Outcome(BenchmarkObservation(manifest, benchmark, None, _DONE, facts, results))
+            done = BenchmarkObservation(manifest, benchmark, None, _DONE, facts, results)
+            return _Outcome(replace(done, restored_start=restored.get("startTime") if restored else None))
         step = await self._next_suite.proceed(measurement, suites[len(results)])
         # The environment is recorded when the first suite starts: until then the server may change.
         facts = facts if step.job or results else {}

@@ -22,9 +22,9 @@ def _refers_to(cache: Cache, key: Key) -> tuple[Kind, ...]:
     return (SERVER,) if target and target.namespace == key.namespace else ()
 
 
-def _uses(cache: Cache, key: Key, now: str) -> bool:
+def _uses(cache: Cache, key: Key, now: str, waited: float) -> bool:
     """Return whether a server is being measured, so that it must stay as it is."""
-    return key.kind == SERVER and holding.is_measured(cache.index(BenchmarkIndex), key, now)
+    return key.kind == SERVER and holding.is_measured(cache.index(BenchmarkIndex), key, now, waited)
 
 
 BENCHMARK_TYPE = ResourceType(

@@ -9,10 +9,11 @@ import json
 from typing import Any
 
 from kimi_linear_operator import jsontext
-from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
+from kimi_linear_operator.benchmark.spec import BenchmarkStatus, KimiLinearBenchmark
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, GROUP, Manifest
 from kimi_linear_operator.kubernetes.plan import Relation, relation_of
+from kimi_linear_operator.kubernetes.stored import is_readable, without_unknown_fields
 
 SPEC_ANNOTATION = f"{GROUP}/spec"
 """The annotation with a digest of the spec that was measured."""
@@ -53,12 +54,25 @@ def is_left_by(config_map: Manifest, benchmark: KimiLinearBenchmark) -> bool:
 
 
 def read(config_map: Manifest) -> Manifest:
-    """Return the fields of a status in a ConfigMap, empty if it cannot be read."""
+    """Return the fields of a status in a ConfigMap that this version can read; empty if there are none.
+
+    Anybody may have written the ConfigMap, so nothing else gets into a status.
+    """
     try:
         content = jsontext.decode(config_map.get("data", {}).get(_FILE, ""))
     except ValueError:
         return {}
-    return {name: content[name] for name in _STATUS_FIELDS if name in content} if isinstance(content, dict) else {}
+    found = content if isinstance(content, dict) else {}
+    fields = {name: found[name] for name in _STATUS_FIELDS if found.get(name) is not None}
+    readable = {name: value for name, value in fields.items() if is_readable(BenchmarkStatus, {name: value})}
+    return dict(_without_nulls(without_unknown_fields(readable, BenchmarkStatus)))
+
+
+def _without_nulls(value: Any) -> Any:
+    """Return a value as the API server stores it: without fields that are null."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _digest(benchmark: KimiLinearBenchmark) -> str:

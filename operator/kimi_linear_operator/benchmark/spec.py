@@ -22,6 +22,7 @@ from kimi_linear_operator.kubernetes.models import (
     Resource,
     SecretKeyRef,
     Status,
+    Time,
     Whole,
     whole_number,
 )
@@ -290,7 +291,7 @@ class Environment(Model):
     """What was measured."""
 
     server: str | None = Field(default=None, description="Name of the server, or address of the endpoint.")
-    server_generation: int | None = Field(default=None, description="Generation of the server's spec.")
+    server_generation: Whole | None = Field(default=None, description="Generation of the server's spec.")
     image: str | None = Field(default=None, description="Image of the server.")
     pod_template_hash: str | None = Field(
         default=None,
@@ -298,7 +299,7 @@ class Environment(Model):
     )
     command: str | None = Field(default=None, description="The recipe's shell command for the server.")
     hardware: str | None = Field(default=None, description="GPU model of the server.")
-    tensor_parallelism: int | None = Field(default=None, description="GPUs of one replica.")
+    tensor_parallelism: Whole | None = Field(default=None, description="GPUs of one replica.")
     version: str | None = Field(default=None, description="SGLang release of the server.")
 
 
@@ -329,12 +330,10 @@ class SuiteResult(Model):
     message: str = Field(
         default="", description="Why the client did not run to its end, or a remark about the numbers."
     )
-    requested: int = Field(default=0, description="Requests that the suite asks for.")
-    completed: int = Field(default=0, description="Requests that succeeded.")
-    start_time: str = Field(
-        description="When the first attempt of the suite started.", json_schema_extra={"format": "date-time"}
-    )
-    completion_time: str = Field(description="When the suite ended.", json_schema_extra={"format": "date-time"})
+    requested: Whole = Field(default=0, description="Requests that the suite asks for.")
+    completed: Whole = Field(default=0, description="Requests that succeeded.")
+    start_time: Time = Field(description="When the first attempt of the suite started.")
+    completion_time: Time = Field(description="When the suite ended.")
     metrics: Metrics = Field(default={}, description="Metrics by the names that the client gives them.")
     baseline: Metrics = Field(default={}, description="The same metrics of the baseline.")
     ratios: Metrics = Field(default={}, description="Measured value divided by the baseline, rounded.")
@@ -347,7 +346,7 @@ class Attempt(Model):
     """A suite that could not start and gave its turn back to other benchmarks of the server."""
 
     suite: str = Field(description="The suite.")
-    time: str = Field(description="When the suite gave its turn back.", json_schema_extra={"format": "date-time"})
+    time: Time = Field(description="When the suite gave its turn back.")
     reason: str = Field(description="Why the suite could not start, in one CamelCase word.", max_length=1024)
     message: str = Field(description="Why the suite could not start.", max_length=32768)
 
@@ -357,7 +356,7 @@ class BenchmarkStatus(Status):
 
     RECORDS = frozenset({"environment", "results"})
 
-    observed_generation: int | None = Field(
+    observed_generation: Whole | None = Field(
         default=None, description="The generation of the spec that this status describes."
     )
     conditions: Conditions = Field(
@@ -371,12 +370,8 @@ class BenchmarkStatus(Status):
     )
     current_suite: str | None = Field(default=None, description="The suite that runs.")
     progress: str | None = Field(default=None, description="Suites that have ended, out of all.")
-    start_time: str | None = Field(
-        default=None, description="When the first suite started.", json_schema_extra={"format": "date-time"}
-    )
-    completion_time: str | None = Field(
-        default=None, description="When the last suite ended.", json_schema_extra={"format": "date-time"}
-    )
+    start_time: Time | None = Field(default=None, description="When the first suite started.")
+    completion_time: Time | None = Field(default=None, description="When the last suite ended.")
     failed_start: Attempt | None = Field(
         default=None,
         description="The last failed attempt to start the next suite, after which other benchmarks went first.",

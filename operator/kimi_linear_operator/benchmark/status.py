@@ -31,6 +31,7 @@ class BenchmarkObservation:
         job: The Job of the current suite, None if it has none.
         not_running: Why the current suite does not run although its Job exists, None if it runs.
         failed_start: The last attempt that could not start and gave its turn back, None if the client has run since.
+        restored_start: When the first suite started, if the benchmark was created again with its results; else None.
     """
 
     manifest: Manifest
@@ -42,6 +43,7 @@ class BenchmarkObservation:
     job: Manifest | None = None
     not_running: Reason | None = None
     failed_start: Manifest | None = None
+    restored_start: str | None = None
 
     @property
     def suites(self) -> Sequence[Suite]:
@@ -127,7 +129,7 @@ def benchmark_status(observation: BenchmarkObservation, now: str) -> Manifest:
         "verdict": verdict.verdict if verdict else None,
         "currentSuite": observation.current,
         "progress": observation.share if observation.benchmark else previous.get("progress"),
-        "startTime": previous.get("startTime") or _start_time(observation),
+        "startTime": previous.get("startTime") or observation.restored_start or _start_time(observation),
         "completionTime": _completion_time(observation, now) if verdict else None,
         "failedStart": None if verdict else observation.failed_start,
         "environment": observation.facts or None,

@@ -9,9 +9,10 @@ from typing import Any
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.benchmark import commands
 from kimi_linear_operator.benchmark.address import TargetKey, key_of, label_of
-from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
+from kimi_linear_operator.benchmark.spec import Environment, KimiLinearBenchmark
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
+from kimi_linear_operator.kubernetes.stored import is_readable
 from kimi_linear_operator.server.service import url
 from kimi_linear_operator.server.sglang import command_line
 from kimi_linear_operator.server.sglang.by_hand import recipe_command
@@ -188,10 +189,16 @@ def changes(before: str, after: str) -> list[str]:
 def changes_since(facts: Manifest, before: str) -> list[str]:
     """Return messages about what changed between the first suite and a later one.
 
+    If that cannot be read, the numbers of the suites may be about different servers, so this counts as a change.
+
     Args:
-        facts: The contents of `status.environment`, from when the first suite started.
+        facts: The contents of `status.environment`, from when the first suite started. Another version of the operator
+            may have written it.
         before: The snapshot of the server before the later suite.
     """
+    compared = {name: facts[name] for name in ("serverGeneration", "podTemplateHash") if name in facts}
+    if not is_readable(Environment, compared):
+        return ["it is unknown whether the server changed between suites: status.environment cannot be read"]
     state = _state(before)
     old_generation, new_generation = facts.get("serverGeneration"), _generation(state)
     if old_generation is not None and old_generation != new_generation:

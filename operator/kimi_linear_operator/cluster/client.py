@@ -150,14 +150,23 @@ class Cluster:
         query = {"fieldManager": f"{MANAGER}-annotations", "force": "true"}
         return await self._send(Request("APPLY", path_of(kind, manifest), query, body))
 
-    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+    async def patch_status(
+        self, kind: Kind, manifest: Manifest, status: Manifest, *, if_unchanged: bool = False
+    ) -> Manifest:
         """Set the status of exactly this object; return its new metadata.
 
         This is a merge patch: server-side apply refuses objects that do not match their schema, and those need a status
         most. The answer holds only the metadata: the rest may be a megabyte, and the caller has it already.
+
+        Args:
+            kind: The kind of the object.
+            manifest: The object.
+            status: The status.
+            if_unchanged: Whether to refuse with status 409 if anything in the object has changed.
         """
-        removed = dict.fromkeys(manifest.get("status", {}).keys() - status.keys())
-        body = {"metadata": {"uid": manifest["metadata"]["uid"]}, "status": {**status, **removed}}
+        names = ("uid", "resourceVersion") if if_unchanged else ("uid",)
+        expected = {name: manifest["metadata"][name] for name in names}
+        body = {"metadata": expected, "status": _patch(manifest.get("status", {}), status)}
         target = f"{path_of(kind, manifest)}/status"
         answer = await self._send(Request("STATUS", target, {"fieldManager": MANAGER}, body))
         return dict(answer["metadata"])
@@ -204,6 +213,15 @@ async def connect_to(configuration: Configuration, observe: Observe = ignore_ans
     """Connect to an API server with these credentials."""
     async with opened(configuration, observe) as transport:
         yield Cluster(transport, Pages(transport))
+
+
+def _patch(before: Manifest, after: Manifest) -> Manifest:
+    """Return the merge patch that makes one object of another: what it lacks is null."""
+    kept = {
+        name: _patch(before[name], value) if isinstance(value, dict) and isinstance(before.get(name), dict) else value
+        for name, value in after.items()
+    }
+    return {**kept, **dict.fromkeys(before.keys() - after.keys())}
 
 
 def _unchanged(manifest: Manifest) -> Manifest:

@@ -1,13 +1,15 @@
 """Models that all resources share: strictness, metadata, conditions."""
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.alias_generators import to_camel
 
 from kimi_linear_operator.kubernetes.kinds import GROUP, Kind, Manifest
+from kimi_linear_operator.kubernetes.times import moment
 
 
 class Model(BaseModel):
@@ -70,6 +72,23 @@ IntOrString = Annotated[
     WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": _LONGEST_QUANTITY}),
 ]
 """A quantity of Kubernetes: both 4 and "4" are valid."""
+
+_RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})")
+
+
+def _time(value: str) -> str:
+    """Accept a time that the API server accepts for the format `date-time`.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not _RFC_3339.fullmatch(value) or moment(value) is None:
+        raise ValueError("must be a time as RFC 3339")
+    return value
+
+
+Time = Annotated[str, AfterValidator(_time), Field(json_schema_extra={"format": "date-time"})]
+"""A time as RFC 3339."""
 
 WithoutNulls = BeforeValidator(_without_nulls)
 """Makes a map treat `key: null` as absent, as the API server does."""
@@ -145,12 +164,10 @@ class Condition(Model):
 
     type: str = Field(description="The aspect, in CamelCase.", max_length=316)
     status: Literal["True", "False", "Unknown"] = Field(description="Whether the condition holds.")
-    observed_generation: int = Field(
+    observed_generation: Whole = Field(
         default=0, ge=0, description="The generation of the spec that this condition describes."
     )
-    last_transition_time: str = Field(
-        description="When the status last changed.", json_schema_extra={"format": "date-time"}
-    )
+    last_transition_time: Time = Field(description="When the status last changed.")
     reason: str = Field(description="Why, in one CamelCase word.", max_length=1024)
     message: str = Field(description="Why, in words a person can act on.", max_length=32768)
 
@@ -179,9 +196,9 @@ class Failure(Model):
     pod: str = Field(description="Name of the pod.")
     container: str = Field(description="Name of the container.")
     reason: str = Field(description="Reason that the kubelet gave, for example Error or OOMKilled.")
-    exit_code: int = Field(description="Exit code of the container.")
+    exit_code: Whole = Field(description="Exit code of the container.")
     message: str = Field(description="Exception in the log of the container, or its last lines; without secrets.")
-    time: str = Field(description="When the container ended.", json_schema_extra={"format": "date-time"})
+    time: Time = Field(description="When the container ended.")
 
 
 class Resource(Model):

@@ -18,8 +18,13 @@ from kimi_linear_operator.reconcile.event_limit import EventLimiter
 
 logger = logging.getLogger(__name__)
 
+_CONFLICT = 409
+_INVALID = 422
+# After how many conflicts in a row a status is written although the object has changed: else a client that changes it
+# all the time would keep it without a status.
+_MOST_CONFLICTS = 5
 # Bad request, forbidden, too large, invalid: the API server refuses the same request until somebody changes something.
-_REFUSALS = (400, 403, 413, 422)
+_REFUSALS = (400, 403, 413, _INVALID)
 # When to retry a refused status. A change that makes it valid, such as another definition, may come without a watch
 # event.
 REFUSED_RETRY = Backoff(first=15.0, longest=300.0)
@@ -29,6 +34,10 @@ REPORTED_FAILURES = 5
 BEHIND_RETRY_SECONDS = 5.0
 # Refusals to remember; more than any cluster should have. A forgotten one is reported once more.
 _MOST_REFUSALS = 4096
+
+
+def _unchanged(status: Manifest) -> Manifest:
+    return status
 
 
 @dataclass(frozen=True)
@@ -70,9 +79,30 @@ class Reporting:
     _limiter: EventLimiter = field(default_factory=EventLimiter)
     # By UID, the oldest first.
     _refusals: OrderedDict[str, _Refusal] = field(default_factory=OrderedDict)
+    # Conflicts in a row by UID, the oldest first.
+    _conflicts: OrderedDict[str, int] = field(default_factory=OrderedDict)
 
-    async def write(self, kind: Kind, manifest: Manifest, status: Manifest, event: Manifest | None) -> float | None:
+    async def write(
+        self,
+        kind: Kind,
+        manifest: Manifest,
+        status: Manifest,
+        event: Manifest | None,
+        *,
+        storable: Callable[[Manifest], Manifest] = _unchanged,
+        if_unchanged: bool = False,
+    ) -> float | None:
         """Write a status and record an Event, unless the resource has this status already.
+
+        Args:
+            kind: The kind of the resource.
+            manifest: The resource, with its previous status.
+            status: The status.
+            event: The Event, None if there is nothing to tell.
+            storable: Returns a status without what the definition may refuse. This is written only if the definition
+                refuses the status.
+            if_unchanged: Whether to write the status only if the resource has not changed since it was cached. Then the
+                time of the write says that nobody had written a newer spec by then.
 
         Returns:
             After how many seconds to requeue the resource, None for not at all. It is 0 if the spec has changed since
@@ -83,13 +113,18 @@ class Reporting:
         refusal = self._refusals.get(manifest["metadata"]["uid"])
         if refusal and (seconds := refusal.seconds_left(manifest)):
             return seconds
+        is_locked = if_unchanged and self._conflicts.get(manifest["metadata"]["uid"], 0) < _MOST_CONFLICTS
         try:
-            metadata = await self.cluster.patch_status(kind, manifest, status)
+            if is_locked:
+                metadata = await self.cluster.patch_status(kind, manifest, status, if_unchanged=True)
+            else:
+                status, metadata = await self._patch(kind, manifest, status, storable)
         except ApiError as error:
-            if error.status not in _REFUSALS:
-                raise
+            if is_locked and error.status == _CONFLICT:
+                return await self._note_conflict(kind, manifest["metadata"])
             return await self._note_refusal(kind, manifest, error)
         self._refusals.pop(metadata["uid"], None)
+        self._conflicts.pop(metadata["uid"], None)
         is_current = _has_same_input(metadata, manifest["metadata"])
         if is_current:
             own = Key(metadata["namespace"], metadata["name"], kind)
@@ -97,6 +132,27 @@ class Reporting:
         if event:
             await self._publish(event)
         return None if is_current else await self._reread(kind, metadata)
+
+    async def _patch(
+        self, kind: Kind, manifest: Manifest, status: Manifest, storable: Callable[[Manifest], Manifest]
+    ) -> tuple[Manifest, Manifest]:
+        """Write a status, or, if the definition refuses it, what can be stored of it; return that and new metadata."""
+        try:
+            return status, await self.cluster.patch_status(kind, manifest, status)
+        except ApiError as error:
+            reduced = storable(status) if error.status == _INVALID else status
+            if reduced == status:
+                raise
+            logger.warning("The definition refuses a part of the status, writing the rest: %s", error)
+        return reduced, await self.cluster.patch_status(kind, manifest, reduced)
+
+    async def _note_conflict(self, kind: Kind, metadata: Manifest) -> float | None:
+        """Count a conflict, and read the resource, which has changed; return the seconds until the next pass."""
+        uid = metadata["uid"]
+        self._conflicts[uid] = self._conflicts.pop(uid, 0) + 1
+        if len(self._conflicts) > _MOST_REFUSALS:
+            self._conflicts.popitem(last=False)
+        return await self._reread(kind, metadata)
 
     async def _reread(self, kind: Kind, metadata: Manifest) -> float | None:
         """Read a resource whose spec has changed meanwhile into the cache; return the seconds until the next pass.
@@ -109,7 +165,13 @@ class Reporting:
         return 0.0 if self.cache.put(kind, live) else BEHIND_RETRY_SECONDS
 
     async def _note_refusal(self, kind: Kind, manifest: Manifest, error: ApiError) -> float:
-        """Count a refused status, and report the first refusal in a row; return the seconds until the retry."""
+        """Count a refused status, and report the first refusal in a row; return the seconds until the retry.
+
+        Raises:
+            ApiError: The error may pass in a moment, so it is no refusal.
+        """
+        if error.status not in _REFUSALS:
+            raise error
         counters.STATUS_REFUSED.labels(kind.kind, error.status).inc()
         metadata = manifest["metadata"]
         previous = self._refusals.pop(metadata["uid"], None)

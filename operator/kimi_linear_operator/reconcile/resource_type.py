@@ -62,7 +62,8 @@ class Context:
         reporting: Writes the status of a resource.
         now: Returns the time as RFC 3339.
         scheduling: How a pass requests other passes.
-        is_in_use: Returns whether a resource of any type needs this one to stay as it is.
+        is_in_use: Returns whether a resource of any type needs this one to stay as it is, given for how many seconds
+            the operator has waited for that to end.
         written: The kinds of children that the operator writes, of all types.
         options: The administrator's choices.
         about_to_change: Resources that the operator has decided to change by itself, so no other may begin to use them.
@@ -74,7 +75,7 @@ class Context:
     reporting: Reporting
     now: Callable[[], str]
     scheduling: Scheduling
-    is_in_use: Callable[[Key], bool]
+    is_in_use: Callable[[Key, float], bool]
     written: tuple[Kind, ...]
     options: Options
     about_to_change: set[Key] = field(default_factory=set)
@@ -118,7 +119,7 @@ def _refers_to_nothing(_: Cache, __: Key) -> tuple[Kind, ...]:
     return ()
 
 
-def _uses_nothing(_: Cache, __: Key, ___: str) -> bool:
+def _uses_nothing(_: Cache, __: Key, ___: str, ____: float) -> bool:
     return False
 
 
@@ -164,7 +165,8 @@ class ResourceType:
         referenced: The kinds of other resources that a resource may refer to.
         refers_to: Returns the kinds that a resource refers to now.
         needs_everything: Whether a pass needs everything that can be read, in all namespaces.
-        uses: Returns whether any such resource needs another one to stay as it is now.
+        uses: Returns whether any such resource needs another one to stay as it is now, given the time, and for how many
+            seconds the operator has waited for that to end.
     """
 
     definition: Definition
@@ -181,7 +183,7 @@ class ResourceType:
     referenced: tuple[Kind, ...] = ()
     refers_to: Callable[[Cache, Key], tuple[Kind, ...]] = _refers_to_nothing
     needs_everything: bool = False
-    uses: Callable[[Cache, Key, str], bool] = _uses_nothing
+    uses: Callable[[Cache, Key, str, float], bool] = _uses_nothing
 
     @property
     def model(self) -> type[Resource]:

@@ -41,7 +41,7 @@ def shared_context(
         reporting=Reporting(cluster, cache, scheduling.enqueue, now),
         now=now,
         scheduling=scheduling,
-        is_in_use=lambda key: any(resource_type.uses(cache, key, now()) for resource_type in types.values()),
+        is_in_use=lambda key, waited: any(item.uses(cache, key, now(), waited) for item in types.values()),
         written=written_kinds(types),
         options=options,
     )

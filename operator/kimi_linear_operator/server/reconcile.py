@@ -30,7 +30,7 @@ from kimi_linear_operator.server.manifests import build_companions, build_deploy
 from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.rollouts import Rollouts
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
-from kimi_linear_operator.server.status import ServerObservation, server_status
+from kimi_linear_operator.server.status import ServerObservation, server_status, was_applied
 from kimi_linear_operator.server.templates import Decision, Templates, has_rolled_out
 from kimi_linear_operator.server.waking import Waking
 
@@ -277,7 +277,9 @@ class ServerReconciler:
         status = server_status(observation, self.now())
         builders = (transition_event, contested_event)
         event = next((event for build in builders if (event := build(manifest, status, self.now()))), None)
-        return await self.reporting.write(SERVER, manifest, status, event)
+        # The time of this status says later which fields of the spec were there already: see `unrequested.py`.
+        is_applied = was_applied(status, observation.generation)
+        return await self.reporting.write(SERVER, manifest, status, event, if_unchanged=is_applied)
 
 
 def _readable(manifest: Manifest) -> KimiLinearServer | None:

@@ -16,6 +16,7 @@ from kimi_linear_operator import counters
 from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.kubernetes.metadata import annotations, is_owned_by
+from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Conditions, Key
 from kimi_linear_operator.reconcile.resource_type import Context
@@ -31,6 +32,10 @@ _POLL_SECONDS = 10.0
 # A chosen server normally takes the template within seconds. It cannot take it if its spec is refused just then, if a
 # quota or an occupied name prevents the new revision, or if its namespace cannot be read any more.
 _TAKE_TIMEOUT_SECONDS = 300.0
+# After a choice that timed out, the server's pass may still write the template: a request takes half a minute at most.
+_AFTER_TIMEOUT_SECONDS = 60.0
+# For how long a server that serves with the new template may stay unready: its own pass says so within seconds.
+_UNREADY_SECONDS = 60.0
 # How many cached objects to decode before other tasks may run.
 _DECODED_AT_ONCE = 100
 # Reasons of Ready with which a server needs help although Stalled is False: a Deployment that is paused, or that cannot
@@ -122,9 +127,13 @@ class Rollouts:
         self._enqueue = context.scheduling.enqueue
         self._pause = context.options.rollout_pause
         self._is_in_use = context.is_in_use
+        self._now = context.now
         self._clock = clock
         self._quiet_since: float | None = None
         self._chosen_since = 0.0
+        self._not_before = 0.0
+        # Since when each server that waits for its turn is measured.
+        self._measured_since: dict[Key, float] = {}
         # How often each server was chosen. Servers that were chosen and could not take the template come last.
         self._attempts: Tally[Key] = Tally()
         # How many servers of each namespace were chosen: namespaces take turns.
@@ -161,7 +170,7 @@ class Rollouts:
         if cached is None:
             return
         is_ready = candidate(key, cached.conditions, is_under_way=False).is_ready
-        if self._is_in_use(key) or not (is_ready or is_marked(self.cache, key)):
+        if self._is_measured(key) or not (is_ready or is_marked(self.cache, key)):
             self.chosen.discard(key)
 
     async def step(self, unreadable: Sequence[str]) -> None:
@@ -177,12 +186,15 @@ class Rollouts:
             self._report([], [])  # No server waits, so nothing can be halted.
             self._attempts.clear()
             self._turns.clear()
+            self._measured_since.clear()
             return
         under_way = {key async for key in self._marked(servers)} | self.chosen
         found = (candidate(*item, is_under_way=item[0] in under_way) for item in servers.items())
         candidates = [
-            self._with_pause(item) for item in found if not (item.is_under_way and self._is_being_deleted(item.key))
+            self._with_deadline(item) for item in found if not (item.is_under_way and self._is_being_deleted(item.key))
         ]
+        for settled in self._measured_since.keys() - {item.key for item in candidates if item.is_offered}:
+            del self._measured_since[settled]
         self._report(candidates, unreadable)
         waiting = [] if self.chosen or unreadable else eligible(candidates)
         if unreadable or (not waiting and any(item.is_under_way for item in candidates)):
@@ -190,7 +202,8 @@ class Rollouts:
             return
         now = self._clock()
         self._quiet_since = now if self._quiet_since is None else self._quiet_since
-        if now - self._quiet_since >= pause and (key := await self._first_free(waiting)):
+        is_time = now >= max(self._quiet_since + pause, self._not_before)
+        if is_time and (key := await self._first_free(waiting)):
             logger.info("Rolling the newest pod template out to KimiLinearServer %s/%s", key.namespace, key.name)
             self._quiet_since, self._chosen_since = None, now
             self._attempts[key] += 1
@@ -206,6 +219,7 @@ class Rollouts:
             del self._attempts[key]
         if self.chosen and self._clock() - self._chosen_since >= _TAKE_TIMEOUT_SECONDS:
             self.chosen.clear()
+            self._not_before = self._clock() + _AFTER_TIMEOUT_SECONDS
 
     async def _first_free(self, waiting: Iterable[Key]) -> Key | None:
         """Return the first server that can be changed now, None if there is none."""
@@ -213,18 +227,32 @@ class Rollouts:
         for number, key in enumerate(order):
             if number % _DECODED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            if not (self._is_paused(key) or self._is_being_deleted(key) or self._is_in_use(key)):
+            if not (self._is_paused(key) or self._is_being_deleted(key) or self._is_measured(key)):
                 return key
         return None
+
+    def _is_measured(self, key: Key) -> bool:
+        """Return whether a suite runs on a server, and remember since when that is so."""
+        if not self._is_in_use(key, 0.0):
+            self._measured_since.pop(key, None)
+            return False
+        since = self._measured_since.setdefault(key, self._clock())
+        return self._is_in_use(key, self._clock() - since)
 
     def _is_being_deleted(self, key: Key) -> bool:
         """Return whether a server is being deleted: if a finalizer keeps it, its rollout never ends."""
         return "deletionTimestamp" in (self.cache.get(key.of(SERVER)) or {"metadata": {}})["metadata"]
 
-    def _with_pause(self, server: Candidate) -> Candidate:
-        """Return a candidate that is stalled if it is under way and its Deployment is paused, so has no deadline."""
-        is_stuck = server.is_under_way and not server.is_ready and not server.stalled and self._is_paused(server.key)
-        return replace(server, stalled="RolloutPaused") if is_stuck else server
+    def _with_deadline(self, server: Candidate) -> Candidate:
+        """Return a candidate that is stalled if it is under way and unready, and its Deployment has no deadline."""
+        if not server.is_under_way or server.is_ready or server.stalled:
+            return server
+        if self._is_paused(server.key):
+            return replace(server, stalled="RolloutPaused")
+        if _was_available_before(self.cache.get(server.key.of(DEPLOYMENT)) or {}, _UNREADY_SECONDS, self._now()):
+            ready = ready_condition((self.cache.get(server.key) or {}).get("status", {}))
+            return replace(server, stalled=str(ready.get("reason", "Unknown")))
+        return server
 
     def _is_paused(self, key: Key) -> bool:
         """Return whether somebody has paused the server's Deployment: its rollout would never end."""
@@ -250,6 +278,22 @@ class Rollouts:
         for message in sorted(halts - self._logged):
             logger.warning("%s", message)
         self._logged = halts
+
+
+def _was_available_before(deployment: Manifest, seconds: float, now: str) -> bool:
+    """Return whether a Deployment's rollout was complete more than so many seconds ago. Then no deadline runs any more.
+
+    Args:
+        deployment: The Deployment.
+        seconds: The seconds.
+        now: The time as RFC 3339.
+    """
+    status: Manifest = deployment.get("status", {})
+    is_observed = status.get("observedGeneration", 0) >= deployment.get("metadata", {}).get("generation", 0)
+    progress: Manifest = next((item for item in status.get("conditions", ()) if item["type"] == "Progressing"), {})
+    age = seconds_between(progress.get("lastUpdateTime"), now)
+    is_complete = progress.get("reason") == "NewReplicaSetAvailable"
+    return bool(is_observed and is_complete and age is not None and age > seconds)
 
 
 def _stalled_message(server: Candidate) -> str:

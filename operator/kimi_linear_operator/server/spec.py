@@ -204,7 +204,7 @@ class ServerSpec(Model):
 class ServerStatus(Status):
     """The observed state."""
 
-    observed_generation: int | None = Field(
+    observed_generation: Whole | None = Field(
         default=None, description="The generation of the spec that this status describes."
     )
     conditions: Conditions = Field(
@@ -217,9 +217,9 @@ class ServerStatus(Status):
         default=None, description="The recipe's shell command for this spec, to run the same server by hand."
     )
     image: str | None = Field(default=None, description="Image of the engine.")
-    replicas: int | None = Field(default=None, description="Pods of this server.")
-    ready_replicas: int | None = Field(default=None, description="Pods that serve.")
-    updated_replicas: int | None = Field(default=None, description="Pods of the current generation.")
+    replicas: Whole | None = Field(default=None, description="Pods of this server.")
+    ready_replicas: Whole | None = Field(default=None, description="Pods that serve.")
+    updated_replicas: Whole | None = Field(default=None, description="Pods of the current generation.")
     selector: str | None = Field(default=None, description="Label selector of the pods, for /scale.")
     last_failure: Failure | None = Field(default=None, description="How a container last ended.")
 

@@ -119,6 +119,8 @@ class Templates:
         applied = await self._applied(server, case)
         choice = choose(server, history, applied=applied, state=case.state)
         choice = replace(choice, left_out=tuple(filter(unrequested.is_in_list, left_out)))
+        if case.state.is_chosen and key not in self.chosen:
+            raise BehindError("the automatic rollout does not choose this server any more")
         if not choice.current.is_automatic:
             self.chosen.discard(key)
         elif has_rolled_out(live, choice.current):

@@ -159,8 +159,8 @@ def _written_since(
     """Return the entries of managers that may have written the spec after the operator last recorded or applied it.
 
     Each entry has one time, which any write of its manager renews, also one of a label. The time of the status says
-    until when the operator saw the spec. If only one write has changed the spec since then, and that was a scale, no
-    other manager has written the spec.
+    until when the operator saw the spec: the status is written only if nobody has changed the server since it was
+    cached. If only one write has changed the spec since then, and that was a scale, no other manager has written it.
     """
     status = stored.readable_status(ServerStatus, server.get("status"))
     reported = _reported_at(status, managed_fields)

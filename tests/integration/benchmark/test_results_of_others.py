@@ -78,3 +78,25 @@ def test_results_of_a_newer_version_outlive_a_rollback_of_operator_and_definitio
         before.__eq__,
         _QUIET_SECONDS,
     )
+
+
+def test_a_result_of_a_type_that_the_older_definition_refuses_becomes_text_and_the_benchmark_goes_on(
+    sandbox: Sandbox,
+) -> None:
+    namespace = sandbox.namespace
+    _create(namespace, "odd", "speed-low", "gsm8k")
+    wait_for(lambda: left_of(namespace, "odd"), "the first Job is gone", lambda left: "speed" not in str(left))
+    with sandbox.operator.stopped():
+        with definition_of_energy(namespace.client):
+            _store_as_newer_version(namespace, "odd", completed="10 of 10")
+        wait_for(
+            lambda: _first_result(namespace, "odd"),
+            "the older definition is back",
+            lambda found: "energy" not in found,
+        )
+    end_suite(namespace, "odd", "gsm8k")
+    status = wait_for_reason(namespace, "odd", "ResultUnknown")["status"]
+    first, second = status["results"]
+    assert (status["verdict"], first["outcome"], second["outcome"]) == ("Invalid", "Unknown", "Succeeded")
+    assert '"completed":"10 of 10"' in first["message"]
+    assert pods_made(namespace, "odd") == 2

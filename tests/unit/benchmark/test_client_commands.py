@@ -226,6 +226,16 @@ def test_other_pods_between_suites_are_told_and_other_labels_make_none() -> None
     assert target.changes_since({}, other) == target.changes_since(facts, snapshot()) == []
 
 
+@pytest.mark.parametrize("facts", [{"serverGeneration": "newer"}, {"podTemplateHash": 5, "serverGeneration": 3}])
+def test_facts_that_cannot_be_compared_count_as_a_change(facts: dict[str, Any]) -> None:
+    """Else a benchmark could pass although its suites ran on different servers."""
+    [message] = target.changes_since(facts, snapshot(generation=3))
+    assert "unknown whether the server changed" in message
+    readable = {"serverGeneration": 3, "hardware": {"gpu": "newer"}}
+    assert target.changes_since(readable, snapshot(generation=3)) == []
+    assert target.changes_since(readable, snapshot(generation=4))
+
+
 def test_what_is_said_to_be_measured_is_what_the_pods_have_whichever_version_built_them() -> None:
     measured = server()
     measured = measured.model_copy(update={"status": {"command": "as it was started"}})

@@ -7,7 +7,8 @@ import pytest
 
 from fast_loop import now, run
 from kimi_linear_operator.benchmark import target
-from kimi_linear_operator.benchmark.admission import LISTS_AT_ONCE, Admission, Wait
+from kimi_linear_operator.benchmark.admission import REQUESTS_AT_ONCE, Admission, Wait
+from kimi_linear_operator.benchmark.index import FEW_RIVALS
 from kimi_linear_operator.benchmark.looks import LOOK_RETRY_SECONDS, LOOKS_AT_ONCE, LOOKS_OF_NAMESPACE, Looks
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.cluster.client import Cluster
@@ -32,6 +33,13 @@ class Slow:
         self.error: ApiError | None = None
 
     async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
+        await self._answer(kind, namespace)
+        return []
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> None:
+        await self._answer(kind, namespace)
+
+    async def _answer(self, kind: Kind, namespace: str) -> None:
         self.asked.append(namespace)
         self.under_way += 1
         self.most = max(self.most, self.under_way)
@@ -39,7 +47,6 @@ class Slow:
             if self.error and kind == POD:
                 raise self.error
             await asyncio.sleep(LIST_SECONDS)
-            return []
         finally:
             self.under_way -= 1
 
@@ -120,23 +127,23 @@ def test_no_place_is_kept_for_who_does_not_come_again() -> None:
         assert has_place
 
 
-def test_the_lists_of_one_look_go_at_the_same_time() -> None:
+def test_the_requests_of_one_look_go_at_the_same_time_and_read_only_the_jobs_of_suites_elsewhere() -> None:
     async def test() -> None:
         world, began = Slow(), now()
         keys = [world.benchmark("host", f"n{number}") for number in range(5)]
         assert await world.wait(keys[0]) is None
         assert now() - began == pytest.approx(LIST_SECONDS)
-        assert sorted(world.asked) == sorted([key.namespace for key in keys] * 2)
+        assert sorted(world.asked) == ["n0", "n0", "n1", "n2", "n3", "n4"]
 
     run(test())
 
 
-def test_all_looks_together_ask_for_so_many_lists_at_once() -> None:
+def test_all_looks_together_ask_for_so_much_at_once() -> None:
     async def test() -> None:
         world = Slow()
         keys = [world.benchmark(f"h{host}", f"n{host}{place}") for host in range(LOOKS_AT_ONCE) for place in range(6)]
         assert await asyncio.gather(*map(world.wait, keys[::6])) == [None] * LOOKS_AT_ONCE
-        assert world.most == LISTS_AT_ONCE
+        assert world.most == REQUESTS_AT_ONCE
 
     run(test())
 
@@ -151,5 +158,15 @@ def test_a_look_that_fails_gives_up_its_other_lists_and_its_place() -> None:
         assert (now(), world.under_way) == (0, 0)
         world.error = None
         assert await world.wait(key) is None
+
+    run(test())
+
+
+def test_of_thousands_of_rivals_elsewhere_a_look_reads_the_jobs_of_the_first_few() -> None:
+    async def test() -> None:
+        world = Slow()
+        keys = [world.benchmark("host", f"n{number:04}") for number in range(3000)]
+        assert await world.wait(keys[0]) is None
+        assert len(world.asked) <= 2 + FEW_RIVALS
 
     run(test())

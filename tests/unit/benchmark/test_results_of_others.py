@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.benchmark.spec import BENCHMARK, BenchmarkStatus
+from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Kind, Manifest
+from kimi_linear_operator.kubernetes.stored import is_readable
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.runtime.exposition import resource_lines
@@ -127,3 +129,28 @@ def test_what_this_version_cannot_judge_is_never_passed(change: Manifest, verdic
     status = pass_over(*results, suites=["speed-low"]).status()
     [succeeded] = [item for item in status["conditions"] if item["type"] == "Succeeded"]
     assert (status["results"], status["verdict"], succeeded["reason"]) == (results, verdict, reason)
+
+
+class StrictCluster(WritingCluster):
+    """Refuses a status that does not fit this version's definition, as an API server with that definition does."""
+
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+        if not is_readable(BenchmarkStatus, status):
+            raise ApiError(422, "status.results[0].completed: Invalid value")
+        return await super().patch_status(kind, manifest, status)
+
+
+@pytest.mark.parametrize("change", [{"completed": "10 of 10", "startTime": 5}, {"startTime": "at dawn"}], ids=str)
+def test_what_the_definition_refuses_of_kept_results_is_written_as_text_and_told(change: Manifest) -> None:
+    benchmark = make_finished_benchmark(make_result("speed-low", **change), suites=[{"name": "speed-low"}], **ADDRESS)
+    facts = {"server": "kimi", "tensorParallelism": "four"}
+    benchmark["status"] |= {"startTime": "2026-11-24T02:00:00Z", "environment": facts}
+    cache, cluster = new_cache(), StrictCluster()
+    cache.put(BENCHMARK, benchmark)
+    assert asyncio.run(Passes(cluster, cache).reconcile(NIGHTLY)) is None
+    status = cluster.status()
+    [succeeded] = [item for item in status["conditions"] if item["type"] == "Succeeded"]
+    assert (status["verdict"], succeeded["reason"]) == ("Invalid", "ResultUnknown")
+    assert status["environment"] == {"server": "kimi"}
+    [result] = status["results"]
+    assert all(f'"{name}":{json.dumps(value)}' in result["message"] for name, value in change.items())

@@ -122,6 +122,8 @@ class World:
 
     def __init__(self) -> None:
         self.cache, self.version = new_cache(), 1
+        # Jobs that the cache does not show yet.
+        self.new_jobs: dict[tuple[str, str], Manifest] = {}
         self.put(SERVER, server())
         self.benchmark(MINE)
         self.benchmark(THEIRS, endpoint=ADDRESS)
@@ -130,6 +132,9 @@ class World:
         """The API server's own lists: what the store has."""
         known = [key for key in (MINE, THEIRS) if key.namespace == namespace]
         return [essence(item) for key in known for item in self.cache.children(kind, key)]
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        return self.new_jobs.get((namespace, name)) or self.cache.get(Key(namespace, name, kind))
 
     def put(self, kind: Kind, manifest: Manifest) -> None:
         self.version += 1
@@ -179,6 +184,19 @@ def test_a_suite_of_another_namespace_goes_on_for_as_long_as_it_may_take() -> No
     assert "benchmark theirs of namespace elsewhere goes first" in found.reason.message
     # Its ten minutes and the two that a Job may take to end, of which five have gone.
     assert found.again == 420
+
+
+def test_a_suite_elsewhere_that_another_replica_has_just_started_is_waited_for() -> None:
+    world, replica = World(), World()
+    replica.start(THEIRS, created="2026-11-24T08:59:59Z")
+    [made] = replica.cache.children(JOB, THEIRS)
+    world.new_jobs["elsewhere", made["metadata"]["name"]] = made
+    found = world.wait()
+    assert found
+    assert "a client of an earlier benchmark still runs" in found.reason.message
+    ended = {"status": {"conditions": [make_condition("Complete", "True", "", "")]}}
+    world.new_jobs["elsewhere", made["metadata"]["name"]] = {**made, **ended}
+    assert world.wait() is None
 
 
 def test_a_benchmark_of_a_newer_definition_holds_a_server_too() -> None:

@@ -324,6 +324,23 @@ def test_no_suite_starts_on_a_server_that_is_about_to_get_other_pods(*, is_marke
     assert (step.reason.name, step.job, step.again) == ("ServerUnready", None, LEFTOVER_RETRY_SECONDS)
 
 
+def test_no_suite_starts_on_a_server_that_was_chosen_while_the_runner_was_written() -> None:
+    world = World()
+    world.cluster.put(SERVER, make_server())
+    context = make_context(world.cluster, world.cache)
+    apply = context.children.apply
+
+    async def apply_slowly(*given: Any) -> None:
+        await apply(*given)
+        context.about_to_change.add(Key("default", "kimi", SERVER))
+
+    object.__setattr__(context.children, "apply", apply_slowly)
+    benchmark = KimiLinearBenchmark.model_validate(world.cache.get(FIRST.of(BENCHMARK)))
+    measurement = Measurement(FIRST, benchmark, target_state(world.cache, benchmark))
+    step = asyncio.run(NextSuite(context).proceed(measurement, benchmark.spec.suites[0]))
+    assert (step.reason.name, step.job, step.again) == ("ServerUnready", None, LEFTOVER_RETRY_SECONDS)
+
+
 def test_a_benchmark_waits_for_no_other_that_is_about_to_start() -> None:
     """Whoever waits in a pass keeps a worker from everybody else."""
     world = World()

@@ -202,7 +202,7 @@ class Applying:
     async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
         return await self.apply(kind, manifest)
 
-    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
         self.reasons += [item["reason"] for item in status["conditions"] if item["type"] == "Accepted"]
         return dict(manifest["metadata"])
 

@@ -30,7 +30,9 @@ RIGHT = {
     "observedGeneration": st.integers(),
     "results": st.just([make_result("speed-low"), make_result("gsm8k")]),
     "environment": st.just({"server": "kimi"}),
-    "lastFailure": st.just({"pod": "p", "container": "c", "reason": "R", "exitCode": 1, "message": "", "time": "t"}),
+    "lastFailure": st.just(
+        {"pod": "p", "container": "c", "reason": "R", "exitCode": 1, "message": "", "time": "2026-11-24T01:00:00Z"}
+    ),
     "startTime": st.just("2026-11-24T02:00:00Z"),
     "verdict": st.just("Passed"),
     "url": st.just("http://kimi"),
@@ -82,7 +84,7 @@ class ObligingCluster:
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
         return stored({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "2"}})
 
-    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
         self.statuses.append(status)
         version = str(int(manifest["metadata"]["resourceVersion"]) + 1)
         return {**manifest["metadata"], "resourceVersion": version}

@@ -86,6 +86,15 @@ def roles(cluster: KindCluster) -> list[str]:
     return [node["role"] for node in json.loads((cluster.state / "kind.json").read_text())["nodes"]]
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_kind_is_told_to_make_one_control_plane_and_the_workers(calls: Path, tmp_path: Path, workers: int) -> None:
+    with KindPodCluster(tmp_path / "state", "tests", workers) as cluster:
+        written = json.loads((cluster.state / "kind.json").read_text())
+    nodes = [{"role": "control-plane"}, *[{"role": "worker"}] * workers]
+    # https://kind.sigs.k8s.io/docs/user/configuration/#getting-started
+    assert written == {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4", "nodes": nodes}
+
+
 def test_there_can_be_several_nodes_with_gpus(calls: Path, tmp_path: Path) -> None:
     with KindPodCluster(tmp_path / "state", "tests", workers=3) as cluster:
         assert roles(cluster) == ["control-plane", "worker", "worker", "worker"]

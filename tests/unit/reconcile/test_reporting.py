@@ -10,6 +10,7 @@ import pytest
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
+from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.reporting import Reporting
 from kimi_linear_operator.server.spec import SERVER
 from make import make_server
@@ -27,7 +28,7 @@ class RefusingCluster:
     writes: int = 0
     events: list[Manifest] = field(default_factory=list)
 
-    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
         self.writes += 1
         if self.error:
             raise self.error
@@ -109,3 +110,47 @@ def test_what_may_succeed_in_a_moment_is_left_to_the_queue(status: int) -> None:
     with pytest.raises(ApiError):
         asyncio.run(cast(Any, write(make_server())))
     assert cluster.events == []
+
+
+class Changing:
+    """Somebody has changed the object since it was cached, so a status for the cached one is refused."""
+
+    def __init__(self, live: Manifest) -> None:
+        self.live = live
+        self.asked: list[bool] = []
+
+    async def patch_status(
+        self, kind: Kind, manifest: Manifest, status: Manifest, *, if_unchanged: bool = False
+    ) -> Manifest:
+        self.asked.append(if_unchanged)
+        if if_unchanged and manifest["metadata"]["resourceVersion"] != self.live["metadata"]["resourceVersion"]:
+            raise ApiError(409, "the object has been modified")
+        return {**manifest["metadata"], "resourceVersion": "900"}
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
+        return self.live
+
+
+def test_a_status_that_must_be_of_the_newest_object_is_not_written_for_an_older_one() -> None:
+    live = newer(make_server(), "5")
+    cluster, cache = Changing(live), new_cache()
+    cache.put(SERVER, newer(make_server(), "4"))
+    reporting = Reporting(cast(Cluster, cluster), cache, lambda _: None, lambda: NOW)
+
+    def write(manifest: Manifest) -> float | None:
+        return asyncio.run(reporting.write(SERVER, manifest, STATUS, None, if_unchanged=True))
+
+    assert write(newer(make_server(), "4")) == 0
+    cached = cache.get(Key("default", "kimi", SERVER))
+    assert cached
+    assert cached["metadata"]["resourceVersion"] == "5"
+    assert write(newer(make_server(), "5")) is None
+    assert cluster.asked == [True, True]
+
+
+def test_a_client_that_changes_an_object_all_the_time_keeps_it_without_a_status_for_a_few_passes_only() -> None:
+    cluster = Changing(newer(make_server(), "99"))
+    reporting = Reporting(cast(Cluster, cluster), new_cache(), lambda _: None, lambda: NOW)
+    for version in map(str, range(1, 7)):
+        asyncio.run(reporting.write(SERVER, newer(make_server(), version), STATUS, None, if_unchanged=True))
+    assert cluster.asked == [True] * 5 + [False]

@@ -16,13 +16,14 @@ from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS
 from kimi_linear_operator.reconcile.errors import BehindError
 from kimi_linear_operator.reconcile.reporting import REPORTED_FAILURES
-from kimi_linear_operator.server import revision
+from kimi_linear_operator.server import revision, templates
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
 from kimi_linear_operator.server.reconcile import LONGEST_BLOCKED_SECONDS, ServerReconciler
 from kimi_linear_operator.server.revision import History
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.template_choice import choose
+from kimi_linear_operator.server.templates import Templates
 from make import make_condition, make_server, stored
 from passes import Passes, make_context, new_cache
 
@@ -41,7 +42,7 @@ class ChangingCluster:
     async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
         return stored({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "2"}})
 
-    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
         return {**manifest["metadata"], "resourceVersion": "12", **self.change}
 
 
@@ -55,6 +56,24 @@ def _due_again(change: Manifest) -> float | None:
 @pytest.mark.parametrize("change", [{"generation": 2}, {"annotations": {ROLLOUT_ANNOTATION: "now"}}], ids=str)
 def test_a_wish_that_came_during_a_pass_is_looked_at_again(change: Manifest) -> None:
     assert _due_again(change) == 0
+
+
+class LateCluster(ChangingCluster):
+    """A cluster in which somebody has written a newer spec while the pass wrote the children."""
+
+    async def patch_status(
+        self, kind: Kind, manifest: Manifest, status: Manifest, *, if_unchanged: bool = False, **_: bool
+    ) -> Manifest:
+        if if_unchanged:
+            raise ApiError(409, "the object has been modified")
+        raise AssertionError("a status says that a spec was applied after a newer one was written")
+
+
+def test_no_status_says_that_a_spec_was_applied_after_a_newer_one_was_written() -> None:
+    """Else its time would say that the newer wish was older, and so a default of another version."""
+    cache = new_cache()
+    cache.put(SERVER, make_server())
+    assert asyncio.run(Passes(LateCluster({}), cache).reconcile(Key("default", "kimi", SERVER))) == 0
 
 
 def test_what_did_not_change_is_not() -> None:
@@ -100,7 +119,7 @@ class RefusingCluster:
     async def delete(self, kind: Kind, manifest: Manifest) -> None:
         self.written.append(f"-{kind.kind}/{manifest['metadata']['name']}")
 
-    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
         self.status = status
         return {**manifest["metadata"], "resourceVersion": "99"}
 
@@ -342,6 +361,34 @@ def _pass_with_default(cluster: DefaultingCluster, observed: int, passes: int = 
     reconciler = Passes(cluster, cache)
     for _ in range(passes):
         asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER)))
+
+
+def test_what_nobody_asked_for_is_remembered_of_so_many_servers_and_of_the_others_read_once_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(templates, "_MOST_ANSWERS", 2)
+    cluster, cache, live = DefaultingCluster({}), new_cache(), {}
+    for name in "abc":
+        server = make_server(name, engine={"memoryFractionStatic": 0.85})
+        server["metadata"] |= {"generation": 2, "managedFields": _managed()}
+        cluster.live[f"KimiLinearServer/{name}"] = server
+        before = KimiLinearServer.model_validate(make_server(name))
+        kept = replace(choose(before, History()).current, number=1, generation=0)
+        cache.put(REVISION, stored(build_revision(before, kept)))
+        live[name] = stored(build_deployment(before, kept.template, 1))
+    decider = Templates(make_context(cluster, cache))
+
+    def decide(name: str) -> int:
+        """Decide about a server; return how many servers are remembered."""
+        key, found = Key("default", name, SERVER), cluster.live[f"KimiLinearServer/{name}"]
+        decision = asyncio.run(decider.decide(key, KimiLinearServer.model_validate(found), live[name]))
+        assert decision.server.spec.engine.memory_fraction_static is None
+        return len(decider._unrequested)
+
+    assert [decide(name) for name in "aabc"] == [1, 1, 2, 2]
+    assert cluster.reads.count("KimiLinearServer") == 3
+    assert (decide("b"), cluster.reads.count("KimiLinearServer")) == (2, 3)
+    assert (decide("a"), cluster.reads.count("KimiLinearServer")) == (2, 4)
 
 
 def _managed(*owners: Manifest) -> list[Manifest]:

@@ -200,6 +200,15 @@ def test_a_chosen_server_that_cannot_take_the_template_lets_others_go_first() ->
     assert [world.step(300), world.step(60)] == [[], [A]]
 
 
+def test_who_lets_others_go_first_has_a_minute_to_write_what_it_began_to_write() -> None:
+    """However short the pause is: its request to write the template may be under way."""
+    world = World()
+    world.rollouts._pause = 1
+    world.step()
+    assert world.step(1) == [A]
+    assert [world.step(300), world.step(59), world.step(1)] == [[], [], [B]]
+
+
 def test_a_label_marks_no_server_of_somebody_else() -> None:
     world = World()
     world.server("a", is_offered=False, is_ready=False)
@@ -246,13 +255,17 @@ def test_a_server_whose_deployment_is_paused_is_passed_over() -> None:
     assert [world.step(), world.step(60)] == [[], [B]]
 
 
-def measure(world: World, created: str, suspend: bool = False) -> dict[str, Any]:
+def measure(world: World, created: str, suspend: bool = False, namespace: str = "default") -> dict[str, Any]:
     """Let a benchmark measure a server, with a Job of this age; return the Job."""
-    manifest = make_benchmark(serverRef={"name": "a"}, suites=[{"name": "gsm8k"}], timeoutSeconds=600, suspend=suspend)
+    target: dict[str, Any] = (
+        {"endpoint": {"url": "http://a.default.svc"}} if namespace != "default" else {"serverRef": {"name": "a"}}
+    )
+    manifest = make_benchmark(**target, suites=[{"name": "gsm8k"}], timeoutSeconds=600, suspend=suspend)
+    manifest["metadata"]["namespace"] = namespace
     world.put(BENCHMARK, manifest)
     benchmark = KimiLinearBenchmark.model_validate(manifest)
     metadata: dict[str, Any] = {"name": job.name(benchmark, benchmark.spec.suites[0]), "creationTimestamp": created}
-    metadata["labels"] = {SUITE_LABEL: "gsm8k"}
+    metadata |= {"labels": {SUITE_LABEL: "gsm8k"}, "namespace": namespace}
     found = owned({"kind": "Job", "metadata": metadata, "spec": {}}, "nightly", "KimiLinearBenchmark")
     world.put(JOB, found)
     return found
@@ -295,6 +308,30 @@ def test_no_measurement_holds_a_rollout_back_without_end(created: str, is_suspen
     assert [world.step(), world.step(60)] == [[], [A]]
 
 
+def test_jobs_of_another_namespace_that_are_made_again_and_again_hold_a_rollout_for_the_time_of_a_suite() -> None:
+    """The clock of the world's Jobs stands still, so each look finds one that was just made."""
+    world = World()
+    world.server("b", is_offered=False)
+    measure(world, "2026-11-24T08:59:59Z", namespace="guests")
+    assert [world.step(), world.step(60)] == [[], []]
+    assert [world.step(600 + 119), world.step(1)] == [[], [A]]
+    world.rollouts.confirm(A)
+    assert world.chosen == {A}
+
+
+def test_each_suite_of_another_namespace_has_its_time_if_none_ran_in_between() -> None:
+    world = World()
+    running = measure(world, "2026-11-24T08:59:59Z", namespace="guests")
+    assert world.rollouts._is_measured(A)
+    world.now += 700
+    world.put(JOB, {**running, "status": {"conditions": [{"type": "Complete", "status": "True"}]}})
+    assert not world.rollouts._is_measured(A)
+    measure(world, "2026-11-24T08:59:59Z", namespace="guests")
+    assert world.rollouts._is_measured(A)
+    world.now += 700
+    assert world.rollouts._is_measured(A)
+
+
 def test_what_keeps_all_others_waiting_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
     world.server("a", is_offered=False, is_ready=False, stalled="ProgressDeadlineExceeded")
@@ -303,6 +340,28 @@ def test_what_keeps_all_others_waiting_is_logged_once(caplog: pytest.LogCaptureF
         world.step(60)
     [told] = [record.getMessage() for record in caplog.records]
     assert told.startswith("KimiLinearServer default/a is not Ready with the newest pod template")
+
+
+def test_who_crashes_after_all_its_replicas_served_is_told_as_no_deadline_runs_any_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    world.server("a", is_offered=False, is_ready=False)
+    world.record("a", is_marked=True)
+    progress = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
+
+    def look(reason: str, updated: str) -> str:
+        found = {**progress, "reason": reason, "lastUpdateTime": updated}
+        world.put(DEPLOYMENT, owned(make_deployment("a", conditions=[found], observedGeneration=1), "a"))
+        caplog.clear()
+        assert world.step(60) == []
+        return caplog.text
+
+    assert look("NewReplicaSetAvailable", "2026-11-24T08:59:30Z") == ""
+    assert look("ReplicaSetUpdated", "2026-11-24T08:00:00Z") == ""
+    told = look("NewReplicaSetAvailable", "2026-11-24T08:58:00Z")
+    assert "default/a is not Ready with the newest pod template (RollingOut)" in told
+    assert counters.ROLLOUTS.labels("halted")._value.get() == 1
 
 
 def test_a_paused_deployment_is_told_as_it_has_no_deadline() -> None:

@@ -1,0 +1,51 @@
+"""A status without what a definition may refuse: results of another version, or results that somebody wrote by hand."""
+
+from typing import Any
+
+from kimi_linear_operator import foreigntext, jsontext
+from kimi_linear_operator.benchmark.spec import Environment, SuiteResult
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.stored import is_readable, without_unknown_fields
+
+# How much of a result is kept as text. The results of all suites must fit one object.
+_LONGEST_TEXT = 8192
+
+
+def storable(status: Manifest, now: str) -> Manifest:
+    """Return a benchmark's status of which this version's definition accepts every part.
+
+    A result that this version cannot read becomes text. So its suite does not run again, and it is never Passed.
+
+    Args:
+        status: The status.
+        now: The time as RFC 3339, for results whose times are unknown.
+    """
+    records: Manifest = {}
+    if "results" in status:
+        records["results"] = [_result(result, now) for result in status["results"]]
+    if "environment" in status:
+        records["environment"] = _environment(status["environment"])
+    return {**status, **records}
+
+
+def _result(result: Manifest, now: str) -> Manifest:
+    if is_readable(SuiteResult, result):
+        return without_unknown_fields(result, SuiteResult)
+    text = foreigntext.one_line(jsontext.encode(result).decode())[:_LONGEST_TEXT]
+    return {
+        "name": result["name"],
+        "kind": "unknown",
+        "outcome": "Unknown",
+        "message": f"another version of the operator stored this result: {text}",
+        "startTime": now,
+        "completionTime": now,
+    }
+
+
+def _environment(facts: Manifest) -> dict[str, Any]:
+    """Return the facts that can be read. None of them depends on another."""
+    return {
+        name: value
+        for name, value in without_unknown_fields(facts, Environment).items()
+        if is_readable(Environment, {name: value})
+    }

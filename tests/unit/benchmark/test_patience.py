@@ -1,0 +1,101 @@
+"""Nobody waits for ever for a benchmark whose turn it is and that does not go on."""
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from kimi_linear_operator.benchmark import target
+from kimi_linear_operator.benchmark.admission import Admission, Wait
+from kimi_linear_operator.benchmark.job import name_of
+from kimi_linear_operator.benchmark.patience import PATIENCE_SECONDS
+from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
+from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.kubernetes.kinds import JOB, Kind, Manifest
+from kimi_linear_operator.reconcile.cached_object import Key
+from make import make_benchmark, make_result, owned
+from passes import new_cache
+
+OUTSIDE, INSIDE = "http://kimi.example.com", "http://kimi.default.svc:30000"
+EARLIER, LATER = Key("a", "earlier", BENCHMARK), Key("b", "later", BENCHMARK)
+
+
+class World:
+    """Two benchmarks of one address, of which the earlier has run a suite, and a clock."""
+
+    def __init__(self, url: str, *, first: Key = EARLIER) -> None:
+        self.cache, self.version, self.seconds, self.url = new_cache(), 1, 0.0, url
+        self.admission = Admission(cast(Cluster, self), self.cache, lambda: self.seconds)
+        self.benchmark(first, {"startTime": "2026-11-24T08:00:00Z", "results": [make_result("speed-low")]})
+        self.benchmark(LATER, {})
+
+    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
+        return []
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> None:
+        return None
+
+    def put(self, kind: Kind, manifest: Manifest) -> None:
+        self.version += 1
+        self.cache.put(kind, {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": str(self.version)}})
+
+    def benchmark(self, key: Key, status: Manifest) -> None:
+        suites = [{"name": "speed-low"}, {"name": "gsm8k"}]
+        manifest = make_benchmark(key.name, suites=suites, endpoint={"url": self.url})
+        given = {"namespace": key.namespace, "uid": key.name, "creationTimestamp": "2026-11-24T07:00:00Z"}
+        self.put(BENCHMARK, {**manifest, "metadata": {**manifest["metadata"], **given}, "status": status})
+
+    def job(self, key: Key) -> None:
+        """Let the second suite of a benchmark run."""
+        metadata = {
+            "name": name_of(key.name, key.name, "gsm8k"),
+            "namespace": key.namespace,
+            "uid": "job",
+            "creationTimestamp": "2026-11-24T08:59:00Z",
+            "ownerReferences": [{"uid": key.name}],
+            "labels": {"kimi-linear.io/suite": "gsm8k"},
+        }
+        self.put(JOB, owned({"kind": "Job", "metadata": metadata, "spec": {}}, key.name, "KimiLinearBenchmark"))
+
+    def wait(self, key: Key = LATER) -> Wait | None:
+        benchmark = KimiLinearBenchmark.model_validate(self.cache.get(key.of(BENCHMARK)))
+        return asyncio.run(self.admission.wait(key, target.of_endpoint(benchmark), "2026-11-24T09:00:00Z"))
+
+
+def test_of_an_outside_address_others_go_first_after_a_limit_and_are_asked_again_then() -> None:
+    world = World(OUTSIDE)
+    found = world.wait()
+    assert found
+    assert "benchmark earlier of namespace a goes first" in found.reason.message
+    assert found.again == PATIENCE_SECONDS
+    world.seconds = PATIENCE_SECONDS - 1
+    assert world.wait()
+    world.seconds = PATIENCE_SECONDS
+    assert world.wait() is None
+    # It may go on as soon as it can.
+    assert world.wait(EARLIER) is None
+
+
+def test_who_has_gone_on_is_waited_for_anew() -> None:
+    world = World(OUTSIDE)
+    world.wait()
+    world.seconds = PATIENCE_SECONDS - 1
+    world.job(EARLIER)
+    running = world.wait()
+    assert running
+    assert running.again != 1
+    world.cache.take(world.cache.reader.read(JOB, world.cache.children(JOB, EARLIER)[0], is_deleted=True))
+    world.seconds += 2
+    assert world.wait()
+    ended = make_result("speed-low", completionTime="2026-11-24T08:58:00Z")
+    world.seconds += PATIENCE_SECONDS - 1
+    world.benchmark(EARLIER, {"startTime": "2026-11-24T08:00:00Z", "results": [ended]})
+    assert world.wait()
+
+
+@pytest.mark.parametrize(("first", "is_limited"), [(Key("default", "own", BENCHMARK), False), (EARLIER, True)])
+def test_of_a_server_only_guests_have_a_limit(first: Key, is_limited: bool) -> None:
+    world = World(INSIDE, first=first)
+    assert world.wait()
+    world.seconds = PATIENCE_SECONDS
+    assert (world.wait() is None) == is_limited

@@ -1,0 +1,57 @@
+"""What `diff` shows is what the operator would do."""
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from kimi_linear_operator.cli import diff
+from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
+from kimi_linear_operator.kubernetes.metadata import ADOPT_ANNOTATION
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.server.manifests import build_companions
+from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
+from make import make_server, stored
+
+
+def make(name: str, **spec: object) -> Manifest:
+    manifest = make_server(name, **spec)
+    return {**manifest, "metadata": {**manifest["metadata"], "uid": f"uid-of-{name}"}}
+
+
+class Store:
+    """A cluster with these objects."""
+
+    def __init__(self, objects: dict[tuple[str, str], Manifest]) -> None:
+        self.objects = objects
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        return self.objects.get((kind.kind, name))
+
+    async def list(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
+        return []
+
+    async def apply(self, kind: Kind, manifest: Manifest, *, dry_run: bool) -> Manifest:
+        assert dry_run
+        return stored(manifest)
+
+
+@pytest.mark.parametrize("does_owner_exist", [True, False])
+def test_what_another_server_holds_is_blocked_although_it_is_offered_as_the_operator_does(
+    *, does_owner_exist: bool
+) -> None:
+    """Server kimi-headless wants the Service that is the headless one of server kimi."""
+    owner = make("kimi", service={"headless": True})
+    children = build_companions(KimiLinearServer.model_validate(owner))
+    [held] = [child for child in children if (child["kind"], child["metadata"]["name"]) == ("Service", "kimi-headless")]
+    held["metadata"] |= {"annotations": {**held["metadata"]["annotations"], ADOPT_ANNOTATION: "true"}}
+    objects = {("Service", "kimi-headless"): stored(held)}
+    if does_owner_exist:
+        objects["KimiLinearServer", "kimi"] = owner
+    wanting = KimiLinearServer.model_validate(make("kimi-headless"))
+    in_files = {Key("default", "kimi-headless", SERVER): wanting}
+    changes = asyncio.run(diff._resource_changes(cast(Cluster, Store(objects)), wanting, in_files))
+    [shown] = [change for change in changes if change["object"] == "Service/default/kimi-headless"]
+    assert shown["action"] == ("blocked" if does_owner_exist else "change")
+    assert ("belongs to KimiLinearServer kimi" in shown["diff"]) == does_owner_exist
