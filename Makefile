@@ -56,7 +56,7 @@ forget-asked:
 
 # With a plus, what is printed is shown at once.
 test-others:
-	+@$(BIN)/pytest $(AGAIN) --deselect=tests/integration --ignore=tests/engine
+	+@$(BIN)/pytest $(AGAIN) --deselect=tests/integration --deselect=tests/engine
 
 e2e: setup  ## Run the tests in real pods, on a real node (root on Debian) or on kind (other Linux with Docker)
 	@$(BIN)/python deploy/local/cluster.py build-e2e
