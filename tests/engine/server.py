@@ -16,7 +16,7 @@ import pytest
 from client import asking
 from engine.targets import KEY, Target
 from integration.waiting import wait_for
-from kimi_linear_operator.server.sglang import environment
+from kimi_linear_operator.server.sglang import entrypoint, environment
 
 # It takes a minute on two processors, and several when they are busy.
 SECONDS_TO_READY = 600
@@ -31,7 +31,15 @@ FIRST_PROCESS = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mou
 class Server:
     """A server that runs inside its `with` block."""
 
-    def __init__(self, target: Target, folder: Path, cache: Path, *more: str, is_first: bool = False) -> None:
+    def __init__(
+        self,
+        target: Target,
+        folder: Path,
+        cache: Path,
+        *more: str,
+        key: str | None = None,
+        is_first: bool = False,
+    ) -> None:
         """Take a server with these arguments besides those of its target.
 
         Args:
@@ -39,13 +47,15 @@ class Server:
             folder: For its log and kernels.
             cache: What is mounted as the pod's cache.
             more: The arguments.
+            key: The API key.
             is_first: Whether it is the first process of its container.
         """
         self.target = target
         self._is_first = is_first
         self._log = folder / "server.log"
         self._port = _free_port()
-        self._command = [*(FIRST_PROCESS if is_first else ()), *target.command(self._port, *more)]
+        first = FIRST_PROCESS if is_first else ()
+        self._command = [*first, *_with_key(folder, key), *target.command(self._port, *more)]
         self._environment = _environment(target, folder, cache)
         self.process: subprocess.Popen[bytes]
 
@@ -122,6 +132,11 @@ class Server:
         texts = [_read(Path(f"/proc/{number}/smaps_rollup")) for number in _group(self.process.pid)]
         return sum(1024 * int(amount) for text in texts for amount in re.findall(r"^Pss: +(\d+)", text, re.MULTILINE))
 
+    def shown_by_processes(self) -> list[str]:
+        """Return the command lines and environments of its processes."""
+        files = [f"/proc/{number}/{name}" for number in _group(self.process.pid) for name in ("cmdline", "environ")]
+        return [_read(Path(file)) for file in files]
+
     def scheduler(self) -> int:
         """Return the process that makes the tokens."""
         [number] = self._schedulers()
@@ -137,6 +152,15 @@ class Server:
         wait_for(lambda: _read(Path(f"/proc/{number}/stat")), "it is dead", lambda text: not text or ") Z" in text)
 
 
+def _with_key(folder: Path, key: str | None) -> list[str]:
+    """Return the container's command before its arguments, for a server that asks for a key."""
+    if key is None:
+        return []
+    file = folder / "api-key"
+    file.write_text(key)
+    return entrypoint.command([], key_file=str(file))
+
+
 def _environment(target: Target, folder: Path, cache: Path) -> dict[str, str]:
     """Return what the operator sets, with folders of ours, and that there is no internet."""
     places = {environment.CACHE_PATH: cache, environment.KERNELS_PATH: folder}
@@ -147,7 +171,9 @@ def _environment(target: Target, folder: Path, cache: Path) -> dict[str, str]:
             if value.startswith(f"{place}/"):
                 value = f"{here}{value.removeprefix(place)}"
         rendered[variable["name"]] = value
-    return os.environ | rendered | {"HF_HUB_OFFLINE": "1"} | dict(target.variables)
+    # Of the server's own environment is the python3 that the container's command calls.
+    path = f"{Path(target.program[0]).parent}:{os.environ['PATH']}"
+    return os.environ | rendered | {"HF_HUB_OFFLINE": "1", "PATH": path} | dict(target.variables)
 
 
 def _free_port() -> int:
