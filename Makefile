@@ -44,8 +44,9 @@ test: check  ## Run all tests; the first time, build what they need (about 20 mi
 test-integration: test-operation test-resources
 	@$(BIN)/pytest --asked=$(ASKED) $(PERMISSIONS)
 
+# The tests of SGLang itself are here because this half takes less time than the other.
 test-operation: forget-asked
-	@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) --ignore=$(PERMISSIONS) $(OPERATION)
+	@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) --ignore=$(PERMISSIONS) $(OPERATION) tests/engine
 
 test-resources: forget-asked
 	@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) $(OPERATION:%=--ignore=%) tests/integration
@@ -55,7 +56,7 @@ forget-asked:
 
 # With a plus, what is printed is shown at once.
 test-others:
-	+@$(BIN)/pytest $(AGAIN) --deselect=tests/integration
+	+@$(BIN)/pytest $(AGAIN) --deselect=tests/integration --deselect=tests/engine
 
 e2e: setup  ## Run the tests in real pods, on a real node (root on Debian) or on kind (other Linux with Docker)
 	@$(BIN)/python deploy/local/cluster.py build-e2e
@@ -98,7 +99,7 @@ lock: setup  ## Pin all requirements anew, with hashes
 	@$(COMPILE) --output-file requirements/sglang-client.txt requirements/sglang-client.in
 	@cat requirements/sglang.txt >> requirements/sglang-client.txt
 	@$(COMPILE) --output-file requirements/sglang-arguments.txt requirements/sglang-arguments.in
-	@$(BIN)/python deploy/local/pins.py requirements/sglang-server-0.5.7.in
+	@for list in requirements/sglang-server-*.in; do $(BIN)/python deploy/local/pins.py $$list || exit; done
 
 cluster: setup  ## Start a local Kubernetes with simulated AMD GPU nodes, or with REAL=1 a real node and a stand-in for SGLang
 	@$(if $(REAL),KIMI_LINEAR_CLUSTER=real) $(BIN)/python deploy/local/cluster.py up

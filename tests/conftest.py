@@ -17,11 +17,12 @@ AGAINST = {
     "golden": "nothing: whole objects and statuses, as files",
     "arguments": "SGLang's own command-line parsers, of 0.5.7 and of a current release",
     "client": "the clients of SGLang and of the hub, against stand-ins for their servers",
-    "engine": "SGLang 0.5.7 on a CPU, with a tiny Kimi-Linear, and beside it the stand-in; no GPU",
+    "engine": "SGLang 0.5.7 and 0.5.23 on a CPU, with a tiny Kimi-Linear, and beside them the stand-in; no GPU",
     "browser": "Chromium",
     "integration": "etcd, API server, controllers and scheduler of Kubernetes; its nodes are simulated",
     "gitops": "Argo CD and Flux (its controllers of sources and Kustomizations), on such a control plane",
-    "e2e": "kubelet, containerd, runc, kube-proxy and CoreDNS: pods that run, installed by Helm; GPUs are /dev/null",
+    "e2e": "kubelet, containerd, runc, kube-proxy and CoreDNS: pods that run, installed by Helm; the engine is "
+    "SGLang 0.5.7 on a CPU or the stand-in; GPUs are /dev/null",
 }
 
 

@@ -81,9 +81,13 @@ class PodCluster(Lifecycle):
     def signal_kubelet(self, signal: str) -> None:
         """Send the node's kubelet a signal: STOP, and it does not answer until CONT."""
 
-    def load_images(self) -> None:
-        """Load the operator's image and the stand-in for SGLang's into the nodes; build them if they do not exist."""
-        for image in (images.OPERATOR, images.STAND_IN):
+    def load_images(self, sglang: images.Image | None = None) -> None:
+        """Load the operator's image and one for SGLang's into the nodes; build them if they do not exist.
+
+        Args:
+            sglang: If unset, the stand-in's.
+        """
+        for image in (images.OPERATOR, sglang or images.STAND_IN):
             self._load(image)
 
     def tag_image(self, name: str, other: str) -> None:

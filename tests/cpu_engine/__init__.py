@@ -1,4 +1,4 @@
-"""SGLang's own server on a CPU: the recipe's release, with a tiny Kimi-Linear of random weights.
+"""SGLang's own server on a CPU: the recipe's release and the newest, with a tiny Kimi-Linear of random weights.
 
 HTTP server, scheduler, detokenizer, tokenizer, loader, metrics and command line are SGLang's. These parts are replaced:
 
@@ -11,8 +11,10 @@ HTTP server, scheduler, detokenizer, tokenizer, loader, metrics and command line
 - The kernels that write and read the cache of latent attention (MLA). Not compared: they copy.
 - Attention over a prompt. PyTorch's would find compressed keys in the cache, so it takes SGLang's path for decoding.
   Not compared.
-- The packages `sgl_kernel` and `vllm`, which are for CUDA. By `site/sgl_kernel` and `site/vllm`: SGLang imports them,
-  and an error tells if it calls what is not there.
+- The kernel that keeps an answer within a grammar, as SGLang does with answers that may call tools. By xgrammar's own
+  for CPUs, which 0.5.7 does not call.
+- The packages `sgl_kernel` and `vllm`, which are for CUDA, and `datasets`, which the clients need for other data. By
+  modules in `site`: SGLang imports them, and an error tells if it calls what is not there.
 - The model: 48 billion weights and 163,840 tokens. By `checkpoint.py`: the same layers and kind of tokenizer, 6 million
   random weights, 512 tokens.
 

@@ -1,9 +1,4 @@
-"""A model that SGLang takes for Kimi-Linear: the same layers and kind of tokenizer, with 6 million random weights.
-
-    PYTHONPATH=tests python -m cpu_engine.checkpoint FOLDER
-
-writes it as a cache of the Hugging Face hub, under the name of the real one.
-"""
+"""A model that SGLang takes for Kimi-Linear: the same layers and kind of tokenizer, with 6 million random weights."""
 
 import array
 import base64
@@ -12,7 +7,6 @@ import math
 import random
 import shutil
 import struct
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -188,7 +182,7 @@ def _mlp_tensors(here: str, width: int, names: tuple[str, str, str]) -> Iterator
 
 
 def write(folder: Path) -> None:
-    """Write the model as a cache of the hub, below a folder that becomes HF_HOME."""
+    """Write the model under the name of the real one as a cache of the hub, below a folder that becomes HF_HOME."""
     model = snapshot(folder / "hub", "models", MODEL)
     _write_json(model / "config.json", configuration())
     _write_json(model / "generation_config.json", {"max_length": _LONGEST, "eos_token_id": _BYTES + 2})
@@ -242,7 +236,3 @@ def _weights(name: str, count: int, source: random.Random) -> bytes:
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:
     file.write_text(json.dumps(content, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    write(Path(sys.argv[1]))

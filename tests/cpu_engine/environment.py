@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests:deploy/local python -m cpu_engine.environment
 
-makes those that are missing. The recipe's release is 1.2 GB to download and takes 2.9 GB.
+makes those that are missing. The recipe's release is 1.2 GB to download and takes 2.9 GB, the newest 0.9 and 2.7.
 """
 
 import platform
@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from commands import exit_code, say
-from cpu_engine import cuda_libraries
+from cpu_engine import completion, cuda_libraries
 from virtual_environment import VirtualEnvironment
 
 _REQUIREMENTS = Path(__file__).parents[2] / "requirements"
-RELEASES = ("0.5.7",)
-"""The recipe's release."""
+RELEASES = ("0.5.7", "0.5.23")
+"""The recipe's release, and the newest one that runs."""
 SITE = Path(__file__).with_name("site")
 """The folder that SGLang's processes have on PYTHONPATH."""
 
@@ -30,9 +30,13 @@ VARIABLES: Mapping[str, str] = {
 }
 """What SGLang needs in its environment to run on a CPU."""
 
+# Without the first two, SGLang sizes its caches for all memory of the machine; without the third, an idle server takes
+# one of its processors.
+_COMMON = ("--max-total-tokens=20000", "--max-running-requests=16", "--sleep-on-idle")
 ARGUMENTS: Mapping[str, tuple[str, ...]] = {
-    # Without these two, SGLang sizes its caches for all memory of the machine.
-    "0.5.7": ("--max-total-tokens=20000", "--max-running-requests=16"),
+    "0.5.7": _COMMON,
+    # On a CPU it refuses to share the beginnings of prompts between requests of a model with delta attention.
+    "0.5.23": (*_COMMON, "--disable-radix-cache"),
 }
 """What SGLang needs on its command line, by release."""
 
@@ -43,8 +47,8 @@ def environment(release: str) -> VirtualEnvironment:
         name=f"sglang-server-{release}",
         what=f"SGLang {release} for a CPU",
         requirements=_REQUIREMENTS / f"sglang-server-{release}.txt",
-        complete=cuda_libraries.complete,
-        made_by=[Path(cuda_libraries.__file__)],
+        complete=completion.complete,
+        made_by=[Path(cuda_libraries.__file__), Path(completion.__file__)],
     )
 
 

@@ -74,7 +74,7 @@ def recorded(cluster: PodCluster, before: set[str]) -> str:
     """
     cluster.kubectl("create", "namespace", chart.NAMESPACE)
     cluster.kubectl("label", "namespace", chart.NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
-    return recording.record(cluster)
+    return recording.record(cluster, "stand-in")
 
 
 def everything(cluster: PodCluster) -> set[str]:

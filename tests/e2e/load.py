@@ -1,10 +1,10 @@
 """Steady load on a server: users who ask again as soon as they have their answer, until standard input ends.
 
-    python load.py URL
+    python load.py URL USERS SHORTEST LONGEST TOKENS
 
 It is run on the node, where the names of Services are known, and prints at the end how many requests were answered to
-their end and what went wrong with the others. Answers are streamed and take half a second to two seconds. Each request
-has a connection of its own, so that it goes wherever the Service sends it at that moment.
+their end and what went wrong with the others. Answers are streamed. Each request has a connection of its own, so that
+it goes wherever the Service sends it at that moment.
 """
 
 import asyncio
@@ -14,17 +14,35 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 import aiohttp
 
 from pod_cluster import PodCluster
 
-_USERS = 8
-# The stand-in repeats what it is asked, with a millisecond a letter.
-_LETTERS = (500, 2000)
 _REQUEST_SECONDS = 30
 _SECONDS_TO_END = 90
+
+
+@dataclass(frozen=True)
+class Load:
+    """What users ask.
+
+    Attributes:
+        users: How many ask at a time.
+        shortest: The fewest letters of a question.
+        longest: The most letters of a question.
+        tokens: The most tokens of an answer.
+    """
+
+    users: int
+    shortest: int
+    longest: int
+    tokens: int
+
+
+# The stand-in repeats what it is asked, with a millisecond a letter: half a second to two seconds.
+ON_STAND_IN = Load(users=8, shortest=500, longest=2000, tokens=4096)
 
 
 @dataclass
@@ -36,12 +54,12 @@ class Tally:
 
 
 @contextmanager
-def steady_load(cluster: PodCluster, url: str) -> Iterator[Tally]:
+def steady_load(cluster: PodCluster, url: str, wanted: Load = ON_STAND_IN) -> Iterator[Tally]:
     """Load a server from the node; the tally is filled in when the block ends."""
     tally = Tally()
     # The modules of the tests are found as here.
     path = f"PYTHONPATH={':'.join(sys.path)}"
-    command = cluster.enter("env", path, sys.executable, __file__, url)
+    command = cluster.enter("env", path, sys.executable, __file__, url, *map(str, astuple(wanted)))
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield tally
@@ -52,7 +70,7 @@ def steady_load(cluster: PodCluster, url: str) -> Iterator[Tally]:
     tally.answered, tally.failures = told["answered"], told["failures"]
 
 
-async def load(url: str, tally: Tally) -> None:
+async def load(url: str, wanted: Load, tally: Tally) -> None:
     """Ask until standard input ends."""
     loop = asyncio.get_running_loop()
     ended = loop.run_in_executor(None, sys.stdin.read)
@@ -60,17 +78,18 @@ async def load(url: str, tally: Tally) -> None:
     # The name is looked up once: what is tested are answers, not DNS.
     connector = aiohttp.TCPConnector(force_close=True, ttl_dns_cache=None)
     async with aiohttp.ClientSession(connector=connector, timeout=limit) as session:
-        await asyncio.gather(*(_user(session, url, ended, tally) for _ in range(_USERS)))
+        await asyncio.gather(*(_user(session, url, ended, wanted, tally) for _ in range(wanted.users)))
 
 
-async def _user(session: aiohttp.ClientSession, url: str, ended: "asyncio.Future[str]", tally: Tally) -> None:
+async def _user(
+    session: aiohttp.ClientSession, url: str, ended: "asyncio.Future[str]", wanted: Load, tally: Tally
+) -> None:
     while not ended.done():
-        letters = random.randint(*_LETTERS)  # noqa: S311 - no secret
+        letters = random.randint(wanted.shortest, wanted.longest)  # noqa: S311 - no secret
         question = {"role": "user", "content": "x" * letters}
+        body = {"messages": [question], "stream": True, "max_tokens": wanted.tokens}
         try:
-            async with session.post(
-                f"{url}/v1/chat/completions", json={"messages": [question], "stream": True}
-            ) as response:
+            async with session.post(f"{url}/v1/chat/completions", json=body) as response:
                 text = await response.text()
                 status = response.status
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -85,5 +104,5 @@ async def _user(session: aiohttp.ClientSession, url: str, ended: "asyncio.Future
 
 if __name__ == "__main__":
     counted = Tally()
-    asyncio.run(load(sys.argv[1], counted))
+    asyncio.run(load(sys.argv[1], Load(*map(int, sys.argv[2:])), counted))
     sys.stdout.write(json.dumps({"answered": counted.answered, "failures": counted.failures}))

@@ -1,4 +1,7 @@
-"""The walkthrough's recording of a terminal: its commands are run, and their output compared with what it shows."""
+"""The walkthrough's recordings of a terminal: their commands are run, and the output compared with what they show.
+
+Each is the block after a comment with its name: `<!-- recording: NAME -->`.
+"""
 
 import os
 import re
@@ -11,12 +14,13 @@ from pod_cluster import PodCluster
 ROOT = Path(__file__).parents[2]
 WALKTHROUGH = ROOT / "docs/guide/walkthrough.md"
 
-_BLOCK = re.compile(r"(?<=<!-- recording -->\n```text\n).*?(?=```)", re.DOTALL)
 _PROMPT = "$ "
 # The benchmark takes longest: four suites, each in a pod of its own.
 _COMMAND_SECONDS = 600
 # What is another each time: times and other numbers, and names that are made up.
 _CHANGING = (
+    # What a model with random weights says.
+    (r'(?m)^".*"$', "NONSENSE"),
     (r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun) .*", "DATE"),
     (r"\d+(\.\d+)?(h|m|s)(\d+s)?\b", "AGE"),
     (r"\d+([.,]\d+)*", "NUMBER"),
@@ -28,19 +32,23 @@ _CHANGING = (
 )
 
 
-def shown() -> str:
-    """Return the recording as the walkthrough shows it."""
-    found = _BLOCK.search(WALKTHROUGH.read_text())
-    assert found, "the walkthrough has no block after <!-- recording -->"
+def _block(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<=<!-- recording: {name} -->\n```text\n).*?(?=```)", re.DOTALL)
+
+
+def shown(name: str) -> str:
+    """Return a recording as the walkthrough shows it."""
+    found = _block(name).search(WALKTHROUGH.read_text())
+    assert found, f"the walkthrough has no block after <!-- recording: {name} -->"
     return found[0]
 
 
-def record(cluster: PodCluster) -> str:
-    """Run the walkthrough's commands from the root of the project, and return what a terminal would show."""
+def record(cluster: PodCluster, name: str) -> str:
+    """Run a recording's commands from the root of the project, and return what a terminal would show."""
     folders = [*map(str, cluster.bin), str(Path(sys.executable).parent), os.environ["PATH"]]
     environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig), "PATH": os.pathsep.join(folders)}
     lines = []
-    for line in shown().splitlines():
+    for line in shown(name).splitlines():
         if not line.startswith(_PROMPT):
             continue
         command = line.removeprefix(_PROMPT)
@@ -64,12 +72,14 @@ def _explanation(cluster: PodCluster) -> str:
     return pods + cluster.kubectl("events", "--all-namespaces", "--types=Warning")
 
 
-def write(recording: str) -> None:
-    """Put a recording into the walkthrough."""
-    WALKTHROUGH.write_text(_BLOCK.sub(lambda _: recording, WALKTHROUGH.read_text()))
+def compare(name: str, recorded: str, *, update: bool) -> None:
+    """Fail if the walkthrough shows another recording; with `update`, put this one there first."""
+    if update:
+        WALKTHROUGH.write_text(_block(name).sub(lambda _: recorded, WALKTHROUGH.read_text()))
+    assert _without_numbers(shown(name)) == _without_numbers(recorded), "run pytest with --update-golden"
 
 
-def without_numbers(recording: str) -> str:
+def _without_numbers(recording: str) -> str:
     """Return a recording without what is another each time."""
     for pattern, word in _CHANGING:
         recording = re.sub(pattern, word, recording)

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -67,10 +65,7 @@ def crash(cluster: PodCluster, pod: Manifest) -> None:
 
 
 def test_the_walkthrough_shows_what_a_terminal_shows(recorded: str, pytestconfig: pytest.Config) -> None:
-    if pytestconfig.getoption("--update-golden"):
-        recording.write(recorded)
-    shown = recording.shown()
-    assert recording.without_numbers(shown) == recording.without_numbers(recorded), "run pytest with --update-golden"
+    recording.compare("stand-in", recorded, update=pytestconfig.getoption("--update-golden"))
 
 
 def test_helm_installs_the_operator_where_only_restricted_pods_may_run(
@@ -161,10 +156,7 @@ def test_a_client_that_a_limit_range_refuses_says_so_within_a_minute_and_runs_wi
 
 
 def test_openais_client_talks_to_it_through_its_service(cluster: PodCluster, server: Manifest) -> None:
-    command = cluster.enter(sys.executable, chat.__file__, url_of(server))
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {
+    assert chat.talk(cluster, url_of(server), with_tools=True) == {
         "model": _MODEL,
         "answer": "You said: Are you there?",
         "streamed": "You said: Are you there?",

@@ -9,6 +9,7 @@ import pytest
 
 import chart
 from commands import LocalClusterError
+from e2e.containers import python, restarts
 from e2e.gpus import DevicePlugin, gpus_of
 from integration.client import QUOTA, Client
 from integration.kubelet import is_ready
@@ -52,16 +53,6 @@ def server(installed: None, models: Namespace) -> Iterator[Manifest]:
     yield models.wait_until_ready("pods", _SECONDS_TO_SERVE)
     models.delete(SERVER, "pods")
     wait_for(lambda: models.pods("pods"), "the pods are gone", lambda pods: not pods, seconds=_SECONDS_TO_END)
-
-
-def python(cluster: PodCluster, pod: Manifest, program: str) -> str:
-    """Return what a program prints that runs in the engine's container."""
-    name = pod["metadata"]["name"]
-    return cluster.kubectl("exec", name, "--container=sglang", "--", "python3", "-c", program).strip()
-
-
-def restarts(pod: Manifest) -> int:
-    return int(pod["status"]["containerStatuses"][0]["restartCount"])
 
 
 def test_a_container_that_starts_again_finds_its_shared_memory_empty(

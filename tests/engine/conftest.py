@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cpu_engine import checkpoint, environment
+from cpu_engine import data, environment
 from engine.targets import Target, targets
-from stand_in import data
 
 TARGETS = targets()
 
@@ -26,10 +25,5 @@ def target(request: pytest.FixtureRequest) -> Target:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return what is mounted as the pod's cache: a tiny Kimi-Linear under its name, conversations and questions."""
     folder = tmp_path_factory.mktemp("cache")
-    home = folder / "huggingface"
-    checkpoint.write(home)
-    data.write_conversations(
-        data.snapshot(home / "hub", "datasets", data.CONVERSATIONS) / data.CONVERSATIONS_FILE, count=50
-    )
-    data.write_questions(folder / "gsm8k.jsonl", count=50)
+    data.write(folder / "huggingface")
     return folder

@@ -1,6 +1,7 @@
 """A server under test as a process, in the environment that the operator gives it."""
 
 import os
+import random
 import re
 import signal
 import socket
@@ -20,16 +21,41 @@ from kimi_linear_operator.server.sglang import entrypoint, environment
 # It takes a minute on two processors, and several when they are busy.
 SECONDS_TO_READY = 600
 _SECONDS_TO_ANSWER = 120
+# SGLang takes a port up to 1000 above its own for its processes, seconds after it has seen that it is free. So both
+# are below 32768, where Linux begins to give ports to whoever asks for any.
+_PORTS = range(20000, 31000)
+# Runs a command as the first process of a container, with signals as there.
+FIRST_PROCESS = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 class Server:
     """A server that runs inside its `with` block."""
 
-    def __init__(self, target: Target, folder: Path, cache: Path, *more: str, key: str | None = None) -> None:
+    def __init__(
+        self,
+        target: Target,
+        folder: Path,
+        cache: Path,
+        *more: str,
+        key: str | None = None,
+        is_first: bool = False,
+    ) -> None:
+        """Take a server with these arguments besides those of its target.
+
+        Args:
+            target: What to start.
+            folder: For its log and kernels.
+            cache: What is mounted as the pod's cache.
+            more: The arguments.
+            key: The API key.
+            is_first: Whether it is the first process of its container.
+        """
         self.target = target
+        self._is_first = is_first
         self._log = folder / "server.log"
         self._port = _free_port()
-        self._command = [*_with_key(folder, key), *target.command(self._port, *more)]
+        first = FIRST_PROCESS if is_first else ()
+        self._command = [*first, *_with_key(folder, key), *target.command(self._port, *more)]
         self._environment = _environment(target, folder, cache)
         self.process: subprocess.Popen[bytes]
 
@@ -56,6 +82,13 @@ class Server:
         """Return what it said."""
         return self._log.read_text(errors="replace")
 
+    def terminate(self) -> None:
+        """Send SIGTERM to the process that the container starts with."""
+        os.kill(self._first_child() if self._is_first else self.process.pid, signal.SIGTERM)
+
+    def _first_child(self) -> int:
+        return int(Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()[0])
+
     def status(self, path: str, body: object = None, key: str = KEY, seconds: float = _SECONDS_TO_ANSWER) -> int:
         """Return the status of an answer; 0 where nothing answers."""
         return asking.ask(self.url + path, body, key, seconds)[0]
@@ -76,6 +109,19 @@ class Server:
         """Wait as the kubelet does; fail if it ends instead."""
         wait_for(self._is_ready, f"it is ready; its log ends with\n{self.log[-2000:]}", seconds=SECONDS_TO_READY)
 
+    def wait_until_loading(self) -> None:
+        """Wait until it has started the process that makes the tokens."""
+        wait_for(lambda: list(self._schedulers()), "it loads", seconds=SECONDS_TO_READY)
+
+    def wait_until_open(self) -> None:
+        """Wait until its port is open."""
+        wait_for(self.is_open, "its port is open", seconds=SECONDS_TO_READY)
+
+    def is_open(self) -> bool:
+        """Whether something listens on its port."""
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", self._port)) == 0
+
     def _is_ready(self) -> bool:
         if self.process.poll() is not None:
             pytest.fail(f"It ended with {self.process.returncode}:\n{self.log[-3000:]}")
@@ -93,8 +139,11 @@ class Server:
 
     def scheduler(self) -> int:
         """Return the process that makes the tokens."""
-        [number] = [number for number in _group(self.process.pid) if _name(number).startswith("sglang::schedul")]
+        [number] = self._schedulers()
         return number
+
+    def _schedulers(self) -> Iterator[int]:
+        return (number for number in _group(self.process.pid) if _name(number).startswith("sglang::schedul"))
 
     def kill_scheduler(self) -> None:
         """Kill the process that makes the tokens; return when it is dead."""
@@ -128,10 +177,11 @@ def _environment(target: Target, folder: Path, cache: Path) -> dict[str, str]:
 
 
 def _free_port() -> int:
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        port: int = opened.getsockname()[1]
-        return port
+    while True:
+        port = random.choice(_PORTS)  # noqa: S311 - no secret
+        with socket.socket() as opened, suppress(OSError):
+            opened.bind(("127.0.0.1", port))
+            return port
 
 
 def _group(leader: int) -> Iterator[int]:

@@ -21,6 +21,7 @@ class Manner:
         ping_unready: What /ping answers while the server warms up and while it drains.
         ready: What /ready answers before and when the server is ready.
         counter_labels: The labels of the counters of requests and tokens.
+        chat_metadata: What a chat says about the weights that answered.
         drained: The exit code after all requests were finished on SIGTERM; negative is a signal.
         watches_its_processes: Whether the server ends when a process of it was killed.
     """
@@ -28,6 +29,7 @@ class Manner:
     ping_unready: int
     ready: tuple[int, int]
     counter_labels: frozenset[str]
+    chat_metadata: frozenset[str]
     drained: int
     watches_its_processes: bool
 
@@ -35,7 +37,22 @@ class Manner:
 MANNERS = {
     # 0.5.7 kills all its processes at last, itself too, unless it is process 1 of a container. In the operator's pods
     # it is not, so Kubernetes sees 137.
-    "0.5.7": Manner(200, (404, 404), frozenset({"model_name"}), drained=-9, watches_its_processes=False),
+    "0.5.7": Manner(
+        ping_unready=200,
+        ready=(404, 404),
+        counter_labels=frozenset({"model_name"}),
+        chat_metadata=frozenset({"weight_version"}),
+        drained=-9,
+        watches_its_processes=False,
+    ),
+    "0.5.23": Manner(
+        ping_unready=503,
+        ready=(503, 200),
+        counter_labels=frozenset({"engine_type", "is_streaming", "model_name"}),
+        chat_metadata=frozenset({"weight_version", "weight_versions"}),
+        drained=0,
+        watches_its_processes=True,
+    ),
 }
 
 

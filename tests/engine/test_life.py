@@ -18,6 +18,7 @@ import pytest
 
 import sglang_client
 from client.processes import MODEL, Pod
+from cpu_engine import environment
 from engine.server import Server
 from engine.targets import KEY, Target
 from integration.waiting import wait_for
@@ -171,7 +172,8 @@ def test_it_chats(server: Server) -> None:
     assert (chat["object"], chat["model"], choice["finish_reason"]) == ("chat.completion", "default", "length")
     assert choice["message"]["role"] == "assistant"
     assert {"content", "reasoning_content"} <= choice["message"].keys()
-    assert chat["metadata"] == {"weight_version": "default"}
+    assert chat["metadata"].keys() == server.target.manner.chat_metadata
+    assert chat["metadata"]["weight_version"] == "default"
     usage = chat["usage"]
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
     assert (usage["completion_tokens"], usage["prompt_tokens_details"], usage["reasoning_tokens"]) == (6, None, 0)
@@ -207,14 +209,21 @@ def test_a_tool_call_as_the_stand_in_writes_it_is_found(server: Server) -> None:
     assert found == ("weather", {"city": "city"})
 
 
+def test_it_chats_about_tools(server: Server) -> None:
+    body = {"messages": CHAT["messages"], "tools": [WEATHER], "max_tokens": 40}
+    assert server.answer("/v1/chat/completions", body)["usage"]["completion_tokens"] > 0
+    assert list(server.events("/v1/chat/completions", body))
+    assert server.status("/health_generate") == 200
+
+
 def test_it_takes_less_memory_than_three_gigabytes(server: Server) -> None:
     assert 0 < server.memory() < 3e9
 
 
 @pytest.fixture
-def pod(cache: Path, tmp_path: Path) -> Pod:
-    """Return a benchmark's pod with the clients of the recipe's release."""
-    clients = sglang_client.environment()
+def pod(target: Target, cache: Path, tmp_path: Path) -> Pod:
+    """Return a benchmark's pod with the clients of the server's release."""
+    clients = environment.environment(target.release) if target.is_real else sglang_client.environment()
     clients.ensure_made()
     return Pod(tmp_path, cache, clients.python)
 
@@ -223,7 +232,8 @@ def measure(pod: Pod, server: Server, suite: dict[str, Any], dataset: tuple[str,
     """Run a suite as its Job does, to the end."""
     given = Suite.model_validate({"name": "suite", **suite})
     command = [*commands.build_command(BenchmarkSpec(), given, MODEL), *dataset]
-    run = pod.run(command, load.requests(given), server.url, {"OPENAI_API_KEY": KEY})
+    variables = {"OPENAI_API_KEY": KEY, "PYTHONPATH": server.target.variables["PYTHONPATH"]}
+    run = pod.run(command, load.requests(given), server.url, variables)
     assert run.code == 0, run.log[-3000:]
     assert KEY not in run.log
     return run.result
@@ -242,7 +252,7 @@ def test_the_benchmarks_runner_measures_speed(pod: Pod, server: Server) -> None:
 
 def test_the_benchmarks_runner_measures_accuracy(pod: Pod, server: Server) -> None:
     given = {"numQuestions": 8, "numShots": 1, "maxNewTokens": 16, "parallel": 4}
-    result = measure(pod, server, {"accuracy": given}, ("--data-path", str(pod.downloads / "gsm8k.jsonl")))
+    result = measure(pod, server, {"accuracy": given}, ("--data-path", str(pod.downloads / "huggingface/gsm8k.jsonl")))
     assert (result["outcome"], result["requested"], result["completed"]) == ("Succeeded", 8, 8)
     assert result["metrics"].keys() == runner.ACCURACY_LINES.keys()
     assert result["metrics"]["latency"] > 0

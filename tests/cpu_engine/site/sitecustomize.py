@@ -25,7 +25,7 @@ def _convolution(module: Any) -> None:
     module.causal_conv1d_update = convolution.causal_conv1d_update
 
 
-def _delta_attention(module: Any) -> None:
+def _delta_attention_of_0_5_7(module: Any) -> None:
     from cpu_kernels import delta_attention
 
     module.fused_kda_gate = delta_attention.fused_kda_gate
@@ -34,10 +34,24 @@ def _delta_attention(module: Any) -> None:
     _gated_norm(module)
 
 
+def _delta_attention(module: Any) -> None:
+    from cpu_kernels import delta_attention
+
+    module.TritonKDAKernel.decode = delta_attention.decode
+    module.TritonKDAKernel.extend = delta_attention.extend
+
+
 def _gated_norm(module: Any) -> None:
     from cpu_kernels import delta_attention
 
     module.FusedRMSNormGated.forward = delta_attention.gated_norm
+
+
+def _convolution_of_a_token(module: Any) -> None:
+    """On a CPU, the newest release takes it from sgl_kernel."""
+    from cpu_kernels import convolution
+
+    module.causal_conv1d_update = convolution.causal_conv1d_update
 
 
 def _latent_cache(module: Any) -> None:
@@ -54,12 +68,29 @@ def _compressed_keys(module: Any) -> None:
         module.AttentionBackendRegistry.register("torch_native", lambda _attention, _batch: method)
 
 
+def _grammar(module: Any) -> None:
+    """0.5.7 names a function for CPUs that it does not have: without it, a chat with tools ends the server."""
+    import xgrammar
+
+    def apply(_grammar: Any, logits: Any, mask: Any) -> None:
+        xgrammar.apply_token_bitmask_inplace(logits, mask)
+
+    module.XGrammarGrammar.apply_vocab_mask_cpu = apply
+
+
+# The first group is common, the second of 0.5.7, the third of newer releases.
 CHANGES: dict[str, Change] = {
     "torch": _no_streams,
+    "sglang.srt.constrained.xgrammar_backend": _grammar,
     "sglang.srt.models.deepseek_v2": _compressed_keys,
     "sglang.srt.mem_cache.memory_pool": _latent_cache,
-    "sglang.srt.layers.attention.fla.kda": _delta_attention,
+    "sglang.srt.layers.attention.fla.kda": _delta_attention_of_0_5_7,
     "sglang.srt.layers.attention.mamba.causal_conv1d_triton": _convolution,
+    "sglang.srt.models.deepseek_common.attention_backend_handler": _compressed_keys,
+    "sglang.kernels.ops.attention.fla.fused_norm_gate": _gated_norm,
+    "sglang.kernels.ops.mamba.causal_conv1d_triton": _convolution,
+    "sglang.srt.layers.attention.linear.kda_backend": _convolution_of_a_token,
+    "sglang.srt.layers.attention.linear.kernels.kda_triton": _delta_attention,
 }
 
 

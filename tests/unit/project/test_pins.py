@@ -8,7 +8,7 @@ import pytest
 REQUIREMENTS = Path(__file__).parents[3] / "requirements"
 
 
-@pytest.mark.parametrize("release", ["0.5.7"])
+@pytest.mark.parametrize("release", ["0.5.7", "0.5.23"])
 def test_every_package_that_is_named_has_hashes_and_no_other_has(release: str) -> None:
     named = [
         line

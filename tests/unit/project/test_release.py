@@ -12,6 +12,7 @@ import yaml
 
 import kimi_linear_operator
 from arguments.sglang_releases import RELEASES
+from cpu_engine import environment
 from integration.schemas import VERSIONS
 from kimi_linear_operator.server.sglang.images import ARCHITECTURES, GUESSED_ROCM, TESTED_RELEASES, image_of
 from kimi_linear_operator.server.spec import ServerSpec
@@ -115,10 +116,9 @@ def test_the_tests_run_on_the_newest_supported_version() -> None:
 
 def test_the_releases_of_sglang_are_those_whose_parsers_are_asked() -> None:
     recipe, newest = RELEASES
+    assert tuple(RELEASES) == environment.RELEASES
     assert list(TESTED_RELEASES) == [f"v{recipe}"]
-    assert (
-        f"| SGLang | v{recipe}, the recipe's; command lines are also tried with the parser of {newest} |" in UPGRADING
-    )
+    assert f"| SGLang | v{recipe}, the recipe's; the tests also run {newest}, on a CPU |" in UPGRADING
     for release, file in RELEASES.items():
         assert f"\nsglang=={release} " in (ROOT / "requirements" / file).read_text()
     assert f"of {recipe} and of {newest}" in (ROOT / "docs/guide/README.md").read_text()

@@ -54,12 +54,53 @@ def chunk_kda(
     return result
 
 
+def decode(
+    _self: Any,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor,
+    b: Tensor,
+    **options: Tensor,
+) -> Tensor:
+    """Do the same in newer releases, from the gate and beta as the layers have them."""
+    return _apply_raw(q, k, v, a, b.float().sigmoid(), options)
+
+
+def extend(
+    _self: Any,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    *,
+    beta_is_raw: bool = False,
+    return_intermediate_states: bool = False,
+    **options: Any,
+) -> Any:
+    """Do it for whole sequences."""
+    result = _apply_raw(q, k, v, g, beta.float().sigmoid() if beta_is_raw else beta, options)
+    return (result, None) if return_intermediate_states else result
+
+
 def gated_norm(self: Any, x: Tensor, g: Tensor, **_: Any) -> Tensor:
     """Return the values divided by their root mean square, times weight and gate."""
     wide = x.float()
     wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight.float()
     gate = g.float().sigmoid() if self.activation == "sigmoid" else torch.nn.functional.silu(g.float())
     return (wide * gate.view_as(wide)).to(x.dtype)
+
+
+def _apply_raw(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, options: dict[str, Tensor]) -> Tensor:
+    heads, width = v.shape[-2], k.shape[-1]
+    all_states = options["ssm_states"]
+    slots = options["cache_indices"].long()
+    states = all_states[slots].float()
+    gate = _gate(g.reshape(-1, heads * width), options["A_log"], heads, width, options["dt_bias"])
+    result = _apply(q[0], k[0], v[0], gate, beta.reshape(-1, heads), options["query_start_loc"], states)
+    all_states[slots] = states.to(all_states.dtype)
+    return result
 
 
 def _gate(g: Tensor, logarithm: Tensor, heads: int, width: int, bias: Tensor | None) -> Tensor:
