@@ -164,7 +164,7 @@ class ServerReconciler:
             return await self._refuse(key, manifest, checked)
         live = self._deployment(key, server.metadata.uid)
         self._rollouts.confirm(key)
-        decision = await self._templates.decide(key, server, live)
+        decision = await self._templates.decide(key, server, live, checked.left_out)
         server, choice = decision.server, decision.choice
         deployment = build_deployment(server, choice.current.template, choice.current.number)
         wanted = [deployment, *build_companions(server)]
