@@ -10,6 +10,7 @@ from kimi_linear_operator.kubernetes import ownership, stored
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import REVISION, Manifest, kind_of
 from kimi_linear_operator.kubernetes.metadata import MANAGER
+from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.labels import LEFT_OUT_ANNOTATION, ROLLOUT_ANNOTATION
@@ -99,7 +100,7 @@ class Cluster:
     @property
     def has_kept_pods(self) -> bool:
         """Return whether the server has the wanted replicas, and the pods are the same."""
-        return self.applied["replicas"] == self.replicas and self.applied["template"] == self.template
+        return (self.applied["replicas"], self.applied["template"]) == (self.replicas, self.template)
 
     @property
     def message(self) -> str:
@@ -145,7 +146,7 @@ def test_a_default_that_this_version_refuses_replaces_no_pod_at_a_scale(path: tu
 
 
 def test_a_wish_beside_a_default_that_this_version_refuses_counts() -> None:
-    refused = {("startup", "timeoutSeconds"): 90_000}
+    refused: dict[tuple[str, ...], object] = {("startup", "timeoutSeconds"): 90_000}
     spec = {"startup": {"timeoutSeconds": 90_000}}
     wish = owner({"f:engine": {"f:contextLength": {}}}, _LATER)
     assert not Cluster({}, dict(refused)).write(spec, wish, engine={"contextLength": 4096}).has_kept_pods
@@ -214,7 +215,7 @@ def test_a_default_in_place_of_a_null_replaces_no_pod(recorded: Manifest, newer:
 
 def test_what_a_user_removed_stays_removed_when_the_pods_are_replaced_for_another_wish() -> None:
     fields = owner(_CONTAINERS), owner({"f:engine": {"f:contextLength": {}}}, _LATER)
-    wish = {"engine": {"contextLength": 4096}}
+    wish: Manifest = {"engine": {"contextLength": 4096}}
     cluster = Cluster(container(livenessProbe=None)).write(container(livenessProbe=_PROBE), *fields, **wish)
     assert not cluster.has_kept_pods
     assert "livenessProbe" not in cluster.container
@@ -271,7 +272,7 @@ def test_a_field_is_as_in_another_object_and_so_is_what_was_around_it(other: Man
     assert stored.as_in({"a": {"b": {"c": 1}}, "d": 2}, ("a", "b", "c"), other) == {**other, "d": 2}
 
 
-_SEEN, _PORT = container(imagePullPolicy="Always"), {"service": {"port": 31000}}
+_PORT: Manifest = {"service": {"port": 31000}}
 
 
 def test_the_next_operator_knows_what_nobody_had_asked_for() -> None:
@@ -318,7 +319,9 @@ def test_what_was_left_out_is_read_as_it_was_written_and_too_much_is_not_written
     server = KimiLinearServer.model_validate(make_server())
     current = replace(choose(server, History()).current, left_out={("a", 0, "b"): {"c": 1}, ("d",): None})
     assert revision.read(build_revision(server, current)) == current
-    for many in ({("a", number): 1 for number in range(1000)}, {("a",): "x" * 40_000}):
+    thousand: dict[FieldPath, Any] = {("a", number): 1 for number in range(1000)}
+    long: dict[FieldPath, Any] = {("a",): "x" * 40_000}
+    for many in (thousand, long):
         manifest = build_revision(server, replace(current, left_out=many))
         assert LEFT_OUT_ANNOTATION not in manifest["metadata"].get("annotations", {})
     assert kind_of(manifest) == REVISION
