@@ -113,8 +113,7 @@ def _without(value: Any, path: FieldPath) -> Any:
 def as_in(value: Manifest, path: FieldPath, other: Manifest) -> Manifest:
     """Return an object in which a field is as in another object: missing, null, or with the same value.
 
-    An object that becomes empty is also as in the other: missing, null, or empty. Lists on the path must have the same
-    items in both.
+    An object that becomes empty is also as in the other: missing, null, or empty. An item of a list always stays.
     """
     changed: Manifest = _as_in(value, path, other)
     return changed
@@ -129,10 +128,14 @@ def _as_in(value: Any, path: FieldPath, other: Any) -> Any:
     name = path[0]
     below = _as_in(_part(value, name), path[1:], _part(other, name))
     if isinstance(name, int):
-        return [*value[:name], below, *value[name + 1 :]]
+        return _with_item(value, name, below) if has_part(value, name) else value
     others = {key: item for key, item in value.items() if key != name} if isinstance(value, dict) else {}
     changed = others if below is _MISSING else {**others, name: below}
     return changed if changed or isinstance(other, dict) else other
+
+
+def _with_item(value: list[Any], index: int, item: Any) -> list[Any]:
+    return [*value[:index], {} if item is _MISSING else item, *value[index + 1 :]]
 
 
 def _part(value: Any, name: str | int) -> Any:

@@ -272,6 +272,13 @@ def test_a_field_is_as_in_another_object_and_so_is_what_was_around_it(other: Man
     assert stored.as_in({"a": {"b": {"c": 1}}, "d": 2}, ("a", "b", "c"), other) == {**other, "d": 2}
 
 
+def test_an_item_of_a_list_stays_where_it_is() -> None:
+    value: Manifest = {"a": [{"b": 1}, {"b": 2}]}
+    for other in ({}, {"a": None}, {"a": [{}]}, {"a": [{}, {}]}):
+        assert stored.as_in(value, ("a", 1, "b"), other) == {"a": [{"b": 1}, {}]}
+    assert stored.as_in(value, ("a", 2, "b"), {"a": [{}, {}, {"b": None}]}) == value
+
+
 _PORT: Manifest = {"service": {"port": 31000}}
 
 
