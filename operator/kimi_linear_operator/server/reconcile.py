@@ -28,15 +28,17 @@ from kimi_linear_operator.server.deployment import build_pod_template, wanted_re
 from kimi_linear_operator.server.events import contested_event, transition_event
 from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
 from kimi_linear_operator.server.revision import Revision
-from kimi_linear_operator.server.rollouts import Rollouts
+from kimi_linear_operator.server.rollouts import Rollouts, is_marked
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.status import ServerObservation, server_status, was_applied
-from kimi_linear_operator.server.templates import Decision, Templates, has_rolled_out
+from kimi_linear_operator.server.templates import Decision, Templates
 from kimi_linear_operator.server.waking import Waking
 
 # Longest time between two attempts to write children that cannot be written because of the spec. Thousands of such
 # servers must not keep the API server busy.
 LONGEST_BLOCKED_SECONDS = 300.0
+# Fields that decide how many pods there are. Without them, the operator would delete pods that serve.
+_NUMBER_OF_PODS = ("replicas", "suspend")
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class ServerReconciler:
         self._waking = Waking(context.cluster, context.cache, context.now)
         self._templates = Templates(context)
         self._rollouts = Rollouts(context)
-        self._rechecker = Rechecker(context.cluster, self._check)
+        self._rechecker = Rechecker(context.cluster, self._check, kept=_NUMBER_OF_PODS)
 
     async def run(self, has_read_everything: Callable[[], bool], unreadable: Callable[[], Sequence[str]]) -> None:
         """Roll out new pod templates to all servers while this replica leads, if the administrator has enabled that.
@@ -136,9 +138,15 @@ class ServerReconciler:
             self._blocked_seconds(manifest, not_applied) if not_applied and outcome.checked.is_valid else None,
             CONTESTED_RETRY_SECONDS if outcome.contested else None,
             next_look(self.cache.children(POD, key), self.now()),
+            self._seconds_to_settle(key),
             None if not_applied else await self._waking.wake(key, manifest["metadata"]["uid"]),
         ]
         return min((seconds for seconds in retries if seconds is not None), default=None)
+
+    def _seconds_to_settle(self, key: Key) -> float | None:
+        """Return in how many seconds an automatic rollout may go on with the next server; None if it need not wait."""
+        left = self._templates.seconds_to_settle(key) if is_marked(self.cache, key) else 0.0
+        return left if left > 0.0 else None
 
     def _blocked_seconds(self, manifest: Manifest, not_applied: Reason) -> float:
         """Return in how many seconds to retry children that could not be written.
@@ -198,14 +206,14 @@ class ServerReconciler:
             await self.children.scale(live, wanted_replicas(server.spec))
 
     async def _end_rollout(self, key: Key, server: KimiLinearServer) -> None:
-        """Remove the mark of an automatic rollout from the running revision if all replicas serve with it.
+        """Remove the mark of an automatic rollout from the running revision if all replicas have served with it.
 
         This looks at the running revision only: the spec may ask for another one by now.
         """
         live = self._deployment(key, server.metadata.uid)
         for record in revision.newest(self._templates.records(key, server), revision.number_on(live)):
             marked = revision.read(record)
-            if marked and marked.is_automatic and has_rolled_out(live, marked):
+            if marked and marked.is_automatic and self._templates.has_settled(key, live, marked):
                 await self.children.apply(server, build_revision(server, replace(marked, is_automatic=False)))
 
     async def _write_deployment(self, key: Key, decision: Decision, deployment: Manifest) -> None:

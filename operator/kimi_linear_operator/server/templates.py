@@ -7,13 +7,13 @@ from types import MappingProxyType
 from typing import Any
 
 from kimi_linear_operator.kubernetes import access, metadata, plan
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, REVISION, Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BehindError
 from kimi_linear_operator.reconcile.live import read_unchanged
 from kimi_linear_operator.reconcile.resource_type import Context
-from kimi_linear_operator.server import revision, unrequested
+from kimi_linear_operator.server import revision, settling, unrequested
 from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.revision import History, Revision
@@ -84,6 +84,7 @@ class Templates:
         self._cluster = context.cluster
         self._cache = context.cache
         self._now = context.now
+        self._pause = context.options.rollout_pause or 0.0
         self._allows_node_access = context.options.allows_node_access
         self.chosen = context.about_to_change
         """Servers that take the newest pod template in their next pass."""
@@ -134,9 +135,23 @@ class Templates:
             raise BehindError("the automatic rollout does not choose this server any more")
         if not choice.current.is_automatic:
             self.chosen.discard(key)
-        elif has_rolled_out(live, choice.current):
+        elif self.has_settled(key, live, choice.current):
             choice = choice.completed()
         return Decision(server, choice)
+
+    def has_settled(self, key: Key, live: Manifest | None, current: Revision) -> bool:
+        """Return whether all replicas have served for long enough with this revision's pod template.
+
+        Args:
+            key: The server.
+            live: Its Deployment, None if there is none.
+            current: The revision.
+        """
+        return has_rolled_out(live, current) and self.seconds_to_settle(key) <= 0.0
+
+    def seconds_to_settle(self, key: Key) -> float:
+        """Return for how many more seconds the pods of a server have to stay Ready before the next server's turn."""
+        return settling.seconds_left(self._cache.children(POD, key), self._pause, self._now())
 
     def _case(
         self, key: Key, server: KimiLinearServer, live: Manifest | None, refused: Mapping[FieldPath, Any]
