@@ -8,7 +8,7 @@ https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/controlle
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kimi_linear_operator import jsontext
@@ -191,6 +191,10 @@ class History:
     def reference(self) -> Revision | None:
         """Return the revision whose inputs show what a spec has changed, None if there is none."""
         return self.running or self.newest
+
+    def without(self, refused: Mapping[FieldPath, Any]) -> "History":
+        """Return the same without these values in the inputs, because this version refuses them."""
+        return replace(self, revisions=[replace(item, refused=refused) for item in self.revisions])
 
     @property
     def next_number(self) -> int:

@@ -120,7 +120,8 @@ class Templates:
             GoneError: The server was deleted.
             ApiError: A request failed.
         """
-        case = self._case(key, server, live, refused)
+        case = self._case(key, server, live)
+        case = replace(case, history=case.history.without(refused))
         if case.history.is_newer_than(server):
             raise BehindError("the latest change of the spec was not seen yet")
         left_out = await self._unrequested_fields(server, case)
@@ -153,13 +154,10 @@ class Templates:
         """Return for how many more seconds the pods of a server have to stay Ready before the next server's turn."""
         return settling.seconds_left(self._cache.children(POD, key), self._pause, self._now())
 
-    def _case(
-        self, key: Key, server: KimiLinearServer, live: Manifest | None, refused: Mapping[FieldPath, Any]
-    ) -> _Case:
+    def _case(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> _Case:
         records = self.records(key, server)
-        revisions = self._allowed_revisions(revision.newest(records, revision.number_on(live)), server, live)
         history = History(
-            [replace(item, refused=refused) for item in revisions],
+            self._allowed_revisions(revision.newest(records, revision.number_on(live)), server, live),
             deployed=revision.number_on(live),
             used=max(map(revision.number_of, records), default=0),
         )

@@ -274,7 +274,8 @@ def test_a_field_is_as_in_another_object_and_so_is_what_was_around_it(other: Man
 
 def test_an_item_of_a_list_stays_where_it_is() -> None:
     value: Manifest = {"a": [{"b": 1}, {"b": 2}]}
-    for other in ({}, {"a": None}, {"a": [{}]}, {"a": [{}, {}]}):
+    others: list[Manifest] = [{}, {"a": None}, {"a": [{}]}, {"a": [{}, {}]}]
+    for other in others:
         assert stored.as_in(value, ("a", 1, "b"), other) == {"a": [{"b": 1}, {}]}
     assert stored.as_in(value, ("a", 2, "b"), {"a": [{}, {}, {"b": None}]}) == value
 
