@@ -163,6 +163,13 @@ def test_a_default_that_this_version_refuses_came_into_an_object_that_was_writte
     assert cluster.has_kept_pods
 
 
+def test_a_default_in_a_list_beside_a_default_that_this_version_refuses_replaces_no_pod() -> None:
+    cluster = Cluster(container(tty=False), {("startup", "timeoutSeconds"): 90_000})
+    newer: Manifest = {"startup": {"timeoutSeconds": 90_000}, **container(tty=False, imagePullPolicy="Always")}
+    assert cluster.write(newer, owner(_CONTAINERS)).has_kept_pods
+    assert "startup" not in cluster.message
+
+
 EMPTY = [
     pytest.param(container(resources={}), container(resources={"claims": []}), _CONTAINERS, id="in an item"),
     pytest.param(container(a={"b": {}}), container(a={"b": {"c": {"d": 1}}}), _CONTAINERS, id="deep in an item"),
