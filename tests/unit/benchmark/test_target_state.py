@@ -22,7 +22,7 @@ from kimi_linear_operator.server.manifests import build_deployment
 from kimi_linear_operator.server.sglang.images import image_of
 from kimi_linear_operator.server.sglang.running import packages_in
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
-from make import make_benchmark, make_condition, make_server, owned, stored
+from make import make_benchmark, make_condition, make_result, make_server, owned, stored
 from passes import new_cache
 
 
@@ -292,6 +292,24 @@ def test_no_job_of_another_namespace_is_made_past_one_that_has_waited_for_long()
     assert world.wait()
     world.waits("2026-11-24T08:00:00Z", failedStart={**failed, "time": "2026-11-24T08:40:00Z"})
     assert world.wait() is None
+
+
+@pytest.mark.parametrize(
+    ("created", "holds"),
+    [
+        ("2026-11-24T08:51:59Z", True),  # The operator may have created it before it saw the suite of mine.
+        ("2026-11-24T08:52:01Z", False),
+        ("2026-11-24T08:58:00Z", False),
+        ("2026-11-24T08:59:01Z", False),
+        ("2026-11-24T08:59:20Z", True),  # Mine may have been suspended since its suite ended.
+    ],
+)
+def test_a_job_that_was_made_while_ones_own_suite_ran_holds_nobody(created: str, *, holds: bool) -> None:
+    world = World()
+    world.start(THEIRS, created=created)
+    times = {"startTime": "2026-11-24T08:50:00Z", "completionTime": "2026-11-24T08:59:00Z"}
+    world.benchmark(MINE, {"results": [{**make_result("gsm8k"), **times}]})
+    assert bool(world.wait()) == holds
 
 
 def test_no_job_of_a_later_guest_is_made_past_an_earlier_one_that_has_waited_for_long() -> None:
