@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -13,7 +13,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.problem import Problem
 from kimi_linear_operator.kubernetes.rule import Rule, RuleTable
-from kimi_linear_operator.kubernetes.stored import parts, readable, without_unknown_fields
+from kimi_linear_operator.kubernetes.stored import FieldPath, parts, readable, without_unknown_fields
 
 R = TypeVar("R", bound=Resource)
 
@@ -38,10 +38,13 @@ class Checked(Generic[R]):
     Attributes:
         resource: The resource, or None if its shape is wrong.
         problems: Errors and warnings, errors first.
+        left_out: Fields of the stored spec that the resource lacks, because nobody asked for them and they would be
+            refused, each with its value.
     """
 
     resource: R | None
     problems: tuple[Problem, ...]
+    left_out: Mapping[FieldPath, Any] = field(default_factory=dict)
 
     @property
     def errors(self) -> list[Problem]:

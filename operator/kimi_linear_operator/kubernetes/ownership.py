@@ -113,7 +113,8 @@ def owned_fields(managed_fields: Sequence[Manifest]) -> Fields:
 def unowned(value: Manifest, fields: Fields, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Yield the innermost fields of an object that a set does not have. A list counts as one field.
 
-    A set that names an object does not have the object's fields, unless it names these, too.
+    A set that names an object does not have the object's fields, unless it names these, too: its owner may have written
+    an empty object, in which the rest are defaults.
     """
     for name, item in value.items():
         below = fields.get(f"f:{name}")
@@ -138,11 +139,11 @@ def remaining_path(fields: Fields, path: FieldPath, value: Any) -> FieldPath | N
         value: The object. The key fields of its items say which entries of the set belong to them.
 
     Returns:
-        Empty if the set has the field. If it has a list around the field as a whole, the rest of the path, which begins
-        with the index of an item. None if it has neither: an object around the field does not count.
+        Empty if the set has the field. If it has a list or an object around the field as a whole, the rest of the path.
+        None if it has neither.
     """
     for position, name in enumerate(path):
-        if isinstance(name, int) and not fields:
+        if position and not fields:
             return path[position:]
         value = value[name] if has_part(value, name) else None
         key = _item_key(fields, value) if isinstance(name, int) else f"f:{name}"

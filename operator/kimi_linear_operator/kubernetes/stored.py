@@ -96,29 +96,50 @@ def _existing_part(value: Any, location: FieldPath) -> FieldPath:
 
 
 def without(value: Manifest, path: FieldPath) -> Manifest:
-    """Return an object without a field and without objects that become empty, except items of lists."""
+    """Return an object without a field. The objects around the field stay, even if they become empty."""
     remaining: Manifest = _without(value, path)
     return remaining
 
 
 def _without(value: Any, path: FieldPath) -> Any:
     name, path_below = path[0], path[1:]
-    remaining = _without(value[name], path_below) if path_below else {}
     if isinstance(name, int):
-        return [*value[:name], remaining, *value[name + 1 :]]
-    others = {key: item for key, item in value.items() if key != name}
-    return {**others, name: remaining} if remaining else others
+        return [*value[:name], _without(value[name], path_below), *value[name + 1 :]]
+    if path_below:
+        return {**value, name: _without(value[name], path_below)}
+    return {key: item for key, item in value.items() if key != name}
 
 
-def with_null(value: Any, path: FieldPath) -> Any:
-    """Return an object in which a field is null. The objects around the field must exist."""
+def as_in(value: Manifest, path: FieldPath, other: Manifest) -> Manifest:
+    """Return an object in which a field is as in another object: missing, null, or with the same value.
+
+    An object that becomes empty is also as in the other: missing, null, or empty. An item of a list always stays.
+    """
+    changed: Manifest = _as_in(value, path, other)
+    return changed
+
+
+_MISSING: Any = object()
+
+
+def _as_in(value: Any, path: FieldPath, other: Any) -> Any:
     if not path:
-        return None
+        return other
     name = path[0]
-    below = with_null(value.get(name) if isinstance(value, dict) else value[name], path[1:])
+    below = _as_in(_part(value, name), path[1:], _part(other, name))
     if isinstance(name, int):
-        return [*value[:name], below, *value[name + 1 :]]
-    return {**value, name: below}
+        return _with_item(value, name, below) if has_part(value, name) else value
+    others = {key: item for key, item in value.items() if key != name} if isinstance(value, dict) else {}
+    changed = others if below is _MISSING else {**others, name: below}
+    return changed if changed or isinstance(other, dict) else other
+
+
+def _with_item(value: list[Any], index: int, item: Any) -> list[Any]:
+    return [*value[:index], {} if item is _MISSING else item, *value[index + 1 :]]
+
+
+def _part(value: Any, name: str | int) -> Any:
+    return value[name] if has_part(value, name) else _MISSING
 
 
 def holds(value: Any, path: FieldPath) -> bool:
@@ -128,6 +149,15 @@ def holds(value: Any, path: FieldPath) -> bool:
             return False
         value = value[name]
     return True
+
+
+def value_at(value: Any, path: FieldPath) -> Any:
+    """Return the value of a field, None if it is missing."""
+    if not holds(value, path):
+        return None
+    for name in path:
+        value = value[name]
+    return value
 
 
 def has_part(value: Any, name: str | int) -> bool:

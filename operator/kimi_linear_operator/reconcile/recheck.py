@@ -8,7 +8,7 @@ from being reconciled.
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -86,7 +86,9 @@ class Rechecker(Generic[R]):
             return checked
         fields = await self._blocking_fields(key, manifest, checked)
         rechecked = self._check(_without(manifest, fields)) if fields else checked
-        return rechecked if rechecked.is_valid else checked
+        if not rechecked.is_valid:
+            return checked
+        return replace(rechecked, left_out={path: stored.value_at(manifest["spec"], path) for path in fields})
 
     def forget(self, key: Key) -> None:
         """Forget a deleted resource."""
@@ -134,8 +136,8 @@ class Rechecker(Generic[R]):
 
 
 def _without(manifest: Manifest, fields: Fields) -> Manifest:
-    """Return a resource without these fields of its spec."""
+    """Return a resource without these fields of its spec and without objects that become empty."""
     spec = manifest["spec"]
     for path in fields:
-        spec = stored.without(spec, path) if stored.holds(spec, path) else spec
+        spec = stored.as_in(spec, path, {})
     return {**manifest, "spec": spec}

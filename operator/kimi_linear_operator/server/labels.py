@@ -14,5 +14,8 @@ ROLLOUT_ANNOTATION = f"{GROUP}/rollout"
 AUTOMATIC_ANNOTATION = f"{GROUP}/automatic-rollout"
 """On a revision: the operator took it by itself, and the server has not been Ready with it yet."""
 
+LEFT_OUT_ANNOTATION = f"{GROUP}/left-out"
+"""On a revision: fields of the server's spec that may be only defaults, and that its pod template lacks."""
+
 HEADLESS_SUFFIX = "-headless"
 """Suffix of the name of the headless Service."""

@@ -180,7 +180,7 @@ class ServerReconciler:
         live = self._deployment(key, server.metadata.uid)
         self._rollouts.confirm(key)
         try:
-            decision = await self._templates.decide(key, server, live)
+            decision = await self._templates.decide(key, server, live, checked.left_out)
         except WeightsUnreadyError as error:
             return await self._wait(key, server, checked, error.reason)
         server, choice = decision.server, decision.choice

@@ -6,14 +6,16 @@ next number, and the API server refuses a second object with the same number.
 https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/controller-revision-v1/
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes import metadata, stored
 from kimi_linear_operator.kubernetes.kinds import REVISION, Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
-from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, REVISION_ANNOTATION
+from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, LEFT_OUT_ANNOTATION, REVISION_ANNOTATION
 from kimi_linear_operator.server.spec import KimiLinearServer
 
 # Digits of a number in an annotation, which anybody may edit.
@@ -23,7 +25,9 @@ _HIGHEST_DEPLOYED = 10**9
 # A server has two revisions, for a moment three. Somebody may create thousands that look like them.
 _MOST_READ = 32
 # The models have some thirty fields with a default.
-_MOST_DEFAULTED = 256
+_MOST_PATHS = 256
+# Characters of the annotation with the fields that were left out. All annotations of an object may have 256 KiB.
+_LONGEST_LEFT_OUT = 32_768
 # The data of a ControllerRevision, without the optional "defaulted".
 _DATA: Mapping[str, type] = {"inputs": dict, "template": dict, "rollout": str, "uid": str, "generation": int}
 # Revisions of older versions lack this part of the data.
@@ -45,6 +49,9 @@ class Revision:
         defaulted: The inputs that the spec did not have: defaults of the version that made the revision. None if they
             were not recorded.
         created: When its ControllerRevision was created, as RFC 3339; empty if it was not yet.
+        left_out: Fields of the spec that may be only defaults and that the template lacks, and their values. They are
+            recorded, so that the next operator does not take them for wishes.
+        refused: Values in the spec that this version refuses and nobody asked for. They are not recorded.
     """
 
     number: int
@@ -56,12 +63,18 @@ class Revision:
     is_automatic: bool = False
     defaulted: tuple[FieldPath, ...] | None = None
     created: str = ""
+    left_out: Mapping[FieldPath, Any] = field(default_factory=dict)
+    refused: Mapping[FieldPath, Any] = field(default_factory=dict)
 
     @property
     def explicit_inputs(self) -> Manifest:
-        """Return the inputs that the spec had, without defaults."""
+        """Return the inputs that the spec had, without defaults.
+
+        The operator drops refused values from the spec, so they are dropped here, too: that is no change.
+        """
         inputs = self.inputs
-        for path in self.defaulted or ():
+        refused = (path for path, value in self.refused.items() if stored.value_at(inputs, path) == value)
+        for path in (*(self.defaulted or ()), *refused):
             inputs = stored.without(inputs, path) if stored.holds(inputs, path) else inputs
         return inputs
 
@@ -80,12 +93,24 @@ def read(manifest: Manifest) -> Revision | None:
         is_automatic=AUTOMATIC_ANNOTATION in annotations,
         defaulted=_paths(data.get(_DEFAULTED)),
         created=str(manifest["metadata"].get("creationTimestamp", "")),
+        left_out=_left_out(annotations.get(LEFT_OUT_ANNOTATION, "")),
     )
+
+
+def _left_out(text: str) -> Mapping[FieldPath, Any]:
+    """Return the recorded fields that were left out, empty if they cannot be read."""
+    try:
+        entries = jsontext.decode(text) if text and len(text) <= _LONGEST_LEFT_OUT else []
+    except ValueError:
+        return {}
+    pairs = isinstance(entries, list) and all(isinstance(entry, list) and len(entry) == 2 for entry in entries)
+    paths = _paths([path for path, _ in entries]) if pairs else None
+    return dict(zip(paths, (value for _, value in entries), strict=True)) if paths else {}
 
 
 def _paths(value: Any) -> tuple[FieldPath, ...] | None:
     """Return recorded paths, None if they are missing or cannot be read."""
-    if not isinstance(value, list) or len(value) > _MOST_DEFAULTED:
+    if not isinstance(value, list) or len(value) > _MOST_PATHS:
         return None
     if not all(isinstance(path, list) and path for path in value):
         return None
@@ -126,7 +151,16 @@ def build_revision(server: KimiLinearServer, revision: Revision) -> Manifest:
     manifest = metadata.build_manifest(server, REVISION, name, data=data, revision=revision.number)
     if revision.is_automatic:
         metadata.annotate(manifest, AUTOMATIC_ANNOTATION, "true")
+    if text := _left_out_text(revision):
+        metadata.annotate(manifest, LEFT_OUT_ANNOTATION, text)
     return manifest
+
+
+def _left_out_text(revision: Revision) -> str:
+    """Return the fields that were left out as JSON, empty if there are none or too many to be recorded."""
+    entries = [[path, value] for path, value in sorted(revision.left_out.items(), key=str)]
+    text = json.dumps(entries) if entries and len(entries) <= _MOST_PATHS else ""
+    return text if len(text) <= _LONGEST_LEFT_OUT else ""
 
 
 @dataclass(frozen=True)
@@ -152,6 +186,15 @@ class History:
     def running(self) -> Revision | None:
         """Return the revision whose template the Deployment has, None if unknown."""
         return next((revision for revision in self.revisions if revision.number == self.deployed), None)
+
+    @property
+    def reference(self) -> Revision | None:
+        """Return the revision whose inputs show what a spec has changed, None if there is none."""
+        return self.running or self.newest
+
+    def without(self, refused: Mapping[FieldPath, Any]) -> "History":
+        """Return the same without these values in the inputs, because this version refuses them."""
+        return replace(self, revisions=[replace(item, refused=refused) for item in self.revisions])
 
     @property
     def next_number(self) -> int:

@@ -11,8 +11,8 @@ from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_inputs import (
     as_this_version_reads,
-    changed_fields,
     explicit_inputs,
+    missing_fields,
     template_inputs,
 )
 from kimi_linear_operator.weights.location import Location
@@ -26,13 +26,16 @@ class TemplateChoice:
         current: The revision with this template.
         offer: The fields in which a newer template that is not taken yet differs; empty if there is none.
         running: The revision whose template the Deployment has now, None if unknown.
-        left_out: Fields in items of lists that the template lacks, because they may be only defaults.
     """
 
     current: Revision
     offer: tuple[str, ...] = ()
     running: Revision | None = None
-    left_out: tuple[FieldPath, ...] = ()
+
+    @property
+    def left_out(self) -> tuple[FieldPath, ...]:
+        """Return the fields that the template lacks because they may be only defaults."""
+        return tuple(self.current.left_out)
 
     def completed(self) -> "TemplateChoice":
         """Return the same without the mark of an automatic rollout, which has ended."""
@@ -99,7 +102,7 @@ def _is_still_under_way(current: Revision | None, built: Manifest) -> bool:
 
 def asks_for_newest(server: KimiLinearServer, history: History) -> bool:
     """Return whether somebody asks for the newest pod template by a new value of the rollout annotation."""
-    record = history.running or history.newest
+    record = history.reference
     return record is not None and _has_new_annotation(server, record)
 
 
@@ -143,7 +146,7 @@ def _new(server: KimiLinearServer, template: Manifest, history: History, *, is_a
     return Revision(
         number=history.next_number,
         inputs=inputs,
-        defaulted=tuple(changed_fields(explicit_inputs(server.spec), inputs)),
+        defaulted=tuple(missing_fields(explicit_inputs(server.spec), inputs)),
         template=template,
         rollout=_rollout_annotation(server),
         uid=server.metadata.uid,

@@ -35,6 +35,15 @@ def as_this_version_reads(inputs: Manifest) -> Manifest:
         return inputs
 
 
+def missing_fields(part: Manifest, whole: Manifest, path: FieldPath = ()) -> Iterator[FieldPath]:
+    """Yield the outermost fields of an object that a part of it lacks. A list counts as one field."""
+    for name, value in whole.items():
+        if name not in part:
+            yield (*path, name)
+        elif isinstance(value, dict) and isinstance(part[name], dict):
+            yield from missing_fields(part[name], value, (*path, name))
+
+
 _ABSENT = object()
 
 

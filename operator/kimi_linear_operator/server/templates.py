@@ -1,8 +1,10 @@
 """Finds out which pod template a server should have, from its revisions and its Deployment."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 from kimi_linear_operator.kubernetes import access, metadata, plan
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, REVISION, Manifest
@@ -99,13 +101,20 @@ class Templates:
         """Return the cached ControllerRevisions of a server, without those that belong to others."""
         return [record for record in self._cache.children(REVISION, key) if plan.may_be_taken(record, server)]
 
-    async def decide(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> Decision:
+    async def decide(
+        self,
+        key: Key,
+        server: KimiLinearServer,
+        live: Manifest | None,
+        refused: Mapping[FieldPath, Any] = MappingProxyType({}),
+    ) -> Decision:
         """Return what a server should run.
 
         Args:
             key: The server.
             server: The same.
             live: Its Deployment, None if there is none.
+            refused: Fields that the server lacks because this version refuses their values and nobody asked for them.
 
         Raises:
             BehindError: There is a newer spec than the cached one.
@@ -114,15 +123,18 @@ class Templates:
             ApiError: A request failed.
         """
         case = self._case(key, server, live)
+        case = replace(case, history=case.history.without(refused))
         if case.history.is_newer_than(server):
             raise BehindError("the latest change of the spec was not seen yet")
         case = self._located(server, case)
         left_out = await self._unrequested_fields(server, case)
-        server = unrequested.without(server, left_out) if left_out else server
+        if case.history.reference and (left_out or refused):
+            server = unrequested.without(server, left_out, case.history.reference)
         history = await self._up_to_date(server, case)
         applied = await self._applied(server, case)
         choice = choose(server, history, applied=applied, state=case.state)
-        choice = replace(choice, left_out=tuple(filter(unrequested.is_in_list, left_out)))
+        doubtful = {path: answer.value for path, answer in left_out.items() if answer.is_doubtful}
+        choice = replace(choice, current=replace(choice.current, left_out=doubtful))
         if case.state.is_chosen and key not in self.chosen:
             raise BehindError("the automatic rollout does not choose this server any more")
         if not choice.current.is_automatic:
@@ -181,24 +193,25 @@ class Templates:
         allowed = access.reach([build_pod_template(server), *running])
         return [item for item in revisions if not access.exceeds(item.template, allowed)]
 
-    async def _unrequested_fields(self, server: KimiLinearServer, case: _Case) -> Sequence[FieldPath]:
+    async def _unrequested_fields(self, server: KimiLinearServer, case: _Case) -> unrequested.Answers:
         """Return the fields of the spec that nobody asked for.
 
-        They are defaults of another version's definition. Of a field in a list, that may be uncertain, so a new value
-        of the rollout annotation asks for all of these.
+        They are defaults of another version's definition. A new value of the rollout annotation asks for the doubtful
+        ones.
         """
         uncertain = unrequested.uncertain_fields(server, case.history, case.state, self._now())
-        question = _Question(server.metadata.uid, server.metadata.generation, uncertain.paths)
-        fields = await self._answers(case, question, uncertain.recorded_until)
+        answers = await self._answers(server, case, uncertain)
         takes_all = asks_for_newest(server, case.history)
-        return [path for path in fields if not (takes_all and unrequested.is_in_list(path))]
+        return {path: answer for path, answer in answers.items() if not (takes_all and answer.is_doubtful)}
 
-    async def _answers(self, case: _Case, question: _Question, recorded_until: str) -> unrequested.Answers:
+    async def _answers(
+        self, server: KimiLinearServer, case: _Case, uncertain: unrequested.UncertainFields
+    ) -> unrequested.Answers:
         """Return which of these fields nobody asked for.
 
         Only managed fields show it, and the cache has none. So this reads the server.
         """
-        key = case.key
+        key, question = case.key, _Question(server.metadata.uid, server.metadata.generation, uncertain.paths)
         if not question.paths:
             self.forget(key)
             return {}
@@ -207,9 +220,10 @@ class Templates:
         answers = {item: answer for item, answer in earlier.items() if item.generation == question.generation}
         if question not in answers:
             live = await read_unchanged(self._cluster, key, *spec)
-            known = {path: value for answer in earlier.values() for path, value in answer.items()}
+            seen = {path: answer.value for item in earlier.values() for path, answer in item.items()}
+            known = {**(case.history.reference.left_out if case.history.reference else {}), **seen}
             before = unrequested.Before(self._now(), known, case.live["spec"].get("replicas") if case.live else None)
-            answers[question] = unrequested.unrequested(question.paths, live, recorded_until, before)
+            answers[question] = unrequested.unrequested(uncertain, live, before)
             self._unrequested[key] = answers
             if len(self._unrequested) > _MOST_ANSWERS:
                 self._unrequested.popitem(last=False)

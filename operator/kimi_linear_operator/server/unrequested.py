@@ -1,6 +1,6 @@
 """Fields of a spec that nobody asked for: defaults of another version's definition, which the API server has stored."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.kubernetes.times import seconds_before, seconds_between
-from kimi_linear_operator.server.revision import History
+from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec, ServerStatus
 from kimi_linear_operator.server.status import was_applied
 from kimi_linear_operator.server.template_choice import NO_ROLLOUT, RolloutState, is_of
@@ -22,8 +22,23 @@ from kimi_linear_operator.server.template_inputs import as_this_version_reads, c
 _LATE_SECONDS = 3.0
 _END_OF_TIME = "9999-12-31T23:59:59Z"
 
-Answers = Mapping[FieldPath, Any]
-"""Fields that nobody asked for, and the value of each in the spec, None if the spec lacks it."""
+
+@dataclass(frozen=True)
+class Answer:
+    """What is known of a field that nobody asked for.
+
+    Attributes:
+        value: Its value in the spec, None if the spec lacks it.
+        is_doubtful: Whether somebody may have asked for it, because he owns the list or object around it as a whole, or
+            owned the null in its place.
+    """
+
+    value: Any
+    is_doubtful: bool
+
+
+Answers = Mapping[FieldPath, Answer]
+"""Fields that nobody asked for."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +47,13 @@ class UncertainFields:
 
     Attributes:
         paths: The fields.
+        recorded: The inputs that the revision's spec had.
         recorded_until: The revision has all that owners of whole lists wrote up to this time (RFC 3339); empty if
             unknown.
     """
 
     paths: tuple[FieldPath, ...] = ()
+    recorded: Manifest = field(default_factory=dict)
     recorded_until: str = ""
 
 
@@ -46,13 +63,13 @@ def uncertain_fields(
     state: RolloutState = NO_ROLLOUT,
     now: str = "",
 ) -> UncertainFields:
-    """Return the fields that a revision lacks and the spec has, and the revision's nulls that the spec lacks.
+    """Return the fields that a revision lacks and the spec has, and the revision's nulls that the spec has changed.
 
     Somebody may have asked for these changes, or another version's definition is their cause. With every write, the API
-    server stores the definition's defaults, and nobody becomes their owner. It also drops a null (which removes a field
-    of the pod) if the definition describes that field.
+    server stores the definition's defaults, and nobody becomes their owner. If the definition describes a field, it
+    also drops the field's null (which removes a field of the pod), or stores the default in its place.
 
-    All other changes are certain: a default never replaces or removes a value, so somebody asked for them.
+    All other changes are certain: a default replaces nothing but a null, so somebody asked for them.
 
     Args:
         server: The server.
@@ -60,17 +77,15 @@ def uncertain_fields(
         state: What else decides about the template.
         now: The time as RFC 3339.
     """
-    record = history.running or history.newest
+    record = history.reference
     inputs = template_inputs(server.spec)
     if record is None or record.inputs == inputs:
         return UncertainFields()
     recorded = record.explicit_inputs
     changed = changed_fields(as_this_version_reads(recorded), inputs)
-    paths = tuple(
-        path for path in changed if not stored.holds(recorded, path) or _is_dropped_null(recorded, path, inputs)
-    )
+    paths = tuple(path for path in changed if stored.value_at(recorded, path) is None)
     is_applied = state.is_unchanged or is_of(record, server)
-    return UncertainFields(paths, _END_OF_TIME if is_applied else _complete_until(record.created, now))
+    return UncertainFields(paths, recorded, _END_OF_TIME if is_applied else _complete_until(record.created, now))
 
 
 def _complete_until(created: str, now: str) -> str:
@@ -79,32 +94,18 @@ def _complete_until(created: str, now: str) -> str:
     return created if seconds is not None and seconds >= _LATE_SECONDS else ""
 
 
-def _is_dropped_null(recorded: Manifest, path: FieldPath, inputs: Manifest) -> bool:
-    """Return whether a field was recorded as null and is missing now."""
-    return _value_at(recorded, path) is None and not stored.holds(inputs, path)
-
-
-def _value_at(value: Any, path: FieldPath) -> Any:
-    """Return the value of a field, None if it is missing."""
-    if not stored.holds(value, path):
-        return None
-    for name in path:
-        value = value[name]
-    return value
-
-
 @dataclass(frozen=True)
 class Before:
     """What the operator knows of a server before it looks at who wrote its spec.
 
     Attributes:
         now: The time as RFC 3339.
-        answers: What nobody asked for when the operator last saw the spec.
+        answers: Doubtful fields that nobody had asked for when the operator last saw the spec, and their values.
         replicas: The replicas that the Deployment asks for, None without a Deployment.
     """
 
     now: str = ""
-    answers: Answers = field(default_factory=dict)
+    answers: Mapping[FieldPath, Any] = field(default_factory=dict)
     replicas: int | None = None
 
 
@@ -118,39 +119,40 @@ class _Writes:
     Attributes:
         owned: The fields of the spec that anybody owns.
         newer: The fields of owners that may have written the spec after the revision was made.
-        answers: What nobody asked for when the operator last saw the spec.
+        recorded: The inputs that the revision's spec had.
+        answers: See `Before`.
     """
 
     owned: ownership.Fields
     newer: ownership.Fields
-    answers: Answers
+    recorded: Manifest
+    answers: Mapping[FieldPath, Any]
 
 
-def unrequested(
-    paths: Iterable[FieldPath], server: Manifest, recorded_until: str = "", before: Before = _NOTHING_KNOWN
-) -> Answers:
+def unrequested(uncertain: UncertainFields, server: Manifest, before: Before = _NOTHING_KNOWN) -> Answers:
     """Return those of the uncertain fields that nobody asked for.
 
     - A field that the spec has: nobody asked for it if nobody owns it.
     - A null that the spec lacks: if somebody still owns the field, the API server dropped the null, and nobody asked
       for that. A user who removes a null gives up the field, too.
-    - A field in a list that somebody owns as a whole: ownership does not show which fields of the items the owner
-      wrote. Nobody asked for it if no owner wrote the spec after the operator last applied it, or if nobody had asked
-      for the same value then.
+    - A field in a list that somebody owns as a whole, and a value in place of a null that somebody owns: ownership does
+      not show what the owner wrote. Nobody asked for it if no owner wrote the spec after the operator last applied it,
+      or if nobody had asked for the same value then.
+    - A field in an object that somebody owns as a whole: see `_is_default_in_object`.
 
     Args:
-        paths: The uncertain fields.
+        uncertain: The uncertain fields.
         server: The server. Without managed fields, everything counts as asked for.
-        recorded_until: See `UncertainFields`.
         before: What the operator knows already.
     """
     managed_fields = server["metadata"].get("managedFields", ())
     if not managed_fields:
         return {}
     spec = server.get("spec", {})
-    newer = _written_since(server, managed_fields, recorded_until, before)
-    writes = _Writes(_owned_spec(managed_fields), _owned_spec(newer), before.answers)
-    return {path: _value_at(spec, path) for path in paths if _is_unrequested(path, spec, writes)}
+    newer = _written_since(server, managed_fields, uncertain.recorded_until, before)
+    writes = _Writes(_owned_spec(managed_fields), _owned_spec(newer), uncertain.recorded, before.answers)
+    answers = ((path, _answer(path, spec, writes)) for path in uncertain.paths)
+    return {path: answer for path, answer in answers if answer}
 
 
 def _written_since(
@@ -204,32 +206,61 @@ def _owned_spec(managed_fields: Sequence[Manifest]) -> ownership.Fields:
     return fields
 
 
-def _is_unrequested(path: FieldPath, spec: Manifest, writes: _Writes) -> bool:
-    """Return whether nobody asked for an uncertain field."""
+def _answer(path: FieldPath, spec: Manifest, writes: _Writes) -> Answer | None:
+    """Return what is known of an uncertain field that nobody asked for, None if somebody did."""
+    value, is_there = stored.value_at(spec, path), stored.holds(spec, path)
     remaining = ownership.remaining_path(writes.owned, path, spec)
-    if remaining:  # The field is in a list that somebody owns as a whole.
-        is_as_before = path in writes.answers and writes.answers[path] == _value_at(spec, path)
-        return is_as_before or ownership.remaining_path(writes.newer, path, spec) is None
+    has_replaced_null = is_there and stored.holds(writes.recorded, path)
+    if remaining or (remaining == () and has_replaced_null):
+        return Answer(value, is_doubtful=True) if _is_older(path, spec, remaining, writes) else None
     is_owned = remaining is not None
-    return is_owned != stored.holds(spec, path)
+    return Answer(value, is_doubtful=False) if is_owned != is_there else None
 
 
-def is_in_list(path: FieldPath) -> bool:
-    """Return whether a field is in an item of a list, so that it may be unknown whether anybody asked for it."""
-    return any(isinstance(name, int) for name in path)
+def _is_older(path: FieldPath, spec: Manifest, remaining: FieldPath, writes: _Writes) -> bool:
+    """Return whether a doubtful field was there before its owners' last writes, as far as is known."""
+    if path in writes.answers and writes.answers[path] == stored.value_at(spec, path):
+        return True
+    if remaining and isinstance(remaining[0], str):
+        return _is_default_in_object(path, spec, remaining, writes)
+    return not _is_written(path, spec, writes)
 
 
-def without(server: KimiLinearServer, paths: Iterable[FieldPath]) -> KimiLinearServer:
-    """Return a server without these fields of its spec, so that this version's defaults apply.
+def _is_written(path: FieldPath, spec: Manifest, writes: _Writes) -> bool:
+    """Return whether an owner of a field may have written the spec after the revision was made."""
+    return ownership.remaining_path(writes.newer, path, spec) is not None
 
-    Fields that the spec lacks become null, as their owner once wrote them.
+
+def _is_default_in_object(path: FieldPath, spec: Manifest, remaining: FieldPath, writes: _Writes) -> bool:
+    """Return whether a field in an object that somebody owns as a whole may be a default.
+
+    The owner has written an empty object, in which all else are defaults. Or another version's definition made the
+    object atomic, and the owner has written all of it.
     """
-    spec: Any = server.spec.model_dump(by_alias=True, exclude_unset=True)
-    for path in paths:
-        if stored.holds(spec, path):
-            spec = stored.without(spec, path)
-        elif stored.holds(spec, path[:-1]):
-            spec = stored.with_null(spec, path)
+    around = path[: -len(remaining)]
+    if not stored.holds(spec, path) or not stored.holds(writes.recorded, around):
+        return False  # Somebody has given up the null, or has written the object since.
+    # In a podTemplate, the record has no defaults. So if the object was not empty, its owner has written what is in it.
+    is_atomic = around[0] == "podTemplate" and bool(stored.value_at(writes.recorded, around))
+    return not (is_atomic and _is_written(path, spec, writes))
+
+
+def without(server: KimiLinearServer, answers: Answers, record: Revision) -> KimiLinearServer:
+    """Return a server whose spec has these fields as they were recorded, so that this version's defaults apply.
+
+    The spec lacks the values that this version refuses. The objects around these become as they were recorded, too.
+
+    Args:
+        server: The server.
+        answers: Fields that nobody asked for.
+        record: The revision with which the spec was compared.
+    """
+    recorded, spec = record.explicit_inputs, server.spec.model_dump(by_alias=True, exclude_unset=True)
+    for path, answer in answers.items():
+        is_given_up = not answer.is_doubtful and stored.holds(spec, path) and stored.holds(recorded, path)
+        spec = stored.as_in(spec, path, stored.without(recorded, path) if is_given_up else recorded)
+    for path in record.refused:
+        spec = spec if stored.holds(recorded, path) else stored.as_in(spec, path, recorded)
     try:
         return server.model_copy(update={"spec": ServerSpec.model_validate(spec)})
     except ValidationError:

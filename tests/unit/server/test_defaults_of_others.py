@@ -8,6 +8,7 @@ import pytest
 from kimi_linear_operator.kubernetes import ownership, stored
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER
+from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.server import revision, unrequested
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.manifests import build_revision
@@ -45,7 +46,7 @@ def is_wished(seen: KimiLinearServer, kept: Revision, *owners: Manifest, state: 
     """Return whether a spec asks for other pods than a record has, and these are built."""
     uncertain = unrequested.uncertain_fields(seen, History([kept], deployed=1), state or RolloutState(), _NOW)
     manifest = {"metadata": {"managedFields": list(owners)}, "spec": explicit_inputs(seen.spec)}
-    asked = unrequested.without(seen, unrequested.unrequested(uncertain.paths, manifest, uncertain.recorded_until))
+    asked = unrequested.without(seen, unrequested.unrequested(uncertain, manifest), kept)
     return choose(asked, History([kept], deployed=1)).current != kept
 
 
@@ -63,7 +64,8 @@ def test_what_is_left_of_a_server_without_such_a_default_is_what_was_kept() -> N
     kept = record(with_pod(containers=[_ENGINE, {"name": "mesh"}]))
     seen = with_pod(containers=[_ENGINE | _PULLED, {"name": "mesh", "resources": {"limits": {"cpu": 1}}}])
     uncertain = unrequested.uncertain_fields(seen, History([kept], deployed=1), now=_NOW)
-    assert template_inputs(unrequested.without(seen, uncertain.paths).spec) == kept.inputs
+    answers = {path: unrequested.Answer(None, is_doubtful=True) for path in uncertain.paths}
+    assert template_inputs(unrequested.without(seen, answers, kept).spec) == kept.inputs
 
 
 def test_what_the_owner_of_a_list_wrote_into_an_item_later_is_a_wish() -> None:
@@ -127,7 +129,7 @@ def is_default_a_wish(
     *owners: Manifest,
     report: dict[str, Any],
     generation: int = 2,
-    answers: unrequested.Answers | None = None,
+    answers: dict[FieldPath, Any] | None = None,
     **spec: Any,
 ) -> bool:
     """Return whether a pull policy counts as a wish of who owns the list of containers."""
@@ -135,7 +137,8 @@ def is_default_a_wish(
     spec = {"replicas": _SERVED, **spec, "podTemplate": {"spec": {"containers": [_ENGINE | _PULLED]}}}
     manifest = {"metadata": metadata, "spec": spec, "status": report["status"]}
     before = unrequested.Before(_NOW, answers or {}, spec.pop("served", _SERVED))
-    return _PULL_POLICY not in unrequested.unrequested([_PULL_POLICY], manifest, _CREATED, before)
+    uncertain = unrequested.UncertainFields((_PULL_POLICY,), {}, _CREATED)
+    return _PULL_POLICY not in unrequested.unrequested(uncertain, manifest, before)
 
 
 _REPORTED_LATER, _JUST_NOW, _LONG_AGO = "2026-11-29T02:30:00Z", "2026-11-29T02:59:59Z", "2026-11-29T01:30:00Z"
@@ -206,7 +209,8 @@ def test_a_null_that_the_api_server_dropped_is_as_if_it_were_there() -> None:
     owners = owned({"f:podTemplate": {"f:spec": {"f:hostAliases": {}}}})
     assert not is_wished(seen, kept, owners)
     uncertain = unrequested.uncertain_fields(seen, History([kept], deployed=1), now=_NOW)
-    assert build_pod_template(unrequested.without(seen, uncertain.paths)) == build_pod_template(_WITH_NULL)
+    answers = {path: unrequested.Answer(None, is_doubtful=False) for path in uncertain.paths}
+    assert build_pod_template(unrequested.without(seen, answers, kept)) == build_pod_template(_WITH_NULL)
 
 
 def test_a_null_that_its_owner_took_out_is_a_wish() -> None:
@@ -294,8 +298,8 @@ def test_a_mark_that_was_deleted_with_its_record_is_made_again_during_a_rollout(
 
 def test_what_is_taken_out_of_an_item_leaves_the_item_where_it_is() -> None:
     value: Manifest = {"a": [{"b": {"c": 1}}, {"d": 2}]}
-    assert stored.without(value, ("a", 0, "b", "c")) == {"a": [{}, {"d": 2}]}
-    assert stored.with_null(value, ("a", 1, "e")) == {"a": [{"b": {"c": 1}}, {"d": 2, "e": None}]}
+    assert stored.without(value, ("a", 0, "b", "c")) == {"a": [{"b": {}}, {"d": 2}]}
+    assert stored.as_in(value, ("a", 1, "e"), {"a": [{}, {"e": None}]}) == {"a": [{"b": {"c": 1}}, {"d": 2, "e": None}]}
     assert [stored.holds(value, path) for path in (("a", 1, "d"), ("a", 2), ("a", "d"), (0,))] == [True, *[False] * 3]
 
 

@@ -248,7 +248,7 @@ def as_asked(seen: KimiLinearServer, record: Revision, managed_fields: list[Mani
     """Return a server without what nobody asked for since a record was made."""
     uncertain = unrequested.uncertain_fields(seen, History([record]), now=_NOW)
     stored = {"metadata": {"managedFields": managed_fields}, "spec": explicit_inputs(seen.spec)}
-    return unrequested.without(seen, unrequested.unrequested(uncertain.paths, stored, uncertain.recorded_until))
+    return unrequested.without(seen, unrequested.unrequested(uncertain, stored), record)
 
 
 def is_wished(seen: KimiLinearServer, record: Revision, managed_fields: list[Manifest]) -> bool:

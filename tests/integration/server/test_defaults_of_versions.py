@@ -1,0 +1,154 @@
+"""Defaults that another version's definitions bring into what this version refuses, or where users wrote nothing."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from integration.client import STRICT_DRY_RUN, Client, path_of
+from integration.namespace import Namespace, Spec, server_manifest
+from integration.processes_under_test import THIS_VERSION
+from integration.sandbox import Sandbox
+from integration.schema import serve
+from integration.versions import go_on_as, scale
+from integration.waiting import stays, wait_for
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.server.definition import DEFINITION
+from kimi_linear_operator.server.spec import SERVER
+
+_SETTLED_SECONDS = 3.0
+_MARK = "marker"
+
+
+@contextmanager
+def _definition(client: Client, change: Callable[[Manifest], None]) -> Iterator[None]:
+    """Let the API server have another version's definition for a while."""
+    own = DEFINITION.manifest()
+    other = copy.deepcopy(own)
+    [version] = other["spec"]["versions"]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec["properties"][_MARK] = {"type": "string", "default": "there"}
+    change(spec)
+    probe = server_manifest("probe", "default", {})
+
+    def is_there() -> bool:
+        return _MARK in client.request("POST", path_of(SERVER, "default"), probe, STRICT_DRY_RUN)["spec"]
+
+    serve(client, other)
+    try:
+        wait_for(is_there, "the other definition is served", bool)
+        yield
+    finally:
+        serve(client, own)
+        wait_for(is_there, "the own definition is served", lambda found: not found)
+
+
+def _apply(namespace: Namespace, name: str, spec: Spec) -> None:
+    namespace.client.apply(SERVER, server_manifest(name, namespace.name, {"tensorParallelism": 1, **spec}), "owner")
+
+
+def _serve_all(namespace: Namespace, specs: dict[str, Spec]) -> dict[str, list[str]]:
+    """Apply servers; return their ReplicaSets when they are Ready and what was recorded is old enough."""
+    for name, spec in specs.items():
+        _apply(namespace, name, spec)
+    for name in specs:
+        namespace.wait_until_ready(name)
+    stays(lambda: None, "records are settled", lambda _: True, _SETTLED_SECONDS)
+    return _replica_sets(namespace, specs)
+
+
+def _replica_sets(namespace: Namespace, names: dict[str, Spec]) -> dict[str, list[str]]:
+    return {name: sorted(item["metadata"]["name"] for item in namespace.replica_sets(name)) for name in names}
+
+
+def _container(**fields: object) -> Spec:
+    return {"podTemplate": {"spec": {"containers": [{"name": "sglang", **fields}]}}}
+
+
+_SPECS: dict[str, Spec] = {
+    "item": _container(resources={}),
+    "pod": {"podTemplate": {"spec": {}}},
+    "labels": {"podTemplate": {"metadata": {}}},
+    "null": {"podTemplate": {"spec": {"hostAliases": None}}},
+    "probe": _container(livenessProbe=None),
+}
+
+
+def _fill(spec: Manifest) -> None:
+    """Set defaults within objects that users may have written as {}, and in place of their nulls."""
+    item = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    template = spec["properties"]["podTemplate"]["properties"]
+    pod = template["spec"]["properties"]
+    container = pod["containers"]["items"]["properties"]
+    container["resources"]["properties"]["claims"] = {"type": "array", "items": item, "maxItems": 8, "default": []}
+    container["livenessProbe"] = {**item, "default": {}}
+    pod["automountServiceAccountToken"] = {"type": "boolean", "default": False}
+    pod["hostAliases"] = {"type": "array", "items": item, "maxItems": 16, "default": []}
+    template["metadata"]["properties"]["labels"]["default"] = {}
+
+
+def test_a_default_within_an_empty_object_or_in_place_of_a_null_replaces_no_pod(sandbox: Sandbox) -> None:
+    namespace = sandbox.namespace
+    before = _serve_all(namespace, _SPECS)
+    with _definition(namespace.client, _fill):
+        go_on_as(sandbox, THIS_VERSION)
+        for name in _SPECS:
+            scale(namespace, name, 2)
+        assert namespace.server("null")["spec"]["podTemplate"]["spec"]["hostAliases"] == []
+        assert _replica_sets(namespace, _SPECS) == before
+        # The next operator knows what the last one has seen, also if the owner changes something else meanwhile.
+        sandbox.operator.kill()
+        for name in _SPECS:
+            _apply(namespace, name, {**_SPECS[name], "service": {"port": 31000}})
+        go_on_as(sandbox, THIS_VERSION)
+        for name in _SPECS:
+            namespace.wait_until_ready(name)
+        assert _replica_sets(namespace, _SPECS) == before
+    for name in _SPECS:
+        scale(namespace, name, 1)
+    assert _replica_sets(namespace, _SPECS) == before
+
+
+def _extend(spec: Manifest) -> None:
+    """Let servers load for longer than this version allows, by default."""
+    startup = spec["properties"]["startup"]
+    startup["properties"]["timeoutSeconds"] |= {"default": 90_000, "maximum": 172_800}
+    for default in (startup["default"], spec["default"]["startup"]):
+        default["timeoutSeconds"] = 90_000
+
+
+def test_a_default_that_this_version_refuses_replaces_no_pod_at_a_scale(sandbox: Sandbox) -> None:
+    namespace = sandbox.namespace
+    specs: dict[str, Spec] = {"a": {}, "b": {}}
+    with _definition(namespace.client, _extend):
+        before = _serve_all(namespace, specs)
+        scale(namespace, "a", 2)
+        assert namespace.server("a")["spec"]["startup"] == {"timeoutSeconds": 90_000}
+        assert _replica_sets(namespace, specs) == before
+    scale(namespace, "b", 2)
+    _apply(namespace, "b", {"service": {"port": 31000}})
+    namespace.wait_until_ready("b")
+    assert namespace.server("b")["spec"]["startup"] == {"timeoutSeconds": 90_000}
+    assert _replica_sets(namespace, specs) == before
+
+
+def _make_atomic(spec: Manifest) -> None:
+    properties = spec["properties"]
+    properties["model"]["properties"]["tokenSecretRef"]["x-kubernetes-map-type"] = "atomic"
+    properties["podTemplate"]["properties"]["spec"]["properties"]["nodeSelector"]["x-kubernetes-map-type"] = "atomic"
+
+
+def test_a_wish_in_an_object_that_another_definition_made_atomic_counts(sandbox: Sandbox) -> None:
+    namespace = sandbox.namespace
+    _serve_all(namespace, {"a": {}})
+    with _definition(namespace.client, _make_atomic):
+        go_on_as(sandbox, THIS_VERSION)
+        token = {"name": "hf", "key": "token"}
+        _apply(namespace, "a", {"model": {"tokenSecretRef": token}})
+        wait_for(lambda: str(namespace.deployment("a")), "the token is used", lambda text: "HF_TOKEN" in text)
+        pool = {"podTemplate": {"spec": {"nodeSelector": {"pool": "gold"}}}}
+        _apply(namespace, "a", {"model": {"tokenSecretRef": token}, **pool})
+        wait_for(
+            lambda: namespace.deployment("a")["spec"]["template"]["spec"].get("nodeSelector", {}),
+            "the node selector is used",
+            lambda selector: selector.get("pool") == "gold",
+        )
