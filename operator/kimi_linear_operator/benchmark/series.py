@@ -28,7 +28,7 @@ def series(objects: Sequence[CachedObject], now: str) -> Iterator[str]:
     yield from _results(benchmarks, now)
 
 
-# Numbers of one namespace: those of 29 benchmarks with all suites and metrics. Anybody can have hundreds of such results.
+# Numbers of one namespace: those of 29 benchmarks with all suites and metrics. Anybody can make hundreds of these.
 _MOST_NUMBERS = 20_000
 
 

@@ -75,8 +75,8 @@ def _check_handler(check: Callable[[], Readiness]) -> Callable[[web.Request], Aw
 def _metrics_handler(exposition: Exposition) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """Return a handler for metrics. It answers one request at a time, because each may use a core for seconds.
 
-    The event loop takes the snapshot, and threads make the pieces, so that the Lease is renewed meanwhile. Only one piece
-    is in memory at a time: all metrics may be tens of megabytes.
+    The event loop takes the snapshot, and threads make the pieces, so that the Lease is renewed meanwhile. Only one
+    piece is in memory at a time: all metrics may be tens of megabytes.
     """
     lock = asyncio.Lock()
 
