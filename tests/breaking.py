@@ -39,7 +39,8 @@ class Example:
 def examples() -> list[Example]:
     """Return an example for every rule that is an error."""
     made = [
-        *(make_server(**spec) for spec, *_ in server_rules.BROKEN),
+        *(make_server(**case[0]) for case in server_rules.BROKEN),
+        *(make_server(**spec) for spec, _ in server_rules.BROKEN_KEYS),
         *(make_benchmark(**spec) for spec, *_ in benchmark_rules.BROKEN),
         make_server("k" * (server.LONGEST_NAME + 1)),
         make_benchmark("b" * (benchmark.LONGEST_NAME + 1)),

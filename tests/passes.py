@@ -1,11 +1,12 @@
 """Passes over resources of any type, as the running operator makes them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from kimi_linear_operator.benchmark.index import BenchmarkIndex
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.check import Checked
+from kimi_linear_operator.kubernetes.kinds import Kind
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key, Reader
 from kimi_linear_operator.reconcile.resource_type import Context, Options, Scheduling, kinds_of_children, written_kinds
@@ -44,6 +45,11 @@ def check_stored(manifest: Mapping[str, Any]) -> Checked[Any]:
     """Check a resource of any type as the API server has it."""
     checkers = {found.kind.kind: found.checker for found in TYPES.values()}
     return checkers.get(str(manifest.get("kind")), checkers["KimiLinearServer"]).check_stored(manifest)
+
+
+def has_read_all(_: str, __: Iterable[Kind]) -> bool:
+    """Say that everything is read."""
+    return True
 
 
 def make_context(cluster: object, cache: Cache, *, options: Options | None = None, **more: Any) -> Context:

@@ -38,6 +38,7 @@ ReasonName = Literal[
     "Pending",
     "PodCreationFailed",
     "PodFailed",
+    "PreflightFailed",
     "ProgressDeadlineExceeded",
     "Queued",
     "ReadinessGateClosed",
@@ -187,6 +188,15 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "The kubelet cannot create the container. The message is the kubelet's.",
         "Correct what the message names, most often in `podTemplate`.",
     ),
+    "PreflightFailed": Explanation(
+        "server",
+        "The check of a pod has found that SGLang cannot run there. The message says what is missing and names the "
+        "node. The check runs again and again, so the pod continues when the cause is gone.",
+        "Repair what the message names. If GPUs are missing or cannot be opened: check on this node that the driver "
+        "`amdgpu` is loaded, that `/dev/kfd` is there, and that AMD's device plugin runs and reports healthy GPUs. If "
+        "a GPU has another architecture: correct `hardware`, or the node's label `amd.com/gpu.device-id`. If the check "
+        "is wrong, `preflight: disabled` leaves it out.",
+    ),
     # Pods, once their containers run.
     "ModelLoading": Explanation(
         "server",
@@ -274,7 +284,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
     "ApiKeyUnknown": Explanation(
         "benchmark",
         "The server's API key does not come from a Secret, so the client cannot have it.",
-        "Give the variable of the key a `secretKeyRef` in the server's `podTemplate`.",
+        "Use `auth.apiKeySecretRef` of the server instead of `--api-key`.",
     ),
     "WaitingForTurn": Explanation(
         "benchmark",

@@ -127,7 +127,12 @@ def of_endpoint(benchmark: KimiLinearBenchmark) -> Target:
 
 
 def api_key_reference(spec: ServerSpec) -> Manifest | None:
-    """Return the `secretKeyRef` of a server's API key, None if it has no key or the key is not in a Secret."""
+    """Return the `secretKeyRef` of a server's API key, None if it has no key or the key is not in a Secret.
+
+    Servers of earlier versions have their key in `extraArgs` and `podTemplate`.
+    """
+    if key := spec.auth.api_key_secret_ref:
+        return {"name": key.name, "key": key.key}
     name = command_line.api_key_variable(spec)
     containers = _overlaid_pod(spec).get("containers", ()) if name else ()
     variables = [

@@ -45,6 +45,8 @@ SERVER = Layout(
         "model.variant": "Model",
         "model.tokenSecretRef.name": "Token Secret",
         "model.tokenSecretRef.key": "Key in the token Secret",
+        "auth.apiKeySecretRef.name": "API key's Secret",
+        "auth.apiKeySecretRef.key": "Key in the API key's Secret",
         "toolCallParser": "Tool-call parser",
         "tensorParallelism": "Tensor parallelism (GPUs of a replica)",
     },

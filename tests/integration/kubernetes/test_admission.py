@@ -174,6 +174,25 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
             **_container(env=[{"name": "KEY", "value": "sk-1"}]),
         },
     ),
+    "sets an API key besides that of": (
+        "kimi",
+        {
+            "auth": {"apiKeySecretRef": {"name": "clients"}},
+            "engine": {"extraArgs": ["--api-key=$(KEY)"]},
+            **_container(env=[{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "clients", "key": "token"}}}]),
+        },
+    ),
+    "with which SGLang cannot ask for an API key": (
+        "kimi",
+        {
+            "auth": {"apiKeySecretRef": {"name": "clients"}},
+            "engine": {"extraArgs": ["--tokenizer-worker-num", "4"]},
+        },
+    ),
+    "has two places for the same kernels": (
+        "kimi",
+        {"kernelCache": {"existingClaim": "kernels", "hostPath": "/var/lib/kernels"}},
+    ),
     "makes SGLang use TLS": ("kimi", {"engine": {"extraArgs": ["--ssl-keyfile=/k"]}}),
     "multiplies the number of GPUs": ("kimi", {"engine": {"extraArgs": ["--data-parallel-size", "2"]}}),
     "spreads SGLang over several nodes": ("kimi", {"engine": {"extraArgs": ["--dist-init-addr=10.0.0.1:1"]}}),

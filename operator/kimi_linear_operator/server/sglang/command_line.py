@@ -53,6 +53,9 @@ TLS_FLAGS = ("enable-ssl-refresh", "ssl-ca-certs", "ssl-certfile", "ssl-keyfile"
 DATA_PARALLEL_FLAGS = ("data-parallel-size", "dp-size")
 NODES_FLAGS = ("dist-init-addr", "nccl-init-addr", "node-rank", "use-ray")
 OTHER_PROTOCOL_FLAGS = ("encoder-only", "grpc-mode", "smg-grpc-mode")
+# The shortest abbreviation of --tokenizer-worker-num: with more than one worker, SGLang cannot ask for an API key
+# (http_server.py, init_multi_tokenizer).
+WORKERS_FLAG_START = "--tokenizer-w"
 GPU_NUMBER_FLAGS = ("base-gpu-id", "gpu-id-step")
 # With this flag, several data-parallel workers share the GPUs of one tensor-parallel group (server_args.py).
 DATA_PARALLEL_ATTENTION_FLAG = "--enable-dp-attention"
