@@ -22,7 +22,7 @@ SPEC_ANNOTATION = f"{GROUP}/spec"
 
 _STATUS_FIELDS = ("verdict", "startTime", "completionTime", "environment", "results")
 _FILE = "results.json"
-# Results of 16 suites with all their findings weigh less. Anybody may have written the text, and decoding it takes time.
+# Results of 16 suites with all their findings weigh less. Anybody may have written the text; decoding it takes time.
 _HEAVIEST = 60_000
 # Fields of the spec that do not change what is measured.
 _NOT_MEASURED = {"inherited_metadata", "suspend", "ttl_seconds_after_finished"}
