@@ -24,7 +24,8 @@ WRITTEN: Manifest = {
 class Cluster:
     """Stores what is written, and shows managed fields only to whoever reads the server."""
 
-    def __init__(self) -> None:
+    def __init__(self, managed_fields: list[Manifest] | None = None) -> None:
+        self.managed_fields = [WRITTEN] if managed_fields is None else managed_fields
         self.version = 100
         self.objects: dict[tuple[str, str], Manifest] = {}
 
@@ -39,7 +40,7 @@ class Cluster:
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         found = copy.deepcopy(self.objects.get((kind.kind, name)))
         if found and kind == SERVER:
-            found["metadata"]["managedFields"] = [WRITTEN]
+            found["metadata"]["managedFields"] = self.managed_fields
         return found
 
     async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
