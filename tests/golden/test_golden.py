@@ -1,7 +1,8 @@
 """Golden files: what a resource becomes, whole and as a person would review it.
 
 Each folder is a case. `cr.yaml` becomes `objects.yaml`; where `observed.yaml` holds a Deployment, Jobs and pods,
-`cr.yaml` and those become `status.yaml`. What a benchmark measures is in `server.yaml`.
+`cr.yaml` and those become `status.yaml`, with what a pod has said last in `log.txt`. What a benchmark measures is in
+`server.yaml`, what a server uses in `weights.yaml`.
 `pytest tests/golden --update-golden` rewrites the results.
 """
 
@@ -37,6 +38,10 @@ class RecordingCluster:
     pods: list[Manifest] = field(default_factory=list)
     status: list[Manifest] = field(default_factory=list)
     events: list[Manifest] = field(default_factory=list)
+    log: bytes = b""
+
+    async def end_of_log(self, pod: Manifest, container: str) -> bytes:
+        return self.log
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         return self.resource if kind in RESOURCES else None
@@ -85,8 +90,12 @@ def read_resource(case: str, file: str = "cr.yaml") -> Manifest:
 def build(case: str) -> list[Manifest]:
     resource = valid(read_resource(case))
     preview = TYPES[resource.KIND].preview
-    servers = {key: valid(read_resource(case, "server.yaml")) for key in preview.references(resource).values()}
-    return preview.build(resource, servers)
+    referenced = {key: valid(read_resource(case, _file_of(key))) for key in preview.references(resource).values()}
+    return preview.build(resource, referenced)
+
+
+def _file_of(key: Key) -> str:
+    return f"{key.kind.kind.removeprefix('KimiLinear').lower()}.yaml"
 
 
 def valid(manifest: Manifest) -> Resource:
@@ -104,7 +113,7 @@ def without_programs(manifest: Manifest) -> Manifest:
     if manifest["kind"] != "ConfigMap":
         return manifest
     metadata = {key: value for key, value in manifest["metadata"].items() if key != "annotations"}
-    return {**manifest, "metadata": metadata, "data": {"runner.py": "..."}}
+    return {**manifest, "metadata": metadata, "data": dict.fromkeys(manifest["data"], "...")}
 
 
 def compare(case: str, file: str, text: str, request: pytest.FixtureRequest) -> None:
@@ -131,6 +140,8 @@ def test_what_is_observed_becomes_this_status(case: str, request: pytest.Fixture
         observed = stored(manifest) if kind in RESOURCES else owned(manifest, key.name, resource["kind"])
         cache.put(kind, observed)
         cluster.pods += [observed] if kind == POD else []
+    if (log := CASES / case / "log.txt").exists():
+        cluster.log = log.read_bytes()
     reconciler = Passes(cluster, cache, now=lambda: NOW)
     asyncio.run(reconciler.reconcile(key))
     (status,) = cluster.status

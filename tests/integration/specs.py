@@ -64,6 +64,8 @@ _SCALARS: Mapping[str, tuple[Strategy, Strategy]] = {
         st.sampled_from(("/m", "/models/kimi", "/é", "/" + "x" * 1023, "//")),
         st.sampled_from(("/", "models", "/a b", "/a\n", "/a\tb", "/" + "x" * 1024, "/a\u00a0b", "/a\u2003b", "/a\vb")),
     ),
+    "model.weights": (_NAMES, _ODD_NAMES),
+    "model.image": (st.sampled_from(("a/b:1", "x" * 512)), st.sampled_from(("", ":v1", "a b", "x" * 513))),
     "model.servedName": (_MODEL_NAMES, _ODD_MODEL_NAMES),
     "model.tokenSecretRef.name": (_NAMES, _ODD_NAMES),
     "model.tokenSecretRef.key": (st.sampled_from(("token", "HF_TOKEN", ".x", "-")), st.sampled_from(("a/b", "a b"))),

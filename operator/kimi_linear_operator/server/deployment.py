@@ -6,10 +6,12 @@ from kimi_linear_operator.kubernetes.overlay import merge
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER, ContainerOverlay
 from kimi_linear_operator.server import kernels
 from kimi_linear_operator.server.gpu_nodes import restrict_to_hardware
+from kimi_linear_operator.server.model_location import located
 from kimi_linear_operator.server.preflight import with_preflight
 from kimi_linear_operator.server.sglang import command_line, entrypoint, environment, probes, sizing
 from kimi_linear_operator.server.sglang.images import image_of
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
+from kimi_linear_operator.weights.location import MOUNT, Location
 
 # Seconds between a pod's deletion and SIGTERM: enough for every node to remove the pod from its Services. SGLang still
 # accepts new requests while it drains (tokenizer_manager.py), so they must not reach it any more.
@@ -62,18 +64,36 @@ def wanted_replicas(spec: ServerSpec) -> int:
     return 0 if spec.suspend else spec.replicas
 
 
-def build_pod_template(server: KimiLinearServer) -> Manifest:
-    """Return the pod template with the user's overlay, which cannot move the pods to nodes with other hardware."""
-    template: Manifest = {"metadata": metadata.inherited(server), "spec": _pod_spec(server)}
+def build_pod_template(server: KimiLinearServer, location: Location | None = None) -> Manifest:
+    """Return the pod template with the user's overlay, which cannot move the pods to nodes with other hardware.
+
+    Args:
+        server: The server.
+        location: Where its model is, None if it comes from the hub or from a folder that the overlay mounts.
+    """
+    spec = located(server.spec, location) if location else server.spec
+    own = _pod_spec(server, spec)
+    own = _with_model(own, location) if location else own
+    template: Manifest = {"metadata": metadata.inherited(server), "spec": own}
     if overlay := server.spec.pod_template:
         template = merge(template, overlay.changes())
-    pod = _with_proxy_exceptions(restrict_to_hardware(template["spec"], server.spec))
-    template["spec"] = with_preflight(pod, server.spec)
+    pod = _with_proxy_exceptions(restrict_to_hardware(template["spec"], spec))
+    template["spec"] = with_preflight(pod, spec)
     return template
 
 
-def _pod_spec(server: KimiLinearServer) -> Manifest:
-    spec = server.spec
+def _with_model(pod: Manifest, location: Location) -> Manifest:
+    """Return the pod's spec with the volume that holds the model. SGLang then needs nothing from the hub."""
+    (container,) = pod["containers"]
+    mounted = {
+        **container,
+        "env": [*container["env"], {"name": "HF_HUB_OFFLINE", "value": "1"}],
+        "volumeMounts": [*container["volumeMounts"], MOUNT],
+    }
+    return {**pod, "containers": [mounted], "volumes": [*pod["volumes"], location.volume]}
+
+
+def _pod_spec(server: KimiLinearServer, spec: ServerSpec) -> Manifest:
     pod: Manifest = {
         "containers": [_container(spec)],
         "terminationGracePeriodSeconds": _grace_seconds(spec),

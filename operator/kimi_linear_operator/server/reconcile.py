@@ -27,10 +27,11 @@ from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
 from kimi_linear_operator.server.events import contested_event, transition_event
 from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
+from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.rollouts import Rollouts, is_marked
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
-from kimi_linear_operator.server.status import ServerObservation, server_status, was_applied
+from kimi_linear_operator.server.status import AWAITED_WEIGHTS, ServerObservation, server_status, was_applied
 from kimi_linear_operator.server.templates import Decision, Templates
 from kimi_linear_operator.server.waking import Waking
 
@@ -135,7 +136,7 @@ class ServerReconciler:
             raise passing
         retries = [
             again,
-            self._blocked_seconds(manifest, not_applied) if not_applied and outcome.checked.is_valid else None,
+            self._blocked_seconds(manifest, not_applied) if not_applied and _is_blocked(not_applied, outcome) else None,
             CONTESTED_RETRY_SECONDS if outcome.contested else None,
             next_look(self.cache.children(POD, key), self.now()),
             self._seconds_to_settle(key),
@@ -172,7 +173,10 @@ class ServerReconciler:
             return await self._refuse(key, manifest, checked)
         live = self._deployment(key, server.metadata.uid)
         self._rollouts.confirm(key)
-        decision = await self._templates.decide(key, server, live)
+        try:
+            decision = await self._templates.decide(key, server, live)
+        except WeightsUnreadyError as error:
+            return await self._wait(key, server, checked, error.reason)
         server, choice = decision.server, decision.choice
         deployment = build_deployment(server, choice.current.template, choice.current.number)
         wanted = [deployment, *build_companions(server)]
@@ -188,6 +192,14 @@ class ServerReconciler:
         )
         is_first = live is None and "observedGeneration" not in server.status
         return _Outcome(checked, decision, failures, tuple(self.children.contested(server, wanted)), is_first)
+
+    async def _wait(
+        self, key: Key, server: KimiLinearServer, checked: Checked[KimiLinearServer], reason: Reason
+    ) -> _Outcome:
+        """Make no pods, because the weights are not complete. A Deployment that exists may only scale down."""
+        companions = (self.children.apply(server, child) for child in build_companions(server))
+        failures = await write_all([self._shrink(key, server), *companions])
+        return _Outcome(checked, failures=replace(failures, lasting=failures.lasting or reason))
 
     async def _refuse(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]) -> _Outcome:
         """Leave a server as it is because its spec is refused, with two exceptions.
@@ -288,6 +300,11 @@ class ServerReconciler:
         # The time of this status says later which fields of the spec were there already: see `unrequested.py`.
         is_applied = was_applied(status, observation.generation)
         return await self.reporting.write(SERVER, manifest, status, event, if_unchanged=is_applied)
+
+
+def _is_blocked(not_applied: Reason, outcome: _Outcome) -> bool:
+    """Return whether to retry children that could not be written. Of weights, an event tells when they are complete."""
+    return outcome.checked.is_valid and not_applied.name not in AWAITED_WEIGHTS
 
 
 def _readable(manifest: Manifest) -> KimiLinearServer | None:

@@ -68,6 +68,11 @@ def _for_each_key_flag(test: str) -> str:
     return " && ".join(f"({test.replace('FLAG', flag)})" for flag in ("api-key", "admin-api-key"))
 
 
+def _at_most_one(field: str, *others: str) -> str:
+    """Return an expression: the object has not this field, or none of the others."""
+    return f"!has(self.{field}) || {' && '.join(f'!has(self.{other})' for other in others)}"
+
+
 _ARGUMENTS = "self.engine.extraArgs"
 _IS_KEY_VARIABLE = f"(('--FLAG=$(' + e.name + ')') in {_ARGUMENTS})"
 _HAS_KEY_VARIABLE = f"has(c.env) && c.env.exists(e, {_IS_KEY_VARIABLE})"
@@ -92,6 +97,22 @@ ERRORS = (
         "!has(self.path) || !has(self.revision)",
         "a directory has no revision: remove either spec.model.path or spec.model.revision",
         blames="path",
+    ),
+    Rule(
+        "error",
+        "spec.model",
+        _at_most_one("weights", "path", "revision", "tokenSecretRef"),
+        "the weights come from spec.model.weights, which says where they are from: remove spec.model.path, "
+        "spec.model.revision and spec.model.tokenSecretRef",
+        blames="weights",
+    ),
+    Rule(
+        "error",
+        "spec.model",
+        _at_most_one("image", "weights", "path", "revision", "tokenSecretRef"),
+        "the weights come from an image: remove spec.model.weights, spec.model.path, spec.model.revision and "
+        "spec.model.tokenSecretRef",
+        blames="image",
     ),
     Rule(
         "error",

@@ -49,6 +49,20 @@ class ModelSource(Model):
         description="Directory in the container that holds the weights, instead of the hub; mount it with "
         "podTemplate. Cannot be combined with revision.",
     )
+    weights: ObjectName | None = Field(
+        default=None,
+        description="Name of a KimiLinearWeights of this namespace, from whose volume the model comes, instead of the "
+        "hub. No pods are made before it is complete for the first time. Pods keep their commit; a newer one is "
+        "offered to the server like a newer pod template.",
+    )
+    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")] | None = (
+        Field(
+            default=None,
+            description="OCI image whose root is the model's folder, instead of the hub. The kubelet pulls it once for "
+            "each node and mounts it as an image volume, which needs Kubernetes 1.33 or newer with the feature "
+            "ImageVolume.",
+        )
+    )
     served_name: ModelName | None = Field(
         default=None, description="Model name that the OpenAI API answers to. If unset, it is the model path."
     )

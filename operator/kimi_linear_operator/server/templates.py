@@ -11,7 +11,7 @@ from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BehindError
 from kimi_linear_operator.reconcile.live import read_unchanged
 from kimi_linear_operator.reconcile.resource_type import Context
-from kimi_linear_operator.server import revision, settling, unrequested
+from kimi_linear_operator.server import model_location, revision, settling, unrequested
 from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.revision import History, Revision
@@ -24,6 +24,7 @@ from kimi_linear_operator.server.template_choice import (
     asks_for_newest,
     choose,
 )
+from kimi_linear_operator.weights.spec import WEIGHTS
 
 # Servers whose unrequested fields are remembered, more than a cluster should have. A forgotten one is read once more.
 _MOST_ANSWERS = 16_384
@@ -108,12 +109,14 @@ class Templates:
 
         Raises:
             BehindError: There is a newer spec than the cached one.
+            WeightsUnreadyError: The server's weights have never been complete.
             GoneError: The server was deleted.
             ApiError: A request failed.
         """
         case = self._case(key, server, live)
         if case.history.is_newer_than(server):
             raise BehindError("the latest change of the spec was not seen yet")
+        case = self._located(server, case)
         left_out = await self._unrequested_fields(server, case)
         server = unrequested.without(server, left_out) if left_out else server
         history = await self._up_to_date(server, case)
@@ -127,6 +130,13 @@ class Templates:
         elif self.has_settled(key, live, choice.current):
             choice = choice.completed()
         return Decision(server, choice)
+
+    def _located(self, server: KimiLinearServer, case: _Case) -> _Case:
+        """Add where the server's model is."""
+        name = server.spec.model.weights
+        weights = self._cache.get(Key(case.key.namespace, name, WEIGHTS)) if name else None
+        location = model_location.find(server.spec, weights, case.history.revisions)
+        return replace(case, state=replace(case.state, location=location))
 
     def has_settled(self, key: Key, live: Manifest | None, current: Revision) -> bool:
         """Return whether all replicas have served for long enough with this revision's pod template.

@@ -44,6 +44,18 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "/models/kimi",
         "remove either spec.model.path or spec.model.revision",
     ),
+    (
+        {"model": {"weights": "kimi", "revision": "main"}},
+        "spec.model.weights",
+        "kimi",
+        "the weights come from spec.model.weights",
+    ),
+    (
+        {"model": {"image": "weights:1", "tokenSecretRef": {"name": "hf"}}},
+        "spec.model.image",
+        "weights:1",
+        "the weights come from an image",
+    ),
     ({"engine": {"extraArgs": ["--tp=8"]}}, "spec.engine.extraArgs", None, "has a flag that the operator sets"),
     ({"engine": {"extraArgs": ["--api-key=abc"]}}, "spec.engine.extraArgs", None, "shows an API key"),
     (

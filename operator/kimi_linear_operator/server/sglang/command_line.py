@@ -7,9 +7,8 @@ from operator import attrgetter
 from typing import Any
 
 from kimi_linear_operator.server.spec import ServerSpec
+from kimi_linear_operator.weights.location import MODELS
 
-# Recipe, deployment generator.
-MODELS = {"instruct": "moonshotai/Kimi-Linear-48B-A3B-Instruct"}
 TOOL_CALL_PARSER = "kimi_k2"
 
 # SGLang's default port.
