@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -118,7 +117,7 @@ async def _scrape(cache: Cache) -> Finished:
         0,
         healthz=list,
         readyz=lambda: Readiness([], []),
-        exposition=lambda: partial(exposition, TYPES, cache.snapshot()),
+        exposition=lambda: exposition(TYPES, cache.snapshot()),
     ) as port:
         for _ in range(_SCRAPES):
             plain.append(await _ask(port, "identity"))

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from kimi_linear_operator import jsontext
+from kimi_linear_operator.benchmark.claims import MOST_SUITES
 from kimi_linear_operator.benchmark.spec import BenchmarkStatus, KimiLinearBenchmark
 from kimi_linear_operator.benchmark.storable import UNKNOWN_KIND, readable_result
 from kimi_linear_operator.kubernetes import metadata
@@ -21,6 +22,8 @@ SPEC_ANNOTATION = f"{GROUP}/spec"
 
 _STATUS_FIELDS = ("verdict", "startTime", "completionTime", "environment", "results")
 _FILE = "results.json"
+# Results of 16 suites with all their findings weigh less. Anybody may have written the text; decoding it takes time.
+_HEAVIEST = 60_000
 # Fields of the spec that do not change what is measured.
 _NOT_MEASURED = {"inherited_metadata", "suspend", "ttl_seconds_after_finished"}
 
@@ -30,10 +33,14 @@ def name(benchmark: KimiLinearBenchmark) -> str:
     return f"{benchmark.metadata.name}-results"
 
 
+def fields(status: Manifest) -> Manifest:
+    """Return the fields of a status that the ConfigMap holds."""
+    return {name: status[name] for name in _STATUS_FIELDS if name in status}
+
+
 def build(benchmark: KimiLinearBenchmark, status: Manifest) -> Manifest:
     """Return the ConfigMap for the status of a complete benchmark, whether or not that status was written yet."""
-    fields = {name: status[name] for name in _STATUS_FIELDS if name in status}
-    content = {"benchmark": benchmark.metadata.name, **fields}
+    content = {"benchmark": benchmark.metadata.name, **fields(status)}
     text = json.dumps(_as_stored(content), indent=2, sort_keys=True) + "\n"
     manifest = metadata.build_manifest(benchmark, CONFIG_MAP, name(benchmark), data={_FILE: text})
     metadata.annotate(manifest, SPEC_ANNOTATION, _digest(benchmark))
@@ -65,23 +72,29 @@ def read(config_map: Manifest, now: str) -> Manifest:
         config_map: The ConfigMap.
         now: The time as RFC 3339, for results whose times are unknown.
     """
+    text = config_map.get("data", {}).get(_FILE, "").encode(errors="replace")
+    if jsontext.weight(text) > _HEAVIEST:
+        return {}
     try:
-        content = jsontext.decode(config_map.get("data", {}).get(_FILE, ""))
+        content = jsontext.decode(text)
     except ValueError:
         return {}
     found = content if isinstance(content, dict) else {}
-    fields = {name: found[name] for name in _STATUS_FIELDS if found.get(name) is not None}
-    if "results" in fields:
-        fields["results"] = _results(fields["results"], now)
-    readable = {name: value for name, value in fields.items() if is_readable(BenchmarkStatus, {name: value})}
+    kept = {name: value for name, value in fields(found).items() if value is not None}
+    if "results" in kept:
+        kept["results"] = _results(kept["results"], now)
+    readable = {name: value for name, value in kept.items() if is_readable(BenchmarkStatus, {name: value})}
     return dict(_without_nulls(without_unknown_fields(readable, BenchmarkStatus)))
 
 
 def _results(value: Any, now: str) -> Any:
-    """Return results with names, those that cannot be read as text; anything else than a list stays as it is."""
+    """Return results with names, those that cannot be read as text; anything else than a list stays as it is.
+
+    There are no more results than a spec may have suites.
+    """
     if not isinstance(value, list):
         return value
-    named = [item for item in value if isinstance(item, dict) and isinstance(item.get("name"), str)]
+    named = [item for item in value[:MOST_SUITES] if isinstance(item, dict) and isinstance(item.get("name"), str)]
     return [readable_result(result, now) for result in named]
 
 

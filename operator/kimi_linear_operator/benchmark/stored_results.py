@@ -1,9 +1,13 @@
 """Writes the results of a benchmark to a ConfigMap, and reads them back when the benchmark was created again."""
 
+import hashlib
 import logging
+from collections import OrderedDict
+from dataclasses import dataclass
 
+from kimi_linear_operator import jsontext
 from kimi_linear_operator.benchmark import results_config_map
-from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
+from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.benchmark.status import has_all_results
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import metadata
@@ -13,6 +17,26 @@ from kimi_linear_operator.reconcile.errors import LeftoverError, NameTakenError
 from kimi_linear_operator.reconcile.resource_type import Context
 
 logger = logging.getLogger(__name__)
+
+# Benchmarks to remember. Of a forgotten one, the results are read or compared once more.
+_MOST_REMEMBERED = 4096
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """What the results of a benchmark were compared with.
+
+    Attributes:
+        uid: The UID of the benchmark.
+        generation: The generation of its spec.
+        version: The resource version of the ConfigMap.
+        digest: A digest of the results in the status, empty if there are none.
+    """
+
+    uid: str
+    generation: int
+    version: str
+    digest: str = ""
 
 
 class StoredResults:
@@ -24,6 +48,9 @@ class StoredResults:
         self._cache = context.cache
         self._children = context.children
         self._now = context.now
+        # ConfigMaps that do not hold the results of their benchmarks, or that hold exactly these; the oldest entry
+        # first. To find out takes long if the results are large.
+        self._compared: OrderedDict[Key, _Compared] = OrderedDict()
 
     async def restored(self, benchmark: KimiLinearBenchmark) -> Manifest | None:
         """Return the status of a benchmark that was created again, from the ConfigMap with its results.
@@ -38,14 +65,19 @@ class StoredResults:
         """
         if benchmark.status.get("startTime"):
             return None
-        cached = self._cache.get(Key(benchmark.metadata.namespace, results_config_map.name(benchmark), CONFIG_MAP))
+        cached = self._cached(benchmark)
         if cached is None or not results_config_map.is_left_by(cached, benchmark):
+            return None
+        if self._is_known(benchmark, cached):
             return None
         live = await self._cluster.get(CONFIG_MAP, benchmark.metadata.namespace, results_config_map.name(benchmark))
         if live is None or not results_config_map.is_left_by(live, benchmark):
             return None
         restored = results_config_map.read(live, self._now())
-        return restored if has_all_results(benchmark, restored) else None
+        if has_all_results(benchmark, restored):
+            return restored
+        self._remember(benchmark, live)
+        return None
 
     async def try_to_write(self, benchmark: KimiLinearBenchmark, status: Manifest) -> bool:
         """Try to write the ConfigMap with the results; return False to retry. A taken name counts as done."""
@@ -62,8 +94,37 @@ class StoredResults:
         Raises:
             ApiError: It could not be written.
         """
+        digest = hashlib.sha256(jsontext.encode(results_config_map.fields(status))).hexdigest()
+        if self._is_known(benchmark, self._cached(benchmark), digest):
+            return
         wanted = metadata.with_fingerprint(results_config_map.build(benchmark, status))
         try:
             await self._children.apply(benchmark, wanted)
         except (NameTakenError, LeftoverError) as error:
             logger.warning("Could not write the results: %s", error)
+            return
+        if cached := self._cached(benchmark):
+            self._remember(benchmark, cached, digest)
+
+    def _cached(self, benchmark: KimiLinearBenchmark) -> Manifest | None:
+        return self._cache.get(Key(benchmark.metadata.namespace, results_config_map.name(benchmark), CONFIG_MAP))
+
+    def _is_known(self, benchmark: KimiLinearBenchmark, config_map: Manifest | None, digest: str = "") -> bool:
+        """Return whether a ConfigMap was compared with these results already."""
+        compared = _compared(benchmark, config_map, digest) if config_map else None
+        return compared is not None and self._compared.get(_key(benchmark)) == compared
+
+    def _remember(self, benchmark: KimiLinearBenchmark, config_map: Manifest, digest: str = "") -> None:
+        self._compared.pop(_key(benchmark), None)
+        self._compared[_key(benchmark)] = _compared(benchmark, config_map, digest)
+        if len(self._compared) > _MOST_REMEMBERED:
+            self._compared.popitem(last=False)
+
+
+def _key(benchmark: KimiLinearBenchmark) -> Key:
+    return Key(benchmark.metadata.namespace, benchmark.metadata.name, BENCHMARK)
+
+
+def _compared(benchmark: KimiLinearBenchmark, config_map: Manifest, digest: str) -> _Compared:
+    version = str(config_map["metadata"].get("resourceVersion"))
+    return _Compared(benchmark.metadata.uid, benchmark.metadata.generation, version, digest)

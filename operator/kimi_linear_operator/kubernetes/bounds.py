@@ -88,6 +88,11 @@ def within_bounds(manifest: Manifest) -> Manifest:
     return {**manifest, part: {field: stand_in} if field else stand_in}
 
 
+def count_values(value: Any) -> int:
+    """Return the number of keys and values in a value, at least 1. Counting stops when it exceeds the bounds."""
+    return _extent(value).values
+
+
 def _nested(levels: int) -> list[Any]:
     value: list[Any] = []
     for _ in range(levels - 1):

@@ -31,6 +31,10 @@ HEAVIEST_CHILD = 60_000
 # Bytes, several times the usual length of a child. The total length of longer ones is bounded in the cache.
 LARGE_CHILD = 16 * 2**10
 
+# Bytes. The total length of large children is bounded, that of resources is not. No pass reads other metadata than the
+# essential of a resource.
+_LARGEST_METADATA = LARGE_CHILD
+
 # Characters. Names of managers have 128 at most; a UID in an owner reference may have any number.
 _LONGEST_SHARED = 128
 # Characters. A revision is a number.
@@ -207,7 +211,8 @@ class Reader:
 
     def _reductions(self, kind: Kind, manifest: Manifest) -> Iterator[Manifest]:
         """Yield ever smaller parts of an object, beginning with all of it."""
-        yield manifest
+        if kind not in self._types or len(jsontext.encode(manifest["metadata"])) <= _LARGEST_METADATA:
+            yield manifest
         yield _with_essential_metadata(manifest)
         # The spec and status of a resource are within bounds already.
         if kind not in self._types:

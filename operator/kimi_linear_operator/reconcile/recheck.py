@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes import ownership, stored
-from kimi_linear_operator.kubernetes.bounds import excess
+from kimi_linear_operator.kubernetes.bounds import MOST_VALUES, count_values, excess
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Resource
@@ -26,6 +26,10 @@ R = TypeVar("R", bound=Resource)
 
 # A definition has some thirty defaults. More fields have no owner only if somebody edited the managed fields.
 _MOST_FIELDS = 100
+# To find the fewest fields takes a check for each step, and the event loop waits meanwhile. A check of the largest spec
+# takes some 20 ms of processor time, one of a usual spec 1 ms.
+_MOST_CHECKS = 32
+_MOST_VALUES_CHECKED = 2 * MOST_VALUES
 # Refused resources to remember; more than any cluster should have. A forgotten one is read once more.
 _MOST_ANSWERS = 4096
 
@@ -95,7 +99,10 @@ class Rechecker(Generic[R]):
         self._answers.pop(key, None)
 
     async def _blocking_fields(self, key: Key, manifest: Manifest, checked: Checked[R]) -> Fields:
-        """Return the fewest unowned fields to drop so that a spec is valid; none if dropping all is not enough."""
+        """Return unowned fields to drop so that a spec is valid; none if dropping all is not enough.
+
+        These are the fewest, or all of them if it takes too many checks to find the fewest.
+        """
         metadata = manifest["metadata"]
         question = _Question(metadata["uid"], metadata["generation"], hash(checked.message))
         answered, fields = self._answers.get(key, (None, ()))
@@ -103,7 +110,7 @@ class Rechecker(Generic[R]):
             return fields
         unowned = await self._unowned_fields(key, manifest)
         is_valid = bool(unowned) and self._check(_without(manifest, unowned)).is_valid
-        fields = self._minimal_fields(manifest, (), unowned) if is_valid else ()
+        fields = self._fewest_fields(manifest, unowned) if is_valid else ()
         self._answers.pop(key, None)
         self._answers[key] = question, fields
         if len(self._answers) > _MOST_ANSWERS:
@@ -120,19 +127,40 @@ class Rechecker(Generic[R]):
         fields = tuple(islice(candidates, _MOST_FIELDS + 1)) if managed_fields else ()
         return fields if len(fields) <= _MOST_FIELDS else ()
 
-    def _minimal_fields(self, manifest: Manifest, dropped: Fields, fields: Fields) -> Fields:
-        """Return the fewest of these fields to drop, in addition to the dropped ones, so that a spec is valid.
+    def _fewest_fields(self, manifest: Manifest, fields: Fields) -> Fields:
+        """Return the fewest of these fields to drop so that a spec is valid; all of them if that takes too long."""
+        most = min(_MOST_CHECKS, _MOST_VALUES_CHECKED // count_values(manifest["spec"]))
+        return _Search(self._check, manifest, most).fewest((), fields) or fields
+
+
+class _Search(Generic[R]):
+    """A search for the fewest fields to drop so that a spec is valid, with a limited number of checks."""
+
+    def __init__(self, check: Callable[[Manifest], Checked[R]], manifest: Manifest, checks: int) -> None:
+        """Take the check, the resource, and how many checks the search may make."""
+        self._check = check
+        self._manifest = manifest
+        self._checks_left = checks
+
+    def fewest(self, dropped: Fields, fields: Fields) -> Fields | None:
+        """Return the fewest of these fields to drop, in addition to the dropped ones; None if it takes too many checks.
 
         Dropping all of them must make the spec valid. Fields that need not be dropped count as in any valid spec. Each
         check takes a millisecond or more, so this halves the fields instead of trying each.
         """
-        if not fields or self._check(_without(manifest, dropped)).is_valid:
+        if not fields:
+            return ()
+        if self._checks_left <= 0:
+            return None
+        self._checks_left -= 1
+        if self._check(_without(self._manifest, dropped)).is_valid:
             return ()
         if len(fields) == 1:
             return fields
         half, rest = fields[: len(fields) // 2], fields[len(fields) // 2 :]
-        needed = self._minimal_fields(manifest, (*dropped, *half), rest)
-        return (*needed, *self._minimal_fields(manifest, (*dropped, *needed), half))
+        needed = self.fewest((*dropped, *half), rest)
+        more = None if needed is None else self.fewest((*dropped, *needed), half)
+        return None if needed is None or more is None else (*needed, *more)
 
 
 def _without(manifest: Manifest, fields: Fields) -> Manifest:

@@ -11,6 +11,9 @@ from kimi_linear_operator.reconcile.cached_object import CachedObject
 # https://prometheus.io/docs/instrumenting/exposition_formats/
 _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
 
+# Characters. Names of objects have 253 at most; texts in a status may have any number, and a label is in many lines.
+_LONGEST_LABEL = 256
+
 
 def head(name: str, text: str) -> str:
     """Return the HELP and TYPE lines of a metric."""
@@ -18,8 +21,8 @@ def head(name: str, text: str) -> str:
 
 
 def labels(values: Mapping[str, str]) -> str:
-    """Return labels in the format between the braces of a line."""
-    return ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in values.items())
+    """Return labels in the format between the braces of a line. Long values are cut."""
+    return ",".join(f'{name}="{value[:_LONGEST_LABEL].translate(_ESCAPES)}"' for name, value in values.items())
 
 
 def by_condition(name: str, text: str, objects: Iterable[CachedObject]) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """The HTTP endpoints: liveness, readiness and metrics."""
 
 import asyncio
-import gzip
-from collections.abc import AsyncIterator, Awaitable, Callable
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -22,12 +22,14 @@ class Readiness(NamedTuple):
     degraded: list[str]
 
 
-Exposition = Callable[[], Callable[[], bytes]]
-"""Takes a snapshot of the cache, which is quick; returns the function that makes the metrics of it, which is slow."""
+Exposition = Callable[[], Iterator[bytes]]
+"""Takes a snapshot of the cache, which is quick; returns the metrics of it in pieces, which take longer."""
 
-
-# Bytes. Writing tens of megabytes at once would block the event loop.
-_CHUNK = 2**18
+# Whoever asks for metrics and reads them slowly lets others wait for so many seconds at most. Prometheus waits 10 s for
+# an answer if nothing else is configured.
+_SLOWEST_SECONDS = 10.0
+# The format of gzip: https://docs.python.org/3/library/zlib.html#zlib.compressobj
+_GZIP = zlib.MAX_WBITS + 16
 # How long the process waits at its end for whoever still reads an answer. Without it, that would be two minutes.
 SHUTDOWN_SECONDS = 1.0
 
@@ -73,25 +75,35 @@ def _check_handler(check: Callable[[], Readiness]) -> Callable[[web.Request], Aw
 def _metrics_handler(exposition: Exposition) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """Return a handler for metrics. It answers one request at a time, because each may use a core for seconds.
 
-    The event loop takes the snapshot, and a thread makes the text, so that the Lease is renewed meanwhile.
+    The event loop takes the snapshot, and threads make the pieces, so that the Lease is renewed meanwhile. Only one
+    piece is in memory at a time: all metrics may be tens of megabytes.
     """
     lock = asyncio.Lock()
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        compressed = "gzip" in request.headers.get("Accept-Encoding", "")
-        async with lock:
-            body = await asyncio.to_thread(_render, exposition(), compressed=compressed)
-        encoding = {"Content-Encoding": "gzip"} if compressed else {}
+        is_compressed = "gzip" in request.headers.get("Accept-Encoding", "")
+        encoding = {"Content-Encoding": "gzip"} if is_compressed else {}
         response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE_LATEST, **encoding})
-        response.content_length = len(body)
-        await response.prepare(request)
-        for start in range(0, len(body), _CHUNK):
-            await response.write(body[start : start + _CHUNK])
+        async with lock:
+            pieces = exposition()
+            try:
+                async with asyncio.timeout(_SLOWEST_SECONDS):
+                    await _send(request, response, _compressed(pieces) if is_compressed else pieces)
+            except TimeoutError:
+                if request.transport:
+                    request.transport.abort()  # Otherwise the answer would look complete.
         return response
 
     return answer
 
 
-def _render(expose: Callable[[], bytes], *, compressed: bool) -> bytes:
-    text = expose()
-    return gzip.compress(text, compresslevel=1) if compressed else text
+async def _send(request: web.Request, response: web.StreamResponse, pieces: Iterator[bytes]) -> None:
+    await response.prepare(request)
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        await response.write(piece)
+
+
+def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    compressor = zlib.compressobj(level=1, wbits=_GZIP)
+    yield from filter(None, map(compressor.compress, pieces))
+    yield compressor.flush()

@@ -13,15 +13,15 @@ from kimi_linear_operator.reconcile.resource_type import Types
 _LINES_AT_ONCE = 1000
 
 
-def exposition(types: Types, objects: Sequence[CachedObject]) -> bytes:
-    """Return the metrics of the operator, and those of the cached resources.
+def exposition(types: Types, objects: Sequence[CachedObject]) -> Iterator[bytes]:
+    """Yield the metrics of the operator, and those of the cached resources, in pieces.
 
-    This takes seconds with many benchmarks, so call it in a thread: it does not need the event loop.
+    With many benchmarks, all pieces are tens of megabytes and take seconds. Each takes some milliseconds, in any
+    thread.
     """
+    yield generate_latest(counters.REGISTRY)
     lines = resource_lines(types, objects, datetime.now(UTC).isoformat())
-    # In pieces: joining and encoding tens of megabytes in one call would hold the GIL and block the event loop.
-    pieces = iter(lambda: "".join(islice(lines, _LINES_AT_ONCE)).encode(), b"")
-    return b"".join((generate_latest(counters.REGISTRY), *pieces))
+    yield from iter(lambda: "".join(islice(lines, _LINES_AT_ONCE)).encode(), b"")
 
 
 def resource_lines(types: Types, objects: Sequence[CachedObject], now: str) -> Iterator[str]:

@@ -1,14 +1,13 @@
 """The process: reads the cluster, follows its changes, and reconciles whenever it leads, until it has to stop."""
 
 import asyncio
-import functools
 import gc
 import logging
 import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kimi_linear_operator import counters
@@ -135,9 +134,9 @@ class Operator:
                 self.watch.stop()
                 await asyncio.gather(self._stop(leading), self._end(watching))
 
-    def exposition(self) -> Callable[[], bytes]:
-        """Take a snapshot of the cache; return the function that makes the metrics of it in any thread."""
-        return functools.partial(exposition, self._types, self.cache.snapshot())
+    def exposition(self) -> Iterator[bytes]:
+        """Take a snapshot of the cache; return the metrics of it in pieces, which any thread may make."""
+        return exposition(self._types, self.cache.snapshot())
 
     async def _keep_listed(self) -> None:
         """List all scopes, for ever. Read the lease first, to know later whether another replica has worked since."""

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +20,7 @@ from kimi_linear_operator.kubernetes.stored import is_readable
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.runtime.exposition import resource_lines
-from make import make_benchmark, make_result, stored
+from make import make_benchmark, make_condition, make_result, stored
 from passes import Passes, new_cache
 
 NIGHTLY = Key("default", "nightly", BENCHMARK)
@@ -54,8 +56,10 @@ class Cluster:
         self.config_map = config_map
         self.written = written
         self.statuses: list[Manifest] = []
+        self.reads = 0
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        self.reads += kind == CONFIG_MAP
         return self.config_map if kind == CONFIG_MAP else None
 
     async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
@@ -85,6 +89,18 @@ def is_accepted(status: Manifest) -> bool:
     return is_readable(BenchmarkStatus, json.loads(text)) and ": null" not in text
 
 
+def left_behind(text: str, **spec: Any) -> tuple[Manifest, Manifest]:
+    """Return a benchmark, and the ConfigMap that an earlier one of this spec left, with this text as its results."""
+    given = {"suites": [{"name": "speed-low"}], "endpoint": {"url": "http://kimi.example.com"}} | spec
+    manifest = make_benchmark(**given)
+    left = stored(
+        metadata.with_fingerprint(results_config_map.build(KimiLinearBenchmark.model_validate(manifest), KEPT))
+    )
+    left["data"] = {"results.json": text}
+    del left["metadata"]["ownerReferences"]
+    return manifest, left
+
+
 def restored(text: str, written: list[Manifest] | None = None) -> Manifest:
     """Return the status of a benchmark that was created again, after a pass, if this is the text of its results.
 
@@ -92,11 +108,7 @@ def restored(text: str, written: list[Manifest] | None = None) -> Manifest:
         text: The text.
         written: Gets the objects that the pass writes.
     """
-    manifest = make_benchmark(suites=[{"name": "speed-low"}], endpoint={"url": "http://kimi.example.com"})
-    benchmark = KimiLinearBenchmark.model_validate(manifest)
-    left = stored(metadata.with_fingerprint(results_config_map.build(benchmark, KEPT)))
-    left["data"] = {"results.json": text}
-    del left["metadata"]["ownerReferences"]
+    manifest, left = left_behind(text)
     cache, cluster = new_cache(), Cluster(left, [] if written is None else written)
     cache.put(CONFIG_MAP, left)
     cache.put(BENCHMARK, manifest)
@@ -136,3 +148,68 @@ def test_what_the_definition_refuses_of_kept_results_is_kept_as_text(results: li
     status = storable({"results": named, "environment": facts, "verdict": "Invalid"}, NOW)
     assert is_readable(BenchmarkStatus, status)
     assert [result["name"] for result in status["results"]] == [result["name"] for result in named]
+
+
+# Seconds of processor time for a pass. While it goes on, no Lease is renewed.
+MOST_SECONDS = 0.25
+# A ConfigMap may hold 1 MiB. Each of these takes half a second or more if all of it is read.
+HOSTILE = {
+    "lists": '{"x":[' + ",".join(["[]"] * 340_000) + "]}",
+    "deep": '{"x":[' + ",".join(["[" * 101 + "]" * 101] * 5100) + "]}",
+    "results": '{"results":[' + ",".join(['{"name":"x"}'] * 80_000) + "]}",
+    "findings": json.dumps(
+        {"results": [{**KEPT["results"][0], "name": f"s{n}", "findings": [{"rule": 1}] * 5000} for n in range(16)]}
+    ),
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_whatever_somebody_wrote_in_the_place_of_results_it_takes_little_time_and_is_read_once(text: str) -> None:
+    manifest, left = left_behind(text, suspend=True)
+    cache, cluster = new_cache(), Cluster(left, [])
+    cache.put(CONFIG_MAP, left)
+    cache.put(BENCHMARK, manifest)
+    reconciler = Passes(cluster, cache, now=lambda: NOW)
+    for _ in range(3):
+        begin = time.thread_time()
+        asyncio.run(reconciler.reconcile(NIGHTLY))
+        assert time.thread_time() - begin < MOST_SECONDS
+    assert cluster.reads == 1
+    # Somebody may correct it.
+    corrected = {**left, "data": {"results.json": json.dumps(KEPT)}}
+    cluster.config_map = {**corrected, "metadata": {**left["metadata"], "resourceVersion": "7"}}
+    cache.put(CONFIG_MAP, cluster.config_map)
+    asyncio.run(reconciler.reconcile(NIGHTLY))
+    assert cluster.statuses[-1]["verdict"] == "Passed"
+
+
+def test_results_of_all_suites_with_many_findings_are_compared_with_their_config_map_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built = list[Manifest]()
+    build = results_config_map.build
+
+    def counted(*args: Any) -> Manifest:
+        built.append(build(*args))
+        return built[-1]
+
+    monkeypatch.setattr(results_config_map, "build", counted)
+    names = [f"s{number}" for number in range(16)]
+    manifest = make_benchmark(
+        suites=[{"name": name, "speed": {"numPrompts": 1, "maxConcurrency": 1}} for name in names]
+    )
+    finding = {"rule": "Threshold", "metric": "m", "value": 1.5, "limit": 2.5, "passed": True, "message": "m"}
+    results = [make_result("speed-low", name=name, findings=[finding] * 256) for name in names]
+    complete = [make_condition("Complete", "True", "SuitesEnded", "")]
+    cache, cluster = new_cache(), Cluster({}, [])
+    cache.put(BENCHMARK, {**manifest, "status": {**KEPT, "results": results, "conditions": complete}})
+    reconciler = Passes(cluster, cache, now=lambda: NOW)
+    for _ in range(3):
+        asyncio.run(reconciler.reconcile(NIGHTLY))
+    assert len(built) == 1
+    assert [written["kind"] for written in cluster.written] == ["ConfigMap"]
+    # Somebody changes the ConfigMap, or the benchmark has other labels to hand on.
+    [live] = cluster.written
+    cache.put(CONFIG_MAP, stored({**live, "data": {}, "metadata": {**live["metadata"], "resourceVersion": "9"}}))
+    asyncio.run(reconciler.reconcile(NIGHTLY))
+    assert len(cluster.written) == 2

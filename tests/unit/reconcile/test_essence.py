@@ -74,6 +74,22 @@ LARGE: dict[str, Callable[[], Manifest]] = {
 }
 
 
+def test_many_labels_and_annotations_of_a_resource_take_little_memory_and_our_own_are_kept() -> None:
+    labels = {f"{'p' * 240}.x/{number}": "v" * 60 for number in range(2400)}
+    ours = {"kimi-linear.io/rollout": "now"}
+    server = make_server()
+    large = {
+        **server,
+        "metadata": {**server["metadata"], "labels": labels, "annotations": {"x": TEXT[:200_000], **ours}},
+    }
+    kept = READER.read(SERVER, large)
+    assert len(kept.text) < LARGE_CHILD
+    assert kept.manifest()["metadata"]["annotations"] == ours
+    assert kept.manifest()["spec"] == server["spec"]
+    usual = {**server, "metadata": {**server["metadata"], "labels": {"team": "a"}}}
+    assert READER.read(SERVER, usual).manifest()["metadata"]["labels"] == {"team": "a"}
+
+
 @pytest.mark.parametrize("make", LARGE.values(), ids=LARGE)
 def test_of_an_object_that_is_too_large_little_is_kept(make: Callable[[], Manifest]) -> None:
     manifest = make()

@@ -1,6 +1,7 @@
 """Defaults of another version's definition, which nobody asked for and this version refuses, are in nobody's way."""
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -230,3 +231,37 @@ def test_replicas_without_an_owner_are_a_wish_because_an_autoscaler_leaves_none(
     cluster = passes_over_server(scaled)
     assert find_condition(cluster.status, "Accepted")["reason"] == "InvalidSpec"
     assert cluster.written == []
+
+
+# Seconds of processor time for one look at a refused spec, which is some hundred milliseconds. While it goes on, no
+# Lease is renewed.
+MOST_SECONDS = 0.5
+
+
+def test_a_refused_spec_takes_little_time_however_many_fields_nobody_owns() -> None:
+    """Each of the fields alone makes the spec invalid, and each check takes long."""
+    annotations = {f"container.apparmor.security.beta.kubernetes.io/c{number}": "unconfined" for number in range(97)}
+    spec = {"containers": [{"name": "sglang"}], "newer": [[]] * 3500}
+    server = make_server(podTemplate={"metadata": {"annotations": annotations}, "spec": spec})
+    cluster, cache = DefaultingCluster({}), new_cache()
+    cluster.live["KimiLinearServer/kimi"] = managed(server, owned_by("me", "podTemplate.spec"))
+    cache.put(SERVER, server)
+    begin = time.thread_time()
+    asyncio.run(Passes(cluster, cache).reconcile(Key("default", "kimi", SERVER)))
+    assert time.thread_time() - begin < MOST_SECONDS
+
+
+def test_without_time_to_find_the_fewest_all_fields_that_nobody_owns_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recheck, "_MOST_CHECKS", 1)
+    server = World().recheck(toolCallParser="enabled").resource
+    assert (server.spec.model.path, server.spec.model.revision) == ("/m", None)
+    assert server.spec.tool_call_parser != "enabled"
+
+
+def test_one_default_that_is_in_the_way_is_found_among_all_that_a_definition_may_have() -> None:
+    labels = {f"label-{number}": "x" for number in range(50)}
+    server = World().recheck(podTemplate={"metadata": {"labels": labels}}).resource
+    assert server.spec.model.revision is None
+    assert server.spec.pod_template

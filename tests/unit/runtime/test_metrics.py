@@ -3,6 +3,10 @@
 import re
 from typing import Any
 
+import pytest
+
+from kimi_linear_operator.benchmark import series
+from kimi_linear_operator.benchmark.metric import METRICS
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, Manifest
 from kimi_linear_operator.reconcile.cache import Cache
@@ -131,3 +135,38 @@ def test_whoever_writes_a_status_adds_no_series_and_breaks_no_line() -> None:
     told = [line for line in lines(cache) if line.startswith("kimi_linear_benchmark_result")]
     assert len(told) == 15
     assert 'server="a\\"\\n\\\\b"' in told[0]
+
+
+# Bytes of all metrics of one benchmark: 16 suites with 43 numbers.
+MOST_BYTES = 1_000_000
+
+
+def largest(name: str, time: str, namespace: str = "default", **spec: Any) -> Manifest:
+    """Return a benchmark with all suites and all numbers."""
+    suites = [f"s{number}" for number in range(16)]
+    benchmark = complete(name, time, namespace, suites=[{"name": suite, "speed": {}} for suite in suites], **spec)
+    numbers = {metric.name: 1.5 for metric in METRICS["speed"]}
+    benchmark["status"]["results"] = [make_result("speed-low", numbers, name=suite) for suite in suites]
+    return benchmark
+
+
+def test_a_long_text_in_a_status_is_not_repeated_for_each_number() -> None:
+    odd = largest("odd", "10:00")
+    odd["status"]["environment"]["server"] = "x" * 900_000
+    cache = new_cache()
+    cache.put(BENCHMARK, odd)
+    told = lines(cache)
+    assert len(told) > 600
+    assert sum(map(len, told)) < MOST_BYTES
+
+
+def test_of_a_namespace_with_very_many_results_the_newest_are_told_and_all_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(series, "_MOST_NUMBERS", 2)
+    benchmarks = [
+        complete(name, f"{hour:02}:00", endpoint={"url": f"http://{name}.a.example:1"})
+        for hour, name in enumerate(("oldest", "newer", "newest"), start=1)
+    ]
+    other = complete("other", "00:30", namespace="elsewhere")
+    assert results(*benchmarks, other) == ["newer gsm8k 2.0", "newest gsm8k 3.0", "other gsm8k 0.0"]
