@@ -209,9 +209,11 @@ async def _read(response: aiohttp.ClientResponse, most_bytes: int | None) -> byt
 async def opened(configuration: Configuration, observe: Observe = ignore_answer) -> AsyncIterator[Transport]:
     """Open connections to an API server."""
     client = ApiClient(configuration)
+    # No limit on connections: requests that hang would keep the Lease's in line behind them. Those who send requests
+    # bound them instead: workers, the lanes of lists, looks before a start.
     # With trust_env, aiohttp would read the environment and ~/.netrc in another thread, twice for each request.
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=configuration.connection_pool_maxsize, ssl=client.rest_client.ssl_context),
+        connector=aiohttp.TCPConnector(limit=0, ssl=client.rest_client.ssl_context),
         proxy=configuration.proxy,
         read_bufsize=_BUFFER_BYTES,
         request_class=_PunctualRequest,
