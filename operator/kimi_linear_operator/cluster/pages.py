@@ -1,16 +1,18 @@
 """Reads lists in pages: pages of many objects if these are small, and of few if somebody made large ones."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from kimi_linear_operator import jsontext
+from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.answer import Answer, decoded, following, items, resource_version
-from kimi_linear_operator.cluster.errors import GONE
+from kimi_linear_operator.cluster.errors import GONE, UNREACHABLE, ApiError
 from kimi_linear_operator.cluster.paths import path
 from kimi_linear_operator.cluster.request import Request
-from kimi_linear_operator.cluster.transport import TooLongError, Transport
+from kimi_linear_operator.cluster.transport import LIST_SECONDS, TooLongError, Transport
 from kimi_linear_operator.kubernetes.essence import essence, event_essence
 from kimi_linear_operator.kubernetes.kinds import EVENT, Kind, Manifest
 
@@ -25,6 +27,12 @@ PAGE_WEIGHT = 1_000_000
 _SHRINKING = 8
 # How many times to start a list. It starts again if its resource version expires before the last page.
 MOST_LIST_ATTEMPTS = 3
+# How many times to request a page after the first one: as often as client-go, which honours `Retry-After` too
+# (https://pkg.go.dev/k8s.io/client-go/rest, maxRetries). Starting again would lose all earlier pages.
+MOST_PAGE_ATTEMPTS = 10
+PAGE_BACKOFF = Backoff(first=0.5, longest=5.0)
+# The pauses end this long after the first request for the page: then it is the turn of other lists.
+PAGE_SECONDS = LIST_SECONDS
 # A kubelet writes some dozens of Events about a pod. Others may write thousands, each as large as an object can be.
 MOST_EVENT_PAGES = 8
 
@@ -62,7 +70,7 @@ class Pages:
         first = query = {"limit": str(LIST_CHUNK), "labelSelector": selector}
         attempts = 1
         while True:
-            fetched = await self._fetch_page(path(kind, namespace), query)
+            fetched = await self._fetch(path(kind, namespace), query)
             received, query = fetched.answer, fetched.query
             if received.status == GONE and "continue" in query and attempts < MOST_LIST_ATTEMPTS:
                 query, attempts = first, attempts + 1
@@ -109,7 +117,7 @@ class Pages:
         query = {"limit": str(LIST_CHUNK), "fieldSelector": f"involvedObject.uid={metadata['uid']}"}
         events: list[Manifest] = []
         for _ in range(MOST_EVENT_PAGES):
-            fetched = await self._fetch_page(target, query)
+            fetched = await self._fetch(target, query)
             async with self._turn:
                 await asyncio.sleep(0)
                 answer = decoded(fetched.answer)
@@ -120,6 +128,25 @@ class Pages:
             if not continue_token:
                 break
         return events
+
+    async def _fetch(self, target: str, query: dict[str, str]) -> _Fetched:
+        """Request a page. If it is not the first one, request it again while the API server is busy or away."""
+        if "continue" not in query:
+            return await self._fetch_page(target, query)
+        now = asyncio.get_running_loop().time
+        latest = now() + PAGE_SECONDS
+        for attempt in itertools.count(1):
+            try:
+                fetched = await self._fetch_page(target, query)
+                _raise_if_busy(fetched.answer)
+            except ApiError as error:
+                pause = max(error.retry_seconds, PAGE_BACKOFF.delay(attempt - 1))
+                if not _is_busy(error.status) or attempt >= MOST_PAGE_ATTEMPTS or now() + pause > latest:
+                    raise
+                await asyncio.sleep(pause)
+            else:
+                break
+        return fetched
 
     async def _fetch_page(self, target: str, query: dict[str, str]) -> _Fetched:
         """Request a page, with fewer objects until it is small enough to decode."""
@@ -133,6 +160,17 @@ class Pages:
             except TooLongError:
                 pass
             query = {**query, "limit": str(max(1, int(query["limit"]) // _SHRINKING))}
+
+
+def _is_busy(status: int) -> bool:
+    """Return whether the same request may succeed in a moment."""
+    return status in (UNREACHABLE, 408, 429) or status >= 500
+
+
+def _raise_if_busy(answer: Answer) -> None:
+    """Raise ApiError if the same request may succeed in a moment."""
+    if _is_busy(answer.status):
+        decoded(answer)
 
 
 def _next_limit(query: Mapping[str, str], received: Answer) -> str:

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from answering import answering
+from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster import pages as module
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
@@ -99,6 +101,95 @@ def test_a_moment_that_is_forgotten_begins_the_list_anew_in_pages_a_few_times(fo
         with pytest.raises(ApiError, match="410: too old"):
             asyncio.run(test())
     assert set(limits) == {str(LIST_CHUNK)}
+
+
+@pytest.mark.parametrize("status", [429, 500, 503, 504, None])
+def test_a_page_that_is_not_given_at_once_is_asked_for_again_and_not_the_whole_list(
+    status: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a list of many pages, some would always be refused by a busy API server, so that it never ended."""
+    monkeypatch.setattr(module, "PAGE_BACKOFF", Backoff(first=0.01, longest=0.01))
+    asked, servers = list[str](), [make_server(f"kimi-{number}") for number in range(20)]
+
+    async def answer(request: web.Request) -> web.Response:
+        position = request.query.get("continue", "0")
+        asked.append(position)
+        if position != "0" and asked.count(position) <= int(position) % 4:
+            return _fail(request, status)
+        begin = int(position)
+        more = {"continue": str(begin + 1)} if begin + 1 < len(servers) else {}
+        return web.json_response({"metadata": {"resourceVersion": "5", **more}, "items": [servers[begin]]})
+
+    async def test() -> list[Any]:
+        async with answering(answer) as cluster:
+            return await cluster.list(SERVER, "default")
+
+    assert asyncio.run(test()) == servers
+    assert asked.count("0") == 1
+
+
+def _fail(request: web.Request, status: int | None) -> web.Response:
+    """Answer with an error, or break the connection if the status is None."""
+    if status is None and request.transport:
+        request.transport.abort()
+    return web.json_response({"kind": "Status", "message": "busy"}, status=status or 500)
+
+
+def test_a_page_is_asked_for_again_only_after_the_time_that_the_api_server_names() -> None:
+    asked = list[float]()
+
+    async def answer(request: web.Request) -> web.Response:
+        if "continue" not in request.query:
+            return web.json_response({"metadata": {"resourceVersion": "5", "continue": "next"}, "items": []})
+        asked.append(time.monotonic())
+        if len(asked) == 1:
+            return web.json_response({"message": "busy"}, status=429, headers={"Retry-After": "2"})
+        return web.json_response({"metadata": {"resourceVersion": "5"}, "items": [make_server()]})
+
+    async def test() -> None:
+        async with answering(answer) as cluster:
+            assert await cluster.list(SERVER, "default") == [make_server()]
+
+    asyncio.run(test())
+    assert asked[1] - asked[0] >= 1.9
+
+
+@pytest.mark.parametrize(("status", "most"), [(429, module.MOST_PAGE_ATTEMPTS), (403, 1), (404, 1)])
+def test_a_page_that_is_refused_for_good_ends_the_list(status: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAGE_BACKOFF", Backoff(first=0.01, longest=0.01))
+    refused = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal refused
+        if "continue" not in request.query:
+            return web.json_response({"metadata": {"resourceVersion": "5", "continue": "next"}, "items": []})
+        refused += 1
+        return web.json_response({"message": "no"}, status=status)
+
+    async def test() -> None:
+        async with answering(answer) as cluster:
+            with pytest.raises(ApiError, match=f"{status}: no"):
+                await cluster.list(SERVER, "default")
+
+    asyncio.run(test())
+    assert refused == most
+
+
+def test_who_is_to_wait_for_longer_than_other_lists_may_leaves_its_place_to_them() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        if "continue" not in request.query:
+            return web.json_response({"metadata": {"resourceVersion": "5", "continue": "next"}, "items": []})
+        return web.json_response({"message": "busy"}, status=429, headers={"Retry-After": "60"})
+
+    async def test() -> None:
+        async with answering(answer) as cluster:
+            with pytest.raises(ApiError) as error:
+                await cluster.list(SERVER, "default")
+            assert error.value.retry_seconds == 60
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "PAGE_SECONDS", 30.0)
+        asyncio.run(asyncio.wait_for(test(), 30))
 
 
 def test_one_page_of_all_lists_is_held_at_a_time() -> None:
