@@ -25,8 +25,10 @@ PAGE_BYTES = 4 * 2**20
 # In units of `jsontext.weight`: five times the weight of 250 pods. Decoded, 8 MB of empty lists take half a gigabyte.
 PAGE_WEIGHT = 1_000_000
 _SHRINKING = 8
-# How many times to start a list. It starts again if its resource version expires before the last page.
-MOST_LIST_ATTEMPTS = 3
+# If a list expires before its last page and the API server gives no token to go on with, the list starts again in
+# longer pages, so that it needs fewer of them. The last attempt is usually one page, as in client-go's pager.
+_GROWTH = 8
+_LONGEST_CHUNK = LIST_CHUNK * _GROWTH**2
 # How many times to request a page after the first one: as often as client-go, which honours `Retry-After` too
 # (https://pkg.go.dev/k8s.io/client-go/rest, maxRetries). Starting again would lose all earlier pages.
 MOST_PAGE_ATTEMPTS = 10
@@ -61,26 +63,31 @@ class Pages:
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def of(self, kind: Kind, namespace: str | None, selector: str) -> AsyncGenerator[Page, None]:
-        """Yield all objects of a kind in one namespace or in all, as of one resource version.
+        """Yield all objects of a kind in one namespace or in all, as of one resource version or later.
 
-        If the resource version expires before the last page, the list starts again: a page with another version is the
-        first page of a new list. Only one page of all lists is decoded at a time, and it stays in memory until the
-        caller asks for the next one. Other tasks run between two pages.
+        The API server forgets a resource version after some minutes. Then the remaining pages show a later state, but
+        have the version of the first page: whoever watches from that version misses nothing. If the API server does
+        not allow this, the list starts again: a page with another version is the first page of a new list.
+
+        Only one page of all lists is decoded at a time, and it stays in memory until the caller asks for the next one.
+        Other tasks run between two pages.
         """
-        first = query = {"limit": str(LIST_CHUNK), "labelSelector": selector}
-        attempts = 1
+        longest, version = LIST_CHUNK, 0
+        query = first = {"limit": str(longest), "labelSelector": selector}
         while True:
             fetched = await self._fetch(path(kind, namespace), query)
             received, query = fetched.answer, fetched.query
-            if received.status == GONE and "continue" in query and attempts < MOST_LIST_ATTEMPTS:
-                query, attempts = first, attempts + 1
+            if received.status == GONE and "continue" in query and longest < _LONGEST_CHUNK:
+                longest, version = longest * _GROWTH, 0
+                query = {**first, "limit": str(longest)}
                 continue
             async with self._turn:
                 await asyncio.sleep(0)
                 answer = decoded(received)
                 continue_token = following(answer)
-                limit = _next_limit(query, received)
-                page = _page(kind, answer)
+                limit = _next_limit(query, received, longest)
+                page = _page(kind, answer, version)
+                version = page.version
                 del answer, fetched, received
                 yield page
                 del page
@@ -91,7 +98,7 @@ class Pages:
     async def all(
         self, kind: Kind, namespace: str, selector: str, reduce: Callable[[Manifest], Manifest]
     ) -> list[Manifest]:
-        """Return all objects of a kind in a namespace, as of one resource version, each reduced by a function."""
+        """Return all objects of a kind in a namespace, each reduced by a function; see `of` for their version."""
         version, objects = 0, list[Manifest]()
         async with aclosing(self.of(kind, namespace, selector)) as pages:
             async for page in pages:
@@ -130,7 +137,10 @@ class Pages:
         return events
 
     async def _fetch(self, target: str, query: dict[str, str]) -> _Fetched:
-        """Request a page. If it is not the first one, request it again while the API server is busy or away."""
+        """Request a page. If it is not the first one, request it again while the API server is busy or away.
+
+        If the API server has forgotten the list's resource version, request the page of a later one.
+        """
         if "continue" not in query:
             return await self._fetch_page(target, query)
         now = asyncio.get_running_loop().time
@@ -138,6 +148,9 @@ class Pages:
         for attempt in itertools.count(1):
             try:
                 fetched = await self._fetch_page(target, query)
+                if token := _later_token(fetched.answer):
+                    query = {**fetched.query, "continue": token}
+                    fetched = await self._fetch_page(target, query)
                 _raise_if_busy(fetched.answer)
             except ApiError as error:
                 pause = max(error.retry_seconds, PAGE_BACKOFF.delay(attempt - 1))
@@ -173,18 +186,41 @@ def _raise_if_busy(answer: Answer) -> None:
         decoded(answer)
 
 
-def _next_limit(query: Mapping[str, str], received: Answer) -> str:
+def _later_token(answer: Answer) -> str:
+    """Return the token with which the API server would go on from a later resource version, empty without one.
+
+    It is in the answer that the first version is forgotten.
+    https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
+    """
+    if answer.status != GONE:
+        return ""
+    try:
+        content = jsontext.decode(answer.content)
+    except ValueError:
+        return ""
+    return following(content) if isinstance(content, dict) else ""
+
+
+def _next_limit(query: Mapping[str, str], received: Answer, longest: int) -> str:
     """Return the limit of the next page: double it after a small page, because the large objects may be over."""
     is_small = 2 * len(received.content) <= PAGE_BYTES and 2 * jsontext.weight(received.content) <= PAGE_WEIGHT
-    return str(min(LIST_CHUNK, 2 * int(query["limit"]))) if is_small else query["limit"]
+    return str(min(longest, 2 * int(query["limit"]))) if is_small else query["limit"]
 
 
-def _page(kind: Kind, answer: Manifest) -> Page:
-    """Return the page of a list in an answer.
+def _page(kind: Kind, answer: Manifest, begun: int) -> Page:
+    """Return the page of a list in an answer, with the resource version of the first page.
+
+    Args:
+        kind: The kind of the objects.
+        answer: The answer.
+        begun: The resource version of the first page, 0 if this is the first page.
 
     Raises:
-        ApiError: The answer is not a list.
+        ApiError: The answer is not a list, or is older than the first page, because etcd was restored.
     """
+    version = int(resource_version(answer))
+    if version < begun:
+        raise ApiError(UNREACHABLE, "the list goes on from an older state than it began with")
     # The items of a list have neither of these fields.
     type_fields = {"apiVersion": kind.api_version, "kind": kind.kind}
-    return Page([type_fields | item for item in items(answer)], int(resource_version(answer)))
+    return Page([type_fields | item for item in items(answer)], begun or version)

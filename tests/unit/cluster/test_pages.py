@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -75,32 +76,84 @@ def test_a_page_of_countless_values_is_as_short_as_one_of_many_bytes(monkeypatch
     assert asyncio.run(test()) == [1, 1, 1]
 
 
-@pytest.mark.parametrize("forgotten", [1, module.MOST_LIST_ATTEMPTS - 1, module.MOST_LIST_ATTEMPTS])
-def test_a_moment_that_is_forgotten_begins_the_list_anew_in_pages_a_few_times(forgotten: int) -> None:
-    servers = [make_server(f"kimi-{number}") for number in range(LIST_CHUNK + 1)]
-    limits, beginnings, left = [], 0, iter([True] * forgotten)
+@dataclass
+class Forgetful:
+    """An API server that forgets the version of each list after some pages, as a busy one does after minutes."""
+
+    pages_until_forgotten: int
+    has_tokens: bool
+    servers: list[Any] = field(default_factory=lambda: [make_server(f"kimi-{n:05}") for n in range(2_000)])
+    version: int = 5
+    page_objects: int = LIST_CHUNK
+    asked: int = 0
+    given: int = 0
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        begin, version = map(int, request.query.get("continue", f"0:{self.version}").split(":"))
+        end = begin + min(self.page_objects, int(request.query["limit"]))
+        if self.given >= self.pages_until_forgotten and begin and version == self.version:
+            self.given, self.version = 0, self.version + 1
+        if version != self.version:
+            token = {"continue": f"{begin}:{self.version}"} if self.has_tokens else {}
+            return web.json_response({"kind": "Status", "message": "old", "code": 410, "metadata": token}, status=410)
+        self.given += 1
+        more = {"continue": f"{end}:{version}"} if end < len(self.servers) else {}
+        metadata = {"resourceVersion": str(version), **more}
+        return web.json_response({"metadata": metadata, "items": self.servers[begin:end]})
+
+
+@pytest.mark.parametrize("page_objects", [100, 250])
+def test_a_list_that_takes_longer_than_its_version_is_kept_goes_on_where_it_was(page_objects: int) -> None:
+    """It never ends if it starts again: it would take as long as before."""
+
+    async def test() -> None:
+        forgetful = Forgetful(3, has_tokens=True, page_objects=page_objects)
+        async with answering(forgetful.answer) as cluster:
+            pages = [page async for page in cluster.pages(SERVER)]
+            assert [manifest for page in pages for manifest in page.manifests] == forgetful.servers
+            assert {page.version for page in pages} == {5}, "what was deleted since is known from a watch"
+            assert forgetful.asked <= 1.5 * len(pages)
+            assert await cluster.list(SERVER, "default") == forgetful.servers
+
+    asyncio.run(test())
+
+
+def test_a_list_that_cannot_go_on_starts_again_in_longer_pages() -> None:
+    async def test() -> None:
+        forgetful = Forgetful(3, has_tokens=False, page_objects=100_000)
+        async with answering(forgetful.answer) as cluster:
+            assert await cluster.list(SERVER, "default") == forgetful.servers
+
+    asyncio.run(test())
+
+
+def test_a_list_that_cannot_go_on_in_the_longest_pages_is_an_error() -> None:
+    async def test() -> None:
+        forgetful = Forgetful(1, has_tokens=False)
+        async with answering(forgetful.answer) as cluster:
+            with pytest.raises(ApiError, match="410: old"):
+                await cluster.list(SERVER, "default")
+        assert forgetful.asked < 20
+
+    asyncio.run(test())
+
+
+def test_a_list_that_goes_on_from_an_older_state_is_an_error() -> None:
+    """A backup of etcd was restored meanwhile."""
+    forgetful = Forgetful(3, has_tokens=True)
 
     async def answer(request: web.Request) -> web.Response:
-        nonlocal beginnings
-        limits.append(request.query.get("limit"))
-        if "continue" not in request.query:
-            beginnings += 1
-            metadata = {"resourceVersion": str(beginnings), "continue": "next"}
-            return web.json_response({"metadata": metadata, "items": servers[:LIST_CHUNK]})
-        if next(left, False):
-            return web.json_response({"kind": "Status", "message": "too old", "code": 410}, status=410)
-        return web.json_response({"metadata": {"resourceVersion": str(beginnings)}, "items": servers[LIST_CHUNK:]})
+        if forgetful.given == 2:
+            forgetful.version = 4
+        return await forgetful.answer(request)
 
-    async def test() -> list[Any]:
+    async def test() -> None:
         async with answering(answer) as cluster:
-            return await cluster.list(SERVER, "default")
+            with pytest.raises(ApiError, match="older state"):
+                await cluster.list(SERVER, "default")
 
-    if forgotten < module.MOST_LIST_ATTEMPTS:
-        assert asyncio.run(test()) == servers
-    else:
-        with pytest.raises(ApiError, match="410: too old"):
-            asyncio.run(test())
-    assert set(limits) == {str(LIST_CHUNK)}
+    asyncio.run(test())
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 504, None])
