@@ -163,7 +163,7 @@ class Transport:
         self, request: Request, seconds: float, *, deadline: float | None = None, most_bytes: int | None = None
     ) -> Answer:
         try:
-            response = await self._send(request, seconds, deadline)
+            response = await self._send_trusting(request, seconds, deadline)
             content = await _read(response, most_bytes)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self.observe(request.verb, UNREACHABLE)
@@ -171,6 +171,15 @@ class Transport:
             raise ApiError(UNREACHABLE, f"no answer from {self.server}: {cause}") from error
         self.observe(request.verb, response.status)
         return Answer(response.status, content, response.headers.get("Retry-After", ""))
+
+    async def _send_trusting(self, request: Request, seconds: float, deadline: float | None) -> aiohttp.ClientResponse:
+        """Send a request; retry it once with new certificates if there was no trust, so that it was not sent."""
+        try:
+            return await self._send(request, seconds, deadline)
+        except aiohttp.ClientSSLError:
+            # The cluster's authority may have been replaced since we read it.
+            await credentials.renew_certificates(self.client)
+            return await self._send(request, seconds, deadline)
 
     async def _send(self, request: Request, seconds: float, deadline: float | None) -> aiohttp.ClientResponse:
         configuration, method, url = self.client.configuration, request.method, request.url(self.server)
