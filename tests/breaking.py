@@ -8,11 +8,17 @@ from kimi_linear_operator.kubernetes.problem import Problem
 from kimi_linear_operator.kubernetes.rule import Rule
 from kimi_linear_operator.resource_types import check
 from kimi_linear_operator.server import rules as server
-from make import make_benchmark, make_server
+from kimi_linear_operator.weights import rules as weights
+from make import make_benchmark, make_server, make_weights
 from unit.benchmark import test_rules as benchmark_rules
 from unit.server import test_rules as server_rules
+from unit.weights import test_rules as weights_rules
 
-RULES: dict[str, tuple[Rule, ...]] = {"KimiLinearServer": server.ERRORS, "KimiLinearBenchmark": benchmark.ERRORS}
+RULES: dict[str, tuple[Rule, ...]] = {
+    "KimiLinearServer": server.ERRORS,
+    "KimiLinearBenchmark": benchmark.ERRORS,
+    "KimiLinearWeights": weights.ERRORS,
+}
 
 
 @dataclass(frozen=True)
@@ -39,10 +45,13 @@ class Example:
 def examples() -> list[Example]:
     """Return an example for every rule that is an error."""
     made = [
-        *(make_server(**spec) for spec, *_ in server_rules.BROKEN),
+        *(make_server(**case[0]) for case in server_rules.BROKEN),
+        *(make_server(**spec) for spec, _ in server_rules.BROKEN_KEYS),
         *(make_benchmark(**spec) for spec, *_ in benchmark_rules.BROKEN),
+        *(make_weights(**spec) for spec, *_ in weights_rules.BROKEN),
         make_server("k" * (server.LONGEST_NAME + 1)),
         make_benchmark("b" * (benchmark.LONGEST_NAME + 1)),
+        make_weights("w" * (weights.LONGEST_NAME + 1)),
     ]
     found = [_example(manifest) for manifest in made if not check(manifest).is_valid]
     covered = {(example.kind, example.problem.path, example.problem.message) for example in found}

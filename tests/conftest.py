@@ -16,7 +16,7 @@ AGAINST = {
     "unit": "nothing: pure functions, and fakes that inject faults",
     "golden": "nothing: whole objects and statuses, as files",
     "arguments": "SGLang's own command-line parsers, of 0.5.7 and of a current release",
-    "client": "SGLang's own benchmark clients, against a stand-in for its server",
+    "client": "the clients of SGLang and of the hub, against stand-ins for their servers",
     "engine": "SGLang 0.5.7 on a CPU, with a tiny Kimi-Linear, and beside it the stand-in; no GPU",
     "browser": "Chromium",
     "integration": "etcd, API server, controllers and scheduler of Kubernetes; its nodes are simulated",

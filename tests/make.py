@@ -35,6 +35,18 @@ def make_benchmark(name: str = "nightly", **spec: Any) -> Manifest:
     )
 
 
+def make_weights(name: str = "kimi", **spec: Any) -> Manifest:
+    """Return a KimiLinearWeights as it is stored."""
+    return stored(
+        {
+            "apiVersion": "kimi-linear.io/v1alpha1",
+            "kind": "KimiLinearWeights",
+            "metadata": {"name": name},
+            "spec": spec,
+        }
+    )
+
+
 def make_finished_benchmark(*results: Manifest, verdict: str = "Passed", **spec: Any) -> Manifest:
     """Return a KimiLinearBenchmark that has these results and, unless the spec says otherwise, just these suites."""
     suites = [{"name": result["name"]} for result in results]

@@ -1,11 +1,12 @@
 """Passes over resources of any type, as the running operator makes them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from kimi_linear_operator.benchmark.index import BenchmarkIndex
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.check import Checked
+from kimi_linear_operator.kubernetes.kinds import Kind
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key, Reader
 from kimi_linear_operator.reconcile.resource_type import Context, Options, Scheduling, kinds_of_children, written_kinds
@@ -46,6 +47,11 @@ def check_stored(manifest: Mapping[str, Any]) -> Checked[Any]:
     return checkers.get(str(manifest.get("kind")), checkers["KimiLinearServer"]).check_stored(manifest)
 
 
+def has_read_all(_: str, __: Iterable[Kind]) -> bool:
+    """Say that everything is read."""
+    return True
+
+
 def make_context(cluster: object, cache: Cache, *, options: Options | None = None, **more: Any) -> Context:
     """Return what reconcilers work with: `now`, `enqueue` and `postpone` may be given."""
     timed = {"now": more.pop("now")} if "now" in more else {}
@@ -57,8 +63,16 @@ def make_context(cluster: object, cache: Cache, *, options: Options | None = Non
 class Passes:
     """Makes single passes over the resources of a cache."""
 
-    def __init__(self, cluster: object, cache: Cache, *, allows_node_access: bool = False, **more: Any) -> None:
-        options = Options(allows_node_access=allows_node_access)
+    def __init__(
+        self,
+        cluster: object,
+        cache: Cache,
+        *,
+        allows_node_access: bool = False,
+        rollout_pause: float | None = None,
+        **more: Any,
+    ) -> None:
+        options = Options(allows_node_access=allows_node_access, rollout_pause=rollout_pause)
         self._reconcilers = reconcilers(TYPES, make_context(cluster, cache, options=options, **more))
 
     async def reconcile(self, key: Key, failures: int = 0) -> float | None:

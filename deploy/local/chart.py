@@ -15,6 +15,7 @@ from commands import exit_code, run
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
 from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.weights.spec import KimiLinearWeights
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts/kimi-linear-operator"
@@ -72,10 +73,11 @@ def one_file() -> str:
 
 
 def servers_schema() -> str:
-    """The schema of the values of servers and benchmarks, whose specs are those of the models."""
+    """The schema of the values of servers, benchmarks and weights, whose specs are those of the models."""
     models = {
         "servers": KimiLinearServer.model_json_schema(),
         "benchmarks": KimiLinearBenchmark.model_json_schema(),
+        "weights": KimiLinearWeights.model_json_schema(),
     }
     strings = {"type": "object", "additionalProperties": {"type": "string"}}
     schema = {

@@ -19,16 +19,24 @@ _ONLY_GPUS = """
 [JSONPatch{
   op: "replace", path: "/spec/containers/0/resources/requests",
   value: {"amd.com/gpu": object.spec.containers[0].resources.limits["amd.com/gpu"]}
-}]
+}] + (has(object.spec.initContainers) && object.spec.initContainers[0].name == "preflight" ? [JSONPatch{%s}] : [])
 """
+_CHECK = "/spec/initContainers/0"
+_CHECK_OF_DEVICES = f"""
+  op: "replace", path: "{_CHECK}/resources/requests",
+  value: {{"amd.com/gpu": object.spec.containers[0].resources.limits["amd.com/gpu"]}}
+"""
+# Where GPUs are a number, without a device, the check of a server's pod has nothing to look at.
+_NO_CHECK = f'op: "remove", path: "{_CHECK}"'
 
 
-def small_node() -> list[dict[str, Any]]:
+def small_node(*, has_devices: bool) -> list[dict[str, Any]]:
     """A policy that lets pods of servers request GPUs only, and its binding."""
+    expression = _ONLY_GPUS % (_CHECK_OF_DEVICES if has_devices else _NO_CHECK)
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
     spec = {
         "matchConstraints": {"objectSelector": {"matchLabels": _SERVERS}, "resourceRules": [rule]},
-        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": _ONLY_GPUS}}],
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}],
         "reinvocationPolicy": "Never",
     }
     kind, metadata = "MutatingAdmissionPolicy", {"name": "small-node.tests"}
@@ -53,6 +61,8 @@ class PodCluster(Lifecycle):
     """The folders to be put on PATH, with kubectl in one of them."""
     node_names: Sequence[str]
     """The nodes with GPUs. No pod of ours runs on another."""
+    has_devices = False
+    """Whether pods get devices for their GPUs."""
 
     @property
     def node_name(self) -> str:
@@ -90,7 +100,7 @@ class PodCluster(Lifecycle):
         for name in self.node_names:
             self.kubectl("label", "node", name, "--overwrite", *written)
         self._offer_gpus()
-        self.kubectl.apply(small_node())
+        self.kubectl.apply(small_node(has_devices=self.has_devices))
 
     def _offer_gpus(self) -> None:
         """Offer a number of GPUs, without a device: the kubelet keeps what it does not know."""

@@ -33,6 +33,8 @@ class RealCluster(PodCluster):
     removes mounts, links and packet filters. With `bound_to_us` that happens when this process ends, however it ends.
     """
 
+    has_devices = True
+
     def __init__(self, state: Path, *, bound_to_us: bool = False) -> None:
         self.state = state.resolve()
         self.bound_to_us = bound_to_us

@@ -44,8 +44,10 @@ _SECRETS: Mapping[str, re.Pattern[str]] = {
         # Not tokens of a login: a count of tokens (max_new_token=512), and a token of a vocabulary (<|...|>).
         "a token": r"(?<!tik)token" + _BETWEEN + r"""(?!\\?["']?(?:\d+(?:\.\d+)?(?![\w.-])|<))""" + _VALUE,
         "a flag or a header": r"(?<![\w-])(?:--|x-)[a-z-]*(?:key|token|secret|password)[ \t]+(?![-=:])" + _VALUE,
-        # Only long ones, or those with capitals or digits: hf_transformers is a module.
-        "a token of Hugging Face": r"\b(?P<secret>hf_(?:[a-z0-9]{30,}|(?-i:[a-z]*[A-Z0-9])[a-z0-9]{7,}))",
+        # Only long ones, or those with capitals or digits: hf_transformers is a module, HF_ENDPOINT a variable.
+        "a token of Hugging Face": (
+            r"\b(?!(?-i:HF_[A-Z]+)\b)(?P<secret>hf_(?:[a-z0-9]{30,}|(?-i:[a-z]*[A-Z0-9])[a-z0-9]{7,}))"
+        ),
         "a key in OpenAI's form": r"\b(?P<secret>sk-[A-Za-z0-9_-]{16,})",
         "a token of GitHub or GitLab": r"\b(?P<secret>(?:gh[pousr]|github_pat|glpat)[_-][A-Za-z0-9_-]{16,})",
         "an access key of AWS": r"\b(?P<secret>A[KS]IA[A-Z0-9]{16})\b",

@@ -20,6 +20,8 @@ ReasonName = Literal[
     "CrashLooping",
     "EndpointGiven",
     "Evicted",
+    "HubLimited",
+    "HubUnreachable",
     "ImagePullFailed",
     "InvalidSpec",
     "JobSuspended",
@@ -38,6 +40,7 @@ ReasonName = Literal[
     "Pending",
     "PodCreationFailed",
     "PodFailed",
+    "PreflightFailed",
     "ProgressDeadlineExceeded",
     "Queued",
     "ReadinessGateClosed",
@@ -45,6 +48,7 @@ ReasonName = Literal[
     "Replacing",
     "RequestsFailed",
     "ResultUnknown",
+    "RevisionMissing",
     "RollingOut",
     "RollingOutByItself",
     "RolloutPaused",
@@ -66,13 +70,22 @@ ReasonName = Literal[
     "ThresholdMissed",
     "ThresholdsMet",
     "TimedOut",
+    "TokenRefused",
     "Undisputed",
     "Unschedulable",
+    "VolumeBusy",
+    "VolumeFull",
     "VolumeNotMounted",
+    "VolumeNotWritable",
     "WaitingForTurn",
+    "WeightsComplete",
+    "WeightsCorrupt",
+    "WeightsDownloading",
+    "WeightsMissing",
+    "WeightsUnready",
 ]
 
-UsedBy = Literal["server", "benchmark", "both"]
+UsedBy = Literal["server", "benchmark", "weights", "both"]
 
 NOTHING = "Nothing."
 WAIT = "Wait."
@@ -187,6 +200,15 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "The kubelet cannot create the container. The message is the kubelet's.",
         "Correct what the message names, most often in `podTemplate`.",
     ),
+    "PreflightFailed": Explanation(
+        "server",
+        "The check of a pod has found that SGLang cannot run there. The message says what is missing and names the "
+        "node. The check runs again and again, so the pod continues when the cause is gone.",
+        "Repair what the message names. If GPUs are missing or cannot be opened: check on this node that the driver "
+        "`amdgpu` is loaded, that `/dev/kfd` is there, and that AMD's device plugin runs and reports healthy GPUs. If "
+        "a GPU has another architecture: correct `hardware`, or the node's label `amd.com/gpu.device-id`. If the check "
+        "is wrong, `preflight: disabled` leaves it out.",
+    ),
     # Pods, once their containers run.
     "ModelLoading": Explanation(
         "server",
@@ -274,7 +296,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
     "ApiKeyUnknown": Explanation(
         "benchmark",
         "The server's API key does not come from a Secret, so the client cannot have it.",
-        "Give the variable of the key a `secretKeyRef` in the server's `podTemplate`.",
+        "Use `auth.apiKeySecretRef` of the server instead of `--api-key`.",
     ),
     "WaitingForTurn": Explanation(
         "benchmark",
@@ -311,10 +333,11 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "`kubectl logs -l kimi-linear.io/benchmark=NAME,kimi-linear.io/suite=SUITE -c client` has more.",
     ),
     "NoResult": Explanation(
-        "benchmark",
-        "Invalid: the client left no numbers, or numbers that do not match the suite.",
+        "both",
+        "Of a benchmark, Invalid: the client left no numbers, or numbers that do not match the suite. Of weights: the "
+        "Job ended, and its pod is gone or did not say how.",
         "For an hour, `kubectl logs -l kimi-linear.io/benchmark=NAME,kimi-linear.io/suite=SUITE -c client` has more. "
-        "Then measure again.",
+        "Then measure again. Weights are checked again within a minute.",
     ),
     "TimedOut": Explanation(
         "benchmark",
@@ -360,6 +383,72 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "webhook. The operator restores it only every few minutes.",
         "Stop the other writer: the message names the field and, if Kubernetes knows it, its field manager. Scale the "
         "server, not its Deployment: `kubectl scale kls/NAME`, or a HorizontalPodAutoscaler of the server.",
+    ),
+    # Weights on a volume.
+    "WeightsComplete": Explanation(
+        "weights",
+        "A commit is complete on the volume: every file has the size and the hash that the hub names.",
+        NOTHING,
+    ),
+    "WeightsDownloading": Explanation(
+        "both",
+        "The weights are being fetched to their volume. A server makes no pods before they are complete for the first "
+        "time.",
+        "Wait. The message says how much is there; `kubectl get klw` shows the speed and the time left.",
+    ),
+    "WeightsUnready": Explanation(
+        "server",
+        "The weights that the server uses have never been complete, and something is in their way. The message quotes "
+        "their condition.",
+        "See the reason of the weights: `kubectl get klw NAME -o wide`.",
+    ),
+    "WeightsMissing": Explanation(
+        "server",
+        "`model.weights` names a KimiLinearWeights that the namespace does not have. Pods that already run stay.",
+        "Create it, or correct the name.",
+    ),
+    "WeightsCorrupt": Explanation(
+        "weights",
+        "A file differs from what the hub says about it, three times in a row, or the hub's commit lacks a shard of "
+        "its index. Files with the wrong content are deleted.",
+        "If a mirror sends the file, repair the mirror. Otherwise check the volume and its file server.",
+    ),
+    "HubLimited": Explanation(
+        "weights",
+        "The hub limits requests (HTTP 429). The download goes on after the time that the hub asks for.",
+        "Wait. A token (`source.tokenSecretRef`) raises the limit, a mirror (`source.endpoint`) avoids it.",
+    ),
+    "HubUnreachable": Explanation(
+        "weights",
+        "The hub does not answer, or answers with an error of its own. The download is tried again and again, from "
+        "where it stopped.",
+        "Check that the pod may reach the hub: set a proxy in `podTemplate` (HTTPS_PROXY), or a mirror in "
+        "`source.endpoint`.",
+    ),
+    "TokenRefused": Explanation(
+        "weights",
+        "The hub asks for a token, refuses the one it got, or the token may not read this model.",
+        "Name a Secret with a valid token in `source.tokenSecretRef`, and accept the model's terms on the hub. A "
+        "corrected Secret counts at the next attempt, within five minutes.",
+    ),
+    "RevisionMissing": Explanation(
+        "weights", "The hub has no such branch, tag or commit, or no such model.", "Correct `source.revision`."
+    ),
+    "VolumeBusy": Explanation(
+        "weights",
+        "Another pod writes to the volume. What it fetches is not fetched again.",
+        "Wait. If no other pod runs, the lock of one that has died ends within a minute.",
+    ),
+    "VolumeFull": Explanation(
+        "weights",
+        "The volume has no room for what is missing.",
+        "Raise `volume.size` if the storage class allows that, or delete what else is on the volume, such as commits "
+        "that no server uses.",
+    ),
+    "VolumeNotWritable": Explanation(
+        "weights",
+        "The pod may not write to the volume: it is read-only, or belongs to another user.",
+        "Set `runAsUser` or `fsGroup` in `podTemplate`, or give the pod's user the right on the file server.",
     ),
     # Reasons of `Reconciling` and `Stalled` when they are False.
     "Settled": Explanation("both", "Nothing is in progress (`Reconciling` is False).", NOTHING),

@@ -7,8 +7,9 @@ from kimi_linear_operator.benchmark.resource_type import BENCHMARK_TYPE
 from kimi_linear_operator.kubernetes.check import Checked, check_any
 from kimi_linear_operator.reconcile.resource_type import Types
 from kimi_linear_operator.server.resource_type import SERVER_TYPE
+from kimi_linear_operator.weights.resource_type import WEIGHTS_TYPE
 
-TYPES: Types = {resource_type.kind: resource_type for resource_type in (SERVER_TYPE, BENCHMARK_TYPE)}
+TYPES: Types = {resource_type.kind: resource_type for resource_type in (SERVER_TYPE, BENCHMARK_TYPE, WEIGHTS_TYPE)}
 
 DEFINITIONS = tuple(resource_type.definition for resource_type in TYPES.values())
 """The sources of the CustomResourceDefinitions."""

@@ -256,6 +256,7 @@ def test_uninstalling_leaves_only_what_is_to_be_kept(cluster: PodCluster, record
         # The servers of others would go with them: the chart's value crds.keep.
         "customresourcedefinition.apiextensions.k8s.io/kimilinearbenchmarks.kimi-linear.io",
         "customresourcedefinition.apiextensions.k8s.io/kimilinearservers.kimi-linear.io",
+        "customresourcedefinition.apiextensions.k8s.io/kimilinearweights.kimi-linear.io",
         # Made by the operator itself, which gave it back.
         f"lease.coordination.k8s.io/{chart.RELEASE}",
     }

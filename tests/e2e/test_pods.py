@@ -1,5 +1,6 @@
 """The pods of a server as a real kubelet runs them: what outlives a container, who waits for whom, where it listens."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from integration.kubelet import is_ready
 from integration.namespace import Namespace, condition_of
 from integration.waiting import wait_for
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, Manifest
+from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.server.spec import SERVER
 from pod_cluster import PodCluster
 from real_node import RealCluster
@@ -204,6 +206,37 @@ def test_a_replica_has_the_devices_of_four_of_eight_gpus_and_another_those_of_th
         first, second = (gpus_of(plugin.cluster, pod) for pod in models.pods("halves"))
         assert (len(first), len(second)) == (4, 4)
         assert first | second == set(range(8))
+
+
+def test_the_check_of_a_pod_opens_the_gpus_that_the_engine_then_has_and_takes_a_moment(
+    plugin: DevicePlugin, models: Namespace
+) -> None:
+    with _server_of(models, "checked", tensorParallelism=4):
+        models.wait_until_ready("checked", _SECONDS_TO_SERVE)
+        [pod] = models.pods("checked")
+        log = plugin.cluster.kubectl("logs", pod["metadata"]["name"], "--container=preflight")
+        assert log.startswith("driver: ok: kfd\ngpus: ok: ")
+        opened = {int(number) - 128 for number in re.findall(r"dri/renderD(\d+)", log)}
+        assert opened == gpus_of(plugin.cluster, pod)
+        # This node has no GPU behind its devices, and its image brings the weights.
+        assert "architecture: not checked: " in log
+        assert "disk: not checked: " in log
+        [check] = pod["status"]["initContainerStatuses"]
+        ended = check["state"]["terminated"]
+        assert (check["restartCount"], ended["exitCode"]) == (0, 0)
+        # Whole seconds.
+        assert (seconds_between(ended["startedAt"], ended["finishedAt"]) or 0) <= 2
+
+
+def test_a_pod_that_does_not_fit_says_so_within_seconds_and_loads_once_it_does(
+    plugin: DevicePlugin, models: Namespace
+) -> None:
+    small = {"volumes": [{"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}}]}
+    with _server_of(models, "unfit", small, tensorParallelism=4):
+        told = models.wait_for_condition("unfit", "Ready", "False", "PreflightFailed", seconds=30)
+        assert f"on node {plugin.cluster.node_name}: shared memory has only 64 MiB or less" in told["message"]
+        models.change_server("unfit", {"preflight": "disabled"})
+        models.wait_until_ready("unfit", _SECONDS_TO_SERVE)
 
 
 def test_a_device_plugin_that_starts_again_costs_a_server_nothing_and_gives_the_next_replica_a_gpu(

@@ -15,7 +15,7 @@ import pytest
 from client import asking
 from engine.targets import KEY, Target
 from integration.waiting import wait_for
-from kimi_linear_operator.server.sglang import environment
+from kimi_linear_operator.server.sglang import entrypoint, environment
 
 # It takes a minute on two processors, and several when they are busy.
 SECONDS_TO_READY = 600
@@ -25,11 +25,11 @@ _SECONDS_TO_ANSWER = 120
 class Server:
     """A server that runs inside its `with` block."""
 
-    def __init__(self, target: Target, folder: Path, cache: Path, *more: str) -> None:
+    def __init__(self, target: Target, folder: Path, cache: Path, *more: str, key: str | None = None) -> None:
         self.target = target
         self._log = folder / "server.log"
         self._port = _free_port()
-        self._command = target.command(self._port, *more)
+        self._command = [*_with_key(folder, key), *target.command(self._port, *more)]
         self._environment = _environment(target, folder, cache)
         self.process: subprocess.Popen[bytes]
 
@@ -86,6 +86,11 @@ class Server:
         texts = [_read(Path(f"/proc/{number}/smaps_rollup")) for number in _group(self.process.pid)]
         return sum(1024 * int(amount) for text in texts for amount in re.findall(r"^Pss: +(\d+)", text, re.MULTILINE))
 
+    def shown_by_processes(self) -> list[str]:
+        """Return the command lines and environments of its processes."""
+        files = [f"/proc/{number}/{name}" for number in _group(self.process.pid) for name in ("cmdline", "environ")]
+        return [_read(Path(file)) for file in files]
+
     def scheduler(self) -> int:
         """Return the process that makes the tokens."""
         [number] = [number for number in _group(self.process.pid) if _name(number).startswith("sglang::schedul")]
@@ -98,6 +103,15 @@ class Server:
         wait_for(lambda: _read(Path(f"/proc/{number}/stat")), "it is dead", lambda text: not text or ") Z" in text)
 
 
+def _with_key(folder: Path, key: str | None) -> list[str]:
+    """Return the container's command before its arguments, for a server that asks for a key."""
+    if key is None:
+        return []
+    file = folder / "api-key"
+    file.write_text(key)
+    return entrypoint.command([], key_file=str(file))
+
+
 def _environment(target: Target, folder: Path, cache: Path) -> dict[str, str]:
     """Return what the operator sets, with folders of ours, and that there is no internet."""
     places = {environment.CACHE_PATH: cache, environment.KERNELS_PATH: folder}
@@ -108,7 +122,9 @@ def _environment(target: Target, folder: Path, cache: Path) -> dict[str, str]:
             if value.startswith(f"{place}/"):
                 value = f"{here}{value.removeprefix(place)}"
         rendered[variable["name"]] = value
-    return os.environ | rendered | {"HF_HUB_OFFLINE": "1"} | dict(target.variables)
+    # Of the server's own environment is the python3 that the container's command calls.
+    path = f"{Path(target.program[0]).parent}:{os.environ['PATH']}"
+    return os.environ | rendered | {"HF_HUB_OFFLINE": "1", "PATH": path} | dict(target.variables)
 
 
 def _free_port() -> int:

@@ -54,7 +54,7 @@ class Life:
 @pytest.fixture(scope="module")
 def life(target: Target, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
     """Start a server and watch it until it is ready."""
-    with Server(target, tmp_path_factory.mktemp("server"), cache, f"--api-key={KEY}") as server:
+    with Server(target, tmp_path_factory.mktemp("server"), cache, key=KEY) as server:
         rounds = [statuses(server)]
         while rounds[-1]["/health"] != 200:
             assert server.process.poll() is None, server.log[-3000:]
@@ -97,6 +97,14 @@ def test_a_key_guards_all_but_health_and_metrics(server: Server) -> None:
     assert {path: server.status(path, key="") for path in FREE} == dict.fromkeys(FREE, 200)
     assert {path: server.status(path, key="sk-other") for path in GUARDED} == dict.fromkeys(GUARDED, 401)
     assert json.loads(server.text("/v1/models", key="")) == {"error": "Unauthorized"}
+
+
+def test_the_key_is_in_no_log_command_line_or_environment(server: Server) -> None:
+    assert KEY not in server.log
+    assert "api_key" not in server.log or "[redacted]" in server.log
+    shown = server.shown_by_processes()
+    assert len(shown) >= 1
+    assert [text for text in shown if KEY in text] == []
 
 
 def test_it_says_which_model_it_serves(server: Server) -> None:

@@ -18,6 +18,7 @@ from kimi_linear_operator.benchmark.definition import DEFINITION as BENCHMARK_DE
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.resource_types import check
 from kimi_linear_operator.server.definition import DEFINITION as SERVER_DEFINITION
+from kimi_linear_operator.weights.definition import DEFINITION as WEIGHTS_DEFINITION
 from make import stored
 
 HEALTH = sorted(GITOPS.glob("argocd/health/*/health.lua"))
@@ -27,6 +28,8 @@ VERDICTS = {
     "status-benchmark-passed": ("Healthy", "Current"),
     "status-benchmark-invalid": ("Degraded", "Failed"),
     "status-ready": ("Healthy", "Current"),
+    "status-weights-complete": ("Healthy", "Current"),
+    "status-weights-token-refused": ("Degraded", "Failed"),
     "status-new-template": ("Healthy", "Current"),
     "status-suspended": ("Healthy", "InProgress"),
     "status-invalid-spec-old-generation-serves": ("Degraded", "Failed"),
@@ -102,7 +105,9 @@ def test_argo_cd_and_kstatus_read_a_benchmark_rightly(manifest: Manifest, verdic
 
 
 @pytest.mark.parametrize(
-    "definition", [SERVER_DEFINITION.manifest(), BENCHMARK_DEFINITION.manifest()], ids=lambda item: item["kind"]
+    "definition",
+    [definition.manifest() for definition in (SERVER_DEFINITION, BENCHMARK_DEFINITION, WEIGHTS_DEFINITION)],
+    ids=lambda item: item["kind"],
 )
 def test_an_object_that_no_operator_has_seen_is_on_its_way(definition: Manifest) -> None:
     schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]

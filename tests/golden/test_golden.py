@@ -1,11 +1,13 @@
 """Golden files: what a resource becomes, whole and as a person would review it.
 
 Each folder is a case. `cr.yaml` becomes `objects.yaml`; where `observed.yaml` holds a Deployment, Jobs and pods,
-`cr.yaml` and those become `status.yaml`. What a benchmark measures is in `server.yaml`.
+`cr.yaml` and those become `status.yaml`, with what a pod has said last in `log.txt`. What a benchmark measures is in
+`server.yaml`, what a server uses in `weights.yaml`.
 `pytest tests/golden --update-golden` rewrites the results.
 """
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, POD, Kind, Ma
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.resource_types import TYPES, check
+from kimi_linear_operator.server.preflight import POD_CHECK
 from make import owned, stored
 from passes import CHILDREN, RESOURCES, Passes, new_cache
 
@@ -35,6 +38,10 @@ class RecordingCluster:
     pods: list[Manifest] = field(default_factory=list)
     status: list[Manifest] = field(default_factory=list)
     events: list[Manifest] = field(default_factory=list)
+    log: bytes = b""
+
+    async def end_of_log(self, pod: Manifest, container: str) -> bytes:
+        return self.log
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         return self.resource if kind in RESOURCES else None
@@ -83,8 +90,12 @@ def read_resource(case: str, file: str = "cr.yaml") -> Manifest:
 def build(case: str) -> list[Manifest]:
     resource = valid(read_resource(case))
     preview = TYPES[resource.KIND].preview
-    servers = {key: valid(read_resource(case, "server.yaml")) for key in preview.references(resource).values()}
-    return preview.build(resource, servers)
+    referenced = {key: valid(read_resource(case, _file_of(key))) for key in preview.references(resource).values()}
+    return preview.build(resource, referenced)
+
+
+def _file_of(key: Key) -> str:
+    return f"{key.kind.kind.removeprefix('KimiLinear').lower()}.yaml"
 
 
 def valid(manifest: Manifest) -> Resource:
@@ -94,12 +105,15 @@ def valid(manifest: Manifest) -> Resource:
     return checked.resource
 
 
-def without_runner(manifest: Manifest) -> Manifest:
-    """Leave the runner's own text out, which has tests of its own, and what follows from it."""
+def without_programs(manifest: Manifest) -> Manifest:
+    """Leave out the texts of programs that run in pods, which have tests of their own, and what follows from them."""
+    if manifest["kind"] == "Deployment":
+        shortened: Manifest = json.loads(json.dumps(manifest).replace(json.dumps(POD_CHECK), '"..."'))
+        return shortened
     if manifest["kind"] != "ConfigMap":
         return manifest
     metadata = {key: value for key, value in manifest["metadata"].items() if key != "annotations"}
-    return {**manifest, "metadata": metadata, "data": {"runner.py": "..."}}
+    return {**manifest, "metadata": metadata, "data": dict.fromkeys(manifest["data"], "...")}
 
 
 def compare(case: str, file: str, text: str, request: pytest.FixtureRequest) -> None:
@@ -111,7 +125,7 @@ def compare(case: str, file: str, text: str, request: pytest.FixtureRequest) -> 
 
 @pytest.mark.parametrize("case", sorted({*cases("cr.yaml")} - {*cases("observed.yaml")}))
 def test_a_resource_becomes_these_objects(case: str, request: pytest.FixtureRequest) -> None:
-    objects = [without_runner(child) for child in build(case)]
+    objects = [without_programs(child) for child in build(case)]
     compare(case, "objects.yaml", "---\n".join(dump(child) for child in objects), request)
 
 
@@ -126,6 +140,8 @@ def test_what_is_observed_becomes_this_status(case: str, request: pytest.Fixture
         observed = stored(manifest) if kind in RESOURCES else owned(manifest, key.name, resource["kind"])
         cache.put(kind, observed)
         cluster.pods += [observed] if kind == POD else []
+    if (log := CASES / case / "log.txt").exists():
+        cluster.log = log.read_bytes()
     reconciler = Passes(cluster, cache, now=lambda: NOW)
     asyncio.run(reconciler.reconcile(key))
     (status,) = cluster.status

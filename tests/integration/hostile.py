@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from kimi_linear_operator.benchmark.labels import BENCHMARK_LABEL
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import (
+    CLAIM,
     CONFIG_MAP,
     DEPLOYMENT,
     DISRUPTION_BUDGET,
@@ -23,6 +24,7 @@ from kimi_linear_operator.kubernetes.kinds import (
 from kimi_linear_operator.kubernetes.metadata import MANAGED_BY, MANAGER
 from kimi_linear_operator.server.labels import SERVER_LABEL
 from kimi_linear_operator.server.spec import SERVER
+from kimi_linear_operator.weights.spec import WEIGHTS
 from passes import RESOURCES
 
 DEEPEST = 9_900
@@ -71,9 +73,16 @@ def deep(levels: int, opening: str = '{"a":', closing: str = "}") -> str:
     return opening * levels + "1" + closing * levels
 
 
+_REQUIRED: dict[str, Manifest] = {
+    "KimiLinearServer": {"replicas": 0},
+    "KimiLinearBenchmark": {"serverRef": {"name": "kimi"}},
+    "KimiLinearWeights": {"volume": {"existingClaim": "none"}},
+}
+
+
 def hostile_text(kind: Kind, name: str, namespace: str, unknown: str) -> bytes:
     """Return a resource with some JSON as an unknown field of the pod template."""
-    required = {"serverRef": {"name": "kimi"}} if kind == BENCHMARK else {"replicas": 0}
+    required = _REQUIRED[kind.kind]
     manifest = {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": kind.kind,
@@ -112,6 +121,7 @@ _CONTENTS: dict[Kind, Manifest] = {
     SERVICE: {"spec": {"ports": [{"port": 1}]}},
     CONFIG_MAP: {"data": {"a": "NO TEXT"}},
     DISRUPTION_BUDGET: {"spec": {"maxUnavailable": 0, "selector": {"matchLabels": {"a": "b"}}}},
+    CLAIM: {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}},
     JOB: {"spec": {"suspend": True, "template": _TEMPLATE}},
     POD: {"spec": _POD_SPEC},
     REVISION: {"revision": 1, "data": {"NO TEXT": ["NO TEXT", "ODD"]}},
@@ -209,7 +219,8 @@ def _annotations(choose: random.Random) -> bytes:
 
 def _status(choose: random.Random, kind: Kind) -> bytes:
     """Return a status that the schema allows and no operator writes."""
-    status = _server_status(choose) if kind == SERVER else _benchmark_status(choose)
+    statuses = {SERVER: _server_status, BENCHMARK: _benchmark_status, WEIGHTS: _weights_status}
+    status = statuses[kind](choose)
     kept = {key: value for key, value in status.items() if choose.random() < 0.7}
     return json.dumps({"status": kept}).encode()
 
@@ -258,6 +269,19 @@ def _benchmark_status(choose: random.Random) -> Manifest:
         "completionTime": "1970-01-01T00:00:00Z",
         "environment": environment,
         "results": results,
+    }
+
+
+def _weights_status(choose: random.Random) -> Manifest:
+    number = choose.choice((-1, 0, 2**62))
+    return {
+        "observedGeneration": number,
+        "conditions": _conditions(choose),
+        "claim": choose.choice(("none", "", "../..", "\x00")),
+        "commit": choose.choice(("0" * 40, "../../etc", "x" * 90_000)),
+        "bytes": number,
+        "totalBytes": -number,
+        "percent": choose.choice((-1, 101)),
     }
 
 

@@ -47,21 +47,29 @@ def held_pod(namespace: Namespace, server: str = "kimi") -> Manifest:
     return dict(pod)
 
 
-def report(namespace: Namespace, pod: Manifest, phase: str, container: dict[str, Any], ready: bool = False) -> None:
+def report(
+    namespace: Namespace,
+    pod: Manifest,
+    phase: str,
+    container: dict[str, Any],
+    *,
+    ready: bool = False,
+    since: str = _NOW,
+) -> None:
     """Report the state of the engine's container, and with it whether the pod is Ready."""
     image = pod["spec"]["containers"][0]["image"]
     base = {"name": "sglang", "image": image, "imageID": "", "ready": ready, "restartCount": 0}
     truth = "True" if ready else "False"
     conditions = [
         {"type": "PodScheduled", "status": "True", "lastTransitionTime": _NOW},
-        *({"type": kind, "status": truth, "lastTransitionTime": _NOW} for kind in ("ContainersReady", "Ready")),
+        *({"type": kind, "status": truth, "lastTransitionTime": since} for kind in ("ContainersReady", "Ready")),
     ]
     status = {"phase": phase, "conditions": conditions, "containerStatuses": [{**base, **container}]}
     namespace.client.patch(POD, namespace.name, pod["metadata"]["name"], {"status": status}, "status")
 
 
-def report_ready(namespace: Namespace, pod: Manifest) -> None:
-    report(namespace, pod, "Running", {"state": {"running": {"startedAt": _NOW}}}, ready=True)
+def report_ready(namespace: Namespace, pod: Manifest, since: str = _NOW) -> None:
+    report(namespace, pod, "Running", {"state": {"running": {"startedAt": _NOW}}}, ready=True, since=since)
 
 
 def waiting(reason: str, message: str) -> dict[str, Any]:

@@ -64,6 +64,8 @@ _SCALARS: Mapping[str, tuple[Strategy, Strategy]] = {
         st.sampled_from(("/m", "/models/kimi", "/é", "/" + "x" * 1023, "//")),
         st.sampled_from(("/", "models", "/a b", "/a\n", "/a\tb", "/" + "x" * 1024, "/a\u00a0b", "/a\u2003b", "/a\vb")),
     ),
+    "model.weights": (_NAMES, _ODD_NAMES),
+    "model.image": (st.sampled_from(("a/b:1", "x" * 512)), st.sampled_from(("", ":v1", "a b", "x" * 513))),
     "model.servedName": (_MODEL_NAMES, _ODD_MODEL_NAMES),
     "model.tokenSecretRef.name": (_NAMES, _ODD_NAMES),
     "model.tokenSecretRef.key": (st.sampled_from(("token", "HF_TOKEN", ".x", "-")), st.sampled_from(("a/b", "a b"))),
@@ -118,6 +120,12 @@ _SCALARS: Mapping[str, tuple[Strategy, Strategy]] = {
         ),
     ),
     "service.headless": (st.booleans(), st.sampled_from(("no", 1))),
+    "auth.apiKeySecretRef.name": (_NAMES, _ODD_NAMES),
+    "auth.apiKeySecretRef.key": (st.sampled_from(("token", "api-key")), st.sampled_from(("a/b", ""))),
+    "kernelCache.existingClaim": (_NAMES, _ODD_NAMES),
+    "kernelCache.hostPath": (st.sampled_from(("/k", "/var/lib/kernels")), st.sampled_from(("/", "k", "/a b"))),
+    "kernelCache.sizeLimit": (st.sampled_from(("1Gi", "512Mi")), st.sampled_from(("1", 1, "0Gi", "1G", "1.5Gi"))),
+    "preflight": (st.sampled_from(("disabled", "enabled")), st.sampled_from((True, "off", "Enabled"))),
     "security.hostIPC": (st.booleans(), st.sampled_from(("false", 1))),
     "security.seccompProfile": (st.sampled_from(("Unconfined", "RuntimeDefault")), st.just("Localhost")),
 }
@@ -141,6 +149,7 @@ _LISTS: Mapping[str, tuple[Strategy, Strategy]] = {
                     "--node-rank",
                     "--api-key=$(KEY)",
                     "--api-key=sk-1",
+                    "--tokenizer-worker-num=4",
                     "-h",
                     "--port 1",
                     "--model-path=x",
@@ -304,6 +313,8 @@ def _good(draw: st.DrawFn) -> dict[str, Json]:
     # Half a reference is none.
     if "key" in spec.get("model", {}).get("tokenSecretRef", {}):
         put(spec, "model.tokenSecretRef.name", "hf-token")
+    if "key" in spec.get("auth", {}).get("apiKeySecretRef", {}):
+        put(spec, "auth.apiKeySecretRef.name", "clients")
     return spec
 
 

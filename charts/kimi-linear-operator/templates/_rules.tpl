@@ -1,19 +1,19 @@
 {{/* What the operator may do where it looks after servers. Tests run it with exactly this, and want all of it used. */}}
 {{- define "operator.rules" -}}
 - apiGroups: [kimi-linear.io]
-  resources: [kimilinearbenchmarks, kimilinearservers]
+  resources: [kimilinearbenchmarks, kimilinearservers, kimilinearweights]
   verbs: [get, list, watch]
 # spec.ttlSecondsAfterFinished of a benchmark.
 - apiGroups: [kimi-linear.io]
   resources: [kimilinearbenchmarks]
   verbs: [delete]
 - apiGroups: [kimi-linear.io]
-  resources: [kimilinearbenchmarks/status, kimilinearservers/status]
+  resources: [kimilinearbenchmarks/status, kimilinearservers/status, kimilinearweights/status]
   verbs: [patch]
-# Children name their server or benchmark as an owner whose deletion waits for them. Where the API server guards that (the admission
+# Children name their server, benchmark or weights as an owner whose deletion waits for them. Where the API server guards that (the admission
 # plugin OwnerReferencesPermissionEnforcement, on in OpenShift), it asks for this.
 - apiGroups: [kimi-linear.io]
-  resources: [kimilinearbenchmarks/finalizers, kimilinearservers/finalizers]
+  resources: [kimilinearbenchmarks/finalizers, kimilinearservers/finalizers, kimilinearweights/finalizers]
   verbs: [update]
 - apiGroups: [apps]
   resources: [controllerrevisions, deployments]
@@ -27,9 +27,17 @@
 - apiGroups: [""]
   resources: [configmaps, services]
   verbs: [get, list, watch, create, patch, delete]
+# Without delete: only the garbage collector deletes a claim, and only if volume.deletionPolicy is Delete.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
+# The last line of the log of a pod that fetches weights says how far it is. Without this, only percent and speed are missing.
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
 # Events alone say why the pods of a benchmark's Job are refused or their volumes are not mounted.
 - apiGroups: [""]
   resources: [events]

@@ -25,6 +25,7 @@ from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.resource_type import HasRead
 
 Result = TypeVar("Result")
 
@@ -50,15 +51,19 @@ class Wait:
 class Admission:
     """Decides which benchmark may start on each target."""
 
-    def __init__(self, cluster: Cluster, cache: Cache, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, cluster: Cluster, cache: Cache, has_read: HasRead, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Take the cluster, which is read just before a start, and the cache, which is read for all else.
 
         Args:
             cluster: Where Jobs and pods are read.
             cache: The cache.
+            has_read: Returns whether all objects of some kinds in a namespace are read now.
             clock: Returns monotonic seconds.
         """
         self.cluster = cluster
+        self._has_read = has_read
         self.cache = cache
         self._index = cache.index(BenchmarkIndex)
         self._looks = Looks(clock)
@@ -77,7 +82,17 @@ class Admission:
         rivals, asker = self._claims(manifest), holding.asker_of(manifest, now)
         if wait := self._wait_for_turn(key, target, asker, rivals):
             return wait
-        return await self._look(key, target, asker, rivals)
+        if wait := await self._look(key, target, asker, rivals):
+            return wait
+        return self._wait_for_news(key, target, asker, rivals)
+
+    def _wait_for_news(self, key: Key, target: Target, asker: Asker, looked_at: Mapping[Key, Claim]) -> Wait | None:
+        """Return what came to light while the API server was asked, which may take a minute; None if nothing did."""
+        rivals = self._claims(self.cache.get(key.of(BENCHMARK)) or {})
+        if any(claim.is_willing and rival not in looked_at for rival, claim in rivals.items()):
+            message = f"another benchmark of {target.name} has just been seen"
+            return Wait(Reason("WaitingForTurn", message), LOOK_RETRY_SECONDS)
+        return self._wait_for_turn(key, target, asker, rivals)
 
     def _wait_for_long(self, key: Key, manifest: Manifest, target: Target, now: str) -> Wait | None:
         """Return why it is not a benchmark's turn yet, as far as this can be decided without reading every rival."""
@@ -144,16 +159,22 @@ class Admission:
         for rival, claim in rivals.items():
             if holding.hold_seconds(self._index, rival, asker) > 0:
                 yield replace(claim.contender, is_active=True)
-            elif claim.is_willing and _rest_seconds(claim.contender.failed, asker.now) == 0:
+            elif self._may_start(rival, claim) and _rest_seconds(claim.contender.failed, asker.now) == 0:
                 yield claim.contender
+
+    def _may_start(self, key: Key, claim: Claim) -> bool:
+        """Return whether a benchmark may want to start. The operator starts none where it cannot read."""
+        return claim.is_willing and self._has_read(key.namespace, (BENCHMARK, JOB, POD))
 
     async def _is_busy(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> bool:
         """Return whether any client runs against a target. The benchmark that asks has none.
 
         The cache shows all Jobs but those of the last seconds, which another replica may have made. Such a Job belongs
-        to one of the benchmarks that go first.
+        to one of the benchmarks that go first. Where the operator cannot read any more, it knows only the Jobs that it
+        saw.
         """
-        elsewhere = (claim for rival, claim in rivals.items() if rival.namespace != key.namespace and claim.is_willing)
+        others = ((rival, claim) for rival, claim in rivals.items() if rival.namespace != key.namespace)
+        elsewhere = (claim for rival, claim in others if self._may_start(rival, claim))
         first = heapq.nsmallest(FEW_RIVALS, elsewhere, key=lambda claim: claim.rank)
         looks = (self._runs(claim, suite, asker) for claim in first for suite in claim.suites)
         return any(await _all_of([self._is_busy_in(key.namespace, target), *looks]))

@@ -73,6 +73,7 @@ class CleanUp:
         if live is None or live["metadata"]["uid"] != manifest["metadata"]["uid"]:
             return
         benchmark = CHECKER.read_stored(live)
-        if retention.seconds_to_live(benchmark, live.get("status", {}), self._now()) == 0.0:
+        is_due = retention.seconds_to_live(benchmark, live.get("status", {}), self._now()) == 0.0
+        if is_due and retention.is_wanted(live):
             await self._cluster.delete(BENCHMARK, live)
             logger.info("Deleted the benchmark: spec.ttlSecondsAfterFinished is over")

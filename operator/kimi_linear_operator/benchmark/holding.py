@@ -9,6 +9,7 @@ sidecar or the suspension of the Job does not extend this time.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from kimi_linear_operator.benchmark import job_status, turn
 from kimi_linear_operator.benchmark.address import TargetKey
@@ -21,6 +22,9 @@ from kimi_linear_operator.kubernetes.metadata import owner_uids
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.reconcile.cached_object import Key
 
+# A benchmark's next suite begins within seconds after the last one has ended.
+_BETWEEN_SUITES_SECONDS = 10.0
+
 
 @dataclass(frozen=True)
 class Asker:
@@ -31,12 +35,14 @@ class Asker:
         namespace: The namespace of the benchmark, empty for the operator.
         waited: For how many seconds the benchmark has waited for its turn.
         rank: Its rank, None for the operator.
+        last_suite: When its last suite began and ended, as RFC 3339; None if none has ended.
     """
 
     now: str
     namespace: str = ""
     waited: float = 0.0
     rank: Rank | None = None
+    last_suite: tuple[str, str] | None = None
 
     def goes_before(self, claim: Claim) -> bool:
         """Return whether the asker's turn comes before that of the benchmark with this claim, if neither runs."""
@@ -53,7 +59,15 @@ def asker_of(manifest: Manifest, now: str) -> Asker:
         # Others may start while a benchmark that gave its turn back rests.
         waited = min(waited or 0.0, (seconds_between(failed, now) or 0.0) - turn.REST_SECONDS)
     claim = claim_of(manifest)
-    return Asker(now, namespace, waited or 0.0, claim.rank if claim else None)
+    return Asker(now, namespace, waited or 0.0, claim.rank if claim else None, _last_suite(manifest))
+
+
+def _last_suite(manifest: Manifest) -> tuple[str, str] | None:
+    """Return when a benchmark's last suite began and ended, None if none has ended or this cannot be read."""
+    results: Any = manifest.get("status", {}).get("results")
+    last = results[-1] if isinstance(results, list) and results else None
+    times = (last.get("startTime"), last.get("completionTime")) if isinstance(last, dict) else (None, None)
+    return (str(times[0]), str(times[1])) if all(times) else None
 
 
 def job_seconds(task: Task, claim: Claim, asker: Asker) -> float:
@@ -76,7 +90,23 @@ def job_seconds(task: Task, claim: Claim, asker: Asker) -> float:
     # While the asker waits, the operator starts no Job of a benchmark whose turn comes later, except in the first
     # seconds, when watch events may be late. So such a Job that was created later is forged.
     is_forged = asker.goes_before(claim) and age < asker.waited - job_status.OVERDUE_SECONDS
-    return 0.0 if is_forged else max(0.0, claim.timeout_seconds + job_status.OVERDUE_SECONDS - age)
+    if is_forged or _was_created_during(asker.last_suite, task.created):
+        return 0.0
+    return max(0.0, claim.timeout_seconds + job_status.OVERDUE_SECONDS - age)
+
+
+def _was_created_during(suite: tuple[str, str] | None, created: str) -> bool:
+    """Return whether a Job was created while a suite of another benchmark ran on the server: then it is forged.
+
+    The operator creates none then, except in the first seconds, when watch events may be late, and none in the moment
+    before the other benchmark's next suite.
+    """
+    if suite is None:
+        return False
+    after_begin, before_end = seconds_between(suite[0], created), seconds_between(created, suite[1])
+    if after_begin is None or before_end is None:
+        return False
+    return after_begin > job_status.OVERDUE_SECONDS and before_end > -_BETWEEN_SUITES_SECONDS
 
 
 def hold_seconds(index: BenchmarkIndex, key: Key, asker: Asker) -> float:

@@ -11,6 +11,7 @@ from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Manifest
 from kimi_linear_operator.kubernetes.overlay import merge
 from kimi_linear_operator.server.sglang import entrypoint, environment
+from kimi_linear_operator.weights.location import MOUNT
 
 RUNNER_FOLDER = "/opt/kimi-linear"
 RESULTS_FOLDER = "/results"
@@ -96,8 +97,9 @@ def _pod_template(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, 
 
 def _pod_spec(benchmark: KimiLinearBenchmark, suite: Suite, target: Target) -> Manifest:
     datasets = _datasets(benchmark)
+    mounts = [*map(_dataset_mount, datasets), *([MOUNT] if target.location else [])]
     return {
-        "containers": [_container(benchmark, suite, target, [_dataset_mount(folder) for folder in datasets])],
+        "containers": [_container(benchmark, suite, target, mounts)],
         "restartPolicy": "Never",
         "nodeSelector": _NODES,
         **target.pod,
@@ -110,6 +112,7 @@ def _pod_spec(benchmark: KimiLinearBenchmark, suite: Suite, target: Target) -> M
             {"name": "results", "emptyDir": {}},
             {"name": "cache", "emptyDir": {}},
             *({"name": f"dataset-{folder}", **_source(file)} for folder, file in datasets.items()),
+            *([target.location.volume] if target.location else []),
         ],
     }
 

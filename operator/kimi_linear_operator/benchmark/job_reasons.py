@@ -4,35 +4,19 @@ Only Events say why pods are refused and which volume is not mounted. So the cal
 returns the object whose Events are needed, and then passes the Events to `job_reason`.
 """
 
-import re
 from collections.abc import Sequence
 
 from kimi_linear_operator.benchmark.job_status import client_end, has_begun, is_running
-from kimi_linear_operator.foreigntext import head, one_line
+from kimi_linear_operator.foreigntext import one_line
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.pod_reasons import worst_reason
+from kimi_linear_operator.kubernetes.refusals import last_seen, newest, refusal
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.server.sglang.program import SGLANG
 
 PATIENCE_SECONDS = 30.0
 """How long to wait for a pod to be created, or to get its volumes, before Events are read."""
-
-# The beginning of 'pods "nightly-x7k2p" is forbidden: exceeded quota ...': the name is different in every attempt.
-_REFUSED_POD = re.compile(r'^(?:Error creating: )?(?:Pod|pods) "[^"]*" (?:is (?:forbidden|invalid): )?')
-_REFUSED_BY = re.compile(r"^Error creating: ")
-_REMEDIES = {
-    re.compile("exceeded quota"): "raise the quota, or lower requests and limits in spec.podTemplate",
-    re.compile("failed quota: .*must specify"): "set the resources that the quota names in spec.podTemplate",
-    re.compile("violates PodSecurity"): (
-        "label the namespace pod-security.kubernetes.io/enforce=baseline, or set a securityContext in spec.podTemplate"
-    ),
-    re.compile(r"maximum .* usage per|minimum .* usage per|must be less than or equal to (cpu|memory|ephemeral)"): (
-        "a LimitRange of the namespace sets these limits: set requests and limits within them in spec.podTemplate"
-    ),
-    re.compile("admission webhook|ValidatingAdmissionPolicy"): "a cluster policy refuses the pod: see its message",
-}
-_DEFAULT_REMEDY = "the API server refuses the pod: see its message"
 
 # Reasons of Events while the kubelet starts a pod. The newest Event says how far it is.
 _START_EVENTS = (
@@ -47,18 +31,6 @@ _START_EVENTS = (
 _UNMOUNTED = ("FailedAttachVolume", "FailedMount")
 # "Unable to attach or mount volumes: unmounted volumes=[x] ...: timed out" does not say why.
 _VAGUE = "Unable to attach or mount volumes"
-
-
-def refusal(message: str) -> Reason:
-    """Return why pods are refused, with a remedy.
-
-    Args:
-        message: The message of a controller that could not create a pod. The parts that change with each attempt are
-            removed, so that the reason stays the same.
-    """
-    cause = _REFUSED_BY.sub("", _REFUSED_POD.sub("", one_line(message)))
-    remedy = next((remedy for pattern, remedy in _REMEDIES.items() if pattern.search(head(message))), _DEFAULT_REMEDY)
-    return Reason("PodCreationFailed", f"{cause} ({remedy})")
 
 
 def asks_events_of(job: Manifest, pods: Sequence[Manifest], now: str) -> Manifest | None:
@@ -100,9 +72,7 @@ def job_reason(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifes
 def _refused_reason(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest]) -> Reason | None:
     """Return why a Job has no running pod, None if its controller waits before it retries."""
     since, name = _without_pods_since(job, pods), job["metadata"]["name"]
-    refused = _newest(
-        [event for event in events if event.get("reason") == "FailedCreate" and _last_seen(event) >= since]
-    )
+    refused = newest([event for event in events if event.get("reason") == "FailedCreate" and last_seen(event) >= since])
     if refused:
         return refusal(str(refused.get("message", "")))
     if pods:
@@ -138,12 +108,12 @@ _GRAVE = ("NodeLost", "TerminationStuck")
 
 def _volume_reason(pod: Manifest, events: Sequence[Manifest]) -> Reason | None:
     """Return which volume of a pod is not mounted, if the newest Event of the pod's start is about a volume."""
-    newest = _newest([event for event in events if event.get("reason") in _START_EVENTS])
-    if newest is None or newest["reason"] not in _UNMOUNTED:
+    latest = newest([event for event in events if event.get("reason") in _START_EVENTS])
+    if latest is None or latest["reason"] not in _UNMOUNTED:
         return None
     failures = [event for event in events if event.get("reason") in _UNMOUNTED]
     clear = [event for event in failures if not str(event.get("message", "")).startswith(_VAGUE)]
-    message = one_line(str((_newest(clear or failures) or {}).get("message", "")))
+    message = one_line(str((newest(clear or failures) or {}).get("message", "")))
     remedy = "create the missing object, or name another one; the pod then continues by itself"
     return Reason("VolumeNotMounted", f"pod {pod['metadata']['name']}: {message} ({remedy})")
 
@@ -180,18 +150,3 @@ def _age(pod: Manifest, now: str) -> float:
 def _seconds_since(time: object, now: str) -> float:
     age = seconds_between(time, now)
     return 0.0 if age is None else age
-
-
-def _newest(events: Sequence[Manifest]) -> Manifest | None:
-    return max(events, key=_last_seen, default=None)
-
-
-def _last_seen(event: Manifest) -> str:
-    series = event.get("series") or {}
-    times = (
-        series.get("lastObservedTime"),
-        event.get("lastTimestamp"),
-        event.get("eventTime"),
-        event.get("firstTimestamp"),
-    )
-    return str(next((time for time in times if time), ""))

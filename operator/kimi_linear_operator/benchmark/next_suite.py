@@ -60,7 +60,7 @@ class NextSuite:
         self._children = context.children
         self._now = context.now
         self._index = context.cache.index(BenchmarkIndex)
-        self._admission = Admission(context.cluster, context.cache)
+        self._admission = Admission(context.cluster, context.cache, context.scheduling.has_read)
         self._about_to_change = context.about_to_change
         # Labels of the targets on which a benchmark is about to start. Other benchmarks of the same target are requeued
         # and do not wait here: lists from the API server can take long, and a waiting pass would occupy a worker.

@@ -136,7 +136,7 @@ class BenchmarkReconciler:
         observation = outcome.observation
         summary = benchmark_status(observation, self.now())
         are_results_kept = True
-        if observation.is_complete and observation.benchmark:
+        if observation.is_complete and observation.benchmark and results_config_map.is_whole(summary):
             # The results are written before the verdict, so that readers of the verdict find them. If this fails, the
             # verdict is still written.
             are_results_kept = await self._stored_results.try_to_write(observation.benchmark, summary)

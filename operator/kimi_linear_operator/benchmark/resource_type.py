@@ -13,13 +13,20 @@ from kimi_linear_operator.kubernetes.kinds import POD, Kind
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import ResourceType
+from kimi_linear_operator.server.resource_type import SERVER_TYPE
 from kimi_linear_operator.server.spec import SERVER
+
+# Whether a server serves, and with which pods. Where its children cannot be read, its status may be old.
+_SERVER_KINDS = SERVER_TYPE.own_kinds
 
 
 def _refers_to(cache: Cache, key: Key) -> tuple[Kind, ...]:
-    """Return the kind of the server that a benchmark measures, none if that is not in the benchmark's namespace."""
+    """Return the kinds that tell the state of the server that a benchmark measures.
+
+    None if the server is not in the benchmark's namespace.
+    """
     target = cache.index(BenchmarkIndex).target(key)
-    return (SERVER,) if target and target.namespace == key.namespace else ()
+    return _SERVER_KINDS if target and target.namespace == key.namespace else ()
 
 
 def _uses(cache: Cache, key: Key, now: str, waited: float) -> bool:
@@ -40,7 +47,7 @@ BENCHMARK_TYPE = ResourceType(
     index=BenchmarkIndex,
     # A benchmark has up to 16 Jobs, some more of former benchmarks of its name, and up to 11 pods for each Job.
     most_children=256,
-    referenced=(SERVER,),
+    referenced=_SERVER_KINDS,
     refers_to=_refers_to,
     # Turns depend on the benchmarks of all namespaces.
     needs_everything=True,

@@ -10,6 +10,7 @@ from typing import Any
 
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.benchmark.spec import BenchmarkStatus, KimiLinearBenchmark
+from kimi_linear_operator.benchmark.storable import UNKNOWN_KIND, readable_result
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, GROUP, Manifest
 from kimi_linear_operator.kubernetes.plan import Relation, relation_of
@@ -40,8 +41,9 @@ def build(benchmark: KimiLinearBenchmark, status: Manifest) -> Manifest:
 
 
 def is_whole(status: Manifest) -> bool:
-    """Return whether nothing of what the ConfigMap holds was left out of a stored status because it is unreadable."""
-    return all(status[name] for name in _STATUS_FIELDS if name in status)
+    """Return whether a status has everything that the ConfigMap holds: nothing is left out or shortened to text."""
+    is_text = any(result.get("kind") == UNKNOWN_KIND for result in status.get("results", ()))
+    return not is_text and all(status[name] for name in _STATUS_FIELDS if name in status)
 
 
 def is_left_by(config_map: Manifest, benchmark: KimiLinearBenchmark) -> bool:
@@ -53,10 +55,15 @@ def is_left_by(config_map: Manifest, benchmark: KimiLinearBenchmark) -> bool:
     return is_same_spec and relation_of(config_map, benchmark) == Relation.ORPHANED
 
 
-def read(config_map: Manifest) -> Manifest:
+def read(config_map: Manifest, now: str) -> Manifest:
     """Return the fields of a status in a ConfigMap that this version can read; empty if there are none.
 
-    Anybody may have written the ConfigMap, so nothing else gets into a status.
+    Anybody may have written the ConfigMap, so nothing else gets into a status. A result that cannot be read becomes
+    text: its suite has ended.
+
+    Args:
+        config_map: The ConfigMap.
+        now: The time as RFC 3339, for results whose times are unknown.
     """
     try:
         content = jsontext.decode(config_map.get("data", {}).get(_FILE, ""))
@@ -64,8 +71,18 @@ def read(config_map: Manifest) -> Manifest:
         return {}
     found = content if isinstance(content, dict) else {}
     fields = {name: found[name] for name in _STATUS_FIELDS if found.get(name) is not None}
+    if "results" in fields:
+        fields["results"] = _results(fields["results"], now)
     readable = {name: value for name, value in fields.items() if is_readable(BenchmarkStatus, {name: value})}
     return dict(_without_nulls(without_unknown_fields(readable, BenchmarkStatus)))
+
+
+def _results(value: Any, now: str) -> Any:
+    """Return results with names, those that cannot be read as text; anything else than a list stays as it is."""
+    if not isinstance(value, list):
+        return value
+    named = [item for item in value if isinstance(item, dict) and isinstance(item.get("name"), str)]
+    return [readable_result(result, now) for result in named]
 
 
 def _without_nulls(value: Any) -> Any:

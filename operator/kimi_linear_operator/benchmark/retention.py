@@ -6,6 +6,7 @@ from kimi_linear_operator.benchmark.baseline import is_valid
 from kimi_linear_operator.benchmark.job_status import SIDECAR_SECONDS, has_ended
 from kimi_linear_operator.benchmark.labels import SUITE_LABEL
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
+from kimi_linear_operator.kubernetes import ownership
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
@@ -44,6 +45,16 @@ def seconds_to_live(benchmark: KimiLinearBenchmark | None, status: Manifest, now
         return None
     age = seconds_between(complete.get("lastTransitionTime"), now)
     return None if age is None else max(0.0, limit - age)
+
+
+def is_wanted(live: Manifest) -> bool:
+    """Return whether somebody has set `ttlSecondsAfterFinished` of a benchmark, as its managed fields show.
+
+    The API server adds the defaults of another version's definition to stored objects. Results are not deleted because
+    of a value that nobody asked for.
+    """
+    owned = ownership.owned_fields(live["metadata"].get("managedFields", ()))
+    return "f:ttlSecondsAfterFinished" in owned.get("f:spec", {})
 
 
 def soonest(waits: Sequence[float | None]) -> float | None:

@@ -230,7 +230,7 @@ class Client:
             return subprocess.Popen(
                 self.suite.client,
                 cwd=self.suite.output_folder,
-                env=output_settings | os.environ | {_URL: self.suite.url},
+                env=output_settings | os.environ | {_URL: self.suite.url} | _clean_key(os.environ),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 encoding="utf-8",
@@ -334,6 +334,11 @@ def pinned(suite: Suite) -> Suite:
         raise SuiteError(f"The tokenizer's revision {suite.revision} could not be fetched: {cause}.")
     folder = fetched.stdout.splitlines()[-1]
     return replace(suite, command=(*suite.command[:position], folder, *suite.command[position + 1 :]))
+
+
+def _clean_key(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the API key without the line break that editors and `echo` add to a Secret. The server does the same."""
+    return {name: value.strip() for name, value in environment.items() if name == "OPENAI_API_KEY"}
 
 
 def find_secrets(environment: Mapping[str, str]) -> list[str]:

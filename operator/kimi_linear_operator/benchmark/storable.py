@@ -7,6 +7,9 @@ from kimi_linear_operator.benchmark.spec import Environment, SuiteResult
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import is_readable, without_unknown_fields
 
+UNKNOWN_KIND = "unknown"
+"""The kind of a result that is kept as text."""
+
 # How much of a result is kept as text. The results of all suites must fit one object.
 _LONGEST_TEXT = 8192
 
@@ -22,19 +25,25 @@ def storable(status: Manifest, now: str) -> Manifest:
     """
     records: Manifest = {}
     if "results" in status:
-        records["results"] = [_result(result, now) for result in status["results"]]
+        records["results"] = [readable_result(result, now) for result in status["results"]]
     if "environment" in status:
         records["environment"] = _environment(status["environment"])
     return {**status, **records}
 
 
-def _result(result: Manifest, now: str) -> Manifest:
+def readable_result(result: Manifest, now: str) -> Manifest:
+    """Return a result with a name. If this version cannot read it, it becomes text.
+
+    Args:
+        result: The result.
+        now: The time as RFC 3339, if the times of the result are unknown.
+    """
     if is_readable(SuiteResult, result):
         return without_unknown_fields(result, SuiteResult)
     text = foreigntext.one_line(jsontext.encode(result).decode())[:_LONGEST_TEXT]
     return {
         "name": result["name"],
-        "kind": "unknown",
+        "kind": UNKNOWN_KIND,
         "outcome": "Unknown",
         "message": f"another version of the operator stored this result: {text}",
         "startTime": now,

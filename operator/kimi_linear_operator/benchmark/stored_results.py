@@ -23,6 +23,7 @@ class StoredResults:
         self._cluster = context.cluster
         self._cache = context.cache
         self._children = context.children
+        self._now = context.now
 
     async def restored(self, benchmark: KimiLinearBenchmark) -> Manifest | None:
         """Return the status of a benchmark that was created again, from the ConfigMap with its results.
@@ -43,7 +44,7 @@ class StoredResults:
         live = await self._cluster.get(CONFIG_MAP, benchmark.metadata.namespace, results_config_map.name(benchmark))
         if live is None or not results_config_map.is_left_by(live, benchmark):
             return None
-        restored = results_config_map.read(live)
+        restored = results_config_map.read(live, self._now())
         return restored if has_all_results(benchmark, restored) else None
 
     async def try_to_write(self, benchmark: KimiLinearBenchmark, status: Manifest) -> bool:

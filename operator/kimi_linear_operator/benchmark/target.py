@@ -13,12 +13,14 @@ from kimi_linear_operator.benchmark.spec import Environment, KimiLinearBenchmark
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
 from kimi_linear_operator.kubernetes.stored import is_readable
+from kimi_linear_operator.server import model_location
 from kimi_linear_operator.server.service import url
 from kimi_linear_operator.server.sglang import command_line
 from kimi_linear_operator.server.sglang.by_hand import recipe_command
 from kimi_linear_operator.server.sglang.images import image_of, release_of
 from kimi_linear_operator.server.sglang.running import command_line_in, image_in, packages_in, value_of
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
+from kimi_linear_operator.weights.location import Location
 
 # The server of the recipe: clients of an endpoint use its image and packages by default.
 _RECIPE = ServerSpec.model_validate({})
@@ -42,6 +44,7 @@ class Target:
         facts: The contents of `status.environment`.
         revision: The commit, branch or tag of the server's model, None if the server does not set one.
         pod: The fields of a pod's spec that the client's pod takes from the server's.
+        location: Where the client's pod finds the tokenizer, None if it comes from the hub.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Target:
     facts: Manifest
     revision: str | None = None
     pod: Manifest = field(default_factory=dict)
+    location: Location | None = None
 
 
 def of_server(benchmark: KimiLinearBenchmark, server: KimiLinearServer, template: Manifest | None = None) -> Target:
@@ -82,6 +86,7 @@ def of_server(benchmark: KimiLinearBenchmark, server: KimiLinearServer, template
         facts=facts,
         revision=value_of("--revision", running) if running else spec.model.revision,
         pod=_shared_pod_fields(spec),
+        location=model_location.of_pods(spec, template),
     )
 
 
@@ -127,7 +132,12 @@ def of_endpoint(benchmark: KimiLinearBenchmark) -> Target:
 
 
 def api_key_reference(spec: ServerSpec) -> Manifest | None:
-    """Return the `secretKeyRef` of a server's API key, None if it has no key or the key is not in a Secret."""
+    """Return the `secretKeyRef` of a server's API key, None if it has no key or the key is not in a Secret.
+
+    Servers of earlier versions have their key in `extraArgs` and `podTemplate`.
+    """
+    if key := spec.auth.api_key_secret_ref:
+        return {"name": key.name, "key": key.key}
     name = command_line.api_key_variable(spec)
     containers = _overlaid_pod(spec).get("containers", ()) if name else ()
     variables = [

@@ -89,6 +89,6 @@ def _server_reason(manifest: Manifest, server: KimiLinearServer | None) -> Reaso
     if command_line.api_key_variable(server.spec) and target.api_key_reference(server.spec) is None:
         return Reason(
             "ApiKeyUnknown",
-            f"server {name} has an API key that is in no Secret; give the variable of the key a secretKeyRef",
+            f"server {name} has an API key that is in no Secret; use spec.auth.apiKeySecretRef of the server",
         )
     return Reason("ServerReady", f"server {name} is ready")

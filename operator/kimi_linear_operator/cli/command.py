@@ -5,17 +5,15 @@ import sys
 from typing import get_args
 
 from kimi_linear_operator.server.definition import CHECKER
-from kimi_linear_operator.server.sglang import command_line
 from kimi_linear_operator.server.sglang.by_hand import docker_commands, recipe_command
 from kimi_linear_operator.server.spec import Hardware, Switch
+from kimi_linear_operator.weights.location import MODELS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the recipe's generator, with the same values and defaults."""
     parser.add_argument("--hardware", choices=get_args(Hardware), default="mi300x", help="GPU (default: %(default)s)")
-    parser.add_argument(
-        "--model", choices=list(command_line.MODELS), default="instruct", help="model (default: %(default)s)"
-    )
+    parser.add_argument("--model", choices=list(MODELS), default="instruct", help="model (default: %(default)s)")
     for name in ("reasoning-parser", "tool-call-parser"):
         parser.add_argument(f"--{name}", choices=get_args(Switch), default="disabled", help="default: %(default)s")
     parser.add_argument("--docker", action="store_true", help="also print how to pull, run and prepare the container")

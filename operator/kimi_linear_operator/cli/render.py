@@ -42,7 +42,7 @@ def _children(resource: Resource, in_files: Referenced) -> list[Manifest]:
         if key not in in_files:
             noun = key.kind.kind.removeprefix("KimiLinear").lower()
             raise MissingError(
-                f"{field}: {key.name!r}: the image and Secrets come from the {noun}, which is in none of the files: "
+                f"{field}: {key.name!r}: what its pods need comes from the {noun}, which is in none of the files: "
                 "add its file"
             )
     return preview.build(resource, in_files)

@@ -3,6 +3,7 @@
 Objects are plain JSON here, without typed models: the API server gets exactly the manifests of the builders.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -15,10 +16,22 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.cluster.pages import Page, Pages
 from kimi_linear_operator.cluster.paths import path, path_of
 from kimi_linear_operator.cluster.request import Request
-from kimi_linear_operator.cluster.transport import Observe, PendingWrites, Transport, ignore_answer, opened
+from kimi_linear_operator.cluster.transport import (
+    Observe,
+    PendingWrites,
+    TooLongError,
+    Transport,
+    ignore_answer,
+    opened,
+)
 from kimi_linear_operator.kubernetes import ownership
-from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER
+
+# What is read of a log: some lines, because others than the program may write there, too.
+LOG_LINES, LOG_BYTES = "8", 16 * 2**10
+# Seconds for that.
+LOG_SECONDS = 5.0
 
 # The API server gives every object a newer version than this.
 _FIRST_VERSION = "1"
@@ -63,6 +76,21 @@ class Cluster:
     async def events_of(self, involved: Manifest) -> list[Manifest]:
         """Return the essence of the Events about an object; see `Pages.events_of` for the bounds."""
         return await self.reading.events_of(involved)
+
+    async def end_of_log(self, pod: Manifest, container: str) -> bytes:
+        """Return the last lines of a running container's log, empty if they cannot be read in time.
+
+        A status only gets more precise by them, so nothing waits for a kubelet that does not answer, and a missing
+        permission is no error.
+        """
+        query = {"container": container, "tailLines": LOG_LINES, "limitBytes": str(LOG_BYTES)}
+        request = Request("GET", f"{path_of(POD, pod)}/log", query)
+        try:
+            async with asyncio.timeout(LOG_SECONDS):
+                answer = await self.transport.answer(request, LOG_BYTES)
+        except (ApiError, TooLongError, TimeoutError):
+            return b""
+        return answer.content if answer.status == 200 else b""
 
     async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
         """Return the essence of all objects of a kind in a namespace that match a label selector."""

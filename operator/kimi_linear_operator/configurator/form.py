@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.server.sglang import command_line
 from kimi_linear_operator.server.sglang.images import ARCHITECTURES
+from kimi_linear_operator.weights.location import MODELS
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,14 @@ SERVER = Layout(
         "model.variant": "Model",
         "model.tokenSecretRef.name": "Token Secret",
         "model.tokenSecretRef.key": "Key in the token Secret",
+        "auth.apiKeySecretRef.name": "API key's Secret",
+        "auth.apiKeySecretRef.key": "Key in the API key's Secret",
         "toolCallParser": "Tool-call parser",
         "tensorParallelism": "Tensor parallelism (GPUs of a replica)",
     },
     choices={
         "hardware": {hardware: hardware.upper() for hardware in ARCHITECTURES},
-        "model.variant": {variant: name.rpartition("/")[2] for variant, name in command_line.MODELS.items()},
+        "model.variant": {variant: name.rpartition("/")[2] for variant, name in MODELS.items()},
         "reasoningParser": _SWITCH,
         "toolCallParser": _SWITCH,
     },

@@ -23,7 +23,7 @@ OPTION = "--allow-node-access"
 
 # https://kubernetes.io/docs/concepts/security/pod-security-standards/#baseline
 _HOST_NAMESPACES = ("hostIPC", "hostNetwork", "hostPID")
-_CAPABILITIES = frozenset(
+BASELINE_CAPABILITIES = frozenset(
     (
         "AUDIT_WRITE",
         "CHOWN",
@@ -151,7 +151,7 @@ def _container(container: Manifest, *, is_engine: bool) -> Iterator[str]:
         yield f"privileged: true in {where}"
     capabilities: Any = _object(context, "capabilities").get("add")
     added = set(map(str, capabilities)) if isinstance(capabilities, list) else set()
-    allowed = _CAPABILITIES | ({_ENGINE_CAPABILITY} if is_engine else set())
+    allowed = BASELINE_CAPABILITIES | ({_ENGINE_CAPABILITY} if is_engine else set())
     yield from (f"the capability {name} in {where}" for name in sorted(added - allowed))
     if context.get("procMount") not in (None, "Default"):
         yield f"procMount: {context['procMount']} in {where}"

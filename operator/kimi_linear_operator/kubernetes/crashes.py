@@ -39,6 +39,8 @@ class Crash:
         Args:
             where: The names of the pod and the container, for the message.
         """
+        if found := self._check_result():
+            return Reason("PreflightFailed", found)
         count = int(self.container.get("restartCount", 0)) + 1
         again = f" (failed {count} times)" if count > 1 else ""
         if self.termination.get("reason") == "OOMKilled":
@@ -88,6 +90,19 @@ class Crash:
         grace = int(probe.get("terminationGracePeriodSeconds") or spec.get("terminationGracePeriodSeconds") or 30)
         duration = (end - start).total_seconds()
         return budget if budget - period <= duration <= budget + grace + _SLACK_SECONDS else 0
+
+    def _check_result(self) -> str:
+        """Return what the program's own check has found, empty if this was no check or it found nothing.
+
+        The message has no number of failures: it stays the same while the check is repeated.
+        """
+        containers = self.pod.get("status", {}).get("containerStatuses", ())
+        is_own = any(item["name"] == self.program.container for item in containers)
+        if not is_own or self.container["name"] != self.program.check or self.termination["exitCode"] != 1:
+            return ""
+        message = foreigntext.one_line(self.termination.get("message", ""))[:LONGEST_QUOTE]
+        node = self.pod.get("spec", {}).get("nodeName", "unknown")
+        return f"pod {self.pod['metadata']['name']} on node {node}: {message}" if message else ""
 
     def _exit_code(self) -> str:
         code = int(self.termination["exitCode"])

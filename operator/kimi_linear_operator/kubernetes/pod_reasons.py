@@ -18,6 +18,7 @@ BY_SEVERITY: tuple[ReasonName, ...] = (
     "SecretMissing",
     "ContainerConfigInvalid",
     "ImagePullFailed",
+    "PreflightFailed",
     "OutOfMemory",
     "StartupTimedOut",
     "CrashLooping",

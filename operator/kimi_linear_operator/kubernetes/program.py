@@ -11,6 +11,7 @@ class Program:
 
     Attributes:
         container: The name of its container.
+        check: The name of the init container that checks the pod for it; its termination message is the cause.
         memory_remedies: Maps each out-of-memory error to what to do about it.
         startup_limit: The field of the spec that limits how long it may take to start.
         startup_remedy: Another remedy if it does not start in time.
@@ -22,6 +23,7 @@ class Program:
     """
 
     container: str
+    check: str
     memory_remedies: Mapping[re.Pattern[str], str]
     startup_limit: str
     startup_remedy: str

@@ -24,6 +24,8 @@ TERMINATION_SECONDS = 60
 
 # Volumes that need no other object.
 _LOCAL_VOLUMES = ("downwardAPI", "emptyDir")
+# How many keys of a Secret or ConfigMap a message names.
+_NAMED_KEYS = 3
 # Kind of the object that a volume needs, and the field of the volume with its name.
 _OBJECTS = {
     "secret": ("Secret", "secretName"),
@@ -155,7 +157,8 @@ def _needs(volume: Manifest) -> Iterator[str]:
     for kind, source in volume.items():
         if kind in _OBJECTS:
             object_kind, field = _OBJECTS[kind]
-            yield f"{object_kind} {source.get(field)}"
+            keys = [item["key"] for item in (source.get("items") or ())[:_NAMED_KEYS]]
+            yield f"{object_kind} {source.get(field)}" + (f" with {', '.join(keys)}" if keys else "")
         elif kind == "projected":
             yield from (need for item in source.get("sources") or () for need in _needs(_as_volume(item)))
         elif kind not in ("name", *_LOCAL_VOLUMES):
@@ -165,7 +168,7 @@ def _needs(volume: Manifest) -> Iterator[str]:
 def _as_volume(source: Manifest) -> Manifest:
     """Return a source of a projected volume as a volume; an empty one if it needs no object, such as a token."""
     if "secret" in source:
-        return {"secret": {"secretName": source["secret"].get("name")}}
+        return {"secret": {**source["secret"], "secretName": source["secret"].get("name")}}
     return {"configMap": source["configMap"]} if "configMap" in source else {}
 
 

@@ -7,7 +7,7 @@ from being reconciled.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar
@@ -51,10 +51,18 @@ class _Question:
 class Rechecker(Generic[R]):
     """Checks refused resources of one kind again, without the fields that nobody asked for."""
 
-    def __init__(self, cluster: Cluster, check: Callable[[Manifest], Checked[R]]) -> None:
-        """Take the cluster, from which field managers are read, and the check of a stored resource."""
+    def __init__(self, cluster: Cluster, check: Callable[[Manifest], Checked[R]], kept: Collection[str] = ()) -> None:
+        """Take what a check needs.
+
+        Args:
+            cluster: Where field managers are read.
+            check: The check of a stored resource.
+            kept: Fields of the spec that count as wishes even without an owner. An autoscaler's write to the /scale
+                subresource leaves no owner.
+        """
         self._cluster = cluster
         self._check = check
+        self._kept = frozenset(kept)
         # The blocking fields of each resource, the oldest entry first. One read for each spec is enough.
         self._answers: OrderedDict[Key, tuple[_Question, Fields]] = OrderedDict()
 
@@ -106,7 +114,8 @@ class Rechecker(Generic[R]):
         live = await read_unchanged(self._cluster, key, metadata["uid"], metadata["generation"])
         managed_fields = live["metadata"].get("managedFields", ())
         owned = ownership.owned_fields(managed_fields).get("f:spec", {})
-        fields = tuple(islice(ownership.unowned(manifest["spec"], owned), _MOST_FIELDS + 1)) if managed_fields else ()
+        candidates = (path for path in ownership.unowned(manifest["spec"], owned) if path[0] not in self._kept)
+        fields = tuple(islice(candidates, _MOST_FIELDS + 1)) if managed_fields else ()
         return fields if len(fields) <= _MOST_FIELDS else ()
 
     def _minimal_fields(self, manifest: Manifest, dropped: Fields, fields: Fields) -> Fields:

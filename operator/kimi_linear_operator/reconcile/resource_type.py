@@ -38,17 +38,28 @@ def _never_postpone(_: Key) -> bool:
     return False
 
 
+def _has_read_all(_: str, __: Iterable[Kind]) -> bool:
+    return True
+
+
+HasRead = Callable[[str, Iterable[Kind]], bool]
+"""Returns whether all objects of some kinds in a namespace are read now."""
+
+
 @dataclass(frozen=True)
 class Scheduling:
-    """How a pass requests other passes.
+    """How a pass requests other passes, and which passes there can be.
 
     Attributes:
         enqueue: Enqueues other resources.
         postpone: Requeues a resource behind those that wait; returns False if none waits, so that it need not.
+        has_read: Returns whether all objects of some kinds in a namespace are read now. Where they are not, no pass is
+            made.
     """
 
     enqueue: Callable[[Iterable[Key]], None] = _enqueue_nothing
     postpone: Callable[[Key], bool] = _never_postpone
+    has_read: HasRead = _has_read_all
 
 
 @dataclass(frozen=True)

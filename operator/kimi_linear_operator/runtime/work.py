@@ -50,7 +50,7 @@ class Work:
             cluster: Where objects are written, with the leader's fence.
         """
         queue = self._queue = WorkQueue(is_shared=len(self.scopes.namespaces) != 1)
-        scheduling = Scheduling(self.enqueue, queue.postpone)
+        scheduling = Scheduling(self.enqueue, queue.postpone, self.scopes.has_read)
         context = shared_context(self.types, cluster, self.cache, options=self.options, scheduling=scheduling)
         by_kind = reconcilers(self.types, context)
         running = [

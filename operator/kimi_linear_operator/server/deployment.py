@@ -4,10 +4,14 @@ from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, GPU_RESOURCE, Manifest
 from kimi_linear_operator.kubernetes.overlay import merge
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER, ContainerOverlay
+from kimi_linear_operator.server import kernels
 from kimi_linear_operator.server.gpu_nodes import restrict_to_hardware
+from kimi_linear_operator.server.model_location import located
+from kimi_linear_operator.server.preflight import with_preflight
 from kimi_linear_operator.server.sglang import command_line, entrypoint, environment, probes, sizing
 from kimi_linear_operator.server.sglang.images import image_of
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
+from kimi_linear_operator.weights.location import MOUNT, Location
 
 # Seconds between a pod's deletion and SIGTERM: enough for every node to remove the pod from its Services. SGLang still
 # accepts new requests while it drains (tokenizer_manager.py), so they must not reach it any more.
@@ -17,8 +21,13 @@ IMAGE_PULL_SECONDS = 900
 
 # Names of the volumes. spec.podTemplate replaces a volume by its name.
 _SHARED_MEMORY = "dshm"
-_CACHE = "cache"
+_CACHE = environment.CACHE_VOLUME
 _KERNELS = "kernels"
+_API_KEY = "api-key"
+
+_API_KEY_FOLDER = "/etc/kimi-linear"
+# Only the container's user may read it: root, to whom the files of a Secret belong.
+_API_KEY_MODE = 0o400
 
 _STRATEGIES: dict[str, Manifest] = {
     "InPlace": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
@@ -55,17 +64,36 @@ def wanted_replicas(spec: ServerSpec) -> int:
     return 0 if spec.suspend else spec.replicas
 
 
-def build_pod_template(server: KimiLinearServer) -> Manifest:
-    """Return the pod template with the user's overlay, which cannot move the pods to nodes with other hardware."""
-    template: Manifest = {"metadata": metadata.inherited(server), "spec": _pod_spec(server)}
+def build_pod_template(server: KimiLinearServer, location: Location | None = None) -> Manifest:
+    """Return the pod template with the user's overlay, which cannot move the pods to nodes with other hardware.
+
+    Args:
+        server: The server.
+        location: Where its model is, None if it comes from the hub or from a folder that the overlay mounts.
+    """
+    spec = located(server.spec, location) if location else server.spec
+    own = _pod_spec(server, spec)
+    own = _with_model(own, location) if location else own
+    template: Manifest = {"metadata": metadata.inherited(server), "spec": own}
     if overlay := server.spec.pod_template:
         template = merge(template, overlay.changes())
-    template["spec"] = _with_proxy_exceptions(restrict_to_hardware(template["spec"], server.spec))
+    pod = _with_proxy_exceptions(restrict_to_hardware(template["spec"], spec))
+    template["spec"] = with_preflight(pod, spec)
     return template
 
 
-def _pod_spec(server: KimiLinearServer) -> Manifest:
-    spec = server.spec
+def _with_model(pod: Manifest, location: Location) -> Manifest:
+    """Return the pod's spec with the volume that holds the model. SGLang then needs nothing from the hub."""
+    (container,) = pod["containers"]
+    mounted = {
+        **container,
+        "env": [*container["env"], {"name": "HF_HUB_OFFLINE", "value": "1"}],
+        "volumeMounts": [*container["volumeMounts"], MOUNT],
+    }
+    return {**pod, "containers": [mounted], "volumes": [*pod["volumes"], location.volume]}
+
+
+def _pod_spec(server: KimiLinearServer, spec: ServerSpec) -> Manifest:
     pod: Manifest = {
         "containers": [_container(spec)],
         "terminationGracePeriodSeconds": _grace_seconds(spec),
@@ -80,7 +108,9 @@ def _pod_spec(server: KimiLinearServer) -> Manifest:
         "volumes": [
             {"name": _SHARED_MEMORY, "emptyDir": {"medium": "Memory", "sizeLimit": _shared_memory(spec)}},
             {"name": _CACHE, "emptyDir": {}},
-            {"name": _KERNELS, "emptyDir": {}},
+            {"name": _KERNELS, "emptyDir": kernels.own_folder(spec)},
+            *kernels.volumes(spec),
+            *_api_key_volumes(spec),
         ],
     }
     return pod | ({"hostIPC": True} if spec.security.host_ipc else {})
@@ -92,7 +122,7 @@ def _container(spec: ServerSpec) -> Manifest:
         "name": ENGINE_CONTAINER,
         "image": image_of(spec),
         "args": command_line.arguments(spec),
-        "env": environment.variables(spec),
+        "env": [*environment.variables(spec), *kernels.variables(spec)],
         "ports": [{"name": command_line.PORT_NAME, "containerPort": command_line.PORT, "protocol": "TCP"}],
         "resources": {"requests": {**gpus, **_requests(spec)}, "limits": gpus},
         **probes.build_probes(spec),
@@ -104,13 +134,30 @@ def _container(spec: ServerSpec) -> Manifest:
             {"name": _SHARED_MEMORY, "mountPath": sizing.SHARED_MEMORY_PATH},
             {"name": _CACHE, "mountPath": environment.CACHE_PATH},
             {"name": _KERNELS, "mountPath": environment.KERNELS_PATH},
+            *kernels.mounts(spec),
+            *_api_key_mounts(spec),
         ],
     }
     # Files of a killed engine would stay in shared memory until the pod is deleted, and fill it. A volume that the user
     # mounts there is not emptied.
     emptied = sizing.SHARED_MEMORY_PATH if _has_own_shared_memory(spec) else None
-    command = entrypoint.command(spec.engine.extra_pip_packages, emptied=emptied)
+    key_file = f"{_API_KEY_FOLDER}/{_API_KEY}" if spec.auth.api_key_secret_ref else None
+    command = entrypoint.command(spec.engine.extra_pip_packages, emptied=emptied, key_file=key_file)
     return container | ({"command": command} if command else {})
+
+
+def _api_key_volumes(spec: ServerSpec) -> list[Manifest]:
+    """Return the volume with the API key. It is a file because other processes of the pod can see more of variables."""
+    if not (reference := spec.auth.api_key_secret_ref):
+        return []
+    items = [{"key": reference.key, "path": _API_KEY}]
+    source = {"secretName": reference.name, "defaultMode": _API_KEY_MODE, "items": items}
+    return [{"name": _API_KEY, "secret": source}]
+
+
+def _api_key_mounts(spec: ServerSpec) -> list[Manifest]:
+    mount = {"name": _API_KEY, "mountPath": _API_KEY_FOLDER, "readOnly": True}
+    return [mount] if spec.auth.api_key_secret_ref else []
 
 
 def _requests(spec: ServerSpec) -> dict[str, str]:

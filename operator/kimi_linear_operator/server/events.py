@@ -6,7 +6,14 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reasons import ReasonName
 
 # Every server passes these states while it starts. They get an Event only if the server was ready before.
-_IN_PROGRESS: tuple[ReasonName, ...] = ("ModelLoading", "Queued", "Replacing", "RollingOut", "Starting")
+_IN_PROGRESS: tuple[ReasonName, ...] = (
+    "ModelLoading",
+    "Queued",
+    "Replacing",
+    "RollingOut",
+    "Starting",
+    "WeightsDownloading",
+)
 # A server without replicas, as its spec asks.
 WITHOUT_REPLICAS: tuple[ReasonName, ...] = ("NoReplicas", "Suspended")
 NORMAL_REASONS: tuple[ReasonName, ...] = (*_IN_PROGRESS, "AllReplicasServe", *WITHOUT_REPLICAS)

@@ -7,14 +7,20 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, DISRUPTION_BUDGET,
 from kimi_linear_operator.server import deployment, disruption, revision, service
 from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.weights.location import Location
 
 CHILDREN = (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET)
 """The kinds of the children."""
 
 
-def build(server: KimiLinearServer) -> list[Manifest]:
-    """Return the children of a new server, without its revision."""
-    return [*build_companions(server), build_deployment(server, deployment.build_pod_template(server))]
+def build(server: KimiLinearServer, location: Location | None = None) -> list[Manifest]:
+    """Return the children of a new server, without its revision.
+
+    Args:
+        server: The server.
+        location: Where its model is, None if it comes from the hub or from a folder.
+    """
+    return [*build_companions(server), build_deployment(server, deployment.build_pod_template(server, location))]
 
 
 def build_companions(server: KimiLinearServer) -> list[Manifest]:

@@ -1,21 +1,34 @@
 """What the command line shows of a server before it is applied."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.kubernetes.plan import may_be_taken
+from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Preview, Referenced
-from kimi_linear_operator.server import manifests, revision
+from kimi_linear_operator.server import manifests, model_location, revision
 from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.status import was_applied
 from kimi_linear_operator.server.template_choice import RolloutState, TemplateChoice, choose
+from kimi_linear_operator.weights.spec import WEIGHTS, KimiLinearWeights
 
 
-def _build(server: KimiLinearServer, _: Referenced) -> list[Manifest]:
-    return manifests.build(server)
+def _references(server: KimiLinearServer) -> Mapping[str, Key]:
+    """Return the weights that a server's pods depend on, by the field that names them; empty without any."""
+    name = server.spec.model.weights
+    return {"spec.model.weights": Key(server.metadata.namespace, name, WEIGHTS)} if name else {}
+
+
+def _weights(server: KimiLinearServer, referenced: Referenced) -> KimiLinearWeights | None:
+    found = next((referenced[key] for key in _references(server).values()), None)
+    return found if isinstance(found, KimiLinearWeights) else None
+
+
+def _build(server: KimiLinearServer, referenced: Referenced) -> list[Manifest]:
+    return manifests.build(server, model_location.preview(server.spec, _weights(server, referenced), ()))
 
 
 def _as_stored(server: KimiLinearServer, stored: Manifest | None) -> KimiLinearServer:
@@ -38,14 +51,16 @@ def _as_stored(server: KimiLinearServer, stored: Manifest | None) -> KimiLinearS
     return wanted.model_copy(update={"metadata": meta})
 
 
-def _desired(server: KimiLinearServer, live: Sequence[Manifest], _: Referenced) -> list[Manifest]:
+def _desired(server: KimiLinearServer, live: Sequence[Manifest], referenced: Referenced) -> list[Manifest]:
     """Return the children of a server, with the pod template that the operator would give it."""
-    current = _choose_template(server, live).current
+    current = _choose_template(server, live, _weights(server, referenced)).current
     deployment = manifests.build_deployment(server, current.template, current.number)
     return [manifests.build_revision(server, current), *manifests.build_companions(server), deployment]
 
 
-def _choose_template(server: KimiLinearServer, live: Sequence[Manifest]) -> TemplateChoice:
+def _choose_template(
+    server: KimiLinearServer, live: Sequence[Manifest], weights: KimiLinearWeights | None
+) -> TemplateChoice:
     records = [child for child in live if child["kind"] == REVISION.kind and may_be_taken(child, server)]
     is_applied = was_applied(server.status, server.metadata.generation)
     deployed, applied = 0, None
@@ -55,7 +70,9 @@ def _choose_template(server: KimiLinearServer, live: Sequence[Manifest]) -> Temp
             if not records and is_applied:
                 applied = running_template(server, deployment)
     history = revision.history_of(records, deployed)
-    return choose(server, history, applied=applied, state=RolloutState(is_unchanged=is_applied))
+    location = model_location.preview(server.spec, weights, history.revisions)
+    state = RolloutState(is_unchanged=is_applied, location=location)
+    return choose(server, history, applied=applied, state=state)
 
 
-PREVIEW = Preview(build=_build, as_stored=_as_stored, desired=_desired)
+PREVIEW = Preview(build=_build, as_stored=_as_stored, desired=_desired, references=_references)

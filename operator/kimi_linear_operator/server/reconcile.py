@@ -27,16 +27,19 @@ from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
 from kimi_linear_operator.server.events import contested_event, transition_event
 from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
+from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.revision import Revision
-from kimi_linear_operator.server.rollouts import Rollouts
+from kimi_linear_operator.server.rollouts import Rollouts, is_marked
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
-from kimi_linear_operator.server.status import ServerObservation, server_status, was_applied
-from kimi_linear_operator.server.templates import Decision, Templates, has_rolled_out
+from kimi_linear_operator.server.status import AWAITED_WEIGHTS, ServerObservation, server_status, was_applied
+from kimi_linear_operator.server.templates import Decision, Templates
 from kimi_linear_operator.server.waking import Waking
 
 # Longest time between two attempts to write children that cannot be written because of the spec. Thousands of such
 # servers must not keep the API server busy.
 LONGEST_BLOCKED_SECONDS = 300.0
+# Fields that decide how many pods there are. Without them, the operator would delete pods that serve.
+_NUMBER_OF_PODS = ("replicas", "suspend")
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class ServerReconciler:
         self._waking = Waking(context.cluster, context.cache, context.now)
         self._templates = Templates(context)
         self._rollouts = Rollouts(context)
-        self._rechecker = Rechecker(context.cluster, self._check)
+        self._rechecker = Rechecker(context.cluster, self._check, kept=_NUMBER_OF_PODS)
 
     async def run(self, has_read_everything: Callable[[], bool], unreadable: Callable[[], Sequence[str]]) -> None:
         """Roll out new pod templates to all servers while this replica leads, if the administrator has enabled that.
@@ -133,12 +136,18 @@ class ServerReconciler:
             raise passing
         retries = [
             again,
-            self._blocked_seconds(manifest, not_applied) if not_applied and outcome.checked.is_valid else None,
+            self._blocked_seconds(manifest, not_applied) if not_applied and _is_blocked(not_applied, outcome) else None,
             CONTESTED_RETRY_SECONDS if outcome.contested else None,
             next_look(self.cache.children(POD, key), self.now()),
+            self._seconds_to_settle(key),
             None if not_applied else await self._waking.wake(key, manifest["metadata"]["uid"]),
         ]
         return min((seconds for seconds in retries if seconds is not None), default=None)
+
+    def _seconds_to_settle(self, key: Key) -> float | None:
+        """Return in how many seconds an automatic rollout may go on with the next server; None if it need not wait."""
+        left = self._templates.seconds_to_settle(key) if is_marked(self.cache, key) else 0.0
+        return left if left > 0.0 else None
 
     def _blocked_seconds(self, manifest: Manifest, not_applied: Reason) -> float:
         """Return in how many seconds to retry children that could not be written.
@@ -164,7 +173,10 @@ class ServerReconciler:
             return await self._refuse(key, manifest, checked)
         live = self._deployment(key, server.metadata.uid)
         self._rollouts.confirm(key)
-        decision = await self._templates.decide(key, server, live)
+        try:
+            decision = await self._templates.decide(key, server, live)
+        except WeightsUnreadyError as error:
+            return await self._wait(key, server, checked, error.reason)
         server, choice = decision.server, decision.choice
         deployment = build_deployment(server, choice.current.template, choice.current.number)
         wanted = [deployment, *build_companions(server)]
@@ -180,6 +192,14 @@ class ServerReconciler:
         )
         is_first = live is None and "observedGeneration" not in server.status
         return _Outcome(checked, decision, failures, tuple(self.children.contested(server, wanted)), is_first)
+
+    async def _wait(
+        self, key: Key, server: KimiLinearServer, checked: Checked[KimiLinearServer], reason: Reason
+    ) -> _Outcome:
+        """Make no pods, because the weights are not complete. A Deployment that exists may only scale down."""
+        companions = (self.children.apply(server, child) for child in build_companions(server))
+        failures = await write_all([self._shrink(key, server), *companions])
+        return _Outcome(checked, failures=replace(failures, lasting=failures.lasting or reason))
 
     async def _refuse(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]) -> _Outcome:
         """Leave a server as it is because its spec is refused, with two exceptions.
@@ -198,14 +218,14 @@ class ServerReconciler:
             await self.children.scale(live, wanted_replicas(server.spec))
 
     async def _end_rollout(self, key: Key, server: KimiLinearServer) -> None:
-        """Remove the mark of an automatic rollout from the running revision if all replicas serve with it.
+        """Remove the mark of an automatic rollout from the running revision if all replicas have served with it.
 
         This looks at the running revision only: the spec may ask for another one by now.
         """
         live = self._deployment(key, server.metadata.uid)
         for record in revision.newest(self._templates.records(key, server), revision.number_on(live)):
             marked = revision.read(record)
-            if marked and marked.is_automatic and has_rolled_out(live, marked):
+            if marked and marked.is_automatic and self._templates.has_settled(key, live, marked):
                 await self.children.apply(server, build_revision(server, replace(marked, is_automatic=False)))
 
     async def _write_deployment(self, key: Key, decision: Decision, deployment: Manifest) -> None:
@@ -280,6 +300,11 @@ class ServerReconciler:
         # The time of this status says later which fields of the spec were there already: see `unrequested.py`.
         is_applied = was_applied(status, observation.generation)
         return await self.reporting.write(SERVER, manifest, status, event, if_unchanged=is_applied)
+
+
+def _is_blocked(not_applied: Reason, outcome: _Outcome) -> bool:
+    """Return whether to retry children that could not be written. Of weights, an event tells when they are complete."""
+    return outcome.checked.is_valid and not_applied.name not in AWAITED_WEIGHTS
 
 
 def _readable(manifest: Manifest) -> KimiLinearServer | None:

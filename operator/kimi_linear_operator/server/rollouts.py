@@ -7,6 +7,7 @@ another version, it is the first to get this version's template, which may repai
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter as Tally
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
@@ -198,7 +199,8 @@ class Rollouts:
         self._report(candidates, unreadable)
         waiting = [] if self.chosen or unreadable else eligible(candidates)
         if unreadable or (not waiting and any(item.is_under_way for item in candidates)):
-            self._quiet_since = None
+            # The pause passes while a server serves with the new template and is still marked.
+            self._quiet_since = None if unreadable else -math.inf
             return
         now = self._clock()
         self._quiet_since = now if self._quiet_since is None else self._quiet_since

@@ -68,10 +68,16 @@ def _for_each_key_flag(test: str) -> str:
     return " && ".join(f"({test.replace('FLAG', flag)})" for flag in ("api-key", "admin-api-key"))
 
 
+def _at_most_one(field: str, *others: str) -> str:
+    """Return an expression: the object has not this field, or none of the others."""
+    return f"!has(self.{field}) || {' && '.join(f'!has(self.{other})' for other in others)}"
+
+
 _ARGUMENTS = "self.engine.extraArgs"
 _IS_KEY_VARIABLE = f"(('--FLAG=$(' + e.name + ')') in {_ARGUMENTS})"
 _HAS_KEY_VARIABLE = f"has(c.env) && c.env.exists(e, {_IS_KEY_VARIABLE})"
 _IS_KEY_FLAG = "a.startsWith('--FLAG=$(')"
+_KEY_IN_ARGUMENTS = f"{_ARGUMENTS}.exists(a, {_IS_KEY_FLAG.replace('FLAG', 'api-key')})"
 _IS_REFERENCE = "has(e.valueFrom) && has(e.valueFrom.secretKeyRef)"
 
 ERRORS = (
@@ -94,6 +100,22 @@ ERRORS = (
     ),
     Rule(
         "error",
+        "spec.model",
+        _at_most_one("weights", "path", "revision", "tokenSecretRef"),
+        "the weights come from spec.model.weights, which says where they are from: remove spec.model.path, "
+        "spec.model.revision and spec.model.tokenSecretRef",
+        blames="weights",
+    ),
+    Rule(
+        "error",
+        "spec.model",
+        _at_most_one("image", "weights", "path", "revision", "tokenSecretRef"),
+        "the weights come from an image: remove spec.model.weights, spec.model.path, spec.model.revision and "
+        "spec.model.tokenSecretRef",
+        blames="image",
+    ),
+    Rule(
+        "error",
         "spec.engine.extraArgs",
         f"self.all(a, !{expressions.is_flag('a', command_line.OWNED_FLAGS)})",
         "has a flag that the operator sets: use the field for it (tensorParallelism, model, toolCallParser, "
@@ -104,8 +126,9 @@ ERRORS = (
         "error",
         "spec.engine.extraArgs",
         f"self.all(a, !a.matches('^--(ap|ad|ssl-keyfile-)') || a.matches({cel_text(_KEY_BY_NAME)}))",
-        "shows an API key or a password to everyone who may read pods: write --api-key=$(NAME), and give the "
-        "container sglang an environment variable NAME from a Secret in podTemplate",
+        "shows an API key or a password to everyone who may read pods: use spec.auth.apiKeySecretRef for the API key; "
+        "for others write --FLAG=$(NAME), and give the container sglang an environment variable NAME from a Secret in "
+        "podTemplate",
     ),
     Rule(
         "error",
@@ -128,6 +151,28 @@ ERRORS = (
         "takes a key from a variable whose value is in the spec, visible to everyone who may read the spec: give "
         "the variable a valueFrom.secretKeyRef",
         blames="engine.extraArgs",
+    ),
+    Rule(
+        "error",
+        "spec",
+        f"!has(self.auth.apiKeySecretRef) || !{_KEY_IN_ARGUMENTS}",
+        "sets an API key besides that of spec.auth.apiKeySecretRef: keep only one of the two",
+        blames="engine.extraArgs",
+    ),
+    Rule(
+        "error",
+        "spec",
+        f"!has(self.auth.apiKeySecretRef) || {_ARGUMENTS}.all(a, !a.startsWith('{command_line.WORKERS_FLAG_START}'))",
+        "has --tokenizer-worker-num, with which SGLang cannot ask for an API key; remove this flag or "
+        "spec.auth.apiKeySecretRef",
+        blames="engine.extraArgs",
+    ),
+    Rule(
+        "error",
+        "spec.kernelCache",
+        "!has(self.existingClaim) || !has(self.hostPath)",
+        "has two places for the same kernels: remove either existingClaim or hostPath",
+        blames="hostPath",
     ),
     _refuse_flags(
         command_line.TLS_FLAGS,
@@ -284,10 +329,19 @@ WARNINGS = (
     Rule(
         "warning",
         "spec",
-        f"self.service.type == 'ClusterIP' || {_ARGUMENTS}.exists(a, {_IS_KEY_FLAG.replace('FLAG', 'api-key')})",
+        f"self.service.type == 'ClusterIP' || has(self.auth.apiKeySecretRef) || {_KEY_IN_ARGUMENTS}",
         "lets a network use the server without an API key, even the endpoints that flush its cache and replace its "
-        "weights: add --api-key=$(NAME) to spec.engine.extraArgs",
+        "weights: set spec.auth.apiKeySecretRef",
         blames="service.type",
+    ),
+    # No error: servers of earlier versions have the flag, and would become invalid.
+    Rule(
+        "warning",
+        "spec",
+        f"has(self.auth.apiKeySecretRef) || !{_KEY_IN_ARGUMENTS}",
+        "has the API key on SGLang's command line, where every container of the pod can read it, and SGLang logs it: "
+        "use spec.auth.apiKeySecretRef instead",
+        blames="engine.extraArgs",
     ),
 )
 

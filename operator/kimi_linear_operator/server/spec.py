@@ -16,6 +16,7 @@ from kimi_linear_operator.kubernetes.models import (
     InheritedMetadata,
     Model,
     ModelName,
+    ObjectName,
     PipPackage,
     Resource,
     SecretKeyRef,
@@ -47,6 +48,20 @@ class ModelSource(Model):
         default=None,
         description="Directory in the container that holds the weights, instead of the hub; mount it with "
         "podTemplate. Cannot be combined with revision.",
+    )
+    weights: ObjectName | None = Field(
+        default=None,
+        description="Name of a KimiLinearWeights of this namespace, from whose volume the model comes, instead of the "
+        "hub. No pods are made before it is complete for the first time. Pods keep their commit; a newer one is "
+        "offered to the server like a newer pod template.",
+    )
+    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")] | None = (
+        Field(
+            default=None,
+            description="OCI image whose root is the model's folder, instead of the hub. The kubelet pulls it once for "
+            "each node and mounts it as an image volume, which needs Kubernetes 1.33 or newer with the feature "
+            "ImageVolume.",
+        )
     )
     served_name: ModelName | None = Field(
         default=None, description="Model name that the OpenAI API answers to. If unset, it is the model path."
@@ -160,6 +175,36 @@ class Security(Model):
     )
 
 
+class Auth(Model):
+    """Who may use the server."""
+
+    api_key_secret_ref: SecretKeyRef | None = Field(
+        default=None,
+        description="API key that SGLang asks of its clients, except for /health and /metrics. Benchmarks of the "
+        "server use it, too. A new key in the Secret counts after a restart of the pods.",
+    )
+
+
+class KernelCache(Model):
+    """Where the kernels are kept that Triton compiles."""
+
+    existing_claim: ObjectName | None = Field(
+        default=None,
+        description="Claim that keeps them beyond the pod, with a folder for each image and node. Its storage should "
+        "be local or a block device: on network file systems Triton can fail.",
+    )
+    host_path: Annotated[str, Field(min_length=2, max_length=1024, pattern=r"^/[!-~]*$")] | None = Field(
+        default=None,
+        description="Folder of the node that keeps them beyond the pod, with a folder for each image. Refused unless "
+        "the operator runs with --allow-node-access. Cannot be combined with existingClaim.",
+    )
+    size_limit: Annotated[str, Field(max_length=32, pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$")] | None = Field(
+        default=None,
+        description="The most that a pod's own folder for kernels may take on the node's disk; a pod that takes more "
+        "is evicted. If unset, it has no limit.",
+    )
+
+
 class ServerSpec(Model):
     """The wanted state. An empty spec is a complete server: the recipe's defaults."""
 
@@ -188,10 +233,20 @@ class ServerSpec(Model):
     drain: Drain = Field(default_factory=Drain, description="How a replica stops.")
     rollout: Rollout = Field(default_factory=Rollout, description="How pods of a new spec replace the old ones.")
     service: ServicePort = Field(default_factory=ServicePort, description="How clients reach the server.")
+    auth: Auth = Field(default_factory=Auth, description="Who may use the server: everyone who reaches it, by default.")
     security: Security = Field(
         default_factory=Security,
         description="What the container may do. Never privileged, and without the host's network: AMD's device plugin "
         "mounts the GPU devices.",
+    )
+    kernel_cache: KernelCache = Field(
+        default_factory=KernelCache,
+        description="Where compiled kernels are kept. By default each pod has a folder of its own, which goes with it.",
+    )
+    preflight: Switch = Field(
+        default="enabled",
+        description="enabled checks each pod before SGLang loads: whether it has its GPUs, whether the image fits "
+        "them, and whether shared memory and disk suffice. It takes less than a second.",
     )
     inherited_metadata: InheritedMetadata = Field(default_factory=InheritedMetadata, description=INHERITED_METADATA)
     pod_template: PodTemplate | None = Field(

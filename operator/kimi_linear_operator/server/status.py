@@ -120,7 +120,8 @@ class ServerObservation:
 
 
 # Reasons of Ready if the spec was not applied.
-NOT_APPLIED = ("ApplyFailed", "InvalidSpec", "NameConflict", "Replacing")
+AWAITED_WEIGHTS: tuple[ReasonName, ...] = ("WeightsDownloading", "WeightsMissing", "WeightsUnready")
+NOT_APPLIED = ("ApplyFailed", "InvalidSpec", "NameConflict", "Replacing", *AWAITED_WEIGHTS)
 # Reasons of TemplateCurrent that a server has only if this generation of its spec was applied before.
 _APPLIED_BEFORE = ("AppliedBefore", "NewTemplateAvailable")
 
@@ -212,7 +213,8 @@ def _template_current(observation: ServerObservation) -> Condition:
         message = "The spec was not applied, so it is unknown which pods it needs"
         return condition("TemplateCurrent", None, Reason("SpecNotApplied", message))
     if choice.offer:
-        return condition("TemplateCurrent", False, Reason("NewTemplateAvailable", _offer_message(choice)))
+        message = _offer_message(choice, has_weights=_has_weights(observation))
+        return condition("TemplateCurrent", False, Reason("NewTemplateAvailable", message))
     if choice.current.is_automatic:
         message = "The operator is giving the server the newest pod template (--rollout-pause)"
         return condition("TemplateCurrent", True, Reason("RollingOutByItself", message))
@@ -220,13 +222,20 @@ def _template_current(observation: ServerObservation) -> Condition:
     return condition("TemplateCurrent", True, Reason("Newest", message))
 
 
+def _has_weights(observation: ServerObservation) -> bool:
+    return bool(observation.server and observation.server.spec.model.weights)
+
+
 # How many fields the message about a new template names.
 _NAMED_FIELDS = 5
 
 
-def _offer_message(choice: TemplateChoice) -> str:
+def _offer_message(choice: TemplateChoice, *, has_weights: bool) -> str:
+    cause = "This version of the operator builds another pod template"
+    if has_weights:
+        cause = "The weights have another commit, or this version of the operator builds another pod template"
     return (
-        f"This version of the operator builds another pod template ({_named(choice.offer)}), and the pods keep theirs. "
+        f"{cause} ({_named(choice.offer)}), and the pods keep theirs. "
         f"To roll it out, give the server's annotation {ROLLOUT_ANNOTATION} a new value, or change its "
         f"spec{_left_out_message(choice)}"
     )

@@ -15,6 +15,7 @@ from kimi_linear_operator.server.template_inputs import (
     explicit_inputs,
     template_inputs,
 )
+from kimi_linear_operator.weights.location import Location
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,14 @@ class RolloutState:
             even if another version's definition shows other defaults in the spec.
         is_unserved: Whether the server never had a Deployment.
         is_rolling_out: Whether the status says that the operator rolls out the newest template for this generation.
+        location: Where the server's model is, None if it comes from the hub or from a folder.
     """
 
     is_chosen: bool = False
     is_unchanged: bool = False
     is_unserved: bool = False
     is_rolling_out: bool = False
+    location: Location | None = None
 
 
 NO_ROLLOUT = RolloutState()
@@ -75,7 +78,7 @@ def choose(
     if applied is not None and not history.revisions:
         remade = _new(server, applied, history, is_automatic=is_remade)
         history = History([remade], deployed=remade.number)
-    built, running = build_pod_template(server), history.running
+    built, running = build_pod_template(server, state.location), history.running
     current = _revision_to_continue(server, history, built, state)
     if current is None or _has_new_annotation(server, current):
         is_marked = is_remade or _is_still_under_way(current, built)
@@ -111,7 +114,8 @@ def abandons_newest(server: KimiLinearServer, history: History, state: RolloutSt
     running, newest = history.running, history.newest
     if newest is None or running is newest or not (running or state.is_unserved):
         return False
-    return _revision_to_continue(server, history, build_pod_template(server), state) is not newest
+    built = build_pod_template(server, state.location)
+    return _revision_to_continue(server, history, built, state) is not newest
 
 
 def _revision_to_continue(

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kimi_linear_operator.kubernetes import access, metadata, plan
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, REVISION, Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BehindError
 from kimi_linear_operator.reconcile.live import read_unchanged
 from kimi_linear_operator.reconcile.resource_type import Context
-from kimi_linear_operator.server import revision, unrequested
+from kimi_linear_operator.server import model_location, revision, settling, unrequested
 from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.revision import History, Revision
@@ -24,6 +24,7 @@ from kimi_linear_operator.server.template_choice import (
     asks_for_newest,
     choose,
 )
+from kimi_linear_operator.weights.spec import WEIGHTS
 
 # Servers whose unrequested fields are remembered, more than a cluster should have. A forgotten one is read once more.
 _MOST_ANSWERS = 16_384
@@ -82,6 +83,7 @@ class Templates:
         self._cluster = context.cluster
         self._cache = context.cache
         self._now = context.now
+        self._pause = context.options.rollout_pause or 0.0
         self._allows_node_access = context.options.allows_node_access
         self.chosen = context.about_to_change
         """Servers that take the newest pod template in their next pass."""
@@ -107,12 +109,14 @@ class Templates:
 
         Raises:
             BehindError: There is a newer spec than the cached one.
+            WeightsUnreadyError: The server's weights have never been complete.
             GoneError: The server was deleted.
             ApiError: A request failed.
         """
         case = self._case(key, server, live)
         if case.history.is_newer_than(server):
             raise BehindError("the latest change of the spec was not seen yet")
+        case = self._located(server, case)
         left_out = await self._unrequested_fields(server, case)
         server = unrequested.without(server, left_out) if left_out else server
         history = await self._up_to_date(server, case)
@@ -123,9 +127,30 @@ class Templates:
             raise BehindError("the automatic rollout does not choose this server any more")
         if not choice.current.is_automatic:
             self.chosen.discard(key)
-        elif has_rolled_out(live, choice.current):
+        elif self.has_settled(key, live, choice.current):
             choice = choice.completed()
         return Decision(server, choice)
+
+    def _located(self, server: KimiLinearServer, case: _Case) -> _Case:
+        """Add where the server's model is."""
+        name = server.spec.model.weights
+        weights = self._cache.get(Key(case.key.namespace, name, WEIGHTS)) if name else None
+        location = model_location.find(server.spec, weights, case.history.revisions)
+        return replace(case, state=replace(case.state, location=location))
+
+    def has_settled(self, key: Key, live: Manifest | None, current: Revision) -> bool:
+        """Return whether all replicas have served for long enough with this revision's pod template.
+
+        Args:
+            key: The server.
+            live: Its Deployment, None if there is none.
+            current: The revision.
+        """
+        return has_rolled_out(live, current) and self.seconds_to_settle(key) <= 0.0
+
+    def seconds_to_settle(self, key: Key) -> float:
+        """Return for how many more seconds the pods of a server have to stay Ready before the next server's turn."""
+        return settling.seconds_left(self._cache.children(POD, key), self._pause, self._now())
 
     def _case(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> _Case:
         records = self.records(key, server)

@@ -331,10 +331,7 @@ def with_key(operator: Operator, client: Client) -> Iterator[tuple[Namespace, st
     with temporary_namespace(client) as namespace:
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key"}, "stringData": {"token": key}}
         client.request("POST", f"/api/v1/namespaces/{namespace.name}/secrets", secret)
-        reference = {"secretKeyRef": {"name": "key", "key": "token"}}
-        container = {"name": "sglang", "env": [{"name": "API_KEY", "valueFrom": reference}]}
-        extra = {"extraArgs": ["--api-key=$(API_KEY)"]}
-        namespace.create_server("kimi", {"engine": extra, "podTemplate": {"spec": {"containers": [container]}}})
+        namespace.create_server("kimi", {"auth": {"apiKeySecretRef": {"name": "key"}}})
         namespace.wait_until_ready("kimi")
         yield namespace, key
 

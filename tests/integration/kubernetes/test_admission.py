@@ -16,6 +16,8 @@ from integration.client_pods import benchmark_manifest
 from integration.namespace import Namespace, condition_of, server_manifest
 from integration.specs import manifests
 from integration.waiting import wait_for
+from integration.weights_pods import weights_manifest
+from integration.weights_specs import weights_manifests
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.problem import one_line
@@ -36,7 +38,8 @@ def warnings_are_given(client: Client) -> None:
     server = server_manifest("kimi", "default", {"tensorParallelism": 8})
     few = [{"name": "few", "accuracy": {"numQuestions": 10}}]
     benchmark = benchmark_manifest("nightly", "default", {"serverRef": {"name": "kimi"}, "suites": few})
-    for risky in (server, benchmark):
+    weights = weights_manifest("kimi", "default", volume={"accessModes": ["ReadWriteOnce"]})
+    for risky in (server, benchmark, weights):
         wait_for(functools.partial(_ask, client, risky), "the API server warns", lambda answer: answer.warnings)
 
 
@@ -49,6 +52,12 @@ def test_the_api_server_and_the_rules_agree_on_every_spec(client: Client, manife
 @given(manifest=benchmark_manifests())
 @settings(max_examples=300, suppress_health_check=list(HealthCheck))
 def test_the_api_server_and_the_rules_agree_on_every_benchmark(client: Client, manifest: Manifest) -> None:
+    _agree(client, manifest)
+
+
+@given(manifest=weights_manifests())
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+def test_the_api_server_and_the_rules_agree_on_all_weights(client: Client, manifest: Manifest) -> None:
     _agree(client, manifest)
 
 
@@ -174,6 +183,27 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
             **_container(env=[{"name": "KEY", "value": "sk-1"}]),
         },
     ),
+    "sets an API key besides that of": (
+        "kimi",
+        {
+            "auth": {"apiKeySecretRef": {"name": "clients"}},
+            "engine": {"extraArgs": ["--api-key=$(KEY)"]},
+            **_container(env=[{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "clients", "key": "token"}}}]),
+        },
+    ),
+    "with which SGLang cannot ask for an API key": (
+        "kimi",
+        {
+            "auth": {"apiKeySecretRef": {"name": "clients"}},
+            "engine": {"extraArgs": ["--tokenizer-worker-num", "4"]},
+        },
+    ),
+    "has two places for the same kernels": (
+        "kimi",
+        {"kernelCache": {"existingClaim": "kernels", "hostPath": "/var/lib/kernels"}},
+    ),
+    "the weights come from spec.model.weights": ("kimi", {"model": {"weights": "kimi", "revision": "main"}}),
+    "the weights come from an image": ("kimi", {"model": {"image": "weights:1", "path": "/models/kimi"}}),
     "makes SGLang use TLS": ("kimi", {"engine": {"extraArgs": ["--ssl-keyfile=/k"]}}),
     "multiplies the number of GPUs": ("kimi", {"engine": {"extraArgs": ["--data-parallel-size", "2"]}}),
     "spreads SGLang over several nodes": ("kimi", {"engine": {"extraArgs": ["--dist-init-addr=10.0.0.1:1"]}}),

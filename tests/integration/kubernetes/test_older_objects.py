@@ -26,7 +26,11 @@ from passes import RESOURCES
 EXAMPLES = examples()
 _SERVER_OF_BENCHMARKS = {"serverRef": {"name": "kimi"}}
 # What an example's spec becomes when its owner puts it right.
-_RIGHT: dict[str, Manifest] = {"KimiLinearServer": {"replicas": 0}, "KimiLinearBenchmark": _SERVER_OF_BENCHMARKS}
+_RIGHT: dict[str, Manifest] = {
+    "KimiLinearServer": {"replicas": 0},
+    "KimiLinearBenchmark": _SERVER_OF_BENCHMARKS,
+    "KimiLinearWeights": {"volume": {"existingClaim": "models"}},
+}
 
 
 @dataclass(frozen=True)
@@ -106,14 +110,17 @@ def test_it_is_told_what_the_rule_says(older: Older) -> None:
 
 
 @every_rule
-def test_it_can_be_labelled_annotated_and_scaled_or_suspended(older: Older) -> None:
+def test_it_can_be_labelled_annotated_and_scaled_suspended_or_grown(older: Older) -> None:
     older.edit({"metadata": {"annotations": {"note": "kept"}, "labels": {"team": "search"}}})
     if older.kind == SERVER:
         older.edit({"spec": {"replicas": 2}}, "scale")
         assert older.stored()["spec"]["replicas"] == 2
-    else:
+    elif older.kind == BENCHMARK:
         older.edit({"spec": {"suspend": True}})
         assert older.stored()["spec"]["suspend"] is True
+    else:
+        older.edit({"spec": {"volume": {"size": "300Gi"}}})
+        assert older.stored()["spec"]["volume"]["size"] == "300Gi"
 
 
 @every_rule

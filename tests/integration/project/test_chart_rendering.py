@@ -121,7 +121,9 @@ def test_definitions_are_those_that_the_models_give() -> None:
 def test_definitions_are_kept_unless_asked_otherwise(name: str, is_kept: bool) -> None:
     keeping = {"helm.sh/resource-policy": "keep", "argocd.argoproj.io/sync-options": "Prune=false"}
     annotations = [manifest["metadata"].get("annotations", {}) for manifest in definitions(rendered(name))]
-    assert [keeping.items() & item.items() for item in annotations] == [keeping.items() if is_kept else set()] * 2
+    assert [keeping.items() & item.items() for item in annotations] == [keeping.items() if is_kept else set()] * len(
+        DEFINITIONS
+    )
 
 
 def test_an_operator_of_some_namespaces_gets_nothing_cluster_wide() -> None:

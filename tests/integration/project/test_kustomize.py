@@ -77,6 +77,8 @@ SERVER = ours(
     "some-server",
     {
         "model": {"tokenSecretRef": {"name": "some-secret"}},
+        "auth": {"apiKeySecretRef": {"name": "some-secret"}},
+        "kernelCache": {"existingClaim": "some-claim"},
         "engine": {"image": "lmsysorg/sglang:v0.5.7-rocm700-mi30x"},
         "podTemplate": pod_template("sglang"),
     },

@@ -24,6 +24,7 @@ from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, JOB, REVISION, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGED_BY, MANAGER
 from kimi_linear_operator.server.spec import SERVER
+from kimi_linear_operator.weights.spec import WEIGHTS
 from passes import CHILDREN
 
 # How many there are: HOSTILE_OBJECTS=2000 takes some minutes.
@@ -81,7 +82,7 @@ def _is_reported(found: Manifest) -> bool:
     return bool(condition_of(found, "Accepted").get("observedGeneration") == found["metadata"]["generation"])
 
 
-@pytest.mark.parametrize("kind", [SERVER, BENCHMARK], ids=["server", "benchmark"])
+@pytest.mark.parametrize("kind", [SERVER, BENCHMARK, WEIGHTS], ids=["server", "benchmark", "weights"])
 def test_a_spec_nested_as_deep_as_can_be_stored_is_refused_and_hurts_nobody(
     sandbox: Sandbox, usual_seconds: float, kind: Kind
 ) -> None:

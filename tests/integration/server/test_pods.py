@@ -247,9 +247,9 @@ def test_on_a_node_that_only_pretends_to_have_gpus_pods_of_servers_request_nothi
         return dict(made["spec"]["containers"][0]["resources"]["requests"])
 
     assert requests() == resources["requests"]
-    cluster.kubectl.apply(small_node())
+    cluster.kubectl.apply(small_node(has_devices=True))
     try:
         wait_for(requests, "the policy is in force", lambda seen: seen == {"amd.com/gpu": "4"}, seconds=20)
     finally:
-        for manifest in reversed(small_node()):
+        for manifest in reversed(small_node(has_devices=True)):
             cluster.kubectl("delete", manifest["kind"], manifest["metadata"]["name"])

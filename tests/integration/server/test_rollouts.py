@@ -1,12 +1,13 @@
 """The operator rolls new pods out by itself where that is wanted: one server after the other, and none twice."""
 
 import itertools
+from datetime import UTC, datetime
 
 import pytest
 
 from integration.client_pods import create_benchmark, jobs, running_pod
 from integration.faults import Call, Hold, refuse
-from integration.kubelet import HELD_SPEC, held_pod, report_ready
+from integration.kubelet import HELD_SPEC, crashing, held_pod, report, report_ready
 from integration.namespace import condition_of
 from integration.processes_under_test import OTHER_VERSION, THIS_VERSION
 from integration.sandbox import Sandbox, Sandboxes
@@ -20,8 +21,8 @@ _QUIET_SECONDS = 2.0
 _ROLLED = ["a", "b", "c", "d"]
 
 
-def _roll_out(sandbox: Sandbox) -> None:
-    sandbox.operator.arguments = (*sandbox.operator.arguments, "--rollout-pause=1")
+def _roll_out(sandbox: Sandbox, pause: int = 1) -> None:
+    sandbox.operator.arguments = (*sandbox.operator.arguments, f"--rollout-pause={pause}")
     go_on_as(sandbox, OTHER_VERSION)
 
 
@@ -57,14 +58,18 @@ def _serves(server: Manifest) -> bool:
     return ready["status"] == "True" or ready["reason"] in ("NoReplicas", "Suspended")
 
 
-def _begin_with_a_held_pod(sandbox: Sandbox) -> Manifest:
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _begin_with_a_held_pod(sandbox: Sandbox, pause: int = 1) -> Manifest:
     """Begin to roll out to servers a and b; return the new pod of the first one, which does not become Ready."""
     namespace = sandbox.namespace
     namespace.create_server("a", {**ONE_GPU, **HELD_SPEC})
     report_ready(namespace, held_pod(namespace, "a"))
     namespace.wait_until_ready("a")
     create_servers(namespace, ["b"])
-    _roll_out(sandbox)
+    _roll_out(sandbox, pause)
     wait_for(lambda: has_other_pods(namespace, "a"), "the first one gets the new pods")
     return held_pod(namespace, "a")
 
@@ -76,6 +81,17 @@ def test_a_server_that_does_not_become_ready_keeps_the_others_as_they_are_also_a
     stays(lambda: has_other_pods(namespace, "b"), "the other one keeps its pods", lambda has: not has, 4)
     go_on_as(sandbox, OTHER_VERSION)
     stays(lambda: has_other_pods(namespace, "b"), "also after a restart", lambda has: not has, 4)
+    report_ready(namespace, pod)
+    wait_for(lambda: has_other_pods(namespace, "b"), "then the other one gets them, too")
+
+
+def test_a_server_that_fails_soon_after_it_became_ready_keeps_the_others_as_they_are(sandbox: Sandbox) -> None:
+    namespace, pod = sandbox.namespace, _begin_with_a_held_pod(sandbox, pause=6)
+    report_ready(namespace, pod, since=_now())
+    namespace.wait_until_ready("a")
+    stays(lambda: has_other_pods(namespace, "b"), "the other one waits", lambda has: not has, _QUIET_SECONDS)
+    report(namespace, pod, "Running", crashing(137, "OOMKilled", ""), since=_now())
+    stays(lambda: has_other_pods(namespace, "b"), "the other one keeps its pods", lambda has: not has, 10)
     report_ready(namespace, pod)
     wait_for(lambda: has_other_pods(namespace, "b"), "then the other one gets them, too")
 

@@ -10,7 +10,7 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, SERVICE,
 from kimi_linear_operator.runtime.queue import QUIET_SECONDS
 from kimi_linear_operator.server.spec import SERVER
 
-_SERVERS = ("a", "b", "c", "d", "e")
+_SERVERS = ("a", "b", "c", "d", "e", "f")
 _CHILDREN = (REVISION, DEPLOYMENT, SERVICE)
 _STATUS = f"{SERVER.plural}/status"
 _QUIET_SECONDS = 2.0
@@ -22,6 +22,12 @@ _SPECS: tuple[Spec, ...] = (
     {"replicas": 2},
     {"suspend": True},
     {"service": {"headless": True, "annotations": {"a": "b"}}, "security": {"capabilities": []}},
+    {
+        "auth": {"apiKeySecretRef": {"name": "clients"}},
+        "kernelCache": {"existingClaim": "kernels", "sizeLimit": "2048Mi"},
+        # Nobody has made the claim.
+        "suspend": True,
+    },
     {
         "podTemplate": {
             "metadata": {"annotations": {"a": "b"}},

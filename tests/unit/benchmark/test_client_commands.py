@@ -131,6 +131,14 @@ def test_a_client_runs_in_the_servers_image_with_its_secrets_by_reference_and_no
     assert "amd.com/gpu" not in str(only)
 
 
+def test_a_client_has_the_key_that_the_server_asks_for() -> None:
+    measured = server(auth={"apiKeySecretRef": {"name": "keys", "key": "kimi"}})
+    only = container(made(), target.of_server(made(), measured))
+    assert only["env"][1:] == [
+        {"name": "OPENAI_API_KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "kimi"}}}
+    ]
+
+
 def test_an_endpoint_is_asked_with_the_recipes_image_and_its_own_key() -> None:
     benchmark = made(endpoint={"url": "http://far:1", "apiKeySecretRef": {"name": "far"}}, client={"image": "a/b:1"})
     measured = target.of_endpoint(benchmark)

@@ -7,6 +7,7 @@ import pytest
 from kimi_linear_operator.benchmark import job_reasons
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.refusals import refusal
 from make import owned
 
 START, SOON, LATER = "2026-11-24T09:00:00Z", "2026-11-24T09:00:29Z", "2026-11-24T09:00:30Z"
@@ -54,11 +55,11 @@ RUNS = {"name": "client", "ready": True, "state": {"running": {}}}
     ids=["quota", "quota without limits", "Pod Security", "LimitRange", "webhook", "unknown"],
 )  # fmt: skip
 def test_a_refusal_is_quoted_without_what_changes_and_with_a_remedy(message: str, words: str, remedy: str) -> None:
-    told = job_reasons.refusal(message)
+    told = refusal(message)
     assert told.name == "PodCreationFailed"
     assert told.message.startswith(f"{words} (")
     assert remedy in told.message
-    assert job_reasons.refusal(message.replace("n-x7k2p", "n-other")) == told
+    assert refusal(message.replace("n-x7k2p", "n-other")) == told
 
 
 def test_events_are_asked_for_only_when_something_takes_too_long() -> None:
@@ -74,7 +75,7 @@ def test_events_are_asked_for_only_when_something_takes_too_long() -> None:
 def test_a_job_without_a_pod_says_why() -> None:
     refused = event("FailedCreate", 'Error creating: pods "n-x" is forbidden: exceeded quota: q')
     assert job_reasons.job_reason(job(), [], [], SOON) is None
-    assert job_reasons.job_reason(job(), [], [refused], LATER) == job_reasons.refusal(refused["message"])
+    assert job_reasons.job_reason(job(), [], [refused], LATER) == refusal(refused["message"])
     told = job_reasons.job_reason(job(), [], [], LATER)
     assert told
     assert told.message == (
@@ -88,7 +89,7 @@ def test_a_job_that_waits_before_it_tries_again_is_not_held() -> None:
     former = event("FailedCreate", "quota", START)
     assert job_reasons.job_reason(job(), [failed], [former], "2026-11-24T09:10:00Z") is None
     again = event("FailedCreate", "quota", "2026-11-24T09:09:00Z")
-    assert job_reasons.job_reason(job(), [failed], [again], "2026-11-24T09:10:00Z") == job_reasons.refusal("quota")
+    assert job_reasons.job_reason(job(), [failed], [again], "2026-11-24T09:10:00Z") == refusal("quota")
 
 
 def test_a_job_that_somebody_else_suspends_is_told() -> None:
@@ -140,6 +141,4 @@ def test_only_a_lost_node_is_told_of_a_client_that_runs() -> None:
 
 
 def test_causes_are_values() -> None:
-    assert job_reasons.refusal("x") == Reason(
-        "PodCreationFailed", "x (the API server refuses the pod: see its message)"
-    )
+    assert refusal("x") == Reason("PodCreationFailed", "x (the API server refuses the pod: see its message)")

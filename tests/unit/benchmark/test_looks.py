@@ -17,7 +17,7 @@ from kimi_linear_operator.cluster.transport import LIST_SECONDS
 from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from make import make_benchmark
-from passes import new_cache
+from passes import has_read_all, new_cache
 
 NOW = "2026-11-24T09:00:00Z"
 
@@ -27,7 +27,7 @@ class Slow:
 
     def __init__(self) -> None:
         self.cache = new_cache()
-        self.targets = Admission(cast(Cluster, self), self.cache)
+        self.targets = Admission(cast(Cluster, self), self.cache, has_read_all)
         self.asked: list[str] = []
         self.under_way = self.most = 0
         self.error: ApiError | None = None

@@ -24,7 +24,7 @@ from kimi_linear_operator.kubernetes.kinds import JOB, Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.server.spec import SERVER
 from make import make_benchmark, make_condition, make_server, owned, stored
-from passes import READER, Passes, index_of, new_cache
+from passes import READER, Passes, has_read_all, index_of, new_cache
 
 NOW = "2026-11-24T09:00:00Z"
 ADDRESS = {"url": "http://kimi.default.svc:30000"}
@@ -96,7 +96,7 @@ class World:
         return manifest
 
     def wait(self, key: Key) -> Wait | None:
-        targets = Admission(cast(Cluster, self), self.cache)
+        targets = Admission(cast(Cluster, self), self.cache, has_read_all)
         aim = target.of_endpoint(KimiLinearBenchmark.model_validate(self.cache.get(key.of(BENCHMARK))))
         return asyncio.run(targets.wait(key, aim, NOW))
 
@@ -144,7 +144,7 @@ def test_thousands_of_benchmarks_of_one_server_take_a_pass_little_time(
     world = with_rivals(3000, **spec)
     with few_decoded(monkeypatch, 6), little_time():
         assert world.wait(key_of("mine")) is None
-        assert Admission(cast(Cluster, world), world.cache).has_rivals(key_of("mine"))
+        assert Admission(cast(Cluster, world), world.cache, has_read_all).has_rivals(key_of("mine"))
     with few_decoded(monkeypatch, 6), little_time():
         assert hindered(world, key_of("r0", "elsewhere"))[0].startswith(
             "benchmark mine of namespace default goes first"
@@ -318,7 +318,7 @@ def test_whoever_gets_its_turn_or_another_to_wait_for_is_told(seed: int) -> None
 
 def firsts(world: World) -> dict[Key, object]:
     """Return who goes first for each benchmark that waits, or that many do."""
-    targets, claims = Admission(cast(Cluster, world), world.cache), index_of(world.cache).claims(KIMI)
+    targets, claims = Admission(cast(Cluster, world), world.cache, has_read_all), index_of(world.cache).claims(KIMI)
     found = {space: turn.first(targets._contenders(claims, Asker(NOW, space))) for space in ("default", "x")}
     named = {space: (first.namespace, first.name) if first else None for space, first in found.items()}
     willing = {key for key, claim in claims.items() if claim.is_willing}

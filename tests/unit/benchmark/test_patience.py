@@ -14,7 +14,7 @@ from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.kinds import JOB, Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from make import make_benchmark, make_result, owned
-from passes import new_cache
+from passes import has_read_all, new_cache
 
 OUTSIDE, INSIDE = "http://kimi.example.com", "http://kimi.default.svc:30000"
 EARLIER, LATER = Key("a", "earlier", BENCHMARK), Key("b", "later", BENCHMARK)
@@ -25,7 +25,7 @@ class World:
 
     def __init__(self, url: str, *, first: Key = EARLIER) -> None:
         self.cache, self.version, self.seconds, self.url = new_cache(), 1, 0.0, url
-        self.admission = Admission(cast(Cluster, self), self.cache, lambda: self.seconds)
+        self.admission = Admission(cast(Cluster, self), self.cache, has_read_all, lambda: self.seconds)
         self.benchmark(first, {"startTime": "2026-11-24T08:00:00Z", "results": [make_result("speed-low")]})
         self.benchmark(LATER, {})
 

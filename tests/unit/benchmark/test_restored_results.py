@@ -12,6 +12,7 @@ from kimi_linear_operator.benchmark import results_config_map
 from kimi_linear_operator.benchmark.spec import BENCHMARK, BenchmarkStatus, KimiLinearBenchmark
 from kimi_linear_operator.benchmark.storable import storable
 from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, Kind, Manifest
 from kimi_linear_operator.kubernetes.stored import is_readable
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -49,8 +50,9 @@ def odd(value: Any) -> st.SearchStrategy[Any]:
 class Cluster:
     """Has the ConfigMap that a deleted benchmark left, and stores what the definition accepts."""
 
-    def __init__(self, config_map: Manifest) -> None:
+    def __init__(self, config_map: Manifest, written: list[Manifest]) -> None:
         self.config_map = config_map
+        self.written = written
         self.statuses: list[Manifest] = []
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
@@ -60,12 +62,14 @@ class Cluster:
         return []
 
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
+        self.written.append(manifest)
         return stored({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "3"}})
 
     async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
         return await self.create(kind, manifest)
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
+        self.written.append(manifest)
         made = stored(manifest)
         return {**made, "metadata": {**made["metadata"], "creationTimestamp": NOW}}
 
@@ -81,14 +85,19 @@ def is_accepted(status: Manifest) -> bool:
     return is_readable(BenchmarkStatus, json.loads(text)) and ": null" not in text
 
 
-def restored(text: str) -> Manifest:
-    """Return the status of a benchmark that was created again, after a pass, if this is the text of its results."""
+def restored(text: str, written: list[Manifest] | None = None) -> Manifest:
+    """Return the status of a benchmark that was created again, after a pass, if this is the text of its results.
+
+    Args:
+        text: The text.
+        written: Gets the objects that the pass writes.
+    """
     manifest = make_benchmark(suites=[{"name": "speed-low"}], endpoint={"url": "http://kimi.example.com"})
     benchmark = KimiLinearBenchmark.model_validate(manifest)
     left = stored(metadata.with_fingerprint(results_config_map.build(benchmark, KEPT)))
     left["data"] = {"results.json": text}
     del left["metadata"]["ownerReferences"]
-    cache, cluster = new_cache(), Cluster(left)
+    cache, cluster = new_cache(), Cluster(left, [] if written is None else written)
     cache.put(CONFIG_MAP, left)
     cache.put(BENCHMARK, manifest)
     asyncio.run(Passes(cluster, cache, now=lambda: NOW).reconcile(NIGHTLY))
@@ -99,6 +108,18 @@ def restored(text: str) -> Manifest:
 def test_it_takes_all_of_it_back_its_start_too() -> None:
     status = restored(json.dumps(KEPT))
     assert {name: status[name] for name in KEPT} == KEPT
+
+
+def test_results_that_this_version_cannot_read_stay_and_their_suite_does_not_run_again() -> None:
+    [result] = KEPT["results"]
+    newer = {name: value for name, value in result.items() if name != "kind"} | {"workload": "chat"}
+    written: list[Manifest] = []
+    status = restored(json.dumps({**KEPT, "results": [newer]}), written)
+    assert find_condition(status, "Complete")["status"] == "True"
+    assert find_condition(status, "Succeeded")["reason"] == "ResultUnknown"
+    assert status["verdict"] != "Passed"
+    assert '"workload": "chat"' in status["results"][0]["message"].replace('":"', '": "')
+    assert [manifest["kind"] for manifest in written] == ["Event"]
 
 
 @given(odd(KEPT))

@@ -6,8 +6,9 @@ import pytest
 
 from kimi_linear_operator.benchmark import results_config_map
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
-from kimi_linear_operator.benchmark.status import has_all_results
 from make import make_benchmark, make_result
+
+NOW = "2026-11-24T12:00:00Z"
 
 
 def test_it_is_the_same_whether_the_api_server_had_the_numbers_already_or_not() -> None:
@@ -21,13 +22,15 @@ def test_it_is_the_same_whether_the_api_server_had_the_numbers_already_or_not() 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 5000, "[" * 5000 + "]" * 5000, "1" * 5000, "null", '"x"'])
 def test_whatever_somebody_wrote_in_the_place_of_results_is_none(text: str) -> None:
-    assert results_config_map.read({"data": {"results.json": text}}) == {}
+    assert results_config_map.read({"data": {"results.json": text}}, NOW) == {}
 
 
 @pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "Infinity", "1" * 400, "1" * 5000])
-def test_a_number_that_no_status_can_hold_is_no_result(number: str) -> None:
-    benchmark = KimiLinearBenchmark.model_validate(make_benchmark(suites=[{"name": "speed-low"}]))
+def test_a_result_with_a_number_that_no_status_can_hold_has_ended_and_is_kept_as_text(number: str) -> None:
     text = json.dumps({"results": [make_result("speed-low", {"duration": 0.25})]})
-    assert has_all_results(benchmark, results_config_map.read({"data": {"results.json": text}}))
+    [whole] = results_config_map.read({"data": {"results.json": text}}, NOW)["results"]
+    assert (whole["outcome"], whole["metrics"]) == ("Succeeded", {"duration": 0.25})
     odd = text.replace("0.25", number)
-    assert not has_all_results(benchmark, results_config_map.read({"data": {"results.json": odd}}))
+    [kept] = results_config_map.read({"data": {"results.json": odd}}, NOW)["results"]
+    assert (kept["name"], kept["outcome"]) == ("speed-low", "Unknown")
+    assert kept["message"].startswith("another version of the operator stored this result: {")

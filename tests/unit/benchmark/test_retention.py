@@ -81,3 +81,14 @@ def test_a_benchmark_is_kept_if_nobody_says_otherwise() -> None:
     assert retention.seconds_to_live(benchmark(ttlSecondsAfterFinished=0), status(), late) is None
     assert retention.seconds_to_live(benchmark(ttlSecondsAfterFinished=0), status(odd), late) is None
     assert retention.seconds_to_live(None, status(COMPLETE), late) is None
+
+
+def managed(*fields: str) -> dict[str, Any]:
+    owner = {"manager": "gitops", "operation": "Apply", "fieldsV1": {"f:spec": {f"f:{name}": {} for name in fields}}}
+    return {"metadata": {"managedFields": [owner]}}
+
+
+def test_a_time_to_live_that_only_a_definition_sets_deletes_nothing() -> None:
+    assert retention.is_wanted(managed("suites", "ttlSecondsAfterFinished"))
+    assert not retention.is_wanted(managed("suites"))
+    assert not retention.is_wanted({"metadata": {}})

@@ -8,9 +8,11 @@ import pytest
 from kimi_linear_operator.benchmark import job, target
 from kimi_linear_operator.benchmark.admission import Admission, Wait
 from kimi_linear_operator.benchmark.labels import SUITE_LABEL
+from kimi_linear_operator.benchmark.looks import LOOK_RETRY_SECONDS
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.benchmark.target_state import TargetState, target_state
 from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.essence import essence
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, POD, Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -20,7 +22,7 @@ from kimi_linear_operator.server.manifests import build_deployment
 from kimi_linear_operator.server.sglang.images import image_of
 from kimi_linear_operator.server.sglang.running import packages_in
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
-from make import make_benchmark, make_condition, make_server, owned, stored
+from make import make_benchmark, make_condition, make_result, make_server, owned, stored
 from passes import new_cache
 
 
@@ -49,7 +51,7 @@ WITH_KEY: dict[str, Any] = {"engine": {"extraArgs": ["--api-key=$(KEY)"]}}
         ((server(ready="False"),), "ServerUnready", "server kimi is not ready: Whatever"),
         ((server(generation=0),), "ServerUnready", "the operator has not seen the latest change of server kimi yet"),
         ((make_server(),), "ServerUnready", "the operator has not seen the latest change of server kimi yet"),
-        ((server(**WITH_KEY),), "ApiKeyUnknown", "give the variable of the key a secretKeyRef"),
+        ((server(**WITH_KEY),), "ApiKeyUnknown", "use spec.auth.apiKeySecretRef of the server"),
     ],
 )
 def test_a_server_that_can_not_be_measured_says_why(found: tuple[Manifest, ...], reason: str, words: str) -> None:
@@ -124,16 +126,23 @@ class World:
         self.cache, self.version = new_cache(), 1
         # Jobs that the cache does not show yet.
         self.new_jobs: dict[tuple[str, str], Manifest] = {}
+        self.unreadable = ""
+        # What the watches show while the API server is asked.
+        self.news: list[Key] = []
         self.put(SERVER, server())
         self.benchmark(MINE)
         self.benchmark(THEIRS, endpoint=ADDRESS)
 
     async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
         """The API server's own lists: what the store has."""
+        for key in self.news:
+            self.benchmark(key, endpoint=ADDRESS)
         known = [key for key in (MINE, THEIRS) if key.namespace == namespace]
         return [essence(item) for key in known for item in self.cache.children(kind, key)]
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        if namespace == self.unreadable:
+            raise ApiError(403, "forbidden")
         return self.new_jobs.get((namespace, name)) or self.cache.get(Key(namespace, name, kind))
 
     def put(self, kind: Kind, manifest: Manifest) -> None:
@@ -168,7 +177,7 @@ class World:
 
     def wait(self, key: Key = MINE) -> Wait | None:
         """Who is in the way of a benchmark."""
-        targets = Admission(cast(Cluster, self), self.cache)
+        targets = Admission(cast(Cluster, self), self.cache, lambda place, _: place != self.unreadable)
         benchmark = KimiLinearBenchmark.model_validate(self.cache.get(key.of(BENCHMARK)))
         found = target_state(self.cache, benchmark).target
         assert found
@@ -196,6 +205,34 @@ def test_a_suite_elsewhere_that_another_replica_has_just_started_is_waited_for()
     assert "a client of an earlier benchmark still runs" in found.reason.message
     ended = {"status": {"conditions": [make_condition("Complete", "True", "", "")]}}
     world.new_jobs["elsewhere", made["metadata"]["name"]] = {**made, **ended}
+    assert world.wait() is None
+
+
+LATER = Key("somewhere", "zz-later", BENCHMARK)
+
+
+def test_where_the_operator_cannot_read_any_more_nobody_is_waited_for_who_only_wants_to_start() -> None:
+    world = World()
+    world.benchmark(LATER, endpoint=ADDRESS)
+    found = world.wait(LATER)
+    assert found
+    world.benchmark(MINE, suspend=True)
+    found = world.wait(LATER)
+    assert found
+    assert "benchmark theirs of namespace elsewhere goes first" in found.reason.message
+    world.unreadable = "elsewhere"
+    assert world.wait(LATER) is None
+    world.start(THEIRS)
+    assert world.wait(LATER), "a client that was seen there still runs"
+
+
+def test_a_benchmark_that_is_seen_while_the_api_server_is_asked_is_taken_into_account() -> None:
+    world = World()
+    assert world.wait() is None
+    world.news = [LATER]
+    found = world.wait()
+    assert found
+    assert found.again == LOOK_RETRY_SECONDS
     assert world.wait() is None
 
 
@@ -255,6 +292,24 @@ def test_no_job_of_another_namespace_is_made_past_one_that_has_waited_for_long()
     assert world.wait()
     world.waits("2026-11-24T08:00:00Z", failedStart={**failed, "time": "2026-11-24T08:40:00Z"})
     assert world.wait() is None
+
+
+@pytest.mark.parametrize(
+    ("created", "holds"),
+    [
+        ("2026-11-24T08:51:59Z", True),  # The operator may have created it before it saw the suite of mine.
+        ("2026-11-24T08:52:01Z", False),
+        ("2026-11-24T08:58:00Z", False),
+        ("2026-11-24T08:59:01Z", False),
+        ("2026-11-24T08:59:20Z", True),  # Mine may have been suspended since its suite ended.
+    ],
+)
+def test_a_job_that_was_made_while_ones_own_suite_ran_holds_nobody(created: str, *, holds: bool) -> None:
+    world = World()
+    world.start(THEIRS, created=created)
+    times = {"startTime": "2026-11-24T08:50:00Z", "completionTime": "2026-11-24T08:59:00Z"}
+    world.benchmark(MINE, {"results": [{**make_result("gsm8k"), **times}]})
+    assert bool(world.wait()) == holds
 
 
 def test_no_job_of_a_later_guest_is_made_past_an_earlier_one_that_has_waited_for_long() -> None:

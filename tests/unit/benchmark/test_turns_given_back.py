@@ -22,7 +22,7 @@ from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION
 from kimi_linear_operator.server.spec import SERVER
 from make import make_benchmark, make_condition, make_server, owned, stored
-from passes import READER, Passes, make_context, new_cache
+from passes import READER, Passes, has_read_all, make_context, new_cache
 
 ENDPOINT = {"endpoint": {"url": "http://kimi.default.svc"}, "suites": [{"name": "speed-low"}]}
 EARLIER = "2026-11-24T08:10:00Z"
@@ -300,7 +300,7 @@ def test_a_job_that_only_claims_to_be_a_benchmarks_holds_up_nobody() -> None:
     labelled = owned(forged, "second", "KimiLinearBenchmark")
     del labelled["metadata"]["ownerReferences"]
     world.cluster.put(JOB, labelled)
-    targets = Admission(cast(Cluster, world.cluster), world.cache)
+    targets = Admission(cast(Cluster, world.cluster), world.cache, has_read_all)
     asker, claims = (
         Asker(world.cluster.now, "default"),
         world.cache.index(BenchmarkIndex).claims(TargetKey("default", "kimi")),

@@ -16,6 +16,8 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reasons import NOTHING, REASONS, WAIT, ReasonName
 from kimi_linear_operator.resource_types import DEFINITIONS
 from kimi_linear_operator.server.events import NORMAL_REASONS
+from kimi_linear_operator.weights import progress
+from kimi_linear_operator.weights.events import NORMAL_REASONS as OF_WEIGHTS
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = ROOT / "operator/kimi_linear_operator"
@@ -61,7 +63,7 @@ def test_every_used_reason_is_explained() -> None:
 
 def test_reasons_of_results_and_events_are_those_of_conditions() -> None:
     of_results = get_args(get_args(SuiteResult.model_fields["reason"].annotation)[0])
-    assert {*of_results, *NORMAL_REASONS, *UNDER_WAY} - set(REASONS) == set()
+    assert {*of_results, *NORMAL_REASONS, *UNDER_WAY, *OF_WEIGHTS, *progress.LASTING} - set(REASONS) == set()
 
 
 def conditions(value: object) -> Iterator[Manifest]:

@@ -14,11 +14,12 @@ from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.runtime.exposition import resource_lines
 from kimi_linear_operator.server.spec import SERVER, ServerStatus
-from make import make_benchmark, make_condition, make_result, make_server, stored
+from kimi_linear_operator.weights.spec import WEIGHTS
+from make import make_benchmark, make_condition, make_result, make_server, make_weights, stored
 from passes import RESOURCES, Passes, new_cache
 
 READY = make_condition("Ready", "True", "AllReplicasServe", "1 of 1 replicas serve")
-MAKE = {SERVER: make_server, BENCHMARK: make_benchmark}
+MAKE = {SERVER: make_server, BENCHMARK: make_benchmark, WEIGHTS: make_weights}
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=4),
@@ -36,6 +37,9 @@ RIGHT = {
     "startTime": st.just("2026-11-24T02:00:00Z"),
     "verdict": st.just("Passed"),
     "url": st.just("http://kimi"),
+    "claim": st.just("kimi"),
+    "commit": st.just("0" * 40),
+    "bytes": st.integers(),
 }
 STATUSES = st.fixed_dictionaries({}, optional={name: value | JSON for name, value in RIGHT.items()}) | JSON
 

@@ -13,9 +13,9 @@ import yaml
 import kimi_linear_operator
 from arguments.sglang_releases import RELEASES
 from integration.schemas import VERSIONS
-from kimi_linear_operator.server.sglang import command_line
 from kimi_linear_operator.server.sglang.images import ARCHITECTURES, GUESSED_ROCM, TESTED_RELEASES, image_of
 from kimi_linear_operator.server.spec import ServerSpec
+from kimi_linear_operator.weights.location import MODELS
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = "operator/kimi_linear_operator"
@@ -86,7 +86,9 @@ def test_no_template_of_a_chart_starts_another_image() -> None:
 
 
 def test_the_one_file_installation_starts_this_version() -> None:
-    images = re.findall(r"^ +image: (\S+)$", (ROOT / "deploy/install.yaml").read_text(), re.MULTILINE)
+    objects = yaml.safe_load_all((ROOT / "deploy/install.yaml").read_text())
+    pods = [item["spec"]["template"]["spec"] for item in objects if item["kind"] == "Deployment"]
+    images = [container["image"] for pod in pods for container in pod["containers"]]
     assert images == [f"kimi-linear-operator:{kimi_linear_operator.__version__}"]
 
 
@@ -94,7 +96,7 @@ def test_the_list_for_air_gaps_names_how_other_versions_are_called_and_what_the_
     (base,) = re.findall(r"^ARG BASE=(\S+)$", (ROOT / "deploy/Dockerfile").read_text(), re.MULTILINE)
     assert f"`{base}`" in AIR_GAP
     assert f"lmsysorg/sglang:VERSION-{GUESSED_ROCM}-mi30x" in AIR_GAP
-    assert all(model in AIR_GAP for model in command_line.MODELS.values())
+    assert all(model in AIR_GAP for model in MODELS.values())
 
 
 def test_the_supported_versions_are_those_that_the_chart_is_validated_for() -> None:

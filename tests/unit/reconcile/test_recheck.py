@@ -223,3 +223,10 @@ def test_the_command_line_takes_a_server_as_far_as_it_can_be_read() -> None:
         referenced({**make_server(), "spec": "newer"})
     with pytest.raises(CommandError, match="there is no KimiLinearServer kimi"):
         referenced(None)
+
+
+def test_replicas_without_an_owner_are_a_wish_because_an_autoscaler_leaves_none() -> None:
+    scaled = managed(make_server(replicas=1001), owned_by("me", "hardware"))
+    cluster = passes_over_server(scaled)
+    assert find_condition(cluster.status, "Accepted")["reason"] == "InvalidSpec"
+    assert cluster.written == []

@@ -14,7 +14,8 @@ from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.runtime.exposition import resource_lines
 from kimi_linear_operator.server.spec import SERVER
-from make import make_benchmark, make_condition, make_result, make_server
+from kimi_linear_operator.weights.spec import WEIGHTS
+from make import make_benchmark, make_condition, make_result, make_server, make_weights
 from passes import new_cache
 
 MONITORING = Path(__file__).parents[3] / "deploy/monitoring"
@@ -44,6 +45,7 @@ def known() -> dict[str, set[str]]:
     result = make_result("gsm8k", {"accuracy": 0.7})
     complete = make_condition("Complete", "True", "SuitesEnded", "")
     cache.put(BENCHMARK, {**make_benchmark(), "status": {"conditions": [condition, complete], "results": [result]}})
+    cache.put(WEIGHTS, {**make_weights(), "status": {"conditions": [condition]}})
     text = "".join(resource_lines(TYPES, cache.snapshot(), "2026-11-24T12:00:00Z"))
     families = [*counters.REGISTRY.collect(), *text_string_to_metric_families(text)]
     names: dict[str, set[str]] = {}

@@ -232,7 +232,7 @@ def test_what_was_read_is_unknown_once_it_is_refused_until_it_is_read_again() ->
 
 
 def test_a_scope_concerns_those_in_it_that_need_it() -> None:
-    assert enqueued(Scope(DEPLOYMENT, "a")) == [SERVER_A]
+    assert enqueued(Scope(DEPLOYMENT, "a")) == [SERVER_A, BENCHMARK_A]
     assert enqueued(Scope(JOB, "a")) == [BENCHMARK_A]
     assert enqueued(Scope(SERVER, "a")) == [SERVER_A, BENCHMARK_A]
     assert enqueued(Scope(POD, None)) == [SERVER_A, SERVER_B, BENCHMARK_A]

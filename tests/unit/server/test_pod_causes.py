@@ -58,6 +58,50 @@ def test_an_engine_that_ends_without_an_error_again_and_again_is_crash_looping()
     assert ready([make_pod(containerStatuses=[ENGINE | state])])["reason"] == "CrashLooping"
 
 
+@pytest.mark.parametrize(
+    "log",
+    [
+        "Error: the API key is empty, or has a space or a letter beyond ASCII: correct its Secret\n",
+        "Error: the API key cannot be read (Permission denied): see spec.auth.apiKeySecretRef of the server\n",
+    ],
+)
+def test_a_key_that_no_server_can_use_is_told_in_the_words_of_the_launcher(log: str) -> None:
+    assert ready([make_failed_pod(log=log)])["message"].endswith(log.strip())
+
+
+MISSING = "the pod has 3 of 4 GPUs (/dev/dri/renderD*)"
+
+
+def checked(message: str, exit_code: int = 1, restarts: int = 0, name: str = "preflight") -> Manifest:
+    """A pod whose first init container has ended so."""
+    ended = {"exitCode": exit_code, "reason": "Error", "message": message, "finishedAt": "2026-11-24T09:30:00Z"}
+    state = {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": ended}}
+    init = {"name": name, "image": "i", "ready": False, "restartCount": restarts, **state}
+    waits = ENGINE | {"state": {"waiting": {"reason": "PodInitializing"}}}
+    return make_pod(initContainerStatuses=[init], containerStatuses=[waits]) | {"spec": {"nodeName": "n1"}}
+
+
+def test_a_pod_that_does_not_fit_its_node_says_so_in_the_same_words_however_often_it_is_checked() -> None:
+    told = {ready([checked(MISSING, restarts=count)])["message"] for count in range(3)}
+    assert ready([checked(MISSING)])["reason"] == "PreflightFailed"
+    assert told == {f"0 of 1 replicas serve; pod kimi-0 on node n1: {MISSING}"}
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [checked(MISSING, exit_code=137), checked(""), checked(MISSING, name="warm")],
+    ids=["the check was killed", "it found nothing", "another init container"],
+)
+def test_an_init_container_that_fails_in_another_way_is_crash_looping(pod: Manifest) -> None:
+    assert ready([pod])["reason"] == "CrashLooping"
+
+
+def test_a_benchmarks_init_container_of_this_name_is_no_check() -> None:
+    pod = checked(MISSING)
+    pod["status"]["containerStatuses"][0]["name"] = "client"
+    assert ready([pod])["reason"] == "CrashLooping"
+
+
 def test_an_evicted_pod_does_not_hide_its_successor() -> None:
     evicted = make_pod("old", phase="Failed", reason="Evicted", message="low on ephemeral-storage")
     assert (

@@ -10,7 +10,7 @@ import pytest
 
 from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
 from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest, kind_of
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, REVISION, Kind, Manifest, kind_of
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS
@@ -24,7 +24,7 @@ from kimi_linear_operator.server.revision import History
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.template_choice import choose
 from kimi_linear_operator.server.templates import Templates
-from make import make_condition, make_server, stored
+from make import make_condition, make_pod, make_server, stored
 from passes import Passes, make_context, new_cache
 
 
@@ -297,6 +297,25 @@ def test_a_server_whose_next_spec_is_refused_keeps_the_others_waiting_only_until
     _pass(cluster, *_under_way(is_complete=is_complete), replicas=1, **spec)
     again = [manifest["metadata"] for manifest in cluster.applied if manifest["metadata"]["name"] == "kimi-1"]
     assert [AUTOMATIC_ANNOTATION in metadata.get("annotations", {}) for metadata in again] == [False] * is_complete
+
+
+def test_the_mark_stays_until_the_pods_have_been_ready_for_the_pause() -> None:
+    record, deployment = _under_way(is_complete=True)
+    server = {**make_server(replicas=1), "status": {"observedGeneration": 1}}
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-24T12:00:00Z"}
+    cache, cluster = new_cache(), RefusingCluster({}, {"KimiLinearServer/kimi": server})
+    known = ((SERVER, server), (REVISION, record), (DEPLOYMENT, deployment), (POD, make_pod(conditions=[ready])))
+    for kind, manifest in known:
+        cache.put(kind, manifest)
+    times = ["2026-11-24T12:04:00Z"]
+    passes = Passes(cluster, cache, now=lambda: times[-1], rollout_pause=300)
+    assert asyncio.run(passes.reconcile(Key("default", "kimi", SERVER))) == 60
+    assert find_condition(cluster.status, "TemplateCurrent")["reason"] == "RollingOutByItself"
+    assert "ControllerRevision/kimi-1" not in cluster.written
+    times.append("2026-11-24T12:05:00Z")
+    assert asyncio.run(passes.reconcile(Key("default", "kimi", SERVER))) is None
+    assert find_condition(cluster.status, "TemplateCurrent")["reason"] == "Newest"
+    assert "ControllerRevision/kimi-1" in cluster.written
 
 
 def test_the_worst_obstacle_is_told_and_what_passes_is_tried_again_sooner() -> None:

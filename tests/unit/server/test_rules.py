@@ -23,6 +23,7 @@ def keyed(container: Manifest) -> Manifest:
     return {"engine": {"extraArgs": ["--api-key=$(KEY)"]}, **overlay({"name": "sglang", **container})}
 
 
+AUTH: Manifest = {"auth": {"apiKeySecretRef": {"name": "api"}}}
 SECRET = {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "api", "key": "key"}}}
 
 
@@ -43,19 +44,43 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "/models/kimi",
         "remove either spec.model.path or spec.model.revision",
     ),
+    (
+        {"model": {"weights": "kimi", "revision": "main"}},
+        "spec.model.weights",
+        "kimi",
+        "the weights come from spec.model.weights",
+    ),
+    (
+        {"model": {"image": "weights:1", "tokenSecretRef": {"name": "hf"}}},
+        "spec.model.image",
+        "weights:1",
+        "the weights come from an image",
+    ),
     ({"engine": {"extraArgs": ["--tp=8"]}}, "spec.engine.extraArgs", None, "has a flag that the operator sets"),
     ({"engine": {"extraArgs": ["--api-key=abc"]}}, "spec.engine.extraArgs", None, "shows an API key"),
     (
-        {"engine": {"extraArgs": ["--api-key=$(KEY)"]}},
+        keyed({"env": [SECRET]}),
         "spec.engine.extraArgs",
         None,
-        "a variable that the container sglang does not have",
+        "has the API key on SGLang's command line",
     ),
     (
-        keyed({"env": [{"name": "KEY", "value": "sk-1"}]}),
+        AUTH | keyed({"env": [SECRET]}),
         "spec.engine.extraArgs",
         None,
-        "whose value is in the spec",
+        "sets an API key besides that of spec.auth.apiKeySecretRef",
+    ),
+    (
+        AUTH | {"engine": {"extraArgs": ["--tokenizer-worker-num=4"]}},
+        "spec.engine.extraArgs",
+        None,
+        "with which SGLang cannot ask for an API key",
+    ),
+    (
+        {"kernelCache": {"existingClaim": "kernels", "hostPath": "/kernels"}},
+        "spec.kernelCache.hostPath",
+        "/kernels",
+        "has two places for the same kernels",
     ),
     ({"engine": {"extraArgs": ["--ssl-certfile=/c"]}}, "spec.engine.extraArgs", None, "makes SGLang use TLS"),
     ({"engine": {"extraArgs": ["--dp-size", "2"]}}, "spec.engine.extraArgs", None, "multiplies the number of GPUs"),
@@ -199,8 +224,23 @@ def test_two_gpus_are_two_warnings_until_the_backend_is_set() -> None:
     assert remaining.path == "spec.tensorParallelism"
 
 
+# These rules can't be broken alone: a key on the command line is always a warning.
+BROKEN_KEYS: list[tuple[Manifest, str]] = [
+    ({"engine": {"extraArgs": ["--api-key=$(KEY)"]}}, "a variable that the container sglang does not have"),
+    (keyed({"env": [{"name": "KEY", "value": "sk-1"}]}), "whose value is in the spec"),
+]
+
+
+@pytest.mark.parametrize(("spec", "words"), BROKEN_KEYS, ids=[words for _, words in BROKEN_KEYS])
+def test_a_key_on_the_command_line_that_comes_from_no_secret_is_refused(spec: Manifest, words: str) -> None:
+    refused, warned = problems(**spec)
+    assert words in refused.message
+    assert "has the API key on SGLang's command line" in warned.message
+
+
 def test_every_rule_is_broken_by_one_of_these_tests() -> None:
-    broken = {problem for spec, *_ in BROKEN for problem in problems(**spec)}
+    specs = [*(case[0] for case in BROKEN), *(case[0] for case in BROKEN_KEYS)]
+    broken = {problem for spec in specs for problem in problems(**spec)}
     broken |= {*problems(tensorParallelism=2), *check(make_server("k" * 51)).problems}
     told = {(problem.severity, problem.path, problem.message) for problem in broken}
     assert told == {(rule.severity, rule.path, rule.message) for rule in RULES}
@@ -220,6 +260,8 @@ def test_every_rule_is_broken_by_one_of_these_tests() -> None:
         {"podTemplate": {"metadata": {"labels": {"app.kubernetes.io/version": "1", "team": "search"}}}},
         keyed({"env": [{"name": "OTHER", "value": "x"}, SECRET]}),
         keyed({"envFrom": [{"secretRef": {"name": "api"}}]}),
+        AUTH | {"engine": {"extraArgs": ["--tokenizer-mode=slow"]}},
+        {"engine": {"extraArgs": ["--tokenizer-worker-num=4"]}},
         {"engine": {"extraArgs": ["--enable-dp-attention", "--dp-size=4"]}},
         {
             "engine": {
@@ -286,7 +328,9 @@ def test_a_key_in_the_variable_of_a_sidecar_is_none() -> None:
 
 @pytest.mark.parametrize("kind", ["NodePort", "LoadBalancer"])
 def test_an_open_server_with_a_key_needs_no_warning(kind: str) -> None:
-    assert check(make_server(**keyed({"env": [SECRET]}), service={"type": kind})).problems == ()
+    assert problems(**AUTH, service={"type": kind}) == []
+    (old,) = problems(**keyed({"env": [SECRET]}), service={"type": kind})
+    assert old.path == "spec.engine.extraArgs"
 
 
 @pytest.mark.parametrize("name", ["k" * 50, "k", "kimi-linear-2"])

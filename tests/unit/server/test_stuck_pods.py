@@ -122,6 +122,19 @@ def test_a_pod_that_is_stuck_says_why(stuck: Manifest, reason: str, message: str
     assert told(stuck) == (reason, message)
 
 
+def test_a_missing_key_of_a_secret_is_named_with_its_secret() -> None:
+    items = [{"key": "token", "path": "api-key"}]
+    volumes = [{"name": "api-key", "secret": {"secretName": "clients", "items": items}}]
+    sources = [{"secret": {"name": "more", "items": [{"key": "a", "path": "a"}, {"key": "b", "path": "b"}]}}]
+    for found, words in (
+        (volumes, "(Secret clients with token)"),
+        ([{"name": "p", "projected": {"sources": sources}}], "(Secret more with a, b)"),
+    ):
+        stuck = pod(SCHEDULED, NOT_SET_UP, NOT_READY, containers=[CREATING], startTime=CREATED, spec={"volumes": found})
+        reason, message = told(stuck)
+        assert (reason, words in message) == ("VolumeNotMounted", True)
+
+
 def with_gpus(container: Manifest, **health: str) -> Manifest:
     """Return a container that has GPUs, as kubelets report them: in any order."""
     devices = [{"resourceID": f"0000:{bus}:00.0", "health": state} for bus, state in health.items()]

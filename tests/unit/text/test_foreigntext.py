@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kimi_linear_operator import foreigntext
-from kimi_linear_operator.benchmark.job_reasons import refusal
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.foreigntext import HIDDEN
 from kimi_linear_operator.kubernetes.pod_reasons import worst_reason
+from kimi_linear_operator.kubernetes.refusals import refusal
 from kimi_linear_operator.server.sglang.program import SGLANG
 
 SECRETS = [

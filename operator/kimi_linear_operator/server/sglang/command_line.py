@@ -7,9 +7,8 @@ from operator import attrgetter
 from typing import Any
 
 from kimi_linear_operator.server.spec import ServerSpec
+from kimi_linear_operator.weights.location import MODELS
 
-# Recipe, deployment generator.
-MODELS = {"instruct": "moonshotai/Kimi-Linear-48B-A3B-Instruct"}
 TOOL_CALL_PARSER = "kimi_k2"
 
 # SGLang's default port.
@@ -53,6 +52,9 @@ TLS_FLAGS = ("enable-ssl-refresh", "ssl-ca-certs", "ssl-certfile", "ssl-keyfile"
 DATA_PARALLEL_FLAGS = ("data-parallel-size", "dp-size")
 NODES_FLAGS = ("dist-init-addr", "nccl-init-addr", "node-rank", "use-ray")
 OTHER_PROTOCOL_FLAGS = ("encoder-only", "grpc-mode", "smg-grpc-mode")
+# The shortest abbreviation of --tokenizer-worker-num: with more than one worker, SGLang cannot ask for an API key
+# (http_server.py, init_multi_tokenizer).
+WORKERS_FLAG_START = "--tokenizer-w"
 GPU_NUMBER_FLAGS = ("base-gpu-id", "gpu-id-step")
 # With this flag, several data-parallel workers share the GPUs of one tensor-parallel group (server_args.py).
 DATA_PARALLEL_ATTENTION_FLAG = "--enable-dp-attention"

@@ -3,11 +3,14 @@
 import shlex
 from collections.abc import Sequence
 
+from kimi_linear_operator.server.sglang import inline
+
 INSTALL = "python3 -m pip install --no-cache-dir"
-EXEC = 'exec "$@"'
+EXEC = "exec"
+_LAUNCHER = inline.program("launcher")
 
 
-def command(packages: Sequence[str], *, emptied: str | None = None) -> list[str]:
+def command(packages: Sequence[str], *, emptied: str | None = None, key_file: str | None = None) -> list[str]:
     """Return the container's command: it empties a folder, installs missing packages, and executes the arguments.
 
     `exec` makes SGLang the container's main process: a shell would not pass SIGTERM on, and SGLang would not drain. pip
@@ -16,10 +19,12 @@ def command(packages: Sequence[str], *, emptied: str | None = None) -> list[str]
     Args:
         packages: The Python packages.
         emptied: A folder to empty first, such as a memory volume, which outlives the container.
+        key_file: The file with the API key that SGLang gets.
     """
     clean = f"rm -rf {emptied}/* {emptied}/.[!.]*; " if emptied else ""
-    script = clean + _installation(packages) + EXEC
-    return ["/bin/sh", "-c", script, "sglang"] if emptied or packages else []
+    launcher = f"python3 -c {shlex.quote(_LAUNCHER)} {key_file} " if key_file else ""
+    script = f'{clean}{_installation(packages)}{EXEC} {launcher}"$@"'
+    return ["/bin/sh", "-c", script, "sglang"] if emptied or packages or key_file else []
 
 
 def _installation(packages: Sequence[str]) -> str:

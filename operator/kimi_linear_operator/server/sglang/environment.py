@@ -7,8 +7,10 @@ from kimi_linear_operator.server.spec import ServerSpec
 
 RECIPE_ENVIRONMENT = {"SGLANG_ROCM_FUSED_DECODE_MLA": "0"}
 
+CACHE_VOLUME = "cache"
 CACHE_PATH = "/cache"
 KERNELS_PATH = "/kernels"
+TRITON_PATH = f"{KERNELS_PATH}/triton"
 
 # Hosts of SGLang's requests to itself during the warm-up, which a proxy cannot reach. 0.5.7 calls the host that it
 # listens on, 0.5.23 a loopback address instead (server_args.py, url).
@@ -29,15 +31,17 @@ def variables(spec: ServerSpec) -> list[Manifest]:
     SGLANG_WARMUP_TIMEOUT: compiling all kernels takes longer than the default of 600 seconds, so the warm-up may take
     the whole start-up time.
 
-    TRITON_CACHE_DIR, TORCHINDUCTOR_CACHE_DIR: each pod compiles kernels into its own volume, because the file locks do
-    not work on a volume that several nodes share. AITER's kernels stay in the image, which has most of them compiled.
+    TRITON_CACHE_DIR, TORCHINDUCTOR_CACHE_DIR: each pod compiles kernels into its own volume, unless spec.kernelCache
+    keeps those of Triton elsewhere. PyTorch's inductor names temporary files by process and thread only (codecache.py,
+    write_atomic), and pods have the same numbers. AITER's kernels stay in the image, which has most of them compiled:
+    with AITER_JIT_DIR it would not look there (jit/core.py, get_module_custom_op).
     """
     result: list[Manifest] = [
         *({"name": name, "value": value} for name, value in RECIPE_ENVIRONMENT.items()),
         {"name": "SGLANG_SET_CPU_AFFINITY", "value": "0"},
         {"name": "SGLANG_WARMUP_TIMEOUT", "value": str(spec.startup.timeout_seconds)},
         {"name": "HF_HOME", "value": f"{CACHE_PATH}/huggingface"},
-        {"name": "TRITON_CACHE_DIR", "value": f"{KERNELS_PATH}/triton"},
+        {"name": "TRITON_CACHE_DIR", "value": TRITON_PATH},
         {"name": "TORCHINDUCTOR_CACHE_DIR", "value": f"{KERNELS_PATH}/inductor"},
     ]
     if token := spec.model.token_secret_ref:

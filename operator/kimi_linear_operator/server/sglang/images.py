@@ -7,6 +7,8 @@ from kimi_linear_operator.server.spec import Hardware, ServerSpec
 # The operator is written for the arguments and the behaviour of this release, which recipe 4.2.1 names.
 TESTED_RELEASES = ("v0.5.7",)
 ARCHITECTURES: dict[Hardware, str] = {"mi300x": "mi30x", "mi325x": "mi30x", "mi355x": "mi35x"}
+# What LLVM calls the GPUs. An image has kernels for one of these (docker/rocm.Dockerfile: mi30x, mi35x).
+GPU_ARCHITECTURES: dict[Hardware, str] = {"mi300x": "gfx942", "mi325x": "gfx942", "mi355x": "gfx950"}
 _REPOSITORY = "lmsysorg/sglang"
 # Published tags are irregular: the ROCm release changes, and some images are in another repository, with a date. {} is
 # the architecture. Source: v0.5.7 is the recipe's; public projects pull the others (InferenceX, Hyperloom, Infera,

@@ -5,8 +5,12 @@ import re
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
 from kimi_linear_operator.kubernetes.program import Program
 
+PREFLIGHT = "preflight"
+"""The name of the init container that checks a server's pod (pod_check.py)."""
+
 SGLANG = Program(
     container=ENGINE_CONTAINER,
+    check=PREFLIGHT,
     # The errors of PyTorch (no GPU memory left at runtime) and SGLang (model_runner.py: no memory left after the
     # weights).
     memory_remedies={

@@ -29,7 +29,7 @@ def packages_in(template: Manifest) -> list[str] | None:
     """Return the Python packages that a pod template installs, None if they cannot be read."""
     container = _engine_in(template)
     script = " ".join(map(str, container.get("command") or ()))
-    match = re.search(rf"{re.escape(INSTALL)} (.*?) && {re.escape(EXEC)}", script)
+    match = re.search(rf"{re.escape(INSTALL)} (.*?) && {EXEC} ", script)
     if not container or (match is None and "pip" in script):
         return None
     return _split(match[1]) if match else []

@@ -14,6 +14,13 @@ _MEMORY_GIB_PER_GPU = 16
 _WEIGHTS_GIB = 120
 
 
+LEAST_WEIGHTS_GIB = 90
+"""No weights fit into less: they are 91 GiB."""
+DEFAULT_SHARED_MEMORY_MIB = 64
+"""What a container has if nobody mounts a volume there. With it, SGLang reports that it cannot create segments of
+NCCL (sglang issues 4259 and 5096)."""
+
+
 def requests(spec: ServerSpec) -> dict[str, str]:
     """Return the resource requests of a replica besides GPUs and disk space."""
     return {

@@ -1,0 +1,22 @@
+-- What the conditions of a KimiLinearWeights mean to Argo CD. There is no library `string` in its interpreter.
+local hs = { status = "Progressing", message = "Waiting for the operator" }
+local status = obj.status or {}
+if status.observedGeneration ~= obj.metadata.generation then
+  return hs
+end
+local conditions = {}
+for _, condition in ipairs(status.conditions or {}) do
+  conditions[condition.type] = condition
+end
+local ready, stalled = conditions.Ready, conditions.Stalled
+if ready == nil then
+  return hs
+end
+hs.message = ready.reason .. ": " .. ready.message
+if stalled ~= nil and stalled.status == "True" then
+  hs.status = "Degraded"
+  hs.message = stalled.reason .. ": " .. stalled.message
+elseif ready.status == "True" then
+  hs.status = "Healthy"
+end
+return hs

@@ -1,0 +1,29 @@
+"""How long a server has served with a new pod template, before the automatic rollout goes on with the next server."""
+
+from collections.abc import Iterable
+
+from kimi_linear_operator.kubernetes.conditions import find_condition
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.times import seconds_between
+
+
+def seconds_left(pods: Iterable[Manifest], pause: float, now: str) -> float:
+    """Return for how many more seconds all pods have to stay Ready.
+
+    A pod that becomes unready begins anew, so a template with which a server fails soon does not reach the next server.
+    The times are in the pods, so a restart of the operator changes nothing.
+
+    Args:
+        pods: The pods of the server. Pods that are being deleted do not count.
+        pause: For how many seconds without a break a pod must be Ready.
+        now: The time as RFC 3339.
+    """
+    staying = (pod for pod in pods if "deletionTimestamp" not in pod["metadata"])
+    return max((pause - _ready_seconds(pod, now) for pod in staying), default=0.0)
+
+
+def _ready_seconds(pod: Manifest, now: str) -> float:
+    ready = find_condition(pod.get("status", {}), "Ready")
+    if ready.get("status") != "True":
+        return 0.0
+    return seconds_between(ready.get("lastTransitionTime"), now) or 0.0

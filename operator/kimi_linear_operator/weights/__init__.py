@@ -1,0 +1,1 @@
+"""KimiLinearWeights: the model on a volume."""

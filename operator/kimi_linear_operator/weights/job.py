@@ -1,0 +1,135 @@
+"""The Job that fetches the weights, and the program in its pod."""
+
+import hashlib
+import json
+from importlib.resources import files
+
+from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Manifest
+from kimi_linear_operator.kubernetes.overlay import merge
+from kimi_linear_operator.weights.labels import FETCH_ANNOTATION
+from kimi_linear_operator.weights.location import MODELS, MOUNT_PATH, VOLUME, claim_name
+from kimi_linear_operator.weights.spec import KimiLinearWeights
+
+CONTAINER = "fetch"
+PROGRAM_FOLDER = "/opt/kimi-linear"
+
+_PROGRAM = "fetch.py"
+# Four connections and their hashes keep one core busy; the client writes pieces of 1 MB.
+_REQUESTS = {"cpu": "1", "memory": "512Mi"}
+# Time for the program to give the lock of the volume back after SIGTERM.
+_GRACE_SECONDS = 10
+# The kubelet starts a failed container again, after five minutes at the most, until what is in its way is gone.
+_ATTEMPTS = 1_000_000
+# SGLang's images for AMD GPUs exist only for this architecture.
+_NODES = {"kubernetes.io/arch": "amd64"}
+
+
+def program_name(weights: KimiLinearWeights) -> str:
+    """Return the name of the ConfigMap with the program."""
+    return f"{weights.metadata.name}-fetch"
+
+
+def build_program(weights: KimiLinearWeights) -> Manifest:
+    """Return the ConfigMap with the program that fetches."""
+    text = files("kimi_linear_operator.weights").joinpath(_PROGRAM).read_text()
+    return metadata.build_manifest(weights, CONFIG_MAP, program_name(weights), data={_PROGRAM: text})
+
+
+def build_job(weights: KimiLinearWeights, claim_uid: str = "") -> Manifest:
+    """Return the Job that fetches.
+
+    Args:
+        weights: The weights.
+        claim_uid: The UID of the claim that the operator has made, empty if there is none yet.
+    """
+    spec = {"backoffLimit": _ATTEMPTS, "template": _pod_template(weights)}
+    return metadata.build_manifest(weights, JOB, job_name(weights, claim_uid), spec=spec)
+
+
+def job_name(weights: KimiLinearWeights, claim_uid: str = "") -> str:
+    """Return the name of the Job for this spec, this value of the annotation and this claim.
+
+    A Job cannot change, so another spec gets another Job. Defaults do not count: another version of the operator may
+    have others, and an upgrade must not fetch again.
+    """
+    spec = weights.spec.model_dump(by_alias=True, exclude_defaults=True, exclude={"inherited_metadata", "volume"})
+    overlay = weights.spec.pod_template.changes() if weights.spec.pod_template else None
+    asked = weights.metadata.annotations.get(FETCH_ANNOTATION, "")
+    inputs = [weights.metadata.uid, {**spec, "podTemplate": overlay}, claim_name(weights), claim_uid, asked]
+    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+    return f"{weights.metadata.name}-fetch-{digest[:6]}"
+
+
+def own_pod_template(weights: KimiLinearWeights) -> Manifest:
+    """Return the whole pod template: the spec alone determines it."""
+    return _pod_template(weights)
+
+
+def _pod_template(weights: KimiLinearWeights) -> Manifest:
+    template: Manifest = {"metadata": metadata.inherited(weights), "spec": _pod_spec(weights)}
+    overlay = weights.spec.pod_template
+    return merge(template, overlay.changes()) if overlay else template
+
+
+def _pod_spec(weights: KimiLinearWeights) -> Manifest:
+    return {
+        "containers": [_container(weights)],
+        # The same container starts again: it takes its lock back at once, and a corrected Secret counts.
+        "restartPolicy": "OnFailure",
+        "nodeSelector": _NODES,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "volumes": [
+            {"name": "program", "configMap": {"name": program_name(weights)}},
+            {"name": VOLUME, "persistentVolumeClaim": {"claimName": claim_name(weights)}},
+        ],
+    }
+
+
+def _container(weights: KimiLinearWeights) -> Manifest:
+    return {
+        "name": CONTAINER,
+        "image": weights.spec.image,
+        "command": ["python3", f"{PROGRAM_FOLDER}/{_PROGRAM}"],
+        "args": _arguments(weights),
+        "env": _environment(weights),
+        "resources": {"requests": _REQUESTS},
+        # The image's user is root, to whom a new volume belongs.
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        # Without a message of the program, the end of its log says why it ended.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": "program", "mountPath": PROGRAM_FOLDER, "readOnly": True},
+            {"name": VOLUME, "mountPath": MOUNT_PATH},
+        ],
+    }
+
+
+def _arguments(weights: KimiLinearWeights) -> list[str]:
+    source = weights.spec.source
+    options = {
+        "--model": MODELS[source.variant],
+        "--revision": source.revision,
+        "--folder": MOUNT_PATH,
+        # A restarted container of the same pod has the same holder.
+        "--holder": "$(POD_NAME)/$(POD_UID)",
+    }
+    return [word for option in options.items() for word in option]
+
+
+def _environment(weights: KimiLinearWeights) -> list[Manifest]:
+    source = weights.spec.source
+    variables: list[Manifest] = [
+        {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+        {"name": "HF_HOME", "value": "/tmp/huggingface"},  # noqa: S108 - in the container, for nothing but settings
+    ]
+    if source.endpoint:
+        variables.append({"name": "HF_ENDPOINT", "value": source.endpoint})
+    if token := source.token_secret_ref:
+        reference = {"name": token.name, "key": token.key}
+        variables.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": reference}})
+    return variables

@@ -1,0 +1,21 @@
+"""How the log of the program that fetches tells why it failed. It is Python without any engine."""
+
+import re
+
+from kimi_linear_operator.kubernetes.program import Program
+from kimi_linear_operator.weights.job import CONTAINER
+
+_NOTHING = re.compile(r"(?!)")
+
+FETCH = Program(
+    container=CONTAINER,
+    check="",
+    memory_remedies={},
+    startup_limit="",
+    startup_remedy="",
+    errors=_NOTHING,
+    vague_errors=_NOTHING,
+    consequences=_NOTHING,
+    shutdown=_NOTHING,
+    noise=_NOTHING,
+)

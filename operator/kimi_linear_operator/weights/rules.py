@@ -1,0 +1,48 @@
+"""The rules of KimiLinearWeights. They are written only here."""
+
+from kimi_linear_operator.kubernetes import expressions
+from kimi_linear_operator.kubernetes.rule import Rule
+from kimi_linear_operator.weights.job import CONTAINER
+
+# The rest of the 63 characters is for the suffixes of children's names.
+LONGEST_NAME = 50
+
+ERRORS = (
+    expressions.name(LONGEST_NAME, "the claim is named like the weights"),
+    Rule(
+        "error",
+        "spec.source.revision",
+        "!self.contains('..') && !self.endsWith('/')",
+        "is no name of a branch, a tag or a commit: these have no '..' and do not end with '/'",
+    ),
+    Rule(
+        "error",
+        "spec.volume",
+        "!has(self.existingClaim) || !has(self.storageClassName)",
+        "an existing claim has its storage class already: remove spec.volume.storageClassName",
+        blames="storageClassName",
+    ),
+    Rule(
+        "error",
+        expressions.CONTAINERS,
+        f"self.all(c, {expressions.NO_GPUS})",
+        "asks for amd.com/gpu: fetching needs no GPUs; leave them to servers",
+    ),
+    expressions.own_command(CONTAINER, "use spec.image and spec.source"),
+    expressions.unprivileged(CONTAINER, "it only writes to its volume"),
+    expressions.own_network("puts the pod on the node's network, which makes no download faster"),
+    expressions.owned_labels(),
+    *expressions.inherited_metadata(),
+)
+
+WARNINGS = (
+    Rule(
+        "warning",
+        "spec.volume",
+        "has(self.existingClaim) || 'ReadWriteMany' in self.accessModes",
+        "lets only one node mount the volume for writing: servers on other nodes cannot start",
+        blames="accessModes",
+    ),
+)
+
+RULES = (*ERRORS, *WARNINGS)

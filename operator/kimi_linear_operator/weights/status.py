@@ -1,0 +1,159 @@
+"""The status of KimiLinearWeights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kimi_linear_operator.kubernetes.conditions import Reason, condition, stamped
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.models import Condition
+from kimi_linear_operator.kubernetes.pod_reasons import worst_reason
+from kimi_linear_operator.weights import progress
+from kimi_linear_operator.weights.location import claim_name
+from kimi_linear_operator.weights.program import FETCH
+from kimi_linear_operator.weights.progress import LASTING, Progress
+from kimi_linear_operator.weights.spec import KimiLinearWeights
+
+
+@dataclass(frozen=True)
+class WeightsObservation:
+    """Everything that a status is derived from.
+
+    Attributes:
+        manifest: The stored weights, with their previous status.
+        weights: The weights, None if they cannot be read.
+        not_applied: Why the spec was not applied, None if it was.
+        job: The Job for the spec, None if there is none.
+        pods: The pods of the Job.
+        said: What the running program said last, None if unknown.
+        refused: Why the Job has no pod, None if it has one or the cause is not known.
+    """
+
+    manifest: Manifest
+    weights: KimiLinearWeights | None
+    not_applied: Reason | None = None
+    job: Manifest | None = None
+    pods: Sequence[Manifest] = field(default_factory=list)
+    said: Progress | None = None
+    refused: Reason | None = None
+
+    @property
+    def result(self) -> Progress | None:
+        """Return how the Job ended, None if it has not ended well."""
+        result = progress.result_of(self.job) if self.job else None
+        return result if result and result.is_complete else None
+
+    @property
+    def failure(self) -> Progress | None:
+        """Return how the program ended last, None if it has not failed."""
+        ends = progress.ends(self.pods)
+        return ends[-1] if ends and not ends[-1].is_complete else None
+
+    @property
+    def current(self) -> Progress | None:
+        """Return the newest that is known about the program."""
+        return self.result or self.said or self.failure
+
+
+def weights_status(observation: WeightsObservation, now: str) -> Manifest:
+    """Return the status of weights.
+
+    Args:
+        observation: What the status is derived from.
+        now: The time as RFC 3339, for conditions that change.
+    """
+    previous: Manifest = observation.manifest.get("status", {})
+    generation = int(observation.manifest["metadata"]["generation"])
+    status = {
+        "observedGeneration": generation,
+        "conditions": stamped(_conditions(observation, now), previous, generation, now),
+        **_place(observation, previous),
+        **_numbers(observation, previous),
+    }
+    return {name: value for name, value in status.items() if value is not None}
+
+
+def _place(observation: WeightsObservation, previous: Manifest) -> Manifest:
+    """Return claim and commit. The last complete commit of a claim stays until another one is complete there."""
+    if observation.weights is None or observation.not_applied:
+        return {name: previous.get(name) for name in ("claim", "commit")}
+    claim = claim_name(observation.weights)
+    kept = previous.get("commit") if previous.get("claim") == claim else None
+    return {"claim": claim, "commit": observation.result.commit if observation.result else kept}
+
+
+def _numbers(observation: WeightsObservation, previous: Manifest) -> Manifest:
+    """Return how far the download is. Unknown numbers keep their last values."""
+    current = observation.current
+    if observation.not_applied or current is None or not current.total:
+        kept = ("bytes", "totalBytes", "percent") if observation.job and not observation.not_applied else ()
+        return {name: previous.get(name) for name in kept}
+    is_moving = current is observation.said and current.rate > 0
+    return {
+        "bytes": current.size,
+        "totalBytes": current.total,
+        "percent": current.percent,
+        "bytesPerSecond": current.rate if is_moving else None,
+        "secondsLeft": current.seconds_left if is_moving else None,
+    }
+
+
+def _conditions(observation: WeightsObservation, now: str) -> list[Condition]:
+    result = observation.result
+    is_ready = result is not None and not observation.not_applied
+    reason = observation.not_applied or (_complete(result) if result else _why_not_ready(observation, now))
+    is_stalled = not is_ready and (reason.blames_spec or reason.name in LASTING)
+    is_busy = not is_ready and not is_stalled
+    settled, not_stalled = Reason("Settled", "Nothing is in progress"), Reason("NotStalled", "Nothing is in the way")
+    return [
+        _accepted(observation),
+        condition("Ready", is_ready, reason),
+        condition("Reconciling", is_busy, reason if is_busy else settled),
+        condition("Stalled", is_stalled, reason if is_stalled else not_stalled),
+    ]
+
+
+def _accepted(observation: WeightsObservation) -> Condition:
+    if observation.not_applied and observation.not_applied.blames_spec:
+        return condition("Accepted", False, observation.not_applied)
+    return condition("Accepted", True, Reason("SpecValid", "The spec passes all rules"))
+
+
+def _complete(result: Progress) -> Reason:
+    note = f"; {result.message}" if result.message else ""
+    return Reason("WeightsComplete", f"commit {result.commit} is complete: {gigabytes(result.total)}{note}")
+
+
+def _why_not_ready(observation: WeightsObservation, now: str) -> Reason:
+    """Return why the weights are not complete, the most certain cause first."""
+    job, pods = observation.job, observation.pods
+    if job is None:
+        return Reason("Starting", "the Job that fetches is about to be made")
+    if job.get("spec", {}).get("suspend"):
+        message = "is suspended by somebody else, most likely by a queue such as Kueue: it starts when it is its turn"
+        return Reason("JobSuspended", f"Job {job['metadata']['name']} {message}")
+    if progress.has_ended(job):
+        message = "has ended and left no result; another one follows within a minute"
+        return Reason("NoResult", f"Job {job['metadata']['name']} {message}")
+    if observation.said and (reason := _from_log(observation.said)):
+        return reason
+    if observation.failure and (problem := observation.failure.problem()):
+        return problem
+    reason = observation.refused or worst_reason(pods, now, FETCH) or Reason("Starting", "waiting for a pod")
+    if reason.name == "Starting" and any(map(progress.is_running, pods)):
+        return Reason("WeightsDownloading", "the pod that fetches runs")
+    return reason
+
+
+def _from_log(said: Progress) -> Reason | None:
+    """Return what a running program does, None if it has not begun yet."""
+    if problem := said.problem():
+        return problem
+    if said.state != "Downloading":
+        return None
+    trouble = f"; {said.message}" if said.message else ""
+    return Reason("WeightsDownloading", f"{said.percent} % of {gigabytes(said.total)} are on the volume{trouble}")
+
+
+def gigabytes(size: int) -> str:
+    """Return a number of bytes for people."""
+    return f"{size / 1e9:.1f} GB"

@@ -1,0 +1,230 @@
+"""The life of weights at a real API server; the kubelet of the pod that fetches is played."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from control_plane import LocalCluster
+from integration.audit import AuditLog
+from integration.client import Client
+from integration.kubelet import HELD_SPEC
+from integration.namespace import Namespace, condition_of, engine_container
+from integration.processes_under_test import USER, Operator, run_command
+from integration.waiting import stays, wait_for
+from integration.weights_pods import FIRST, OF_WEIGHTS, create, fail, finish, jobs, run, weights_manifest
+from kimi_linear_operator.kubernetes.kinds import CLAIM, DEPLOYMENT, POD, Kind, Manifest
+from kimi_linear_operator.server.spec import SERVER
+from kimi_linear_operator.weights.labels import FETCH_ANNOTATION
+from kimi_linear_operator.weights.location import on_claim
+from kimi_linear_operator.weights.spec import WEIGHTS
+
+VOLUME = Kind("", "v1", "PersistentVolume", "persistentvolumes")
+SECOND = "2" * 40
+USES_WEIGHTS = {**HELD_SPEC, "model": {"weights": "kimi"}}
+
+
+@pytest.fixture
+def bare(operator: Operator, namespace: Namespace, client: Client) -> Iterator[Namespace]:
+    """A namespace with a volume for the claim kimi."""
+    claim = {"namespace": namespace.name, "name": "kimi"}
+    spec = {
+        "capacity": {"storage": "1Ti"},
+        "accessModes": ["ReadWriteMany"],
+        "storageClassName": "",
+        "persistentVolumeReclaimPolicy": "Retain",
+        "nfs": {"server": "files.example.com", "path": "/"},
+        "claimRef": claim,
+    }
+    name = f"of-{namespace.name}"
+    client.create(VOLUME, {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec})
+    yield namespace
+    client.delete(VOLUME, None, name)
+
+
+def wait_for_reason(namespace: Namespace, reason: str, name: str = "kimi", kind: str = "Ready") -> Manifest:
+    return wait_for(
+        lambda: namespace.existing(WEIGHTS, name),
+        f"{kind} of the weights says {reason}",
+        lambda manifest: condition_of(manifest, kind).get("reason") == reason,
+    )
+
+
+def served_folder(namespace: Namespace) -> str:
+    words = engine_container(namespace.deployment("kimi"))["args"]
+    return str(words[words.index("--model-path") + 1])
+
+
+def folder(commit: str) -> str:
+    return on_claim("kimi", "instruct", commit).folder
+
+
+def test_weights_are_fetched_once_and_nothing_is_written_at_rest(bare: Namespace, audit_log: AuditLog) -> None:
+    create(bare)
+    claim = wait_for(lambda: bare.find(CLAIM, "kimi"), "the claim is made")
+    assert claim
+    assert claim["spec"]["resources"] == {"requests": {"storage": "200Gi"}}
+    assert "ownerReferences" not in claim["metadata"], "it outlives the weights"
+    run(bare)
+    wait_for_reason(bare, "WeightsDownloading")
+    assert condition_of(bare.existing(WEIGHTS, "kimi"), "Reconciling")["status"] == "True"
+    finish(bare)
+    status = wait_for_reason(bare, "WeightsComplete")["status"]
+    assert (status["commit"], status["percent"], status["claim"]) == (FIRST, 100, "kimi")
+    mark = audit_log.mark()
+    bare.edit(WEIGHTS, "kimi", {"metadata": {"labels": {"seen": "again"}}})
+    stays(lambda: audit_log.writes(mark, USER, bare.name), "the operator writes nothing", lambda writes: not writes, 12)
+    assert len(jobs(bare)) == 1
+
+
+def test_what_is_known_of_a_finished_job_outlives_its_pod(bare: Namespace) -> None:
+    create(bare)
+    finish(bare)
+    wait_for_reason(bare, "WeightsComplete")
+    for pod in bare.client.list(POD, bare.name, OF_WEIGHTS):
+        bare.delete(POD, pod["metadata"]["name"])
+    bare.edit(WEIGHTS, "kimi", {"metadata": {"labels": {"seen": "again"}}})
+    stays(
+        lambda: condition_of(bare.existing(WEIGHTS, "kimi"), "Ready"),
+        "they stay complete",
+        lambda ready: ready["reason"] == "WeightsComplete",
+        4,
+    )
+    assert len(jobs(bare)) == 1
+
+
+def test_diff_foretells_what_the_operator_does(bare: Namespace, cluster: LocalCluster, tmp_path: Path) -> None:
+    file = tmp_path / "weights.json"
+
+    def changes(**spec: Any) -> set[tuple[str, str]]:
+        file.write_text(json.dumps(weights_manifest("kimi", bare.name, **spec)))
+        done = run_command(cluster.kubeconfig, "diff", "--filename", str(file), "--output=json")
+        assert done.stderr == ""
+        items = json.loads(done.stdout)["items"]
+        return {(item["object"].partition("/")[0], item["action"]) for item in items}
+
+    new = {("PersistentVolumeClaim", "create"), ("ConfigMap", "create"), ("Job", "create")}
+    assert changes() == new
+    spec = create(bare)["spec"]
+    finish(bare)
+    wait_for_reason(bare, "WeightsComplete")
+    assert changes(**spec) == set()
+    bare.edit(WEIGHTS, "kimi", {"metadata": {"annotations": {FETCH_ANNOTATION: "again"}}})
+    finish(bare, SECOND)
+    wait_for(lambda: changes(**spec), "the file says nothing of the annotation", lambda found: not found)
+    assert changes(**{**spec, "image": "fetcher:1"}) == {("Job", "create"), ("Job", "delete")}
+
+
+def test_a_refused_token_is_told_with_its_remedy_and_passes_by_itself(bare: Namespace) -> None:
+    create(bare)
+    fail(bare, state="TokenRefused", message="the hub asks for a token (HTTP 401)")
+    told = condition_of(wait_for_reason(bare, "TokenRefused", kind="Stalled"), "Stalled")
+    assert told["status"] == "True"
+    assert "spec.source.tokenSecretRef" in told["message"]
+    finish(bare)
+    assert condition_of(wait_for_reason(bare, "WeightsComplete"), "Stalled")["status"] == "False"
+
+
+def test_the_claim_outlives_the_weights_and_the_next_of_this_name_take_it(bare: Namespace) -> None:
+    create(bare)
+    finish(bare)
+    wait_for_reason(bare, "WeightsComplete")
+    uid = bare.existing(CLAIM, "kimi")["metadata"]["uid"]
+    bare.delete(WEIGHTS, "kimi")
+    wait_for(lambda: jobs(bare), "the Job is gone", lambda left: not left)
+    assert bare.existing(CLAIM, "kimi")["metadata"]["uid"] == uid
+    create(bare)
+    finish(bare)
+    wait_for_reason(bare, "WeightsComplete")
+    assert bare.existing(CLAIM, "kimi")["metadata"]["uid"] == uid
+
+
+def test_a_claim_goes_with_its_weights_if_asked(bare: Namespace) -> None:
+    create(bare, volume={"deletionPolicy": "Delete"})
+    claim = wait_for(lambda: bare.find(CLAIM, "kimi"), "the claim is made")
+    assert claim
+    assert [owner["kind"] for owner in claim["metadata"]["ownerReferences"]] == ["KimiLinearWeights"]
+    bare.delete(WEIGHTS, "kimi")
+    wait_for(lambda: bare.find(CLAIM, "kimi"), "it is deleted", lambda found: not found or _is_going(found))
+
+
+def _is_going(manifest: Manifest) -> bool:
+    return "deletionTimestamp" in manifest["metadata"]
+
+
+def test_a_claim_of_somebody_else_is_left_alone(bare: Namespace) -> None:
+    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    metadata = {"name": "kimi", "namespace": bare.name}
+    bare.client.create(CLAIM, {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
+    create(bare)
+    wait_for_reason(bare, "NameConflict")
+    assert jobs(bare) == []
+    assert "labels" not in bare.existing(CLAIM, "kimi")["metadata"]
+
+
+def test_another_revision_is_fetched_by_another_job_and_the_old_commit_stays_until_then(bare: Namespace) -> None:
+    create(bare)
+    finish(bare)
+    first = wait_for_reason(bare, "WeightsComplete")["status"]["commit"]
+    bare.edit(WEIGHTS, "kimi", {"spec": {"source": {"revision": SECOND}}})
+    run(bare)
+    under_way = wait_for_reason(bare, "WeightsDownloading")
+    assert under_way["status"]["commit"] == first
+    assert len(jobs(bare)) == 1
+    finish(bare, SECOND)
+    assert wait_for_reason(bare, "WeightsComplete")["status"]["commit"] == SECOND
+
+
+def test_a_server_makes_no_pods_before_its_weights_are_complete(bare: Namespace) -> None:
+    bare.create_server("kimi", USES_WEIGHTS)
+    missing = bare.wait_for_condition("kimi", "Ready", "False", "WeightsMissing")
+    assert "spec.model.weights" in missing["message"]
+    create(bare)
+    run(bare)
+    bare.wait_for_condition("kimi", "Ready", "False", "WeightsDownloading")
+    assert bare.find(DEPLOYMENT, "kimi") is None
+    finish(bare)
+    wait_for(lambda: bare.find(DEPLOYMENT, "kimi"), "its pods are made")
+    assert served_folder(bare) == folder(FIRST)
+    container = engine_container(bare.deployment("kimi"))
+    assert {"name": "weights", "mountPath": "/weights", "readOnly": True} in container["volumeMounts"]
+    assert {"name": "HF_HUB_OFFLINE", "value": "1"} in container["env"]
+
+
+def test_a_newer_commit_is_offered_and_taken_by_the_annotation(bare: Namespace) -> None:
+    create(bare)
+    finish(bare)
+    bare.create_server("kimi", USES_WEIGHTS)
+    wait_for(lambda: bare.find(DEPLOYMENT, "kimi"), "its pods are made")
+    bare.edit(WEIGHTS, "kimi", {"metadata": {"annotations": {FETCH_ANNOTATION: "again"}}})
+    finish(bare, SECOND)
+    offered = bare.wait_for_condition("kimi", "TemplateCurrent", "False", "NewTemplateAvailable")
+    assert "The weights have another commit" in offered["message"]
+    assert served_folder(bare) == folder(FIRST)
+    bare.edit(SERVER, "kimi", {"metadata": {"annotations": {"kimi-linear.io/rollout": "now"}}})
+    wait_for(lambda: served_folder(bare), "it serves the newer commit", lambda served: served == folder(SECOND))
+
+
+def test_weights_that_go_stop_no_pods_and_a_change_rolls_out_with_the_same_commit(bare: Namespace) -> None:
+    create(bare)
+    finish(bare)
+    bare.create_server("kimi", USES_WEIGHTS)
+    made = wait_for(lambda: bare.find(DEPLOYMENT, "kimi"), "its pods are made")
+    assert made
+    bare.delete(WEIGHTS, "kimi")
+    wait_for(lambda: bare.find(WEIGHTS, "kimi"), "the weights are gone", lambda found: found is None)
+    stays(
+        lambda: bare.deployment("kimi")["spec"],
+        "its pods stay",
+        lambda spec: spec["template"] == made["spec"]["template"] and spec["replicas"] == 1,
+        3,
+    )
+    bare.change_server("kimi", {"toolCallParser": "enabled"})
+    wait_for(
+        lambda: engine_container(bare.deployment("kimi"))["args"],
+        "the change is rolled out",
+        lambda words: "--tool-call-parser" in words,
+    )
+    assert served_folder(bare) == folder(FIRST)

@@ -1,0 +1,28 @@
+"""A new pod template counts as good only when all pods have been Ready with it for the rollout's pause."""
+
+from typing import Any
+
+from kimi_linear_operator.server.settling import seconds_left
+
+NOW = "2026-11-24T12:00:00Z"
+
+
+def pod(ready: str, since: str, **metadata: Any) -> dict[str, Any]:
+    condition = {"type": "Ready", "status": ready, "lastTransitionTime": since}
+    return {"metadata": metadata, "status": {"conditions": [condition]}}
+
+
+def test_the_pod_that_became_ready_last_decides() -> None:
+    pods = [pod("True", "2026-11-24T11:50:00Z"), pod("True", "2026-11-24T11:59:00Z")]
+    assert seconds_left(pods, 300, NOW) == 240
+    assert seconds_left(pods[:1], 300, NOW) <= 0
+
+
+def test_a_pod_that_is_not_ready_has_the_whole_time_before_it() -> None:
+    assert seconds_left([pod("False", "2026-11-24T11:00:00Z")], 300, NOW) == 300
+    assert seconds_left([{"metadata": {}, "status": {}}], 300, NOW) == 300
+
+
+def test_pods_that_leave_and_a_server_without_pods_keep_nobody_waiting() -> None:
+    assert seconds_left([pod("True", NOW, deletionTimestamp=NOW)], 300, NOW) <= 0
+    assert seconds_left([], 300, NOW) <= 0
