@@ -14,6 +14,8 @@ from kimi_linear_operator.kubernetes.metadata import version_of
 LEASE_SECONDS = 15
 # The duration in a released Lease, as client-go writes it.
 _RELEASED_SECONDS = 1
+# More than a replica writes within the time limit of a request. Earlier ones can no longer be committed.
+_MOST_WRITTEN = 32
 
 
 @dataclass
@@ -112,7 +114,7 @@ class SeenLease:
             "renewTime": now,
             "leaseTransitions": before.get("leaseTransitions", 0) + (is_taken and "holderIdentity" in before),
         }
-        self._written_specs.append(spec)
+        self._written_specs = [*self._written_specs, spec][-_MOST_WRITTEN:]
         metadata = self._manifest["metadata"] if self._manifest else {"name": self.name, "namespace": self.namespace}
         return {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": metadata, "spec": spec}
 
