@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from kubernetes.aio.client import Configuration
+from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import list_kube_config_contexts, load_incluster_config, load_kube_config
 
 from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
@@ -42,6 +42,24 @@ async def load(into: Configuration) -> None:
             load_incluster_config(client_configuration=into)
     except Exception as error:  # the loader raises whatever a broken file makes it raise
         raise _no_cluster_error(error) from error
+
+
+async def renew_certificates(client: ApiClient) -> None:
+    """Read the cluster's certificate authorities and the client's certificate again.
+
+    An authority is replaced while the operator runs: the kubelet writes the new one into the pod. Earlier authorities
+    stay trusted until the process ends. Open connections stay as they are.
+
+    Raises:
+        ApiError: There are no credentials.
+        OSError: A certificate cannot be read.
+    """
+    configuration, context = client.configuration, client.rest_client.ssl_context
+    await load(configuration)
+    if configuration.ssl_ca_cert or configuration.ca_cert_data:
+        context.load_verify_locations(cafile=configuration.ssl_ca_cert, cadata=configuration.ca_cert_data)
+    if configuration.cert_file:
+        context.load_cert_chain(configuration.cert_file, keyfile=configuration.key_file)
 
 
 def own_namespace() -> str:

@@ -1,16 +1,18 @@
 """Reads lists in pages: pages of many objects if these are small, and of few if somebody made large ones."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from kimi_linear_operator import jsontext
+from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.answer import Answer, decoded, following, items, resource_version
-from kimi_linear_operator.cluster.errors import GONE
+from kimi_linear_operator.cluster.errors import GONE, UNREACHABLE, ApiError
 from kimi_linear_operator.cluster.paths import path
 from kimi_linear_operator.cluster.request import Request
-from kimi_linear_operator.cluster.transport import TooLongError, Transport
+from kimi_linear_operator.cluster.transport import LIST_SECONDS, TooLongError, Transport
 from kimi_linear_operator.kubernetes.essence import essence, event_essence
 from kimi_linear_operator.kubernetes.kinds import EVENT, Kind, Manifest
 
@@ -23,8 +25,16 @@ PAGE_BYTES = 4 * 2**20
 # In units of `jsontext.weight`: five times the weight of 250 pods. Decoded, 8 MB of empty lists take half a gigabyte.
 PAGE_WEIGHT = 1_000_000
 _SHRINKING = 8
-# How many times to start a list. It starts again if its resource version expires before the last page.
-MOST_LIST_ATTEMPTS = 3
+# If a list expires before its last page and the API server gives no token to go on with, the list starts again in
+# longer pages, so that it needs fewer of them. The last attempt is usually one page, as in client-go's pager.
+_GROWTH = 8
+_LONGEST_CHUNK = LIST_CHUNK * _GROWTH**2
+# How many times to request a page after the first one: as often as client-go, which honours `Retry-After` too
+# (https://pkg.go.dev/k8s.io/client-go/rest, maxRetries). Starting again would lose all earlier pages.
+MOST_PAGE_ATTEMPTS = 10
+PAGE_BACKOFF = Backoff(first=0.5, longest=5.0)
+# The pauses end this long after the first request for the page: then it is the turn of other lists.
+PAGE_SECONDS = LIST_SECONDS
 # A kubelet writes some dozens of Events about a pod. Others may write thousands, each as large as an object can be.
 MOST_EVENT_PAGES = 8
 
@@ -53,26 +63,31 @@ class Pages:
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def of(self, kind: Kind, namespace: str | None, selector: str) -> AsyncGenerator[Page, None]:
-        """Yield all objects of a kind in one namespace or in all, as of one resource version.
+        """Yield all objects of a kind in one namespace or in all, as of one resource version or later.
 
-        If the resource version expires before the last page, the list starts again: a page with another version is the
-        first page of a new list. Only one page of all lists is decoded at a time, and it stays in memory until the
-        caller asks for the next one. Other tasks run between two pages.
+        The API server forgets a resource version after some minutes. Then the remaining pages show a later state, but
+        have the version of the first page: whoever watches from that version misses nothing. If the API server does
+        not allow this, the list starts again: a page with another version is the first page of a new list.
+
+        Only one page of all lists is decoded at a time, and it stays in memory until the caller asks for the next one.
+        Other tasks run between two pages.
         """
-        first = query = {"limit": str(LIST_CHUNK), "labelSelector": selector}
-        attempts = 1
+        longest, version = LIST_CHUNK, 0
+        query = first = {"limit": str(longest), "labelSelector": selector}
         while True:
-            fetched = await self._fetch_page(path(kind, namespace), query)
+            fetched = await self._fetch(path(kind, namespace), query)
             received, query = fetched.answer, fetched.query
-            if received.status == GONE and "continue" in query and attempts < MOST_LIST_ATTEMPTS:
-                query, attempts = first, attempts + 1
+            if received.status == GONE and "continue" in query and longest < _LONGEST_CHUNK:
+                longest, version = longest * _GROWTH, 0
+                query = {**first, "limit": str(longest)}
                 continue
             async with self._turn:
                 await asyncio.sleep(0)
                 answer = decoded(received)
                 continue_token = following(answer)
-                limit = _next_limit(query, received)
-                page = _page(kind, answer)
+                limit = _next_limit(query, received, longest)
+                page = _page(kind, answer, version)
+                version = page.version
                 del answer, fetched, received
                 yield page
                 del page
@@ -83,7 +98,7 @@ class Pages:
     async def all(
         self, kind: Kind, namespace: str, selector: str, reduce: Callable[[Manifest], Manifest]
     ) -> list[Manifest]:
-        """Return all objects of a kind in a namespace, as of one resource version, each reduced by a function."""
+        """Return all objects of a kind in a namespace, each reduced by a function; see `of` for their version."""
         version, objects = 0, list[Manifest]()
         async with aclosing(self.of(kind, namespace, selector)) as pages:
             async for page in pages:
@@ -109,7 +124,7 @@ class Pages:
         query = {"limit": str(LIST_CHUNK), "fieldSelector": f"involvedObject.uid={metadata['uid']}"}
         events: list[Manifest] = []
         for _ in range(MOST_EVENT_PAGES):
-            fetched = await self._fetch_page(target, query)
+            fetched = await self._fetch(target, query)
             async with self._turn:
                 await asyncio.sleep(0)
                 answer = decoded(fetched.answer)
@@ -120,6 +135,31 @@ class Pages:
             if not continue_token:
                 break
         return events
+
+    async def _fetch(self, target: str, query: dict[str, str]) -> _Fetched:
+        """Request a page. If it is not the first one, request it again while the API server is busy or away.
+
+        If the API server has forgotten the list's resource version, request the page of a later one.
+        """
+        if "continue" not in query:
+            return await self._fetch_page(target, query)
+        now = asyncio.get_running_loop().time
+        latest = now() + PAGE_SECONDS
+        for attempt in itertools.count(1):
+            try:
+                fetched = await self._fetch_page(target, query)
+                if token := _later_token(fetched.answer):
+                    query = {**fetched.query, "continue": token}
+                    fetched = await self._fetch_page(target, query)
+                _raise_if_busy(fetched.answer)
+            except ApiError as error:
+                pause = max(error.retry_seconds, PAGE_BACKOFF.delay(attempt - 1))
+                if not _is_busy(error.status) or attempt >= MOST_PAGE_ATTEMPTS or now() + pause > latest:
+                    raise
+                await asyncio.sleep(pause)
+            else:
+                break
+        return fetched
 
     async def _fetch_page(self, target: str, query: dict[str, str]) -> _Fetched:
         """Request a page, with fewer objects until it is small enough to decode."""
@@ -135,18 +175,52 @@ class Pages:
             query = {**query, "limit": str(max(1, int(query["limit"]) // _SHRINKING))}
 
 
-def _next_limit(query: Mapping[str, str], received: Answer) -> str:
+def _is_busy(status: int) -> bool:
+    """Return whether the same request may succeed in a moment."""
+    return status in (UNREACHABLE, 408, 429) or status >= 500
+
+
+def _raise_if_busy(answer: Answer) -> None:
+    """Raise ApiError if the same request may succeed in a moment."""
+    if _is_busy(answer.status):
+        decoded(answer)
+
+
+def _later_token(answer: Answer) -> str:
+    """Return the token with which the API server would go on from a later resource version, empty without one.
+
+    It is in the answer that the first version is forgotten.
+    https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
+    """
+    if answer.status != GONE:
+        return ""
+    try:
+        content = jsontext.decode(answer.content)
+    except ValueError:
+        return ""
+    return following(content) if isinstance(content, dict) else ""
+
+
+def _next_limit(query: Mapping[str, str], received: Answer, longest: int) -> str:
     """Return the limit of the next page: double it after a small page, because the large objects may be over."""
     is_small = 2 * len(received.content) <= PAGE_BYTES and 2 * jsontext.weight(received.content) <= PAGE_WEIGHT
-    return str(min(LIST_CHUNK, 2 * int(query["limit"]))) if is_small else query["limit"]
+    return str(min(longest, 2 * int(query["limit"]))) if is_small else query["limit"]
 
 
-def _page(kind: Kind, answer: Manifest) -> Page:
-    """Return the page of a list in an answer.
+def _page(kind: Kind, answer: Manifest, begun: int) -> Page:
+    """Return the page of a list in an answer, with the resource version of the first page.
+
+    Args:
+        kind: The kind of the objects.
+        answer: The answer.
+        begun: The resource version of the first page, 0 if this is the first page.
 
     Raises:
-        ApiError: The answer is not a list.
+        ApiError: The answer is not a list, or is older than the first page, because etcd was restored.
     """
+    version = int(resource_version(answer))
+    if version < begun:
+        raise ApiError(UNREACHABLE, "the list goes on from an older state than it began with")
     # The items of a list have neither of these fields.
     type_fields = {"apiVersion": kind.api_version, "kind": kind.kind}
-    return Page([type_fields | item for item in items(answer)], int(resource_version(answer)))
+    return Page([type_fields | item for item in items(answer)], begun or version)

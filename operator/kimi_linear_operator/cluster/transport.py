@@ -166,7 +166,7 @@ class Transport:
         self, request: Request, seconds: float, *, deadline: float | None = None, most_bytes: int | None = None
     ) -> Answer:
         try:
-            response = await self._send(request, seconds, deadline)
+            response = await self._send_trusting(request, seconds, deadline)
             content = await _read(response, most_bytes)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self.observe(request.verb, UNREACHABLE)
@@ -174,6 +174,15 @@ class Transport:
             raise ApiError(UNREACHABLE, f"no answer from {self.server}: {cause}") from error
         self.observe(request.verb, response.status)
         return Answer(response.status, content, response.headers.get("Retry-After", ""))
+
+    async def _send_trusting(self, request: Request, seconds: float, deadline: float | None) -> aiohttp.ClientResponse:
+        """Send a request; retry it once with new certificates if there was no trust, so that it was not sent."""
+        try:
+            return await self._send(request, seconds, deadline)
+        except aiohttp.ClientSSLError:
+            # The cluster's authority may have been replaced since we read it.
+            await credentials.renew_certificates(self.client)
+            return await self._send(request, seconds, deadline)
 
     async def _send(self, request: Request, seconds: float, deadline: float | None) -> aiohttp.ClientResponse:
         configuration, method, url = self.client.configuration, request.method, request.url(self.server)
@@ -212,9 +221,11 @@ async def _read(response: aiohttp.ClientResponse, most_bytes: int | None) -> byt
 async def opened(configuration: Configuration, observe: Observe = ignore_answer) -> AsyncIterator[Transport]:
     """Open connections to an API server."""
     client = ApiClient(configuration)
+    # No limit on connections: requests that hang would keep the Lease's in line behind them. Those who send requests
+    # bound them instead: workers, the lanes of lists, looks before a start.
     # With trust_env, aiohttp would read the environment and ~/.netrc in another thread, twice for each request.
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=configuration.connection_pool_maxsize, ssl=client.rest_client.ssl_context),
+        connector=aiohttp.TCPConnector(limit=0, ssl=client.rest_client.ssl_context),
         proxy=configuration.proxy,
         read_bufsize=_BUFFER_BYTES,
         request_class=_PunctualRequest,

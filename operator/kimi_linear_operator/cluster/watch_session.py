@@ -4,6 +4,7 @@ import asyncio
 import functools
 import gc
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -101,13 +102,13 @@ class _AnswersForKopf:
         await self._add_credentials(request)
         listener = self.listeners.get(request.url.path.removeprefix(self.prefix))
         if listener is None:
-            return await handler(request)
+            return await self._send(request, handler)
         verb = "WATCH" if "watch" in request.url.query else "LIST"
         if verb == "LIST":
             request.url = request.url.update_query(fieldSelector=_MATCHES_NOTHING, resourceVersion="0")
         status = UNREACHABLE
         try:
-            response = await handler(request)
+            response = await self._send(request, handler)
             status = await _status(verb, response)
         finally:
             self.observe(verb, status)
@@ -117,6 +118,15 @@ class _AnswersForKopf:
             if status == 401
             else await _answer_for_kopf(verb, response, status, functools.partial(listener, verb))
         )
+
+    async def _send(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        """Send a request. If there is no trust, read the certificates again for the next one: kopf retries."""
+        try:
+            return await handler(request)
+        except aiohttp.ClientSSLError:
+            with suppress(ApiError, OSError):
+                await credentials.renew_certificates(self.client)
+            raise
 
     async def _add_credentials(self, request: aiohttp.ClientRequest) -> None:
         headers: dict[str, str] = {"User-Agent": USER_AGENT}

@@ -106,8 +106,8 @@ class Leader:
         """Wait until the lease is ours.
 
         Returns:
-            Whether no other replica has worked since `look_first`: the lease did not exist or was released then, and it
-            was unchanged when this replica took it. This is possible only in the first term.
+            Whether no other replica can have worked since this replica last held the lease: it still is as this replica
+            wrote it. In the first term: since `look_first`, if the lease did not exist or was released then.
         """
         failures = 0
         self._lease.distrust(self.clock())
@@ -123,7 +123,7 @@ class Leader:
                 await asyncio.sleep(0 if self.is_leading else LOOK_SECONDS)
         self._log(logging.INFO, f"Leading as {self.identity}")
         counters.LEADING.set(1)
-        is_untouched, self._lease.is_untouched = self._lease.is_untouched, False
+        is_untouched, self._lease.is_untouched = self._lease.is_untouched, True
         return is_untouched
 
     async def hold(self, work: Coroutine[None, None, None]) -> bool:

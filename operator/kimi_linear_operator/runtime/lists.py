@@ -102,8 +102,8 @@ class Lists:
             self.ask_for(scope)
 
     async def wait_until_everything_is_read(self) -> None:
-        """Wait until everything that can be read was read."""
-        while not self.scopes.has_read_everything(self.clock()):
+        """Wait until everything was read that can be read in time."""
+        while not self.scopes.may_lead(self.clock()):
             self._changed.clear()
             # A list that takes too long makes its scope unreadable without setting `_changed`, so poll.
             with suppress(TimeoutError):

@@ -144,29 +144,26 @@ class Operator:
         await self.lists.run()
 
     async def lead(self) -> None:
-        """Wait until all that can be read was read, then work whenever the lease is ours; release it at the end."""
+        """Wait until all that can be read was read, then work whenever the lease is ours; release it at the end.
+
+        Another replica may have worked since this one last led or began. This replica may not know what the other one
+        wrote: its watches may not work, or may have died silently. So it lists everything again, and reconciles a
+        resource once the scopes that it needs are listed.
+        """
         await self.lists.wait_until_everything_is_read()
         logger.info("Started with %d servers and benchmarks", len(self.cache.resources()))
         self.health.has_read = True
         try:
             while True:
-                is_up_to_date = await self._leader.acquire()
-                if await self._leader.hold(self._work() if is_up_to_date else self._take_over()):
+                if not await self._leader.acquire():
+                    self.lists.relist_all()
+                if await self._leader.hold(self._work()):
                     return
         finally:
             await self._leader.release()
 
     async def _work(self) -> None:
         await self.work.run(self._leader.fenced())
-
-    async def _take_over(self) -> None:
-        """Work after another replica may have worked since this one listed.
-
-        This replica may not know what the other one wrote: its watches may not work, or may have died silently. So it
-        lists everything again, and reconciles a resource once the scopes that it needs are listed.
-        """
-        self.lists.relist_all()
-        await self._work()
 
     def _start_over(self) -> None:
         """Forget everything and read it again: etcd was restored from a backup, so older versions are newer states."""

@@ -11,7 +11,7 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.cluster.transport import LIST_SECONDS
 from kimi_linear_operator.kubernetes.kinds import Kind
 
-# A list that fails for so long while others succeed has a reason of its own: an object that the API server cannot
+# A list that is waited for so long while others succeed has a reason of its own: an object that the API server cannot
 # decode, or a conversion webhook that does not answer. No successful list takes longer.
 OWN_FAULT_SECONDS = LIST_SECONDS
 # The definition is missing, or the operator's role does not allow it. A deleted namespace has no Role any more.
@@ -38,7 +38,9 @@ class _State:
     """The outcome of listing a scope.
 
     Attributes:
-        begun_at: Start of the first attempt to list it since the last success, None without an attempt.
+        begun_at: Since when it is waited for: the start of the first attempt to list it since the last success, or, if
+            the cache was empty or outdated, the start of the first list of any scope. None without an attempt.
+        failed_at: When a list last failed that did not begin before the cache was outdated, None if none has.
         is_read: Whether the cache shows it: it was listed, and neither refused nor lost since.
         is_outdated: Whether the cache may be old, and no list has begun since that was found out.
         error: The error of the last list, None if it succeeded.
@@ -48,13 +50,21 @@ class _State:
     is_read: bool = False
     is_outdated: bool = False
     error: ApiError | None = None
+    failed_at: float | None = None
 
     def is_refused(self) -> bool:
         return self.error is not None and self.error.status in _REFUSALS
 
     def is_own_fault(self, now: float, read_last: float) -> bool:
-        """Return whether it has failed for OWN_FAULT_SECONDS, and another scope was read meanwhile."""
+        """Return whether it is waited for since OWN_FAULT_SECONDS, and another scope was read meanwhile."""
         return self.begun_at is not None and now - self.begun_at >= OWN_FAULT_SECONDS and read_last >= self.begun_at
+
+    def is_failing(self, read_last: float) -> bool:
+        """Return whether it was refused, or still failed after OWN_FAULT_SECONDS.
+
+        A list that only takes its turn late, after others that are slow, has not failed.
+        """
+        return self.failed_at is not None and (self.is_refused() or self.is_own_fault(self.failed_at, read_last))
 
 
 @dataclass
@@ -69,6 +79,8 @@ class Scopes:
     namespaces: list[str]
     kinds: Sequence[Kind]
     _states: dict[Scope, _State] = field(init=False)
+    # Start of the first list since the cache was known to be old or empty, None without a list.
+    _begun_at: float | None = None
     # When any scope was last read: the API server answered then.
     _read_last: float = float("-inf")
 
@@ -84,13 +96,18 @@ class Scopes:
     def begin(self, scope: Scope, now: float) -> None:
         """Note that the list of a scope begins."""
         state = self._states[scope]
-        state.begun_at = now if state.begun_at is None else state.begun_at
+        if self._begun_at is None:
+            self._begun_at = now
+        if state.begun_at is None:
+            # Others may have been read while this one waited for its watch.
+            state.begun_at = now if state.is_read else self._begun_at
         state.is_outdated = False
 
     def forget(self) -> None:
         """Note that the cache may be old: a scope is unknown until a list that begins after this has ended."""
+        self._begun_at = None
         for scope, state in self._states.items():
-            self._states[scope] = replace(state, is_read=False, is_outdated=True)
+            self._states[scope] = replace(state, is_read=False, is_outdated=True, failed_at=None)
 
     def succeed(self, scope: Scope, now: float) -> bool:
         """Note that a list of a scope succeeded; return whether the scope was unknown before."""
@@ -109,16 +126,26 @@ class Scopes:
         """
         state = self._states[scope]
         state.error = error
+        state.failed_at = state.failed_at if state.is_outdated else now
         is_lost = state.is_refused() or (not is_watched and state.is_own_fault(now, self._read_last))
         state.is_read = state.is_read and not is_lost
 
-    def has_read_everything(self, now: float) -> bool:
-        """Return whether everything that can be read was read, so that a replica may lead.
+    def may_lead(self, now: float) -> bool:
+        """Return whether everything was read that can be read in time, so that a replica may lead.
 
         This is False while the API server answers no list at all.
         """
         return self.is_anything_read() and all(
             state.is_read or self._is_unreadable(state, now) for state in self._states.values()
+        )
+
+    def has_read_everything(self) -> bool:
+        """Return whether everything was read that can be read at all: any other list is refused or fails for long.
+
+        What needs everything waits for a list that has not ended yet, however long that takes.
+        """
+        return self.is_anything_read() and all(
+            state.is_read or state.is_failing(self._read_last) for state in self._states.values()
         )
 
     def is_anything_read(self) -> bool:

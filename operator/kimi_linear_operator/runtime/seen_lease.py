@@ -5,7 +5,7 @@ that saw another holder waits that long. All replicas wait that long after a res
 Lease then names an earlier holder.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from kimi_linear_operator.kubernetes.kinds import LEASE, Manifest
@@ -14,6 +14,8 @@ from kimi_linear_operator.kubernetes.metadata import version_of
 LEASE_SECONDS = 15
 # The duration in a released Lease, as client-go writes it.
 _RELEASED_SECONDS = 1
+# More than a replica writes within the time limit of a request. Earlier ones can no longer be committed.
+_MOST_WRITTEN = 32
 
 
 @dataclass
@@ -24,7 +26,8 @@ class SeenLease:
         namespace: The Lease's namespace.
         name: The Lease's name.
         identity: The name of this replica.
-        is_untouched: Whether nobody held the lease at the first look, and no later look found a change.
+        is_untouched: Whether no other replica can have held the lease since the first look if nobody held it then, or
+            else since this replica last held it.
     """
 
     namespace: str
@@ -36,8 +39,9 @@ class SeenLease:
     _since: float = 0.0
     # Until when another replica may work although the lease no longer names it.
     _last_holder_until: float = float("-inf")
-    # The last spec that this replica tried to write.
-    _written_spec: Manifest | None = None
+    # The specs that this replica wrote over the version seen last, answered or not: one of them is the next one, unless
+    # somebody else writes first.
+    _written_specs: list[Manifest] = field(default_factory=list)
 
     @property
     def exists(self) -> bool:
@@ -83,11 +87,14 @@ class SeenLease:
         """
         if lease == self._manifest:
             return False
-        self.is_untouched = False
         is_older = bool(lease and self._manifest and version_of(lease) < version_of(self._manifest))
         was_held_by_another = self.is_held_by_another
         self._manifest, self._since = lease, now
-        if self._is_uncontested() and not is_older:
+        self._written_specs = [spec for spec in self._written_specs if spec == self._spec()]
+        is_ours = bool(self._written_specs) and not is_older
+        self.is_untouched = self.is_untouched and is_ours
+        # No other replica can still work: its holder released the lease, or this replica took it.
+        if is_ours or (self.is_released and not is_older):
             self._last_holder_until = float("-inf")
         elif was_held_by_another or (is_older and not is_leading):
             # Its holder may have renewed it right before.
@@ -99,7 +106,7 @@ class SeenLease:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         before = self._spec()
         is_taken = bool(holder) and holder != before.get("holderIdentity")
-        spec = self._written_spec = {
+        spec = {
             **before,
             "holderIdentity": holder,
             "leaseDurationSeconds": LEASE_SECONDS if holder else _RELEASED_SECONDS,
@@ -107,17 +114,14 @@ class SeenLease:
             "renewTime": now,
             "leaseTransitions": before.get("leaseTransitions", 0) + (is_taken and "holderIdentity" in before),
         }
+        self._written_specs = [*self._written_specs, spec][-_MOST_WRITTEN:]
         metadata = self._manifest["metadata"] if self._manifest else {"name": self.name, "namespace": self.namespace}
         return {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": metadata, "spec": spec}
 
     def note_written(self, lease: Manifest, now: float) -> None:
         """Note the Lease that this replica has written."""
         self._manifest, self._since = lease, now
-
-    def _is_uncontested(self) -> bool:
-        """Return whether no other replica can still work: its holder released the lease, or this replica took it."""
-        spec = self._spec()
-        return self.is_released or (bool(spec) and spec == self._written_spec)
+        self._written_specs = [self._spec()]
 
     def _spec(self) -> Manifest:
         return dict((self._manifest or {}).get("spec") or {})

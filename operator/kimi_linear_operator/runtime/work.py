@@ -54,7 +54,7 @@ class Work:
         context = shared_context(self.types, cluster, self.cache, options=self.options, scheduling=scheduling)
         by_kind = reconcilers(self.types, context)
         running = [
-            asyncio.ensure_future(reconciler.run(self._has_read_everything, self._unreadable))
+            asyncio.ensure_future(reconciler.run(self.scopes.has_read_everything, self._unreadable))
             for reconciler in by_kind.values()
         ]
         try:
@@ -113,7 +113,7 @@ class Work:
         await asyncio.sleep(0)
         if not self._may_reconcile(key):
             return None  # It is enqueued once its scopes are read.
-        if self.types[key.kind].needs_everything and not self._has_read_everything():
+        if self.types[key.kind].needs_everything and not self.scopes.has_read_everything():
             return READ_AGAIN_SECONDS
         return await by_kind[key.kind].reconcile(key, failures)
 
@@ -127,9 +127,6 @@ class Work:
     def _may_need(self, key: Key) -> Iterable[Kind]:
         resource_type = self.types[key.kind]
         return (*resource_type.own_kinds, *resource_type.referenced)
-
-    def _has_read_everything(self) -> bool:
-        return self.scopes.has_read_everything(time.monotonic())
 
     def _unreadable(self) -> list[str]:
         return list(map(str, self.scopes.unreadable(time.monotonic())))

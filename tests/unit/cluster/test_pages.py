@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import time
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from answering import answering
+from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster import pages as module
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
@@ -73,32 +76,173 @@ def test_a_page_of_countless_values_is_as_short_as_one_of_many_bytes(monkeypatch
     assert asyncio.run(test()) == [1, 1, 1]
 
 
-@pytest.mark.parametrize("forgotten", [1, module.MOST_LIST_ATTEMPTS - 1, module.MOST_LIST_ATTEMPTS])
-def test_a_moment_that_is_forgotten_begins_the_list_anew_in_pages_a_few_times(forgotten: int) -> None:
-    servers = [make_server(f"kimi-{number}") for number in range(LIST_CHUNK + 1)]
-    limits, beginnings, left = [], 0, iter([True] * forgotten)
+@dataclass
+class Forgetful:
+    """An API server that forgets the version of each list after some pages, as a busy one does after minutes."""
+
+    pages_until_forgotten: int
+    has_tokens: bool
+    servers: list[Any] = field(default_factory=lambda: [make_server(f"kimi-{n:05}") for n in range(2_000)])
+    version: int = 5
+    page_objects: int = LIST_CHUNK
+    asked: int = 0
+    given: int = 0
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        begin, version = map(int, request.query.get("continue", f"0:{self.version}").split(":"))
+        end = begin + min(self.page_objects, int(request.query["limit"]))
+        if self.given >= self.pages_until_forgotten and begin and version == self.version:
+            self.given, self.version = 0, self.version + 1
+        if version != self.version:
+            token = {"continue": f"{begin}:{self.version}"} if self.has_tokens else {}
+            return web.json_response({"kind": "Status", "message": "old", "code": 410, "metadata": token}, status=410)
+        self.given += 1
+        more = {"continue": f"{end}:{version}"} if end < len(self.servers) else {}
+        metadata = {"resourceVersion": str(version), **more}
+        return web.json_response({"metadata": metadata, "items": self.servers[begin:end]})
+
+
+@pytest.mark.parametrize("page_objects", [100, 250])
+def test_a_list_that_takes_longer_than_its_version_is_kept_goes_on_where_it_was(page_objects: int) -> None:
+    """It never ends if it starts again: it would take as long as before."""
+
+    async def test() -> None:
+        forgetful = Forgetful(3, has_tokens=True, page_objects=page_objects)
+        async with answering(forgetful.answer) as cluster:
+            pages = [page async for page in cluster.pages(SERVER)]
+            assert [manifest for page in pages for manifest in page.manifests] == forgetful.servers
+            assert {page.version for page in pages} == {5}, "what was deleted since is known from a watch"
+            assert forgetful.asked <= 1.5 * len(pages)
+            assert await cluster.list(SERVER, "default") == forgetful.servers
+
+    asyncio.run(test())
+
+
+def test_a_list_that_cannot_go_on_starts_again_in_longer_pages() -> None:
+    async def test() -> None:
+        forgetful = Forgetful(3, has_tokens=False, page_objects=100_000)
+        async with answering(forgetful.answer) as cluster:
+            assert await cluster.list(SERVER, "default") == forgetful.servers
+
+    asyncio.run(test())
+
+
+def test_a_list_that_cannot_go_on_in_the_longest_pages_is_an_error() -> None:
+    async def test() -> None:
+        forgetful = Forgetful(1, has_tokens=False)
+        async with answering(forgetful.answer) as cluster:
+            with pytest.raises(ApiError, match="410: old"):
+                await cluster.list(SERVER, "default")
+        assert forgetful.asked < 20
+
+    asyncio.run(test())
+
+
+def test_a_list_that_goes_on_from_an_older_state_is_an_error() -> None:
+    """A backup of etcd was restored meanwhile."""
+    forgetful = Forgetful(3, has_tokens=True)
 
     async def answer(request: web.Request) -> web.Response:
-        nonlocal beginnings
-        limits.append(request.query.get("limit"))
-        if "continue" not in request.query:
-            beginnings += 1
-            metadata = {"resourceVersion": str(beginnings), "continue": "next"}
-            return web.json_response({"metadata": metadata, "items": servers[:LIST_CHUNK]})
-        if next(left, False):
-            return web.json_response({"kind": "Status", "message": "too old", "code": 410}, status=410)
-        return web.json_response({"metadata": {"resourceVersion": str(beginnings)}, "items": servers[LIST_CHUNK:]})
+        if forgetful.given == 2:
+            forgetful.version = 4
+        return await forgetful.answer(request)
+
+    async def test() -> None:
+        async with answering(answer) as cluster:
+            with pytest.raises(ApiError, match="older state"):
+                await cluster.list(SERVER, "default")
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("status", [429, 500, 503, 504, None])
+def test_a_page_that_is_not_given_at_once_is_asked_for_again_and_not_the_whole_list(
+    status: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a list of many pages, some would always be refused by a busy API server, so that it never ended."""
+    monkeypatch.setattr(module, "PAGE_BACKOFF", Backoff(first=0.01, longest=0.01))
+    asked, servers = list[str](), [make_server(f"kimi-{number}") for number in range(20)]
+
+    async def answer(request: web.Request) -> web.Response:
+        position = request.query.get("continue", "0")
+        asked.append(position)
+        if position != "0" and asked.count(position) <= int(position) % 4:
+            return _fail(request, status)
+        begin = int(position)
+        more = {"continue": str(begin + 1)} if begin + 1 < len(servers) else {}
+        return web.json_response({"metadata": {"resourceVersion": "5", **more}, "items": [servers[begin]]})
 
     async def test() -> list[Any]:
         async with answering(answer) as cluster:
             return await cluster.list(SERVER, "default")
 
-    if forgotten < module.MOST_LIST_ATTEMPTS:
-        assert asyncio.run(test()) == servers
-    else:
-        with pytest.raises(ApiError, match="410: too old"):
-            asyncio.run(test())
-    assert set(limits) == {str(LIST_CHUNK)}
+    assert asyncio.run(test()) == servers
+    assert asked.count("0") == 1
+
+
+def _fail(request: web.Request, status: int | None) -> web.Response:
+    """Answer with an error, or break the connection if the status is None."""
+    if status is None and request.transport:
+        request.transport.abort()
+    return web.json_response({"kind": "Status", "message": "busy"}, status=status or 500)
+
+
+def test_a_page_is_asked_for_again_only_after_the_time_that_the_api_server_names() -> None:
+    asked = list[float]()
+
+    async def answer(request: web.Request) -> web.Response:
+        if "continue" not in request.query:
+            return web.json_response({"metadata": {"resourceVersion": "5", "continue": "next"}, "items": []})
+        asked.append(time.monotonic())
+        if len(asked) == 1:
+            return web.json_response({"message": "busy"}, status=429, headers={"Retry-After": "2"})
+        return web.json_response({"metadata": {"resourceVersion": "5"}, "items": [make_server()]})
+
+    async def test() -> None:
+        async with answering(answer) as cluster:
+            assert await cluster.list(SERVER, "default") == [make_server()]
+
+    asyncio.run(test())
+    assert asked[1] - asked[0] >= 1.9
+
+
+@pytest.mark.parametrize(("status", "most"), [(429, module.MOST_PAGE_ATTEMPTS), (403, 1), (404, 1)])
+def test_a_page_that_is_refused_for_good_ends_the_list(status: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAGE_BACKOFF", Backoff(first=0.01, longest=0.01))
+    refused = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal refused
+        if "continue" not in request.query:
+            return web.json_response({"metadata": {"resourceVersion": "5", "continue": "next"}, "items": []})
+        refused += 1
+        return web.json_response({"message": "no"}, status=status)
+
+    async def test() -> None:
+        async with answering(answer) as cluster:
+            with pytest.raises(ApiError, match=f"{status}: no"):
+                await cluster.list(SERVER, "default")
+
+    asyncio.run(test())
+    assert refused == most
+
+
+def test_who_is_to_wait_for_longer_than_other_lists_may_leaves_its_place_to_them() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        if "continue" not in request.query:
+            return web.json_response({"metadata": {"resourceVersion": "5", "continue": "next"}, "items": []})
+        return web.json_response({"message": "busy"}, status=429, headers={"Retry-After": "60"})
+
+    async def test() -> None:
+        async with answering(answer) as cluster:
+            with pytest.raises(ApiError) as error:
+                await cluster.list(SERVER, "default")
+            assert error.value.retry_seconds == 60
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "PAGE_SECONDS", 30.0)
+        asyncio.run(asyncio.wait_for(test(), 30))
 
 
 def test_one_page_of_all_lists_is_held_at_a_time() -> None:

@@ -15,9 +15,11 @@ from kimi_linear_operator import clock
 from kimi_linear_operator.cluster.client import Cluster, connect_to
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.cluster.transport import REQUEST_TIMEOUT_SECONDS, PendingWrites
-from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, Manifest
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, LEASE, Manifest
 
 _CONNECT = aiohttp.TCPConnector.connect
+# More than the workers of a leader have under way, of several writes each.
+_MANY_WRITES = 200
 
 
 def _manifest(name: str) -> Manifest:
@@ -161,3 +163,27 @@ async def _sent_to_a_proxy(**options: Any) -> tuple[list[str], bytes]:
             with suppress(ApiError):
                 await cluster.get(CONFIG_MAP, "default", "kimi")
         return sent.get_nowait()
+
+
+def test_however_many_writes_hang_a_lease_is_renewed_at_once() -> None:
+    """Slow webhooks may hold more writes than any pool has connections."""
+    hanging, healed = 0, asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal hanging
+        if "configmaps" in request.path:
+            hanging += 1
+            await healed.wait()
+        return web.json_response({"metadata": {"resourceVersion": "1"}})
+
+    async def test() -> None:
+        async with answering(answer) as cluster:
+            writes = [asyncio.create_task(_write(cluster, f"slow-{number}", 99.0)) for number in range(_MANY_WRITES)]
+            while hanging < _MANY_WRITES:  # noqa: ASYNC110 - a request that waits for a connection sets nothing
+                await asyncio.sleep(0.01)
+            await cluster.replace(LEASE, {"metadata": {"name": "lease", "namespace": "default"}})
+            assert hanging == _MANY_WRITES
+            healed.set()
+            await asyncio.gather(*writes)
+
+    asyncio.run(asyncio.wait_for(test(), 60))

@@ -119,7 +119,7 @@ def test_a_replica_knows_whether_another_can_have_worked_since_its_first_look(
         assert await a.acquire() == is_untouched
         assert not await a.hold(_lose(leases))
         leases.lease, leases.version = None, 0
-        assert not await a.acquire(), "of a later term it knows nothing"
+        assert not await a.acquire(), "another held it, and may have before it was deleted"
 
     run(test())
 
@@ -128,6 +128,85 @@ async def _lose(leases: Leases) -> None:
     assert leases.lease
     leases.write({**leases.lease, "spec": {**leases.lease["spec"], "holderIdentity": "c"}})
     await work_forever()
+
+
+def cut(line: Line) -> None:
+    line.is_cut = True
+
+
+def answer_late(line: Line) -> None:
+    """Commit every write, but answer only when nobody waits any more."""
+    line.answer_seconds = 60
+
+
+def refuse(line: Line) -> None:
+    line.error = ApiError(503, "etcd is away")
+
+
+@pytest.mark.parametrize("fail", [cut, answer_late, refuse])
+def test_a_replica_that_could_not_renew_its_lease_knows_that_nobody_else_held_it_since(
+    fail: Callable[[Line], None],
+) -> None:
+    """Else it would list everything in each term, and never get to an end if lists take longer than a term."""
+
+    async def test() -> None:
+        line = Line(Leases())
+        a = leader("a", line)
+        await a.acquire()
+        for _ in range(3):
+            fail(line)
+            assert not await a.hold(work_forever())
+            await asyncio.sleep(20)
+            line.is_cut, line.answer_seconds, line.error = False, 0.0, None
+            assert await a.acquire()
+            await a.hold(asyncio.sleep(20))
+
+    run(test())
+
+
+def relabel(leases: Leases) -> None:
+    """Somebody changes the Lease without taking it."""
+    assert leases.lease
+    leases.write({**leases.lease, "metadata": {**leases.lease["metadata"], "labels": {"team": "a"}}})
+
+
+def delete(leases: Leases) -> None:
+    leases.lease, leases.version = None, 0
+
+
+def hand_round(leases: Leases) -> None:
+    """Another replica takes the lease, and somebody writes back what was there before."""
+    before = leases.lease
+    lead_and_give_back(leases)
+    assert leases.lease
+    assert before
+    leases.write({"metadata": leases.lease["metadata"], "spec": {**before["spec"], "leaseTransitions": 7}})
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "is_untouched"),
+    [(nothing, True), (relabel, True), (lead_and_give_back, False), (delete, False), (hand_round, False)],
+)
+def test_a_replica_knows_whether_another_can_have_worked_since_its_last_term(
+    meanwhile: Happens, is_untouched: bool
+) -> None:
+    async def test() -> None:
+        leases = Leases()
+        line = Line(leases)
+        a = leader("a", line)
+        await a.acquire()
+        line.is_cut = True
+        assert not await a.hold(work_forever())
+        meanwhile(leases)
+        line.is_cut = False
+        assert await a.acquire() == is_untouched
+        await a.hold(asyncio.sleep(20))
+        line.is_cut = True
+        assert not await a.hold(work_forever())
+        line.is_cut = False
+        assert await a.acquire(), "in the next term, the last one counts"
+
+    run(test())
 
 
 def test_another_can_have_worked_since_a_first_look_that_found_it_working_or_failed() -> None:

@@ -63,12 +63,57 @@ def test_everything_that_is_written_is_needed_by_somebody() -> None:
 
 def test_a_replica_may_lead_when_everything_was_read() -> None:
     scopes = new_scopes(["a"])
-    assert not scopes.has_read_everything(0)
+    assert not scopes.may_lead(0)
     missing = Scope(POD, "a")
-    assert not read(scopes, missing).has_read_everything(2)
+    assert not read(scopes, missing).may_lead(2)
     assert scopes.succeed(missing, 2)
-    assert scopes.has_read_everything(2)
+    assert scopes.may_lead(2)
     assert scopes.unreadable(2) == {}
+
+
+def test_what_fails_from_the_start_keeps_nobody_from_leading_however_late_its_list_began() -> None:
+    """It waits for its watch, which cannot begin either, and all others were read meanwhile."""
+    scopes, pods = new_scopes(["a", "b"]), Scope(POD, "b")
+    for scope in scopes:
+        if scope != pods:
+            scopes.begin(scope, 1)
+            scopes.succeed(scope, 2)
+    scopes.begin(pods, 10)
+    scopes.fail(pods, ApiError(500, "broken"), 10)
+    assert not scopes.may_lead(OWN_FAULT_SECONDS)
+    assert scopes.may_lead(1 + OWN_FAULT_SECONDS)
+    assert scopes.unreadable(1 + OWN_FAULT_SECONDS) == {pods: "500: broken"}
+    scopes.fail(pods, ApiError(500, "broken"), 1 + OWN_FAULT_SECONDS)
+    assert scopes.has_read_everything()
+
+
+def test_what_needs_everything_waits_for_a_list_that_is_in_line_however_long() -> None:
+    scopes, late = new_scopes(["a", "b"]), Scope(JOB, "b")
+    read(scopes, late)
+    assert scopes.may_lead(OWN_FAULT_SECONDS)
+    assert not scopes.has_read_everything()
+    scopes.fail(late, UNAVAILABLE, OWN_FAULT_SECONDS - 1)
+    assert not scopes.has_read_everything(), "it may be a matter of moments, and its next list is in line"
+    scopes.fail(late, UNAVAILABLE, OWN_FAULT_SECONDS)
+    assert scopes.has_read_everything()
+    scopes.succeed(late, 200)
+    assert scopes.has_read_everything()
+
+
+@pytest.mark.parametrize("error", [FORBIDDEN, MISSING, UNAVAILABLE])
+def test_what_needs_everything_waits_after_a_takeover_for_what_failed_before(error: ApiError) -> None:
+    """It may be readable now, and in line behind lists that are slow."""
+    scopes, late = new_scopes(["a", "b"]), Scope(JOB, "b")
+    read(scopes, late)
+    scopes.fail(late, error, OWN_FAULT_SECONDS)
+    assert scopes.has_read_everything()
+    scopes.begin(late, 199)
+    scopes.forget()
+    scopes.fail(late, error, 201)
+    read(scopes, late, now=202)
+    assert not scopes.has_read_everything()
+    scopes.fail(late, error, 210)
+    assert scopes.has_read_everything()
 
 
 @pytest.mark.parametrize("error", [FORBIDDEN, MISSING])
@@ -76,7 +121,7 @@ def test_what_is_refused_keeps_nobody_from_leading_and_is_named(error: ApiError)
     pods = Scope(POD, "b")
     scopes = read(new_scopes(["a", "b"]), pods)
     scopes.fail(pods, error, 2)
-    assert scopes.has_read_everything(2)
+    assert scopes.may_lead(2)
     assert scopes.unreadable(2) == {pods: str(error)}
 
 
@@ -86,7 +131,7 @@ def test_an_api_server_that_does_not_answer_is_waited_for(error: ApiError) -> No
     for scope in scopes:
         scopes.begin(scope, 0)
         scopes.fail(scope, error, 0)
-    assert not scopes.has_read_everything(1_000_000)
+    assert not scopes.may_lead(1_000_000)
     assert scopes.unreadable(1_000_000) == {}
 
 
@@ -95,7 +140,7 @@ def test_where_nothing_may_be_read_nobody_leads() -> None:
     for scope in scopes:
         scopes.begin(scope, 0)
         scopes.fail(scope, FORBIDDEN, 0)
-    assert not scopes.has_read_everything(1)
+    assert not scopes.may_lead(1)
 
 
 def test_what_fails_for_long_while_others_are_read_keeps_nobody_from_leading() -> None:
@@ -103,8 +148,8 @@ def test_what_fails_for_long_while_others_are_read_keeps_nobody_from_leading() -
     pods = Scope(POD, "a")
     scopes = read(new_scopes(["a"]), pods)
     scopes.fail(pods, ApiError(500, "conversion webhook failed"), 2)
-    assert not scopes.has_read_everything(OWN_FAULT_SECONDS - 1)
-    assert scopes.has_read_everything(OWN_FAULT_SECONDS)
+    assert not scopes.may_lead(OWN_FAULT_SECONDS - 1)
+    assert scopes.may_lead(OWN_FAULT_SECONDS)
     assert scopes.unreadable(OWN_FAULT_SECONDS) == {pods: "500: conversion webhook failed"}
 
 
@@ -212,10 +257,10 @@ def test_what_may_be_old_is_unknown_until_a_list_that_begins_afterwards_has_ende
         scopes.begin(scope, 0)
     scopes.forget()
     assert not any(scopes.succeed(scope, 1) for scope in scopes)
-    assert not scopes.has_read_everything(1)
+    assert not scopes.may_lead(1)
     # Nothing is known to be unreadable: the replica stays Ready.
     assert scopes.is_anything_readable()
     for scope in scopes:
         scopes.begin(scope, 2)
     assert all(scopes.succeed(scope, 3) for scope in scopes)
-    assert scopes.has_read_everything(3)
+    assert scopes.may_lead(3)
