@@ -1,4 +1,5 @@
-"""What only the stand-in has: its command line, its faults, and what it says. How it is like SGLang: `tests/engine`."""
+"""The parts that only the stand-in has: its command line, its faults, and the texts of its answers. `tests/engine`
+tests where it must be like SGLang."""
 
 import json
 import subprocess

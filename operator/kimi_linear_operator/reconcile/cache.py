@@ -210,7 +210,7 @@ class Cache:
         return owners.union(*(index.keys_to_enqueue(before, after) for index in self._indexes))
 
     def begin_list(self, kind: Kind, namespace: str | None = None) -> int:
-        """Begin a complete list of a kind; return the newest version seen of these objects.
+        """Begin a complete list of a kind; return the newest version of these objects that was seen.
 
         The list is of one namespace, or of all if that is None. Call this before requesting it, so that objects deleted
         from now on do not come back with it.

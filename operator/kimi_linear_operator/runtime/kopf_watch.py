@@ -71,7 +71,7 @@ class Watch:
     _stopping: threading.Event = field(default_factory=threading.Event)
     _loop: asyncio.AbstractEventLoop | None = None
     _stop_flag: asyncio.Event | None = None
-    # Whether the current watches have to end: after a restore of etcd, their events are from another past.
+    # Whether the current watches have to end: after a restore of etcd, their events may be of changes that are undone.
     _is_ending: bool = False
     _heartbeat: float = field(default_factory=time.monotonic)
     watched: WatchedScopes = field(init=False)

@@ -26,7 +26,8 @@ class Unreadable:
         self._listing[scope] = set()
 
     def add(self, scope: Scope, key: Key, error: Exception) -> None:
-        """Note an unreadable object in the list of a scope. Call this in the exception handler, for its traceback."""
+        """Note an unreadable object in the list of a scope. Call this in the exception handler, so that the log has the
+        traceback."""
         reasons = self._reasons.setdefault(scope, {})
         if key not in reasons:
             self._log(scope, key, len(reasons))

@@ -132,11 +132,11 @@ def unrequested(
     """Return those of the uncertain fields that nobody asked for.
 
     - A field that the spec has: nobody asked for it if nobody owns it.
-    - A null that the spec lacks: if somebody still owns the field, the API server dropped the null, and nobody asked
-      for that. A user who removes a null gives up the field, too.
+    - A null that the spec lacks: if somebody still owns the field, then the API server dropped the null, and no user
+      asked for the drop. A user who removes a null gives up the field, too.
     - A field in a list that somebody owns as a whole: ownership does not show which fields of the items the owner
-      wrote. Nobody asked for it if no owner wrote the spec after the operator last applied it, or if nobody had asked
-      for the same value then.
+      wrote. Nobody asked for it if no owner wrote the spec since the operator last applied it, or if the value is the
+      same and nobody had asked for it at that time.
 
     Args:
         paths: The uncertain fields.

@@ -305,7 +305,7 @@ SHAPES: list[tuple[Manifest, str]] = [
     ({"replica": 2}, "spec.replica: unknown field: did you mean replicas?"),
     ({"engine": {"extraArg": []}}, "spec.engine.extraArg: unknown field: did you mean extraArgs?"),
     ({"model": {"tokenSecretRef": {"nam": "x", "name": "x"}}}, "spec.model.tokenSecretRef.nam: unknown field: did you"),
-    ({"drain": {"zzz": 1}}, "spec.drain.zzz: unknown field: known here are timeoutSeconds"),
+    ({"drain": {"zzz": 1}}, "spec.drain.zzz: unknown field: the known fields are timeoutSeconds"),
     ({"replicas": "2"}, 'spec.replicas: "2": must be a whole number, without quotes'),
     ({"tensorParallelism": "4"}, 'spec.tensorParallelism: "4": must be a whole number, without quotes'),
     ({"tensorParallelism": True}, "spec.tensorParallelism: true: must be a whole number, without quotes"),
