@@ -20,7 +20,8 @@ _QUESTION: Any = {"role": "user", "content": "Are you there?"}
 
 
 def talk(client: OpenAI) -> dict[str, Any]:
-    """Return what the server says at once, as a stream, and with a tool: its call, and what it makes of the result."""
+    """Return the server's answers: whole, as a stream, and with a tool (the call, and the answer after the tool's
+    result)."""
     [model] = [model.id for model in client.models.list()]
     answer = client.chat.completions.create(model=model, messages=[_QUESTION])
     stream = client.chat.completions.create(model=model, messages=[_QUESTION], stream=True)
@@ -42,6 +43,6 @@ def talk(client: OpenAI) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    # A request that fails is to be seen, not repeated.
+    # No retries, so that a failed request is visible.
     with OpenAI(base_url=f"{sys.argv[1]}/v1", api_key="none", max_retries=0, timeout=30) as opened:
         sys.stdout.write(json.dumps(talk(opened)))

@@ -1,9 +1,9 @@
-"""Steady load on a server: users who ask again as soon as they have their answer, until standard input ends.
+"""Steady load on a server: each user sends the next request after the last answer, until standard input ends.
 
     python load.py URL
 
-It is run on the node, where the names of Services are known, and prints at the end how many requests were answered to
-their end and what went wrong with the others. Answers are streamed and take half a second to two seconds. Each request
+It runs on the node, where the names of Services are known. At the end it prints how many requests got a complete
+answer, and the errors of the others. Answers are streamed and take half a second to two seconds. Each request
 has a connection of its own, so that it goes wherever the Service sends it at that moment.
 """
 
@@ -57,7 +57,7 @@ async def load(url: str, tally: Tally) -> None:
     loop = asyncio.get_running_loop()
     ended = loop.run_in_executor(None, sys.stdin.read)
     limit = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
-    # The name is looked up once: what is tested are answers, not DNS.
+    # The name is looked up once, because the test is about answers, not DNS.
     connector = aiohttp.TCPConnector(force_close=True, ttl_dns_cache=None)
     async with aiohttp.ClientSession(connector=connector, timeout=limit) as session:
         await asyncio.gather(*(_user(session, url, ended, tally) for _ in range(_USERS)))

@@ -15,14 +15,14 @@ _BLOCK = re.compile(r"(?<=<!-- recording -->\n```text\n).*?(?=```)", re.DOTALL)
 _PROMPT = "$ "
 # The benchmark takes longest: four suites, each in a pod of its own.
 _COMMAND_SECONDS = 600
-# What is another each time: times and other numbers, and names that are made up.
+# The parts that differ in each run: times, other numbers, and generated names.
 _CHANGING = (
     (r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun) .*", "DATE"),
     (r"\d+(\.\d+)?(h|m|s)(\d+s)?\b", "AGE"),
     (r"\d+([.,]\d+)*", "NUMBER"),
     # How fast this machine happens to be.
     (r"(?m)\b(better|worse|same)$", "CHANGE"),
-    # Columns are as wide as what is in them.
+    # The width of a column depends on its contents.
     (r" {2,}", " "),
     (r"-{2,}", "-"),
 )
@@ -59,7 +59,7 @@ def record(cluster: PodCluster) -> str:
 
 
 def _explanation(cluster: PodCluster) -> str:
-    """Return what helps to see why a command failed."""
+    """Return the cluster's state that helps to find out why a command failed."""
     pods = cluster.kubectl("get", "pods", "--all-namespaces", "--output=wide")
     return pods + cluster.kubectl("events", "--all-namespaces", "--types=Warning")
 
@@ -70,7 +70,7 @@ def write(recording: str) -> None:
 
 
 def without_numbers(recording: str) -> str:
-    """Return a recording without what is another each time."""
+    """Return a recording without the parts that differ in each run."""
     for pattern, word in _CHANGING:
         recording = re.sub(pattern, word, recording)
     return recording

@@ -1,4 +1,5 @@
-"""The pods of a server as a real kubelet runs them: what outlives a container, who waits for whom, where it listens."""
+"""The pods of a server on a real kubelet: what survives a restart of a container, the order of a stop, the
+addresses."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +54,7 @@ def server(installed: None, models: Namespace) -> Iterator[Manifest]:
 
 
 def python(cluster: PodCluster, pod: Manifest, program: str) -> str:
-    """Return what a program prints that runs in the engine's container."""
+    """Run a program in the engine's container and return its output."""
     name = pod["metadata"]["name"]
     return cluster.kubectl("exec", name, "--container=sglang", "--", "python3", "-c", program).strip()
 
@@ -100,7 +101,7 @@ def test_a_dead_engine_leaves_its_service_within_a_minute_and_requests_no_longer
     assert python(cluster, pod, _ASK) == "timed out"
     models.wait_for_condition("dead", "Available", "False", "NotResponding", seconds=60)
     models.delete(SERVER, "dead")
-    # Known to be dead, it ends at once, although a request is open.
+    # The kubelet knows that the engine is dead, so the pod ends at once, although a request is open.
     wait_for(lambda: models.pods("dead"), "the pod is gone", lambda pods: not pods, seconds=_SECONDS_TO_END)
 
 

@@ -1,4 +1,5 @@
-"""The kernels that stand in for SGLang's on a CPU compute the same, and the libraries for CUDA are only there."""
+"""The kernels that replace SGLang's on a CPU give the same results, and the replaced CUDA libraries are never
+called."""
 
 import ctypes
 import json

@@ -1,4 +1,4 @@
-"""What both tools need: their controllers and the operator as processes, and our examples with our Git host in them."""
+"""For both tools: controllers and operator as processes, and our examples with the address of our Git host."""
 
 import os
 import subprocess
@@ -16,9 +16,9 @@ from integration.processes_under_test import operator_of_release
 from kimi_linear_operator.kubernetes.kinds import Manifest
 
 GITOPS = ROOT / "deploy/gitops"
-# What a tool may take on a busy machine for what it does in a few seconds.
+# The most that a tool may take on a busy machine; otherwise it takes a few seconds.
 TOOL_SECONDS = 180.0
-# Git asks a proxy for the loopback interface, too.
+# Git would use a proxy for the loopback interface, too.
 _NO_PROXY = dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1")
 
 

@@ -1,7 +1,7 @@
-"""Golden files: what a resource becomes, whole and as a person would review it.
+"""Golden files: all objects and the status of a resource, in a form that a person can review.
 
 Each folder is a case. `cr.yaml` becomes `objects.yaml`; where `observed.yaml` holds a Deployment, Jobs and pods,
-`cr.yaml` and those become `status.yaml`. What a benchmark measures is in `server.yaml`.
+`cr.yaml` and those become `status.yaml`. The server that a benchmark measures is in `server.yaml`.
 `pytest tests/golden --update-golden` rewrites the results.
 """
 
@@ -29,7 +29,7 @@ OBSERVED_KINDS = {kind.kind: kind for kind in (*RESOURCES, *CHILDREN)}
 
 @dataclass
 class RecordingCluster:
-    """Has the resource and no child but a benchmark's pods, accepts what is written, and remembers the status."""
+    """A cluster with the resource and, for a benchmark, its pods. It accepts all writes and keeps the status."""
 
     resource: Manifest
     pods: list[Manifest] = field(default_factory=list)
@@ -95,7 +95,7 @@ def valid(manifest: Manifest) -> Resource:
 
 
 def without_runner(manifest: Manifest) -> Manifest:
-    """Leave the runner's own text out, which has tests of its own, and what follows from it."""
+    """Leave out the runner's text, which has its own tests, and the values that are computed from it."""
     if manifest["kind"] != "ConfigMap":
         return manifest
     metadata = {key: value for key, value in manifest["metadata"].items() if key != "annotations"}

@@ -36,7 +36,7 @@ _WARNING = re.compile(r'299 - "((?:[^"\\]|\\.)*)"')
 
 @dataclass(frozen=True)
 class Answer:
-    """What the API server said."""
+    """An answer of the API server."""
 
     status: int
     body: Manifest
@@ -92,7 +92,7 @@ class Client:
             self._connection.close()
             return self._exchange(method, target, text, headers)
         except (http.client.HTTPException, OSError):
-            # Or the next request would meet the rest of this one.
+            # Otherwise the next request would read the rest of this answer.
             self._connection.close()
             raise
 

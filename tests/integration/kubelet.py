@@ -1,4 +1,4 @@
-"""Playing the kubelet of held pods: what it would report about their containers."""
+"""Playing the kubelet of held pods: reports about their containers."""
 
 from typing import Any
 
@@ -20,9 +20,10 @@ HELD_SPEC: Spec = {"podTemplate": {"metadata": {"annotations": {HELD: "true"}}}}
 
 
 def stages_without(field: str) -> list[Manifest]:
-    """Return the local Stages, but a pod that has this field is not made Ready, a slow one not at once.
+    """Return the local Stages, changed: a pod with this field never becomes Ready by itself, and a slow pod only after
+    a delay.
 
-    And one that drains does not go by itself.
+    A pod with the annotation for draining does not end by itself.
     """
     changed = stages()
     [ready] = [stage for stage in changed if stage["metadata"]["name"] == "pod-ready"]

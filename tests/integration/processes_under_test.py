@@ -45,7 +45,7 @@ _LISTENING = re.compile(r"Listening on (127\.0\.0\.1:\d+)")
 
 @contextmanager
 def log_for_failures(file: Path) -> Iterator[None]:
-    """Log the end of what an operator logs meanwhile: pytest shows it if a test fails, even before this ends."""
+    """Log the end of the operator's log of this block, because pytest shows it if a test fails."""
     begin = file.stat().st_size if file.exists() else 0
     try:
         yield

@@ -1,4 +1,4 @@
-"""Storing what the API server would refuse, as an older version of our schema may have let it in."""
+"""Storing objects that the API server would refuse now, but that an older version of our schema accepted."""
 
 import copy
 from collections.abc import Iterator
@@ -151,7 +151,8 @@ def serve(client: Client, definition: Manifest) -> None:
 
 
 def _wait_for_answer(client: Client, expected: int) -> None:
-    """Wait until the API server goes by the definitions as they are now: until it answers so to what breaks rules."""
+    """Wait until the API server uses the current definitions: until it gives this answer to an object that breaks
+    rules."""
     for kind, broken in ((SERVER, _server(UNREADABLE)), (SERVER, _server(BROKEN_RULE)), (BENCHMARK, _benchmark())):
         wait_for(
             lambda kind=kind, broken=broken: (

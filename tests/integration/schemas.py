@@ -10,7 +10,7 @@ VERSIONS = ("1.30.0", "1.31.0", "1.32.0", "1.33.0", "1.34.0", "1.35.0", "1.36.0"
 LOCATION = "{{.NormalizedKubernetesVersion}}/{{.ResourceKind}}{{.KindSuffix}}.json"
 """Where kubeconform finds the schema of a kind, in the folder of `write_schemas`."""
 
-# What schemas of kinds refer to, as the package kubernetes-validate names it for its own reader.
+# The file that schemas of kinds refer to, under its name in the package kubernetes-validate.
 _DEFINITIONS = "/api/_definitions.json#"
 
 

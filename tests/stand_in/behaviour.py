@@ -1,4 +1,4 @@
-"""How slow the stand-in is and what goes wrong in it, as the environment says."""
+"""The stand-in's delays and faults, from the environment."""
 
 import json
 import os

@@ -26,8 +26,10 @@ class Unreadable:
         self._listing[scope] = set()
 
     def add(self, scope: Scope, key: Key, error: Exception) -> None:
-        """Note an unreadable object in the list of a scope. Call this in the exception handler, so that the log has the
-        traceback."""
+        """Note an unreadable object in the list of a scope.
+
+        Call this in the exception handler, so that the log has the traceback.
+        """
         reasons = self._reasons.setdefault(scope, {})
         if key not in reasons:
             self._log(scope, key, len(reasons))

@@ -1,4 +1,4 @@
-"""What the API server says to a KimiLinearServer, with no operator anywhere."""
+"""The API server's verdicts on a KimiLinearServer, without an operator."""
 
 import functools
 import json

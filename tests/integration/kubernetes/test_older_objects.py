@@ -1,7 +1,7 @@
-"""Objects that are older than a rule: told so, and everything else about them still works.
+"""Objects that are older than a rule: their status says so, and everything else still works.
 
-They are stored while the API server has no rules, and the operator starts when it has them again. So it meets them as
-after an upgrade that brings a rule.
+They are stored while the API server has no rules, and the operator starts when it has them again. This is the situation
+after an upgrade that adds a rule.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from passes import RESOURCES
 
 EXAMPLES = examples()
 _SERVER_OF_BENCHMARKS = {"serverRef": {"name": "kimi"}}
-# What an example's spec becomes when its owner puts it right.
+# The spec of an example after its owner has corrected it.
 _RIGHT: dict[str, Manifest] = {"KimiLinearServer": {"replicas": 0}, "KimiLinearBenchmark": _SERVER_OF_BENCHMARKS}
 
 

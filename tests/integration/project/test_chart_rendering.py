@@ -1,4 +1,4 @@
-"""What Helm and Kustomize make of our files is what Kubernetes takes, in every version that we name."""
+"""Every supported version of Kubernetes accepts the manifests that Helm and Kustomize make of our files."""
 
 import json
 import subprocess

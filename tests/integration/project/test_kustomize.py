@@ -1,4 +1,5 @@
-"""Kustomize knows what our resources name: prefixes and generated names reach every field, built by kubectl itself."""
+"""Kustomize, as built into kubectl, replaces prefixed and generated names in every field of ours that names an
+object."""
 
 import json
 import shutil
@@ -146,7 +147,7 @@ def test_every_name_is_that_of_an_object_that_is_built(built: list[Manifest]) ->
     named = [(path, text) for item in built for path, text in texts(item) if "some-" in text]
     assert len(named) > 50
     assert [(path, text) for path, text in named if text not in names] == []
-    # A hash follows the names of what is generated.
+    # Generated names end with a hash.
     assert not {"some-secret", "staging-some-secret", "some-map", "staging-some-map"} & names
 
 

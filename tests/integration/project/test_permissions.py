@@ -1,4 +1,5 @@
-"""The operator may do what it does and nothing else: compared after all other tests, whose operators did everything."""
+"""The operator has exactly the permissions that it uses. This runs after all other tests, whose operators use them
+all."""
 
 import os
 from functools import reduce
@@ -36,7 +37,7 @@ def granted() -> set[Permission]:
 
 @pytest.fixture(scope="module")
 def asked(request: pytest.FixtureRequest) -> Asked:
-    """What all operators asked for: in this run, and in those that kept it in the folder of --asked."""
+    """The requests of all operators, in this run and in those that stored theirs in the folder of --asked."""
     folder = request.config.getoption("asked")
     runs = kept(folder) if folder else []
     if {item.path for item in request.session.items} - {Path(__file__)}:

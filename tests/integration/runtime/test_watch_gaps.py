@@ -1,4 +1,4 @@
-"""What happens while nobody watches: lists make up for it, and what is gone does not come back."""
+"""Lists find the changes that no watch showed, and deleted objects are not created again."""
 
 from integration.client import path_of
 from integration.faults import Call, end_with, error_event, refuse

@@ -1,4 +1,4 @@
-"""A default of another version's definition that this version refuses, and nobody asked for, freezes nothing."""
+"""This version refuses a default of another version's definition that nobody asked for: no server is frozen by that."""
 
 import copy
 from collections.abc import Callable, Iterator
