@@ -1,5 +1,4 @@
-"""Shared by all tests: the option that rewrites golden files, hypothesis's settings, and the report of what was
-real."""
+"""For all tests: the option that rewrites golden files, settings of hypothesis, the report of what was real."""
 
 import signal
 from collections import Counter

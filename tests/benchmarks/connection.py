@@ -113,8 +113,7 @@ Job = Callable[[Connection], Awaitable[None]]
 
 
 async def do_all(access: Access, jobs: Iterable[Job]) -> None:
-    """Send all of these requests in their order, sixteen at a time: as many as the operator has workers for a
-    namespace."""
+    """Send these requests in order, sixteen at a time: as many workers as the operator has for a namespace."""
     left = iter(jobs)
 
     async def work() -> None:

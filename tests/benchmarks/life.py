@@ -1,5 +1,4 @@
-"""The operator's work and use of resources in four phases: from nothing to Ready, at rest, after a restart,
-disturbed."""
+"""The operator's work and cost in four phases: until servers are Ready, at rest, after a restart, disturbed."""
 
 import time
 from collections import Counter

@@ -59,8 +59,7 @@ class Load:
         await do_all(self.access, self._jobs(play, names))
 
     async def warm_up(self, count: int) -> None:
-        """Make and remove servers with their children, so that the API server's one-time work is done before the
-        measurement."""
+        """Make and remove servers with their children, so that the API server has done its one-time work."""
         template, writes = Template.of(build_server()), Writes()
 
         async def pass_by(connection: Connection, name: str) -> None:

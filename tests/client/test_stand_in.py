@@ -1,5 +1,4 @@
-"""The parts that only the stand-in has: its command line, its faults, and the texts of its answers. `tests/engine`
-tests where it must be like SGLang."""
+"""The stand-in's own parts: command line, faults and answers. `tests/engine` compares it with SGLang."""
 
 import json
 import subprocess

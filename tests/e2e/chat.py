@@ -20,8 +20,7 @@ _QUESTION: Any = {"role": "user", "content": "Are you there?"}
 
 
 def talk(client: OpenAI) -> dict[str, Any]:
-    """Return the server's answers: whole, as a stream, and with a tool (the call, and the answer after the tool's
-    result)."""
+    """Return the server's answers: whole, as a stream, and with a tool (its call, then the final answer)."""
     [model] = [model.id for model in client.models.list()]
     answer = client.chat.completions.create(model=model, messages=[_QUESTION])
     stream = client.chat.completions.create(model=model, messages=[_QUESTION], stream=True)

@@ -20,8 +20,7 @@ from real_node import RealCluster
 
 @pytest.fixture(scope="session")
 def real_node_possible() -> None:
-    """Skip with the reason if this machine cannot run a real node; in CI, fail instead where the machine could run
-    one."""
+    """Skip with the reason if this machine cannot run a real node; in CI, fail if it should be able to."""
     if reason := "tests run on kind" if replaces_real_node() else obstacle():
         pytest.skip(reason)
     skip_unless_built(E2E, missing_packages())

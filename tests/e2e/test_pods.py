@@ -1,5 +1,4 @@
-"""The pods of a server on a real kubelet: what survives a restart of a container, the order of a stop, the
-addresses."""
+"""The pods of a server on a real kubelet: what survives a restart, the order of a stop, the addresses."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -35,8 +35,7 @@ def error(ours: Tensor, theirs: Tensor) -> float:
 
 
 def interpret() -> None:
-    """Let the interpreter run functions that exist only for speed on a GPU: other exponentials, and self-tuning
-    kernels."""
+    """Let the interpreter run functions that are for GPUs only: fast exponentials, and self-tuning kernels."""
     for name in ("kda", "fused_recurrent", "op"):
         module = importlib.import_module(f"sglang.srt.layers.attention.fla.{name}")
         for function in ("exp", "exp2", "log", "log2"):

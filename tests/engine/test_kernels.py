@@ -1,5 +1,4 @@
-"""The kernels that replace SGLang's on a CPU give the same results, and the replaced CUDA libraries are never
-called."""
+"""The kernels that replace SGLang's on a CPU give the same results; the replaced CUDA libraries do nothing."""
 
 import ctypes
 import json

@@ -56,8 +56,7 @@ def servers_application(operator: None, cluster: LocalCluster, client: Client, r
 
 @pytest.fixture(scope="module")
 def gated_sync(servers_application: Application, models: Namespace, repository: Repository) -> Manifest:
-    """The sync that has passed the gate. A later sync that only repairs something runs no gate and replaces this
-    one."""
+    """The sync that has passed the gate. A later sync that only repairs has no gate, and replaces it."""
     end_gate(models)
     return servers_application.wait_for_operation(repository.head(), "Succeeded")
 

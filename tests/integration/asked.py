@@ -46,8 +46,7 @@ def asked_in(session: pytest.Session, audit_log: AuditLog) -> Asked:
 
 
 def _of_operators(audit_log: AuditLog) -> list[Request]:
-    """Return the requests of operators that have all their roles. Requests of the command line's verbs come from other
-    users."""
+    """Return the requests of operators with all their roles; the verbs of the command line run as other users."""
     curtailed = {user_of(account) for account in CURTAILED_ACCOUNTS}
     accounts = (item for item in audit_log.of_agent(f"{MANAGER}/") if item.user.startswith("system:serviceaccount:"))
     return [item for item in accounts if item.resource and item.user not in curtailed]

@@ -20,8 +20,7 @@ HELD_SPEC: Spec = {"podTemplate": {"metadata": {"annotations": {HELD: "true"}}}}
 
 
 def stages_without(field: str) -> list[Manifest]:
-    """Return the local Stages, changed: a pod with this field never becomes Ready by itself, and a slow pod only after
-    a delay.
+    """Return the local Stages, but a pod with this field never becomes Ready, and a slow pod only after a delay.
 
     A pod with the annotation for draining does not end by itself.
     """

@@ -74,8 +74,7 @@ class Sandbox:
 
 @dataclass(frozen=True)
 class Sandboxes:
-    """Opens sandboxes. The operator for all namespaces is stopped, because it would do the work that this one leaves
-    undone."""
+    """Opens sandboxes. The operator for all namespaces is stopped, because it would do their work."""
 
     cluster: LocalCluster
     client: Client

@@ -151,8 +151,7 @@ def serve(client: Client, definition: Manifest) -> None:
 
 
 def _wait_for_answer(client: Client, expected: int) -> None:
-    """Wait until the API server uses the current definitions: until it gives this answer to an object that breaks
-    rules."""
+    """Wait until the API server uses the current definitions: until it gives this answer to a broken object."""
     for kind, broken in ((SERVER, _server(UNREADABLE)), (SERVER, _server(BROKEN_RULE)), (BENCHMARK, _benchmark())):
         wait_for(
             lambda kind=kind, broken=broken: (

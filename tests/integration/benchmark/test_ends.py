@@ -1,5 +1,4 @@
-"""The objects that a finished benchmark keeps, for how long, and the results that a benchmark without a status takes
-back."""
+"""What a finished benchmark keeps, for how long, and which results it restores after its status is lost."""
 
 import json
 from datetime import UTC, datetime, timedelta

@@ -1,5 +1,4 @@
-"""The chart is upgraded and rolled back across a change of the definitions, with stored objects that use the changed
-fields.
+"""The chart is upgraded and rolled back across a change of fields and rules that stored objects use.
 
 The operator runs all the time. It knows the fields and rules of today; the definitions of the other chart have a field
 more, a field less and a rule more, as those of another version would.

@@ -63,8 +63,7 @@ def read_all(cluster: LocalCluster) -> None:
 
 
 def uninstall(cluster: LocalCluster, *options: str) -> None:
-    """Uninstall the release and wait for it; Helm's newer way of waiting misses objects that go fast (its issue
-    31766)."""
+    """Uninstall the release and wait; Helm's newer way of waiting misses objects that go fast (its issue 31766)."""
     chart.helm("uninstall", RELEASE, "--wait=legacy", *chart.of_release(cluster.kubeconfig), *options)
 
 

@@ -1,5 +1,4 @@
-"""Kustomize, as built into kubectl, replaces prefixed and generated names in every field of ours that names an
-object."""
+"""Kustomize (in kubectl) puts prefixed and generated names into every field of ours that names an object."""
 
 import json
 import shutil

@@ -1,5 +1,4 @@
-"""The operator has exactly the permissions that it uses. This runs after all other tests, whose operators use them
-all."""
+"""The operator has exactly the permissions that it uses; all other tests run before, and use them all."""
 
 import os
 from functools import reduce

@@ -50,8 +50,7 @@ def _is_watch(call: Call) -> bool:
 
 
 def _is_write(call: Call) -> bool:
-    """Return whether this writes anything but the Lease. If renewals failed too, the operator would restart its work,
-    and the test would not see retries."""
+    """Return whether this writes anything but the Lease: if renewals failed, the operator would restart its work."""
     return call.is_write and not call.concerns(LEASE)
 
 

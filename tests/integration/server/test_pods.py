@@ -91,8 +91,7 @@ def test_an_old_pod_that_has_the_gpus_is_named_where_no_quota_is(namespace: Name
 
 
 def _pods_after_ending_some(namespace: Namespace) -> list[Manifest]:
-    """End the pods that are being deleted. If a pod ended before its ReplicaSet is gone, the ReplicaSet would replace
-    it."""
+    """End the pods that are being deleted, after their ReplicaSet is gone: before, it would replace them."""
     pods = namespace.pods("kimi")
     for pod in pods:
         if "deletionTimestamp" in pod["metadata"]:

@@ -190,8 +190,7 @@ def _brings_other_pods(call: Call) -> bool:
 def test_after_a_rollback_a_wish_gets_the_pods_of_the_version_that_runs(
     sandbox: Sandbox, *, is_taken_back: bool
 ) -> None:
-    """The other version recorded its own pod template for the user's change, and the API server refused the
-    Deployment."""
+    """The other version recorded its pod template for the change, and the API server refused the Deployment."""
     namespace = sandbox.namespace
     create_servers(namespace, ["kimi"])
     before = running(namespace, "kimi")

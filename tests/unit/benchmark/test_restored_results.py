@@ -1,4 +1,4 @@
-"""A benchmark that was created again takes its results back, whatever somebody wrote in their place."""
+"""A benchmark that was created again restores its results, even if somebody has changed the ConfigMap."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ JSON = st.recursive(
 
 
 def odd(value: Any) -> st.SearchStrategy[Any]:
-    """Return values like this one, of which parts are missing, or are anything else."""
+    """Return values like this one, with parts that are missing or replaced by anything else."""
     if isinstance(value, dict):
         return st.fixed_dictionaries({}, optional={name: odd(item) for name, item in value.items()}) | JSON
     if isinstance(value, list):
@@ -47,7 +47,7 @@ def odd(value: Any) -> st.SearchStrategy[Any]:
 
 
 class Cluster:
-    """Has the ConfigMap that a deleted benchmark left, and stores what the definition accepts."""
+    """A cluster with the ConfigMap of a deleted benchmark. It stores every status that the definition accepts."""
 
     def __init__(self, config_map: Manifest) -> None:
         self.config_map = config_map
@@ -82,7 +82,7 @@ def is_accepted(status: Manifest) -> bool:
 
 
 def restored(text: str) -> Manifest:
-    """Return the status of a benchmark that was created again, after a pass, if this is the text of its results."""
+    """Create a benchmark again whose ConfigMap holds this text; return its status after a pass."""
     manifest = make_benchmark(suites=[{"name": "speed-low"}], endpoint={"url": "http://kimi.example.com"})
     benchmark = KimiLinearBenchmark.model_validate(manifest)
     left = stored(metadata.with_fingerprint(results_config_map.build(benchmark, KEPT)))

@@ -17,7 +17,7 @@ from make import make_server
 
 
 def listed(sizes: list[int], monkeypatch: pytest.MonkeyPatch, page_bytes: int) -> tuple[list[int], list[int]]:
-    """List servers with specs of these sizes; return how many each page had, and the limits that were asked for."""
+    """List servers with specs of these sizes; return the length of each page, and the requested limits."""
     monkeypatch.setattr(module, "PAGE_BYTES", page_bytes)
     servers = [make_server(f"kimi-{number}", note="x" * size) for number, size in enumerate(sizes)]
     limits: list[int] = []
@@ -102,7 +102,7 @@ def test_a_moment_that_is_forgotten_begins_the_list_anew_in_pages_a_few_times(fo
 
 
 def test_one_page_of_all_lists_is_held_at_a_time() -> None:
-    """What several lists held as objects would add up."""
+    """Otherwise the pages of several lists would add up in memory."""
     held, most = 0, 0
 
     async def answer(request: web.Request) -> web.Response:

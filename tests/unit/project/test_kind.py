@@ -1,4 +1,4 @@
-"""kind in place of a real node, with stand-ins for docker, kind and kubectl that write down how they were called."""
+"""kind in place of a real node, with stand-ins for docker, kind and kubectl that record their calls."""
 
 import json
 import os
@@ -82,7 +82,7 @@ def test_it_starts_with_gpus_and_is_deleted_in_the_end(pods: KindPodCluster, cal
 
 
 def roles(cluster: KindCluster) -> list[str]:
-    """The nodes that kind was told to make."""
+    """The nodes in kind's configuration."""
     return [node["role"] for node in json.loads((cluster.state / "kind.json").read_text())["nodes"]]
 
 
@@ -194,7 +194,7 @@ def test_pods_run_on_kind_on_linux_only_as_docker_elsewhere_has_neither_this_pyt
         ("works", "", "Kubernetes on kind, in Docker"),
         ("info", "", "a Kubernetes control plane, built from source"),
         ("works", "kwok", "a Kubernetes control plane, built from source"),
-        # It then says that it cannot be started.
+        # Its start then fails with a message.
         ("info", "kind", "Kubernetes on kind, in Docker"),
     ],
 )

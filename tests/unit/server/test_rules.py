@@ -1,4 +1,4 @@
-"""What is refused or warned of: every rule alone, every wrong shape, and whatever a cluster may have stored."""
+"""Errors and warnings: every rule alone, every wrong shape, and any object that a cluster may have stored."""
 
 from typing import Any
 
@@ -300,7 +300,7 @@ def test_a_name_that_fits_no_service_is_refused(name: str) -> None:
     assert (problem.path, problem.value) == ("metadata.name", name)
 
 
-# What is written, and the one line that tells what is wrong where.
+# A spec, and the line that names the field and the problem.
 SHAPES: list[tuple[Manifest, str]] = [
     ({"replica": 2}, "spec.replica: unknown field: did you mean replicas?"),
     ({"engine": {"extraArg": []}}, "spec.engine.extraArg: unknown field: did you mean extraArgs?"),
