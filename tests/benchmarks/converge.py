@@ -71,7 +71,8 @@ class _Clocks(NamedTuple):
         return cls(running.cpu_seconds(), stage.server_cpu_seconds(), harness, measure.busy_seconds(), time.monotonic())
 
     def since(self, before: Self) -> tuple[float, float, float]:
-        """Return what the contender, the API server, and per second all programs but these have used."""
+        """Return the processor seconds of the contender and of the API server, and those per second of all other
+        programs."""
         own, server, harness, everything, seconds = (now - then for now, then in zip(self, before, strict=True))
         return own, server, (everything - own - server - harness) / seconds
 

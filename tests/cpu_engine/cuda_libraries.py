@@ -1,8 +1,8 @@
 """Shared libraries that do nothing, in place of those of CUDA that PyPI's torch is linked against.
 
 The x86-64 wheel of torch on PyPI is the CUDA build, which cannot be imported without NVIDIA's libraries (3 GB).
-Without a GPU, only functions of libcudart are called, which is a wheel of 1 MB. Of all other libraries just the names
-of the functions must be there, because Python has all of them looked up when it loads a library. A function that is
+Without a GPU, torch calls only functions of libcudart, which is in a wheel of 1 MB. Of all other libraries, only the
+names of the functions must exist, because Python resolves all of them when it loads a library. A function that is
 called all the same ends the process (SIGILL).
 """
 
@@ -97,7 +97,7 @@ class SharedLibrary:
                 yield Symbol(self._text(section, place), bool(where), info >> 4 == _WEAK, library, version)
 
     def versions(self) -> Iterator[tuple[int, tuple[str, str]]]:
-        """Yield the number of each version of symbols that it needs, with the library and the version's name."""
+        """Yield each needed symbol version: its number, the library and its name."""
         for section in self._of_type(_VERSIONS_NEEDED):
             at, following = section.offset, 1
             while following:

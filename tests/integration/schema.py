@@ -17,7 +17,7 @@ from kimi_linear_operator.server.definition import DEFINITION as SERVER_DEFINITI
 from kimi_linear_operator.server.spec import SERVER
 
 UNREADABLE = {"tensorParallelism": "four"}
-"""Refused by the schema, and by whoever reads it as a KimiLinearServer."""
+"""Refused by the schema, and by the model KimiLinearServer."""
 
 BROKEN_RULE = {"reasoningParser": "enabled"}
 """Of the right shape, but refused by a rule."""

@@ -15,7 +15,7 @@ _DEFINITIONS = "/api/_definitions.json#"
 
 
 def write_schemas(folder: Path) -> Path:
-    """Write the schemas of all versions into this folder, and return it. They allow no field that they do not know."""
+    """Write the schemas of all versions into this folder, and return it. The schemas refuse unknown fields."""
     for version in VERSIONS:
         source = Path(str(files("kubernetes_validate"))) / f"kubernetes-json-schema/v{version}-local-strict"
         target = folder / f"v{version}"

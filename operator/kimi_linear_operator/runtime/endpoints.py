@@ -28,7 +28,7 @@ Exposition = Callable[[], Callable[[], bytes]]
 
 # Bytes. Writing tens of megabytes at once would block the event loop.
 _CHUNK = 2**18
-# How long the process waits at its end for whoever still reads an answer. Without it, that would be two minutes.
+# How long the process waits at its end for clients that still read an answer. Without it, that would be two minutes.
 SHUTDOWN_SECONDS = 1.0
 
 

@@ -19,7 +19,7 @@ _REFUSALS = (403, 404)
 
 @dataclass
 class WatchedScopes:
-    """Which scopes are watched. Other threads than that of the watch may only ask.
+    """Which scopes are watched. Threads other than the watch's may only read this.
 
     Attributes:
         request_list: Called to request a list of a scope: when its watch starts again, because the new watch does not

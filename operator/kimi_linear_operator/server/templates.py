@@ -159,8 +159,8 @@ class Templates:
     async def _unrequested_fields(self, server: KimiLinearServer, case: _Case) -> Sequence[FieldPath]:
         """Return the fields of the spec that nobody asked for.
 
-        They are defaults of another version's definition. Of a field in a list, that may be uncertain, so a new value
-        of the rollout annotation asks for all of these.
+        They are defaults of another version's definition. For a field in a list, that may be uncertain, so a new value
+        of the rollout annotation counts as asking for all fields in lists.
         """
         uncertain = unrequested.uncertain_fields(server, case.history, case.state, self._now())
         question = _Question(server.metadata.uid, server.metadata.generation, uncertain.paths)

@@ -165,7 +165,7 @@ def leaves(schema: Manifest, path: str) -> Iterator[tuple[str, Manifest]]:
 
 
 def test_every_field_that_names_an_object_is_among_the_references() -> None:
-    """A name has the pattern of an object's name; fields that are added later are found here."""
+    """The schema gives names of objects their pattern, so this test also finds fields that are added later."""
     configured = yaml.safe_load((REFERENCES / "references.yaml").read_text())["nameReference"]
     known = {(spec.get("kind"), spec["path"]) for each in configured for spec in each["fieldSpecs"]}
     pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"

@@ -27,7 +27,7 @@ _SPEC = {"tensorParallelism": 1}
 
 @contextmanager
 def _default(client: Client, definition: Definition, path: str, value: Any) -> Iterator[None]:
-    """Let the API server have another version's definition for a while: a field has a default, and rules are others."""
+    """Let the API server have another version's definition for a while, with a default for a field and other rules."""
     kind, (part, name), stored = definition.model.KIND, path.split("."), definition.manifest()
     other = copy.deepcopy(stored)
     [version] = other["spec"]["versions"]

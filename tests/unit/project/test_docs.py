@@ -101,7 +101,7 @@ def test_pictures_that_are_shown_are_there_and_of_a_modest_size() -> None:
 
 
 def test_the_architecture_names_every_module() -> None:
-    """Modules of these folders count by their folder: the verbs, the report formats, and the parts of SGLang."""
+    """The page names the verbs, the report formats and the parts of SGLang only by their folder."""
     text = (ROOT / "docs/architecture.md").read_text()
     package = ROOT / "operator/kimi_linear_operator"
     modules = [path for path in package.rglob("*.py") if not path.name.startswith("__")]
