@@ -22,7 +22,7 @@ _SYSTEM = re.compile(r"(ld-linux|lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+|util)\.so)
 # Loaded only where there is a GPU; programs look for the first to see whether there is one.
 _LATER = re.compile(r"lib(cuda|nvrtc)\.so")
 _FUNCTION_OF_CUDA = re.compile(r"(cu|nccl|nv)[A-Za-z]")
-# Of a library of torch that is loaded only where there is a GPU.
+# Needed by a library of torch that is loaded only where there is a GPU.
 _FOR_GPUS = "nvrtc"
 
 # Constants of ELF: types of sections, tags of the dynamic section, and how symbols are bound.
@@ -64,7 +64,7 @@ class _Section(NamedTuple):
 
 
 class SharedLibrary:
-    """What an ELF file of 64 bits, little endian, says that it has and needs."""
+    """The symbols and libraries that a 64-bit little-endian ELF file has and needs."""
 
     def __init__(self, file: Path) -> None:
         with file.open("rb") as opened:

@@ -68,7 +68,7 @@ def before(cluster: PodCluster) -> set[str]:
 
 @pytest.fixture(scope="module")
 def recorded(cluster: PodCluster, before: set[str]) -> str:
-    """What a terminal shows of the walkthrough's commands: the operator is installed, the sample serves, is measured.
+    """The terminal's output of the walkthrough: the operator is installed, the sample serves and is measured.
 
     The operator's namespace admits restricted pods only.
     """

@@ -46,7 +46,7 @@ def controller(
 def running_operator(cluster: LocalCluster, log: Path) -> Iterator[None]:
     """Run the operator as the service account of the release, whose own pods do nothing on simulated nodes.
 
-    It must end well when it is told to.
+    It must exit with code 0 after SIGTERM.
     """
     process = operator_of_release(cluster, log)
     try:

@@ -88,7 +88,7 @@ def audit_log(cluster: LocalCluster) -> AuditLog:
 
 @pytest.fixture(scope="session")
 def operator_process(cluster: LocalCluster) -> Iterator[Operator]:
-    """The operator as a process and a user of its own, not started yet; it must end well when it is told to."""
+    """The operator as a process and a user of its own, not started yet; it must exit with code 0 after SIGTERM."""
     process = operator_of_release(cluster, cluster.state / "operator.log")
     yield process
     assert process.stop() == 0, f"the operator's exit code after SIGTERM:\n{process.log.read_text()[-3000:]}"

@@ -9,9 +9,9 @@ from nodes import stages
 
 # A pod with this annotation never turns Ready by itself: a test plays its kubelet.
 HELD = "tests/held"
-# One with this annotation turns Ready after so long, as Go writes it ("3s").
+# A pod with this annotation turns Ready after its value, a duration in Go's format ("3s").
 SLOW = "tests/slow"
-# One with this annotation does not end when it is told to: a test ends it.
+# A pod with this annotation does not end by itself when it is deleted: a test ends it.
 DRAINS = "tests/drains"
 
 _SLOWNESS = f'.metadata.annotations["{SLOW}"]'

@@ -22,7 +22,7 @@ from passes import CHILDREN, RESOURCES
 SANDBOX_ACCOUNT = "sandboxed-operator"
 PAIR_ACCOUNTS = ("first-replica", "second-replica")
 CURTAILED_ACCOUNTS = ("curtailed-operator", "curtailed-second-replica")
-"""Of operators whose roles tests take away: what these are forbidden says nothing about the chart."""
+"""Operators whose roles tests take away: a request that is forbidden to them is no fault of the chart."""
 
 
 def _is_list_of(kind: Kind) -> Matches:
@@ -82,7 +82,7 @@ class Sandboxes:
 
     @contextmanager
     def open(self) -> Iterator[Sandbox]:
-        """Make a sandbox, whose operator is not started yet; afterwards that must end as it is told."""
+        """Make a sandbox with an operator that is not started yet; in the end it must stop on SIGTERM."""
         with temporary_namespace(self.client) as namespace, self._replica((namespace,), SANDBOX_ACCOUNT) as sandbox:
             yield sandbox
 

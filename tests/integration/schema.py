@@ -20,7 +20,7 @@ UNREADABLE = {"tensorParallelism": "four"}
 """Refused by the schema, and by the model KimiLinearServer."""
 
 BROKEN_RULE = {"reasoningParser": "enabled"}
-"""Of the right shape, but refused by a rule."""
+"""A spec that fits the schema, but breaks a rule."""
 
 
 def without_rules(schema: Manifest) -> Manifest:

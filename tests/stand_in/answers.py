@@ -1,4 +1,4 @@
-"""What the stand-in says: made up, and the same every time. A token is a byte, and all that it says is ASCII."""
+"""The stand-in's answers: made up, the same every time, and only ASCII. A token is a byte."""
 
 import json
 import re

@@ -15,7 +15,7 @@ from kimi_linear_operator.reconcile.cached_object import CachedObject, CachedTyp
 # Bytes of all large children in a namespace. When they are used up, only the essence of further ones is cached.
 MOST_OF_LARGE = 32 * 2**20
 
-# A pass reads at most so many bytes, and so much weight, of objects of one kind. The pods of a thousand replicas, the
+# The most bytes, and the most weight, that a pass reads of objects of one kind. The pods of a thousand replicas, the
 # most that a server may have, take a third of the bytes and nine tenths of the weight; reading them takes a twentieth
 # of a second.
 MOST_CHILDREN = 8 * 2**20

@@ -17,7 +17,7 @@ QUICK_REPAIRS = 5
 # Then each repair waits twice as long as the one before.
 FIRST_WAIT_SECONDS = 30.0
 LONGEST_WAIT_SECONDS = 300.0
-# A field without a repair for so long is no longer contested. This is longer than the longest wait.
+# After this time without a repair, a field is no longer contested. This is longer than the longest wait.
 PEACE_SECONDS = 900.0
 # Bounds for one child: a tenant may change thousands of fields, under as many names.
 MOST_FIELDS = 8

@@ -8,7 +8,7 @@ from kimi_linear_operator.runtime.scopes import Scope
 
 logger = logging.getLogger(__name__)
 
-# Name at most so many, in the log of each scope and in an answer: somebody may have made thousands.
+# The most objects to name in the log of a scope and in an answer, because a user may have created thousands.
 MOST_NAMED = 10
 
 

@@ -281,7 +281,7 @@ class Rollouts:
 
 
 def _was_available_before(deployment: Manifest, seconds: float, now: str) -> bool:
-    """Return whether a Deployment's rollout was complete more than so many seconds ago. Then no deadline runs any more.
+    """Return whether a Deployment's rollout has been complete for more than this time. Then no deadline runs any more.
 
     Args:
         deployment: The Deployment.

@@ -89,7 +89,7 @@ def job_of(namespace: Namespace) -> str:
 
 
 class Trouble(NamedTuple):
-    """What keeps a benchmark from running, and the reason that it gives."""
+    """An obstacle that keeps a benchmark from running, and the expected reason."""
 
     begin: Callable[[Namespace], None]
     reason: str

@@ -23,7 +23,7 @@ from kimi_linear_operator.resource_types import DEFINITIONS
 
 VALUES = {"default": (), **{file.stem: (f"--values={file}",) for file in sorted((CHART / "ci").glob("*.yaml"))}}
 OVERLAYS = sorted((ROOT / "deploy/kustomize/overlays").iterdir())
-# Of the Prometheus Operator: tests/gitops/test_examples.py reads these with its own types.
+# Kinds of the Prometheus Operator: tests/gitops/test_examples.py reads these with its own types.
 FOREIGN = "ServiceMonitor,PrometheusRule"
 
 pytestmark = pytest.mark.usefixtures("programs")

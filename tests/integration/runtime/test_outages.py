@@ -33,7 +33,7 @@ from passes import new_scopes
 
 # Longer than the 54 seconds after which kopf gives up by itself.
 _OUTAGE_SECONDS = 60.0
-# What fails is tried again after half a minute at most; then its pods come up, and its status settles.
+# A failed write is retried after half a minute at most; then the server's pods start, and its status settles.
 _RECOVERY_SECONDS = BACKOFF.longest + 15
 # kopf begins anew after 70 seconds without a sign from a watch; without that, nothing would come for five minutes.
 _FROZEN_SECONDS = 110.0

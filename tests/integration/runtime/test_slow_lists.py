@@ -103,7 +103,7 @@ def _is_watched_and_listed(calls: list[Call], kind: Kind) -> bool:
 
 @pytest.fixture(scope="module", autouse=True)
 def starting(sandboxes: Sandboxes) -> Iterator[dict[str, Sandbox]]:
-    """Operators that start while every list takes so long: they do so beside all other tests here."""
+    """Operators that start while every list takes this long; they do so beside all other tests here."""
     with ExitStack() as opened:
         boxes = {name: opened.enter_context(sandboxes.open()) for name in _SLOW}
         for name, sandbox in boxes.items():

@@ -42,7 +42,7 @@ def _asked(act: Callable[[Cluster], Awaitable[Any]]) -> dict[str, float | None]:
 
 
 async def _write(cluster: Cluster, name: str, seconds: float) -> None:
-    """Apply a ConfigMap, which may take so long."""
+    """Apply a ConfigMap within this time."""
     await cluster.fenced(lambda: seconds, PendingWrites()).apply(CONFIG_MAP, _manifest(name))
 
 

@@ -132,7 +132,7 @@ def test_docker_builds_an_image_and_the_node_knows_it_by_its_own_name(
     monkeypatch.setattr(images, "STAND_IN", image)
     pods.load_images()
     built, *rest = calls.read_text().splitlines()[:5]
-    # SGLang's own image, which may be there, stays as it is. No option that Docker without buildx does not know.
+    # SGLang's own image, which may be there, stays as it is. Every option is one that Docker knows without buildx.
     options = f"--tag=kimi-linear.local/sglang:1 --build-arg=VERSION=2 --file={tmp_path}/Dockerfile"
     assert built.startswith(f"docker build {options} {tmp_path}/cache/")
     ctr = "docker exec tests-worker ctr --namespace=k8s.io"

@@ -50,7 +50,7 @@ TEXTS = st.recursive(
     max_leaves=8,
 )
 LONG = [b"1" * 4_301, b"-" + b"9" * 5_000, b"1" * 5_000 + b".5", b"1" * 5_000 + b"e-4999"]
-# Of 1.5 MB, which is the most that the API server stores.
+# Texts of 1.5 MB, the most that the API server stores.
 LARGE = [
     "[" + "[],".join(["["] * 2) + "[]," * 400_000 + "1" + "]" * 3,
     "[" + "[[]]," * 250_000 + "1]",
