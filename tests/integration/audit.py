@@ -11,7 +11,7 @@ from typing import Any
 from integration.waiting import wait_for
 from kimi_linear_operator.runtime.queue import LONGEST_QUIET_SECONDS
 
-# An Event follows the status that it tells of.
+# The Event about a change comes after the status.
 _QUIET_SECONDS = LONGEST_QUIET_SECONDS + 0.5
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
 

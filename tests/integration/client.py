@@ -148,7 +148,7 @@ class Client:
 
 
 def _file(entry: Mapping[str, str], name: str, folder: Path) -> Path:
-    """Return the file that an entry of a kubeconfig names, or write the content that it has itself to one."""
+    """Return the file that an entry of a kubeconfig names; if the entry has the content itself, write it to a file."""
     if name in entry:
         return Path(entry[name])
     file = folder / name

@@ -300,7 +300,7 @@ def test_an_address_and_a_reference_of_one_server_take_turns(bare: Namespace, ot
 
 
 def test_the_time_limit_of_a_suspended_job_holds(held: dict[str, Held]) -> None:
-    """This comes last: the limit ends two minutes late, because a Job that runs ends by itself before."""
+    """This comes last, two minutes after the limit, because a running Job would end by itself before that."""
     namespace, _ = held["suspended"]
     manifest = wait_for_reason(namespace, "nightly", "TimedOut", seconds=180)
     assert "not done within 10 s (spec.timeoutSeconds); last seen: JobSuspended" in words(manifest)

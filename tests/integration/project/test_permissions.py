@@ -48,7 +48,7 @@ def asked(request: pytest.FixtureRequest) -> Asked:
 
 @pytest.fixture
 def everything(asked: Asked) -> Asked:
-    """The same; skip where not all tests ran."""
+    """All requests; skip if not all tests ran."""
     left_out = all_files() - asked.files - {"project/test_permissions.py"}
     if left_out and not _IS_CI:
         pytest.skip(f"only all integration tests together use all permissions: {len(left_out)} files did not run")
