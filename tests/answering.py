@@ -15,7 +15,7 @@ from kimi_linear_operator.cluster.transport import Observe, ignore_answer
 async def answering(
     answer: Callable[[web.Request], Awaitable[web.StreamResponse]], observe: Observe = ignore_answer
 ) -> AsyncIterator[Cluster]:
-    """The cluster of an API server that answers every request so."""
+    """A cluster whose API server gives this answer to every request."""
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", answer)
     async with TestServer(application) as server:

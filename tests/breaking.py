@@ -29,7 +29,7 @@ class Example:
         kind: Its kind.
         name: Its name, where that is what breaks the rule, else "".
         spec: Its spec.
-        problem: What is told about it.
+        problem: The message about it.
     """
 
     kind: str
@@ -38,7 +38,7 @@ class Example:
     problem: Problem
 
     def __str__(self) -> str:
-        """Return what a test is called by."""
+        """Return the name of the test's parameter."""
         return f"{self.kind}-{self.problem.path}-{self.problem.message[:30]}"
 
 

@@ -1,4 +1,4 @@
-"""What tests need to be built or installed before: in CI it has to be there."""
+"""Programs and packages that tests need: in CI they must be there."""
 
 import os
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from binaries import Program, missing
 
 
 def skip_unless_built(programs: Sequence[Program], packages: Sequence[str] = ()) -> None:
-    """Skip with the names of what is not there, and with the command that brings it; in CI go on, and fail."""
+    """Skip with the missing names and the command that installs them; in CI do not skip, so the test fails."""
     lacking = [*packages, *(program.name for program in missing(programs))]
     if lacking and not os.environ.get("CI"):
         pytest.skip(f"not there yet: {', '.join(lacking)} (make test brings them)")

@@ -1,4 +1,4 @@
-"""What all tests share: the switch that rewrites golden files, how hard hypothesis tries, and what ran for real."""
+"""For all tests: the option that rewrites golden files, settings of hypothesis, the report of what was real."""
 
 import signal
 from collections import Counter
@@ -11,7 +11,7 @@ from hypothesis import settings
 settings.register_profile("repeatable", max_examples=60, deadline=None, derandomize=True, database=None)
 settings.load_profile("repeatable")
 
-# What the tests of each folder run beside our own code.
+# The programs that the tests of each folder run besides our own code.
 AGAINST = {
     "unit": "nothing: pure functions, and fakes that inject faults",
     "golden": "nothing: whole objects and statuses, as files",
@@ -32,12 +32,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """End as after Ctrl-C when told to with SIGTERM, as CI does: what was started is ended."""
+    """On SIGTERM, which CI sends, end as after Ctrl-C, so that processes that tests started are ended."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what the tests ran against, so that nobody takes what was skipped or simulated for real."""
+    """Print what the tests ran against, so that skipped and simulated parts are not mistaken for real ones."""
     passed, skipped = (_by_folder(terminalreporter, outcome) for outcome in ("passed", "skipped"))
     terminalreporter.section("what ran for real")
     for folder, what in AGAINST.items():

@@ -1,4 +1,4 @@
-"""Tests of what waits, without waiting."""
+"""Tests of code that waits, without waiting."""
 
 import asyncio
 from collections.abc import Coroutine

@@ -97,8 +97,8 @@ RESYNC_FINDINGS = Counter(
 )
 ROLLOUTS = Gauge(
     "kimi_linear_operator_template_rollouts",
-    "Servers that are to get the newest pod template automatically: waiting, or under_way. As halted, all that makes "
-    "the others wait: servers under way that need help, and one more if anything cannot be read",
+    "Servers that are to get the newest pod template automatically: waiting, or under_way. The state halted "
+    "counts what makes the others wait: servers under way that need help, and one more if anything cannot be read",
     ["state"],
     registry=REGISTRY,
 )

@@ -1,8 +1,8 @@
-"""Runs modules of SGLang up to where they have parsed their command line: a program of its own.
+"""A program that runs modules of SGLang until they have parsed their command line.
 
 Standard input is a JSON list of command lines, each [module, argument ...]. The answer on standard output is a list of
-{"arguments": {name: value}} or {"error": text}. With the argument `spellings` the answer is every way to write an
-option that the first module's parser takes, abbreviations too, and the name that each stands for.
+{"arguments": {name: value}} or {"error": text}. With the argument `spellings`, the answer has every spelling of an
+option that the first module's parser takes (also abbreviations), and the name that the spelling stands for.
 """
 
 import argparse
@@ -26,7 +26,7 @@ class _ParsedError(BaseException):
 
 
 def _stop_after_parsing() -> None:
-    """Make every parser end the program with what it found."""
+    """Make every parser end the program with its result."""
     parse_args = argparse.ArgumentParser.parse_args
 
     def parse_and_stop(parser: argparse.ArgumentParser, args: Any = None, namespace: Any = None) -> Any:
@@ -52,7 +52,7 @@ def parse(module: str, arguments: list[str]) -> dict[str, Any]:
 
 
 def spellings(parser: argparse.ArgumentParser) -> dict[str, str]:
-    """Return every option, and every beginning of one that can be no other, with the name of what it sets."""
+    """Return every option and every unambiguous abbreviation, with the name of the setting."""
     found = {}
     for option in parser._option_string_actions:
         for length in range(len("--x"), len(option) + 1):

@@ -21,14 +21,14 @@ RELEASES = {"0.5.7": "sglang.txt", "0.5.23": "sglang-newest.txt"}
 
 @dataclass(frozen=True)
 class Parsed:
-    """What a module's parser made of a command line."""
+    """The result of a module's parser for a command line."""
 
     error: str | None
     arguments: Mapping[str, Any]
 
 
 def parse(release: str, commands: Sequence[Sequence[str]]) -> list[Parsed]:
-    """Return what a release of SGLang makes of command lines, `python3 -m MODULE ARGUMENTS`."""
+    """Return the results of a release's parser for command lines (`python3 -m MODULE ARGUMENTS`)."""
     assert all(list(command[:2]) == ["python3", "-m"] for command in commands)
     answers = _ask(release, [list(command[2:]) for command in commands])
     return [Parsed(answer.get("error"), answer.get("arguments", {})) for answer in answers]
@@ -36,7 +36,7 @@ def parse(release: str, commands: Sequence[Sequence[str]]) -> list[Parsed]:
 
 @cache
 def spellings(release: str, *command: str) -> Mapping[str, str]:
-    """Return every way to write an option of a module, given a command line that it takes, and what the option sets."""
+    """Return every spelling of a module's options and the setting of each, given a command line that it accepts."""
     answer: Mapping[str, str] = _ask(release, [list(command)], "spellings")
     return answer
 

@@ -1,7 +1,7 @@
-"""Empty modules in place of torch and all else that SGLang imports and its command line does not need.
+"""Empty modules in place of torch and of other imports that SGLang's command line does not need.
 
-Anything of such a module can be called, subclassed, used as a decorator or computed with, and is itself empty. Only
-what SGLang computes while it is imported has a value, the one of a machine with ROCm.
+An attribute of such a module can be called, subclassed, used as a decorator or in a computation; the result is empty.
+Only values that SGLang uses while it is imported are real: those of a machine with ROCm.
 """
 
 import abc
@@ -12,15 +12,15 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-# Of these the real ones are installed.
+# The real modules of these names are installed.
 _REAL = {"arguments", "sglang", "msgspec", "packaging", *sys.stdlib_module_names}
-# Not asked for by name, but looked for to see what machine this is: a Huawei NPU.
+# SGLang looks for this module only to find out whether the machine has a Huawei NPU.
 _ABSENT = {"npu"}
 _HAS_VALIDATORS = "__class_validators__"
 
 
 class _EmptyType(abc.ABCMeta):
-    """What an empty thing does: everything, with nothing as result."""
+    """An empty object: it accepts every operation, and each result is empty."""
 
     is_empty: bool
 
@@ -67,7 +67,7 @@ class _EmptyType(abc.ABCMeta):
 
 
 class _Empty:
-    """The base of classes whose real base is not there."""
+    """The base of classes whose real base is missing."""
 
     def __init__(self, *_arguments: Any, **_options: Any) -> None: ...
 
@@ -100,7 +100,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def install() -> None:
-    """Put empty modules in the place of all that are not there."""
+    """Install empty modules for all modules that are missing."""
     sys.meta_path.append(_Finder())
     module: Callable[[str], Any] = importlib.import_module
     module("torch").__version__ = "2.9.0"

@@ -1,4 +1,4 @@
-"""Every command line of a benchmark's client, as the runner starts it, before the client's own parser."""
+"""The client's own parser accepts every command line with which the runner starts it."""
 
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ DATASETS = [
 
 
 def command(spec: BenchmarkSpec, number: int) -> tuple[str, ...]:
-    """Return what the runner starts for a suite.
+    """Return the command that the runner starts for a suite.
 
     For accuracy it lets Python run the same module with a target (see runner.py), and the arguments stay what they are.
     """

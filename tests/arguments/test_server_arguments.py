@@ -1,4 +1,4 @@
-"""Every command line that the operator makes for a server, before SGLang's own parser."""
+"""SGLang's own parser accepts every command line that the operator makes for a server."""
 
 import itertools
 import re
@@ -54,7 +54,7 @@ def valid_servers(release: str) -> dict[str, KimiLinearServer]:
 
 
 def command(server: KimiLinearServer) -> list[str]:
-    """Return the words that the container's process is started with."""
+    """Return the command line of the container's process, as a list of words."""
     (deployment,) = [child for child in build(server) if child["kind"] == "Deployment"]
     containers = deployment["spec"]["template"]["spec"]["containers"]
     (container,) = [container for container in containers if container["name"] == ENGINE_CONTAINER]

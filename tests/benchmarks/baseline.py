@@ -1,8 +1,8 @@
 """The API server's own limit: the operator's writes, made without an operator.
 
-A program. It watches servers and sends for each what the operator writes until its status is there: the record of its
-pods, Service and Deployment by server-side apply, then the status. The bytes are the operator's; they were made
-beforehand. Servers that have been reported on are left alone. Nothing is read, compared or remembered, so no operator
+A program. It watches servers and sends the operator's writes for each: by server-side apply the record of its pods, the
+Service and the Deployment, then the status. The bytes are the operator's; they were made
+beforehand. It ignores servers that have a status. Nothing is read, compared or remembered, so no operator
 can be faster. The Event of a server comes when it is ready, so it is not part of this.
 """
 

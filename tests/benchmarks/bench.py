@@ -33,7 +33,7 @@ _INTERRUPTED = 130
 
 
 def measure(options: argparse.Namespace) -> Iterator[Size]:
-    """Measure one size after the other, and say what is going on."""
+    """Measure one size after the other, and print the progress."""
     plan = Plan(options.patience, options.steady_seconds, options.repairs, options.storms)
     for servers in options.sizes:
         count = options.rounds if servers <= _LARGEST_REPEATED else min(options.rounds, 1)
@@ -45,7 +45,7 @@ def measure(options: argparse.Namespace) -> Iterator[Size]:
 
 
 def _contest(servers: int, number: int, options: argparse.Namespace) -> Round:
-    """Let all contenders do the same, one after the other; another one begins each time."""
+    """Run all contenders one after the other, in each round beginning with another one."""
     order = [OURS, LIMIT, PLAIN]
     turn = number % len(order)
     contest = {}
@@ -70,7 +70,7 @@ def _contest_beside(servers: int, number: int, options: argparse.Namespace) -> R
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return what a reader needs to compare these figures with others."""
+    """Return the facts about the machine and versions with which a reader can compare figures."""
     return {
         "operator": kimi_linear_operator.__version__,
         "Python": platform.python_version(),

@@ -1,7 +1,6 @@
-"""The least that can talk to an API server: HTTP/1.1 over TLS, bytes in, bytes out.
+"""A minimal client of an API server: HTTP/1.1 over TLS, bytes in, bytes out.
 
-A general client would take more of the processor than what is measured; this one takes about a tenth of a millisecond
-a request.
+A general client would need more processor time than the code that is measured; this one needs about 0.1 ms a request.
 """
 
 import asyncio
@@ -31,7 +30,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Access:
-    """Where the API server is, and who we are to it."""
+    """The address of the API server, and our credentials."""
 
     host: str
     port: int
@@ -85,7 +84,7 @@ class Connection:
             return int(answer[9:12]), await self._content(answer.lower())
 
     async def watch(self, path: str) -> AsyncIterator[bytes]:
-        """Yield what a watch sends, event by event, until it ends."""
+        """Yield the events of a watch until it ends."""
         self._writer.write(f"GET {path} HTTP/1.1\r\n{self._headers}\r\n".encode())
         answer = await self._reader.readuntil(b"\r\n\r\n")
         if not answer.startswith(b"HTTP/1.1 200"):
@@ -114,7 +113,7 @@ Job = Callable[[Connection], Awaitable[None]]
 
 
 async def do_all(access: Access, jobs: Iterable[Job]) -> None:
-    """Do all of these, sixteen at once, in their order: as many as the operator has workers."""
+    """Send these requests in order, sixteen at a time: as many workers as the operator has for a namespace."""
     left = iter(jobs)
 
     async def work() -> None:

@@ -27,13 +27,13 @@ CHANGED = (DEPLOYMENT.plural, f"{SERVER.plural}/status")
 
 _CHILDREN = (DEPLOYMENT.plural, SERVICE.plural)
 _CREATED = (*CHANGED, SERVICE.plural)
-# What plain kopf does not write.
+# The writes that plain kopf does not make.
 _RECORDED = (*_CREATED, REVISION.plural)
 
 
 @dataclass
 class Progress:
-    """Which servers a contender has written everything for, as far as the audit log was read."""
+    """The servers for which a contender has written everything, according to the audit log read so far."""
 
     user: str
     expected: tuple[str, ...] = _CREATED
@@ -71,7 +71,7 @@ class _Clocks(NamedTuple):
         return cls(running.cpu_seconds(), stage.server_cpu_seconds(), harness, measure.busy_seconds(), time.monotonic())
 
     def since(self, before: Self) -> tuple[float, float, float]:
-        """Return what the contender, the API server, and per second all programs but these have used."""
+        """Return the processor seconds of contender and API server, and those per second of other programs."""
         own, server, harness, everything, seconds = (now - then for now, then in zip(self, before, strict=True))
         return own, server, (everything - own - server - harness) / seconds
 
@@ -95,7 +95,7 @@ def _written_by(contender: str) -> tuple[str, ...]:
 
 
 def make_first(stage: Stage, running: Running) -> None:
-    """Let a contender make one server, so that it has done once what it does once."""
+    """Let a contender make one server, so that one-time work is done before the measurement."""
     stage.ledger.begin()
     run(Load(stage.access).create_servers([FIRST]))
     wait_for_all(stage, running, Progress(running.contender.user), {FIRST}, _FIRST_SECONDS)
@@ -111,7 +111,7 @@ def converge(
         running: The contender.
         names: The servers.
         patience: After how many seconds to give up.
-        expected: What it has to write for each; all that it writes of a new server if empty.
+        expected: The writes that each server needs; if empty, all writes that it makes for a new server.
     """
     stage.ledger.begin()
     before = _Clocks.read(stage, running)
@@ -143,7 +143,7 @@ def wait_for_all(stage: Stage, running: Running, progress: Progress, names: set[
 
 
 def _check_result(stage: Stage, names: Sequence[str], *, with_status: bool) -> None:
-    """Believe the objects, not the requests."""
+    """Check the objects themselves, because a request in the log is no proof."""
     for kind in (DEPLOYMENT, SERVICE):
         found = {item["metadata"]["name"] for item in stage.client.list(kind, NAMESPACE)}
         if missing := set(names) - found:

@@ -1,4 +1,4 @@
-"""How soon the operator puts right what others break, and answers one person while it has much else to do."""
+"""How soon the operator repairs drift, and how soon it serves one person's change while it is busy."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from kimi_linear_operator.server.spec import SERVER
 _PATIENCE_SECONDS = 120.0
 _PAUSE_SECONDS = 0.005
 _IMAGE = "/spec/template/spec/containers/0/image"
-# When in a storm the person makes a change: while others still send theirs, and when nearly all of them have.
+# The moments in a storm when the person makes a change: while others still send theirs, and when nearly all are sent.
 _MOMENTS = (0.3, 0.9)
 
 
@@ -61,7 +61,7 @@ def _image(deployment: Manifest) -> str:
 async def _seconds_until(
     connection: Connection, path: str, is_right: Callable[[Manifest], bool], began: float
 ) -> float:
-    """Look at an object until it is right; return how long that took."""
+    """Read an object until it is right; return the seconds."""
     async with asyncio.timeout(_PATIENCE_SECONDS):
         # While there is no such object, the answer is a Status, with empty metadata.
         while not is_right(json.loads((await connection.exchange("GET", path))[1])):  # noqa: ASYNC110 - it is far away
@@ -146,7 +146,7 @@ async def _change(connection: Connection, load: Load, begin: float) -> _Answer:
 
 
 def _waiting(requests: Sequence[Request], names: Sequence[str], moment: float) -> int:
-    """Return how many of the servers had not got their Deployment at a moment."""
+    """Return how many of the servers had no Deployment yet at a moment."""
     applied = {
         request.name
         for request in requests

@@ -1,4 +1,4 @@
-"""What was measured, and what follows from it. Values only: nothing here measures anything."""
+"""The measured figures, and figures that are computed from them. Values only: nothing here measures anything."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ class Convergence:
 
 @dataclass(frozen=True)
 class Finished:
-    """What finished benchmarks that are kept cost a replica.
+    """The cost of kept finished benchmarks for a replica.
 
     Attributes:
         servers: How many servers there are.
@@ -46,7 +46,7 @@ class Finished:
         scrape_seconds: From the request to the last byte, at best.
         packed_seconds: The same, compressed.
         cpu_seconds: Processor time of one scrape.
-        lag_seconds: How late the event loop was at worst meanwhile.
+        lag_seconds: The longest delay of the event loop in this time.
     """
 
     servers: int
@@ -68,7 +68,7 @@ Round = Mapping[str, Convergence]
 
 @dataclass(frozen=True)
 class Cost:
-    """What the operator used from an empty cluster until all servers are Ready.
+    """The operator's use of resources from an empty cluster until all servers are Ready.
 
     Attributes:
         requests: How many, by verb and resource.
@@ -137,7 +137,7 @@ class StormSample:
 
 @dataclass(frozen=True)
 class Life:
-    """What the operator did and used with this many servers."""
+    """The operator's work and use of resources with this many servers."""
 
     cost: Cost
     steady: Steady
@@ -153,7 +153,7 @@ class Size:
     Attributes:
         servers: How many.
         rounds: Convergence without Kubernetes' own controllers.
-        life: What the operator used over their life.
+        life: The operator's use of resources during the life of the servers.
         beside: Convergence beside Kubernetes' own controllers.
     """
 
@@ -163,7 +163,7 @@ class Size:
     beside: Sequence[Round] = ()
 
     def seconds(self, contender: str) -> float | None:
-        """Return the median time to converge, None if it was ever given up or not tried."""
+        """Return the median time to converge; None if no round was made, or if one was given up."""
         times = [contest[contender].seconds for contest in self.rounds if contender in contest]
         finished = [time for time in times if time is not None]
         return median(finished) if finished and len(finished) == len(times) else None
@@ -194,7 +194,7 @@ def _ratio(rounds: Sequence[Round], contender: str, figure: str) -> float | None
 
 @dataclass(frozen=True)
 class Target:
-    """What should be, and whether it is."""
+    """A target, and whether the measurement meets it."""
 
     text: str
     limit: float

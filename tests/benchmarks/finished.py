@@ -34,7 +34,7 @@ from passes import new_cache
 _SCRAPES = 5
 _LAG_SECONDS = 0.01
 _TIME = "2026-11-24T09:30:00Z"
-# In a process of its own: reading the answer must not hold up the loop that is measured.
+# In a separate process, because reading the answer must not delay the loop that is measured.
 _SCRAPE = """
 import json, sys, time, urllib.request
 began = time.monotonic()
@@ -107,7 +107,7 @@ def _results() -> list[Manifest]:
 
 
 async def _scrape(cache: Cache) -> Finished:
-    """Scrape over HTTP while the event loop is asked how late it is."""
+    """Scrape over HTTP, and measure the delay of the event loop in this time."""
     lags: list[float] = []
     watching = asyncio.create_task(_watch_lag(lags))
     plain, packed = [], []

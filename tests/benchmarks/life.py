@@ -1,4 +1,4 @@
-"""What the operator does and uses over the life of many servers: from nothing to Ready, at rest, anew, disturbed."""
+"""The operator's work and cost in four phases: until servers are Ready, at rest, after a restart, disturbed."""
 
 import time
 from collections import Counter
@@ -31,7 +31,8 @@ class Plan:
         steady_seconds: How long to watch the operator do nothing: every list comes twice in ten minutes.
         repairs: How often to break something.
         storms: How many storms there are.
-        start_seconds: After how many seconds a start may be over: ready, the operator still passes over all servers.
+        start_seconds: Seconds that a start may take: after the operator is ready, it still makes passes over all
+            servers.
     """
 
     patience: float = 600.0
@@ -68,7 +69,7 @@ def _bring_up(stage: Stage, running: Running, names: list[str], plan: Plan) -> C
     """Create servers, play Kubernetes' controllers, and wait until all servers are Ready."""
     make_first(stage, running)
     _make_ready(stage, [FIRST], plan.patience)
-    # The Event comes after the status, and is not to be counted with those of the others.
+    # The Event comes after the status, and must not be counted as an Event of another server.
     _wait_until_quiet(stage, running, plan.patience)
     before = running.cpu_seconds()
     if converge(stage, running, names, plan.patience).seconds is None:
@@ -112,7 +113,7 @@ def _wait_until_quiet(stage: Stage, running: Running, patience: float) -> None:
 
 
 def _rest(stage: Stage, running: Running, seconds: float) -> Steady:
-    """Look what the operator does while nothing happens."""
+    """Measure the operator while nothing happens."""
     stage.ledger.begin()
     before, began = running.cpu_seconds(), time.monotonic()
     time.sleep(seconds)

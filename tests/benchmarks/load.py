@@ -1,4 +1,4 @@
-"""What people and Kubernetes' own controllers do to the cluster: many requests, sixteen at once."""
+"""The requests of people and of Kubernetes' own controllers, sixteen at a time."""
 
 import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ from benchmarks.writes import Writes
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, SERVICE, Manifest
 from kimi_linear_operator.server.spec import SERVER
 
-# Who changes thousands at once is a program, and says its name.
+# A client that changes thousands at once is a program, so it has a field manager.
 _AS_GITOPS = "?fieldManager=gitops"
 
 _Do = Callable[[Connection, str], Awaitable[None]]
@@ -59,7 +59,7 @@ class Load:
         await do_all(self.access, self._jobs(play, names))
 
     async def warm_up(self, count: int) -> None:
-        """Make and remove servers with their children, so that the API server has done once what it does once."""
+        """Make and remove servers with their children, so that the API server has done its one-time work."""
         template, writes = Template.of(build_server()), Writes()
 
         async def pass_by(connection: Connection, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The objects of the benchmark: servers as people write them, and what Kubernetes' controllers make of them.
+"""The objects of the benchmark: servers as people write them, and the objects that Kubernetes' controllers make.
 
 Names go in by replacing a placeholder in text that is made once: making objects should cost nothing.
 """
@@ -61,7 +61,7 @@ def build_server() -> Manifest:
 
 
 def build_children() -> dict[Kind, Manifest]:
-    """Return what the operator builds for it."""
+    """Return the children that the operator builds for a server."""
     server = _checked()
     kept = choose(server, History()).current
     deployment = build_deployment(server, kept.template, kept.number)
@@ -75,7 +75,7 @@ def child_name(kind: Kind, server: str) -> str:
 
 
 def build_first_status() -> Manifest:
-    """Return what the operator reports of it before Kubernetes' controllers did anything."""
+    """Return the status of a server before Kubernetes' controllers did anything."""
     deployment = build_children()[DEPLOYMENT]
     new = {**deployment, "metadata": {**deployment["metadata"], "generation": 1}}
     view = ServerObservation(_stored(), _checked(), None, new, choice=choose(_checked(), History()))

@@ -1,4 +1,4 @@
-"""What a process took from the machine, and what the API server was asked for."""
+"""A process's use of processor and memory, and the requests that the API server got."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def busy_seconds() -> float:
 class Ledger:
     """The requests in an audit log from some moment on, without those for leases.
 
-    Two lines tell of a watch, when it starts and when it ends; the first counts.
+    A watch has two lines, at its start and at its end; only the first counts.
     """
 
     file: Path
@@ -59,7 +59,7 @@ class Ledger:
     _rest: bytes = b""
 
     def begin(self) -> None:
-        """Forget what was read, and begin with what comes now."""
+        """Forget the requests so far, and begin with the next one."""
         self.collect()
         self.requests.clear()
 

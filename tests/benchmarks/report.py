@@ -13,7 +13,7 @@ _NONE = "-"
 
 
 def document(machine: Mapping[str, Any], sizes: Sequence[Size], finished: Sequence[Finished] = ()) -> dict[str, Any]:
-    """Return everything, raw figures and what follows from them."""
+    """Return all raw and computed figures."""
     return {
         "machine": dict(machine),
         "sizes": [{**asdict(size), "ratios": {name: size.ratio(name) for name in (LIMIT, PLAIN)}} for size in sizes],
@@ -41,7 +41,7 @@ def text(machine: Mapping[str, Any], sizes: Sequence[Size], finished: Sequence[F
 
 
 def targets(sizes: Sequence[Size], finished: Sequence[Finished] = ()) -> list[Target]:
-    """Return what was aimed at, as far as it was measured."""
+    """Return the targets that were measured."""
     found = [target for size in sizes for target in _targets_of(size)]
     found += [target for figures in finished for target in _finished_targets(figures)]
     for figure, name in (("cpu_seconds", "processor time"), ("writes", "writes")):

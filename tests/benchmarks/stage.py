@@ -1,7 +1,8 @@
-"""A fresh control plane for every measurement: etcd and the API server, and whoever is measured.
+"""A fresh control plane for every measurement: etcd, the API server, and the contender.
 
-Kubernetes' own controllers run only where that is what is measured: the Deployment controller makes 20 requests a
-second, and one would measure that. Each measurement has a control plane of its own, so nothing is left over from the
+Kubernetes' own controllers run only in measurements of the whole life, because the Deployment controller makes at most
+20 requests a second: other measurements would only show this limit. Each measurement has a control plane of its own, so
+nothing is left over from the
 one before.
 """
 
@@ -88,7 +89,7 @@ class Running:
         return measure.memory(self.process.pid)
 
     def is_ready(self) -> bool:
-        """Return whether the operator says that it knows the cluster."""
+        """Return whether the operator reports that it is ready."""
         return self._get("/readyz") is not None
 
     def loop_lag_seconds(self) -> float:
@@ -144,7 +145,7 @@ class Stage:
 
     @contextmanager
     def running(self, name: str) -> Iterator[Running]:
-        """Start a contender and wait until it watches servers; end it at the end."""
+        """Start a contender and wait until it watches servers; end it when the block ends."""
         running = self.start(name)
         try:
             self.wait_until_watching(running)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 
 class BenchmarkError(Exception):
-    """What was to be measured did not happen; the message says what, and after how long."""
+    """The event to be measured did not happen; the message names it and the seconds."""
 
 
 def wait_until(holds: Callable[[], bool], expected: str, seconds: float, pause: float = 0.1) -> None:

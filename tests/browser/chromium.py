@@ -4,7 +4,7 @@ from playwright.sync_api import Browser, Playwright
 
 import debian
 
-# As root there is no sandbox; nothing is to be asked of its makers' servers.
+# Chromium has no sandbox as root. The other options stop requests to Google's servers.
 _ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",

@@ -1,4 +1,4 @@
-"""The configurator in a real browser: it says what the command line says, asks nobody, and everybody can use it."""
+"""The configurator in a real browser: it agrees with the command line, makes no requests, and is accessible."""
 
 import io
 import itertools
@@ -59,7 +59,7 @@ def text_of(page: Page, tab: str) -> str:
 
 
 def said_by(*arguments: str, given: str = "") -> tuple[int, str, str]:
-    """What the command line answers."""
+    """The answer of the command line."""
     output, errors = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
         patch.setattr("sys.stdin", io.StringIO(given))
@@ -87,7 +87,7 @@ def test_every_selection_of_the_recipe_gets_the_answer_of_the_command_line(
 
 @cache
 def expected(text: str) -> dict[str, Any]:
-    """What the page should say of a resource: what `kimi-linear validate` does."""
+    """The messages that the page should show for a resource: those of `kimi-linear validate`."""
     _, output, errors = said_by("validate", "-f", "-", given=text)
     [manifest] = documents.read(text)
     title = f"{manifest['kind']} {manifest['metadata']['name'] or '(no name)'}"
@@ -116,7 +116,7 @@ def yamls(texts: dict[str, str]) -> list[str]:
 
 
 def assert_texts_fit(texts: dict[str, str], where: str) -> None:
-    """The texts of the other tabs are what the operator makes of the same server."""
+    """The other tabs show what the operator builds for the same server."""
     [server] = documents.read(texts["server"])
     [values] = documents.read(texts["helm"])
     [benchmark] = documents.read(texts["benchmark"])

@@ -1,4 +1,4 @@
-"""What the configurator's page is built from: the built page is fresh, and its CEL is the operator's."""
+"""The built page of the configurator is up to date with its source, and its CEL gives the operator's results."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A page that is open, and what the browser said and asked for meanwhile."""
+"""An open page, with the browser's messages and requests since it was opened."""
 
 from pathlib import Path
 

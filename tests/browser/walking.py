@@ -181,13 +181,13 @@ def is_fitting(schema: Manifest, text: str) -> bool:
 
 
 def likely(schema: Manifest, texts: Sequence[str], source: random.Random) -> Sequence[str]:
-    """Of some texts, mostly only those that fit, so that what is beyond the shape is met, too."""
+    """Draw mostly texts that fit the field's pattern, so that the walk also reaches the later checks."""
     fitting = [text for text in texts if is_fitting(schema, text)]
     return fitting if fitting and source.random() < 0.85 else texts
 
 
 def text_for(choice: Manifest, source: random.Random) -> str:
-    """What somebody may put into a control."""
+    """Values that a user may put into a control."""
     if "name" in choice:
         return source.choice(NAMES)
     if "enum" in choice:
@@ -211,7 +211,7 @@ def text_for(choice: Manifest, source: random.Random) -> str:
 
 
 def random_walks(count: int) -> list[Walk]:
-    """So many walks, the same every time."""
+    """This number of walks, the same every time."""
     source = random.Random("configurator")  # noqa: S311 - nothing has to be hard to guess
     steps = [[source.choice(CHOICES) for _ in range(STEPS)] for _ in range(count)]
     return [[(key, text_for(choice, source)) for key, choice in walk] for walk in steps]

@@ -1,4 +1,4 @@
-"""SGLang's own client, the stand-in for its server, and what the client would download."""
+"""SGLang's own client, the stand-in for its server, and the files that the client would download."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

@@ -68,7 +68,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Pod:
-    """The benchmark's pod: a folder to write to, one with what the client would download, and the client's Python."""
+    """The benchmark's pod: a folder to write to, a folder with the client's downloads, and the client's Python."""
 
     folder: Path
     downloads: Path
@@ -90,7 +90,7 @@ class Pod:
         return self._start(words, hub | dict(environment or {}))
 
     def run_job(self, job: Manifest, program: Manifest) -> Run:
-        """Run the container of a Job as it is, but for its folders, which are some of ours."""
+        """Run the container of a Job unchanged, except that its folders are replaced by ours."""
         (self.folder / "runner.py").write_text(program["data"]["runner.py"])
         [container] = job["spec"]["template"]["spec"]["containers"]
         assert "command" not in container

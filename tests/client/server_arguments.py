@@ -19,7 +19,7 @@ _TABLES = {
 
 
 def read_arguments(package: Path) -> list[dict[str, Any]]:
-    """Return the arguments as `argparse` takes them; where the package sglang is, is given."""
+    """Return the arguments as `argparse` takes them, given the folder of the package sglang."""
     tree = ast.parse((package / "srt/server_args.py").read_text())
     choices = _constants(ast.parse((package / "srt/utils/common.py").read_text())) | _constants(tree)
     for expression, (file, name) in _TABLES.items():

@@ -1,4 +1,4 @@
-"""The runner with SGLang's own clients and the stand-in: it reports what they wrote, or why they failed."""
+"""The runner, with SGLang's own clients and the stand-in, reports their results or why they failed."""
 
 import json
 import re
@@ -16,12 +16,12 @@ from kimi_linear_operator.benchmark.spec import BenchmarkSpec, Suite
 Start = Callable[..., StandIn]
 
 KEY = 'sk-"planted"'
-# Keeps what the client wrote for the test, before the runner takes it away.
+# Keeps a copy of the client's file for the test, before the runner deletes it.
 KEEP = ["/bin/sh", "-c", '"$@"; code=$?; cp suite.jsonl kept.jsonl; exit $code', "keep"]
 
 
 def small(requests: int = 10, **options: str) -> list[str]:
-    """Return a suite that is there for what happens to it."""
+    """Return a small suite, for tests of failures."""
     given = {"random_input_len": "20", "random_output_len": "50", "max_concurrency": "4"} | options
     words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)]
     start = ["python3", "-m", "sglang.bench_serving", "--backend", "sglang", "--model", MODEL]
@@ -38,7 +38,7 @@ def failure(message: str, requested: int = 10) -> dict[str, Any]:
 
 
 def is_measured(name: str, value: object) -> bool:
-    """Whether a key of the client's file says how the server did: all its numbers but arguments."""
+    """Whether a key of the client's file is a measurement: every number that is no argument."""
     return isinstance(value, int | float) and not name.startswith(("random_", "request_rate", "max_concurrency"))
 
 

@@ -1,4 +1,4 @@
-"""What only the stand-in has: its command line, its faults, and what it says. How it is like SGLang: `tests/engine`."""
+"""The stand-in's own parts: command line, faults and answers. `tests/engine` compares it with SGLang."""
 
 import json
 import subprocess

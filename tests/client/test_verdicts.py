@@ -1,4 +1,4 @@
-"""Jobs as the operator builds them, run with SGLang's own clients, and what it makes of their results."""
+"""The operator's Jobs, run with SGLang's own clients, and the verdicts on their results."""
 
 from collections.abc import Callable
 from typing import Any

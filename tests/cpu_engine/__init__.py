@@ -8,7 +8,7 @@ HTTP server, scheduler, detokenizer, tokenizer, loader, metrics and command line
   convolution, the gate and the delta rule compute the same as SGLang's own in Triton's interpreter
   (`tests/engine/test_kernels.py`). Not compared: the kernel for whole prompts, which is replaced by the same rule token
   by token, and the norm with a gate.
-- The kernels that write and read the cache of latent attention (MLA). Not compared: they copy.
+- The kernels that write and read the cache of latent attention (MLA). Not compared, because they only copy.
 - Attention over a prompt. PyTorch's would find compressed keys in the cache, so it takes SGLang's path for decoding.
   Not compared.
 - The kernel that keeps an answer within a grammar, as SGLang does with answers that may call tools. By xgrammar's own

@@ -14,7 +14,7 @@ from typing import Any
 from stand_in.data import MODEL, snapshot
 
 _BYTES = 256
-# Kimi's tokenizer has so many special tokens above its base vocabulary, here of one token a byte.
+# The number of special tokens of Kimi's tokenizer above its base vocabulary, here of one token a byte.
 _SPECIAL_TOKENS = 256
 _VOCABULARY = _BYTES + _SPECIAL_TOKENS
 # The special tokens that have a name, by their place above the base vocabulary. Source: tokenizer_config.json of
@@ -227,7 +227,7 @@ def _write_weights(file: Path, shapes: Iterable[tuple[str, Shape]]) -> None:
 
 
 def _weights(name: str, count: int, source: random.Random) -> bytes:
-    """Return so many bfloat16: 1.0 for a norm, else of either sign and 0.03 to 0.12."""
+    """Return this many bfloat16 numbers: 1.0 for a norm, else of either sign and 0.03 to 0.12."""
     if name.endswith("norm.weight"):
         return array.array("H", [0x3F80] * count).tobytes()
     values = array.array("H", source.randbytes(2 * count))

@@ -1,8 +1,8 @@
 """Shared libraries that do nothing, in place of those of CUDA that PyPI's torch is linked against.
 
 The x86-64 wheel of torch on PyPI is the CUDA build, which cannot be imported without NVIDIA's libraries (3 GB).
-Without a GPU, only functions of libcudart are called, which is a wheel of 1 MB. Of all other libraries just the names
-of the functions must be there, because Python has all of them looked up when it loads a library. A function that is
+Without a GPU, torch calls only functions of libcudart, which is in a wheel of 1 MB. Of all other libraries, only the
+names of the functions must exist, because Python resolves all of them when it loads a library. A function that is
 called all the same ends the process (SIGILL).
 """
 
@@ -22,7 +22,7 @@ _SYSTEM = re.compile(r"(ld-linux|lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+|util)\.so)
 # Loaded only where there is a GPU; programs look for the first to see whether there is one.
 _LATER = re.compile(r"lib(cuda|nvrtc)\.so")
 _FUNCTION_OF_CUDA = re.compile(r"(cu|nccl|nv)[A-Za-z]")
-# Of a library of torch that is loaded only where there is a GPU.
+# Needed by a library of torch that is loaded only where there is a GPU.
 _FOR_GPUS = "nvrtc"
 
 # Constants of ELF: types of sections, tags of the dynamic section, and how symbols are bound.
@@ -64,7 +64,7 @@ class _Section(NamedTuple):
 
 
 class SharedLibrary:
-    """What an ELF file of 64 bits, little endian, says that it has and needs."""
+    """The symbols and libraries that a 64-bit little-endian ELF file has and needs."""
 
     def __init__(self, file: Path) -> None:
         with file.open("rb") as opened:
@@ -97,7 +97,7 @@ class SharedLibrary:
                 yield Symbol(self._text(section, place), bool(where), info >> 4 == _WEAK, library, version)
 
     def versions(self) -> Iterator[tuple[int, tuple[str, str]]]:
-        """Yield the number of each version of symbols that it needs, with the library and the version's name."""
+        """Yield each needed symbol version: its number, the library and its name."""
         for section in self._of_type(_VERSIONS_NEEDED):
             at, following = section.offset, 1
             while following:

@@ -1,4 +1,4 @@
-"""A node that runs pods, with our images, and on it the operator as people install it."""
+"""A node that runs pods, with our images and an installed operator."""
 
 import os
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from real_node import RealCluster
 
 @pytest.fixture(scope="session")
 def real_node_possible() -> None:
-    """Skip with the reason if this machine cannot have a real node; in CI, one that can must."""
+    """Skip with the reason if this machine cannot run a real node; in CI, fail if it should be able to."""
     if reason := "tests run on kind" if replaces_real_node() else obstacle():
         pytest.skip(reason)
     skip_unless_built(E2E, missing_packages())
@@ -35,7 +35,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def _new_cluster(request: pytest.FixtureRequest, state: Path) -> PodCluster:
-    """A real node, or kind where that is asked for or only that can be had; else skip with the reason."""
+    """A real node, or kind if it is requested or is the only possibility; else skip with the reason."""
     if replaces_real_node():
         return new_kind_cluster(state)
     request.getfixturevalue("real_node_possible")
@@ -62,13 +62,13 @@ def models(client: Client) -> Namespace:
 
 @pytest.fixture(scope="module")
 def before(cluster: PodCluster) -> set[str]:
-    """The names of all objects before anything of ours was there."""
+    """The names of all objects before the first test creates any."""
     return everything(cluster)
 
 
 @pytest.fixture(scope="module")
 def recorded(cluster: PodCluster, before: set[str]) -> str:
-    """What a terminal shows of the walkthrough's commands: the operator is installed, the sample serves, is measured.
+    """The terminal's output of the walkthrough: the operator is installed, the sample serves and is measured.
 
     The operator's namespace admits restricted pods only.
     """

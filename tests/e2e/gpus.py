@@ -1,4 +1,4 @@
-"""The GPUs of a real node: what a container has of them, and the device plugin that stands in for AMD's."""
+"""The GPUs of a real node: which of them a container can open, and the device plugin that stands in for AMD's."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from pod_cluster import GPUS
 from real_node import RealCluster
 
-# Opens each device for reading and writing and prints its path. What is no character device is an error.
+# Opens each device for reading and writing and prints its path. A path that is no character device is an error.
 _OPEN_ALL = """
 import os, stat
 paths = ["/dev/kfd", *(f"/dev/dri/{name}" for name in sorted(os.listdir("/dev/dri")))]

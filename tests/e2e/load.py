@@ -1,4 +1,4 @@
-"""Steady load on a server: users who ask again as soon as they have their answer, until standard input ends.
+"""Steady load on a server: each user sends the next request after the last answer, until standard input ends.
 
     python load.py URL USERS SHORTEST LONGEST TOKENS
 
@@ -75,7 +75,7 @@ async def load(url: str, wanted: Load, tally: Tally) -> None:
     loop = asyncio.get_running_loop()
     ended = loop.run_in_executor(None, sys.stdin.read)
     limit = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
-    # The name is looked up once: what is tested are answers, not DNS.
+    # The name is looked up once, because the test is about answers, not DNS.
     connector = aiohttp.TCPConnector(force_close=True, ttl_dns_cache=None)
     async with aiohttp.ClientSession(connector=connector, timeout=limit) as session:
         await asyncio.gather(*(_user(session, url, ended, wanted, tally) for _ in range(wanted.users)))

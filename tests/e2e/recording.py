@@ -17,7 +17,7 @@ WALKTHROUGH = ROOT / "docs/guide/walkthrough.md"
 _PROMPT = "$ "
 # The benchmark takes longest: four suites, each in a pod of its own.
 _COMMAND_SECONDS = 600
-# What is another each time: times and other numbers, and names that are made up.
+# The parts that differ in each run: times, other numbers, and generated names.
 _CHANGING = (
     # What a model with random weights says.
     (r'(?m)^".*"$', "NONSENSE"),
@@ -26,7 +26,7 @@ _CHANGING = (
     (r"\d+([.,]\d+)*", "NUMBER"),
     # How fast this machine happens to be.
     (r"(?m)\b(better|worse|same)$", "CHANGE"),
-    # Columns are as wide as what is in them.
+    # The width of a column depends on its contents.
     (r" {2,}", " "),
     (r"-{2,}", "-"),
 )
@@ -67,7 +67,7 @@ def record(cluster: PodCluster, name: str) -> str:
 
 
 def _explanation(cluster: PodCluster) -> str:
-    """Return what helps to see why a command failed."""
+    """Return the cluster's state that helps to find out why a command failed."""
     pods = cluster.kubectl("get", "pods", "--all-namespaces", "--output=wide")
     return pods + cluster.kubectl("events", "--all-namespaces", "--types=Warning")
 

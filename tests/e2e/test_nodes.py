@@ -1,4 +1,4 @@
-"""A cluster with two nodes that run pods: where replicas go, and what a lost and a drained node cost."""
+"""A cluster with two nodes that run pods: where replicas run, and the effects of a lost and of a drained node."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, Manifest
 from kind import KindPodCluster, replaces_real_node
 
 _SECONDS_TO_SERVE = 120
-# 50 s until the control plane takes a node for lost, and a machine that starts three nodes is busy.
+# The control plane takes 50 s to see that a node is lost; the rest is for a machine that is busy with three nodes.
 _SECONDS_TO_LOSE_A_NODE = 120
 _SPEC = {"tensorParallelism": 1, "replicas": 2, "drain": {"timeoutSeconds": 30}}
 

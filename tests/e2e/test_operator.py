@@ -24,7 +24,7 @@ from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, SERVICE, Kind, Manifest
 from pod_cluster import PodCluster
 
-# Two before the stand-in opens its port, and one before it is healthy.
+# Two checks before the stand-in opens its port, and one before it is healthy.
 _SECONDS_TO_LOAD = 3
 # Start-up and readiness are asked about every ten seconds.
 _SECONDS_TO_SERVE = 120
@@ -120,7 +120,7 @@ def test_the_recipes_benchmark_passed_with_sglangs_own_clients(server: Manifest,
         ("speed-high", "Succeeded", 500),
         ("gsm8k", "Succeeded", 200),
     ]
-    # 141 of 200: what the stand-in is told to answer rightly.
+    # 141 of 200 answers are right: the test configures the stand-in for that.
     assert status["results"][-1]["metrics"]["accuracy"] == 0.705
 
 
@@ -182,7 +182,7 @@ def test_an_update_of_two_replicas_under_load_loses_no_request(
     assert tally.answered > 100
 
 
-# A proxy that nobody answers at (RFC 5737), but not for the addresses of Services, of which the API server has one.
+# A proxy that does not exist (RFC 5737). It is not used for addresses of Services; the API server has such an address.
 _BEHIND_PROXY = (
     "--set=env[0].name=HTTPS_PROXY,env[0].value=http://192.0.2.1:3128",
     f"--set=env[1].name=NO_PROXY,env[1].value={SERVICE_ADDRESSES}",
@@ -220,7 +220,7 @@ def test_a_server_that_crashes_starts_again_and_its_status_says_why(
 ) -> None:
     [pod] = models.pods("kimi")
     crash(cluster, pod)
-    # How long it says so depends on when the kubelet looks again whether it has started.
+    # How long the message stays depends on when the kubelet repeats its check.
     wait_for(
         lambda: models.server("kimi")["status"].get("lastFailure", {}).get("exitCode"),
         "the status says why",

@@ -1,4 +1,4 @@
-"""The pods of a server as a real kubelet runs them: what outlives a container, who waits for whom, where it listens."""
+"""The pods of a server on a real kubelet: what survives a restart, the order of a stop, the addresses."""
 
 import re
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ _SECONDS_TO_START_AGAIN = 60
 # 15 s until no more requests come, and some for the stand-in to end.
 _SECONDS_TO_END = 60
 _SECONDS_TO_A_SUCCESSOR = 10
-# The control plane beside a real node gives it 200 s to answer, that of kind 50 s.
+# A control plane beside a real node waits 200 s for the node's answer, kind's control plane 50 s.
 _SECONDS_TO_LOSE_A_NODE = 270
 # Asks the engine once and prints the status, or that nothing came.
 _ASK = """
@@ -93,7 +93,7 @@ def test_a_dead_engine_leaves_its_service_within_a_minute_and_requests_no_longer
     assert python(cluster, pod, _ASK) == "timed out"
     models.wait_for_condition("dead", "Available", "False", "NotResponding", seconds=60)
     models.delete(SERVER, "dead")
-    # Known to be dead, it ends at once, although a request is open.
+    # The kubelet knows that the engine is dead, so the pod ends at once, although a request is open.
     wait_for(lambda: models.pods("dead"), "the pod is gone", lambda pods: not pods, seconds=_SECONDS_TO_END)
 
 

@@ -43,7 +43,7 @@ time.sleep(120)
 
 @dataclass(frozen=True)
 class Traces:
-    """What of a node could be left on the machine."""
+    """Everything that a node could leave on the machine."""
 
     node: Node
     network: str
@@ -88,7 +88,7 @@ def test_a_stopped_node_leaves_nothing_on_the_machine(tmp_path: Path) -> None:
 
 
 def _assert_nothing_runs(traces: Traces) -> None:
-    """Wait until the kernel has ended what was in the node's namespaces."""
+    """Wait until the kernel has ended all processes in the node's namespaces."""
     wait_for(traces.processes, "no process is left", lambda left: not left)
     wait_for(traces.links, "no link is left", lambda left: not left)
 
@@ -101,7 +101,7 @@ def test_a_node_ends_with_the_process_that_it_is_bound_to_even_if_that_is_killed
         process.send_signal(signal.SIGKILL)
     _assert_nothing_runs(traces)
     assert not traces.mounts()
-    # Empty control groups and files are all that stays, until the next start or stop.
+    # Only empty control groups and files stay, until the next start or stop.
     cluster.stop()
     assert not traces.cgroups()
     assert not cluster.state.exists()

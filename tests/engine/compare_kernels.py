@@ -35,7 +35,7 @@ def error(ours: Tensor, theirs: Tensor) -> float:
 
 
 def interpret() -> None:
-    """Let the interpreter run what is fast on a GPU only: other exponentials, and kernels that tune themselves."""
+    """Let the interpreter run functions that are for GPUs only: fast exponentials, and self-tuning kernels."""
     for name in ("kda", "fused_recurrent", "op"):
         module = importlib.import_module(f"sglang.srt.layers.attention.fla.{name}")
         for function in ("exp", "exp2", "log", "log2"):
@@ -46,7 +46,7 @@ def interpret() -> None:
 
 
 def _with_index(patch: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Let a tensor of one value be an index: numpy converts none any more that has a dimension."""
+    """Let a tensor of one value be an index: newer versions of numpy convert only arrays without dimensions."""
 
     def patch_more(tensor: Any) -> None:
         patch(tensor)

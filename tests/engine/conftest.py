@@ -12,7 +12,7 @@ TARGETS = targets()
 
 @pytest.fixture(scope="module", params=TARGETS)
 def target(request: pytest.FixtureRequest) -> Target:
-    """Return each server in turn; skip with the reason what cannot run on this machine."""
+    """Return each server in turn; skip a server that cannot run on this machine, with the reason."""
     found = TARGETS[request.param]
     if found.is_real:
         if reason := environment.obstacle():
@@ -23,7 +23,7 @@ def target(request: pytest.FixtureRequest) -> Target:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return what is mounted as the pod's cache: a tiny Kimi-Linear under its name, conversations and questions."""
+    """Return the folder for the pod's cache: a tiny Kimi-Linear under the real name, conversations and questions."""
     folder = tmp_path_factory.mktemp("cache")
     data.write(folder / "huggingface")
     return folder

@@ -1,4 +1,4 @@
-"""The servers under test, and in what SGLang's releases differ."""
+"""The servers under test, and the differences between SGLang's releases."""
 
 import sys
 from collections.abc import Mapping
@@ -35,7 +35,8 @@ class Manner:
 
 
 MANNERS = {
-    # 0.5.7 kills all its processes at last, itself too, unless it is process 1 of a container. In the operator's pods
+    # At its end, 0.5.7 kills all its processes and itself, unless it is process 1 of a container. In the operator's
+    # pods
     # it is not, so Kubernetes sees 137.
     "0.5.7": Manner(
         ping_unready=200,
@@ -58,7 +59,7 @@ MANNERS = {
 
 @dataclass(frozen=True)
 class Target:
-    """A server that is to behave as a release of SGLang: its program, and the environment that this needs."""
+    """A server that must behave like a release of SGLang: its program and environment."""
 
     release: str
     program: tuple[str, ...]
@@ -71,7 +72,7 @@ class Target:
 
     @property
     def manner(self) -> Manner:
-        """What is special in its release."""
+        """The differences of its release."""
         return MANNERS[self.release]
 
     def spec(self, *more: str) -> ServerSpec:
@@ -81,7 +82,7 @@ class Target:
         return ServerSpec.model_validate(spec)
 
     def command(self, port: int, *more: str) -> list[str]:
-        """Return the operator's command line, but for the address: its host name is one of a pod."""
+        """Return the operator's command line without the address, because its host name exists only in a pod."""
         words = command_line.arguments(self.spec(*more))[len(command_line.PROGRAM) :]
         address = {command_line.ALL_ADDRESSES: "127.0.0.1", str(command_line.PORT): str(port)}
         return [*self.program, *(address.get(word, word) for word in words)]

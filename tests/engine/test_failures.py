@@ -12,7 +12,7 @@ from kimi_linear_operator.kubernetes import log_quotes
 from kimi_linear_operator.server.sglang import probes
 from kimi_linear_operator.server.sglang.program import SGLANG
 
-# What the kubelet keeps of a log (FallbackToLogsOnError).
+# The part of a log that the kubelet keeps (FallbackToLogsOnError).
 _MESSAGE_BYTES, _MESSAGE_LINES = 2048, 80
 _SECONDS_TO_FAIL = 300
 

@@ -1,4 +1,4 @@
-"""The kernels that stand in for SGLang's on a CPU compute the same, and the libraries for CUDA are only there."""
+"""The kernels that replace SGLang's on a CPU give the same results; the replaced CUDA libraries do nothing."""
 
 import ctypes
 import json

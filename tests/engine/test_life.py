@@ -272,7 +272,7 @@ def test_of_a_scheduler_that_hangs_only_generating_tells_and_it_may_go_on(server
 
 @dataclass(frozen=True)
 class End:
-    """What was seen after SIGTERM.
+    """The observations after SIGTERM.
 
     Attributes:
         draining: The statuses of paths while a request was open.

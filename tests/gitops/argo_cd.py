@@ -19,7 +19,7 @@ from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 
 APPLICATION = Kind("argoproj.io", "v1alpha1", "Application", "applications")
 NAMESPACE = "argocd"
-# Argo CD takes two minutes, and loses events of the cluster in between that come while it compares.
+# Argo CD takes two minutes, and loses events of the cluster that come while it compares.
 RESYNC_SECONDS = 5
 
 
@@ -84,7 +84,7 @@ def argo_cd(cluster: LocalCluster, state: Path) -> Iterator[None]:
 
 
 def _start(stack: ExitStack, name: str, options: list[str], state: Path, environment: dict[str, str]) -> None:
-    """Start one of the programs that Argo CD's one binary is, by the name that it goes by."""
+    """Start one of Argo CD's programs: all are one binary, and the name selects the program."""
     log = state / f"{name}.log"
     stack.enter_context(controller([binary("argocd"), *options], log, environment | {"ARGOCD_BINARY_NAME": name}))
 
@@ -121,7 +121,7 @@ def _configuration(manifests: Path, state: Path) -> list[Manifest]:
 
 
 def _environment(cluster: LocalCluster, state: Path) -> dict[str, str]:
-    """What makes the programs work outside of a cluster and keep all files to themselves."""
+    """The environment in which the programs work outside a cluster and write only into their own folder."""
     temporary = state / "tmp"
     temporary.mkdir()
     programs = [str(binary(name).parent) for name in ("kustomize", "helm")]

@@ -1,4 +1,4 @@
-"""What both tools need: their controllers and the operator as processes, and our examples with our Git host in them."""
+"""For both tools: controllers and operator as processes, and our examples with the address of our Git host."""
 
 import os
 import subprocess
@@ -16,9 +16,9 @@ from integration.processes_under_test import operator_of_release
 from kimi_linear_operator.kubernetes.kinds import Manifest
 
 GITOPS = ROOT / "deploy/gitops"
-# What a tool may take on a busy machine for what it does in a few seconds.
+# The most that a tool may take on a busy machine; otherwise it takes a few seconds.
 TOOL_SECONDS = 180.0
-# Git asks a proxy for the loopback interface, too.
+# Git would use a proxy for the loopback interface, too.
 _NO_PROXY = dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1")
 
 
@@ -46,7 +46,7 @@ def controller(
 def running_operator(cluster: LocalCluster, log: Path) -> Iterator[None]:
     """Run the operator as the service account of the release, whose own pods do nothing on simulated nodes.
 
-    It must end well when it is told to.
+    It must exit with code 0 after SIGTERM.
     """
     process = operator_of_release(cluster, log)
     try:

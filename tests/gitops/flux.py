@@ -28,7 +28,7 @@ class Kustomization:
     source: str
 
     def ready(self) -> Manifest:
-        """Return its condition Ready, of its newest generation, and what it has tried and applied."""
+        """Return its Ready condition of the newest generation, and the revisions that it tried and applied."""
         found = self.client.get(_KUSTOMIZATION, NAMESPACE, self.name)
         assert found is not None, f"there is no Kustomization {self.name}"
         condition = condition_of(found, "Ready")
@@ -43,7 +43,7 @@ class Kustomization:
             self.client.patch(kind, NAMESPACE, name, {"metadata": {"annotations": annotations}})
 
     def wait_until(self, status: str, reason: str, commit: str) -> Manifest:
-        """Wait until this commit was tried, with this result; return what `ready` returns then."""
+        """Wait until Flux has tried this commit with this result; return the value of `ready`."""
 
         def matches(seen: Manifest) -> bool:
             tried = str(seen.get("lastAttemptedRevision", ""))

@@ -36,7 +36,7 @@ def wait_until_pruned(models: Namespace, name: str) -> None:
 
 
 def wait_until_repaired(models: Namespace) -> None:
-    """Wait until the server has the hardware again that Git gives it."""
+    """Wait until the server has the hardware of its file in Git again."""
 
     def hardware() -> str:
         return str(models.server("kimi")["spec"]["hardware"])

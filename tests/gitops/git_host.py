@@ -20,7 +20,7 @@ _BRANCH = "main"
 # As in the examples, behind the host's name.
 _NAME = "platform/kimi-linear-operator.git"
 
-# Whoever runs the tests may sign commits, have hooks, or ask other hosts than those that are named.
+# The user's own Git configuration may sign commits, run hooks or replace hosts, so it is not read.
 GIT_CONFIGURATION = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -94,7 +94,7 @@ def _handler(root: Path) -> type[BaseHTTPRequestHandler]:
             self._answer()
 
         def log_message(self, *_arguments: object) -> None:
-            """Requests are no news."""
+            """Requests are not logged."""
 
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

@@ -56,7 +56,7 @@ def servers_application(operator: None, cluster: LocalCluster, client: Client, r
 
 @pytest.fixture(scope="module")
 def gated_sync(servers_application: Application, models: Namespace, repository: Repository) -> Manifest:
-    """The sync that has passed the gate. One that only repairs something runs no gate, and takes its place."""
+    """The sync that has passed the gate. A later sync that only repairs has no gate, and replaces it."""
     end_gate(models)
     return servers_application.wait_for_operation(repository.head(), "Succeeded")
 
@@ -68,7 +68,7 @@ def servers(servers_application: Application, gated_sync: Manifest) -> Applicati
 
 
 def told(operation: Manifest) -> dict[str, tuple[str, str]]:
-    """Return what a sync says of each server and benchmark: its phase and its message."""
+    """Return the phase and the message of a sync for each server and benchmark."""
     resources = operation["syncResult"]["resources"]
     return {item["name"]: (item.get("hookPhase", ""), item["message"]) for item in resources if item["group"] == GROUP}
 

@@ -23,7 +23,7 @@ from make import stored
 
 HEALTH = sorted(GITOPS.glob("argocd/health/*/health.lua"))
 GOLDEN = sorted(file.parent for file in ROOT.glob("tests/golden/*/status.yaml"))
-# What Argo CD and kstatus say of the golden statuses that are neither good nor on their way.
+# The answers of Argo CD and kstatus for the golden statuses that are neither healthy nor in progress.
 VERDICTS = {
     "status-benchmark-passed": ("Healthy", "Current"),
     "status-benchmark-invalid": ("Degraded", "Failed"),
@@ -74,7 +74,7 @@ def test_argo_cd_shows_why(answers: dict[str, Any]) -> None:
 
 
 def benchmark(succeeded: str, reason: str, stalled: str = "False", generation: int = 1) -> Manifest:
-    """Return a benchmark with what matters of its status."""
+    """Return a benchmark with the part of its status that the health checks read."""
     conditions = [
         {"type": "Succeeded", "status": succeeded, "reason": reason, "message": "as told"},
         {"type": "Reconciling", "status": "False" if stalled == "True" or succeeded == "True" else "True"},

@@ -1,4 +1,4 @@
-"""Golden files: what a resource becomes, whole and as a person would review it.
+"""Golden files: all objects and the status of a resource, in a form that a person can review.
 
 Each folder is a case. `cr.yaml` becomes `objects.yaml`; where `observed.yaml` holds a Deployment, Jobs and pods,
 `cr.yaml` and those become `status.yaml`, with what a pod logs in `pod.log`. What a benchmark measures is in
@@ -32,7 +32,7 @@ OBSERVED_KINDS = {kind.kind: kind for kind in (*RESOURCES, *CHILDREN)}
 
 @dataclass
 class RecordingCluster:
-    """Has the resource and no child but a benchmark's pods, accepts what is written, and remembers the status."""
+    """A cluster with the resource and, for a benchmark, its pods. It accepts all writes and keeps the status."""
 
     resource: Manifest
     pods: list[Manifest] = field(default_factory=list)

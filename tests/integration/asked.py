@@ -1,4 +1,4 @@
-"""What operators asked the API server for: kept in a folder, because several runs of pytest share the tests."""
+"""The operators' requests to the API server, kept in a folder, because several runs of pytest share the tests."""
 
 import json
 import os
@@ -21,12 +21,12 @@ Permission = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Asked:
-    """What the operators of a run of pytest asked for.
+    """The requests of the operators of one run of pytest.
 
     Attributes:
         files: The files here of which all tests ran, relative to this folder.
-        used: What the operators asked for.
-        forbidden: What of that the API server forbade.
+        used: The requests.
+        forbidden: Those of the requests that the API server forbade.
     """
 
     files: frozenset[str] = frozenset()
@@ -38,7 +38,7 @@ class Asked:
 
 
 def asked_in(session: pytest.Session, audit_log: AuditLog) -> Asked:
-    """Return what the operators of this run have asked for until now."""
+    """Return the requests of this run's operators so far."""
     requests = _of_operators(audit_log)
     # An apply that makes an object needs both verbs.
     made = {(item.group, item.resource, "create") for item in requests if (item.verb, item.status) == ("patch", 201)}
@@ -46,7 +46,7 @@ def asked_in(session: pytest.Session, audit_log: AuditLog) -> Asked:
 
 
 def _of_operators(audit_log: AuditLog) -> list[Request]:
-    """Return what operators with all their roles asked for; verbs of the command line are asked by other users."""
+    """Return the requests of operators with all their roles; the verbs of the command line run as other users."""
     curtailed = {user_of(account) for account in CURTAILED_ACCOUNTS}
     accounts = (item for item in audit_log.of_agent(f"{MANAGER}/") if item.user.startswith("system:serviceaccount:"))
     return [item for item in accounts if item.resource and item.user not in curtailed]
@@ -78,14 +78,14 @@ def _relative(file: Path) -> str:
 
 
 def keep(folder: Path, asked: Asked) -> None:
-    """Keep what this run's operators asked for beside what those of others did."""
+    """Store the requests of this run's operators beside those of other runs."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"files": sorted(asked.files), "used": sorted(asked.used), "forbidden": sorted(asked.forbidden)}
     (folder / f"{os.getpid()}.json").write_text(json.dumps(content, indent=1))
 
 
 def kept(folder: Path) -> list[Asked]:
-    """Return what was kept of each run."""
+    """Return the stored requests of each run."""
     return [_read(json.loads(file.read_text())) for file in sorted(folder.glob("*.json"))]
 
 

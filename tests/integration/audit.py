@@ -1,4 +1,4 @@
-"""The API server's audit log: who asked for what."""
+"""The API server's audit log: every request and its user."""
 
 import json
 import time
@@ -11,7 +11,7 @@ from typing import Any
 from integration.waiting import wait_for
 from kimi_linear_operator.runtime.queue import LONGEST_QUIET_SECONDS
 
-# An Event follows the status that it tells of.
+# The Event about a change comes after the status.
 _QUIET_SECONDS = LONGEST_QUIET_SECONDS + 0.5
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
 
@@ -39,7 +39,7 @@ class Request:
 
 @dataclass(frozen=True)
 class AuditLog:
-    """Reads what was asked since a mark."""
+    """Reads the requests since a mark."""
 
     file: Path
 
@@ -79,7 +79,7 @@ class AuditLog:
 
 
 def request_of(event: dict[str, Any]) -> Request:
-    """Return what a line of the log tells."""
+    """Return the request of a line of the log."""
     subject = event.get("objectRef", {})
     resource = "/".join(filter(None, (subject.get("resource", ""), subject.get("subresource", ""))))
     return Request(

@@ -36,7 +36,7 @@ _WARNING = re.compile(r'299 - "((?:[^"\\]|\\.)*)"')
 
 @dataclass(frozen=True)
 class Answer:
-    """What the API server said."""
+    """An answer of the API server."""
 
     status: int
     body: Manifest
@@ -92,7 +92,7 @@ class Client:
             self._connection.close()
             return self._exchange(method, target, text, headers)
         except (http.client.HTTPException, OSError):
-            # Or the next request would meet the rest of this one.
+            # Otherwise the next request would read the rest of this answer.
             self._connection.close()
             raise
 
@@ -148,7 +148,7 @@ class Client:
 
 
 def _file(entry: Mapping[str, str], name: str, folder: Path) -> Path:
-    """Return the file that an entry of a kubeconfig names, or write the content that it has itself to one."""
+    """Return the file that an entry of a kubeconfig names; if the entry has the content itself, write it to a file."""
     if name in entry:
         return Path(entry[name])
     file = folder / name

@@ -54,14 +54,14 @@ def jobs(namespace: Namespace, name: str) -> dict[str, str]:
 
 
 def pods_made(namespace: Namespace, name: str) -> int:
-    """How many pods the Jobs of a benchmark have had, as Events tell when Jobs and pods are gone."""
+    """The number of pods that the Jobs of a benchmark had, counted by Events, which outlive Jobs and pods."""
     query = {"fieldSelector": "involvedObject.kind=Job,reason=SuccessfulCreate"}
     events = namespace.client.list(EVENT, namespace.name, query)
     return sum(event["involvedObject"]["name"].startswith(f"{name}-") for event in events)
 
 
 def left_of(namespace: Namespace, name: str) -> set[str]:
-    """The names of the Jobs, pods and ConfigMaps of a benchmark; of a Job and a pod, what comes before their hashes."""
+    """The names of the Jobs, pods and ConfigMaps of a benchmark; for Jobs and pods, without the hashes."""
     query = {"labelSelector": f"{BENCHMARK_LABEL}={name}"}
     found = [item for kind in (JOB, POD, CONFIG_MAP) for item in namespace.client.list(kind, namespace.name, query)]
     return {item["metadata"]["name"] for item in found}
@@ -104,7 +104,7 @@ def end_all(namespace: Namespace) -> None:
 
 
 def result(suite: str, metrics: Mapping[str, float] | None = None, **more: Any) -> str:
-    """What the runner writes after a suite: the recipe's own numbers unless a test has others."""
+    """The runner's message after a suite: the recipe's own numbers unless a test sets others."""
     asked = REQUESTS[suite]
     numbers = dict(PUBLISHED[suite]) if metrics is None else {**PUBLISHED[suite], **metrics}
     if "completed" in numbers and "completed" in more:

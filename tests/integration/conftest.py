@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What operators were allowed and what they did is compared when they have done everything."""
+    """Run the test of permissions last: it compares the operators' rights with all their requests."""
     here = Path(__file__).parent
     ours = [item for item in items if item.path.is_relative_to(here)]
     ordered = iter(sorted(ours, key=lambda item: item.path.stem == LAST_MODULE))
@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let a second attempt make the fixtures of its module anew: it must not find what the first one left of them."""
+    """Let a second attempt build its module's fixtures anew, so that it does not use leftovers of the first attempt."""
     if isinstance(item, pytest.Function) and getattr(item, "execution_count", 1) > 1:
         request: Any = item._request
         defined = item._fixtureinfo.name2fixturedefs.values()
@@ -58,7 +58,7 @@ def programs() -> None:
 def cluster(
     programs: None, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[LocalCluster]:
-    """A cluster of its own, with simulated GPU nodes, and what the chart installs: our CRDs, service account and roles.
+    """A separate cluster with simulated GPU nodes, our CRDs, and the chart's service account and roles.
 
     The release has no replicas: the tests start their own.
     Plenty of MI300X for all tests; exactly one node of eight MI325X, for the tests about scarcity.
@@ -88,7 +88,7 @@ def audit_log(cluster: LocalCluster) -> AuditLog:
 
 @pytest.fixture(scope="session")
 def operator_process(cluster: LocalCluster) -> Iterator[Operator]:
-    """The operator as a process and a user of its own, not started yet; it must end well when it is told to."""
+    """The operator as a process and a user of its own, not started yet; it must exit with code 0 after SIGTERM."""
     process = operator_of_release(cluster, cluster.state / "operator.log")
     yield process
     assert process.stop() == 0, f"the operator's exit code after SIGTERM:\n{process.log.read_text()[-3000:]}"
@@ -129,7 +129,7 @@ def namespace(client: Client) -> Iterator[Namespace]:
 
 @pytest.fixture(scope="module")
 def shared_namespace(client: Client) -> Iterator[Namespace]:
-    """A namespace for the tests of a module that can share what is in it."""
+    """A namespace for tests of one module that can share objects."""
     with temporary_namespace(client) as opened:
         yield opened
 

@@ -1,7 +1,7 @@
 """A proxy between an operator and the API server, which breaks what a test tells it to break.
 
-It passes on every request with its token, and every line of a watch as it comes, and writes each call down. At any
-moment a test may put faults in the way of the calls that it means, freeze or cut watches, or refuse connections.
+It forwards every request with its token, and every line of a watch as it comes, and records each call. At any moment, a
+test may inject faults into calls that it selects, freeze or cut watches, or refuse connections.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _LOOPBACK = "127.0.0.1"
 _PATIENCE_SECONDS = 60.0
 # Objects with their managed fields are longer than aiohttp's own limit of a line.
 _LONGEST_LINE = 2**22
-# What belongs to one connection, or is said anew for the other one; compressed answers could not be cut in lines.
+# Headers that belong to one connection only, and compression, because compressed answers could not be cut into lines.
 _NOT_PASSED_ON = {"host", "connection", "content-length", "transfer-encoding", "accept-encoding"}
 
 
@@ -97,11 +97,11 @@ class FaultProxy:
         return file
 
     def begin(self, fault: Fault, matches: Matches = everything) -> None:
-        """Put a fault in the way of the calls that match, before all faults that are there."""
+        """Inject a fault into the calls that match, with precedence over earlier faults."""
         self._faults = [(matches, fault), *self._faults]
 
     def heal(self) -> None:
-        """Take all faults away, let frozen watches flow, let what was silenced arrive, and take connections again."""
+        """Remove all faults, resume frozen watches, deliver calls that were held back, and accept connections again."""
         for _, fault in self._faults:
             if isinstance(fault, Silence):
                 fault.end()
@@ -119,7 +119,7 @@ class FaultProxy:
             self._faults = [item for item in self._faults if item != (matches, fault)]
 
     def freeze_watches(self, matches: Matches = everything) -> None:
-        """Pass nothing more on to the watches that are open; their connections stay."""
+        """Send nothing more to the open watches; their connections stay open."""
         self._do(self._freeze(matches))
 
     def cut_watches(self, matches: Matches = everything, last: bytes = b"") -> None:

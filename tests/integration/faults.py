@@ -1,4 +1,4 @@
-"""What can go wrong with a call to the API server, and how the API server says so."""
+"""Faults of calls to the API server, with the API server's own answers."""
 
 import asyncio
 import concurrent.futures
@@ -120,7 +120,7 @@ def delay(seconds: float) -> Fault:
 
 
 def commit_late(seconds: float) -> Fault:
-    """Have the API server get a call late, also if its sender has given up: a webhook or etcd may take that long."""
+    """Deliver a call to the API server late, even if its client has given up: a webhook or etcd may take that long."""
 
     async def fault(_: Call, forward: Forward) -> web.StreamResponse:
         async def late() -> web.StreamResponse:
@@ -148,7 +148,7 @@ async def drop(_: Call, __: Forward) -> web.StreamResponse:
 
 
 class Silence:
-    """Answers nothing until it is over; then what was sent meanwhile arrives, unless its sender has given up."""
+    """Gives no answer until it ends; then delivers the calls of clients that have not given up."""
 
     def __init__(self) -> None:
         self._over = concurrent.futures.Future[None]()
@@ -162,9 +162,9 @@ class Silence:
 
 
 class Hold:
-    """Lets the nth call that it sees never end: before the API server gets it, or before its answer is passed on.
+    """Holds the nth call for ever, either before the API server gets it or before the client gets the answer.
 
-    Nor any later one: who called is meant to be killed when it is reached.
+    It also holds every later call: the test kills the client when the nth call is reached.
     """
 
     def __init__(self, nth: int, *, after: bool) -> None:

@@ -1,4 +1,4 @@
-"""Objects as nobody would write them by accident, and the API server stores them all the same."""
+"""Objects that nobody writes by accident, but that the API server stores."""
 
 import json
 import random
@@ -53,7 +53,7 @@ _ODD_TEXTS = (
 
 @dataclass(frozen=True)
 class Hostile:
-    """An object to store, as text: what makes it hostile has no other form.
+    """An object to store, as text, because Python's own JSON values cannot express it.
 
     Attributes:
         kind: Its kind.
@@ -127,7 +127,7 @@ _CONTENTS: dict[Kind, Manifest] = {
     REVISION: {"revision": 1, "data": {"NO TEXT": ["NO TEXT", "ODD"]}},
 }
 _OWNER = {"apiVersion": "v1", "kind": "NO TEXT", "name": "NO TEXT", "uid": "NO TEXT", "controller": True}
-# Who manages which fields, for everything that is JSON and not looked into.
+# Managed fields for every field that the API server treats as opaque JSON.
 _ODD_FIELDS = (
     '{"f:NO TEXT":{}}',
     '{"f:metadata":{"f:labels":{"f:NO TEXT":{},"k:{\\"a\\":1}":{}}},"v:\\ud800":{}}',
@@ -146,7 +146,7 @@ _ODD_METADATA: tuple[Manifest, ...] = (
 
 
 def hostile_children(seed: int, namespace: str) -> Iterator[Hostile]:
-    """Yield children of every kind that say they are ours, with strings that are no text wherever there may be any."""
+    """Yield objects of every kind that claim to be our children, with invalid UTF-8 wherever a string may be."""
     choose = random.Random(seed)  # noqa: S311 - nothing secret
     for kind, content in _CONTENTS.items():
         for number, odd in enumerate(_ODD_METADATA):
@@ -185,7 +185,7 @@ def _wide_and_deep(choose: random.Random) -> str:
 
 
 def _many_fields(choose: random.Random) -> str:
-    # Each is once more in the record of who owns which field.
+    # Each key is also in the managed fields.
     return "{" + ",".join(f'"{number}":1' for number in range(choose.randrange(20_000))) + "}"
 
 

@@ -28,7 +28,7 @@ class UnpackedImage:
     def command(self, *arguments: str, **environment: str) -> tuple[str, ...]:
         """Return the command line that runs this in the image, as its user; without arguments, what it runs itself.
 
-        It replaces its process all the way, so signals reach the program. Linux and root only.
+        Each step replaces the process (`exec`), so signals reach the program. Linux and root only.
         """
         words = [*self.config["Entrypoint"], *(arguments or self.config["Cmd"])]
         variables = [*self.config["Env"], *(f"{name}={text}" for name, text in environment.items())]

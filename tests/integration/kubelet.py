@@ -1,4 +1,4 @@
-"""Playing the kubelet of held pods: what it would report about their containers."""
+"""Playing the kubelet of held pods: reports about their containers."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from nodes import stages
 
 # A pod with this annotation never turns Ready by itself: a test plays its kubelet.
 HELD = "tests/held"
-# One with this annotation turns Ready after so long, as Go writes it ("3s").
+# A pod with this annotation turns Ready after its value, a duration in Go's format ("3s").
 SLOW = "tests/slow"
-# One with this annotation does not end when it is told to: a test ends it.
+# A pod with this annotation does not end by itself when it is deleted: a test ends it.
 DRAINS = "tests/drains"
 
 _SLOWNESS = f'.metadata.annotations["{SLOW}"]'
@@ -20,9 +20,9 @@ HELD_SPEC: Spec = {"podTemplate": {"metadata": {"annotations": {HELD: "true"}}}}
 
 
 def stages_without(field: str) -> list[Manifest]:
-    """Return the local Stages, but a pod that has this field is not made Ready, a slow one not at once.
+    """Return the local Stages, but a pod with this field never becomes Ready, and a slow pod only after a delay.
 
-    And one that drains does not go by itself.
+    A pod with the annotation for draining does not end by itself.
     """
     changed = stages()
     [ready] = [stage for stage in changed if stage["metadata"]["name"] == "pod-ready"]

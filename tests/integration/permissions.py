@@ -33,9 +33,9 @@ def grant(client: Client, namespace: str, account: str) -> None:
 
 
 def _may_lease(client: Client, namespace: str, account: str) -> bool:
-    """Return whether the API server knows of all that was granted: what it refuses before looks like a lacking verb.
+    """Return whether the API server knows all granted permissions; until then, a refusal looks like a missing verb.
 
-    It learns of what was written in order, and leases came last.
+    It learns of writes in their order, and the permission for leases was written last.
     """
     asked = {"namespace": namespace, "verb": "create", "group": LEASE.group, "resource": LEASE.plural}
     spec = {"user": f"system:serviceaccount:kube-system:{account}", "resourceAttributes": asked}

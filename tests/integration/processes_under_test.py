@@ -30,7 +30,7 @@ NEWER_VERSION: Program = (sys.executable, str(Path(__file__).with_name("newer_ve
 """A version in which a field has got a default: that of `schema.newer_definition`."""
 
 USER = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
-"""What the audit log calls the operator that looks after all namespaces."""
+"""The user name, in the audit log, of the operator for all namespaces."""
 
 _NOT_IN_THE_IMAGE = Path(__file__).with_name("not_in_the_image")
 """A folder with modules that cannot be imported."""
@@ -45,7 +45,7 @@ _LISTENING = re.compile(r"Listening on (127\.0\.0\.1:\d+)")
 
 @contextmanager
 def log_for_failures(file: Path) -> Iterator[None]:
-    """Log the end of what an operator logs meanwhile: pytest shows it if a test fails, even before this ends."""
+    """Log the end of the operator's log of this block, because pytest shows it if a test fails."""
     begin = file.stat().st_size if file.exists() else 0
     try:
         yield

@@ -22,7 +22,7 @@ from passes import CHILDREN, RESOURCES
 SANDBOX_ACCOUNT = "sandboxed-operator"
 PAIR_ACCOUNTS = ("first-replica", "second-replica")
 CURTAILED_ACCOUNTS = ("curtailed-operator", "curtailed-second-replica")
-"""Of operators whose roles tests take away: what these are forbidden says nothing about the chart."""
+"""Operators whose roles tests take away: a request that is forbidden to them is no fault of the chart."""
 
 
 def _is_list_of(kind: Kind) -> Matches:
@@ -33,7 +33,7 @@ def _is_list_of(kind: Kind) -> Matches:
 
 
 def user_of(account: str) -> str:
-    """Return what the audit log calls a service account of an operator."""
+    """Return the user name of an operator's service account in the audit log."""
     return f"system:serviceaccount:kube-system:{account}"
 
 
@@ -59,7 +59,7 @@ class Sandbox:
         wait_for(unlisted, "every kind was listed", lambda kinds: not kinds)
 
     def wait_until_lists_rest(self) -> None:
-        """Wait until no list is left to come: watches that began one after the other have had the one that follows."""
+        """Wait until each watch has had the list that follows its start, so that no further list is due."""
         pause = REST.first + 2 * GATHER_SECONDS
         wait_for(self._seconds_since_list, "no list is left to come", lambda seconds: seconds > pause)
 
@@ -74,7 +74,7 @@ class Sandbox:
 
 @dataclass(frozen=True)
 class Sandboxes:
-    """Opens sandboxes. The operator for all namespaces is stopped: what one leaves undone, the other would do."""
+    """Opens sandboxes. The operator for all namespaces is stopped, because it would do their work."""
 
     cluster: LocalCluster
     client: Client
@@ -82,7 +82,7 @@ class Sandboxes:
 
     @contextmanager
     def open(self) -> Iterator[Sandbox]:
-        """Make a sandbox, whose operator is not started yet; afterwards that must end as it is told."""
+        """Make a sandbox with an operator that is not started yet; in the end it must stop on SIGTERM."""
         with temporary_namespace(self.client) as namespace, self._replica((namespace,), SANDBOX_ACCOUNT) as sandbox:
             yield sandbox
 

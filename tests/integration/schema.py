@@ -1,4 +1,4 @@
-"""Storing what the API server would refuse, as an older version of our schema may have let it in."""
+"""Storing objects that the API server would refuse now, but that an older version of our schema accepted."""
 
 import copy
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from kimi_linear_operator.server.definition import DEFINITION as SERVER_DEFINITI
 from kimi_linear_operator.server.spec import SERVER
 
 UNREADABLE = {"tensorParallelism": "four"}
-"""Refused by the schema, and by whoever reads it as a KimiLinearServer."""
+"""Refused by the schema, and by the model KimiLinearServer."""
 
 BROKEN_RULE = {"reasoningParser": "enabled"}
-"""Of the right shape, but refused by a rule."""
+"""A spec that fits the schema, but breaks a rule."""
 
 
 def without_rules(schema: Manifest) -> Manifest:
@@ -151,7 +151,7 @@ def serve(client: Client, definition: Manifest) -> None:
 
 
 def _wait_for_answer(client: Client, expected: int) -> None:
-    """Wait until the API server goes by the definitions as they are now: until it answers so to what breaks rules."""
+    """Wait until the API server uses the current definitions: until it gives this answer to a broken object."""
     for kind, broken in ((SERVER, _server(UNREADABLE)), (SERVER, _server(BROKEN_RULE)), (BENCHMARK, _benchmark())):
         wait_for(
             lambda kind=kind, broken=broken: (

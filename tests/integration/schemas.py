@@ -10,12 +10,12 @@ VERSIONS = ("1.30.0", "1.31.0", "1.32.0", "1.33.0", "1.34.0", "1.35.0", "1.36.0"
 LOCATION = "{{.NormalizedKubernetesVersion}}/{{.ResourceKind}}{{.KindSuffix}}.json"
 """Where kubeconform finds the schema of a kind, in the folder of `write_schemas`."""
 
-# What schemas of kinds refer to, as the package kubernetes-validate names it for its own reader.
+# The file that schemas of kinds refer to, under its name in the package kubernetes-validate.
 _DEFINITIONS = "/api/_definitions.json#"
 
 
 def write_schemas(folder: Path) -> Path:
-    """Write the schemas of all versions into this folder, and return it. They allow no field that they do not know."""
+    """Write the schemas of all versions into this folder, and return it. The schemas refuse unknown fields."""
     for version in VERSIONS:
         source = Path(str(files("kubernetes_validate"))) / f"kubernetes-json-schema/v{version}-local-strict"
         target = folder / f"v{version}"

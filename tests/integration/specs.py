@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 Json = Any
 Strategy = st.SearchStrategy[Json]
 
-# Things that people and templates write where something else is meant. Some are right in some places.
+# Values that people and templates write by mistake. Some are right in some places.
 ODD_ANYWHERE: tuple[Json, ...] = (
     None,
     True,
@@ -177,7 +177,7 @@ _LISTS: Mapping[str, tuple[Strategy, Strategy]] = {
 
 
 def _containers(names: Strategy) -> Strategy:
-    """Containers of a pod template; what is right in one may be wrong in another."""
+    """Containers of a pod template; a field that is valid in one may be invalid in another."""
     plain = {
         "image": st.sampled_from(("busybox", "", "x" * 513)),
         "command": st.lists(st.sampled_from(("sh", "")), max_size=2),
@@ -310,7 +310,7 @@ def _good(draw: st.DrawFn) -> dict[str, Json]:
     spec: dict[str, Json] = {}
     for path in chosen:
         put(spec, path, draw(_FIELDS[path][0]))
-    # Half a reference is none.
+    # A reference with a key also needs a name.
     if "key" in spec.get("model", {}).get("tokenSecretRef", {}):
         put(spec, "model.tokenSecretRef.name", "hf-token")
     if "key" in spec.get("auth", {}).get("apiKeySecretRef", {}):

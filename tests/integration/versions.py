@@ -1,4 +1,4 @@
-"""Servers under one version of the operator after another: what runs, and what is offered."""
+"""Servers under one version of the operator after another: their pods and their offers."""
 
 from integration.namespace import Namespace, Spec
 from integration.other_version import is_built_by_other
@@ -27,7 +27,7 @@ def go_on_as(sandbox: Sandbox, program: Program) -> None:
 
 
 def running(namespace: Namespace, name: str) -> Manifest:
-    """Return what runs for a server: what a rollout would change."""
+    """Return the values of a server that a rollout would change."""
     deployment = namespace.deployment(name)
     return {
         "generation": deployment["metadata"]["generation"],
@@ -54,7 +54,7 @@ def has_other_pods(namespace: Namespace, name: str) -> bool:
 
 
 def records(namespace: Namespace, name: str) -> list[Manifest]:
-    """Return the records of a server's pod templates when one is left."""
+    """Wait until one record of a server's pod templates is left; return the records."""
     return wait_for(
         lambda: namespace.client.list(REVISION, namespace.name, {"labelSelector": f"{SERVER_LABEL}={name}"}),
         "one record is left",

@@ -1,4 +1,4 @@
-"""Waiting that ends: for something to happen, or to be sure that it does not."""
+"""Waiting with a limit: until something happens, or to check that it does not happen."""
 
 import json
 import time
@@ -9,7 +9,7 @@ import pytest
 
 Seen = TypeVar("Seen")
 
-# Many times what anything takes: machines that many share stand still for seconds now and then.
+# Many times longer than anything takes, because shared machines stand still for seconds now and then.
 PATIENCE_SECONDS = 60.0
 _PAUSE_SECONDS = 0.04
 _LONGEST_SHOWN = 3000
@@ -21,7 +21,7 @@ def wait_for(
     accept: Callable[[Seen], object] = bool,
     seconds: float = PATIENCE_SECONDS,
 ) -> Seen:
-    """Look until what is seen is accepted and return it; fail with what was seen last."""
+    """Observe until the value is accepted and return it; on a timeout fail with the last value."""
     deadline = time.monotonic() + seconds
     while not accept(seen := look()):
         if time.monotonic() > deadline:
@@ -31,7 +31,7 @@ def wait_for(
 
 
 def stays(look: Callable[[], Seen], expected: str, accept: Callable[[Seen], object], seconds: float) -> None:
-    """Look again and again for some seconds; fail as soon as what is seen is not accepted."""
+    """Observe again and again for some seconds; fail as soon as a value is not accepted."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if not accept(seen := look()):
@@ -40,7 +40,7 @@ def stays(look: Callable[[], Seen], expected: str, accept: Callable[[Seen], obje
 
 
 def seconds_until(look: Callable[[], object], expected: str) -> float:
-    """Return how long it took until something was seen."""
+    """Return the seconds until something was observed."""
     started = time.monotonic()
     wait_for(look, expected)
     return time.monotonic() - started

@@ -1,4 +1,4 @@
-"""What the stand-in says: made up, and the same every time. A token is a byte, and all that it says is ASCII."""
+"""The stand-in's answers: made up, the same every time, and only ASCII. A token is a byte."""
 
 import json
 import re
@@ -41,7 +41,7 @@ def repeat(text: str, longest: int) -> Answer:
 
 
 def is_right(apples: int, accuracy: float) -> bool:
-    """Whether the question about so many apples is answered rightly: `accuracy` of each 200 in a row are."""
+    """Whether the question about this number of apples is answered rightly: of 200 in a row, `accuracy` are."""
     return apples * _STRIDE % _QUESTIONS < round(accuracy * _QUESTIONS)
 
 
@@ -61,7 +61,7 @@ def reply(messages: Sequence[dict[str, Any]]) -> str:
 
 
 def choose_tool(messages: Sequence[dict[str, Any]], request: dict[str, Any]) -> tuple[str, str] | None:
-    """Return the name and arguments of the tool to call: the asked one or else the first, until a tool has answered."""
+    """Return name and arguments of the tool to call: the requested tool, or the first. None after a tool's answer."""
     tools = [tool["function"] for tool in request.get("tools") or ()]
     choice = request.get("tool_choice") or "auto"
     if not tools or choice == "none" or messages[-1]["role"] == "tool":
@@ -72,7 +72,7 @@ def choose_tool(messages: Sequence[dict[str, Any]], request: dict[str, Any]) -> 
 
 
 def as_tokens(name: str, arguments: str) -> str:
-    """Return a call of a tool as Kimi writes it, which its parser finds and without a parser is plain text."""
+    """Return a call of a tool in Kimi's own format: the parser recognizes it, and without a parser it is plain text."""
     call = f"<|tool_call_begin|>functions.{name}:0<|tool_call_argument_begin|>{arguments}<|tool_call_end|>"
     return f"<|tool_calls_section_begin|>{call}<|tool_calls_section_end|>"
 

@@ -1,4 +1,4 @@
-"""SGLang's command line, as 0.5.7 has it: what it does not know ends with exit code 2.
+"""SGLang's command line of release 0.5.7: an unknown argument ends the process with exit code 2.
 
 `arguments.jsonl` holds one argument a line; a test compares it with SGLang's own source.
 """

@@ -1,4 +1,4 @@
-"""How slow the stand-in is and what goes wrong in it, as the environment says."""
+"""The stand-in's delays and faults, from the environment."""
 
 import json
 import os
@@ -22,14 +22,14 @@ class Behaviour:
     accuracy: float = 0.705
     """The share of questions 0 to 199 of `data.py` that it answers rightly: 141 of 200, as in the recipe."""
     fail_every: int = 0
-    """Every so many requests one fails with HTTP 500; 1 fails all, 0 none."""
+    """One of this many requests fails with HTTP 500; 1 fails all, 0 none."""
     fail_after: int = 0
-    """So many requests are answered before any fails."""
+    """The number of requests that are answered before one fails."""
     die_after: int = 0
-    """So many requests are answered, then the process kills itself in the middle of the next; 0 is never."""
+    """After this many answers, the process kills itself in the middle of the next request; 0 is never."""
 
     hang_after: int = 0
-    """So many requests are answered, then the engine is dead and the process lives on; 0 is never.
+    """After this many answers, the engine is dead and the process lives on; 0 is never.
 
     As in 0.5.7 when its scheduler was killed.
     """

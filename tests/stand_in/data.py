@@ -1,4 +1,4 @@
-"""Writes what SGLang's client needs where there is no internet: a tokenizer, conversations, and questions.
+"""Writes the files that SGLang's client needs without internet: a tokenizer, conversations, and questions.
 
 python3 -m stand_in.data FOLDER
 """
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 MODEL = "moonshotai/Kimi-Linear-48B-A3B-Instruct"
-# What bench_serving's dataset `random` cuts its prompts from.
+# The text from which bench_serving's dataset `random` cuts its prompts.
 CONVERSATIONS = "anon8231489123/ShareGPT_Vicuna_unfiltered"
 CONVERSATIONS_FILE = "ShareGPT_V3_unfiltered_cleaned_split.json"
 _REVISION = "0" * 40
@@ -26,7 +26,7 @@ def write(folder: Path, questions: int = 200, conversations: int = 600) -> None:
 
 
 def write_tokenizer(folder: Path) -> None:
-    """Write a tokenizer of 256 tokens, one a byte, as PreTrainedTokenizerFast saves it."""
+    """Write a tokenizer of 256 tokens, one for each byte, in the format of PreTrainedTokenizerFast."""
     folder.mkdir(parents=True, exist_ok=True)
     bytes_as_text = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     tokenizer: dict[str, object] = {

@@ -1,4 +1,4 @@
-"""The life of the stand-in: loading, warming up, serving, failing, draining. And what it counts."""
+"""The life of the stand-in: loading, warming up, serving, failing, draining. Its counters."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ class ToldToFailError(Exception):
 
 @dataclass
 class Engine:
-    """What SGLang keeps in its processes."""
+    """The state that SGLang keeps in its processes."""
 
     arguments: Namespace
     behaviour: Behaviour
@@ -57,7 +57,7 @@ class Engine:
         return self.is_warm and not self.is_draining
 
     async def generate(self, prompt_tokens: int, answer: Answer) -> AsyncIterator[int]:
-        """Yield how many tokens of an answer are there, as they become more; none may be asked for, too.
+        """Yield the number of generated tokens whenever it grows; the limit may be 0.
 
         Raises:
             ToldToFailError: This request is to fail.

@@ -12,9 +12,9 @@ from aiohttp import web
 from stand_in import answers
 from stand_in.keys import ENGINE
 
-# The longest answer of a chat that names no limit: SGLang's is what is left of the context.
+# The longest answer of a chat without a limit; SGLang's limit is the rest of the context.
 _DEFAULT_LENGTH = 4096
-# What SGLang calls the model of a request that names none, whatever it serves.
+# SGLang's name for the model in a request without one.
 _DEFAULT_MODEL = "default"
 _METADATA = {"weight_version": "default"}
 

@@ -62,7 +62,7 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def _count(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Know which requests a drain must wait for, and fail those that are to fail as SGLang's web server would."""
+    """Count the requests that a drain must wait for, and let requests fail as in SGLang's web server."""
     engine = request.app[ENGINE]
     engine.open_requests += 1
     try:
@@ -150,7 +150,7 @@ class _Output:
         self._answer = answer
 
     def until(self, length: int) -> dict[str, Any]:
-        """Return the answer's text up to a length, and what SGLang says about it."""
+        """Return the answer's text up to a length, and SGLang's metadata about it."""
         text = self._answer.text[:length]
         meta: dict[str, Any] = {
             "id": self._id,
@@ -168,7 +168,7 @@ class _Output:
 
 
 async def serve(engine: Engine) -> None:
-    """Open the port, warm up, and serve until SIGTERM; then finish what is open."""
+    """Open the port, warm up, and serve until SIGTERM; then finish open requests."""
     runner = web.AppRunner(build_app(engine))
     await runner.setup()
     site = web.TCPSite(runner, engine.arguments.host, engine.arguments.port)

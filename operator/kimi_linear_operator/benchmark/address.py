@@ -34,8 +34,9 @@ def target_of(manifest: Manifest) -> TargetKey | None:
 def key_of(url: str, namespace: str) -> TargetKey:
     """Return the key of an address, as a pod of a namespace resolves it.
 
-    The DNS names of a Service (https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/) give the same
-    key as a `serverRef` to the server with this name, with any scheme and port. The key of any other address is its
+    With any scheme and port, a DNS name of a Service
+    (https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/) gives the same key as a `serverRef` to
+    the server of the same name. The key of any other address is its
     host and port. A host of two labels may be a Service or an outside host; it is taken for a Service.
     """
     parts = _URL.fullmatch(url)

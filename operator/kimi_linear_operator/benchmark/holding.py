@@ -151,7 +151,7 @@ def _is_between_suites(claim: Claim, now: str) -> bool:
 
 
 def holding_jobs(jobs: Iterable[Manifest], claims: Iterable[Claim], asker: Asker) -> list[Manifest]:
-    """Return which Jobs of the benchmarks with these claims hold a server against the asker."""
+    """Return the Jobs of the benchmarks with these claims that hold a server, so that the asker cannot use it."""
     owners = {claim.uid: claim for claim in claims}
     return [job for job in jobs if _holds(job, owners, asker)]
 

@@ -21,7 +21,7 @@ class Looks:
     """The places and who has them.
 
     One place is kept for the namespace that waits longest: namespaces with many benchmarks that are always due would
-    otherwise take each place that becomes free. The other places are for whoever comes first, because most looks are
+    otherwise take each place that becomes free. The other places go to the first that ask, because most looks are
     short, and hundreds of benchmarks may begin at the same time.
 
     Attributes:
@@ -30,7 +30,7 @@ class Looks:
 
     clock: Callable[[], float]
     _places: Counter[str] = field(default_factory=Counter)
-    # The namespaces that found no place, and when they last did, the one that waits longest first.
+    # The namespaces that found no place, with the time of their last attempt. The one that waits longest comes first.
     _turned_away: dict[str, float] = field(default_factory=dict)
 
     @contextmanager

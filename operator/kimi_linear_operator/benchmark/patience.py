@@ -29,7 +29,7 @@ class Patience:
 
         Args:
             key: The benchmark.
-            last_end: When a suite of it ended last: it has gone on if that is another time than before.
+            last_end: When its last suite ended: if this time has changed, the benchmark has made progress.
         """
         known, since = self._since.get(key, ("", self.clock()))
         if key not in self._since or known != last_end:

@@ -390,7 +390,7 @@ def _speed_result(suite: Suite, reading: Reading) -> dict[str, Any]:
 
 
 def _shortfall(suite: Suite, errors: Sequence[str]) -> str:
-    """Return why not all requests were answered, given the error of each request, empty if it was answered."""
+    """Return why some requests have no answer; `errors` has a text for each request, empty if it was answered."""
     failed = [error for error in errors if error.strip()]
     if failed:
         return f"{len(failed)} of {suite.requests} requests failed, the first with: {_reason(failed[0])}."

@@ -139,9 +139,9 @@ def benchmark_status(observation: BenchmarkObservation, now: str) -> Manifest:
 
 
 def _with_wait(conditions: list[Manifest], previous: Manifest, now: str) -> list[Manifest]:
-    """Return conditions of which TargetReady tells since when the benchmark waits for its turn.
+    """Return the conditions; if the benchmark waits for its turn, TargetReady has the time when that wait began.
 
-    While it was refused or its server was not ready, others rightly started.
+    Time in which it was refused or its server was not ready does not count: others were allowed to start then.
     """
     was_waiting = find_condition(previous, "TargetReady").get("reason") == "WaitingForTurn"
     return [

@@ -1,4 +1,4 @@
-"""A status without what a definition may refuse: results of another version, or results that somebody wrote by hand."""
+"""A status without parts that a definition may refuse, such as results of another version or forged results."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _LONGEST_TEXT = 8192
 
 
 def storable(status: Manifest, now: str) -> Manifest:
-    """Return a benchmark's status of which this version's definition accepts every part.
+    """Return a benchmark's status, changed so that this version's definition accepts every part of it.
 
     A result that this version cannot read becomes text. So its suite does not run again, and it is never Passed.
 

@@ -41,9 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rollout-pause",
         metavar="SECONDS",
         type=float,
-        help="roll new pod templates of this version out to all servers, one server at a time, with a pause of so many "
-        "seconds after each is Ready (default: a new template is offered, and rolled out with the next change of the "
-        f"spec or of the annotation {ROLLOUT_ANNOTATION})",
+        help="roll new pod templates of this version out to all servers, one server at a time, with a pause of this "
+        "many seconds after each is Ready (default: a new template is offered, and rolled out with the next change of "
+        f"the spec or of the annotation {ROLLOUT_ANNOTATION})",
     )
     parser.add_argument(
         access.OPTION,

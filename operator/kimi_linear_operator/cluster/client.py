@@ -153,7 +153,7 @@ class Cluster:
         return await self._send(Request("PATCH", path_of(kind, live), {"fieldManager": MANAGER}, body))
 
     async def unify(self, kind: Kind, live: Manifest) -> Manifest:
-        """Make us one field manager of an object again after a patch made us two; return the new state.
+        """Merge our two entries as field manager of an object into one after a patch; return the new state.
 
         For server-side apply, the same name is two managers if it applies and patches. Then fields that we no longer
         apply stay, because the second manager still owns them. client-go has `csaupgrade` for this.
@@ -253,7 +253,7 @@ async def connect_to(configuration: Configuration, observe: Observe = ignore_ans
 
 
 def _patch(before: Manifest, after: Manifest) -> Manifest:
-    """Return the merge patch that makes one object of another: what it lacks is null."""
+    """Return the merge patch from one object to another: fields that the new one lacks are null."""
     kept = {
         name: _patch(before[name], value) if isinstance(value, dict) and isinstance(before.get(name), dict) else value
         for name, value in after.items()

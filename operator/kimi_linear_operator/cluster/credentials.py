@@ -40,7 +40,7 @@ async def load(into: Configuration) -> None:
             await load_kube_config(os.pathsep.join(map(str, files)), client_configuration=into)
         else:
             load_incluster_config(client_configuration=into)
-    except Exception as error:  # the loader raises whatever a broken file makes it raise
+    except Exception as error:  # a broken file can make the loader raise any exception
         raise _no_cluster_error(error) from error
 
 
@@ -78,7 +78,7 @@ def current_namespace() -> str:
         return own_namespace()
     try:
         _, context = list_kube_config_contexts(os.pathsep.join(map(str, files)))
-    except Exception as error:  # the loader raises whatever a broken file makes it raise
+    except Exception as error:  # a broken file can make the loader raise any exception
         raise _no_cluster_error(error) from error
     return str(context["context"].get("namespace") or "default")
 

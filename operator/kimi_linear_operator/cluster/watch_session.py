@@ -20,7 +20,7 @@ from kimi_linear_operator.cluster.errors import GONE, UNREACHABLE, ApiError
 from kimi_linear_operator.cluster.request import USER_AGENT
 from kimi_linear_operator.cluster.transport import Observe, ignore_answer
 
-# Run a garbage collection after so many bytes of a watch's events, even if they are few objects.
+# Run a garbage collection after this many bytes of a watch's events, even if they are few objects.
 UNFREED_BYTES = 4 * 2**20
 
 _REFUSED_BACKOFF = Backoff(first=0.1, longest=5.0)

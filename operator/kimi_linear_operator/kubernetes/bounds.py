@@ -24,7 +24,7 @@ MOST_VALUES = 5_000
 
 # A field of the spec lies within the spec, which lies within the resource.
 _LEVELS_ABOVE_FIELDS = 2
-# The API server bounds the metadata. Of the status, the operator reads only its own fields.
+# The API server bounds the metadata. The operator reads only its own fields of the status.
 _NOT_MEASURED = ("metadata", "status")
 
 

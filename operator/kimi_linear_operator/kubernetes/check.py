@@ -151,7 +151,7 @@ def _suggestion(location: Sequence[str | int], root: type[BaseModel]) -> str:
     close = difflib.get_close_matches(str(location[-1]), names, n=1)
     if close:
         return f": did you mean {close[0]}?"
-    return f": known here are {', '.join(sorted(names))}" if names else ""
+    return f": the known fields are {', '.join(sorted(names))}" if names else ""
 
 
 def _fields_at(location: Sequence[str | int], root: type[BaseModel]) -> list[str]:

@@ -70,7 +70,7 @@ def essential_metadata(metadata: Manifest) -> Manifest:
 
 
 def _ours(fields: Mapping[str, Any], most: int) -> dict[str, Any]:
-    """Return at most so many of our own labels or annotations with short values."""
+    """Return our own labels or annotations with short values, up to this number."""
     ours = ((name, value) for name, value in _plain(fields).items() if name.startswith(f"{GROUP}/"))
     return dict(islice(ours, most))
 

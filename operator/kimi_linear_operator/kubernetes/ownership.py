@@ -37,7 +37,7 @@ def has_second_manager(manifest: Manifest, manager: str) -> bool:
 
 
 def unified(managed_fields: Sequence[Manifest], manager: str) -> list[Manifest] | None:
-    """Return managed fields in which the fields that a manager patched count as applied; None if it has patched none.
+    """Return managed fields that list a manager's patched fields as applied; None if it has patched none.
 
     So its next apply removes patched fields that it does not apply.
     """

@@ -15,7 +15,7 @@ from kimi_linear_operator.reconcile.cached_object import CachedObject, CachedTyp
 # Bytes of all large children in a namespace. When they are used up, only the essence of further ones is cached.
 MOST_OF_LARGE = 32 * 2**20
 
-# A pass reads at most so many bytes, and so much weight, of objects of one kind. The pods of a thousand replicas, the
+# The most bytes, and the most weight, that a pass reads of objects of one kind. The pods of a thousand replicas, the
 # most that a server may have, take a third of the bytes and nine tenths of the weight; reading them takes a twentieth
 # of a second.
 MOST_CHILDREN = 8 * 2**20
@@ -210,7 +210,7 @@ class Cache:
         return owners.union(*(index.keys_to_enqueue(before, after) for index in self._indexes))
 
     def begin_list(self, kind: Kind, namespace: str | None = None) -> int:
-        """Begin a complete list of a kind; return the newest version seen of these objects.
+        """Begin a complete list of a kind; return the newest version of these objects that was seen.
 
         The list is of one namespace, or of all if that is None. Call this before requesting it, so that objects deleted
         from now on do not come back with it.

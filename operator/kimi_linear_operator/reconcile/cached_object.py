@@ -260,8 +260,8 @@ def _interned(conditions: Conditions) -> Conditions:
     return conditions
 
 
-# How many items of each list in a pod's spec are cached. A server's pod template has no more of anything; others can
-# create pods with thousands, and each pass decodes them.
+# How many items of each list in a pod's spec are cached. No list in a server's pod template is longer. Users can create
+# pods with thousands of items, and each pass decodes pods.
 _MOST_OF_POD = 64
 # The fields of a pod's spec that a status depends on while the pod is not ready.
 _READ_OF_POD_SPEC = (

@@ -17,7 +17,7 @@ QUICK_REPAIRS = 5
 # Then each repair waits twice as long as the one before.
 FIRST_WAIT_SECONDS = 30.0
 LONGEST_WAIT_SECONDS = 300.0
-# A field without a repair for so long is no longer contested. This is longer than the longest wait.
+# After this time without a repair, a field is no longer contested. This is longer than the longest wait.
 PEACE_SECONDS = 900.0
 # Bounds for one child: a tenant may change thousands of fields, under as many names.
 MOST_FIELDS = 8
@@ -25,7 +25,8 @@ LONGEST_FIELD = 128
 MOST_RIVALS = 3
 LONGEST_RIVAL = 64
 # Children to remember, more than one for each server that a cluster should have. With the longest names, they take
-# 30 MiB. Of more, the oldest of the namespace with the most are forgotten, so no namespace makes others forget theirs.
+# 30 MiB. If there are more, the namespace with the most loses its oldest, so no namespace displaces the children of
+# others.
 MOST_CHILDREN = 8192
 
 
@@ -70,7 +71,7 @@ class _Record:
         return self.fields.get(name) or (next(iter(self.fields.values())) if is_full else None)
 
     def replace(self, name: str, repaired: _Field) -> None:
-        """Make a field the latest, in the place of the oldest if no more fit."""
+        """Store a field as the latest one; if there is no room, drop the oldest."""
         self.fields.pop(name, None)
         if len(self.fields) >= MOST_FIELDS:
             del self.fields[next(iter(self.fields))]

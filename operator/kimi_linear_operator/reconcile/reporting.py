@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 _CONFLICT = 409
 _INVALID = 422
-# After how many conflicts in a row a status is written although the object has changed: else a client that changes it
-# all the time would keep it without a status.
+# After this number of conflicts in a row, the status is written although the object has changed. Otherwise, an object
+# that a client changes all the time would get no status.
 _MOST_CONFLICTS = 5
 # Bad request, forbidden, too large, invalid: the API server refuses the same request until somebody changes something.
 _REFUSALS = (400, 403, 413, _INVALID)

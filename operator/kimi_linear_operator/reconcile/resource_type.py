@@ -74,8 +74,8 @@ class Context:
         reporting: Writes the status of a resource.
         now: Returns the time as RFC 3339.
         scheduling: How a pass requests other passes.
-        is_in_use: Returns whether a resource of any type needs this one to stay as it is, given for how many seconds
-            the operator has waited for that to end.
+        is_in_use: Returns whether a resource of any type needs this one to stay unchanged. Its last argument is the
+            number of seconds that the operator has waited for this use to end.
         written: The kinds of children that the operator writes, of all types.
         options: The administrator's choices.
         about_to_change: Resources that the operator has decided to change by itself, so no other may begin to use them.

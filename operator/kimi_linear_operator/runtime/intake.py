@@ -47,7 +47,7 @@ class Intake:
         self._call_soon(self._wake.set)
 
     def clear(self) -> None:
-        """Drop the waiting objects: after a restore of etcd, they are from another past."""
+        """Drop the waiting objects: after a restore of etcd, they may hold changes that are undone."""
         self._waiting.clear()
 
     async def run(self) -> None:

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 BACKOFF = Backoff(first=0.5, longest=30.0)
 # Short, because kopf itself takes some seconds to end, and nothing is watched meanwhile.
 RESTART_BACKOFF = Backoff(first=0.25, longest=10.0)
-# If kopf ran for so long, its earlier failures no longer count.
+# After kopf has run for this time, its earlier failures no longer count.
 STEADY_SECONDS = 60.0
 # How long the API server keeps a watch open. kopf reconnects after 70 s of silence.
 STREAM_SECONDS = 300
@@ -71,7 +71,7 @@ class Watch:
     _stopping: threading.Event = field(default_factory=threading.Event)
     _loop: asyncio.AbstractEventLoop | None = None
     _stop_flag: asyncio.Event | None = None
-    # Whether the current watches have to end: after a restore of etcd, their events are from another past.
+    # Whether the current watches have to end: after a restore of etcd, their events may be of changes that are undone.
     _is_ending: bool = False
     _heartbeat: float = field(default_factory=time.monotonic)
     watched: WatchedScopes = field(init=False)
@@ -150,7 +150,7 @@ class Watch:
     def _settings(self) -> kopf.OperatorSettings:
         settings = kopf.OperatorSettings()
         settings.scanning.disabled = True  # the resources to watch are fixed, so kopf needs no permission to scan
-        # kopf keeps a task with the object for every event, until the task is idle for so long.
+        # kopf keeps a task with the object for every event, until the task has been idle for this time.
         settings.queueing.idle_timeout = 0.1
         settings.networking.error_backoffs = BACKOFF
         settings.networking.request_timeout = LIST_SECONDS

@@ -6,7 +6,7 @@ its own clock, which nobody sets and which goes on while the machine is suspende
 times in the Lease are only for people.
 
 While a replica cannot find out whether it renewed the lease, its passes go on but start no writes: the API server may
-come back with another past.
+come back with data restored from a backup.
 https://kubernetes.io/docs/concepts/architecture/leases/
 """
 

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 RESYNC_SECONDS = 300.0
 # The first list waits for the watch to start, but not longer than this: the watch may be impossible.
 WATCH_SECONDS = 10.0
-# A watch often restarts twice in a row. A requested list waits for so long, so that one list serves both.
+# A watch often restarts twice in a row. A requested list waits for this time, so that one list serves both.
 GATHER_SECONDS = 0.5
 # The pause after a list, so that a watch that keeps starting again does not cause a list each time.
 REST = Backoff(first=5.0, longest=60.0)

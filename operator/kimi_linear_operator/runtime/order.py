@@ -10,7 +10,8 @@ from kimi_linear_operator.reconcile.cached_object import Key
 PROGRESS = "progress"
 """The source of changes that can only change a status: they are less urgent than, for example, a first Deployment."""
 
-# How many places a key of a source takes, 1 by default. So eight keys of each other source come before one of these.
+# How many places a key of a source takes, 1 by default. So each other source has eight keys before one key of this
+# source.
 _STRIDES = {PROGRESS: 8}
 
 # How many sources of a namespace have turns of their own; the others share one. Otherwise, a user of a namespace could

@@ -8,7 +8,7 @@ from kimi_linear_operator.runtime.scopes import Scope
 
 logger = logging.getLogger(__name__)
 
-# Name at most so many, in the log of each scope and in an answer: somebody may have made thousands.
+# The most objects to name in the log of a scope and in an answer, because a user may have created thousands.
 MOST_NAMED = 10
 
 
@@ -26,7 +26,10 @@ class Unreadable:
         self._listing[scope] = set()
 
     def add(self, scope: Scope, key: Key, error: Exception) -> None:
-        """Note an unreadable object in the list of a scope. Call this in the exception handler, for its traceback."""
+        """Note an unreadable object in the list of a scope.
+
+        Call this in the exception handler, so that the log has the traceback.
+        """
         reasons = self._reasons.setdefault(scope, {})
         if key not in reasons:
             self._log(scope, key, len(reasons))

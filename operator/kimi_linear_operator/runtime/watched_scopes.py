@@ -19,11 +19,11 @@ _REFUSALS = (403, 404)
 
 @dataclass
 class WatchedScopes:
-    """Which scopes are watched. Other threads than that of the watch may only ask.
+    """Which scopes are watched. Threads other than the watch's may only read this.
 
     Attributes:
-        request_list: Called to request a list of a scope: when its watch starts again, because that does not show
-            earlier changes, and when it is refused, because the list finds out why.
+        request_list: Called to request a list of a scope: when its watch starts again, because the new watch does not
+            show earlier changes, and when its watch is refused, because the list shows the reason.
     """
 
     request_list: Callable[[Scope], None]

@@ -21,10 +21,10 @@ PARTITIONED = tuple(
     f"{compute}_{memory}" for compute in ("cpx", "dpx", "qpx", "tpx") for memory in ("nps1", "nps2", "nps4", "nps8")
 )
 
-# Compute units of what the device plugin gives out as one GPU. AMD's daemonset, Helm chart and GPU operator all start
-# the labeller with the flag for this label, and without that for PARTITION_LABEL. A whole GPU has the units of AMD's
-# data sheets, and Linux gives each partition an equal part (kfd_crat.c): half in DPX mode, a quarter in QPX, an eighth
-# in CPX.
+# The number of compute units of one GPU, as the device plugin counts GPUs. AMD's daemonset, Helm chart and GPU operator
+# all start the labeller with the flag for this label, and without the flag for PARTITION_LABEL. A whole GPU has the
+# units of AMD's data sheets, and Linux gives each partition an equal part (kfd_crat.c): half in DPX mode, a quarter in
+# QPX, an eighth in CPX.
 COMPUTE_UNITS_LABEL = "amd.com/gpu.cu-count"
 _COMPUTE_UNITS: dict[Hardware, int] = {"mi300x": 304, "mi325x": 304, "mi355x": 256}
 PARTITION_COMPUTE_UNITS: dict[Hardware, tuple[str, ...]] = {

@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 
 # How often to read the cached conditions. That takes some milliseconds for 5,000 servers.
 _POLL_SECONDS = 10.0
-# A chosen server normally takes the template within seconds. It cannot take it if its spec is refused just then, if a
-# quota or an occupied name prevents the new revision, or if its namespace cannot be read any more.
+# A chosen server normally takes the template within seconds. It cannot if its spec is refused at that moment, if a
+# quota or an occupied name prevents the new revision, or if its namespace has become unreadable.
 _TAKE_TIMEOUT_SECONDS = 300.0
 # After a choice that timed out, the server's pass may still write the template: a request takes half a minute at most.
 _AFTER_TIMEOUT_SECONDS = 60.0
@@ -283,7 +283,7 @@ class Rollouts:
 
 
 def _was_available_before(deployment: Manifest, seconds: float, now: str) -> bool:
-    """Return whether a Deployment's rollout was complete more than so many seconds ago. Then no deadline runs any more.
+    """Return whether a Deployment's rollout has been complete for more than this time. Then no deadline runs any more.
 
     Args:
         deployment: The Deployment.

@@ -196,7 +196,8 @@ def _was_scaled_once(server: Manifest, status: Manifest, replicas: int | None) -
     """Return whether one write has changed the spec since the status, and that changed `replicas`.
 
     A scale leaves no entry in the managed fields of a custom resource. A server without replicas may have been
-    suspended, so it does not count. Nor does one whose children others keep changing: they may scale the Deployment.
+    suspended, so it does not count. A server whose children others keep changing does not count either: they may scale
+    the Deployment.
     """
     is_next = server["metadata"]["generation"] == status["observedGeneration"] + 1
     is_contested = find_condition(status, "Synced").get("status") == "False"

@@ -1,4 +1,4 @@
-"""What several modules of benchmarks' tests share."""
+"""Fixtures for several modules of benchmarks' tests."""
 
 import pytest
 

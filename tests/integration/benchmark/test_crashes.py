@@ -16,13 +16,13 @@ from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Kind
 
 # The runner's and the results' ConfigMap and the deletion of the first; each suite's Job and its deletion; the statuses
-# on the way. At each stands one of the sixteen workers that a namespace may have.
+# on the way. Each of them keeps one of the namespace's sixteen workers.
 _WRITES = {CONFIG_MAP: 3, JOB: 4, BENCHMARK: 3}
 _SUITES = [{"name": "speed-low"}, {"name": "gsm8k"}]
 
 
 class Boundary(NamedTuple):
-    """Before or after the nth write of a kind that a benchmark costs; the benchmark is named like its boundary."""
+    """A crash before or after a benchmark's nth write of a kind; the benchmark has the name of its boundary."""
 
     side: str
     kind: Kind
@@ -44,7 +44,7 @@ def test_a_crash_at_any_write_of_a_benchmark_leaves_no_trace(sandbox: Sandbox, s
     with ExitStack() as faults:
         for boundary, hold in zip(boundaries, holds, strict=True):
             faults.enter_context(sandbox.proxy.fault(hold, boundary.holds))
-            # Each measures something of its own, so that none waits for another.
+            # Each measures its own address, so that none waits for another.
             endpoint = {"url": f"http://{boundary.name}"}
             create_benchmark(namespace, boundary.name, serverRef=None, endpoint=endpoint, suites=_SUITES)
         _play_until(namespace, lambda: all(hold.reached.is_set() for hold in holds))

@@ -1,4 +1,4 @@
-"""What is left of a finished benchmark, for how long, and what one that has lost its status takes back."""
+"""What a finished benchmark keeps, for how long, and which results it restores after its status is lost."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -225,6 +225,6 @@ def test_whatever_status_somebody_has_written_a_verdict_follows(sandbox: Sandbox
         return "completionTime" in benchmark(namespace, "nightly")["status"]
 
     wait_for(play, "it is complete", seconds=60)
-    # Its Jobs may stay for an hour: what somebody has written may have made the verdict Invalid.
+    # Its Jobs may stay for an hour, because the values that somebody wrote may have made the verdict Invalid.
     wait_for(lambda: left_of(namespace, "nightly"), "its results are there", lambda left: "nightly-results" in left)
     assert "Traceback" not in sandbox.operator.log.read_text()

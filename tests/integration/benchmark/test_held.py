@@ -31,7 +31,7 @@ from kimi_linear_operator.kubernetes.kinds import EVENT, JOB, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGED_BY, MANAGER
 
 LIMITS = Kind("", "v1", "LimitRange", "limitranges")
-# What a person waits for before they look for themselves.
+# The time that a user waits before they look for the cause themselves.
 A_MINUTE = 75
 PAUSE_SECONDS = 0.1
 
@@ -83,13 +83,13 @@ def suspend_job(namespace: Namespace) -> None:
 
 
 def job_of(namespace: Namespace) -> str:
-    """Return the name of the one Job that there is soon."""
+    """Wait for exactly one Job and return its name."""
     [found] = wait_for(lambda: namespace.client.list(JOB, namespace.name), "there is a Job")
     return str(found["metadata"]["name"])
 
 
 class Trouble(NamedTuple):
-    """What keeps a benchmark from running, and the reason that it gives."""
+    """An obstacle that keeps a benchmark from running, and the expected reason."""
 
     begin: Callable[[Namespace], None]
     reason: str
@@ -184,7 +184,7 @@ RUNS: Manifest = {**CLIENT, "ready": True, "state": {"running": {"startedAt": NO
 def test_a_lost_node_is_named(bare: Namespace) -> None:
     create_for_endpoint(bare, "nightly")
     pod = running_pod(bare, "nightly", "speed-low")
-    # What the node's controller leaves of a pod whose kubelet is silent.
+    # The status that the node controller gives a pod whose kubelet is silent.
     report(bare, pod, {"phase": "Running", "conditions": [SCHEDULED, UNREADY], "containerStatuses": [RUNS]})
     told = words(wait_for_reason(bare, "nightly", "NodeLost"))
     assert pod["spec"]["nodeName"] in told
@@ -198,11 +198,11 @@ def test_a_volume_that_is_not_mounted_is_named_until_it_is(bare: Namespace) -> N
     unmounted, mounted = ({**SCHEDULED, "type": "PodReadyToStartContainers", "status": it} for it in ("False", "True"))
     report(bare, pod, {**waiting, "conditions": [SCHEDULED, UNREADY, unmounted]})
     message = 'MountVolume.SetUp failed for volume "dataset-gsm8k" : configmap "typo" not found'
-    for number in range(9):  # Anybody may write about it, and more than a page holds.
+    for number in range(9):  # Anybody may write Events about it, more than fit on a page.
         tell(bare, pod, f"BackOff{number}", "x" * 1_000_000, "2026-11-24T09:30:00Z")
     tell(bare, pod, "FailedMount", message, "2026-11-24T09:30:10Z")
     wait_for_reason(bare, "nightly", "VolumeNotMounted", A_MINUTE)
-    wait_for(  # Until the next look for Events, it is named without what the kubelet says.
+    wait_for(  # Until the operator next reads Events, the message does not have the kubelet's words.
         lambda: words(benchmark(bare, "nightly")),
         "the volume's problem is quoted",
         lambda told: 'configmap "typo" not found' in told,
@@ -265,7 +265,7 @@ def test_no_hand_made_job_of_one_tenant_holds_the_server_of_another(
     endpoint = {"url": f"http://kimi.{bare.name}.svc:30000"}
     evil = create_benchmark(other_namespace, "evil", suites=LOW, serverRef=None, endpoint=endpoint, suspend=True)
     make_job(other_namespace, evil, "of-no-suite")
-    # Whoever may read the benchmark can work out the name that the operator gives.
+    # A user who may read the benchmark can compute the Job's name.
     known = KimiLinearBenchmark.model_validate(evil)
     make_job(other_namespace, evil, job.name(known, known.spec.suites[0]))
     create_benchmark(bare, "mine", suites=LOW)
@@ -300,7 +300,7 @@ def test_an_address_and_a_reference_of_one_server_take_turns(bare: Namespace, ot
 
 
 def test_the_time_limit_of_a_suspended_job_holds(held: dict[str, Held]) -> None:
-    """This comes last: the limit ends two minutes late, because a Job that runs ends by itself before."""
+    """This comes last, two minutes after the limit, because a running Job would end by itself before that."""
     namespace, _ = held["suspended"]
     manifest = wait_for_reason(namespace, "nightly", "TimedOut", seconds=180)
     assert "not done within 10 s (spec.timeoutSeconds); last seen: JobSuspended" in words(manifest)

@@ -1,4 +1,4 @@
-"""Benchmarks on a real control plane: the tests play the kubelet of their pods, all else is as in life."""
+"""Benchmarks on a real control plane: the tests play the kubelet of their pods, everything else is real."""
 
 import functools
 import json
@@ -280,7 +280,7 @@ def test_nothing_is_written_while_nothing_happens(ready: Namespace, audit_log: A
 
 @contextmanager
 def judged_despite(sandbox: Sandbox, fault: Fault) -> Iterator[Namespace]:
-    """A namespace with a benchmark that has its verdict, while this is wrong with every write of its results."""
+    """A namespace with a benchmark that has its verdict, while every write of its results fails in this way."""
     namespace = sandbox.namespace
     with sandbox.proxy.fault(fault, lambda call: call.is_write and call.concerns(CONFIG_MAP, "nightly-results")):
         create_benchmark(namespace, "nightly", serverRef=None, endpoint={"url": "http://elsewhere"}, suites=LOW)
@@ -344,7 +344,7 @@ def test_no_secret_is_anywhere(with_key: tuple[Namespace, str], operator: Operat
     expected = {"name": "OPENAI_API_KEY", "valueFrom": {"secretKeyRef": {"name": "key", "key": "token"}}}
     assert expected in container["env"]
     assert pod["spec"]["automountServiceAccountToken"] is False
-    # The worst that a client could leave: the server's settings, which have the key.
+    # The worst output of a client: the server's settings, which contain the key.
     end_suite(namespace, "nightly", "speed-low", f'Traceback: server_info: {{"api_key": "{key}"}}', 1)
     manifest = wait_for_reason(namespace, "nightly", "ClientFailed")
     assert "[redacted]" in condition_of(manifest, "Succeeded")["message"]

@@ -1,4 +1,4 @@
-"""What the API server's refusals mean: provoked, and told apart by its real words."""
+"""The operator distinguishes real refusals of the API server by their text."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -154,7 +154,7 @@ def _refusal(namespace: Namespace, deployment: Manifest) -> tuple[int, str]:
 
 
 def _wait_for_refusal(namespace: Namespace, words: str = "") -> tuple[int, str]:
-    """Apply until that is refused with these words; return status and message of the refusal."""
+    """Repeat an apply until the API server refuses it with these words; return the refusal's status and message."""
     target, query = path_of(DEPLOYMENT, namespace.name, "kimi"), {"fieldManager": MANAGER, "force": "true"}
 
     def attempt() -> Answer:
@@ -192,7 +192,7 @@ def _policy(namespace: Namespace, validation: Manifest) -> Iterator[None]:
 
 @contextmanager
 def _webhook(namespace: Namespace) -> Iterator[None]:
-    """Ask a webhook about Deployments of a namespace that nobody serves."""
+    """Register a webhook for the Deployments of a namespace; no server answers at the webhook's address."""
     webhook = {
         "name": "absent.example.com",
         "clientConfig": {"url": "https://127.0.0.1:1/"},

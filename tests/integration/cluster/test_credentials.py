@@ -1,4 +1,4 @@
-"""Tokens are rotated, and refused for a while: the operator goes on with what its files say now."""
+"""Tokens are rotated, and refused for a while: the operator continues with the newest contents of its files."""
 
 import time
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from integration.faults import refuse
 from integration.namespace import Namespace
 from integration.sandbox import SANDBOX_ACCOUNT, Sandbox, Sandboxes
 
-# The bound of recovery from any fault.
+# The longest time in which the operator recovers from any fault.
 _RECOVERY_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """A sandbox whose operator reads its token from a file, as a pod does, and the token that comes next."""
+    """A sandbox whose operator reads its token from a file, as in a pod, and the next token."""
 
     sandbox: Sandbox
     file: Path
@@ -79,7 +79,7 @@ def test_a_token_that_is_refused_twice_for_a_while_is_used_again(sandbox: Sandbo
 
 
 def _replace(file: Path, text: str) -> None:
-    """Put a new file in place of an old one, as the kubelet does: nobody ever reads half of it."""
+    """Replace a file by a new one at once, as the kubelet does, so that no reader sees half of it."""
     new = file.with_suffix(".new")
     new.write_text(text)
     new.replace(file)

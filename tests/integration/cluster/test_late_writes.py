@@ -20,12 +20,12 @@ _CONNECT = aiohttp.TCPConnector.connect
 
 
 def _stand_still(_: pytest.MonkeyPatch) -> None:
-    """Do nothing at all for a while, like a process between SIGSTOP and SIGCONT."""
+    """Block the process for a while, as between SIGSTOP and SIGCONT."""
     time.sleep(_SECONDS_TO_OPEN)
 
 
 def _suspend(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the one clock go on that goes on while a machine is suspended: the monotonic one does not."""
+    """Advance only the clock that also runs while a machine is suspended; the monotonic clock does not."""
     seconds = clock.seconds
     monkeypatch.setattr(clock, "seconds", lambda: seconds() + _SECONDS_TO_OPEN)
 

@@ -1,4 +1,4 @@
-"""A status that must be of the newest object is refused for an older one, by a real API server."""
+"""A real API server refuses a status that was computed from an older object, if the write requires the newest."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What comes out of the configurator's page, before the API server."""
+"""The API server and the configurator's page agree on what the page produces."""
 
 import functools
 import os
@@ -26,7 +26,7 @@ RENDERED = 12
 
 @pytest.fixture(scope="module")
 def states(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What the page says on random walks. The browser is gone then: beside it, no test can run an event loop."""
+    """The page's output on random walks. The browser is gone then: beside it, no test can run an event loop."""
     if (reason := chromium.obstacle()) and not os.environ.get("CI"):
         pytest.skip(reason)
     file = tmp_path_factory.mktemp("page") / "page.html"

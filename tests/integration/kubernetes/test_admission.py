@@ -1,4 +1,4 @@
-"""What the API server says to a KimiLinearServer, with no operator anywhere."""
+"""The API server's verdicts on a KimiLinearServer, without an operator."""
 
 import functools
 import json
@@ -121,7 +121,7 @@ def _agree(client: Client, manifest: Manifest) -> None:
 
 
 def _as_kubectl_sends(value: Any) -> Any:
-    """Return a manifest as kubectl sends it: Go writes the number 4.0 of a file as 4, up to where it uses exponents."""
+    """Return a manifest as kubectl sends it: Go writes 4.0 as 4, but large numbers with an exponent."""
     if isinstance(value, dict):
         return {key: _as_kubectl_sends(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The chart is upgraded and taken back across a change of the definitions, with stored objects that use what changed.
+"""The chart is upgraded and rolled back across a change of fields and rules that stored objects use.
 
 The operator runs all the time. It knows the fields and rules of today; the definitions of the other chart have a field
 more, a field less and a rule more, as those of another version would.
@@ -55,13 +55,13 @@ class Release:
         self._restart()
 
     def answer(self, spec: Manifest) -> tuple[int, str]:
-        """Return what the API server would say to a new server with this spec."""
+        """Return the API server's answer to a dry run of a new server with this spec."""
         manifest = server_manifest("probe", "default", spec)
         answer = self.client.send("POST", path_of(SERVER, "default"), manifest, STRICT_DRY_RUN)
         return answer.status, answer.message
 
     def deployments(self, *names: str) -> dict[str, tuple[str, int]]:
-        """Return which Deployments there are, and of which generation: what runs changes with it."""
+        """Return the Deployments and their generations, which change with every new pod template."""
         metadata = {name: self.namespace.deployment(name)["metadata"] for name in names}
         return {name: (found["uid"], found["generation"]) for name, found in metadata.items()}
 
@@ -115,7 +115,7 @@ def test_stored_objects_outlive_an_upgrade_of_the_definitions_and_the_way_back(r
     before = release.deployments("plain", "headless", "many")
 
     release.upgrade()
-    # What is older than the rule can be labelled and scaled down, and its status is written.
+    # An object that is older than the rule can be labelled and scaled down, and its status is written.
     assert release.answer(_MANY)[0] == 422
     namespace.edit(SERVER, "many", {"metadata": {"labels": {"team": "search"}}})
     namespace.edit(SERVER, "many", {"spec": {"toolCallParser": "enabled"}})

@@ -1,7 +1,7 @@
-"""Objects that are older than a rule: told so, and everything else about them still works.
+"""Objects that are older than a rule: their status says so, and everything else still works.
 
-They are stored while the API server has no rules, and the operator starts when it has them again. So it meets them as
-after an upgrade that brings a rule.
+They are stored while the API server has no rules, and the operator starts when it has them again. This is the situation
+after an upgrade that adds a rule.
 """
 
 from collections.abc import Iterator

@@ -55,14 +55,15 @@ def release(own_cluster: LocalCluster) -> Iterator[LocalCluster]:
 def read_all(cluster: LocalCluster) -> None:
     """Read servers and benchmarks, as the operator would: no operator runs here.
 
-    Of a kind that was never read the API server has no cache yet, so it fails to look for objects of it when its
-    definition goes, and may not try again for minutes: https://github.com/operator-framework/operator-controller/issues/1437.
+    The API server has no cache of a kind that was never read. So when the definition is deleted, it fails to look for
+    the kind's objects, and may not retry for minutes:
+    https://github.com/operator-framework/operator-controller/issues/1437.
     """
     cluster.kubectl.wait_until_served(*(name.split("/")[1] for name in there(cluster, SERVERS, BENCHMARKS)))
 
 
 def uninstall(cluster: LocalCluster, *options: str) -> None:
-    """Uninstall the release and wait for it; Helm's newer way of waiting misses what goes fast (its issue 31766)."""
+    """Uninstall the release and wait; Helm's newer way of waiting misses objects that go fast (its issue 31766)."""
     chart.helm("uninstall", RELEASE, "--wait=legacy", *chart.of_release(cluster.kubeconfig), *options)
 
 
@@ -76,7 +77,7 @@ def ask(cluster: LocalCluster, *arguments: str) -> Any:
 
 
 def description(cluster: LocalCluster) -> str:
-    """Return what the API server explains servers with."""
+    """Return the API server's description of servers, for `kubectl explain`."""
     [version] = ask(cluster, SERVERS)["spec"]["versions"]
     return str(version["schema"]["openAPIV3Schema"]["description"])
 
@@ -168,7 +169,7 @@ def test_definitions_and_servers_outlive_the_release_and_are_taken_over_by_the_n
 
 
 def _of_release(cluster: LocalCluster) -> list[str]:
-    """Return what there is of the release; pods on simulated nodes are gone in their own time."""
+    """Return the objects of the release that exist, without pods: those on simulated nodes take longer to go."""
     names = cluster.kubectl("get", f"--namespace={NAMESPACE}", "all,serviceaccounts,roles,pdb", "--output=name").split()
     return [name for name in names if RELEASE in name and not name.startswith("pod/")]
 

@@ -1,4 +1,4 @@
-"""What Helm and Kustomize make of our files is what Kubernetes takes, in every version that we name."""
+"""Every supported version of Kubernetes accepts the manifests that Helm and Kustomize make of our files."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ from kimi_linear_operator.resource_types import DEFINITIONS
 
 VALUES = {"default": (), **{file.stem: (f"--values={file}",) for file in sorted((CHART / "ci").glob("*.yaml"))}}
 OVERLAYS = sorted((ROOT / "deploy/kustomize/overlays").iterdir())
-# Of the Prometheus Operator: tests/gitops/test_examples.py reads these with its own types.
+# Kinds of the Prometheus Operator: tests/gitops/test_examples.py reads these with its own types.
 FOREIGN = "ServiceMonitor,PrometheusRule"
 
 pytestmark = pytest.mark.usefixtures("programs")

@@ -16,7 +16,7 @@ _BASE = "kimi-linear.local/base:with-pip-settings"
 
 @pytest.fixture
 def base(tmp_path: Path) -> Iterator[str]:
-    """The base of Debian in Docker, where no option gives pip in a build this machine's index and certificates."""
+    """The Debian base image in Docker. No build option passes this machine's index and certificates to pip."""
     if reason := images.obstacle():
         pytest.skip(reason)
     if not docker_works():

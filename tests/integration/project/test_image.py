@@ -1,4 +1,4 @@
-"""The operator's image, built here from its Dockerfile: what is in it, and that it works as a pod would run it."""
+"""The operator's image, built here from its Dockerfile: its contents, and that it works as in a pod."""
 
 import base64
 import json
@@ -20,7 +20,8 @@ from integration.processes_under_test import Operator
 from kimi_linear_operator.kubernetes import crd
 from kimi_linear_operator.resource_types import DEFINITIONS
 
-# 130 MB when this was written. The typed models of the Kubernetes client, which are left out, are 120 more.
+# 130 MB when this was written. The typed models of the Kubernetes client, which the image does not contain, would be
+# another 120 MB.
 _LARGEST_BYTES = 140e6
 _USER = 65532
 _IMPORT_EVERYTHING = """

@@ -1,4 +1,4 @@
-"""Kustomize knows what our resources name: prefixes and generated names reach every field, built by kubectl itself."""
+"""Kustomize (in kubectl) puts prefixed and generated names into every field of ours that names an object."""
 
 import json
 import shutil
@@ -148,7 +148,7 @@ def test_every_name_is_that_of_an_object_that_is_built(built: list[Manifest]) ->
     named = [(path, text) for item in built for path, text in texts(item) if "some-" in text]
     assert len(named) > 50
     assert [(path, text) for path, text in named if text not in names] == []
-    # A hash follows the names of what is generated.
+    # Generated names end with a hash.
     assert not {"some-secret", "staging-some-secret", "some-map", "staging-some-map"} & names
 
 
@@ -167,7 +167,7 @@ def leaves(schema: Manifest, path: str) -> Iterator[tuple[str, Manifest]]:
 
 
 def test_every_field_that_names_an_object_is_among_the_references() -> None:
-    """A name has the pattern of an object's name; fields that are added later are found here."""
+    """The schema gives names of objects their pattern, so this test also finds fields that are added later."""
     configured = yaml.safe_load((REFERENCES / "references.yaml").read_text())["nameReference"]
     known = {(spec.get("kind"), spec["path"]) for each in configured for spec in each["fieldSpecs"]}
     pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"

@@ -1,4 +1,4 @@
-"""The operator may do what it does and nothing else: compared after all other tests, whose operators did everything."""
+"""The operator has exactly the permissions that it uses; all other tests run before, and use them all."""
 
 import os
 from functools import reduce
@@ -37,7 +37,7 @@ def granted() -> set[Permission]:
 
 @pytest.fixture(scope="module")
 def asked(request: pytest.FixtureRequest) -> Asked:
-    """What all operators asked for: in this run, and in those that kept it in the folder of --asked."""
+    """The requests of all operators, in this run and in those that stored theirs in the folder of --asked."""
     folder = request.config.getoption("asked")
     runs = kept(folder) if folder else []
     if {item.path for item in request.session.items} - {Path(__file__)}:
@@ -49,7 +49,7 @@ def asked(request: pytest.FixtureRequest) -> Asked:
 
 @pytest.fixture
 def everything(asked: Asked) -> Asked:
-    """The same; skip where not all tests ran."""
+    """All requests; skip if not all tests ran."""
     left_out = all_files() - asked.files - {"project/test_permissions.py"}
     if left_out and not _IS_CI:
         pytest.skip(f"only all integration tests together use all permissions: {len(left_out)} files did not run")

@@ -1,4 +1,4 @@
-"""Many servers: they come through writes that go wrong, and cost nothing once they are settled."""
+"""Many servers: they become Ready although writes fail, and cost no writes once they are settled."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from kimi_linear_operator.server.spec import SERVER
 
 _SERVERS = 50
 _EVERY_NTH_WRITE_FAILS = 7
-# What was refused for its content is tried again after 15 seconds, and may be refused again.
+# A write that was refused for its content is tried again after 15 seconds, and may be refused again.
 _PATIENCE_SECONDS = 120.0
 _SETTLE_SECONDS = 2.0
 
@@ -44,7 +44,7 @@ def test_servers_become_ready_although_many_writes_fail(crowd: Sandbox) -> None:
 
 
 def test_many_settled_servers_cost_no_write(crowd: Sandbox, audit_log: AuditLog) -> None:
-    """Not while all watches begin anew, nor when the operator does, nor for the lists that follow both."""
+    """No write while all watches restart, after a restart of the operator, or for the lists that follow."""
     namespace = crowd.namespace
     _wait_until_quiet(crowd)
     mark = audit_log.mark()
@@ -60,12 +60,12 @@ def test_many_settled_servers_cost_no_write(crowd: Sandbox, audit_log: AuditLog)
     crowd.operator.start()
     crowd.wait_for_resync()
     stays(writes, "no write after a restart and a list", lambda found: not found, _SETTLE_SECONDS)
-    # Nor is every server read one by one.
+    # The servers are not read one by one either.
     assert crowd.proxy.count(lambda call: not call.is_write and call.concerns(SERVER, "kimi-0")) == 0
 
 
 def _wait_until_quiet(sandbox: Sandbox) -> None:
-    """Wait until all that was refused is written, a refused status up to half a minute later, and nothing follows."""
+    """Wait until all refused writes are made (a refused status may take half a minute), and no writes follow."""
     wait_for(
         lambda: _unwritten(sandbox.proxy.calls), "what was refused is written", lambda it: not it, _PATIENCE_SECONDS
     )
@@ -84,6 +84,6 @@ def _unwritten(calls: Iterable[Call]) -> list[str]:
 
 
 def _seconds_since_write(calls: Iterable[Call]) -> float:
-    # What was given up has no end.
+    # A request that was given up has no end time.
     ends = [call.ended or call.began + REQUEST_TIMEOUT_SECONDS for call in calls if _is_write(call)]
     return time.monotonic() - max(ends, default=0.0)

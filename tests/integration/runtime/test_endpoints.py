@@ -1,4 +1,4 @@
-"""What the operator tells of itself: health, readiness, metrics and log lines."""
+"""The operator's own health, readiness, metrics and log lines."""
 
 import json
 import re

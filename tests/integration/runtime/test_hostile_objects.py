@@ -27,19 +27,19 @@ from kimi_linear_operator.server.spec import SERVER
 from kimi_linear_operator.weights.spec import WEIGHTS
 from passes import CHILDREN
 
-# How many there are: HOSTILE_OBJECTS=2000 takes some minutes.
+# The number of hostile objects: HOSTILE_OBJECTS=2000 takes some minutes.
 _COUNT = int(os.environ.get("HOSTILE_OBJECTS", "60"))
 _AT_ONCE = 20
-# How much longer than usual another server may take: the API server itself is busy with megabytes just then.
+# Additional seconds that another server may take, because the API server itself is busy with megabytes.
 _DELAY_SECONDS = 10.0
 _LONGEST_CPU_SECONDS = "0.1"
 _LARGE_OBJECTS = 60
 # Benchmarks of one address, and Jobs of one benchmark.
 _RIVALS = 300
 _HAND_MADE_JOBS = 1000
-# A pass over the heaviest spec takes nearly as long as one may; had it to read all others, it would take seconds.
+# A pass over the heaviest spec takes nearly the longest allowed time. If it read all rivals, it would take seconds.
 _LONGEST_AMONG_MANY = "0.5"
-# What a process that reads 60 objects of 1.4 MB, one after another, may not give back.
+# Memory that a process may keep after it has read 60 objects of 1.4 MB, one after the other.
 _MOST_MORE_KIB = 40 * 1024
 
 
@@ -69,7 +69,7 @@ def _cache(namespace: Namespace, hostile: Hostile) -> bool:
 
 
 def _wait_until_reported(namespace: Namespace, stored: list[Hostile]) -> None:
-    """Wait until the operator has said what it thinks of each object, but of benchmarks that are called complete."""
+    """Wait until the operator has written a status for each object, except for benchmarks that claim to be complete."""
     for hostile in stored:
         wait_for(
             lambda hostile=hostile: namespace.existing(hostile.kind, hostile.name),  # type: ignore[misc]
@@ -143,7 +143,7 @@ def test_children_with_strings_that_are_no_text_cost_no_other_namespace_anything
 
 
 def _given_back_as_they_are(namespace: Namespace) -> set[Kind]:
-    """Return the kinds of which the API server gives back bytes that are no text."""
+    """Return the kinds for which the API server returns invalid UTF-8."""
     texts = {kind: str(namespace.client.list(kind, namespace.name)) for kind in CHILDREN}
     return {kind for kind, text in texts.items() if re.search("(?<!\ufffd)\ufffd(?!\ufffd)", text)}
 

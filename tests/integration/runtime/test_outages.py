@@ -33,7 +33,7 @@ from passes import new_scopes
 
 # Longer than the 54 seconds after which kopf gives up by itself.
 _OUTAGE_SECONDS = 60.0
-# What fails is tried again after half a minute at most; then its pods come up, and its status settles.
+# A failed write is retried after half a minute at most; then the server's pods start, and its status settles.
 _RECOVERY_SECONDS = BACKOFF.longest + 15
 # kopf begins anew after 70 seconds without a sign from a watch; without that, nothing would come for five minutes.
 _FROZEN_SECONDS = 110.0
@@ -50,7 +50,7 @@ def _is_watch(call: Call) -> bool:
 
 
 def _is_write(call: Call) -> bool:
-    """Return whether this writes anything but the Lease: without that, all work begins anew, and nothing waits."""
+    """Return whether this writes anything but the Lease: if renewals failed, the operator would restart its work."""
     return call.is_write and not call.concerns(LEASE)
 
 
@@ -79,7 +79,7 @@ def _begin(fault: Fault, matches: Matches = everything) -> Callable[[FaultProxy]
 def _expire_lists(proxy: FaultProxy) -> None:
     proxy.begin(in_pages_of(1), _is_list)
     proxy.begin(refuse(410), _is_continued)
-    # What makes kopf list anew.
+    # This makes kopf list again.
     proxy.cut_watches(last=error_event(410))
 
 
@@ -104,13 +104,13 @@ _FROZEN = "frozen watches"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an operator came through an outage.
+    """The operator's behaviour in an outage.
 
     Attributes:
         sandbox: Where it ran.
         calls: How many calls it made meanwhile.
         seconds: How long after the outage it had caught up, None if it never had.
-        seconds_again: How long a change took after that which only a watch tells, None if it was not noticed.
+        seconds_again: Seconds until a later change that only a watch shows was applied, None if it was not.
     """
 
     sandbox: Sandbox
@@ -121,7 +121,7 @@ class Outcome:
 
 @pytest.fixture(scope="module")
 def outcomes(sandboxes: Sandboxes) -> Iterator[dict[str, Outcome]]:
-    """What became of the operators; nothing heals the frozen watches but the operator itself."""
+    """The outcome for each operator; only the operator itself can replace a frozen watch."""
     with ExitStack() as opened:
         boxes = {name: opened.enter_context(sandboxes.open()) for name in (*OUTAGES, _FROZEN)}
         _settle(list(boxes.values()))
@@ -155,7 +155,7 @@ def _settle(boxes: list[Sandbox]) -> None:
 
 
 def _catch_up(boxes: dict[str, Sandbox], tool_call_parser: str) -> dict[str, float]:
-    """Wait until all servers are as they should be; return the seconds that it took each that came so far."""
+    """Wait until all servers are as specified; return the seconds that each took, without those that never were."""
     begin = time.monotonic()
     seconds: dict[str, float] = {}
     while len(seconds) < len(boxes) and time.monotonic() < begin + _PATIENCE_SECONDS:

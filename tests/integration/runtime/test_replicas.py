@@ -1,4 +1,4 @@
-"""Two replicas of the operator: something happens to the one that works, and the other takes over, alone.
+"""Two replicas of the operator: the leader gets into trouble, and only the other one works after that.
 
 All troubles happen at the same time, each to a pair of its own.
 """
@@ -26,20 +26,20 @@ from kimi_linear_operator.server.spec import SERVER
 
 _SPEC: Spec = {"tensorParallelism": 1}
 _NEW_SERVERS = 6
-# A Lease that is not given back is taken after 15 s and a look, which comes every second. All else is patience with a
-# machine on which ten operators work at the same time.
+# A Lease that is not given back is taken after 15 s and a look, which comes every second. The rest is for a machine on
+# which ten operators work at the same time.
 _TAKEOVER_SECONDS = 30.0
 _HANDOVER_SECONDS = 10.0
 # Lists come first, of ten operators at the same time.
 _SECONDS_TO_MAKE_UP = 25.0
-# Longer than it takes a replica that comes back to do what it was about to do.
+# Longer than a replica that comes back needs to send the write that it was about to send.
 _AFTERMATH_SECONDS = 5.0
 _PATIENCE_SECONDS = 60.0
 _OK = 200
 
 
 class Trouble(NamedTuple):
-    """What happens to the replica that works, and how it ends."""
+    """A trouble of the leader: how it begins and how it ends."""
 
     begin: Callable[[Sandbox], object]
     end: Callable[[Sandbox], object]
@@ -83,7 +83,7 @@ TROUBLES = {
 
 @dataclass(frozen=True)
 class Story:
-    """What became of a pair: when trouble began, the Lease that the second took, what the first wrote after that."""
+    """The outcome for a pair: when the trouble began, the Lease that the second took, later writes of the first."""
 
     first: Sandbox
     second: Sandbox
@@ -115,7 +115,7 @@ def stories(sandboxes: Sandboxes, audit_log: AuditLog) -> Iterator[dict[str, Sto
 
 
 def _settle(pairs: list[tuple[Sandbox, Sandbox]]) -> None:
-    """Have the first of each pair work, and the second wait, with nothing left to be listed."""
+    """Let the first of each pair lead and the second wait, until all lists are done."""
     for first, _ in pairs:
         first.operator.launch()
     for first, second in pairs:
@@ -176,7 +176,7 @@ def test_a_replica_that_takes_over_makes_up_for_what_changed_while_nobody_worked
     story = stories[trouble]
 
     def applies() -> list[Call]:
-        # A replica that is told to stop may still have done it.
+        # A replica that got SIGTERM may still have scaled it.
         calls = (*story.first.proxy.calls, *story.second.proxy.calls)
         return [call for call in calls if call.began > story.begun and _is_applied(call)]
 

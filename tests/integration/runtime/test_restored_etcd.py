@@ -1,4 +1,4 @@
-"""etcd is restored from a backup under two running replicas: what is in the backup holds, and nothing else does."""
+"""etcd is restored from a backup under two running replicas: only the state in the backup counts."""
 
 import shutil
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def place(programs: None, tmp_path: Path) -> Iterator[Place]:
 
 
 def _template(namespace: Namespace, name: str) -> tuple[str, int, int]:
-    """Return what tells whether anybody has written a Deployment's spec since."""
+    """Return values that change with every write of a Deployment's spec."""
     deployment: Manifest = namespace.deployment(name)
     return deployment["metadata"]["uid"], deployment["metadata"]["generation"], deployment["spec"]["replicas"]
 
@@ -78,10 +78,10 @@ def test_what_is_in_the_backup_holds_and_work_goes_on(place: Place, tmp_path: Pa
         shutil.rmtree(etcd)
         shutil.copytree(tmp_path / "backup", etcd)
 
-    # Nothing is written of what was wished after the backup.
+    # No change that was made after the backup is written.
     stays(lambda: {name: _template(namespace, name) for name in names}, "as before", before.__eq__, _QUIET_SECONDS)
     assert namespace.find(DEPLOYMENT, "later") is None
-    # And what is wished from now on is done: the watches see, and the cache is that of today.
+    # Changes from now on are applied: watches work, and the cache is current.
     namespace.change_server("scaled", {"replicas": 2})
     namespace.change_server("deleted", {"toolCallParser": "enabled"})
     namespace.create_server("later", {"tensorParallelism": 8})

@@ -18,7 +18,7 @@ from kimi_linear_operator.runtime.lists import RESYNC_SECONDS
 from passes import CHILDREN, RESOURCES
 
 KINDS = (*CHILDREN, *RESOURCES)
-# What priority and fairness, or a start of the API server, makes of lists; it ends them after a minute.
+# How long a list can take because of priority and fairness or a start of the API server, which ends it after a minute.
 _SLOW = {"8 s": 8.0, "25 s": 25.0, "60 s": 60.0}
 _SLOW_KINDS = {kind.plural: kind for kind in (POD, SERVICE)}
 _FAULTS: dict[str, Fault] = {
@@ -46,13 +46,13 @@ def _is_watch_of(kind: Kind) -> Matches:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an operator came through.
+    """The operator's behaviour in a test.
 
     Attributes:
         sandbox: Where it ran.
         lists: How often each kind was listed, by kopf before its watch and by the operator after that.
         watches: How many watches began.
-        seconds: How long it then took until a change was repaired of which only a watch tells.
+        seconds: Seconds until the repair of a change that only a watch shows.
     """
 
     sandbox: Sandbox
@@ -62,7 +62,7 @@ class Outcome:
 
 
 def _observe(boxes: dict[str, Sandbox], begins: dict[str, int]) -> dict[str, Outcome]:
-    """Return how the operators came through what they asked for since then."""
+    """Return the outcomes of the operators since then."""
     calls = {name: _before_resync(sandbox.proxy.calls[begins[name] :]) for name, sandbox in boxes.items()}
     return {
         name: Outcome(
@@ -103,7 +103,7 @@ def _is_watched_and_listed(calls: list[Call], kind: Kind) -> bool:
 
 @pytest.fixture(scope="module", autouse=True)
 def starting(sandboxes: Sandboxes) -> Iterator[dict[str, Sandbox]]:
-    """Operators that start while every list takes so long: they do so beside all other tests here."""
+    """Operators that start while every list takes this long; they do so beside all other tests here."""
     with ExitStack() as opened:
         boxes = {name: opened.enter_context(sandboxes.open()) for name in _SLOW}
         for name, sandbox in boxes.items():
@@ -115,7 +115,7 @@ def starting(sandboxes: Sandboxes) -> Iterator[dict[str, Sandbox]]:
 
 @pytest.fixture(scope="module")
 def slow_kinds(sandboxes: Sandboxes) -> Iterator[dict[str, Outcome]]:
-    """Operators of which one watch begins anew while lists of its kind are slow."""
+    """Operators that each restart one watch while lists of its kind are slow."""
     with ExitStack() as opened:
         boxes = _open_settled(sandboxes, opened, _SLOW_KINDS)
         begins = {name: len(sandbox.proxy.calls) for name, sandbox in boxes.items()}
@@ -131,7 +131,7 @@ def slow_kinds(sandboxes: Sandboxes) -> Iterator[dict[str, Outcome]]:
 
 @pytest.fixture(scope="module")
 def failing_watches(sandboxes: Sandboxes) -> Iterator[dict[str, Outcome]]:
-    """Operators of which one watch fails all the time, each in another way; afterwards it works again."""
+    """Operators that each have one watch that fails all the time, each in another way. Afterwards it works again."""
     with ExitStack() as opened:
         boxes = _open_settled(sandboxes, opened, _FAULTS)
         begins = {name: len(sandbox.proxy.calls) for name, sandbox in boxes.items()}
@@ -168,7 +168,7 @@ def test_one_kind_that_lists_slowly_in_operation_disturbs_no_other(slow_kinds: d
 
 @pytest.mark.parametrize("name", _FAULTS)
 def test_one_watch_that_fails_all_the_time_disturbs_no_other(failing_watches: dict[str, Outcome], name: str) -> None:
-    """For example because one object cannot be decoded: what kopf would take for its own end."""
+    """For example, one object cannot be decoded, and kopf would end the whole process."""
     outcome = failing_watches[name]
     listed = {kind: count for kind, count in outcome.lists.items() if count}
     assert listed == {POD.plural: outcome.lists[POD.plural]}
@@ -180,7 +180,7 @@ def test_one_watch_that_fails_all_the_time_disturbs_no_other(failing_watches: di
 
 @pytest.fixture(scope="module")
 def starts(starting: dict[str, Sandbox]) -> dict[str, Outcome]:
-    """What became of the operators that started while every list was slow."""
+    """The outcomes of the operators that started while every list was slow."""
     for sandbox in starting.values():
         _wait_until_watching(sandbox, 0, KINDS, seconds=240)
         sandbox.namespace.wait_until_ready("kimi")

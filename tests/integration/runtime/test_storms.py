@@ -21,7 +21,7 @@ _QUIET_CHANGES = 3
 _QUIET_SECONDS = 0.7
 # How much longer than usual a change of the third server may take until it is applied.
 _DELAY_SECONDS = 1.0
-# How often the operator tries again what the API server refuses for a reason.
+# Seconds until the operator retries a write that the API server refuses for its content.
 _RETRY_SECONDS = 15.0
 _RETRY_AFTER_SECONDS = 2
 # Servers, and how the API server answers to their Deployments: for its content, for no good reason, for a while, and

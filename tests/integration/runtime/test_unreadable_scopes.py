@@ -1,4 +1,4 @@
-"""A namespace, a role or a definition goes: the rest is looked after, nothing is touched there, and it comes back."""
+"""If a namespace, a role or a definition is lost, nothing there is changed, the rest works, and it can come back."""
 
 import functools
 import re
@@ -25,7 +25,7 @@ from passes import CHILDREN, RESOURCES
 SPEC = {"tensorParallelism": 1}
 SERVERS, BENCHMARKS = chart.DEFINITIONS
 _QUIET_SECONDS = 4.0
-# What cannot be read is tried again after half a minute at most.
+# A scope that cannot be read is tried again after half a minute at most.
 _RETURN_SECONDS = RETRY.longest + 30
 
 
@@ -60,7 +60,7 @@ def test_a_role_that_is_taken_away_costs_its_namespace_only_and_nothing_is_touch
     lost, kept = wide.others
     _start_with_servers(wide)
     _take_role(lost)
-    # What is open stays open: the API server looks at roles when a request comes.
+    # Open watches stay open, because the API server checks roles only at the start of a request.
     wide.proxy.cut_watches()
     _wait_until_degraded(wide, f"cannot list deployments in namespace {lost.name}: 403: ")
     before, begin = lost.server("kimi"), len(wide.proxy.calls)
@@ -226,7 +226,7 @@ def test_where_nothing_can_be_read_nobody_leads_or_is_ready(wide: Sandbox) -> No
 
 
 def test_a_kind_that_fails_for_a_while_at_the_start_is_waited_for(sandboxes: Sandboxes) -> None:
-    """An API server with too much to do is not one that refuses: nobody leads before it has answered."""
+    """A busy API server is not a refusal: no replica leads before the API server has answered."""
     faults: dict[str, Fault] = {"429": refuse(429, {"Retry-After": "1"}), "503": refuse(503), "dropped": drop}
     with ExitStack() as opened:
         boxes = {name: opened.enter_context(sandboxes.open()) for name in faults}
@@ -295,7 +295,7 @@ def _is_unreported(namespace: Namespace, name: str) -> bool:
 
 
 def _shown(sandbox: Sandbox, kind: Kind, place: Namespace) -> float:
-    """Return what the metric says of a scope."""
+    """Return the value of the metric for a scope."""
     name = f'kimi_linear_operator_scope_unreadable{{resource="{kind.plural}",scope_namespace="{place.name}"}} '
     [line] = [line for line in sandbox.operator.ask("/metrics")[1].splitlines() if line.startswith(name)]
     return float(line.removeprefix(name))

@@ -1,4 +1,4 @@
-"""What happens while nobody watches: lists make up for it, and what is gone does not come back."""
+"""Lists find the changes that no watch showed, and deleted objects are not created again."""
 
 from integration.client import path_of
 from integration.faults import Call, end_with, error_event, refuse
@@ -64,7 +64,7 @@ def test_a_server_that_is_gone_does_not_come_back_while_nobody_says_so(sandbox: 
 
 
 def _settle(sandbox: Sandbox, *servers: str) -> None:
-    """Make servers, and wait until the list is over that follows every start: it would hide what a watch loses."""
+    """Make servers, and wait for the list after the operator's start: it would hide events that a watch loses."""
     for name in servers:
         sandbox.namespace.create_server(name, {"tensorParallelism": 1})
     for name in servers:

@@ -1,4 +1,4 @@
-"""The operator is killed before and after every write that it makes: the next one ends where it would have ended."""
+"""The operator is killed before and after each of its writes: a new process reaches the same final state."""
 
 import functools
 import json
@@ -26,17 +26,17 @@ _SPEC: Spec = {
 }
 _CHANGE: Spec = {"toolCallParser": "enabled", "service": {"headless": False, "annotations": {"a": "b"}}}
 
-# Which writes a new server costs, and a change of one: how many of each kind. Status and events are of the server.
+# The writes that a new server costs, and a change of one: the number of each kind. Status and events are of the server.
 _CREATION = {REVISION: 1, SERVICE: 2, DEPLOYMENT: 1, SERVER: 2, EVENT: 1}
 _ROLLOUT = {REVISION: 2, SERVICE: 2, DEPLOYMENT: 1, SERVER: 2, EVENT: 2}
-# How often a server tells that it is ready, and that it is not: when it is made, and when it was changed, too.
+# How many Events say that a server is ready (True) or not: after its creation, and after creation and a change.
 _TOLD_OF_CREATION = Counter({True: 1})
 _TOLD_OF_BOTH = Counter({True: 2, False: 1})
 
 _SECONDS_TO_REACH = 60.0
 _UNDISTURBED = "undisturbed-0"
 
-# What is another one in each object, or tells of a moment.
+# Fields that differ in each object or contain a time.
 _VOLATILE = {
     "clusterIP",
     "clusterIPs",
@@ -50,7 +50,7 @@ _VOLATILE = {
 
 
 class Boundary(NamedTuple):
-    """Before or after the nth write to a kind that a server costs."""
+    """A crash before or after the nth write of a kind that a server costs."""
 
     kind: Kind
     nth: int
@@ -58,7 +58,7 @@ class Boundary(NamedTuple):
 
     @property
     def server(self) -> str:
-        """Return the name of the server that meets the crash here."""
+        """Return the name of the server that is written when the crash happens."""
         return f"{'after' if self.is_after else 'before'}-{self.kind.plural}-{self.nth}"
 
     def holds(self, call: Call) -> bool:
@@ -66,7 +66,7 @@ class Boundary(NamedTuple):
 
 
 def _is_write_about(call: Call, server: str) -> bool:
-    """Return whether a call writes a server, its children or, by what it says, its events."""
+    """Return whether a call writes a server, its children, or an Event about it."""
     return call.is_write and (f"/{server}" in call.path or f'"{server}"'.encode() in call.body)
 
 
@@ -126,7 +126,7 @@ def test_a_crash_while_a_server_is_changed_rolls_it_out_once_when_another_versio
 
 
 def _assert_costs(sandbox: Sandbox, writes: dict[Kind, int]) -> None:
-    """Check that no write is forgotten here; only the progress of pods may cost another status."""
+    """Check that the writes are those of this table; only the progress of pods may cost another status."""
 
     def written() -> Counter[str]:
         calls = [call for call in sandbox.proxy.calls if _is_write_about(call, _UNDISTURBED)]
@@ -139,7 +139,7 @@ def _assert_costs(sandbox: Sandbox, writes: dict[Kind, int]) -> None:
 
 
 def _boundaries(writes: dict[Kind, int]) -> list[Boundary]:
-    """Return both sides of each write; every one is for a server of its own, and one crash meets them all."""
+    """Return both sides of each write. Each has its own server, and one crash hits them all."""
     numbered = [(kind, number + 1) for kind, count in writes.items() for number in range(count)]
     return [Boundary(kind, nth, is_after) for kind, nth in numbered for is_after in (False, True)]
 
@@ -147,7 +147,7 @@ def _boundaries(writes: dict[Kind, int]) -> list[Boundary]:
 def _crash(
     sandbox: Sandbox, boundaries: list[Boundary], begin: Callable[[str], object], next_program: Program = THIS_VERSION
 ) -> None:
-    """Kill the operator when it stands at each of the boundaries, and start it, or another version of it, again."""
+    """Kill the operator when every boundary is reached, then start it or another version of it."""
     holds = {boundary: Hold(boundary.nth, after=boundary.is_after) for boundary in boundaries}
     with ExitStack() as faults:
         for boundary, hold in holds.items():
@@ -170,12 +170,12 @@ def _assert_no_trace(sandbox: Sandbox, boundaries: list[Boundary], told: Counter
         sandbox.namespace.wait_until_ready(boundary.server)
         look = functools.partial(_state, sandbox.namespace, boundary.server)
         wait_for(look, f"{boundary.server} is as it would have been", lambda state: state == expected)
-        # An event is news, not state: a crash may lose one, but nothing is told twice.
+        # A crash may lose an Event, because nothing reads Events to compute a state, but no Event comes twice.
         assert _events(sandbox.namespace, boundary.server) <= told
 
 
 def _state(namespace: Namespace, server: str) -> Manifest:
-    """Return all that lasts of a server and its children, as it would be under any other name."""
+    """Return the server and its children without volatile fields, with a placeholder for the server's name."""
     children = {"labelSelector": f"{SERVER_LABEL}={server}"}
     found = {
         "server": namespace.server(server),
@@ -209,7 +209,7 @@ def _rollouts(namespace: Namespace, server: str) -> Manifest:
 
 
 def _events(namespace: Namespace, server: str) -> Counter[bool]:
-    """Return how often it was told that a server is ready, and that it is not, in whatever words."""
+    """Return how many Events say that a server is ready, and how many that it is not."""
     query = {"fieldSelector": f"involvedObject.name={server},involvedObject.kind={SERVER.kind}"}
     return Counter(
         event["reason"] == "AllReplicasServe" for event in namespace.client.list(EVENT, namespace.name, query)

@@ -1,4 +1,4 @@
-"""Defaults that came with another version's definitions or models replace no pod, wherever in a spec they are."""
+"""Defaults of another version's definitions or models replace no pod, wherever they are in a spec."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from kimi_linear_operator.server.spec import SERVER
 
 _SERVERS = ["a", "b"]
 _QUIET_SECONDS = 4.0
-# Before that, a record says nothing of what was written in the second in which it was.
+# Until then, a record proves nothing about fields that were written in the same second as the record.
 _SETTLED_SECONDS = 3.0
 
 
@@ -106,7 +106,7 @@ def _fractions(deployment: Manifest) -> list[str]:
 
 
 def test_a_default_that_only_the_newer_versions_models_had_replaces_no_pod_after_a_rollback(sandbox: Sandbox) -> None:
-    """The newer version ran under the older definitions: the field is in what it recorded, and in no spec."""
+    """The newer version ran under the older definitions, so the field is in its record and in no spec."""
     namespace = sandbox.namespace
     go_on_as(sandbox, NEWER_VERSION)
     _apply(namespace, "a", {"tensorParallelism": 1})

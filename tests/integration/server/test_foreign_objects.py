@@ -1,4 +1,4 @@
-"""Objects of others that have the name of a child, or claim to be one: left alone, told, adopted if allowed."""
+"""Objects of others with the name of a child, or that claim to be one: not changed, reported, adopted if allowed."""
 
 import pytest
 
@@ -36,11 +36,11 @@ def released(operator_process: Operator, shared_namespace: Namespace) -> Namespa
 
 @pytest.fixture(scope="module", autouse=True)
 def _in_the_background(released: Namespace) -> None:
-    """What heals by itself takes a while: let it begin before the first test."""
+    """Objects that heal by themselves take a while, so they begin before the first test."""
 
 
 def _foreign(namespace: Namespace, name: str, kind: Kind, labels: dict[str, str]) -> Manifest:
-    """Create an object named like a child that somebody else made."""
+    """Create an object of another client with the name of a child."""
     specs = {
         DEPLOYMENT: {
             "replicas": 0,
@@ -120,7 +120,7 @@ def test_a_deployment_that_cannot_be_adopted_says_why(namespace: Namespace) -> N
 
 
 def _poke(namespace: Namespace) -> None:
-    """Change something about the server that means nothing, so that it is looked at now."""
+    """Change an annotation of the server without meaning, so that the operator makes a pass now."""
     namespace.edit(SERVER, "kimi", {"metadata": {"annotations": {"poked": "true"}}})
 
 
@@ -152,7 +152,7 @@ def _take_over(namespace: Namespace) -> None:
 
 
 def test_a_stranger_without_a_selector_is_not_taken_over_either(namespace: Namespace) -> None:
-    """Nothing that the operator applies contradicts such a Service: apply alone would have merged the two."""
+    """The operator's apply does not conflict with such a Service, so without a check it would merge the two."""
     metadata = {"name": "kimi", "namespace": namespace.name}
     spec = {"ports": [{"port": 80, "name": "web"}]}
     stranger = namespace.client.create(
@@ -170,7 +170,8 @@ def test_a_budget_and_a_job_of_somebody_else_are_not_taken_over(namespace: Names
     assert "PodDisruptionBudget kimi" in refused["message"]
     assert namespace.existing(DISRUPTION_BUDGET, "kimi")["spec"] == budget["spec"]
 
-    # The name of a suite's Job has the benchmark's UID in it: who sees that can be faster while the benchmark waits.
+    # A suite's Job has the benchmark's UID in its name. A user who reads the UID can create that Job while the
+    # benchmark waits.
     made = create_benchmark(namespace, "nightly", suites=[{"name": "speed-low"}])
     waiting = KimiLinearBenchmark.model_validate(made)
     pod = {"containers": [{"name": "web", "image": "web"}], "restartPolicy": "Never"}

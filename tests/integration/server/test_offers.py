@@ -1,4 +1,4 @@
-"""Other pods that a newer version offers: what takes them, and what leaves a server's pods as they are."""
+"""A newer version offers other pods: which changes take the offer, and which leave a server's pods as they are."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.spec import SERVER
 
-# More than there are tests of one.
+# More servers than tests that use one.
 _SERVERS = [f"kimi-{number:02}" for number in range(12)]
 _OTHER = "other"
 
@@ -39,7 +39,7 @@ class Offered(NamedTuple):
 
 @pytest.fixture(scope="module")
 def offers(sandboxes: Sandboxes) -> Iterator[Iterator[Offered]]:
-    """One such server after the other, and beside them another one that no test changes."""
+    """Such servers one after the other, and another server that no test changes."""
     with sandboxes.open() as sandbox:
         sandbox.operator.start()
         create_servers(sandbox.namespace, [*_SERVERS, _OTHER])
@@ -50,7 +50,7 @@ def offers(sandboxes: Sandboxes) -> Iterator[Iterator[Offered]]:
 
 @pytest.fixture
 def offered(offers: Iterator[Offered]) -> Offered:
-    """A server that no other test has."""
+    """A server that no other test uses."""
     return next(offers)
 
 

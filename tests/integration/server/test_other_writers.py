@@ -1,4 +1,4 @@
-"""Others who write what the operator writes: what was removed goes, disputes are told and do not go on for ever."""
+"""Other clients write the operator's fields: removed fields go, disputes are reported and do not go on for ever."""
 
 import itertools
 import threading
@@ -43,7 +43,7 @@ def _is_second_manager(manifest: Manifest) -> bool:
 
 
 def _edit_volume(namespace: Namespace, *, without: str) -> None:
-    """Edit a Deployment so that apply alone cannot undo it, and drop a variable in the same breath."""
+    """Make one edit of a Deployment that apply alone cannot undo, and that also removes a variable."""
     spec = namespace.deployment("kimi")["spec"]["template"]["spec"]
     [container] = spec["containers"]
     env = [variable for variable in container["env"] if variable["name"] != without]
@@ -108,7 +108,7 @@ def test_a_second_variable_of_one_name_is_removed(namespace: Namespace) -> None:
 
 @contextmanager
 def _again_and_again(namespace: Namespace, cluster: LocalCluster, patch: Manifest, manager: str) -> Iterator[None]:
-    """Let somebody patch a Deployment whenever it is not as they want it, as a controller does."""
+    """Patch a Deployment whenever it differs from another client's wish, as a controller does."""
     stop = threading.Event()
     own = Client(cluster.kubeconfig)
     path = path_of(DEPLOYMENT, namespace.name, "kimi")
@@ -141,7 +141,7 @@ def test_who_scales_the_deployment_is_named_and_does_not_write_in_turns_with_the
         time.sleep(4)
         writes = [item for item in audit_log.writes(mark, USER, namespace.name) if item.resource == "deployments"]
         assert len(writes) <= 6
-        # All else is looked after as always.
+        # Everything else is reconciled as usual.
         namespace.delete(SERVICE, "kimi")
         wait_for(lambda: namespace.find(SERVICE, "kimi"), "the Service is there again")
         namespace.change_server("kimi", {"toolCallParser": "enabled"})
@@ -168,7 +168,7 @@ def test_a_rival_that_changes_the_fingerprint_too_is_named_and_causes_no_endless
 
 
 def _rule(kind: Kind) -> Manifest:
-    """Return which requests a policy is about."""
+    """Return a resource rule of a policy: the writes of a kind's objects."""
     return {
         "apiGroups": [kind.group],
         "apiVersions": [kind.version],
@@ -268,7 +268,7 @@ def test_labels_that_a_policy_demands_are_on_every_object(client: Client, namesp
             assert manifest["metadata"]["annotations"]["example.com/contact"] == "ml"
         create_benchmark(namespace, "nightly", suites=[{"name": "speed-low"}], inheritedMetadata=inherited)
         wait_for(lambda: jobs(namespace, "nightly"), "its suite starts")
-        # A server's labels can change, and follow on what is there already.
+        # A server's labels can change, and its existing children get them.
         namespace.change_server("kimi", {"inheritedMetadata": {"labels": {"team": "search"}}})
         namespace.wait_until_ready("kimi")
         wait_for(lambda: namespace.service("kimi")["metadata"]["labels"]["team"], "they follow", "search".__eq__)
@@ -276,7 +276,7 @@ def test_labels_that_a_policy_demands_are_on_every_object(client: Client, namesp
 
 @contextmanager
 def _demanded_label(client: Client, namespace: Namespace, kinds: tuple[Kind, ...]) -> Iterator[None]:
-    """Deny objects of a namespace that have no label `team`, but what Kubernetes makes itself."""
+    """Deny objects of a namespace without the label `team`, except those that Kubernetes itself creates."""
     name = f"demand-{namespace.name}"
     here = {"matchLabels": {"kubernetes.io/metadata.name": namespace.name}}
     rules = [_rule(kind) for kind in kinds]

@@ -1,4 +1,4 @@
-"""What a real control plane makes of a server's pods: where they go, who may evict them, what a quota does."""
+"""A server's pods on a real control plane: scheduling, eviction and quotas."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ from pod_cluster import small_node
 pytestmark = pytest.mark.usefixtures("operator")
 
 DRAINS_SPEC: Spec = {"podTemplate": {"metadata": {"annotations": {DRAINS: "true"}}}}
-# By then the ReplicaSet controller waits for longer than a successor may take: its back-off has doubled to 20 s.
+# After this time, the ReplicaSet controller's back-off has doubled to 20 s, which is longer than a successor may take.
 _SECONDS_OF_DRAINING = 25
 _SECONDS_TO_A_SUCCESSOR = 10
 # More than all attempts to wake a controller take.
@@ -91,7 +91,7 @@ def test_an_old_pod_that_has_the_gpus_is_named_where_no_quota_is(namespace: Name
 
 
 def _pods_after_ending_some(namespace: Namespace) -> list[Manifest]:
-    """End the pods that were told to. A pod that is ended before its ReplicaSet has gone would have a successor."""
+    """End the pods that are being deleted, after their ReplicaSet is gone: before, it would replace them."""
     pods = namespace.pods("kimi")
     for pod in pods:
         if "deletionTimestamp" in pod["metadata"]:
@@ -106,7 +106,7 @@ def evict(namespace: Namespace, pod: Manifest) -> int:
 
 
 def test_a_drain_may_take_one_replica_and_not_the_second(namespace: Namespace) -> None:
-    # The replacement of the first is not Ready before the second is asked for.
+    # The second eviction is requested before the replacement of the first pod is Ready.
     annotations = {DRAINS: "true", SLOW: "10s"}
     namespace.create_server("kimi", {"replicas": 2, "podTemplate": {"metadata": {"annotations": annotations}}})
     namespace.wait_until_ready("kimi")
@@ -138,7 +138,7 @@ def test_replicas_are_on_different_nodes_and_not_the_first_to_be_evicted(namespa
     assert {pod["status"]["qosClass"] for pod in pods} == {"Burstable"}
 
 
-# What AMD's labeller writes on nodes of eight MI355X: on those that can serve, and on others.
+# The labels that AMD's labeller writes on nodes of eight MI355X: nodes that can serve, and others.
 _USABLE = {
     "daemonset": labels([MI355X] * 8, DAEMONSET),
     "chart": labels([MI355X] * 8, CHART),

@@ -251,7 +251,7 @@ def test_scaling_holds_when_the_owner_applies_again_without_replicas(
     mine["spec"]["toolCallParser"] = "enabled"
     namespace.client.apply(SERVER, mine, "owner")
     assert namespace.wait_until_ready("kimi")["status"]["readyReplicas"] == 2
-    # What an autoscaler reads: how many there are, and which pods they are.
+    # An autoscaler reads the number of replicas and the selector of their pods.
     what = ("kls/kimi", "--subresource=scale", "--output=json", "--namespace", namespace.name)
     scale = json.loads(cluster.kubectl("get", *what))
     assert scale["status"] == {"replicas": 2, "selector": "kimi-linear.io/server=kimi"}

@@ -1,4 +1,4 @@
-"""A default of another version's definition that this version refuses, and nobody asked for, freezes nothing."""
+"""This version refuses a default of another version's definition that nobody asked for: no server is frozen by that."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ _SPEC = {"tensorParallelism": 1}
 
 @contextmanager
 def _default(client: Client, definition: Definition, path: str, value: Any) -> Iterator[None]:
-    """Let the API server have another version's definition for a while: a field has a default, and rules are others."""
+    """Let the API server have another version's definition for a while, with a default for a field and other rules."""
     kind, (part, name), stored = definition.model.KIND, path.split("."), definition.manifest()
     other = copy.deepcopy(stored)
     [version] = other["spec"]["versions"]

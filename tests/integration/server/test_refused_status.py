@@ -1,4 +1,4 @@
-"""A status that the API server refuses is told, and everything else goes on; an object that flaps makes few Events."""
+"""A status that the API server refuses is reported, and other work continues; a flapping object makes few Events."""
 
 from integration.faults import Call, refuse
 from integration.sandbox import Sandbox

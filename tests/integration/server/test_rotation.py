@@ -11,7 +11,7 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT
 pytestmark = pytest.mark.usefixtures("operator")
 
 RESTARTED = "kubectl.kubernetes.io/restartedAt"
-# Longer than the operator takes to undo what it does not want.
+# Longer than the operator takes to undo a change.
 QUIET_SECONDS = 3
 
 
@@ -40,7 +40,7 @@ def test_a_rollout_restart_replaces_the_pods_and_is_not_undone(cluster: LocalClu
     )
     namespace.wait_until_ready("kimi")
     stays(lambda: restarted_at(namespace), "the restart is not undone", lambda found: found == since, QUIET_SECONDS)
-    # Nor is it undone when the operator writes the Deployment the next time.
+    # It stays when the operator writes the Deployment the next time.
     namespace.change_server("kimi", {"engine": {"contextLength": 131072}})
     namespace.wait_until_ready("kimi")
     assert "--context-length" in str(namespace.existing(DEPLOYMENT, "kimi"))

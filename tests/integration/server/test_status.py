@@ -1,4 +1,4 @@
-"""What a server that does not serve says about it, on a real control plane with pods that fail as in life."""
+"""The status of servers that do not serve, on a real control plane with pods that fail in realistic ways."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ _BACK_OFF = {"state": {"waiting": {"reason": "CrashLoopBackOff", "message": "bac
 _BAD_ARGUMENT = crashing(2, "Error", "launch_server.py: error: unrecognized arguments: --nope")
 _NO_SECRET = waiting("CreateContainerConfigError", 'secret "hf-token" not found')
 
-# What the kubelet reports, and what it reports when it has tried again.
+# The kubelet's report, and its report after it has tried again.
 _TROUBLES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "image": (
         waiting("ImagePullBackOff", 'Back-off pulling image "x": ErrImagePull: manifest unknown'),
@@ -105,7 +105,7 @@ def test_a_scheduling_gate_is_told_by_its_name(namespace: Namespace) -> None:
 
 
 def test_what_only_time_can_tell_is_told_within_a_minute_although_nothing_happens(namespace: Namespace) -> None:
-    """No watch shows that nothing happens: the operator has to look again by itself, and tells it once."""
+    """No watch shows that nothing happens, so the operator has to requeue the server itself. It makes one Event."""
     secret = {"name": "x", "secret": {"secretName": "typo"}}
     namespace.create_server("volume", {"podTemplate": {**HELD_SPEC["podTemplate"], "spec": {"volumes": [secret]}}})
     namespace.create_server("scheduler", {"podTemplate": {"spec": {"schedulerName": "nobody"}}})
@@ -130,7 +130,7 @@ def test_a_lost_node_is_named(namespace: Namespace) -> None:
     running = {"state": {"running": {}}, "started": True}
     report(namespace, pod, "Running", running, ready=True)
     namespace.wait_until_ready("kimi")
-    # As the node controller leaves it: what the kubelet has said of the containers stays.
+    # As after the node controller's write: the kubelet's last report about the containers stays.
     [now] = namespace.pods("kimi")
     conditions = [item for item in now["status"]["conditions"] if item["type"] != "Ready"]
     lost = {"conditions": [*conditions, {"type": "Ready", "status": "False"}]}

@@ -1,4 +1,4 @@
-"""Another version of the operator builds other pods: what runs stays as it is until its owner wants the new ones."""
+"""Another version of the operator builds other pods: running pods stay until the owner takes the new template."""
 
 import pytest
 
@@ -52,7 +52,7 @@ def test_a_rollback_changes_nothing_that_the_newer_version_made(sandbox: Sandbox
 
 
 def test_an_upgrade_that_is_killed_half_way_rolls_each_server_out_once_at_most(sandbox: Sandbox) -> None:
-    """Everybody's spec is changed while one version is replaced by another, and that is killed, too."""
+    """All specs are changed while one version replaces another, and the new version is killed, too."""
     namespace = sandbox.namespace
     create_servers(namespace, _MANY)
     for name in _MANY:
@@ -84,7 +84,7 @@ def test_servers_made_before_anything_was_kept_are_taken_over_as_they_run(sandbo
         assert {**after, "generation": 0} == {**ran, "generation": 0}
         [record] = records(namespace, name)
         assert not is_built_by_other(record["data"]["template"])
-        # What others added is not the operator's now, or they could never remove it.
+        # The operator does not own the fields that others added; otherwise they could never remove them.
         assert "restartedAt" not in str(record["data"]["template"])
 
 
@@ -190,7 +190,7 @@ def _brings_other_pods(call: Call) -> bool:
 def test_after_a_rollback_a_wish_gets_the_pods_of_the_version_that_runs(
     sandbox: Sandbox, *, is_taken_back: bool
 ) -> None:
-    """The other version recorded its pods for the wish, and the API server refused them."""
+    """The other version recorded its pod template for the change, and the API server refused the Deployment."""
     namespace = sandbox.namespace
     create_servers(namespace, ["kimi"])
     before = running(namespace, "kimi")

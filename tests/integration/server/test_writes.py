@@ -1,4 +1,4 @@
-"""How often the operator writes: as often as something changes, and never else. The API server's audit log counts."""
+"""The operator writes only when something changes. The API server's audit log counts."""
 
 from collections import Counter
 
@@ -50,7 +50,7 @@ def test_a_new_server_costs_its_children_and_two_status_writes(
         namespace.create_server(name)
     for name in _SERVERS:
         namespace.wait_until_ready(name)
-    # The name of an event is its own; each server tells once that it is ready, after it is.
+    # Event names are unique. Each server makes one Event that it is ready, after its status.
     wait_for(
         lambda: _counts(audit_log.writes(mark, USER, namespace.name))["create events"],
         "each server has told that it is ready",
@@ -64,7 +64,7 @@ def test_a_new_server_costs_its_children_and_two_status_writes(
 
 
 def _assert_thrifty(writes: list[Request]) -> None:
-    """Check that a server costs its children and two statuses, and one more for each time that progress stood still."""
+    """Check that a server costs its children, two statuses, and one more status for each pause in its progress."""
     counted = _counts(writes)
     assert {f"patch {kind.plural}": 1 for kind in _CHILDREN}.items() <= counted.items()
     began = [item.began for item in writes if item.resource == _STATUS]
@@ -107,7 +107,7 @@ def _is_nothing(writes: list[Request]) -> bool:
 
 
 def _generation(namespace: Namespace, name: str) -> Manifest:
-    """Return what tells one pod template from another: the ReplicaSets, and how often the spec was changed."""
+    """Return values that change with the pod template: the ReplicaSets, and the Deployment's generation."""
     sets = sorted(item["metadata"]["name"] for item in namespace.replica_sets(name))
     return {"replicaSets": sets, "generation": namespace.deployment(name)["metadata"]["generation"]}
 

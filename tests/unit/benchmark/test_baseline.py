@@ -1,4 +1,4 @@
-"""A suite is compared with numbers of the same load, or not at all, and says why."""
+"""A suite is compared only with numbers of the same load; otherwise a finding gives the reason."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What runs in a benchmark's pod: the recipe's commands to the letter, and every parameter of a custom suite."""
+"""The commands in a benchmark's pod: exactly the recipe's, and every parameter of a custom suite."""
 
 import json
 import shlex
@@ -230,13 +230,13 @@ def test_other_pods_between_suites_are_told_and_other_labels_make_none() -> None
     )
     assert target.changes_since(facts, then) == target.changes_since(facts, same) == []
     assert target.changes_since(facts, other) == ["the server got other pods between suites"]
-    # What an earlier version wrote says nothing of the pods.
+    # Facts that an earlier version stored do not name the pods.
     assert target.changes_since({}, other) == target.changes_since(facts, snapshot()) == []
 
 
 @pytest.mark.parametrize("facts", [{"serverGeneration": "newer"}, {"podTemplateHash": 5, "serverGeneration": 3}])
 def test_facts_that_cannot_be_compared_count_as_a_change(facts: dict[str, Any]) -> None:
-    """Else a benchmark could pass although its suites ran on different servers."""
+    """Otherwise a benchmark could pass although its suites ran on different servers."""
     [message] = target.changes_since(facts, snapshot(generation=3))
     assert "unknown whether the server changed" in message
     readable = {"serverGeneration": 3, "hardware": {"gpu": "newer"}}

@@ -1,4 +1,4 @@
-"""Who is told of what: benchmarks of a server that changes, and benchmarks that wait for each other."""
+"""Changes enqueue the right benchmarks: those of a changed server, and those that wait for each other."""
 
 from typing import Any
 

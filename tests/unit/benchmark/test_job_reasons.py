@@ -1,4 +1,4 @@
-"""What keeps pods from being made or from running although no container has failed."""
+"""Reasons why pods are not created or do not run although no container has failed."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Looks at the API server before a suite starts, which take as long as it takes to list. Time is the loop's own."""
+"""Lists at the API server before a suite starts ("looks") may be slow. Time is the loop's own."""
 
 import asyncio
 from typing import cast
@@ -23,7 +23,7 @@ NOW = "2026-11-24T09:00:00Z"
 
 
 class Slow:
-    """A store with benchmarks, and an API server that takes long to list."""
+    """A store with benchmarks, and an API server with slow lists."""
 
     def __init__(self) -> None:
         self.cache = new_cache()
@@ -88,7 +88,7 @@ def test_a_namespace_has_only_some_of_the_places() -> None:
 
 
 def test_who_found_no_place_goes_before_those_that_are_always_due() -> None:
-    """Three namespaces take every place as soon as it is free; one comes every few seconds, as benchmarks do."""
+    """Three namespaces take every place as soon as it is free; a fourth tries every few seconds, as benchmarks do."""
     time = [0.0]
     looks = Looks(lambda: time[0])
     greedy = ["a", "b", "c"]

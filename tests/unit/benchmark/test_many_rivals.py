@@ -1,4 +1,4 @@
-"""What others can multiply, benchmarks of one target and Jobs of one benchmark, takes a pass little time."""
+"""A pass stays short although users can create many benchmarks of one target and many Jobs of one benchmark."""
 
 import asyncio
 import random
@@ -29,13 +29,13 @@ from passes import READER, Passes, has_read_all, index_of, new_cache
 NOW = "2026-11-24T09:00:00Z"
 ADDRESS = {"url": "http://kimi.default.svc:30000"}
 KIMI = TargetKey("default", "kimi")
-# As heavy as a spec may be, in a field that is not looked at.
+# As heavy as a spec may be, in a field that passes do not read.
 HEAVY: dict[str, Any] = {"podTemplate": {"spec": {"x": [[]] * 4600}}}
-# Some hundredths of it are needed where nothing else runs; tens of seconds were, when all of these were decoded.
+# On an idle machine, a pass needs some hundredths of a second; when it decoded all rivals, it needed tens of seconds.
 MOST_SECONDS = 0.5
 DONE = {"conditions": [make_condition("Complete", "True", "SuitesEnded", "")]}
 SUITES = ["a", "b", "c"]
-# Of those that gave their turn back then, the first has rested, and others go before the second.
+# Times at which benchmarks gave their turn back: the rest of the first is over, but not of the second.
 RESTED = ["2026-11-24T08:10:00Z", "2026-11-24T08:58:00Z"]
 
 
@@ -44,7 +44,7 @@ def key_of(name: str, namespace: str = "default") -> Key:
 
 
 class World:
-    """A store, and a cluster that shows what is in it."""
+    """A store, and a cluster with the same objects."""
 
     def __init__(self) -> None:
         self.cache, self.version = new_cache(), 0
@@ -85,7 +85,7 @@ class World:
         return self.cache.take(READER.read(kind, gone, is_deleted=True))
 
     async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
-        """Nobody else's clients run."""
+        """No other benchmark's clients run."""
         return []
 
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
@@ -110,7 +110,7 @@ def little_time() -> Iterator[None]:
 
 @contextmanager
 def few_decoded(monkeypatch: pytest.MonkeyPatch, most: int) -> Iterator[None]:
-    """Count the objects that are read as a whole."""
+    """Count the objects that are decoded completely."""
     decoded, decode = list[CachedObject](), CachedObject.manifest
 
     def counted(self: CachedObject) -> Manifest:
@@ -123,7 +123,7 @@ def few_decoded(monkeypatch: pytest.MonkeyPatch, most: int) -> Iterator[None]:
 
 
 def with_rivals(count: int, **spec: Any) -> World:
-    """Return a world with so many benchmarks of one server: those of another namespace, and `mine` of the server's."""
+    """Return a world with this many benchmarks of another namespace, and `mine` of the server's namespace."""
     world = World()
     world.benchmark(key_of("mine"))
     world.benchmark(key_of("r0", "elsewhere"), **spec)
@@ -160,7 +160,7 @@ def test_thousands_of_jobs_of_one_benchmark_take_whoever_asks_little_time(
     world, key = World(), key_of("a")
     world.benchmark(key, suspend=False, **spec)
     for number in range(2000):
-        # The first half has ended, so nobody is found before all of these were looked at.
+        # The first half has ended, so a search reads all of these before it finds a benchmark.
         status = DONE if number < 1000 else {}
         world.put(JOB, world.job(key, name=f"made-{number:04}", status=status))
     with few_decoded(monkeypatch, 0), little_time():
@@ -303,7 +303,7 @@ def test_a_server_that_changes_concerns_no_benchmark_of_another_namespace() -> N
 
 @pytest.mark.parametrize("seed", range(10))
 def test_whoever_gets_its_turn_or_another_to_wait_for_is_told(seed: int) -> None:
-    """Whatever happens, in any order: those who are not told have the same one before them as before."""
+    """After any change, benchmarks that are not enqueued wait for the same benchmark as before."""
     world, chance = World(), random.Random(seed)  # noqa: S311 - which changes a test makes is no secret
     keys = [key_of(f"b{number}", space) for number in range(10) for space in ("default", "x")]
     for key in keys:
@@ -328,7 +328,7 @@ def firsts(world: World) -> dict[Key, object]:
 
 
 def happen(world: World, chance: random.Random, key: Key) -> set[Key]:
-    """Let something happen to a benchmark or one of its Jobs; return who is told."""
+    """Change a benchmark or one of its Jobs; return the keys that are enqueued."""
     suite = chance.choice(SUITES)
     made = world.job(key, suite, status=DONE if chance.random() < 0.5 else {})
     address = Key(key.namespace, made["metadata"]["name"], SERVER)

@@ -1,4 +1,4 @@
-"""The recipe's generator: every selection that it offers, word for word as it answers them."""
+"""For every selection, the output is word for word that of the recipe's generator."""
 
 import itertools
 

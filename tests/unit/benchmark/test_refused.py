@@ -1,4 +1,4 @@
-"""A benchmark whose spec is refused after it began loses nothing of what has ended, and nothing of it is started."""
+"""If a benchmark's spec is refused after it began, its results are kept, and no further suite starts."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ from unit.benchmark.test_turns_given_back import ENDPOINT, FIRST
 from unit.benchmark.test_turns_given_back import World as TwoBenchmarks
 
 TWO = [{"name": "speed-low"}, {"name": "gsm8k"}]
-# By a rule, by the administrator, and by its shape.
+# Refused by a rule, by the administrator, and by the schema.
 REFUSED: list[Any] = [
     {"inheritedMetadata": {"labels": {"app.kubernetes.io/name": "mine"}}},
     {"podTemplate": {"spec": {"hostPID": True}}},
@@ -78,7 +78,7 @@ def test_a_suite_that_ends_while_the_spec_is_refused_keeps_its_result_and_no_oth
     world = World()
     world.begin(suites=TWO)
     world.change(suites=TWO, **refused)
-    # It is looked at again when the suite has had its time: two hours, and what a Job may take to end.
+    # The next pass is after the suite's time limit: two hours, and the time that a Job may take to end.
     assert world.pass_over(FIRST, "09:01:00") == 7200 + 120 - 60
     assert (world.outcomes, _accepted(world.status)) == ([], ("False", "InvalidSpec"))
     world.end()

@@ -1,4 +1,4 @@
-"""The text report: the recipe's own tables, word for word, and what stands around them."""
+"""The text report: the recipe's own tables, word for word, and the text around them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Reports for programs and people: what they say of good, bad, unfinished and hostile results."""
+"""Reports for programs and people: their contents for good, bad, unfinished and hostile results."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""A benchmark that was created again takes its results back, whatever somebody wrote in their place."""
+"""A benchmark that was created again restores its results, even if somebody has changed the ConfigMap."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ JSON = st.recursive(
 
 
 def odd(value: Any) -> st.SearchStrategy[Any]:
-    """Return values like this one, of which parts are missing, or are anything else."""
+    """Return values like this one, with parts that are missing or replaced by anything else."""
     if isinstance(value, dict):
         return st.fixed_dictionaries({}, optional={name: odd(item) for name, item in value.items()}) | JSON
     if isinstance(value, list):
@@ -50,7 +50,7 @@ def odd(value: Any) -> st.SearchStrategy[Any]:
 
 
 class Cluster:
-    """Has the ConfigMap that a deleted benchmark left, and stores what the definition accepts."""
+    """A cluster with the ConfigMap of a deleted benchmark. It stores every status that the definition accepts."""
 
     def __init__(self, config_map: Manifest, written: list[Manifest]) -> None:
         self.config_map = config_map

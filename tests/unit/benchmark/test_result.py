@@ -1,4 +1,4 @@
-"""Termination messages are untrusted: what the runner writes is read, everything else is refused."""
+"""Termination messages are untrusted: only messages in the runner's format are read."""
 
 import json
 from typing import Any

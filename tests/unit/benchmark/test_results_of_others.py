@@ -1,4 +1,4 @@
-"""After a rollback, what another version stored about ended suites is kept as it is, and they do not run again."""
+"""After a rollback, results of another version are kept unchanged, and their suites do not run again."""
 
 import asyncio
 import json

@@ -33,11 +33,11 @@ COMPLETE = make_condition("Complete", "True", "SuitesEnded", "") | {"lastTransit
         (job("Failed"), status(outcome="Failed"), "2026-11-24T09:10:00Z", 3000),
         (job("Failed"), status(outcome="Failed"), "2026-11-24T10:00:00Z", 0),
         (job("Complete"), status(findings=[FAILED]), "2026-11-24T09:59:59Z", 1),
-        # Bounds that were missed are no reason to look at a log.
+        # A missed bound is no reason to keep a log.
         (job("Complete"), status(findings=[VALID, {**FAILED, "rule": "Threshold"}]), ENDED, 0),
         (job("Complete"), status(name=None), ENDED, None),
         (job("Complete"), status(COMPLETE, name=None), ENDED, 0),
-        # Its pod ended a moment ago, or only a sidecar is left of it.
+        # Its pod ended a moment ago, or only a sidecar still runs.
         (job(), status(outcome="Failed"), "2026-11-24T09:00:10Z", 20),
         (job(), status(outcome="Failed"), "2026-11-24T09:00:30Z", 0),
         (job(), status(), ENDED, 0),

@@ -1,4 +1,4 @@
-"""What is refused or warned of in a benchmark: every rule alone, and shapes with their remedy."""
+"""Errors and warnings of a benchmark: every rule alone, and wrong shapes with their remedy."""
 
 from typing import Any
 

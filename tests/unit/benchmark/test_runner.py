@@ -1,4 +1,4 @@
-"""The runner with small clients of our own that say and write what SGLang's does; tests/client runs SGLang's."""
+"""The runner with small clients of ours that print and write the same as SGLang's; tests/client runs SGLang's."""
 
 import ast
 import json
@@ -62,7 +62,7 @@ def pod(tmp_path: Path) -> Pod:
 
 
 def writing(*results: object) -> str:
-    """A client that appends results to the file it is told."""
+    """A client that appends results to the file that its argument names."""
     lines = "".join(json.dumps(result) + "\n" for result in results)
     return f"import sys; open(sys.argv[sys.argv.index('--output-file') + 1], 'a').write({lines!r})"
 
@@ -324,7 +324,7 @@ def test_a_message_of_a_megabyte_is_cut_at_once(character: str) -> None:
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Path:
-    """A folder with a package in place of the hub's client, which prints as noisily as that does."""
+    """A folder with a package in place of the hub's client; it prints as much as the real one."""
     folder = tmp_path / "hub"
     folder.mkdir()
     (folder / "huggingface_hub.py").write_text(

@@ -1,4 +1,4 @@
-"""Whether what a benchmark measures is ready, and why not; and who holds it."""
+"""Whether a benchmark's target is ready, why it is not, and which Jobs hold it."""
 
 import asyncio
 from typing import Any, cast
@@ -37,7 +37,7 @@ def aim(*servers: Manifest, **spec: Any) -> TargetState:
         cache.put(SERVER, manifest)
     benchmark = check(make_benchmark(**spec)).resource
     assert benchmark
-    # Nothing is asked of the API server before a suite starts.
+    # The API server gets no request before a suite starts.
     return target_state(cache, benchmark)
 
 
@@ -67,7 +67,7 @@ def test_a_ready_server_is_measured_at_its_service() -> None:
 
 
 def test_a_server_whose_spec_this_version_reads_in_part_is_measured_all_the_same() -> None:
-    """As under a newer definition, whose default nobody asked for: the server serves, whoever reads it."""
+    """The spec has a newer definition's default that nobody asked for. The server still counts as ready."""
     engine = {"attentionBackend": "AITER-v2", "image": "example.com/sglang:v0.5.7", "extraArgs": ["--api-key=$(KEY)"]}
     variable = {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "kimi"}}}
     pod = {"spec": {"containers": [{"name": "sglang", "env": [variable]}]}}
@@ -120,7 +120,7 @@ ADDRESS = {"url": "http://kimi.default.svc:30000"}
 
 
 class World:
-    """Benchmark mine beside its server, benchmark theirs of the server's address in another namespace, at nine."""
+    """At 09:00, benchmark `mine` in the server's namespace, and `theirs`, of the same server, in another one."""
 
     def __init__(self) -> None:
         self.cache, self.version = new_cache(), 1
@@ -156,12 +156,12 @@ class World:
         self.put(BENCHMARK, {**manifest, "metadata": {**manifest["metadata"], **given}, "status": status or {}})
 
     def waits(self, since: str, **status: Any) -> None:
-        """Let the status of mine say that it waits for its turn."""
+        """Set in the status of `mine` that it waits for its turn."""
         ready = {**make_condition("TargetReady", "False", "WaitingForTurn", ""), "lastTransitionTime": since}
         self.benchmark(MINE, {"conditions": [ready], **status})
 
     def start(self, key: Key, created: str = "2026-11-24T08:55:00Z", name: str = "") -> Manifest:
-        """Make a Job that a benchmark owns, of the name that the operator gives unless the test has another."""
+        """Make a Job that a benchmark owns, with the operator's name for it unless the test gives another."""
         benchmark = KimiLinearBenchmark.model_validate(self.cache.get(key.of(BENCHMARK)))
         metadata: Manifest = {
             "name": name or job.name(benchmark, benchmark.spec.suites[0]),
@@ -191,7 +191,7 @@ def test_a_suite_of_another_namespace_goes_on_for_as_long_as_it_may_take() -> No
     found = world.wait()
     assert found
     assert "benchmark theirs of namespace elsewhere goes first" in found.reason.message
-    # Its ten minutes and the two that a Job may take to end, of which five have gone.
+    # The limit is ten minutes, and two more for the Job to end; five have passed.
     assert found.again == 420
 
 
@@ -247,7 +247,7 @@ def test_a_job_that_is_no_suites_of_the_operator_holds_no_server_of_another_name
     world = World()
     world.start(THEIRS, name="forged")
     assert world.wait() is None
-    # Those that earlier builds made are of one's own namespace.
+    # Jobs with a name of earlier builds count only in the server's own namespace.
     world.start(MINE, name="mine-gsm8k")
     world.benchmark(Key("default", "second", BENCHMARK))
     found = world.wait(Key("default", "second", BENCHMARK))
@@ -320,7 +320,7 @@ def test_no_job_of_a_later_guest_is_made_past_an_earlier_one_that_has_waited_for
     world.benchmark(earlier, since, endpoint=ADDRESS)
     world.start(THEIRS)
     assert world.wait(earlier) is None
-    # But the Job of the earlier one may rightly be made while the later one waits.
+    # But the earlier benchmark may get its Job while the later one waits.
     world.benchmark(THEIRS, since, endpoint=ADDRESS)
     world.start(earlier)
     assert world.wait(THEIRS)

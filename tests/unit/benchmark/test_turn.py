@@ -1,4 +1,4 @@
-"""Two benchmarks never run on one server at once: whose turn it is."""
+"""The order of turns: two benchmarks never run on one server at once."""
 
 import itertools
 

@@ -31,7 +31,7 @@ FIRST, SECOND = (Key("default", name, BENCHMARK) for name in ("first", "second")
 
 @dataclass
 class Shown:
-    """A cluster that shows what is written at once, and refuses the Jobs of some benchmarks."""
+    """A cluster whose writes are visible at once, and that refuses the Jobs of some benchmarks."""
 
     cache: Cache
     now: str = "2026-11-24T09:00:00Z"
@@ -103,7 +103,7 @@ class World:
         return condition["reason"], condition["message"]
 
     def report(self, **state: Any) -> None:
-        """Report a state of the container of the first one's pod."""
+        """Report a state of the container in the first benchmark's pod."""
         [job] = self.cache.children(JOB, FIRST)
         container = {"name": "client", "image": "typo", "restartCount": 0, "state": state}
         conditions = [{"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-11-24T09:00:01Z"}]
@@ -134,7 +134,7 @@ def test_an_image_with_a_typo_holds_up_others_for_minutes_and_not_for_hours() ->
     world.pass_over(SECOND, "09:05:00")
     assert world.succeeded(SECOND)[0] in ("Starting", "Running")
     assert world.cluster.jobs == ["first", "second"]
-    # It neither starts meanwhile nor is it asked again before its rest is over.
+    # It does not start in this time, and no pass is due before its rest is over.
     assert world.pass_over(FIRST, "09:06:00") == 240
     world.pass_over(FIRST, "09:10:00")
     assert world.cluster.jobs == ["first", "second"]
@@ -142,7 +142,7 @@ def test_an_image_with_a_typo_holds_up_others_for_minutes_and_not_for_hours() ->
 
 
 def test_the_time_before_a_benchmark_waited_for_its_turn_is_no_wait() -> None:
-    """Others rightly started while its server was not ready or its spec was refused."""
+    """While its server was not ready or its spec was refused, other benchmarks were allowed to start."""
     world = World()
     world.pass_over(FIRST, "08:30:00")
     waiting = world.cache.get(SECOND.of(BENCHMARK)) or {}
@@ -156,7 +156,7 @@ def test_the_time_before_a_benchmark_waited_for_its_turn_is_no_wait() -> None:
 
 
 def test_a_job_without_our_labels_in_a_suites_place_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user who may create Jobs can make it, owned by the benchmark: nobody would see it run or end."""
+    """Any user who may create Jobs can create it, owned by the benchmark; without our labels, no watch shows it."""
     world = World()
     made: list[Manifest] = []
 
@@ -254,7 +254,7 @@ def test_two_that_are_refused_take_turns_at_leisure() -> None:
 
 
 def test_a_job_of_another_name_that_is_ours_goes_on() -> None:
-    """As those that earlier builds of the operator made."""
+    """This is the name that earlier builds of the operator gave."""
     world = World()
     world.pass_over(FIRST, "09:00:00")
     [job] = world.cache.children(JOB, FIRST)
@@ -342,7 +342,7 @@ def test_no_suite_starts_on_a_server_that_was_chosen_while_the_runner_was_writte
 
 
 def test_a_benchmark_waits_for_no_other_that_is_about_to_start() -> None:
-    """Whoever waits in a pass keeps a worker from everybody else."""
+    """A pass that waits would block a worker that other keys need."""
     world = World()
     next_suite = NextSuite(make_context(world.cluster, world.cache))
     benchmark = KimiLinearBenchmark.model_validate(world.cache.get(SECOND.of(BENCHMARK)))

@@ -1,4 +1,4 @@
-"""What numbers are worth: validity first, then bounds and regressions, each with its words."""
+"""Judging numbers: validity first, then bounds and regressions, each with its message."""
 
 import json
 from typing import Any

@@ -333,7 +333,7 @@ def test_what_needs_no_cluster_starts_without_its_clients() -> None:
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
-    write("---\n".join([GOOD] * 3))  # more than is kept back until the end
+    write("---\n".join([GOOD] * 3))  # more output than is buffered until the end
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "kimi_linear_operator", "render", "-f", "kimi.yaml"]

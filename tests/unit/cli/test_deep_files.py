@@ -1,4 +1,4 @@
-"""Files that are nested deeply are refused with words, however deep."""
+"""Deeply nested files are refused with a message, at any depth."""
 
 import json
 from pathlib import Path

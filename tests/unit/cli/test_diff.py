@@ -1,4 +1,4 @@
-"""What `diff` shows is what the operator would do."""
+"""`diff` shows what the operator would do."""
 
 import asyncio
 from typing import cast
@@ -41,7 +41,7 @@ class Store:
 def test_what_another_server_holds_is_blocked_although_it_is_offered_as_the_operator_does(
     *, does_owner_exist: bool
 ) -> None:
-    """Server kimi-headless wants the Service that is the headless one of server kimi."""
+    """The Service of server kimi-headless and the headless Service of server kimi have the same name."""
     owner = make("kimi", service={"headless": True})
     children = build_companions(KimiLinearServer.model_validate(owner))
     [held] = [child for child in children if (child["kind"], child["metadata"]["name"]) == ("Service", "kimi-headless")]

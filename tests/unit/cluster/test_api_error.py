@@ -1,4 +1,4 @@
-"""What an answer of the API server means for when to ask again."""
+"""When to retry a request, by the answer of the API server."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ from kimi_linear_operator.server.spec import SERVER
 
 @asynccontextmanager
 async def api_server(status: int, retry_after: str = "", times: int = 1) -> AsyncIterator[str]:
-    """An API server that answers so a few times, and that all is well after that; its address."""
+    """An API server that gives this answer a few times, then success. Yields its address."""
     answers = iter([status] * times)
 
     async def answer(_: web.Request) -> web.Response:
@@ -33,7 +33,7 @@ async def api_server(status: int, retry_after: str = "", times: int = 1) -> Asyn
 
 
 async def refusal(status: int, retry_after: str) -> ApiError:
-    """Ask an API server that answers so, and return the error."""
+    """Send a request to an API server that gives this answer, and return the error."""
     async with api_server(status, retry_after) as address, connect_to(Configuration(host=address)) as cluster:
         with pytest.raises(ApiError) as caught:
             await cluster.get(SERVER, "default", "kimi")

@@ -1,4 +1,4 @@
-"""How the API server is reached: through which proxy, and in which namespace, as kubectl would."""
+"""The connection to the API server: the same proxy and namespace as kubectl's."""
 
 import asyncio
 from collections.abc import Mapping

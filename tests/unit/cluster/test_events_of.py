@@ -26,7 +26,7 @@ def event(number: int, size: int = 10) -> Manifest:
 
 
 def read(events: list[Manifest], gone_at: int | None = None) -> tuple[list[Manifest], list[int]]:
-    """Read Events of an API server that has these; return what is told, and how many each request asked for."""
+    """Read Events from an API server with these Events; return the Events and the limit of each request."""
     limits: list[int] = []
 
     async def answer(request: web.Request) -> web.Response:

@@ -20,7 +20,7 @@ from make import make_server
 
 
 def listed(sizes: list[int], monkeypatch: pytest.MonkeyPatch, page_bytes: int) -> tuple[list[int], list[int]]:
-    """List servers with specs of these sizes; return how many each page had, and the limits that were asked for."""
+    """List servers with specs of these sizes; return the length of each page, and the requested limits."""
     monkeypatch.setattr(module, "PAGE_BYTES", page_bytes)
     servers = [make_server(f"kimi-{number}", note="x" * size) for number, size in enumerate(sizes)]
     limits: list[int] = []
@@ -246,7 +246,7 @@ def test_who_is_to_wait_for_longer_than_other_lists_may_leaves_its_place_to_them
 
 
 def test_one_page_of_all_lists_is_held_at_a_time() -> None:
-    """What several lists held as objects would add up."""
+    """Otherwise the pages of several lists would add up in memory."""
     held, most = 0, 0
 
     async def answer(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""How a request is sent: a write with the time that is left of its own, and through the proxy if there is one."""
+"""How a request is sent: a write with the rest of its time limit, and through the proxy if there is one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -27,7 +27,7 @@ def _manifest(name: str) -> Manifest:
 
 
 def _asked(act: Callable[[Cluster], Awaitable[Any]]) -> dict[str, float | None]:
-    """Do something, and return by the last part of each path how many seconds the API server was given."""
+    """Run a function; return the time limit in seconds of each request, by the last part of its path."""
     asked: dict[str, float | None] = {}
 
     async def answer(request: web.Request) -> web.Response:
@@ -44,7 +44,7 @@ def _asked(act: Callable[[Cluster], Awaitable[Any]]) -> dict[str, float | None]:
 
 
 async def _write(cluster: Cluster, name: str, seconds: float) -> None:
-    """Apply a ConfigMap, which may take so long."""
+    """Apply a ConfigMap within this time."""
     await cluster.fenced(lambda: seconds, PendingWrites()).apply(CONFIG_MAP, _manifest(name))
 
 
@@ -76,7 +76,7 @@ def test_a_write_whose_time_is_over_by_then_is_not_sent(monkeypatch: pytest.Monk
 
 
 def _pass_while_connecting(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Let time pass while a connection opens, on the one clock that goes on while a machine is suspended."""
+    """Let time pass while a connection opens, only on the clock that also runs while a machine is suspended."""
 
     async def connect(*arguments: Any, **options: Any) -> Any:
         connection = await _CONNECT(*arguments, **options)
@@ -148,7 +148,7 @@ def test_requests_go_through_the_proxy_with_its_headers_and_to_the_servers_own_n
 
 
 async def _sent_to_a_proxy(**options: Any) -> tuple[list[str], bytes]:
-    """Ask an API server behind a proxy; return what the proxy is asked for, and how TLS begins beyond it."""
+    """Send a request through a proxy; return the request to the proxy, and the start of TLS beyond it."""
     sent = asyncio.Queue[tuple[list[str], bytes]]()
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

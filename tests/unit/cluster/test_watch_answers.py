@@ -21,7 +21,7 @@ from passes import READER
 
 PAGE = b"<html>maintenance</html>\n"
 HTML, JSON = "text/html", "application/json"
-# What is asked for, the status, the content type, the headers and the body: by the namespace that is answered so.
+# By the namespace that gets the answer: the kind of request, the status, the content type, the headers and the body.
 FAULTS: dict[str, tuple[str, int, str, dict[str, str], bytes]] = {
     "list-html": ("LIST", 200, HTML, {}, PAGE),
     "list-html-as-json": ("LIST", 200, JSON, {}, PAGE),
@@ -52,7 +52,7 @@ FINE = "fine"
 
 
 class ApiServer:
-    """Answers with the faults as long as it is to, and allows nothing but what is to be watched."""
+    """Answers with the faults while they are switched on; refuses requests for any kind but pods."""
 
     def __init__(self) -> None:
         self.is_faulty = True

@@ -1,4 +1,4 @@
-"""The configurator's page without a browser: what is written into it, and the verb that hands it out."""
+"""The configurator's page without a browser: its contents, and the verb that writes it."""
 
 import base64
 import hashlib

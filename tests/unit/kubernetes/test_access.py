@@ -1,4 +1,4 @@
-"""What pods may reach beyond themselves needs the administrator's permission, whichever field leads to it."""
+"""Access of pods to anything outside needs the administrator's permission, by whichever field."""
 
 import asyncio
 import json
@@ -186,7 +186,7 @@ def test_the_command_line_warns_of_what_only_some_operators_take(
 
 @dataclass
 class Applying:
-    """A cluster in which nothing is there yet; what is applied to it and what is reported is noted."""
+    """An empty cluster that records applied objects and statuses."""
 
     applied: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)

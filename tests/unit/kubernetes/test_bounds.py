@@ -1,4 +1,4 @@
-"""What is nested too deeply or too large is refused before anything else looks at it."""
+"""A resource that is too deep or too large is refused before any other check."""
 
 import time
 from typing import Any
@@ -106,5 +106,5 @@ def test_the_largest_spec_that_passes_is_checked_in_a_moment() -> None:
     for manifest in (benchmark, server):
         begin = time.thread_time()
         assert check(manifest).errors == []
-        # Some 40 ms; another process on the same core makes that more.
+        # It takes about 40 ms, and more if another process uses the same core.
         assert time.thread_time() - begin < 0.3

@@ -1,4 +1,4 @@
-"""What is said of a container that ended: its exception, how often, and whether time was the reason."""
+"""The message about a container that ended: the exception, how often it failed, and whether it was too slow."""
 
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,7 @@ def test_the_signal_of_an_exit_code_is_named() -> None:
 
 
 def lived(seconds: int, code: int = 137, **more: Any) -> Manifest:
-    """An end that many seconds after midnight, at which the engine began."""
+    """The end of a container, in seconds after midnight; the engine began at midnight."""
     hours, rest = divmod(seconds, 3600)
     time = f"2026-11-24T{hours:02}:{rest // 60:02}:{rest % 60:02}Z"
     log = "Loading safetensors checkpoint shards: 61% Completed"
@@ -271,7 +271,7 @@ def test_secrets_and_escapes_are_out_of_what_is_stored() -> None:
     assert told(pod)[1].endswith("exit code 1 (Error): ValueError: password='[redacted]'")
 
 
-# What 0.5.7 itself left when its starts failed, as much of it as the kubelet keeps.
+# Logs of failed starts of SGLang 0.5.7 itself, cut to the part that the kubelet keeps.
 SGLANG_LOGS = Path(__file__).parents[1] / "sglang_logs"
 
 

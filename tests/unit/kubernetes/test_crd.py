@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition: what is checked in is what the source says, and it says it completely."""
+"""The checked-in CustomResourceDefinition is generated from the source, and is complete."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,7 +125,7 @@ def limit(field: Manifest) -> str | None:
 
 @EVERY_SCHEMA
 def test_everything_a_user_writes_has_a_limit(schema: Manifest) -> None:
-    # Without limits the API server takes the worst for granted, and refuses the rules as too expensive.
+    # Without limits, the API server assumes the largest possible values and refuses the rules as too expensive.
     limits = {path: (limit(field), field) for path, field in spec_fields(schema).items()}
     assert {path for path, (keyword, field) in limits.items() if keyword and keyword not in field} == set()
 
@@ -175,7 +175,7 @@ def test_every_rule_of_the_table_is_in_the_schema_once(schema: Manifest) -> None
 
 @EVERY_SCHEMA
 def test_a_rule_at_a_node_that_holds_more_than_it_reads_lets_other_changes_through(schema: Manifest) -> None:
-    # At a value or a list, the API server itself lets through what stays as it is; what is in a list goes together.
+    # The API server itself accepts an unchanged value or list. A list counts as one value.
     unguarded = [
         (path, rule["rule"])
         for path, rule in rules_of(schema)
@@ -186,7 +186,7 @@ def test_a_rule_at_a_node_that_holds_more_than_it_reads_lets_other_changes_throu
 
 @EVERY_SCHEMA
 def test_a_default_has_all_that_is_in_it(schema: Manifest) -> None:
-    # The API server holds a default against the rules before it sets the defaults of what is in it.
+    # The API server checks an object's default against the rules before it sets the defaults of the fields inside.
     for path, field in spec_fields(schema).items():
         if isinstance(field.get("default"), dict):
             assert field["default"] == with_defaults(field["default"], field), path

@@ -1,4 +1,4 @@
-"""Drift: what the cluster adds is no difference, what it lacks or changed is one."""
+"""Drift: fields that the cluster adds do not count; missing and changed fields do."""
 
 import copy
 import time
@@ -38,7 +38,7 @@ Path = tuple[str | int, ...]
 
 
 def paths(value: Any, path: Path = ()) -> Iterator[Path]:
-    """Yield where everything in an object is."""
+    """Yield the paths of all values in an object."""
     yield path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
@@ -72,7 +72,7 @@ def test_what_others_add_is_no_drift(data: st.DataObject) -> None:
             st.sampled_from(["text", 0, False, None, [], {}, {"nested": [1]}])
         )
     shared = [path for path in paths(wanted) if path and path[-1] in SHARED and isinstance(at(wanted, path), list)]
-    # From the inside out: what is inserted moves what comes after it.
+    # From the inside out, because an insertion moves later items.
     for path in sorted(data.draw(st.lists(st.sampled_from(shared), max_size=4)), key=len, reverse=True):
         at(live, path).insert(0, {"name": "injected", "containerPort": 1, "mountPath": "/injected", "uid": "other"})
     assert not has_drifted(live, wanted)
@@ -235,7 +235,7 @@ VARIABLES = [{"name": f"E{number}"} for number in range(128)]
     ids=["many", "many of one key", "many of others"],
 )
 def test_lists_as_long_as_can_be_stored_are_compared_by_key(live: Manifest, wanted: Manifest) -> None:
-    """Comparing each item with each would take minutes."""
+    """Comparing every item with every other would take minutes."""
     begin = time.thread_time()
     assert not has_drifted(live, wanted)
     assert time.thread_time() - begin < 2

@@ -1,4 +1,4 @@
-"""Managed fields: one manager a program, whatever verbs it used, and what is whose."""
+"""Managed fields: a program is one manager, whatever verbs it used; each field has its owners."""
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.ownership import extract, owners_of, unified

@@ -1,4 +1,4 @@
-"""The plan: what follows from what exists and what is wanted."""
+"""The plan: what to do, given the live and the wanted objects."""
 
 import copy
 

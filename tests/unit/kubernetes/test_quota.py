@@ -1,4 +1,4 @@
-"""Pods that a quota refuses: when the controller is asked again, and when it is left alone."""
+"""Pods that a quota refuses: when the operator wakes the controller again, and when it does not."""
 
 import pytest
 

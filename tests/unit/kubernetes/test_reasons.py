@@ -1,4 +1,4 @@
-"""Every reason that a condition can have is explained in one table, with what to do about it."""
+"""Every reason of a condition is in one table, with its meaning and remedy."""
 
 import ast
 import re

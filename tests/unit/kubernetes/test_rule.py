@@ -1,4 +1,4 @@
-"""A rule at its node: what it reads, how the API server gets it, and what it is evaluated with."""
+"""A rule at its node: the fields that it reads, its form in the CRD, and the values for its evaluation."""
 
 import pytest
 

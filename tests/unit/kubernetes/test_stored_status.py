@@ -1,4 +1,4 @@
-"""A stored status of any content is read without harm, and the next one replaces what could not be read."""
+"""A stored status of any content is read without errors, and the next status replaces the unreadable parts."""
 
 import asyncio
 from typing import Any
@@ -71,7 +71,7 @@ def test_what_cannot_be_read_is_left_out_and_records_keep_their_objects(status: 
 
 
 class ObligingCluster:
-    """Does what it is asked to."""
+    """A cluster that accepts every write."""
 
     def __init__(self) -> None:
         self.statuses: list[Manifest] = []

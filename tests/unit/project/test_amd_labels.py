@@ -1,4 +1,4 @@
-"""The labels of nodes in tests are those that AMD's labeller writes, and no others; expected by reading its source."""
+"""Nodes in tests have exactly the labels that AMD's labeller writes, according to its source."""
 
 import pytest
 

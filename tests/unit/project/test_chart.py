@@ -1,4 +1,4 @@
-"""The Helm chart without Helm: what is copied into it, what its files say of each other."""
+"""The Helm chart without Helm: its copied files are fresh, and its files agree with each other."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from kimi_linear_operator.resource_types import DEFINITIONS
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
-# Maps that belong to Kubernetes or to the user: what is in them is no value of the chart's.
+# Maps that belong to Kubernetes or to the user: their keys are no values of the chart.
 OPEN = {"annotations", "labels", "podSecurityContext", "resources", "securityContext"}
 
 

@@ -1,4 +1,4 @@
-"""The documentation says what is true; its commands are run in tests/integration/project/test_docs.py."""
+"""The documentation agrees with the project; tests/integration/project/test_docs.py runs its commands."""
 
 import re
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_links_to_a_place_on_a_page_lead_to_it(page: Path) -> None:
 
 
 def places(page: Path) -> set[str]:
-    """Return what a link to a place on a page may name: its titles as GitHub does, and its own anchors."""
+    """Return the anchors of a page that links may name: those that GitHub makes of titles, and the page's own."""
     text = page.read_text()
     titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     named = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
@@ -107,7 +107,7 @@ def test_pictures_that_are_shown_are_there_and_of_a_modest_size() -> None:
 
 
 def test_the_architecture_names_every_module() -> None:
-    """Those of the command line (one a verb), of the report (one a format) and of SGLang by their folders."""
+    """The page names the verbs, the report formats and the parts of SGLang only by their folder."""
     text = (ROOT / "docs/architecture.md").read_text()
     package = ROOT / "operator/kimi_linear_operator"
     modules = [path for path in package.rglob("*.py") if not path.name.startswith("__")]

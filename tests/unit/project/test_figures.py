@@ -1,4 +1,4 @@
-"""What the benchmark makes of its figures: medians, ratios, growth, targets and tables."""
+"""Computed figures of the benchmark: medians, ratios, growth, targets and tables."""
 
 from dataclasses import replace
 

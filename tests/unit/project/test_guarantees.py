@@ -11,7 +11,7 @@ from kimi_linear_operator import reference
 
 ROOT = Path(__file__).parents[3]
 GUARANTEES = ROOT / "docs/guarantees.md"
-# Where the project promises something to its users.
+# The pages on which the project makes promises to users.
 PROMISING = (
     "README.md",
     "charts/kimi-linear-operator/README.md",
@@ -33,7 +33,7 @@ def rows() -> dict[str, tuple[str, list[tuple[str, str]]]]:
 
 @cache
 def defined_tests(file: str) -> frozenset[str]:
-    """Return the names of the tests that a file defines and that pytest does not skip out of hand."""
+    """Return the names of a file's tests, without those that pytest always skips."""
     tree = ast.parse((ROOT / file).read_text()) if (ROOT / file).exists() else ast.Module([], [])
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     return frozenset(

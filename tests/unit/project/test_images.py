@@ -1,4 +1,4 @@
-"""Images without building one: what they are made of, and how the cache knows."""
+"""Images, without building one: their parts, and the key of the cache."""
 
 import os
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_a_built_image_is_taken_from_the_cache(image: Image) -> None:
     image.archive.write_text("built")
     os.utime(image.archive, (0, 0))
     assert images.build(image).read_text() == "built"
-    # So that it is not forgotten before those that nobody asks for.
+    # So that the cache removes unused images before this one.
     assert image.archive.stat().st_mtime > 0
 
 

@@ -1,4 +1,4 @@
-"""kind in place of a real node, with stand-ins for docker, kind and kubectl that write down how they were called."""
+"""kind in place of a real node, with stand-ins for docker, kind and kubectl that record their calls."""
 
 import json
 import os
@@ -82,7 +82,7 @@ def test_it_starts_with_gpus_and_is_deleted_in_the_end(pods: KindPodCluster, cal
 
 
 def roles(cluster: KindCluster) -> list[str]:
-    """The nodes that kind was told to make."""
+    """The nodes in kind's configuration."""
     return [node["role"] for node in json.loads((cluster.state / "kind.json").read_text())["nodes"]]
 
 
@@ -132,7 +132,7 @@ def test_docker_builds_an_image_and_the_node_knows_it_by_its_own_name(
     monkeypatch.setattr(images, "STAND_IN", image)
     pods.load_images()
     built, *rest = calls.read_text().splitlines()[:5]
-    # SGLang's own image, which may be there, stays as it is. No option that Docker without buildx does not know.
+    # SGLang's own image, which may be there, stays as it is. Every option is one that Docker knows without buildx.
     options = f"--tag=kimi-linear.local/sglang:1 --build-arg=VERSION=2 --file={tmp_path}/Dockerfile"
     assert built.startswith(f"docker build {options} {tmp_path}/cache/")
     ctr = "docker exec tests-worker ctr --namespace=k8s.io"
@@ -194,7 +194,7 @@ def test_pods_run_on_kind_on_linux_only_as_docker_elsewhere_has_neither_this_pyt
         ("works", "", "Kubernetes on kind, in Docker"),
         ("info", "", "a Kubernetes control plane, built from source"),
         ("works", "kwok", "a Kubernetes control plane, built from source"),
-        # It then says that it cannot be started.
+        # Its start then fails with a message.
         ("info", "kind", "Kubernetes on kind, in Docker"),
     ],
 )

@@ -34,7 +34,7 @@ def test_every_folder_of_tests_is_run_and_summed_up() -> None:
     assert settings["testpaths"] == [f"tests/{folder}" for folder in AGAINST]
 
 
-# What makes passes or hands things over to them.
+# Modules that make passes or pass data to them.
 _MAY_WAIT = {
     "benchmark.admission",
     "benchmark.clean_up",

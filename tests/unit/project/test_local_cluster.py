@@ -1,4 +1,4 @@
-"""The local cluster without starting one: what is built, what is found, and which clusters are refused."""
+"""The local cluster, without starting one: builds, found programs, and refused clusters."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What SGLang's server needs on a CPU is pinned with hashes, as it is named."""
+"""The packages that SGLang's server needs on a CPU are pinned with hashes."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a release consists of says the same everywhere: version, images, supported versions, packages."""
+"""The parts of a release agree: version, images, supported versions, packages."""
 
 import json
 import re

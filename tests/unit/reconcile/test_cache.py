@@ -1,4 +1,4 @@
-"""The cache of what was observed: watches and lists overtake each other, and the newest wins."""
+"""The cache: watch events and lists may arrive in any order, and the newest object wins."""
 
 from typing import Any
 
@@ -272,7 +272,7 @@ def test_an_object_that_is_older_than_before_tells_of_a_backup_although_versions
     listing = Listing(cache, SERVER)
     listing.take([_at(make_server("kept"), 500)], version=1200)
     assert listing.is_restored
-    # What was seen after the list began says nothing.
+    # Objects that were seen after the list began do not count.
     listing = Listing(cache, SERVER)
     cache.put(SERVER, _at(make_server("kept"), 1300))
     listing.take([_at(make_server("kept"), 500)], version=1200)
@@ -308,7 +308,7 @@ def changed(manifest: Manifest, **metadata: Any) -> Manifest:
         (DEPLOYMENT, make_deployment(), {"generation": 2, "annotations": {REVISION_ANNOTATION: "2"}}, True),
         (SERVER, make_server(), {}, True),
         (SERVER, make_server(), {"generation": 2}, False),
-        # Services count no generation: whatever changed may be what we want otherwise.
+        # Services have no generation, so any change may be drift.
         (SERVICE, owned({"metadata": {"name": "kimi", "generation": 0}}), {}, False),
     ],
 )

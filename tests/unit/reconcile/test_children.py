@@ -1,4 +1,4 @@
-"""A child that is no longer wanted is deleted once, however late its watch event comes."""
+"""An unwanted child is deleted once, even if its watch event comes late."""
 
 import asyncio
 from typing import cast
@@ -13,7 +13,7 @@ from passes import new_cache
 
 
 class Deletions:
-    """A cluster that deletes whatever it is asked to, and shows no watch events."""
+    """A cluster that carries out every deletion, and sends no watch events."""
 
     def __init__(self) -> None:
         self.deleted: list[str] = []

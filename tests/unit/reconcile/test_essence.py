@@ -1,4 +1,4 @@
-"""What somebody can put into one object, or into many of one namespace, does not decide what the operator holds."""
+"""Large objects, and many of them in one namespace, do not fill the operator's memory."""
 
 import asyncio
 import itertools
@@ -39,7 +39,7 @@ from make import UID, make_deployment, make_pod, make_server, owned, stored
 from passes import READER, WRITTEN, new_cache
 
 KIMI = Key("default", "kimi", SERVER)
-# What is left of any object, at most. A pod's trimmed text is about as long.
+# The largest essence of any object, in bytes. A pod's trimmed text is about as long.
 SMALL = 3_000
 TEXT = "x" * 1_400_000
 
@@ -55,7 +55,7 @@ def template(**fields: Any) -> Manifest:
 
 NAMES = ["".join(signs) for signs in itertools.islice(itertools.product(string.ascii_letters, repeat=3), 75_000)]
 OWNERS = [{"apiVersion": "v1", "kind": "K", "name": "x", "uid": f"uid-{number}"} for number in range(18_000)]
-# Made when they are needed: Python would look at a million values again and again in all other tests.
+# Built only when needed: otherwise Python's garbage collector would visit a million values in all other tests.
 LARGE: dict[str, Callable[[], Manifest]] = {
     "a text": lambda: child(DEPLOYMENT, spec=template(env=[{"name": "a", "value": TEXT}])),
     "variables": lambda: child(DEPLOYMENT, spec=template(env=[{"name": "a"}] * 100_000)),
@@ -195,7 +195,7 @@ def test_when_large_objects_go_the_next_list_brings_the_others_back_whole() -> N
     last = medium(MOST + 1)
     assert cache.get(Key("default", last["metadata"]["name"], DEPLOYMENT)) != last
     assert cache.put(DEPLOYMENT, last) == set(), "there is no room yet"
-    # One that grows no further does not lose its room, and one that goes gives it back.
+    # An object that does not grow keeps its room, and a deleted object frees it.
     cache.put(DEPLOYMENT, medium(0, version=2))
     assert cache.get(Key("default", "d000", DEPLOYMENT)) == medium(0, version=2)
     cache.take(READER.read(DEPLOYMENT, medium(0, version=3), is_deleted=True))
@@ -214,14 +214,14 @@ def test_what_one_pass_reads_takes_little_time_whatever_it_holds(kind: Kind, fil
         cache.put(kind, child(kind, f"x{number:02}", **content))
     begin = time.thread_time()
     found = cache.children(kind, KIMI)
-    # About a twentieth of a second where nothing else runs.
+    # It takes about 0.05 s on an idle machine.
     assert time.thread_time() - begin < 0.5
     assert 0 < len(found) < 30
 
 
 @pytest.mark.parametrize("name", ["volumes", "containers", "schedulingGates", "readinessGates"])
 def test_a_pod_of_thousands_of_parts_takes_a_pass_no_longer_than_others(name: str) -> None:
-    """Whoever may create pods can write them, with as many parts as fit, and any label."""
+    """Users who may create pods can create these, with any label and as many parts as fit."""
     cache = new_cache()
     part = {"name": "v", "startupProbe": {"periodSeconds": 10}}
     cache.put(POD, child(POD, "x", spec={name: [part] * 13_000}))

@@ -1,4 +1,4 @@
-"""Whoever may write an object may name thousands of managers of its fields: little of it is read, and less kept."""
+"""A user can give an object thousands of field managers: the operator reads few of them, and keeps fewer."""
 
 import asyncio
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ class ManyManagers:
 
 
 class Contested:
-    """A Deployment that was repaired so often that somebody is to blame."""
+    """A Deployment that was repaired so often that the operator looks for a rival."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -80,7 +80,7 @@ def test_who_contested_a_child_is_forgotten_when_it_is_over_whatever_is_looked_a
 
 
 class Counted(dict[str, Any]):
-    """A set of fields that counts how often an entry of any is looked at."""
+    """A set of fields that counts the reads of entries, over all sets."""
 
     looks = 0
 
@@ -102,7 +102,7 @@ def test_the_search_for_an_owner_ends_however_many_there_are() -> None:
 
 
 def test_the_search_for_an_owner_ends_whatever_names_items_have() -> None:
-    # Each name leads on by another way: twice as many ways at every level.
+    # Each name can be reached in two ways, so the number of paths doubles at every level.
     fields: Any = Counted({"f:gone": {}})
     for _ in range(60):
         fields = Counted({'k:{"a":"x","b":"x.x"}': fields})

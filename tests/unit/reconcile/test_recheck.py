@@ -1,4 +1,4 @@
-"""Defaults of another version's definition, which nobody asked for and this version refuses, are in nobody's way."""
+"""Unrequested defaults of another version's definition block no resource, even if this version refuses them."""
 
 import asyncio
 import time
@@ -54,7 +54,7 @@ def test_a_field_is_owned_if_a_set_names_it_and_who_owns_an_object_owns_nothing_
     assert list(unowned(spec, fields)) == [("model", "revision"), ("engine", "extraArgs"), ("replicas",)]
 
 
-# What a newer definition may set: by which rule or bound it is refused, and what the owner has set.
+# Defaults of a newer definition: the spec, the owner's fields, and the unrequested fields that break a rule or bound.
 SERVER_DEFAULTS: list[Any] = [
     pytest.param({"model": {"path": "/m", "revision": "r"}}, ["model.path"], ["model.revision"], id="two of one"),
     pytest.param(
@@ -111,7 +111,7 @@ def test_a_valid_server_is_not_read() -> None:
 
 @dataclass
 class Reads:
-    """A cluster that has one object, and counts how often that is read."""
+    """A cluster that has one object, and counts its reads."""
 
     live: Manifest | None
     count: int = 0
@@ -158,7 +158,7 @@ def test_an_object_is_read_once_for_each_spec_and_once_more_when_it_came_back() 
     world.rechecker.forget(Key("default", "kimi", SERVER))
     world.recheck()
     assert world.cluster.count == 2
-    # Another definition shows the same spec otherwise.
+    # With another definition, the API server shows the same spec differently.
     assert world.recheck(reasoningParser="enabled").is_valid
     assert world.cluster.count == 3
 

@@ -1,4 +1,4 @@
-"""A status that the API server refuses is told once, and tried again slowly or when the object changes."""
+"""A status that the API server refuses is logged once, and retried slowly or when the object changes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -39,7 +39,7 @@ class RefusingCluster:
 
 
 def made(error: ApiError | None) -> tuple[RefusingCluster, Callable[[Manifest], Awaitable[float | None]]]:
-    """Return a cluster, and what writes the status of a server there."""
+    """Return a cluster, and a function that writes the status of a server there."""
     cluster = RefusingCluster(error)
     made = Reporting(cast(Cluster, cluster), new_cache(), lambda _: None, lambda: NOW)
     return cluster, lambda manifest: made.write(SERVER, manifest, STATUS, None)
@@ -62,7 +62,7 @@ def test_a_refused_status_is_told_once_and_tried_again_later_and_later(
         for _ in range(8):
             wait = await write(make_server())
             assert wait
-            # Whatever happens meanwhile, the status is not written before its time.
+            # The status is not written before its time, even if the object changes.
             clock[0] += wait / 2
             assert await write(make_server()) == pytest.approx(wait / 2)
             clock[0] += wait / 2 + 0.001

@@ -1,4 +1,4 @@
-"""Whoever keeps changing a child is a rival, whatever else they change in it, and no resource robs another."""
+"""A client that keeps changing a child is a rival, whatever else it changes, and no resource takes another's child."""
 
 import asyncio
 import copy
@@ -126,7 +126,7 @@ def test_a_deleted_server_is_no_longer_remembered() -> None:
 
 
 class Robbery:
-    """Two servers that want one Service, and whoever may write it annotated it, so that it would be adopted."""
+    """Two servers want one Service, and a user has annotated it so that it would be adopted."""
 
     def __init__(self) -> None:
         self.store, self.cache = Store(), new_cache()

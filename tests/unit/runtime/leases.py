@@ -1,4 +1,4 @@
-"""Replicas that want one Lease, and their ways to it, which can fail. Time is the loop's own."""
+"""Replicas that compete for one Lease, and their connections to it, which can fail. Time is the loop's own."""
 
 import asyncio
 import random
@@ -30,7 +30,7 @@ class Leases:
 
 @dataclass
 class Line:
-    """A replica's way to the Leases. It can be slow, be cut, and lose answers."""
+    """A replica's connection to the Leases. It can be slow, be cut, and lose answers."""
 
     leases: Leases
     is_cut: bool = False

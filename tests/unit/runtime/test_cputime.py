@@ -1,4 +1,4 @@
-"""A coroutine's own processor time is measured, and it notices nothing of that."""
+"""A coroutine's own processor time is measured, and its behaviour does not change."""
 
 import asyncio
 import time

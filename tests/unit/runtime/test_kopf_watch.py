@@ -1,4 +1,4 @@
-"""Which kinds of objects are not being watched, and which are to be listed, as the answers of the API server tell."""
+"""Which kinds are not watched, and which must be listed, according to the API server's answers."""
 
 import asyncio
 import json
@@ -118,7 +118,7 @@ def test_an_object_that_nobody_can_read_has_its_scope_listed_and_others_go_on(
 
 
 def test_nothing_is_passed_on_of_watches_that_are_to_begin_anew(wanted: list[Scope]) -> None:
-    """When etcd was restored, what is still in their sockets is of a past that is no more."""
+    """After a restore of etcd, events that are still in the sockets are of changes that no longer exist."""
     seen: list[CachedObject] = []
     watch = Watch(["default"], (PODS, SERVICES), READER, seen.append, wanted.append)
     watch.restart()
@@ -129,7 +129,7 @@ def test_nothing_is_passed_on_of_watches_that_are_to_begin_anew(wanted: list[Sco
 
 @pytest.fixture
 def bent(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The part of kopf that reads what a watch sends, as it is while we watch."""
+    """The part of kopf that reads a watch, as our code has replaced it."""
     of_kopf = vars(kopf._cogs.clients.api)
     scanning = vars(kopf._cogs.clients.scanning)
     for module, name in ((of_kopf, "json"), (of_kopf, "iter_jsonlines"), (scanning, "scan_resources")):

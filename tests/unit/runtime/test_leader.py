@@ -1,4 +1,4 @@
-"""Who leads, and that never two do. Time is the loop's own; the API server here only injects faults."""
+"""Leader election: never two leaders at once. Time is the loop's own; the API server here only injects faults."""
 
 import asyncio
 import random
@@ -189,7 +189,7 @@ def clear(leases: Leases) -> None:
 
 @pytest.mark.parametrize("tamper", [delete, hand_to_b, clear])
 def test_a_lease_that_somebody_deletes_or_rewrites_makes_no_second_leader(tamper: Callable[[Leases], None]) -> None:
-    """Whether the holder notices, or is cut off at that moment."""
+    """Whether the holder sees the change, or is cut off at that moment."""
 
     async def test() -> None:
         for is_cut in (False, True):
@@ -217,7 +217,7 @@ def test_a_lease_that_somebody_deletes_or_rewrites_makes_no_second_leader(tamper
 
 
 def test_a_lease_whose_writing_was_not_answered_is_ours() -> None:
-    """Its writer need not wait: nobody else wrote it."""
+    """The replica that wrote it need not wait, because no other replica wrote it."""
 
     async def test() -> None:
         leases, line = Leases(), Line(Leases())

@@ -1,4 +1,4 @@
-"""What a Lease tells of its past: a restored backup, and whether another replica can have worked meanwhile."""
+"""What the operator infers from a Lease: a restored backup, and whether another replica can have led since."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def nothing(_: Leases) -> None:
 
 
 def lead_and_give_back(leases: Leases) -> None:
-    """Another replica works for a while."""
+    """Let another replica lead for a while."""
     spec = {"holderIdentity": "c", "leaseDurationSeconds": LEASE_SECONDS}
     metadata = leases.lease["metadata"] if leases.lease else {}
     taken = leases.write({"metadata": metadata, "spec": spec})
@@ -47,7 +47,7 @@ def test_a_lease_that_is_older_than_before_tells_of_a_restored_backup(version: i
 
 
 def test_nothing_new_is_written_while_the_lease_could_not_be_renewed() -> None:
-    """The API server that answers again may have another past: the Lease tells of it, so it comes first."""
+    """An API server that answers again may have been restored. The Lease shows this, so it is read first."""
 
     async def test() -> None:
         line = Line(Leases())

@@ -1,4 +1,4 @@
-"""Each scope is listed on its own: what one does keeps no other waiting. Time is the loop's own."""
+"""Each scope is listed on its own: a slow or failing scope delays no other. Time is the loop's own."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ PODS_A, PODS_B, SERVERS_A = Scope(POD, A), Scope(POD, B), Scope(SERVER, A)
 
 @dataclass
 class Objects:
-    """What the API server lists, and how it fails to."""
+    """The API server's lists, and their failures."""
 
     pages: dict[Scope, list[list[Any]]] = field(default_factory=dict)
     errors: dict[Scope, Exception] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Objects:
 
 @dataclass
 class Listed:
-    """Lists at work, and what they told."""
+    """Running lists, and their results."""
 
     objects: Objects
     namespaces: list[str] = field(default_factory=lambda: [A, B])
@@ -122,7 +122,7 @@ def test_a_watch_that_begins_anew_all_the_time_makes_lists_rarer_and_rarer() -> 
 
 
 def test_nothing_keeps_what_is_to_be_listed_anew_waiting_but_what_the_api_server_asks_for() -> None:
-    """After a takeover or a restored backup nothing is done before: a rest or a failure of before does not count."""
+    """After a takeover or a restored backup, earlier lists, pauses and failures do not count."""
 
     async def test() -> None:
         failing: dict[Scope, Exception] = {
@@ -345,7 +345,7 @@ def test_one_kind_that_hangs_everywhere_keeps_nobody_from_leading_and_no_other_k
 
 @dataclass
 class Hanging(Objects):
-    """Lists of pods in some namespaces are never answered, and given up."""
+    """Lists of pods in some namespaces get no answer until they are given up."""
 
     places: set[str] = field(default_factory=set)
     under_way: int = 0
@@ -365,14 +365,14 @@ class Hanging(Objects):
 
 
 def hanging_in(count: int) -> tuple[Hanging, Listed]:
-    """Return lists of which those of pods will hang in so many of more namespaces."""
+    """Return lists over some namespaces; the lists of pods hang in this number of them."""
     namespaces = [f"n{number}" for number in range(count + 2)]
     objects = Hanging(places=set(namespaces[:count]))
     return objects, Listed(objects, namespaces)
 
 
 async def seconds_until_the_rest_is_known(objects: Hanging, listed: Listed) -> float:
-    """Return how long it takes after a takeover until all is known but what hangs."""
+    """Return the seconds after a takeover until all scopes are read except those that hang."""
     began, scopes = now(), listed.lists.scopes
     listed.lists.relist_all()
     rest = [scope for scope in scopes if scope.kind != POD or scope.namespace not in objects.places]

@@ -1,4 +1,4 @@
-"""What is told about servers and benchmarks."""
+"""The metrics about servers and benchmarks."""
 
 import re
 from typing import Any
@@ -20,14 +20,14 @@ NOW = "2026-11-24T12:00:00Z"
 
 
 def lines(cache: Cache) -> list[str]:
-    """Return what is told about all that is in a store."""
+    """Return the metrics of all objects in a store."""
     return [
         line.removesuffix("\n") for line in resource_lines(TYPES, cache.snapshot(), NOW) if not line.startswith("#")
     ]
 
 
 def told(*servers: dict[str, str], reason: str = "R") -> list[str]:
-    """Return what is told about servers with these conditions."""
+    """Return the metrics of servers with these conditions."""
     cache = new_cache()
     cache.put(DEPLOYMENT, make_deployment())
     for number, conditions in enumerate(servers):
@@ -58,7 +58,7 @@ def test_a_server_without_a_status_is_in_no_count() -> None:
 
 
 def complete(name: str, time: str, namespace: str = "default", **spec: Any) -> Manifest:
-    """Return a complete benchmark that has measured one number, which is that of the hour of its time."""
+    """Return a complete benchmark with one measured number, which is the hour at which it ended."""
     suites = spec.pop("measured", ("gsm8k",))
     status = {
         "conditions": [make_condition("Complete", "True", "SuitesEnded", "")],
@@ -71,7 +71,7 @@ def complete(name: str, time: str, namespace: str = "default", **spec: Any) -> M
 
 
 def results(*benchmarks: Manifest) -> list[str]:
-    """Return which numbers of which benchmarks and suites are told."""
+    """Return the numbers in the metrics, by benchmark and suite."""
     cache = new_cache()
     for benchmark in benchmarks:
         cache.put(BENCHMARK, benchmark)
@@ -95,7 +95,7 @@ def test_of_a_server_and_a_suite_only_the_newest_result_is_told() -> None:
     assert results(old, new) == results(new, old) == ["new gsm8k 10.0"]
     more = complete("more", "08:00", measured=("gsm8k", "again"))
     assert results(old, new, more) == ["more again 8.0", "new gsm8k 10.0"]
-    # The server of a name in another namespace is another one; an address of it is not.
+    # A server of the same name in another namespace is another server; an address of a server is the same one.
     other = complete("other", "08:00", namespace="elsewhere")
     assert results(old, new, other) == ["new gsm8k 10.0", "other gsm8k 8.0"]
     near = complete("near", "11:00", endpoint={"url": "http://kimi.default.svc:30000"})
@@ -114,7 +114,7 @@ def test_a_time_that_is_yet_to_come_or_cannot_be_read_is_not_the_newest() -> Non
         forged = complete("a", "11:00")
         forged["status"]["completionTime"] = time
         assert results(own, forged) == ["nightly gsm8k 10.0"]
-    # Whichever offset a time is written with.
+    # Times are compared correctly with any offset.
     late = complete("late", "11:00")
     late["status"]["completionTime"] = "2026-11-24T09:30:00-01:00"
     assert results(own, late) == ["late gsm8k 11.0"]

@@ -1,4 +1,4 @@
-"""Thousands of passes with nothing to do keep nobody else waiting, least of all who renews the Lease."""
+"""Thousands of passes without work delay no other task, above all not the renewal of the Lease."""
 
 import asyncio
 import threading
@@ -88,7 +88,7 @@ def test_nothing_is_done_for_what_is_not_known(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_benchmarks_wait_until_everything_was_read_and_servers_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whose turn it is depends on the benchmarks of all namespaces, and nothing of a server on other namespaces."""
+    """The turn of a benchmark depends on benchmarks of all namespaces; a server does not depend on other namespaces."""
     reconciler = BusyReconciler()
     monkeypatch.setattr(work, "reconcilers", lambda *_, **__: dict.fromkeys(TYPES, reconciler))
     monkeypatch.setattr(work, "READ_AGAIN_SECONDS", 0.05)
@@ -114,7 +114,7 @@ def test_benchmarks_wait_until_everything_was_read_and_servers_do_not(monkeypatc
 
 @dataclass
 class Terms:
-    """Leads at once, for as many terms as it is told to."""
+    """Leads at once, for a given number of terms."""
 
     left: int
     is_untouched: bool

@@ -1,4 +1,4 @@
-"""Whose turn it is: no source and no namespace keeps another waiting. Time is the loop's own."""
+"""The order of keys: no source and no namespace delays another. Time is the loop's own."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ def many(namespace: str, count: int = 40) -> list[Key]:
 
 
 async def begun(queue: WorkQueue, hanging: set[str], seconds: float = 1) -> list[Key]:
-    """Let all workers work for so long, where every pass of some namespaces hangs; return what they began."""
+    """Let all workers work for this time while passes of some namespaces hang; return the keys that they began."""
     begun = list[Key]()
 
     async def work(key: Key, _: int) -> None:
@@ -31,7 +31,7 @@ async def begun(queue: WorkQueue, hanging: set[str], seconds: float = 1) -> list
 
 
 def test_a_namespace_whose_passes_all_hang_keeps_no_other_waiting() -> None:
-    """Neither who comes at the same time nor who comes when no worker could be had any more."""
+    """Neither a key that is added at the same time, nor one that is added later."""
 
     async def test() -> None:
         queue = WorkQueue()

@@ -1,4 +1,4 @@
-"""What can be read decides what is looked after, and whether a replica may lead."""
+"""The readable scopes decide what is reconciled, and whether a replica may lead."""
 
 from itertools import cycle
 from typing import Any
@@ -25,7 +25,7 @@ OF_ENDPOINT = {"endpoint": {"url": "http://else.where"}}
 
 
 def work(scopes: Scopes, **target: Any) -> Work:
-    """Return what is done with a benchmark of a target, and servers."""
+    """Return which resources are reconciled: a benchmark of this target, and servers."""
     cache = new_cache()
     for key in (SERVER_A, SERVER_B):
         cache.put(SERVER, placed(make_server(key.name), key))
@@ -239,7 +239,7 @@ def test_a_scope_concerns_those_in_it_that_need_it() -> None:
 
 
 def enqueued(scope: Scope) -> list[Key]:
-    """Return the resources that are looked at once a scope is known."""
+    """Return the resources that get a pass once a scope has been read."""
     working, asked = work(new_scopes(["a", "b"]), **OF_SERVER), list[Key]()
     working.enqueue = asked.extend  # type: ignore[method-assign,assignment]
     working.enqueue_scope(scope)

@@ -12,13 +12,13 @@ A, B, C = Key("default", "a", SERVER), Key("default", "b", SERVER), Key("default
 
 
 async def settle() -> None:
-    """Let everything run that can run without time passing."""
+    """Run all tasks that can run without waiting for time."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
 async def worked(queue: WorkQueue, work: Work, seconds: float = 0, workers: int = 1) -> None:
-    """Let workers work for so long, then close the queue and wait for them."""
+    """Let workers work for this time, then close the queue and wait for them."""
     async with asyncio.TaskGroup() as tasks:
         for _ in range(workers):
             tasks.create_task(queue.work(work))

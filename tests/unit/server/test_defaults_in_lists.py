@@ -1,4 +1,4 @@
-"""A server whose definition has got a default within a list that its owner goes on writing."""
+"""A server whose definition gets a default within a list, while the owner keeps writing the list."""
 
 import asyncio
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ class World:
         self.generation = 0
 
     def write(self, item: Manifest, *, annotation: str = "", **spec: Any) -> None:
-        """Let the owner of the list write the spec, and make two passes over what the API server stores."""
+        """Let the owner of the list write the spec, and make two passes over the stored object."""
         manifest = make_server(podTemplate={"spec": {"containers": [_ITEM | item]}}, **spec)
         fields: Manifest = {"f:spec": {"f:podTemplate": {"f:spec": {"f:containers": {}}}}}
         hour = next(self.hours)

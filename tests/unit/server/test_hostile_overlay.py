@@ -1,4 +1,4 @@
-"""No overlay that passes the checks can keep the objects from being built, or take away what makes the pod a server."""
+"""An overlay that passes the checks can neither prevent the build nor remove the essential parts of a server's pod."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What every set of objects promises, whatever the spec; whole objects are in the golden files."""
+"""Properties of the objects of any spec; whole objects are in the golden files."""
 
 import os
 import re
@@ -24,7 +24,7 @@ NO_PARTITIONS: Manifest = {
 
 
 def no_parts(compute_units: list[str]) -> Manifest:
-    """Nodes are left out whose GPUs have only these compute units, as parts of a GPU do."""
+    """Exclude nodes whose GPUs have one of these numbers of compute units: such GPUs are partitions."""
     return {"key": "amd.com/gpu.cu-count", "operator": "NotIn", "values": compute_units}
 
 

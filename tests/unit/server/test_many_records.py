@@ -1,4 +1,4 @@
-"""Somebody may make thousands of records that look like those of a server: a pass reads a few of them."""
+"""A user can create thousands of fake records of a server's pod templates: a pass reads only a few."""
 
 import asyncio
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ def record(number: int, template: Manifest = TEMPLATE) -> Manifest:
 
 @dataclass
 class Reading:
-    """A cluster in which a Deployment is as it was seen."""
+    """A cluster whose Deployment is the same as in the cache."""
 
     live: Manifest | None
 

@@ -1,4 +1,4 @@
-"""What pods tell is read for its cause, not for its form."""
+"""Messages of pods are reduced to their cause, whatever their form."""
 
 import pytest
 

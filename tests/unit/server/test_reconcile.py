@@ -1,4 +1,4 @@
-"""What a pass does when the world moves under it."""
+"""Passes while other clients change the cluster."""
 
 import asyncio
 import copy
@@ -70,7 +70,7 @@ class LateCluster(ChangingCluster):
 
 
 def test_no_status_says_that_a_spec_was_applied_after_a_newer_one_was_written() -> None:
-    """Else its time would say that the newer wish was older, and so a default of another version."""
+    """Otherwise its time would make the newer change look older than the status, like a default of another version."""
     cache = new_cache()
     cache.put(SERVER, make_server())
     assert asyncio.run(Passes(LateCluster({}), cache).reconcile(Key("default", "kimi", SERVER))) == 0
@@ -269,7 +269,7 @@ def test_a_busy_api_server_is_asked_once_in_a_pass(asked: Manifest) -> None:
 
 
 def _under_way(*, is_complete: bool) -> tuple[Manifest, Manifest]:
-    """Return the record and the Deployment of a server that the operator gave its template by itself."""
+    """Return the record and the Deployment of a server whose template the operator chose by itself."""
     seen, deployment = _kept(1, replicas=1)
     found = revision.read(seen)
     assert found
@@ -398,7 +398,7 @@ def test_what_nobody_asked_for_is_remembered_of_so_many_servers_and_of_the_other
     decider = Templates(make_context(cluster, cache))
 
     def decide(name: str) -> int:
-        """Decide about a server; return how many servers are remembered."""
+        """Choose the template of a server; return the number of remembered servers."""
         key, found = Key("default", name, SERVER), cluster.live[f"KimiLinearServer/{name}"]
         decision = asyncio.run(decider.decide(key, KimiLinearServer.model_validate(found), live[name]))
         assert decision.server.spec.engine.memory_fraction_static is None
@@ -475,7 +475,7 @@ def test_who_owns_a_newer_spec_says_nothing_of_the_one_that_was_seen() -> None:
 
 
 def _pass_after_another_version(cluster: DefaultingCluster, applied: Manifest, seen: Manifest) -> None:
-    """Make a pass over a server for which another version wrote a record by itself, before it applied that or after."""
+    """Make a pass over a server with an automatic record of another version, which may have applied it already."""
     ran, _ = _kept(1)
     begun = copy.deepcopy(ran)
     begun["metadata"] |= {"name": "kimi-2", "annotations": {AUTOMATIC_ANNOTATION: "true"}}
@@ -502,7 +502,7 @@ def test_what_another_version_did_apply_is_gone_on_with_also_if_no_watch_has_tol
 
 
 def _pass_over(cluster: RefusingCluster, status: Manifest, *children: Manifest) -> None:
-    """Make a pass over a server with this status, and with these children as far as a watch has told."""
+    """Make a pass over a server with this status, and with these children in the cache."""
     cluster.live["KimiLinearServer/kimi"] = make_server() | {"status": status}
     cache = new_cache()
     cache.put(SERVER, cluster.live["KimiLinearServer/kimi"])

@@ -1,4 +1,4 @@
-"""Which pod template a server is to have: the one that was kept, until its owner asks for another."""
+"""The choice of a server's pod template: the kept one, until its owner asks for another."""
 
 import copy
 from dataclasses import replace
@@ -30,7 +30,7 @@ OLD_TEMPLATE: Manifest = {"metadata": {}, "spec": {"containers": [{"name": "sgla
 
 
 def kept_by_older(number: int = 1, of: KimiLinearServer | None = None, **changes: Any) -> Revision:
-    """Return what an older version kept of a server."""
+    """Return the revision that an older version kept of a server."""
     inputs = template_inputs((of or server()).spec)
     known = Revision(number, inputs, OLD_TEMPLATE, rollout="", uid=UID, generation=1)
     return replace(known, **changes)
@@ -80,7 +80,7 @@ def test_the_highest_number_is_current() -> None:
     ids=["a field less", "a field less within another", "fields more", "nothing in it"],
 )
 def test_another_schema_with_the_same_meaning_keeps_the_template(inputs: Manifest) -> None:
-    """The spec was written since, so its generation says nothing."""
+    """The spec was written since then, so its generation proves nothing."""
     assert choose(server(generation=2), History([kept_by_older(inputs=inputs)])).current.template == OLD_TEMPLATE
 
 
@@ -162,7 +162,7 @@ def test_a_number_that_somebody_wrote_on_a_deployment_leaves_room_for_those_that
 
 
 def test_a_record_for_another_server_of_this_name_counts_by_its_inputs() -> None:
-    """So it is after `--cascade=orphan`, where generations begin anew."""
+    """This happens after `--cascade=orphan`, because generations then begin at 1 again."""
     orphan = kept_by_older(uid="another")
     assert choose(server(), History([orphan])).current == orphan
     assert choose(server(toolCallParser="enabled"), History([orphan])).current.number == 2
@@ -175,7 +175,7 @@ def test_a_record_of_a_newer_spec_shows_that_the_watch_is_late() -> None:
 
 
 def _owned(template: Any) -> Manifest:
-    """Return the set of fields of a template, as the API server records it for who applied it."""
+    """Return the set of fields of a template, as the API server records it for the manager that applied it."""
     if isinstance(template, dict):
         return {f"f:{name}": _owned(item) for name, item in template.items()}
     if isinstance(template, list) and template and all(isinstance(item, dict) and "name" in item for item in template):
@@ -237,7 +237,7 @@ def test_a_null_that_removes_a_field_is_a_change_of_the_spec() -> None:
 
 
 def owned(*fields: Manifest, subresource: str = "") -> list[Manifest]:
-    """Return managed fields of a server in which managers own these fields of the spec."""
+    """Return managed fields of a server: each manager owns these fields of the spec."""
     return [{"manager": "kubectl", "subresource": subresource, "fieldsV1": {"f:spec": item}} for item in fields]
 
 
@@ -245,7 +245,7 @@ _EARLIER, _THEN, _LATER, _NOW = (f"2026-11-29T0{hour}:00:00Z" for hour in range(
 
 
 def as_asked(seen: KimiLinearServer, record: Revision, managed_fields: list[Manifest]) -> KimiLinearServer:
-    """Return a server without what nobody asked for since a record was made."""
+    """Return a server without the fields that nobody asked for since a record was made."""
     uncertain = unrequested.uncertain_fields(seen, History([record]), now=_NOW)
     stored = {"metadata": {"managedFields": managed_fields}, "spec": explicit_inputs(seen.spec)}
     return unrequested.without(seen, unrequested.unrequested(uncertain, stored), record)
@@ -315,7 +315,7 @@ def test_what_somebody_set_is_a_wish_also_if_it_is_the_default(managed_fields: l
     ids=["its default is back", "it had none", "an object", "a null"],
 )
 def test_what_somebody_took_out_is_a_wish_although_nobody_owns_it_now(had: Manifest, has: Manifest) -> None:
-    """So it is where a field is left out of what `kubectl apply --server-side` gets."""
+    """This happens when the user removes a field from a file for `kubectl apply --server-side`."""
     record = kept_by_older(of=server(**had))
     assert is_wished(server(generation=2, **has), record, owned({"f:replicas": {}}))
 

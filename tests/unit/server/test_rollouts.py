@@ -1,4 +1,4 @@
-"""Whose turn it is when new pod templates are rolled out to all servers."""
+"""The order of servers when new pod templates are rolled out to all of them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ def test_nobody_comes_when_nothing_is_offered() -> None:
 
 
 class World:
-    """A store with servers a and b, a clock, and what was asked for."""
+    """A store with servers a and b, a clock, and the requests for passes."""
 
     def __init__(self) -> None:
         self.cache, self.now, self.asked, self.version = new_cache(), 0.0, list[Key](), 0
@@ -92,7 +92,7 @@ class World:
         self.cache.put(kind, manifest)  # type: ignore[arg-type]
 
     def step(self, seconds: float = 0) -> list[Key]:
-        """Let time pass and take a step; return who was chosen."""
+        """Let time pass and take a step; return the chosen server."""
         self.now += seconds
         self.asked.clear()
         asyncio.run(self.rollouts.step(self.unreadable))
@@ -157,7 +157,7 @@ def test_a_chosen_server_that_is_deleted_keeps_nobody_waiting() -> None:
 
 @pytest.mark.parametrize("is_marked", [True, False], ids=["during its rollout", "before its turn"])
 def test_a_server_that_cannot_be_deleted_keeps_nobody_waiting(is_marked: bool) -> None:
-    """A finalizer keeps it. Whoever may change servers can set one."""
+    """A finalizer keeps it. Any user who may change servers can set a finalizer."""
     world = World()
     world.record("a", is_marked=is_marked)
     kept = world.cache.get(A)
@@ -201,7 +201,7 @@ def test_a_chosen_server_that_cannot_take_the_template_lets_others_go_first() ->
 
 
 def test_who_lets_others_go_first_has_a_minute_to_write_what_it_began_to_write() -> None:
-    """However short the pause is: its request to write the template may be under way."""
+    """For any pause, because its request to write the template may be under way."""
     world = World()
     world.rollouts._pause = 1
     world.step()
@@ -309,7 +309,7 @@ def test_no_measurement_holds_a_rollout_back_without_end(created: str, is_suspen
 
 
 def test_jobs_of_another_namespace_that_are_made_again_and_again_hold_a_rollout_for_the_time_of_a_suite() -> None:
-    """The clock of the world's Jobs stands still, so each look finds one that was just made."""
+    """The clock of the world's Jobs stands still, so each pass finds a Job that was just created."""
     world = World()
     world.server("b", is_offered=False)
     measure(world, "2026-11-24T08:59:59Z", namespace="guests")

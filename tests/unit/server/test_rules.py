@@ -1,4 +1,4 @@
-"""What is refused or warned of: every rule alone, every wrong shape, and whatever a cluster may have stored."""
+"""Errors and warnings: every rule alone, every wrong shape, and any object that a cluster may have stored."""
 
 from typing import Any
 
@@ -344,12 +344,12 @@ def test_a_name_that_fits_no_service_is_refused(name: str) -> None:
     assert (problem.path, problem.value) == ("metadata.name", name)
 
 
-# What is written, and the one line that tells what is wrong where.
+# A spec, and the line that names the field and the problem.
 SHAPES: list[tuple[Manifest, str]] = [
     ({"replica": 2}, "spec.replica: unknown field: did you mean replicas?"),
     ({"engine": {"extraArg": []}}, "spec.engine.extraArg: unknown field: did you mean extraArgs?"),
     ({"model": {"tokenSecretRef": {"nam": "x", "name": "x"}}}, "spec.model.tokenSecretRef.nam: unknown field: did you"),
-    ({"drain": {"zzz": 1}}, "spec.drain.zzz: unknown field: known here are timeoutSeconds"),
+    ({"drain": {"zzz": 1}}, "spec.drain.zzz: unknown field: the known fields are timeoutSeconds"),
     ({"replicas": "2"}, 'spec.replicas: "2": must be a whole number, without quotes'),
     ({"tensorParallelism": "4"}, 'spec.tensorParallelism: "4": must be a whole number, without quotes'),
     ({"tensorParallelism": True}, "spec.tensorParallelism: true: must be a whole number, without quotes"),

@@ -1,4 +1,4 @@
-"""The command line that becomes SGLang, and the shell line before it, which really runs here."""
+"""The command line of SGLang, and the shell command that starts it; the tests run that command."""
 
 import json
 import os
@@ -38,7 +38,7 @@ if sys.argv[1:3] == ["-m", "pip"]:
 
 @dataclass
 class Run:
-    """What happened when the container's command ran: process, exit code, and the interpreter's calls."""
+    """A run of the container's command: process, exit code, and the calls of the interpreter."""
 
     process: int
     code: int
@@ -190,7 +190,7 @@ def test_readiness_and_liveness_ask_the_engine_and_not_its_main_process_alone() 
 
 def test_a_dead_engine_leaves_its_services_within_a_minute() -> None:
     readiness = probe("readinessProbe")
-    # It dies just after a good answer; each answer takes its whole time, and the next question follows at once.
+    # The engine dies just after a good answer. Each probe takes its whole timeout, and the next one follows at once.
     seconds = readiness["periodSeconds"] + readiness["failureThreshold"] * HEALTH_SECONDS
     assert seconds <= 60
 

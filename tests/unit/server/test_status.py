@@ -1,4 +1,4 @@
-"""The status over time: what is kept, what is left out, what is news. Whole statuses are in the golden files."""
+"""The status over time: kept fields, left-out fields, and new Events. Whole statuses are in the golden files."""
 
 from dataclasses import replace
 from typing import Any
@@ -386,7 +386,7 @@ def test_an_old_pod_is_named_only_where_it_is_waited_for(observed: Any, reason: 
 
 @pytest.mark.parametrize("obstacle", ["ApplyFailed", "InvalidSpec", "NameConflict", "Replacing"])
 def test_a_spec_that_was_applied_stays_so_whatever_comes_in_the_way(obstacle: Any) -> None:
-    """What runs would be built anew otherwise, once nothing is in the way any more."""
+    """Otherwise the operator would build the running pods anew as soon as the obstacle is gone."""
     server = make_server()
     generation = server["metadata"]["generation"]
     before = server_status(

@@ -1,4 +1,4 @@
-"""Pods that no container's log can explain: the Ready condition says what they wait for, and for whom to look."""
+"""Pods that no container's log can explain: the Ready condition says what they wait for and where to look."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What others wrote is stored and printed without secrets, and obeyed by no terminal."""
+"""Text of other programs is stored and printed without secrets and without control sequences."""
 
 import ast
 import json
@@ -95,7 +95,7 @@ def test_what_only_looks_like_a_secret_stays(text: str) -> None:
 
 
 def words(source: str) -> Iterator[str]:
-    """All texts of a module, with a letter for each value in them."""
+    """All strings of a module, with a letter in place of each value."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
@@ -153,7 +153,7 @@ def test_a_password_in_quotes_never_shows(secret: str) -> None:
     assert foreigntext.one_line(f"a password={json.dumps(secret)} b") == f'a password="{HIDDEN}" b'
 
 
-# What patterns that tell messages apart begin with: each start would search all the rest.
+# The beginnings of the patterns that recognize messages. A text with many beginnings must not be searched from each.
 STARTS = [
     "ValidatingAdmissionPolicy '' with binding '",
     "admission webhook ",

@@ -100,7 +100,7 @@ class Row:
 
     @property
     def change(self) -> Change | None:
-        """Compare the value with the reference; None if there is no reference, or the metric has no better direction.
+        """Compare the value with the reference; None without a reference, or if neither higher nor lower is better.
 
         A difference of less than half a percent counts as "same", because the ratio has two decimals.
         """

@@ -31,7 +31,7 @@ def causal_conv1d_fn(
         query_start_loc: Where each sequence starts, and where the last one ends.
         seq_lens_cpu: Not needed.
         cache_indices: The slot of each sequence; pad_slot_id for none.
-        has_initial_state: Whether a sequence goes on after what its slot holds.
+        has_initial_state: Whether a sequence continues the one in its slot.
         activation: silu, or None.
         pad_slot_id: Such sequences are left out.
     """

@@ -13,7 +13,7 @@ __version__ = "0.0.0"
 
 
 class Absent(type):
-    """What has a name and attributes, and cannot be called."""
+    """A stub with a name and attributes; a call of it fails."""
 
     def __call__(cls, *_arguments: Any, **_options: Any) -> Any:
         raise NotImplementedError(f"sgl_kernel.{cls.__name__} is not there")
