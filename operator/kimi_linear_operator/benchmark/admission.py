@@ -89,7 +89,8 @@ class Admission:
     def _wait_for_news(self, key: Key, target: Target, asker: Asker, looked_at: Mapping[Key, Claim]) -> Wait | None:
         """Return what came to light while the API server was asked, which may take a minute; None if nothing did."""
         rivals = self._claims(self.cache.get(key.of(BENCHMARK)) or {})
-        if any(claim.is_willing and rival not in looked_at for rival, claim in rivals.items()):
+        news = (claim for rival, claim in rivals.items() if rival not in looked_at and claim.is_willing)
+        if any(not asker.goes_before(claim) for claim in news):
             message = f"another benchmark of {target.name} has just been seen"
             return Wait(Reason("WaitingForTurn", message), LOOK_RETRY_SECONDS)
         return self._wait_for_turn(key, target, asker, rivals)

@@ -204,7 +204,7 @@ class ServerReconciler:
     ) -> _Outcome:
         """Make no pods, because the weights are not complete. A Deployment that exists may only scale down."""
         companions = (self.children.apply(server, child) for child in build_companions(server))
-        failures = await write_all([self._shrink(key, server), *companions])
+        failures = await write_all([self._shrink(key, server), self._end_rollout(key, server), *companions])
         return _Outcome(checked, failures=replace(failures, lasting=failures.lasting or reason))
 
     async def _refuse(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]) -> _Outcome:

@@ -199,8 +199,10 @@ class Rollouts:
         self._report(candidates, unreadable)
         waiting = [] if self.chosen or unreadable else eligible(candidates)
         if unreadable or (not waiting and any(item.is_under_way for item in candidates)):
-            # The pause passes while a server serves with the new template and is still marked.
-            self._quiet_since = None if unreadable else -math.inf
+            # The pause passes while a server serves with the new template and is still marked. If it does not serve,
+            # for example because it was suspended after it had failed, the pause follows.
+            is_passing = any(item.is_under_way and item.is_ready for item in candidates)
+            self._quiet_since = -math.inf if is_passing and not unreadable else None
             return
         now = self._clock()
         self._quiet_since = now if self._quiet_since is None else self._quiet_since

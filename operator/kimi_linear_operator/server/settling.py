@@ -14,12 +14,17 @@ def seconds_left(pods: Iterable[Manifest], pause: float, now: str) -> float:
     The times are in the pods, so a restart of the operator changes nothing.
 
     Args:
-        pods: The pods of the server. Pods that are being deleted do not count.
+        pods: The pods of the server. Pods that are being deleted or have ended do not count: a failed pod stays after
+            another one has taken its place.
         pause: For how many seconds without a break a pod must be Ready.
         now: The time as RFC 3339.
     """
-    staying = (pod for pod in pods if "deletionTimestamp" not in pod["metadata"])
+    staying = (pod for pod in pods if "deletionTimestamp" not in pod["metadata"] and not _has_ended(pod))
     return max((pause - _ready_seconds(pod, now) for pod in staying), default=0.0)
+
+
+def _has_ended(pod: Manifest) -> bool:
+    return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
 
 
 def _ready_seconds(pod: Manifest, now: str) -> float:

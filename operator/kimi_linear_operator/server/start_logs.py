@@ -36,7 +36,8 @@ class _Followed:
     """An engine that starts.
 
     Attributes:
-        pod: The pod as it was seen last.
+        pod: The address of its pod. Servers that serve stay here, so a whole pod would take much memory.
+        is_starting: Whether the engine did not serve yet when its pod was seen last.
         logged: What its log has told so far.
         read_at: When its log was read last, None if never; in seconds of `clock`, like the next.
         due_at: When to read it again.
@@ -44,6 +45,7 @@ class _Followed:
     """
 
     pod: Manifest
+    is_starting: bool
     logged: LoggedPhases
     read_at: float | None = None
     due_at: float = 0.0
@@ -97,9 +99,10 @@ class StartLogs:
             return None
         followed = self._followed.get(key)
         if followed and followed.logged == LoggedPhases(pod["metadata"]["uid"], started_at, followed.logged.times):
-            followed.pod = pod
+            followed.is_starting = is_starting(pod)
         elif is_starting(pod):
-            self._followed[key] = _Followed(pod, LoggedPhases(pod["metadata"]["uid"], started_at, {}))
+            address = {"metadata": {name: pod["metadata"][name] for name in ("name", "namespace")}}
+            self._followed[key] = _Followed(address, True, LoggedPhases(pod["metadata"]["uid"], started_at, {}))
         else:
             self._followed.pop(key, None)
         return self._followed.get(key)
@@ -107,7 +110,7 @@ class StartLogs:
     def _is_due(self, key: Key, followed: _Followed) -> bool:
         """Return whether to read a log now. If it is due and has to wait for others, it is due again later."""
         now = clock.seconds()
-        is_last = not is_starting(followed.pod)
+        is_last = not followed.is_starting
         if followed.is_over or now < self._refused.get(key.namespace, 0.0) or (now < followed.due_at and not is_last):
             return False
         followed.due_at = now + READ_SECONDS
@@ -115,7 +118,7 @@ class StartLogs:
 
     def _begin(self, key: Key, followed: _Followed) -> None:
         self._next_at = clock.seconds() + SECONDS_BETWEEN_READS
-        followed.is_over = not is_starting(followed.pod)
+        followed.is_over = not followed.is_starting
         task = asyncio.create_task(self._read(key, followed))
         self._reads.add(task)
         task.add_done_callback(self._reads.discard)

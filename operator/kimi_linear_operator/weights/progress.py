@@ -18,6 +18,9 @@ COMPLETE = "Complete"
 """The state of a program that has ended well."""
 
 _LONGEST_MESSAGE = 400
+# Longer than any word for a state, and than any result that `text_of` returns.
+_LONGEST_STATE = 32
+_LONGEST_RESULT = 4096
 # More bytes than any volume has: a pod may say anything.
 _MOST = 2**53
 
@@ -107,7 +110,7 @@ def read(text: bytes | str) -> Progress | None:
     commit = content.get("commit")
     seconds_left = content.get("secondsLeft")
     return Progress(
-        state=content["state"],
+        state=content["state"][:_LONGEST_STATE],
         message=one_line(str(content.get("message", "")))[:_LONGEST_MESSAGE],
         commit=str(commit) if is_commit(commit) else "",
         size=_number(content.get("bytes")),
@@ -122,8 +125,9 @@ def _number(value: Any) -> int:
 
 
 def result_of(job: Manifest) -> Progress | None:
-    """Return how a Job ended, as it was noted on it; None if nothing was."""
-    return read(annotations(job).get(RESULT_ANNOTATION, ""))
+    """Return how a Job ended, as it was noted on it; None if nothing was, or somebody wrote something long."""
+    text = annotations(job).get(RESULT_ANNOTATION, "")
+    return read(text) if len(text) <= _LONGEST_RESULT else None
 
 
 def text_of(result: Progress) -> str:

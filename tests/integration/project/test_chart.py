@@ -19,7 +19,8 @@ from control_plane import LocalCluster
 from integration.waiting import wait_for
 from nodes import add_local_nodes
 
-SERVERS, BENCHMARKS = (f"customresourcedefinition/{name}" for name in DEFINITIONS)
+OURS = [f"customresourcedefinition/{name}" for name in DEFINITIONS]
+SERVERS = OURS[0]
 MARK = "Marked by a test."
 # Nobody waits for a server here: no operator runs, and a pod that is on a simulated node counts as ready.
 SERVER = json.dumps(
@@ -49,7 +50,7 @@ def release(own_cluster: LocalCluster) -> Iterator[LocalCluster]:
     yield own_cluster
     read_all(own_cluster)
     uninstall(own_cluster, "--ignore-not-found")
-    own_cluster.kubectl("delete", "--ignore-not-found", SERVERS, BENCHMARKS)
+    own_cluster.kubectl("delete", "--ignore-not-found", *OURS)
 
 
 def read_all(cluster: LocalCluster) -> None:
@@ -59,7 +60,7 @@ def read_all(cluster: LocalCluster) -> None:
     the kind's objects, and may not retry for minutes:
     https://github.com/operator-framework/operator-controller/issues/1437.
     """
-    cluster.kubectl.wait_until_served(*(name.split("/")[1] for name in there(cluster, SERVERS, BENCHMARKS)))
+    cluster.kubectl.wait_until_served(*(name.split("/")[1] for name in there(cluster, *OURS)))
 
 
 def uninstall(cluster: LocalCluster, *options: str) -> None:
@@ -150,17 +151,14 @@ def test_helm_3_does_so_too_and_helm_4_goes_on_with_its_release(release: LocalCl
     assert MARK in description(release)
     assert ask(release, f"--namespace={NAMESPACE}", "deployment", RELEASE)["status"]["readyReplicas"] == 2
     helm_3(release, "uninstall")
-    assert len(there(release, SERVERS, BENCHMARKS)) == 2
+    assert len(there(release, *OURS)) == len(OURS)
 
 
 def test_definitions_and_servers_outlive_the_release_and_are_taken_over_by_the_next(release: LocalCluster) -> None:
     chart.install(release.kubeconfig)
     release.kubectl("apply", "--filename=-", stdin=SERVER)
     uninstall(release)
-    assert there(release, SERVERS, BENCHMARKS) == [
-        "customresourcedefinition.apiextensions.k8s.io/kimilinearservers.kimi-linear.io",
-        "customresourcedefinition.apiextensions.k8s.io/kimilinearbenchmarks.kimi-linear.io",
-    ]
+    assert there(release, *OURS) == [f"customresourcedefinition.apiextensions.k8s.io/{name}" for name in DEFINITIONS]
     assert there(release, "kimilinearserver/kimi")
     wait_for(lambda: _of_release(release), "nothing of the release is left", lambda left: not left)
     assert [name for name in there(release, "clusterroles") if RELEASE in name] == []
@@ -178,7 +176,7 @@ def test_definitions_go_with_the_release_if_asked(release: LocalCluster) -> None
     chart.install(release.kubeconfig, "--set=crds.keep=false", "--set=replicas=0")
     read_all(release)
     uninstall(release)
-    assert there(release, SERVERS, BENCHMARKS) == []
+    assert there(release, *OURS) == []
 
 
 def test_a_release_takes_over_definitions_that_kubectl_applied(release: LocalCluster) -> None:

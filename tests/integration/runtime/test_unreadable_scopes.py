@@ -23,7 +23,7 @@ from kimi_linear_operator.server.spec import SERVER
 from passes import CHILDREN, RESOURCES
 
 SPEC = {"tensorParallelism": 1}
-SERVERS, BENCHMARKS = chart.DEFINITIONS
+SERVERS, BENCHMARKS = (f"{kind.plural}.{kind.group}" for kind in (SERVER, BENCHMARK))
 _QUIET_SECONDS = 4.0
 # A scope that cannot be read is tried again after half a minute at most.
 _RETURN_SECONDS = RETRY.longest + 30

@@ -108,8 +108,19 @@ def test_after_a_start_the_pause_passes_and_then_the_mark_says_when_it_is_the_ne
     world.record("a", is_marked=True)
     assert world.step(600) == []
     world.server("a", is_offered=False)
+    assert world.step(600) == []
     world.record("a", is_marked=False)
     assert world.step() == [B]
+
+
+def test_a_server_that_loses_its_mark_without_serving_begins_a_pause() -> None:
+    """A server that failed with the new template was suspended, for example."""
+    world = World()
+    world.server("a", is_offered=False, is_ready=False)
+    world.record("a", is_marked=True)
+    assert world.step(600) == []
+    world.record("a", is_marked=False)
+    assert [world.step(), world.step(59), world.step(1)] == [[], [], [B]]
 
 
 def test_a_look_that_fails_is_told_and_another_one_follows(caplog: pytest.LogCaptureFixture) -> None:
@@ -245,6 +256,7 @@ def test_after_a_rollback_the_server_that_the_newer_version_left_unready_comes_f
     world.server("b", is_offered=False, is_ready=False)
     assert [world.step(60), world.step(60)] == [[], []]
     world.server("b", is_offered=False)
+    assert world.step() == []
     world.record("b", is_marked=False)
     assert world.step() == [A]
 

@@ -26,3 +26,6 @@ def test_a_pod_that_is_not_ready_has_the_whole_time_before_it() -> None:
 def test_pods_that_leave_and_a_server_without_pods_keep_nobody_waiting() -> None:
     assert seconds_left([pod("True", NOW, deletionTimestamp=NOW)], 300, NOW) <= 0
     assert seconds_left([], 300, NOW) <= 0
+    evicted = pod("False", NOW)
+    evicted["status"]["phase"] = "Failed"
+    assert seconds_left([evicted], 300, NOW) <= 0

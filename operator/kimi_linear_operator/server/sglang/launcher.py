@@ -17,11 +17,14 @@ from typing import Any
 
 
 def main(file: str, *command: str) -> None:
-    """Become the program of a command `python3 -m MODULE ARGUMENT ...`, with the key as its last argument."""
+    """Become the program of a command `python3 -m MODULE ARGUMENT ...`, with the key as its first argument.
+
+    After `--`, or an argument that SGLang does not know, the key would be part of the error that argparse prints.
+    """
     key = read_key(Path(file))
     hide(key)
     module = command[2]
-    sys.argv = [module, *command[3:], f"--api-key={key}"]
+    sys.argv = [module, f"--api-key={key}", *command[3:]]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
