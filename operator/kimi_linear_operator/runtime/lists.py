@@ -5,7 +5,7 @@ import functools
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
@@ -71,6 +71,8 @@ class Lists:
     _due: dict[Scope, asyncio.Event] = field(init=False)
     # Set by `relist_all`: earlier lists no longer count, and the pause ends.
     _urgent: dict[Scope, asyncio.Event] = field(init=False)
+    # Scopes whose list was requested and has not ended.
+    _asked: set[Scope] = field(default_factory=set)
     _lanes: dict[Kind, Lanes] = field(init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     # The last logged error of each scope that could not be listed.
@@ -86,6 +88,7 @@ class Lists:
 
     def ask_for(self, scope: Scope) -> None:
         """Request a list of a scope."""
+        self._asked.add(scope)
         self._due[scope].set()
 
     async def run(self) -> None:
@@ -96,8 +99,19 @@ class Lists:
 
     def relist_all(self) -> None:
         """Request a list of every scope. Each scope counts as unknown until its own new list has succeeded."""
-        self.scopes.forget()
-        for scope in self.scopes:
+        self._relist([*self.scopes])
+
+    def relist_broken(self, broken: Collection[Scope]) -> None:
+        """Request a list of the scopes that the watches may not have kept up to date.
+
+        Args:
+            broken: The scopes whose watch does not work. Scopes whose list was requested and has not ended count, too.
+        """
+        self._relist([scope for scope in self.scopes if scope in broken or scope in self._asked])
+
+    def _relist(self, scopes: Collection[Scope]) -> None:
+        self.scopes.forget(scopes)
+        for scope in scopes:
             self._urgent[scope].set()
             self.ask_for(scope)
 
@@ -164,6 +178,8 @@ class Lists:
             await self._read_pages(scope, listing)
         to_enqueue = listing.end()
         self.unreadable.end(scope)
+        if not self._due[scope].is_set():
+            self._asked.discard(scope)
         is_new = self.scopes.succeed(scope, self.clock())
         self._note_success(scope)
         self.read(scope, to_enqueue, is_new)

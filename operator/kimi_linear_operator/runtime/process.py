@@ -155,7 +155,10 @@ class Operator:
         self.health.has_read = True
         try:
             while True:
-                if not await self._leader.acquire():
+                if await self._leader.acquire():
+                    # Nobody else has worked, so what the watches have shown since is all there is.
+                    self.lists.relist_broken(self.watch.watched.broken())
+                else:
                     self.lists.relist_all()
                 if await self._leader.hold(self._work()):
                     return

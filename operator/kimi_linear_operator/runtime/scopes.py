@@ -3,7 +3,7 @@
 Nothing here waits or does I/O: `lists.py` reports the outcome of each list, and others read the state.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -103,11 +103,11 @@ class Scopes:
             state.begun_at = now if state.is_read else self._begun_at
         state.is_outdated = False
 
-    def forget(self) -> None:
-        """Note that the cache may be old: a scope is unknown until a list that begins after this has ended."""
-        self._begun_at = None
-        for scope, state in self._states.items():
-            self._states[scope] = replace(state, is_read=False, is_outdated=True, failed_at=None)
+    def forget(self, scopes: Collection[Scope]) -> None:
+        """Note that the cache may be old: these scopes are unknown until a list that begins after this has ended."""
+        self._begun_at = None if scopes else self._begun_at
+        for scope in scopes:
+            self._states[scope] = replace(self._states[scope], is_read=False, is_outdated=True, failed_at=None)
 
     def succeed(self, scope: Scope, now: float) -> bool:
         """Note that a list of a scope succeeded; return whether the scope was unknown before."""

@@ -46,6 +46,10 @@ class WatchedScopes:
         oldest = time.monotonic() - GRACE_SECONDS
         return [scope for scope, since in self._unwatched.copy().items() if since < oldest]
 
+    def broken(self) -> set[Scope]:
+        """Return the scopes whose watch does not work now, or begins again without the changes since the last one."""
+        return {*self._unwatched.copy(), *self._restarted.copy()}
+
     def note_answer(self, scope: Scope, verb: str, status: int) -> None:
         """Note the answer to a list or a watch."""
         if status != _OK:

@@ -145,6 +145,28 @@ def test_nothing_keeps_what_is_to_be_listed_anew_waiting_but_what_the_api_server
     run(test())
 
 
+def test_after_a_lease_that_nobody_else_held_only_what_the_watches_may_have_missed_is_listed_again() -> None:
+    async def test() -> None:
+        listed = Listed(Objects())
+        with listed.running():
+            await asyncio.sleep(100)
+            listed.lists.ask_for(PODS_A)  # A watch has begun again.
+            listed.objects.asked.clear()
+            listed.lists.relist_broken({PODS_B})
+            unread = [scope for scope in listed.lists.scopes if not listed.lists.scopes.has_read(*place(scope))]
+            assert unread == [PODS_A, PODS_B]
+            await asyncio.sleep(3 * GATHER_SECONDS)
+            assert {scope for scope in listed.lists.scopes if listed.objects.times(scope)} == {PODS_A, PODS_B}
+            listed.lists.relist_broken(set())
+            assert all(listed.lists.scopes.has_read(*place(scope)) for scope in listed.lists.scopes)
+
+    run(test())
+
+
+def place(scope: Scope) -> tuple[str, list[Kind]]:
+    return scope.namespace or "", [scope.kind]
+
+
 def test_a_list_is_repeated_now_and_then() -> None:
     async def test() -> None:
         listed = Listed(Objects())

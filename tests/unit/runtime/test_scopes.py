@@ -108,7 +108,7 @@ def test_what_needs_everything_waits_after_a_takeover_for_what_failed_before(err
     scopes.fail(late, error, OWN_FAULT_SECONDS)
     assert scopes.has_read_everything()
     scopes.begin(late, 199)
-    scopes.forget()
+    scopes.forget([*scopes])
     scopes.fail(late, error, 201)
     read(scopes, late, now=202)
     assert not scopes.has_read_everything()
@@ -255,7 +255,7 @@ def test_what_may_be_old_is_unknown_until_a_list_that_begins_afterwards_has_ende
     scopes = new_scopes([])
     for scope in scopes:
         scopes.begin(scope, 0)
-    scopes.forget()
+    scopes.forget([*scopes])
     assert not any(scopes.succeed(scope, 1) for scope in scopes)
     assert not scopes.may_lead(1)
     # Nothing is known to be unreadable: the replica stays Ready.
