@@ -108,7 +108,7 @@ def test_whatever_is_chosen_the_page_says_what_validate_says(visit: Visit) -> No
                 seen[told["verdict"].rpartition(" ")[2]] += 1
                 seen.update({line.partition(":")[0] for line in told["problems"]})
             assert_texts_fit(state["texts"], where)
-    assert min(seen[kind] for kind in ("valid", "invalid", "error", "warning")) > WALKS, seen
+    assert min(seen[kind] for kind in ("valid", "invalid", "error", "warning")) > WALKS / 2, seen
 
 
 def yamls(texts: dict[str, str]) -> list[str]:
@@ -342,10 +342,10 @@ def test_it_follows_the_system_unless_the_reader_chooses(
         page = Visit(opened.new_page(), file).page
         assert (brightness(page) > 200) == (scheme == "light")
         for chosen in ("light", "dark"):
-            page.get_by_label(chosen.capitalize()).check()
+            page.get_by_label(chosen.capitalize(), exact=True).check()
             assert (brightness(page) > 200) == (chosen == "light")
         page.reload()
-        assert page.get_by_label("Dark").is_checked()
+        assert page.get_by_label("Dark", exact=True).is_checked()
         assert brightness(page) < 60
 
 

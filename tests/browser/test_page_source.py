@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,11 +17,18 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.rule import Rule
 from kimi_linear_operator.resource_types import check
 from kimi_linear_operator.server import rules as server_rules
-from make import make_benchmark, make_server
+from kimi_linear_operator.weights import rules as weights_rules
+from make import make_benchmark, make_server, make_weights
 
 TABLES: dict[str, tuple[Rule, ...]] = {
     "KimiLinearServer": server_rules.RULES,
     "KimiLinearBenchmark": benchmark_rules.RULES,
+    "KimiLinearWeights": weights_rules.RULES,
+}
+_MAKERS: dict[str, Callable[..., Manifest]] = {
+    "KimiLinearServer": make_server,
+    "KimiLinearBenchmark": make_benchmark,
+    "KimiLinearWeights": make_weights,
 }
 GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*/cr.yaml"))
 # One for each rule that only warns, and those that say nothing.
@@ -34,6 +41,7 @@ WARNED = [
     make_server(engine={"image": "registry.example/sglang:latest"}),
     make_server(service={"type": "NodePort"}),
     make_benchmark(suites=[{"name": "few", "accuracy": {"numQuestions": 20}}]),
+    make_weights(volume={"accessModes": ["ReadWriteOnce"]}),
     make_benchmark(suites=[{"name": "made-up", "speed": {"numPrompts": 1, "datasetName": "random-ids"}}]),
 ]
 
@@ -54,7 +62,7 @@ def test_the_built_page_is_fresh(tmp_path: Path) -> None:
 def resources() -> Iterator[Manifest]:
     yield from (yaml.safe_load(file.read_text()) for file in GOLDEN)
     for example in breaking.examples():
-        make = make_server if example.kind == "KimiLinearServer" else make_benchmark
+        make = _MAKERS[example.kind]
         yield make(example.name, **example.spec) if example.name else make(**example.spec)
     yield from WARNED
 

@@ -101,10 +101,12 @@ def test_a_real_kubelet_and_the_log_of_a_real_pod_tell_the_phases_of_a_start(
     startup = wait_for(
         lambda: models.server("kimi")["status"]["startup"],
         "all phases",
-        lambda found: len(found["phases"]) == len(_PHASES),
+        lambda found: {phase["name"] for phase in found["phases"]} >= {*_PHASES},
     )
-    assert [phase["name"] for phase in startup["phases"]] == _PHASES
-    times = [datetime.fromisoformat(phase["time"]) for phase in startup["phases"]]
+    # On kind, where GPUs are only a number, no pod has the preflight check.
+    phases = [phase for phase in startup["phases"] if phase["name"] != "preflight"]
+    assert [phase["name"] for phase in phases] == _PHASES
+    times = [datetime.fromisoformat(phase["time"]) for phase in phases]
     assert times == sorted(times)
     assert (times[-1] - times[_PHASES.index("loading")]).total_seconds() >= _SECONDS_TO_LOAD - 1
 

@@ -18,7 +18,7 @@ class Layout:
 
     Attributes:
         first: Fields that are always shown. The page shows all others under "More".
-        left_out: Fields of the spec that the page does not have.
+        left_out: Fields that the page does not have.
         implied: Fields of the spec that the page writes without asking.
         written: Fields that the page writes even if they have their default.
         labels: Labels of fields whose names do not say enough.
@@ -38,8 +38,9 @@ _SWITCH = {"disabled": "Disabled", "enabled": "Enabled"}
 SERVER = Layout(
     # The choices of the recipe's generator. There, TP is always on; the number of GPUs is a field under "More".
     first=("hardware", "model.variant", "reasoningParser", "toolCallParser"),
-    # Pods, their metadata and their security have more fields than a form can show.
-    left_out=("inheritedMetadata", "podTemplate", "security"),
+    # Pods, their metadata and their security have more fields than a form can show. Only an administrator can allow a
+    # folder of the node.
+    left_out=("inheritedMetadata", "kernelCache.hostPath", "podTemplate", "security"),
     written=("hardware",),
     labels={
         "model.variant": "Model",
@@ -80,7 +81,7 @@ def groups(spec: Manifest, layout: Layout) -> list[Manifest]:
 
 
 def _group(title: str, about: str, node: Manifest, layout: Layout, *above: str) -> Manifest:
-    fields = [path for path in _paths(node, above) if ".".join(path) not in layout.first]
+    fields = [path for path in _paths(node, above) if ".".join(path) not in (*layout.first, *layout.left_out)]
     return {
         "title": title,
         "about": about,

@@ -1,6 +1,7 @@
 """The schema of a resource for the configurator's page: each bound has the message for a value beyond it."""
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import reduce
 from typing import Any, cast
 
 from pydantic_core import PydanticKnownError
@@ -57,15 +58,17 @@ def page_schema(model: type[Resource], left_out: Collection[str]) -> Manifest:
 
     Args:
         model: The resource.
-        left_out: Fields of the spec that the page does not have. Without a default of their own, they are left out
-            here, too.
+        left_out: Paths of fields in the spec that the page does not have. Without a default of their own, they are left
+            out here, too.
     """
     schema = structural(model)
     schema["properties"].pop("status", None)
     spec = schema["properties"]["spec"]["properties"]
-    for name in left_out:
-        if "default" not in spec[name]:
-            del spec[name]
+    for path in left_out:
+        *above, name = path.split(".")
+        fields = reduce(lambda node, part: node[part]["properties"], above, spec)
+        if "default" not in fields[name]:
+            del fields[name]
     return _node(schema)
 
 

@@ -78,7 +78,8 @@ class WeightsVolume(Model):
     deletion_policy: Literal["Keep", "Delete"] = Field(
         default="Keep",
         description="What becomes of the claim when this resource is deleted. Keep leaves it, and a new resource of "
-        "this name takes it again. An existing claim stays in any case.",
+        "this name takes it again. An existing claim stays in any case. Delete also deletes a claim that other "
+        "resources use.",
     )
 
 

@@ -105,7 +105,7 @@ def test_without_n_the_namespace_is_that_of_the_kubeconfigs_context(
 def test_status_of_no_server_is_2(namespace: Namespace, kimi_linear: Command) -> None:
     code, output, errors = kimi_linear("status", "nobody", "--namespace", namespace.name)
     assert (code, output) == (2, "")
-    kinds = "KimiLinearServer or KimiLinearBenchmark"
+    kinds = "KimiLinearServer or KimiLinearBenchmark or KimiLinearWeights"
     assert errors == f"kimi-linear status: no {kinds} nobody in namespace {namespace.name}\n"
 
 

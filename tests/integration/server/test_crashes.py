@@ -44,6 +44,8 @@ _VOLATILE = {
     "lastTransitionTime",
     "managedFields",
     "resourceVersion",
+    # The times of a start, and its pod.
+    "startup",
     "uid",
     FINGERPRINT_ANNOTATION,
 }
