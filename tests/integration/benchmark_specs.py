@@ -1,11 +1,10 @@
 """Hypothesis strategies for benchmarks: whole ones from good parts, and the same with something odd in one place."""
 
-import copy
 from collections.abc import Mapping
 
 from hypothesis import strategies as st
 
-from integration.specs import ODD_ANYWHERE, POD_TEMPLATES, Json, Strategy, put
+from integration.specs import POD_TEMPLATES, Json, Strategy, draw_manifest
 
 _ODD_NUMBERS = st.sampled_from((-1, 0, 1.5, "1", True, 2**63, 1e30, 10.0))
 _ODD_NAMES = st.sampled_from(("A", "a_b", "-a", "a" * 254, "", "a\n"))
@@ -132,20 +131,4 @@ _NAMES = st.sampled_from(("nightly", "nightly", "nightly", "a" * 40, "a" * 41, "
 def benchmark_manifests(draw: st.DrawFn) -> dict[str, Json]:
     """A KimiLinearBenchmark as somebody might write it; about half of them are right."""
     spec: dict[str, Json] = {"serverRef": {"name": "kimi"}} if draw(st.integers(0, 9)) else {}
-    for path in draw(st.lists(st.sampled_from(sorted(_FIELDS)), max_size=4, unique=True)):
-        put(spec, path, draw(_FIELDS[path][0]))
-    kind = draw(st.sampled_from(("good", "good", "nearly", "nearly", "anything", "unknown")))
-    if kind != "good":
-        path = draw(st.sampled_from(sorted(_FIELDS)))
-        odd = {"nearly": _FIELDS[path][1], "anything": st.sampled_from(ODD_ANYWHERE), "unknown": st.just("x")}[kind]
-        put(
-            spec,
-            f"{path.rpartition('.')[0]}.unknown".strip(".") if kind == "unknown" else path,
-            copy.deepcopy(draw(odd)),
-        )
-    return {
-        "apiVersion": "kimi-linear.io/v1alpha1",
-        "kind": "KimiLinearBenchmark",
-        "metadata": {"name": draw(_NAMES)},
-        "spec": spec,
-    }
+    return draw_manifest(draw, "KimiLinearBenchmark", _NAMES, _FIELDS, spec)

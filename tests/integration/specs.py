@@ -362,3 +362,33 @@ def put(spec: dict[str, Json], path: str, value: Json) -> None:
             spec[group] = {}
         spec = spec[group]
     spec[last] = value
+
+
+def draw_manifest(
+    draw: st.DrawFn,
+    kind: str,
+    names: Strategy,
+    fields: Mapping[str, tuple[Strategy, Strategy]],
+    spec: dict[str, Json],
+) -> dict[str, Json]:
+    """Return a resource as somebody might write it; about half of them are right.
+
+    Args:
+        draw: Hypothesis' own.
+        kind: Its kind.
+        names: Its names, good and odd.
+        fields: Good values and odd ones of each field of the spec, by its path.
+        spec: The spec to add fields to.
+    """
+    for path in draw(st.lists(st.sampled_from(sorted(fields)), max_size=4, unique=True)):
+        put(spec, path, draw(fields[path][0]))
+    wanted = draw(st.sampled_from(("good", "good", "nearly", "nearly", "anything", "unknown")))
+    if wanted != "good":
+        path = draw(st.sampled_from(sorted(fields)))
+        odd = {"nearly": fields[path][1], "anything": st.sampled_from(ODD_ANYWHERE), "unknown": st.just("x")}[wanted]
+        put(
+            spec,
+            f"{path.rpartition('.')[0]}.unknown".strip(".") if wanted == "unknown" else path,
+            copy.deepcopy(draw(odd)),
+        )
+    return {"apiVersion": "kimi-linear.io/v1alpha1", "kind": kind, "metadata": {"name": draw(names)}, "spec": spec}

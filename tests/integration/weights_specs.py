@@ -1,11 +1,10 @@
 """Hypothesis strategies for weights: whole ones from good parts, and the same with something odd in one place."""
 
-import copy
 from collections.abc import Mapping
 
 from hypothesis import strategies as st
 
-from integration.specs import ODD_ANYWHERE, POD_TEMPLATES, Json, Strategy, put
+from integration.specs import POD_TEMPLATES, Json, Strategy, draw_manifest
 
 _ODD_NAMES = st.sampled_from(("A", "a_b", "-a", "a" * 254, "", "a\n", 1))
 
@@ -47,21 +46,4 @@ _NAMES = st.sampled_from(("kimi", "kimi", "kimi", "a" * 50, "a" * 51, "1a", "a.b
 @st.composite
 def weights_manifests(draw: st.DrawFn) -> dict[str, Json]:
     """A KimiLinearWeights as somebody might write it; about half of them are right."""
-    spec: dict[str, Json] = {}
-    for path in draw(st.lists(st.sampled_from(sorted(_FIELDS)), max_size=4, unique=True)):
-        put(spec, path, draw(_FIELDS[path][0]))
-    kind = draw(st.sampled_from(("good", "good", "nearly", "nearly", "anything", "unknown")))
-    if kind != "good":
-        path = draw(st.sampled_from(sorted(_FIELDS)))
-        odd = {"nearly": _FIELDS[path][1], "anything": st.sampled_from(ODD_ANYWHERE), "unknown": st.just("x")}[kind]
-        put(
-            spec,
-            f"{path.rpartition('.')[0]}.unknown".strip(".") if kind == "unknown" else path,
-            copy.deepcopy(draw(odd)),
-        )
-    return {
-        "apiVersion": "kimi-linear.io/v1alpha1",
-        "kind": "KimiLinearWeights",
-        "metadata": {"name": draw(_NAMES)},
-        "spec": spec,
-    }
+    return draw_manifest(draw, "KimiLinearWeights", _NAMES, _FIELDS, {})

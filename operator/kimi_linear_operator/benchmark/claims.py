@@ -96,14 +96,15 @@ def claim_of(manifest: Manifest) -> Claim | None:
         is_willing=is_willing(manifest),
         suites=() if limit is None else _suites(spec),
         timeout_seconds=limit or 0.0,
-        last_end=_last_end(status),
+        last_end=str(last_result(status).get("completionTime", "")),
     )
 
 
-def _last_end(status: Manifest) -> str:
+def last_result(status: Manifest) -> Manifest:
+    """Return the result of a benchmark's last suite, empty if none has ended or it cannot be read."""
     results: Any = status.get("results")
     last = results[-1] if isinstance(results, list) and results else None
-    return str(last.get("completionTime", "")) if isinstance(last, dict) else ""
+    return last if isinstance(last, dict) else {}
 
 
 def is_guest(target: TargetKey | None, namespace: str) -> bool:

@@ -9,11 +9,10 @@ sidecar or the suspension of the Job does not extend this time.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from kimi_linear_operator.benchmark import job_status, turn
 from kimi_linear_operator.benchmark.address import TargetKey
-from kimi_linear_operator.benchmark.claims import Claim, Task, claim_of, failed_start, task_of
+from kimi_linear_operator.benchmark.claims import Claim, Task, claim_of, failed_start, last_result, task_of
 from kimi_linear_operator.benchmark.index import BenchmarkIndex
 from kimi_linear_operator.benchmark.turn import Rank
 from kimi_linear_operator.kubernetes.conditions import find_condition
@@ -64,9 +63,8 @@ def asker_of(manifest: Manifest, now: str) -> Asker:
 
 def _last_suite(manifest: Manifest) -> tuple[str, str] | None:
     """Return when a benchmark's last suite began and ended, None if none has ended or this cannot be read."""
-    results: Any = manifest.get("status", {}).get("results")
-    last = results[-1] if isinstance(results, list) and results else None
-    times = (last.get("startTime"), last.get("completionTime")) if isinstance(last, dict) else (None, None)
+    last = last_result(manifest.get("status", {}))
+    times = last.get("startTime"), last.get("completionTime")
     return (str(times[0]), str(times[1])) if all(times) else None
 
 

@@ -15,7 +15,7 @@ _MOST_WAITED_FOR = 4096
 
 @dataclass
 class Patience:
-    """Since when others wait for each benchmark whose turn it is. A restart of the operator begins anew.
+    """The times since which others wait for a benchmark whose turn it is. A restart of the operator forgets them.
 
     Attributes:
         clock: Returns monotonic seconds.

@@ -356,9 +356,6 @@ class BenchmarkStatus(Status):
 
     RECORDS = frozenset({"environment", "results"})
 
-    observed_generation: Whole | None = Field(
-        default=None, description="The generation of the spec that this status describes."
-    )
     conditions: Conditions = Field(
         default_factory=list,
         description="Accepted, TargetReady, Complete, Succeeded, Reconciling and Stalled.",

@@ -1,9 +1,10 @@
 """Kubernetes Events about a resource, for `kubectl describe` and `kubectl events`."""
 
 import hashlib
+from collections.abc import Collection
 
 from kimi_linear_operator import foreigntext
-from kimi_linear_operator.kubernetes.conditions import LONGEST_MESSAGE
+from kimi_linear_operator.kubernetes.conditions import LONGEST_MESSAGE, ready_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 
@@ -19,6 +20,21 @@ def refusal_event(manifest: Manifest, message: str, now: str) -> Manifest:
     error = foreigntext.one_line(message)
     cause = {"reason": "StatusRefused", "message": f"The status cannot be written: {error}"[:LONGEST_MESSAGE]}
     return build_event(manifest, cause, now, is_normal=False)
+
+
+def ready_event(manifest: Manifest, status: Manifest, now: str, normal: Collection[str]) -> Manifest | None:
+    """Return the Event for a new status or reason of Ready, None if both are as before.
+
+    Args:
+        manifest: The resource with its previous status.
+        status: Its new status.
+        now: The time as RFC 3339.
+        normal: The reasons for which the Event's type is Normal; for others it is Warning.
+    """
+    before, after = ready_condition(manifest.get("status", {})), ready_condition(status)
+    if (before.get("status"), before.get("reason")) == (after["status"], after["reason"]):
+        return None
+    return build_event(manifest, after, now, is_normal=after["reason"] in normal)
 
 
 def build_event(manifest: Manifest, cause: Manifest, now: str, *, is_normal: bool) -> Manifest:

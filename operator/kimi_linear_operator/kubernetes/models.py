@@ -189,6 +189,10 @@ class Status(Model):
 
     RECORDS: ClassVar[frozenset[str]] = frozenset()
 
+    observed_generation: Whole | None = Field(
+        default=None, description="The generation of the spec that this status describes."
+    )
+
 
 class Failure(Model):
     """How a container last ended. Kept when the pod is gone."""

@@ -20,6 +20,7 @@ from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BehindError, GoneError, LeftoverError, NameTakenError, lasting_reason
 from kimi_linear_operator.reconcile.live import blocked_if_held
 from kimi_linear_operator.reconcile.repairs import Child, Repairs
+from kimi_linear_operator.reconcile.reporting import REPORTED_FAILURES
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,16 @@ class Failures:
 
     lasting: Reason | None = None
     passing: ApiError | None = None
+
+    def to_report(self, failures: int) -> Reason | None:
+        """Return what the status says: the lasting failure, or one that has not passed; None if there is neither.
+
+        Args:
+            failures: How many passes before this one failed in a row.
+        """
+        if self.passing and not self.lasting and failures >= REPORTED_FAILURES:
+            return Reason("ApplyFailed", self.passing.message)
+        return self.lasting
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Events about changes of a server's conditions."""
 
 from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
-from kimi_linear_operator.kubernetes.events import build_event
+from kimi_linear_operator.kubernetes.events import build_event, ready_event
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reasons import ReasonName
 
@@ -28,13 +28,11 @@ def transition_event(manifest: Manifest, status: Manifest, now: str) -> Manifest
         now: The time as RFC 3339.
     """
     before, after = ready_condition(manifest.get("status", {})), ready_condition(status)
-    if (before.get("status"), before.get("reason")) == (after["status"], after["reason"]):
-        return None
     if after["reason"] in _IN_PROGRESS and before.get("status") != "True":
         return None
     if after["reason"] == find_condition(status, "Synced").get("reason"):
         return None  # contested_event reports it.
-    return build_event(manifest, after, now, is_normal=after["reason"] in NORMAL_REASONS)
+    return ready_event(manifest, status, now, NORMAL_REASONS)
 
 
 def contested_event(manifest: Manifest, status: Manifest, now: str) -> Manifest | None:

@@ -21,7 +21,6 @@ from kimi_linear_operator.reconcile.children import (
 )
 from kimi_linear_operator.reconcile.errors import BehindError, GoneError, LeftoverError, NameTakenError
 from kimi_linear_operator.reconcile.recheck import Rechecker
-from kimi_linear_operator.reconcile.reporting import REPORTED_FAILURES
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.definition import CHECKER
@@ -129,9 +128,7 @@ class ServerReconciler:
 
     async def _conclude(self, key: Key, manifest: Manifest, outcome: _Outcome, failures: int) -> float | None:
         """Write the status; return the seconds until the next pass, or raise an error that the queue retries."""
-        not_applied, passing = outcome.failures.lasting, outcome.failures.passing
-        if passing and not not_applied and failures >= REPORTED_FAILURES:
-            not_applied = Reason("ApplyFailed", passing.message)
+        not_applied, passing = outcome.failures.to_report(failures), outcome.failures.passing
         again = None
         if outcome.is_first and not not_applied and not passing and self._postpone(key):
             return None  # Other new servers get their children before this one's status is written.
@@ -152,8 +149,8 @@ class ServerReconciler:
 
     def _seconds_to_settle(self, key: Key) -> float | None:
         """Return in how many seconds an automatic rollout may go on with the next server; None if it need not wait."""
-        left = self._templates.seconds_to_settle(key) if is_marked(self.cache, key) else 0.0
-        return left if left > 0.0 else None
+        left = self._templates.seconds_to_settle(key)
+        return left if left > 0.0 and is_marked(self.cache, key) else None
 
     def _blocked_seconds(self, manifest: Manifest, not_applied: Reason) -> float:
         """Return in how many seconds to retry children that could not be written.

@@ -277,9 +277,6 @@ class StartupStatus(Model):
 class ServerStatus(Status):
     """The observed state."""
 
-    observed_generation: Whole | None = Field(
-        default=None, description="The generation of the spec that this status describes."
-    )
     conditions: Conditions = Field(
         default_factory=list,
         description="Accepted, Available, Ready, Reconciling, Stalled, TemplateCurrent and Synced.",

@@ -162,6 +162,8 @@ class Templates:
 
     def seconds_to_settle(self, key: Key) -> float:
         """Return for how many more seconds the pods of a server have to stay Ready before the next server's turn."""
+        if not self._pause:
+            return 0.0  # Most operators roll nothing out, and each pass asks.
         return settling.seconds_left(self._cache.children(POD, key), self._pause, self._now())
 
     def _case(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> _Case:

@@ -1,7 +1,6 @@
 """Events about weights: one for each new reason."""
 
-from kimi_linear_operator.kubernetes.conditions import ready_condition
-from kimi_linear_operator.kubernetes.events import build_event
+from kimi_linear_operator.kubernetes.events import ready_event
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reasons import ReasonName
 
@@ -24,7 +23,4 @@ def weights_event(manifest: Manifest, status: Manifest, now: str) -> Manifest | 
         status: Its new status.
         now: The time as RFC 3339.
     """
-    before, after = ready_condition(manifest.get("status", {})), ready_condition(status)
-    if (before.get("status"), before.get("reason")) == (after["status"], after["reason"]):
-        return None
-    return build_event(manifest, after, now, is_normal=after["reason"] in NORMAL_REASONS)
+    return ready_event(manifest, status, now, NORMAL_REASONS)

@@ -18,7 +18,6 @@ from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS, Failures, write_all
 from kimi_linear_operator.reconcile.errors import GoneError
 from kimi_linear_operator.reconcile.recheck import Rechecker
-from kimi_linear_operator.reconcile.reporting import REPORTED_FAILURES
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.weights import manifests, progress
 from kimi_linear_operator.weights.definition import CHECKER
@@ -194,9 +193,7 @@ class WeightsReconciler:
 
     async def _conclude(self, key: Key, manifest: Manifest, outcome: _Outcome, failures: int) -> float | None:
         """Write the status; return the seconds until the next pass, or raise an error that the queue retries."""
-        not_applied, passing = outcome.failures.lasting, outcome.failures.passing
-        if passing and not not_applied and failures >= REPORTED_FAILURES:
-            not_applied = Reason("ApplyFailed", passing.message)
+        not_applied, passing = outcome.failures.to_report(failures), outcome.failures.passing
         again = None
         if not_applied or not passing:
             again = await self._report(manifest, outcome, not_applied)

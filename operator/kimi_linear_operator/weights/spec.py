@@ -104,9 +104,6 @@ class WeightsSpec(Model):
 class WeightsStatus(Status):
     """The observed state."""
 
-    observed_generation: int | None = Field(
-        default=None, description="The generation of the spec that this status describes."
-    )
     conditions: Conditions = Field(
         default_factory=list,
         description="Accepted, Ready, Reconciling and Stalled.",
