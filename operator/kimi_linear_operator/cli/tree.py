@@ -101,7 +101,7 @@ _STATES: Mapping[Kind, Callable[[Manifest], str]] = {DEPLOYMENT: _deployment_sta
 
 
 def _state(kind: Kind, workload: Manifest) -> str:
-    """Return the state of a workload; of a kind that is not known here, its phase."""
+    """Return the state of a workload; if its kind is not known here, its phase."""
     state = _STATES.get(kind)
     return state(workload) if state else str(workload.get("status", {}).get("phase", "no phase"))
 

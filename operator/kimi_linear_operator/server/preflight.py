@@ -11,7 +11,7 @@ from kimi_linear_operator.server.spec import ServerSpec
 POD_CHECK = inline.program("pod_check")
 # Whom the engine's container runs as decides which devices it can open.
 _IDENTITY = ("runAsUser", "runAsGroup", "runAsNonRoot", "seLinuxOptions")
-# Flags with which SGLang downloads its weights elsewhere, or none.
+# Flags that can make SGLang download its weights to another place, or download no weights.
 _OTHER_WEIGHTS = ("--download", "--load-format")
 _OTHER_WEIGHTS_VARIABLES = ("HF_", "HUGGINGFACE_", "SGLANG_USE_MODELSCOPE")
 

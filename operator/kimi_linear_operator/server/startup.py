@@ -185,7 +185,7 @@ def describe(startup: Manifest, timeout_seconds: int, now: str) -> str:
 
 
 def seconds_until_late(startup: Manifest | None, timeout_seconds: int, now: str) -> float | None:
-    """Return the seconds until the current phase is late, None if it is, or never will be."""
+    """Return the seconds until the current phase is late, None if it is late already or never will be."""
     expected = EXPECTED.get(startup["phase"]) if startup else None
     if not startup or not expected:
         return None

@@ -18,7 +18,7 @@ COMPLETE = "Complete"
 """The state of a program that has ended well."""
 
 _LONGEST_MESSAGE = 400
-# Longer than any word for a state, and than any result that `text_of` returns.
+# Every word for a state is shorter, and so is every result that `text_of` returns.
 _LONGEST_STATE = 32
 _LONGEST_RESULT = 4096
 # More bytes than any volume has: a pod may say anything.
