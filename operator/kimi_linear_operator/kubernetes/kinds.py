@@ -48,6 +48,9 @@ CLAIM = Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 POD = Kind("", "v1", "Pod", "pods")
 
+BENCHMARK = Kind(GROUP, VERSION, "KimiLinearBenchmark", "kimilinearbenchmarks")
+"""It is the child of a server that it verifies. All other kinds of ours are only in the folders of their resources."""
+
 EVENT = Kind("", "v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 
@@ -57,4 +60,6 @@ def kind_of(manifest: Manifest) -> Kind:
     return _CHILD_KINDS[manifest["kind"]]
 
 
-_CHILD_KINDS = {kind.kind: kind for kind in (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET, CONFIG_MAP, JOB, CLAIM)}
+_CHILD_KINDS = {
+    kind.kind: kind for kind in (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET, CONFIG_MAP, JOB, CLAIM, BENCHMARK)
+}

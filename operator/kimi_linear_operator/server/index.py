@@ -11,20 +11,37 @@ from kimi_linear_operator.weights.spec import WEIGHTS
 
 
 @dataclass(frozen=True, slots=True)
-class UsedWeights:
-    """The KimiLinearWeights that a server names."""
+class References:
+    """The other resources that a server needs.
 
-    name: str
+    Attributes:
+        weights: The name of its KimiLinearWeights, None if it names none.
+        is_verified: Whether benchmarks verify it.
+    """
+
+    weights: str | None
+    is_verified: bool
 
 
-def facts(kind: Kind, manifest: Manifest) -> UsedWeights | None:
-    """Return the weights that a server names, None if it names none or the object is a child."""
+def facts(kind: Kind, manifest: Manifest) -> References | None:
+    """Return what a server refers to, None if it refers to nothing or the object is a child."""
     if kind != SERVER:
         return None
+    name = _value_in(manifest, "model", "weights")
+    found = References(
+        name if isinstance(name, str) else None, _value_in(manifest, "verification", "mode") in _VERIFIED
+    )
+    return found if found.weights or found.is_verified else None
+
+
+_VERIFIED = ("Warn", "Block")
+
+
+def _value_in(manifest: Manifest, group: str, name: str) -> Any:
+    """Return a field of a group of fields in a spec that may have any shape, None if it is missing."""
     spec: Any = manifest.get("spec")
-    model = spec.get("model") if isinstance(spec, dict) else None
-    name = model.get("weights") if isinstance(model, dict) else None
-    return UsedWeights(name) if isinstance(name, str) else None
+    fields = spec.get(group) if isinstance(spec, dict) else None
+    return fields.get(name) if isinstance(fields, dict) else None
 
 
 class ServerIndex:
@@ -57,4 +74,5 @@ class ServerIndex:
 def _used(cached: CachedObject) -> Key | None:
     """Return the key of the weights that a server uses, None for other objects."""
     used = cached.facts
-    return Key(cached.key.namespace, used.name, WEIGHTS) if isinstance(used, UsedWeights) else None
+    name = used.weights if isinstance(used, References) else None
+    return Key(cached.key.namespace, name, WEIGHTS) if name else None

@@ -53,9 +53,9 @@ def _as_stored(server: KimiLinearServer, stored: Manifest | None) -> KimiLinearS
 
 def _desired(server: KimiLinearServer, live: Sequence[Manifest], referenced: Referenced) -> list[Manifest]:
     """Return the children of a server, with the pod template that the operator would give it."""
-    current = _choose_template(server, live, _weights(server, referenced)).current
-    deployment = manifests.build_deployment(server, current.template, current.number)
-    return [manifests.build_revision(server, current), *manifests.build_companions(server), deployment]
+    choice = _choose_template(server, live, _weights(server, referenced))
+    deployment = manifests.build_deployment(server, choice.deployed.template, choice.deployed.number)
+    return [manifests.build_revision(server, choice.current), *manifests.build_companions(server), deployment]
 
 
 def _choose_template(
