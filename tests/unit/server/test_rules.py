@@ -77,6 +77,18 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "with which SGLang cannot ask for an API key",
     ),
     (
+        {"verification": {"mode": "Warn", "onFailure": "Rollback"}},
+        "spec.verification.onFailure",
+        "Rollback",
+        "needs mode Block",
+    ),
+    (
+        {"verification": {"dataset": {"path": "test.jsonl"}}},
+        "spec.verification.dataset",
+        None,
+        "either persistentVolumeClaim or configMap",
+    ),
+    (
         {"kernelCache": {"existingClaim": "kernels", "hostPath": "/kernels"}},
         "spec.kernelCache.hostPath",
         "/kernels",
