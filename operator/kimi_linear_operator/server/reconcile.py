@@ -195,7 +195,7 @@ class ServerReconciler:
                 self._write_deployment(key, decision, deployment),
                 *(self.children.apply(server, child) for child in wanted[1:]),
                 self._prune(key, server, wanted, used),
-                self._verifying.proceed(key, server, choice.verification),
+                self._verifying.proceed(key, server, choice),
                 *([self._end_rollout(key, server)] if choice.running not in (None, choice.current) else []),
             ]
         )

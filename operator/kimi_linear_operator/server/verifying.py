@@ -8,10 +8,10 @@ from kimi_linear_operator.kubernetes.kinds import BENCHMARK, POD, REVISION, Mani
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import gate, revision, verification
+from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_choice import TemplateChoice
 from kimi_linear_operator.server.templates import is_served_with
-from kimi_linear_operator.server.verification import Verified
 
 _CONFLICT = 409
 
@@ -44,23 +44,24 @@ class Verifying:
         )
         return replace(choice, current=replace(choice.current, result=known.result), verification=known)
 
-    async def proceed(self, key: Key, server: KimiLinearServer, known: Verified | None) -> None:
+    async def proceed(self, key: Key, server: KimiLinearServer, choice: TemplateChoice) -> None:
         """Start the benchmark that is wanted, delete those that are not, and open the gates of verified pods.
 
         Args:
             key: The server.
             server: The same.
-            known: What is known about its current pod template, None if it is not verified.
+            choice: Its pod template, with what is known about the answers.
 
         Raises:
             ApiError: A write failed.
         """
+        known = choice.verification
         kept = known.kept if known else []
         await self._children.prune(server, key, (BENCHMARK,), kept)
         if known and known.wanted:
             await self._start(known.wanted)
         if gate.has_gate(server.spec):
-            await self._open_gates(key, server)
+            await self._open_gates(key, server, choice.current)
 
     async def _start(self, benchmark: Manifest) -> None:
         """Create a benchmark. One with its name has been started already, and the cache does not show it yet."""
@@ -72,9 +73,10 @@ class Verifying:
                 raise
         logger.info("Created KimiLinearBenchmark %s", benchmark["metadata"]["name"])
 
-    async def _open_gates(self, key: Key, server: KimiLinearServer) -> None:
+    async def _open_gates(self, key: Key, server: KimiLinearServer, current: Revision) -> None:
+        """Open the gates of pods with a verified template: the current one, whose result is just being written, too."""
         records = self._cache.children(REVISION, key, server.metadata.uid)
         revisions = [readable for record in records if (readable := revision.read(record))]
-        for pod in gate.pods_to_open(revisions, self._cache.children(POD, key)):
+        for pod in gate.pods_to_open([*revisions, current], self._cache.children(POD, key)):
             self._cache.put(POD, await self._cluster.set_condition(POD, pod, gate.opened(self._now())))
             logger.info("Opened the readiness gate of pod %s/%s", key.namespace, pod["metadata"]["name"])
