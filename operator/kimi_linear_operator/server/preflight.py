@@ -95,7 +95,7 @@ def _is_cache_on_disk(pod: Manifest, engine: Manifest) -> bool:
 
 
 def _security_context(engine: Manifest, spec: ServerSpec) -> Manifest:
-    """Return fewer rights than the engine has, but the same user, and of its capabilities those that concern files."""
+    """Return a security context with the engine's user and only those of its capabilities that concern files."""
     given = engine.get("securityContext") or {}
     added = [name for name in spec.security.capabilities if name in BASELINE_CAPABILITIES]
     return {

@@ -102,8 +102,8 @@ ERRORS = (
         "error",
         "spec.model",
         _at_most_one("weights", "path", "revision", "tokenSecretRef"),
-        "the weights come from spec.model.weights, which says where they are from: remove spec.model.path, "
-        "spec.model.revision and spec.model.tokenSecretRef",
+        "spec.model.weights names a KimiLinearWeights, which decides where the model comes from: remove "
+        "spec.model.path, spec.model.revision and spec.model.tokenSecretRef",
         blames="weights",
     ),
     Rule(

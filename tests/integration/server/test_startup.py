@@ -37,7 +37,7 @@ def text(time: datetime) -> str:
 
 
 class EngineLog:
-    """A node's answer to who asks for the log of an engine."""
+    """The answer of a node to a request for the log of an engine."""
 
     def __init__(self) -> None:
         self.lines = [f"{text(now())} server_args=ServerArgs({_SECRET})"]

@@ -2,9 +2,9 @@
 
     python3 -c TEXT-OF-THIS-FILE --gpus=4 --architecture=gfx942 --shared-memory-mib=64
 
-Only what SGLang is certain to fail of ends the container with an error, and then the termination message has the
-reason. What cannot be read is a line in the log. Uses only the standard library of Python 3.10. Has no single quotes
-and no dollar signs: the shell and Kubernetes would make them hard to read.
+The container ends with an error only if SGLang is certain to fail; then the termination message has the reason. If
+something cannot be read, the log has a line about it. Uses only the standard library of Python 3.10. Has no single
+quotes and no dollar signs: the shell and Kubernetes would make them hard to read.
 """
 
 import argparse
