@@ -5,12 +5,12 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 SIZES ?= 200 1000 5000
-# A machine that many share may stand still for longer than a test waits. What passes only the second time is shown, and
-# more than ten such tests are no accident.
+# A machine that many people share may stop for longer than a test waits. The output names tests that pass only the
+# second time; if there are more than ten, something is wrong.
 AGAIN := --reruns=1 --max-suite-reruns=10 --rerun-show-tracebacks --rerun-exclude-path=tests/unit --rerun-exclude-path=tests/golden
 # One half of the integration tests, by the time that they take: how the operator runs, reaches the API server, is installed.
 OPERATION := $(addprefix tests/integration/,runtime cluster project)
-# What operators may do is compared with what those of both halves asked for, which is kept here.
+# The requests of the operators in both halves are kept here, and compared with what an operator may do.
 PERMISSIONS := tests/integration/project/test_permissions.py
 ASKED := .local/asked
 SBOM ?= dist/sbom.cdx.json

@@ -278,7 +278,9 @@ def _dynamic_section(places: Mapping[str, int], texts: _Texts, name: str, versio
 
 
 def _headers(end: int, dynamic: int, size: int) -> bytes:
-    """The file is a shared library for x86-64; what is loaded, and that no stack needs to be executable."""
+    """The headers say that the file is a shared library for x86-64, which parts are loaded, and that no stack needs to
+    be executable.
+    """
     programs = (
         (1, 5, 0, 0, end, _PAGE),
         (1, 6, dynamic, dynamic, size, _PAGE),

@@ -162,7 +162,9 @@ def _with_key(folder: Path, key: str | None) -> list[str]:
 
 
 def _environment(target: Target, folder: Path, cache: Path) -> dict[str, str]:
-    """Return what the operator sets, with folders of ours, and that there is no internet."""
+    """Return the variables that the operator sets, with folders of ours, and variables that say that there is no
+    internet.
+    """
     places = {environment.CACHE_PATH: cache, environment.KERNELS_PATH: folder}
     rendered = {}
     for variable in environment.variables(target.spec()):

@@ -11,7 +11,7 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.cluster.transport import LIST_SECONDS
 from kimi_linear_operator.kubernetes.kinds import Kind
 
-# A list that is waited for so long while others succeed has a reason of its own: an object that the API server cannot
+# If a list takes this long while others succeed, the cause is in its scope: an object that the API server cannot
 # decode, or a conversion webhook that does not answer. No successful list takes longer.
 OWN_FAULT_SECONDS = LIST_SECONDS
 # The definition is missing, or the operator's role does not allow it. A deleted namespace has no Role any more.

@@ -186,7 +186,7 @@ class WeightsReconciler:
         return line.said
 
     async def _last_line(self, pod: Manifest) -> Progress | None:
-        """Return the last line of a program, None if it cannot be read: a status only gets more precise by it."""
+        """Return the last line of a program. It is None if it cannot be read: then the status is only less precise."""
         with suppress(ApiError):
             return progress.last_line(await self._cluster.pod_log_tail(pod, CONTAINER, lines=_LOG_LINES))
         return None

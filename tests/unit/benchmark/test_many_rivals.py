@@ -35,7 +35,7 @@ HEAVY: dict[str, Any] = {"podTemplate": {"spec": {"x": [[]] * 4600}}}
 MOST_SECONDS = 0.5
 DONE = {"conditions": [make_condition("Complete", "True", "SuitesEnded", "")]}
 SUITES = ["a", "b", "c"]
-# Times at which benchmarks gave their turn back: the rest of the first is over, but not of the second.
+# Times at which benchmarks gave their turn back: the pause of the first is over, that of the second is not.
 RESTED = ["2026-11-24T08:10:00Z", "2026-11-24T08:58:00Z"]
 
 

@@ -92,7 +92,7 @@ def node(tmp_path: Path) -> Node:
 
 @pytest.fixture
 def healthy(node: Node) -> Node:
-    """A node of which the pod has four GPUs."""
+    """A node. The pod has four of its GPUs."""
     node.add_gpus(4)
     return node
 
