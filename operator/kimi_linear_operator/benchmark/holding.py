@@ -96,8 +96,8 @@ def job_seconds(task: Task, claim: Claim, asker: Asker) -> float:
 def _was_created_during(suite: tuple[str, str] | None, created: str) -> bool:
     """Return whether a Job was created while a suite of another benchmark ran on the server: then it is forged.
 
-    The operator creates none then, except in the first seconds, when watch events may be late, and none in the moment
-    before the other benchmark's next suite.
+    During a suite, the operator creates no Job of another benchmark, except in the first seconds, when watch events may
+    be late. It also creates none in the moment before the next suite of the same benchmark.
     """
     if suite is None:
         return False

@@ -33,7 +33,7 @@ _MOST_NUMBERS = 20_000
 
 
 def _results(benchmarks: Iterable[CachedObject], now: str) -> Iterator[str]:
-    """Yield the results, of each namespace the newest ones up to a limit."""
+    """Yield the results: for each namespace the newest ones, up to a limit."""
     name = "kimi_linear_benchmark_result"
     meaning = "Results of the newest complete benchmark of each namespace and server, by suite and metric"
     yield head(name, meaning)

@@ -40,9 +40,10 @@ class _State:
     Attributes:
         begun_at: Since when it is waited for: the start of the first attempt to list it since the last success, or, if
             the cache was empty or outdated, the start of the first list of any scope. None without an attempt.
-        failed_at: When a list last failed that did not begin before the cache was outdated, None if none has.
+        failed_at: When a list last failed, None if none has. Lists that began before the cache was outdated do not
+            count.
         is_read: Whether the cache shows it: it was listed, and neither refused nor lost since.
-        is_outdated: Whether the cache may be old, and no list has begun since that was found out.
+        is_outdated: Whether the cache may be old, and no list has begun since the operator noticed this.
         error: The error of the last list, None if it succeeded.
     """
 

@@ -43,7 +43,7 @@ from typing import Any, NoReturn
 
 TERMINATION_MESSAGE = Path("/dev/termination-log")
 
-# Characters of a message. The operator reads the last few lines of the log, and at most so many bytes.
+# Characters of a message. The operator reads the last few lines of the log, and at most this many bytes.
 _LONGEST_MESSAGE = 400
 _COMMIT = re.compile("[0-9a-f]{40}")
 _INDEX = "model.safetensors.index.json"
@@ -154,13 +154,13 @@ class Volume:
         return Commit(commit, files) if is_whole else None
 
     def mark_complete(self, commit: Commit, revision: str) -> None:
-        """Record that a commit is complete, and that a branch is this commit."""
+        """Record that a commit is complete, and that a branch names this commit."""
         _write(self._marker(commit.name), json.dumps({"files": [vars(file) for file in commit.files]}))
         if not _COMMIT.fullmatch(revision):
             _write(self.folder / "refs" / revision, commit.name)
 
     def last_of(self, revision: str) -> Commit | None:
-        """Return the complete commit that a branch was when it was fetched last."""
+        """Return the complete commit that a branch named when it was fetched last."""
         try:
             return self.completed((self.folder / "refs" / revision).read_text().strip())
         except OSError:

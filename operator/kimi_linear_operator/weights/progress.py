@@ -154,7 +154,7 @@ def _end(job: Manifest) -> Manifest | None:
 
 
 def ends(pods: Iterable[Manifest]) -> list[Progress]:
-    """Return what the program said at its ends in these pods, the latest last."""
+    """Return the last words of the program in each of its containers in these pods, the latest last."""
     terminations = sorted(
         (item for pod in pods for item in _terminations(pod)), key=lambda item: str(item.get("finishedAt", ""))
     )

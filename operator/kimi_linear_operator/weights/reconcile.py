@@ -157,7 +157,7 @@ class WeightsReconciler:
         return refusal(str(latest.get("message", ""))) if latest else None
 
     async def _note_result(self, job: Manifest, pods: Sequence[Manifest]) -> Manifest:
-        """Note on a Job how it ended. Without a trace of that it is deleted later, so that another one looks again."""
+        """Note on a Job how it ended. If that is unknown, delete it later, so that another Job looks again."""
         ends = [end for end in progress.ends(pods) if end.is_complete]
         if ends:
             noted = await self._cluster.annotate(JOB, job, RESULT_ANNOTATION, progress.text_of(ends[-1]))
