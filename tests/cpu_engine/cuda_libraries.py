@@ -141,7 +141,7 @@ def complete(environment: Path) -> None:
 def find_missing(files: Sequence[Path], present: Sequence[Path]) -> list[Missing]:
     """Return the libraries of CUDA that some files need and that are not there.
 
-    Functions that no version ties to a library are in the first of them.
+    If no version says to which library a function belongs, it is in the first one.
     """
     libraries = [SharedLibrary(file) for file in files]
     there = {file.name for file in present}

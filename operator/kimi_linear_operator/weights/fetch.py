@@ -544,8 +544,7 @@ class Fetcher:
             if failure.is_lasting:
                 raise failure
             if last and attempts >= _FEW_ATTEMPTS:
-                return last, f"the hub could not be asked ({failure.message}): this is the last known commit of "
-                f"{revision}"
+                return last, f"the hub did not answer ({failure.message}): this is the last known commit of {revision}"
             self._report.say(state=failure.state, message=failure.message)
             patience.wait(failure, 0)
 
