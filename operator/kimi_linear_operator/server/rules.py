@@ -102,7 +102,7 @@ ERRORS = (
         "error",
         "spec.model",
         _at_most_one("weights", "path", "revision", "tokenSecretRef"),
-        "spec.model.weights names a KimiLinearWeights, which decides where the model comes from: remove "
+        "the weights come from spec.model.weights, a KimiLinearWeights with a source of its own: remove "
         "spec.model.path, spec.model.revision and spec.model.tokenSecretRef",
         blames="weights",
     ),
