@@ -57,7 +57,7 @@ class _State:
         return self.error is not None and self.error.status in _REFUSALS
 
     def is_own_fault(self, now: float, read_last: float) -> bool:
-        """Return whether it is waited for since OWN_FAULT_SECONDS, and another scope was read meanwhile."""
+        """Return whether the wait has lasted for OWN_FAULT_SECONDS, and another scope was read meanwhile."""
         return self.begun_at is not None and now - self.begun_at >= OWN_FAULT_SECONDS and read_last >= self.begun_at
 
     def is_failing(self, read_last: float) -> bool:
