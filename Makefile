@@ -41,7 +41,7 @@ test: check  ## Run all tests; the first time, build what they need (about 20 mi
 	@$(BIN)/python deploy/local/cluster.py build
 	@$(BIN)/python deploy/local/sglang_client.py
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m cpu_engine.environment
-	@echo "The tests run in seven parts, four at a time (35 minutes); the first is shown at once, each other when it has ended." >&2
+	@echo "The tests run in seven parts, four at a time (40 minutes); the first is shown at once, each other when it has ended." >&2
 	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target $(PARTS) test-integration
 
 test-integration: test-operation test-servers test-resources
