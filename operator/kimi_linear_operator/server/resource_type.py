@@ -7,6 +7,7 @@ from kimi_linear_operator.reconcile.resource_type import ResourceType
 from kimi_linear_operator.server.definition import CHECKER, DEFINITION
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.index import ServerIndex, UsedWeights, facts
+from kimi_linear_operator.server.labels import ROUTER_LABEL
 from kimi_linear_operator.server.manifests import CHILDREN
 from kimi_linear_operator.server.preview import PREVIEW
 from kimi_linear_operator.server.reconcile import ServerReconciler
@@ -29,6 +30,7 @@ SERVER_TYPE = ResourceType(
     pod_template=build_pod_template,
     children=CHILDREN,
     observed=(POD,),
+    more_pods=(ROUTER_LABEL,),
     series=series,
     facts=facts,
     index=ServerIndex,
