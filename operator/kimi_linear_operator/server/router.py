@@ -38,6 +38,12 @@ def selector(server: KimiLinearServer) -> dict[str, str]:
     return {ROUTER_LABEL: server.metadata.name}
 
 
+def router_pods(server: Manifest) -> tuple[str, ...]:
+    """Return the selector of the router's pods as text, nothing if a stored server has no router."""
+    has_router = server.get("spec", {}).get("router") is not None
+    return (f"{ROUTER_LABEL}={server['metadata']['name']}",) if has_router else ()
+
+
 def wanted_routers(spec: ServerSpec) -> int:
     """Return how many pods of the router should run: none if no replica should."""
     return spec.router.replicas if spec.router and wanted_replicas(spec) else 0
