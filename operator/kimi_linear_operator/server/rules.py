@@ -246,8 +246,7 @@ ERRORS = (
         "error",
         "spec",
         f"!has(self.router) || !{_KEY_IN_ARGUMENTS}",
-        "needs the API key, which is only on SGLang's command line: use spec.auth.apiKeySecretRef instead of --api-key "
-        "in spec.engine.extraArgs",
+        "does not find the key on SGLang's command line: use spec.auth.apiKeySecretRef instead",
         blames="router",
     ),
     expressions.own_command(ENGINE_CONTAINER, "use spec.engine (image, extraArgs, extraPipPackages)"),

@@ -14,6 +14,7 @@ from kimi_linear_operator.kubernetes.models import (
     Conditions,
     Failure,
     InheritedMetadata,
+    IntOrString,
     Model,
     ModelName,
     ObjectName,
@@ -25,7 +26,7 @@ from kimi_linear_operator.kubernetes.models import (
     WithoutNulls,
     whole_number,
 )
-from kimi_linear_operator.kubernetes.pod_template import ContainerResources, PodTemplate
+from kimi_linear_operator.kubernetes.pod_template import PodTemplate
 
 Hardware = Literal["mi300x", "mi325x", "mi355x"]
 TensorParallelism = Annotated[Literal[1, 2, 4, 8], BeforeValidator(whole_number)]
@@ -151,11 +152,22 @@ class ServicePort(Model):
     headless: bool = Field(
         default=False,
         description="Also create a headless Service NAME-headless, for routers that pick a replica. "
-        "With spec.router, it is always there.",
+        "spec.router creates it, too.",
     )
 
 
 RoutingPolicy = Literal["LeastLoad", "CacheAware", "RoundRobin"]
+
+
+class RouterResources(Model):
+    """Requests and limits of the router's container."""
+
+    limits: Annotated[dict[str, IntOrString], Field(max_length=32), WithoutNulls] | None = Field(
+        default=None, description="The most that the container may use."
+    )
+    requests: Annotated[dict[str, IntOrString], Field(max_length=32), WithoutNulls] | None = Field(
+        default=None, description="What the scheduler reserves for the container."
+    )
 
 
 class Router(Model):
@@ -175,7 +187,7 @@ class Router(Model):
             "tens of gigabytes large.",
         )
     )
-    resources: ContainerResources | None = Field(
+    resources: RouterResources | None = Field(
         default=None, description="Requests and limits of the router's container. It needs no GPU."
     )
 
