@@ -25,7 +25,7 @@ class TemplateChoice:
 
     Attributes:
         current: The revision with this template.
-        offer: The fields in which a newer template that is not taken yet differs; empty if there is none.
+        offer: The fields in which a newer template differs that the server has not taken; empty if there is none.
         running: The revision whose template the Deployment has now, None if unknown.
         verification: What is known about the answers with the current template, None if it is not verified.
         verified: The last older revision that was verified, if the server goes back to it when the current one fails.
