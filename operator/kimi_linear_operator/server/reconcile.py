@@ -320,7 +320,7 @@ class ServerReconciler:
             logged=self._start_logs.follow(key, newest_pod(pods)),
         )
         status = server_status(observation, self.now())
-        builders = (transition_event, contested_event, verified_event)
+        builders = (verified_event, transition_event, contested_event)
         event = next((event for build in builders if (event := build(manifest, status, self.now()))), None)
         # The time of this status says later which fields of the spec were there already: see `unrequested.py`.
         is_applied = was_applied(status, observation.generation)
