@@ -46,6 +46,7 @@ JOB = Kind("batch", "v1", "Job", "jobs")
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps")
 CLAIM = Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
+NETWORK_POLICY = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
 POD = Kind("", "v1", "Pod", "pods")
 
 EVENT = Kind("", "v1", "Event", "events")
@@ -57,4 +58,7 @@ def kind_of(manifest: Manifest) -> Kind:
     return _CHILD_KINDS[manifest["kind"]]
 
 
-_CHILD_KINDS = {kind.kind: kind for kind in (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET, CONFIG_MAP, JOB, CLAIM)}
+_CHILD_KINDS = {
+    kind.kind: kind
+    for kind in (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET, NETWORK_POLICY, CONFIG_MAP, JOB, CLAIM)
+}

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, DISRUPTION_BUDGET, REVISION, SERVICE, Manifest
-from kimi_linear_operator.server import deployment, disruption, revision, service
+from kimi_linear_operator.server import deployment, disruption, network_policy, revision, service
 from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.weights.location import Location
@@ -54,3 +54,5 @@ def _companions(server: KimiLinearServer) -> Iterator[Manifest]:
         yield service.build_headless_service(server)
     if disruption.needs_disruption_budget(server):
         yield disruption.build_disruption_budget(server)
+    if policy := server.spec.network_policy:
+        yield network_policy.build_network_policy(server, policy)

@@ -25,7 +25,9 @@ from kimi_linear_operator.kubernetes.models import (
     WithoutNulls,
     whole_number,
 )
+from kimi_linear_operator.kubernetes.network_peer import NetworkPeers
 from kimi_linear_operator.kubernetes.pod_template import PodTemplate
+from kimi_linear_operator.kubernetes.queueing import QueueName
 
 Hardware = Literal["mi300x", "mi325x", "mi355x"]
 TensorParallelism = Annotated[Literal[1, 2, 4, 8], BeforeValidator(whole_number)]
@@ -205,6 +207,22 @@ class KernelCache(Model):
     )
 
 
+class NetworkPolicy(Model):
+    """Who may reach the pods, and what they may reach."""
+
+    from_: NetworkPeers = Field(
+        default=[],
+        alias="from",
+        description="Who may reach SGLang, besides the benchmarks of the server's namespace: clients, Prometheus, an "
+        "ingress controller. Peers as in a NetworkPolicy.",
+    )
+    to: NetworkPeers = Field(
+        default=[],
+        description="What the pods may reach on any port, besides what they need to start: a proxy, a mirror, the "
+        "target of a sidecar. Peers as in a NetworkPolicy.",
+    )
+
+
 class ServerSpec(Model):
     """The wanted state. An empty spec is a complete server: the recipe's defaults."""
 
@@ -234,6 +252,16 @@ class ServerSpec(Model):
     rollout: Rollout = Field(default_factory=Rollout, description="How pods of a new spec replace the old ones.")
     service: ServicePort = Field(default_factory=ServicePort, description="How clients reach the server.")
     auth: Auth = Field(default_factory=Auth, description="Who may use the server: everyone who reaches it, by default.")
+    network_policy: NetworkPolicy | None = Field(
+        default=None,
+        description="Isolates the pods by a NetworkPolicy; {} lets only benchmarks of the namespace in. If unset, the "
+        "operator makes none. The cluster's network must enforce such policies.",
+    )
+    queue_name: QueueName | None = Field(
+        default=None,
+        description="LocalQueue of Kueue that admits the pods. If unset, Kueue treats the server as its administrator "
+        "has configured. Kueue refuses another queue while pods are ready.",
+    )
     security: Security = Field(
         default_factory=Security,
         description="What the container may do. Never privileged, and without the host's network: AMD's device plugin "
