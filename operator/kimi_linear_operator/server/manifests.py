@@ -3,14 +3,25 @@
 from collections.abc import Iterator
 
 from kimi_linear_operator.kubernetes import metadata
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, DISRUPTION_BUDGET, REVISION, SERVICE, Manifest
+from kimi_linear_operator.kubernetes.kinds import (
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    NETWORK_POLICY,
+    REVISION,
+    SERVICE,
+    Kind,
+    Manifest,
+)
 from kimi_linear_operator.server import deployment, disruption, network_policy, revision, service
 from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.weights.location import Location
 
 CHILDREN = (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET)
-"""The kinds of the children."""
+"""The kinds of the children that every cluster has and every Role of the operator allows."""
+
+OPTIONAL_CHILDREN: tuple[Kind, ...] = (NETWORK_POLICY,)
+"""The kinds of children that may be missing: then only servers that ask for them miss something."""
 
 
 def build(server: KimiLinearServer, location: Location | None = None) -> list[Manifest]:

@@ -44,6 +44,7 @@ class ServerObservation:
         choice: The pod template that the server should have, None if the pass did not choose one.
         contested: Sentences about fields of its children that others keep changing.
         logged: What the log of the newest pod says about its start, None if it was not read.
+        withheld: Why some children could not be written: their kind cannot be read.
     """
 
     manifest: Manifest
@@ -54,6 +55,7 @@ class ServerObservation:
     choice: TemplateChoice | None = None
     contested: tuple[str, ...] = ()
     logged: LoggedPhases | None = None
+    withheld: tuple[Reason, ...] = ()
 
     @property
     def wanted(self) -> int:
@@ -273,7 +275,10 @@ def _named(fields: Sequence[str]) -> str:
 
 
 def _synced(observation: ServerObservation) -> Condition:
-    """Return whether the children stay as the operator writes them."""
+    """Return whether all children are there, and stay as the operator writes them."""
+    if observation.withheld:
+        message = "; ".join(reason.message for reason in observation.withheld)
+        return condition("Synced", False, Reason(observation.withheld[0].name, message))
     if observation.contested:
         fields = "; ".join(observation.contested)
         message = f"{fields}. The operator restores it only every few minutes until the other writer stops"
