@@ -125,6 +125,11 @@ _SCALARS: Mapping[str, tuple[Strategy, Strategy]] = {
     "kernelCache.existingClaim": (_NAMES, _ODD_NAMES),
     "kernelCache.hostPath": (st.sampled_from(("/k", "/var/lib/kernels")), st.sampled_from(("/", "k", "/a b"))),
     "kernelCache.sizeLimit": (st.sampled_from(("1Gi", "512Mi")), st.sampled_from(("1", 1, "0Gi", "1G", "1.5Gi"))),
+    "monitoring.labels": (
+        st.dictionaries(st.sampled_from(("release", "a/b")), st.sampled_from(("", "x", "a.b")), max_size=2),
+        st.sampled_from(({"a": 1}, {"a": "-"}, {"kimi-linear.io/server": "x"}, {"ü": "x"}, {"a": None}, ["a"])),
+    ),
+    "monitoring.slowFirstTokenSeconds": (st.sampled_from((0.5, 5, 400)), st.sampled_from((0, -1, 401, "5", True))),
     "queueName": (
         st.sampled_from(("a", "user-queue", "a" * 63)),
         st.sampled_from(("A", "a.b", "-a", "a" * 64, "", "a\n")),

@@ -7,12 +7,14 @@ from kimi_linear_operator.kubernetes.kinds import (
     DEPLOYMENT,
     DISRUPTION_BUDGET,
     NETWORK_POLICY,
+    POD_MONITOR,
+    PROMETHEUS_RULE,
     REVISION,
     SERVICE,
     Kind,
     Manifest,
 )
-from kimi_linear_operator.server import deployment, disruption, network_policy, revision, service
+from kimi_linear_operator.server import deployment, disruption, monitoring, network_policy, revision, service
 from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.weights.location import Location
@@ -20,7 +22,7 @@ from kimi_linear_operator.weights.location import Location
 CHILDREN = (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET)
 """The kinds of the children that every cluster has and every Role of the operator allows."""
 
-OPTIONAL_CHILDREN: tuple[Kind, ...] = (NETWORK_POLICY,)
+OPTIONAL_CHILDREN: tuple[Kind, ...] = (NETWORK_POLICY, POD_MONITOR, PROMETHEUS_RULE)
 """The kinds of children that may be missing: then only servers that ask for them miss something."""
 
 
@@ -67,3 +69,6 @@ def _companions(server: KimiLinearServer) -> Iterator[Manifest]:
         yield disruption.build_disruption_budget(server)
     if policy := server.spec.network_policy:
         yield network_policy.build_network_policy(server, policy)
+    if watched := server.spec.monitoring:
+        yield monitoring.build_pod_monitor(server, watched)
+        yield monitoring.build_alerts(server, watched)

@@ -277,6 +277,7 @@ ERRORS = (
         )
         for field in ("from", "to")
     ),
+    *expressions.labels("spec.monitoring.labels"),
     expressions.owned_labels(),
     *expressions.inherited_metadata(),
 )

@@ -82,6 +82,13 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         None,
         "has a peer that Kubernetes refuses",
     ),
+    (
+        {"monitoring": {"labels": {"kimi-linear.io/server": "x"}}},
+        "spec.monitoring.labels",
+        None,
+        "sets a label that the operator sets",
+    ),
+    ({"monitoring": {"labels": {"ü": "x"}}}, "spec.monitoring.labels", None, "has a key that Kubernetes refuses"),
     ({"networkPolicy": {"to": [{}]}}, "spec.networkPolicy.to", None, "has a peer that Kubernetes refuses"),
     (
         {"kernelCache": {"existingClaim": "kernels", "hostPath": "/kernels"}},
