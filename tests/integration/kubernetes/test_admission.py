@@ -172,6 +172,8 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
     "a flag that the operator sets": ("kimi", {"engine": {"extraArgs": ["--tp=8"]}}),
     "shows an API key": ("kimi", {"engine": {"extraArgs": ["--api-key=secret"]}}),
     "in one item with a space": ("kimi", {"engine": {"extraArgs": ["--log-level info"]}}),
+    "spec.monitoring.labels: sets a label": ("kimi", {"monitoring": {"labels": {"kimi-linear.io/server": "other"}}}),
+    "spec.monitoring.labels: has a key": ("kimi", {"monitoring": {"labels": {"-team": "ml"}}}),
     "spec.networkPolicy.from: has a peer": ("kimi", {"networkPolicy": {"from": [{}]}}),
     "spec.networkPolicy.to: has a peer": (
         "kimi",
@@ -234,7 +236,7 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
         "kimi",
         {"podTemplate": {"metadata": {"labels": {"kimi-linear.io/server": "other"}}}},
     ),
-    "sets a label that the operator sets": (
+    "spec.inheritedMetadata.labels: sets a label": (
         "kimi",
         {"inheritedMetadata": {"labels": {"kimi-linear.io/server": "other"}}},
     ),
