@@ -46,7 +46,7 @@ def test_a_policy_of_somebody_else_is_left_alone(namespace: Namespace) -> None:
     taken = {"apiVersion": NETWORK_POLICY.api_version, "kind": NETWORK_POLICY.kind, "metadata": metadata, "spec": spec}
     namespace.client.create(NETWORK_POLICY, taken)
     namespace.create_server("kimi", {"networkPolicy": {"from": [FROM_CHAT]}})
-    namespace.wait_for_condition("kimi", "Ready", "False", "NameConflict")
+    namespace.wait_for_condition("kimi", "Accepted", "False", "NameConflict")
     assert namespace.existing(NETWORK_POLICY, "kimi")["spec"] == spec
 
 
