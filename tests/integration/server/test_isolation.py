@@ -40,6 +40,16 @@ def test_a_policy_that_somebody_widens_is_repaired(namespace: Namespace) -> None
     wait_for(lambda: policy(namespace), "it is as before", lambda found: bool(found and "chat" in str(found["spec"])))
 
 
+def test_a_policy_of_somebody_else_is_left_alone(namespace: Namespace) -> None:
+    metadata = {"name": "kimi", "namespace": namespace.name}
+    spec = {"podSelector": {}, "policyTypes": ["Ingress"]}
+    taken = {"apiVersion": NETWORK_POLICY.api_version, "kind": NETWORK_POLICY.kind, "metadata": metadata, "spec": spec}
+    namespace.client.create(NETWORK_POLICY, taken)
+    namespace.create_server("kimi", {"networkPolicy": {"from": [FROM_CHAT]}})
+    namespace.wait_for_condition("kimi", "Accepted", "False", "NameConflict")
+    assert namespace.existing(NETWORK_POLICY, "kimi")["spec"] == spec
+
+
 def test_pods_have_the_priority_of_the_class_that_the_pod_template_names(namespace: Namespace) -> None:
     name = f"{namespace.name}-inference"
     manifest = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}}
