@@ -354,6 +354,13 @@ WARNINGS = (
         "the clients, or of the load balancer",
         blames="networkPolicy.from",
     ),
+    Rule(
+        "warning",
+        "spec",
+        "!has(self.monitoring) || !has(self.networkPolicy) || self.networkPolicy.from.exists(p, true)",
+        "lets no Prometheus in, but spec.monitoring lets one scrape the pods: name its pods here",
+        blames="networkPolicy.from",
+    ),
     # No error: servers of earlier versions have the flag, and would become invalid.
     Rule(
         "warning",

@@ -208,6 +208,7 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         None,
         "lets no address from outside the cluster in",
     ),
+    ({"monitoring": {}, "networkPolicy": {}}, "spec.networkPolicy.from", None, "lets no Prometheus in"),
     (
         {"hardware": "mi355x", "engine": {"image": "a/sglang:v0.5.7-rocm700-mi35x"}},
         "spec.engine.image",
