@@ -22,5 +22,5 @@ def with_values(query: str, interval: str = "5m") -> str:
 
 
 def metrics(query: str) -> set[str]:
-    """Return the names of SGLang's metrics in a query, without what a histogram appends to them."""
-    return {re.sub(r"_bucket$", "", name) for name in re.findall(r"sglang:\w+", query)}
+    """Return the names of SGLang's metrics in a query, without `sglang:` and what a histogram appends to them."""
+    return {re.sub(r"_bucket$", "", name) for name in re.findall(r"sglang\[:_\](\w+)", query)}

@@ -18,6 +18,8 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+from kimi_linear_operator.server.monitoring import sglang as metric
+
 FOLDER = Path(__file__).parents[1] / "monitoring"
 _SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 _WIDTH = 24
@@ -66,9 +68,13 @@ def rows(title: str, query: Query, *, width: int = 12) -> table.Panel:
     return table.Panel().title(title).datasource(_SOURCE).span(width).height(8).with_target(target)
 
 
-def quantiles(metric: str, labels: str) -> tuple[Query, ...]:
+def quantiles(histogram: str, labels: str) -> tuple[Query, ...]:
     """Return the median, the 90th and the 99th percentile of a histogram."""
-    rate = f"sum by (le) (rate({metric}_bucket{{{labels}}}[$__rate_interval]))"
+    return _quantiles(f"{histogram}_bucket{{{labels}}}")
+
+
+def _quantiles(buckets: str) -> tuple[Query, ...]:
+    rate = f"sum by (le) (rate({buckets}[$__rate_interval]))"
     names = {"0.5": "median", "0.9": "90th percentile", "0.99": "99th percentile"}
     return tuple(Query(f"histogram_quantile({share}, {rate})", name) for share, name in names.items())
 
@@ -233,11 +239,11 @@ _SERVER = 'namespace=~"$namespace", kimi_linear_io_server=~"$server"'
 _GPUS = 'namespace=~"$namespace", pod=~"($server)-[0-9a-z]+-[0-9a-z]{5}"'
 
 
-def sglang() -> dashboard.Dashboard:
+def servers() -> dashboard.Dashboard:
     """Return the dashboard of servers with spec.monitoring."""
     namespace = _choice("namespace", "Namespace", 'label_values(up{kimi_linear_io_server!=""}, namespace)')
-    servers = 'label_values(up{namespace=~"$namespace", kimi_linear_io_server!=""}, kimi_linear_io_server)'
-    built = _dashboard("Kimi-Linear servers", "kimi-linear-servers", [namespace, _choice("server", "Server", servers)])
+    names = 'label_values(up{namespace=~"$namespace", kimi_linear_io_server!=""}, kimi_linear_io_server)'
+    built = _dashboard("Kimi-Linear servers", "kimi-linear-servers", [namespace, _choice("server", "Server", names)])
     prefix = dashboard.TextBoxVariable("gpu_prefix").label("Prefix of GPU metrics").default_value("")
     built = built.with_variable(prefix)
     for panel in (*_load(), *_latency(), *_memory(), *_gpus()):
@@ -276,9 +282,9 @@ def _load() -> list[Panel]:
 
 def _latency() -> list[Panel]:
     return [
-        lines("Time to the first token", "s", *quantiles("sglang:time_to_first_token_seconds", _SERVER)),
-        lines("Time between tokens", "s", *quantiles("sglang:inter_token_latency_seconds", _SERVER)),
-        lines("Time to the whole answer", "s", *quantiles("sglang:e2e_request_latency_seconds", _SERVER)),
+        lines("Time to the first token", "s", *_quantiles(metric("time_to_first_token_seconds_bucket", _SERVER))),
+        lines("Time between tokens", "s", *_quantiles(metric("inter_token_latency_seconds_bucket", _SERVER))),
+        lines("Time to the whole answer", "s", *_quantiles(metric("e2e_request_latency_seconds_bucket", _SERVER))),
     ]
 
 
@@ -304,23 +310,23 @@ def _gpus() -> list[Panel]:
     ]
 
 
-def _by_pod(metric: str, outer: str = "") -> str:
+def _by_pod(gauge: str, outer: str = "") -> str:
     """Return the query for a gauge; every process of an engine may report it."""
-    query = f"max by (namespace, pod) (sglang:{metric}{{{_SERVER}}})"
+    query = f"max by (namespace, pod) ({metric(gauge, _SERVER)})"
     return f"{outer}({query})" if outer else query
 
 
-def _rate(metric: str) -> str:
-    return f"sum(rate(sglang:{metric}{{{_SERVER}}}[$__rate_interval]))"
+def _rate(counter: str) -> str:
+    return f"sum(rate({metric(counter, _SERVER)}[$__rate_interval]))"
 
 
-def _gpu(metric: str) -> str:
-    return f"max by (pod, gpu_id) (${{gpu_prefix}}{metric}{{{_GPUS}}})"
+def _gpu(gauge: str) -> str:
+    return f"max by (pod, gpu_id) (${{gpu_prefix}}{gauge}{{{_GPUS}}})"
 
 
 def texts() -> dict[str, str]:
     """Return the text of each file by its name."""
-    built = {"dashboard.json": operator(), "servers-dashboard.json": sglang()}
+    built = {"dashboard.json": operator(), "servers-dashboard.json": servers()}
     return {name: JSONEncoder(sort_keys=True, indent=2).encode(item.build()) + "\n" for name, item in built.items()}
 
 

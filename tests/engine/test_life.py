@@ -220,14 +220,14 @@ def test_it_chats_about_tools(server: Server) -> None:
 
 
 # Exists only after a client has gone away.
-ABORTED = "sglang:num_aborted_requests_total"
+ABORTED = "num_aborted_requests_total"
 
 
 def test_prometheus_finds_what_the_dashboard_asks_for(server: Server, tmp_path: Path) -> None:
     """The stand-in has only some of the metrics, so only those queries are asked that it can answer."""
     prometheus.ensure_there()
     asked = {query: metrics(query) for _, query in queries("servers-dashboard.json") if metrics(query)}
-    offered = set(re.findall(r"^# TYPE (sglang:\w+)", _after_some_answers(server), re.MULTILINE))
+    offered = set(re.findall(r"^# TYPE sglang:(\w+)", _after_some_answers(server), re.MULTILINE))
     if server.target.is_real:
         assert {name for names in asked.values() for name in names} - offered == {ABORTED}
     wanted = [with_values(query, "60s") for query, names in asked.items() if names <= offered]

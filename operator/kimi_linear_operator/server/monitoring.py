@@ -22,6 +22,19 @@ _FULL = 0.95
 _RESTARTS_IN_AN_HOUR = 2
 
 
+def sglang(metric: str, labels: str) -> str:
+    """Return a PromQL selector of one of SGLang's metrics.
+
+    Prometheus before 3.0 asks for OpenMetrics without UTF-8 in names. Recent versions of prometheus_client then replace
+    the colon of `sglang:NAME` by an underscore (0.26: openmetrics/exposition.py).
+
+    Args:
+        metric: Its name, without `sglang:`.
+        labels: What its labels must be.
+    """
+    return f'{{__name__=~"sglang[:_]{metric}", {labels}}}'
+
+
 def build_pod_monitor(server: KimiLinearServer, monitoring: Monitoring) -> Manifest:
     """Return the PodMonitor, named like the server.
 
@@ -111,8 +124,8 @@ def _restarts(server: KimiLinearServer) -> Manifest:
 
 def _load(pods: str, monitoring: Monitoring) -> list[Manifest]:
     """Return the alerts about more requests than the replicas answer in time."""
-    queue = f"sglang:num_queue_reqs{{{pods}}}"
-    first_token = f"sglang:time_to_first_token_seconds_bucket{{{pods}}}"
+    queue = sglang("num_queue_reqs", pods)
+    first_token = sglang("time_to_first_token_seconds_bucket", pods)
     seconds = f"{monitoring.slow_first_token_seconds:g}"
     remedy = "Raise spec.replicas, or let clients send fewer requests at a time."
     return [
@@ -145,7 +158,7 @@ def _pools(pods: str) -> list[Manifest]:
     return [
         {
             "alert": alert,
-            "expr": f"max by (pod) (sglang:{metric}{{{pods}}}) > {_FULL}",
+            "expr": f"max by (pod) ({sglang(metric, pods)}) > {_FULL}",
             "for": "10m",
             "labels": {"severity": "warning"},
             "annotations": {

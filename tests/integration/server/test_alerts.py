@@ -71,6 +71,9 @@ CASES = {
     "it starts again and again": _restarts(_POD, "0x10 1x10 2x10 3x40", fires=True),
     "it started again once": _restarts(_POD, "0x10 1x60", fires=False),
     "another server starts again": _restarts(_OTHER, "0x10 1x10 2x10 3x40", fires=False),
+    "a name as an older Prometheus has it": Case(
+        "KimiLinearCacheFull", {f"sglang_token_usage{{{_SCRAPED}}}": "0.97x30"}, 20, fires=True
+    ),
     "more and more wait": _queue("0+1x60", 40, fires=True),
     "as many wait as before": _queue("5x60", 40, fires=False),
     "all get their turn": _queue("0 9 0 9 0 9 0 9 0 9 0 9 0 9 0 9 0 9 0 9 0 9 0 9 0 9 0 9 0 9", 29, fires=False),
