@@ -79,11 +79,11 @@ def scraping(target: str, labels: Mapping[str, str], folder: Path) -> Iterator[P
     targets = [{"targets": [target], "labels": dict(labels)}]
     job = {"job_name": "sglang", "scrape_interval": f"{_SCRAPE_SECONDS}s", "static_configs": targets}
     config = _write(folder / "prometheus.yaml", {"scrape_configs": [job]})
-    command = [_FOLDER / "prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
+    options = [f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
+    address = f"--web.listen-address=127.0.0.1:{port}"
     with (folder / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log, start_new_session=True
-        )
+        command = [str(_FOLDER / "prometheus"), *options, address]
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
         running = Prometheus(port)
         wait_for(running.is_ready, "Prometheus answers")
