@@ -1,4 +1,4 @@
-"""The NetworkPolicy of a server: who may reach its pods, and what they may reach.
+"""The NetworkPolicies of a server: who may reach its pods and those of its router, and what they may reach.
 
 Policies add up: a pod may do what any policy allows. The kubelet's probes always pass, and so does a pod's traffic with
 itself: https://kubernetes.io/docs/concepts/services-networking/network-policies/
@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import NETWORK_POLICY, Manifest
 from kimi_linear_operator.kubernetes.pod_template import ContainerOverlay
-from kimi_linear_operator.server.sglang import command_line
+from kimi_linear_operator.server import router
+from kimi_linear_operator.server.sglang import command_line, router_flags
 from kimi_linear_operator.server.spec import KimiLinearServer, NetworkPolicy, ServerSpec
 
 # What the operator runs for a KimiLinearBenchmark. Only the operator can give these labels to a pod of its own.
@@ -32,7 +33,7 @@ _TRUE = ("1", "ON", "YES", "TRUE")
 
 
 def build_network_policy(server: KimiLinearServer, policy: NetworkPolicy) -> Manifest:
-    """Return the NetworkPolicy, named like the server.
+    """Return the NetworkPolicy of the replicas, named like the server.
 
     Args:
         server: The server.
@@ -42,17 +43,39 @@ def build_network_policy(server: KimiLinearServer, policy: NetworkPolicy) -> Man
     spec = {
         "podSelector": {"matchLabels": metadata.selector(server)},
         "policyTypes": ["Ingress", "Egress"],
-        "ingress": list(_ingress(server.spec, policy)),
+        "ingress": [*_ingress(policy, _ports_of_sidecars(server.spec)), *_from_router(server)],
         # The API server drops an empty list. Without it, the pods may reach nothing.
         **({"egress": egress} if egress else {}),
     }
     return metadata.build_manifest(server, NETWORK_POLICY, server.metadata.name, spec=spec)
 
 
-def _ingress(spec: ServerSpec, policy: NetworkPolicy) -> Iterator[Manifest]:
+def build_router_policy(server: KimiLinearServer, policy: NetworkPolicy) -> Manifest:
+    """Return the NetworkPolicy of the router's pods: who reaches the replicas reaches them, and they the replicas.
+
+    Args:
+        server: A server with a router.
+        policy: Its spec.networkPolicy.
+    """
+    metrics = {"port": router_flags.METRICS_PORT, "protocol": "TCP"}
+    spec = {
+        "podSelector": {"matchLabels": router.selector(server)},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": list(_ingress(policy, [metrics])),
+        "egress": [_DNS, {"to": [{"podSelector": {"matchLabels": metadata.selector(server)}}], "ports": [_HTTP]}],
+    }
+    return metadata.build_manifest(server, NETWORK_POLICY, router.name_of(server), spec=spec)
+
+
+def _from_router(server: KimiLinearServer) -> list[Manifest]:
+    peer = {"podSelector": {"matchLabels": router.selector(server)}}
+    return [{"from": [peer], "ports": [_HTTP]}] if server.spec.router else []
+
+
+def _ingress(policy: NetworkPolicy, more_ports: list[Manifest]) -> Iterator[Manifest]:
     """Yield the rules for who may reach the pods. A rule with an empty `from` would let everyone in."""
     if policy.from_:
-        yield {"from": [peer.manifest() for peer in policy.from_], "ports": [_HTTP, *_ports_of_sidecars(spec)]}
+        yield {"from": [peer.manifest() for peer in policy.from_], "ports": [_HTTP, *more_ports]}
     yield {"from": [{"podSelector": {"matchLabels": _BENCHMARKS}}], "ports": [_HTTP]}
 
 

@@ -242,6 +242,13 @@ ERRORS = (
         f"self.all(c, c.name == '{ENGINE_CONTAINER}' || {expressions.NO_GPUS})",
         "gives amd.com/gpu to a sidecar: only the container sglang may have GPUs",
     ),
+    Rule(
+        "error",
+        "spec",
+        f"!has(self.router) || !{_KEY_IN_ARGUMENTS}",
+        "does not find the key on SGLang's command line: use spec.auth.apiKeySecretRef instead",
+        blames="router",
+    ),
     expressions.own_command(ENGINE_CONTAINER, "use spec.engine (image, extraArgs, extraPipPackages)"),
     Rule(
         "error",
@@ -360,6 +367,14 @@ WARNINGS = (
         "!has(self.monitoring) || !has(self.networkPolicy) || self.networkPolicy.from.exists(p, true)",
         "lets no Prometheus in, but spec.monitoring lets one scrape the pods: name its pods here",
         blames="networkPolicy.from",
+    ),
+    Rule(
+        "warning",
+        "spec",
+        f"!has(self.router) || has(self.auth.apiKeySecretRef) || {_KEY_IN_ARGUMENTS}",
+        "has no API key, so everyone who reaches the server can also give the router other replicas, which then see "
+        "the requests of others: set spec.auth.apiKeySecretRef",
+        blames="router",
     ),
     # No error: servers of earlier versions have the flag, and would become invalid.
     Rule(

@@ -116,6 +116,23 @@ def test_pods_reach_what_the_spec_names_on_any_port_and_can_look_its_address_up(
     assert not reaches(policy, replica(), HUB, 443)
 
 
+def router() -> End:
+    """Return a pod of the server's router, with the labels of its pod template."""
+    built = manifests.build(KimiLinearServer.model_validate(make_server(router={})))
+    [found] = [item for item in built if item["metadata"]["name"] == "kimi-router" and item["kind"] == "Deployment"]
+    return End(namespace="default", labels=found["spec"]["template"]["metadata"]["labels"])
+
+
+def test_a_router_is_isolated_as_its_replicas_are_and_reaches_them_and_nothing_else() -> None:
+    policy = isolated(FROM_APPS, router={}, **OUTSIDE)
+    assert [end for end in (APPLICATION, client()) if not reaches(policy, end, router(), 30000)] == []
+    assert [end for end in (PROMETHEUS, pod(app="chat"), HUB) if reaches(policy, end, router(), 30000)] == []
+    assert reaches(policy, router(), replica(), 30000)
+    assert reaches(policy, router(), DNS, 53, "UDP")
+    assert [end for end in (HUB, INTERNAL, replica("other")) if reaches(policy, router(), end, 443)] == []
+    assert not reaches(isolated(FROM_APPS, **OUTSIDE), router(), replica(), 30000)
+
+
 def test_a_policy_is_of_its_own_server_only() -> None:
     assert reaches(isolated(), APPLICATION, replica("other"), 30000)
     assert reaches(isolated(), APPLICATION, pod(), 80)
