@@ -68,6 +68,8 @@ def report(namespace: Namespace, pod: Manifest, *, has_address: bool = True) -> 
     is_ready = not gates or is_open(pod)
     states = {"PodScheduled": True, "ContainersReady": True, "Ready": is_ready}
     conditions = [{"type": kind, "status": str(state), "lastTransitionTime": _NOW} for kind, state in states.items()]
+    if not is_ready:
+        conditions[-1]["reason"] = "ReadinessGatesNotReady"
     container = {"name": "sglang", "image": "sglang", "imageID": "", "ready": True, "started": True, "restartCount": 0}
     number = int(pod["metadata"]["uid"][:2], 16)
     status = {
