@@ -171,7 +171,7 @@ class KindPodCluster(KindCluster, PodCluster):
     def _containerd_of(self, node: str, *arguments: str, timeout: float = 60) -> str:
         return run(["docker", "exec", node, "ctr", "--namespace=k8s.io", *arguments], timeout=timeout)
 
-    def _load(self, image: Image) -> None:
+    def load(self, image: Image) -> None:
         built = build_in_docker(image)
         options = [f"--name={self.name}", f"--nodes={','.join(self.node_names)}"]
         run(["kind", "load", "docker-image", built, *options], timeout=600)

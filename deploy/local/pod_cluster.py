@@ -88,14 +88,14 @@ class PodCluster(Lifecycle):
             sglang: If unset, the stand-in's.
         """
         for image in (images.OPERATOR, sglang or images.STAND_IN):
-            self._load(image)
+            self.load(image)
 
     def tag_image(self, name: str, other: str) -> None:
         """Give an image on the node a second name."""
         self.containerd("images", "tag", "--force", name, other)
 
     @abstractmethod
-    def _load(self, image: images.Image) -> None:
+    def load(self, image: images.Image) -> None:
         """Build an image, unless it exists, and load it into the node."""
 
     def _add_gpus(self) -> None:

@@ -95,7 +95,7 @@ class RealCluster(PodCluster):
         """Send the kubelet a signal, as STOP."""
         run(self.enter("sh", "-c", f"kill -{signal} $(pidof kubelet)"))
 
-    def _load(self, image: Image) -> None:
+    def load(self, image: Image) -> None:
         self.containerd("images", "import", str(build(image)), timeout=300)
 
     def _offer_gpus(self) -> None:
