@@ -1,5 +1,6 @@
 """The router: its objects, what of it is a replica to others, and how its list of replicas is corrected."""
 
+import socket
 from collections.abc import Iterable
 from typing import Any
 
@@ -212,9 +213,9 @@ def test_a_replica_gets_the_key_and_one_of_ipv6_has_brackets(monkeypatch: pytest
     assert bodies == [None, {"url": "a", "api_key": "k"}]
 
     def look_up(name: str, port: int, family: int, kind: int) -> list[Any]:
-        if family == router_launcher.socket.AF_INET:
-            raise router_launcher.socket.gaierror(router_launcher.socket.EAI_NONAME, "none")
+        if family == socket.AF_INET:
+            raise socket.gaierror(socket.EAI_NONAME, "none")
         return [(family, kind, 6, "", ("fd00::1", port, 0, 0))]
 
-    monkeypatch.setattr(router_launcher.socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
     assert router_launcher.addresses("kimi-headless", 30000) == {"http://[fd00::1]:30000"}
