@@ -172,6 +172,7 @@ class KindPodCluster(KindCluster, PodCluster):
         return run(["docker", "exec", node, "ctr", "--namespace=k8s.io", *arguments], timeout=timeout)
 
     def load(self, image: Image) -> None:
+        """Build an image, unless it exists, and load it into the node."""
         built = build_in_docker(image)
         options = [f"--name={self.name}", f"--nodes={','.join(self.node_names)}"]
         run(["kind", "load", "docker-image", built, *options], timeout=600)

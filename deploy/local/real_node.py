@@ -96,6 +96,7 @@ class RealCluster(PodCluster):
         run(self.enter("sh", "-c", f"kill -{signal} $(pidof kubelet)"))
 
     def load(self, image: Image) -> None:
+        """Build an image, unless it exists, and load it into the node."""
         self.containerd("images", "import", str(build(image)), timeout=300)
 
     def _offer_gpus(self) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 import chart
 import images
-from e2e.load import ON_STAND_IN, Tally, steady_load
+from e2e.load import ON_STAND_IN, steady_load
 from integration.client import Client
 from integration.namespace import Namespace
 from integration.waiting import wait_for
@@ -60,7 +60,6 @@ def test_a_killed_router_loses_what_it_held_and_connections_until_the_kubelet_no
 ) -> None:
     killed = routers(client, models)[0]
     container = killed["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
-    tally = Tally()
     with steady_load(cluster, url) as tally:
         time.sleep(_SECONDS_OF_LOAD)
         cluster.containerd("tasks", "kill", "--signal=SIGKILL", container)
