@@ -219,3 +219,8 @@ def test_a_replica_gets_the_key_and_one_of_ipv6_has_brackets(monkeypatch: pytest
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     assert router_launcher.addresses("kimi-headless", 30000) == {"http://[fd00::1]:30000"}
+
+
+def test_the_command_line_asks_for_the_routers_pods_only_where_a_router_is() -> None:
+    assert router.router_pods(make_server(router={})) == ("kimi-linear.io/router=kimi",)
+    assert router.router_pods(make_server()) == ()
