@@ -46,6 +46,7 @@ JOB = Kind("batch", "v1", "Job", "jobs")
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps")
 CLAIM = Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
+AUTOSCALER = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 POD = Kind("", "v1", "Pod", "pods")
 
 EVENT = Kind("", "v1", "Event", "events")
