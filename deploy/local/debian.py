@@ -65,7 +65,9 @@ def ensure_unpacked(package: str, cache: Path) -> None:
     say(f"Unpacking Debian's package {package} ...")
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        if not _apt("download", package, cwd=scratch) and not (_apt("update") and _apt("download", package, cwd=scratch)):
+        if not _apt("download", package, cwd=scratch) and not (
+            _apt("update") and _apt("download", package, cwd=scratch)
+        ):
             raise LocalClusterError(f"apt-get could not download {package} (see above).")
         [archive] = Path(scratch).glob("*.deb")
         run(["dpkg-deb", "--extract", archive, Path(scratch) / "files"])

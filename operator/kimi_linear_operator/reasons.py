@@ -27,6 +27,9 @@ ReasonName = Literal[
     "ImagePullFailed",
     "InvalidSpec",
     "JobSuspended",
+    "KindForbidden",
+    "KindMissing",
+    "KindUnreadable",
     "MaximumReached",
     "MetricsMissing",
     "ModelLoading",
@@ -420,6 +423,25 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "webhook. The operator restores it only every few minutes.",
         "Stop the other writer: the message names the field and, if Kubernetes knows it, its field manager. Scale the "
         "server, not its Deployment: `kubectl scale kls/NAME`, or a HorizontalPodAutoscaler of the server.",
+    ),
+    "KindMissing": Explanation(
+        "server",
+        "The spec asks for an object of a kind that this cluster does not have: the definition is not installed. "
+        "The server has everything else.",
+        "Install what the message names. The operator makes the object within a minute, without a restart.",
+    ),
+    "KindForbidden": Explanation(
+        "server",
+        "The spec asks for an object of a kind that the operator's Role does not allow. The server has everything "
+        "else.",
+        "Give the operator the rules of its chart's Role: `helm template` shows them. The operator makes the object "
+        "within a minute, without a restart.",
+    ),
+    "KindUnreadable": Explanation(
+        "server",
+        "The spec asks for an object of a kind that the API server cannot list. The server has everything else.",
+        "Read the error in the operator's log or at `/readyz`. Often a webhook that converts objects of this kind does "
+        "not answer.",
     ),
     # Weights on a volume.
     "WeightsComplete": Explanation(

@@ -7,7 +7,6 @@ import json
 import random
 import subprocess
 import threading
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import debian
 from binaries import binary, cache_folder
+from client.asking import ask
 from client.processes import StandIn
 from control_plane import LocalCluster, free_ports
 from integration.kubelet import is_ready, report_ready
@@ -79,7 +79,9 @@ def adapted_metrics(cluster: LocalCluster, folder: Path) -> Iterator[Prometheus]
     """Run Prometheus and the adapter, and offer custom metrics at the API server while the block runs."""
     ports = free_ports(2)
     prometheus = Prometheus(folder, ports[0])
-    kubeconfigs = [f"--{name}-kubeconfig={cluster.kubeconfig}" for name in ("lister", "authentication", "authorization")]
+    kubeconfigs = [
+        f"--{name}-kubeconfig={cluster.kubeconfig}" for name in ("lister", "authentication", "authorization")
+    ]
     adapter = [
         str(binary("metrics-adapter")),
         *kubeconfigs,
@@ -197,13 +199,11 @@ def load(pods: ServingPods, users: int) -> Iterator[None]:
 
 
 def _ask_until(ended: threading.Event, pods: ServingPods) -> None:
-    body = json.dumps({"text": "x", "sampling_params": {"max_new_tokens": 100, "ignore_eos": True}}).encode()
+    body = {"text": "x", "sampling_params": {"max_new_tokens": 100, "ignore_eos": True}}
     while not ended.is_set():
-        url = random.choice(pods.urls)  # noqa: S311 - no secret
-        asked = urllib.request.Request(f"{url}/generate", body, {"Content-Type": "application/json"})
-        # A replica that has gone meanwhile refuses the request.
-        with suppress(OSError), urllib.request.urlopen(asked, timeout=_REQUEST_SECONDS) as answer:
-            answer.read()
+        # A replica that has gone meanwhile does not answer.
+        with suppress(TimeoutError):
+            ask(f"{random.choice(pods.urls)}/generate", body, seconds=_REQUEST_SECONDS)  # noqa: S311 - no secret
 
 
 def wait_for_pods(pods: ServingPods, number: int, seconds: float) -> None:

@@ -22,12 +22,14 @@ class Kind:
         version: API version.
         kind: Name of the kind in manifests.
         plural: Name of the kind in paths.
+        source: What brings the definition of the kind, for people; empty if every cluster has it.
     """
 
     group: str
     version: str
     kind: str
     plural: str
+    source: str = ""
 
     def __hash__(self) -> int:
         """Return a hash of the name alone: every key in the cache has a kind, and this halves the time of its hash."""
@@ -37,6 +39,11 @@ class Kind:
     def api_version(self) -> str:
         """Return the value of `apiVersion` in manifests."""
         return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def resource(self) -> str:
+        """Return the plural with the group, as kubectl and the API server's messages name the kind."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
 
 
 DEPLOYMENT = Kind("apps", "v1", "Deployment", "deployments")
@@ -58,4 +65,6 @@ def kind_of(manifest: Manifest) -> Kind:
     return _CHILD_KINDS[manifest["kind"]]
 
 
-_CHILD_KINDS = {kind.kind: kind for kind in (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET, CONFIG_MAP, JOB, CLAIM)}
+_CHILD_KINDS = {
+    kind.kind: kind for kind in (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET, AUTOSCALER, CONFIG_MAP, JOB, CLAIM)
+}

@@ -3,14 +3,25 @@
 from collections.abc import Iterator
 
 from kimi_linear_operator.kubernetes import metadata
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, DISRUPTION_BUDGET, REVISION, SERVICE, Manifest
-from kimi_linear_operator.server import deployment, disruption, revision, service
+from kimi_linear_operator.kubernetes.kinds import (
+    AUTOSCALER,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    REVISION,
+    SERVICE,
+    Kind,
+    Manifest,
+)
+from kimi_linear_operator.server import autoscaler, deployment, disruption, revision, service
 from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.weights.location import Location
 
 CHILDREN = (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET)
-"""The kinds of the children."""
+"""The kinds of the children that every cluster has and every Role of the operator allows."""
+
+OPTIONAL_CHILDREN: tuple[Kind, ...] = (AUTOSCALER,)
+"""The kinds of children that may be missing: then only servers that ask for them miss something."""
 
 
 def build(server: KimiLinearServer, location: Location | None = None) -> list[Manifest]:
@@ -23,9 +34,14 @@ def build(server: KimiLinearServer, location: Location | None = None) -> list[Ma
     return [*build_companions(server), build_deployment(server, deployment.build_pod_template(server, location))]
 
 
-def build_companions(server: KimiLinearServer) -> list[Manifest]:
-    """Return the children of a server, without its Deployment and its revision."""
-    return [metadata.with_fingerprint(manifest) for manifest in _companions(server)]
+def build_companions(server: KimiLinearServer, live: Manifest | None = None) -> list[Manifest]:
+    """Return the children of a server, without its Deployment and its revision.
+
+    Args:
+        server: The server.
+        live: Its Deployment as the cluster has it, None if there is none.
+    """
+    return [metadata.with_fingerprint(manifest) for manifest in _companions(server, live)]
 
 
 def build_deployment(server: KimiLinearServer, template: Manifest, number: int = 0) -> Manifest:
@@ -48,9 +64,11 @@ def build_revision(server: KimiLinearServer, record: revision.Revision) -> Manif
     return {**metadata.with_fingerprint({**manifest, "data": {}}), "data": manifest["data"]}
 
 
-def _companions(server: KimiLinearServer) -> Iterator[Manifest]:
+def _companions(server: KimiLinearServer, live: Manifest | None) -> Iterator[Manifest]:
     yield service.build_service(server)
     if server.spec.service.headless:
         yield service.build_headless_service(server)
     if disruption.needs_disruption_budget(server):
         yield disruption.build_disruption_budget(server)
+    if autoscaler.needs_autoscaler(server):
+        yield autoscaler.build_autoscaler(server, live)

@@ -55,7 +55,12 @@ def _desired(server: KimiLinearServer, live: Sequence[Manifest], referenced: Ref
     """Return the children of a server, with the pod template that the operator would give it."""
     current = _choose_template(server, live, _weights(server, referenced)).current
     deployment = manifests.build_deployment(server, current.template, current.number)
-    return [manifests.build_revision(server, current), *manifests.build_companions(server), deployment]
+    own = next((child for child in live if _is_own_deployment(child, server)), None)
+    return [manifests.build_revision(server, current), *manifests.build_companions(server, own), deployment]
+
+
+def _is_own_deployment(child: Manifest, server: KimiLinearServer) -> bool:
+    return child["kind"] == DEPLOYMENT.kind and metadata.is_owned_by(child, server.metadata.uid)
 
 
 def _choose_template(
@@ -65,7 +70,7 @@ def _choose_template(
     is_applied = was_applied(server.status, server.metadata.generation)
     deployed, applied = 0, None
     for deployment in live:
-        if deployment["kind"] == DEPLOYMENT.kind and metadata.is_owned_by(deployment, server.metadata.uid):
+        if _is_own_deployment(deployment, server):
             deployed = revision.number_on(deployment)
             if not records and is_applied:
                 applied = running_template(server, deployment)

@@ -35,7 +35,7 @@ def autoscaling_condition(spec: ServerSpec, deployment: Manifest | None, autosca
     return condition(CONDITION, True, _followed(spec.replicas, spec.autoscaling, status))
 
 
-_UNSEEN = Reason("AutoscalerPending", "No controller has looked at the HorizontalPodAutoscaler yet")
+_UNSEEN = Reason("AutoscalerPending", "No controller has looked at a HorizontalPodAutoscaler of the server yet")
 
 
 def _why_off(spec: ServerSpec) -> Reason | None:

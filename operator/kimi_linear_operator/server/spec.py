@@ -238,7 +238,7 @@ class ScaleUp(Model):
         default=60,
         ge=0,
         le=3600,
-        description="Seconds that the load must last before replicas are added: they start too slowly for a short peak.",
+        description="Seconds that the load must last before replicas are added: they start too slowly for short peaks.",
     )
 
 
@@ -349,7 +349,8 @@ class ServerStatus(Status):
 
     conditions: Conditions = Field(
         default_factory=list,
-        description="Accepted, Available, Ready, Reconciling, Stalled, TemplateCurrent and Synced.",
+        description="Accepted, Available, Ready, Reconciling, Stalled, TemplateCurrent and Synced; with autoscaling, "
+        "Autoscaling, too.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     url: str | None = Field(default=None, description="Address of the server inside the cluster.")

@@ -1,6 +1,6 @@
 """The status of a KimiLinearServer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from kimi_linear_operator.kubernetes import quota, waits
@@ -20,6 +20,7 @@ from kimi_linear_operator.reasons import REASONS, ReasonName
 from kimi_linear_operator.server.deployment import wanted_replicas
 from kimi_linear_operator.server.gpu_nodes import needed_node
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
+from kimi_linear_operator.server.scaling import autoscaling_condition
 from kimi_linear_operator.server.service import url
 from kimi_linear_operator.server.sglang.by_hand import recipe_command
 from kimi_linear_operator.server.sglang.images import image_of
@@ -41,8 +42,10 @@ class ServerObservation:
         deployment: The live Deployment, None if there is none.
         pods: The server's pods.
         choice: The pod template that the server should have, None if the pass did not choose one.
+        autoscaler: The live HorizontalPodAutoscaler, None if there is none.
         contested: Sentences about fields of its children that others keep changing.
         logged: What the log of the newest pod says about its start, None if it was not read.
+        withheld: Why some children could not be written: their kind cannot be read.
     """
 
     manifest: Manifest
@@ -51,8 +54,10 @@ class ServerObservation:
     deployment: Manifest | None = None
     pods: list[Manifest] = field(default_factory=list)
     choice: TemplateChoice | None = None
+    autoscaler: Manifest | None = None
     contested: tuple[str, ...] = ()
     logged: LoggedPhases | None = None
+    withheld: tuple[Reason, ...] = ()
 
     @property
     def wanted(self) -> int:
@@ -212,6 +217,7 @@ def _conditions(observation: ServerObservation, now: str) -> list[Condition]:
         condition("Stalled", stalled is not None, stalled or Reason("NotStalled", "Nothing is in the way")),
         _template_current(observation),
         _synced(observation),
+        *_autoscaling(observation),
     ]
 
 
@@ -272,12 +278,22 @@ def _named(fields: Sequence[str]) -> str:
 
 
 def _synced(observation: ServerObservation) -> Condition:
-    """Return whether the children stay as the operator writes them."""
+    """Return whether all children are there, and stay as the operator writes them."""
+    if observation.withheld:
+        message = "; ".join(reason.message for reason in observation.withheld)
+        return condition("Synced", False, Reason(observation.withheld[0].name, message))
     if observation.contested:
         fields = "; ".join(observation.contested)
         message = f"{fields}. The operator restores it only every few minutes until the other writer stops"
         return condition("Synced", False, Reason("ChangedByOthers", message))
     return condition("Synced", True, Reason("Undisputed", "Nobody keeps changing what the operator writes"))
+
+
+def _autoscaling(observation: ServerObservation) -> Iterator[Condition]:
+    """Yield the condition of a server that asks for autoscaling."""
+    spec = observation.server.spec if observation.server else None
+    if spec and spec.autoscaling and not observation.not_applied:
+        yield autoscaling_condition(spec, observation.deployment, observation.autoscaler)
 
 
 def _accepted(observation: ServerObservation) -> Condition:

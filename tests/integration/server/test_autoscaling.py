@@ -107,9 +107,7 @@ def test_the_autoscaler_raises_replicas_to_the_fewest_and_a_manifest_without_rep
     assert namespace.deployment("kimi")["spec"]["replicas"] == 2
 
 
-def test_a_suspended_server_has_no_autoscaler_and_keeps_its_replicas(
-    operator: Operator, namespace: Namespace
-) -> None:
+def test_a_suspended_server_has_no_autoscaler_and_keeps_its_replicas(operator: Operator, namespace: Namespace) -> None:
     namespace.create_server("kimi", {**SPEC, "replicas": 2})
     wait_for(lambda: namespace.find(AUTOSCALER, "kimi"), "there is an autoscaler")
     namespace.change_server("kimi", {"suspend": True})

@@ -85,9 +85,7 @@ def test_a_server_without_a_deployment_has_its_own_bounds() -> None:
     assert bounds(None, autoscaling=FOUR) == (1, 4)
 
 
-@given(
-    st.integers(1, 20), st.integers(0, 20), st.integers(0, 30), st.none() | st.integers(0, 30), st.integers(0, 3600)
-)
+@given(st.integers(1, 20), st.integers(0, 20), st.integers(0, 30), st.none() | st.integers(0, 30), st.integers(0, 3600))
 def test_its_bounds_and_times_are_always_such_as_kubernetes_accepts(
     fewest: int, more: int, replicas: int, serving: int | None, drain: int
 ) -> None:
