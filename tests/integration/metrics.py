@@ -149,6 +149,10 @@ class ServingPods:
         self._stack.close()
 
     @property
+    def names(self) -> list[str]:
+        return list(self._engines)
+
+    @property
     def urls(self) -> list[str]:
         return [engine.url for engine in self._engines.values()]
 

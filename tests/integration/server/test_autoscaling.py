@@ -1,6 +1,10 @@
 """Replicas follow the load: Kubernetes' own autoscaler, with metrics that Prometheus has from stand-ins for SGLang."""
 
+import json
+import re
+import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +18,10 @@ from integration.metrics import PROMETHEUS, Prometheus, ServingPods, adapted_met
 from integration.namespace import Namespace, Spec, condition_of, server_manifest
 from integration.processes_under_test import USER, Operator
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, DEPLOYMENT
+from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, DEPLOYMENT, Manifest
 from kimi_linear_operator.server.spec import SERVER
 
+_GUIDE = Path(__file__).parents[3] / "docs/guide/scale.md"
 # The autoscaler looks every 2 s here, and a pod's first metrics come some seconds after it is Ready.
 _SECONDS_TO_SCALE_UP = 60
 # The autoscaler removes a replica every 15 s, after ten seconds without load.
@@ -54,17 +59,26 @@ def versions(namespace: Namespace) -> list[str]:
     return [manifest["metadata"]["resourceVersion"] for manifest in found]
 
 
+def metrics_by_the_guide(cluster: LocalCluster, namespace: Namespace) -> list[Manifest]:
+    """Return what the guide's command shows of the metrics."""
+    [command] = re.findall(r"^\$ kubectl (get --raw .*)$", _GUIDE.read_text(), re.MULTILINE)
+    words = shlex.split(command.replace("/namespaces/default/", f"/namespaces/{namespace.name}/"))
+    items: list[Manifest] = json.loads(cluster.kubectl(*words))["items"]
+    return items
+
+
 def reason(namespace: Namespace) -> str:
     return str(namespace.condition("kimi", "Autoscaling").get("reason"))
 
 
 def test_replicas_follow_the_load_one_start_at_a_time_and_come_to_rest(
-    operator: Operator, namespace: Namespace, prometheus: Prometheus, audit_log: AuditLog
+    operator: Operator, cluster: LocalCluster, namespace: Namespace, prometheus: Prometheus, audit_log: AuditLog
 ) -> None:
     namespace.create_server("kimi", SPEC)
     with ServingPods(namespace, "kimi", prometheus) as pods:
         wait_for_pods(pods, 1, _SECONDS_TO_SCALE_UP)
         namespace.wait_for_condition("kimi", "Autoscaling", "True", "FollowsLoad", _SECONDS_TO_SCALE_UP)
+        assert [item["describedObject"]["name"] for item in metrics_by_the_guide(cluster, namespace)] == pods.names
         pods.may_start = False
         with load(pods, users=12):
             wait_for_pods(pods, 2, _SECONDS_TO_SCALE_UP)
@@ -138,3 +152,16 @@ def test_bounds_that_contradict_each_other_are_refused(namespace: Namespace, clu
     answer = namespace.client.send("POST", path_of(SERVER, namespace.name), wrong)
     assert answer.status == 422
     assert "is more than spec.autoscaling.maxReplicas" in answer.message
+
+
+def test_an_autoscaler_of_somebody_else_is_left_alone(operator: Operator, namespace: Namespace) -> None:
+    target = {"apiVersion": SERVER.api_version, "kind": SERVER.kind, "name": "kimi"}
+    metadata = {"name": "kimi", "namespace": namespace.name}
+    spec = {"scaleTargetRef": target, "minReplicas": 1, "maxReplicas": 9}
+    manifest = {"apiVersion": AUTOSCALER.api_version, "kind": AUTOSCALER.kind, "metadata": metadata, "spec": spec}
+    theirs = namespace.client.create(AUTOSCALER, manifest)
+    namespace.create_server("kimi", SPEC)
+    told = namespace.wait_for_condition("kimi", "Accepted", "False", "NameConflict")
+    assert "HorizontalPodAutoscaler kimi" in told["message"]
+    assert namespace.existing(AUTOSCALER, "kimi")["metadata"]["uid"] == theirs["metadata"]["uid"]
+    assert namespace.existing(AUTOSCALER, "kimi")["spec"]["maxReplicas"] == 9
