@@ -14,7 +14,6 @@ from kimi_linear_operator.cluster.pages import Page
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, Kind
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import NotReadYetError
-from kimi_linear_operator.runtime import watched_scopes
 from kimi_linear_operator.runtime.lists import RESYNC_SECONDS, WATCH_SECONDS, Lists
 from kimi_linear_operator.runtime.scopes import OWN_FAULT_SECONDS, Scope, Scopes
 from kimi_linear_operator.runtime.watched_scopes import GRACE_SECONDS, WatchedScopes
@@ -123,7 +122,7 @@ def test_it_is_not_watched_while_it_is_refused_and_then_has_the_usual_time_to_be
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(watched_scopes.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("kimi_linear_operator.runtime.watched_scopes.time.monotonic", lambda: clock[0])
     scopes = scopes_of()
     watched = WatchedScopes(lambda _: None, scopes.is_dormant)
     watched.begin(scopes)
