@@ -1,7 +1,12 @@
 """The HorizontalPodAutoscaler of a server, which sets `spec.replicas` of the server by its load."""
 
+import math
+from collections.abc import Sequence
+
 from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, Manifest
+from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.server.deployment import ENDPOINT_PAUSE_SECONDS
 from kimi_linear_operator.server.spec import SERVER, Autoscaling, KimiLinearServer, ServerSpec
 
@@ -20,12 +25,12 @@ def needs_autoscaler(server: KimiLinearServer) -> bool:
     return server.spec.autoscaling is not None and not server.spec.suspend
 
 
-def build_autoscaler(server: KimiLinearServer, deployment: Manifest | None = None) -> Manifest:
+def build_autoscaler(server: KimiLinearServer, *, may_grow: bool = True) -> Manifest:
     """Return the HorizontalPodAutoscaler, named like the server.
 
     Args:
         server: The server. It has `spec.autoscaling`.
-        deployment: Its live Deployment, None if there is none.
+        may_grow: Whether replicas may be added now: see `seconds_until_more`.
     """
     scaling = server.spec.autoscaling
     assert scaling  # noqa: S101 - see needs_autoscaler
@@ -33,7 +38,7 @@ def build_autoscaler(server: KimiLinearServer, deployment: Manifest | None = Non
     spec = {
         "scaleTargetRef": {"apiVersion": SERVER.api_version, "kind": SERVER.kind, "name": name},
         "minReplicas": scaling.min_replicas,
-        "maxReplicas": most_replicas(server.spec, scaling, deployment),
+        "maxReplicas": scaling.max_replicas if may_grow else _held(scaling, server.spec.replicas),
         "metrics": [
             _metric(QUEUED_REQUESTS, scaling.target.queued_requests),
             _metric(RUNNING_REQUESTS, scaling.target.running_requests),
@@ -43,20 +48,40 @@ def build_autoscaler(server: KimiLinearServer, deployment: Manifest | None = Non
     return metadata.build_manifest(server, AUTOSCALER, name, spec=spec)
 
 
-def most_replicas(spec: ServerSpec, scaling: Autoscaling, deployment: Manifest | None) -> int:
-    """Return the most replicas that the server may have now: no more than it has, while one of them does not serve.
+def seconds_until_more(spec: ServerSpec, deployment: Manifest | None, pods: Sequence[Manifest], now: str) -> float:
+    """Return in how many seconds the autoscaler may add replicas: infinity while one does not serve.
 
     The autoscaler counts a replica that loads as one without load, and would add replicas until the first one serves.
+    After that, the new replica takes its part of the load only slowly: requests that wait elsewhere stay there.
+
+    Args:
+        spec: The server's spec.
+        deployment: Its live Deployment, None if there is none: then nothing is scaled.
+        pods: Its pods.
+        now: The time as RFC 3339.
     """
-    if is_waiting(spec, deployment):
-        return max(scaling.min_replicas, min(scaling.max_replicas, spec.replicas))
-    return scaling.max_replicas
+    if spec.autoscaling is None or deployment is None:
+        return 0.0
+    if serving(deployment) < spec.replicas:
+        return math.inf
+    newest = max((_ready_since(pod) for pod in pods), default="")
+    waited, pause = seconds_between(newest, now), spec.autoscaling.scale_up.stabilization_seconds
+    return 0.0 if waited is None else min(max(pause - waited, 0.0), pause)
 
 
-def is_waiting(spec: ServerSpec, deployment: Manifest | None) -> bool:
-    """Return whether a replica does not serve yet, or not any more."""
-    serving = (deployment or {}).get("status", {}).get("availableReplicas", 0)
-    return deployment is not None and serving < spec.replicas
+def serving(deployment: Manifest | None) -> int:
+    """Return how many replicas serve."""
+    return int((deployment or {}).get("status", {}).get("availableReplicas", 0))
+
+
+def _ready_since(pod: Manifest) -> str:
+    ready = find_condition(pod.get("status", {}), "Ready")
+    return str(ready.get("lastTransitionTime", "")) if ready.get("status") == "True" else ""
+
+
+def _held(scaling: Autoscaling, replicas: int) -> int:
+    """Return the bound with which no replica is added to these."""
+    return max(scaling.min_replicas, min(scaling.max_replicas, replicas))
 
 
 def _metric(name: str, target: int) -> Manifest:

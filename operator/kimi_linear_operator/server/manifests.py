@@ -34,14 +34,14 @@ def build(server: KimiLinearServer, location: Location | None = None) -> list[Ma
     return [*build_companions(server), build_deployment(server, deployment.build_pod_template(server, location))]
 
 
-def build_companions(server: KimiLinearServer, live: Manifest | None = None) -> list[Manifest]:
+def build_companions(server: KimiLinearServer, *, may_grow: bool = True) -> list[Manifest]:
     """Return the children of a server, without its Deployment and its revision.
 
     Args:
         server: The server.
-        live: Its Deployment as the cluster has it, None if there is none.
+        may_grow: Whether its autoscaler may add replicas now.
     """
-    return [metadata.with_fingerprint(manifest) for manifest in _companions(server, live)]
+    return [metadata.with_fingerprint(manifest) for manifest in _companions(server, may_grow=may_grow)]
 
 
 def build_deployment(server: KimiLinearServer, template: Manifest, number: int = 0) -> Manifest:
@@ -64,11 +64,11 @@ def build_revision(server: KimiLinearServer, record: revision.Revision) -> Manif
     return {**metadata.with_fingerprint({**manifest, "data": {}}), "data": manifest["data"]}
 
 
-def _companions(server: KimiLinearServer, live: Manifest | None) -> Iterator[Manifest]:
+def _companions(server: KimiLinearServer, *, may_grow: bool) -> Iterator[Manifest]:
     yield service.build_service(server)
     if server.spec.service.headless:
         yield service.build_headless_service(server)
     if disruption.needs_disruption_budget(server):
         yield disruption.build_disruption_budget(server)
     if autoscaler.needs_autoscaler(server):
-        yield autoscaler.build_autoscaler(server, live)
+        yield autoscaler.build_autoscaler(server, may_grow=may_grow)

@@ -10,6 +10,7 @@ from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Preview, Referenced
 from kimi_linear_operator.server import manifests, model_location, revision
 from kimi_linear_operator.server.applied_template import running_template
+from kimi_linear_operator.server.autoscaler import seconds_until_more
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.status import was_applied
 from kimi_linear_operator.server.template_choice import RolloutState, TemplateChoice, choose
@@ -56,7 +57,10 @@ def _desired(server: KimiLinearServer, live: Sequence[Manifest], referenced: Ref
     current = _choose_template(server, live, _weights(server, referenced)).current
     deployment = manifests.build_deployment(server, current.template, current.number)
     own = next((child for child in live if _is_own_deployment(child, server)), None)
-    return [manifests.build_revision(server, current), *manifests.build_companions(server, own), deployment]
+    # Since when the newest replica serves does not matter here.
+    may_grow = not seconds_until_more(server.spec, own, (), "")
+    companions = manifests.build_companions(server, may_grow=may_grow)
+    return [manifests.build_revision(server, current), *companions, deployment]
 
 
 def _is_own_deployment(child: Manifest, server: KimiLinearServer) -> bool:

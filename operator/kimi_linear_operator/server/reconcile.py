@@ -1,5 +1,6 @@
 """The reconciler of KimiLinearServer."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.reconcile.withheld import Split, split
 from kimi_linear_operator.server import revision
+from kimi_linear_operator.server.autoscaler import needs_autoscaler, seconds_until_more
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
 from kimi_linear_operator.server.events import contested_event, transition_event
@@ -57,6 +59,7 @@ class _Outcome:
         contested: Sentences about fields of its children that others keep changing.
         withheld: Why some children could not be written: their kind cannot be read.
         is_first: Whether this is the first pass over a new server.
+        until_more: In how many seconds the autoscaler may add replicas.
     """
 
     checked: Checked[KimiLinearServer]
@@ -65,6 +68,7 @@ class _Outcome:
     contested: tuple[str, ...] = ()
     withheld: tuple[Reason, ...] = ()
     is_first: bool = False
+    until_more: float = 0.0
 
     @property
     def server(self) -> KimiLinearServer | None:
@@ -150,6 +154,7 @@ class ServerReconciler:
             next_look(self.cache.children(POD, key), self.now()),
             self._start_logs.seconds_left(key),
             self._seconds_to_settle(key),
+            _finite(outcome.until_more),
             None if not_applied else await self._waking.wake(key, manifest["metadata"]["uid"]),
         ]
         return min((seconds for seconds in retries if seconds is not None), default=None)
@@ -158,6 +163,12 @@ class ServerReconciler:
         """Return in how many seconds an automatic rollout may go on with the next server; None if it need not wait."""
         left = self._templates.seconds_to_settle(key)
         return left if left > 0.0 and is_marked(self.cache, key) else None
+
+    def _seconds_until_more(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> float:
+        """Return in how many seconds the autoscaler of a server may add replicas, if it has one."""
+        if not needs_autoscaler(server):
+            return 0.0
+        return seconds_until_more(server.spec, live, self.cache.children(POD, key), self.now())
 
     def _blocked_seconds(self, manifest: Manifest, not_applied: Reason) -> float:
         """Return in how many seconds to retry children that could not be written.
@@ -182,7 +193,8 @@ class ServerReconciler:
         if server is None or not checked.is_valid:
             return await self._refuse(key, manifest, checked)
         live = self._deployment(key, server.metadata.uid)
-        companions = self._companions(key, server, live)
+        until_more = self._seconds_until_more(key, server, live)
+        companions = self._companions(key, server, may_grow=not until_more)
         self._rollouts.confirm(key)
         try:
             decision = await self._templates.decide(key, server, live, checked.left_out)
@@ -203,15 +215,15 @@ class ServerReconciler:
         )
         is_first = live is None and "observedGeneration" not in server.status
         contested = tuple(self.children.contested(server, wanted))
-        return _Outcome(checked, decision, failures, contested, companions.withheld, is_first)
+        return _Outcome(checked, decision, failures, contested, companions.withheld, is_first, until_more)
 
-    def _companions(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> Split:
+    def _companions(self, key: Key, server: KimiLinearServer, *, may_grow: bool) -> Split:
         """Return the children of a server beside its Deployment and its revision.
 
         Raises:
             NotReadYetError: It is not known yet whether a kind that the server asks for can be read.
         """
-        children = build_companions(server, live)
+        children = build_companions(server, may_grow=may_grow)
         return split(children, self._ask(key, {kind_of(child) for child in children} - _ALWAYS_READ))
 
     async def _wait(
@@ -325,6 +337,7 @@ class ServerReconciler:
             pods=pods,
             choice=outcome.decision.choice if outcome.decision else None,
             autoscaler=self._own(key, AUTOSCALER, manifest["metadata"]["uid"]) if _is_autoscaled(outcome) else None,
+            may_grow=not outcome.until_more,
             contested=outcome.contested,
             logged=self._start_logs.follow(key, newest_pod(pods)),
             withheld=outcome.withheld,
@@ -350,6 +363,11 @@ class ServerReconciler:
 def _is_blocked(not_applied: Reason, outcome: _Outcome) -> bool:
     """Return whether to retry children that could not be written. Of weights, an event tells when they are complete."""
     return outcome.checked.is_valid and not_applied.name not in AWAITED_WEIGHTS
+
+
+def _finite(seconds: float) -> float | None:
+    """Return after how many seconds to look again, None if there is nothing to wait for, or an event tells the end."""
+    return seconds if 0.0 < seconds < math.inf else None
 
 
 def _is_autoscaled(outcome: _Outcome) -> bool:

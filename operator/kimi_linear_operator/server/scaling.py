@@ -3,19 +3,22 @@
 from kimi_linear_operator.kubernetes.conditions import Reason, condition, find_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Condition
-from kimi_linear_operator.server.autoscaler import is_waiting
+from kimi_linear_operator.server.autoscaler import serving
 from kimi_linear_operator.server.spec import Autoscaling, ServerSpec
 
 CONDITION = "Autoscaling"
 
 
-def autoscaling_condition(spec: ServerSpec, deployment: Manifest | None, autoscaler: Manifest | None) -> Condition:
+def autoscaling_condition(
+    spec: ServerSpec, deployment: Manifest | None, autoscaler: Manifest | None, *, may_grow: bool = True
+) -> Condition:
     """Return the condition of a server that asks for autoscaling.
 
     Args:
         spec: The server's spec, which was applied.
         deployment: Its Deployment, None if there is none.
         autoscaler: Its HorizontalPodAutoscaler as the cluster has it, None if there is none.
+        may_grow: Whether replicas may be added now.
     """
     if off := _why_off(spec):
         return condition(CONDITION, False, off)
@@ -24,14 +27,12 @@ def autoscaling_condition(spec: ServerSpec, deployment: Manifest | None, autosca
         return condition(CONDITION, None, _UNSEEN)
     if failed := _failure(status, "AbleToScale"):
         return condition(CONDITION, False, Reason("ScalingFailed", failed))
-    serving = (deployment or {}).get("status", {}).get("availableReplicas", 0)
     failed = _failure(status, "ScalingActive")
     # Without a replica that serves there are no metrics, and nothing is wrong with them.
-    if failed and serving:
+    if failed and serving(deployment):
         return condition(CONDITION, False, Reason("MetricsMissing", failed))
-    if is_waiting(spec, deployment):
-        awaited = f"{serving} of {spec.replicas} replicas serve; no more are added until all do"
-        return condition(CONDITION, True, Reason("ReplicaAwaited", awaited))
+    if not may_grow:
+        return condition(CONDITION, True, _awaited(serving(deployment), spec.replicas))
     return condition(CONDITION, True, _followed(spec.replicas, spec.autoscaling, status))
 
 
@@ -50,6 +51,11 @@ def _failure(status: Manifest, kind: str) -> str:
     """Return the message of the autoscaler's condition of this type if it is False, else an empty text."""
     found = find_condition(status, kind)
     return str(found.get("message") or found.get("reason")) if found.get("status") == "False" else ""
+
+
+def _awaited(ready: int, replicas: int) -> Reason:
+    until = "all do" if ready < replicas else "the newest has had time to take its part of the load"
+    return Reason("ReplicaAwaited", f"{ready} of {replicas} replicas serve; no more are added until {until}")
 
 
 def _followed(replicas: int, scaling: Autoscaling | None, status: Manifest) -> Reason:

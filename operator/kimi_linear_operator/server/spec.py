@@ -238,7 +238,8 @@ class ScaleUp(Model):
         default=60,
         ge=0,
         le=3600,
-        description="Seconds that the load must last before replicas are added: they start too slowly for short peaks.",
+        description="Seconds that the load must last before replicas are added: they start too slowly for short peaks. "
+        "A new replica has as long to take its part of the load before another one is added.",
     )
 
 

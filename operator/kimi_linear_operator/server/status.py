@@ -43,6 +43,7 @@ class ServerObservation:
         pods: The server's pods.
         choice: The pod template that the server should have, None if the pass did not choose one.
         autoscaler: The live HorizontalPodAutoscaler, None if there is none.
+        may_grow: Whether the autoscaler may add replicas now.
         contested: Sentences about fields of its children that others keep changing.
         logged: What the log of the newest pod says about its start, None if it was not read.
         withheld: Why some children could not be written: their kind cannot be read.
@@ -55,6 +56,7 @@ class ServerObservation:
     pods: list[Manifest] = field(default_factory=list)
     choice: TemplateChoice | None = None
     autoscaler: Manifest | None = None
+    may_grow: bool = True
     contested: tuple[str, ...] = ()
     logged: LoggedPhases | None = None
     withheld: tuple[Reason, ...] = ()
@@ -293,7 +295,7 @@ def _autoscaling(observation: ServerObservation) -> Iterator[Condition]:
     """Yield the condition of a server that asks for autoscaling."""
     spec = observation.server.spec if observation.server else None
     if spec and spec.autoscaling and not observation.not_applied:
-        yield autoscaling_condition(spec, observation.deployment, observation.autoscaler)
+        yield autoscaling_condition(spec, observation.deployment, observation.autoscaler, may_grow=observation.may_grow)
 
 
 def _accepted(observation: ServerObservation) -> Condition:

@@ -35,7 +35,7 @@ SPEC: Spec = {
     "autoscaling": {
         "maxReplicas": 3,
         "target": {"queuedRequests": 2, "runningRequests": 2},
-        "scaleUp": {"stabilizationSeconds": 0},
+        "scaleUp": {"stabilizationSeconds": 5},
         "scaleDown": {"stabilizationSeconds": 10},
     },
 }

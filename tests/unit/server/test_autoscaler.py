@@ -1,5 +1,6 @@
 """The autoscaler of a server: which replicas it may set, how fast, and when it has to wait."""
 
+import math
 from typing import Any
 
 import pytest
@@ -9,9 +10,9 @@ from hypothesis import strategies as st
 from kimi_linear_operator.kubernetes.drift import has_drifted
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.resource_types import check
-from kimi_linear_operator.server.autoscaler import build_autoscaler, needs_autoscaler
+from kimi_linear_operator.server.autoscaler import build_autoscaler, needs_autoscaler, seconds_until_more
 from kimi_linear_operator.server.spec import KimiLinearServer
-from make import make_deployment, make_server
+from make import make_deployment, make_pod, make_server
 
 FOUR: Manifest = {"maxReplicas": 4}
 
@@ -23,9 +24,20 @@ def server(**spec: Any) -> KimiLinearServer:
     return checked.resource
 
 
+NOW = "2026-11-24T10:00:00Z"
+
+
+def until_more(deployment: Manifest | None, *pods: Manifest, **spec: Any) -> float:
+    return seconds_until_more(server(**spec).spec, deployment, pods, NOW)
+
+
 def autoscaler(deployment: Manifest | None = None, **spec: Any) -> Manifest:
-    built: Manifest = build_autoscaler(server(**spec), deployment)["spec"]
+    built: Manifest = build_autoscaler(server(**spec), may_grow=not until_more(deployment, **spec))["spec"]
     return built
+
+
+def ready_pod(name: str, since: str) -> Manifest:
+    return make_pod(name, conditions=[{"type": "Ready", "status": "True", "lastTransitionTime": since}])
 
 
 def bounds(deployment: Manifest | None, **spec: Any) -> tuple[int, int]:
@@ -74,6 +86,20 @@ def test_no_replica_is_added_while_another_one_does_not_serve(
 ) -> None:
     deployment = make_deployment(availableReplicas=serving)
     assert bounds(deployment, replicas=replicas, autoscaling=FOUR) == expected
+
+
+def test_a_new_replica_has_time_to_take_its_part_of_the_load() -> None:
+    two = make_deployment(availableReplicas=2)
+    pods = (ready_pod("kimi-0", "2026-11-24T08:00:00Z"), ready_pod("kimi-1", "2026-11-24T09:59:40Z"))
+    assert until_more(two, *pods, replicas=2, autoscaling=FOUR) == 40
+    assert until_more(two, pods[0], replicas=2, autoscaling=FOUR) == 0
+    at_once = {**FOUR, "scaleUp": {"stabilizationSeconds": 0}}
+    assert until_more(two, *pods, replicas=2, autoscaling=at_once) == 0
+
+
+def test_a_replica_that_does_not_serve_is_awaited_without_end() -> None:
+    loading = make_pod("kimi-1", conditions=[{"type": "Ready", "status": "False", "lastTransitionTime": NOW}])
+    assert until_more(make_deployment(availableReplicas=1), loading, replicas=2, autoscaling=FOUR) == math.inf
 
 
 def test_the_fewest_replicas_are_started_at_the_same_time() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import copy
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -605,3 +605,13 @@ def test_a_server_that_does_not_ask_has_neither_an_autoscaler_nor_the_condition(
     _pass(cluster)
     assert not any("HorizontalPodAutoscaler" in name for name in cluster.written)
     assert find_condition(cluster.status, "Autoscaling") == {}
+
+
+def test_a_pass_comes_again_when_the_newest_replica_has_had_its_time() -> None:
+    began = (datetime.now(UTC) - timedelta(seconds=20)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    pod = make_pod(conditions=[{"type": "Ready", "status": "True", "lastTransitionTime": began}])
+    cluster, scaling = RefusingCluster({}), {"maxReplicas": 4, "scaleUp": {"stabilizationSeconds": 3600}}
+    again = _pass(cluster, make_deployment(availableReplicas=1), pod, autoscaling=scaling)
+    assert again is not None
+    assert 3500 < again < 3590
+    assert find_condition(cluster.status, "Autoscaling")["reason"] in ("AutoscalerPending", "ReplicaAwaited")

@@ -18,11 +18,14 @@ NO_METRIC = {
 }
 
 
-def told(*conditions: Manifest, serving: int = 2, desired: int = 2, **spec: Any) -> tuple[str, str, str]:
+def told(
+    *conditions: Manifest, serving: int = 2, desired: int = 2, may_grow: bool = True, **spec: Any
+) -> tuple[str, str, str]:
     """Return status, reason and message, given the conditions of the autoscaler."""
     wanted = ServerSpec.model_validate({"replicas": 2, "autoscaling": {"maxReplicas": 4}, **spec})
     autoscaler = {"status": {"conditions": list(conditions), "desiredReplicas": desired}}
-    found = autoscaling_condition(wanted, make_deployment(availableReplicas=serving), autoscaler)
+    deployment = make_deployment(availableReplicas=serving)
+    found = autoscaling_condition(wanted, deployment, autoscaler, may_grow=may_grow)
     return found.status, found.reason, found.message
 
 
@@ -33,9 +36,11 @@ def test_it_says_how_many_replicas_there_are_and_how_many_the_load_asks_for() ->
 
 
 def test_a_replica_that_does_not_serve_is_awaited() -> None:
-    status, reason, message = told(ABLE, ACTIVE, LIMITED, serving=1)
+    status, reason, message = told(ABLE, ACTIVE, LIMITED, serving=1, may_grow=False)
     assert (status, reason) == ("True", "ReplicaAwaited")
     assert message == "1 of 2 replicas serve; no more are added until all do"
+    message = told(ABLE, ACTIVE, LIMITED, may_grow=False)[2]
+    assert message.endswith("until the newest has had time to take its part of the load")
 
 
 def test_more_load_than_there_may_be_replicas_is_told() -> None:
@@ -50,7 +55,7 @@ def test_missing_metrics_are_told_in_the_autoscalers_words() -> None:
 
 
 def test_without_a_replica_that_serves_metrics_are_not_missing() -> None:
-    assert told(ABLE, NO_METRIC, serving=0)[:2] == ("True", "ReplicaAwaited")
+    assert told(ABLE, NO_METRIC, serving=0, may_grow=False)[:2] == ("True", "ReplicaAwaited")
 
 
 def test_an_autoscaler_that_cannot_scale_says_why() -> None:
