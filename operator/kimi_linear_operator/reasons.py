@@ -295,8 +295,8 @@ REASONS: Mapping[ReasonName, Explanation] = {
     "FollowsLoad": Explanation("server", "The autoscaler sets `replicas` by the load (`Autoscaling`).", NOTHING),
     "ReplicaAwaited": Explanation(
         "server",
-        "A replica does not serve yet, or not any more, or has just begun to. The autoscaler adds none before all serve, "
-        "because it does not see that help is on its way.",
+        "A replica does not serve yet, or not any more, or has just begun to. The autoscaler adds none before all "
+        "serve, because it does not see that help is on its way.",
         "Wait. If the replica does not start, the reason of `Ready` says why.",
     ),
     "MaximumReached": Explanation(

@@ -3,7 +3,7 @@
 import asyncio
 import copy
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -608,10 +608,13 @@ def test_a_server_that_does_not_ask_has_neither_an_autoscaler_nor_the_condition(
 
 
 def test_a_pass_comes_again_when_the_newest_replica_has_had_its_time() -> None:
-    began = (datetime.now(UTC) - timedelta(seconds=20)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    pod = make_pod(conditions=[{"type": "Ready", "status": "True", "lastTransitionTime": began}])
-    cluster, scaling = RefusingCluster({}), {"maxReplicas": 4, "scaleUp": {"stabilizationSeconds": 3600}}
-    again = _pass(cluster, make_deployment(availableReplicas=1), pod, autoscaling=scaling)
-    assert again is not None
-    assert 3500 < again < 3590
-    assert find_condition(cluster.status, "Autoscaling")["reason"] in ("AutoscalerPending", "ReplicaAwaited")
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-24T10:00:00Z"}
+    server = make_server(autoscaling={"maxReplicas": 4})
+    cluster, cache = RefusingCluster({}, live={"KimiLinearServer/kimi": server}), new_cache()
+    cache.put(SERVER, server)
+    cache.put(POD, make_pod(conditions=[ready]))
+    cache.put(DEPLOYMENT, make_deployment(availableReplicas=1))
+    reconciler = Passes(cluster, cache, now=lambda: "2026-11-24T10:00:20Z")
+    assert asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER))) == 40
+    [built] = [item["spec"] for item in cluster.applied if item["kind"] == "HorizontalPodAutoscaler"]
+    assert built["maxReplicas"] == 1
