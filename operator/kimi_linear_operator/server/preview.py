@@ -8,7 +8,7 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.kubernetes.plan import may_be_taken
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Preview, Referenced
-from kimi_linear_operator.server import manifests, model_location, revision
+from kimi_linear_operator.server import manifests, model_location, revision, router
 from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.autoscaler import seconds_until_more
 from kimi_linear_operator.server.spec import KimiLinearServer
@@ -56,15 +56,22 @@ def _desired(server: KimiLinearServer, live: Sequence[Manifest], referenced: Ref
     """Return the children of a server, with the pod template that the operator would give it."""
     current = _choose_template(server, live, _weights(server, referenced)).current
     deployment = manifests.build_deployment(server, current.template, current.number)
-    own = next((child for child in live if _is_own_deployment(child, server)), None)
+    is_routed = server.spec.router is not None and router.is_available(_live(server, live, router.name_of(server)))
     # Since when the newest replica serves does not matter here.
-    may_grow = not seconds_until_more(server.spec, own, (), "")
-    companions = manifests.build_companions(server, may_grow=may_grow)
+    may_grow = not seconds_until_more(server.spec, _live(server, live, server.metadata.name), (), "")
+    companions = manifests.build_companions(server, is_routed=is_routed, may_grow=may_grow)
     return [manifests.build_revision(server, current), *companions, deployment]
 
 
-def _is_own_deployment(child: Manifest, server: KimiLinearServer) -> bool:
-    return child["kind"] == DEPLOYMENT.kind and metadata.is_owned_by(child, server.metadata.uid)
+def _live(server: KimiLinearServer, live: Sequence[Manifest], name: str) -> Manifest | None:
+    """Return the server's Deployment of this name, None if there is none."""
+    return next((child for child in live if _is_deployment(server, child, name)), None)
+
+
+def _is_deployment(server: KimiLinearServer, child: Manifest, name: str) -> bool:
+    """Return whether an object is the server's Deployment of this name."""
+    is_named = (child["kind"], child["metadata"]["name"]) == (DEPLOYMENT.kind, name)
+    return is_named and metadata.is_owned_by(child, server.metadata.uid)
 
 
 def _choose_template(
@@ -74,7 +81,7 @@ def _choose_template(
     is_applied = was_applied(server.status, server.metadata.generation)
     deployed, applied = 0, None
     for deployment in live:
-        if _is_own_deployment(deployment, server):
+        if _is_deployment(server, deployment, server.metadata.name):
             deployed = revision.number_on(deployment)
             if not records and is_applied:
                 applied = running_template(server, deployment)

@@ -24,11 +24,12 @@ from kimi_linear_operator.reconcile.errors import BehindError, GoneError, Leftov
 from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.reconcile.withheld import Split, split
-from kimi_linear_operator.server import revision
+from kimi_linear_operator.server import revision, router
 from kimi_linear_operator.server.autoscaler import needs_autoscaler, seconds_until_more
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
 from kimi_linear_operator.server.events import contested_event, transition_event
+from kimi_linear_operator.server.labels import ROUTER_SUFFIX
 from kimi_linear_operator.server.manifests import CHILDREN, build_companions, build_deployment, build_revision
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.revision import Revision
@@ -220,10 +221,13 @@ class ServerReconciler:
     def _companions(self, key: Key, server: KimiLinearServer, *, may_grow: bool) -> Split:
         """Return the children of a server beside its Deployment and its revision.
 
+        Requests go to the replicas until a router serves, and again when none does: its image may take long.
+
         Raises:
             NotReadYetError: It is not known yet whether a kind that the server asks for can be read.
         """
-        children = build_companions(server, may_grow=may_grow)
+        is_routed = server.spec.router is not None and router.is_available(self._router(key, server.metadata.uid))
+        children = build_companions(server, is_routed=is_routed, may_grow=may_grow)
         return split(children, self._ask(key, {kind_of(child) for child in children} - _ALWAYS_READ))
 
     async def _wait(
@@ -323,6 +327,10 @@ class ServerReconciler:
         child = self.cache.get(key.of(kind))
         return child if child and metadata.is_owned_by(child, uid) else None
 
+    def _router(self, key: Key, uid: str) -> Manifest | None:
+        """Return the Deployment of the server's router from the cache."""
+        return self._deployment(key._replace(name=key.name + ROUTER_SUFFIX), uid)
+
     async def _report(
         self, key: Key, manifest: Manifest, outcome: _Outcome, not_applied: Reason | None
     ) -> float | None:
@@ -339,6 +347,7 @@ class ServerReconciler:
             autoscaler=self._own(key, AUTOSCALER, manifest["metadata"]["uid"]) if _is_autoscaled(outcome) else None,
             may_grow=not outcome.until_more,
             contested=outcome.contested,
+            router=self._router(key, manifest["metadata"]["uid"]) if _has_router(outcome.server) else None,
             logged=self._start_logs.follow(key, newest_pod(pods)),
             withheld=outcome.withheld,
         )
@@ -358,6 +367,10 @@ class ServerReconciler:
         written = self.cache.get(key.of(SERVER)) or {}
         if seconds is not None and written.get("status") == status:
             counters.SECONDS_TO_SERVE.observe(seconds)
+
+
+def _has_router(server: KimiLinearServer | None) -> bool:
+    return server is not None and server.spec.router is not None
 
 
 def _is_blocked(not_applied: Reason, outcome: _Outcome) -> bool:
