@@ -54,6 +54,9 @@ CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps")
 CLAIM = Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 AUTOSCALER = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+NETWORK_POLICY = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
+POD_MONITOR = Kind("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors", "the Prometheus operator")
+PROMETHEUS_RULE = Kind("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules", "the Prometheus operator")
 POD = Kind("", "v1", "Pod", "pods")
 
 EVENT = Kind("", "v1", "Event", "events")
@@ -66,5 +69,18 @@ def kind_of(manifest: Manifest) -> Kind:
 
 
 _CHILD_KINDS = {
-    kind.kind: kind for kind in (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET, AUTOSCALER, CONFIG_MAP, JOB, CLAIM)
+    kind.kind: kind
+    for kind in (
+        REVISION,
+        DEPLOYMENT,
+        SERVICE,
+        DISRUPTION_BUDGET,
+        AUTOSCALER,
+        NETWORK_POLICY,
+        POD_MONITOR,
+        PROMETHEUS_RULE,
+        CONFIG_MAP,
+        JOB,
+        CLAIM,
+    )
 }
