@@ -155,13 +155,17 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "benchmark",
         "Somebody else, most likely a queue such as Kueue, has suspended the Job of a suite. The operator leaves it "
         "alone.",
-        "Wait until the queue admits it. After `timeoutSeconds` in the queue the suite counts as `TimedOut`.",
+        "Wait until the queue admits it. After `timeoutSeconds` in the queue the suite counts as `TimedOut`. With "
+        "Kueue, `kubectl describe workloads` says what it waits for: most often the queue does not exist, is stopped, "
+        "or has no quota left.",
     ),
     "Queued": Explanation(
         "both",
         "A scheduling gate holds the pod back. Queueing systems such as Kueue set gates, and remove them when it is "
         "the pod's turn.",
-        "Look at the queue. If nothing removes the gate, delete it from `podTemplate.spec.schedulingGates`.",
+        "Look at the queue. With Kueue, `kubectl describe workloads` says what the pod waits for: most often the queue "
+        "does not exist, is stopped, or has no quota left. If there is no queue, delete the gate from "
+        "`podTemplate.spec.schedulingGates`.",
     ),
     "NotScheduled": Explanation(
         "both",

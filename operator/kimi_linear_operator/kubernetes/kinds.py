@@ -53,6 +53,9 @@ JOB = Kind("batch", "v1", "Job", "jobs")
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps")
 CLAIM = Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
+NETWORK_POLICY = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
+POD_MONITOR = Kind("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors", "the Prometheus operator")
+PROMETHEUS_RULE = Kind("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules", "the Prometheus operator")
 POD = Kind("", "v1", "Pod", "pods")
 
 EVENT = Kind("", "v1", "Event", "events")
@@ -64,4 +67,18 @@ def kind_of(manifest: Manifest) -> Kind:
     return _CHILD_KINDS[manifest["kind"]]
 
 
-_CHILD_KINDS = {kind.kind: kind for kind in (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET, CONFIG_MAP, JOB, CLAIM)}
+_CHILD_KINDS = {
+    kind.kind: kind
+    for kind in (
+        REVISION,
+        DEPLOYMENT,
+        SERVICE,
+        DISRUPTION_BUDGET,
+        NETWORK_POLICY,
+        POD_MONITOR,
+        PROMETHEUS_RULE,
+        CONFIG_MAP,
+        JOB,
+        CLAIM,
+    )
+}

@@ -16,6 +16,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.metadata import selector_text
 from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.kubernetes.pod_reasons import last_failure, worst_reason
+from kimi_linear_operator.kubernetes.queueing import is_held
 from kimi_linear_operator.reasons import REASONS, ReasonName
 from kimi_linear_operator.server.deployment import wanted_replicas
 from kimi_linear_operator.server.gpu_nodes import needed_node
@@ -304,7 +305,9 @@ def _why_stalled(observation: ServerObservation, problem: Reason) -> Reason | No
     if observation.not_applied and observation.not_applied.blames_spec:
         return observation.not_applied
     progressing = observation.deployment_condition("Progressing").get("reason")
-    if progressing == "ProgressDeadlineExceeded" and not observation.is_complete:
+    # A queue passes by itself, however long it is.
+    is_queued = any(map(is_held, observation.pods))
+    if progressing == "ProgressDeadlineExceeded" and not (observation.is_complete or is_queued):
         seconds = (observation.deployment or {}).get("spec", {}).get("progressDeadlineSeconds")
         return Reason("ProgressDeadlineExceeded", f"not complete after {seconds} s: {problem.message}")
     return None
