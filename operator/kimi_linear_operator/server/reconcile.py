@@ -182,15 +182,15 @@ class ServerReconciler:
         server = checked.resource
         if server is None or not checked.is_valid:
             return await self._refuse(key, manifest, checked)
-        companions = self._companions(key, server)
         live = self._deployment(key, server.metadata.uid)
         self._rollouts.confirm(key)
         try:
             decision = await self._templates.decide(key, server, live, checked.left_out)
         except WeightsUnreadyError as error:
-            return await self._wait(key, server, checked, error.reason, companions)
+            return await self._wait(key, server, checked, error.reason)
         server, choice = decision.server, decision.choice
         deployment = build_deployment(server, choice.current.template, choice.current.number)
+        companions = self._companions(key, server)
         wanted = [deployment, *companions.writable]
         # The cache may be late, and the running template was read from the API server then.
         used = (choice.current.number, revision.number_on(live), choice.running.number if choice.running else 0)
@@ -207,7 +207,7 @@ class ServerReconciler:
         return _Outcome(checked, decision, failures, contested, companions.withheld, is_first)
 
     def _companions(self, key: Key, server: KimiLinearServer) -> Split:
-        """Return the children of a server beside its Deployment and its revision.
+        """Return the wanted children beside the Deployment and its revision.
 
         Requests go to the replicas until a router serves, and again when none does: its image may take long.
 
@@ -219,14 +219,10 @@ class ServerReconciler:
         return split(children, self._ask(key, {kind_of(child) for child in children} - _ALWAYS_READ))
 
     async def _wait(
-        self,
-        key: Key,
-        server: KimiLinearServer,
-        checked: Checked[KimiLinearServer],
-        reason: Reason,
-        companions: Split,
+        self, key: Key, server: KimiLinearServer, checked: Checked[KimiLinearServer], reason: Reason
     ) -> _Outcome:
         """Make no pods, because the weights are not complete. A Deployment that exists may only scale down."""
+        companions = self._companions(key, server)
         writes = (self.children.apply(server, child) for child in companions.writable)
         failures = await write_all([self._shrink(key, server), self._end_rollout(key, server), *writes])
         failures = replace(failures, lasting=failures.lasting or reason)
