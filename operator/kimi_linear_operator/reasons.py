@@ -13,6 +13,7 @@ ReasonName = Literal[
     "ApiKeyUnknown",
     "AppliedBefore",
     "ApplyFailed",
+    "AutoscalerPending",
     "BaselineMissing",
     "ChangedByOthers",
     "ClientFailed",
@@ -20,11 +21,17 @@ ReasonName = Literal[
     "CrashLooping",
     "EndpointGiven",
     "Evicted",
+    "FollowsLoad",
     "HubLimited",
     "HubUnreachable",
     "ImagePullFailed",
     "InvalidSpec",
     "JobSuspended",
+    "KindForbidden",
+    "KindMissing",
+    "KindUnreadable",
+    "MaximumReached",
+    "MetricsMissing",
     "ModelLoading",
     "NameConflict",
     "NewTemplateAvailable",
@@ -46,6 +53,7 @@ ReasonName = Literal[
     "ReadinessGateClosed",
     "Regressed",
     "Replacing",
+    "ReplicaAwaited",
     "RequestsFailed",
     "ResultUnknown",
     "RevisionMissing",
@@ -54,6 +62,7 @@ ReasonName = Literal[
     "RolloutPaused",
     "RouterUnavailable",
     "Running",
+    "ScalingFailed",
     "SecretMissing",
     "ServerChanged",
     "ServerMissing",
@@ -152,13 +161,17 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "benchmark",
         "Somebody else, most likely a queue such as Kueue, has suspended the Job of a suite. The operator leaves it "
         "alone.",
-        "Wait until the queue admits it. After `timeoutSeconds` in the queue the suite counts as `TimedOut`.",
+        "Wait until the queue admits it. After `timeoutSeconds` in the queue the suite counts as `TimedOut`. With "
+        "Kueue, `kubectl describe workloads` says what it waits for: most often the queue does not exist, is stopped, "
+        "or has no quota left.",
     ),
     "Queued": Explanation(
         "both",
         "A scheduling gate holds the pod back. Queueing systems such as Kueue set gates, and remove them when it is "
         "the pod's turn.",
-        "Look at the queue. If nothing removes the gate, delete it from `podTemplate.spec.schedulingGates`.",
+        "Look at the queue. With Kueue, `kubectl describe workloads` says what the pod waits for: most often the queue "
+        "does not exist, is stopped, or has no quota left. If there is no queue, delete the gate from "
+        "`podTemplate.spec.schedulingGates`.",
     ),
     "NotScheduled": Explanation(
         "both",
@@ -285,12 +298,43 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "ProgressDeadlineExceeded": Explanation(
         "server",
-        "A rollout takes longer than draining, pulling the image and starting may take (`Stalled`).",
+        "A rollout takes longer than the time allowed for draining, pulling the image and starting (`Stalled`).",
         "Remove the cause that the message names. The rollout then continues by itself.",
     ),
     "NoReplicas": Explanation("server", "`replicas` is 0.", "Scale the server up to use it."),
     "AllReplicasServe": Explanation("server", "Every replica serves with the current spec (`Ready`).", NOTHING),
     "Serving": Explanation("server", "At least one replica serves (`Available`).", NOTHING),
+    # Servers: the condition `Autoscaling`, which those with `autoscaling` have.
+    "FollowsLoad": Explanation("server", "The autoscaler sets `replicas` by the load (`Autoscaling`).", NOTHING),
+    "ReplicaAwaited": Explanation(
+        "server",
+        "A replica does not serve yet, or not any more, or has just begun to. The autoscaler adds none before all "
+        "serve, because it does not see that help is on its way.",
+        "Wait. If the replica does not start, the reason of `Ready` says why.",
+    ),
+    "MaximumReached": Explanation(
+        "server",
+        "The load asks for more replicas than `autoscaling.maxReplicas`.",
+        "Raise `autoscaling.maxReplicas` if there are GPUs for more replicas.",
+    ),
+    "MetricsMissing": Explanation(
+        "server",
+        "The autoscaler cannot get a metric, so it adds and removes no replicas. The message is the autoscaler's. In "
+        "the first minute after a start this is normal.",
+        "Check each step from the server to the autoscaler: "
+        "[the metrics](guide/scale.md#the-metrics) has the commands.",
+    ),
+    "ScalingFailed": Explanation(
+        "server",
+        "The autoscaler can neither read nor change the server's `/scale`. The message is the autoscaler's.",
+        "Most often Kubernetes' own role for autoscalers was changed, or an admission policy refuses the change: "
+        "correct what the message names.",
+    ),
+    "AutoscalerPending": Explanation(
+        "server",
+        "No controller has looked at the HorizontalPodAutoscaler yet.",
+        "Wait some seconds. If it stays, kube-controller-manager does not run the controller of autoscalers.",
+    ),
     # Benchmarks, before and while their suites run.
     "ServerReady": Explanation("benchmark", "The server is Ready (`TargetReady`).", NOTHING),
     "EndpointGiven": Explanation(
@@ -343,8 +387,8 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "NoResult": Explanation(
         "both",
-        "Of a benchmark, Invalid: the client left no numbers, or numbers that do not match the suite. Of weights: the "
-        "Job ended, and its pod is gone or did not say how.",
+        "For a benchmark, Invalid: the client left no numbers, or numbers that do not match the suite. For weights: "
+        "the Job has ended, and its pod is gone or left no termination message.",
         "For an hour, `kubectl logs -l kimi-linear.io/benchmark=NAME,kimi-linear.io/suite=SUITE -c client` has more. "
         "Then measure again. Weights are checked again within a minute.",
     ),
@@ -393,6 +437,25 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "Stop the other writer: the message names the field and, if Kubernetes knows it, its field manager. Scale the "
         "server, not its Deployment: `kubectl scale kls/NAME`, or a HorizontalPodAutoscaler of the server.",
     ),
+    "KindMissing": Explanation(
+        "server",
+        "The spec asks for an object of a kind that this cluster does not have: the definition is not installed. "
+        "The server has everything else.",
+        "Install what the message names. The operator makes the object within a minute, without a restart.",
+    ),
+    "KindForbidden": Explanation(
+        "server",
+        "The spec asks for an object of a kind that the operator's Role does not allow. The server has everything "
+        "else.",
+        "Give the operator the rules of its chart's Role: `helm template` shows them. The operator makes the object "
+        "within a minute, without a restart.",
+    ),
+    "KindUnreadable": Explanation(
+        "server",
+        "The spec asks for an object of a kind that the API server cannot list. The server has everything else.",
+        "Read the error in the operator's log or at `/readyz`. Often a webhook that converts objects of this kind does "
+        "not answer.",
+    ),
     # Weights on a volume.
     "WeightsComplete": Explanation(
         "weights",
@@ -407,8 +470,8 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "WeightsUnready": Explanation(
         "server",
-        "The weights that the server uses have never been complete, and something is in their way. The message quotes "
-        "their condition.",
+        "The weights that the server uses have never been complete, and a problem stops the download. The message "
+        "quotes their condition.",
         "See the reason of the weights: `kubectl get klw NAME -o wide`.",
     ),
     "WeightsMissing": Explanation(
@@ -418,8 +481,8 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "WeightsCorrupt": Explanation(
         "weights",
-        "A file differs from what the hub says about it, three times in a row, or the hub's commit lacks a shard of "
-        "its index. Files with the wrong content are deleted.",
+        "A file was fetched three times and never had the size and the hash that the hub names, or the hub's commit "
+        "lacks a shard of its index. Files with the wrong content are deleted.",
         "If a mirror sends the file, repair the mirror. Otherwise check the volume and its file server.",
     ),
     "HubLimited": Explanation(
@@ -438,7 +501,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "weights",
         "The hub asks for a token, refuses the one it got, or the token may not read this model.",
         "Name a Secret with a valid token in `source.tokenSecretRef`, and accept the model's terms on the hub. A "
-        "corrected Secret counts at the next attempt, within five minutes.",
+        "corrected Secret takes effect at the next attempt, within five minutes.",
     ),
     "RevisionMissing": Explanation(
         "weights", "The hub has no such branch, tag or commit, or no such model.", "Correct `source.revision`."

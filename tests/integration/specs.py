@@ -73,6 +73,13 @@ _SCALARS: Mapping[str, tuple[Strategy, Strategy]] = {
     "reasoningParser": (st.just("disabled"), st.sampled_from(("enabled", False, "Disabled", "kimi_k2"))),
     "toolCallParser": (st.sampled_from(("disabled", "enabled")), st.sampled_from((True, "kimi_k2"))),
     "replicas": (st.sampled_from((0, 1, 2, 1000)), st.sampled_from((1001, -1, 2.0, "1"))),
+    "autoscaling.minReplicas": (st.sampled_from((1, 2, 1000)), st.sampled_from((0, 1001, "1", 2.0))),
+    "autoscaling.maxReplicas": (st.sampled_from((1, 4, 1000)), st.sampled_from((0, 1001, "4", 4.0))),
+    "autoscaling.target.queuedRequests": (st.sampled_from((1, 4, 10_000)), st.sampled_from((0, 10_001, "4"))),
+    "autoscaling.target.runningRequests": (st.sampled_from((1, 100, 10_000)), st.sampled_from((0, 10_001, 0.5))),
+    "autoscaling.scaleUp.replicas": (st.sampled_from((1, 100)), st.sampled_from((0, 101, "1"))),
+    "autoscaling.scaleUp.stabilizationSeconds": (st.sampled_from((0, 3600)), st.sampled_from((-1, 3601, "1m"))),
+    "autoscaling.scaleDown.stabilizationSeconds": (st.sampled_from((0, 3600)), st.sampled_from((-1, 3601, "1m"))),
     "suspend": (st.booleans(), st.sampled_from(("yes", 0, 1, "false"))),
     "engine.version": (
         st.sampled_from(("v0.5.7", "v0.5.8", "v0.5.7.post1", "v0.6.0rc1", "v10.20.30")),
@@ -132,6 +139,15 @@ _SCALARS: Mapping[str, tuple[Strategy, Strategy]] = {
     "kernelCache.existingClaim": (_NAMES, _ODD_NAMES),
     "kernelCache.hostPath": (st.sampled_from(("/k", "/var/lib/kernels")), st.sampled_from(("/", "k", "/a b"))),
     "kernelCache.sizeLimit": (st.sampled_from(("1Gi", "512Mi")), st.sampled_from(("1", 1, "0Gi", "1G", "1.5Gi"))),
+    "monitoring.labels": (
+        st.dictionaries(st.sampled_from(("release", "a/b")), st.sampled_from(("", "x", "a.b")), max_size=2),
+        st.sampled_from(({"a": 1}, {"a": "-"}, {"kimi-linear.io/server": "x"}, {"ü": "x"}, {"a": None}, ["a"])),
+    ),
+    "monitoring.slowFirstTokenSeconds": (st.sampled_from((0.5, 5, 400)), st.sampled_from((0, -1, 401, "5", True))),
+    "queueName": (
+        st.sampled_from(("a", "user-queue", "a" * 63)),
+        st.sampled_from(("A", "a.b", "-a", "a" * 64, "", "a\n")),
+    ),
     "preflight": (st.sampled_from(("disabled", "enabled")), st.sampled_from((True, "off", "Enabled"))),
     "security.hostIPC": (st.booleans(), st.sampled_from(("false", 1))),
     "security.seccompProfile": (st.sampled_from(("Unconfined", "RuntimeDefault")), st.just("Localhost")),
@@ -181,6 +197,34 @@ _LISTS: Mapping[str, tuple[Strategy, Strategy]] = {
         st.sampled_from((["sys_ptrace"], ["_A"], ["A"] * 17, ["A\n"], ["A" * 65], "SYS_PTRACE")),
     ),
 }
+
+
+_GOOD_PEERS: tuple[Json, ...] = (
+    {"podSelector": {}},
+    {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "chat"}}},
+    {"podSelector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]}, "namespaceSelector": {}},
+    {"ipBlock": {"cidr": "192.0.2.0/24", "except": ["192.0.2.1/32"]}},
+)
+_ODD_PEERS: tuple[Json, ...] = (
+    {},
+    {"podSelector": None},
+    {"podSelector": {"matchLabels": {"a": None}}},
+    {"podSelector": {"matchLabels": {"a": 1}}},
+    {"podSelector": {"matchExpressions": [{"key": "a", "operator": "exists"}]}},
+    {"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}},
+    {"ipBlock": {}},
+    {"ipBlock": {"cidr": "192.0.2.0"}},
+    {"ipBlock": {"cidr": "192.0.2.0/24\n"}},
+    {"ipBlock": {"cidr": "192.0.2.0/24", "except": "192.0.2.1/32"}},
+    {"endpointSelector": {}},
+    None,
+    "x",
+)
+_PEERS = (
+    st.lists(st.sampled_from(_GOOD_PEERS), max_size=3),
+    st.lists(st.sampled_from((*_GOOD_PEERS, *_ODD_PEERS)), min_size=1, max_size=3),
+)
+_LISTS = {**_LISTS, "networkPolicy.from": _PEERS, "networkPolicy.to": _PEERS}
 
 
 def _containers(names: Strategy) -> Strategy:
@@ -320,6 +364,8 @@ def _good(draw: st.DrawFn) -> dict[str, Json]:
     # A reference with a key also needs a name.
     if "key" in spec.get("model", {}).get("tokenSecretRef", {}):
         put(spec, "model.tokenSecretRef.name", "hf-token")
+    if "autoscaling" in spec:
+        spec["autoscaling"].setdefault("maxReplicas", 4)
     if "key" in spec.get("auth", {}).get("apiKeySecretRef", {}):
         put(spec, "auth.apiKeySecretRef.name", "clients")
     return spec

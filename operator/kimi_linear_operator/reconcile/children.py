@@ -32,6 +32,14 @@ CONTESTED_RETRY_SECONDS = 30.0
 _CONFLICT = 409
 _INVALID = 422
 
+HasRead = Callable[[str, Iterable[Kind]], bool]
+"""Returns whether all objects of some kinds in a namespace are read now."""
+
+
+def has_read_all(_: str, __: Iterable[Kind]) -> bool:
+    """Return that everything is read."""
+    return True
+
 
 @dataclass(frozen=True)
 class Failures:
@@ -46,7 +54,7 @@ class Failures:
     passing: ApiError | None = None
 
     def to_report(self, failures: int) -> Reason | None:
-        """Return what the status says: the lasting failure, or one that has not passed; None if there is neither.
+        """Return the failure for the status: a lasting one, else one that may still pass; None if there is neither.
 
         Args:
             failures: How many passes before this one failed in a row.
@@ -64,11 +72,13 @@ class Children:
         cluster: Where children are written.
         cache: Where children are read.
         clock: Returns monotonic seconds.
+        has_read: Returns whether all objects of some kinds in a namespace are read now.
     """
 
     cluster: Cluster
     cache: Cache
     clock: Callable[[], float] = time.monotonic
+    has_read: HasRead = has_read_all
     _repairs: Repairs = field(init=False)
 
     def __post_init__(self) -> None:
@@ -113,11 +123,13 @@ class Children:
     async def prune(self, owner: Resource, key: Key, kinds: Iterable[Kind], wanted: Iterable[Manifest]) -> None:
         """Delete the resource's own children of these kinds that are no longer wanted.
 
+        A child whose kind cannot be read stays until it can be.
+
         Raises:
             ApiError: A child could not be deleted. This does not stop the other deletions.
         """
         live = [manifest for kind in kinds for manifest in self.cache.children(kind, key, owner.metadata.uid)]
-        steps = list(unwanted(owner, list(wanted), live))
+        steps = [step for step in unwanted(owner, list(wanted), live) if self._has_read(step.live)]
         for error in await _run_concurrently(self._delete(owner, step.live) for step in steps):
             if error:
                 raise error
@@ -136,6 +148,9 @@ class Children:
                 sentences.append(f"{key.kind.kind} {key.name}: {rivals} keeps changing {', '.join(sorted(fields))}")
         return sentences
 
+    def _has_read(self, live: Manifest) -> bool:
+        return self.has_read(live["metadata"]["namespace"], (kind_of(live),))
+
     def _cached(self, owner: Resource, wanted: Manifest) -> Manifest | None:
         return self.cache.get(Key(owner.metadata.namespace, wanted["metadata"]["name"], kind_of(wanted)))
 
@@ -148,7 +163,7 @@ class Children:
         return await self._create_missing(owner, wanted) if isinstance(step, Create) else step
 
     async def _next(self, owner: Resource, wanted: Manifest, live: Manifest | None) -> Step | None:
-        """Return the step for one child, which is never to take it from another resource of ours."""
+        """Return the step for one child. It never takes the child from another resource of ours."""
         return await blocked_if_held(self.cluster, self.cache.reader.kinds, owner, step_for(owner, wanted, live))
 
     async def _create_missing(self, owner: Resource, wanted: Manifest) -> Step | None:

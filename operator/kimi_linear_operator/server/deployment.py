@@ -4,6 +4,7 @@ from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, GPU_RESOURCE, Manifest
 from kimi_linear_operator.kubernetes.overlay import merge
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER, ContainerOverlay
+from kimi_linear_operator.kubernetes.queueing import put_into_queue
 from kimi_linear_operator.server import kernels
 from kimi_linear_operator.server.gpu_nodes import restrict_to_hardware
 from kimi_linear_operator.server.model_location import located
@@ -44,7 +45,7 @@ def build_deployment(server: KimiLinearServer, template: Manifest) -> Manifest:
         template: Its pod template, new or from a revision.
     """
     spec = server.spec
-    return metadata.build_manifest(
+    deployment = metadata.build_manifest(
         server,
         DEPLOYMENT,
         server.metadata.name,
@@ -57,6 +58,8 @@ def build_deployment(server: KimiLinearServer, template: Manifest) -> Manifest:
             "template": template,
         },
     )
+    put_into_queue(deployment, spec.queue_name)
+    return deployment
 
 
 def wanted_replicas(spec: ServerSpec) -> int:
@@ -147,7 +150,7 @@ def _container(spec: ServerSpec) -> Manifest:
 
 
 def _api_key_volumes(spec: ServerSpec) -> list[Manifest]:
-    """Return the volume with the API key. It is a file because other processes of the pod can see more of variables."""
+    """Return the volume with the API key. It is a file: other processes can see variables more easily."""
     if not (reference := spec.auth.api_key_secret_ref):
         return []
     items = [{"key": reference.key, "path": _API_KEY}]

@@ -1,5 +1,6 @@
 """The reconciler of KimiLinearServer."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access, metadata
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason, find_condition
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, REVISION, Manifest
+from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, DEPLOYMENT, POD, REVISION, Kind, Manifest, kind_of
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -22,12 +23,14 @@ from kimi_linear_operator.reconcile.children import (
 from kimi_linear_operator.reconcile.errors import BehindError, GoneError, LeftoverError, NameTakenError
 from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
+from kimi_linear_operator.reconcile.withheld import Split, split
 from kimi_linear_operator.server import revision, router
+from kimi_linear_operator.server.autoscaler import needs_autoscaler, seconds_until_more
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
 from kimi_linear_operator.server.events import contested_event, transition_event
 from kimi_linear_operator.server.labels import ROUTER_SUFFIX
-from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
+from kimi_linear_operator.server.manifests import CHILDREN, build_companions, build_deployment, build_revision
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.rollouts import Rollouts, is_marked
@@ -43,6 +46,7 @@ from kimi_linear_operator.server.waking import Waking
 LONGEST_BLOCKED_SECONDS = 300.0
 # Fields that decide how many pods there are. Without them, the operator would delete pods that serve.
 _NUMBER_OF_PODS = ("replicas", "suspend")
+_ALWAYS_READ = frozenset(CHILDREN)
 
 
 @dataclass(frozen=True)
@@ -54,14 +58,18 @@ class _Outcome:
         decision: What the server should run, None if the pass has not decided it.
         failures: Why children could not be written.
         contested: Sentences about fields of its children that others keep changing.
+        withheld: Why some children could not be written: their kind cannot be read.
         is_first: Whether this is the first pass over a new server.
+        until_more: In how many seconds the autoscaler may add replicas.
     """
 
     checked: Checked[KimiLinearServer]
     decision: Decision | None = None
     failures: Failures = field(default_factory=Failures)
     contested: tuple[str, ...] = ()
+    withheld: tuple[Reason, ...] = ()
     is_first: bool = False
+    until_more: float = 0.0
 
     @property
     def server(self) -> KimiLinearServer | None:
@@ -81,6 +89,7 @@ class ServerReconciler:
         self.now = context.now
         self._written = context.written
         self._postpone = context.scheduling.postpone
+        self._ask = context.scheduling.ask
         self._allows_node_access = context.options.allows_node_access
         self._waking = Waking(context.cluster, context.cache, context.now)
         self._start_logs = StartLogs(context)
@@ -109,6 +118,7 @@ class ServerReconciler:
 
         Raises:
             ApiError: A request failed that may succeed later. The queue retries with back-off.
+            NotReadYetError: It is not known yet whether a kind that the server asks for can be read.
         """
         manifest = self.cache.get(key.of(SERVER))
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
@@ -116,6 +126,7 @@ class ServerReconciler:
             self._start_logs.forget(key)
             self._rechecker.forget(key)
             self.children.forget(key)
+            self._ask(key, ())
             return None  # The garbage collector deletes its children.
         checked = self._check(manifest)
         try:
@@ -144,6 +155,7 @@ class ServerReconciler:
             next_look(self.cache.children(POD, key), self.now()),
             self._start_logs.seconds_left(key),
             self._seconds_to_settle(key),
+            _finite(outcome.until_more),
             None if not_applied else await self._waking.wake(key, manifest["metadata"]["uid"]),
         ]
         return min((seconds for seconds in retries if seconds is not None), default=None)
@@ -152,6 +164,12 @@ class ServerReconciler:
         """Return in how many seconds an automatic rollout may go on with the next server; None if it need not wait."""
         left = self._templates.seconds_to_settle(key)
         return left if left > 0.0 and is_marked(self.cache, key) else None
+
+    def _seconds_until_more(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> float:
+        """Return in how many seconds the autoscaler of a server may add replicas, if it has one."""
+        if not needs_autoscaler(server):
+            return 0.0
+        return seconds_until_more(server.spec, live, self.cache.children(POD, key), self.now())
 
     def _blocked_seconds(self, manifest: Manifest, not_applied: Reason) -> float:
         """Return in how many seconds to retry children that could not be written.
@@ -183,7 +201,9 @@ class ServerReconciler:
             return await self._wait(key, server, checked, error.reason)
         server, choice = decision.server, decision.choice
         deployment = build_deployment(server, choice.current.template, choice.current.number)
-        wanted = [deployment, *self._companions(key, server)]
+        until_more = self._seconds_until_more(key, server, live)
+        companions = self._companions(key, server, may_grow=not until_more)
+        wanted = [deployment, *companions.writable]
         # The cache may be late, and the running template was read from the API server then.
         used = (choice.current.number, revision.number_on(live), choice.running.number if choice.running else 0)
         failures = await write_all(
@@ -195,15 +215,30 @@ class ServerReconciler:
             ]
         )
         is_first = live is None and "observedGeneration" not in server.status
-        return _Outcome(checked, decision, failures, tuple(self.children.contested(server, wanted)), is_first)
+        contested = tuple(self.children.contested(server, wanted))
+        return _Outcome(checked, decision, failures, contested, companions.withheld, is_first, until_more)
+
+    def _companions(self, key: Key, server: KimiLinearServer, *, may_grow: bool) -> Split:
+        """Return the wanted children beside the Deployment and its revision.
+
+        Requests go to the replicas until a router serves, and again when none does: its image may take long.
+
+        Raises:
+            NotReadYetError: It is not known yet whether a kind that the server asks for can be read.
+        """
+        is_routed = server.spec.router is not None and router.is_available(self._router(key, server.metadata.uid))
+        children = build_companions(server, is_routed=is_routed, may_grow=may_grow)
+        return split(children, self._ask(key, {kind_of(child) for child in children} - _ALWAYS_READ))
 
     async def _wait(
         self, key: Key, server: KimiLinearServer, checked: Checked[KimiLinearServer], reason: Reason
     ) -> _Outcome:
         """Make no pods, because the weights are not complete. A Deployment that exists may only scale down."""
-        companions = (self.children.apply(server, child) for child in self._companions(key, server))
-        failures = await write_all([self._shrink(key, server), self._end_rollout(key, server), *companions])
-        return _Outcome(checked, failures=replace(failures, lasting=failures.lasting or reason))
+        companions = self._companions(key, server, may_grow=False)
+        writes = (self.children.apply(server, child) for child in companions.writable)
+        failures = await write_all([self._shrink(key, server), self._end_rollout(key, server), *writes])
+        failures = replace(failures, lasting=failures.lasting or reason)
+        return _Outcome(checked, failures=failures, withheld=companions.withheld)
 
     async def _refuse(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]) -> _Outcome:
         """Leave a server as it is because its spec is refused, with two exceptions.
@@ -279,18 +314,14 @@ class ServerReconciler:
         records = [record for record in self.cache.children(REVISION, key) if revision.number_of(record) in used]
         await self.children.prune(server, key, self._written, [*records, *wanted])
 
-    def _companions(self, key: Key, server: KimiLinearServer) -> list[Manifest]:
-        """Return the wanted children beside the Deployment.
-
-        Requests go to the replicas until a router serves, and again when none does: its image may take long.
-        """
-        is_routed = server.spec.router is not None and router.is_available(self._router(key, server.metadata.uid))
-        return build_companions(server, is_routed=is_routed)
-
     def _deployment(self, key: Key, uid: str) -> Manifest | None:
         """Return the server's own Deployment from the cache."""
-        deployment = self.cache.get(key.of(DEPLOYMENT))
-        return deployment if deployment and metadata.is_owned_by(deployment, uid) else None
+        return self._own(key, DEPLOYMENT, uid)
+
+    def _own(self, key: Key, kind: Kind, uid: str) -> Manifest | None:
+        """Return the server's own child that is named like the server."""
+        child = self.cache.get(key.of(kind))
+        return child if child and metadata.is_owned_by(child, uid) else None
 
     def _router(self, key: Key, uid: str) -> Manifest | None:
         """Return the Deployment of the server's router from the cache."""
@@ -309,9 +340,12 @@ class ServerReconciler:
             deployment=deployment,
             pods=pods,
             choice=outcome.decision.choice if outcome.decision else None,
+            autoscaler=self._own(key, AUTOSCALER, manifest["metadata"]["uid"]) if _is_autoscaled(outcome) else None,
+            may_grow=not outcome.until_more,
             contested=outcome.contested,
             router=self._router(key, manifest["metadata"]["uid"]) if _has_router(outcome.server) else None,
             logged=self._start_logs.follow(key, newest_pod(pods)),
+            withheld=outcome.withheld,
         )
         status = server_status(observation, self.now())
         builders = (transition_event, contested_event)
@@ -338,6 +372,15 @@ def _has_router(server: KimiLinearServer | None) -> bool:
 def _is_blocked(not_applied: Reason, outcome: _Outcome) -> bool:
     """Return whether to retry children that could not be written. Of weights, an event tells when they are complete."""
     return outcome.checked.is_valid and not_applied.name not in AWAITED_WEIGHTS
+
+
+def _finite(seconds: float) -> float | None:
+    """Return after how many seconds to look again, None if there is nothing to wait for, or an event tells the end."""
+    return seconds if 0.0 < seconds < math.inf else None
+
+
+def _is_autoscaled(outcome: _Outcome) -> bool:
+    return bool(outcome.server and outcome.server.spec.autoscaling)
 
 
 def _readable(manifest: Manifest) -> KimiLinearServer | None:

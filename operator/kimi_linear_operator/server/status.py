@@ -1,6 +1,6 @@
 """The status of a KimiLinearServer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from kimi_linear_operator.kubernetes import quota, waits
@@ -16,11 +16,13 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.metadata import selector_text
 from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.kubernetes.pod_reasons import last_failure, worst_reason
+from kimi_linear_operator.kubernetes.queueing import is_held
 from kimi_linear_operator.reasons import REASONS, ReasonName
 from kimi_linear_operator.server.deployment import wanted_replicas
 from kimi_linear_operator.server.gpu_nodes import needed_node
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.router import why_unavailable
+from kimi_linear_operator.server.scaling import autoscaling_condition
 from kimi_linear_operator.server.service import url
 from kimi_linear_operator.server.sglang.by_hand import recipe_command
 from kimi_linear_operator.server.sglang.images import image_of
@@ -42,9 +44,12 @@ class ServerObservation:
         deployment: The live Deployment, None if there is none.
         pods: The server's pods.
         choice: The pod template that the server should have, None if the pass did not choose one.
+        autoscaler: The live HorizontalPodAutoscaler, None if there is none.
+        may_grow: Whether the autoscaler may add replicas now.
         contested: Sentences about fields of its children that others keep changing.
         router: The live Deployment of its router, None if there is none.
         logged: What the log of the newest pod says about its start, None if it was not read.
+        withheld: Why some children could not be written: their kind cannot be read.
     """
 
     manifest: Manifest
@@ -53,9 +58,12 @@ class ServerObservation:
     deployment: Manifest | None = None
     pods: list[Manifest] = field(default_factory=list)
     choice: TemplateChoice | None = None
+    autoscaler: Manifest | None = None
+    may_grow: bool = True
     contested: tuple[str, ...] = ()
     router: Manifest | None = None
     logged: LoggedPhases | None = None
+    withheld: tuple[Reason, ...] = ()
 
     @property
     def wanted(self) -> int:
@@ -221,6 +229,7 @@ def _conditions(observation: ServerObservation, now: str) -> list[Condition]:
         condition("Stalled", stalled is not None, stalled or Reason("NotStalled", "Nothing is in the way")),
         _template_current(observation),
         _synced(observation),
+        *_autoscaling(observation),
     ]
 
 
@@ -230,7 +239,7 @@ def _template_current(observation: ServerObservation) -> Condition:
     is_decided = choice is not None and (observation.deployment is not None or not choice.offer)
     previous: Manifest = observation.manifest.get("status", {})
     if not is_decided and observation.not_applied and was_applied(previous, observation.generation):
-        message = "The spec was applied before, but is not now: the pods stay as they are"
+        message = "The spec was applied, but something is wrong now: the pods stay as they are"
         return condition("TemplateCurrent", None, Reason("AppliedBefore", message))
     if choice is None or not is_decided:
         message = "The spec was not applied, so it is unknown which pods it needs"
@@ -258,9 +267,8 @@ def _offer_message(choice: TemplateChoice, *, has_weights: bool) -> str:
     if has_weights:
         cause = "The weights have another commit, or this version of the operator builds another pod template"
     return (
-        f"{cause} ({_named(choice.offer)}), and the pods keep theirs. "
-        f"To roll it out, give the server's annotation {ROLLOUT_ANNOTATION} a new value, or change its "
-        f"spec{_left_out_message(choice)}"
+        f"{cause} ({_named(choice.offer)}). The pods stay as they are. To take the new template, give the server's "
+        f"annotation {ROLLOUT_ANNOTATION} a new value, or change its spec{_left_out_message(choice)}"
     )
 
 
@@ -281,12 +289,22 @@ def _named(fields: Sequence[str]) -> str:
 
 
 def _synced(observation: ServerObservation) -> Condition:
-    """Return whether the children stay as the operator writes them."""
+    """Return whether all children are there, and stay as the operator writes them."""
+    if observation.withheld:
+        message = "; ".join(reason.message for reason in observation.withheld)
+        return condition("Synced", False, Reason(observation.withheld[0].name, message))
     if observation.contested:
         fields = "; ".join(observation.contested)
         message = f"{fields}. The operator restores it only every few minutes until the other writer stops"
         return condition("Synced", False, Reason("ChangedByOthers", message))
     return condition("Synced", True, Reason("Undisputed", "Nobody keeps changing what the operator writes"))
+
+
+def _autoscaling(observation: ServerObservation) -> Iterator[Condition]:
+    """Yield the condition of a server that asks for autoscaling."""
+    spec = observation.server.spec if observation.server else None
+    if spec and spec.autoscaling and not observation.not_applied:
+        yield autoscaling_condition(spec, observation.deployment, observation.autoscaler, may_grow=observation.may_grow)
 
 
 def _accepted(observation: ServerObservation) -> Condition:
@@ -300,7 +318,9 @@ def _why_stalled(observation: ServerObservation, problem: Reason) -> Reason | No
     if observation.not_applied and observation.not_applied.blames_spec:
         return observation.not_applied
     progressing = observation.deployment_condition("Progressing").get("reason")
-    if progressing == "ProgressDeadlineExceeded" and not observation.is_complete:
+    # A queue passes by itself, however long it is.
+    is_queued = any(map(is_held, observation.pods))
+    if progressing == "ProgressDeadlineExceeded" and not (observation.is_complete or is_queued):
         seconds = (observation.deployment or {}).get("spec", {}).get("progressDeadlineSeconds")
         return Reason("ProgressDeadlineExceeded", f"not complete after {seconds} s: {problem.message}")
     return None

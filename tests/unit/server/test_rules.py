@@ -56,6 +56,12 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "weights:1",
         "the weights come from an image",
     ),
+    (
+        {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
+        "spec.autoscaling.minReplicas",
+        3,
+        "is more than spec.autoscaling.maxReplicas",
+    ),
     ({"router": {}}, "spec.router", None, "has no API key, so everyone who reaches the server"),
     ({"engine": {"extraArgs": ["--tp=8"]}}, "spec.engine.extraArgs", None, "has a flag that the operator sets"),
     ({"engine": {"extraArgs": ["--api-key=abc"]}}, "spec.engine.extraArgs", None, "shows an API key"),
@@ -77,6 +83,20 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         None,
         "with which SGLang cannot ask for an API key",
     ),
+    (
+        {"networkPolicy": {"from": [{"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}}]}},
+        "spec.networkPolicy.from",
+        None,
+        "has a peer that Kubernetes refuses",
+    ),
+    (
+        {"monitoring": {"labels": {"kimi-linear.io/server": "x"}}},
+        "spec.monitoring.labels",
+        None,
+        "sets a label that the operator sets",
+    ),
+    ({"monitoring": {"labels": {"ü": "x"}}}, "spec.monitoring.labels", None, "has a key that Kubernetes refuses"),
+    ({"networkPolicy": {"to": [{}]}}, "spec.networkPolicy.to", None, "has a peer that Kubernetes refuses"),
     (
         {"kernelCache": {"existingClaim": "kernels", "hostPath": "/kernels"}},
         "spec.kernelCache.hostPath",
@@ -189,6 +209,13 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "LoadBalancer",
         "lets a network use the server without an API key",
     ),
+    (
+        {"service": {"type": "NodePort"}, "networkPolicy": {"from": [{"namespaceSelector": {}}]}, **AUTH},
+        "spec.networkPolicy.from",
+        None,
+        "lets no address from outside the cluster in",
+    ),
+    ({"monitoring": {}, "networkPolicy": {}}, "spec.networkPolicy.from", None, "lets no Prometheus in"),
     (
         {"hardware": "mi355x", "engine": {"image": "a/sglang:v0.5.7-rocm700-mi35x"}},
         "spec.engine.image",
