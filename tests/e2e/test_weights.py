@@ -190,7 +190,7 @@ def wait_for_reason(
     )
 
 
-@dataclass
+@dataclass(eq=False)
 class Looks(threading.Thread):
     """Looks at weights again and again, and keeps when the number of their bytes changed, and the reasons of Ready."""
 
