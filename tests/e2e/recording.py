@@ -19,8 +19,9 @@ _PROMPT = "$ "
 _COMMAND_SECONDS = 600
 # The parts that differ in each run: times, other numbers, and generated names.
 _CHANGING = (
-    # On kind, where GPUs are only a number, no pod has the check.
-    (r"(?m)^preflight .*\n", ""),
+    # On kind, where GPUs are only a number, no pod has the check, and the node has another name.
+    (r"(?m)^(preflight |.* Init container preflight: ).*\n", ""),
+    (r"(?m)(^.* Pod \S+ on )\S+:", r"\1NODE:"),
     # Which states a command that follows a resource meets on the way depends on the machine.
     (r"(?m)^[-0-9T:]+Z \S+ is not ready: .*\n", ""),
     # Generated names have no vowels, but the hash of a Job that fetches is hexadecimal.
