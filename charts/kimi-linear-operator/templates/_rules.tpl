@@ -10,8 +10,8 @@
 - apiGroups: [kimi-linear.io]
   resources: [kimilinearbenchmarks/status, kimilinearservers/status, kimilinearweights/status]
   verbs: [patch]
-# Children name their server, benchmark or weights as an owner whose deletion waits for them. Where the API server guards that (the admission
-# plugin OwnerReferencesPermissionEnforcement, on in OpenShift), it asks for this.
+# Children name their server, benchmark or weights as an owner whose deletion waits for them. An API server with the
+# admission plugin OwnerReferencesPermissionEnforcement (on in OpenShift) requires this permission for it.
 - apiGroups: [kimi-linear.io]
   resources: [kimilinearbenchmarks/finalizers, kimilinearservers/finalizers, kimilinearweights/finalizers]
   verbs: [update]
@@ -24,6 +24,16 @@
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
+# spec.monitoring of a server: definitions of the Prometheus operator, which need not be there.
+- apiGroups: [monitoring.coreos.com]
+  resources: [podmonitors, prometheusrules]
+  verbs: [get, list, watch, create, patch, delete]
+{{- if .Values.rbac.networkPolicies }}
+# spec.networkPolicy of a server.
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
+{{- end }}
 - apiGroups: [""]
   resources: [configmaps, services]
   verbs: [get, list, watch, create, patch, delete]

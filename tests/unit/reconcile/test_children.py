@@ -45,3 +45,16 @@ def test_a_child_that_a_finalizer_keeps_is_seen_again_and_not_deleted_again() ->
     asyncio.run(children.prune(owner, key, (DEPLOYMENT,), []))
     assert cache.get(key.of(DEPLOYMENT)) is not None
     assert cluster.deleted == ["kimi"]
+
+
+def test_a_child_stays_while_its_kind_cannot_be_read() -> None:
+    cluster, cache = Deletions(), new_cache()
+    cache.put(DEPLOYMENT, owned(make_deployment()))
+    readable: list[Kind] = []
+    children = Children(cast(Cluster, cluster), cache, has_read=lambda _, kinds: {*kinds} <= {*readable})
+    owner, key = KimiLinearServer.model_validate(make_server()), Key("default", "kimi", SERVER)
+    asyncio.run(children.prune(owner, key, (DEPLOYMENT,), []))
+    assert cluster.deleted == []
+    readable.append(DEPLOYMENT)
+    asyncio.run(children.prune(owner, key, (DEPLOYMENT,), []))
+    assert cluster.deleted == ["kimi"]
