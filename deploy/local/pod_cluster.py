@@ -55,6 +55,8 @@ def small_node(*, has_devices: bool) -> list[dict[str, Any]]:
 class PodCluster(Lifecycle):
     """A control plane and nodes that say they have eight AMD GPUs each."""
 
+    state: Path
+    """The folder of its files."""
     kubeconfig: Path
     kubectl: Kubectl
     bin: list[Path]
@@ -68,6 +70,15 @@ class PodCluster(Lifecycle):
     def node_name(self) -> str:
         """The only node with GPUs, or the first of them."""
         return self.node_names[0]
+
+    @property
+    @abstractmethod
+    def machine_address(self) -> str:
+        """This machine's address, as pods reach it."""
+
+    @abstractmethod
+    def on_node(self, *command: str) -> str:
+        """The output of a command of the node, with its mounts and processes."""
 
     @abstractmethod
     def enter(self, *command: str) -> list[str]:
