@@ -225,7 +225,7 @@ def ask(address: str, key: str, request: Request) -> Json:
 
 
 def _opened(url: str, key: str, body: Json | None = None) -> Any:
-    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+    headers = {"Content-Type": "application/json", **({"Authorization": " ".join(("Bearer", key))} if key else {})}
     data = None if body is None else json.dumps(body).encode()
     # The server's address is the operator's.
     return urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=_TIMEOUT)  # noqa: S310
