@@ -8,7 +8,7 @@ from kimi_linear_operator.kubernetes.kinds import Kind
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.children import Children
 from kimi_linear_operator.reconcile.reporting import Reporting
-from kimi_linear_operator.reconcile.resource_type import Context, Options, Reconciler, Scheduling, Types, written_kinds
+from kimi_linear_operator.reconcile.resource_type import Context, Options, Reconciler, Scheduling, Types
 
 
 def _now() -> str:
@@ -42,7 +42,6 @@ def shared_context(
         now=now,
         scheduling=scheduling,
         is_in_use=lambda key, waited: any(item.uses(cache, key, now(), waited) for item in types.values()),
-        written=written_kinds(types),
         options=options,
     )
 

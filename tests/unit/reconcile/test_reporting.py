@@ -14,7 +14,7 @@ from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.reporting import Reporting
 from kimi_linear_operator.server.spec import SERVER
-from make import make_benchmark, make_server
+from make import make_benchmark, make_condition, make_server
 from passes import new_cache
 
 STATUS = {"observedGeneration": 1}
@@ -130,6 +130,9 @@ class Changing:
         return self.live
 
 
+SERVES = {"observedGeneration": 1, "conditions": [make_condition("Ready", "True", "AllReplicasServe", "all serve")]}
+
+
 @dataclass
 class Written:
     """A status was written, and this is what became of it.
@@ -152,7 +155,7 @@ def written(cached: Manifest, live: Manifest, *, if_unchanged: bool = True) -> W
     cache.put(BENCHMARK, make_benchmark())
     [manifest] = [cache.get(Key("default", "kimi", SERVER)) or {}]
     reporting = Reporting(cast(Cluster, Changing(live)), cache, enqueued.update, lambda: NOW)
-    again = asyncio.run(reporting.write(SERVER, manifest, STATUS, None, if_unchanged=if_unchanged))
+    again = asyncio.run(reporting.write(SERVER, manifest, SERVES, None, if_unchanged=if_unchanged))
     return Written(again, cache.get(Key("default", "kimi", SERVER)) or {}, enqueued)
 
 
@@ -180,17 +183,17 @@ def test_a_status_of_what_kubectl_applied_costs_no_other_read_and_no_other_pass(
     server = changed(make_server(), **applied)
     live = changed(make_server(), **{**applied, "managedFields": [{"manager": "kimi-linear-operator"}]})
     result = written(server, live)
-    assert (result.again, result.cached["status"], result.enqueued) == (None, STATUS, WAITING)
+    assert (result.again, result.cached["status"], result.enqueued) == (None, SERVES, WAITING)
 
 
 def test_what_others_note_on_a_resource_all_the_time_does_not_keep_it_without_a_status() -> None:
     live = changed(make_server(), resourceVersion="99", annotations={"heartbeat": "99"}, labels={"team": "search"})
     result = written(make_server(), live)
-    assert (result.again, result.cached["status"], result.enqueued) == (None, STATUS, WAITING)
+    assert (result.again, result.cached["status"], result.enqueued) == (None, SERVES, WAITING)
 
 
 def test_a_wish_in_an_annotation_that_came_meanwhile_gets_a_pass() -> None:
     live = changed(make_server(), resourceVersion="99", annotations={"kimi-linear.io/rollout": "now"})
     result = written(make_server(), live)
-    assert (result.again, result.cached["status"]) == (0, STATUS)
+    assert (result.again, result.cached["status"]) == (0, SERVES)
     assert result.cached["metadata"]["annotations"] == {"kimi-linear.io/rollout": "now"}
