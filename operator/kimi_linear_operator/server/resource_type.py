@@ -6,7 +6,7 @@ from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import ResourceType
 from kimi_linear_operator.server.definition import CHECKER, DEFINITION
 from kimi_linear_operator.server.deployment import build_pod_template
-from kimi_linear_operator.server.index import ServerIndex, UsedWeights, facts
+from kimi_linear_operator.server.index import ServerFacts, ServerIndex, facts
 from kimi_linear_operator.server.manifests import CHILDREN
 from kimi_linear_operator.server.preview import PREVIEW
 from kimi_linear_operator.server.reconcile import ServerReconciler
@@ -18,7 +18,7 @@ from kimi_linear_operator.weights.spec import WEIGHTS
 def _refers_to(cache: Cache, key: Key) -> tuple[Kind, ...]:
     """Return the kind of a server's weights, none if the server names none."""
     cached = cache.find(key)
-    return (WEIGHTS,) if cached and isinstance(cached.facts, UsedWeights) else ()
+    return (WEIGHTS,) if cached and isinstance(cached.facts, ServerFacts) and cached.facts.weights else ()
 
 
 SERVER_TYPE = ResourceType(

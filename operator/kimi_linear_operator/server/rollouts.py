@@ -52,7 +52,7 @@ class Candidate:
 
     Attributes:
         key: The server.
-        is_offered: Whether there is a newer pod template for it.
+        is_offered: Whether there is a newer pod template for it that the operator may take by itself.
         is_ready: Whether it is Ready, or has no replicas because its spec says so.
         is_under_way: Whether it took a template in the rollout and has not been Ready with it yet.
         stalled: The reason why it may not become Ready by itself, empty if it is on its way.
@@ -74,7 +74,7 @@ def candidate(key: Key, conditions: Conditions, *, is_under_way: bool) -> Candid
     halting = ready_reason if ready_reason in _HALTING else ""
     return Candidate(
         key=key,
-        is_offered=template_status == "False",
+        is_offered=template_status == "False" and template_reason != "InputsUnknown",
         is_ready=ready_status == "True" or ready_reason in WITHOUT_REPLICAS,
         is_under_way=is_under_way or template_reason == "RollingOutByItself",
         stalled=stalled_reason if stalled_status == "True" else halting,
