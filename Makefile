@@ -99,6 +99,7 @@ lock: setup  ## Pin all requirements anew, with hashes
 	@$(COMPILE) --output-file requirements/sglang-client.txt requirements/sglang-client.in
 	@cat requirements/sglang.txt >> requirements/sglang-client.txt
 	@$(COMPILE) --output-file requirements/sglang-arguments.txt requirements/sglang-arguments.in
+	@for list in requirements/sglang-router-*.in; do $(COMPILE) --output-file $${list%.in}.txt $$list || exit; done
 	@for list in requirements/sglang-server-*.in; do $(BIN)/python deploy/local/pins.py $$list || exit; done
 
 cluster: setup  ## Start a local Kubernetes with simulated AMD GPU nodes, or with REAL=1 a real node and a stand-in for SGLang

@@ -17,6 +17,7 @@ AGAINST = {
     "golden": "nothing: whole objects and statuses, as files",
     "arguments": "SGLang's own command-line parsers, of 0.5.7 and of a current release",
     "client": "the clients of SGLang and of the hub, against stand-ins for their servers",
+    "router": "SGLang's router, of 0.3.0 and of 0.3.2, with stand-ins for SGLang's server behind it",
     "engine": "SGLang 0.5.7 and 0.5.23 on a CPU, with a tiny Kimi-Linear, and beside them the stand-in; no GPU",
     "browser": "Chromium",
     "integration": "etcd, API server, controllers and scheduler of Kubernetes; its nodes are simulated",

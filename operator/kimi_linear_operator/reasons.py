@@ -53,6 +53,7 @@ ReasonName = Literal[
     "RollingOut",
     "RollingOutByItself",
     "RolloutPaused",
+    "RouterUnavailable",
     "Running",
     "SecretMissing",
     "ServerChanged",
@@ -274,6 +275,14 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "server",
         "Somebody has paused the Deployment, so its pods are not replaced.",
         "`kubectl rollout resume deployment/NAME`.",
+    ),
+    "RouterUnavailable": Explanation(
+        "server",
+        "The replicas serve, but not all pods of the router do (`spec.router`). While none does, the Service leads to "
+        "the replicas directly.",
+        "`kubectl describe pods --selector kimi-linear.io/router=NAME` shows what they wait for: often their image, or "
+        "room on a node. `kubectl logs` with the same selector shows why a router fails. An image of your own needs "
+        "Python and the package sglang-router.",
     ),
     "ProgressDeadlineExceeded": Explanation(
         "server",

@@ -120,6 +120,13 @@ _SCALARS: Mapping[str, tuple[Strategy, Strategy]] = {
         ),
     ),
     "service.headless": (st.booleans(), st.sampled_from(("no", 1))),
+    "router.replicas": (st.sampled_from((1, 2, 100)), st.sampled_from((0, 101, "2", 2.0))),
+    "router.policy": (st.sampled_from(("LeastLoad", "CacheAware", "RoundRobin")), st.sampled_from(("", "Random"))),
+    "router.image": (st.sampled_from(("a/b:1", "x" * 512)), st.sampled_from(("", ":v1", "a b", "x" * 513))),
+    "router.resources": (
+        st.sampled_from(({}, {"limits": {"memory": "1Gi"}}, {"requests": {"cpu": 1}, "limits": {}})),
+        st.sampled_from(({"limits": {"memory": 1.5}}, {"limits": {"memory": None}}, {"claims": []}, "1Gi")),
+    ),
     "auth.apiKeySecretRef.name": (_NAMES, _ODD_NAMES),
     "auth.apiKeySecretRef.key": (st.sampled_from(("token", "api-key")), st.sampled_from(("a/b", ""))),
     "kernelCache.existingClaim": (_NAMES, _ODD_NAMES),

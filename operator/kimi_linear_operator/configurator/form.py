@@ -40,7 +40,7 @@ SERVER = Layout(
     first=("hardware", "model.variant", "reasoningParser", "toolCallParser"),
     # Pods, their metadata and their security have more fields than a form can show. Only an administrator can allow a
     # folder of the node.
-    left_out=("inheritedMetadata", "kernelCache.hostPath", "podTemplate", "security"),
+    left_out=("inheritedMetadata", "kernelCache.hostPath", "podTemplate", "router", "security"),
     written=("hardware",),
     labels={
         "model.variant": "Model",

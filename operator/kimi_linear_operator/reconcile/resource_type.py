@@ -128,6 +128,10 @@ def _no_facts(_: Kind, __: Manifest) -> None:
     return None
 
 
+def _no_pods(_: Manifest) -> tuple[str, ...]:
+    return ()
+
+
 def _no_references(_: Resource) -> Mapping[str, Key]:
     return {}
 
@@ -175,6 +179,8 @@ class ResourceType:
         pod_template: Returns the part of the pod template that a spec determines.
         children: The kinds of children that the operator writes.
         observed: The kinds of objects that the operator only reads.
+        more_pods: Returns label selectors of pods of a resource that the operator does not read, and the command line
+            shows.
         series: Yields the lines of the metrics about resources, given everything that is cached, and the time.
         facts: Returns the facts of a resource or its child: data that is needed too often to decode the object.
         index: Makes the index that finds resources by their facts, None for no index.
@@ -197,6 +203,7 @@ class ResourceType:
     observed: tuple[Kind, ...]
     series: Callable[[Sequence[CachedObject], str], Iterator[str]]
     facts: Callable[[Kind, Manifest], object | None] = _no_facts
+    more_pods: Callable[[Manifest], tuple[str, ...]] = _no_pods
     index: Callable[[Cache], Index] | None = None
     most_children: int | None = None
     referenced: tuple[Kind, ...] = ()

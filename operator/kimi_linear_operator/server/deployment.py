@@ -53,7 +53,7 @@ def build_deployment(server: KimiLinearServer, template: Manifest) -> Manifest:
             "selector": {"matchLabels": metadata.selector(server)},
             "strategy": _STRATEGIES[spec.rollout.strategy],
             # A rollout of one replica: the old one drains, the image is pulled, the new one loads.
-            "progressDeadlineSeconds": _grace_seconds(spec) + IMAGE_PULL_SECONDS + spec.startup.timeout_seconds,
+            "progressDeadlineSeconds": grace_seconds(spec) + IMAGE_PULL_SECONDS + spec.startup.timeout_seconds,
             "template": template,
         },
     )
@@ -96,7 +96,7 @@ def _with_model(pod: Manifest, location: Location) -> Manifest:
 def _pod_spec(server: KimiLinearServer, spec: ServerSpec) -> Manifest:
     pod: Manifest = {
         "containers": [_container(spec)],
-        "terminationGracePeriodSeconds": _grace_seconds(spec),
+        "terminationGracePeriodSeconds": grace_seconds(spec),
         # As process 1, SGLang would ignore SIGTERM until its first request. Here the pause process is process 1.
         "shareProcessNamespace": True,
         "automountServiceAccountToken": False,
@@ -209,7 +209,8 @@ def _security_context(spec: ServerSpec) -> Manifest:
     }
 
 
-def _grace_seconds(spec: ServerSpec) -> int:
+def grace_seconds(spec: ServerSpec) -> int:
+    """Return how many seconds a pod that gets requests has to end."""
     return ENDPOINT_PAUSE_SECONDS + spec.drain.timeout_seconds
 
 

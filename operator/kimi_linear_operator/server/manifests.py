@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, DISRUPTION_BUDGET, REVISION, SERVICE, Manifest
-from kimi_linear_operator.server import deployment, disruption, revision, service
+from kimi_linear_operator.server import deployment, disruption, revision, router, service
 from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.weights.location import Location
@@ -14,18 +14,24 @@ CHILDREN = (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET)
 
 
 def build(server: KimiLinearServer, location: Location | None = None) -> list[Manifest]:
-    """Return the children of a new server, without its revision.
+    """Return the children of a new server, without its revision, as they are once its router serves.
 
     Args:
         server: The server.
         location: Where its model is, None if it comes from the hub or from a folder.
     """
-    return [*build_companions(server), build_deployment(server, deployment.build_pod_template(server, location))]
+    companions = build_companions(server, is_routed=server.spec.router is not None)
+    return [*companions, build_deployment(server, deployment.build_pod_template(server, location))]
 
 
-def build_companions(server: KimiLinearServer) -> list[Manifest]:
-    """Return the children of a server, without its Deployment and its revision."""
-    return [metadata.with_fingerprint(manifest) for manifest in _companions(server)]
+def build_companions(server: KimiLinearServer, *, is_routed: bool = False) -> list[Manifest]:
+    """Return the children of a server, without its Deployment and its revision.
+
+    Args:
+        server: The server.
+        is_routed: Whether requests go to its router, and not to the replicas.
+    """
+    return [metadata.with_fingerprint(manifest) for manifest in _companions(server, is_routed=is_routed)]
 
 
 def build_deployment(server: KimiLinearServer, template: Manifest, number: int = 0) -> Manifest:
@@ -48,9 +54,14 @@ def build_revision(server: KimiLinearServer, record: revision.Revision) -> Manif
     return {**metadata.with_fingerprint({**manifest, "data": {}}), "data": manifest["data"]}
 
 
-def _companions(server: KimiLinearServer) -> Iterator[Manifest]:
-    yield service.build_service(server)
-    if server.spec.service.headless:
+def _companions(server: KimiLinearServer, *, is_routed: bool) -> Iterator[Manifest]:
+    spec = server.spec
+    yield service.build_service(server, is_routed=is_routed)
+    if spec.service.headless or spec.router:
         yield service.build_headless_service(server)
     if disruption.needs_disruption_budget(server):
         yield disruption.build_disruption_budget(server)
+    if spec.router:
+        yield router.build_router(server, spec.router)
+    if router.wanted_routers(spec) > 1:
+        yield router.build_disruption_budget(server)

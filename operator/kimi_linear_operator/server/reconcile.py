@@ -22,10 +22,11 @@ from kimi_linear_operator.reconcile.children import (
 from kimi_linear_operator.reconcile.errors import BehindError, GoneError, LeftoverError, NameTakenError
 from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
-from kimi_linear_operator.server import revision
+from kimi_linear_operator.server import revision, router
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
 from kimi_linear_operator.server.events import contested_event, transition_event
+from kimi_linear_operator.server.labels import ROUTER_SUFFIX
 from kimi_linear_operator.server.manifests import CHILDREN, build_companions, build_deployment, build_revision
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.revision import Revision
@@ -181,7 +182,7 @@ class ServerReconciler:
             return await self._wait(key, server, checked, error.reason)
         server, choice = decision.server, decision.choice
         deployment = build_deployment(server, choice.current.template, choice.current.number)
-        wanted = [deployment, *build_companions(server)]
+        wanted = [deployment, *self._companions(key, server)]
         # The cache may be late, and the running template was read from the API server then.
         used = (choice.current.number, revision.number_on(live), choice.running.number if choice.running else 0)
         failures = await write_all(
@@ -199,7 +200,7 @@ class ServerReconciler:
         self, key: Key, server: KimiLinearServer, checked: Checked[KimiLinearServer], reason: Reason
     ) -> _Outcome:
         """Make no pods, because the weights are not complete. A Deployment that exists may only scale down."""
-        companions = (self.children.apply(server, child) for child in build_companions(server))
+        companions = (self.children.apply(server, child) for child in self._companions(key, server))
         failures = await write_all([self._shrink(key, server), self._end_rollout(key, server), *companions])
         return _Outcome(checked, failures=replace(failures, lasting=failures.lasting or reason))
 
@@ -277,10 +278,22 @@ class ServerReconciler:
         records = [record for record in self.cache.children(REVISION, key) if revision.number_of(record) in used]
         await self.children.prune(server, key, CHILDREN, [*records, *wanted])
 
+    def _companions(self, key: Key, server: KimiLinearServer) -> list[Manifest]:
+        """Return the wanted children beside the Deployment.
+
+        Requests go to the replicas until a router serves, and again when none does: its image may take long.
+        """
+        is_routed = server.spec.router is not None and router.is_available(self._router(key, server.metadata.uid))
+        return build_companions(server, is_routed=is_routed)
+
     def _deployment(self, key: Key, uid: str) -> Manifest | None:
         """Return the server's own Deployment from the cache."""
         deployment = self.cache.get(key.of(DEPLOYMENT))
         return deployment if deployment and metadata.is_owned_by(deployment, uid) else None
+
+    def _router(self, key: Key, uid: str) -> Manifest | None:
+        """Return the Deployment of the server's router from the cache."""
+        return self._deployment(key._replace(name=key.name + ROUTER_SUFFIX), uid)
 
     async def _report(
         self, key: Key, manifest: Manifest, outcome: _Outcome, not_applied: Reason | None
@@ -296,6 +309,7 @@ class ServerReconciler:
             pods=pods,
             choice=outcome.decision.choice if outcome.decision else None,
             contested=outcome.contested,
+            router=self._router(key, manifest["metadata"]["uid"]) if _has_router(outcome.server) else None,
             logged=self._start_logs.follow(key, newest_pod(pods)),
         )
         status = server_status(observation, self.now())
@@ -314,6 +328,10 @@ class ServerReconciler:
         written = self.cache.get(key.of(SERVER)) or {}
         if seconds is not None and written.get("status") == status:
             counters.SECONDS_TO_SERVE.observe(seconds)
+
+
+def _has_router(server: KimiLinearServer | None) -> bool:
+    return server is not None and server.spec.router is not None
 
 
 def _is_blocked(not_applied: Reason, outcome: _Outcome) -> bool:

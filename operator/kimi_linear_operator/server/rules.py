@@ -248,6 +248,13 @@ ERRORS = (
         f"self.all(c, c.name == '{ENGINE_CONTAINER}' || {expressions.NO_GPUS})",
         "gives amd.com/gpu to a sidecar: only the container sglang may have GPUs",
     ),
+    Rule(
+        "error",
+        "spec",
+        f"!has(self.router) || !{_KEY_IN_ARGUMENTS}",
+        "does not find the key on SGLang's command line: use spec.auth.apiKeySecretRef instead",
+        blames="router",
+    ),
     expressions.own_command(ENGINE_CONTAINER, "use spec.engine (image, extraArgs, extraPipPackages)"),
     Rule(
         "error",
@@ -339,6 +346,14 @@ WARNINGS = (
         "lets a network use the server without an API key, even the endpoints that flush its cache and replace its "
         "weights: set spec.auth.apiKeySecretRef",
         blames="service.type",
+    ),
+    Rule(
+        "warning",
+        "spec",
+        f"!has(self.router) || has(self.auth.apiKeySecretRef) || {_KEY_IN_ARGUMENTS}",
+        "has no API key, so everyone who reaches the server can also give the router other replicas, which then see "
+        "the requests of others: set spec.auth.apiKeySecretRef",
+        blames="router",
     ),
     # No error: servers of earlier versions have the flag, and would become invalid.
     Rule(

@@ -14,6 +14,7 @@ from kimi_linear_operator.kubernetes.models import (
     Conditions,
     Failure,
     InheritedMetadata,
+    IntOrString,
     Model,
     ModelName,
     ObjectName,
@@ -149,7 +150,45 @@ class ServicePort(Model):
         Field(default={}, description="Annotations of the Service, for example for a load balancer.")
     )
     headless: bool = Field(
-        default=False, description="Also create a headless Service NAME-headless, for routers that pick a replica."
+        default=False,
+        description="Also create a headless Service NAME-headless, for routers that pick a replica. "
+        "spec.router creates it, too.",
+    )
+
+
+RoutingPolicy = Literal["LeastLoad", "CacheAware", "RoundRobin"]
+
+
+class RouterResources(Model):
+    """Requests and limits of the router's container."""
+
+    limits: Annotated[dict[str, IntOrString], Field(max_length=32), WithoutNulls] | None = Field(
+        default=None, description="The most that the container may use."
+    )
+    requests: Annotated[dict[str, IntOrString], Field(max_length=32), WithoutNulls] | None = Field(
+        default=None, description="What the scheduler reserves for the container."
+    )
+
+
+class Router(Model):
+    """SGLang's own router, which chooses a replica for each request."""
+
+    replicas: Whole = Field(default=2, ge=1, le=100, description="Number of the router's pods.")
+    policy: RoutingPolicy = Field(
+        default="LeastLoad",
+        description="How it chooses a replica. LeastLoad takes the one with the fewest open requests. CacheAware takes "
+        "the one that had a prompt with the same beginning, unless it has many more requests than another; it helps "
+        "only if SGLang keeps a prefix cache, which v0.5.7 does not for this model. RoundRobin takes them in turn.",
+    )
+    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")] | None = (
+        Field(
+            default=None,
+            description="Image with Python and the package sglang-router. If unset, it is the engine's image, which is "
+            "tens of gigabytes large.",
+        )
+    )
+    resources: RouterResources | None = Field(
+        default=None, description="Requests and limits of the router's container. It needs no GPU."
     )
 
 
@@ -233,6 +272,11 @@ class ServerSpec(Model):
     drain: Drain = Field(default_factory=Drain, description="How a replica stops.")
     rollout: Rollout = Field(default_factory=Rollout, description="How pods of a new spec replace the old ones.")
     service: ServicePort = Field(default_factory=ServicePort, description="How clients reach the server.")
+    router: Router | None = Field(
+        default=None,
+        description="If set, even to {}, SGLang's own router stands in front of the replicas: the Service leads to it, "
+        "and it chooses a replica for each request.",
+    )
     auth: Auth = Field(default_factory=Auth, description="Who may use the server: everyone who reaches it, by default.")
     security: Security = Field(
         default_factory=Security,

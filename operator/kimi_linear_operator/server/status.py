@@ -20,6 +20,7 @@ from kimi_linear_operator.reasons import REASONS, ReasonName
 from kimi_linear_operator.server.deployment import wanted_replicas
 from kimi_linear_operator.server.gpu_nodes import needed_node
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
+from kimi_linear_operator.server.router import why_unavailable
 from kimi_linear_operator.server.service import url
 from kimi_linear_operator.server.sglang.by_hand import recipe_command
 from kimi_linear_operator.server.sglang.images import image_of
@@ -42,6 +43,7 @@ class ServerObservation:
         pods: The server's pods.
         choice: The pod template that the server should have, None if the pass did not choose one.
         contested: Sentences about fields of its children that others keep changing.
+        router: The live Deployment of its router, None if there is none.
         logged: What the log of the newest pod says about its start, None if it was not read.
     """
 
@@ -52,6 +54,7 @@ class ServerObservation:
     pods: list[Manifest] = field(default_factory=list)
     choice: TemplateChoice | None = None
     contested: tuple[str, ...] = ()
+    router: Manifest | None = None
     logged: LoggedPhases | None = None
 
     @property
@@ -78,7 +81,7 @@ class ServerObservation:
     @property
     def is_complete(self) -> bool:
         """Return whether all replicas serve with the current pod template, and no others run."""
-        return self._is_observed and self._has_all_replicas
+        return self._is_observed and self.has_all_replicas
 
     @property
     def is_ready(self) -> bool:
@@ -89,8 +92,13 @@ class ServerObservation:
         """
         ready = ready_condition(self.manifest.get("status", {}))
         was_ready = (ready.get("status"), ready.get("observedGeneration")) == ("True", self.generation)
-        stays_ready = was_ready and self._has_all_replicas and not self._replaces_pods
-        return not self.not_applied and (self.is_complete or stays_ready)
+        stays_ready = was_ready and self.has_all_replicas and not self._replaces_pods
+        return not self.not_applied and not self.router_problem and (self.is_complete or stays_ready)
+
+    @property
+    def router_problem(self) -> Reason | None:
+        """Return why the router is not as the spec asks, None if it is or there is none."""
+        return why_unavailable(self.server.spec, self.router) if self.server else None
 
     @property
     def generation(self) -> int:
@@ -104,7 +112,8 @@ class ServerObservation:
         return bool(self.choice and running and running.template != self.choice.current.template)
 
     @property
-    def _has_all_replicas(self) -> bool:
+    def has_all_replicas(self) -> bool:
+        """Return whether all replicas serve and have the current pod template, as far as the counters tell."""
         counters = ("replicas", "updatedReplicas", "availableReplicas")
         return self.wanted > 0 and all(self.count(name) == self.wanted for name in counters)
 
@@ -372,6 +381,8 @@ def _old_pod_reason(observation: ServerObservation, name: ReasonName, now: str) 
 def _rollout_reason(observation: ServerObservation) -> Reason:
     if observation.contested:
         return Reason("ChangedByOthers", "; ".join(observation.contested))
+    if observation.router_problem and observation.has_all_replicas:
+        return observation.router_problem
     if observation.count("availableReplicas"):
         updated = observation.count("updatedReplicas")
         return Reason("RollingOut", f"{updated} of {observation.wanted} replicas have the current spec")

@@ -56,6 +56,7 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "weights:1",
         "the weights come from an image",
     ),
+    ({"router": {}}, "spec.router", None, "has no API key, so everyone who reaches the server"),
     ({"engine": {"extraArgs": ["--tp=8"]}}, "spec.engine.extraArgs", None, "has a flag that the operator sets"),
     ({"engine": {"extraArgs": ["--api-key=abc"]}}, "spec.engine.extraArgs", None, "shows an API key"),
     (
@@ -229,6 +230,7 @@ def test_two_gpus_are_two_warnings_until_the_backend_is_set() -> None:
 BROKEN_KEYS: list[tuple[Manifest, str]] = [
     ({"engine": {"extraArgs": ["--api-key=$(KEY)"]}}, "a variable that the container sglang does not have"),
     (keyed({"env": [{"name": "KEY", "value": "sk-1"}]}), "whose value is in the spec"),
+    ({**keyed({"env": [SECRET]}), "router": {}}, "does not find the key"),
 ]
 
 
