@@ -111,11 +111,11 @@ class Server:
 
     def wait_until_loading(self) -> None:
         """Wait until it has started the process that makes the tokens."""
-        wait_for(lambda: list(self._schedulers()), "it loads", seconds=SECONDS_TO_READY)
+        wait_for(lambda: list(self._schedulers()), "it loads", seconds=SECONDS_TO_READY, passes_soon=True)
 
     def wait_until_open(self) -> None:
         """Wait until its port is open."""
-        wait_for(self.is_open, "its port is open", seconds=SECONDS_TO_READY)
+        wait_for(self.is_open, "its port is open", seconds=SECONDS_TO_READY, passes_soon=True)
 
     def is_open(self) -> bool:
         """Whether something listens on its port."""

@@ -297,7 +297,7 @@ def end(life: Life) -> End:
     events = server.events("/generate", body)
     next(events)
     server.process.send_signal(signal.SIGTERM)
-    draining = wait_for(lambda: statuses(server), "it drains", lambda seen: seen["/health"] == 503)
+    draining = wait_for(lambda: statuses(server), "it drains", lambda seen: seen["/health"] == 503, passes_soon=True)
     late = server.status("/generate", {"text": "x", "sampling_params": {"max_new_tokens": 2}})
     *_, last = events
     code = server.process.wait(timeout=60)

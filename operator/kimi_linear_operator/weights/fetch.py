@@ -600,7 +600,7 @@ class Fetcher:
         missing = commit.size - self._volume.fetched_bytes(commit)
         free = shutil.disk_usage(self._options.folder).free
         if missing > free:
-            message = f"{_gigabytes(missing)} are missing, and the volume has room for {_gigabytes(free)}"
+            message = f"{_amount(missing)} are missing, and the volume has room for {_amount(free)}"
             raise FetchError("VolumeFull", message)
 
     def _fetch(self, commit: str, file: File) -> None:
@@ -679,8 +679,8 @@ def _digest(path: Path, file: File) -> str:
     return digest.hexdigest()
 
 
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
+def _amount(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 @contextlib.contextmanager

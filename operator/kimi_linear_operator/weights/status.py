@@ -126,7 +126,7 @@ def _accepted(observation: WeightsObservation) -> Condition:
 
 def _complete(result: Progress) -> Reason:
     note = f"; {result.message}" if result.message else ""
-    return Reason("WeightsComplete", f"commit {result.commit} is complete: {gigabytes(result.total)}{note}")
+    return Reason("WeightsComplete", f"commit {result.commit} is complete: {amount(result.total)}{note}")
 
 
 def _why_not_ready(observation: WeightsObservation, now: str) -> Reason:
@@ -157,9 +157,9 @@ def _from_log(said: Progress) -> Reason | None:
     if said.state != "Downloading":
         return None
     trouble = f"; {said.message}" if said.message else ""
-    return Reason("WeightsDownloading", f"{said.percent} % of {gigabytes(said.total)} are on the volume{trouble}")
+    return Reason("WeightsDownloading", f"{said.percent} % of {amount(said.total)} are on the volume{trouble}")
 
 
-def gigabytes(size: int) -> str:
+def amount(size: int) -> str:
     """Return a number of bytes for people."""
-    return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
