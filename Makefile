@@ -5,14 +5,14 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 SIZES ?= 200 1000 5000
-# A machine that many share may stand still for longer than a test waits. What passes only the second time is shown, and
-# more than four such tests of a part are no accident.
+# A machine that many people share may stop for longer than a test waits. The output names tests that pass only the
+# second time; if a part has more than four of them, something is wrong.
 AGAIN := --reruns=1 --max-suite-reruns=4 --rerun-show-tracebacks --rerun-exclude-path=tests/unit --rerun-exclude-path=tests/golden
 # The integration tests are three parts, by the time that they take: servers; how the operator runs, reaches the API server
 # and is installed; all others.
 SERVERS := tests/integration/server
 OPERATION := $(addprefix tests/integration/,runtime cluster project)
-# What operators may do is compared with what those of all parts asked for, which is kept here.
+# The requests of the operators in all parts are kept here, and compared with what an operator may do.
 PERMISSIONS := tests/integration/project/test_permissions.py
 ASKED := .local/asked
 # What `make test` runs beside each other, longest first. No part waits for another, and most wait more than they work.

@@ -44,8 +44,8 @@ def ensure_installed(packages: Mapping[str, str]) -> None:
     if reason := obstacle(packages):
         raise LocalClusterError(f"{reason}.")
     say(f"Installing Debian packages: {', '.join(names)} ...")
-    # The lists of what there is may be old, and images of Debian come without. That somebody's own source cannot be
-    # reached is no reason to stop.
+    # The lists of what there is may be old, and images of Debian come without. If a source that somebody has added
+    # cannot be reached, the installation still continues.
     _apt("update")
     if not _apt("install", "--yes", "--no-install-recommends", *names):
         raise LocalClusterError(f"apt-get could not install {', '.join(names)} (see above). Install them, then retry.")

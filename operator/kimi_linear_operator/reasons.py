@@ -286,7 +286,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "ProgressDeadlineExceeded": Explanation(
         "server",
-        "A rollout takes longer than draining, pulling the image and starting may take (`Stalled`).",
+        "A rollout takes longer than the time allowed for draining, pulling the image and starting (`Stalled`).",
         "Remove the cause that the message names. The rollout then continues by itself.",
     ),
     "NoReplicas": Explanation("server", "`replicas` is 0.", "Scale the server up to use it."),
@@ -344,8 +344,8 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "NoResult": Explanation(
         "both",
-        "Of a benchmark, Invalid: the client left no numbers, or numbers that do not match the suite. Of weights: the "
-        "Job ended, and its pod is gone or did not say how.",
+        "For a benchmark, Invalid: the client left no numbers, or numbers that do not match the suite. For weights: "
+        "the Job has ended, and its pod is gone or left no termination message.",
         "For an hour, `kubectl logs -l kimi-linear.io/benchmark=NAME,kimi-linear.io/suite=SUITE -c client` has more. "
         "Then measure again. Weights are checked again within a minute.",
     ),
@@ -416,8 +416,8 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "WeightsUnready": Explanation(
         "server",
-        "The weights that the server uses have never been complete, and something is in their way. The message quotes "
-        "their condition.",
+        "The weights that the server uses have never been complete, and a problem stops the download. The message "
+        "quotes their condition.",
         "See the reason of the weights: `kubectl get klw NAME -o wide`.",
     ),
     "WeightsMissing": Explanation(
@@ -427,8 +427,8 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "WeightsCorrupt": Explanation(
         "weights",
-        "A file differs from what the hub says about it, three times in a row, or the hub's commit lacks a shard of "
-        "its index. Files with the wrong content are deleted.",
+        "A file was fetched three times and never had the size and the hash that the hub names, or the hub's commit "
+        "lacks a shard of its index. Files with the wrong content are deleted.",
         "If a mirror sends the file, repair the mirror. Otherwise check the volume and its file server.",
     ),
     "HubLimited": Explanation(
@@ -447,7 +447,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "weights",
         "The hub asks for a token, refuses the one it got, or the token may not read this model.",
         "Name a Secret with a valid token in `source.tokenSecretRef`, and accept the model's terms on the hub. A "
-        "corrected Secret counts at the next attempt, within five minutes.",
+        "corrected Secret takes effect at the next attempt, within five minutes.",
     ),
     "RevisionMissing": Explanation(
         "weights", "The hub has no such branch, tag or commit, or no such model.", "Correct `source.revision`."

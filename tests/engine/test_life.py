@@ -45,7 +45,7 @@ class Life:
 
     Attributes:
         server: The server.
-        seen: The statuses of each path on the way, without repetitions; 0 where nothing answered.
+        seen: The statuses of each path during the start, without repetitions; 0 where nothing answered.
     """
 
     server: Server

@@ -52,7 +52,7 @@ class AuditLog:
         return [item for item in found if item.user == user and item.namespace == namespace]
 
     def of_agent(self, agent: str) -> list[Request]:
-        """Return all requests of programs whose user agent begins so."""
+        """Return all requests of programs whose user agent begins with this text."""
         return [item for item in self._read(0) if item.agent.startswith(agent)]
 
     def writes(self, mark: int, user: str, namespace: str) -> list[Request]:

@@ -105,8 +105,9 @@ def hostile_objects(seed: int, count: int, namespace: str) -> Iterator[Hostile]:
 
 
 NO_TEXT = b"\xe2\x82"
-"""Two bytes of a character that has three. We read one U+FFFD; who reads two has them from the API server, which gives
-them back as they are only where it keeps JSON that it does not look into."""
+"""Two bytes of a character that has three. We read one U+FFFD. Two come from the API server, which returns such bytes
+unchanged only where it stores JSON that it does not parse.
+"""
 
 _POD_SPEC: Manifest = {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]}
 _TEMPLATE: Manifest = {"metadata": {"labels": {"app": "hostile"}}, "spec": _POD_SPEC}

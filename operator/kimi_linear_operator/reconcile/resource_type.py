@@ -188,8 +188,8 @@ class ResourceType:
         referenced: The kinds of other resources that a resource may refer to.
         refers_to: Returns the kinds that a resource refers to now.
         needs_everything: Whether a pass needs everything that can be read, in all namespaces.
-        uses: Returns whether any such resource needs another one to stay as it is now, given the time, and for how many
-            seconds the operator has waited for that to end.
+        uses: Returns whether any resource of this type needs another resource to stay as it is now. It gets the time,
+            and for how many seconds the operator has waited for this use to end.
         goal: What the resource is for.
         progress: Returns how far a resource with this status is, None if that is unknown.
     """

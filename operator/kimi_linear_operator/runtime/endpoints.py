@@ -32,7 +32,7 @@ _SLOWEST_SECONDS = 10.0
 MOST_READERS = 8
 # The format of gzip: https://docs.python.org/3/library/zlib.html#zlib.compressobj
 _GZIP = zlib.MAX_WBITS + 16
-# How long the process waits at its end for whoever still reads an answer. Without it, that would be two minutes.
+# How long the process waits before it ends for clients that still read an answer. The default is two minutes.
 SHUTDOWN_SECONDS = 1.0
 
 

@@ -147,7 +147,7 @@ def _container(spec: ServerSpec) -> Manifest:
 
 
 def _api_key_volumes(spec: ServerSpec) -> list[Manifest]:
-    """Return the volume with the API key. It is a file because other processes of the pod can see more of variables."""
+    """Return the volume with the API key. It is a file: other processes can see variables more easily."""
     if not (reference := spec.auth.api_key_secret_ref):
         return []
     items = [{"key": reference.key, "path": _API_KEY}]

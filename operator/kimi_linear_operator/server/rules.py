@@ -102,8 +102,8 @@ ERRORS = (
         "error",
         "spec.model",
         _at_most_one("weights", "path", "revision", "tokenSecretRef"),
-        "the weights come from spec.model.weights, which says where they are from: remove spec.model.path, "
-        "spec.model.revision and spec.model.tokenSecretRef",
+        "the weights come from spec.model.weights, a KimiLinearWeights with a source of its own: remove "
+        "spec.model.path, spec.model.revision and spec.model.tokenSecretRef",
         blames="weights",
     ),
     Rule(

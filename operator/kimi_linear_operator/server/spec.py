@@ -52,9 +52,9 @@ class ModelSource(Model):
     )
     weights: ObjectName | None = Field(
         default=None,
-        description="Name of a KimiLinearWeights of this namespace, from whose volume the model comes, instead of the "
-        "hub. No pods are made before it is complete for the first time. Pods keep their commit; a newer one is "
-        "offered to the server like a newer pod template.",
+        description="Name of a KimiLinearWeights of this namespace. The model then comes from its volume, not from "
+        "the hub. The server has no pods before these weights are complete for the first time. Pods keep their "
+        "commit; a newer commit is offered to the server like a newer pod template.",
     )
     image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")] | None = (
         Field(
@@ -112,8 +112,8 @@ class Startup(Model):
         default=3600,
         ge=60,
         le=86_400,
-        description="Seconds from container start to serving. Covers the download of 98 GB of weights and the "
-        "compilation of kernels; a container that takes longer is restarted.",
+        description="Seconds from the start of the container until it serves. This includes the download of 98 GB of "
+        "weights and the compilation of kernels. A container that takes longer is restarted.",
     )
 
 
@@ -124,8 +124,8 @@ class Drain(Model):
         default=300,
         ge=0,
         le=3600,
-        description="Seconds that running requests get to finish after the replica has left its Service. A hard kill "
-        "can leave GPU memory occupied until the node restarts, so be generous.",
+        description="Seconds that running requests get to finish after the replica has left its Service. After a hard "
+        "kill, GPU memory can stay occupied until the node restarts, so do not choose a small number.",
     )
 
 
@@ -219,23 +219,23 @@ class Auth(Model):
 
     api_key_secret_ref: SecretKeyRef | None = Field(
         default=None,
-        description="API key that SGLang asks of its clients, except for /health and /metrics. Benchmarks of the "
-        "server use it, too. A new key in the Secret counts after a restart of the pods.",
+        description="API key that SGLang requires from its clients, except for /health and /metrics. Benchmarks of "
+        "the server use it, too. A new key in the Secret takes effect after a restart of the pods.",
     )
 
 
 class KernelCache(Model):
-    """Where the kernels are kept that Triton compiles."""
+    """Where the kernels that Triton compiles are kept."""
 
     existing_claim: ObjectName | None = Field(
         default=None,
-        description="Claim that keeps them beyond the pod, with a folder for each image and node. Its storage should "
-        "be local or a block device: on network file systems Triton can fail.",
+        description="Claim that keeps the kernels when the pod is gone, with a folder for each image and node. Its "
+        "storage should be local or a block device: on network file systems Triton can fail.",
     )
     host_path: Annotated[str, Field(min_length=2, max_length=1024, pattern=r"^/[!-~]*$")] | None = Field(
         default=None,
-        description="Folder of the node that keeps them beyond the pod, with a folder for each image. Refused unless "
-        "the operator runs with --allow-node-access. Cannot be combined with existingClaim.",
+        description="Folder of the node that keeps the kernels when the pod is gone, with a subfolder for each image. "
+        "Refused unless the operator runs with --allow-node-access. Cannot be combined with existingClaim.",
     )
     size_limit: Annotated[str, Field(max_length=32, pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$")] | None = Field(
         default=None,
@@ -261,7 +261,7 @@ class ServerSpec(Model):
         default="disabled", description="The instruct model does not support a reasoning parser."
     )
     tool_call_parser: Switch = Field(
-        default="disabled", description="enabled turns the model's tool calls into OpenAI ones (kimi_k2)."
+        default="disabled", description="enabled turns the model's tool calls into OpenAI's format (kimi_k2)."
     )
     replicas: Whole = Field(default=1, ge=0, le=1000, description="Number of replicas.")
     suspend: bool = Field(
@@ -285,7 +285,8 @@ class ServerSpec(Model):
     )
     kernel_cache: KernelCache = Field(
         default_factory=KernelCache,
-        description="Where compiled kernels are kept. By default each pod has a folder of its own, which goes with it.",
+        description="Where compiled kernels are kept. By default each pod has a folder of its own, which is deleted "
+        "with it.",
     )
     preflight: Switch = Field(
         default="enabled",

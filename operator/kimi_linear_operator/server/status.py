@@ -230,7 +230,7 @@ def _template_current(observation: ServerObservation) -> Condition:
     is_decided = choice is not None and (observation.deployment is not None or not choice.offer)
     previous: Manifest = observation.manifest.get("status", {})
     if not is_decided and observation.not_applied and was_applied(previous, observation.generation):
-        message = "The spec was applied before, but is not now: the pods stay as they are"
+        message = "The spec was applied, but something is wrong now: the pods stay as they are"
         return condition("TemplateCurrent", None, Reason("AppliedBefore", message))
     if choice is None or not is_decided:
         message = "The spec was not applied, so it is unknown which pods it needs"
@@ -263,10 +263,10 @@ def _offer_message(choice: TemplateChoice, *, has_weights: bool) -> str:
     cause = "This version of the operator builds another pod template"
     if has_weights:
         cause = "The weights have another commit, or this version of the operator builds another pod template"
-    return f"{cause} ({_named(choice.offer)}), and the pods keep theirs. {_TAKE}{_left_out_message(choice)}"
+    return f"{cause} ({_named(choice.offer)}). The pods stay as they are. {_TAKE}{_left_out_message(choice)}"
 
 
-_TAKE = f"To roll it out, give the server's annotation {ROLLOUT_ANNOTATION} a new value, or change its spec"
+_TAKE = f"To take the new template, give the server's annotation {ROLLOUT_ANNOTATION} a new value, or change its spec"
 
 
 def _unknown_message(choice: TemplateChoice) -> str:

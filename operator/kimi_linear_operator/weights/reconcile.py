@@ -172,7 +172,7 @@ class WeightsReconciler:
     async def _note_result(self, job: Manifest, pods: Sequence[Manifest]) -> Manifest:
         """Note on a Job how its program ended; the Job itself ends later, with a sidecar perhaps never.
 
-        A Job that has ended without a trace of that is deleted later, so that another one looks again.
+        If a Job has ended and its result is unknown, it is deleted later, so that another Job looks again.
         """
         ends = [end for end in progress.ends(pods) if end.is_complete]
         if ends:

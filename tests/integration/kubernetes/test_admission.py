@@ -115,7 +115,7 @@ def _agree(client: Client, manifest: Manifest) -> None:
     if checked.is_valid:
         warned = {one_line(f"{problem.path}: {problem.message}") for problem in checked.problems}
         assert _warnings(answer) == warned, _both_verdicts(manifest, checked, answer)
-    elif checked.resource:  # the shape is right, so it is rules that were broken
+    elif checked.resource:  # the shape is right, so rules were broken
         silent = [problem for problem in checked.errors if one_line(problem.message) not in answer.message]
         assert not silent, _both_verdicts(manifest, checked, answer)
 
