@@ -92,6 +92,7 @@ sbom: setup  ## List the Python packages of the image with their hashes, as Cycl
 generate: setup  ## Write the generated files anew
 	@$(BIN)/kimi-linear crd --write crds
 	@$(BIN)/python -m kimi_linear_operator.reference docs
+	@$(BIN)/python deploy/local/dashboards.py
 	@$(BIN)/python deploy/local/chart.py
 
 page: setup  ## Build the configurator's page anew, with Node

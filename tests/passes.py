@@ -9,7 +9,14 @@ from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.kinds import Kind
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key, Reader
-from kimi_linear_operator.reconcile.resource_type import Context, Options, Scheduling, kinds_of_children, written_kinds
+from kimi_linear_operator.reconcile.resource_type import (
+    Context,
+    Options,
+    Scheduling,
+    kinds_of_children,
+    optional_kinds,
+    written_kinds,
+)
 from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.runtime.dispatch import reconcilers, shared_context
 from kimi_linear_operator.runtime.scopes import Scopes
@@ -38,7 +45,7 @@ def index_of(cache: Cache) -> BenchmarkIndex:
 
 def new_scopes(namespaces: list[str]) -> Scopes:
     """Return the scopes of all that the operator reads in some namespaces; nothing has been read yet."""
-    return Scopes(namespaces, (*CHILDREN, *RESOURCES))
+    return Scopes(namespaces, (*CHILDREN, *RESOURCES), optional_kinds(TYPES))
 
 
 def check_stored(manifest: Mapping[str, Any]) -> Checked[Any]:

@@ -26,6 +26,9 @@ ReasonName = Literal[
     "InputsUnknown",
     "InvalidSpec",
     "JobSuspended",
+    "KindForbidden",
+    "KindMissing",
+    "KindUnreadable",
     "ModelLoading",
     "NameConflict",
     "NewTemplateAvailable",
@@ -153,13 +156,17 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "benchmark",
         "Somebody else, most likely a queue such as Kueue, has suspended the Job of a suite. The operator leaves it "
         "alone.",
-        "Wait until the queue admits it. After `timeoutSeconds` in the queue the suite counts as `TimedOut`.",
+        "Wait until the queue admits it. After `timeoutSeconds` in the queue the suite counts as `TimedOut`. With "
+        "Kueue, `kubectl describe workloads` says what it waits for: most often the queue does not exist, is stopped, "
+        "or has no quota left.",
     ),
     "Queued": Explanation(
         "both",
         "A scheduling gate holds the pod back. Queueing systems such as Kueue set gates, and remove them when it is "
         "the pod's turn.",
-        "Look at the queue. If nothing removes the gate, delete it from `podTemplate.spec.schedulingGates`.",
+        "Look at the queue. With Kueue, `kubectl describe workloads` says what the pod waits for: most often the queue "
+        "does not exist, is stopped, or has no quota left. If there is no queue, delete the gate from "
+        "`podTemplate.spec.schedulingGates`.",
     ),
     "NotScheduled": Explanation(
         "both",
@@ -401,6 +408,25 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "webhook. The operator restores it only every few minutes.",
         "Stop the other writer: the message names the field and, if Kubernetes knows it, its field manager. Scale the "
         "server, not its Deployment: `kubectl scale kls/NAME`, or a HorizontalPodAutoscaler of the server.",
+    ),
+    "KindMissing": Explanation(
+        "server",
+        "The spec asks for an object of a kind that this cluster does not have: the definition is not installed. "
+        "The server has everything else.",
+        "Install what the message names. The operator makes the object within a minute, without a restart.",
+    ),
+    "KindForbidden": Explanation(
+        "server",
+        "The spec asks for an object of a kind that the operator's Role does not allow. The server has everything "
+        "else.",
+        "Give the operator the rules of its chart's Role: `helm template` shows them. The operator makes the object "
+        "within a minute, without a restart.",
+    ),
+    "KindUnreadable": Explanation(
+        "server",
+        "The spec asks for an object of a kind that the API server cannot list. The server has everything else.",
+        "Read the error in the operator's log or at `/readyz`. Often a webhook that converts objects of this kind does "
+        "not answer.",
     ),
     # Weights on a volume.
     "WeightsComplete": Explanation(

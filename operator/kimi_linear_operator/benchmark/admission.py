@@ -25,7 +25,7 @@ from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.resource_type import HasRead
+from kimi_linear_operator.reconcile.children import HasRead
 
 Result = TypeVar("Result")
 

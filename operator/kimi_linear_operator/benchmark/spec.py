@@ -27,6 +27,7 @@ from kimi_linear_operator.kubernetes.models import (
     whole_number,
 )
 from kimi_linear_operator.kubernetes.pod_template import PodTemplate
+from kimi_linear_operator.kubernetes.queueing import QueueName
 
 SuiteKind = Literal["speed", "accuracy"]
 
@@ -274,6 +275,11 @@ class BenchmarkSpec(Model):
         default=False,
         description="Stop the running suite; it starts again from its beginning later. The results of suites that have "
         "ended are kept.",
+    )
+    queue_name: QueueName | None = Field(
+        default=None,
+        description="LocalQueue of Kueue that admits the Jobs of the suites. If unset, Kueue treats them as its "
+        "administrator has configured.",
     )
     inherited_metadata: InheritedMetadata = Field(default_factory=InheritedMetadata, description=INHERITED_METADATA)
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=2_147_483_647), _WHOLE] | None = Field(

@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kimi_linear_operator.cli import context, manifests
@@ -11,15 +11,17 @@ from kimi_linear_operator.cli.failure import CommandError
 from kimi_linear_operator.cluster.client import Cluster, connect
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import metadata
-from kimi_linear_operator.kubernetes.kinds import REVISION, Manifest, kind_of
+from kimi_linear_operator.kubernetes.kinds import REVISION, Kind, Manifest, kind_of
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Delete, Step
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.live import blocked_if_held
 from kimi_linear_operator.reconcile.resource_type import Referenced
+from kimi_linear_operator.reconcile.withheld import split
 from kimi_linear_operator.resource_types import TYPES
 
 _INVALID = 422
+_REFUSALS = (403, 404)
 # Fields that change with every write.
 _VOLATILE = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
 
@@ -58,12 +60,14 @@ async def _resource_changes(cluster: Cluster, written: Resource, in_files: Refer
     preview = TYPES[written.KIND].preview
     stored = await cluster.get(written.KIND, written.metadata.namespace, written.metadata.name)
     resource = preview.as_stored(written, stored)
-    live = await _labelled(cluster, resource)
+    live, unreadable = await _labelled(cluster, resource)
     desired = preview.desired(resource, live, await _references(cluster, resource, in_files))
-    namesakes = await _namesakes(cluster, desired, live)
-    steps = preview.plan(resource, desired, [*live, *namesakes])
+    children = split(desired, unreadable)
+    namesakes = await _namesakes(cluster, children.writable, live)
+    steps = preview.plan(resource, children.writable, [*live, *namesakes])
     checked = [await blocked_if_held(cluster, TYPES, resource, step) for step in steps]
-    return await _changes_of(cluster, [step for step in checked if step])
+    changes = await _changes_of(cluster, [step for step in checked if step])
+    return [*changes, *_withheld_changes(desired, unreadable)]
 
 
 async def _references(cluster: Cluster, resource: Resource, in_files: Referenced) -> Referenced:
@@ -83,11 +87,26 @@ async def _referenced(cluster: Cluster, resource: Resource, key: Key) -> Resourc
     return referenced
 
 
-async def _labelled(cluster: Cluster, resource: Resource) -> list[Manifest]:
-    """Return the live objects with the labels of a resource."""
-    selector, kinds = metadata.selector_text(resource), TYPES[resource.KIND].children
-    listings = [await cluster.list(kind, resource.metadata.namespace, selector) for kind in kinds]
-    return [manifest for listing in listings for manifest in listing]
+async def _labelled(cluster: Cluster, resource: Resource) -> tuple[list[Manifest], dict[Kind, ApiError]]:
+    """Return the live objects with the labels of a resource, and the optional kinds that cannot be listed."""
+    live: list[Manifest] = []
+    unreadable: dict[Kind, ApiError] = {}
+    resource_type = TYPES[resource.KIND]
+    for kind in resource_type.written:
+        try:
+            live += await cluster.list(kind, resource.metadata.namespace, metadata.selector_text(resource))
+        except ApiError as error:
+            if kind not in resource_type.optional_children or error.status not in _REFUSALS:
+                raise
+            unreadable[kind] = error
+    return live, unreadable
+
+
+def _withheld_changes(desired: Sequence[Manifest], unreadable: Mapping[Kind, ApiError]) -> Iterator[Manifest]:
+    """Yield the wanted children that cannot be compared, because the user cannot list their kind."""
+    for child in desired:
+        if error := unreadable.get(kind_of(child)):
+            yield _blocked(child, f"{kind_of(child).resource} cannot be listed: {error}")
 
 
 async def _namesakes(cluster: Cluster, wanted: Sequence[Manifest], live: Sequence[Manifest]) -> list[Manifest]:
@@ -121,7 +140,11 @@ async def _change_of(cluster: Cluster, step: Step) -> Manifest:
         case Delete(live):
             return _change(live, None)
         case Blocked(wanted, _, message):
-            return {"object": _name(wanted), "action": "blocked", "diff": f"# {_name(wanted)}: {message}\n"}
+            return _blocked(wanted, message)
+
+
+def _blocked(wanted: Manifest, message: str) -> Manifest:
+    return {"object": _name(wanted), "action": "blocked", "diff": f"# {_name(wanted)}: {message}\n"}
 
 
 async def _applied(cluster: Cluster, wanted: Manifest) -> Manifest:

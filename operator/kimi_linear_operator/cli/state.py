@@ -23,7 +23,8 @@ from kimi_linear_operator.resource_types import TYPES
 
 # Children without a state of their own: they are as the operator writes them.
 _WITHOUT_STATE = (CONFIG_MAP, DISRUPTION_BUDGET, REVISION, SERVICE)
-_FORBIDDEN = 403
+# The user may not list the kind, or the cluster does not have it.
+_REFUSALS = (403, 404)
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,16 @@ class State:
     @property
     def next_step(self) -> str:
         """Return what to do, empty if nothing has to be done or nobody knows."""
-        explanation = {str(name): item for name, item in REASONS.items()}.get(self.goal.get("reason", "Pending"))
-        return explanation.remedy if explanation and explanation.remedy != NOTHING else ""
+        return _remedy(self.goal.get("reason", "Pending"))
+
+    @property
+    def shortcomings(self) -> Sequence[str]:
+        """Return what is not as the spec asks although it does not decide about the goal, and what to do."""
+        synced = find_condition(self.status, "Synced")
+        if synced.get("status") != "False" or synced["reason"] == self.goal.get("reason"):
+            return []
+        remedy = _remedy(synced["reason"])
+        return [f"{synced['reason']}: {synced['message']}", *([f"Next: {remedy}"] if remedy else [])]
 
     def tree(self, now: str) -> Branch:
         """Return the tree of the resource.
@@ -110,6 +119,12 @@ class Address:
         """Return the resource in words."""
         kinds = " or ".join(resource_type.kind.kind for resource_type in self.types)
         return f"{kinds} {self.name} in namespace {self.namespace}"
+
+
+def _remedy(reason: str) -> str:
+    """Return what to do about a reason, empty if nothing has to be done or nobody knows."""
+    explanation = {str(name): item for name, item in REASONS.items()}.get(reason)
+    return explanation.remedy if explanation and explanation.remedy != NOTHING else ""
 
 
 def address(namespace: str, text: str) -> Address:
@@ -150,7 +165,7 @@ async def _with_children(cluster: Cluster, wanted: Address, resource_type: Resou
     selector = f"{resource_type.model.label()}={wanted.name}"
     workloads = [
         (kind, workload)
-        for kind in resource_type.children
+        for kind in resource_type.written
         if kind not in _WITHOUT_STATE
         for workload in await _list(cluster, kind, wanted.namespace, selector)
     ]
@@ -160,11 +175,11 @@ async def _with_children(cluster: Cluster, wanted: Address, resource_type: Resou
 
 
 async def _list(cluster: Cluster, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
-    """Return the objects of a kind, none if the user may not list them: the rest is worth showing."""
+    """Return the objects of a kind, none if the API server refuses to list them: the rest is worth showing."""
     try:
         return sorted(await cluster.list(kind, namespace, selector), key=_age)
     except ApiError as error:
-        if error.status == _FORBIDDEN:
+        if error.status in _REFUSALS:
             return []
         raise
 

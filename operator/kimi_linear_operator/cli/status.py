@@ -78,6 +78,7 @@ def _lines(state: State, time: str) -> Iterator[str]:
         yield "  The operator has not seen the latest change of the spec yet."
     if state.next_step and not state.has_reached_goal:
         yield f"  Next: {state.next_step}"
+    yield from (f"  {line}" for line in state.shortcomings)
     yield ""
     rows = [(item["type"], item["status"], item["reason"], item["lastTransitionTime"]) for item in _conditions(status)]
     yield from table(("CONDITION", "STATUS", "REASON", "SINCE"), rows)

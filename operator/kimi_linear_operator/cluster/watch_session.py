@@ -33,6 +33,26 @@ _EXPIRED = b'{"type":"ERROR","object":{"kind":"Status","code":410}}\n'
 _EMPTY_LIST = '{"metadata":{"resourceVersion":"%s"},"items":[]}'
 # A watch that ends sooner without a line counts as failed. The API server keeps a watch open for minutes.
 _SHORTEST_WATCH_SECONDS = 1.0
+# How often to look whether a path may be watched that was not worth watching. Its objects are listed by then, and kopf
+# itself takes some seconds to reconnect.
+_DORMANT_SECONDS = 5.0
+
+
+def _always() -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Follows the lists and watches of a path.
+
+    Attributes:
+        note_answer: Called for every answer with LIST or WATCH and the status.
+        may_ask: Returns whether the API server may be asked now. While it may not, the request waits.
+    """
+
+    note_answer: Observe
+    may_ask: Callable[[], bool] = _always
 
 
 @dataclass(frozen=True)
@@ -43,7 +63,7 @@ class WatchSession:
     client: aiohttp.ClientSession
 
 
-async def watch_session(listeners: Mapping[str, Observe], observe: Observe = ignore_answer) -> WatchSession:
+async def watch_session(listeners: Mapping[str, Listener], observe: Observe = ignore_answer) -> WatchSession:
     """Return a session for lists and watches, which belongs to the caller's event loop.
 
     Every request gets the current credentials, and they are read again when the API server refuses them. So a rotated
@@ -54,8 +74,7 @@ async def watch_session(listeners: Mapping[str, Observe], observe: Observe = ign
     with `Cluster.pages`. Any version in the API server's memory will do, so such a list reads nothing from etcd.
 
     Args:
-        listeners: By URL path: called for every answer with LIST or WATCH and the status. Requests for other paths are
-            passed on unchanged.
+        listeners: By URL path. Requests for other paths are passed on unchanged.
         observe: Also called for each of these answers.
     """
     client = ApiClient(await credentials.configuration())
@@ -76,13 +95,13 @@ class _AnswersForKopf:
     Attributes:
         client: Holds the credentials.
         prefix: The path in the API server's address, which precedes all other paths.
-        listeners: Called for answers, by URL path.
+        listeners: By URL path.
         observe: Also called for each of these answers.
     """
 
     client: ApiClient
     prefix: str
-    listeners: Mapping[str, Observe]
+    listeners: Mapping[str, Listener]
     observe: Observe
 
     async def authenticated(
@@ -103,6 +122,8 @@ class _AnswersForKopf:
         listener = self.listeners.get(request.url.path.removeprefix(self.prefix))
         if listener is None:
             return await self._send(request, handler)
+        while not listener.may_ask():  # noqa: ASYNC110 - another thread knows
+            await asyncio.sleep(_DORMANT_SECONDS)
         verb = "WATCH" if "watch" in request.url.query else "LIST"
         if verb == "LIST":
             request.url = request.url.update_query(fieldSelector=_MATCHES_NOTHING, resourceVersion="0")
@@ -112,11 +133,11 @@ class _AnswersForKopf:
             status = await _status(verb, response)
         finally:
             self.observe(verb, status)
-            listener(verb, status)
+            listener.note_answer(verb, status)
         return (
             response
             if status == 401
-            else await _answer_for_kopf(verb, response, status, functools.partial(listener, verb))
+            else await _answer_for_kopf(verb, response, status, functools.partial(listener.note_answer, verb))
         )
 
     async def _send(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

@@ -22,12 +22,14 @@ class Kind:
         version: API version.
         kind: Name of the kind in manifests.
         plural: Name of the kind in paths.
+        source: What brings the definition of the kind, for people; empty if every cluster has it.
     """
 
     group: str
     version: str
     kind: str
     plural: str
+    source: str = ""
 
     def __hash__(self) -> int:
         """Return a hash of the name alone: every key in the cache has a kind, and this halves the time of its hash."""
@@ -38,6 +40,11 @@ class Kind:
         """Return the value of `apiVersion` in manifests."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
+    @property
+    def resource(self) -> str:
+        """Return the plural with the group, as kubectl and the API server's messages name the kind."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
 
 DEPLOYMENT = Kind("apps", "v1", "Deployment", "deployments")
 REVISION = Kind("apps", "v1", "ControllerRevision", "controllerrevisions")
@@ -46,6 +53,9 @@ JOB = Kind("batch", "v1", "Job", "jobs")
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps")
 CLAIM = Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
+NETWORK_POLICY = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
+POD_MONITOR = Kind("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors", "the Prometheus operator")
+PROMETHEUS_RULE = Kind("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules", "the Prometheus operator")
 POD = Kind("", "v1", "Pod", "pods")
 
 EVENT = Kind("", "v1", "Event", "events")
@@ -57,4 +67,18 @@ def kind_of(manifest: Manifest) -> Kind:
     return _CHILD_KINDS[manifest["kind"]]
 
 
-_CHILD_KINDS = {kind.kind: kind for kind in (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET, CONFIG_MAP, JOB, CLAIM)}
+_CHILD_KINDS = {
+    kind.kind: kind
+    for kind in (
+        REVISION,
+        DEPLOYMENT,
+        SERVICE,
+        DISRUPTION_BUDGET,
+        NETWORK_POLICY,
+        POD_MONITOR,
+        PROMETHEUS_RULE,
+        CONFIG_MAP,
+        JOB,
+        CLAIM,
+    )
+}

@@ -32,6 +32,14 @@ CONTESTED_RETRY_SECONDS = 30.0
 _CONFLICT = 409
 _INVALID = 422
 
+HasRead = Callable[[str, Iterable[Kind]], bool]
+"""Returns whether all objects of some kinds in a namespace are read now."""
+
+
+def has_read_all(_: str, __: Iterable[Kind]) -> bool:
+    """Return that everything is read."""
+    return True
+
 
 @dataclass(frozen=True)
 class Failures:
@@ -66,12 +74,14 @@ class Children:
         enqueue: Enqueues the other resources that depend on a written child. The watch event of the write does not
             enqueue them: the child is cached already, so the event is dropped as a duplicate.
         clock: Returns monotonic seconds.
+        has_read: Returns whether all objects of some kinds in a namespace are read now.
     """
 
     cluster: Cluster
     cache: Cache
     enqueue: Callable[[Iterable[Key]], None]
     clock: Callable[[], float] = time.monotonic
+    has_read: HasRead = has_read_all
     _repairs: Repairs = field(init=False)
 
     def __post_init__(self) -> None:
@@ -116,11 +126,13 @@ class Children:
     async def prune(self, owner: Resource, key: Key, kinds: Iterable[Kind], wanted: Iterable[Manifest]) -> None:
         """Delete the resource's own children of these kinds that are no longer wanted.
 
+        A child whose kind cannot be read stays until it can be.
+
         Raises:
             ApiError: A child could not be deleted. This does not stop the other deletions.
         """
         live = [manifest for kind in kinds for manifest in self.cache.children(kind, key, owner.metadata.uid)]
-        steps = list(unwanted(owner, list(wanted), live))
+        steps = [step for step in unwanted(owner, list(wanted), live) if self._has_read(step.live)]
         for error in await _run_concurrently(self._delete(owner, step.live) for step in steps):
             if error:
                 raise error
@@ -142,6 +154,9 @@ class Children:
                 rivals, key = self._repairs.rivals(child), child.key
                 sentences.append(f"{key.kind.kind} {key.name}: {rivals} keeps changing {', '.join(sorted(fields))}")
         return sentences
+
+    def _has_read(self, live: Manifest) -> bool:
+        return self.has_read(live["metadata"]["namespace"], (kind_of(live),))
 
     def _cached(self, owner: Resource, wanted: Manifest) -> Manifest | None:
         return self.cache.get(Key(owner.metadata.namespace, wanted["metadata"]["name"], kind_of(wanted)))

@@ -18,6 +18,10 @@ class LeftoverError(Exception):
     """An object with a child's name belonged to a deleted resource of the same name, and will be deleted soon."""
 
 
+class NotReadYetError(Exception):
+    """Whether a kind that the resource asks for can be read is not known yet."""
+
+
 class BehindError(ApiError):
     """The cache is older than the cluster."""
 

@@ -1,10 +1,11 @@
 """A resource type: what the rest of the operator needs to know of one kind of custom resource."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.check import Checker
 from kimi_linear_operator.kubernetes.crd import Definition
 from kimi_linear_operator.kubernetes.goal import READY, Goal, Progress
@@ -13,7 +14,7 @@ from kimi_linear_operator.kubernetes.models import Resource, Status
 from kimi_linear_operator.kubernetes.plan import Step, plan
 from kimi_linear_operator.reconcile.cache import Cache, Index
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
-from kimi_linear_operator.reconcile.children import Children
+from kimi_linear_operator.reconcile.children import Children, HasRead, has_read_all
 from kimi_linear_operator.reconcile.log_reads import LogReads
 from kimi_linear_operator.reconcile.reporting import Reporting
 
@@ -40,12 +41,8 @@ def _never_postpone(_: Key) -> bool:
     return False
 
 
-def _has_read_all(_: str, __: Iterable[Kind]) -> bool:
-    return True
-
-
-HasRead = Callable[[str, Iterable[Kind]], bool]
-"""Returns whether all objects of some kinds in a namespace are read now."""
+def _reads_all(_: Key, __: Collection[Kind]) -> Mapping[Kind, ApiError]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -57,11 +54,14 @@ class Scheduling:
         postpone: Requeues a resource behind those that wait; returns False if none waits, so that it need not.
         has_read: Returns whether all objects of some kinds in a namespace are read now. Where they are not, no pass is
             made.
+        ask: Notes which optional kinds a resource asks for, in place of those that it asked for before. Returns those
+            that cannot be read, each with the error. Raises NotReadYetError if that is not known yet.
     """
 
     enqueue: Callable[[Iterable[Key]], None] = _enqueue_nothing
     postpone: Callable[[Key], bool] = _never_postpone
-    has_read: HasRead = _has_read_all
+    has_read: HasRead = has_read_all
+    ask: Callable[[Key, Collection[Kind]], Mapping[Kind, ApiError]] = _reads_all
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,9 @@ class ResourceType:
         reconciler: Makes the reconciler.
         preview: What the command line shows of a resource.
         pod_template: Returns the part of the pod template that a spec determines.
-        children: The kinds of children that the operator writes.
+        children: The kinds of children that the operator writes, and without which it reconciles no resource.
+        optional_children: The kinds of children that not every cluster has, or that an older Role does not allow. Only
+            resources that ask for such a child are concerned while its kind cannot be read.
         observed: The kinds of objects that the operator only reads.
         more_pods: Returns label selectors of pods of a resource that the operator does not read, and the command line
             shows.
@@ -202,6 +204,7 @@ class ResourceType:
     children: tuple[Kind, ...]
     observed: tuple[Kind, ...]
     series: Callable[[Sequence[CachedObject], str], Iterator[str]]
+    optional_children: tuple[Kind, ...] = ()
     facts: Callable[[Kind, Manifest], object | None] = _no_facts
     more_pods: Callable[[Manifest], tuple[str, ...]] = _no_pods
     index: Callable[[Cache], Index] | None = None
@@ -233,6 +236,11 @@ class ResourceType:
         """Return the kinds of objects that every pass over a resource needs."""
         return (self.kind, *self.children, *self.observed)
 
+    @property
+    def written(self) -> tuple[Kind, ...]:
+        """Return the kinds of all children that the operator writes."""
+        return (*self.children, *self.optional_children)
+
 
 Types = Mapping[Kind, ResourceType]
 """Resource types by kind."""
@@ -240,7 +248,13 @@ Types = Mapping[Kind, ResourceType]
 
 def written_kinds(types: Types) -> tuple[Kind, ...]:
     """Return the kinds of children that the operator writes, of all types."""
-    return tuple(dict.fromkeys(kind for resource_type in types.values() for kind in resource_type.children))
+    return tuple(dict.fromkeys(kind for resource_type in types.values() for kind in resource_type.written))
+
+
+def optional_kinds(types: Types) -> frozenset[Kind]:
+    """Return the kinds that no type needs for all of its resources."""
+    needed = {kind for resource_type in types.values() for kind in resource_type.own_kinds}
+    return frozenset(written_kinds(types)) - needed
 
 
 def kinds_of_children(types: Types) -> tuple[Kind, ...]:

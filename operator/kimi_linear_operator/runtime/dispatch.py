@@ -37,7 +37,7 @@ def shared_context(
     return Context(
         cluster=cluster,
         cache=cache,
-        children=Children(cluster, cache, scheduling.enqueue),
+        children=Children(cluster, cache, scheduling.enqueue, has_read=scheduling.has_read),
         reporting=Reporting(cluster, cache, scheduling.enqueue, now),
         now=now,
         scheduling=scheduling,

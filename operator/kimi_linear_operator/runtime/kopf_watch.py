@@ -28,7 +28,7 @@ from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.pages import LIST_CHUNK
 from kimi_linear_operator.cluster.paths import path
 from kimi_linear_operator.cluster.transport import LIST_SECONDS
-from kimi_linear_operator.cluster.watch_session import watch_session
+from kimi_linear_operator.cluster.watch_session import Listener, watch_session
 from kimi_linear_operator.kubernetes.kinds import GROUP, Kind
 from kimi_linear_operator.kubernetes.metadata import SELECTOR
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Reader
@@ -60,6 +60,7 @@ class Watch:
         reader: Makes cached objects of watch events.
         observe: Called for every change, in the thread of the watch.
         request_list: Called in the thread of the watch to request a list of a scope, when only that shows its state.
+        is_dormant: Returns whether a scope is not worth watching until it is listed again.
         watched: Which scopes are watched.
     """
 
@@ -68,6 +69,7 @@ class Watch:
     reader: Reader
     observe: Callable[[CachedObject], None]
     request_list: Callable[[Scope], None]
+    is_dormant: Callable[[Scope], bool] = lambda _: False
     _stopping: threading.Event = field(default_factory=threading.Event)
     _loop: asyncio.AbstractEventLoop | None = None
     _stop_flag: asyncio.Event | None = None
@@ -78,7 +80,7 @@ class Watch:
 
     def __post_init__(self) -> None:
         """Begin without a watch."""
-        self.watched = WatchedScopes(self.request_list)
+        self.watched = WatchedScopes(self.request_list, self.is_dormant)
 
     def run(self) -> None:
         """Watch until stopped. Call this in a thread of its own."""
@@ -170,7 +172,12 @@ class Watch:
         return settings
 
     async def _login(self, **_: Any) -> kopf.AiohttpSession:
-        listeners = {path(*scope): functools.partial(self.watched.note_answer, scope) for scope in self.scopes}
+        listeners = {
+            path(*scope): Listener(
+                functools.partial(self.watched.note_answer, scope), functools.partial(self.watched.may_watch, scope)
+            )
+            for scope in self.scopes
+        }
         session = await watch_session(listeners, counters.count_request)
         return kopf.AiohttpSession(server=session.server, aiohttp_session=session.client)
 

@@ -5,7 +5,7 @@ import functools
 import logging
 import random
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
@@ -56,6 +56,7 @@ class Lists:
         read: Called after each list, complete or not.
         clock: Returns monotonic seconds.
         is_watched: Returns whether the watch of a scope works.
+        lost: Called when a scope has become unreadable.
         restored: Called when the cluster is older than before, because etcd was restored from a backup.
         unreadable: The listed objects that cannot be read.
     """
@@ -66,6 +67,7 @@ class Lists:
     read: Read
     clock: Callable[[], float] = time.monotonic
     is_watched: Callable[[Scope], bool] = lambda _: True
+    lost: Callable[[Scope], None] = lambda _: None
     restored: Callable[[], None] = lambda: None
     unreadable: Unreadable = field(default_factory=Unreadable)
     _due: dict[Scope, asyncio.Event] = field(init=False)
@@ -111,6 +113,10 @@ class Lists:
 
     def _relist(self, scopes: Collection[Scope]) -> None:
         self.scopes.forget(scopes)
+        self.list_at_once(scopes)
+
+    def list_at_once(self, scopes: Iterable[Scope]) -> None:
+        """Request a list of some scopes, and end the pause after their last lists."""
         for scope in scopes:
             self._urgent[scope].set()
             self.ask_for(scope)
@@ -134,13 +140,18 @@ class Lists:
                 failure = error if isinstance(error, ApiError) else ApiError(0, f"{type(error).__name__}: {error}")
                 self._note_failure(scope, failure, None if failure is error else error)
                 await asyncio.sleep(failure.retry_seconds)
-                is_urgent = await self._pause(scope, RETRY.delay(failures) - failure.retry_seconds)
+                is_urgent = await self._pause(scope, self._retry_seconds(scope, failures) - failure.retry_seconds)
                 wait_seconds, failures = 0, 0 if is_urgent else failures + 1
             else:
-                wait_seconds, failures = RESYNC_SECONDS * random.uniform(0.8, 1), 0  # noqa: S311 - spreads load
+                wait_seconds, failures = _resync_seconds(), 0
                 early_lists = early_lists + 1 if was_requested else 0
                 if await self._pause(scope, max(seconds, REST.delay(early_lists))):
                     early_lists = 0
+
+    def _retry_seconds(self, scope: Scope, failures: int) -> float:
+        """Return the pause after a failed list. A refused scope that nobody asks for is listed as rarely as others."""
+        is_idle = self.scopes.is_dormant(scope) and self.scopes.is_unasked(scope)
+        return _resync_seconds() if is_idle else RETRY.delay(failures)
 
     async def _pause(self, scope: Scope, seconds: float) -> bool:
         """Wait before the next list of a scope; return whether `relist_all` ended the pause early.
@@ -220,10 +231,11 @@ class Lists:
 
         A bug is logged with its traceback.
         """
-        self.scopes.fail(scope, error, self.clock(), is_watched=self.is_watched(scope))
-        hint = " (is its CRD installed? kubectl apply -f crds/)" if error.status == 404 else ""
-        if self._logged.get(scope) != str(error):
+        if self.scopes.fail(scope, error, self.clock(), is_watched=self.is_watched(scope)):
+            self.lost(scope)
+        if self._logged.get(scope) != str(error) and not self.scopes.is_unasked(scope):
             self._logged[scope] = str(error)
+            hint = f" ({_hint(scope.kind)})" if error.status == 404 else ""
             logger.warning("Cannot list %s%s, retrying until it works: %s", scope, hint, error, exc_info=bug)
         self._update_metric(scope)
         self._changed.set()
@@ -234,3 +246,12 @@ class Lists:
 
     def _selector(self, kind: Kind) -> str:
         return "" if self.cache.reader.is_resource(kind) else SELECTOR
+
+
+def _resync_seconds() -> float:
+    """Return the seconds until the next list of a scope. They differ, which spreads the load."""
+    return RESYNC_SECONDS * random.uniform(0.8, 1)  # noqa: S311 - no secret
+
+
+def _hint(kind: Kind) -> str:
+    return f"is {kind.source} installed?" if kind.source else "is its CRD installed? kubectl apply -f crds/"

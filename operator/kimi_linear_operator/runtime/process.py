@@ -14,7 +14,7 @@ from kimi_linear_operator import counters
 from kimi_linear_operator.cluster.client import Cluster, connect
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.resource_type import Options, Types, kinds_of_children
+from kimi_linear_operator.reconcile.resource_type import Options, Types, kinds_of_children, optional_kinds
 from kimi_linear_operator.runtime.daemon_thread import run_in_daemon
 from kimi_linear_operator.runtime.endpoints import serving
 from kimi_linear_operator.runtime.exposition import exposition
@@ -99,8 +99,8 @@ class Operator:
         self._types = types
         self._leader = leader
         self.cache = Cache(types)
-        self.scopes = Scopes(namespaces, (*kinds_of_children(types), *types))
-        self.work = Work(types, self.scopes, self.cache, options)
+        self.scopes = Scopes(namespaces, (*kinds_of_children(types), *types), optional_kinds(types))
+        self.work = Work(types, self.scopes, self.cache, options, lambda scopes: self.lists.list_at_once(scopes))
         self.intake = Intake(self.cache, self.work.enqueue_changed, self._relist)
         self.lists = Lists(
             cluster,
@@ -108,6 +108,7 @@ class Operator:
             self.scopes,
             self._enqueue_listed,
             is_watched=lambda scope: scope not in self.watch.watched.unwatched(),
+            lost=self.work.enqueue_askers,
             restored=self._start_over,
         )
         leader.restored = self._start_over
@@ -116,7 +117,9 @@ class Operator:
         def request_list(scope: Scope) -> None:
             loop.call_soon_threadsafe(self.lists.ask_for, scope)
 
-        self.watch = Watch(namespaces, tuple(self.scopes), self.cache.reader, self.intake.add, request_list)
+        self.watch = Watch(
+            namespaces, tuple(self.scopes), self.cache.reader, self.intake.add, request_list, self.scopes.is_dormant
+        )
         self.health = Health(self.watch, self.scopes, self.lists.unreadable, self.work)
 
     async def run(self, stop: asyncio.Event) -> None:

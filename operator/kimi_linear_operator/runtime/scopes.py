@@ -1,6 +1,9 @@
 """Which scopes can be read and which cannot.
 
 Nothing here waits or does I/O: `lists.py` reports the outcome of each list, and others read the state.
+
+A kind may be optional: the cluster may not have it, or the operator's Role may not allow it. Then it concerns only the
+resources that ask for it.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -10,6 +13,8 @@ from typing import NamedTuple
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.cluster.transport import LIST_SECONDS
 from kimi_linear_operator.kubernetes.kinds import Kind
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.errors import NotReadYetError
 
 # If a list takes this long while others succeed, the cause is in its scope: an object that the API server cannot
 # decode, or a conversion webhook that does not answer. No successful list takes longer.
@@ -75,11 +80,16 @@ class Scopes:
     Attributes:
         namespaces: The namespaces to read, all if empty.
         kinds: The kinds of objects to read.
+        optional: Those of them that concern only the resources that ask for them.
     """
 
     namespaces: list[str]
     kinds: Sequence[Kind]
+    optional: Collection[Kind] = frozenset()
     _states: dict[Scope, _State] = field(init=False)
+    # The optional scopes that each resource asks for, and the resources that ask for each scope.
+    _asked: dict[Key, set[Scope]] = field(default_factory=dict)
+    _askers: dict[Scope, set[Key]] = field(default_factory=dict)
     # Start of the first list since the cache was known to be old or empty, None without a list.
     _begun_at: float | None = None
     # When any scope was last read: the API server answered then.
@@ -87,6 +97,7 @@ class Scopes:
 
     def __post_init__(self) -> None:
         """Begin with nothing read."""
+        self.optional = frozenset(self.optional)
         places: list[str | None] = [*dict.fromkeys(self.namespaces)] or [None]
         self._states = {Scope(kind, place): _State() for kind in self.kinds for place in places}
 
@@ -108,7 +119,7 @@ class Scopes:
         """Note that the cache may be old: these scopes are unknown until a list that begins after this has ended."""
         self._begun_at = None if scopes else self._begun_at
         for scope in scopes:
-            self._states[scope] = replace(self._states[scope], is_read=False, is_outdated=True, failed_at=None)
+            self._outdate(scope)
 
     def succeed(self, scope: Scope, now: float) -> bool:
         """Note that a list of a scope succeeded; return whether the scope was unknown before."""
@@ -119,17 +130,71 @@ class Scopes:
         self._read_last = now
         return not was_read
 
-    def fail(self, scope: Scope, error: ApiError, now: float, *, is_watched: bool = True) -> None:
-        """Note that a list of a scope failed.
+    def fail(self, scope: Scope, error: ApiError, now: float, *, is_watched: bool = True) -> bool:
+        """Note that a list of a scope failed; return whether the scope has become unreadable.
 
         A scope that was read stays known while its watch works, unless the list was refused. Without a watch, it stays
         known until its lists have failed for OWN_FAULT_SECONDS while others succeeded.
         """
         state = self._states[scope]
+        was_unreadable = self._is_known_unreadable(state)
         state.error = error
         state.failed_at = state.failed_at if state.is_outdated else now
         is_lost = state.is_refused() or (not is_watched and state.is_own_fault(now, self._read_last))
         state.is_read = state.is_read and not is_lost
+        return self._is_known_unreadable(state) and not was_unreadable
+
+    def ask(self, key: Key, kinds: Collection[Kind]) -> list[Scope]:
+        """Note which optional kinds a resource asks for, in place of those that it asked for before.
+
+        Returns:
+            The scopes that are unreadable as far as is known. Nobody has asked for them until now, so they were rarely
+            listed. They are unknown until a list that begins after this has ended.
+        """
+        if not kinds and key not in self._asked:
+            return []
+        asked = {self._scope(kind, key.namespace) for kind in kinds if kind in self.optional}
+        for scope in self._asked.pop(key, set()) - asked:
+            self._askers[scope].discard(key)
+        if asked:
+            self._asked[key] = asked
+        states = ((scope, self._states[scope]) for scope in asked if self.is_unasked(scope))
+        stale = [scope for scope, state in states if self._is_known_unreadable(state)]
+        for scope in stale:
+            self._outdate(scope)
+        for scope in asked:
+            self._askers.setdefault(scope, set()).add(key)
+        return stale
+
+    def askers(self, scope: Scope) -> set[Key]:
+        """Return the resources that ask for an optional scope."""
+        return self._askers.get(scope, set())
+
+    def is_unasked(self, scope: Scope) -> bool:
+        """Return whether a scope is optional and no resource asks for it."""
+        return scope.kind in self.optional and not self.askers(scope)
+
+    def forget_askers(self) -> None:
+        """Note that nobody is known to ask for anything: only a replica that leads knows who does."""
+        self._asked.clear()
+        self._askers.clear()
+
+    def unreadable_kinds(self, namespace: str, kinds: Iterable[Kind]) -> dict[Kind, ApiError]:
+        """Return those of some kinds that cannot be read in a namespace, each with the error.
+
+        Raises:
+            NotReadYetError: A list has to show this first.
+        """
+        states = {kind: self._states[self._scope(kind, namespace)] for kind in kinds}
+        unread = {kind: state for kind, state in states.items() if not state.is_read}
+        if not all(map(self._is_known_unreadable, unread.values())):
+            raise NotReadYetError
+        return {kind: state.error for kind, state in unread.items() if state.error}
+
+    def is_dormant(self, scope: Scope) -> bool:
+        """Return whether a scope is not worth watching: it is optional, and refused by now."""
+        state = self._states[scope]
+        return scope.kind in self.optional and not state.is_read and state.is_refused()
 
     def may_lead(self, now: float) -> bool:
         """Return whether everything was read that can be read in time, so that a replica may lead.
@@ -137,7 +202,7 @@ class Scopes:
         This is False while the API server answers no list at all.
         """
         return self.is_anything_read() and all(
-            state.is_read or self._is_unreadable(state, now) for state in self._states.values()
+            state.is_read or self._is_unreadable(state, now) for state in self._needed()
         )
 
     def has_read_everything(self) -> bool:
@@ -146,7 +211,7 @@ class Scopes:
         What needs everything waits for a list that has not ended yet, however long that takes.
         """
         return self.is_anything_read() and all(
-            state.is_read or state.is_failing(self._read_last) for state in self._states.values()
+            state.is_read or state.is_failing(self._read_last) for state in self._needed()
         )
 
     def is_anything_read(self) -> bool:
@@ -158,17 +223,32 @@ class Scopes:
         return any(state.is_read or state.error is None for state in self._states.values())
 
     def unreadable(self, now: float) -> dict[Scope, str]:
-        """Return the scopes that cannot be read, with the reason, although the API server answers."""
+        """Return the scopes that cannot be read, with the reason, although the API server answers.
+
+        An optional scope counts only while a resource asks for it.
+        """
         return {
             scope: str(state.error or "it is still being listed")
             for scope, state in self._states.items()
-            if self._is_unreadable(state, now)
+            if self._is_unreadable(state, now) and not self.is_unasked(scope)
         }
 
     def has_read(self, namespace: str, kinds: Iterable[Kind]) -> bool:
         """Return whether all objects of these kinds in a namespace are read."""
-        place = namespace if self.namespaces else None
-        return all(self._states[Scope(kind, place)].is_read for kind in kinds)
+        return all(self._states[self._scope(kind, namespace)].is_read for kind in kinds)
+
+    def _scope(self, kind: Kind, namespace: str) -> Scope:
+        return Scope(kind, namespace if self.namespaces else None)
+
+    def _needed(self) -> Iterator[_State]:
+        """Yield the states of all scopes that are not optional."""
+        return (state for scope, state in self._states.items() if scope.kind not in self.optional)
+
+    def _outdate(self, scope: Scope) -> None:
+        self._states[scope] = replace(self._states[scope], is_read=False, is_outdated=True, failed_at=None)
+
+    def _is_known_unreadable(self, state: _State) -> bool:
+        return not state.is_read and state.is_failing(self._read_last)
 
     def _is_unreadable(self, state: _State, now: float) -> bool:
         return not state.is_read and (state.is_refused() or state.is_own_fault(now, self._read_last))

@@ -24,9 +24,11 @@ class WatchedScopes:
     Attributes:
         request_list: Called to request a list of a scope: when its watch starts again, because the new watch does not
             show earlier changes, and when its watch is refused, because the list shows the reason.
+        is_dormant: Returns whether a scope is not worth watching until it is listed again.
     """
 
     request_list: Callable[[Scope], None]
+    is_dormant: Callable[[Scope], bool] = lambda _: False
     # Scopes that are not watched, and since when.
     _unwatched: dict[Scope, float] = field(default_factory=dict)
     # Scopes whose next watch does not continue the last one.
@@ -42,9 +44,17 @@ class WatchedScopes:
             self._unwatched.setdefault(scope, time.monotonic())
 
     def unwatched(self) -> list[Scope]:
-        """Return the scopes that have not been watched for longer than a reconnection takes."""
+        """Return the scopes that have not been watched for longer than a reconnection takes, without dormant ones."""
         oldest = time.monotonic() - GRACE_SECONDS
-        return [scope for scope, since in self._unwatched.copy().items() if since < oldest]
+        unwatched = [scope for scope, since in self._unwatched.copy().items() if since < oldest]
+        return [scope for scope in unwatched if not self.is_dormant(scope)]
+
+    def may_watch(self, scope: Scope) -> bool:
+        """Return whether a scope is worth watching. If not, the time for a reconnection begins later."""
+        is_dormant = self.is_dormant(scope)
+        if is_dormant:
+            self._unwatched[scope] = time.monotonic()
+        return not is_dormant
 
     def broken(self) -> set[Scope]:
         """Return the scopes whose watch does not work now, or begins again without the changes since the last one."""

@@ -3,13 +3,15 @@
 import asyncio
 import functools
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import Kind
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
+from kimi_linear_operator.reconcile.errors import NotReadYetError
 from kimi_linear_operator.reconcile.resource_type import Options, Reconciler, Scheduling, Types
 from kimi_linear_operator.runtime.dispatch import reconcilers, shared_context
 from kimi_linear_operator.runtime.order import PROGRESS
@@ -21,7 +23,8 @@ WORKERS = 32
 # The source of bulk work that nobody waits for: new resources, and all resources at the start. It is one source in each
 # namespace.
 BULK = "bulk"
-# A resource that needs everything is requeued after this time while not everything was read.
+# A resource that needs everything is requeued after this time while not everything was read, and one that asks for an
+# optional kind while it is not known whether that can be read.
 READ_AGAIN_SECONDS = 5.0
 
 
@@ -34,12 +37,14 @@ class Work:
         scopes: The scopes that were read, and those that cannot be.
         cache: Where objects are read.
         options: The administrator's choices.
+        list_at_once: Called to list scopes for which a resource has begun to ask.
     """
 
     types: Types
     scopes: Scopes
     cache: Cache
     options: Options
+    list_at_once: Callable[[Iterable[Scope]], None] = lambda _: None
     # None while this replica does not lead.
     _queue: WorkQueue | None = None
 
@@ -50,7 +55,7 @@ class Work:
             cluster: Where objects are written, with the leader's fence.
         """
         queue = self._queue = WorkQueue(is_shared=len(self.scopes.namespaces) != 1)
-        scheduling = Scheduling(self.enqueue, queue.postpone, self.scopes.has_read)
+        scheduling = Scheduling(self.enqueue, queue.postpone, self.scopes.has_read, self._ask)
         context = shared_context(self.types, cluster, self.cache, options=self.options, scheduling=scheduling)
         by_kind = reconcilers(self.types, context)
         running = [
@@ -67,6 +72,7 @@ class Work:
                 task.cancel()
             queue.close()
             self._queue = None
+            self.scopes.forget_askers()
 
     def enqueue(self, keys: Iterable[Key]) -> None:
         """Enqueue resources as bulk. A replica that does not lead drops them: it enqueues all when it begins to."""
@@ -96,6 +102,10 @@ class Work:
         keys = (key for key in self.cache.resources() if scope.covers(key.namespace))
         self.enqueue(key for key in keys if scope.kind in self._may_need(key))
 
+    def enqueue_askers(self, scope: Scope) -> None:
+        """Enqueue the resources that ask for an optional scope."""
+        self.enqueue(sorted(self.scopes.askers(scope), key=lambda key: key[:2]))
+
     def stuck_seconds(self) -> float:
         """Return for how long resources have waited without any worker taking or finishing one."""
         return self._queue.stuck_seconds() if self._queue else 0.0
@@ -115,7 +125,10 @@ class Work:
             return None  # It is enqueued once its scopes are read.
         if self.types[key.kind].needs_everything and not self.scopes.has_read_everything():
             return READ_AGAIN_SECONDS
-        return await by_kind[key.kind].reconcile(key, failures)
+        try:
+            return await by_kind[key.kind].reconcile(key, failures)
+        except NotReadYetError:
+            return READ_AGAIN_SECONDS
 
     def _may_reconcile(self, key: Key) -> bool:
         """Return whether all scopes that a resource needs were read. If not, no pass may be made over it."""
@@ -126,7 +139,17 @@ class Work:
 
     def _may_need(self, key: Key) -> Iterable[Kind]:
         resource_type = self.types[key.kind]
-        return (*resource_type.own_kinds, *resource_type.referenced)
+        return (*resource_type.own_kinds, *resource_type.optional_children, *resource_type.referenced)
+
+    def _ask(self, key: Key, kinds: Collection[Kind]) -> Mapping[Kind, ApiError]:
+        """Note which optional kinds a resource asks for; return those that cannot be read, each with the error.
+
+        Raises:
+            NotReadYetError: A list has to show this first.
+        """
+        self.list_at_once(self.scopes.ask(key, kinds))
+        return self.scopes.unreadable_kinds(key.namespace, kinds)
 
     def _unreadable(self) -> list[str]:
-        return list(map(str, self.scopes.unreadable(time.monotonic())))
+        unreadable = self.scopes.unreadable(time.monotonic())
+        return [str(scope) for scope in unreadable if scope.kind not in self.scopes.optional]

@@ -4,6 +4,7 @@ from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, GPU_RESOURCE, Manifest
 from kimi_linear_operator.kubernetes.overlay import merge
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER, ContainerOverlay
+from kimi_linear_operator.kubernetes.queueing import put_into_queue
 from kimi_linear_operator.server import kernels
 from kimi_linear_operator.server.gpu_nodes import restrict_to_hardware
 from kimi_linear_operator.server.model_location import located
@@ -44,7 +45,7 @@ def build_deployment(server: KimiLinearServer, template: Manifest) -> Manifest:
         template: Its pod template, new or from a revision.
     """
     spec = server.spec
-    return metadata.build_manifest(
+    deployment = metadata.build_manifest(
         server,
         DEPLOYMENT,
         server.metadata.name,
@@ -57,6 +58,8 @@ def build_deployment(server: KimiLinearServer, template: Manifest) -> Manifest:
             "template": template,
         },
     )
+    put_into_queue(deployment, spec.queue_name)
+    return deployment
 
 
 def wanted_replicas(spec: ServerSpec) -> int:

@@ -3,14 +3,27 @@
 from collections.abc import Iterator
 
 from kimi_linear_operator.kubernetes import metadata
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, DISRUPTION_BUDGET, REVISION, SERVICE, Manifest
-from kimi_linear_operator.server import deployment, disruption, revision, router, service
+from kimi_linear_operator.kubernetes.kinds import (
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    NETWORK_POLICY,
+    POD_MONITOR,
+    PROMETHEUS_RULE,
+    REVISION,
+    SERVICE,
+    Kind,
+    Manifest,
+)
+from kimi_linear_operator.server import deployment, disruption, monitoring, network_policy, revision, router, service
 from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.weights.location import Location
 
 CHILDREN = (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET)
-"""The kinds of the children."""
+"""The kinds of the children that every cluster has and every Role of the operator allows."""
+
+OPTIONAL_CHILDREN: tuple[Kind, ...] = (NETWORK_POLICY, POD_MONITOR, PROMETHEUS_RULE)
+"""The kinds of children that may be missing: then only servers that ask for them miss something."""
 
 
 def build(server: KimiLinearServer, location: Location | None = None) -> list[Manifest]:
@@ -65,3 +78,10 @@ def _companions(server: KimiLinearServer, *, is_routed: bool) -> Iterator[Manife
         yield router.build_router(server, spec.router)
     if router.wanted_routers(spec) > 1:
         yield router.build_disruption_budget(server)
+    if policy := spec.network_policy:
+        yield network_policy.build_network_policy(server, policy)
+        if spec.router:
+            yield network_policy.build_router_policy(server, policy)
+    if watched := spec.monitoring:
+        yield monitoring.build_pod_monitor(server, watched)
+        yield monitoring.build_alerts(server, watched)

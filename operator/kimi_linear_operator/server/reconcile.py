@@ -9,7 +9,7 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access, metadata
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason, find_condition
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, REVISION, Manifest
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, REVISION, Manifest, kind_of
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -22,12 +22,19 @@ from kimi_linear_operator.reconcile.children import (
 from kimi_linear_operator.reconcile.errors import BehindError, GoneError, LeftoverError, NameTakenError
 from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
+from kimi_linear_operator.reconcile.withheld import Split, split
 from kimi_linear_operator.server import revision, router
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
 from kimi_linear_operator.server.events import contested_event, transition_event
 from kimi_linear_operator.server.labels import ROUTER_SUFFIX
-from kimi_linear_operator.server.manifests import CHILDREN, build_companions, build_deployment, build_revision
+from kimi_linear_operator.server.manifests import (
+    CHILDREN,
+    OPTIONAL_CHILDREN,
+    build_companions,
+    build_deployment,
+    build_revision,
+)
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.rollouts import Rollouts, is_marked
@@ -43,6 +50,7 @@ from kimi_linear_operator.server.waking import Waking
 LONGEST_BLOCKED_SECONDS = 300.0
 # Fields that decide how many pods there are. Without them, the operator would delete pods that serve.
 _NUMBER_OF_PODS = ("replicas", "suspend")
+_ALWAYS_READ = frozenset(CHILDREN)
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ class _Outcome:
         decision: What the server should run, None if the pass has not decided it.
         failures: Why children could not be written.
         contested: Sentences about fields of its children that others keep changing.
+        withheld: Why some children could not be written: their kind cannot be read.
         is_first: Whether this is the first pass over a new server.
     """
 
@@ -61,6 +70,7 @@ class _Outcome:
     decision: Decision | None = None
     failures: Failures = field(default_factory=Failures)
     contested: tuple[str, ...] = ()
+    withheld: tuple[Reason, ...] = ()
     is_first: bool = False
 
     @property
@@ -80,6 +90,7 @@ class ServerReconciler:
         self.reporting = context.reporting
         self.now = context.now
         self._postpone = context.scheduling.postpone
+        self._ask = context.scheduling.ask
         self._allows_node_access = context.options.allows_node_access
         self._waking = Waking(context.cluster, context.cache, context.now)
         self._start_logs = StartLogs(context)
@@ -108,6 +119,7 @@ class ServerReconciler:
 
         Raises:
             ApiError: A request failed that may succeed later. The queue retries with back-off.
+            NotReadYetError: It is not known yet whether a kind that the server asks for can be read.
         """
         manifest = self.cache.get(key.of(SERVER))
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
@@ -115,6 +127,7 @@ class ServerReconciler:
             self._start_logs.forget(key)
             self._rechecker.forget(key)
             self.children.forget(key)
+            self._ask(key, ())
             return None  # The garbage collector deletes its children.
         checked = self._check(manifest)
         try:
@@ -174,15 +187,16 @@ class ServerReconciler:
         server = checked.resource
         if server is None or not checked.is_valid:
             return await self._refuse(key, manifest, checked)
+        companions = self._companions(key, server)
         live = self._deployment(key, server.metadata.uid)
         self._rollouts.confirm(key)
         try:
             decision = await self._templates.decide(key, server, live, checked.left_out)
         except WeightsUnreadyError as error:
-            return await self._wait(key, server, checked, error.reason)
+            return await self._wait(key, server, checked, error.reason, companions)
         server, choice = decision.server, decision.choice
         deployment = build_deployment(server, choice.current.template, choice.current.number)
-        wanted = [deployment, *self._companions(key, server)]
+        wanted = [deployment, *companions.writable]
         # The cache may be late, and the running template was read from the API server then.
         used = (choice.current.number, revision.number_on(live), choice.running.number if choice.running else 0)
         failures = await write_all(
@@ -194,15 +208,34 @@ class ServerReconciler:
             ]
         )
         is_first = live is None and "observedGeneration" not in server.status
-        return _Outcome(checked, decision, failures, tuple(self.children.contested(server, wanted)), is_first)
+        contested = tuple(self.children.contested(server, wanted))
+        return _Outcome(checked, decision, failures, contested, companions.withheld, is_first)
+
+    def _companions(self, key: Key, server: KimiLinearServer) -> Split:
+        """Return the children of a server beside its Deployment and its revision.
+
+        Requests go to the replicas until a router serves, and again when none does: its image may take long.
+
+        Raises:
+            NotReadYetError: It is not known yet whether a kind that the server asks for can be read.
+        """
+        is_routed = server.spec.router is not None and router.is_available(self._router(key, server.metadata.uid))
+        children = build_companions(server, is_routed=is_routed)
+        return split(children, self._ask(key, {kind_of(child) for child in children} - _ALWAYS_READ))
 
     async def _wait(
-        self, key: Key, server: KimiLinearServer, checked: Checked[KimiLinearServer], reason: Reason
+        self,
+        key: Key,
+        server: KimiLinearServer,
+        checked: Checked[KimiLinearServer],
+        reason: Reason,
+        companions: Split,
     ) -> _Outcome:
         """Make no pods, because the weights are not complete. A Deployment that exists may only scale down."""
-        companions = (self.children.apply(server, child) for child in self._companions(key, server))
-        failures = await write_all([self._shrink(key, server), self._end_rollout(key, server), *companions])
-        return _Outcome(checked, failures=replace(failures, lasting=failures.lasting or reason))
+        writes = (self.children.apply(server, child) for child in companions.writable)
+        failures = await write_all([self._shrink(key, server), self._end_rollout(key, server), *writes])
+        failures = replace(failures, lasting=failures.lasting or reason)
+        return _Outcome(checked, failures=failures, withheld=companions.withheld)
 
     async def _refuse(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]) -> _Outcome:
         """Leave a server as it is because its spec is refused, with two exceptions.
@@ -276,15 +309,7 @@ class ServerReconciler:
     async def _prune(self, key: Key, server: KimiLinearServer, wanted: list[Manifest], used: tuple[int, ...]) -> None:
         """Delete children that are no longer wanted, except the revisions with these numbers."""
         records = [record for record in self.cache.children(REVISION, key) if revision.number_of(record) in used]
-        await self.children.prune(server, key, CHILDREN, [*records, *wanted])
-
-    def _companions(self, key: Key, server: KimiLinearServer) -> list[Manifest]:
-        """Return the wanted children beside the Deployment.
-
-        Requests go to the replicas until a router serves, and again when none does: its image may take long.
-        """
-        is_routed = server.spec.router is not None and router.is_available(self._router(key, server.metadata.uid))
-        return build_companions(server, is_routed=is_routed)
+        await self.children.prune(server, key, (*CHILDREN, *OPTIONAL_CHILDREN), [*records, *wanted])
 
     def _deployment(self, key: Key, uid: str) -> Manifest | None:
         """Return the server's own Deployment from the cache."""
@@ -311,6 +336,7 @@ class ServerReconciler:
             contested=outcome.contested,
             router=self._router(key, manifest["metadata"]["uid"]) if _has_router(outcome.server) else None,
             logged=self._start_logs.follow(key, newest_pod(pods)),
+            withheld=outcome.withheld,
         )
         status = server_status(observation, self.now())
         builders = (transition_event, contested_event)

@@ -7,7 +7,7 @@ from kimi_linear_operator.reconcile.resource_type import ResourceType
 from kimi_linear_operator.server.definition import CHECKER, DEFINITION
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.index import ServerFacts, ServerIndex, facts
-from kimi_linear_operator.server.manifests import CHILDREN
+from kimi_linear_operator.server.manifests import CHILDREN, OPTIONAL_CHILDREN
 from kimi_linear_operator.server.preview import PREVIEW
 from kimi_linear_operator.server.reconcile import ServerReconciler
 from kimi_linear_operator.server.router import router_pods
@@ -29,6 +29,7 @@ SERVER_TYPE = ResourceType(
     preview=PREVIEW,
     pod_template=build_pod_template,
     children=CHILDREN,
+    optional_children=OPTIONAL_CHILDREN,
     observed=(POD,),
     more_pods=router_pods,
     series=series,

@@ -280,6 +280,17 @@ ERRORS = (
     expressions.own_network(
         "puts the server on the node's network, where everyone reaches it: use spec.service to reach it from outside"
     ),
+    *(
+        Rule(
+            "error",
+            f"spec.networkPolicy.{field}",
+            "self.all(p, has(p.ipBlock) ? !has(p.podSelector) && !has(p.namespaceSelector) : "
+            "has(p.podSelector) || has(p.namespaceSelector))",
+            "has a peer that Kubernetes refuses: give it either ipBlock, or podSelector, namespaceSelector or both",
+        )
+        for field in ("from", "to")
+    ),
+    *expressions.labels("spec.monitoring.labels"),
     expressions.owned_labels(),
     *expressions.inherited_metadata(),
 )
@@ -346,6 +357,22 @@ WARNINGS = (
         "lets a network use the server without an API key, even the endpoints that flush its cache and replace its "
         "weights: set spec.auth.apiKeySecretRef",
         blames="service.type",
+    ),
+    Rule(
+        "warning",
+        "spec",
+        "self.service.type == 'ClusterIP' || !has(self.networkPolicy) || "
+        "self.networkPolicy.from.exists(p, has(p.ipBlock))",
+        "lets no address from outside the cluster in, but spec.service.type offers the server there: add an ipBlock of "
+        "the clients, or of the load balancer",
+        blames="networkPolicy.from",
+    ),
+    Rule(
+        "warning",
+        "spec",
+        "!has(self.monitoring) || !has(self.networkPolicy) || self.networkPolicy.from.exists(p, true)",
+        "lets no Prometheus in, but spec.monitoring lets one scrape the pods: name its pods here",
+        blames="networkPolicy.from",
     ),
     Rule(
         "warning",

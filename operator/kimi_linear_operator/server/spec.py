@@ -15,6 +15,7 @@ from kimi_linear_operator.kubernetes.models import (
     Failure,
     InheritedMetadata,
     IntOrString,
+    Labels,
     Model,
     ModelName,
     ObjectName,
@@ -26,7 +27,9 @@ from kimi_linear_operator.kubernetes.models import (
     WithoutNulls,
     whole_number,
 )
+from kimi_linear_operator.kubernetes.network_peer import NetworkPeers
 from kimi_linear_operator.kubernetes.pod_template import PodTemplate
+from kimi_linear_operator.kubernetes.queueing import QueueName
 
 Hardware = Literal["mi300x", "mi325x", "mi355x"]
 TensorParallelism = Annotated[Literal[1, 2, 4, 8], BeforeValidator(whole_number)]
@@ -244,6 +247,37 @@ class KernelCache(Model):
     )
 
 
+class NetworkPolicy(Model):
+    """Who may reach the pods, and what they may reach."""
+
+    from_: NetworkPeers = Field(
+        default=[],
+        alias="from",
+        description="Who may reach SGLang, besides the benchmarks of the server's namespace: clients, Prometheus, an "
+        "ingress controller. Peers as in a NetworkPolicy.",
+    )
+    to: NetworkPeers = Field(
+        default=[],
+        description="What the pods may reach on any port, besides what they need to start: a proxy, a mirror, the "
+        "target of a sidecar. Peers as in a NetworkPolicy.",
+    )
+
+
+class Monitoring(Model):
+    """How Prometheus watches the server."""
+
+    labels: Labels = Field(
+        default={},
+        description="Labels of the PodMonitor and the PrometheusRule, by which a Prometheus selects them. One that the "
+        "chart kube-prometheus-stack has installed selects release: NAME.",
+    )
+    slow_first_token_seconds: Annotated[float, Field(gt=0, le=400)] = Field(
+        default=5,
+        description="If one request in ten waits longer for its first token, an alert fires. With 100 requests at a "
+        "time, the recipe measured 2.7 s for the slowest in a hundred.",
+    )
+
+
 class ServerSpec(Model):
     """The wanted state. An empty spec is a complete server: the recipe's defaults."""
 
@@ -278,6 +312,21 @@ class ServerSpec(Model):
         "and it chooses a replica for each request.",
     )
     auth: Auth = Field(default_factory=Auth, description="Who may use the server: everyone who reaches it, by default.")
+    network_policy: NetworkPolicy | None = Field(
+        default=None,
+        description="Isolates the pods by a NetworkPolicy; {} lets only benchmarks of the namespace in. If unset, the "
+        "operator makes none. The cluster's network must enforce such policies.",
+    )
+    queue_name: QueueName | None = Field(
+        default=None,
+        description="LocalQueue of Kueue that admits the pods. If unset, Kueue treats the server as its administrator "
+        "has configured. Kueue refuses another queue while pods are ready.",
+    )
+    monitoring: Monitoring | None = Field(
+        default=None,
+        description="Makes a PodMonitor and a PrometheusRule with alerts, for the Prometheus operator. If unset, the "
+        "operator makes none.",
+    )
     security: Security = Field(
         default_factory=Security,
         description="What the container may do. Never privileged, and without the host's network: AMD's device plugin "

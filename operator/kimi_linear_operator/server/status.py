@@ -16,6 +16,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.metadata import selector_text
 from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.kubernetes.pod_reasons import last_failure, worst_reason
+from kimi_linear_operator.kubernetes.queueing import is_held
 from kimi_linear_operator.reasons import REASONS, ReasonName
 from kimi_linear_operator.server.deployment import wanted_replicas
 from kimi_linear_operator.server.gpu_nodes import needed_node
@@ -45,6 +46,7 @@ class ServerObservation:
         contested: Sentences about fields of its children that others keep changing.
         router: The live Deployment of its router, None if there is none.
         logged: What the log of the newest pod says about its start, None if it was not read.
+        withheld: Why some children could not be written: their kind cannot be read.
     """
 
     manifest: Manifest
@@ -56,6 +58,7 @@ class ServerObservation:
     contested: tuple[str, ...] = ()
     router: Manifest | None = None
     logged: LoggedPhases | None = None
+    withheld: tuple[Reason, ...] = ()
 
     @property
     def wanted(self) -> int:
@@ -294,7 +297,10 @@ def _named(fields: Sequence[str]) -> str:
 
 
 def _synced(observation: ServerObservation) -> Condition:
-    """Return whether the children stay as the operator writes them."""
+    """Return whether all children are there, and stay as the operator writes them."""
+    if observation.withheld:
+        message = "; ".join(reason.message for reason in observation.withheld)
+        return condition("Synced", False, Reason(observation.withheld[0].name, message))
     if observation.contested:
         fields = "; ".join(observation.contested)
         message = f"{fields}. The operator restores it only every few minutes until the other writer stops"
@@ -313,7 +319,9 @@ def _why_stalled(observation: ServerObservation, problem: Reason) -> Reason | No
     if observation.not_applied and observation.not_applied.blames_spec:
         return observation.not_applied
     progressing = observation.deployment_condition("Progressing").get("reason")
-    if progressing == "ProgressDeadlineExceeded" and not observation.is_complete:
+    # A queue passes by itself, however long it is.
+    is_queued = any(map(is_held, observation.pods))
+    if progressing == "ProgressDeadlineExceeded" and not (observation.is_complete or is_queued):
         seconds = (observation.deployment or {}).get("spec", {}).get("progressDeadlineSeconds")
         return Reason("ProgressDeadlineExceeded", f"not complete after {seconds} s: {problem.message}")
     return None

@@ -7,6 +7,7 @@ from kimi_linear_operator.kubernetes.conditions import Reason, condition, stampe
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.kubernetes.pod_reasons import worst_reason
+from kimi_linear_operator.kubernetes.queueing import why_suspended
 from kimi_linear_operator.weights import progress
 from kimi_linear_operator.weights.location import claim_name
 from kimi_linear_operator.weights.program import FETCH
@@ -135,8 +136,7 @@ def _why_not_ready(observation: WeightsObservation, now: str) -> Reason:
     if job is None:
         return Reason("Starting", "the Job that fetches is about to be made")
     if job.get("spec", {}).get("suspend"):
-        message = "is suspended by somebody else, most likely by a queue such as Kueue: it starts when it is its turn"
-        return Reason("JobSuspended", f"Job {job['metadata']['name']} {message}")
+        return Reason("JobSuspended", f"Job {job['metadata']['name']} {why_suspended(job)}")
     if progress.has_ended(job):
         message = "has ended and left no result; another one follows within a minute"
         return Reason("NoResult", f"Job {job['metadata']['name']} {message}")

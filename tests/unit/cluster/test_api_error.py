@@ -14,7 +14,7 @@ from kubernetes.aio.client import Configuration
 from kimi_linear_operator.cluster.answer import LONGEST_RETRY_SECONDS
 from kimi_linear_operator.cluster.client import connect_to
 from kimi_linear_operator.cluster.errors import ApiError
-from kimi_linear_operator.cluster.watch_session import watch_session
+from kimi_linear_operator.cluster.watch_session import Listener, watch_session
 from kimi_linear_operator.server.spec import SERVER
 
 
@@ -78,7 +78,7 @@ def test_a_watch_whose_credentials_are_refused_tries_until_they_are_taken(
             (tmp_path / "config").write_text(yaml.safe_dump(told))
             monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
             session = await watch_session(
-                {"/api/v1/pods": lambda _, status: heard.append(status)},
+                {"/api/v1/pods": Listener(lambda _, status: heard.append(status))},
                 lambda verb, status: observed.append((verb, status)),
             )
             async with session.client, session.client.get(f"{session.server}/api/v1/pods?watch=true") as response:

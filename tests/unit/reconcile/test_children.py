@@ -59,3 +59,16 @@ def test_whoever_waits_for_another_benchmark_is_told_when_its_job_is_gone() -> N
     owner = KimiLinearBenchmark.model_validate(make_benchmark("nightly"))
     asyncio.run(children.prune(owner, Key("default", "nightly", BENCHMARK), (JOB,), []))
     assert (cluster.deleted, told) == (["nightly-suite"], {Key("default", "weekly", BENCHMARK)})
+
+
+def test_a_child_stays_while_its_kind_cannot_be_read() -> None:
+    cluster, cache = Deletions(), new_cache()
+    cache.put(DEPLOYMENT, owned(make_deployment()))
+    readable: list[Kind] = []
+    children = Children(cast(Cluster, cluster), cache, tell_nobody, has_read=lambda _, kinds: {*kinds} <= {*readable})
+    owner, key = KimiLinearServer.model_validate(make_server()), Key("default", "kimi", SERVER)
+    asyncio.run(children.prune(owner, key, (DEPLOYMENT,), []))
+    assert cluster.deleted == []
+    readable.append(DEPLOYMENT)
+    asyncio.run(children.prune(owner, key, (DEPLOYMENT,), []))
+    assert cluster.deleted == ["kimi"]

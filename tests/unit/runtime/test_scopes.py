@@ -58,7 +58,11 @@ def test_every_kind_is_listed_in_every_namespace_once() -> None:
 
 
 def test_everything_that_is_written_is_needed_by_somebody() -> None:
-    assert {kind for found in TYPES.values() for kind in found.own_kinds} == {*WRITTEN, POD, *RESOURCES}
+    assert {kind for found in TYPES.values() for kind in (*found.own_kinds, *found.optional_children)} == {
+        *WRITTEN,
+        POD,
+        *RESOURCES,
+    }
 
 
 def test_a_replica_may_lead_when_everything_was_read() -> None:

@@ -78,6 +78,20 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "with which SGLang cannot ask for an API key",
     ),
     (
+        {"networkPolicy": {"from": [{"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}}]}},
+        "spec.networkPolicy.from",
+        None,
+        "has a peer that Kubernetes refuses",
+    ),
+    (
+        {"monitoring": {"labels": {"kimi-linear.io/server": "x"}}},
+        "spec.monitoring.labels",
+        None,
+        "sets a label that the operator sets",
+    ),
+    ({"monitoring": {"labels": {"ü": "x"}}}, "spec.monitoring.labels", None, "has a key that Kubernetes refuses"),
+    ({"networkPolicy": {"to": [{}]}}, "spec.networkPolicy.to", None, "has a peer that Kubernetes refuses"),
+    (
         {"kernelCache": {"existingClaim": "kernels", "hostPath": "/kernels"}},
         "spec.kernelCache.hostPath",
         "/kernels",
@@ -190,6 +204,13 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "LoadBalancer",
         "lets a network use the server without an API key",
     ),
+    (
+        {"service": {"type": "NodePort"}, "networkPolicy": {"from": [{"namespaceSelector": {}}]}, **AUTH},
+        "spec.networkPolicy.from",
+        None,
+        "lets no address from outside the cluster in",
+    ),
+    ({"monitoring": {}, "networkPolicy": {}}, "spec.networkPolicy.from", None, "lets no Prometheus in"),
     (
         {"hardware": "mi355x", "engine": {"image": "a/sglang:v0.5.7-rocm700-mi35x"}},
         "spec.engine.image",

@@ -112,6 +112,15 @@ def test_what_others_keep_changing_is_told_and_makes_no_server_unready() -> None
     assert conditions(status)["Ready"]["status"] == "True"
 
 
+def test_children_that_cannot_be_written_are_told_and_make_no_server_unready() -> None:
+    withheld = (Reason("KindMissing", "no routes"), Reason("KindForbidden", "no budgets"))
+    status = summary(deployment=SERVING, withheld=withheld)
+    synced = conditions(status)["Synced"]
+    assert (synced["status"], synced["reason"]) == ("False", "KindMissing")
+    assert synced["message"] == "no routes; no budgets"
+    assert conditions(status)["Ready"]["status"] == "True"
+
+
 def test_a_long_message_is_cut_to_what_an_event_can_hold() -> None:
     status = summary(obstacle=Reason("InvalidSpec", "x" * 5000, blames_spec=True))
     messages = {len(condition["message"]) for condition in status["conditions"]}

@@ -425,6 +425,7 @@ def test_a_claim_that_is_made_anew_is_filled_anew() -> None:
     case = Case()
     complete(case)
     first = case.job["metadata"]["name"]
+    case.put_pod(state={"waiting": {}})  # All objects of a fake cluster have one UID: no pod of the first Job is left.
     claim = case.cache.get(KEY.of(CLAIM))
     assert claim
     metadata = {**claim["metadata"], "uid": "another", "resourceVersion": "95"}

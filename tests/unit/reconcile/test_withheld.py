@@ -1,0 +1,44 @@
+"""What a server is told of children whose kind cannot be read."""
+
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.conditions import Reason
+from kimi_linear_operator.kubernetes.kinds import DISRUPTION_BUDGET, SERVICE, Kind
+from kimi_linear_operator.reconcile.withheld import Split, split
+from kimi_linear_operator.server.manifests import build_companions
+from kimi_linear_operator.server.spec import KimiLinearServer
+from make import make_server
+
+CHILDREN = build_companions(
+    KimiLinearServer.model_validate(make_server(replicas=2, service={"headless": True}, tensorParallelism=4))
+)
+SERVICES = [child for child in CHILDREN if child["kind"] == "Service"]
+OTHERS = [child for child in CHILDREN if child["kind"] != "Service"]
+
+
+def test_everything_is_written_while_everything_can_be_read() -> None:
+    assert split(CHILDREN, {}) == Split(CHILDREN)
+
+
+def test_a_missing_kind_is_named_with_its_version() -> None:
+    message = "Service kimi, kimi-headless: the cluster has no services of version v1"
+    assert split(CHILDREN, {SERVICE: ApiError(404, "page not found")}) == Split(
+        OTHERS, (Reason("KindMissing", message),)
+    )
+
+
+def test_each_kind_has_its_own_reason_and_errors_that_change_are_not_quoted() -> None:
+    unreadable = {SERVICE: ApiError(503, "request 17 timed out"), DISRUPTION_BUDGET: ApiError(403, "User x cannot")}
+    assert split(CHILDREN, unreadable) == Split(
+        [],
+        (
+            Reason(
+                "KindForbidden",
+                "PodDisruptionBudget kimi: the operator's Role does not allow poddisruptionbudgets.policy",
+            ),
+            Reason("KindUnreadable", "Service kimi, kimi-headless: the operator cannot list services"),
+        ),
+    )
+
+
+def test_an_unreadable_kind_that_is_not_asked_for_is_nothing_to_report() -> None:
+    assert split(OTHERS, {Kind("example.com", "v1", "Route", "routes"): ApiError(404, "")}) == Split(OTHERS)
