@@ -13,6 +13,7 @@ ReasonName = Literal[
     "ApiKeyUnknown",
     "AppliedBefore",
     "ApplyFailed",
+    "AutoscalerPending",
     "BaselineMissing",
     "ChangedByOthers",
     "ClientFailed",
@@ -20,6 +21,7 @@ ReasonName = Literal[
     "CrashLooping",
     "EndpointGiven",
     "Evicted",
+    "FollowsLoad",
     "HubLimited",
     "HubUnreachable",
     "ImagePullFailed",
@@ -29,6 +31,8 @@ ReasonName = Literal[
     "KindForbidden",
     "KindMissing",
     "KindUnreadable",
+    "MaximumReached",
+    "MetricsMissing",
     "ModelLoading",
     "NameConflict",
     "NewTemplateAvailable",
@@ -50,6 +54,7 @@ ReasonName = Literal[
     "ReadinessGateClosed",
     "Regressed",
     "Replacing",
+    "ReplicaAwaited",
     "RequestsFailed",
     "ResultUnknown",
     "RevisionMissing",
@@ -58,6 +63,7 @@ ReasonName = Literal[
     "RolloutPaused",
     "RouterUnavailable",
     "Running",
+    "ScalingFailed",
     "SecretMissing",
     "ServerChanged",
     "ServerMissing",
@@ -299,6 +305,37 @@ REASONS: Mapping[ReasonName, Explanation] = {
     "NoReplicas": Explanation("server", "`replicas` is 0.", "Scale the server up to use it."),
     "AllReplicasServe": Explanation("server", "Every replica serves with the current spec (`Ready`).", NOTHING),
     "Serving": Explanation("server", "At least one replica serves (`Available`).", NOTHING),
+    # Servers: the condition `Autoscaling`, which those with `autoscaling` have.
+    "FollowsLoad": Explanation("server", "The autoscaler sets `replicas` by the load (`Autoscaling`).", NOTHING),
+    "ReplicaAwaited": Explanation(
+        "server",
+        "A replica does not serve yet, or not any more, or has just begun to. The autoscaler adds none before all "
+        "serve, because it does not see that help is on its way.",
+        "Wait. If the replica does not start, the reason of `Ready` says why.",
+    ),
+    "MaximumReached": Explanation(
+        "server",
+        "The load asks for more replicas than `autoscaling.maxReplicas`.",
+        "Raise `autoscaling.maxReplicas` if there are GPUs for more replicas.",
+    ),
+    "MetricsMissing": Explanation(
+        "server",
+        "The autoscaler cannot get a metric, so it adds and removes no replicas. The message is the autoscaler's. In "
+        "the first minute after a start this is normal.",
+        "Check each step from the server to the autoscaler: "
+        "[the metrics](guide/scale.md#the-metrics) has the commands.",
+    ),
+    "ScalingFailed": Explanation(
+        "server",
+        "The autoscaler can neither read nor change the server's `/scale`. The message is the autoscaler's.",
+        "Most often Kubernetes' own role for autoscalers was changed, or an admission policy refuses the change: "
+        "correct what the message names.",
+    ),
+    "AutoscalerPending": Explanation(
+        "server",
+        "No controller has looked at the HorizontalPodAutoscaler yet.",
+        "Wait some seconds. If it stays, kube-controller-manager does not run the controller of autoscalers.",
+    ),
     # Benchmarks, before and while their suites run.
     "ServerReady": Explanation("benchmark", "The server is Ready (`TargetReady`).", NOTHING),
     "EndpointGiven": Explanation(

@@ -238,8 +238,8 @@ def test_a_drained_node_is_named_as_the_cause_and_the_server_comes_back(
     cluster: PodCluster, server: Manifest, models: Namespace
 ) -> None:
     drain = ["drain", cluster.node_name, "--pod-selector=kimi-linear.io/server=kimi", "--delete-emptydir-data"]
-    cluster.kubectl(*drain, "--timeout=60s", timeout=70)
     try:
+        cluster.kubectl(*drain, "--timeout=60s", timeout=70)
         models.wait_for_condition("kimi", "Available", "False", "Unschedulable")
     finally:
         cluster.kubectl("uncordon", cluster.node_name)

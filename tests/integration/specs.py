@@ -73,6 +73,13 @@ _SCALARS: Mapping[str, tuple[Strategy, Strategy]] = {
     "reasoningParser": (st.just("disabled"), st.sampled_from(("enabled", False, "Disabled", "kimi_k2"))),
     "toolCallParser": (st.sampled_from(("disabled", "enabled")), st.sampled_from((True, "kimi_k2"))),
     "replicas": (st.sampled_from((0, 1, 2, 1000)), st.sampled_from((1001, -1, 2.0, "1"))),
+    "autoscaling.minReplicas": (st.sampled_from((1, 2, 1000)), st.sampled_from((0, 1001, "1", 2.0))),
+    "autoscaling.maxReplicas": (st.sampled_from((1, 4, 1000)), st.sampled_from((0, 1001, "4", 4.0))),
+    "autoscaling.target.queuedRequests": (st.sampled_from((1, 4, 10_000)), st.sampled_from((0, 10_001, "4"))),
+    "autoscaling.target.runningRequests": (st.sampled_from((1, 100, 10_000)), st.sampled_from((0, 10_001, 0.5))),
+    "autoscaling.scaleUp.replicas": (st.sampled_from((1, 100)), st.sampled_from((0, 101, "1"))),
+    "autoscaling.scaleUp.stabilizationSeconds": (st.sampled_from((0, 3600)), st.sampled_from((-1, 3601, "1m"))),
+    "autoscaling.scaleDown.stabilizationSeconds": (st.sampled_from((0, 3600)), st.sampled_from((-1, 3601, "1m"))),
     "suspend": (st.booleans(), st.sampled_from(("yes", 0, 1, "false"))),
     "engine.version": (
         st.sampled_from(("v0.5.7", "v0.5.8", "v0.5.7.post1", "v0.6.0rc1", "v10.20.30")),
@@ -357,6 +364,8 @@ def _good(draw: st.DrawFn) -> dict[str, Json]:
     # A reference with a key also needs a name.
     if "key" in spec.get("model", {}).get("tokenSecretRef", {}):
         put(spec, "model.tokenSecretRef.name", "hf-token")
+    if "autoscaling" in spec:
+        spec["autoscaling"].setdefault("maxReplicas", 4)
     if "key" in spec.get("auth", {}).get("apiKeySecretRef", {}):
         put(spec, "auth.apiKeySecretRef.name", "clients")
     return spec

@@ -10,8 +10,8 @@
 - apiGroups: [kimi-linear.io]
   resources: [kimilinearbenchmarks/status, kimilinearservers/status, kimilinearweights/status]
   verbs: [patch]
-# Children name their server, benchmark or weights as an owner whose deletion waits for them. Where the API server guards that (the admission
-# plugin OwnerReferencesPermissionEnforcement, on in OpenShift), it asks for this.
+# Children name their server, benchmark or weights as an owner whose deletion waits for them. An API server with the
+# admission plugin OwnerReferencesPermissionEnforcement (on in OpenShift) requires this permission for it.
 - apiGroups: [kimi-linear.io]
   resources: [kimilinearbenchmarks/finalizers, kimilinearservers/finalizers, kimilinearweights/finalizers]
   verbs: [update]
@@ -20,6 +20,9 @@
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [batch]
   resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]

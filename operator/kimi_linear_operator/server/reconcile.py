@@ -1,5 +1,6 @@
 """The reconciler of KimiLinearServer."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access, metadata
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason, find_condition
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, REVISION, Manifest, kind_of
+from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, DEPLOYMENT, POD, REVISION, Kind, Manifest, kind_of
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -24,6 +25,7 @@ from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.reconcile.withheld import Split, split
 from kimi_linear_operator.server import revision, router
+from kimi_linear_operator.server.autoscaler import needs_autoscaler, seconds_until_more
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
 from kimi_linear_operator.server.events import contested_event, transition_event
@@ -64,6 +66,7 @@ class _Outcome:
         contested: Sentences about fields of its children that others keep changing.
         withheld: Why some children could not be written: their kind cannot be read.
         is_first: Whether this is the first pass over a new server.
+        until_more: In how many seconds the autoscaler may add replicas.
     """
 
     checked: Checked[KimiLinearServer]
@@ -72,6 +75,7 @@ class _Outcome:
     contested: tuple[str, ...] = ()
     withheld: tuple[Reason, ...] = ()
     is_first: bool = False
+    until_more: float = 0.0
 
     @property
     def server(self) -> KimiLinearServer | None:
@@ -156,6 +160,7 @@ class ServerReconciler:
             next_look(self.cache.children(POD, key), self.now()),
             self._start_logs.seconds_left(key),
             self._seconds_to_settle(key),
+            _finite(outcome.until_more),
             None if not_applied else await self._waking.wake(key, manifest["metadata"]["uid"]),
         ]
         return min((seconds for seconds in retries if seconds is not None), default=None)
@@ -164,6 +169,12 @@ class ServerReconciler:
         """Return in how many seconds an automatic rollout may go on with the next server; None if it need not wait."""
         left = self._templates.seconds_to_settle(key)
         return left if left > 0.0 and is_marked(self.cache, key) else None
+
+    def _seconds_until_more(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> float:
+        """Return in how many seconds the autoscaler of a server may add replicas, if it has one."""
+        if not needs_autoscaler(server):
+            return 0.0
+        return seconds_until_more(server.spec, live, self.cache.children(POD, key), self.now())
 
     def _blocked_seconds(self, manifest: Manifest, not_applied: Reason) -> float:
         """Return in how many seconds to retry children that could not be written.
@@ -187,15 +198,16 @@ class ServerReconciler:
         server = checked.resource
         if server is None or not checked.is_valid:
             return await self._refuse(key, manifest, checked)
-        companions = self._companions(key, server)
         live = self._deployment(key, server.metadata.uid)
         self._rollouts.confirm(key)
         try:
             decision = await self._templates.decide(key, server, live, checked.left_out)
         except WeightsUnreadyError as error:
-            return await self._wait(key, server, checked, error.reason, companions)
+            return await self._wait(key, server, checked, error.reason)
         server, choice = decision.server, decision.choice
         deployment = build_deployment(server, choice.current.template, choice.current.number)
+        until_more = self._seconds_until_more(key, server, live)
+        companions = self._companions(key, server, may_grow=not until_more)
         wanted = [deployment, *companions.writable]
         # The cache may be late, and the running template was read from the API server then.
         used = (choice.current.number, revision.number_on(live), choice.running.number if choice.running else 0)
@@ -209,10 +221,10 @@ class ServerReconciler:
         )
         is_first = live is None and "observedGeneration" not in server.status
         contested = tuple(self.children.contested(server, wanted))
-        return _Outcome(checked, decision, failures, contested, companions.withheld, is_first)
+        return _Outcome(checked, decision, failures, contested, companions.withheld, is_first, until_more)
 
-    def _companions(self, key: Key, server: KimiLinearServer) -> Split:
-        """Return the children of a server beside its Deployment and its revision.
+    def _companions(self, key: Key, server: KimiLinearServer, *, may_grow: bool) -> Split:
+        """Return the wanted children beside the Deployment and its revision.
 
         Requests go to the replicas until a router serves, and again when none does: its image may take long.
 
@@ -220,18 +232,14 @@ class ServerReconciler:
             NotReadYetError: It is not known yet whether a kind that the server asks for can be read.
         """
         is_routed = server.spec.router is not None and router.is_available(self._router(key, server.metadata.uid))
-        children = build_companions(server, is_routed=is_routed)
+        children = build_companions(server, is_routed=is_routed, may_grow=may_grow)
         return split(children, self._ask(key, {kind_of(child) for child in children} - _ALWAYS_READ))
 
     async def _wait(
-        self,
-        key: Key,
-        server: KimiLinearServer,
-        checked: Checked[KimiLinearServer],
-        reason: Reason,
-        companions: Split,
+        self, key: Key, server: KimiLinearServer, checked: Checked[KimiLinearServer], reason: Reason
     ) -> _Outcome:
         """Make no pods, because the weights are not complete. A Deployment that exists may only scale down."""
+        companions = self._companions(key, server, may_grow=False)
         writes = (self.children.apply(server, child) for child in companions.writable)
         failures = await write_all([self._shrink(key, server), self._end_rollout(key, server), *writes])
         failures = replace(failures, lasting=failures.lasting or reason)
@@ -313,8 +321,12 @@ class ServerReconciler:
 
     def _deployment(self, key: Key, uid: str) -> Manifest | None:
         """Return the server's own Deployment from the cache."""
-        deployment = self.cache.get(key.of(DEPLOYMENT))
-        return deployment if deployment and metadata.is_owned_by(deployment, uid) else None
+        return self._own(key, DEPLOYMENT, uid)
+
+    def _own(self, key: Key, kind: Kind, uid: str) -> Manifest | None:
+        """Return the server's own child that is named like the server."""
+        child = self.cache.get(key.of(kind))
+        return child if child and metadata.is_owned_by(child, uid) else None
 
     def _router(self, key: Key, uid: str) -> Manifest | None:
         """Return the Deployment of the server's router from the cache."""
@@ -333,6 +345,8 @@ class ServerReconciler:
             deployment=deployment,
             pods=pods,
             choice=outcome.decision.choice if outcome.decision else None,
+            autoscaler=self._own(key, AUTOSCALER, manifest["metadata"]["uid"]) if _is_autoscaled(outcome) else None,
+            may_grow=not outcome.until_more,
             contested=outcome.contested,
             router=self._router(key, manifest["metadata"]["uid"]) if _has_router(outcome.server) else None,
             logged=self._start_logs.follow(key, newest_pod(pods)),
@@ -363,6 +377,15 @@ def _has_router(server: KimiLinearServer | None) -> bool:
 def _is_blocked(not_applied: Reason, outcome: _Outcome) -> bool:
     """Return whether to retry children that could not be written. Of weights, an event tells when they are complete."""
     return outcome.checked.is_valid and not_applied.name not in AWAITED_WEIGHTS
+
+
+def _finite(seconds: float) -> float | None:
+    """Return after how many seconds to look again, None if there is nothing to wait for, or an event tells the end."""
+    return seconds if 0.0 < seconds < math.inf else None
+
+
+def _is_autoscaled(outcome: _Outcome) -> bool:
+    return bool(outcome.server and outcome.server.spec.autoscaling)
 
 
 def _readable(manifest: Manifest) -> KimiLinearServer | None:

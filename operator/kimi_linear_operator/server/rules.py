@@ -116,6 +116,13 @@ ERRORS = (
     ),
     Rule(
         "error",
+        "spec.autoscaling",
+        "self.minReplicas <= self.maxReplicas",
+        "is more than spec.autoscaling.maxReplicas",
+        blames="minReplicas",
+    ),
+    Rule(
+        "error",
         "spec.engine.extraArgs",
         f"self.all(a, !{expressions.is_flag('a', command_line.OWNED_FLAGS)})",
         "has a flag that the operator sets: use the field for it (tensorParallelism, model, toolCallParser, "

@@ -247,6 +247,71 @@ class KernelCache(Model):
     )
 
 
+class ScalingTarget(Model):
+    """How much load a replica should have, on average."""
+
+    queued_requests: Whole = Field(
+        default=4,
+        ge=1,
+        le=10_000,
+        description="Requests that wait in a replica (sglang:num_queue_reqs). Google's guide to autoscaling inference "
+        "servers begins with 3 to 5.",
+    )
+    running_requests: Whole = Field(
+        default=100,
+        ge=1,
+        le=10_000,
+        description="Requests that a replica answers at a time (sglang:num_running_reqs). 100 is the highest load for "
+        "which the recipe has results. If a replica takes fewer at a time, set fewer: otherwise full replicas count as "
+        "idle.",
+    )
+
+
+class ScaleUp(Model):
+    """How replicas are added."""
+
+    replicas: Whole = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="The most replicas that are added at a time. Until all replicas serve, no more are added.",
+    )
+    stabilization_seconds: Whole = Field(
+        default=60,
+        ge=0,
+        le=3600,
+        description="Seconds that the load must last before replicas are added: they start too slowly for short peaks. "
+        "A new replica has as long to take its part of the load before another one is added.",
+    )
+
+
+class ScaleDown(Model):
+    """How replicas are removed: one at a time, and each has its time to drain."""
+
+    stabilization_seconds: Whole = Field(
+        default=3600,
+        ge=0,
+        le=3600,
+        description="Seconds that a replica must not have been needed before it is removed. The default is as long as "
+        "another one may take to start.",
+    )
+
+
+class Autoscaling(Model):
+    """The number of replicas follows the load."""
+
+    min_replicas: Whole = Field(default=1, ge=1, le=1000, description="The fewest replicas.")
+    max_replicas: Whole = Field(ge=1, le=1000, description="The most replicas.")
+    target: ScalingTarget = Field(
+        default_factory=ScalingTarget, description="How much load a replica should have, on average."
+    )
+    scale_up: ScaleUp = Field(default_factory=ScaleUp, description="How replicas are added.")
+    scale_down: ScaleDown = Field(
+        default_factory=ScaleDown,
+        description="How replicas are removed: one at a time, and each has its time to drain.",
+    )
+
+
 class NetworkPolicy(Model):
     """Who may reach the pods, and what they may reach."""
 
@@ -299,7 +364,13 @@ class ServerSpec(Model):
     )
     replicas: Whole = Field(default=1, ge=0, le=1000, description="Number of replicas.")
     suspend: bool = Field(
-        default=False, description="Run no pods, but keep all other objects and the value of replicas."
+        default=False,
+        description="Run no pods, but keep the value of replicas and all other objects that are of use without pods.",
+    )
+    autoscaling: Autoscaling | None = Field(
+        default=None,
+        description="A HorizontalPodAutoscaler sets replicas by SGLang's own metrics. Then leave replicas out of the "
+        "file. It needs a metrics adapter in the cluster.",
     )
     engine: Engine = Field(default_factory=Engine, description="The SGLang release and its options.")
     startup: Startup = Field(default_factory=Startup, description="How long a replica may take to load.")
@@ -373,7 +444,8 @@ class ServerStatus(Status):
 
     conditions: Conditions = Field(
         default_factory=list,
-        description="Accepted, Available, Ready, Reconciling, Stalled, TemplateCurrent and Synced.",
+        description="Accepted, Available, Ready, Reconciling, Stalled, TemplateCurrent and Synced; with autoscaling, "
+        "Autoscaling, too.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     url: str | None = Field(default=None, description="Address of the server inside the cluster.")

@@ -1,6 +1,6 @@
 """The status of a KimiLinearServer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from kimi_linear_operator.kubernetes import quota, waits
@@ -22,6 +22,7 @@ from kimi_linear_operator.server.deployment import wanted_replicas
 from kimi_linear_operator.server.gpu_nodes import needed_node
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.router import why_unavailable
+from kimi_linear_operator.server.scaling import autoscaling_condition
 from kimi_linear_operator.server.service import url
 from kimi_linear_operator.server.sglang.by_hand import recipe_command
 from kimi_linear_operator.server.sglang.images import image_of
@@ -43,6 +44,8 @@ class ServerObservation:
         deployment: The live Deployment, None if there is none.
         pods: The server's pods.
         choice: The pod template that the server should have, None if the pass did not choose one.
+        autoscaler: The live HorizontalPodAutoscaler, None if there is none.
+        may_grow: Whether the autoscaler may add replicas now.
         contested: Sentences about fields of its children that others keep changing.
         router: The live Deployment of its router, None if there is none.
         logged: What the log of the newest pod says about its start, None if it was not read.
@@ -55,6 +58,8 @@ class ServerObservation:
     deployment: Manifest | None = None
     pods: list[Manifest] = field(default_factory=list)
     choice: TemplateChoice | None = None
+    autoscaler: Manifest | None = None
+    may_grow: bool = True
     contested: tuple[str, ...] = ()
     router: Manifest | None = None
     logged: LoggedPhases | None = None
@@ -224,6 +229,7 @@ def _conditions(observation: ServerObservation, now: str) -> list[Condition]:
         condition("Stalled", stalled is not None, stalled or Reason("NotStalled", "Nothing is in the way")),
         _template_current(observation),
         _synced(observation),
+        *_autoscaling(observation),
     ]
 
 
@@ -306,6 +312,13 @@ def _synced(observation: ServerObservation) -> Condition:
         message = f"{fields}. The operator restores it only every few minutes until the other writer stops"
         return condition("Synced", False, Reason("ChangedByOthers", message))
     return condition("Synced", True, Reason("Undisputed", "Nobody keeps changing what the operator writes"))
+
+
+def _autoscaling(observation: ServerObservation) -> Iterator[Condition]:
+    """Yield the condition of a server that asks for autoscaling."""
+    spec = observation.server.spec if observation.server else None
+    if spec and spec.autoscaling and not observation.not_applied:
+        yield autoscaling_condition(spec, observation.deployment, observation.autoscaler, may_grow=observation.may_grow)
 
 
 def _accepted(observation: ServerObservation) -> Condition:

@@ -13,6 +13,7 @@ from kimi_linear_operator.server.spec import ServerSpec
 
 # Fields of the spec on which the pod template does not depend.
 _NOT_IN_TEMPLATE = {
+    "autoscaling",
     "monitoring",
     "network_policy",
     "queue_name",

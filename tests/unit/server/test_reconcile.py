@@ -34,7 +34,7 @@ from kimi_linear_operator.server.revision import History
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.template_choice import choose
 from kimi_linear_operator.server.templates import Templates
-from make import make_condition, make_pod, make_server, owned, stored
+from make import make_condition, make_deployment, make_pod, make_server, owned, stored
 from passes import Passes, make_context, new_cache
 
 
@@ -649,3 +649,39 @@ def test_a_chosen_server_takes_the_newest_template_only_if_it_is_ready_in_its_pa
     asyncio.run(ServerReconciler(context).reconcile(key, 0))
     assert ("ControllerRevision/kimi-2" in cluster.written) == is_ready
     assert not context.about_to_change
+
+
+def _autoscaler(deployment: Manifest, **spec: Any) -> Manifest:
+    """Return the autoscaler that a pass writes, given the server's Deployment."""
+    cluster = RefusingCluster({})
+    _pass(cluster, deployment, autoscaling={"maxReplicas": 4}, **spec)
+    [found] = [item["spec"] for item in cluster.applied if item["kind"] == "HorizontalPodAutoscaler"]
+    return dict(found)
+
+
+def test_a_pass_lets_the_autoscaler_go_on_when_all_replicas_serve() -> None:
+    def deployment(serving: int) -> Manifest:
+        return {**make_deployment(availableReplicas=serving), "spec": {"replicas": 2}}
+
+    assert _autoscaler(deployment(1), replicas=2)["maxReplicas"] == 2
+    assert _autoscaler(deployment(2), replicas=2)["maxReplicas"] == 4
+
+
+def test_a_server_that_does_not_ask_has_neither_an_autoscaler_nor_the_condition() -> None:
+    cluster = RefusingCluster({})
+    _pass(cluster)
+    assert not any("HorizontalPodAutoscaler" in name for name in cluster.written)
+    assert find_condition(cluster.status, "Autoscaling") == {}
+
+
+def test_a_pass_comes_again_when_the_newest_replica_has_had_its_time() -> None:
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-24T10:00:00Z"}
+    server = make_server(autoscaling={"maxReplicas": 4})
+    cluster, cache = RefusingCluster({}, live={"KimiLinearServer/kimi": server}), new_cache()
+    cache.put(SERVER, server)
+    cache.put(POD, make_pod(conditions=[ready]))
+    cache.put(DEPLOYMENT, make_deployment(availableReplicas=1))
+    reconciler = Passes(cluster, cache, now=lambda: "2026-11-24T10:00:20Z")
+    assert asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER))) == 40
+    [built] = [item["spec"] for item in cluster.applied if item["kind"] == "HorizontalPodAutoscaler"]
+    assert built["maxReplicas"] == 1

@@ -56,6 +56,12 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "weights:1",
         "the weights come from an image",
     ),
+    (
+        {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
+        "spec.autoscaling.minReplicas",
+        3,
+        "is more than spec.autoscaling.maxReplicas",
+    ),
     ({"router": {}}, "spec.router", None, "has no API key, so everyone who reaches the server"),
     ({"engine": {"extraArgs": ["--tp=8"]}}, "spec.engine.extraArgs", None, "has a flag that the operator sets"),
     ({"engine": {"extraArgs": ["--api-key=abc"]}}, "spec.engine.extraArgs", None, "shows an API key"),
