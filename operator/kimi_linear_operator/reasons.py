@@ -58,6 +58,7 @@ ReasonName = Literal[
     "RequestsFailed",
     "ResultUnknown",
     "RevisionMissing",
+    "RolledBack",
     "RollingOut",
     "RollingOutByItself",
     "RolloutPaused",
@@ -77,6 +78,7 @@ ReasonName = Literal[
     "StartupTimedOut",
     "SuitesEnded",
     "Suspended",
+    "TemplateRejected",
     "TerminationStuck",
     "ThresholdMissed",
     "ThresholdsMet",
@@ -84,6 +86,10 @@ ReasonName = Literal[
     "TokenRefused",
     "Undisputed",
     "Unschedulable",
+    "VerificationFailed",
+    "VerificationImpossible",
+    "Verified",
+    "Verifying",
     "VolumeBusy",
     "VolumeFull",
     "VolumeNotMounted",
@@ -429,6 +435,40 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "server",
         "The operator is replacing the pods by newer ones, because its administrator turned on automatic rollouts.",
         WAIT,
+    ),
+    "Verifying": Explanation(
+        "server",
+        "A benchmark asks the server questions to find out whether its answers are right (`verification`). With mode "
+        "`Block`, no replica with the new pod template serves until then.",
+        "Wait. If it takes long, the message and `kubectl describe klb NAME` say what the benchmark waits for.",
+    ),
+    "Verified": Explanation("server", "The answers were right when the pod template was verified.", NOTHING),
+    "VerificationFailed": Explanation(
+        "server",
+        "The server's answers are wrong, although its pods are healthy. The message has the numbers. With mode "
+        "`Block`, replicas with this pod template do not serve.",
+        "Look at `kimi-linear report NAME` for the benchmark that the message names. Most often the attention backend, "
+        "the image or an extra argument is the cause: change the spec. To ask the same pods again, give the server's "
+        "annotation `kimi-linear.io/rollout` a new value.",
+    ),
+    "VerificationImpossible": Explanation(
+        "server",
+        "The benchmark that verifies the server could not ask its questions, for example because it could not download "
+        "them. With mode `Block`, replicas with the new pod template do not serve.",
+        "Do what the message says. Then delete the benchmark (`kubectl delete klb NAME`), and the operator creates "
+        "another one.",
+    ),
+    "RolledBack": Explanation(
+        "server",
+        "The newest pod template failed its verification, so the pods have the last verified one again "
+        "(`verification.onFailure: Rollback`).",
+        "Change the spec. The operator does not try the failed template again.",
+    ),
+    "TemplateRejected": Explanation(
+        "server",
+        "Like `RolledBack`, but the operator had rolled the pod template out by itself. No other server gets it.",
+        "Find out why the answers are wrong. To go on with the other servers, change this server's spec or turn off "
+        "`verification`.",
     ),
     "AppliedBefore": Explanation(
         "server",

@@ -3,10 +3,10 @@
 - apiGroups: [kimi-linear.io]
   resources: [kimilinearbenchmarks, kimilinearservers, kimilinearweights]
   verbs: [get, list, watch]
-# spec.ttlSecondsAfterFinished of a benchmark.
+# delete: spec.ttlSecondsAfterFinished of a benchmark. create: spec.verification of a server, whose benchmark it also deletes.
 - apiGroups: [kimi-linear.io]
   resources: [kimilinearbenchmarks]
-  verbs: [delete]
+  verbs: [create, delete]
 - apiGroups: [kimi-linear.io]
   resources: [kimilinearbenchmarks/status, kimilinearservers/status, kimilinearweights/status]
   verbs: [patch]
@@ -47,6 +47,10 @@
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
+# The readiness gate of a pod, with spec.verification.mode: Block. Nothing else of a pod's status is written.
+- apiGroups: [""]
+  resources: [pods/status]
+  verbs: [patch]
 {{- if .Values.rbac.readLogs }}
 # Only the log of an engine that starts shows whether the engine loads or compiles. The last lines of the log of a pod
 # that fetches weights show its progress.

@@ -224,6 +224,18 @@ class Cluster:
         live = await self.get(kind, manifest["metadata"]["namespace"], manifest["metadata"]["name"])
         return live is None or any(live["metadata"][name] != manifest["metadata"][name] for name in _SAME_SPEC)
 
+    async def set_condition(self, kind: Kind, manifest: Manifest, condition: Manifest) -> Manifest:
+        """Set one condition in the status of exactly this object of Kubernetes' own; return the new state."""
+        identity = {key: manifest["metadata"][key] for key in ("name", "namespace", "uid")}
+        body = {
+            "apiVersion": kind.api_version,
+            "kind": kind.kind,
+            "metadata": identity,
+            "status": {"conditions": [condition]},
+        }
+        query = {"fieldManager": MANAGER, "force": "true"}
+        return await self._send(Request("APPLY", f"{path_of(kind, manifest)}/status", query, body))
+
     async def delete(self, kind: Kind, manifest: Manifest, *, children_first: bool = False) -> None:
         """Delete exactly this object; it is no error if it is gone already."""
         policy = "Foreground" if children_first else "Background"

@@ -59,6 +59,9 @@ POD_MONITOR = Kind("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors", "
 PROMETHEUS_RULE = Kind("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules", "the Prometheus operator")
 POD = Kind("", "v1", "Pod", "pods")
 
+BENCHMARK = Kind(GROUP, VERSION, "KimiLinearBenchmark", "kimilinearbenchmarks")
+"""It is the child of a server that it verifies. All other kinds of ours are only in the folders of their resources."""
+
 EVENT = Kind("", "v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 
@@ -82,5 +85,6 @@ _CHILD_KINDS = {
         CONFIG_MAP,
         JOB,
         CLAIM,
+        BENCHMARK,
     )
 }

@@ -20,6 +20,7 @@ class ServerFacts:
 
     Attributes:
         weights: The KimiLinearWeights that it names, empty if it names none.
+        is_verified: Whether benchmarks verify it.
         uid: Its UID.
         generation: The generation of its spec.
         ready: Status, reason and observed generation of Ready.
@@ -27,6 +28,7 @@ class ServerFacts:
     """
 
     weights: str
+    is_verified: bool
     uid: str
     generation: int
     ready: tuple[str, str, int]
@@ -38,9 +40,10 @@ def facts(kind: Kind, manifest: Manifest) -> ServerFacts | None:
     if kind != SERVER:
         return None
     metadata, status = manifest["metadata"], manifest.get("status", {})
-    ready = ready_condition(status)
+    ready, name = ready_condition(status), _value_in(manifest, "model", "weights")
     return ServerFacts(
-        weights=_weights_of(manifest.get("spec")),
+        weights=name if isinstance(name, str) else "",
+        is_verified=_value_in(manifest, "verification", "mode") in _VERIFIED,
         uid=str(metadata.get("uid", "")),
         generation=int(metadata.get("generation", 0)),
         ready=(str(ready.get("status")), str(ready.get("reason")), int(ready.get("observedGeneration") or 0)),
@@ -48,10 +51,14 @@ def facts(kind: Kind, manifest: Manifest) -> ServerFacts | None:
     )
 
 
-def _weights_of(spec: Any) -> str:
-    model = spec.get("model") if isinstance(spec, dict) else None
-    name = model.get("weights") if isinstance(model, dict) else None
-    return name if isinstance(name, str) else ""
+_VERIFIED = ("Warn", "Block")
+
+
+def _value_in(manifest: Manifest, group: str, name: str) -> Any:
+    """Return a field of a group of fields in a spec that may have any shape, None if it is missing."""
+    spec: Any = manifest.get("spec")
+    fields = spec.get(group) if isinstance(spec, dict) else None
+    return fields.get(name) if isinstance(fields, dict) else None
 
 
 class ServerIndex:

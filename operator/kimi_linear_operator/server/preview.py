@@ -54,13 +54,13 @@ def _as_stored(server: KimiLinearServer, stored: Manifest | None) -> KimiLinearS
 
 def _desired(server: KimiLinearServer, live: Sequence[Manifest], referenced: Referenced) -> list[Manifest]:
     """Return the children of a server, with the pod template that the operator would give it."""
-    current = _choose_template(server, live, _weights(server, referenced)).current
-    deployment = manifests.build_deployment(server, current.template, current.number)
+    choice = _choose_template(server, live, _weights(server, referenced))
+    deployment = manifests.build_deployment(server, choice.deployed.template, choice.deployed.number)
     is_routed = server.spec.router is not None and router.is_available(_live(server, live, router.name_of(server)))
     # Since when the newest replica serves does not matter here.
     may_grow = not seconds_until_more(server.spec, _live(server, live, server.metadata.name), (), "")
     companions = manifests.build_companions(server, is_routed=is_routed, may_grow=may_grow)
-    return [manifests.build_revision(server, current), *companions, deployment]
+    return [manifests.build_revision(server, choice.current), *companions, deployment]
 
 
 def _live(server: KimiLinearServer, live: Sequence[Manifest], name: str) -> Manifest | None:

@@ -28,7 +28,7 @@ from kimi_linear_operator.server import revision, router
 from kimi_linear_operator.server.autoscaler import needs_autoscaler, seconds_until_more
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
-from kimi_linear_operator.server.events import contested_event, transition_event
+from kimi_linear_operator.server.events import contested_event, transition_event, verified_event
 from kimi_linear_operator.server.labels import ROUTER_SUFFIX
 from kimi_linear_operator.server.manifests import (
     CHILDREN,
@@ -45,6 +45,7 @@ from kimi_linear_operator.server.start_logs import StartLogs
 from kimi_linear_operator.server.startup import newest_pod, seconds_to_serve, seconds_until_late
 from kimi_linear_operator.server.status import AWAITED_WEIGHTS, ServerObservation, server_status, was_applied
 from kimi_linear_operator.server.templates import Decision, Templates
+from kimi_linear_operator.server.verifying import Verifying
 from kimi_linear_operator.server.waking import Waking
 
 # Longest time between two attempts to write children that cannot be written because of the spec. Thousands of such
@@ -100,6 +101,7 @@ class ServerReconciler:
         self._start_logs = StartLogs(context)
         self._templates = Templates(context)
         self._rollouts = Rollouts(context)
+        self._verifying = Verifying(context)
         self._rechecker = Rechecker(context.cluster, self._check, kept=_NUMBER_OF_PODS)
 
     async def run(self, has_read_everything: Callable[[], bool], unreadable: Callable[[], Sequence[str]]) -> None:
@@ -204,18 +206,22 @@ class ServerReconciler:
             decision = await self._templates.decide(key, server, live, checked.left_out)
         except WeightsUnreadyError as error:
             return await self._wait(key, server, checked, error.reason)
-        server, choice = decision.server, decision.choice
-        deployment = build_deployment(server, choice.current.template, choice.current.number)
+        server = decision.server
+        choice = self._verifying.judge(key, server, decision.choice, live)
+        decision = replace(decision, choice=choice)
+        deployment = build_deployment(server, choice.deployed.template, choice.deployed.number)
         until_more = self._seconds_until_more(key, server, live)
         companions = self._companions(key, server, may_grow=not until_more)
         wanted = [deployment, *companions.writable]
         # The cache may be late, and the running template was read from the API server then.
-        used = (choice.current.number, revision.number_on(live), choice.running.number if choice.running else 0)
+        others = [item.number for item in (choice.running, choice.verified) if item]
+        used = (choice.current.number, revision.number_on(live), *others)
         failures = await write_all(
             [
                 self._write_deployment(key, decision, deployment),
                 *(self.children.apply(server, child) for child in wanted[1:]),
                 self._prune(key, server, wanted, used),
+                self._verifying.proceed(key, server, choice),
                 *([self._end_rollout(key, server)] if choice.running not in (None, choice.current) else []),
             ]
         )
@@ -353,7 +359,7 @@ class ServerReconciler:
             withheld=outcome.withheld,
         )
         status = server_status(observation, self.now())
-        builders = (transition_event, contested_event)
+        builders = (verified_event, transition_event, contested_event)
         event = next((event for build in builders if (event := build(manifest, status, self.now()))), None)
         # The time of this status says later which fields of the spec were there already: see `unrequested.py`.
         is_applied = was_applied(status, observation.generation)

@@ -81,6 +81,14 @@ _KEY_IN_ARGUMENTS = f"{_ARGUMENTS}.exists(a, {_IS_KEY_FLAG.replace('FLAG', 'api-
 _IS_REFERENCE = "has(e.valueFrom) && has(e.valueFrom.secretKeyRef)"
 
 ERRORS = (
+    expressions.dataset_file("spec.verification.dataset"),
+    Rule(
+        "error",
+        "spec.verification",
+        "self.onFailure != 'Rollback' || self.mode == 'Block'",
+        "needs mode Block: only then wrong answers are found before the old pods are gone",
+        blames="onFailure",
+    ),
     Rule(
         "error",
         "spec",

@@ -18,7 +18,9 @@ from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.kubernetes.pod_reasons import last_failure, worst_reason
 from kimi_linear_operator.kubernetes.queueing import is_held
 from kimi_linear_operator.reasons import REASONS, ReasonName
+from kimi_linear_operator.server import verification
 from kimi_linear_operator.server.deployment import wanted_replicas
+from kimi_linear_operator.server.gate import GATE, has_gate
 from kimi_linear_operator.server.gpu_nodes import needed_node
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.router import why_unavailable
@@ -31,6 +33,7 @@ from kimi_linear_operator.server.sglang.running import image_in
 from kimi_linear_operator.server.spec import KimiLinearServer, Startup
 from kimi_linear_operator.server.startup import LoggedPhases, describe, startup_status
 from kimi_linear_operator.server.template_choice import TemplateChoice
+from kimi_linear_operator.server.verification import Verified
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,11 @@ class ServerObservation:
         """Return how long a replica may take to start, in seconds."""
         return (self.server.spec.startup if self.server else Startup()).timeout_seconds
 
+    @property
+    def verification(self) -> Verified | None:
+        """Return what is known about the answers of the current pod template, None if it is not verified."""
+        return self.choice.verification if self.choice else None
+
     def count(self, name: str) -> int:
         """Return a counter of the Deployment's status, 0 if it is missing."""
         return int((self.deployment or {}).get("status", {}).get(name, 0))
@@ -117,7 +125,7 @@ class ServerObservation:
     def _replaces_pods(self) -> bool:
         """Return whether this pass changes the Deployment's pod template."""
         running = self.choice.running if self.choice else None
-        return bool(self.choice and running and running.template != self.choice.current.template)
+        return bool(self.choice and running and running.template != self.choice.deployed.template)
 
     @property
     def has_all_replicas(self) -> bool:
@@ -230,6 +238,7 @@ def _conditions(observation: ServerObservation, now: str) -> list[Condition]:
         _template_current(observation),
         _synced(observation),
         *_autoscaling(observation),
+        *_verified(observation),
     ]
 
 
@@ -247,6 +256,13 @@ def _template_current(observation: ServerObservation) -> Condition:
     if choice.unready:
         message = f"The pods stay as they are: {choice.unready.message}"
         return condition("TemplateCurrent", None, Reason(choice.unready.name, message))
+    if choice.is_rolled_back:
+        by_itself = choice.current.is_automatic
+        message = (
+            f"The pods have template {choice.deployed.number} again, because template {choice.current.number} failed "
+            "its verification. Change the spec to try another one"
+        )
+        return condition("TemplateCurrent", False, Reason("TemplateRejected" if by_itself else "RolledBack", message))
     if choice.unknown:
         message = f"{_unknown_message(choice)} {_TAKE}{_left_out_message(choice)}"
         return condition("TemplateCurrent", False, Reason("InputsUnknown", message))
@@ -258,6 +274,17 @@ def _template_current(observation: ServerObservation) -> Condition:
         return condition("TemplateCurrent", True, Reason("RollingOutByItself", message))
     message = f"This version of the operator builds the same pods{_left_out_message(choice)}"
     return condition("TemplateCurrent", True, Reason("Newest", message))
+
+
+def _verified(observation: ServerObservation) -> list[Condition]:
+    """Return the condition Verified: of a server that is not verified, none."""
+    if not (observation.server and verification.is_on(observation.server.spec)):
+        return []
+    if known := observation.verification:
+        return [condition("Verified", known.holds, known.reason)]
+    # The spec was not applied.
+    previous = find_condition(observation.manifest.get("status", {}), "Verified")
+    return [Condition.model_validate(previous)] if previous else []
 
 
 def _has_weights(observation: ServerObservation) -> bool:
@@ -331,6 +358,8 @@ def _why_stalled(observation: ServerObservation, problem: Reason) -> Reason | No
     """Return a reason that will not pass by itself: a refused spec, or a rollout past its deadline."""
     if observation.not_applied and observation.not_applied.blames_spec:
         return observation.not_applied
+    if (known := observation.verification) and known.holds is False and _waits_at_gate(observation):
+        return known.reason
     progressing = observation.deployment_condition("Progressing").get("reason")
     # A queue passes by itself, however long it is.
     is_queued = any(map(is_held, observation.pods))
@@ -338,6 +367,12 @@ def _why_stalled(observation: ServerObservation, problem: Reason) -> Reason | No
         seconds = (observation.deployment or {}).get("spec", {}).get("progressDeadlineSeconds")
         return Reason("ProgressDeadlineExceeded", f"not complete after {seconds} s: {problem.message}")
     return None
+
+
+def _waits_at_gate(observation: ServerObservation) -> bool:
+    """Return whether pods cannot serve because their template failed its verification."""
+    choice, server = observation.choice, observation.server
+    return bool(server and has_gate(server.spec) and choice and not choice.is_rolled_back)
 
 
 def _why_not_ready(observation: ServerObservation, now: str) -> Reason:
@@ -354,6 +389,8 @@ def _why_not_ready(observation: ServerObservation, now: str) -> Reason:
         reason = Reason("PodCreationFailed", replica_failure.get("message", ""))
         return _old_pod_reason(observation, reason.name, now) or reason
     reason = worst_reason(observation.pods, now, SGLANG) or _rollout_reason(observation)
+    if reason.name == "ReadinessGateClosed" and GATE in reason.message and observation.verification:
+        return observation.verification.reason
     if old_pod_reason := _old_pod_reason(observation, reason.name, now):
         return old_pod_reason
     if observation.server and reason.name == "Unschedulable":

@@ -18,6 +18,7 @@ from kimi_linear_operator.server.template_inputs import (
     template_inputs,
     unknown_fields,
 )
+from kimi_linear_operator.server.verification import Verified
 from kimi_linear_operator.weights.location import Location
 
 
@@ -33,6 +34,8 @@ class TemplateChoice:
             is known.
         unknown: The inputs of the current template that this version does not know. What it offers lacks them, so an
             automatic rollout does not take it.
+        verification: What is known about the answers with the current template, None if it is not verified.
+        verified: The last older revision that was verified, if the server goes back to it when the current one fails.
     """
 
     current: Revision
@@ -40,6 +43,18 @@ class TemplateChoice:
     running: Revision | None = None
     unready: Reason | None = None
     unknown: tuple[FieldPath, ...] = ()
+    verification: Verified | None = None
+    verified: Revision | None = None
+
+    @property
+    def deployed(self) -> Revision:
+        """Return the revision whose template the Deployment should have: the current one, unless it was rolled back."""
+        return self.verified if self.verified and self.current.has_failed else self.current
+
+    @property
+    def is_rolled_back(self) -> bool:
+        """Return whether the server went back to an older pod template because the answers were wrong."""
+        return self.deployed is not self.current
 
     @property
     def left_out(self) -> tuple[FieldPath, ...]:
@@ -78,6 +93,14 @@ NO_ROLLOUT = RolloutState()
 
 def choose(
     server: KimiLinearServer, history: History, *, applied: Manifest | None = None, state: RolloutState = NO_ROLLOUT
+) -> TemplateChoice:
+    """Return the pod template that a server should have, and the one to go back to; see `_chosen` for the arguments."""
+    choice = _chosen(server, history, applied, state)
+    return replace(choice, verified=_last_verified(server, history, choice.current))
+
+
+def _chosen(
+    server: KimiLinearServer, history: History, applied: Manifest | None, state: RolloutState
 ) -> TemplateChoice:
     """Return the pod template that a server should have.
 
@@ -167,6 +190,8 @@ def _revision_to_continue(
     Then it is dropped if this version builds another template from the spec, or if nobody asks for it any more.
     """
     newest, running = history.newest, history.running
+    if newest and newest.has_failed:
+        return newest  # The server went back to an older one; this one was on the Deployment.
     never_ran = state.is_unserved and newest is not None and newest.uid == server.metadata.uid
     if newest is None or running is newest or (running is None and not never_ran):
         return newest
@@ -176,6 +201,15 @@ def _revision_to_continue(
     if _has_new_annotation(server, running) or (not state.is_unchanged and has_other_inputs(server, running)):
         return newest if is_as_built else None
     return newest if is_as_built and newest.is_automatic else running
+
+
+def _last_verified(server: KimiLinearServer, history: History, current: Revision) -> Revision | None:
+    """Return the revision to go back to if the current one fails its verification, None without one."""
+    options = server.spec.verification
+    if (options.mode, options.on_failure) != ("Block", "Rollback"):
+        return None
+    older = [item for item in history.revisions if item.has_passed and item.number < current.number]
+    return max(older, key=lambda item: item.number, default=None)
 
 
 def _new(server: KimiLinearServer, template: Manifest, history: History, *, is_automatic: bool = False) -> Revision:

@@ -22,6 +22,7 @@ _NOT_IN_TEMPLATE = {
     "router",
     "service",
     "suspend",
+    "verification",
 }
 
 
@@ -29,12 +30,17 @@ def template_inputs(spec: ServerSpec) -> Manifest:
     """Return the part of the spec that the pod template is built from, with all defaults."""
     inputs = spec.model_dump(by_alias=True, exclude_none=True, exclude=_NOT_IN_TEMPLATE)
     # The nulls of podTemplate stay: each removes a field.
-    return inputs | ({"podTemplate": spec.pod_template.changes()} if spec.pod_template else {})
+    return inputs | _gate(spec) | ({"podTemplate": spec.pod_template.changes()} if spec.pod_template else {})
 
 
 def explicit_inputs(spec: ServerSpec) -> Manifest:
     """Return the part of the spec that the pod template is built from, with only the fields of the stored spec."""
-    return spec.model_dump(by_alias=True, exclude_unset=True, exclude=_NOT_IN_TEMPLATE)
+    return spec.model_dump(by_alias=True, exclude_unset=True, exclude=_NOT_IN_TEMPLATE) | _gate(spec)
+
+
+def _gate(spec: ServerSpec) -> Manifest:
+    """Return the one part of `spec.verification` on which the pod template depends: whether pods have a gate."""
+    return {"verification": {"mode": "Block"}} if spec.verification.mode == "Block" else {}
 
 
 def as_this_version_reads(inputs: Manifest) -> Manifest:

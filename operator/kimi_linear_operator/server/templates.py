@@ -254,6 +254,12 @@ class Templates:
         return running_template(server, deployment) if deployment else None
 
 
+def is_served_with(deployment: Manifest | None, current: Revision) -> bool:
+    """Return whether a Deployment asks for replicas, and all of them serve with this revision's pod template."""
+    is_current = revision.number_on(deployment) == current.number
+    return is_current and ServerObservation({}, None, deployment=deployment).is_complete
+
+
 def has_rolled_out(deployment: Manifest | None, current: Revision) -> bool:
     """Return whether a Deployment has this revision's pod template, and all replicas that it asks for serve with it.
 

@@ -84,6 +84,18 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "with which SGLang cannot ask for an API key",
     ),
     (
+        {"verification": {"mode": "Warn", "onFailure": "Rollback"}},
+        "spec.verification.onFailure",
+        "Rollback",
+        "needs mode Block",
+    ),
+    (
+        {"verification": {"dataset": {"path": "test.jsonl"}}},
+        "spec.verification.dataset",
+        None,
+        "either persistentVolumeClaim or configMap",
+    ),
+    (
         {"networkPolicy": {"from": [{"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}}]}},
         "spec.networkPolicy.from",
         None,
