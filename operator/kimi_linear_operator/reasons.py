@@ -25,6 +25,7 @@ ReasonName = Literal[
     "HubLimited",
     "HubUnreachable",
     "ImagePullFailed",
+    "InputsUnknown",
     "InvalidSpec",
     "JobSuspended",
     "KindForbidden",
@@ -422,6 +423,14 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "This version of the operator would build other pods. The running pods stay.",
         "To take the new pods, give the server's annotation `kimi-linear.io/rollout` a new value, or change its spec.",
     ),
+    "InputsUnknown": Explanation(
+        "server",
+        "Another version of the operator, most likely a newer one, has built the pods from fields that this version "
+        "does not know. Pods of this version would lack what these fields ask for, so no automatic rollout takes them. "
+        "The running pods stay.",
+        "Run a version that knows the fields. If you want pods without them, give the server's annotation "
+        "`kimi-linear.io/rollout` a new value.",
+    ),
     "RollingOutByItself": Explanation(
         "server",
         "The operator is replacing the pods by newer ones, because its administrator turned on automatic rollouts.",
@@ -506,7 +515,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "both",
         "The weights are being fetched to their volume. A server makes no pods before they are complete for the first "
         "time.",
-        "Wait. The message says how much is there; `kubectl get klw` shows the speed and the time left.",
+        "Wait. `kubectl get klw` shows how much is there, the speed and the time left.",
     ),
     "WeightsUnready": Explanation(
         "server",

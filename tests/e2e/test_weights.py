@@ -26,10 +26,10 @@ from integration.waiting import wait_for
 from integration.weights_pods import OF_WEIGHTS, weights_manifest
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import CLAIM, POD, Manifest
+from kimi_linear_operator.reconcile.log_reads import READ_SECONDS
 from kimi_linear_operator.server.sglang import environment
 from kimi_linear_operator.server.spec import SERVER
 from kimi_linear_operator.weights.location import on_claim
-from kimi_linear_operator.weights.reconcile import LOOK_SECONDS
 from kimi_linear_operator.weights.spec import WEIGHTS
 from pod_cluster import PodCluster
 from stand_in import data
@@ -266,7 +266,7 @@ def test_the_progress_of_a_download_is_written_every_ten_seconds_at_most(session
     *meanwhile, (_, last) = session.looks.changes
     assert last == size_of(hub), "the end is told at once"
     pauses = [later - earlier for (earlier, _), (later, _) in pairwise(meanwhile)]
-    assert min(pauses) > LOOK_SECONDS - 1
+    assert min(pauses) > READ_SECONDS - 1
     reasons = session.looks.reasons
     assert reasons[reasons.index("WeightsDownloading") :] == ["WeightsDownloading", "WeightsComplete"]
 

@@ -30,7 +30,13 @@ from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
 from kimi_linear_operator.server.events import contested_event, transition_event, verified_event
 from kimi_linear_operator.server.labels import ROUTER_SUFFIX
-from kimi_linear_operator.server.manifests import CHILDREN, build_companions, build_deployment, build_revision
+from kimi_linear_operator.server.manifests import (
+    CHILDREN,
+    OPTIONAL_CHILDREN,
+    build_companions,
+    build_deployment,
+    build_revision,
+)
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.rollouts import Rollouts, is_marked
@@ -88,7 +94,6 @@ class ServerReconciler:
         self.children = context.children
         self.reporting = context.reporting
         self.now = context.now
-        self._written = context.written
         self._postpone = context.scheduling.postpone
         self._ask = context.scheduling.ask
         self._allows_node_access = context.options.allows_node_access
@@ -318,7 +323,7 @@ class ServerReconciler:
     async def _prune(self, key: Key, server: KimiLinearServer, wanted: list[Manifest], used: tuple[int, ...]) -> None:
         """Delete children that are no longer wanted, except the revisions with these numbers."""
         records = [record for record in self.cache.children(REVISION, key) if revision.number_of(record) in used]
-        await self.children.prune(server, key, self._written, [*records, *wanted])
+        await self.children.prune(server, key, (*CHILDREN, *OPTIONAL_CHILDREN), [*records, *wanted])
 
     def _deployment(self, key: Key, uid: str) -> Manifest | None:
         """Return the server's own Deployment from the cache."""

@@ -6,7 +6,7 @@ from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import ResourceType
 from kimi_linear_operator.server.definition import CHECKER, DEFINITION
 from kimi_linear_operator.server.deployment import build_pod_template
-from kimi_linear_operator.server.index import References, ServerIndex, facts
+from kimi_linear_operator.server.index import ServerFacts, ServerIndex, facts
 from kimi_linear_operator.server.manifests import CHILDREN, OPTIONAL_CHILDREN
 from kimi_linear_operator.server.preview import PREVIEW
 from kimi_linear_operator.server.reconcile import ServerReconciler
@@ -20,7 +20,7 @@ def _refers_to(cache: Cache, key: Key) -> tuple[Kind, ...]:
     """Return the kinds of the resources that a server needs now: its weights, the benchmarks that verify it."""
     cached = cache.find(key)
     found = cached.facts if cached else None
-    if not isinstance(found, References):
+    if not isinstance(found, ServerFacts):
         return ()
     return (*([WEIGHTS] if found.weights else []), *([BENCHMARK] if found.is_verified else []))
 

@@ -29,8 +29,9 @@ _LONGEST_NUMBER = 18
 _HIGHEST_DEPLOYED = 10**9
 # A server has two revisions, for a moment three. Somebody may create thousands that look like them.
 _MOST_READ = 32
-# The models have some thirty fields with a default.
-_MOST_PATHS = 256
+# The models have some thirty fields with a default, and a spec has up to a thousand items of lists. The annotation's
+# length is the narrower bound for most.
+_MOST_PATHS = 1024
 # Characters of the annotation with the fields that were left out. All annotations of an object may have 256 KiB.
 _LONGEST_LEFT_OUT = 32_768
 # Characters of the annotation with the result of a verification: the message of a condition, and a name.

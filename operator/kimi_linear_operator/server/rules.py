@@ -224,6 +224,12 @@ ERRORS = (
     Rule(
         "error",
         "spec.engine.extraArgs",
+        "self.all(a, a != '--')",
+        "has the item --, after which SGLang takes no flag as a flag, also those that the operator sets: remove it",
+    ),
+    Rule(
+        "error",
+        "spec.engine.extraArgs",
         f"self.all(a, !a.matches({cel_text('^--[A-Za-z0-9-]+ ')}))",
         "has a flag and its value in one item with a space: write --flag=value, or flag and value as two items",
     ),

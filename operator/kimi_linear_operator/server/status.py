@@ -161,7 +161,7 @@ class ServerObservation:
 AWAITED_WEIGHTS: tuple[ReasonName, ...] = ("WeightsDownloading", "WeightsMissing", "WeightsUnready")
 NOT_APPLIED = ("ApplyFailed", "InvalidSpec", "NameConflict", "Replacing", *AWAITED_WEIGHTS)
 # Reasons of TemplateCurrent that a server has only if this generation of its spec was applied before.
-_APPLIED_BEFORE = ("AppliedBefore", "NewTemplateAvailable")
+_APPLIED_BEFORE = ("AppliedBefore", "InputsUnknown", "NewTemplateAvailable")
 
 
 def was_applied(previous: Manifest, generation: int) -> bool:
@@ -253,6 +253,9 @@ def _template_current(observation: ServerObservation) -> Condition:
     if choice is None or not is_decided:
         message = "The spec was not applied, so it is unknown which pods it needs"
         return condition("TemplateCurrent", None, Reason("SpecNotApplied", message))
+    if choice.unready:
+        message = f"The pods stay as they are: {choice.unready.message}"
+        return condition("TemplateCurrent", None, Reason(choice.unready.name, message))
     if choice.is_rolled_back:
         by_itself = choice.current.is_automatic
         message = (
@@ -260,6 +263,9 @@ def _template_current(observation: ServerObservation) -> Condition:
             "its verification. Change the spec to try another one"
         )
         return condition("TemplateCurrent", False, Reason("TemplateRejected" if by_itself else "RolledBack", message))
+    if choice.unknown:
+        message = f"{_unknown_message(choice)} {_TAKE}{_left_out_message(choice)}"
+        return condition("TemplateCurrent", False, Reason("InputsUnknown", message))
     if choice.offer:
         message = _offer_message(choice, has_weights=_has_weights(observation))
         return condition("TemplateCurrent", False, Reason("NewTemplateAvailable", message))
@@ -293,9 +299,17 @@ def _offer_message(choice: TemplateChoice, *, has_weights: bool) -> str:
     cause = "This version of the operator builds another pod template"
     if has_weights:
         cause = "The weights have another commit, or this version of the operator builds another pod template"
+    return f"{cause} ({_named(choice.offer)}). The pods stay as they are. {_TAKE}{_left_out_message(choice)}"
+
+
+_TAKE = f"To take the new template, give the server's annotation {ROLLOUT_ANNOTATION} a new value, or change its spec"
+
+
+def _unknown_message(choice: TemplateChoice) -> str:
+    names = _named([".".join(map(str, path)) for path in choice.unknown])
     return (
-        f"{cause} ({_named(choice.offer)}). The pods stay as they are. To take the new template, give the server's "
-        f"annotation {ROLLOUT_ANNOTATION} a new value, or change its spec{_left_out_message(choice)}"
+        f"Another version of the operator has built the pods, from fields that this version does not know ({names}). "
+        "Its own pod template lacks them, so no automatic rollout takes it."
     )
 
 

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, replace
 
+from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.drift import differences
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
+from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_inputs import (
@@ -14,6 +16,7 @@ from kimi_linear_operator.server.template_inputs import (
     explicit_inputs,
     missing_fields,
     template_inputs,
+    unknown_fields,
 )
 from kimi_linear_operator.server.verification import Verified
 from kimi_linear_operator.weights.location import Location
@@ -27,6 +30,10 @@ class TemplateChoice:
         current: The revision with this template.
         offer: The fields in which a newer template differs that the server has not taken; empty if there is none.
         running: The revision whose template the Deployment has now, None if unknown.
+        unready: Why it is unknown whether there is a newer template: the weights have never been complete. None if it
+            is known.
+        unknown: The inputs of the current template that this version does not know. What it offers lacks them, so an
+            automatic rollout does not take it.
         verification: What is known about the answers with the current template, None if it is not verified.
         verified: The last older revision that was verified, if the server goes back to it when the current one fails.
     """
@@ -34,6 +41,8 @@ class TemplateChoice:
     current: Revision
     offer: tuple[str, ...] = ()
     running: Revision | None = None
+    unready: Reason | None = None
+    unknown: tuple[FieldPath, ...] = ()
     verification: Verified | None = None
     verified: Revision | None = None
 
@@ -68,6 +77,7 @@ class RolloutState:
         is_unserved: Whether the server never had a Deployment.
         is_rolling_out: Whether the status says that the operator rolls out the newest template for this generation.
         location: Where the server's model is, None if it comes from the hub or from a folder.
+        unready: Why the place of the server's model is unknown, None if it is known. No template can be built then.
     """
 
     is_chosen: bool = False
@@ -75,6 +85,7 @@ class RolloutState:
     is_unserved: bool = False
     is_rolling_out: bool = False
     location: Location | None = None
+    unready: Reason | None = None
 
 
 NO_ROLLOUT = RolloutState()
@@ -98,29 +109,56 @@ def _chosen(
         history: Its revisions.
         applied: The pod template that the operator applied to its Deployment for this spec, if there is no revision.
         state: What else decides about the template.
+
+    Raises:
+        WeightsUnreadyError: It needs a new one, and nobody knows yet where the model will be.
     """
     # Whether somebody has deleted the revision of an automatic rollout, which must be marked again.
     is_remade = state.is_rolling_out and not history.revisions
     if applied is not None and not history.revisions:
         remade = _new(server, applied, history, is_automatic=is_remade)
         history = History([remade], deployed=remade.number)
-    built, running = build_pod_template(server, state.location), history.running
+    built, running = _built(server, state), history.running
     current = _revision_to_continue(server, history, built, state)
     if current is None or _has_new_annotation(server, current):
         is_marked = is_remade or _is_still_under_way(current, built)
-        return TemplateChoice(_new(server, built, history, is_automatic=is_marked), running=running)
+        return TemplateChoice(_new(server, _known(built, state), history, is_automatic=is_marked), running=running)
     if not state.is_unchanged and has_other_inputs(server, current):
         is_marked = _is_still_under_way(current, built)
-        return TemplateChoice(_new(server, built, history, is_automatic=is_marked), running=running)
+        return TemplateChoice(_new(server, _known(built, state), history, is_automatic=is_marked), running=running)
+    if built is None:
+        return TemplateChoice(current, running=running, unready=state.unready)
     offer = _differences(current.template, built)
-    if offer and state.is_chosen:
+    unknown = unknown_fields(current.explicit_inputs) if offer else ()
+    if offer and state.is_chosen and not unknown:
         return TemplateChoice(_new(server, built, history, is_automatic=True), running=running)
-    return TemplateChoice(current, offer, running)
+    return TemplateChoice(current, offer, running, unknown=unknown)
 
 
-def _is_still_under_way(current: Revision | None, built: Manifest) -> bool:
+def _built(server: KimiLinearServer, state: RolloutState) -> Manifest | None:
+    """Return the template that this version builds, None if nobody knows yet where the model will be."""
+    return None if state.unready else build_pod_template(server, state.location)
+
+
+def _known(built: Manifest | None, state: RolloutState) -> Manifest:
+    """Return the template that this version builds.
+
+    Raises:
+        WeightsUnreadyError: Nobody knows yet where the model will be.
+    """
+    if built is None:
+        assert state.unready  # noqa: S101 - it is the only reason for that
+        raise WeightsUnreadyError(state.unready)
+    return built
+
+
+def _is_still_under_way(current: Revision | None, built: Manifest | None) -> bool:
     """Return whether a wish leaves the pods of an automatic rollout as they are, so that the rollout goes on."""
-    return current is not None and current.is_automatic and not _differences(current.template, built)
+    return current is not None and current.is_automatic and _is_as_built(current, built)
+
+
+def _is_as_built(revision: Revision, built: Manifest | None) -> bool:
+    return built is not None and not _differences(revision.template, built)
 
 
 def asks_for_newest(server: KimiLinearServer, history: History) -> bool:
@@ -140,12 +178,11 @@ def abandons_newest(server: KimiLinearServer, history: History, state: RolloutSt
     running, newest = history.running, history.newest
     if newest is None or running is newest or not (running or state.is_unserved):
         return False
-    built = build_pod_template(server, state.location)
-    return _revision_to_continue(server, history, built, state) is not newest
+    return _revision_to_continue(server, history, _built(server, state), state) is not newest
 
 
 def _revision_to_continue(
-    server: KimiLinearServer, history: History, built: Manifest, state: RolloutState
+    server: KimiLinearServer, history: History, built: Manifest | None, state: RolloutState
 ) -> Revision | None:
     """Return the revision that a server has or is about to get, None if it needs a new one.
 
@@ -158,7 +195,7 @@ def _revision_to_continue(
     never_ran = state.is_unserved and newest is not None and newest.uid == server.metadata.uid
     if newest is None or running is newest or (running is None and not never_ran):
         return newest
-    is_as_built = not _differences(newest.template, built)
+    is_as_built = _is_as_built(newest, built)
     if running is None:
         return newest if is_as_built else None
     if _has_new_annotation(server, running) or (not state.is_unchanged and has_other_inputs(server, running)):

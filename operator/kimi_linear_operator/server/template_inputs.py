@@ -51,6 +51,11 @@ def as_this_version_reads(inputs: Manifest) -> Manifest:
         return inputs
 
 
+def unknown_fields(inputs: Manifest) -> tuple[FieldPath, ...]:
+    """Return the inputs of any version that this version does not know. A list counts as one field."""
+    return tuple(changed_fields(stored.without_unknown_fields(inputs, ServerSpec), inputs))
+
+
 def missing_fields(part: Manifest, whole: Manifest, path: FieldPath = ()) -> Iterator[FieldPath]:
     """Yield the outermost fields of an object that a part of it lacks. A list counts as one field."""
     for name, value in whole.items():

@@ -121,6 +121,7 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
     ({"engine": {"extraArgs": ["--grpc-mode"]}}, "spec.engine.extraArgs", None, "disables SGLang's HTTP API"),
     ({"engine": {"extraArgs": ["--base-gpu-id=4"]}}, "spec.engine.extraArgs", None, "chooses GPUs by number"),
     ({"engine": {"extraArgs": ["-h"]}}, "spec.engine.extraArgs", None, "prints the help and ends"),
+    ({"engine": {"extraArgs": ["--"]}}, "spec.engine.extraArgs", None, "has the item --, after which"),
     ({"engine": {"extraArgs": ["--log-level info"]}}, "spec.engine.extraArgs", None, "write --flag=value"),
     (
         {"engine": {"image": "lmsysorg/sglang:v0.5.7-rocm700-mi35x"}},
