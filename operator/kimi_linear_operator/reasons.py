@@ -339,7 +339,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "AutoscalerPending": Explanation(
         "server",
-        "No controller has looked at the HorizontalPodAutoscaler yet.",
+        "No controller has looked at the HorizontalPodAutoscaler and at the load yet.",
         "Wait some seconds. If it stays, kube-controller-manager does not run the controller of autoscalers.",
     ),
     # Benchmarks, before and while their suites run.

@@ -33,10 +33,12 @@ def autoscaling_condition(
         return condition(CONDITION, False, Reason("MetricsMissing", failed))
     if not may_grow:
         return condition(CONDITION, True, _awaited(serving(deployment), spec.replicas))
+    if find_condition(status, "ScalingActive").get("status") != "True":
+        return condition(CONDITION, None, _UNSEEN)
     return condition(CONDITION, True, _followed(spec.replicas, spec.autoscaling, status))
 
 
-_UNSEEN = Reason("AutoscalerPending", "No controller has looked at a HorizontalPodAutoscaler of the server yet")
+_UNSEEN = Reason("AutoscalerPending", "No autoscaler has looked at the load of the server yet")
 
 
 def _why_off(spec: ServerSpec) -> Reason | None:

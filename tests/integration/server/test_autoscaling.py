@@ -118,7 +118,8 @@ def test_the_autoscaler_raises_replicas_to_the_fewest_and_a_manifest_without_rep
     for _ in range(2):
         namespace.client.request("PATCH", path, manifest, query, APPLY)
         wait_for(lambda: replicas(namespace), "the fewest replicas", lambda seen: seen == 2)
-    assert namespace.deployment("kimi")["spec"]["replicas"] == 2
+    wait_for(lambda: namespace.deployment("kimi")["spec"]["replicas"], "two pods are wanted", lambda seen: seen == 2)
+    assert replicas(namespace) == 2
 
 
 def test_a_suspended_server_has_no_autoscaler_and_keeps_its_replicas(operator: Operator, namespace: Namespace) -> None:

@@ -65,6 +65,7 @@ def test_an_autoscaler_that_cannot_scale_says_why() -> None:
 
 def test_an_autoscaler_that_nobody_has_looked_at_is_unknown() -> None:
     assert told()[:2] == ("Unknown", "AutoscalerPending")
+    assert told(ABLE)[:2] == ("Unknown", "AutoscalerPending")
     wanted = ServerSpec.model_validate({"autoscaling": {"maxReplicas": 4}})
     assert autoscaling_condition(wanted, None, None).reason == "AutoscalerPending"
 
