@@ -30,6 +30,7 @@ VERDICTS = {
     "status-ready": ("Healthy", "Current"),
     "status-weights-complete": ("Healthy", "Current"),
     "status-weights-token-refused": ("Degraded", "Failed"),
+    "status-inputs-unknown": ("Healthy", "Current"),
     "status-new-template": ("Healthy", "Current"),
     "status-suspended": ("Healthy", "InProgress"),
     "status-invalid-spec-old-generation-serves": ("Degraded", "Failed"),
