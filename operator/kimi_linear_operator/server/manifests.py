@@ -3,8 +3,16 @@
 from collections.abc import Iterator
 
 from kimi_linear_operator.kubernetes import metadata
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, DISRUPTION_BUDGET, REVISION, SERVICE, Kind, Manifest
-from kimi_linear_operator.server import deployment, disruption, revision, service
+from kimi_linear_operator.kubernetes.kinds import (
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    HTTP_ROUTE,
+    INGRESS,
+    REVISION,
+    SERVICE,
+    Manifest,
+)
+from kimi_linear_operator.server import deployment, disruption, revision, routes, service
 from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.weights.location import Location
@@ -12,7 +20,7 @@ from kimi_linear_operator.weights.location import Location
 CHILDREN = (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET)
 """The kinds of the children that every cluster has and every Role of the operator allows."""
 
-OPTIONAL_CHILDREN: tuple[Kind, ...] = ()
+OPTIONAL_CHILDREN = (INGRESS, HTTP_ROUTE)
 """The kinds of children that may be missing: then only servers that ask for them miss something."""
 
 
@@ -57,3 +65,7 @@ def _companions(server: KimiLinearServer) -> Iterator[Manifest]:
         yield service.build_headless_service(server)
     if disruption.needs_disruption_budget(server):
         yield disruption.build_disruption_budget(server)
+    if server.spec.ingress:
+        yield routes.build_ingress(server, server.spec.ingress)
+    if server.spec.http_route:
+        yield routes.build_http_route(server, server.spec.http_route)

@@ -9,7 +9,16 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access, metadata
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason, find_condition
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, REVISION, Manifest, kind_of
+from kimi_linear_operator.kubernetes.kinds import (
+    DEPLOYMENT,
+    HTTP_ROUTE,
+    INGRESS,
+    POD,
+    REVISION,
+    SERVICE,
+    Manifest,
+    kind_of,
+)
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -27,6 +36,7 @@ from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
 from kimi_linear_operator.server.events import contested_event, transition_event
+from kimi_linear_operator.server.exposure import LiveRoutes, is_exposed
 from kimi_linear_operator.server.manifests import CHILDREN, build_companions, build_deployment, build_revision
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.revision import Revision
@@ -307,6 +317,14 @@ class ServerReconciler:
         deployment = self.cache.get(key.of(DEPLOYMENT))
         return deployment if deployment and metadata.is_owned_by(deployment, uid) else None
 
+    def _routes(self, key: Key, server: KimiLinearServer | None) -> LiveRoutes:
+        """Return the server's own objects that lead to it from outside the cluster, empty if it asks for none."""
+        if server is None or not is_exposed(server):
+            return {}
+        found = ((kind, self.cache.get(key.of(kind))) for kind in (SERVICE, INGRESS, HTTP_ROUTE))
+        uid = server.metadata.uid
+        return {kind: live for kind, live in found if live and metadata.is_owned_by(live, uid)}
+
     async def _report(
         self, key: Key, manifest: Manifest, outcome: _Outcome, not_applied: Reason | None
     ) -> float | None:
@@ -323,6 +341,7 @@ class ServerReconciler:
             contested=outcome.contested,
             logged=self._start_logs.follow(key, newest_pod(pods)),
             withheld=outcome.withheld,
+            routes=self._routes(key, outcome.server),
         )
         status = server_status(observation, self.now())
         builders = (transition_event, contested_event)

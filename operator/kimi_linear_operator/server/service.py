@@ -10,7 +10,12 @@ from kimi_linear_operator.server.spec import KimiLinearServer
 def build_service(server: KimiLinearServer) -> Manifest:
     """Return the main Service, named like the server."""
     options = server.spec.service
-    spec = {"type": options.type, **_selector_and_port(server)}
+    outside = {
+        "loadBalancerClass": options.load_balancer_class,
+        "externalTrafficPolicy": options.external_traffic_policy,
+    }
+    given = {name: value for name, value in outside.items() if value}
+    spec = {"type": options.type, **given, **_selector_and_port(server)}
     manifest = metadata.build_manifest(server, SERVICE, server.metadata.name, spec=spec)
     for name, value in options.annotations.items():
         metadata.annotate(manifest, name, value)

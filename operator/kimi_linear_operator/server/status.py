@@ -18,6 +18,7 @@ from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.kubernetes.pod_reasons import last_failure, worst_reason
 from kimi_linear_operator.reasons import REASONS, ReasonName
 from kimi_linear_operator.server.deployment import wanted_replicas
+from kimi_linear_operator.server.exposure import LiveRoutes, exposure, is_exposed
 from kimi_linear_operator.server.gpu_nodes import needed_node
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.service import url
@@ -44,6 +45,7 @@ class ServerObservation:
         contested: Sentences about fields of its children that others keep changing.
         logged: What the log of the newest pod says about its start, None if it was not read.
         withheld: Why some children could not be written: their kind cannot be read.
+        routes: What leads to the server from outside the cluster.
     """
 
     manifest: Manifest
@@ -55,6 +57,7 @@ class ServerObservation:
     contested: tuple[str, ...] = ()
     logged: LoggedPhases | None = None
     withheld: tuple[Reason, ...] = ()
+    routes: LiveRoutes = field(default_factory=dict)
 
     @property
     def wanted(self) -> int:
@@ -177,6 +180,7 @@ def server_status(observation: ServerObservation, now: str) -> Manifest:
         "replicas": observation.count("replicas"),
         "readyReplicas": observation.count("readyReplicas"),
         "updatedReplicas": observation.count("updatedReplicas"),
+        "addresses": _addresses(observation, previous),
         "startup": observation.startup,
         "lastFailure": last_failure(observation.pods, previous.get("lastFailure"), SGLANG),
     }
@@ -197,6 +201,30 @@ def _identity(observation: ServerObservation, previous: Manifest) -> Manifest:
     return dict(zip(names, values, strict=True))
 
 
+def _addresses(observation: ServerObservation, previous: Manifest) -> list[str] | None:
+    """Return the addresses outside the cluster, None if there are none."""
+    server = observation.server
+    if server is None or _blames_spec(observation):
+        return previous.get("addresses")
+    return [*exposure(server, observation.routes).addresses] or None if is_exposed(server) else None
+
+
+def _exposed(observation: ServerObservation) -> list[Condition]:
+    """Return whether the server is reached from outside the cluster as the spec asks; empty if it does not ask."""
+    server = observation.server
+    if server is None or _blames_spec(observation):
+        before = find_condition(observation.manifest.get("status", {}), "Exposed")
+        return [Condition.model_validate(before)] if before else []
+    if not is_exposed(server):
+        return []
+    found = exposure(server, observation.routes)
+    return [condition("Exposed", not found.problems, found.reason)]
+
+
+def _blames_spec(observation: ServerObservation) -> bool:
+    return observation.not_applied is not None and observation.not_applied.blames_spec
+
+
 def _conditions(observation: ServerObservation, now: str) -> list[Condition]:
     is_ready = observation.is_ready
     reason = observation.not_applied or _why_not_ready(observation, now)
@@ -214,6 +242,7 @@ def _conditions(observation: ServerObservation, now: str) -> list[Condition]:
         condition("Stalled", stalled is not None, stalled or Reason("NotStalled", "Nothing is in the way")),
         _template_current(observation),
         _synced(observation),
+        *_exposed(observation),
     ]
 
 
@@ -286,14 +315,14 @@ def _synced(observation: ServerObservation) -> Condition:
 
 
 def _accepted(observation: ServerObservation) -> Condition:
-    if observation.not_applied and observation.not_applied.blames_spec:
+    if observation.not_applied and _blames_spec(observation):
         return condition("Accepted", False, observation.not_applied)
     return condition("Accepted", True, Reason("SpecValid", "The spec passes all rules"))
 
 
 def _why_stalled(observation: ServerObservation, problem: Reason) -> Reason | None:
     """Return a reason that will not pass by itself: a refused spec, or a rollout past its deadline."""
-    if observation.not_applied and observation.not_applied.blames_spec:
+    if _blames_spec(observation):
         return observation.not_applied
     progressing = observation.deployment_condition("Progressing").get("reason")
     if progressing == "ProgressDeadlineExceeded" and not observation.is_complete:
