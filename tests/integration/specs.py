@@ -128,7 +128,7 @@ _SCALARS: Mapping[str, tuple[Strategy, Strategy]] = {
     ),
     "service.externalTrafficPolicy": (st.sampled_from(("Cluster", "Local")), st.sampled_from(("local", True))),
     "ingress.className": (_NAMES, _ODD_NAMES),
-    "ingress.tlsSecret": (_NAMES, _ODD_NAMES),
+    "ingress.tlsSecretName": (_NAMES, _ODD_NAMES),
     "ingress.annotations": (
         st.dictionaries(st.sampled_from(("a", "b/c")), st.sampled_from(("", "x", "true")), max_size=3),
         st.sampled_from(({"a": 1}, {"a": None}, {"a": True}, {"a": {}})),

@@ -72,7 +72,7 @@ def _of_ingress(live: Manifest | None, options: Ingress) -> Iterator[str | Reaso
         of_class = f"of class {options.class_name}" if options.class_name else "of the default class"
         yield Reason("AddressPending", f"the Ingress has no address: no controller {of_class} has reported one yet")
         return
-    scheme = "https" if options.tls_secret else "http"
+    scheme = "https" if options.tls_secret_name else "http"
     yield from (f"{scheme}://{host}" for host in _plain(options.hosts) or ([] if options.hosts else points))
 
 

@@ -17,8 +17,8 @@ def build_ingress(server: KimiLinearServer, options: Ingress) -> Manifest:
     spec: Manifest = {"rules": [{"host": host, "http": http} for host in options.hosts] or [{"http": http}]}
     if options.class_name:
         spec["ingressClassName"] = options.class_name
-    if options.tls_secret:
-        spec["tls"] = [{"hosts": options.hosts, "secretName": options.tls_secret}]
+    if options.tls_secret_name:
+        spec["tls"] = [{"hosts": options.hosts, "secretName": options.tls_secret_name}]
     manifest = metadata.build_manifest(server, INGRESS, server.metadata.name, spec=spec)
     for name, value in options.annotations.items():
         metadata.annotate(manifest, name, value)

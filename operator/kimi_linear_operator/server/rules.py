@@ -277,9 +277,9 @@ ERRORS = (
     Rule(
         "error",
         "spec.ingress",
-        "!has(self.tlsSecret) || self.hosts.size() > 0",
+        "!has(self.tlsSecretName) || self.hosts.size() > 0",
         "is a certificate for no name: add spec.ingress.hosts",
-        blames="tlsSecret",
+        blames="tlsSecretName",
     ),
     expressions.unprivileged(
         ENGINE_CONTAINER,

@@ -189,7 +189,7 @@ class Ingress(Model):
         default=[],
         description="Names under which clients reach the server; every path belongs to it. If empty, every name does.",
     )
-    tls_secret: ObjectName | None = Field(
+    tls_secret_name: ObjectName | None = Field(
         default=None, description="Name of the Secret with the certificate for the hosts. If unset, there is no TLS."
     )
     annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32), WithoutNulls] = (

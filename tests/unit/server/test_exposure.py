@@ -62,7 +62,7 @@ def test_a_load_balancer_is_reached_at_its_addresses_and_the_port_of_the_service
         ({}, ("http://192.0.2.7",)),
         ({"hosts": ["a.example", "*.b.example"]}, ("http://a.example",)),
         ({"hosts": ["*.b.example"]}, ()),
-        ({"hosts": ["a.example"], "tlsSecret": "tls"}, ("https://a.example",)),
+        ({"hosts": ["a.example"], "tlsSecretName": "tls"}, ("https://a.example",)),
     ],
 )
 def test_an_ingress_is_reached_at_its_hosts_once_a_controller_has_taken_it(

@@ -89,8 +89,8 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "is only for traffic from outside",
     ),
     (
-        AUTH | {"ingress": {"tlsSecret": "kimi-tls"}},
-        "spec.ingress.tlsSecret",
+        AUTH | {"ingress": {"tlsSecretName": "kimi-tls"}},
+        "spec.ingress.tlsSecretName",
         "kimi-tls",
         "is a certificate for no name",
     ),
