@@ -5,17 +5,21 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 SIZES ?= 200 1000 5000
-# A machine that many share may stand still for longer than a test waits. What passes only the second time is shown, and
-# more than ten such tests are no accident.
-AGAIN := --reruns=1 --max-suite-reruns=10 --rerun-show-tracebacks --rerun-exclude-path=tests/unit --rerun-exclude-path=tests/golden
-# One half of the integration tests, by the time that they take: how the operator runs, reaches the API server, is installed.
+# A machine that many people share may stop for longer than a test waits. The output names tests that pass only the
+# second time; if a part has more than four of them, something is wrong.
+AGAIN := --reruns=1 --max-suite-reruns=4 --rerun-show-tracebacks --rerun-exclude-path=tests/unit --rerun-exclude-path=tests/golden
+# The integration tests are three parts, by the time that they take: servers; how the operator runs, reaches the API server
+# and is installed; all others.
+SERVERS := tests/integration/server
 OPERATION := $(addprefix tests/integration/,runtime cluster project)
-# What operators may do is compared with what those of both halves asked for, which is kept here.
+# The requests of the operators in all parts are kept here, and compared with what an operator may do.
 PERMISSIONS := tests/integration/project/test_permissions.py
 ASKED := .local/asked
+# What `make test` runs beside each other, longest first. No part waits for another, and most wait more than they work.
+PARTS := test-operation test-servers test-e2e test-resources test-engine test-others test-gitops
 SBOM ?= dist/sbom.cdx.json
 
-.PHONY: help setup demo test test-integration test-operation test-resources forget-asked test-others e2e bench check image sbom generate page lock cluster cluster-down cluster-env
+.PHONY: help setup demo test test-integration test-operation test-servers test-resources forget-asked test-e2e test-engine test-gitops test-others e2e bench check image sbom generate page lock cluster cluster-down cluster-env
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,26 +41,30 @@ test: check  ## Run all tests; the first time, build what they need (about 20 mi
 	@$(BIN)/python deploy/local/cluster.py build
 	@$(BIN)/python deploy/local/sglang_client.py
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m cpu_engine.environment
-	@echo "Two halves of the integration tests run beside all others; each is shown when it has ended (half an hour)." >&2
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-integration test-others
+	@echo "The tests run in seven parts, four at a time (40 minutes); the first is shown at once, each other when it has ended." >&2
+	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target $(PARTS) test-integration
 
-# All three mostly wait, so together they take little longer than the longest one.
-test-integration: test-operation test-resources
+test-integration: test-operation test-servers test-resources
 	@$(BIN)/pytest --asked=$(ASKED) $(PERMISSIONS)
 
-# The tests of SGLang itself are here because this half takes less time than the other.
+# With a plus, what is printed is shown at once.
 test-operation: forget-asked
-	@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) --ignore=$(PERMISSIONS) $(OPERATION) tests/engine
+	+@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) --ignore=$(PERMISSIONS) $(OPERATION)
+
+test-servers: forget-asked
+	@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) $(SERVERS)
 
 test-resources: forget-asked
-	@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) $(OPERATION:%=--ignore=%) tests/integration
+	@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) $(addprefix --ignore=,$(OPERATION) $(SERVERS)) tests/integration
 
 forget-asked:
 	@rm -rf $(ASKED)
 
-# With a plus, what is printed is shown at once.
+test-e2e test-engine test-gitops: test-%:
+	@$(BIN)/pytest $(AGAIN) tests/$*
+
 test-others:
-	+@$(BIN)/pytest $(AGAIN) --deselect=tests/integration --deselect=tests/engine
+	@$(BIN)/pytest $(AGAIN) $(addprefix --deselect=tests/,integration e2e engine gitops)
 
 e2e: setup  ## Run the tests in real pods, on a real node (root on Debian) or on kind (other Linux with Docker)
 	@$(BIN)/python deploy/local/cluster.py build-e2e
@@ -84,6 +92,7 @@ sbom: setup  ## List the Python packages of the image with their hashes, as Cycl
 generate: setup  ## Write the generated files anew
 	@$(BIN)/kimi-linear crd --write crds
 	@$(BIN)/python -m kimi_linear_operator.reference docs
+	@$(BIN)/python deploy/local/dashboards.py
 	@$(BIN)/python deploy/local/chart.py
 
 page: setup  ## Build the configurator's page anew, with Node
@@ -99,6 +108,7 @@ lock: setup  ## Pin all requirements anew, with hashes
 	@$(COMPILE) --output-file requirements/sglang-client.txt requirements/sglang-client.in
 	@cat requirements/sglang.txt >> requirements/sglang-client.txt
 	@$(COMPILE) --output-file requirements/sglang-arguments.txt requirements/sglang-arguments.in
+	@for list in requirements/sglang-router-*.in; do $(COMPILE) --output-file $${list%.in}.txt $$list || exit; done
 	@for list in requirements/sglang-server-*.in; do $(BIN)/python deploy/local/pins.py $$list || exit; done
 
 cluster: setup  ## Start a local Kubernetes with simulated AMD GPU nodes, or with REAL=1 a real node and a stand-in for SGLang

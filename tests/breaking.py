@@ -27,7 +27,7 @@ class Example:
 
     Attributes:
         kind: Its kind.
-        name: Its name, where that is what breaks the rule, else "".
+        name: Its name if the name breaks the rule, else "".
         spec: Its spec.
         problem: The message about it.
     """

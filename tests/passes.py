@@ -47,7 +47,7 @@ def index_of(cache: Cache) -> BenchmarkIndex:
 
 
 def new_scopes(namespaces: list[str]) -> Scopes:
-    """Return all that the operator reads in some namespaces, of which it has read nothing yet."""
+    """Return the scopes of all that the operator reads in some namespaces; nothing has been read yet."""
     return Scopes(namespaces, (*CHILDREN, *RESOURCES), OPTIONAL)
 
 

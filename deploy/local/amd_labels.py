@@ -23,7 +23,7 @@ class Gpu:
 
     Attributes:
         device_id: The PCI device id, as the kernel prints it but without 0x.
-        product_name: As the firmware or libdrm's table has it.
+        product_name: The product name in the firmware or in libdrm's table.
         vram: GiB.
         compute_units: Their number.
     """
@@ -97,8 +97,8 @@ def _counted(flag: str, gpus: Sequence[Gpu], partitions: int) -> dict[str, str]:
 def _values(flag: str, gpu: Gpu, partitions: int) -> list[str]:
     """Return one value for each device in which the labeller finds this property.
 
-    Every partition is a device of its own. The files of a PCI device, and with them the id, the name and the family,
-    are there only once for each GPU: inferred, as no source says it. Linux divides compute units and memory among the
+    Every partition is a device of its own. The files of a PCI device exist only once for each GPU, so there is one id,
+    one name and one family. No source says this: we infer it. Linux divides compute units and memory among the
     partitions (kfd_crat.c, amdgpu_amdkfd.h).
     """
     compute_units = gpu.compute_units // partitions

@@ -28,7 +28,9 @@ DEFINITIONS = tuple(f"{kind.plural}.{kind.group}" for kind in TYPES)
 # Not Helm's own directory crds/: Helm never upgrades its files.
 COPIES = {
     "files/crds": sorted((ROOT / "crds").glob("*.yaml")),
-    "files/monitoring": [ROOT / "deploy/monitoring/alerts.yaml", ROOT / "deploy/monitoring/dashboard.json"],
+    "files/monitoring": [
+        ROOT / "deploy/monitoring" / name for name in ("alerts.yaml", "dashboard.json", "servers-dashboard.json")
+    ],
 }
 """Folders of the chart and the files that are copied there: a chart has nothing outside of it."""
 

@@ -218,7 +218,13 @@ class LocalCluster(Lifecycle):
                 **dict(zip(_PORT_OPTIONS, free_ports(len(_PORT_OPTIONS)), strict=True)),
                 "kubeApiserverCertSANs": [API_SERVICE_ADDRESS, *([self.address] if self.address else ())],
             },
-            "componentsPatches": [*self._api_server_patches(), *(_controllers_patches() if self.controllers else ())],
+            "componentsPatches": [
+                # What it stores goes with the cluster, so it need not outlive the machine.
+                _patch("etcd", {"unsafe-no-fsync": "true"}),
+                *self._api_server_patches(),
+                *(_controllers_patches() if self.controllers else ()),
+                *(_real_node_patches() if self.address else ()),
+            ],
         }
 
     def _api_server_patches(self) -> list[dict[str, Any]]:
@@ -285,6 +291,11 @@ def _controllers_patches() -> list[dict[str, Any]]:
         _patch("kwok-controller", {"manage-nodes-with-annotation-selector": f"{key}={value}"}),
         _patch("kwok-controller", {"manage-all-nodes": "false"}, override=True),
     ]
+
+
+def _real_node_patches() -> list[dict[str, Any]]:
+    """How long a kubelet may be silent: kwokctl makes it 200 s, for many simulated nodes, and Kubernetes 50 s."""
+    return [_patch("kube-controller-manager", {"node-monitor-grace-period": "50s"}, override=True)]
 
 
 def _patch(component: str, arguments: dict[str, str], override: bool = False) -> dict[str, Any]:

@@ -4,10 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from commands import LocalClusterError, last_lines, say
+from commands import LocalClusterError, last_lines, run, say
 
 _SUITE = "bookworm"
 # What an image of Python has, as python:3.11-slim-bookworm does.
@@ -44,11 +45,33 @@ def ensure_installed(packages: Mapping[str, str]) -> None:
     if reason := obstacle(packages):
         raise LocalClusterError(f"{reason}.")
     say(f"Installing Debian packages: {', '.join(names)} ...")
-    # The lists of what there is may be old, and images of Debian come without. That somebody's own source cannot be
-    # reached is no reason to stop.
+    # The lists of what there is may be old, and images of Debian come without. If a source that somebody has added
+    # cannot be reached, the installation still continues.
     _apt("update")
     if not _apt("install", "--yes", "--no-install-recommends", *names):
         raise LocalClusterError(f"apt-get could not install {', '.join(names)} (see above). Install them, then retry.")
+
+
+def unpacked(package: str, cache: Path) -> Path:
+    """Return a folder with the files of a package that is not installed: installing it would also start its service."""
+    return cache / f"debian-{package}"
+
+
+def ensure_unpacked(package: str, cache: Path) -> None:
+    """Download a package and unpack it into the cache, unless it is there."""
+    folder = unpacked(package, cache)
+    if folder.exists():
+        return
+    say(f"Unpacking Debian's package {package} ...")
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        if not _apt("download", package, cwd=scratch) and not (
+            _apt("update") and _apt("download", package, cwd=scratch)
+        ):
+            raise LocalClusterError(f"apt-get could not download {package} (see above).")
+        [archive] = Path(scratch).glob("*.deb")
+        run(["dpkg-deb", "--extract", archive, Path(scratch) / "files"])
+        (Path(scratch) / "files").rename(folder)
 
 
 def make_base(target: Path) -> None:
@@ -71,9 +94,9 @@ def make_base(target: Path) -> None:
         shutil.rmtree(target / folder, ignore_errors=True)
 
 
-def _apt(*arguments: str) -> bool:
+def _apt(*arguments: str, cwd: str | None = None) -> bool:
     # Programs read stdout (see `cluster.py env`), so apt's output goes to stderr.
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     # Another program may be installing something: a new machine updates itself.
     command = ["apt-get", "--quiet=2", "--option=DPkg::Lock::Timeout=300", *arguments]
-    return subprocess.run(command, env=environment, stdout=sys.stderr, timeout=_SECONDS).returncode == 0
+    return subprocess.run(command, env=environment, cwd=cwd, stdout=sys.stderr, timeout=_SECONDS).returncode == 0

@@ -79,7 +79,7 @@ OPERATOR = Image(
 )
 # The stand-in has the name of SGLang's image, so that the tests can use unchanged manifests.
 STAND_IN = Image(f"docker.io/{image_of(ServerSpec())}", _ROOT / "tests" / "stand_in" / "Dockerfile")
-# SGLang itself on a CPU, but for its packages, which pods mount.
+# SGLang itself on a CPU, without its packages, which pods mount.
 SGLANG_ON_A_CPU = Image("kimi-linear.local/sglang:v0.5.7-cpu", _ROOT / "tests" / "cpu_engine" / "Dockerfile")
 
 
@@ -185,7 +185,7 @@ def _run_buildah(words: list[str], work: Path) -> None:
 
 
 def pip_settings(work: Path) -> dict[str, Path]:
-    """Return the files that give pip in a build this machine's index and certificates, by the paths it has them at."""
+    """Return the files that give pip in a build this machine's index and certificates, by their paths in the build."""
     configuration = work / "pip.conf"
     lines, files = ["[global]"], {"/etc/pip.conf": configuration}
     for line in run([sys.executable, "-m", "pip", "config", "list"]).splitlines():

@@ -97,7 +97,7 @@ class KindCluster(Lifecycle):
             )
 
     def _kind(self, verb: str, *options: str) -> bool:
-        """Whether kind could do it; what it says of that goes to the terminal."""
+        """Whether kind could do it. The output of kind goes to the terminal."""
         command = ["kind", verb, "cluster", f"--name={self.name}", f"--kubeconfig={self.kubeconfig}", *options]
         return subprocess.run(command, stdout=sys.stderr).returncode == 0
 

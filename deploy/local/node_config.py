@@ -110,7 +110,8 @@ def resolv_conf(address: str) -> str:
 def _containerd(node: Node) -> str:
     """https://github.com/containerd/containerd/blob/release/1.6/docs/cri/config.md.
 
-    restrict_oom_score_adj: in a container or a virtual machine, root may not make a process less likely to be killed.
+    restrict_oom_score_adj: in a container or a virtual machine, root may not protect a process from the out-of-memory
+    killer.
     """
     return f"""\
 version = 2
@@ -173,7 +174,7 @@ def _kubelet(node: Node) -> dict[str, Any]:
         "resolvConf": "",
         "podLogsDir": str(node.state / "pod-logs"),
         "volumePluginDir": str(node.state / "volume-plugins"),
-        # So that tests do not wait for it: how many GPUs there are is part of the node's status.
+        # The number of GPUs is in the node's status, so the kubelet reports it often: tests wait for it.
         "nodeStatusUpdateFrequency": "1s",
         "nodeStatusReportFrequency": "5m",
         # The node shares the machine, so it limits only the pods, and evicts none because of disk and memory.

@@ -1,7 +1,8 @@
 """Pins packages with hashes, without what they depend on: `pins.py FILE.in` writes FILE.txt.
 
-pip-compile would add all dependencies. SGLang's are 3 GB of CUDA libraries, which a CPU does not need, and a version of
-torch that its newest release does not need there. So FILE.in names every package with its version, one a line.
+pip-compile would add all dependencies. SGLang depends on 3 GB of CUDA libraries, which a CPU does not need, and on a
+version of torch that its newest release does not need on a CPU. So FILE.in names every package with its version, one a
+line.
 """
 
 import sys

@@ -45,8 +45,8 @@ RECONCILE_CPU_SECONDS = Histogram(
 )
 SECONDS_TO_SERVE = Histogram(
     "kimi_linear_server_time_to_serve_seconds",
-    "How long a replica took from its node, or after a crash from the start of its container, until it served: of the "
-    "starts that status.startup of a server shows",
+    "How long a replica took until it served, from the time when it had a node or, after a crash, from the start of "
+    "its container: for the starts that status.startup of a server shows",
     buckets=(10, 30, 60, 120, 300, 600, 900, 1200, 1800, 2700, 3600, 7200),
     registry=REGISTRY,
 )
@@ -80,7 +80,7 @@ WATCH_FAILURES = Counter(
 SCOPE_UNREADABLE = Gauge(
     "kimi_linear_operator_scope_unreadable",
     "1 while a kind of objects cannot be read in a namespace (empty for all): resources that need it are not "
-    "reconciled. 0 while only its lists fail and its watch works",
+    "reconciled. It is 0 while only its lists fail and its watch works",
     ["resource", "scope_namespace"],
     registry=REGISTRY,
 )
@@ -97,8 +97,8 @@ RESYNC_FINDINGS = Counter(
 )
 ROLLOUTS = Gauge(
     "kimi_linear_operator_template_rollouts",
-    "Servers that are to get the newest pod template automatically: waiting, or under_way. The state halted "
-    "counts what makes the others wait: servers under way that need help, and one more if anything cannot be read",
+    "Servers that are to get the newest pod template automatically: waiting, or under_way. The state halted counts "
+    "the servers under way that need help, plus one if something cannot be read; while it is not 0, the others wait",
     ["state"],
     registry=REGISTRY,
 )

@@ -58,6 +58,7 @@ ReasonName = Literal[
     "RollingOutByItself",
     "RolloutPaused",
     "RouteRefused",
+    "RouterUnavailable",
     "Running",
     "SecretMissing",
     "ServerChanged",
@@ -157,13 +158,17 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "benchmark",
         "Somebody else, most likely a queue such as Kueue, has suspended the Job of a suite. The operator leaves it "
         "alone.",
-        "Wait until the queue admits it. After `timeoutSeconds` in the queue the suite counts as `TimedOut`.",
+        "Wait until the queue admits it. After `timeoutSeconds` in the queue the suite counts as `TimedOut`. With "
+        "Kueue, `kubectl describe workloads` says what it waits for: most often the queue does not exist, is stopped, "
+        "or has no quota left.",
     ),
     "Queued": Explanation(
         "both",
         "A scheduling gate holds the pod back. Queueing systems such as Kueue set gates, and remove them when it is "
         "the pod's turn.",
-        "Look at the queue. If nothing removes the gate, delete it from `podTemplate.spec.schedulingGates`.",
+        "Look at the queue. With Kueue, `kubectl describe workloads` says what the pod waits for: most often the queue "
+        "does not exist, is stopped, or has no quota left. If there is no queue, delete the gate from "
+        "`podTemplate.spec.schedulingGates`.",
     ),
     "NotScheduled": Explanation(
         "both",
@@ -280,9 +285,17 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "Somebody has paused the Deployment, so its pods are not replaced.",
         "`kubectl rollout resume deployment/NAME`.",
     ),
+    "RouterUnavailable": Explanation(
+        "server",
+        "The replicas serve, but not all pods of the router do (`spec.router`). While none does, the Service leads to "
+        "the replicas directly.",
+        "`kubectl describe pods --selector kimi-linear.io/router=NAME` shows what they wait for: often their image, or "
+        "room on a node. `kubectl logs` with the same selector shows why a router fails. An image of your own needs "
+        "Python and the package sglang-router.",
+    ),
     "ProgressDeadlineExceeded": Explanation(
         "server",
-        "A rollout takes longer than draining, pulling the image and starting may take (`Stalled`).",
+        "A rollout takes longer than the time allowed for draining, pulling the image and starting (`Stalled`).",
         "Remove the cause that the message names. The rollout then continues by itself.",
     ),
     "NoReplicas": Explanation("server", "`replicas` is 0.", "Scale the server up to use it."),
@@ -340,8 +353,8 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "NoResult": Explanation(
         "both",
-        "Of a benchmark, Invalid: the client left no numbers, or numbers that do not match the suite. Of weights: the "
-        "Job ended, and its pod is gone or did not say how.",
+        "For a benchmark, Invalid: the client left no numbers, or numbers that do not match the suite. For weights: "
+        "the Job has ended, and its pod is gone or left no termination message.",
         "For an hour, `kubectl logs -l kimi-linear.io/benchmark=NAME,kimi-linear.io/suite=SUITE -c client` has more. "
         "Then measure again. Weights are checked again within a minute.",
     ),
@@ -442,8 +455,8 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "WeightsUnready": Explanation(
         "server",
-        "The weights that the server uses have never been complete, and something is in their way. The message quotes "
-        "their condition.",
+        "The weights that the server uses have never been complete, and a problem stops the download. The message "
+        "quotes their condition.",
         "See the reason of the weights: `kubectl get klw NAME -o wide`.",
     ),
     "WeightsMissing": Explanation(
@@ -453,8 +466,8 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "WeightsCorrupt": Explanation(
         "weights",
-        "A file differs from what the hub says about it, three times in a row, or the hub's commit lacks a shard of "
-        "its index. Files with the wrong content are deleted.",
+        "A file was fetched three times and never had the size and the hash that the hub names, or the hub's commit "
+        "lacks a shard of its index. Files with the wrong content are deleted.",
         "If a mirror sends the file, repair the mirror. Otherwise check the volume and its file server.",
     ),
     "HubLimited": Explanation(
@@ -473,7 +486,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "weights",
         "The hub asks for a token, refuses the one it got, or the token may not read this model.",
         "Name a Secret with a valid token in `source.tokenSecretRef`, and accept the model's terms on the hub. A "
-        "corrected Secret counts at the next attempt, within five minutes.",
+        "corrected Secret takes effect at the next attempt, within five minutes.",
     ),
     "RevisionMissing": Explanation(
         "weights", "The hub has no such branch, tag or commit, or no such model.", "Correct `source.revision`."

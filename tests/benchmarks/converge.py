@@ -71,7 +71,7 @@ class _Clocks(NamedTuple):
         return cls(running.cpu_seconds(), stage.server_cpu_seconds(), harness, measure.busy_seconds(), time.monotonic())
 
     def since(self, before: Self) -> tuple[float, float, float]:
-        """Return the processor seconds of contender and API server, and those per second of other programs."""
+        """Return the processor seconds of the contender and the API server, and how many cores others used."""
         own, server, harness, everything, seconds = (now - then for now, then in zip(self, before, strict=True))
         return own, server, (everything - own - server - harness) / seconds
 

@@ -25,7 +25,7 @@ _MOMENTS = (0.3, 0.9)
 
 
 def measure_repairs(stage: Stage, names: Sequence[str], count: int) -> list[float]:
-    """Change an image or delete a Service, in turn, and return the seconds until each is right again."""
+    """Change an image and delete a Service, again and again; return the seconds until each repair."""
     chosen = random.Random(0).choices(names, k=count)  # noqa: S311 - any will do
     repairs: list[float] = run(_repair_all(stage.access, chosen))
     return repairs

@@ -108,7 +108,7 @@ class ColdStart:
         writes: Until it is idle.
         cpu_seconds: Until it is idle.
         rss_mib: Once it is idle.
-        peak_mib: The most it was until then.
+        peak_mib: The largest amount until then.
         lag_seconds: How late its event loop was at worst.
     """
 

@@ -19,7 +19,7 @@ from kimi_linear_operator.server.template_choice import choose
 
 NAMESPACE = "benchmark"
 PLACEHOLDER = "server-00000"
-"""As long as every name, so that all bytes are as many as they are in truth."""
+"""As long as every real name, so that the number of bytes is right."""
 
 UID = "00000000-0000-4000-8000-000000000000"
 """Stands for the UID of a server."""

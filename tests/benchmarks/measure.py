@@ -36,7 +36,7 @@ def memory(pid: int) -> Memory:
 
 
 def busy_seconds() -> float:
-    """Return the processor time that this machine has spent on anything, or been denied, since it started.
+    """Return the processor time that this machine has used for anything, or that its host has kept, since it started.
 
     https://man7.org/linux/man-pages/man5/proc_stat.5.html: user, nice, system, idle, iowait, irq, softirq, steal.
     """

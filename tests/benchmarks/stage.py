@@ -93,7 +93,7 @@ class Running:
         return self._get("/readyz") is not None
 
     def loop_lag_seconds(self) -> float:
-        """Return how late the operator's event loop was at worst; up to that, as its histogram counts in classes."""
+        """Return the longest delay of the operator's event loop: an upper bound, because its histogram has buckets."""
         counts = {
             float(sample.labels["le"]): sample.value
             for family in text_string_to_metric_families(self._get("/metrics") or "")

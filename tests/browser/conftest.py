@@ -11,7 +11,7 @@ from browser import chromium
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A browser for a module, no longer: as long as Playwright is there, no other test can run an event loop."""
+    """A browser for one module only: while Playwright runs, no other test can run an event loop."""
     if (reason := chromium.obstacle()) and not os.environ.get("CI"):
         pytest.skip(reason)
     with sync_playwright() as playwright, chromium.launch(playwright) as started:

@@ -172,7 +172,7 @@ PAIRS = [
 
 
 def is_fitting(schema: Manifest, text: str) -> bool:
-    """Whether a text is likely to be taken for a field."""
+    """Whether a field is likely to accept a text."""
     bounds = {item["bound"]: item["limit"] for item in schema.get("checks", ())}
     if schema["type"] in ("integer", "number"):
         is_number = re.fullmatch(r"[0-9]+" if schema["type"] == "integer" else r"[0-9.]+", text)

@@ -24,7 +24,7 @@ FIRST, SECOND = "1" * 40, "2" * 40
 SHARD = "model-00002-of-00003.safetensors"
 FILES = make_files("first", size=4_000_000)
 SIZE = sum(map(len, FILES.values()))
-# Bytes that a kill may cost: one piece for each shard, and what is on its way.
+# Bytes that may be lost in a kill: one piece of each shard, and data that has not arrived yet.
 LOST = 3 * (2**20 + 2**17)
 
 
@@ -110,7 +110,7 @@ def test_complete_weights_need_no_hub(pod: Pod, hub: Hub) -> None:
     assert outcome(pod.run(FIRST)) == (0, "Complete")
     offline = pod.run("main")
     assert outcome(offline) == (0, "Complete")
-    assert "could not be asked" in offline["message"]
+    assert "the hub did not answer" in offline["message"]
 
 
 def test_a_later_commit_fetches_only_what_differs_and_leaves_the_first(pod: Pod, hub: Hub) -> None:
@@ -236,7 +236,7 @@ KILLS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 0.97)
 def test_a_killed_download_never_starts_over(pod: Pod, hub: Hub) -> None:
     """It is killed at ten points. Each time the same container starts again, and takes its own lock back at once.
 
-    What is on the volume is not sent again, and a kill costs no more than one piece for each connection.
+    Data that is on the volume is not sent again, and after a kill only one piece of each connection is lost.
     """
     hub.rate, lost = 1_500_000, 0
     for share in KILLS:

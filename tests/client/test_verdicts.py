@@ -19,7 +19,7 @@ SPEED = {"name": "small", "speed": SMALL}
 
 
 def judge(pod: Pod, server: StandIn, *suites: Manifest, **spec: Any) -> tuple[list[Manifest], Verdict]:
-    """Return the results in the status and the verdict of a benchmark of a stand-in."""
+    """Run a benchmark against a stand-in; return the results in its status, and its verdict."""
     given: dict[str, Any] = {
         "endpoint": {"url": server.url, "model": MODEL},
         "suites": list(suites),
@@ -51,8 +51,8 @@ def _pod(pod: Pod, run: Run) -> Manifest:
 
 
 def test_what_is_as_in_the_recipe_passes(start: Start, pod: Pod) -> None:
-    # An accuracy of 0.705, as in the recipe, and half a millisecond a token instead of its five. How much of that speed
-    # is left depends on how busy this machine is.
+    # An accuracy of 0.705, as in the recipe, and half a millisecond a token instead of the recipe's five. How much of
+    # that speed is left depends on how busy this machine is.
     suites = [{"name": "speed-low"}, {"name": "gsm8k"}]
     threshold = {"suite": "gsm8k", "metric": "accuracy", "min": 0.7}
     server = start(seconds_per_token=0.0005)

@@ -1,4 +1,4 @@
-"""What an environment with SGLang's server needs besides its packages, and what of them it does not need.
+"""Completes an environment with SGLang's server: adds what the packages lack, and removes what is not needed.
 
 Python's bytecode is written here, because servers may not be able to: a pod mounts the environment read-only, and some
 machines tell Python to write none. Without it, each of a server's three processes compiles thousands of modules.

@@ -141,7 +141,7 @@ def complete(environment: Path) -> None:
 def find_missing(files: Sequence[Path], present: Sequence[Path]) -> list[Missing]:
     """Return the libraries of CUDA that some files need and that are not there.
 
-    Functions that no version ties to a library are in the first of them.
+    If no version says to which library a function belongs, it is in the first one.
     """
     libraries = [SharedLibrary(file) for file in files]
     there = {file.name for file in present}
@@ -278,7 +278,9 @@ def _dynamic_section(places: Mapping[str, int], texts: _Texts, name: str, versio
 
 
 def _headers(end: int, dynamic: int, size: int) -> bytes:
-    """The file is a shared library for x86-64; what is loaded, and that no stack needs to be executable."""
+    """The headers say that the file is a shared library for x86-64, which parts are loaded, and that no stack needs to
+    be executable.
+    """
     programs = (
         (1, 5, 0, 0, end, _PAGE),
         (1, 6, dynamic, dynamic, size, _PAGE),

@@ -25,7 +25,7 @@ _LONGEST = 64
 
 
 def talk(cluster: PodCluster, url: str, *, with_tools: bool) -> dict[str, Any]:
-    """Return what a server says at once and as a stream; with a tool also its call, and what it makes of the result."""
+    """Return a server's answers in one piece and as a stream; with a tool, also its call and the next answer."""
     path = f"PYTHONPATH={':'.join(sys.path)}"
     command = cluster.enter("env", path, sys.executable, __file__, url, *([_TOOLS] if with_tools else []))
     done = subprocess.run(command, capture_output=True, text=True, timeout=90)
@@ -61,7 +61,7 @@ def _use_tool(client: OpenAI, model: str) -> dict[str, Any]:
 
 
 def _main() -> None:
-    # A request that fails is to be seen, not repeated.
+    # A request that fails must be visible, not repeated.
     with OpenAI(base_url=f"{sys.argv[1]}/v1", api_key="none", max_retries=0, timeout=30) as opened:
         told = _ask(opened)
         if _TOOLS in sys.argv:

@@ -17,6 +17,9 @@ from machine import missing_packages, obstacle
 from pod_cluster import PodCluster
 from real_node import RealCluster
 
+# Its tests end with an empty cluster, and must begin with one.
+_FIRST_ON_SHARED_NODE = "test_operator"
+
 
 @pytest.fixture(scope="session")
 def real_node_possible() -> None:
@@ -26,12 +29,33 @@ def real_node_possible() -> None:
     skip_unless_built(E2E, missing_packages())
 
 
-@pytest.fixture(scope="module")
-def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodCluster]:
-    """A node that has the operator's image and, under the name of SGLang's, the stand-in's."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what shares a node last, so that it is the only one then, and first of that the life of an installation."""
+    here = Path(__file__).parent
+    ours = [item for item in items if item.path.is_relative_to(here)]
+    ordered = iter(sorted(ours, key=lambda item: (_is_on_shared_node(item), item.path.stem != _FIRST_ON_SHARED_NODE)))
+    items[:] = [next(ordered) if item.path.is_relative_to(here) else item for item in items]
+
+
+def _is_on_shared_node(item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and "shared_node" in item.fixturenames
+
+
+@pytest.fixture(scope="session")
+def shared_node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodCluster]:
+    """A node that has the operator's image and, under the name of SGLang's, the stand-in's.
+
+    To import these images takes longer than to start the node.
+    """
     with _new_cluster(request, tmp_path_factory.mktemp("real")) as started:
         started.load_images()
         yield started
+
+
+@pytest.fixture(scope="module")
+def cluster(shared_node: PodCluster) -> PodCluster:
+    """The node that all modules share which do not start one of their own; each installs the operator."""
+    return shared_node
 
 
 def _new_cluster(request: pytest.FixtureRequest, state: Path) -> PodCluster:

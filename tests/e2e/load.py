@@ -2,9 +2,9 @@
 
     python load.py URL USERS SHORTEST LONGEST TOKENS
 
-It is run on the node, where the names of Services are known, and prints at the end how many requests were answered to
-their end and what went wrong with the others. Answers are streamed. Each request has a connection of its own, so that
-it goes wherever the Service sends it at that moment.
+It is run on the node, where the names of Services are known. It prints a line after its first request, and at the end
+how many requests were answered to their end and what went wrong with the others. Answers are streamed. Each request has
+a connection of its own, so that it goes wherever the Service sends it at that moment.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from pod_cluster import PodCluster
 
 _REQUEST_SECONDS = 30
 _SECONDS_TO_END = 90
+_BEGUN = "begun\n"
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,18 @@ class Tally:
 
 @contextmanager
 def steady_load(cluster: PodCluster, url: str, wanted: Load = ON_STAND_IN) -> Iterator[Tally]:
-    """Load a server from the node; the tally is filled in when the block ends."""
+    """Load a server from the node; the tally is filled in when the block ends.
+
+    The block begins after the first request: a program needs seconds to start on a busy machine.
+    """
     tally = Tally()
     # The modules of the tests are found as here.
     path = f"PYTHONPATH={':'.join(sys.path)}"
     command = cluster.enter("env", path, sys.executable, __file__, url, *map(str, astuple(wanted)))
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == _BEGUN, "the load did not begin"
             yield tally
             output, _ = process.communicate(timeout=_SECONDS_TO_END)
         finally:
@@ -78,6 +84,9 @@ async def load(url: str, wanted: Load, tally: Tally) -> None:
     # The name is looked up once, because the test is about answers, not DNS.
     connector = aiohttp.TCPConnector(force_close=True, ttl_dns_cache=None)
     async with aiohttp.ClientSession(connector=connector, timeout=limit) as session:
+        await _ask(session, url, wanted, tally)
+        sys.stdout.write(_BEGUN)
+        sys.stdout.flush()
         await asyncio.gather(*(_user(session, url, ended, wanted, tally) for _ in range(wanted.users)))
 
 
@@ -85,21 +94,25 @@ async def _user(
     session: aiohttp.ClientSession, url: str, ended: "asyncio.Future[str]", wanted: Load, tally: Tally
 ) -> None:
     while not ended.done():
-        letters = random.randint(wanted.shortest, wanted.longest)  # noqa: S311 - no secret
-        question = {"role": "user", "content": "x" * letters}
-        body = {"messages": [question], "stream": True, "max_tokens": wanted.tokens}
-        try:
-            async with session.post(f"{url}/v1/chat/completions", json=body) as response:
-                text = await response.text()
-                status = response.status
-        except (aiohttp.ClientError, TimeoutError) as error:
-            tally.failures.append(repr(error))
-            await asyncio.sleep(0.1)
-            continue
-        if status == 200 and text.endswith("data: [DONE]\n\n"):
-            tally.answered += 1
-        else:
-            tally.failures.append(f"{status}: {text[-200:]}")
+        await _ask(session, url, wanted, tally)
+
+
+async def _ask(session: aiohttp.ClientSession, url: str, wanted: Load, tally: Tally) -> None:
+    letters = random.randint(wanted.shortest, wanted.longest)  # noqa: S311 - no secret
+    question = {"role": "user", "content": "x" * letters}
+    body = {"messages": [question], "stream": True, "max_tokens": wanted.tokens}
+    try:
+        async with session.post(f"{url}/v1/chat/completions", json=body) as response:
+            text = await response.text()
+            status = response.status
+    except (aiohttp.ClientError, TimeoutError) as error:
+        tally.failures.append(repr(error))
+        await asyncio.sleep(0.1)
+        return
+    if status == 200 and text.endswith("data: [DONE]\n\n"):
+        tally.answered += 1
+    else:
+        tally.failures.append(f"{status}: {text[-200:]}")
 
 
 if __name__ == "__main__":

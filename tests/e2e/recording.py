@@ -80,7 +80,7 @@ def compare(name: str, recorded: str, *, update: bool) -> None:
 
 
 def _without_numbers(recording: str) -> str:
-    """Return a recording without what is another each time."""
+    """Return a recording without the parts that differ in every run."""
     for pattern, word in _CHANGING:
         recording = re.sub(pattern, word, recording)
     return recording

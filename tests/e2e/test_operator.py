@@ -184,7 +184,8 @@ def test_an_update_of_two_replicas_under_load_loses_no_request(
     assert tally.answered > 100
 
 
-# A proxy that does not exist (RFC 5737). It is not used for addresses of Services; the API server has such an address.
+# A proxy that does not exist (RFC 5737). It is not used for addresses of Services, and the API server has such an
+# address.
 _BEHIND_PROXY = (
     "--set=env[0].name=HTTPS_PROXY,env[0].value=http://192.0.2.1:3128",
     f"--set=env[1].name=NO_PROXY,env[1].value={SERVICE_ADDRESSES}",
@@ -237,8 +238,8 @@ def test_a_drained_node_is_named_as_the_cause_and_the_server_comes_back(
     cluster: PodCluster, server: Manifest, models: Namespace
 ) -> None:
     drain = ["drain", cluster.node_name, "--pod-selector=kimi-linear.io/server=kimi", "--delete-emptydir-data"]
-    cluster.kubectl(*drain, "--timeout=60s", timeout=70)
     try:
+        cluster.kubectl(*drain, "--timeout=60s", timeout=70)
         models.wait_for_condition("kimi", "Available", "False", "Unschedulable")
     finally:
         cluster.kubectl("uncordon", cluster.node_name)
@@ -263,7 +264,7 @@ def test_uninstalling_leaves_only_what_is_to_be_kept(cluster: PodCluster, record
         "namespace/kimi-linear-system",
         "configmap/kube-root-ca.crt",
         "serviceaccount/default",
-        # The servers of others would go with them: the chart's value crds.keep.
+        # Without the chart's value crds.keep, the servers of others would be deleted, too.
         "customresourcedefinition.apiextensions.k8s.io/kimilinearbenchmarks.kimi-linear.io",
         "customresourcedefinition.apiextensions.k8s.io/kimilinearservers.kimi-linear.io",
         "customresourcedefinition.apiextensions.k8s.io/kimilinearweights.kimi-linear.io",

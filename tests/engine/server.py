@@ -22,7 +22,7 @@ from kimi_linear_operator.server.sglang import entrypoint, environment
 SECONDS_TO_READY = 600
 _SECONDS_TO_ANSWER = 120
 # SGLang takes a port up to 1000 above its own for its processes, seconds after it has seen that it is free. So both
-# are below 32768, where Linux begins to give ports to whoever asks for any.
+# are below 32768, where Linux begins to assign ports to programs that ask for any port.
 _PORTS = range(20000, 31000)
 # Runs a command as the first process of a container, with signals as there.
 FIRST_PROCESS = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -111,11 +111,11 @@ class Server:
 
     def wait_until_loading(self) -> None:
         """Wait until it has started the process that makes the tokens."""
-        wait_for(lambda: list(self._schedulers()), "it loads", seconds=SECONDS_TO_READY)
+        wait_for(lambda: list(self._schedulers()), "it loads", seconds=SECONDS_TO_READY, passes_soon=True)
 
     def wait_until_open(self) -> None:
         """Wait until its port is open."""
-        wait_for(self.is_open, "its port is open", seconds=SECONDS_TO_READY)
+        wait_for(self.is_open, "its port is open", seconds=SECONDS_TO_READY, passes_soon=True)
 
     def is_open(self) -> bool:
         """Whether something listens on its port."""
@@ -162,7 +162,9 @@ def _with_key(folder: Path, key: str | None) -> list[str]:
 
 
 def _environment(target: Target, folder: Path, cache: Path) -> dict[str, str]:
-    """Return what the operator sets, with folders of ours, and that there is no internet."""
+    """Return the variables that the operator sets, with folders of ours, and variables that say that there is no
+    internet.
+    """
     places = {environment.CACHE_PATH: cache, environment.KERNELS_PATH: folder}
     rendered = {}
     for variable in environment.variables(target.spec()):
@@ -171,7 +173,7 @@ def _environment(target: Target, folder: Path, cache: Path) -> dict[str, str]:
             if value.startswith(f"{place}/"):
                 value = f"{here}{value.removeprefix(place)}"
         rendered[variable["name"]] = value
-    # Of the server's own environment is the python3 that the container's command calls.
+    # The container's command calls the python3 of the server's own environment.
     path = f"{Path(target.program[0]).parent}:{os.environ['PATH']}"
     return os.environ | rendered | {"HF_HUB_OFFLINE": "1", "PATH": path} | dict(target.variables)
 

@@ -4,6 +4,7 @@ Each server is started once for all tests of this file, with an API key, and is 
 """
 
 import json
+import operator
 import os
 import re
 import signal
@@ -16,9 +17,11 @@ from typing import Any
 
 import pytest
 
+import prometheus
 import sglang_client
 from client.processes import MODEL, Pod
 from cpu_engine import environment
+from dashboard_queries import metrics, queries, with_values
 from engine.server import Server
 from engine.targets import KEY, Target
 from integration.waiting import wait_for
@@ -45,7 +48,7 @@ class Life:
 
     Attributes:
         server: The server.
-        seen: The statuses of each path on the way, without repetitions; 0 where nothing answered.
+        seen: The statuses of each path during the start, without repetitions; 0 where nothing answered.
     """
 
     server: Server
@@ -216,6 +219,33 @@ def test_it_chats_about_tools(server: Server) -> None:
     assert server.status("/health_generate") == 200
 
 
+# Exists only after a client has gone away.
+ABORTED = "num_aborted_requests_total"
+
+
+def test_prometheus_finds_what_the_dashboard_asks_for(server: Server, tmp_path: Path) -> None:
+    """The stand-in has only some of the metrics, so only those queries are asked that it can answer."""
+    prometheus.ensure_there()
+    asked = {query: metrics(query) for _, query in queries("servers-dashboard.json") if metrics(query)}
+    offered = set(re.findall(r"^# TYPE sglang:(\w+)", _after_some_answers(server), re.MULTILINE))
+    if server.target.is_real:
+        assert {name for names in asked.values() for name in names} - offered == {ABORTED}
+    wanted = [with_values(query, "60s") for query, names in asked.items() if names <= offered]
+    assert len(wanted) >= 6
+    pod = {"namespace": "default", "pod": "kimi-7d9c6f5b8-x2x4q", "kimi_linear_io_server": "kimi"}
+    with prometheus.scraping(server.url.removeprefix("http://"), pod, tmp_path) as running:
+        wait_for(lambda: running.query("up == 1"), "it is scraped")
+        _after_some_answers(server)
+        wait_for(lambda: [query for query in wanted if not running.query(query)], "all are answered", operator.not_)
+
+
+def _after_some_answers(server: Server) -> str:
+    """Return the metrics after an answer in a stream and one as a whole."""
+    list(server.events("/v1/chat/completions", CHAT))
+    server.answer("/v1/chat/completions", CHAT)
+    return server.text("/metrics")
+
+
 def test_it_takes_less_memory_than_three_gigabytes(server: Server) -> None:
     assert 0 < server.memory() < 3e9
 
@@ -297,7 +327,7 @@ def end(life: Life) -> End:
     events = server.events("/generate", body)
     next(events)
     server.process.send_signal(signal.SIGTERM)
-    draining = wait_for(lambda: statuses(server), "it drains", lambda seen: seen["/health"] == 503)
+    draining = wait_for(lambda: statuses(server), "it drains", lambda seen: seen["/health"] == 503, passes_soon=True)
     late = server.status("/generate", {"text": "x", "sampling_params": {"max_new_tokens": 2}})
     *_, last = events
     code = server.process.wait(timeout=60)

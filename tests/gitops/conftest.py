@@ -54,7 +54,7 @@ def models(client: Client) -> Namespace:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
-    """A repository with our chart and the folder of servers, pushed by nobody yet."""
+    """A repository with our chart and the folder of servers, not pushed yet."""
     with git_host(tmp_path_factory.mktemp("git")) as opened:
         for folder in (CHART.relative_to(ROOT), FOLDER):
             opened.copy(ROOT / folder, folder)

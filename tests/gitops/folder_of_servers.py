@@ -45,7 +45,7 @@ def wait_until_repaired(models: Namespace) -> None:
 
 
 def end_gate(models: Namespace, **metrics: float) -> None:
-    """Let the gate's clients end with the recipe's numbers, but for these of its first suite."""
+    """Let the gate's clients end with the recipe's numbers, except these numbers of the first suite."""
     running_pod(models, "gate", "speed-low", TOOL_SECONDS)
     end_suite(models, "gate", "speed-low", result("speed-low", metrics))
     running_pod(models, "gate", "gsm8k", TOOL_SECONDS)

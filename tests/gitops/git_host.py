@@ -39,7 +39,7 @@ class Repository:
     """The address of the web server, in place of that of a Git host."""
 
     def copy(self, source: Path, path: Path) -> None:
-        """Put a folder at this path, as it is and not yet committed."""
+        """Copy a folder to this path; it is not committed yet."""
         shutil.copytree(source, self.checkout / path)
 
     def read(self, path: Path) -> dict[str, Any]:

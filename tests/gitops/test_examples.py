@@ -152,6 +152,13 @@ def test_what_the_chart_gives_to_the_prometheus_operator_is_of_its_types() -> No
     assert ask("decode", objects=foreign) == [""] * 4
 
 
+def test_what_a_watched_server_gives_to_the_prometheus_operator_is_of_its_types() -> None:
+    built = documents(ROOT / "tests/golden/watched/objects.yaml")
+    foreign = [manifest for manifest in built if manifest["apiVersion"].startswith("monitoring.coreos.com/")]
+    assert [manifest["kind"] for manifest in foreign] == ["PodMonitor", "PrometheusRule"]
+    assert ask("decode", objects=foreign) == ["", ""]
+
+
 def test_fluxs_health_expression_says_of_every_status_what_argo_cds_check_says() -> None:
     example = examples_for_flux()["Kustomization"]
     [check] = example["spec"]["healthCheckExprs"]

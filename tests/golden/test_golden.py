@@ -22,6 +22,7 @@ from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.resource_types import TYPES, check
 from kimi_linear_operator.server.preflight import POD_CHECK
+from kimi_linear_operator.server.router import LAUNCHER
 from make import owned, stored
 from passes import CHILDREN, RESOURCES, Passes, new_cache
 
@@ -108,7 +109,10 @@ def valid(manifest: Manifest) -> Resource:
 def without_programs(manifest: Manifest) -> Manifest:
     """Leave out the texts of programs that run in pods, which have tests of their own, and what follows from them."""
     if manifest["kind"] == "Deployment":
-        shortened: Manifest = json.loads(json.dumps(manifest).replace(json.dumps(POD_CHECK), '"..."'))
+        text = json.dumps(manifest)
+        for program in (POD_CHECK, LAUNCHER):
+            text = text.replace(json.dumps(program), '"..."')
+        shortened: Manifest = json.loads(text)
         return shortened
     if manifest["kind"] != "ConfigMap":
         return manifest

@@ -24,7 +24,7 @@ class Asked:
     """The requests of the operators of one run of pytest.
 
     Attributes:
-        files: The files here of which all tests ran, relative to this folder.
+        files: The files in this folder whose tests have all run, relative to this folder.
         used: The requests.
         forbidden: Those of the requests that the API server forbade.
     """

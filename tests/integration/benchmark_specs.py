@@ -119,6 +119,7 @@ _FIELDS: Mapping[str, tuple[Strategy, Strategy]] = {
     "timeoutSeconds": (st.sampled_from((10, 604_800)), st.sampled_from((9, 604_801, "1h", 10.0))),
     "backoffLimit": (st.sampled_from((0, 10)), st.sampled_from((11, -1, "1"))),
     "suspend": (st.booleans(), st.sampled_from(("yes", 1))),
+    "queueName": (st.sampled_from(("a", "user-queue")), st.sampled_from(("A", "a.b", "a" * 64, ""))),
     "podTemplate": (
         st.sampled_from(({}, {"spec": {"containers": [{"name": "client", "env": [{"name": "A", "value": "b"}]}]}})),
         POD_TEMPLATES,

@@ -26,7 +26,7 @@ _REASONS = {
 }
 
 TRUNCATED = b'{"type":"MODIFIED","object":{"kind":"Kimi'
-"""How a watch ends whose sender died within a line."""
+"""The end of a watch whose sender died in the middle of a line."""
 
 
 @dataclass
@@ -87,7 +87,7 @@ def refuse(status: int, headers: dict[str, str] | None = None) -> Fault:
 
 
 def refuse_every(nth: int, *statuses: int) -> Fault:
-    """Answer every nth call with an error: with these in turn."""
+    """Answer every nth call with an error: with these errors, one after the other."""
     count = 0
 
     async def fault(call: Call, forward: Forward) -> web.StreamResponse:

@@ -14,6 +14,7 @@ from kimi_linear_operator.kubernetes.kinds import (
     DISRUPTION_BUDGET,
     GROUP,
     JOB,
+    NETWORK_POLICY,
     POD,
     REVISION,
     SERVICE,
@@ -105,8 +106,9 @@ def hostile_objects(seed: int, count: int, namespace: str) -> Iterator[Hostile]:
 
 
 NO_TEXT = b"\xe2\x82"
-"""Two bytes of a character that has three. We read one U+FFFD; who reads two has them from the API server, which gives
-them back as they are only where it keeps JSON that it does not look into."""
+"""Two bytes of a character that has three. We read one U+FFFD. Two come from the API server, which returns such bytes
+unchanged only where it stores JSON that it does not parse.
+"""
 
 _POD_SPEC: Manifest = {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]}
 _TEMPLATE: Manifest = {"metadata": {"labels": {"app": "hostile"}}, "spec": _POD_SPEC}
@@ -121,6 +123,7 @@ _CONTENTS: dict[Kind, Manifest] = {
     SERVICE: {"spec": {"ports": [{"port": 1}]}},
     CONFIG_MAP: {"data": {"a": "NO TEXT"}},
     DISRUPTION_BUDGET: {"spec": {"maxUnavailable": 0, "selector": {"matchLabels": {"a": "b"}}}},
+    NETWORK_POLICY: {"spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}]}},
     CLAIM: {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}},
     JOB: {"spec": {"suspend": True, "template": _TEMPLATE}},
     POD: {"spec": _POD_SPEC},

@@ -26,7 +26,7 @@ class UnpackedImage:
     """Entrypoint, Cmd, User, Env and Labels."""
 
     def command(self, *arguments: str, **environment: str) -> tuple[str, ...]:
-        """Return the command line that runs this in the image, as its user; without arguments, what it runs itself.
+        """Return the command line that runs these arguments, or the image's own command, in the image as its user.
 
         Each step replaces the process (`exec`), so signals reach the program. Linux and root only.
         """

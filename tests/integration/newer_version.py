@@ -1,4 +1,4 @@
-"""A newer version of the operator: one in which an optional field that is there already has got a default.
+"""A newer version of the operator: an existing optional field has a default there.
 
 Run as a program, it is that version's `kimi-linear`.
 """

@@ -154,6 +154,12 @@ def run_command(kubeconfig: Path, *arguments: str, stdin: str = "") -> subproces
     )
 
 
+def start_command(kubeconfig: Path, output: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start a verb of `kimi-linear`, with all that it prints in a file, where a test can see it at once."""
+    with output.open("wb") as file:
+        return subprocess.Popen([COMMAND, *arguments], stdout=file, stderr=file, env=_environment(kubeconfig))
+
+
 def _environment(kubeconfig: Path) -> dict[str, str]:
     path = os.pathsep.join(filter(None, (str(_NOT_IN_THE_IMAGE), os.environ.get("PYTHONPATH"))))
     return {**os.environ, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": path}

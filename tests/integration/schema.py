@@ -144,7 +144,7 @@ def _wait_for_default(client: Client, expected: float | None) -> None:
 
 
 def serve(client: Client, definition: Manifest) -> None:
-    """Let the API server have these versions of a definition; it takes a moment until it goes by them."""
+    """Let the API server have these versions of a definition; it takes a moment until it uses them."""
     client.patch(
         DEFINITION, None, definition["metadata"]["name"], {"spec": {"versions": definition["spec"]["versions"]}}
     )

@@ -138,11 +138,27 @@ _SCALARS: Mapping[str, tuple[Strategy, Strategy]] = {
         st.sampled_from(("", "kimi", "//", "/a/", "/a b", "/a\n", "/é", "/" + "x" * 256)),
     ),
     "httpRoute.scheme": (st.sampled_from(("http", "https")), st.sampled_from(("HTTP", "tcp"))),
+    "router.replicas": (st.sampled_from((1, 2, 100)), st.sampled_from((0, 101, "2", 2.0))),
+    "router.policy": (st.sampled_from(("LeastLoad", "CacheAware", "RoundRobin")), st.sampled_from(("", "Random"))),
+    "router.image": (st.sampled_from(("a/b:1", "x" * 512)), st.sampled_from(("", ":v1", "a b", "x" * 513))),
+    "router.resources": (
+        st.sampled_from(({}, {"limits": {"memory": "1Gi"}}, {"requests": {"cpu": 1}, "limits": {}})),
+        st.sampled_from(({"limits": {"memory": 1.5}}, {"limits": {"memory": None}}, {"claims": []}, "1Gi")),
+    ),
     "auth.apiKeySecretRef.name": (_NAMES, _ODD_NAMES),
     "auth.apiKeySecretRef.key": (st.sampled_from(("token", "api-key")), st.sampled_from(("a/b", ""))),
     "kernelCache.existingClaim": (_NAMES, _ODD_NAMES),
     "kernelCache.hostPath": (st.sampled_from(("/k", "/var/lib/kernels")), st.sampled_from(("/", "k", "/a b"))),
     "kernelCache.sizeLimit": (st.sampled_from(("1Gi", "512Mi")), st.sampled_from(("1", 1, "0Gi", "1G", "1.5Gi"))),
+    "monitoring.labels": (
+        st.dictionaries(st.sampled_from(("release", "a/b")), st.sampled_from(("", "x", "a.b")), max_size=2),
+        st.sampled_from(({"a": 1}, {"a": "-"}, {"kimi-linear.io/server": "x"}, {"ü": "x"}, {"a": None}, ["a"])),
+    ),
+    "monitoring.slowFirstTokenSeconds": (st.sampled_from((0.5, 5, 400)), st.sampled_from((0, -1, 401, "5", True))),
+    "queueName": (
+        st.sampled_from(("a", "user-queue", "a" * 63)),
+        st.sampled_from(("A", "a.b", "-a", "a" * 64, "", "a\n")),
+    ),
     "preflight": (st.sampled_from(("disabled", "enabled")), st.sampled_from((True, "off", "Enabled"))),
     "security.hostIPC": (st.booleans(), st.sampled_from(("false", 1))),
     "security.seccompProfile": (st.sampled_from(("Unconfined", "RuntimeDefault")), st.just("Localhost")),
@@ -202,6 +218,34 @@ _LISTS: Mapping[str, tuple[Strategy, Strategy]] = {
         st.sampled_from((["sys_ptrace"], ["_A"], ["A"] * 17, ["A\n"], ["A" * 65], "SYS_PTRACE")),
     ),
 }
+
+
+_GOOD_PEERS: tuple[Json, ...] = (
+    {"podSelector": {}},
+    {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "chat"}}},
+    {"podSelector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]}, "namespaceSelector": {}},
+    {"ipBlock": {"cidr": "192.0.2.0/24", "except": ["192.0.2.1/32"]}},
+)
+_ODD_PEERS: tuple[Json, ...] = (
+    {},
+    {"podSelector": None},
+    {"podSelector": {"matchLabels": {"a": None}}},
+    {"podSelector": {"matchLabels": {"a": 1}}},
+    {"podSelector": {"matchExpressions": [{"key": "a", "operator": "exists"}]}},
+    {"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}},
+    {"ipBlock": {}},
+    {"ipBlock": {"cidr": "192.0.2.0"}},
+    {"ipBlock": {"cidr": "192.0.2.0/24\n"}},
+    {"ipBlock": {"cidr": "192.0.2.0/24", "except": "192.0.2.1/32"}},
+    {"endpointSelector": {}},
+    None,
+    "x",
+)
+_PEERS = (
+    st.lists(st.sampled_from(_GOOD_PEERS), max_size=3),
+    st.lists(st.sampled_from((*_GOOD_PEERS, *_ODD_PEERS)), min_size=1, max_size=3),
+)
+_LISTS = {**_LISTS, "networkPolicy.from": _PEERS, "networkPolicy.to": _PEERS}
 
 
 def _containers(names: Strategy) -> Strategy:

@@ -12,6 +12,9 @@ Seen = TypeVar("Seen")
 # Many times longer than anything takes, because shared machines stand still for seconds now and then.
 PATIENCE_SECONDS = 60.0
 _PAUSE_SECONDS = 0.04
+# A wait that takes longer is looked at less often: each look costs the API server as much as the operator's own.
+_LONGEST_PAUSE_SECONDS = 0.25
+_PAUSE_OF_A_WAIT = 1 / 40
 _LONGEST_SHOWN = 3000
 
 
@@ -20,13 +23,25 @@ def wait_for(
     expected: str,
     accept: Callable[[Seen], object] = bool,
     seconds: float = PATIENCE_SECONDS,
+    *,
+    passes_soon: bool = False,
 ) -> Seen:
-    """Observe until the value is accepted and return it; on a timeout fail with the last value."""
-    deadline = time.monotonic() + seconds
+    """Observe until the value is accepted and return it; on a timeout fail with the last value.
+
+    Args:
+        look: Observes.
+        expected: What is waited for, in words.
+        accept: Whether a value is what is waited for.
+        seconds: How long to wait.
+        passes_soon: Whether a test must act at once, because the state does not last.
+    """
+    begin = time.monotonic()
     while not accept(seen := look()):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - begin
+        if waited > seconds:
             pytest.fail(f"Not within {seconds:.0f} s: {expected}. Last seen:\n{_shown(seen)}")
-        time.sleep(_PAUSE_SECONDS)
+        longer = min(waited * _PAUSE_OF_A_WAIT, _LONGEST_PAUSE_SECONDS)
+        time.sleep(_PAUSE_SECONDS if passes_soon else max(longer, _PAUSE_SECONDS))
     return seen
 
 

@@ -22,9 +22,9 @@ In an image, as `python3 -m sglang.launch_server`:
 2.  This folder as the package `stand_in` in site-packages.
 3.  `launch_server.py` of this folder as `sglang/launch_server.py`: over the real one, where the package sglang is
     installed for its client (benchmarks run the client in the server's image), or beside an empty `sglang/__init__.py`.
-4.  What the client needs without internet, from `python3 -m stand_in.data FOLDER`: with `HF_HOME=FOLDER/huggingface`
+4.  `python3 -m stand_in.data FOLDER` writes what the client needs without internet. With `HF_HOME=FOLDER/huggingface`
     and `HF_HUB_OFFLINE=1` the recipe's speed commands find Kimi's tokenizer (ours, under its name) and ShareGPT as if
-    they were cached; `FOLDER/tokenizer`, `FOLDER/sharegpt.json` and `FOLDER/gsm8k.jsonl` are there as files, too.
+    they were cached. `FOLDER/tokenizer`, `FOLDER/sharegpt.json` and `FOLDER/gsm8k.jsonl` contain the same as files.
 
 Faults come from the environment: see `Behaviour` in `behaviour.py`.
 """

@@ -41,7 +41,7 @@ def repeat(text: str, longest: int) -> Answer:
 
 
 def is_right(apples: int, accuracy: float) -> bool:
-    """Whether the question about this number of apples is answered rightly: of 200 in a row, `accuracy` are."""
+    """Whether the question about this number of apples gets the right answer: `accuracy` of 200 in a row do."""
     return apples * _STRIDE % _QUESTIONS < round(accuracy * _QUESTIONS)
 
 

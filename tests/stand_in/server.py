@@ -78,7 +78,7 @@ async def _ok(_request: web.Request) -> web.Response:
 
 
 async def _health(request: web.Request) -> web.Response:
-    """Say whether the engine gives a sign of life; without generation, /health says it of the process alone."""
+    """Say whether the engine gives a sign of life; without generation, /health looks only at the process."""
     engine = request.app[ENGINE]
     is_cheap = request.path == "/health" and os.environ.get("SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION") == "false"
     if engine.is_healthy and not is_cheap:
@@ -217,7 +217,7 @@ def _drain(engine: Engine, stopped: asyncio.Event) -> None:
 
 
 def _load(seconds: float) -> None:
-    """Take so long to load, and say at which step it is as SGLang does."""
+    """Load for this long, and log each step as SGLang does."""
     _log("Load weight begin. avail mem=191.10 GB")
     _log("Loading safetensors checkpoint shards:   0% Completed | 0/20 [00:00<?, ?it/s]")
     time.sleep(seconds / 2)

@@ -24,6 +24,16 @@
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
+# spec.monitoring of a server: definitions of the Prometheus operator, which need not be there.
+- apiGroups: [monitoring.coreos.com]
+  resources: [podmonitors, prometheusrules]
+  verbs: [get, list, watch, create, patch, delete]
+{{- if .Values.rbac.networkPolicies }}
+# spec.networkPolicy of a server.
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
+{{- end }}
 - apiGroups: [""]
   resources: [configmaps, services]
   verbs: [get, list, watch, create, patch, delete]
@@ -44,13 +54,13 @@
   resources: [pods]
   verbs: [list, watch]
 {{- if .Values.rbac.readLogs }}
-# The log of an engine that starts: it alone tells whether the engine loads or compiles. The last lines of the log of a pod
-# that fetches weights say how far it is.
+# Only the log of an engine that starts shows whether the engine loads or compiles. The last lines of the log of a pod
+# that fetches weights show its progress.
 - apiGroups: [""]
   resources: [pods/log]
   verbs: [get]
 {{- end }}
-# Events alone say why the pods of a benchmark's Job are refused or their volumes are not mounted.
+# Only Events say why the pods of a benchmark's Job are refused or their volumes are not mounted.
 - apiGroups: [""]
   resources: [events]
   verbs: [create, list]

@@ -87,7 +87,7 @@ class Admission:
         return self._wait_for_news(key, target, asker, rivals)
 
     def _wait_for_news(self, key: Key, target: Target, asker: Asker, looked_at: Mapping[Key, Claim]) -> Wait | None:
-        """Return what came to light while the API server was asked, which may take a minute; None if nothing did."""
+        """Return why a benchmark must wait after all: rivals may have appeared while the API server was asked."""
         rivals = self._claims(self.cache.get(key.of(BENCHMARK)) or {})
         news = (claim for rival, claim in rivals.items() if rival not in looked_at and claim.is_willing)
         if any(not asker.goes_before(claim) for claim in news):
@@ -170,9 +170,8 @@ class Admission:
     async def _is_busy(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> bool:
         """Return whether any client runs against a target. The benchmark that asks has none.
 
-        The cache shows all Jobs but those of the last seconds, which another replica may have made. Such a Job belongs
-        to one of the benchmarks that go first. Where the operator cannot read any more, it knows only the Jobs that it
-        saw.
+        The cache shows all Jobs, except Jobs that another replica made in the last seconds. Such a Job belongs to one
+        of the benchmarks that go first. Where the operator cannot read any more, it knows only the Jobs that it saw.
         """
         others = ((rival, claim) for rival, claim in rivals.items() if rival.namespace != key.namespace)
         elsewhere = (claim for rival, claim in others if self._may_start(rival, claim))

@@ -1,9 +1,9 @@
 """For how long Jobs hold a server, so that no other benchmark of it may start.
 
 A user with write access to a namespace can create any Job there, with any label and owner, and benchmarks with any
-address. So a Job of another namespace holds a server only if it has the name that the operator gives to Jobs, only
-while its benchmark wants to run, and only for the time limit of a suite after the Job's creation. A finalizer, a
-sidecar or the suspension of the Job does not extend this time.
+address. So a Job of another namespace holds a server only under three conditions: it has the name that the operator
+would give it, its benchmark wants to run, and the time limit of a suite after the Job's creation has not passed. A
+finalizer, a sidecar or the suspension of the Job does not extend this time.
 """
 
 import math
@@ -96,8 +96,8 @@ def job_seconds(task: Task, claim: Claim, asker: Asker) -> float:
 def _was_created_during(suite: tuple[str, str] | None, created: str) -> bool:
     """Return whether a Job was created while a suite of another benchmark ran on the server: then it is forged.
 
-    The operator creates none then, except in the first seconds, when watch events may be late, and none in the moment
-    before the other benchmark's next suite.
+    During a suite, the operator creates no Job of another benchmark, except in the first seconds, when watch events may
+    be late. It also creates none in the moment before the next suite of the same benchmark.
     """
     if suite is None:
         return False

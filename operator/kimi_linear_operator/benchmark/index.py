@@ -97,8 +97,8 @@ class BenchmarkIndex:
 
         A far benchmark waits until most of those are done, and is not enqueued for single changes of them.
 
-        A benchmark with a Job that has not ended is far only if as many others with such Jobs are ahead. The limit
-        holds for them, too, because a user can create a Job for each of thousands of benchmarks.
+        A benchmark whose Job has not ended is far only if `FEW_RIVALS` others whose Jobs have not ended are ahead. The
+        limit also holds for them, because a user can create a Job for each of thousands of benchmarks.
         """
         claim = self.claim(key)
         return claim is not None and self._is_far(key, claim.target, [claim])

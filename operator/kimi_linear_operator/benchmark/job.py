@@ -10,6 +10,7 @@ from kimi_linear_operator.benchmark.target import Target
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Manifest
 from kimi_linear_operator.kubernetes.overlay import merge
+from kimi_linear_operator.kubernetes.queueing import put_into_queue
 from kimi_linear_operator.server.sglang import entrypoint, environment
 from kimi_linear_operator.weights.location import MOUNT
 
@@ -69,6 +70,7 @@ def build_job(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, snap
     }
     job = metadata.build_manifest(benchmark, JOB, name(benchmark, suite), spec=spec)
     job["metadata"]["labels"] |= labels
+    put_into_queue(job, benchmark.spec.queue_name)
     metadata.annotate(job, TARGET_ANNOTATION, snapshot)
     return job
 

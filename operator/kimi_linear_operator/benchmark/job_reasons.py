@@ -11,6 +11,7 @@ from kimi_linear_operator.foreigntext import one_line
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.pod_reasons import worst_reason
+from kimi_linear_operator.kubernetes.queueing import why_suspended
 from kimi_linear_operator.kubernetes.refusals import last_seen, newest, refusal
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.server.sglang.program import SGLANG
@@ -59,11 +60,7 @@ def job_reason(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifes
     """
     name = job["metadata"]["name"]
     if _is_suspended(job):
-        return Reason(
-            "JobSuspended",
-            f"Job {name} is suspended by somebody else, most likely by a queue such as Kueue: it starts when "
-            "spec.suspend of the Job becomes false",
-        )
+        return Reason("JobSuspended", f"Job {name} {why_suspended(job)}")
     if living := [pod for pod in pods if is_running(pod)]:
         return next((reason for pod in living if (reason := pod_reason(pod, events, now))), None)
     return _refused_reason(job, pods, events) if asks_events_of(job, pods, now) else None

@@ -14,7 +14,9 @@ from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.server.sglang.program import SGLANG
 
 SIDECAR_SECONDS = 30.0
-"""How long a pod may go on after its client has failed. After that, a sidecar keeps it, and there is no retry."""
+"""How long a pod may go on after its client has failed. After that, only a sidecar keeps it running, and there is no
+retry.
+"""
 
 OVERDUE_SECONDS = 120.0
 """How long a Job may go on after its time limit. After that, it is suspended, or the node of its pod is lost."""

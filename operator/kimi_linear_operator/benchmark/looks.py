@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-# How many benchmarks may list Jobs and pods at the same time before they start ("a look"). Each occupies a worker
-# for as long as the API server takes.
+# How many benchmarks may list Jobs and pods at the same time before they start ("a look"). Each of them occupies a
+# worker until the API server has answered.
 LOOKS_AT_ONCE = 4
 # How many of them may be of one namespace.
 LOOKS_OF_NAMESPACE = 2

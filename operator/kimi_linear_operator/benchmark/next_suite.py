@@ -192,8 +192,8 @@ def _refuse_another(created: Manifest, desired: Manifest) -> None:
     """Refuse a Job that somebody else made in a suite's place: without our labels, nobody would see it run.
 
     Raises:
-        NameTakenError: The Job has not the labels that the operator gives it.
+        NameTakenError: The Job lacks the labels that the operator gives it.
     """
     if not desired["metadata"]["labels"].items() <= (created["metadata"].get("labels") or {}).items():
         name = desired["metadata"]["name"]
-        raise NameTakenError(f"Job {name} has not the labels of the operator: delete it")
+        raise NameTakenError(f"Job {name} lacks the operator's labels: delete it")

@@ -1,4 +1,4 @@
-"""How long other benchmarks wait for one whose turn it is, but that starts no suite, for whatever reason."""
+"""How long other benchmarks wait for a benchmark that has its turn but, for any reason, starts no suite."""
 
 from collections import OrderedDict
 from collections.abc import Callable

@@ -88,7 +88,7 @@ def read(config_map: Manifest, now: str) -> Manifest:
 
 
 def _results(value: Any, now: str) -> Any:
-    """Return results with names, those that cannot be read as text; anything else than a list stays as it is.
+    """Return the results that have a name. A result that cannot be read becomes text; a value that is no list stays.
 
     There are no more results than a spec may have suites.
     """

@@ -148,7 +148,7 @@ ERRORS = (
     ),
     expressions.own_command(commands.CONTAINER, "use spec.client and spec.suites"),
     expressions.unprivileged(commands.CONTAINER, "it only sends requests"),
-    expressions.own_network("puts the client on the node's network, which makes no measurement better"),
+    expressions.own_network("puts the client on the node's network, which a measurement does not need"),
     expressions.owned_labels(),
     *expressions.inherited_metadata(),
 )

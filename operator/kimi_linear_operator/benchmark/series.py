@@ -33,7 +33,7 @@ _MOST_NUMBERS = 20_000
 
 
 def _results(benchmarks: Iterable[CachedObject], now: str) -> Iterator[str]:
-    """Yield the results, of each namespace the newest ones up to a limit."""
+    """Yield the results: for each namespace the newest ones, up to a limit."""
     name = "kimi_linear_benchmark_result"
     meaning = "Results of the newest complete benchmark of each namespace and server, by suite and metric"
     yield head(name, meaning)
@@ -57,7 +57,7 @@ def _numbers_of(benchmark: CachedObject, suites: Collection[str]) -> Iterator[st
 
 
 def newest(benchmarks: Iterable[CachedObject], now: str) -> dict[CachedObject, set[str]]:
-    """Map each benchmark to those of its suites that no other benchmark has measured later, the newest one first.
+    """Map each benchmark, the newest first, to its suites that no other benchmark has measured later.
 
     Only benchmarks of the same namespace and target are compared: users can write any result and time in their
     namespace.

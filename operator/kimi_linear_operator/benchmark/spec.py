@@ -27,6 +27,7 @@ from kimi_linear_operator.kubernetes.models import (
     whole_number,
 )
 from kimi_linear_operator.kubernetes.pod_template import PodTemplate
+from kimi_linear_operator.kubernetes.queueing import QueueName
 
 SuiteKind = Literal["speed", "accuracy"]
 
@@ -69,8 +70,8 @@ class Client(Model):
     image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")] | None = (
         Field(
             default=None,
-            description="Image with SGLang. If unset, the server's image, or for an endpoint the recipe's. "
-            "No GPU is needed.",
+            description="Image with SGLang. If unset, it is the server's image or, for an endpoint, the recipe's. No "
+            "GPU is needed.",
         )
     )
     tokenizer: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z0-9/][!-~]*$")] | None = Field(
@@ -107,8 +108,8 @@ class Speed(Model):
     )
     random_range_ratio: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None,
-        description="Shortest length as a share of the longest (--random-range-ratio). If unset, 0, as in the "
-        "recipe: lengths are spread from 1 up, and about half the longest on average.",
+        description="Shortest length as a share of the longest (--random-range-ratio). If unset, 0, as in the recipe: "
+        "then lengths are between 1 token and the longest, on average about half of it.",
     )
     sharegpt_output_len: Annotated[int, Field(ge=1, le=1_048_576), _WHOLE] | None = Field(
         default=None, description="Tokens of every answer, instead of the lengths in the conversations. For sharegpt."
@@ -129,7 +130,8 @@ class Speed(Model):
         default=False, description="Put prompts into the model's chat template (--apply-chat-template)."
     )
     disable_ignore_eos: bool = Field(
-        default=False, description="Let answers end by themselves (--disable-ignore-eos) instead of at their length."
+        default=False,
+        description="Let the model end its answers (--disable-ignore-eos). If false, every answer has its full length.",
     )
     disable_stream: bool = Field(default=False, description="Ask for answers in one piece (--disable-stream).")
     tokenize_prompt: bool = Field(
@@ -273,6 +275,11 @@ class BenchmarkSpec(Model):
         default=False,
         description="Stop the running suite; it starts again from its beginning later. The results of suites that have "
         "ended are kept.",
+    )
+    queue_name: QueueName | None = Field(
+        default=None,
+        description="LocalQueue of Kueue that admits the Jobs of the suites. If unset, Kueue treats them as its "
+        "administrator has configured.",
     )
     inherited_metadata: InheritedMetadata = Field(default_factory=InheritedMetadata, description=INHERITED_METADATA)
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=2_147_483_647), _WHOLE] | None = Field(

@@ -72,10 +72,10 @@ def is_complete(status: Manifest) -> bool:
 
 
 def read_results(benchmark: KimiLinearBenchmark, status: Manifest) -> list[Manifest]:
-    """Return the results in a status up to the first that is not of the suite in its place. That suite runs again.
+    """Return the results in a status, up to the first one that is not about the suite at its position.
 
-    A user or another version of the operator may have written the status. A result that this version cannot read stands
-    for a suite that has ended, too, and is kept as it is.
+    The suite at that position runs again. A user or another version of the operator may have written the status. A
+    result that this version cannot read also means that its suite has ended, and is kept as it is.
     """
     pairs = zip(benchmark.spec.suites, _items(status.get("results")), strict=False)
     return [result for _, result in takewhile(lambda pair: pair[0].name == pair[1].get("name"), pairs)]

@@ -49,7 +49,7 @@ class StoredResults:
         self._children = context.children
         self._now = context.now
         # ConfigMaps that do not hold the results of their benchmarks, or that hold exactly these; the oldest entry
-        # first. To find out takes long if the results are large.
+        # first. The comparison takes long if the results are large.
         self._compared: OrderedDict[Key, _Compared] = OrderedDict()
 
     async def restored(self, benchmark: KimiLinearBenchmark) -> Manifest | None:

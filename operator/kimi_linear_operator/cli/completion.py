@@ -62,7 +62,7 @@ def answer_shell(parser: argparse.ArgumentParser) -> None:
 
 
 def answer_for_kubectl(parser: argparse.ArgumentParser, words: Sequence[str]) -> Sequence[str]:
-    """Return the lines that kubectl expects: the words that fit, and whether names of files do.
+    """Return the lines that kubectl expects: the words that fit, and whether names of files fit, too.
 
     Args:
         parser: The parser of the command.
@@ -83,7 +83,7 @@ def _end(_: int) -> NoReturn:
 
 
 def resource_names(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
-    """Return the names of resources that begin so, with their type if there is a slash; none if they cannot be read."""
+    """Return the names of resources with this prefix, with types if it has a slash; none if they cannot be read."""
     try:
         namespace = context.namespace(parsed_args)
         return asyncio.run(asyncio.wait_for(_names(namespace, prefix), _NAME_SECONDS))

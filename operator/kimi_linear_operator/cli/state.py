@@ -175,7 +175,8 @@ async def _with_children(cluster: Cluster, wanted: Address, resource_type: Resou
         if kind not in _WITHOUT_STATE
         for workload in await _list(cluster, kind, wanted.namespace, selector)
     ]
-    pods = await cluster.list(POD, wanted.namespace, selector)
+    selectors = [selector, *resource_type.more_pods(resource)]
+    pods = [pod for each in selectors for pod in await cluster.list(POD, wanted.namespace, each)]
     return State(resource_type, resource, workloads, sorted(pods, key=_age))
 
 

@@ -8,7 +8,7 @@ from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
 from kimi_linear_operator.kubernetes.kinds import Manifest
 
 # An overloaded API server asks for up to 32 s (k8s.io/apiserver, maxRetryAfter of flowcontrol). A longer time comes
-# from a proxy in front of it, which may be back sooner.
+# from a proxy in front of the API server, which may answer sooner.
 LONGEST_RETRY_SECONDS = 60.0
 
 # Resource versions have 64 bits: up to 20 digits.

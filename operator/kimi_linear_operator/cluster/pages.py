@@ -220,7 +220,7 @@ def _page(kind: Kind, answer: Manifest, begun: int) -> Page:
     """
     version = int(resource_version(answer))
     if version < begun:
-        raise ApiError(UNREACHABLE, "the list goes on from an older state than it began with")
+        raise ApiError(UNREACHABLE, "a later page of the list shows an older state than the first page")
     # The items of a list have neither of these fields.
     type_fields = {"apiVersion": kind.api_version, "kind": kind.kind}
     return Page([type_fields | item for item in items(answer)], begun or version)

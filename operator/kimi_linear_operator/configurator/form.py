@@ -38,9 +38,9 @@ _SWITCH = {"disabled": "Disabled", "enabled": "Enabled"}
 SERVER = Layout(
     # The choices of the recipe's generator. There, TP is always on; the number of GPUs is a field under "More".
     first=("hardware", "model.variant", "reasoningParser", "toolCallParser"),
-    # Pods, their metadata and their security have more fields than a form can show. Only an administrator can allow a
-    # folder of the node.
-    left_out=("inheritedMetadata", "kernelCache.hostPath", "podTemplate", "security"),
+    # Pods, their metadata and security, and peers of a network policy have more fields than a form can show. Only an
+    # administrator can allow a folder of the node.
+    left_out=("inheritedMetadata", "kernelCache.hostPath", "networkPolicy", "podTemplate", "router", "security"),
     written=("hardware",),
     labels={
         "model.variant": "Model",

@@ -102,7 +102,7 @@ def _one_of(values: Sequence[Any]) -> str:
 
 
 def _limit(schema: Mapping[str, Any], bound: str) -> Any:
-    """Return a bound of a schema. There, an exclusive bound is the inclusive one with a switch beside it."""
+    """Return a bound of a schema. An exclusive bound is `maximum` or `minimum` with a switch, as in a CRD."""
     inclusive = {"exclusiveMaximum": "maximum", "exclusiveMinimum": "minimum"}
     if bound in inclusive:
         return schema[inclusive[bound]] if schema.get(bound) else None

@@ -130,7 +130,7 @@ def _fields(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _extent(value: Any) -> _Extent:
-    """Measure a value level by level, and its JSON only if it is neither too deep nor has too many values."""
+    """Measure a value level by level. Its JSON is measured only if depth and number of values are within bounds."""
     levels, values = 0, 0
     level = [value]
     while level:

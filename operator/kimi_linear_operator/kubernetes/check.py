@@ -86,7 +86,7 @@ class Checker(Generic[R]):
         return self._check(manifest, without_unknown_fields)
 
     def read_stored(self, manifest: Manifest, needed: Collection[str] = ()) -> R | None:
-        """Return a resource as far as it can be read, whatever rules it breaks; None if that is not far enough.
+        """Return the readable part of a resource, even if it breaks rules; None if a needed part cannot be read.
 
         Args:
             manifest: The resource as the API server has it.

@@ -89,31 +89,34 @@ def owned_labels() -> Rule:
 
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
 _KEY = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+_IS_WELL_FORMED = f"self.all(k, k.matches({cel_text(_KEY)}))"
+_MALFORMED = (
+    "has a key that Kubernetes refuses: write NAME or PREFIX/NAME; a name has letters, digits, '-', '_' and '.', and a "
+    "prefix is a DNS name"
+)
 
 
 def inherited_metadata() -> tuple[Rule, ...]:
     """Return the rules for `spec.inheritedMetadata`."""
-    labels, annotations = (f"spec.inheritedMetadata.{name}" for name in ("labels", "annotations"))
-    is_well_formed = f"self.all(k, k.matches({cel_text(_KEY)}))"
-    malformed = (
-        "has a key that Kubernetes refuses: write NAME or PREFIX/NAME; a name has letters, digits, '-', '_' and "
-        "'.', and a prefix is a DNS name"
-    )
+    annotations = "spec.inheritedMetadata.annotations"
     return (
-        Rule(
-            "error",
-            labels,
-            _HAS_NO_OWN_LABELS,
-            f"sets a label that the operator sets ({_OWN_LABELS}): choose another key",
-        ),
+        *labels("spec.inheritedMetadata.labels"),
         Rule(
             "error",
             annotations,
             "self.all(k, !k.startsWith('kimi-linear.io/'))",
             "sets an annotation that the operator sets (kimi-linear.io/...): choose another key",
         ),
-        Rule("error", labels, is_well_formed, malformed),
-        Rule("error", annotations, is_well_formed, malformed),
+        Rule("error", annotations, _IS_WELL_FORMED, _MALFORMED),
+    )
+
+
+def labels(field: str) -> tuple[Rule, ...]:
+    """Return the rules for a field with labels of children."""
+    message = f"sets a label that the operator sets ({_OWN_LABELS}): choose another key"
+    return (
+        Rule("error", field, _HAS_NO_OWN_LABELS, message),
+        Rule("error", field, _IS_WELL_FORMED, _MALFORMED),
     )
 
 

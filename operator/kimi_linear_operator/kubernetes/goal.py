@@ -1,11 +1,11 @@
-"""What a resource is for, and how far it is on the way there."""
+"""The goal of a resource, and its progress."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a resource is on the way to its goal: `done` of `total` steps, and the step in words."""
+    """The progress of a resource towards its goal: `done` of `total` steps, and the step in words."""
 
     done: int
     total: int

@@ -55,6 +55,9 @@ CLAIM = Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 INGRESS = Kind("networking.k8s.io", "v1", "Ingress", "ingresses")
 HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", "the Gateway API")
+NETWORK_POLICY = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
+POD_MONITOR = Kind("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors", "the Prometheus operator")
+PROMETHEUS_RULE = Kind("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules", "the Prometheus operator")
 POD = Kind("", "v1", "Pod", "pods")
 
 EVENT = Kind("", "v1", "Event", "events")
@@ -68,5 +71,18 @@ def kind_of(manifest: Manifest) -> Kind:
 
 _CHILD_KINDS = {
     kind.kind: kind
-    for kind in (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET, INGRESS, HTTP_ROUTE, CONFIG_MAP, JOB, CLAIM)
+    for kind in (
+        REVISION,
+        DEPLOYMENT,
+        SERVICE,
+        DISRUPTION_BUDGET,
+        NETWORK_POLICY,
+        INGRESS,
+        HTTP_ROUTE,
+        POD_MONITOR,
+        PROMETHEUS_RULE,
+        CONFIG_MAP,
+        JOB,
+        CLAIM,
+    )
 }

@@ -141,10 +141,14 @@ class SecretKeyRef(Model):
 _LabelValue = Annotated[str, Field(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")]
 
 
+Labels = Annotated[dict[str, _LabelValue], Field(max_length=32), WithoutNulls]
+"""Labels of an object."""
+
+
 class InheritedMetadata(Model):
     """Labels and annotations for every object of a resource, for example those that a company's policies demand."""
 
-    labels: Annotated[dict[str, _LabelValue], Field(max_length=32), WithoutNulls] = Field(
+    labels: Labels = Field(
         default={}, description="Labels of every object, pods included. Those that the operator sets are refused."
     )
     annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32), WithoutNulls] = (

@@ -139,7 +139,7 @@ def remaining_path(fields: Fields, path: FieldPath, value: Any) -> FieldPath | N
         value: The object. The key fields of its items say which entries of the set belong to them.
 
     Returns:
-        Empty if the set has the field. If it has a list or an object around the field as a whole, the rest of the path.
+        Empty if the set has the field. The rest of the path if the set has a list or an object around it as a whole.
         None if it has neither.
     """
     for position, name in enumerate(path):

@@ -143,7 +143,7 @@ def _is_orphan(live: Manifest, owner: Resource) -> bool:
 
 
 def _second_manager(live: Manifest) -> tuple[str, ...]:
-    """Return managedFields as a difference if we own fields also by patching: an apply could not remove those."""
+    """Return managedFields as a difference if we own some fields by a patch, because apply cannot remove these."""
     return ("metadata.managedFields",) if ownership.has_second_manager(live, metadata.MANAGER) else ()
 
 
@@ -160,7 +160,7 @@ def _is_of_ours(reference: Manifest, owner: Resource) -> bool:
 
 
 def blocked(owner: Resource, wanted: Manifest, live: Manifest) -> Blocked:
-    """Return that a child cannot be created, because a live object has its name."""
+    """Return the step for a child that cannot be created because a live object has its name."""
     kind, name = live["kind"], live["metadata"]["name"]
     if relation_of(live, owner) == Relation.LEFT_OVER:
         return Blocked(wanted, True, f"{kind} {name} of a deleted {owner.kind} of this name is still being removed")

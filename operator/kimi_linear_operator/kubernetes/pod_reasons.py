@@ -88,7 +88,7 @@ def _reason(pod: Manifest, now: str, program: Program) -> Reason | None:
 
 
 def _with_lost_devices(pod: Manifest, reason: Reason) -> Reason:
-    """Return a reason that a lost device can have, with the devices of the pod that are unhealthy.
+    """Return a reason. If a lost device can be the cause, name the unhealthy devices of the pod.
 
     Kubelets report them since Kubernetes 1.36. They neither end such a pod nor give it other devices.
     """

@@ -95,7 +95,7 @@ def unchanged(fields: Iterable[str]) -> str:
     """Return an expression for the API server that is true if an update does not change these fields below `self`.
 
     One side of each comparison is a plain field, because the API server estimates the cost of a rule and refuses
-    expensive ones: it knows the size of a field from the schema, but not that of an optional value.
+    expensive rules. It knows the size of a field from the schema, but it does not know the size of an optional value.
     """
     return " && ".join(_is_unchanged(field) for field in fields)
 
@@ -158,7 +158,7 @@ def _value_at(manifest: Manifest, path: str) -> Any:
 
 
 def _only(value: Manifest, fields: Iterable[str]) -> Manifest:
-    """Return a copy of an object with only these fields; an empty object on the way to one is kept, for `has`."""
+    """Return a copy of an object with only these fields. An empty object that may contain one stays, for `has`."""
     result: Manifest = {}
     for field in fields:
         *parents, last = field.split(".")

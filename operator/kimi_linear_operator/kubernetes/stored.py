@@ -111,9 +111,9 @@ def _without(value: Any, path: FieldPath) -> Any:
 
 
 def as_in(value: Manifest, path: FieldPath, other: Manifest) -> Manifest:
-    """Return an object in which a field is as in another object: missing, null, or with the same value.
+    """Return an object with one field copied from another object, where it may also be missing or null.
 
-    An object that becomes empty is also as in the other: missing, null, or empty. An item of a list always stays.
+    If the object around the field becomes empty, it is copied, too. An item of a list always stays.
     """
     changed: Manifest = _as_in(value, path, other)
     return changed

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.queueing import is_held, waits_in_queue
 from kimi_linear_operator.kubernetes.times import seconds_between
 
 # A scheduler sets the condition PodScheduled in its first attempt, within milliseconds if its queue is empty.
@@ -44,6 +45,8 @@ def for_scheduler(pod: Manifest, scheduled: Manifest, now: str) -> Reason | None
     """
     name, spec = pod["metadata"]["name"], pod.get("spec", {})
     if scheduled.get("reason") == "SchedulingGated":
+        if is_held(pod):
+            return Reason("Queued", f"pod {name} {waits_in_queue(pod)}")
         gates = ", ".join(gate["name"] for gate in spec.get("schedulingGates", ())) or "unknown"
         return Reason("Queued", f"pod {name} waits until its scheduling gate is removed: {gates}")
     if scheduled.get("reason") == "Unschedulable":

@@ -54,7 +54,7 @@ class Failures:
     passing: ApiError | None = None
 
     def to_report(self, failures: int) -> Reason | None:
-        """Return what the status says: the lasting failure, or one that has not passed; None if there is neither.
+        """Return the failure for the status: a lasting one, else one that may still pass; None if there is neither.
 
         Args:
             failures: How many passes before this one failed in a row.
@@ -163,7 +163,7 @@ class Children:
         return await self._create_missing(owner, wanted) if isinstance(step, Create) else step
 
     async def _next(self, owner: Resource, wanted: Manifest, live: Manifest | None) -> Step | None:
-        """Return the step for one child, which is never to take it from another resource of ours."""
+        """Return the step for one child. It never takes the child from another resource of ours."""
         return await blocked_if_held(self.cluster, self.cache.reader.kinds, owner, step_for(owner, wanted, live))
 
     async def _create_missing(self, owner: Resource, wanted: Manifest) -> Step | None:

@@ -33,9 +33,9 @@ async def read_unchanged(cluster: Cluster, key: Key, uid: str, generation: int) 
 
 
 async def blocked_if_held(cluster: Cluster, kinds: Iterable[Kind], owner: Resource, step: Step | None) -> Step | None:
-    """Return a step, or that it is blocked if it would take an object from another resource of ours that exists.
+    """Return a step; a blocked one if it would take an object from another resource of ours that exists.
 
-    Otherwise, two resources that want one name would take the object from each other in turns.
+    Otherwise, two resources that want the same name would take the object from each other again and again.
 
     Args:
         cluster: Where the object and its owner are read: the cache may be late, and may have only the object's essence.

@@ -145,8 +145,8 @@ class _Search(Generic[R]):
     def fewest(self, dropped: Fields, fields: Fields) -> Fields | None:
         """Return the fewest of these fields to drop, in addition to the dropped ones; None if it takes too many checks.
 
-        Dropping all of them must make the spec valid. Fields that need not be dropped count as in any valid spec. Each
-        check takes a millisecond or more, so this halves the fields instead of trying each.
+        Dropping all of them must make the spec valid. Fields that need not be dropped stay in the spec. Each check
+        takes a millisecond or more, so this halves the fields instead of trying each.
         """
         if not fields:
             return ()

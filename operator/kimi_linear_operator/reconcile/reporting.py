@@ -102,7 +102,7 @@ class Reporting:
             storable: Returns a status without what the definition may refuse. This is written only if the definition
                 refuses the status.
             if_unchanged: Whether to write the status only if the resource has not changed since it was cached. Then the
-                time of the write says that nobody had written a newer spec by then.
+                time of the write proves that nobody had written a newer spec before.
 
         Returns:
             After how many seconds to requeue the resource, None for not at all. It is 0 if the spec has changed since
@@ -136,7 +136,7 @@ class Reporting:
     async def _patch(
         self, kind: Kind, manifest: Manifest, status: Manifest, storable: Callable[[Manifest], Manifest]
     ) -> tuple[Manifest, Manifest]:
-        """Write a status, or, if the definition refuses it, what can be stored of it; return that and new metadata."""
+        """Write a status, without parts that the definition refuses; return the written status and new metadata."""
         try:
             return status, await self.cluster.patch_status(kind, manifest, status)
         except ApiError as error:

@@ -127,6 +127,10 @@ def _no_facts(_: Kind, __: Manifest) -> None:
     return None
 
 
+def _no_pods(_: Manifest) -> tuple[str, ...]:
+    return ()
+
+
 def _no_references(_: Resource) -> Mapping[str, Key]:
     return {}
 
@@ -176,6 +180,8 @@ class ResourceType:
         optional_children: The kinds of children that not every cluster has, or that an older Role does not allow. Only
             resources that ask for such a child are concerned while its kind cannot be read.
         observed: The kinds of objects that the operator only reads.
+        more_pods: Returns label selectors of pods of a resource that the operator does not read, and the command line
+            shows.
         series: Yields the lines of the metrics about resources, given everything that is cached, and the time.
         facts: Returns the facts of a resource or its child: data that is needed too often to decode the object.
         index: Makes the index that finds resources by their facts, None for no index.
@@ -183,8 +189,8 @@ class ResourceType:
         referenced: The kinds of other resources that a resource may refer to.
         refers_to: Returns the kinds that a resource refers to now.
         needs_everything: Whether a pass needs everything that can be read, in all namespaces.
-        uses: Returns whether any such resource needs another one to stay as it is now, given the time, and for how many
-            seconds the operator has waited for that to end.
+        uses: Returns whether any resource of this type needs another resource to stay as it is now. It gets the time,
+            and for how many seconds the operator has waited for this use to end.
         goal: What the resource is for.
         progress: Returns how far a resource with this status is, None if that is unknown.
     """
@@ -199,6 +205,7 @@ class ResourceType:
     series: Callable[[Sequence[CachedObject], str], Iterator[str]]
     optional_children: tuple[Kind, ...] = ()
     facts: Callable[[Kind, Manifest], object | None] = _no_facts
+    more_pods: Callable[[Manifest], tuple[str, ...]] = _no_pods
     index: Callable[[Cache], Index] | None = None
     most_children: int | None = None
     referenced: tuple[Kind, ...] = ()

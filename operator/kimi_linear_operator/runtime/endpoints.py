@@ -25,12 +25,12 @@ class Readiness(NamedTuple):
 Exposition = Callable[[], Iterator[bytes]]
 """Takes a snapshot of the cache, which is quick; returns the metrics of it in pieces, which take longer."""
 
-# Whoever asks for metrics and reads them slowly lets others wait for so many seconds at most. Prometheus waits 10 s for
-# an answer if nothing else is configured.
+# A client that reads the metrics slowly makes others wait for this many seconds at most. Prometheus waits 10 s for an
+# answer if nothing else is configured.
 _SLOWEST_SECONDS = 10.0
 # The format of gzip: https://docs.python.org/3/library/zlib.html#zlib.compressobj
 _GZIP = zlib.MAX_WBITS + 16
-# How long the process waits at its end for whoever still reads an answer. Without it, that would be two minutes.
+# How long the process waits before it ends for clients that still read an answer. The default is two minutes.
 SHUTDOWN_SECONDS = 1.0
 
 

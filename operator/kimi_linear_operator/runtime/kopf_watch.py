@@ -231,7 +231,7 @@ async def _lines_of_text(content: Any) -> AsyncIterator[bytes]:
 
 
 def _repeat_cancellations() -> None:
-    """Cancel once more those of kopf's watchers that were cancelled before.
+    """Cancel once more all watchers of kopf that were cancelled before.
 
     When all watchers end at once, one of them may take this for a pause. That watcher then waits for credentials that
     no task fetches any more, and kopf waits for that watcher for ever.

@@ -1,9 +1,9 @@
 """Leader election: of several replicas of the operator, only the holder of a Lease works.
 
 A holder trusts its lease for some seconds, counted from before it sent the request to renew it. Other replicas take the
-lease over only after they saw it unchanged for longer than that, so the holder has stopped by then. Each replica uses
-its own clock, which nobody sets and which goes on while the machine is suspended. Wall clocks may be wrong, so the
-times in the Lease are only for people.
+lease over only after they saw it unchanged for a longer time, so the holder has stopped before. Each replica uses its
+own clock, which nobody sets and which goes on while the machine is suspended. Wall clocks may be wrong, so the times in
+the Lease are only for people.
 
 While a replica cannot find out whether it renewed the lease, its passes go on but start no writes: the API server may
 come back with data restored from a backup.

@@ -159,7 +159,7 @@ class Operator:
         try:
             while True:
                 if await self._leader.acquire():
-                    # Nobody else has worked, so what the watches have shown since is all there is.
+                    # Nobody else has worked, so watches that work have shown every change.
                     self.lists.relist_broken(self.watch.watched.broken())
                 else:
                     self.lists.relist_all()

@@ -16,7 +16,7 @@ from kimi_linear_operator.kubernetes.kinds import Kind
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import NotReadYetError
 
-# A list that is waited for so long while others succeed has a reason of its own: an object that the API server cannot
+# If a list takes this long while others succeed, the cause is in its scope: an object that the API server cannot
 # decode, or a conversion webhook that does not answer. No successful list takes longer.
 OWN_FAULT_SECONDS = LIST_SECONDS
 # The definition is missing, or the operator's role does not allow it. A deleted namespace has no Role any more.
@@ -45,9 +45,10 @@ class _State:
     Attributes:
         begun_at: Since when it is waited for: the start of the first attempt to list it since the last success, or, if
             the cache was empty or outdated, the start of the first list of any scope. None without an attempt.
-        failed_at: When a list last failed that did not begin before the cache was outdated, None if none has.
+        failed_at: When a list last failed, None if none has. Lists that began before the cache was outdated do not
+            count.
         is_read: Whether the cache shows it: it was listed, and neither refused nor lost since.
-        is_outdated: Whether the cache may be old, and no list has begun since that was found out.
+        is_outdated: Whether the cache may be old, and no list has begun since the operator noticed this.
         error: The error of the last list, None if it succeeded.
     """
 
@@ -61,7 +62,7 @@ class _State:
         return self.error is not None and self.error.status in _REFUSALS
 
     def is_own_fault(self, now: float, read_last: float) -> bool:
-        """Return whether it is waited for since OWN_FAULT_SECONDS, and another scope was read meanwhile."""
+        """Return whether the wait has lasted for OWN_FAULT_SECONDS, and another scope was read meanwhile."""
         return self.begun_at is not None and now - self.begun_at >= OWN_FAULT_SECONDS and read_last >= self.begun_at
 
     def is_failing(self, read_last: float) -> bool:

@@ -26,8 +26,8 @@ class SeenLease:
         namespace: The Lease's namespace.
         name: The Lease's name.
         identity: The name of this replica.
-        is_untouched: Whether no other replica can have held the lease since the first look if nobody held it then, or
-            else since this replica last held it.
+        is_untouched: Whether no other replica can have held the lease: since the first look if nobody held it then,
+            otherwise since this replica last held it.
     """
 
     namespace: str
@@ -39,8 +39,8 @@ class SeenLease:
     _since: float = 0.0
     # Until when another replica may work although the lease no longer names it.
     _last_holder_until: float = float("-inf")
-    # The specs that this replica wrote over the version seen last, answered or not: one of them is the next one, unless
-    # somebody else writes first.
+    # The specs that this replica has sent since the version seen last, answered or not. The next spec is one of them,
+    # unless somebody else writes first.
     _written_specs: list[Manifest] = field(default_factory=list)
 
     @property

@@ -79,7 +79,7 @@ class WatchedScopes:
         """Log which scopes are no longer watched, and which are watched again."""
         unwatched = set(self.unwatched())
         for scope in unwatched - self._logged:
-            logger.warning("Not watching %s for %.0f s now, retrying until it works", scope, GRACE_SECONDS)
+            logger.warning("%s: not watched for %.0f s, retrying until it works", scope, GRACE_SECONDS)
         for scope in self._logged - unwatched:
             logger.info("Watching %s again", scope)
         self._logged = unwatched

@@ -4,6 +4,7 @@ from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, GPU_RESOURCE, Manifest
 from kimi_linear_operator.kubernetes.overlay import merge
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER, ContainerOverlay
+from kimi_linear_operator.kubernetes.queueing import put_into_queue
 from kimi_linear_operator.server import kernels
 from kimi_linear_operator.server.gpu_nodes import restrict_to_hardware
 from kimi_linear_operator.server.model_location import located
@@ -44,7 +45,7 @@ def build_deployment(server: KimiLinearServer, template: Manifest) -> Manifest:
         template: Its pod template, new or from a revision.
     """
     spec = server.spec
-    return metadata.build_manifest(
+    deployment = metadata.build_manifest(
         server,
         DEPLOYMENT,
         server.metadata.name,
@@ -53,10 +54,12 @@ def build_deployment(server: KimiLinearServer, template: Manifest) -> Manifest:
             "selector": {"matchLabels": metadata.selector(server)},
             "strategy": _STRATEGIES[spec.rollout.strategy],
             # A rollout of one replica: the old one drains, the image is pulled, the new one loads.
-            "progressDeadlineSeconds": _grace_seconds(spec) + IMAGE_PULL_SECONDS + spec.startup.timeout_seconds,
+            "progressDeadlineSeconds": grace_seconds(spec) + IMAGE_PULL_SECONDS + spec.startup.timeout_seconds,
             "template": template,
         },
     )
+    put_into_queue(deployment, spec.queue_name)
+    return deployment
 
 
 def wanted_replicas(spec: ServerSpec) -> int:
@@ -96,7 +99,7 @@ def _with_model(pod: Manifest, location: Location) -> Manifest:
 def _pod_spec(server: KimiLinearServer, spec: ServerSpec) -> Manifest:
     pod: Manifest = {
         "containers": [_container(spec)],
-        "terminationGracePeriodSeconds": _grace_seconds(spec),
+        "terminationGracePeriodSeconds": grace_seconds(spec),
         # As process 1, SGLang would ignore SIGTERM until its first request. Here the pause process is process 1.
         "shareProcessNamespace": True,
         "automountServiceAccountToken": False,
@@ -147,7 +150,7 @@ def _container(spec: ServerSpec) -> Manifest:
 
 
 def _api_key_volumes(spec: ServerSpec) -> list[Manifest]:
-    """Return the volume with the API key. It is a file because other processes of the pod can see more of variables."""
+    """Return the volume with the API key. It is a file: other processes can see variables more easily."""
     if not (reference := spec.auth.api_key_secret_ref):
         return []
     items = [{"key": reference.key, "path": _API_KEY}]
@@ -209,7 +212,8 @@ def _security_context(spec: ServerSpec) -> Manifest:
     }
 
 
-def _grace_seconds(spec: ServerSpec) -> int:
+def grace_seconds(spec: ServerSpec) -> int:
+    """Return how many seconds a pod that gets requests has to end."""
     return ENDPOINT_PAUSE_SECONDS + spec.drain.timeout_seconds
 
 

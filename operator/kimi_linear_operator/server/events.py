@@ -11,6 +11,7 @@ _IN_PROGRESS: tuple[ReasonName, ...] = (
     "Queued",
     "Replacing",
     "RollingOut",
+    "RouterUnavailable",
     "Starting",
     "WeightsDownloading",
 )

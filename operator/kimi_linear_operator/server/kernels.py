@@ -1,7 +1,8 @@
 """Where a server's compiled kernels are kept: in a volume of each pod, and those of Triton perhaps beyond it.
 
-Only Triton's kernels are worth keeping, and may be: it publishes each file at once under a name of its own
-(triton/runtime/cache.py, put), and its names depend on the source, the compiler and the GPU's architecture.
+Only Triton's kernels are worth keeping, and several pods may share them: Triton publishes each file at once under a
+name of its own (triton/runtime/cache.py, put), and its names depend on the source, the compiler and the GPU's
+architecture.
 """
 
 import hashlib

@@ -19,3 +19,9 @@ LEFT_OUT_ANNOTATION = f"{GROUP}/left-out"
 
 HEADLESS_SUFFIX = "-headless"
 """Suffix of the name of the headless Service."""
+
+ROUTER_SUFFIX = "-router"
+"""Suffix of the names of the router's objects."""
+
+ROUTER_LABEL = f"{GROUP}/router"
+"""On the router's pods: the name of the server. They do not have the label of its replicas."""

@@ -8,11 +8,24 @@ from kimi_linear_operator.kubernetes.kinds import (
     DISRUPTION_BUDGET,
     HTTP_ROUTE,
     INGRESS,
+    NETWORK_POLICY,
+    POD_MONITOR,
+    PROMETHEUS_RULE,
     REVISION,
     SERVICE,
+    Kind,
     Manifest,
 )
-from kimi_linear_operator.server import deployment, disruption, revision, routes, service
+from kimi_linear_operator.server import (
+    deployment,
+    disruption,
+    monitoring,
+    network_policy,
+    revision,
+    router,
+    routes,
+    service,
+)
 from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.weights.location import Location
@@ -20,23 +33,29 @@ from kimi_linear_operator.weights.location import Location
 CHILDREN = (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET)
 """The kinds of the children that every cluster has and every Role of the operator allows."""
 
-OPTIONAL_CHILDREN = (INGRESS, HTTP_ROUTE)
+OPTIONAL_CHILDREN: tuple[Kind, ...] = (NETWORK_POLICY, POD_MONITOR, PROMETHEUS_RULE, INGRESS, HTTP_ROUTE)
 """The kinds of children that may be missing: then only servers that ask for them miss something."""
 
 
 def build(server: KimiLinearServer, location: Location | None = None) -> list[Manifest]:
-    """Return the children of a new server, without its revision.
+    """Return the children of a new server, without its revision, as they are once its router serves.
 
     Args:
         server: The server.
         location: Where its model is, None if it comes from the hub or from a folder.
     """
-    return [*build_companions(server), build_deployment(server, deployment.build_pod_template(server, location))]
+    companions = build_companions(server, is_routed=server.spec.router is not None)
+    return [*companions, build_deployment(server, deployment.build_pod_template(server, location))]
 
 
-def build_companions(server: KimiLinearServer) -> list[Manifest]:
-    """Return the children of a server, without its Deployment and its revision."""
-    return [metadata.with_fingerprint(manifest) for manifest in _companions(server)]
+def build_companions(server: KimiLinearServer, *, is_routed: bool = False) -> list[Manifest]:
+    """Return the children of a server, without its Deployment and its revision.
+
+    Args:
+        server: The server.
+        is_routed: Whether requests go to its router, and not to the replicas.
+    """
+    return [metadata.with_fingerprint(manifest) for manifest in _companions(server, is_routed=is_routed)]
 
 
 def build_deployment(server: KimiLinearServer, template: Manifest, number: int = 0) -> Manifest:
@@ -59,13 +78,22 @@ def build_revision(server: KimiLinearServer, record: revision.Revision) -> Manif
     return {**metadata.with_fingerprint({**manifest, "data": {}}), "data": manifest["data"]}
 
 
-def _companions(server: KimiLinearServer) -> Iterator[Manifest]:
-    yield service.build_service(server)
-    if server.spec.service.headless:
+def _companions(server: KimiLinearServer, *, is_routed: bool) -> Iterator[Manifest]:
+    spec = server.spec
+    yield service.build_service(server, is_routed=is_routed)
+    if spec.service.headless or spec.router:
         yield service.build_headless_service(server)
     if disruption.needs_disruption_budget(server):
         yield disruption.build_disruption_budget(server)
-    if server.spec.ingress:
-        yield routes.build_ingress(server, server.spec.ingress)
-    if server.spec.http_route:
-        yield routes.build_http_route(server, server.spec.http_route)
+    if spec.router:
+        yield router.build_router(server, spec.router)
+    if router.wanted_routers(spec) > 1:
+        yield router.build_disruption_budget(server)
+    if policy := spec.network_policy:
+        yield network_policy.build_network_policy(server, policy)
+        if spec.router:
+            yield network_policy.build_router_policy(server, policy)
+    if watched := spec.monitoring:
+        yield monitoring.build_pod_monitor(server, watched)
+        yield monitoring.build_alerts(server, watched)
+    yield from routes.build_routes(server)

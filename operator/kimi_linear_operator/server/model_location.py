@@ -92,7 +92,7 @@ def _complete(manifest: Manifest | None) -> Location | None:
 
 
 def _kept(name: str, revisions: Sequence[Revision]) -> Location | None:
-    """Return where the newest kept template has these weights, None if it has them not."""
+    """Return where the newest kept template has these weights, None if it does not."""
     newest = max(revisions, key=lambda revision: revision.number, default=None)
     model: Any = newest.inputs.get("model") if newest else None
     if newest is None or not isinstance(model, dict) or model.get("weights") != name:

@@ -9,7 +9,7 @@ from kimi_linear_operator.server.sglang.program import PREFLIGHT
 from kimi_linear_operator.server.spec import ServerSpec
 
 POD_CHECK = inline.program("pod_check")
-# Whom the engine's container runs as decides which devices it can open.
+# The user of the engine's container decides which devices it can open.
 _IDENTITY = ("runAsUser", "runAsGroup", "runAsNonRoot", "seLinuxOptions")
 # Flags that can make SGLang download its weights to another place, or download no weights.
 _OTHER_WEIGHTS = ("--download", "--load-format")
@@ -36,8 +36,8 @@ def _container(pod: Manifest, engine: Manifest, spec: ServerSpec) -> Manifest:
     """Return the init container. It has the engine's image, so that nothing else is pulled.
 
     It also has the engine's resources. A pod reserves the larger of what init containers and others request, and the
-    kubelet gives the devices of an init container to the containers that follow it. So this costs no GPU, and a quota
-    that wants requests and limits for each container has them.
+    kubelet gives the devices of an init container to the containers that follow it. So this costs no GPU. A quota may
+    demand requests and limits of each container, so this one has them.
     """
     mounts = [mount for mount in engine["volumeMounts"] if mount["mountPath"].rstrip("/") in _checked_paths(engine)]
     policy = {"imagePullPolicy": engine["imagePullPolicy"]} if "imagePullPolicy" in engine else {}
@@ -95,7 +95,7 @@ def _is_cache_on_disk(pod: Manifest, engine: Manifest) -> bool:
 
 
 def _security_context(engine: Manifest, spec: ServerSpec) -> Manifest:
-    """Return fewer rights than the engine has, but the same user, and of its capabilities those that concern files."""
+    """Return a security context with the engine's user and only those of its capabilities that concern files."""
     given = engine.get("securityContext") or {}
     added = [name for name in spec.security.capabilities if name in BASELINE_CAPABILITIES]
     return {

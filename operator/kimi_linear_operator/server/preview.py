@@ -8,7 +8,7 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.kubernetes.plan import may_be_taken
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Preview, Referenced
-from kimi_linear_operator.server import manifests, model_location, revision
+from kimi_linear_operator.server import manifests, model_location, revision, router
 from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.status import was_applied
@@ -55,7 +55,16 @@ def _desired(server: KimiLinearServer, live: Sequence[Manifest], referenced: Ref
     """Return the children of a server, with the pod template that the operator would give it."""
     current = _choose_template(server, live, _weights(server, referenced)).current
     deployment = manifests.build_deployment(server, current.template, current.number)
-    return [manifests.build_revision(server, current), *manifests.build_companions(server), deployment]
+    found = (child for child in live if _is_deployment(server, child, router.name_of(server)))
+    is_routed = server.spec.router is not None and router.is_available(next(found, None))
+    companions = manifests.build_companions(server, is_routed=is_routed)
+    return [manifests.build_revision(server, current), *companions, deployment]
+
+
+def _is_deployment(server: KimiLinearServer, child: Manifest, name: str) -> bool:
+    """Return whether an object is the server's Deployment of this name."""
+    is_named = (child["kind"], child["metadata"]["name"]) == (DEPLOYMENT.kind, name)
+    return is_named and metadata.is_owned_by(child, server.metadata.uid)
 
 
 def _choose_template(
@@ -65,7 +74,7 @@ def _choose_template(
     is_applied = was_applied(server.status, server.metadata.generation)
     deployed, applied = 0, None
     for deployment in live:
-        if deployment["kind"] == DEPLOYMENT.kind and metadata.is_owned_by(deployment, server.metadata.uid):
+        if _is_deployment(server, deployment, server.metadata.name):
             deployed = revision.number_on(deployment)
             if not records and is_applied:
                 applied = running_template(server, deployment)

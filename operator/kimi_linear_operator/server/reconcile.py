@@ -32,11 +32,12 @@ from kimi_linear_operator.reconcile.errors import BehindError, GoneError, Leftov
 from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.reconcile.withheld import Split, split
-from kimi_linear_operator.server import revision
+from kimi_linear_operator.server import revision, router
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
 from kimi_linear_operator.server.events import contested_event, transition_event
 from kimi_linear_operator.server.exposure import LiveRoutes, is_exposed
+from kimi_linear_operator.server.labels import ROUTER_SUFFIX
 from kimi_linear_operator.server.manifests import CHILDREN, build_companions, build_deployment, build_revision
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.revision import Revision
@@ -191,15 +192,15 @@ class ServerReconciler:
         server = checked.resource
         if server is None or not checked.is_valid:
             return await self._refuse(key, manifest, checked)
-        companions = self._companions(key, server)
         live = self._deployment(key, server.metadata.uid)
         self._rollouts.confirm(key)
         try:
             decision = await self._templates.decide(key, server, live, checked.left_out)
         except WeightsUnreadyError as error:
-            return await self._wait(key, server, checked, error.reason, companions)
+            return await self._wait(key, server, checked, error.reason)
         server, choice = decision.server, decision.choice
         deployment = build_deployment(server, choice.current.template, choice.current.number)
+        companions = self._companions(key, server)
         wanted = [deployment, *companions.writable]
         # The cache may be late, and the running template was read from the API server then.
         used = (choice.current.number, revision.number_on(live), choice.running.number if choice.running else 0)
@@ -216,23 +217,22 @@ class ServerReconciler:
         return _Outcome(checked, decision, failures, contested, companions.withheld, is_first)
 
     def _companions(self, key: Key, server: KimiLinearServer) -> Split:
-        """Return the children of a server beside its Deployment and its revision.
+        """Return the wanted children beside the Deployment and its revision.
+
+        Requests go to the replicas until a router serves, and again when none does: its image may take long.
 
         Raises:
             NotReadYetError: It is not known yet whether a kind that the server asks for can be read.
         """
-        children = build_companions(server)
+        is_routed = server.spec.router is not None and router.is_available(self._router(key, server.metadata.uid))
+        children = build_companions(server, is_routed=is_routed)
         return split(children, self._ask(key, {kind_of(child) for child in children} - _ALWAYS_READ))
 
     async def _wait(
-        self,
-        key: Key,
-        server: KimiLinearServer,
-        checked: Checked[KimiLinearServer],
-        reason: Reason,
-        companions: Split,
+        self, key: Key, server: KimiLinearServer, checked: Checked[KimiLinearServer], reason: Reason
     ) -> _Outcome:
         """Make no pods, because the weights are not complete. A Deployment that exists may only scale down."""
+        companions = self._companions(key, server)
         writes = (self.children.apply(server, child) for child in companions.writable)
         failures = await write_all([self._shrink(key, server), self._end_rollout(key, server), *writes])
         failures = replace(failures, lasting=failures.lasting or reason)
@@ -317,6 +317,10 @@ class ServerReconciler:
         deployment = self.cache.get(key.of(DEPLOYMENT))
         return deployment if deployment and metadata.is_owned_by(deployment, uid) else None
 
+    def _router(self, key: Key, uid: str) -> Manifest | None:
+        """Return the Deployment of the server's router from the cache."""
+        return self._deployment(key._replace(name=key.name + ROUTER_SUFFIX), uid)
+
     def _routes(self, key: Key, server: KimiLinearServer | None) -> LiveRoutes:
         """Return the server's own objects that lead to it from outside the cluster, empty if it asks for none."""
         if server is None or not is_exposed(server):
@@ -339,6 +343,7 @@ class ServerReconciler:
             pods=pods,
             choice=outcome.decision.choice if outcome.decision else None,
             contested=outcome.contested,
+            router=self._router(key, manifest["metadata"]["uid"]) if _has_router(outcome.server) else None,
             logged=self._start_logs.follow(key, newest_pod(pods)),
             withheld=outcome.withheld,
             routes=self._routes(key, outcome.server),
@@ -359,6 +364,10 @@ class ServerReconciler:
         written = self.cache.get(key.of(SERVER)) or {}
         if seconds is not None and written.get("status") == status:
             counters.SECONDS_TO_SERVE.observe(seconds)
+
+
+def _has_router(server: KimiLinearServer | None) -> bool:
+    return server is not None and server.spec.router is not None
 
 
 def _is_blocked(not_applied: Reason, outcome: _Outcome) -> bool:

@@ -10,6 +10,7 @@ from kimi_linear_operator.server.index import ServerIndex, UsedWeights, facts
 from kimi_linear_operator.server.manifests import CHILDREN, OPTIONAL_CHILDREN
 from kimi_linear_operator.server.preview import PREVIEW
 from kimi_linear_operator.server.reconcile import ServerReconciler
+from kimi_linear_operator.server.router import router_pods
 from kimi_linear_operator.server.series import series
 from kimi_linear_operator.server.startup import progress
 from kimi_linear_operator.weights.spec import WEIGHTS
@@ -30,6 +31,7 @@ SERVER_TYPE = ResourceType(
     children=CHILDREN,
     optional_children=OPTIONAL_CHILDREN,
     observed=(POD,),
+    more_pods=router_pods,
     series=series,
     facts=facts,
     index=ServerIndex,

@@ -133,7 +133,7 @@ class Rollouts:
         self._quiet_since: float | None = None
         self._chosen_since = 0.0
         self._not_before = 0.0
-        # Since when each server that waits for its turn is measured.
+        # For each server that a benchmark measures while it waits for its turn: since when.
         self._measured_since: dict[Key, float] = {}
         # How often each server was chosen. Servers that were chosen and could not take the template come last.
         self._attempts: Tally[Key] = Tally()

@@ -1,5 +1,7 @@
 """The ways from outside the cluster to the Service of a server: an Ingress and an HTTPRoute."""
 
+from collections.abc import Iterator
+
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import HTTP_ROUTE, INGRESS, Manifest
 from kimi_linear_operator.server.spec import HttpRoute, Ingress, KimiLinearServer, ParentRef
@@ -7,6 +9,14 @@ from kimi_linear_operator.server.spec import HttpRoute, Ingress, KimiLinearServe
 # The Gateway API takes this for "no time limit" (GEP-1742). Gateways have limits of their own otherwise: Envoy ends a
 # response after 15 s.
 _NO_LIMIT = "0s"
+
+
+def build_routes(server: KimiLinearServer) -> Iterator[Manifest]:
+    """Yield the Ingress and the HTTPRoute that a spec asks for."""
+    if server.spec.ingress:
+        yield build_ingress(server, server.spec.ingress)
+    if server.spec.http_route:
+        yield build_http_route(server, server.spec.http_route)
 
 
 def build_ingress(server: KimiLinearServer, options: Ingress) -> Manifest:

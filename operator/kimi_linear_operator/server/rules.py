@@ -102,8 +102,8 @@ ERRORS = (
         "error",
         "spec.model",
         _at_most_one("weights", "path", "revision", "tokenSecretRef"),
-        "the weights come from spec.model.weights, which says where they are from: remove spec.model.path, "
-        "spec.model.revision and spec.model.tokenSecretRef",
+        "the weights come from spec.model.weights, a KimiLinearWeights with a source of its own: remove "
+        "spec.model.path, spec.model.revision and spec.model.tokenSecretRef",
         blames="weights",
     ),
     Rule(
@@ -242,6 +242,13 @@ ERRORS = (
         f"self.all(c, c.name == '{ENGINE_CONTAINER}' || {expressions.NO_GPUS})",
         "gives amd.com/gpu to a sidecar: only the container sglang may have GPUs",
     ),
+    Rule(
+        "error",
+        "spec",
+        f"!has(self.router) || !{_KEY_IN_ARGUMENTS}",
+        "does not find the key on SGLang's command line: use spec.auth.apiKeySecretRef instead",
+        blames="router",
+    ),
     expressions.own_command(ENGINE_CONTAINER, "use spec.engine (image, extraArgs, extraPipPackages)"),
     Rule(
         "error",
@@ -288,6 +295,17 @@ ERRORS = (
     expressions.own_network(
         "puts the server on the node's network, where everyone reaches it: use spec.service to reach it from outside"
     ),
+    *(
+        Rule(
+            "error",
+            f"spec.networkPolicy.{field}",
+            "self.all(p, has(p.ipBlock) ? !has(p.podSelector) && !has(p.namespaceSelector) : "
+            "has(p.podSelector) || has(p.namespaceSelector))",
+            "has a peer that Kubernetes refuses: give it either ipBlock, or podSelector, namespaceSelector or both",
+        )
+        for field in ("from", "to")
+    ),
+    *expressions.labels("spec.monitoring.labels"),
     expressions.owned_labels(),
     *expressions.inherited_metadata(),
 )
@@ -362,6 +380,30 @@ WARNINGS = (
         "is open while an Ingress or an HTTPRoute leads to the server: everyone who reaches it can use it, even the "
         "endpoints that flush its cache and replace its weights: set spec.auth.apiKeySecretRef",
         blames="auth",
+    ),
+    Rule(
+        "warning",
+        "spec",
+        "self.service.type == 'ClusterIP' || !has(self.networkPolicy) || "
+        "self.networkPolicy.from.exists(p, has(p.ipBlock))",
+        "lets no address from outside the cluster in, but spec.service.type offers the server there: add an ipBlock of "
+        "the clients, or of the load balancer",
+        blames="networkPolicy.from",
+    ),
+    Rule(
+        "warning",
+        "spec",
+        "!has(self.monitoring) || !has(self.networkPolicy) || self.networkPolicy.from.exists(p, true)",
+        "lets no Prometheus in, but spec.monitoring lets one scrape the pods: name its pods here",
+        blames="networkPolicy.from",
+    ),
+    Rule(
+        "warning",
+        "spec",
+        f"!has(self.router) || has(self.auth.apiKeySecretRef) || {_KEY_IN_ARGUMENTS}",
+        "has no API key, so everyone who reaches the server can also give the router other replicas, which then see "
+        "the requests of others: set spec.auth.apiKeySecretRef",
+        blames="router",
     ),
     # No error: servers of earlier versions have the flag, and would become invalid.
     Rule(

@@ -14,6 +14,8 @@ from kimi_linear_operator.kubernetes.models import (
     Conditions,
     Failure,
     InheritedMetadata,
+    IntOrString,
+    Labels,
     Model,
     ModelName,
     ObjectName,
@@ -25,7 +27,9 @@ from kimi_linear_operator.kubernetes.models import (
     WithoutNulls,
     whole_number,
 )
+from kimi_linear_operator.kubernetes.network_peer import NetworkPeers
 from kimi_linear_operator.kubernetes.pod_template import PodTemplate
+from kimi_linear_operator.kubernetes.queueing import QueueName
 
 Hardware = Literal["mi300x", "mi325x", "mi355x"]
 TensorParallelism = Annotated[Literal[1, 2, 4, 8], BeforeValidator(whole_number)]
@@ -51,9 +55,9 @@ class ModelSource(Model):
     )
     weights: ObjectName | None = Field(
         default=None,
-        description="Name of a KimiLinearWeights of this namespace, from whose volume the model comes, instead of the "
-        "hub. No pods are made before it is complete for the first time. Pods keep their commit; a newer one is "
-        "offered to the server like a newer pod template.",
+        description="Name of a KimiLinearWeights of this namespace. The model then comes from its volume, not from "
+        "the hub. The server has no pods before these weights are complete for the first time. Pods keep their "
+        "commit; a newer commit is offered to the server like a newer pod template.",
     )
     image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")] | None = (
         Field(
@@ -111,8 +115,8 @@ class Startup(Model):
         default=3600,
         ge=60,
         le=86_400,
-        description="Seconds from container start to serving. Covers the download of 98 GB of weights and the "
-        "compilation of kernels; a container that takes longer is restarted.",
+        description="Seconds from the start of the container until it serves. This includes the download of 98 GB of "
+        "weights and the compilation of kernels. A container that takes longer is restarted.",
     )
 
 
@@ -123,8 +127,8 @@ class Drain(Model):
         default=300,
         ge=0,
         le=3600,
-        description="Seconds that running requests get to finish after the replica has left its Service. A hard kill "
-        "can leave GPU memory occupied until the node restarts, so be generous.",
+        description="Seconds that running requests get to finish after the replica has left its Service. After a hard "
+        "kill, GPU memory can stay occupied until the node restarts, so do not choose a small number.",
     )
 
 
@@ -165,7 +169,45 @@ class ServicePort(Model):
         "Not with type ClusterIP. If unset, it is Cluster.",
     )
     headless: bool = Field(
-        default=False, description="Also create a headless Service NAME-headless, for routers that pick a replica."
+        default=False,
+        description="Also create a headless Service NAME-headless, for routers that pick a replica. "
+        "spec.router creates it, too.",
+    )
+
+
+RoutingPolicy = Literal["LeastLoad", "CacheAware", "RoundRobin"]
+
+
+class RouterResources(Model):
+    """Requests and limits of the router's container."""
+
+    limits: Annotated[dict[str, IntOrString], Field(max_length=32), WithoutNulls] | None = Field(
+        default=None, description="The most that the container may use."
+    )
+    requests: Annotated[dict[str, IntOrString], Field(max_length=32), WithoutNulls] | None = Field(
+        default=None, description="What the scheduler reserves for the container."
+    )
+
+
+class Router(Model):
+    """SGLang's own router, which chooses a replica for each request."""
+
+    replicas: Whole = Field(default=2, ge=1, le=100, description="Number of the router's pods.")
+    policy: RoutingPolicy = Field(
+        default="LeastLoad",
+        description="How it chooses a replica. LeastLoad takes the one with the fewest open requests. CacheAware takes "
+        "the one that had a prompt with the same beginning, unless it has many more requests than another; it helps "
+        "only if SGLang keeps a prefix cache, which v0.5.7 does not for this model. RoundRobin takes them in turn.",
+    )
+    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")] | None = (
+        Field(
+            default=None,
+            description="Image with Python and the package sglang-router. If unset, it is the engine's image, which is "
+            "tens of gigabytes large.",
+        )
+    )
+    resources: RouterResources | None = Field(
+        default=None, description="Requests and limits of the router's container. It needs no GPU."
     )
 
 
@@ -258,28 +300,59 @@ class Auth(Model):
 
     api_key_secret_ref: SecretKeyRef | None = Field(
         default=None,
-        description="API key that SGLang asks of its clients, except for /health and /metrics. Benchmarks of the "
-        "server use it, too. A new key in the Secret counts after a restart of the pods.",
+        description="API key that SGLang requires from its clients, except for /health and /metrics. Benchmarks of "
+        "the server use it, too. A new key in the Secret takes effect after a restart of the pods.",
     )
 
 
 class KernelCache(Model):
-    """Where the kernels are kept that Triton compiles."""
+    """Where the kernels that Triton compiles are kept."""
 
     existing_claim: ObjectName | None = Field(
         default=None,
-        description="Claim that keeps them beyond the pod, with a folder for each image and node. Its storage should "
-        "be local or a block device: on network file systems Triton can fail.",
+        description="Claim that keeps the kernels when the pod is gone, with a folder for each image and node. Its "
+        "storage should be local or a block device: on network file systems Triton can fail.",
     )
     host_path: Annotated[str, Field(min_length=2, max_length=1024, pattern=r"^/[!-~]*$")] | None = Field(
         default=None,
-        description="Folder of the node that keeps them beyond the pod, with a folder for each image. Refused unless "
-        "the operator runs with --allow-node-access. Cannot be combined with existingClaim.",
+        description="Folder of the node that keeps the kernels when the pod is gone, with a subfolder for each image. "
+        "Refused unless the operator runs with --allow-node-access. Cannot be combined with existingClaim.",
     )
     size_limit: Annotated[str, Field(max_length=32, pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$")] | None = Field(
         default=None,
         description="The most that a pod's own folder for kernels may take on the node's disk; a pod that takes more "
         "is evicted. If unset, it has no limit.",
+    )
+
+
+class NetworkPolicy(Model):
+    """Who may reach the pods, and what they may reach."""
+
+    from_: NetworkPeers = Field(
+        default=[],
+        alias="from",
+        description="Who may reach SGLang, besides the benchmarks of the server's namespace: clients, Prometheus, an "
+        "ingress controller. Peers as in a NetworkPolicy.",
+    )
+    to: NetworkPeers = Field(
+        default=[],
+        description="What the pods may reach on any port, besides what they need to start: a proxy, a mirror, the "
+        "target of a sidecar. Peers as in a NetworkPolicy.",
+    )
+
+
+class Monitoring(Model):
+    """How Prometheus watches the server."""
+
+    labels: Labels = Field(
+        default={},
+        description="Labels of the PodMonitor and the PrometheusRule, by which a Prometheus selects them. One that the "
+        "chart kube-prometheus-stack has installed selects release: NAME.",
+    )
+    slow_first_token_seconds: Annotated[float, Field(gt=0, le=400)] = Field(
+        default=5,
+        description="If one request in ten waits longer for its first token, an alert fires. With 100 requests at a "
+        "time, the recipe measured 2.7 s for the slowest in a hundred.",
     )
 
 
@@ -300,7 +373,7 @@ class ServerSpec(Model):
         default="disabled", description="The instruct model does not support a reasoning parser."
     )
     tool_call_parser: Switch = Field(
-        default="disabled", description="enabled turns the model's tool calls into OpenAI ones (kimi_k2)."
+        default="disabled", description="enabled turns the model's tool calls into OpenAI's format (kimi_k2)."
     )
     replicas: Whole = Field(default=1, ge=0, le=1000, description="Number of replicas.")
     suspend: bool = Field(
@@ -316,7 +389,27 @@ class ServerSpec(Model):
         default=None,
         description="An HTTPRoute of the Gateway API to the Service, without time limits. If unset, there is none.",
     )
+    router: Router | None = Field(
+        default=None,
+        description="If set, even to {}, SGLang's own router stands in front of the replicas: the Service leads to it, "
+        "and it chooses a replica for each request.",
+    )
     auth: Auth = Field(default_factory=Auth, description="Who may use the server: everyone who reaches it, by default.")
+    network_policy: NetworkPolicy | None = Field(
+        default=None,
+        description="Isolates the pods by a NetworkPolicy; {} lets only benchmarks of the namespace in. If unset, the "
+        "operator makes none. The cluster's network must enforce such policies.",
+    )
+    queue_name: QueueName | None = Field(
+        default=None,
+        description="LocalQueue of Kueue that admits the pods. If unset, Kueue treats the server as its administrator "
+        "has configured. Kueue refuses another queue while pods are ready.",
+    )
+    monitoring: Monitoring | None = Field(
+        default=None,
+        description="Makes a PodMonitor and a PrometheusRule with alerts, for the Prometheus operator. If unset, the "
+        "operator makes none.",
+    )
     security: Security = Field(
         default_factory=Security,
         description="What the container may do. Never privileged, and without the host's network: AMD's device plugin "
@@ -324,7 +417,8 @@ class ServerSpec(Model):
     )
     kernel_cache: KernelCache = Field(
         default_factory=KernelCache,
-        description="Where compiled kernels are kept. By default each pod has a folder of its own, which goes with it.",
+        description="Where compiled kernels are kept. By default each pod has a folder of its own, which is deleted "
+        "with it.",
     )
     preflight: Switch = Field(
         default="enabled",

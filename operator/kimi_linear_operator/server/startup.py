@@ -61,7 +61,7 @@ EXPECTED: Mapping[str, Expectation] = {
     # were there.
     "weights": Expectation(
         "98 GB take 13 minutes at 1 Gbit/s; with the weights on a volume, the engine needs about a minute",
-        f"{_LOG}, which shows how far the engine is, and the way to the model hub; a volume named cache keeps the "
+        f"{_LOG}, which shows the progress of the engine, and the way to the model hub; a volume named cache keeps the "
         "weights",
     ),
     # 98 GB at 1 GB/s.
@@ -77,7 +77,7 @@ EXPECTED: Mapping[str, Expectation] = {
     ),
     # 55 s on four H200 with SGLang 0.5.17. The limit is SGLang's own default for this step (http_server.py).
     "warm-up": Expectation(
-        "it took 55 s on four H200; kernels that the image lacks are compiled in it",
+        "it took 55 s on four H200, and includes the compilation of kernels that the image lacks",
         f"{_LOG}; a volume named kernels keeps compiled kernels",
         600,
     ),
@@ -134,7 +134,7 @@ def is_starting(pod: Manifest) -> bool:
 def startup_status(pods: Iterable[Manifest], logged: LoggedPhases | None, previous: Manifest | None) -> Manifest | None:
     """Return `status.startup`, None before the newest pod has a node.
 
-    A time that was recorded stays, so that what the log no longer shows is kept and nothing is written twice. Without
+    A recorded time stays, so a phase is kept when the log no longer shows it, and nothing is written twice. Without
     pods, the last start is kept if it was complete.
 
     Args:
@@ -168,7 +168,7 @@ def seconds_to_serve(previous: Manifest | None, current: Manifest | None) -> flo
 
 
 def describe(startup: Manifest, timeout_seconds: int, now: str) -> str:
-    """Return the current phase of a start in words; how long it usually takes and what to look at, if it is late.
+    """Return the current phase of a start in words. If it is late: also how long it usually takes, and what to look at.
 
     Args:
         startup: The start, as in the status.

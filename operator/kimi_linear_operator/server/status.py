@@ -16,11 +16,13 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.metadata import selector_text
 from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.kubernetes.pod_reasons import last_failure, worst_reason
+from kimi_linear_operator.kubernetes.queueing import is_held
 from kimi_linear_operator.reasons import REASONS, ReasonName
 from kimi_linear_operator.server.deployment import wanted_replicas
 from kimi_linear_operator.server.exposure import LiveRoutes, exposure, is_exposed
 from kimi_linear_operator.server.gpu_nodes import needed_node
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
+from kimi_linear_operator.server.router import why_unavailable
 from kimi_linear_operator.server.service import url
 from kimi_linear_operator.server.sglang.by_hand import recipe_command
 from kimi_linear_operator.server.sglang.images import image_of
@@ -43,6 +45,7 @@ class ServerObservation:
         pods: The server's pods.
         choice: The pod template that the server should have, None if the pass did not choose one.
         contested: Sentences about fields of its children that others keep changing.
+        router: The live Deployment of its router, None if there is none.
         logged: What the log of the newest pod says about its start, None if it was not read.
         withheld: Why some children could not be written: their kind cannot be read.
         routes: What leads to the server from outside the cluster.
@@ -55,6 +58,7 @@ class ServerObservation:
     pods: list[Manifest] = field(default_factory=list)
     choice: TemplateChoice | None = None
     contested: tuple[str, ...] = ()
+    router: Manifest | None = None
     logged: LoggedPhases | None = None
     withheld: tuple[Reason, ...] = ()
     routes: LiveRoutes = field(default_factory=dict)
@@ -83,7 +87,7 @@ class ServerObservation:
     @property
     def is_complete(self) -> bool:
         """Return whether all replicas serve with the current pod template, and no others run."""
-        return self._is_observed and self._has_all_replicas
+        return self._is_observed and self.has_all_replicas
 
     @property
     def is_ready(self) -> bool:
@@ -94,8 +98,13 @@ class ServerObservation:
         """
         ready = ready_condition(self.manifest.get("status", {}))
         was_ready = (ready.get("status"), ready.get("observedGeneration")) == ("True", self.generation)
-        stays_ready = was_ready and self._has_all_replicas and not self._replaces_pods
-        return not self.not_applied and (self.is_complete or stays_ready)
+        stays_ready = was_ready and self.has_all_replicas and not self._replaces_pods
+        return not self.not_applied and not self.router_problem and (self.is_complete or stays_ready)
+
+    @property
+    def router_problem(self) -> Reason | None:
+        """Return why the router is not as the spec asks, None if it is or there is none."""
+        return why_unavailable(self.server.spec, self.router) if self.server else None
 
     @property
     def generation(self) -> int:
@@ -109,7 +118,8 @@ class ServerObservation:
         return bool(self.choice and running and running.template != self.choice.current.template)
 
     @property
-    def _has_all_replicas(self) -> bool:
+    def has_all_replicas(self) -> bool:
+        """Return whether all replicas serve and have the current pod template, as far as the counters tell."""
         counters = ("replicas", "updatedReplicas", "availableReplicas")
         return self.wanted > 0 and all(self.count(name) == self.wanted for name in counters)
 
@@ -252,7 +262,7 @@ def _template_current(observation: ServerObservation) -> Condition:
     is_decided = choice is not None and (observation.deployment is not None or not choice.offer)
     previous: Manifest = observation.manifest.get("status", {})
     if not is_decided and observation.not_applied and was_applied(previous, observation.generation):
-        message = "The spec was applied before, but is not now: the pods stay as they are"
+        message = "The spec was applied, but something is wrong now: the pods stay as they are"
         return condition("TemplateCurrent", None, Reason("AppliedBefore", message))
     if choice is None or not is_decided:
         message = "The spec was not applied, so it is unknown which pods it needs"
@@ -280,9 +290,8 @@ def _offer_message(choice: TemplateChoice, *, has_weights: bool) -> str:
     if has_weights:
         cause = "The weights have another commit, or this version of the operator builds another pod template"
     return (
-        f"{cause} ({_named(choice.offer)}), and the pods keep theirs. "
-        f"To roll it out, give the server's annotation {ROLLOUT_ANNOTATION} a new value, or change its "
-        f"spec{_left_out_message(choice)}"
+        f"{cause} ({_named(choice.offer)}). The pods stay as they are. To take the new template, give the server's "
+        f"annotation {ROLLOUT_ANNOTATION} a new value, or change its spec{_left_out_message(choice)}"
     )
 
 
@@ -325,7 +334,9 @@ def _why_stalled(observation: ServerObservation, problem: Reason) -> Reason | No
     if _blames_spec(observation):
         return observation.not_applied
     progressing = observation.deployment_condition("Progressing").get("reason")
-    if progressing == "ProgressDeadlineExceeded" and not observation.is_complete:
+    # A queue passes by itself, however long it is.
+    is_queued = any(map(is_held, observation.pods))
+    if progressing == "ProgressDeadlineExceeded" and not (observation.is_complete or is_queued):
         seconds = (observation.deployment or {}).get("spec", {}).get("progressDeadlineSeconds")
         return Reason("ProgressDeadlineExceeded", f"not complete after {seconds} s: {problem.message}")
     return None
@@ -393,6 +404,8 @@ def _old_pod_reason(observation: ServerObservation, name: ReasonName, now: str) 
 def _rollout_reason(observation: ServerObservation) -> Reason:
     if observation.contested:
         return Reason("ChangedByOthers", "; ".join(observation.contested))
+    if observation.router_problem and observation.has_all_replicas:
+        return observation.router_problem
     if observation.count("availableReplicas"):
         updated = observation.count("updatedReplicas")
         return Reason("RollingOut", f"{updated} of {observation.wanted} replicas have the current spec")

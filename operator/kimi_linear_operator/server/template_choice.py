@@ -24,7 +24,7 @@ class TemplateChoice:
 
     Attributes:
         current: The revision with this template.
-        offer: The fields in which a newer template that is not taken yet differs; empty if there is none.
+        offer: The fields in which a newer template differs that the server has not taken; empty if there is none.
         running: The revision whose template the Deployment has now, None if unknown.
     """
 

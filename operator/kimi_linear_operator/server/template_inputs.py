@@ -12,7 +12,18 @@ from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.server.spec import ServerSpec
 
 # Fields of the spec on which the pod template does not depend.
-_NOT_IN_TEMPLATE = {"http_route", "ingress", "replicas", "rollout", "service", "suspend"}
+_NOT_IN_TEMPLATE = {
+    "http_route",
+    "ingress",
+    "monitoring",
+    "network_policy",
+    "queue_name",
+    "replicas",
+    "rollout",
+    "router",
+    "service",
+    "suspend",
+}
 
 
 def template_inputs(spec: ServerSpec) -> Manifest:

@@ -18,7 +18,7 @@ from kimi_linear_operator.server.template_choice import NO_ROLLOUT, RolloutState
 from kimi_linear_operator.server.template_inputs import as_this_version_reads, changed_fields, template_inputs
 
 # Times of the API server are whole seconds, and a watch may be late. So a revision that is younger than this may lack a
-# user's write from shortly before. A new definition with other defaults does not come within that time.
+# write that a user made shortly before. A new definition with other defaults does not come within that time.
 _LATE_SECONDS = 3.0
 # A definition has some thirty defaults. More fields have no owner only if somebody edited the managed fields. Then all
 # count as asked for: each pass removes the others from the spec, one by one.
@@ -32,8 +32,8 @@ class Answer:
 
     Attributes:
         value: Its value in the spec, None if the spec lacks it.
-        is_doubtful: Whether somebody may have asked for it, because he owns the list or object around it as a whole, or
-            owned the null in its place.
+        is_doubtful: Whether somebody may have asked for it, because somebody owns the list or object around it as a
+            whole, or owned the null in its place.
     """
 
     value: Any
@@ -51,8 +51,8 @@ class UncertainFields:
     Attributes:
         paths: The fields.
         recorded: The inputs that the revision's spec had.
-        recorded_until: The revision has all that owners of whole lists wrote up to this time (RFC 3339); empty if
-            unknown.
+        recorded_until: The revision contains everything that owners of whole lists wrote before this time (RFC 3339);
+            empty if unknown.
     """
 
     paths: tuple[FieldPath, ...] = ()
@@ -164,7 +164,7 @@ def _written_since(
 ) -> list[Manifest]:
     """Return the entries of managers that may have written the spec after the operator last recorded or applied it.
 
-    Each entry has one time, which any write of its manager renews, also one of a label. The time of the status says
+    Each entry has one time. Any write of its manager renews it, even the write of a label. The time of the status says
     until when the operator saw the spec: the status is written only if nobody has changed the server since it was
     cached. If only one write has changed the spec since then, and that was a scale, no other manager has written it.
     """
@@ -193,7 +193,7 @@ def _reported_at(status: Manifest, managed_fields: Sequence[Manifest]) -> str:
 
 
 def _was_scaled_once(server: Manifest, status: Manifest, replicas: int | None) -> bool:
-    """Return whether one write has changed the spec since the status, and that changed `replicas`.
+    """Return whether exactly one write has changed the spec since the status, and this write changed `replicas`.
 
     A scale leaves no entry in the managed fields of a custom resource. A server without replicas may have been
     suspended, so it does not count. A server whose children others keep changing does not count either: they may scale

@@ -43,7 +43,7 @@ from typing import Any, NoReturn
 
 TERMINATION_MESSAGE = Path("/dev/termination-log")
 
-# Characters of a message. The operator reads the last few lines of the log, and at most so many bytes.
+# Characters of a message. The operator reads the last few lines of the log, and at most this many bytes.
 _LONGEST_MESSAGE = 400
 _COMMIT = re.compile("[0-9a-f]{40}")
 _INDEX = "model.safetensors.index.json"
@@ -61,7 +61,7 @@ _SECONDS_BETWEEN_LINES = 5.0
 _RATE_SECONDS = 30.0
 # How often a file may have the wrong content, and how often the hub may refuse one file although it named it.
 _MOST_CORRUPT, _MOST_REFUSED = 3, 3
-# Attempts to ask what a branch is, if the commit that it was last is complete.
+# Attempts to ask which commit a branch names, if its last known commit is complete.
 _FEW_ATTEMPTS = 2
 
 # Modules of errors that are no OSError: later releases of the client use httpx.
@@ -144,7 +144,7 @@ class Volume:
         self.folder = options.folder / f"models--{options.model.replace('/', '--')}"
 
     def completed(self, commit: str) -> Commit | None:
-        """Return a commit of which every file is there in its size, None if it was not fetched or lost one."""
+        """Return a commit if all its files are there with their sizes; None if one is missing."""
         try:
             content = json.loads(self._marker(commit).read_text())
             files = [File(**item) for item in content["files"]]
@@ -154,13 +154,13 @@ class Volume:
         return Commit(commit, files) if is_whole else None
 
     def mark_complete(self, commit: Commit, revision: str) -> None:
-        """Record that a commit is complete, and that a branch is this commit."""
+        """Record that a commit is complete, and that a branch names this commit."""
         _write(self._marker(commit.name), json.dumps({"files": [vars(file) for file in commit.files]}))
         if not _COMMIT.fullmatch(revision):
             _write(self.folder / "refs" / revision, commit.name)
 
     def last_of(self, revision: str) -> Commit | None:
-        """Return the complete commit that a branch was when it was fetched last."""
+        """Return the complete commit that a branch named when it was fetched last."""
         try:
             return self.completed((self.folder / "refs" / revision).read_text().strip())
         except OSError:
@@ -400,7 +400,7 @@ class Hub:
         self._options = options
 
     def commit(self, revision: str) -> Commit:
-        """Return what a revision is now."""
+        """Return the commit that a revision names now."""
         api, timeout = self._client.HfApi(), self._options.stall
         info = api.model_info(self._options.model, revision=revision, files_metadata=True, timeout=timeout)
         return Commit(info.sha, [_file(item) for item in info.siblings])
@@ -507,7 +507,7 @@ class Fetcher:
     """Fetches one revision."""
 
     def __init__(self, options: Options, report: Report) -> None:
-        """Keep what it needs; nothing is asked yet."""
+        """Store the arguments; nothing is requested yet."""
         self._options, self._report = options, report
         self._volume = Volume(options)
         self._hub = Hub(options)
@@ -544,7 +544,7 @@ class Fetcher:
             if failure.is_lasting:
                 raise failure
             if last and attempts >= _FEW_ATTEMPTS:
-                return last, f"the hub could not be asked ({failure.message}): this is the commit that {revision} was"
+                return last, f"the hub did not answer ({failure.message}): this is the last known commit of {revision}"
             self._report.say(state=failure.state, message=failure.message)
             patience.wait(failure, 0)
 
@@ -579,11 +579,11 @@ class Fetcher:
         missing = commit.size - self._volume.fetched_bytes(commit)
         free = shutil.disk_usage(self._options.folder).free
         if missing > free:
-            message = f"{_gigabytes(missing)} are missing, and the volume has room for {_gigabytes(free)}"
+            message = f"{_amount(missing)} are missing, and the volume has room for {_amount(free)}"
             raise FetchError("VolumeFull", message)
 
     def _fetch(self, commit: str, file: File) -> None:
-        """Fetch and verify one file, in as many attempts as there is progress."""
+        """Fetch and verify one file; try again as long as there is progress."""
         patience, corrupt, refused = Patience(self._options.patience), 0, 0
         while True:
             try:
@@ -623,7 +623,7 @@ class Fetcher:
             return
         if path.stat().st_size != file.size or _digest(path, file) != file.digest:
             self._volume.remove(path)
-            message = f"{file.name} is not what the hub says: its content was damaged on the way"
+            message = f"{file.name} does not have the hash that the hub names: its content was damaged on the way"
             raise FetchError("WeightsCorrupt", message, is_lasting=False)
         self._volume.mark_verified(path)
 
@@ -658,8 +658,8 @@ def _digest(path: Path, file: File) -> str:
     return digest.hexdigest()
 
 
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
+def _amount(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 @contextlib.contextmanager

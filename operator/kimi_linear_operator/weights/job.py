@@ -75,7 +75,7 @@ def _pod_template(weights: KimiLinearWeights) -> Manifest:
 def _pod_spec(weights: KimiLinearWeights) -> Manifest:
     return {
         "containers": [_container(weights)],
-        # The same container starts again: it takes its lock back at once, and a corrected Secret counts.
+        # The same container starts again: it takes its lock back at once, and a corrected Secret takes effect.
         "restartPolicy": "OnFailure",
         "nodeSelector": _NODES,
         "automountServiceAccountToken": False,

@@ -3,7 +3,8 @@
 from kimi_linear_operator.kubernetes.kinds import GROUP
 
 FETCH_ANNOTATION = f"{GROUP}/fetch"
-"""On weights: any new value makes the operator ask the hub again what the branch is, and fetch what is new."""
+"""On weights: any new value makes the operator ask the hub again which commit the branch names, and fetch what is new.
+"""
 
 RESULT_ANNOTATION = f"{GROUP}/result"
 """On a Job: how it ended, as its pod said. The pod may be gone later."""

@@ -29,8 +29,8 @@ LASTING: dict[str, tuple[ReasonName, str]] = {
     "RevisionMissing": ("RevisionMissing", "correct spec.source.revision"),
     "TokenRefused": (
         "TokenRefused",
-        "name a Secret with a token that may read the model in spec.source.tokenSecretRef; a corrected Secret counts "
-        "at the next attempt, within five minutes",
+        "name a Secret with a token that may read the model in spec.source.tokenSecretRef; a corrected Secret takes "
+        "effect at the next attempt, within five minutes",
     ),
     "VolumeFull": ("VolumeFull", "raise spec.volume.size, or delete what else is on the volume"),
     "VolumeNotWritable": (
@@ -41,13 +41,13 @@ LASTING: dict[str, tuple[ReasonName, str]] = {
     "WeightsCorrupt": ("WeightsCorrupt", "if a mirror sends it, repair the mirror; if not, check the volume"),
 }
 _PASSING: dict[str, tuple[ReasonName, str]] = {
-    "HubLimited": ("HubLimited", "it goes on by itself"),
+    "HubLimited": ("HubLimited", "it continues by itself"),
     "HubUnreachable": (
         "HubUnreachable",
-        "check that the pod may reach the hub: a proxy belongs into its environment (spec.podTemplate), a mirror into "
+        "check that the pod may reach the hub: set a proxy in its environment (spec.podTemplate), or a mirror in "
         "spec.source.endpoint",
     ),
-    "VolumeBusy": ("VolumeBusy", "it goes on when the other pod has ended"),
+    "VolumeBusy": ("VolumeBusy", "it continues when the other pod has ended"),
 }
 
 
@@ -154,7 +154,7 @@ def _end(job: Manifest) -> Manifest | None:
 
 
 def ends(pods: Iterable[Manifest]) -> list[Progress]:
-    """Return what the program said at its ends in these pods, the latest last."""
+    """Return the last words of the program in each of its containers in these pods, the latest last."""
     terminations = sorted(
         (item for pod in pods for item in _terminations(pod)), key=lambda item: str(item.get("finishedAt", ""))
     )

@@ -140,7 +140,7 @@ class WeightsReconciler:
     async def _observed(self, key: Key, checked: Checked[KimiLinearWeights], job: Manifest) -> _Outcome:
         """Return what a Job and its pod say, and note on the Job how it ended."""
         pods = self._cache.children(POD, key, job["metadata"]["uid"])
-        if progress.result_of(job) is None and progress.has_ended(job):
+        if progress.result_of(job) is None:
             job = await self._note_result(job, pods)
         running = next((pod for pod in pods if progress.is_running(pod)), None)
         said = await self._said(running) if running and not progress.has_ended(job) else None
@@ -157,13 +157,16 @@ class WeightsReconciler:
         return refusal(str(latest.get("message", ""))) if latest else None
 
     async def _note_result(self, job: Manifest, pods: Sequence[Manifest]) -> Manifest:
-        """Note on a Job how it ended. Without a trace of that it is deleted later, so that another one looks again."""
+        """Note on a Job how its program ended; the Job itself ends later, with a sidecar perhaps never.
+
+        If a Job has ended and its result is unknown, it is deleted later, so that another Job looks again.
+        """
         ends = [end for end in progress.ends(pods) if end.is_complete]
         if ends:
             noted = await self._cluster.annotate(JOB, job, RESULT_ANNOTATION, progress.text_of(ends[-1]))
             self._cache.put(JOB, noted)
             return noted
-        if self._seconds_to_keep(job) == 0:
+        if progress.has_ended(job) and self._seconds_to_keep(job) == 0:
             await self._cluster.delete(JOB, job)
         return job
 
@@ -186,7 +189,7 @@ class WeightsReconciler:
         return line.said
 
     async def _last_line(self, pod: Manifest) -> Progress | None:
-        """Return the last line of a program, None if it cannot be read: a status only gets more precise by it."""
+        """Return the last line of a program. It is None if it cannot be read: then the status is only less precise."""
         with suppress(ApiError):
             return progress.last_line(await self._cluster.pod_log_tail(pod, CONTAINER, lines=_LOG_LINES))
         return None

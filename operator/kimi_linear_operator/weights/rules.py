@@ -13,7 +13,7 @@ ERRORS = (
         "error",
         "spec.source.revision",
         "!self.contains('..') && !self.endsWith('/')",
-        "is no name of a branch, a tag or a commit: these have no '..' and do not end with '/'",
+        "is not the name of a branch, a tag or a commit: these do not contain '..' and do not end with '/'",
     ),
     Rule(
         "error",
@@ -30,7 +30,7 @@ ERRORS = (
     ),
     expressions.own_command(CONTAINER, "use spec.image and spec.source"),
     expressions.unprivileged(CONTAINER, "it only writes to its volume"),
-    expressions.own_network("puts the pod on the node's network, which makes no download faster"),
+    expressions.own_network("puts the pod on the node's network, which a download does not need"),
     expressions.owned_labels(),
     *expressions.inherited_metadata(),
 )

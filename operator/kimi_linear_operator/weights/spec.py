@@ -33,9 +33,9 @@ class WeightsSource(Model):
     )
     revision: ModelName = Field(
         default="main",
-        description="Branch, tag or commit on the Hugging Face hub. The hub is asked once which commit a branch is: a "
-        "new value of the annotation kimi-linear.io/fetch asks again. The model brings code of its own that SGLang "
-        "runs (--trust-remote-code): pin a commit if you do not trust later versions.",
+        description="Branch, tag or commit on the Hugging Face hub. The hub is asked only once which commit a branch "
+        "points to; with a new value of the annotation kimi-linear.io/fetch, it is asked again. The model brings code "
+        "of its own that SGLang runs (--trust-remote-code): pin a commit if you do not trust later versions.",
     )
     endpoint: (
         Annotated[
@@ -68,8 +68,8 @@ class WeightsVolume(Model):
     )
     size: Annotated[str, Field(max_length=32, pattern=r"^[1-9][0-9]*([GTP]i?)$")] = Field(
         default="200Gi",
-        description="Size of the claim. The weights are 98 GB; a later commit needs room for what differs, at most as "
-        "much again. It can only grow, and only if the storage class allows it.",
+        description="Size of the claim. The weights are 98 GB. A later commit needs room for the files that differ, "
+        "98 GB at most. The size can only grow, and only if the storage class allows it.",
     )
     access_modes: Annotated[list[_AccessMode], Field(min_length=1, max_length=4)] = Field(
         default=["ReadWriteMany"],
@@ -77,9 +77,9 @@ class WeightsVolume(Model):
     )
     deletion_policy: Literal["Keep", "Delete"] = Field(
         default="Keep",
-        description="What becomes of the claim when this resource is deleted. Keep leaves it, and a new resource of "
-        "this name takes it again. An existing claim stays in any case. Delete also deletes a claim that other "
-        "resources use.",
+        description="What happens to the claim when this resource is deleted. With Keep it stays, and a new resource "
+        "of this name uses it again. With Delete it is deleted, even if other resources use it. A claim that "
+        "existingClaim names stays in both cases.",
     )
 
 
@@ -91,7 +91,7 @@ class WeightsSpec(Model):
     image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")] = Field(
         default="lmsysorg/sglang:v0.5.7-rocm700-mi30x",
         description="Image of the pod that fetches: any that has python3 and its package huggingface_hub. The default "
-        "is the engine's, which the nodes of servers have already.",
+        "is the engine's image, which nodes with servers already have.",
     )
     inherited_metadata: InheritedMetadata = Field(default_factory=InheritedMetadata, description=INHERITED_METADATA)
     pod_template: PodTemplate | None = Field(

@@ -7,6 +7,7 @@ from kimi_linear_operator.kubernetes.conditions import Reason, condition, stampe
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.kubernetes.pod_reasons import worst_reason
+from kimi_linear_operator.kubernetes.queueing import why_suspended
 from kimi_linear_operator.weights import progress
 from kimi_linear_operator.weights.location import claim_name
 from kimi_linear_operator.weights.program import FETCH
@@ -120,7 +121,7 @@ def _accepted(observation: WeightsObservation) -> Condition:
 
 def _complete(result: Progress) -> Reason:
     note = f"; {result.message}" if result.message else ""
-    return Reason("WeightsComplete", f"commit {result.commit} is complete: {gigabytes(result.total)}{note}")
+    return Reason("WeightsComplete", f"commit {result.commit} is complete: {amount(result.total)}{note}")
 
 
 def _why_not_ready(observation: WeightsObservation, now: str) -> Reason:
@@ -129,8 +130,7 @@ def _why_not_ready(observation: WeightsObservation, now: str) -> Reason:
     if job is None:
         return Reason("Starting", "the Job that fetches is about to be made")
     if job.get("spec", {}).get("suspend"):
-        message = "is suspended by somebody else, most likely by a queue such as Kueue: it starts when it is its turn"
-        return Reason("JobSuspended", f"Job {job['metadata']['name']} {message}")
+        return Reason("JobSuspended", f"Job {job['metadata']['name']} {why_suspended(job)}")
     if progress.has_ended(job):
         message = "has ended and left no result; another one follows within a minute"
         return Reason("NoResult", f"Job {job['metadata']['name']} {message}")
@@ -151,9 +151,9 @@ def _from_log(said: Progress) -> Reason | None:
     if said.state != "Downloading":
         return None
     trouble = f"; {said.message}" if said.message else ""
-    return Reason("WeightsDownloading", f"{said.percent} % of {gigabytes(said.total)} are on the volume{trouble}")
+    return Reason("WeightsDownloading", f"{said.percent} % of {amount(said.total)} are on the volume{trouble}")
 
 
-def gigabytes(size: int) -> str:
+def amount(size: int) -> str:
     """Return a number of bytes for people."""
-    return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

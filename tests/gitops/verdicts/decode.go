@@ -16,6 +16,7 @@ var types = map[string]func() any{
 	"helm.toolkit.fluxcd.io/v2/HelmRelease":        func() any { return &helm.HelmRelease{} },
 	"kustomize.toolkit.fluxcd.io/v1/Kustomization": func() any { return &kustomize.Kustomization{} },
 	"source.toolkit.fluxcd.io/v1/GitRepository":    func() any { return &source.GitRepository{} },
+	"monitoring.coreos.com/v1/PodMonitor":          func() any { return &monitoring.PodMonitor{} },
 	"monitoring.coreos.com/v1/ServiceMonitor":      func() any { return &monitoring.ServiceMonitor{} },
 	"monitoring.coreos.com/v1/PrometheusRule":      func() any { return &monitoring.PrometheusRule{} },
 }

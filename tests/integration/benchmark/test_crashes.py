@@ -15,8 +15,8 @@ from integration.waiting import wait_for
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Kind
 
-# The runner's and the results' ConfigMap and the deletion of the first; each suite's Job and its deletion; the statuses
-# on the way. Each of them keeps one of the namespace's sixteen workers.
+# The ConfigMaps of the runner and of the results, and the deletion of the first; each suite's Job, and its deletion;
+# and the statuses. Each of them keeps one of the namespace's sixteen workers.
 _WRITES = {CONFIG_MAP: 3, JOB: 4, BENCHMARK: 3}
 _SUITES = [{"name": "speed-low"}, {"name": "gsm8k"}]
 

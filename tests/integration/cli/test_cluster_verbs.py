@@ -1,10 +1,8 @@
 """The verbs that ask a cluster: their exit codes, and what they say."""
 
 import argparse
-import concurrent.futures
 import json
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +15,12 @@ from integration import kubelet
 from integration.client_pods import benchmark_manifest
 from integration.kubelet import HELD_SPEC, held_pod, waiting
 from integration.namespace import Namespace, Spec, server_manifest
-from integration.processes_under_test import run_command
+from integration.processes_under_test import run_command, start_command
+from integration.waiting import wait_for
 from kimi_linear_operator.benchmark import recipe, report
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.cli import main
 from kimi_linear_operator.cli.completion import resource_names
-from kimi_linear_operator.cli.watching import SECONDS_BETWEEN_LOOKS
 from kimi_linear_operator.kubernetes.kinds import SERVICE
 from make import make_condition, make_finished_benchmark, make_result
 
@@ -110,23 +108,24 @@ def test_status_of_no_server_is_2(namespace: Namespace, kimi_linear: Command) ->
 
 
 @pytest.mark.usefixtures("operator")
-def test_watching_follows_a_start_until_it_is_ready(cluster: LocalCluster, namespace: Namespace) -> None:
+def test_watching_follows_a_start_until_it_is_ready(
+    cluster: LocalCluster, namespace: Namespace, tmp_path: Path
+) -> None:
     namespace.create_server("kimi", HELD_SPEC)
-    pod = held_pod(namespace)
-    with concurrent.futures.ThreadPoolExecutor() as threads:
-        watch = threads.submit(
-            run_command, cluster.kubeconfig, "status", "kimi", "--watch", "--namespace", namespace.name
-        )
-        kubelet.report(namespace, pod, "Running", {"state": {"running": {"startedAt": "2026-11-24T09:30:00Z"}}})
-        namespace.wait_for_condition("kimi", "Ready", "False", "ModelLoading")
-        time.sleep(2 * SECONDS_BETWEEN_LOOKS)
-        kubelet.report_ready(namespace, pod)
-        done = watch.result(timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
-    told = [re.sub(r"^\S+Z kimi (.*?)[:;].*", r"\1", line) for line in done.stdout.splitlines()]
+    pod, output = held_pod(namespace), tmp_path / "output"
+    with start_command(
+        cluster.kubeconfig, output, "status", "kimi", "--watch", "--namespace", namespace.name
+    ) as watching:
+        try:
+            kubelet.report(namespace, pod, "Running", {"state": {"running": {"startedAt": "2026-11-24T09:30:00Z"}}})
+            wait_for(output.read_text, "it is told that the model loads", lambda text: "ModelLoading" in text)
+            kubelet.report_ready(namespace, pod)
+            assert watching.wait(timeout=60) == 0
+        finally:
+            watching.kill()
+    told = [re.sub(r"^\S+Z kimi (.*?)[:;].*", r"\1", line) for line in output.read_text().splitlines()]
     assert told[-1] == "is ready"
     assert set(told[:-1]) == {"is not ready"}
-    assert "ModelLoading" in done.stdout
 
 
 @pytest.mark.usefixtures("operator")

@@ -1,4 +1,4 @@
-"""A write has the time that is left when its connection is open; if none is left, another replica may work by then."""
+"""The time limit of a write is computed when its connection is open; if no time is left, the write is not sent."""
 
 import asyncio
 import time

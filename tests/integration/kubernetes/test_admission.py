@@ -115,7 +115,7 @@ def _agree(client: Client, manifest: Manifest) -> None:
     if checked.is_valid:
         warned = {one_line(f"{problem.path}: {problem.message}") for problem in checked.problems}
         assert _warnings(answer) == warned, _both_verdicts(manifest, checked, answer)
-    elif checked.resource:  # the shape is right, so it is rules that were broken
+    elif checked.resource:  # the shape is right, so rules were broken
         silent = [problem for problem in checked.errors if one_line(problem.message) not in answer.message]
         assert not silent, _both_verdicts(manifest, checked, answer)
 
@@ -172,6 +172,13 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
     "a flag that the operator sets": ("kimi", {"engine": {"extraArgs": ["--tp=8"]}}),
     "shows an API key": ("kimi", {"engine": {"extraArgs": ["--api-key=secret"]}}),
     "in one item with a space": ("kimi", {"engine": {"extraArgs": ["--log-level info"]}}),
+    "spec.monitoring.labels: sets a label": ("kimi", {"monitoring": {"labels": {"kimi-linear.io/server": "other"}}}),
+    "spec.monitoring.labels: has a key": ("kimi", {"monitoring": {"labels": {"-team": "ml"}}}),
+    "spec.networkPolicy.from: has a peer": ("kimi", {"networkPolicy": {"from": [{}]}}),
+    "spec.networkPolicy.to: has a peer": (
+        "kimi",
+        {"networkPolicy": {"to": [{"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}}]}},
+    ),
     "is built for other GPUs": ("kimi", {"hardware": "mi355x", "engine": {"image": "lmsysorg/sglang:v0.5.8-mi30x"}}),
     "container sglang privileged": ("kimi", _container(securityContext={"privileged": True})),
     "on the node's network": ("kimi", {"podTemplate": {"spec": {"hostNetwork": True}}}),
@@ -229,7 +236,7 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
         "kimi",
         {"podTemplate": {"metadata": {"labels": {"kimi-linear.io/server": "other"}}}},
     ),
-    "sets a label that the operator sets": (
+    "spec.inheritedMetadata.labels: sets a label": (
         "kimi",
         {"inheritedMetadata": {"labels": {"kimi-linear.io/server": "other"}}},
     ),

@@ -25,7 +25,7 @@ def test_the_benchmark_measures_the_operator_and_what_it_is_compared_with() -> N
             with stage.running(name) as running:
                 contest[name] = converge(stage, running, server_names(_SERVERS, prefix), _PLAN.patience)
     assert {name: result.done for name, result in contest.items()} == dict.fromkeys(contest, _SERVERS)
-    # One status more for each time that the pods of a server stood still for longer than the operator waits.
+    # One more status for each pause in the progress of a server's pods that is longer than the operator waits.
     assert _SERVERS * 5 <= life.cost.writes <= _SERVERS * 8
     assert 2 <= life.cost.status_writes_most <= 5
     assert life.steady.writes == life.cold_start.writes == 0

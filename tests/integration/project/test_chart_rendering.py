@@ -154,8 +154,9 @@ def test_alerts_and_dashboard_are_those_of_the_project() -> None:
     manifests = rendered("everything-values")
     alerts = yaml.safe_load((ROOT / "deploy/monitoring/alerts.yaml").read_text())
     assert one(manifests, "PrometheusRule")["spec"] == alerts["spec"]
-    [dashboard] = one(manifests, "ConfigMap")["data"].values()
-    assert json.loads(dashboard) == json.loads((ROOT / "deploy/monitoring/dashboard.json").read_text())
+    shown = [json.loads(text) for text in one(manifests, "ConfigMap")["data"].values()]
+    names = ("dashboard.json", "servers-dashboard.json")
+    assert shown == [json.loads((ROOT / "deploy/monitoring" / name).read_text()) for name in names]
 
 
 def servers(*options: str) -> list[Manifest]:

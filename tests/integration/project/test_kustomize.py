@@ -80,6 +80,7 @@ SERVER = ours(
         "auth": {"apiKeySecretRef": {"name": "some-secret"}},
         "kernelCache": {"existingClaim": "some-claim"},
         "engine": {"image": "lmsysorg/sglang:v0.5.7-rocm700-mi30x"},
+        "router": {"image": "lmsysorg/sglang:v0.5.7-rocm700-mi30x"},
         "podTemplate": pod_template("sglang"),
     },
 )

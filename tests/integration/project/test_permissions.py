@@ -1,4 +1,4 @@
-"""The operator has exactly the permissions that it uses; all other tests run before, and use them all."""
+"""The operator has exactly the permissions that it uses. All other tests run before and use all of them."""
 
 import os
 from functools import reduce

@@ -190,7 +190,7 @@ def starts(starting: dict[str, Sandbox]) -> dict[str, Outcome]:
 @pytest.mark.parametrize("name", _SLOW)
 def test_slow_lists_at_the_start_end_in_one_watch_each(starts: dict[str, Outcome], name: str) -> None:
     outcome = starts[name]
-    # kopf's own, one that does not wait for a watch any longer, and the one that a watch wants.
+    # kopf's own list, a list that no longer waits for a watch, and the list after the start of the watch.
     assert max(outcome.lists.values()) <= 3, outcome.lists
     assert outcome.watches == len(KINDS)
     assert outcome.seconds < _NOTICED_SECONDS

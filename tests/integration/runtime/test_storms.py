@@ -100,8 +100,8 @@ def _deployment_writes(sandbox: Sandbox, server: str, begin: float) -> list[Call
 
 
 def _assert_later_and_later(attempts: list[float]) -> None:
-    # The first wait is at least a quarter of a second, and each twice as long as the one before; what happens to the
-    # server makes for one more at once.
+    # The first wait is at least a quarter of a second, and each twice as long as the one before; a change of the server
+    # causes one more attempt at once.
     most = 2 + math.log2(1 + (attempts[-1] - attempts[0]) / 0.25)
     assert 4 <= len(attempts) <= most, attempts
 

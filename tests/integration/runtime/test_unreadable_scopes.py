@@ -98,7 +98,7 @@ def test_a_namespace_that_goes_costs_nothing_else_and_comes_back_without_a_resta
 
 
 def test_a_server_is_left_alone_while_a_kind_that_it_needs_cannot_be_read(sandboxes: Sandboxes) -> None:
-    """It is not taken for one that has no children: none is made, deleted or reported on."""
+    """The operator does not treat it as a server without children: no child is made, deleted or reported."""
     with _open_each(sandboxes, SERVER, DEPLOYMENT, SERVICE, POD) as boxes:
         _stop_with_work_left(*boxes.values())
         before = {kind: sandbox.namespace.server("kimi") for kind, sandbox in boxes.items()}

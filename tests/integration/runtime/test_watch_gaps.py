@@ -49,7 +49,7 @@ def test_a_server_that_is_gone_does_not_come_back_while_nobody_says_so(sandbox: 
     begin = len(proxy.calls)
     proxy.freeze_watches(lambda call: call.concerns(SERVER))
     namespace.delete(SERVER, "gone")
-    # The watches of its children tell that they go, one by one.
+    # The watches of its children show their deletions, one by one.
     wait_for(
         lambda: namespace.find(DEPLOYMENT, "gone") is None,
         "the garbage collector has begun",

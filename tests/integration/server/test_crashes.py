@@ -26,7 +26,8 @@ _SPEC: Spec = {
 }
 _CHANGE: Spec = {"toolCallParser": "enabled", "service": {"headless": False, "annotations": {"a": "b"}}}
 
-# The writes that a new server costs, and a change of one: the number of each kind. Status and events are of the server.
+# The number of writes of each kind that a new server needs, and those that a change of a server needs. Status and
+# events are of the server.
 _CREATION = {REVISION: 1, SERVICE: 2, DEPLOYMENT: 1, SERVER: 2, EVENT: 1}
 _ROLLOUT = {REVISION: 2, SERVICE: 2, DEPLOYMENT: 1, SERVER: 2, EVENT: 2}
 # How many Events say that a server is ready (True) or not: after its creation, and after creation and a change.
@@ -52,7 +53,7 @@ _VOLATILE = {
 
 
 class Boundary(NamedTuple):
-    """A crash before or after the nth write of a kind that a server costs."""
+    """A crash before or after the nth write of one kind, among all writes for a server."""
 
     kind: Kind
     nth: int

@@ -1,4 +1,4 @@
-"""Defaults that another version's definitions bring into what this version refuses, or where users wrote nothing."""
+"""Defaults of another version's definitions: this version refuses them, or they are where users wrote nothing."""
 
 import copy
 from collections.abc import Callable, Iterator

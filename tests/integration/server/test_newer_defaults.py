@@ -13,7 +13,7 @@ from kimi_linear_operator.server.spec import SERVER
 
 
 def _put_back(namespace: Namespace, name: str) -> None:
-    """Write what is read, as `kubectl replace` and many clients do."""
+    """Read the object and write it back, as `kubectl replace` and many clients do."""
     server = namespace.server(name)
     namespace.client.request("PUT", path_of(SERVER, namespace.name, name), server)
 

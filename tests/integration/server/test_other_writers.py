@@ -148,8 +148,13 @@ def test_who_scales_the_deployment_is_named_and_does_not_write_in_turns_with_the
         wait_for(
             lambda: "--tool-call-parser" in engine_container(namespace.deployment("kimi"))["args"], "it is changed"
         )
-    assert len(namespace.events("kimi", "ChangedByOthers")) == 1
+    _assert_told_once(namespace)
     assert condition_of(namespace.server("kimi"), "Stalled")["status"] == "False"
+
+
+def _assert_told_once(namespace: Namespace) -> None:
+    """Check that there is one Event; it comes after the status."""
+    [_] = wait_for(lambda: namespace.events("kimi", "ChangedByOthers"), "an Event tells of it")
 
 
 def test_a_rival_that_changes_the_fingerprint_too_is_named_and_causes_no_endless_writes(
@@ -221,7 +226,7 @@ def test_a_policy_that_rewrites_what_is_written_is_told_and_causes_no_endless_wr
             time.sleep(0.3)
         writes = [item for item in audit_log.writes(mark, USER, namespace.name) if item.resource == "deployments"]
         assert len(writes) <= 2
-        assert len(namespace.events("kimi", "ChangedByOthers")) == 1
+        _assert_told_once(namespace)
 
 
 def _wait_until_in_force(namespace: Namespace) -> None:

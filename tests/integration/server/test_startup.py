@@ -37,7 +37,7 @@ def text(time: datetime) -> str:
 
 
 class EngineLog:
-    """A node's answer to who asks for the log of an engine."""
+    """The answer of a node to a request for the log of an engine."""
 
     def __init__(self) -> None:
         self.lines = [f"{text(now())} server_args=ServerArgs({_SECRET})"]
@@ -164,7 +164,7 @@ def test_a_node_that_does_not_answer_leaves_the_phase_out_and_delays_nothing(san
     wait_for_phase(sandbox.namespace, "weights")
     sandbox.proxy.heal()
     node.report("Running", "Ready", "ContainersReady", started=True, ready=True)
-    # Only a simulated node is behind the API server, which answers for no log.
+    # The API server has only a simulated node behind it, which returns no log.
     sandbox.namespace.wait_until_ready("kimi")
     assert [phase["name"] for phase in startup(sandbox.namespace)["phases"]][-2:] == ["weights", "serving"]
 

@@ -116,7 +116,7 @@ def _extend(namespace: Namespace, name: str) -> None:
 
 
 def _forget(namespace: Namespace, name: str) -> None:
-    """Make a server as a version left it that kept nothing."""
+    """Make a server in the state in which a version without records left it."""
     namespace.client.delete(REVISION, namespace.name, f"{name}-1")
     server = KimiLinearServer.model_validate(namespace.server(name))
     (*_, deployment) = build(server)

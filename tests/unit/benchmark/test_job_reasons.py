@@ -98,6 +98,15 @@ def test_a_job_that_somebody_else_suspends_is_told() -> None:
     assert (told.name, "suspended by somebody else" in told.message) == ("JobSuspended", True)
 
 
+def test_a_job_that_waits_in_a_queue_of_kueue_names_it_and_where_to_look() -> None:
+    queued = job(suspend=True)
+    queued["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "measurements"}
+    told = job_reasons.job_reason(queued, [], [], START)
+    assert told
+    assert told.name == "JobSuspended"
+    assert "waits in Kueue's queue measurements: `kubectl describe workloads`" in told.message
+
+
 UNMOUNTED = event("FailedMount", 'MountVolume.SetUp failed for volume "x" : configmap "typo" not found')
 VAGUE = event("FailedMount", "Unable to attach or mount volumes: unmounted volumes=[x]: timed out", LATER)
 BROUGHT_UP = pod(SCHEDULED, startTime=START, containerStatuses=[CREATING])

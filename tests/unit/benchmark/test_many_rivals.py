@@ -35,7 +35,7 @@ HEAVY: dict[str, Any] = {"podTemplate": {"spec": {"x": [[]] * 4600}}}
 MOST_SECONDS = 0.5
 DONE = {"conditions": [make_condition("Complete", "True", "SuitesEnded", "")]}
 SUITES = ["a", "b", "c"]
-# Times at which benchmarks gave their turn back: the rest of the first is over, but not of the second.
+# Times at which benchmarks gave their turn back: the pause of the first is over, that of the second is not.
 RESTED = ["2026-11-24T08:10:00Z", "2026-11-24T08:58:00Z"]
 
 
@@ -317,7 +317,7 @@ def test_whoever_gets_its_turn_or_another_to_wait_for_is_told(seed: int) -> None
 
 
 def firsts(world: World) -> dict[Key, object]:
-    """Return who goes first for each benchmark that waits, or that many do."""
+    """Return for each waiting benchmark which one goes first, or that many do."""
     targets, claims = Admission(cast(Cluster, world), world.cache, has_read_all), index_of(world.cache).claims(KIMI)
     found = {space: turn.first(targets._contenders(claims, Asker(NOW, space))) for space in ("default", "x")}
     named = {space: (first.namespace, first.name) if first else None for space, first in found.items()}

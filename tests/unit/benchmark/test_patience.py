@@ -21,7 +21,7 @@ EARLIER, LATER = Key("a", "earlier", BENCHMARK), Key("b", "later", BENCHMARK)
 
 
 class World:
-    """Two benchmarks of one address, of which the earlier has run a suite, and a clock."""
+    """Two benchmarks of one address, and a clock. The earlier benchmark has run a suite."""
 
     def __init__(self, url: str, *, first: Key = EARLIER) -> None:
         self.cache, self.version, self.seconds, self.url = new_cache(), 1, 0.0, url

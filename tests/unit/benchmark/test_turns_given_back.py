@@ -173,7 +173,7 @@ def test_a_job_without_our_labels_in_a_suites_place_is_told(monkeypatch: pytest.
     world.pass_over(FIRST, "09:00:00")
     assert made
     reason, message = world.succeeded(FIRST)
-    assert (reason, "has not the labels of the operator: delete it" in message) == ("NameConflict", True)
+    assert (reason, "lacks the operator's labels: delete it" in message) == ("NameConflict", True)
 
 
 def test_a_benchmark_that_is_alone_keeps_its_turn() -> None:

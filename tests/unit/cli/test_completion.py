@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def run(code: str, *words: str, environment: dict[str, str] | None = None) -> str:
-    """Return what the command prints, also into file 8, with no cluster in reach."""
+    """Return what the command prints to its output and to file descriptor 8, without a cluster."""
     python = [sys.executable, "-c", f"import sys; from kimi_linear_operator import cli; {code}", *words]
     variables = {**os.environ, "KUBECONFIG": "/nowhere", **(environment or {})}
     command = ["bash", "-c", '"$@" 8>&1', "bash", *python]

@@ -160,7 +160,7 @@ def test_a_list_that_goes_on_from_an_older_state_is_an_error() -> None:
 def test_a_page_that_is_not_given_at_once_is_asked_for_again_and_not_the_whole_list(
     status: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a list of many pages, some would always be refused by a busy API server, so that it never ended."""
+    """A busy API server always refuses some of many pages, so the list would never end."""
     monkeypatch.setattr(module, "PAGE_BACKOFF", Backoff(first=0.01, longest=0.01))
     asked, servers = list[str](), [make_server(f"kimi-{number}") for number in range(20)]
 

@@ -1,4 +1,4 @@
-"""Promises of the repository's layout that no other test would miss."""
+"""Promises of the repository's layout that no other test checks."""
 
 import ast
 import re

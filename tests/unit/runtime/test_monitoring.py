@@ -1,24 +1,24 @@
 """Dashboard and alerts ask for metrics that exist, with labels that they have, in PromQL."""
 
-import json
 import re
-from pathlib import Path
 
 import promql_parser
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+import dashboards
+from dashboard_queries import MONITORING, metrics, queries, with_values
 from kimi_linear_operator import counters
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.runtime.exposition import resource_lines
-from kimi_linear_operator.server.spec import SERVER
+from kimi_linear_operator.server.manifests import build
+from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.weights.spec import WEIGHTS
 from make import make_benchmark, make_condition, make_result, make_server, make_weights
 from passes import new_cache
 
-MONITORING = Path(__file__).parents[3] / "deploy/monitoring"
 # Prometheus adds these to everything that it reads from a pod.
 OF_THE_TARGET = {"namespace", "pod", "job", "instance"}
 
@@ -28,13 +28,11 @@ def alerts() -> list[tuple[str, str]]:
     return [(rule["alert"], rule["expr"]) for group in groups for rule in group["rules"]]
 
 
-def panels() -> list[tuple[str, str]]:
-    dashboard = json.loads((MONITORING / "dashboard.json").read_text())
-    expressions = [(panel["title"], target["expr"]) for panel in dashboard["panels"] for target in panel["targets"]]
-    return [(title, text.replace("$__rate_interval", "5m")) for title, text in expressions]
+def panels(file: str) -> list[tuple[str, str]]:
+    return [(title, with_values(query)) for title, query in queries(file)]
 
 
-EXPRESSIONS = [*alerts(), *panels()]
+EXPRESSIONS = [*alerts(), *panels("dashboard.json")]
 
 
 def known() -> dict[str, set[str]]:
@@ -71,6 +69,26 @@ def test_an_expression_uses_what_there_is(name: str, expression: str) -> None:
     told = re.findall(r"(?:by|on) \(([^)]*)\)", parsed) + re.findall(r"(\w+)(?:=~|!~|!=|=)\"", parsed)
     asked = {label.strip() for group in told for label in group.split(",")}
     assert asked - OF_THE_TARGET - {label for metric in used for label in labels[metric]} == set()
+
+
+@pytest.mark.parametrize("name", dashboards.texts())
+def test_dashboards_are_fresh(name: str) -> None:
+    assert (MONITORING / name).read_text() == dashboards.texts()[name], "run `make generate`"
+
+
+@pytest.mark.parametrize(("title", "query"), panels("servers-dashboard.json"))
+def test_the_dashboard_of_servers_asks_in_promql_for_the_pods_of_its_servers(title: str, query: str) -> None:
+    """tests/engine/test_life.py asks a real Prometheus, with the metrics of SGLang itself."""
+    promql_parser.parse(query)
+    assert "kimi_linear_io_server=~" in query or (title.startswith("GPU") and "pod=~" in query)
+
+
+def test_what_alerts_of_servers_ask_for_is_on_their_dashboard() -> None:
+    built = build(KimiLinearServer.model_validate(make_server(monitoring={})))
+    [rule] = [manifest for manifest in built if manifest["kind"] == "PrometheusRule"]
+    shown = {name for _, query in queries("servers-dashboard.json") for name in metrics(query)}
+    assert metrics(str(rule)) - shown == set()
+    assert len(metrics(str(rule))) == 4
 
 
 def test_every_metric_is_shown_or_alerts() -> None:

@@ -31,7 +31,7 @@ async def begun(queue: WorkQueue, hanging: set[str], seconds: float = 1) -> list
 
 
 def test_a_namespace_whose_passes_all_hang_keeps_no_other_waiting() -> None:
-    """Neither a key that is added at the same time, nor one that is added later."""
+    """This holds for a key that is added at the same time, and for one that is added later."""
 
     async def test() -> None:
         queue = WorkQueue()

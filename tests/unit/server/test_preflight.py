@@ -92,7 +92,7 @@ def node(tmp_path: Path) -> Node:
 
 @pytest.fixture
 def healthy(node: Node) -> Node:
-    """A node of which the pod has four GPUs."""
+    """A node. The pod has four of its GPUs."""
     node.add_gpus(4)
     return node
 
@@ -198,7 +198,7 @@ def test_the_properties_of_other_pods_gpus_may_not_be_read_and_need_not(healthy:
 
 @pytest.mark.parametrize("simds", [608, 304, 152], ids=["DPX", "QPX", "CPX"])
 def test_partitions_are_gpus_like_others(node: Node, simds: int) -> None:
-    """Whether partitions are wanted, the labels of nodes decide, and people label nodes by hand."""
+    """The labels of nodes decide whether partitions are wanted, and people label nodes by hand."""
     node.add_gpus(4, simds=simds)
     assert node.check().is_fit
 
@@ -246,7 +246,8 @@ def test_weights_that_are_there_need_no_room(healthy: Node) -> None:
     with blob.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, 2 * 2**30)
     try:
-        # As much as was free before, less than what others may write meanwhile: only with the blob it is enough.
+        # The space that was free before, minus some that others may use meanwhile. Only together with the blob it is
+        # enough.
         assert healthy.check_weights(free - 1).is_fit
     finally:
         blob.unlink()

@@ -56,6 +56,7 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "weights:1",
         "the weights come from an image",
     ),
+    ({"router": {}}, "spec.router", None, "has no API key, so everyone who reaches the server"),
     ({"engine": {"extraArgs": ["--tp=8"]}}, "spec.engine.extraArgs", None, "has a flag that the operator sets"),
     ({"engine": {"extraArgs": ["--api-key=abc"]}}, "spec.engine.extraArgs", None, "shows an API key"),
     (
@@ -95,6 +96,20 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "is a certificate for no name",
     ),
     ({"ingress": {}}, "spec.auth", None, "is open while an Ingress or an HTTPRoute leads to the server"),
+    (
+        {"networkPolicy": {"from": [{"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}}]}},
+        "spec.networkPolicy.from",
+        None,
+        "has a peer that Kubernetes refuses",
+    ),
+    (
+        {"monitoring": {"labels": {"kimi-linear.io/server": "x"}}},
+        "spec.monitoring.labels",
+        None,
+        "sets a label that the operator sets",
+    ),
+    ({"monitoring": {"labels": {"ü": "x"}}}, "spec.monitoring.labels", None, "has a key that Kubernetes refuses"),
+    ({"networkPolicy": {"to": [{}]}}, "spec.networkPolicy.to", None, "has a peer that Kubernetes refuses"),
     (
         {"kernelCache": {"existingClaim": "kernels", "hostPath": "/kernels"}},
         "spec.kernelCache.hostPath",
@@ -208,6 +223,13 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "lets a network use the server without an API key",
     ),
     (
+        {"service": {"type": "NodePort"}, "networkPolicy": {"from": [{"namespaceSelector": {}}]}, **AUTH},
+        "spec.networkPolicy.from",
+        None,
+        "lets no address from outside the cluster in",
+    ),
+    ({"monitoring": {}, "networkPolicy": {}}, "spec.networkPolicy.from", None, "lets no Prometheus in"),
+    (
         {"hardware": "mi355x", "engine": {"image": "a/sglang:v0.5.7-rocm700-mi35x"}},
         "spec.engine.image",
         "a/sglang:v0.5.7-rocm700-mi35x",
@@ -247,6 +269,7 @@ def test_two_gpus_are_two_warnings_until_the_backend_is_set() -> None:
 BROKEN_KEYS: list[tuple[Manifest, str]] = [
     ({"engine": {"extraArgs": ["--api-key=$(KEY)"]}}, "a variable that the container sglang does not have"),
     (keyed({"env": [{"name": "KEY", "value": "sk-1"}]}), "whose value is in the spec"),
+    ({**keyed({"env": [SECRET]}), "router": {}}, "does not find the key"),
 ]
 
 

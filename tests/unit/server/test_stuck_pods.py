@@ -61,6 +61,14 @@ VOLUMES = [
             "pod kimi-0 waits until its scheduling gate is removed: test/gate",
         ),
         (
+            pod(
+                ("PodScheduled", "False", "SchedulingGated"),
+                spec={"schedulingGates": [{"name": "kueue.x-k8s.io/admission"}]},
+            ),
+            "Queued",
+            "pod kimi-0 waits for Kueue: `kubectl describe workloads` says what for",
+        ),
+        (
             pod(spec={"schedulerName": "typo"}),
             "NotScheduled",
             "pod kimi-0: scheduler typo has not handled it: check that this scheduler runs",
@@ -116,10 +124,37 @@ VOLUMES = [
             "pod kimi-0: UnexpectedAdmissionError: no GPU",
         ),
     ],
-    ids=["gate", "scheduler", "volume", "either", "node never began", "node", "readiness", "evicted", "refused"],
+    ids=[
+        "gate",
+        "kueue",
+        "scheduler",
+        "volume",
+        "either",
+        "node never began",
+        "node",
+        "readiness",
+        "evicted",
+        "refused",
+    ],
 )
 def test_a_pod_that_is_stuck_says_why(stuck: Manifest, reason: str, message: str) -> None:
     assert told(stuck) == (reason, message)
+
+
+def test_a_server_in_a_queue_is_not_stalled_however_long_it_waits() -> None:
+    late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    gate = {"schedulingGates": [{"name": "kueue.x-k8s.io/admission"}]}
+    queued = pod(("PodScheduled", "False", "SchedulingGated"), spec=gate)
+    manifest = make_server()
+    server = KimiLinearServer.model_validate(manifest)
+    deployment = make_deployment(observedGeneration=1, replicas=1, updatedReplicas=1, conditions=[late]) | {"spec": {}}
+    stalled = [
+        item["status"]
+        for pods in ([queued], [pod(SCHEDULED)])
+        for item in server_status(ServerObservation(manifest, server, None, deployment, pods), MUCH_LATER)["conditions"]
+        if item["type"] == "Stalled"
+    ]
+    assert stalled == ["False", "True"]
 
 
 def test_a_missing_key_of_a_secret_is_named_with_its_secret() -> None:

@@ -1,4 +1,4 @@
-"""What another version's definition changed in a spec is no wish, whatever stands around it, and wishes count."""
+"""A change that another version's definition made in a spec is no wish, whatever else changed, and wishes count."""
 
 import asyncio
 from dataclasses import dataclass, field, replace

@@ -18,7 +18,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=30,
 )
-# Go's json.Valid, by which the API server judges, looks at no byte of a string but quotes, backslashes and controls.
+# The API server uses Go's json.Valid, which looks only at quotes, backslashes and control characters of a string.
 BYTES = st.binary(max_size=8).map(lambda raw: bytes(byte for byte in raw if byte >= 0x20 and byte not in b'"\\'))
 ESCAPES = st.sampled_from(
     [

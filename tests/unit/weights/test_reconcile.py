@@ -177,6 +177,19 @@ def test_complete_weights_need_no_further_pass_and_no_write() -> None:
     assert (case.status["commit"], ready_condition(case.status)["status"]) == (COMMIT, "True")
 
 
+def test_weights_are_complete_as_soon_as_the_program_says_so_whatever_else_runs_in_its_pod() -> None:
+    case = Case()
+    running(case)
+    case.reconcile()
+    case.put_pod(state=ended(state="Complete", commit=COMMIT, bytes=1000, totalBytes=1000))
+    assert case.reconcile() is None
+    assert ready_condition(case.status)["reason"] == "WeightsComplete"
+    statuses = len(case.cluster.statuses)
+    case.end_job()
+    case.reconcile()
+    assert len(case.cluster.statuses) == statuses
+
+
 def test_a_job_without_a_result_is_made_anew_after_a_minute() -> None:
     case = Case()
     case.reconcile()

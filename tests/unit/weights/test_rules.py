@@ -25,7 +25,7 @@ def inherited(**parts: Any) -> Manifest:
 
 # One spec for each rule that breaks it and no other: the spec, the path, words of the message.
 BROKEN: list[tuple[Manifest, str, str]] = [
-    ({"source": {"revision": "a..b"}}, "spec.source.revision", "is no name of a branch"),
+    ({"source": {"revision": "a..b"}}, "spec.source.revision", "is not the name of a branch"),
     (
         {"volume": {"existingClaim": "models", "storageClassName": "nfs"}},
         "spec.volume.storageClassName",

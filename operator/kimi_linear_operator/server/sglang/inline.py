@@ -9,7 +9,7 @@ from importlib.resources import files
 # The documentation of a module and of functions, comments, and empty lines. Every pod template is stored several times.
 _LEFT_OUT = (
     re.compile(r'\A""".*?"""\n', re.DOTALL),
-    # Not that of a class which has nothing else.
+    # The docstring of a class that has nothing else stays.
     re.compile(r'(?<=:\n) +"""(?:(?!""").)*"""\n(?= )', re.DOTALL),
     re.compile(r"^ *#.*\n", re.MULTILINE),
     re.compile(r"^\n", re.MULTILINE),

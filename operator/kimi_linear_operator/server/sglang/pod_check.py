@@ -2,9 +2,9 @@
 
     python3 -c TEXT-OF-THIS-FILE --gpus=4 --architecture=gfx942 --shared-memory-mib=64
 
-Only what SGLang is certain to fail of ends the container with an error, and then the termination message has the
-reason. What cannot be read is a line in the log. Uses only the standard library of Python 3.10. Has no single quotes
-and no dollar signs: the shell and Kubernetes would make them hard to read.
+The container ends with an error only if SGLang is certain to fail; then the termination message has the reason. If
+something cannot be read, the log has a line about it. Uses only the standard library of Python 3.10. Has no single
+quotes and no dollar signs: the shell and Kubernetes would make them hard to read.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def architecture(given: argparse.Namespace) -> str:
 
 
 def shared_memory(given: argparse.Namespace) -> str:
-    """Check that the processes of several GPUs have more than a container gets by default, which they soon fill."""
+    """Check that a pod with several GPUs has more shared memory than a container's default, which is soon full."""
     size = mebibytes(given.dev / "shm", "f_blocks")
     if given.gpus > 2 and size <= given.shared_memory_mib:
         raise UnfitError(
@@ -71,7 +71,7 @@ def shared_memory(given: argparse.Namespace) -> str:
 
 
 def disk(given: argparse.Namespace) -> str:
-    """Check that the weights fit on the disk, besides the part of them that is there."""
+    """Check that the weights that are not there yet fit on the disk."""
     if not given.weights:
         return "no weights are downloaded to the disk of the node"
     if named := [name for name in ELSEWHERE if name in os.environ]:

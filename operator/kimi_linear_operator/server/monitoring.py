@@ -1,0 +1,179 @@
+"""What the Prometheus operator needs to watch a server: a PodMonitor, and a PrometheusRule with alerts.
+
+The names of metrics are SGLang's, in 0.5.7 and in 0.5.23 (srt/metrics/collector.py, srt/observability/
+metrics_collector.py). /metrics asks for no API key.
+"""
+
+from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes.kinds import POD_MONITOR, PROMETHEUS_RULE, Kind, Manifest
+from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
+from kimi_linear_operator.server.deployment import wanted_replicas
+from kimi_linear_operator.server.labels import SERVER_LABEL
+from kimi_linear_operator.server.sglang import command_line
+from kimi_linear_operator.server.spec import KimiLinearServer, Monitoring
+
+# A label of a pod as Prometheus names it: https://prometheus.io/docs/concepts/data_model/#metric-names-and-labels
+_SERVER = SERVER_LABEL.replace("-", "_").replace(".", "_").replace("/", "_")
+
+# Share of a pool in use. SGLang can give out the rest only if requests end; at 1 it takes memory back from requests
+# that run (scheduler.py, retract_decode).
+_FULL = 0.95
+# A start that fails takes minutes, so this many in an hour are no accident.
+_RESTARTS_IN_AN_HOUR = 2
+
+
+def sglang(metric: str, labels: str) -> str:
+    """Return a PromQL selector of one of SGLang's metrics.
+
+    Prometheus before 3.0 asks for OpenMetrics without UTF-8 in names. Recent versions of prometheus_client then replace
+    the colon of `sglang:NAME` by an underscore (0.26: openmetrics/exposition.py).
+
+    Args:
+        metric: Its name, without `sglang:`.
+        labels: What its labels must be.
+    """
+    return f'{{__name__=~"sglang[:_]{metric}", {labels}}}'
+
+
+def build_pod_monitor(server: KimiLinearServer, monitoring: Monitoring) -> Manifest:
+    """Return the PodMonitor, named like the server.
+
+    Args:
+        server: The server.
+        monitoring: Its spec.monitoring.
+    """
+    spec = {
+        "selector": {"matchLabels": metadata.selector(server)},
+        "podTargetLabels": [SERVER_LABEL],
+        "podMetricsEndpoints": [{"port": command_line.PORT_NAME, "path": "/metrics"}],
+    }
+    return _build(server, monitoring, POD_MONITOR, spec)
+
+
+def build_alerts(server: KimiLinearServer, monitoring: Monitoring) -> Manifest:
+    """Return the PrometheusRule, named like the server.
+
+    Args:
+        server: The server.
+        monitoring: Its spec.monitoring.
+    """
+    meta = server.metadata
+    rules = [_labelled(server, rule) for rule in _rules(server, monitoring)]
+    group = {"name": f"kimi-linear-{meta.namespace}-{meta.name}", "rules": rules}
+    return _build(server, monitoring, PROMETHEUS_RULE, {"groups": [group]})
+
+
+def _build(server: KimiLinearServer, monitoring: Monitoring, kind: Kind, spec: Manifest) -> Manifest:
+    """Return an object with the labels by which a Prometheus selects it."""
+    manifest = metadata.build_manifest(server, kind, server.metadata.name, spec=spec)
+    manifest["metadata"]["labels"] = {**monitoring.labels, **manifest["metadata"]["labels"]}
+    return manifest
+
+
+def _rules(server: KimiLinearServer, monitoring: Monitoring) -> list[Manifest]:
+    pods = f'namespace="{server.metadata.namespace}", {_SERVER}="{server.metadata.name}"'
+    # A server without replicas serves nobody, as it should.
+    unserved = [_not_serving(server, pods)] if wanted_replicas(server.spec) else []
+    return [*unserved, _stopped(pods), _restarts(server), *_load(pods, monitoring), *_pools(pods)]
+
+
+def _not_serving(server: KimiLinearServer, pods: str) -> Manifest:
+    return {
+        "alert": "KimiLinearNotServing",
+        "expr": f"absent(up{{{pods}}} == 1)",
+        # As long as a start may take.
+        "for": f"{server.spec.startup.timeout_seconds}s",
+        "labels": {"severity": "critical"},
+        "annotations": {
+            "summary": "No replica answers, for longer than a start may take.",
+            "description": "`kimi-linear status` says what the server waits for, and what to do.",
+        },
+    }
+
+
+def _stopped(pods: str) -> Manifest:
+    return {
+        "alert": "KimiLinearReplicaStopped",
+        "expr": f"up{{{pods}}} == 0 and max_over_time(up{{{pods}}}[1h]) == 1",
+        "for": "5m",
+        "labels": {"severity": "warning"},
+        "annotations": {
+            "summary": "Pod {{ $labels.pod }} answered, and no longer does.",
+            "description": "Its container restarts, or SGLang hangs. `kubectl logs --previous` shows why it ended.",
+        },
+    }
+
+
+def _restarts(server: KimiLinearServer) -> Manifest:
+    # What a Deployment and a ReplicaSet append to the name; another server may be called NAME-x.
+    pods = f"{server.metadata.name}-[0-9a-z]+-[0-9a-z]{{5}}"
+    counter = (
+        f'kube_pod_container_status_restarts_total{{namespace="{server.metadata.namespace}", pod=~"{pods}", '
+        f'container="{ENGINE_CONTAINER}"}}'
+    )
+    return {
+        "alert": "KimiLinearRestarts",
+        "expr": f"increase({counter}[1h]) > {_RESTARTS_IN_AN_HOUR}",
+        "labels": {"severity": "warning"},
+        "annotations": {
+            "summary": "SGLang in pod {{ $labels.pod }} has started anew {{ $value | humanize }} times within an hour.",
+            "description": "`kimi-linear status` quotes why it ended; `status.lastFailure` of the server keeps it.",
+        },
+    }
+
+
+def _load(pods: str, monitoring: Monitoring) -> list[Manifest]:
+    """Return the alerts about more requests than the replicas answer in time."""
+    queue = sglang("num_queue_reqs", pods)
+    first_token = sglang("time_to_first_token_seconds_bucket", pods)
+    seconds = f"{monitoring.slow_first_token_seconds:g}"
+    remedy = "Raise spec.replicas, or let clients send fewer requests at a time."
+    return [
+        {
+            "alert": "KimiLinearQueueGrows",
+            "expr": f"max by (pod) (min_over_time({queue}[10m]) > 0 and deriv({queue}[10m]) > 0)",
+            "for": "10m",
+            "labels": {"severity": "warning"},
+            "annotations": {
+                "summary": "Requests wait in pod {{ $labels.pod }}, and for 20 minutes they have become more.",
+                "description": remedy,
+            },
+        },
+        {
+            "alert": "KimiLinearSlowFirstToken",
+            "expr": f"histogram_quantile(0.9, sum by (le) (rate({first_token}[10m]))) > {seconds}",
+            "for": "10m",
+            "labels": {"severity": "warning"},
+            "annotations": {
+                "summary": f"One request in ten waits longer than {seconds} s for its first token.",
+                "description": f"{remedy} spec.monitoring.slowFirstTokenSeconds sets the limit.",
+            },
+        },
+    ]
+
+
+def _pools(pods: str) -> list[Manifest]:
+    """Return the alerts about a pool of GPU memory that is full: that of keys and values, and that of states."""
+    remedy = "Requests wait for memory, or lose theirs and start over. Raise spec.replicas, or shorten the contexts."
+    return [
+        {
+            "alert": alert,
+            "expr": f"max by (pod) ({sglang(metric, pods)}) > {_FULL}",
+            "for": "10m",
+            "labels": {"severity": "warning"},
+            "annotations": {
+                "summary": f"The {pool} of pod {{{{ $labels.pod }}}} is full: {{{{ $value | humanizePercentage }}}}.",
+                "description": remedy,
+            },
+        }
+        for alert, metric, pool in (
+            ("KimiLinearCacheFull", "token_usage", "cache of keys and values"),
+            ("KimiLinearStatePoolFull", "mamba_usage", "pool of states"),
+        )
+    ]
+
+
+def _labelled(server: KimiLinearServer, rule: Manifest) -> Manifest:
+    """Return a rule whose alerts name their server, in the words of the operator's own metrics."""
+    own = {"server": server.metadata.name, "server_namespace": server.metadata.namespace}
+    return {**rule, "labels": {**rule["labels"], **own}}

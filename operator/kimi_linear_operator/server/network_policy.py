@@ -1,0 +1,123 @@
+"""The NetworkPolicies of a server: who may reach its pods and those of its router, and what they may reach.
+
+Policies add up: a pod may do what any policy allows. The kubelet's probes always pass, and so does a pod's traffic with
+itself: https://kubernetes.io/docs/concepts/services-networking/network-policies/
+"""
+
+from collections.abc import Iterator
+
+from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes.kinds import NETWORK_POLICY, Manifest
+from kimi_linear_operator.kubernetes.pod_template import ContainerOverlay
+from kimi_linear_operator.server import router
+from kimi_linear_operator.server.sglang import command_line, router_flags
+from kimi_linear_operator.server.spec import KimiLinearServer, NetworkPolicy, ServerSpec
+
+# What the operator runs for a KimiLinearBenchmark. Only the operator can give these labels to a pod of its own.
+_BENCHMARKS = {metadata.MANAGED_BY: metadata.MANAGER, "app.kubernetes.io/component": "benchmark"}
+
+# Addresses that are in no public network: RFC 1918, RFC 6598, RFC 3927 (cloud providers serve credentials there), RFC
+# 4193 and RFC 4291. Pods, Services, nodes and the API server have such addresses in most clusters.
+_PRIVATE_IPV4 = ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
+_PRIVATE_IPV6 = ("fc00::/7", "fe80::/10")
+_PUBLIC = (
+    {"ipBlock": {"cidr": "0.0.0.0/0", "except": list(_PRIVATE_IPV4)}},
+    {"ipBlock": {"cidr": "::/0", "except": list(_PRIVATE_IPV6)}},
+)
+_HTTPS = {"port": 443, "protocol": "TCP"}
+# Where a cluster's DNS runs differs: in pods, or on each node.
+_DNS: Manifest = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+
+# What huggingface_hub takes as true (constants.py, ENV_VARS_TRUE_VALUES).
+_TRUE = ("1", "ON", "YES", "TRUE")
+
+
+def build_network_policy(server: KimiLinearServer, policy: NetworkPolicy) -> Manifest:
+    """Return the NetworkPolicy of the replicas, named like the server.
+
+    Args:
+        server: The server.
+        policy: Its spec.networkPolicy.
+    """
+    egress = list(_egress(server.spec, policy))
+    spec = {
+        "podSelector": {"matchLabels": metadata.selector(server)},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [*_ingress(policy, _ports_of_sidecars(server.spec)), *_from_router(server)],
+        # The API server drops an empty list. Without it, the pods may reach nothing.
+        **({"egress": egress} if egress else {}),
+    }
+    return metadata.build_manifest(server, NETWORK_POLICY, server.metadata.name, spec=spec)
+
+
+def build_router_policy(server: KimiLinearServer, policy: NetworkPolicy) -> Manifest:
+    """Return the NetworkPolicy of the router's pods: who reaches the replicas reaches them, and they the replicas.
+
+    Args:
+        server: A server with a router.
+        policy: Its spec.networkPolicy.
+    """
+    metrics = {"port": router_flags.METRICS_PORT, "protocol": "TCP"}
+    spec = {
+        "podSelector": {"matchLabels": router.selector(server)},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": list(_ingress(policy, [metrics])),
+        "egress": [_DNS, {"to": [{"podSelector": {"matchLabels": metadata.selector(server)}}], "ports": [_HTTP]}],
+    }
+    return metadata.build_manifest(server, NETWORK_POLICY, router.name_of(server), spec=spec)
+
+
+def _from_router(server: KimiLinearServer) -> list[Manifest]:
+    peer = {"podSelector": {"matchLabels": router.selector(server)}}
+    return [{"from": [peer], "ports": [_HTTP]}] if server.spec.router else []
+
+
+def _ingress(policy: NetworkPolicy, more_ports: list[Manifest]) -> Iterator[Manifest]:
+    """Yield the rules for who may reach the pods. A rule with an empty `from` would let everyone in."""
+    if policy.from_:
+        yield {"from": [peer.manifest() for peer in policy.from_], "ports": [_HTTP, *more_ports]}
+    yield {"from": [{"podSelector": {"matchLabels": _BENCHMARKS}}], "ports": [_HTTP]}
+
+
+_HTTP = {"port": command_line.PORT, "protocol": "TCP"}
+
+
+def _egress(spec: ServerSpec, policy: NetworkPolicy) -> Iterator[Manifest]:
+    """Yield the rules for what the pods may reach, none if that is nothing."""
+    if not (policy.to or needs_internet(spec)):
+        return
+    yield _DNS
+    if needs_internet(spec):
+        yield {"to": list(_PUBLIC), "ports": [_HTTPS]}
+    if policy.to:
+        yield {"to": [peer.manifest() for peer in policy.to]}
+
+
+def needs_internet(spec: ServerSpec) -> bool:
+    """Return whether pods may fetch something from the internet at start: the model, or Python packages.
+
+    The addresses of the hub and of the package index change, so a policy cannot name them.
+    """
+    return bool(spec.engine.extra_pip_packages) or not (_has_model(spec) or _is_offline(spec))
+
+
+def _has_model(spec: ServerSpec) -> bool:
+    """Return whether the model is in the pod without the hub."""
+    return bool(spec.model.path or spec.model.weights or spec.model.image)
+
+
+def _is_offline(spec: ServerSpec) -> bool:
+    """Return whether the pod template keeps the engine from asking the hub."""
+    variables = [variable for container in _containers(spec) for variable in container.env or ()]
+    return any(item.name == "HF_HUB_OFFLINE" and (item.value or "").upper() in _TRUE for item in variables)
+
+
+def _ports_of_sidecars(spec: ServerSpec) -> list[Manifest]:
+    """Return the ports that other containers of the pod declare, such as that of a proxy."""
+    ports = [port for container in _containers(spec) for port in container.ports or ()]
+    return [{"port": port.container_port, "protocol": port.protocol or "TCP"} for port in ports]
+
+
+def _containers(spec: ServerSpec) -> list[ContainerOverlay]:
+    pod = spec.pod_template and spec.pod_template.spec
+    return [*(pod.containers or ()), *(pod.init_containers or ())] if pod else []

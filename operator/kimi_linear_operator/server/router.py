@@ -1,0 +1,214 @@
+"""SGLang's router in front of the replicas: its Deployment, and whether it serves.
+
+It has no rights in the cluster: it finds the replicas by DNS. Decision 26 gives the reasons.
+"""
+
+from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes.conditions import Reason
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, DISRUPTION_BUDGET, Manifest
+from kimi_linear_operator.server.deployment import ENDPOINT_PAUSE_SECONDS, grace_seconds, wanted_replicas
+from kimi_linear_operator.server.labels import HEADLESS_SUFFIX, ROUTER_LABEL, ROUTER_SUFFIX
+from kimi_linear_operator.server.sglang import command_line, inline, router_flags
+from kimi_linear_operator.server.sglang.images import IMAGE_ARCHITECTURE, image_of
+from kimi_linear_operator.server.spec import KimiLinearServer, Router, ServerSpec
+
+LAUNCHER = inline.program("router_launcher")
+CONTAINER = "router"
+
+# An ID that no image gives to a user of its own; distroless images call it nonroot.
+_USER = 65532
+_KEY_FOLDER = "/etc/kimi-linear"
+_KEY = "api-key"
+_SCRATCH = "tmp"
+_SCRATCH_PATH = "/tmp"  # noqa: S108 - a folder of the container
+# Measured with three replicas at rest: 98 MiB for the router of 0.3.2 and 22 MiB for the launcher. What the policies
+# remember of prompts is bounded by --max-tree-size (64 Mi characters).
+_REQUESTS = {"cpu": "500m", "memory": "512Mi"}
+# Parts of the user's pod template without which the router's pods may get no image or no node, either.
+_INHERITED = ("imagePullSecrets", "tolerations")
+
+
+def name_of(server: KimiLinearServer) -> str:
+    """Return the name of the router's objects."""
+    return server.metadata.name + ROUTER_SUFFIX
+
+
+def selector(server: KimiLinearServer) -> dict[str, str]:
+    """Return the labels that select the router's pods, and no replica. They can never change."""
+    return {ROUTER_LABEL: server.metadata.name}
+
+
+def router_pods(server: Manifest) -> tuple[str, ...]:
+    """Return the selector of the router's pods as text, nothing if a stored server has no router."""
+    has_router = server.get("spec", {}).get("router") is not None
+    return (f"{ROUTER_LABEL}={server['metadata']['name']}",) if has_router else ()
+
+
+def wanted_routers(spec: ServerSpec) -> int:
+    """Return how many pods of the router should run: none if no replica should."""
+    return spec.router.replicas if spec.router and wanted_replicas(spec) else 0
+
+
+def is_available(router: Manifest | None) -> bool:
+    """Return whether a router's Deployment has a pod that serves, so that requests may go there.
+
+    Args:
+        router: The live Deployment, None if there is none.
+    """
+    return _available(router) > 0
+
+
+def why_unavailable(spec: ServerSpec, router: Manifest | None) -> Reason | None:
+    """Return why the router is not as the spec asks, None if it is.
+
+    Args:
+        spec: The server's spec.
+        router: The live Deployment, None if there is none.
+    """
+    wanted, available = wanted_routers(spec), _available(router)
+    if available >= wanted:
+        return None
+    detour = "" if available else "; until one does, requests go to the replicas directly"
+    refused = next((f": {item['message']}" for item in _conditions(router) if _is_refusal(item)), "")
+    return Reason("RouterUnavailable", f"{available} of {wanted} pods of the router serve{detour}{refused}")
+
+
+def _available(router: Manifest | None) -> int:
+    return int((router or {}).get("status", {}).get("availableReplicas", 0))
+
+
+def _conditions(router: Manifest | None) -> list[Manifest]:
+    return list((router or {}).get("status", {}).get("conditions", ()))
+
+
+def _is_refusal(condition: Manifest) -> bool:
+    return (condition["type"], condition["status"]) == ("ReplicaFailure", "True") and bool(condition.get("message"))
+
+
+def build_router(server: KimiLinearServer, router: Router) -> Manifest:
+    """Return the router's Deployment. It replaces a pod only when the successor serves: these pods need no GPU."""
+    return metadata.build_manifest(
+        server,
+        DEPLOYMENT,
+        name_of(server),
+        spec={
+            "replicas": wanted_routers(server.spec),
+            "selector": {"matchLabels": selector(server)},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": {"metadata": _pod_metadata(server), "spec": _pod_spec(server, router)},
+        },
+    )
+
+
+def build_disruption_budget(server: KimiLinearServer) -> Manifest:
+    """Return the router's PodDisruptionBudget. A pod that does not serve may always be evicted."""
+    spec = {
+        "maxUnavailable": 1,
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        "selector": {"matchLabels": selector(server)},
+    }
+    return metadata.build_manifest(server, DISRUPTION_BUDGET, name_of(server), spec=spec)
+
+
+def _pod_metadata(server: KimiLinearServer) -> Manifest:
+    """Return the metadata of the router's pods.
+
+    They have no label of the server, which would make them replicas, and none of the operator, which need not watch
+    them: their Deployment tells enough.
+    """
+    inherited = metadata.inherited(server)
+    left_out = {*metadata.selector(server), metadata.MANAGED_BY}
+    labels = {name: value for name, value in inherited["labels"].items() if name not in left_out}
+    return {**inherited, "labels": {**labels, "app.kubernetes.io/component": CONTAINER, **selector(server)}}
+
+
+def _pod_spec(server: KimiLinearServer, router: Router) -> Manifest:
+    overlay = server.spec.pod_template.changes().get("spec") or {} if server.spec.pod_template else {}
+    spread = {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": selector(server)},
+    }
+    # The engine's images are built for one architecture, and nodes without GPUs may have another.
+    nodes = {} if router.image else {"nodeSelector": {"kubernetes.io/arch": IMAGE_ARCHITECTURE}}
+    return {
+        "containers": [_container(server, router)],
+        "terminationGracePeriodSeconds": grace_seconds(server.spec),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            # So that it can read the file of the API key.
+            "fsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "topologySpreadConstraints": [spread],
+        "volumes": [{"name": _SCRATCH, "emptyDir": {"sizeLimit": "64Mi"}}, *_key_volumes(server.spec)],
+        **nodes,
+        **{name: overlay[name] for name in _INHERITED if overlay.get(name)},
+    }
+
+
+def _container(server: KimiLinearServer, router: Router) -> Manifest:
+    spec = server.spec
+    key_file = f"{_KEY_FOLDER}/{_KEY}" if spec.auth.api_key_secret_ref else ""
+    replicas = [server.metadata.name + HEADLESS_SUFFIX, str(command_line.PORT), key_file]
+    key_mounts = [{"name": _KEY, "mountPath": _KEY_FOLDER, "readOnly": True}] if key_file else []
+    return {
+        "name": CONTAINER,
+        "image": router.image or image_of(spec),
+        "command": ["python3", "-c", LAUNCHER],
+        "args": [*replicas, *router_flags.command(router.policy, spec.drain.timeout_seconds)],
+        "env": [*({"name": name, "value": value} for name, value in router_flags.ENVIRONMENT.items())],
+        "ports": [
+            {"name": command_line.PORT_NAME, "containerPort": command_line.PORT, "protocol": "TCP"},
+            {"name": "metrics", "containerPort": router_flags.METRICS_PORT, "protocol": "TCP"},
+        ],
+        "resources": _resources(router),
+        **_probes(),
+        # Requests come until every node has removed the pod from the Service, as for a replica.
+        "lifecycle": {"preStop": {"sleep": {"seconds": ENDPOINT_PAUSE_SECONDS}}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": _SCRATCH, "mountPath": _SCRATCH_PATH}, *key_mounts],
+    }
+
+
+def _key_volumes(spec: ServerSpec) -> list[Manifest]:
+    if not (reference := spec.auth.api_key_secret_ref):
+        return []
+    items = [{"key": reference.key, "path": _KEY}]
+    return [{"name": _KEY, "secret": {"secretName": reference.name, "defaultMode": 0o440, "items": items}}]
+
+
+def _resources(router: Router) -> Manifest:
+    """Return the user's requests and limits, with our requests for what the user neither requests nor limits."""
+    chosen = router.resources.model_dump(by_alias=True, exclude_none=True) if router.resources else {}
+    own = {name: amount for name, amount in _REQUESTS.items() if name not in chosen.get("limits", {})}
+    return {**chosen, "requests": {**own, **chosen.get("requests", {})}}
+
+
+def _probes() -> Manifest:
+    """Return the probes. /readiness answers 200 while the router has a replica; both need no key."""
+    return {
+        "readinessProbe": {
+            "httpGet": {"path": "/readiness", "port": command_line.PORT_NAME},
+            "periodSeconds": 2,
+            "timeoutSeconds": 5,
+            "failureThreshold": 3,
+        },
+        "livenessProbe": {
+            "httpGet": {"path": "/liveness", "port": command_line.PORT_NAME},
+            "initialDelaySeconds": 15,
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+            "failureThreshold": 6,
+        },
+    }

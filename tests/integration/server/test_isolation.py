@@ -1,0 +1,74 @@
+"""Isolated servers on a real control plane: their NetworkPolicy, their priority, and the queue that they wait in."""
+
+import pytest
+
+from integration.namespace import Namespace
+from integration.waiting import wait_for
+from kimi_linear_operator.kubernetes.kinds import NETWORK_POLICY, POD, Kind, Manifest
+
+pytestmark = pytest.mark.usefixtures("operator")
+
+PRIORITY_CLASS = Kind("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses")
+FROM_CHAT = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "chat"}}}
+GATE = "kueue.x-k8s.io/admission"
+
+
+def policy(namespace: Namespace) -> Manifest | None:
+    return namespace.find(NETWORK_POLICY, "kimi")
+
+
+def test_a_policy_comes_changes_and_goes_with_its_field_and_no_pod_is_replaced(namespace: Namespace) -> None:
+    namespace.create_server("kimi")
+    namespace.wait_until_ready("kimi")
+    pods = {pod["metadata"]["uid"] for pod in namespace.pods("kimi")}
+    assert policy(namespace) is None
+    namespace.change_server("kimi", {"networkPolicy": {"from": [FROM_CHAT]}})
+    wait_for(lambda: policy(namespace), "the policy is there")
+    assert namespace.existing(NETWORK_POLICY, "kimi")["spec"]["ingress"][0]["from"] == [FROM_CHAT]
+    namespace.change_server("kimi", {"networkPolicy": {"from": []}})
+    wait_for(lambda: policy(namespace), "the peer is gone", lambda found: "chat" not in str(found))
+    namespace.change_server("kimi", {"networkPolicy": None})
+    wait_for(lambda: policy(namespace) is None, "the policy is gone")
+    namespace.wait_until_ready("kimi")
+    assert {pod["metadata"]["uid"] for pod in namespace.pods("kimi")} == pods
+
+
+def test_a_policy_that_somebody_widens_is_repaired(namespace: Namespace) -> None:
+    namespace.create_server("kimi", {"networkPolicy": {"from": [FROM_CHAT]}})
+    wait_for(lambda: policy(namespace), "the policy is there")
+    namespace.edit(NETWORK_POLICY, "kimi", {"spec": {"ingress": [{}]}})
+    wait_for(lambda: policy(namespace), "it is as before", lambda found: bool(found and "chat" in str(found["spec"])))
+
+
+def test_a_policy_of_somebody_else_is_left_alone(namespace: Namespace) -> None:
+    metadata = {"name": "kimi", "namespace": namespace.name}
+    spec = {"podSelector": {}, "policyTypes": ["Ingress"]}
+    taken = {"apiVersion": NETWORK_POLICY.api_version, "kind": NETWORK_POLICY.kind, "metadata": metadata, "spec": spec}
+    namespace.client.create(NETWORK_POLICY, taken)
+    namespace.create_server("kimi", {"networkPolicy": {"from": [FROM_CHAT]}})
+    namespace.wait_for_condition("kimi", "Accepted", "False", "NameConflict")
+    assert namespace.existing(NETWORK_POLICY, "kimi")["spec"] == spec
+
+
+def test_pods_have_the_priority_of_the_class_that_the_pod_template_names(namespace: Namespace) -> None:
+    name = f"{namespace.name}-inference"
+    manifest = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}}
+    namespace.client.create(PRIORITY_CLASS, {**manifest, "value": 1000, "preemptionPolicy": "Never"})
+    namespace.create_server("kimi", {"podTemplate": {"spec": {"priorityClassName": name}}})
+    namespace.wait_until_ready("kimi")
+    assert [pod["spec"]["priority"] for pod in namespace.pods("kimi")] == [1000]
+    namespace.client.delete(PRIORITY_CLASS, None, name)
+
+
+def test_a_pod_that_kueue_holds_is_told_with_its_queue_until_kueue_admits_it(namespace: Namespace) -> None:
+    """The test does what Kueue's webhook does: it puts a gate and the queue's name on the pods of the Deployment."""
+    held = {"metadata": {"labels": {"kueue.x-k8s.io/queue-name": "inference"}}}
+    gates = {"spec": {"schedulingGates": [{"name": GATE}]}}
+    namespace.create_server("kimi", {"queueName": "inference", "podTemplate": {**held, **gates}})
+    ready = namespace.wait_for_condition("kimi", "Ready", "False", "Queued")
+    assert "waits in Kueue's queue inference: `kubectl describe workloads`" in ready["message"]
+    labels = namespace.deployment("kimi")["metadata"]["labels"]
+    assert labels["kueue.x-k8s.io/queue-name"] == "inference"
+    [pod] = namespace.pods("kimi")
+    namespace.edit(POD, pod["metadata"]["name"], {"spec": {"schedulingGates": None}})
+    namespace.wait_until_ready("kimi")

@@ -1,0 +1,81 @@
+"""Watched servers on a real control plane, without the definitions of the Prometheus operator and with them.
+
+The definitions of the tests accept any spec, because the real ones are in no Go module that can be had. tests/gitops
+checks with the Prometheus operator's own types what a server gets.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from control_plane import LocalCluster
+from integration.client import DEFINITION, Client
+from integration.namespace import Namespace
+from integration.waiting import wait_for
+from kimi_linear_operator.kubernetes.kinds import POD_MONITOR, PROMETHEUS_RULE, Kind, Manifest
+
+pytestmark = pytest.mark.usefixtures("operator")
+
+KINDS = (POD_MONITOR, PROMETHEUS_RULE)
+WATCHED = {"tensorParallelism": 1, "monitoring": {"labels": {"release": "prometheus"}}}
+# A definition is found within a minute; the rest is for a busy machine.
+_SECONDS_TO_FIND = 60.0 + 30
+
+
+def definition(kind: Kind) -> Manifest:
+    schema = {
+        "type": "object",
+        "properties": {"spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+    }
+    version = {"name": kind.version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    names = {"kind": kind.kind, "plural": kind.plural, "singular": kind.kind.lower()}
+    spec = {"group": kind.group, "scope": "Namespaced", "names": names, "versions": [version]}
+    metadata = {"name": f"{kind.plural}.{kind.group}"}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": metadata,
+        "spec": spec,
+    }
+
+
+@pytest.fixture
+def no_definitions_afterwards(client: Client) -> Iterator[None]:
+    yield
+    for kind in KINDS:
+        client.delete(DEFINITION, None, f"{kind.plural}.{kind.group}")
+
+
+@pytest.mark.usefixtures("no_definitions_afterwards")
+def test_a_server_serves_without_the_prometheus_operator_and_is_watched_once_it_is_there(
+    namespace: Namespace, client: Client, cluster: LocalCluster
+) -> None:
+    namespace.create_server("kimi", WATCHED)
+    namespace.wait_until_ready("kimi")
+    told = namespace.wait_for_condition("kimi", "Synced", "False", "KindMissing")["message"]
+    assert "PodMonitor kimi" in told
+    assert "install the Prometheus operator" in told
+    for kind in KINDS:
+        client.create(DEFINITION, definition(kind))
+    cluster.kubectl.wait_until_served(*(f"{kind.plural}.{kind.group}" for kind in KINDS))
+    namespace.wait_for_condition("kimi", "Synced", "True", seconds=_SECONDS_TO_FIND)
+    made = [namespace.existing(kind, "kimi") for kind in KINDS]
+    assert [item["metadata"]["labels"]["release"] for item in made] == ["prometheus", "prometheus"]
+    changed = {"labels": {"release": "other"}, "slowFirstTokenSeconds": 1.5}
+    namespace.change_server("kimi", {"monitoring": changed})
+    wait_for(
+        lambda: str(namespace.existing(PROMETHEUS_RULE, "kimi")), "the limit follows", lambda seen: "> 1.5" in seen
+    )
+    wait_for(lambda: str(namespace.existing(POD_MONITOR, "kimi")), "the label, too", lambda seen: "'other'" in seen)
+    namespace.change_server("kimi", {"monitoring": None})
+    wait_for(lambda: [kind for kind in KINDS if namespace.find(kind, "kimi")], "both are gone", lambda left: not left)
+    _those_of_somebody_else_stay(namespace)
+
+
+def _those_of_somebody_else_stay(namespace: Namespace) -> None:
+    for kind in KINDS:
+        metadata = {"name": "taken", "namespace": namespace.name}
+        namespace.client.create(kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata})
+    namespace.create_server("taken", WATCHED)
+    namespace.wait_for_condition("taken", "Accepted", "False", "NameConflict")
+    assert ["labels" in namespace.existing(kind, "taken")["metadata"] for kind in KINDS] == [False, False]
