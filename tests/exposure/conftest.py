@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 import chart
-from binaries import CHART_TOOLS, CONTROL_PLANE, EXPOSURE
+from binaries import CONTROL_PLANE, EXPOSURE, select
 from built import skip_unless_built
 from control_plane import LocalCluster
 from exposure.contour import Contour, contour
@@ -19,7 +19,7 @@ from nodes import add_local_nodes
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """A cluster in which a test plays the kubelet of held pods."""
-    skip_unless_built((*CONTROL_PLANE, *CHART_TOOLS, *EXPOSURE))
+    skip_unless_built((*CONTROL_PLANE, *select("helm"), *EXPOSURE))
     with LocalCluster(tmp_path_factory.mktemp("cluster"), "exposure") as started:
         started.kubectl.apply(stages_without(f'.metadata.annotations["{HELD}"]'))
         add_local_nodes(started.kubectl)
