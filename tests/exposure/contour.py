@@ -53,11 +53,13 @@ def own_definitions() -> list[Manifest]:
 
 
 def gateway(port: int) -> list[Manifest]:
-    """Return a Gateway that HTTPRoutes of all namespaces may use, in a namespace of its own."""
+    """Return a Gateway that HTTPRoutes of all namespaces may use, in a namespace of its own, and its class."""
     listener = {"name": "http", "protocol": "HTTP", "port": port, "allowedRoutes": {"namespaces": {"from": "All"}}}
     metadata = {"name": GATEWAY, "namespace": NAMESPACE}
     spec = {"gatewayClassName": "contour", "listeners": [listener]}
+    of_class = {"metadata": {"name": "contour"}, "spec": {"controllerName": "projectcontour.io/gateway-controller"}}
     return [
+        {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", **of_class},
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
         {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": metadata, "spec": spec},
     ]
