@@ -49,6 +49,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]),
         "STAND_IN_SECONDS_PER_TOKEN": str(SECONDS_PER_TOKEN),
+        "STAND_IN_TOKENS_PER_EVENT": "1",
         "STAND_IN_LOAD_SECONDS": "0",
         "STAND_IN_WARM_UP_SECONDS": "0",
     }
