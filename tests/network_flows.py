@@ -1,6 +1,6 @@
 """What NetworkPolicies let pass, by the words of Kubernetes' own documentation.
 
-https://kubernetes.io/docs/concepts/services-networking/network-policies/ (tests/e2e/test_isolation.py asks the network)
+https://kubernetes.io/docs/concepts/services-networking/network-policies/
 """
 
 from collections.abc import Iterable, Mapping, Sequence

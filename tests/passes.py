@@ -57,6 +57,10 @@ def check_stored(manifest: Mapping[str, Any]) -> Checked[Any]:
     return checkers.get(str(manifest.get("kind")), checkers["KimiLinearServer"]).check_stored(manifest)
 
 
+def tell_nobody(_: Iterable[Key]) -> None:
+    """Enqueue nothing."""
+
+
 def has_read_all(_: str, __: Iterable[Kind]) -> bool:
     """Say that everything is read."""
     return True

@@ -76,6 +76,7 @@ class Program:
 _TOOLS = Module(_HERE / "tools")
 _NODE = Module(_HERE / "node")
 _DEVICE_PLUGIN = Module(_HERE / "device-plugin")
+_METRICS_ADAPTER = Module(_HERE / "metrics-adapter")
 KUBERNETES = Module(_HERE / "kubernetes")
 _HELM = Module(_HERE / "helm")
 _GITOPS_TESTS = _HERE.parents[1] / "tests/gitops"
@@ -98,6 +99,7 @@ CHART_TOOLS = (
     Program("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", _HELM, 5),
     Program("verdicts", ".", _VERDICTS, 40),
 )
+AUTOSCALING = (Program("metrics-adapter", ".", _METRICS_ADAPTER, 120),)
 GITOPS = (
     Program("argocd", "github.com/argoproj/argo-cd/v3/cmd", ARGO_CD, 200),
     Program("kustomize", "sigs.k8s.io/kustomize/kustomize/v5", ARGO_CD, 5),
@@ -115,7 +117,7 @@ REAL_NODE = (
 # A kubelet runs on Linux only.
 E2E: tuple[Program, ...] = (*CONTROL_PLANE, *CHART_TOOLS, *(REAL_NODE if platform.system() == "Linux" else ()))
 EXPOSURE = (Program("contour", "github.com/projectcontour/contour/cmd/contour", CONTOUR, 120),)
-PROGRAMS = (*E2E, *GITOPS, *EXPOSURE)
+PROGRAMS = (*E2E, *AUTOSCALING, *GITOPS, *EXPOSURE)
 E2E_ON_KIND = tuple(program for program in CHART_TOOLS if program.name == "helm")
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import debian
 import machine
-from binaries import E2E, E2E_ON_KIND, PROGRAMS, Program, ensure_built
+from binaries import AUTOSCALING, E2E, E2E_ON_KIND, PROGRAMS, Program, cache_folder, ensure_built
 from choice import asked_for
 from commands import LocalClusterError, exit_code, say
 from control_plane import LocalCluster
@@ -72,6 +73,8 @@ def env() -> None:
 def build(programs: Sequence[Program]) -> None:
     """Build the programs that tests need, and install packages if this machine can have a real node."""
     ensure_built(programs)
+    if {*AUTOSCALING} <= {*programs} and not debian.ensure_unpacked("prometheus", cache_folder()):
+        say("Tests of autoscaling are skipped: they need Debian's package prometheus.")
     if replaces_real_node():
         say("Tests in real pods run on kind.")
     elif reason := machine.obstacle():

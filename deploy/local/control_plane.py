@@ -286,7 +286,8 @@ def _controllers_patches() -> list[dict[str, Any]]:
     [(key, value)] = SIMULATED.items()
     return [
         # Each runs once, so it needs no Lease: it would lose the Lease and end if the machine stopped for ten seconds.
-        _patch("kube-controller-manager", {"leader-elect": "false"}),
+        # By default, autoscalers look every 15 s, too seldom for tests.
+        _patch("kube-controller-manager", {"leader-elect": "false", "horizontal-pod-autoscaler-sync-period": "2s"}),
         _patch("kube-scheduler", {"leader-elect": "false"}),
         _patch("kwok-controller", {"manage-nodes-with-annotation-selector": f"{key}={value}"}),
         _patch("kwok-controller", {"manage-all-nodes": "false"}, override=True),

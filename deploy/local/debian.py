@@ -57,21 +57,20 @@ def unpacked(package: str, cache: Path) -> Path:
     return cache / f"debian-{package}"
 
 
-def ensure_unpacked(package: str, cache: Path) -> None:
-    """Download a package and unpack it into the cache, unless it is there."""
+def ensure_unpacked(package: str, cache: Path) -> bool:
+    """Download a package and unpack it into the cache, unless it is there; return whether it is there now."""
     folder = unpacked(package, cache)
-    if folder.exists():
-        return
+    if folder.exists() or not find("apt-get"):
+        return folder.exists()
     say(f"Unpacking Debian's package {package} ...")
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        if not _apt("download", package, cwd=scratch) and not (
-            _apt("update") and _apt("download", package, cwd=scratch)
-        ):
-            raise LocalClusterError(f"apt-get could not download {package} (see above).")
-        [archive] = Path(scratch).glob("*.deb")
-        run(["dpkg-deb", "--extract", archive, Path(scratch) / "files"])
-        (Path(scratch) / "files").rename(folder)
+        # Without root, the lists of what there is can only be used as they are.
+        if _apt("download", package, cwd=scratch) or (_apt("update") and _apt("download", package, cwd=scratch)):
+            [archive] = Path(scratch).glob("*.deb")
+            run(["dpkg-deb", "--extract", archive, Path(scratch) / "files"])
+            (Path(scratch) / "files").rename(folder)
+    return folder.exists()
 
 
 def make_base(target: Path) -> None:

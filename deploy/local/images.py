@@ -79,6 +79,8 @@ OPERATOR = Image(
 )
 # The stand-in has the name of SGLang's image, so that the tests can use unchanged manifests.
 STAND_IN = Image(f"docker.io/{image_of(ServerSpec())}", _ROOT / "tests" / "stand_in" / "Dockerfile")
+# SGLang's router, for nodes that have no use for the rest of SGLang's image.
+ROUTER = Image("kimi-linear.local/sglang-router:0.3.0", _ROOT / "tests" / "router" / "Dockerfile")
 # SGLang itself on a CPU, without its packages, which pods mount.
 SGLANG_ON_A_CPU = Image("kimi-linear.local/sglang:v0.5.7-cpu", _ROOT / "tests" / "cpu_engine" / "Dockerfile")
 

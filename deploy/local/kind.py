@@ -138,6 +138,16 @@ class KindPodCluster(KindCluster, PodCluster):
         """Whether the cluster answers."""
         return self.kubectl.answers()
 
+    @property
+    def machine_address(self) -> str:
+        """This machine's address, as pods reach it: the gateway of the nodes' network."""
+        gateway = "--format={{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}"
+        return run(["docker", "inspect", gateway, self.node_name]).strip()
+
+    def on_node(self, *command: str) -> str:
+        """The output of a command in the node's container."""
+        return run(["docker", "exec", self.node_name, *command])
+
     def enter(self, *command: str) -> list[str]:
         """Return a command that runs this machine's command in the node's network, with the cluster's DNS.
 
@@ -166,12 +176,13 @@ class KindPodCluster(KindCluster, PodCluster):
 
     def signal_kubelet(self, signal: str) -> None:
         """Send the kubelet a signal, as STOP."""
-        run(["docker", "exec", self.node_name, "pkill", f"--signal={signal}", "--exact", "kubelet"])
+        self.on_node("pkill", f"--signal={signal}", "--exact", "kubelet")
 
     def _containerd_of(self, node: str, *arguments: str, timeout: float = 60) -> str:
         return run(["docker", "exec", node, "ctr", "--namespace=k8s.io", *arguments], timeout=timeout)
 
-    def _load(self, image: Image) -> None:
+    def load(self, image: Image) -> None:
+        """Build an image, unless it exists, and load it into the node."""
         built = build_in_docker(image)
         options = [f"--name={self.name}", f"--nodes={','.join(self.node_names)}"]
         run(["kind", "load", "docker-image", built, *options], timeout=600)

@@ -55,6 +55,8 @@ def small_node(*, has_devices: bool) -> list[dict[str, Any]]:
 class PodCluster(Lifecycle):
     """A control plane and nodes that say they have eight AMD GPUs each."""
 
+    state: Path
+    """The folder of its files."""
     kubeconfig: Path
     kubectl: Kubectl
     bin: list[Path]
@@ -68,6 +70,15 @@ class PodCluster(Lifecycle):
     def node_name(self) -> str:
         """The only node with GPUs, or the first of them."""
         return self.node_names[0]
+
+    @property
+    @abstractmethod
+    def machine_address(self) -> str:
+        """This machine's address, as pods reach it."""
+
+    @abstractmethod
+    def on_node(self, *command: str) -> str:
+        """The output of a command of the node, with its mounts and processes."""
 
     @abstractmethod
     def enter(self, *command: str) -> list[str]:
@@ -88,14 +99,14 @@ class PodCluster(Lifecycle):
             sglang: If unset, the stand-in's.
         """
         for image in (images.OPERATOR, sglang or images.STAND_IN):
-            self._load(image)
+            self.load(image)
 
     def tag_image(self, name: str, other: str) -> None:
         """Give an image on the node a second name."""
         self.containerd("images", "tag", "--force", name, other)
 
     @abstractmethod
-    def _load(self, image: images.Image) -> None:
+    def load(self, image: images.Image) -> None:
         """Build an image, unless it exists, and load it into the node."""
 
     def _add_gpus(self) -> None:

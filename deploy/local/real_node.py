@@ -78,6 +78,15 @@ class RealCluster(PodCluster):
             _remove_rest(self.node)
         shutil.rmtree(self.state, ignore_errors=True)
 
+    @property
+    def machine_address(self) -> str:
+        """This machine's address, as pods reach it: its end of the node's link."""
+        return self.node.host_address
+
+    def on_node(self, *command: str) -> str:
+        """The output of a command on the node."""
+        return run(self.enter(*command))
+
     def enter(self, *command: str) -> list[str]:
         """Return a command that runs a command on the node: in its network, with its mounts and the cluster's DNS."""
         pid = self._unshare()
@@ -93,9 +102,10 @@ class RealCluster(PodCluster):
 
     def signal_kubelet(self, signal: str) -> None:
         """Send the kubelet a signal, as STOP."""
-        run(self.enter("sh", "-c", f"kill -{signal} $(pidof kubelet)"))
+        self.on_node("sh", "-c", f"kill -{signal} $(pidof kubelet)")
 
-    def _load(self, image: Image) -> None:
+    def load(self, image: Image) -> None:
+        """Build an image, unless it exists, and load it into the node."""
         self.containerd("images", "import", str(build(image)), timeout=300)
 
     def _offer_gpus(self) -> None:
@@ -195,6 +205,8 @@ def _connect(node: Node, unshare: subprocess.Popen[bytes]) -> None:
     run(["ip", "link", "add", node.link, "type", "veth", *peer])
     run(["ip", "address", "add", f"{node.host_address}/24", "dev", node.link])
     run(["ip", "link", "set", node.link, "up"])
+    # Pods get answers from this machine, and from nothing beyond it.
+    run(["ip", "route", "add", node.pod_addresses, "via", node.address, "dev", node.link])
 
 
 def _remove_rest(node: Node) -> None:

@@ -14,6 +14,7 @@ ReasonName = Literal[
     "ApiKeyUnknown",
     "AppliedBefore",
     "ApplyFailed",
+    "AutoscalerPending",
     "BaselineMissing",
     "ChangedByOthers",
     "ClientFailed",
@@ -22,14 +23,18 @@ ReasonName = Literal[
     "EndpointGiven",
     "Evicted",
     "Exposed",
+    "FollowsLoad",
     "HubLimited",
     "HubUnreachable",
     "ImagePullFailed",
+    "InputsUnknown",
     "InvalidSpec",
     "JobSuspended",
     "KindForbidden",
     "KindMissing",
     "KindUnreadable",
+    "MaximumReached",
+    "MetricsMissing",
     "ModelLoading",
     "NameConflict",
     "NewTemplateAvailable",
@@ -51,15 +56,18 @@ ReasonName = Literal[
     "ReadinessGateClosed",
     "Regressed",
     "Replacing",
+    "ReplicaAwaited",
     "RequestsFailed",
     "ResultUnknown",
     "RevisionMissing",
+    "RolledBack",
     "RollingOut",
     "RollingOutByItself",
     "RolloutPaused",
     "RouteRefused",
     "RouterUnavailable",
     "Running",
+    "ScalingFailed",
     "SecretMissing",
     "ServerChanged",
     "ServerMissing",
@@ -73,6 +81,7 @@ ReasonName = Literal[
     "StartupTimedOut",
     "SuitesEnded",
     "Suspended",
+    "TemplateRejected",
     "TerminationStuck",
     "ThresholdMissed",
     "ThresholdsMet",
@@ -80,6 +89,10 @@ ReasonName = Literal[
     "TokenRefused",
     "Undisputed",
     "Unschedulable",
+    "VerificationFailed",
+    "VerificationImpossible",
+    "Verified",
+    "Verifying",
     "VolumeBusy",
     "VolumeFull",
     "VolumeNotMounted",
@@ -301,6 +314,37 @@ REASONS: Mapping[ReasonName, Explanation] = {
     "NoReplicas": Explanation("server", "`replicas` is 0.", "Scale the server up to use it."),
     "AllReplicasServe": Explanation("server", "Every replica serves with the current spec (`Ready`).", NOTHING),
     "Serving": Explanation("server", "At least one replica serves (`Available`).", NOTHING),
+    # Servers: the condition `Autoscaling`, which those with `autoscaling` have.
+    "FollowsLoad": Explanation("server", "The autoscaler sets `replicas` by the load (`Autoscaling`).", NOTHING),
+    "ReplicaAwaited": Explanation(
+        "server",
+        "A replica does not serve yet, or not any more, or has just begun to. The autoscaler adds none before all "
+        "serve, because it does not see that help is on its way.",
+        "Wait. If the replica does not start, the reason of `Ready` says why.",
+    ),
+    "MaximumReached": Explanation(
+        "server",
+        "The load asks for more replicas than `autoscaling.maxReplicas`.",
+        "Raise `autoscaling.maxReplicas` if there are GPUs for more replicas.",
+    ),
+    "MetricsMissing": Explanation(
+        "server",
+        "The autoscaler cannot get a metric, so it adds and removes no replicas. The message is the autoscaler's. In "
+        "the first minute after a start this is normal.",
+        "Check each step from the server to the autoscaler: "
+        "[the metrics](guide/scale.md#the-metrics) has the commands.",
+    ),
+    "ScalingFailed": Explanation(
+        "server",
+        "The autoscaler can neither read nor change the server's `/scale`. The message is the autoscaler's.",
+        "Most often Kubernetes' own role for autoscalers was changed, or an admission policy refuses the change: "
+        "correct what the message names.",
+    ),
+    "AutoscalerPending": Explanation(
+        "server",
+        "No controller has looked at the HorizontalPodAutoscaler yet.",
+        "Wait some seconds. If it stays, kube-controller-manager does not run the controller of autoscalers.",
+    ),
     # Benchmarks, before and while their suites run.
     "ServerReady": Explanation("benchmark", "The server is Ready (`TargetReady`).", NOTHING),
     "EndpointGiven": Explanation(
@@ -382,10 +426,52 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "This version of the operator would build other pods. The running pods stay.",
         "To take the new pods, give the server's annotation `kimi-linear.io/rollout` a new value, or change its spec.",
     ),
+    "InputsUnknown": Explanation(
+        "server",
+        "Another version of the operator, most likely a newer one, has built the pods from fields that this version "
+        "does not know. Pods of this version would lack what these fields ask for, so no automatic rollout takes them. "
+        "The running pods stay.",
+        "Run a version that knows the fields. If you want pods without them, give the server's annotation "
+        "`kimi-linear.io/rollout` a new value.",
+    ),
     "RollingOutByItself": Explanation(
         "server",
         "The operator is replacing the pods by newer ones, because its administrator turned on automatic rollouts.",
         WAIT,
+    ),
+    "Verifying": Explanation(
+        "server",
+        "A benchmark asks the server questions to find out whether its answers are right (`verification`). With mode "
+        "`Block`, no replica with the new pod template serves until then.",
+        "Wait. If it takes long, the message and `kubectl describe klb NAME` say what the benchmark waits for.",
+    ),
+    "Verified": Explanation("server", "The answers were right when the pod template was verified.", NOTHING),
+    "VerificationFailed": Explanation(
+        "server",
+        "The server's answers are wrong, although its pods are healthy. The message has the numbers. With mode "
+        "`Block`, replicas with this pod template do not serve.",
+        "Look at `kimi-linear report NAME` for the benchmark that the message names. Most often the attention backend, "
+        "the image or an extra argument is the cause: change the spec. To ask the same pods again, give the server's "
+        "annotation `kimi-linear.io/rollout` a new value.",
+    ),
+    "VerificationImpossible": Explanation(
+        "server",
+        "The benchmark that verifies the server could not ask its questions, for example because it could not download "
+        "them. With mode `Block`, replicas with the new pod template do not serve.",
+        "Do what the message says. Then delete the benchmark (`kubectl delete klb NAME`), and the operator creates "
+        "another one.",
+    ),
+    "RolledBack": Explanation(
+        "server",
+        "The newest pod template failed its verification, so the pods have the last verified one again "
+        "(`verification.onFailure: Rollback`).",
+        "Change the spec. The operator does not try the failed template again.",
+    ),
+    "TemplateRejected": Explanation(
+        "server",
+        "Like `RolledBack`, but the operator had rolled the pod template out by itself. No other server gets it.",
+        "Find out why the answers are wrong. To go on with the other servers, change this server's spec or turn off "
+        "`verification`.",
     ),
     "AppliedBefore": Explanation(
         "server",
@@ -451,7 +537,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "both",
         "The weights are being fetched to their volume. A server makes no pods before they are complete for the first "
         "time.",
-        "Wait. The message says how much is there; `kubectl get klw` shows the speed and the time left.",
+        "Wait. `kubectl get klw` shows how much is there, the speed and the time left.",
     ),
     "WeightsUnready": Explanation(
         "server",

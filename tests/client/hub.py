@@ -1,4 +1,4 @@
-"""A hub on loopback that serves one model, and fails as it is told to. It counts what it sends."""
+"""A hub on this machine that serves one model, and fails as it is told to. It counts what it sends."""
 
 import hashlib
 import json
@@ -42,6 +42,8 @@ class Hub:
         token: The token that it asks for, empty for none.
         faults: What happens to the next downloads of each file; `api` stands for questions about the model.
         rate: Bytes per second of each download, 0 for no limit.
+        address: Where it listens.
+        port: 0 for any that is free; it stays the same then.
         sent: Bytes that were sent of each file.
         questions: Requests by method.
     """
@@ -52,26 +54,33 @@ class Hub:
     gated: bool = False
     faults: dict[str, deque[Fault]] = field(default_factory=dict)
     rate: int = 0
+    address: str = "127.0.0.1"
+    port: int = 0
     sent: Counter[str] = field(default_factory=Counter)
     questions: Counter[str] = field(default_factory=Counter)
     stalled: threading.Event = field(default_factory=threading.Event)
     _server: ThreadingHTTPServer | None = None
 
     def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stalled.set()
+        self.close()
+
+    def open(self) -> None:
+        """Answer from now on."""
         hub = self
 
         class Handler(_Handler):
             pass
 
         Handler.hub = hub
-        self._server = _Server(("127.0.0.1", 0), Handler)
+        self._server = _Server((self.address, self.port), Handler)
         self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stalled.set()
-        self.close()
 
     def close(self) -> None:
         """Stop answering: the port refuses connections."""
@@ -82,8 +91,7 @@ class Hub:
 
     @property
     def url(self) -> str:
-        assert self._server
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://{self.address}:{self.port}"
 
     def fail(self, name: str, *faults: Fault) -> None:
         """Let the next downloads of a file fail."""
@@ -186,7 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
             if self.hub.rate:
                 time.sleep(len(piece) / self.hub.rate)
         if fault and fault.kind == "stall":
-            self.hub.stalled.wait(60)
+            self.hub.stalled.wait()
         if fault and fault.kind in ("cut", "stall"):
             self.close_connection = True
             self.connection.close()

@@ -13,8 +13,8 @@ from typing import Any, Self
 
 from integration.waiting import wait_for
 from kimi_linear_operator.benchmark import runner
-from kimi_linear_operator.benchmark.commands import DATASET_FOLDER
-from kimi_linear_operator.benchmark.job import RESULTS_FOLDER, RUNNER_FOLDER
+from kimi_linear_operator.benchmark.commands import DATASET_FOLDER, PROGRAM_FOLDER
+from kimi_linear_operator.benchmark.job import RESULTS_FOLDER
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.sglang import environment
 
@@ -74,16 +74,29 @@ class Pod:
     downloads: Path
     python: Path
 
-    def run(self, command: Sequence[str], requests: int, url: str, environment: Mapping[str, str] | None = None) -> Run:
+    def run(
+        self,
+        command: Sequence[str],
+        requests: int,
+        url: str,
+        environment: Mapping[str, str] | None = None,
+        *,
+        kind: str | None = None,
+    ) -> Run:
         """Run the runner with a client to its end."""
-        with self.start(command, requests, url, environment) as process:
+        with self.start(command, requests, url, environment, kind) as process:
             log, _ = process.communicate(timeout=300)
         return Run(process.returncode, log, self.result())
 
     def start(
-        self, command: Sequence[str], requests: int, url: str, environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        requests: int,
+        url: str,
+        environment: Mapping[str, str] | None = None,
+        kind: str | None = None,
     ) -> subprocess.Popen[str]:
-        kind = "accuracy" if "sglang.test.few_shot_gsm8k" in command else "speed"
+        kind = kind or ("accuracy" if "sglang.test.few_shot_gsm8k" in command else "speed")
         options = ["--suite", "suite", "--kind", kind, "--requests", str(requests), "--url", url]
         hub = {"HF_HOME": str(self.downloads / "huggingface"), "HF_HUB_OFFLINE": "1"}
         words = ["python3", runner.__file__, *options, "--output-folder", str(self.folder), "--", *command]
@@ -122,7 +135,7 @@ class Pod:
     def _here(self, text: str) -> str:
         """Return a word of a container with our folders in place of its own."""
         mounted = {
-            RUNNER_FOLDER: self.folder,
+            PROGRAM_FOLDER: self.folder,
             RESULTS_FOLDER: self.folder,
             f"{DATASET_FOLDER}/gsm8k": self.downloads,
             environment.CACHE_PATH: self.downloads,

@@ -320,6 +320,42 @@ def test_pauses_grow_until_there_is_progress() -> None:
     assert [*slept] == [1.0, 2.0, 4.0, 1.0]
 
 
+def waited(seconds: float, pause: float | None, *, marks: int = 0) -> float:
+    """Return for how long a program waits for a hub that always fails so, until it gives up.
+
+    Args:
+        seconds: Its patience.
+        pause: For how many seconds the hub asks.
+        marks: So often there is progress before.
+    """
+    now = [0.0]
+
+    def sleep(pause: float) -> None:
+        now[0] += pause + 1.0  # an attempt takes its time, too
+
+    patience = fetch.Patience(seconds, sleep, lambda: now[0])
+    failure = fetch.FetchError("HubLimited", "x", is_lasting=False, pause=pause)
+    for attempt in range(10_000):
+        try:
+            patience.wait(failure, min(attempt, marks))
+        except fetch.FetchError:
+            return now[0]
+    raise AssertionError("it never gives up")
+
+
+@pytest.mark.parametrize("pause", [None, 0.0, 1.0, 30.0, 600.0, 900.0], ids=str)
+def test_nobody_holds_the_lock_for_ever_whatever_the_hub_asks_for(pause: float | None) -> None:
+    assert waited(600, pause) <= 25 * 60
+
+
+def test_a_pause_that_the_hub_asks_for_costs_no_patience() -> None:
+    assert waited(10, 900.0) >= 900
+
+
+def test_progress_gives_all_patience_back() -> None:
+    assert waited(600, 600.0, marks=5) >= 5 * 600
+
+
 def test_a_fault_of_the_program_is_no_fault_of_the_hub() -> None:
     with pytest.raises(AttributeError):
         fetch.failure_of(AttributeError("no such thing"))

@@ -1,9 +1,11 @@
 """The stand-in's own parts: command line, faults and answers. `tests/engine` compares it with SGLang."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import sglang_client
 from client.asking import answer, ask, events
 from client.processes import MODEL, StandIn
 from client.server_arguments import read_arguments
+from integration.waiting import wait_for
 from kimi_linear_operator.server.sglang import command_line
 from kimi_linear_operator.server.spec import ServerSpec
 from stand_in import answers, arguments, behaviour
@@ -95,6 +98,19 @@ def test_its_engine_dies_when_told_to(start: Start) -> None:
 
 def test_metrics_are_there_where_they_are_enabled(start: Start) -> None:
     assert [ask(f"{start(*words).url}/metrics")[0] for words in (["--enable-metrics"], [])] == [200, 404]
+
+
+def test_of_more_requests_than_may_run_the_others_are_queued_and_answered_later(start: Start) -> None:
+    url = start("--enable-metrics", "--max-running-requests=1", seconds_per_token=0.02).url
+    body = {"text": "x", "sampling_params": {"max_new_tokens": 100, "ignore_eos": True}}
+    with ThreadPoolExecutor() as users:
+        asked = [users.submit(ask, f"{url}/generate", body, seconds=60) for _ in range(3)]
+        wait_for(
+            lambda: ask(f"{url}/metrics")[1],
+            "one runs and two wait",
+            lambda text: re.search(r"num_running_reqs{.*} 1.0", text) and re.search(r"num_queue_reqs{.*} 2.0", text),
+        )
+    assert [one.result()[0] for one in asked] == [200, 200, 200]
 
 
 def test_generating_whole_and_in_a_stream_gives_the_same(start: Start) -> None:

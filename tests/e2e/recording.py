@@ -19,6 +19,14 @@ _PROMPT = "$ "
 _COMMAND_SECONDS = 600
 # The parts that differ in each run: times, other numbers, and generated names.
 _CHANGING = (
+    # On kind, where GPUs are only a number, no pod has the check, and the node has another name.
+    (r"(?m)^(preflight |.* Init container preflight: ).*\n", ""),
+    (r"(?m)(^.* Pod \S+ on )\S+:", r"\1NODE:"),
+    # Which states a command that follows a resource meets on the way depends on the machine.
+    (r"(?m)^[-0-9T:]+Z \S+ is not ready: .*\n", ""),
+    # Generated names have no vowels, but the hash of a Job that fetches is hexadecimal.
+    (r"-fetch-[0-9a-f]{6}\b", "-fetch-HASH"),
+    (r"-[b-df-hj-np-tv-xz24-9]{5,10}\b", "-NAME"),
     # What a model with random weights says.
     (r'(?m)^".*"$', "NONSENSE"),
     (r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun) .*", "DATE"),
@@ -44,26 +52,27 @@ def shown(name: str) -> str:
 
 
 def record(cluster: PodCluster, name: str) -> str:
-    """Run a recording's commands from the root of the project, and return what a terminal would show."""
+    """Run a recording's commands, and return what a terminal would show."""
+    typed = [line for line in shown(name).splitlines() if line.startswith(_PROMPT)]
+    lines = [f"{line}\n{output_of(cluster, line.removeprefix(_PROMPT))}".rstrip() for line in typed]
+    return "\n\n".join(lines) + "\n"
+
+
+def output_of(cluster: PodCluster, command: str) -> str:
+    """Return what a command prints that is typed in the root of the project."""
     folders = [*map(str, cluster.bin), str(Path(sys.executable).parent), os.environ["PATH"]]
     environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig), "PATH": os.pathsep.join(folders)}
-    lines = []
-    for line in shown(name).splitlines():
-        if not line.startswith(_PROMPT):
-            continue
-        command = line.removeprefix(_PROMPT)
-        done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", command],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=_COMMAND_SECONDS,
-        )
-        assert done.returncode == 0, f"{line}\n{done.stdout}\n{_explanation(cluster)}"
-        lines.append(f"{line}\n{done.stdout}".rstrip())
-    return "\n\n".join(lines) + "\n"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=_COMMAND_SECONDS,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{_explanation(cluster)}"
+    return done.stdout
 
 
 def _explanation(cluster: PodCluster) -> str:

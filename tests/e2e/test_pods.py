@@ -11,6 +11,7 @@ import chart
 from commands import LocalClusterError
 from e2e.containers import python, restarts
 from e2e.gpus import DevicePlugin, gpus_of
+from e2e.load import steady_load
 from integration.client import QUOTA, Client
 from integration.kubelet import is_ready
 from integration.namespace import Namespace, condition_of
@@ -285,6 +286,36 @@ def test_a_server_that_fails_with_a_lost_gpu_names_it_and_its_next_pod_gets_anot
         )
         assert gpus_of(plugin.cluster, models.pods("lost")[0]).isdisjoint(gpus)
         plugin.restart()
+
+
+_VERIFICATION = {"mode": "Block", "onFailure": "Rollback", "numQuestions": 50}
+# A benchmark of two suites, each in a pod of its own.
+_SECONDS_TO_VERIFY = 180
+
+
+def test_replicas_serve_after_right_answers_and_wrong_ones_reach_no_client(
+    cluster: PodCluster, installed: None, models: Namespace
+) -> None:
+    asked: dict[str, Any] = {"toolCallParser": "enabled", "verification": _VERIFICATION, "replicas": 2}
+    with _server_of(models, "asked", **asked):
+        models.wait_until_ready("asked", _SECONDS_TO_SERVE + _SECONDS_TO_VERIFY)
+        verified = models.wait_for_condition("asked", "Verified", "True", "Verified")
+        assert "All 2 suites are valid" in verified["message"]
+        good = {pod["metadata"]["labels"]["kimi-linear.io/template"] for pod in models.pods("asked")}
+        with steady_load(cluster, str(models.server("asked")["status"]["url"])) as tally:
+            models.change_server("asked", {"podTemplate": {"spec": _env("STAND_IN_MANGLE_EVERY", "1")}})
+            models.wait_for_condition("asked", "TemplateCurrent", "False", "RolledBack", _SECONDS_TO_VERIFY)
+            models.wait_for_condition("asked", "Ready", "True", seconds=_SECONDS_TO_SERVE + _SECONDS_TO_END)
+        assert tally.failures == []
+        assert tally.answered > 50
+        failed = models.condition("asked", "Verified")
+        assert (failed["status"], failed["reason"]) == ("False", "VerificationFailed")
+        assert "valid_tool_calls is 0, min 0.8" in failed["message"]
+        assert {pod["metadata"]["labels"]["kimi-linear.io/template"] for pod in models.pods("asked")} == good
+
+
+def _env(name: str, value: str) -> Manifest:
+    return {"containers": [{"name": "sglang", "env": [{"name": name, "value": value}]}]}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ Each folder is a case. `cr.yaml` becomes `objects.yaml`; where `observed.yaml` h
 
 import asyncio
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,15 @@ import yaml
 from kimi_linear_operator.benchmark.labels import SUITE_LABEL
 from kimi_linear_operator.cli.manifests import dump
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, POD, Kind, Manifest
+from kimi_linear_operator.kubernetes.metadata import FINGERPRINT_ANNOTATION
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.resource_types import TYPES, check
 from kimi_linear_operator.server.preflight import POD_CHECK
 from kimi_linear_operator.server.router import LAUNCHER
-from make import owned, stored
+from kimi_linear_operator.weights.job import program_name
+from kimi_linear_operator.weights.spec import KimiLinearWeights
+from make import make_weights, owned, stored
 from passes import CHILDREN, RESOURCES, Passes, new_cache
 
 NOW = "2026-11-24T10:00:00Z"
@@ -114,10 +118,27 @@ def without_programs(manifest: Manifest) -> Manifest:
             text = text.replace(json.dumps(program), '"..."')
         shortened: Manifest = json.loads(text)
         return shortened
+    if manifest["metadata"]["labels"]["app.kubernetes.io/component"] == "weights":
+        manifest = _without_hash_of_program(manifest)
     if manifest["kind"] != "ConfigMap":
         return manifest
     metadata = {key: value for key, value in manifest["metadata"].items() if key != "annotations"}
     return {**manifest, "metadata": metadata, "data": dict.fromkeys(manifest["data"], "...")}
+
+
+def hash_of_program() -> str:
+    weights = check(make_weights()).resource
+    assert isinstance(weights, KimiLinearWeights)
+    return program_name(weights).rpartition("-")[2]
+
+
+def _without_hash_of_program(manifest: Manifest) -> Manifest:
+    """Leave out the hash of the program that fetches, which is in a name, and the fingerprint that follows from it."""
+    named: Manifest = json.loads(re.sub(rf"-fetch-{hash_of_program()}\b", "-fetch-...", json.dumps(manifest)))
+    annotations: Manifest = named["metadata"].get("annotations", {})
+    if manifest["kind"] == "Job":
+        annotations[FINGERPRINT_ANNOTATION] = "..."
+    return named
 
 
 def compare(case: str, file: str, text: str, request: pytest.FixtureRequest) -> None:

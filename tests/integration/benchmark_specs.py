@@ -49,22 +49,29 @@ _RECIPE_SUITES = st.sampled_from(("speed-low", "speed-medium", "speed-high", "gs
 _OWN_SUITES = st.one_of(
     _SPEED.map(lambda load: {"name": "own", "speed": load}),
     _ACCURACY.map(lambda load: {"name": "asked", "accuracy": load}),
+    st.sampled_from(({}, {"numRequests": 2}, {"numRequests": 1000})).map(
+        lambda load: {"name": "tools", "toolCalls": load}
+    ),
 )
 _ODD_SUITES: Strategy = st.one_of(
     _ODD_SPEED.map(lambda load: {"name": "own", "speed": load}),
     _ODD_ACCURACY.map(lambda load: {"name": "asked", "accuracy": load}),
     _SPEED.map(lambda load: {"name": "gsm8k", "speed": load}),
+    _ODD_NUMBERS.map(lambda number: {"name": "tools", "toolCalls": {"numRequests": number}}),
+    st.just({"name": "both", "accuracy": {}, "toolCalls": {}}),
     st.sampled_from(({"name": "own"}, {"name": "x" * 23}, {}, {"name": "own", "speed": None}, {"speed": {}}, None)),
 )
 _SUITES = st.lists(
     st.one_of(_RECIPE_SUITES, _OWN_SUITES), min_size=1, max_size=4, unique_by=lambda suite: str(suite["name"])
 )
 
-_METRICS = st.sampled_from(("output_throughput", "p99_ttft_ms", "accuracy", "invalid", "concurrency", "p95_itl_ms"))
+_METRICS = st.sampled_from(
+    ("output_throughput", "p99_ttft_ms", "accuracy", "invalid", "concurrency", "valid_tool_calls")
+)
 _THRESHOLDS = st.lists(
     st.fixed_dictionaries(
         {
-            "suite": st.sampled_from(("speed-low", "gsm8k", "own", "asked")),
+            "suite": st.sampled_from(("speed-low", "gsm8k", "own", "asked", "tools")),
             "metric": _METRICS,
         },
         optional={"min": st.sampled_from((0, 0.64, 1_000)), "max": st.sampled_from((0, 0.9, 1_000, 1e12))},

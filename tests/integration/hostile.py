@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from kimi_linear_operator.benchmark.labels import BENCHMARK_LABEL
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import (
+    AUTOSCALER,
     CLAIM,
     CONFIG_MAP,
     DEPLOYMENT,
@@ -122,6 +123,10 @@ _CONTENTS: dict[Kind, Manifest] = {
     },
     SERVICE: {"spec": {"ports": [{"port": 1}]}},
     CONFIG_MAP: {"data": {"a": "NO TEXT"}},
+    AUTOSCALER: {
+        "spec": {"scaleTargetRef": {"kind": "NO TEXT", "name": "NO TEXT"}, "maxReplicas": 1},
+        "status": {"conditions": "ODD", "desiredReplicas": -1},
+    },
     DISRUPTION_BUDGET: {"spec": {"maxUnavailable": 0, "selector": {"matchLabels": {"a": "b"}}}},
     NETWORK_POLICY: {"spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}]}},
     CLAIM: {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}},

@@ -75,6 +75,13 @@ _SCALARS: Mapping[str, tuple[Strategy, Strategy]] = {
     "reasoningParser": (st.just("disabled"), st.sampled_from(("enabled", False, "Disabled", "kimi_k2"))),
     "toolCallParser": (st.sampled_from(("disabled", "enabled")), st.sampled_from((True, "kimi_k2"))),
     "replicas": (st.sampled_from((0, 1, 2, 1000)), st.sampled_from((1001, -1, 2.0, "1"))),
+    "autoscaling.minReplicas": (st.sampled_from((1, 2, 1000)), st.sampled_from((0, 1001, "1", 2.0))),
+    "autoscaling.maxReplicas": (st.sampled_from((1, 4, 1000)), st.sampled_from((0, 1001, "4", 4.0))),
+    "autoscaling.target.queuedRequests": (st.sampled_from((1, 4, 10_000)), st.sampled_from((0, 10_001, "4"))),
+    "autoscaling.target.runningRequests": (st.sampled_from((1, 100, 10_000)), st.sampled_from((0, 10_001, 0.5))),
+    "autoscaling.scaleUp.replicas": (st.sampled_from((1, 100)), st.sampled_from((0, 101, "1"))),
+    "autoscaling.scaleUp.stabilizationSeconds": (st.sampled_from((0, 3600)), st.sampled_from((-1, 3601, "1m"))),
+    "autoscaling.scaleDown.stabilizationSeconds": (st.sampled_from((0, 3600)), st.sampled_from((-1, 3601, "1m"))),
     "suspend": (st.booleans(), st.sampled_from(("yes", 0, 1, "false"))),
     "engine.version": (
         st.sampled_from(("v0.5.7", "v0.5.8", "v0.5.7.post1", "v0.6.0rc1", "v10.20.30")),
@@ -150,6 +157,14 @@ _SCALARS: Mapping[str, tuple[Strategy, Strategy]] = {
     "kernelCache.existingClaim": (_NAMES, _ODD_NAMES),
     "kernelCache.hostPath": (st.sampled_from(("/k", "/var/lib/kernels")), st.sampled_from(("/", "k", "/a b"))),
     "kernelCache.sizeLimit": (st.sampled_from(("1Gi", "512Mi")), st.sampled_from(("1", 1, "0Gi", "1G", "1.5Gi"))),
+    "verification.mode": (st.sampled_from(("Off", "Warn", "Block")), st.sampled_from((False, "off", "block"))),
+    "verification.onFailure": (st.sampled_from(("Hold", "Rollback")), st.just("rollback")),
+    "verification.numQuestions": (st.sampled_from((50, 200, 1319)), st.sampled_from((49, 1320, 200.0, "200"))),
+    "verification.minAccuracy": (st.sampled_from((0, 0.6, 1)), st.sampled_from((-0.1, 1.1, "0.6"))),
+    "verification.minValidToolCalls": (st.sampled_from((0, 0.8, 1)), st.sampled_from((-1, 2, None))),
+    "verification.dataset.configMap": (_NAMES, _ODD_NAMES),
+    "verification.dataset.path": (st.sampled_from(("a", "a/b.jsonl")), st.sampled_from(("", "/a", "a b"))),
+    "verification.timeoutSeconds": (st.sampled_from((60, 86_400)), st.sampled_from((59, 86_401, 60.0))),
     "monitoring.labels": (
         st.dictionaries(st.sampled_from(("release", "a/b")), st.sampled_from(("", "x", "a.b")), max_size=2),
         st.sampled_from(({"a": 1}, {"a": "-"}, {"kimi-linear.io/server": "x"}, {"ü": "x"}, {"a": None}, ["a"])),
@@ -385,6 +400,8 @@ def _good(draw: st.DrawFn) -> dict[str, Json]:
     # A reference with a key also needs a name.
     if "key" in spec.get("model", {}).get("tokenSecretRef", {}):
         put(spec, "model.tokenSecretRef.name", "hf-token")
+    if "autoscaling" in spec:
+        spec["autoscaling"].setdefault("maxReplicas", 4)
     if "key" in spec.get("auth", {}).get("apiKeySecretRef", {}):
         put(spec, "auth.apiKeySecretRef.name", "clients")
     return spec

@@ -61,14 +61,19 @@ def reply(messages: Sequence[dict[str, Any]]) -> str:
 
 
 def choose_tool(messages: Sequence[dict[str, Any]], request: dict[str, Any]) -> tuple[str, str] | None:
-    """Return name and arguments of the tool to call: the requested tool, or the first. None after a tool's answer."""
+    """Return name and arguments of the tool to call: the requested tool, the one that the question names, or the first.
+
+    None after a tool's answer.
+    """
     tools = [tool["function"] for tool in request.get("tools") or ()]
     choice = request.get("tool_choice") or "auto"
     if not tools or choice == "none" or messages[-1]["role"] == "tool":
         return None
-    name = choice["function"]["name"] if isinstance(choice, dict) else tools[0]["name"]
+    question = str(messages[-1].get("content"))
+    asked = next((tool["name"] for tool in tools if re.search(rf"\b{re.escape(tool['name'])}\b", question)), None)
+    name = choice["function"]["name"] if isinstance(choice, dict) else asked or tools[0]["name"]
     tool = next(tool for tool in tools if tool["name"] == name)
-    return name, json.dumps(_arguments(tool.get("parameters") or {}))
+    return name, json.dumps(_sample(tool.get("parameters") or {"type": "object"}))
 
 
 def as_tokens(name: str, arguments: str) -> str:
@@ -77,10 +82,12 @@ def as_tokens(name: str, arguments: str) -> str:
     return f"<|tool_calls_section_begin|>{call}<|tool_calls_section_end|>"
 
 
-def _arguments(schema: dict[str, Any]) -> dict[str, Any]:
-    properties: dict[str, Any] = schema.get("properties") or {}
-    samples = {"integer": 1, "number": 1.5, "boolean": True, "array": [], "object": {}}
-    return {
-        name: kind["enum"][0] if kind.get("enum") else samples.get(kind.get("type", "string"), name)
-        for name, kind in properties.items()
-    }
+def _sample(schema: dict[str, Any], name: str = "") -> Any:
+    """Return a value that a schema allows; texts are the names of their fields."""
+    if schema.get("enum"):
+        return schema["enum"][0]
+    if schema.get("type") == "object":
+        return {field: _sample(part, field) for field, part in (schema.get("properties") or {}).items()}
+    if schema.get("type") == "array":
+        return [_sample(schema["items"], name)] if "items" in schema else []
+    return {"integer": 1, "number": 1.5, "boolean": True}.get(schema.get("type", "string"), name)

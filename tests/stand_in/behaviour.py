@@ -21,6 +21,8 @@ class Behaviour:
     """Of a stream; SGLang sends one event a token unless told otherwise."""
     accuracy: float = 0.705
     """The share of questions 0 to 199 of `data.py` that it answers rightly: 141 of 200, as in the recipe."""
+    mangle_every: int = 0
+    """One of this many tool calls has arguments that end in the middle, as a broken parser gives; 0 none."""
     fail_every: int = 0
     """One of this many requests fails with HTTP 500; 1 fails all, 0 none."""
     fail_after: int = 0
@@ -37,6 +39,10 @@ class Behaviour:
     def fails(self, number: int) -> bool:
         """Whether the request of that number, from 1 on, fails."""
         return bool(self.fail_every) and number > self.fail_after and (number - self.fail_after) % self.fail_every == 0
+
+    def mangles(self, number: int) -> bool:
+        """Whether the tool call of that number, from 1 on, has arguments that end in the middle."""
+        return bool(self.mangle_every) and number % self.mangle_every == 0
 
     def hangs(self, number: int) -> bool:
         """Whether the engine is dead by the request of that number."""

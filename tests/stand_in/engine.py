@@ -14,6 +14,7 @@ from stand_in.behaviour import Behaviour
 from stand_in.scheduler import Scheduler
 
 _LOOKS_FOR_THE_SCHEDULER_SECONDS = 0.1
+_LOOKS_FOR_A_PLACE_SECONDS = 0.01
 
 
 class ToldToFailError(Exception):
@@ -35,6 +36,8 @@ class Engine:
     """HTTP requests that have no whole answer yet."""
     running: int = 0
     """Requests for text that are being answered."""
+    queued: int = 0
+    """Requests for text that wait until fewer are being answered, with --max-running-requests."""
     requests: int = 0
     """Requests for text so far, including those that failed."""
     prompt_tokens: int = 0
@@ -64,6 +67,7 @@ class Engine:
         """
         if not answer.text:
             return
+        await self._wait_for_a_place()
         with self._counted(prompt_tokens):
             number = self.requests
             if self.behaviour.fails(number):
@@ -80,6 +84,15 @@ class Engine:
                 self.generated_tokens += end - start
                 yield end
 
+    async def _wait_for_a_place(self) -> None:
+        most = self.arguments.max_running_requests
+        self.queued += 1
+        try:
+            while most and self.running >= most:  # noqa: ASYNC110
+                await asyncio.sleep(_LOOKS_FOR_A_PLACE_SECONDS)
+        finally:
+            self.queued -= 1
+
     @contextmanager
     def _counted(self, prompt_tokens: int) -> Iterator[None]:
         self.requests += 1
@@ -92,7 +105,7 @@ class Engine:
 
     def metrics(self) -> str:
         """Return some of SGLang's metrics in Prometheus' format: its counters begin with the first request."""
-        gauges = {"num_running_reqs": self.running, "num_queue_reqs": 0, "token_usage": 0}
+        gauges = {"num_running_reqs": self.running, "num_queue_reqs": self.queued, "token_usage": 0}
         counters = {
             "num_requests_total": self.requests,
             "prompt_tokens_total": self.prompt_tokens,

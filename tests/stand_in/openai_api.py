@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from stand_in import answers
+from stand_in.engine import Engine
 from stand_in.keys import ENGINE
 
 # The longest answer of a chat without a limit; SGLang's limit is the rest of the context.
@@ -115,7 +116,7 @@ async def _chat(request: web.Request) -> web.StreamResponse:
     messages = body.get("messages")
     if not messages:
         return _bad_request("Messages cannot be empty.")
-    chat = _answer(messages, body, engine.arguments)
+    chat = _answer(messages, body, engine)
     lengths = engine.generate(chat.prompt_tokens, chat.answer)
     if body.get("stream"):
         wants_usage = (body.get("stream_options") or {}).get("include_usage", False)
@@ -125,9 +126,11 @@ async def _chat(request: web.Request) -> web.StreamResponse:
     return web.json_response(chat.whole())
 
 
-def _answer(messages: list[dict[str, Any]], body: dict[str, Any], settings: Any) -> _Chat:
+def _answer(messages: list[dict[str, Any]], body: dict[str, Any], engine: Engine) -> _Chat:
     longest = body.get("max_completion_tokens") or body.get("max_tokens") or _DEFAULT_LENGTH
     tool = answers.choose_tool(messages, body)
+    if tool and engine.behaviour.mangles(engine.requests + 1):
+        tool = (tool[0], tool[1][: len(tool[1]) // 2])
     text = answers.as_tokens(*tool) if tool else answers.reply(messages)
     return _Chat(
         id=uuid.uuid4().hex,
@@ -135,7 +138,7 @@ def _answer(messages: list[dict[str, Any]], body: dict[str, Any], settings: Any)
         prompt_tokens=len(json.dumps(messages)),
         answer=answers.repeat(text, longest) if body.get("ignore_eos") else answers.shorten(text, longest),
         # Without its parser the model's call of a tool is the text of the answer.
-        tool=tool if settings.tool_call_parser == "kimi_k2" else None,
+        tool=tool if engine.arguments.tool_call_parser == "kimi_k2" else None,
     )
 
 

@@ -3,15 +3,15 @@
 - apiGroups: [kimi-linear.io]
   resources: [kimilinearbenchmarks, kimilinearservers, kimilinearweights]
   verbs: [get, list, watch]
-# spec.ttlSecondsAfterFinished of a benchmark.
+# delete: spec.ttlSecondsAfterFinished of a benchmark. create: spec.verification of a server, whose benchmark it also deletes.
 - apiGroups: [kimi-linear.io]
   resources: [kimilinearbenchmarks]
-  verbs: [delete]
+  verbs: [create, delete]
 - apiGroups: [kimi-linear.io]
   resources: [kimilinearbenchmarks/status, kimilinearservers/status, kimilinearweights/status]
   verbs: [patch]
-# Children name their server, benchmark or weights as an owner whose deletion waits for them. Where the API server guards that (the admission
-# plugin OwnerReferencesPermissionEnforcement, on in OpenShift), it asks for this.
+# Children name their server, benchmark or weights as an owner whose deletion waits for them. An API server with the
+# admission plugin OwnerReferencesPermissionEnforcement (on in OpenShift) requires this permission for it.
 - apiGroups: [kimi-linear.io]
   resources: [kimilinearbenchmarks/finalizers, kimilinearservers/finalizers, kimilinearweights/finalizers]
   verbs: [update]
@@ -20,6 +20,9 @@
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [batch]
   resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
@@ -53,6 +56,10 @@
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
+# The readiness gate of a pod, with spec.verification.mode: Block. Nothing else of a pod's status is written.
+- apiGroups: [""]
+  resources: [pods/status]
+  verbs: [patch]
 {{- if .Values.rbac.readLogs }}
 # Only the log of an engine that starts shows whether the engine loads or compiles. The last lines of the log of a pod
 # that fetches weights show its progress.

@@ -172,12 +172,15 @@ class Admission:
 
         The cache shows all Jobs, except Jobs that another replica made in the last seconds. Such a Job belongs to one
         of the benchmarks that go first. Where the operator cannot read any more, it knows only the Jobs that it saw.
+
+        Raises:
+            ApiError: An answer is missing, and the others show no client: one may run.
         """
         others = ((rival, claim) for rival, claim in rivals.items() if rival.namespace != key.namespace)
         elsewhere = (claim for rival, claim in others if self._may_start(rival, claim))
         first = heapq.nsmallest(FEW_RIVALS, elsewhere, key=lambda claim: claim.rank)
-        looks = (self._runs(claim, suite, asker) for claim in first for suite in claim.suites)
-        return any(await _all_of([self._is_busy_in(key.namespace, target), *looks]))
+        looks = (self._runs(claim, suite, asker) for claim in first for suite in claim.may_run)
+        return await _is_any([self._is_busy_in(key.namespace, target), *looks])
 
     async def _is_busy_in(self, namespace: str, target: Target) -> bool:
         """Return whether a client in the namespace of the benchmark that asks runs against a target."""
@@ -203,6 +206,19 @@ class Admission:
     async def _list(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
         async with self._requests:
             return await self.cluster.essences(kind, namespace, selector)
+
+
+async def _is_any(questions: Iterable[Coroutine[None, None, bool]]) -> bool:
+    """Ask questions at the same time and return whether one is answered by yes. An error spoils no other answer.
+
+    Raises:
+        ApiError: There is no yes, and an answer is missing.
+    """
+    answers = await asyncio.gather(*questions, return_exceptions=True)
+    errors = [answer for answer in answers if isinstance(answer, BaseException)]
+    if errors and True not in answers:
+        raise errors[0]
+    return True in answers
 
 
 async def _all_of(coroutines: Iterable[Coroutine[None, None, Result]]) -> list[Result]:

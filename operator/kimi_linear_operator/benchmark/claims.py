@@ -20,6 +20,9 @@ from kimi_linear_operator.kubernetes.metadata import owner_uids
 
 # The limit of `spec.suites`.
 MOST_SUITES = 16
+# How many suites of a benchmark may be running although the cache is late by seconds: the first without a result, and
+# the one after it. Suites run one after the other.
+_MAY_RUN = 2
 # Jobs of the operator have one owner; a user can create a Job with any number.
 _MOST_OWNERS = 16
 # The limit of `spec.timeoutSeconds`.
@@ -40,6 +43,7 @@ class Claim:
         suites: The names of its suites; none if `spec.timeoutSeconds` or `spec.suites` cannot be read.
         timeout_seconds: How long a suite may take.
         last_end: When a suite of it ended last, as RFC 3339; empty if none has ended.
+        ended: How many of its suites have a result.
     """
 
     target: TargetKey
@@ -50,6 +54,12 @@ class Claim:
     suites: tuple[str, ...]
     timeout_seconds: float
     last_end: str
+    ended: int
+
+    @property
+    def may_run(self) -> tuple[str, ...]:
+        """Return the names of the suites of which one may be running."""
+        return self.suites[self.ended : self.ended + _MAY_RUN]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +107,19 @@ def claim_of(manifest: Manifest) -> Claim | None:
         suites=() if limit is None else _suites(spec),
         timeout_seconds=limit or 0.0,
         last_end=str(last_result(status).get("completionTime", "")),
+        ended=len(_results(status)),
     )
 
 
 def last_result(status: Manifest) -> Manifest:
     """Return the result of a benchmark's last suite, empty if none has ended or it cannot be read."""
-    results: Any = status.get("results")
-    last = results[-1] if isinstance(results, list) and results else None
+    last = next(reversed(_results(status)), None)
     return last if isinstance(last, dict) else {}
+
+
+def _results(status: Manifest) -> list[Any]:
+    results: Any = status.get("results")
+    return results if isinstance(results, list) else []
 
 
 def is_guest(target: TargetKey | None, namespace: str) -> bool:

@@ -1,11 +1,11 @@
-"""Command lines of SGLang's own clients: sglang.bench_serving for speed, sglang.test.few_shot_gsm8k for accuracy.
+"""Command lines of the clients: SGLang's bench_serving for speed and few_shot_gsm8k for accuracy, ours for tool calls.
 
 The recipe's suites have the recipe's command lines, custom suites use the flags of SGLang 0.5.7. `runner.py` adds the
 server's address and the output file in the pod.
 """
 
 from kimi_linear_operator.benchmark import load
-from kimi_linear_operator.benchmark.spec import Accuracy, BenchmarkSpec, Speed, Suite
+from kimi_linear_operator.benchmark.spec import Accuracy, BenchmarkSpec, Speed, Suite, ToolCalls
 
 # Flags of bench_serving that have a field, and those that the runner sets. --header is refused because it could hold an
 # API key.
@@ -43,6 +43,8 @@ OWNED_FLAGS = (
 CONTAINER = "client"
 API_KEY_VARIABLE = "OPENAI_API_KEY"
 DATASET_FOLDER = "/datasets"
+PROGRAM_FOLDER = "/opt/kimi-linear"
+TOOL_CALLS = "tool_calls.py"
 
 
 def build_command(spec: BenchmarkSpec, suite: Suite, model: str) -> list[str]:
@@ -53,10 +55,13 @@ def build_command(spec: BenchmarkSpec, suite: Suite, model: str) -> list[str]:
         suite: One of its suites.
         model: The server's model.
     """
-    suite_load = load.of(suite)
-    if isinstance(suite_load, Speed):
-        return _speed_command(spec, suite_load, model)
-    return _accuracy_command(spec, suite_load)
+    match load.of(suite):
+        case Speed() as speed:
+            return _speed_command(spec, speed, model)
+        case Accuracy() as accuracy:
+            return _accuracy_command(spec, accuracy)
+        case ToolCalls() as calls:
+            return ["python3", f"{PROGRAM_FOLDER}/{TOOL_CALLS}", *_words({"--requests": calls.num_requests})]
 
 
 def _speed_command(spec: BenchmarkSpec, speed: Speed, model: str) -> list[str]:

@@ -5,16 +5,16 @@ from importlib.resources import files
 
 from kimi_linear_operator.benchmark import commands, load
 from kimi_linear_operator.benchmark.labels import SUITE_LABEL, TARGET_ANNOTATION, TARGET_LABEL
-from kimi_linear_operator.benchmark.spec import DatasetFile, KimiLinearBenchmark, Suite
+from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark, Suite
 from kimi_linear_operator.benchmark.target import Target
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Manifest
+from kimi_linear_operator.kubernetes.models import DatasetFile
 from kimi_linear_operator.kubernetes.overlay import merge
 from kimi_linear_operator.kubernetes.queueing import put_into_queue
 from kimi_linear_operator.server.sglang import entrypoint, environment
 from kimi_linear_operator.weights.location import MOUNT
 
-RUNNER_FOLDER = "/opt/kimi-linear"
 RESULTS_FOLDER = "/results"
 
 _RUNNER = "runner.py"
@@ -46,9 +46,12 @@ def name_of(uid: str, benchmark: str, suite: str) -> str:
 
 
 def build_runner(benchmark: KimiLinearBenchmark) -> Manifest:
-    """Return the ConfigMap with the program that runs SGLang's client."""
-    text = files("kimi_linear_operator.benchmark").joinpath(_RUNNER).read_text()
-    return metadata.build_manifest(benchmark, CONFIG_MAP, runner_name(benchmark), data={_RUNNER: text})
+    """Return the ConfigMap with the program that runs a client, and our own client if a suite needs it."""
+    needs_tool_calls = any(suite.tool_calls for suite in benchmark.spec.suites)
+    names = (_RUNNER, *([commands.TOOL_CALLS] if needs_tool_calls else []))
+    folder = files("kimi_linear_operator.benchmark")
+    data = {name: folder.joinpath(name).read_text() for name in names}
+    return metadata.build_manifest(benchmark, CONFIG_MAP, runner_name(benchmark), data=data)
 
 
 def build_job(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, snapshot: str = "{}") -> Manifest:
@@ -131,7 +134,7 @@ def _container(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, mou
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
-            {"name": "runner", "mountPath": RUNNER_FOLDER, "readOnly": True},
+            {"name": "runner", "mountPath": commands.PROGRAM_FOLDER, "readOnly": True},
             {"name": "results", "mountPath": RESULTS_FOLDER},
             {"name": "cache", "mountPath": environment.CACHE_PATH},
             *mounts,
@@ -153,7 +156,7 @@ def _arguments(benchmark: KimiLinearBenchmark, suite: Suite, target: Target) -> 
     words = [word for option in options.items() for word in option]
     return [
         "python3",
-        f"{RUNNER_FOLDER}/{_RUNNER}",
+        f"{commands.PROGRAM_FOLDER}/{_RUNNER}",
         *words,
         "--",
         *commands.build_command(benchmark.spec, suite, target.model),

@@ -1,16 +1,18 @@
 """The load of a suite: what its client sends. The recipe's suites are known by name."""
 
-from kimi_linear_operator.benchmark.spec import RECIPE_SUITES, Accuracy, Speed, Suite, SuiteKind
+from kimi_linear_operator.benchmark.spec import RECIPE_SUITES, Accuracy, Speed, Suite, SuiteKind, ToolCalls
+
+Load = Speed | Accuracy | ToolCalls
 
 
-def of(suite: Suite) -> Speed | Accuracy:
+def of(suite: Suite) -> Load:
     """Return the load of a suite: its own, or that of the recipe's suite with this name."""
-    return suite.speed or suite.accuracy or RECIPE_SUITES[suite.name]
+    return suite.speed or suite.accuracy or suite.tool_calls or RECIPE_SUITES[suite.name]
 
 
 def is_known(suite: Suite) -> bool:
     """Return whether this version knows the load of a suite: another version may have other kinds of load."""
-    return bool(suite.speed or suite.accuracy or suite.name in RECIPE_SUITES)
+    return bool(suite.speed or suite.accuracy or suite.tool_calls or suite.name in RECIPE_SUITES)
 
 
 def is_same(suite: Suite, other: Suite) -> bool:
@@ -20,10 +22,21 @@ def is_same(suite: Suite, other: Suite) -> bool:
 
 def kind(suite: Suite) -> SuiteKind:
     """Return what a suite measures."""
-    return "speed" if isinstance(of(suite), Speed) else "accuracy"
+    match of(suite):
+        case Speed():
+            return "speed"
+        case Accuracy():
+            return "accuracy"
+        case ToolCalls():
+            return "tool-calls"
 
 
 def requests(suite: Suite) -> int:
     """Return how many requests a suite makes."""
-    load = of(suite)
-    return load.num_prompts if isinstance(load, Speed) else load.num_questions
+    match of(suite):
+        case Speed() as load:
+            return load.num_prompts
+        case Accuracy() as load:
+            return load.num_questions
+        case ToolCalls() as load:
+            return load.num_requests

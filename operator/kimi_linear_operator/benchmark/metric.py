@@ -1,15 +1,15 @@
-"""The metrics of SGLang's benchmark clients: their names, how they are printed, and in which direction they improve.
+"""The metrics of the benchmark clients: their names, how they are printed, and in which direction they improve.
 
 Names are the clients' own keys. Labels, order, sections and decimals are those of the tables that the clients print:
 sglang.bench_serving of SGLang 0.5.7 (the recipe shows its tables) with the rows that later versions add, and
-sglang.test.few_shot_gsm8k.
+sglang.test.few_shot_gsm8k. The client of tool calls is the operator's own, `tool_calls.py`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["speed", "accuracy"]
+Kind = Literal["speed", "accuracy", "tool-calls"]
 """The kind of a suite: there is one client for each."""
 
 Better = Literal["higher", "lower"]
@@ -120,13 +120,20 @@ ACCURACY: tuple[Metric, ...] = (
     Metric("output_throughput", "Output throughput", decimals=3, better="higher", unit="token/s"),
 )
 
-METRICS: Mapping[Kind, tuple[Metric, ...]] = {"speed": SPEED, "accuracy": ACCURACY}
+TOOL_CALLS: tuple[Metric, ...] = (
+    Metric("valid_tool_calls", "Valid tool calls", decimals=3, better="higher"),
+    Metric("valid_streamed_tool_calls", "Valid streamed tool calls", decimals=3, better="higher"),
+    Metric("latency", "Latency", decimals=3, better="lower", unit="s"),
+)
+
+METRICS: Mapping[Kind, tuple[Metric, ...]] = {"speed": SPEED, "accuracy": ACCURACY, "tool-calls": TOOL_CALLS}
 """The metrics of each kind of suite, in the order in which its client prints them."""
 
 
 INDISPENSABLE: Mapping[Kind, tuple[str, ...]] = {
     "speed": ("completed", "duration", "request_throughput", "output_throughput"),
     "accuracy": ("accuracy", "invalid", "latency", "output_throughput"),
+    "tool-calls": ("valid_tool_calls", "valid_streamed_tool_calls"),
 }
 """The metrics that every version of a client writes: a result without one of them is not valid."""
 

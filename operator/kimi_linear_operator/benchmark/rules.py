@@ -25,8 +25,9 @@ _CHANGEABLE = ("suspend", "ttlSecondsAfterFinished")
 _FIXED = [
     field.alias for field in BenchmarkSpec.model_fields.values() if field.alias and field.alias not in _CHANGEABLE
 ]
-_DIRECTED = [item for item in (*metric.SPEED, *metric.ACCURACY) if item.better]
+_DIRECTED = [item for metrics in metric.METRICS.values() for item in metrics if item.better]
 _IS_ACCURACY = "(s.name == 'gsm8k' || has(s.accuracy))"
+_LOADS = "[has(s.speed), has(s.accuracy), has(s.toolCalls)]"
 
 ERRORS = (
     expressions.name(LONGEST_NAME, "Jobs are named like the benchmark and its suites"),
@@ -46,14 +47,14 @@ ERRORS = (
     Rule(
         "error",
         "spec.suites",
-        f"self.all(s, s.name in {_RECIPE} || has(s.speed) != has(s.accuracy))",
-        "has a suite that is not one of the recipe's (speed-low, speed-medium, speed-high, gsm8k): give it either "
-        "speed or accuracy",
+        f"self.all(s, s.name in {_RECIPE} || {_LOADS}.exists_one(l, l))",
+        "has a suite that is not one of the recipe's (speed-low, speed-medium, speed-high, gsm8k): give it one "
+        "of speed, accuracy and toolCalls",
     ),
     Rule(
         "error",
         "spec.suites",
-        f"self.all(s, !(s.name in {_RECIPE}) || (!has(s.speed) && !has(s.accuracy)))",
+        f"self.all(s, !(s.name in {_RECIPE}) || !{_LOADS}.exists(l, l))",
         "changes a suite of the recipe: give your own suite another name",
     ),
     Rule(
@@ -63,15 +64,7 @@ ERRORS = (
         "has a flag in extraArgs that has a field of its own or that the operator sets: use the field for it "
         "(numPrompts, datasetName ...), spec.datasets or spec.client",
     ),
-    *(
-        Rule(
-            "error",
-            f"spec.datasets.{dataset}",
-            "has(self.persistentVolumeClaim) != has(self.configMap)",
-            "say where the file is: either persistentVolumeClaim or configMap",
-        )
-        for dataset in ("shareGPT", "gsm8k")
-    ),
+    *(expressions.dataset_file(f"spec.datasets.{dataset}") for dataset in ("shareGPT", "gsm8k")),
     Rule(
         "error",
         "spec.baseline",
@@ -113,10 +106,11 @@ ERRORS = (
         "error",
         "spec",
         f"self.thresholds.all(t, self.suites.all(s, s.name != t.suite || ({_IS_ACCURACY} ? "
-        f"{_is_one_of('t.metric', metric.ACCURACY)} : {_is_one_of('t.metric', metric.SPEED)})))",
+        f"{_is_one_of('t.metric', metric.ACCURACY)} : has(s.toolCalls) ? {_is_one_of('t.metric', metric.TOOL_CALLS)} : "
+        f"{_is_one_of('t.metric', metric.SPEED)})))",
         "names a metric that the suite does not have: a speed suite has those of sglang.bench_serving "
         "(output_throughput, p99_ttft_ms ...), an accuracy suite has accuracy, invalid, latency and "
-        "output_throughput",
+        "output_throughput, a suite of tool calls has valid_tool_calls, valid_streamed_tool_calls and latency",
         blames="thresholds",
     ),
     Rule(

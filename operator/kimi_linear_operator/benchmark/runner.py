@@ -78,6 +78,14 @@ ACCURACY_LINES = {
     "latency": r"Latency: ([\d.]+) s",
     "output_throughput": r"Output throughput: ([\d.]+) token/s",
 }
+# What `tool_calls.py` prints.
+TOOL_CALL_LINES = {
+    "valid_tool_calls": r"Valid tool calls: ([\d.]+)",
+    "valid_streamed_tool_calls": r"Valid streamed tool calls: ([\d.]+)",
+    "latency": r"Latency: ([\d.]+) s",
+}
+_INVALID_CALL = r"Request \d+: .+"
+_PRINTED = {"speed": _SPEED_LINES, "accuracy": ACCURACY_LINES, "tool-calls": TOOL_CALL_LINES}
 
 # The clients' progress bar: " 40%|####      | 4/10 [00:02<00:03,  1.9it/s]". Those of downloads begin with a name.
 _PROGRESS = r"\d+%\|.*\| (\d+)/\d+ \["
@@ -139,7 +147,7 @@ class Suite:
 
     name: str
     kind: str
-    """speed (sglang.bench_serving) or accuracy (sglang.test.few_shot_gsm8k)."""
+    """speed (sglang.bench_serving), accuracy (sglang.test.few_shot_gsm8k) or tool-calls (tool_calls.py)."""
     requests: int
     url: str
     output_folder: Path
@@ -193,7 +201,7 @@ class Client:
     """SGLang's client as a child process in its own process group."""
 
     def __init__(self, suite: Suite, secrets: Sequence[str]) -> None:
-        self.reading = Reading(_SPEED_LINES if suite.kind == "speed" else ACCURACY_LINES)
+        self.reading = Reading(_PRINTED[suite.kind])
         self.suite = suite
         self._secrets = secrets
         self._process: subprocess.Popen[str] | None = None
@@ -291,7 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--suite", required=True, metavar="NAME")
-    parser.add_argument("--kind", required=True, choices=("speed", "accuracy"))
+    parser.add_argument("--kind", required=True, choices=tuple(_PRINTED))
     parser.add_argument("--requests", required=True, type=int, help="how many requests the client sends")
     parser.add_argument("--url", required=True, help="the server's address, without a path")
     parser.add_argument("--output-folder", required=True, type=Path, help="a folder that the client may write to")
@@ -378,7 +386,7 @@ def read_result(suite: Suite, reading: Reading) -> dict[str, Any]:
     Raises:
         SuiteError: The client left no numbers.
     """
-    return _speed_result(suite, reading) if suite.kind == "speed" else _accuracy_result(suite, reading)
+    return _speed_result(suite, reading) if suite.kind == "speed" else _printed_result(suite, reading)
 
 
 def _speed_result(suite: Suite, reading: Reading) -> dict[str, Any]:
@@ -397,12 +405,18 @@ def _shortfall(suite: Suite, errors: Sequence[str]) -> str:
     return f"The dataset has only {len(errors)} prompts." if 0 < len(errors) < suite.requests else ""
 
 
-def _accuracy_result(suite: Suite, reading: Reading) -> dict[str, Any]:
-    if missing := ACCURACY_LINES.keys() - reading.printed.keys():
+def _printed_result(suite: Suite, reading: Reading) -> dict[str, Any]:
+    """Return the result of a client that prints its metrics."""
+    if missing := reading.patterns.keys() - reading.printed.keys():
         raise SuiteError(f"The client ended without an error, but did not print: {', '.join(sorted(missing))}.")
+    return _result(suite, "Succeeded", _remark(suite, reading), completed=reading.done, metrics=reading.printed)
+
+
+def _remark(suite: Suite, reading: Reading) -> str:
     # If the dataset is too small, the client asks fewer questions and does not say so.
-    message = f"The dataset has only {reading.done} questions." if reading.done < suite.requests else ""
-    return _result(suite, "Succeeded", message, completed=reading.done, metrics=reading.printed)
+    if suite.kind == "accuracy" and reading.done < suite.requests:
+        return f"The dataset has only {reading.done} questions."
+    return next((line for line in reading.last_lines if re.fullmatch(_INVALID_CALL, line)), "")
 
 
 def _result(

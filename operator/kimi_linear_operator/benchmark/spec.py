@@ -10,10 +10,11 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from kimi_linear_operator.kubernetes.kinds import GROUP, VERSION, Kind
+from kimi_linear_operator.kubernetes import kinds
 from kimi_linear_operator.kubernetes.models import (
     INHERITED_METADATA,
     Conditions,
+    DatasetFile,
     InheritedMetadata,
     Model,
     ModelName,
@@ -29,13 +30,12 @@ from kimi_linear_operator.kubernetes.models import (
 from kimi_linear_operator.kubernetes.pod_template import PodTemplate
 from kimi_linear_operator.kubernetes.queueing import QueueName
 
-SuiteKind = Literal["speed", "accuracy"]
+SuiteKind = Literal["speed", "accuracy", "tool-calls"]
 
 # Must come after the limits in `Annotated`: otherwise these are missing in the schema.
 _WHOLE = BeforeValidator(whole_number)
 _SuiteName = Annotated[str, Field(min_length=1, max_length=22, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
 _Metric = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9_]+$")]
-_FilePath = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._/-]*$")]
 _Number = Annotated[float, Field(ge=0, le=1_000_000_000_000)]
 
 
@@ -164,14 +164,31 @@ class Accuracy(Model):
     )
 
 
+class ToolCalls(Model):
+    """Chats that ask for calls of tools. The client is the operator's own."""
+
+    num_requests: Whole = Field(
+        default=20,
+        ge=2,
+        le=1000,
+        description="Number of chats. Every second one is streamed. A call is valid if its arguments are JSON that the "
+        "tool's schema allows.",
+    )
+
+
 class Suite(Model):
     """One run of one client: a suite of the recipe by its name, or one of your own."""
 
     name: _SuiteName = Field(
-        description="speed-low, speed-medium, speed-high and gsm8k are the recipe's; any other needs speed or accuracy."
+        description="speed-low, speed-medium, speed-high and gsm8k are the recipe's; any other needs speed, accuracy "
+        "or toolCalls."
     )
     speed: Speed | None = Field(default=None, description="Measure throughput and latency with this load.")
     accuracy: Accuracy | None = Field(default=None, description="Measure the share of right answers.")
+    tool_calls: ToolCalls | None = Field(
+        default=None,
+        description="Measure the share of valid tool calls. The server needs its tool-call parser.",
+    )
 
 
 RECIPE_SUITES: Mapping[str, Speed | Accuracy] = {
@@ -181,14 +198,6 @@ RECIPE_SUITES: Mapping[str, Speed | Accuracy] = {
     "speed-high": Speed.model_validate({"numPrompts": 500, "maxConcurrency": 100}),
     "gsm8k": Accuracy.model_validate({"numQuestions": 200}),
 }
-
-
-class DatasetFile(Model):
-    """A file of a volume."""
-
-    persistent_volume_claim: ObjectName | None = Field(default=None, description="Claim of the volume with the file.")
-    config_map: ObjectName | None = Field(default=None, description="ConfigMap with the file, for up to 1 MiB.")
-    path: _FilePath = Field(description="Path of the file in the volume, or key in the ConfigMap.")
 
 
 class Datasets(Model):
@@ -329,7 +338,7 @@ class SuiteResult(Model):
     """How a suite ended."""
 
     name: str = Field(description="Name of the suite.")
-    kind: str = Field(description="What was measured: speed or accuracy.")
+    kind: str = Field(description="What was measured: speed, accuracy or tool-calls.")
     outcome: str = Field(description="Whether the client ran to its end: Succeeded or Failed.")
     reason: str | None = Field(
         default=None, description="Why the client did not run to its end: ClientFailed, NoResult or TimedOut."
@@ -386,7 +395,7 @@ class BenchmarkStatus(Status):
     )
 
 
-BENCHMARK = Kind(GROUP, VERSION, "KimiLinearBenchmark", "kimilinearbenchmarks")
+BENCHMARK = kinds.BENCHMARK
 
 
 class KimiLinearBenchmark(Resource):

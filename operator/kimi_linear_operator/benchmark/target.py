@@ -11,9 +11,9 @@ from kimi_linear_operator.benchmark import commands
 from kimi_linear_operator.benchmark.address import TargetKey, key_of, label_of
 from kimi_linear_operator.benchmark.spec import Environment, KimiLinearBenchmark
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
 from kimi_linear_operator.kubernetes.stored import is_readable
 from kimi_linear_operator.server import model_location
+from kimi_linear_operator.server.client_pod import api_key_reference, shared_pod_fields
 from kimi_linear_operator.server.service import url
 from kimi_linear_operator.server.sglang import command_line
 from kimi_linear_operator.server.sglang.by_hand import recipe_command
@@ -85,7 +85,7 @@ def of_server(benchmark: KimiLinearBenchmark, server: KimiLinearServer, template
         environment=[*_token(spec), *_api_key(api_key_reference(spec))],
         facts=facts,
         revision=value_of("--revision", running) if running else spec.model.revision,
-        pod=_shared_pod_fields(spec),
+        pod=shared_pod_fields(spec),
         location=model_location.of_pods(spec, template),
     )
 
@@ -129,28 +129,6 @@ def of_endpoint(benchmark: KimiLinearBenchmark) -> Target:
         environment=_api_key({"name": key.name, "key": key.key} if key else None),
         facts={"server": endpoint.url},
     )
-
-
-def api_key_reference(spec: ServerSpec) -> Manifest | None:
-    """Return the `secretKeyRef` of a server's API key, None if it has no key or the key is not in a Secret.
-
-    Servers of earlier versions have their key in `extraArgs` and `podTemplate`.
-    """
-    if key := spec.auth.api_key_secret_ref:
-        return {"name": key.name, "key": key.key}
-    name = command_line.api_key_variable(spec)
-    containers = _overlaid_pod(spec).get("containers", ()) if name else ()
-    variables = [
-        variable
-        for container in containers
-        if container["name"] == ENGINE_CONTAINER
-        for variable in container.get("env", ())
-    ]
-    for variable in variables:
-        reference = (variable.get("valueFrom") or {}).get("secretKeyRef")
-        if variable["name"] == name and reference:
-            return dict(reference)
-    return None
 
 
 def template_hash(template: Manifest | None) -> str | None:
@@ -253,21 +231,6 @@ def _state(text: str) -> dict[str, Any]:
 
 def _restarts(pod: Manifest) -> int:
     return sum(container["restartCount"] for container in pod.get("status", {}).get("containerStatuses", ()))
-
-
-# The client pulls the same image, often from the same private registry, and may need the same tainted nodes.
-_SHARED_POD_FIELDS = ("imagePullSecrets", "tolerations")
-
-
-def _shared_pod_fields(spec: ServerSpec) -> Manifest:
-    pod = _overlaid_pod(spec)
-    return {name: pod[name] for name in _SHARED_POD_FIELDS if pod.get(name)}
-
-
-def _overlaid_pod(spec: ServerSpec) -> Manifest:
-    """Return the pod's spec in a server's `spec.podTemplate`."""
-    template = spec.pod_template.model_dump(by_alias=True, exclude_none=True) if spec.pod_template else {}
-    return dict(template.get("spec", {}))
 
 
 def _token(spec: ServerSpec) -> list[Manifest]:

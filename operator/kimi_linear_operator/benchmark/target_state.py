@@ -11,6 +11,7 @@ from kimi_linear_operator.kubernetes.conditions import Reason, ready_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, Manifest
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.server.client_pod import api_key_reference
 from kimi_linear_operator.server.definition import CHECKER as SERVERS
 from kimi_linear_operator.server.sglang import command_line
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
@@ -86,7 +87,7 @@ def _server_reason(manifest: Manifest, server: KimiLinearServer | None) -> Reaso
         return Reason("ServerUnready", f"server {name} is not ready: {ready.get('reason')}")
     if server is None:
         return Reason("ServerUnready", f"the spec of server {name} cannot be read")
-    if command_line.api_key_variable(server.spec) and target.api_key_reference(server.spec) is None:
+    if command_line.api_key_variable(server.spec) and api_key_reference(server.spec) is None:
         return Reason(
             "ApiKeyUnknown",
             f"server {name} has an API key that is in no Secret; use spec.auth.apiKeySecretRef of the server",

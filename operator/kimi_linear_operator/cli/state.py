@@ -9,6 +9,7 @@ from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import (
+    AUTOSCALER,
     CONFIG_MAP,
     DISRUPTION_BUDGET,
     HTTP_ROUTE,
@@ -24,7 +25,7 @@ from kimi_linear_operator.reconcile.resource_type import ResourceType
 from kimi_linear_operator.resource_types import TYPES
 
 # Children without a state of their own: they are as the operator writes them.
-_WITHOUT_STATE = (CONFIG_MAP, DISRUPTION_BUDGET, HTTP_ROUTE, INGRESS, REVISION, SERVICE)
+_WITHOUT_STATE = (AUTOSCALER, CONFIG_MAP, DISRUPTION_BUDGET, HTTP_ROUTE, INGRESS, REVISION, SERVICE)
 # The user may not list the kind, or the cluster does not have it.
 _REFUSALS = (403, 404)
 

@@ -28,6 +28,10 @@ from kimi_linear_operator.kubernetes import ownership
 from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 
+_CONFLICT = 409
+_INVALID = 422
+# What identifies an object and its spec: each change of the spec raises the generation.
+_SAME_SPEC = ("uid", "generation")
 # The API server gives every object a newer version than this.
 _FIRST_VERSION = "1"
 # The longest part of a log that is read at once. The eight processes of an engine write some 20 lines each in seconds.
@@ -169,7 +173,7 @@ class Cluster:
             {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
             {"op": "replace", "path": "/metadata/managedFields", "value": fields},
         ]
-        return await self._send(Request("JSON PATCH", path_of(kind, live), {"fieldManager": MANAGER}, patch))
+        return await self._send(Request("PATCH", path_of(kind, live), {"fieldManager": MANAGER}, patch))
 
     async def annotate(self, kind: Kind, manifest: Manifest, name: str, value: str) -> Manifest:
         """Set one annotation of exactly this object; return the new state.
@@ -192,21 +196,45 @@ class Cluster:
     ) -> Manifest:
         """Set the status of exactly this object; return its new metadata.
 
-        This is a merge patch: server-side apply refuses objects that do not match their schema, and those need a status
-        most. The answer holds only the metadata: the rest may be a megabyte, and the caller has it already.
+        This is a patch: server-side apply refuses objects that do not match their schema, and those need a status most.
+        The answer holds only the metadata: the rest may be a megabyte, and the caller has it already.
 
         Args:
             kind: The kind of the object.
             manifest: The object.
             status: The status.
-            if_unchanged: Whether to refuse with status 409 if anything in the object has changed.
+            if_unchanged: Whether to refuse with status 409 if the spec has changed. Whatever else changes, and however
+                often, does not matter then.
         """
-        names = ("uid", "resourceVersion") if if_unchanged else ("uid",)
-        expected = {name: manifest["metadata"][name] for name in names}
-        body = {"metadata": expected, "status": _patch(manifest.get("status", {}), status)}
+        before = manifest.get("status", {})
+        merged = {"metadata": {"uid": manifest["metadata"]["uid"]}, "status": _patch(before, status)}
+        body = _exact_patch(manifest["metadata"], before, status) if if_unchanged else merged
         target = f"{path_of(kind, manifest)}/status"
-        answer = await self._send(Request("STATUS", target, {"fieldManager": MANAGER}, body))
+        try:
+            answer = await self._send(Request("STATUS", target, {"fieldManager": MANAGER}, body))
+        except ApiError as error:
+            # The API server answers a failed test like a status that the definition refuses.
+            if if_unchanged and error.status == _INVALID and await self._has_changed(kind, manifest):
+                raise ApiError(_CONFLICT, "the spec has changed") from error
+            raise
         return dict(answer["metadata"])
+
+    async def _has_changed(self, kind: Kind, manifest: Manifest) -> bool:
+        """Return whether an object has another spec now, or is gone."""
+        live = await self.get(kind, manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+        return live is None or any(live["metadata"][name] != manifest["metadata"][name] for name in _SAME_SPEC)
+
+    async def set_condition(self, kind: Kind, manifest: Manifest, condition: Manifest) -> Manifest:
+        """Set one condition in the status of exactly this object of Kubernetes' own; return the new state."""
+        identity = {key: manifest["metadata"][key] for key in ("name", "namespace", "uid")}
+        body = {
+            "apiVersion": kind.api_version,
+            "kind": kind.kind,
+            "metadata": identity,
+            "status": {"conditions": [condition]},
+        }
+        query = {"fieldManager": MANAGER, "force": "true"}
+        return await self._send(Request("APPLY", f"{path_of(kind, manifest)}/status", query, body))
 
     async def delete(self, kind: Kind, manifest: Manifest, *, children_first: bool = False) -> None:
         """Delete exactly this object; it is no error if it is gone already."""
@@ -259,6 +287,22 @@ def _patch(before: Manifest, after: Manifest) -> Manifest:
         for name, value in after.items()
     }
     return {**kept, **dict.fromkeys(before.keys() - after.keys())}
+
+
+def _exact_patch(metadata: Manifest, before: Manifest, after: Manifest) -> list[Manifest]:
+    """Return the JSON patch from one status to another, for an object with this UID and this spec only."""
+    tests = [{"op": "test", "path": f"/metadata/{name}", "value": metadata[name]} for name in _SAME_SPEC]
+    if not before:
+        return [*tests, _add("", after)]
+    changed = [_add(f"/{name}", value) for name, value in after.items() if name not in before or before[name] != value]
+    # To remove a field that is not there is an error, so each is added before.
+    gone = [f"/{name}" for name in before if name not in after]
+    removed = [step for path in gone for step in (_add(path, None), {"op": "remove", "path": f"/status{path}"})]
+    return [*tests, *changed, *removed]
+
+
+def _add(path: str, value: object) -> Manifest:
+    return {"op": "add", "path": f"/status{path}", "value": value}
 
 
 def _unchanged(manifest: Manifest) -> Manifest:

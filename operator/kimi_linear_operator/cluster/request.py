@@ -11,16 +11,12 @@ from kimi_linear_operator.kubernetes.metadata import MANAGER
 USER_AGENT = f"{MANAGER}/{kimi_linear_operator.__version__}"
 
 # The HTTP methods of the verbs that are not methods themselves.
-_METHODS = {"LIST": "GET", "APPLY": "PATCH", "JSON PATCH": "PATCH", "STATUS": "PATCH", "LOG": "GET"}
+_METHODS = {"LIST": "GET", "APPLY": "PATCH", "STATUS": "PATCH", "LOG": "GET"}
 _READS = ("GET", "LIST", "LOG")
 _JSON = "application/json"
+_APPLY = "application/apply-patch+yaml"  # JSON is YAML
 _MERGE_PATCH = "application/merge-patch+json"
-_CONTENT_TYPES = {
-    "APPLY": "application/apply-patch+yaml",  # JSON is YAML
-    "PATCH": _MERGE_PATCH,
-    "STATUS": _MERGE_PATCH,
-    "JSON PATCH": "application/json-patch+json",
-}
+_JSON_PATCH = "application/json-patch+json"
 # https://kubernetes.io/docs/reference/using-api/api-concepts/#alternate-representations-of-resources
 _ACCEPTED_TYPES = {
     "STATUS": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
@@ -34,10 +30,10 @@ class Request:
     """A request to the API server.
 
     Attributes:
-        verb: An HTTP method, or LIST, LOG, APPLY, STATUS, or JSON PATCH.
+        verb: An HTTP method, or LIST, LOG, APPLY, or STATUS.
         target: The URL path.
         query: The parameters; empty ones are not sent.
-        body: The JSON to send.
+        body: The JSON to send. A list is a JSON patch.
     """
 
     verb: str
@@ -61,9 +57,17 @@ class Request:
 
     def headers(self) -> dict[str, str]:
         """Return the headers, without those of the credentials."""
-        accepted_type, content_type = _ACCEPTED_TYPES.get(self.verb, _JSON), _CONTENT_TYPES.get(self.verb, _JSON)
-        headers = {"Accept": accepted_type, "Content-Type": content_type, "User-Agent": USER_AGENT}
+        accepted_type = _ACCEPTED_TYPES.get(self.verb, _JSON)
+        headers = {"Accept": accepted_type, "Content-Type": self._content_type, "User-Agent": USER_AGENT}
         if self.verb == "LIST":
             # The API server takes longer to compress a page than to build it.
             headers["Accept-Encoding"] = "identity"
         return headers
+
+    @property
+    def _content_type(self) -> str:
+        if self.method != "PATCH":
+            return _JSON
+        if self.verb == "APPLY":
+            return _APPLY
+        return _JSON_PATCH if isinstance(self.body, list) else _MERGE_PATCH

@@ -20,7 +20,7 @@ _ITEM_KEYS = {**MERGE_KEYS, "ownerReferences": ("uid",)}
 # Comparisons of items with the same key. With more pairs, items are compared in order.
 _MOST_PAIRS = 1024
 _QUANTITY_MAPS = ("limits", "requests")
-_QUANTITY_FIELDS = ("divisor", "sizeLimit")
+_QUANTITY_FIELDS = ("averageValue", "divisor", "sizeLimit")
 
 # https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
 _SUFFIXES: dict[str, int | Decimal] = {

@@ -120,6 +120,16 @@ def labels(field: str) -> tuple[Rule, ...]:
     )
 
 
+def dataset_file(path: str) -> Rule:
+    """Return the rule that a file of a dataset is in exactly one kind of volume."""
+    return Rule(
+        "error",
+        path,
+        "has(self.persistentVolumeClaim) != has(self.configMap)",
+        "say where the file is: either persistentVolumeClaim or configMap",
+    )
+
+
 def own_network(remedy: str) -> Rule:
     """Return the rule that keeps pods off the node's network."""
     return Rule("error", "spec.podTemplate.spec.hostNetwork", "!self", remedy)

@@ -55,10 +55,14 @@ CLAIM = Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 INGRESS = Kind("networking.k8s.io", "v1", "Ingress", "ingresses")
 HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", "the Gateway API")
+AUTOSCALER = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 NETWORK_POLICY = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
 POD_MONITOR = Kind("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors", "the Prometheus operator")
 PROMETHEUS_RULE = Kind("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules", "the Prometheus operator")
 POD = Kind("", "v1", "Pod", "pods")
+
+BENCHMARK = Kind(GROUP, VERSION, "KimiLinearBenchmark", "kimilinearbenchmarks")
+"""It is the child of a server that it verifies. All other kinds of ours are only in the folders of their resources."""
 
 EVENT = Kind("", "v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
@@ -76,6 +80,7 @@ _CHILD_KINDS = {
         DEPLOYMENT,
         SERVICE,
         DISRUPTION_BUDGET,
+        AUTOSCALER,
         NETWORK_POLICY,
         INGRESS,
         HTTP_ROUTE,
@@ -84,5 +89,6 @@ _CHILD_KINDS = {
         CONFIG_MAP,
         JOB,
         CLAIM,
+        BENCHMARK,
     )
 }

@@ -54,6 +54,11 @@ def annotations(manifest: Manifest) -> dict[str, str]:
     return dict(manifest["metadata"].get("annotations", {}))
 
 
+def own_annotations(manifest: Manifest) -> dict[str, str]:
+    """Return those of an object's annotations that are ours: users ask for something with them."""
+    return {name: value for name, value in annotations(manifest).items() if name.startswith(f"{GROUP}/")}
+
+
 def annotate(manifest: Manifest, name: str, value: str) -> None:
     """Set an annotation of an object that is being built. This changes the object."""
     manifest["metadata"]["annotations"] = {**annotations(manifest), name: value}

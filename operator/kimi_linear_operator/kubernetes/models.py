@@ -137,6 +137,17 @@ class SecretKeyRef(Model):
     key: _SecretKey = Field(default="token", description="Key in the Secret.")
 
 
+_FilePath = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._/-]*$")]
+
+
+class DatasetFile(Model):
+    """A file of a volume."""
+
+    persistent_volume_claim: ObjectName | None = Field(default=None, description="Claim of the volume with the file.")
+    config_map: ObjectName | None = Field(default=None, description="ConfigMap with the file, for up to 1 MiB.")
+    path: _FilePath = Field(description="Path of the file in the volume, or key in the ConfigMap.")
+
+
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
 _LabelValue = Annotated[str, Field(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")]
 

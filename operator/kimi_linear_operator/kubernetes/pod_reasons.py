@@ -136,7 +136,9 @@ def _gate_or_node_reason(pod: Manifest) -> Reason:
     gates = [gate["conditionType"] for gate in spec.get("readinessGates", ())]
     if closed := [gate for gate in gates if states.get(gate) != "True"]:
         return Reason("ReadinessGateClosed", f"pod {name}: its readiness gate {', '.join(closed)} is not open")
-    if "Ready" not in states:
+    reasons = {item["type"]: item.get("reason") for item in pod["status"].get("conditions", ())}
+    # The kubelet has not seen yet that the last gate was opened.
+    if "Ready" not in states or reasons["Ready"] == "ReadinessGatesNotReady":
         return Reason("Starting", f"pod {name} runs, and is about to be ready")
     node = spec.get("nodeName", "unknown")
     return Reason(

@@ -174,8 +174,8 @@ class Cache:
     def _keep(self, cached: CachedObject) -> None:
         self._objects[cached.key] = cached
         self._count_large(cached, 1)
-        if cached.owner and not cached.is_resource:
-            self._children.setdefault((cached.owner, cached.key.kind), {})[cached.key] = cached
+        if cached.child_of:
+            self._children.setdefault((cached.child_of, cached.key.kind), {})[cached.key] = cached
         for index in self._indexes:
             index.add(cached)
 
@@ -206,7 +206,8 @@ class Cache:
 
     def _keys_to_enqueue(self, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
         """Return the resources to enqueue after a change of an object: its owner, and those that the indexes name."""
-        owners = {state.owner for state in (before, after) if state and state.owner}
+        states = [state for state in (before, after) if state]
+        owners = {owner for state in states for owner in (state.owner, state.parent) if owner}
         return owners.union(*(index.keys_to_enqueue(before, after) for index in self._indexes))
 
     def begin_list(self, kind: Kind, namespace: str | None = None) -> int:
@@ -254,8 +255,8 @@ class Cache:
         if cached is None:
             return
         self._count_large(cached, -1)
-        if cached.owner and not cached.is_resource:
-            discard(self._children, (cached.owner, key.kind), key)
+        if cached.child_of:
+            discard(self._children, (cached.child_of, key.kind), key)
         for index in self._indexes:
             index.remove(cached)
 

@@ -82,6 +82,7 @@ class CachedObject:
         generation: The generation of its spec, 0 if it has none.
         revision: The number of a Deployment's current pod template, as the Deployment controller counts.
         owner: The resource that its label names, None without one. A resource is its own owner.
+        parent: Of a resource, another resource that its label names, None without one: it is a child of that one, too.
         facts: The facts that the owner's type has read from it, None if it read none.
         conditions: The conditions of a resource, empty for a child.
         source: The field manager that changed a resource last, for example kubectl; empty for a child.
@@ -97,6 +98,7 @@ class CachedObject:
     generation: int
     revision: str
     owner: Key | None
+    parent: Key | None
     facts: object | None
     conditions: Conditions
     source: str
@@ -110,6 +112,11 @@ class CachedObject:
     def is_resource(self) -> bool:
         """Return whether this is one of our resources, not a child."""
         return self.owner == self.key
+
+    @property
+    def child_of(self) -> Key | None:
+        """Return the resource whose child this is, None if it is no child."""
+        return self.parent if self.is_resource else self.owner
 
     @property
     def is_large(self) -> bool:
@@ -170,6 +177,7 @@ class Reader:
             generation=manifest["metadata"].get("generation", 0),
             revision=manifest["metadata"].get("annotations", {}).get(REVISION_ANNOTATION, "")[:_LONGEST_REVISION],
             owner=owner,
+            parent=self._labelled(manifest) if kind in self._types else None,
             facts=self._types[owner.kind].facts(kind, manifest if kind in self._types else kept.manifest)
             if owner
             else None,
@@ -182,8 +190,10 @@ class Reader:
         )
 
     def _owner(self, kind: Kind, manifest: Manifest) -> Key | None:
-        if kind in self._types:
-            return key_of(kind, manifest)
+        return key_of(kind, manifest) if kind in self._types else self._labelled(manifest)
+
+    def _labelled(self, manifest: Manifest) -> Key | None:
+        """Return the resource that an object's label names, None without one."""
         labels, namespace = manifest["metadata"].get("labels", {}), manifest["metadata"]["namespace"]
         owners = (
             Key(namespace, labels[label], resource_kind)

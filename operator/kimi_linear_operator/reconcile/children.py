@@ -16,7 +16,7 @@ from kimi_linear_operator.kubernetes.kinds import REVISION, Kind, Manifest, kind
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Step, step_for, unwanted
 from kimi_linear_operator.reconcile.cache import Cache
-from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.reconcile.errors import BehindError, GoneError, LeftoverError, NameTakenError, lasting_reason
 from kimi_linear_operator.reconcile.live import blocked_if_held
 from kimi_linear_operator.reconcile.repairs import Child, Repairs
@@ -71,12 +71,15 @@ class Children:
     Attributes:
         cluster: Where children are written.
         cache: Where children are read.
+        enqueue: Enqueues the other resources that depend on a written child. The watch event of the write does not
+            enqueue them: the child is cached already, so the event is dropped as a duplicate.
         clock: Returns monotonic seconds.
         has_read: Returns whether all objects of some kinds in a namespace are read now.
     """
 
     cluster: Cluster
     cache: Cache
+    enqueue: Callable[[Iterable[Key]], None]
     clock: Callable[[], float] = time.monotonic
     has_read: HasRead = has_read_all
     _repairs: Repairs = field(init=False)
@@ -117,7 +120,7 @@ class Children:
         """
         kind = kind_of(live)
         scaled = await self.cluster.scale(kind, live, replicas)
-        self.cache.put(kind, await self.cluster.unify(kind, scaled))
+        self._note(self.cache.reader.read(kind, await self.cluster.unify(kind, scaled)))
         _log("Scaled", live)
 
     async def prune(self, owner: Resource, key: Key, kinds: Iterable[Kind], wanted: Iterable[Manifest]) -> None:
@@ -133,6 +136,10 @@ class Children:
         for error in await _run_concurrently(self._delete(owner, step.live) for step in steps):
             if error:
                 raise error
+
+    def _note(self, observed: CachedObject) -> None:
+        """Cache a child as it was written. Its owner needs no other pass."""
+        self.enqueue(self.cache.take(observed) - {observed.owner})
 
     def forget(self, owner: Key) -> None:
         """Forget the repairs of a deleted resource's children."""
@@ -184,9 +191,9 @@ class Children:
             if existing is None:
                 raise
             if self._is_owned(owner, existing):
-                self.cache.put(kind, existing)
+                self._note(self.cache.reader.read(kind, existing))
             return await self._next(owner, wanted, existing)
-        self.cache.put(kind, created)
+        self._note(self.cache.reader.read(kind, created))
         self._note_refused_fields(owner, created, wanted)
         _log("Created", created)
         return None
@@ -229,7 +236,7 @@ class Children:
             # Apply keeps the list items of others: a changed port becomes two ports with one name, which is invalid.
             await self.cluster.unify(kind, await self.cluster.overwrite(kind, wanted))
             applied = await self.cluster.apply(kind, wanted)
-        self.cache.put(kind, applied)
+        self._note(self.cache.reader.read(kind, applied))
         self._repairs.note_applied(child, _fingerprint(wanted))
         self._note_refused_fields(owner, applied, wanted)
         _log("Applied", wanted)
@@ -258,7 +265,7 @@ class Children:
         kind = kind_of(live)
         await self.cluster.delete(kind, live)
         # The watch event may come after the next pass, which would delete the child again.
-        self.cache.take(self.cache.reader.read(kind, live, is_deleted=True))
+        self._note(self.cache.reader.read(kind, live, is_deleted=True))
         self._repairs.forget(_child(owner, live))
         _log("Deleted", live)
 

@@ -12,6 +12,7 @@ from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.events import refusal_event
 from kimi_linear_operator.kubernetes.kinds import EVENT, Kind, Manifest
+from kimi_linear_operator.kubernetes.metadata import own_annotations
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.event_limit import EventLimiter
@@ -20,9 +21,6 @@ logger = logging.getLogger(__name__)
 
 _CONFLICT = 409
 _INVALID = 422
-# After this number of conflicts in a row, the status is written although the object has changed. Otherwise, an object
-# that a client changes all the time would get no status.
-_MOST_CONFLICTS = 5
 # Bad request, forbidden, too large, invalid: the API server refuses the same request until somebody changes something.
 _REFUSALS = (400, 403, 413, _INVALID)
 # When to retry a refused status. A change that makes it valid, such as another definition, may come without a watch
@@ -79,8 +77,6 @@ class Reporting:
     _limiter: EventLimiter = field(default_factory=EventLimiter)
     # By UID, the oldest first.
     _refusals: OrderedDict[str, _Refusal] = field(default_factory=OrderedDict)
-    # Conflicts in a row by UID, the oldest first.
-    _conflicts: OrderedDict[str, int] = field(default_factory=OrderedDict)
 
     async def write(
         self,
@@ -101,7 +97,7 @@ class Reporting:
             event: The Event, None if there is nothing to tell.
             storable: Returns a status without what the definition may refuse. This is written only if the definition
                 refuses the status.
-            if_unchanged: Whether to write the status only if the resource has not changed since it was cached. Then the
+            if_unchanged: Whether to write the status only if the spec has not changed since it was cached. Then the
                 time of the write proves that nobody had written a newer spec before.
 
         Returns:
@@ -113,46 +109,55 @@ class Reporting:
         refusal = self._refusals.get(manifest["metadata"]["uid"])
         if refusal and (seconds := refusal.seconds_left(manifest)):
             return seconds
-        is_locked = if_unchanged and self._conflicts.get(manifest["metadata"]["uid"], 0) < _MOST_CONFLICTS
         try:
-            if is_locked:
-                metadata = await self.cluster.patch_status(kind, manifest, status, if_unchanged=True)
-            else:
-                status, metadata = await self._patch(kind, manifest, status, storable)
+            status, metadata = await self._patch(kind, manifest, status, storable, if_unchanged=if_unchanged)
         except ApiError as error:
-            if is_locked and error.status == _CONFLICT:
-                return await self._note_conflict(kind, manifest["metadata"])
+            if if_unchanged and error.status == _CONFLICT:
+                return await self._reread(kind, manifest["metadata"])
             return await self._note_refusal(kind, manifest, error)
         self._refusals.pop(metadata["uid"], None)
-        self._conflicts.pop(metadata["uid"], None)
-        is_current = _has_same_input(metadata, manifest["metadata"])
-        if is_current:
-            own = Key(metadata["namespace"], metadata["name"], kind)
-            self.enqueue(self.cache.put(kind, {**manifest, "metadata": metadata, "status": status}) - {own})
+        has_same_spec = metadata["generation"] == manifest["metadata"]["generation"]
+        if has_same_spec:
+            self._take(kind, {**manifest, "metadata": metadata, "status": status})
         if event:
             await self._publish(event)
-        return None if is_current else await self._reread(kind, metadata)
+        if not has_same_spec:
+            return await self._reread(kind, metadata)
+        return None if self._has_same_wishes(kind, manifest) else 0.0
+
+    def _take(self, kind: Kind, manifest: Manifest) -> bool:
+        """Cache a resource and enqueue those that depend on it; return whether the cache took it."""
+        own = Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"], kind)
+        affected = self.cache.put(kind, manifest)
+        self.enqueue(affected - {own})
+        return bool(affected)
+
+    def _has_same_wishes(self, kind: Kind, manifest: Manifest) -> bool:
+        """Return whether the cached resource has the same annotations of ours as the one that a pass has read.
+
+        Other annotations concern no pass. Beside the spec, whose generation is known, a pass reads nothing else that
+        users write.
+        """
+        cached = self.cache.get(Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"], kind))
+        return cached is None or own_annotations(cached) == own_annotations(manifest)
 
     async def _patch(
-        self, kind: Kind, manifest: Manifest, status: Manifest, storable: Callable[[Manifest], Manifest]
+        self,
+        kind: Kind,
+        manifest: Manifest,
+        status: Manifest,
+        storable: Callable[[Manifest], Manifest],
+        **options: bool,
     ) -> tuple[Manifest, Manifest]:
         """Write a status, without parts that the definition refuses; return the written status and new metadata."""
         try:
-            return status, await self.cluster.patch_status(kind, manifest, status)
+            return status, await self.cluster.patch_status(kind, manifest, status, **options)
         except ApiError as error:
             reduced = storable(status) if error.status == _INVALID else status
             if reduced == status:
                 raise
             logger.warning("The definition refuses a part of the status, writing the rest: %s", error)
-        return reduced, await self.cluster.patch_status(kind, manifest, reduced)
-
-    async def _note_conflict(self, kind: Kind, metadata: Manifest) -> float | None:
-        """Count a conflict, and read the resource, which has changed; return the seconds until the next pass."""
-        uid = metadata["uid"]
-        self._conflicts[uid] = self._conflicts.pop(uid, 0) + 1
-        if len(self._conflicts) > _MOST_REFUSALS:
-            self._conflicts.popitem(last=False)
-        return await self._reread(kind, metadata)
+        return reduced, await self.cluster.patch_status(kind, manifest, reduced, **options)
 
     async def _reread(self, kind: Kind, metadata: Manifest) -> float | None:
         """Read a resource whose spec has changed meanwhile into the cache; return the seconds until the next pass.
@@ -162,7 +167,7 @@ class Reporting:
         live = await self.cluster.get(kind, metadata["namespace"], metadata["name"])
         if live is None:
             return None
-        return 0.0 if self.cache.put(kind, live) else BEHIND_RETRY_SECONDS
+        return 0.0 if self._take(kind, live) else BEHIND_RETRY_SECONDS
 
     async def _note_refusal(self, kind: Kind, manifest: Manifest, error: ApiError) -> float:
         """Count a refused status, and report the first refusal in a row; return the seconds until the retry.
@@ -195,9 +200,3 @@ class Reporting:
             await self.cluster.create(EVENT, allowed)
         except ApiError as error:
             logger.warning("Could not record the event %s: %s", event["reason"], error)
-
-
-def _has_same_input(metadata: Manifest, other: Manifest) -> bool:
-    """Return whether no user has changed the object in between: its generation and its annotations are the same."""
-    has_same_annotations = metadata.get("annotations", {}) == other.get("annotations", {})
-    return bool(metadata["generation"] == other["generation"]) and has_same_annotations

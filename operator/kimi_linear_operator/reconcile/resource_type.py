@@ -15,6 +15,7 @@ from kimi_linear_operator.kubernetes.plan import Step, plan
 from kimi_linear_operator.reconcile.cache import Cache, Index
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.reconcile.children import Children, HasRead, has_read_all
+from kimi_linear_operator.reconcile.log_reads import LogReads
 from kimi_linear_operator.reconcile.reporting import Reporting
 
 
@@ -76,9 +77,9 @@ class Context:
         scheduling: How a pass requests other passes.
         is_in_use: Returns whether a resource of any type needs this one to stay unchanged. Its last argument is the
             number of seconds that the operator has waited for this use to end.
-        written: The kinds of children that the operator writes, of all types.
         options: The administrator's choices.
         about_to_change: Resources that the operator has decided to change by itself, so no other may begin to use them.
+        log_reads: Where reads of logs begin.
     """
 
     cluster: Cluster
@@ -88,9 +89,9 @@ class Context:
     now: Callable[[], str]
     scheduling: Scheduling
     is_in_use: Callable[[Key, float], bool]
-    written: tuple[Kind, ...]
     options: Options
     about_to_change: set[Key] = field(default_factory=set)
+    log_reads: LogReads = field(default_factory=LogReads)
 
 
 class Reconciler(Protocol):

@@ -8,7 +8,7 @@ from kimi_linear_operator.kubernetes.kinds import Kind
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.children import Children
 from kimi_linear_operator.reconcile.reporting import Reporting
-from kimi_linear_operator.reconcile.resource_type import Context, Options, Reconciler, Scheduling, Types, written_kinds
+from kimi_linear_operator.reconcile.resource_type import Context, Options, Reconciler, Scheduling, Types
 
 
 def _now() -> str:
@@ -37,12 +37,11 @@ def shared_context(
     return Context(
         cluster=cluster,
         cache=cache,
-        children=Children(cluster, cache, has_read=scheduling.has_read),
+        children=Children(cluster, cache, scheduling.enqueue, has_read=scheduling.has_read),
         reporting=Reporting(cluster, cache, scheduling.enqueue, now),
         now=now,
         scheduling=scheduling,
         is_in_use=lambda key, waited: any(item.uses(cache, key, now(), waited) for item in types.values()),
-        written=written_kinds(types),
         options=options,
     )
 

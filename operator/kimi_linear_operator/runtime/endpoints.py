@@ -25,9 +25,11 @@ class Readiness(NamedTuple):
 Exposition = Callable[[], Iterator[bytes]]
 """Takes a snapshot of the cache, which is quick; returns the metrics of it in pieces, which take longer."""
 
-# A client that reads the metrics slowly makes others wait for this many seconds at most. Prometheus waits 10 s for an
-# answer if nothing else is configured.
+# How long an answer with metrics may take. Prometheus waits 10 s for one if nothing else is configured.
 _SLOWEST_SECONDS = 10.0
+# How many clients may read metrics at the same time. Each may keep a piece of them in memory, and two or three replicas
+# of Prometheus are usual.
+MOST_READERS = 8
 # The format of gzip: https://docs.python.org/3/library/zlib.html#zlib.compressobj
 _GZIP = zlib.MAX_WBITS + 16
 # How long the process waits before it ends for clients that still read an answer. The default is two minutes.
@@ -73,22 +75,25 @@ def _check_handler(check: Callable[[], Readiness]) -> Callable[[web.Request], Aw
 
 
 def _metrics_handler(exposition: Exposition) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """Return a handler for metrics. It answers one request at a time, because each may use a core for seconds.
+    """Return a handler for metrics. It makes one piece at a time, because all of them may use a core for seconds.
 
-    The event loop takes the snapshot, and threads make the pieces, so that the Lease is renewed meanwhile. Only one
-    piece is in memory at a time: all metrics may be tens of megabytes.
+    The event loop takes the snapshot, and threads make the pieces, so that the Lease is renewed meanwhile. Of each
+    answer, only one piece is in memory at a time: all metrics may be tens of megabytes. Whoever reads slowly keeps
+    nobody else waiting.
     """
-    lock = asyncio.Lock()
+    makes_piece, places = asyncio.Lock(), asyncio.Semaphore(MOST_READERS)
 
     async def answer(request: web.Request) -> web.StreamResponse:
+        if places.locked():
+            return web.Response(text=f"{MOST_READERS} clients read the metrics already\n", status=503)
         is_compressed = "gzip" in request.headers.get("Accept-Encoding", "")
         encoding = {"Content-Encoding": "gzip"} if is_compressed else {}
         response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE_LATEST, **encoding})
-        async with lock:
+        async with places:
             pieces = exposition()
             try:
                 async with asyncio.timeout(_SLOWEST_SECONDS):
-                    await _send(request, response, _compressed(pieces) if is_compressed else pieces)
+                    await _send(request, response, _compressed(pieces) if is_compressed else pieces, makes_piece)
             except TimeoutError:
                 if request.transport:
                     request.transport.abort()  # Otherwise the answer would look complete.
@@ -97,9 +102,15 @@ def _metrics_handler(exposition: Exposition) -> Callable[[web.Request], Awaitabl
     return answer
 
 
-async def _send(request: web.Request, response: web.StreamResponse, pieces: Iterator[bytes]) -> None:
+async def _send(
+    request: web.Request, response: web.StreamResponse, pieces: Iterator[bytes], makes_piece: asyncio.Lock
+) -> None:
     await response.prepare(request)
-    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+    while True:
+        async with makes_piece:
+            piece = await asyncio.to_thread(next, pieces, None)
+        if piece is None:
+            return
         await response.write(piece)
 
 

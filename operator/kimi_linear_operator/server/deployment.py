@@ -6,6 +6,7 @@ from kimi_linear_operator.kubernetes.overlay import merge
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER, ContainerOverlay
 from kimi_linear_operator.kubernetes.queueing import put_into_queue
 from kimi_linear_operator.server import kernels
+from kimi_linear_operator.server.gate import gate_seconds, has_gate, with_gate
 from kimi_linear_operator.server.gpu_nodes import restrict_to_hardware
 from kimi_linear_operator.server.model_location import located
 from kimi_linear_operator.server.preflight import with_preflight
@@ -54,7 +55,9 @@ def build_deployment(server: KimiLinearServer, template: Manifest) -> Manifest:
             "selector": {"matchLabels": metadata.selector(server)},
             "strategy": _STRATEGIES[spec.rollout.strategy],
             # A rollout of one replica: the old one drains, the image is pulled, the new one loads.
-            "progressDeadlineSeconds": grace_seconds(spec) + IMAGE_PULL_SECONDS + spec.startup.timeout_seconds,
+            "progressDeadlineSeconds": (
+                grace_seconds(spec) + IMAGE_PULL_SECONDS + spec.startup.timeout_seconds + gate_seconds(spec)
+            ),
             "template": template,
         },
     )
@@ -82,7 +85,7 @@ def build_pod_template(server: KimiLinearServer, location: Location | None = Non
         template = merge(template, overlay.changes())
     pod = _with_proxy_exceptions(restrict_to_hardware(template["spec"], spec))
     template["spec"] = with_preflight(pod, spec)
-    return template
+    return with_gate(template) if has_gate(spec) else template
 
 
 def _with_model(pod: Manifest, location: Location) -> Manifest:

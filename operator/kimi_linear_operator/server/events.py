@@ -13,6 +13,7 @@ _IN_PROGRESS: tuple[ReasonName, ...] = (
     "RollingOut",
     "RouterUnavailable",
     "Starting",
+    "Verifying",
     "WeightsDownloading",
 )
 # A server without replicas, as its spec asks.
@@ -48,3 +49,17 @@ def contested_event(manifest: Manifest, status: Manifest, now: str) -> Manifest 
     if after["status"] != "False" or before.get("status") == "False":
         return None
     return build_event(manifest, after, now, is_normal=False)
+
+
+def verified_event(manifest: Manifest, status: Manifest, now: str) -> Manifest | None:
+    """Return the Event for a new result of a verification, None if there is none.
+
+    Args:
+        manifest: The resource with its previous status.
+        status: Its new status.
+        now: The time as RFC 3339.
+    """
+    before, after = find_condition(manifest.get("status", {}), "Verified"), find_condition(status, "Verified")
+    if after.get("reason", "Verifying") in ("Verifying", before.get("reason")):
+        return None
+    return build_event(manifest, after, now, is_normal=after["reason"] == "Verified")

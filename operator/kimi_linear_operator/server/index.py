@@ -1,30 +1,64 @@
-"""An index of servers by the weights that they use. It decides from facts, without decoding any object."""
+"""Facts of servers, and an index of servers by the weights that they use. No object is decoded to decide."""
 
 from dataclasses import dataclass
 from typing import Any
 
+from kimi_linear_operator.kubernetes.conditions import ready_condition
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 from kimi_linear_operator.reconcile.cache import Cache, discard
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.server.spec import SERVER
 from kimi_linear_operator.weights.spec import WEIGHTS
 
+# Characters. The limit of `spec.engine.image`; anybody who may write a status may write any text there.
+_LONGEST_IMAGE = 512
+
 
 @dataclass(frozen=True, slots=True)
-class UsedWeights:
-    """The KimiLinearWeights that a server names."""
+class ServerFacts:
+    """What others read of a server. How many replicas serve, and how far a start is, is not among it.
 
-    name: str
+    Attributes:
+        weights: The KimiLinearWeights that it names, empty if it names none.
+        is_verified: Whether benchmarks verify it.
+        uid: Its UID.
+        generation: The generation of its spec.
+        ready: Status, reason and observed generation of Ready.
+        image: The image in its status.
+    """
+
+    weights: str
+    is_verified: bool
+    uid: str
+    generation: int
+    ready: tuple[str, str, int]
+    image: str
 
 
-def facts(kind: Kind, manifest: Manifest) -> UsedWeights | None:
-    """Return the weights that a server names, None if it names none or the object is a child."""
+def facts(kind: Kind, manifest: Manifest) -> ServerFacts | None:
+    """Return what others read of a server, None for a child."""
     if kind != SERVER:
         return None
+    metadata, status = manifest["metadata"], manifest.get("status", {})
+    ready, name = ready_condition(status), _value_in(manifest, "model", "weights")
+    return ServerFacts(
+        weights=name if isinstance(name, str) else "",
+        is_verified=_value_in(manifest, "verification", "mode") in _VERIFIED,
+        uid=str(metadata.get("uid", "")),
+        generation=int(metadata.get("generation", 0)),
+        ready=(str(ready.get("status")), str(ready.get("reason")), int(ready.get("observedGeneration") or 0)),
+        image=str(status.get("image", ""))[:_LONGEST_IMAGE],
+    )
+
+
+_VERIFIED = ("Warn", "Block")
+
+
+def _value_in(manifest: Manifest, group: str, name: str) -> Any:
+    """Return a field of a group of fields in a spec that may have any shape, None if it is missing."""
     spec: Any = manifest.get("spec")
-    model = spec.get("model") if isinstance(spec, dict) else None
-    name = model.get("weights") if isinstance(model, dict) else None
-    return UsedWeights(name) if isinstance(name, str) else None
+    fields = spec.get(group) if isinstance(spec, dict) else None
+    return fields.get(name) if isinstance(fields, dict) else None
 
 
 class ServerIndex:
@@ -49,12 +83,15 @@ class ServerIndex:
         self._users.clear()
 
     def keys_to_enqueue(self, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
-        """Return the servers to enqueue after their weights changed."""
-        key = next(cached.key for cached in (before, after) if cached)
-        return {*self._users.get(key, ())}
+        """Return the servers to enqueue after something changed that they read of their weights."""
+        versions = [cached for cached in (before, after) if cached]
+        has_changed = len(versions) == 1 or versions[0].facts != versions[1].facts
+        return {*self._users.get(versions[0].key, ())} if has_changed else set()
 
 
 def _used(cached: CachedObject) -> Key | None:
     """Return the key of the weights that a server uses, None for other objects."""
-    used = cached.facts
-    return Key(cached.key.namespace, used.name, WEIGHTS) if isinstance(used, UsedWeights) else None
+    server = cached.facts
+    if not isinstance(server, ServerFacts) or not server.weights:
+        return None
+    return Key(cached.key.namespace, server.weights, WEIGHTS)

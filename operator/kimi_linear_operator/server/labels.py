@@ -17,6 +17,12 @@ AUTOMATIC_ANNOTATION = f"{GROUP}/automatic-rollout"
 LEFT_OUT_ANNOTATION = f"{GROUP}/left-out"
 """On a revision: fields of the server's spec that may be only defaults, and that its pod template lacks."""
 
+VERIFICATION_ANNOTATION = f"{GROUP}/verification"
+"""On a revision: the result of the verification of its pod template."""
+
+TEMPLATE_LABEL = f"{GROUP}/template"
+"""On pods with a readiness gate: the hash of their pod template."""
+
 HEADLESS_SUFFIX = "-headless"
 """Suffix of the name of the headless Service."""
 

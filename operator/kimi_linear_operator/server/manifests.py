@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import (
+    AUTOSCALER,
     DEPLOYMENT,
     DISRUPTION_BUDGET,
     HTTP_ROUTE,
@@ -17,6 +18,7 @@ from kimi_linear_operator.kubernetes.kinds import (
     Manifest,
 )
 from kimi_linear_operator.server import (
+    autoscaler,
     deployment,
     disruption,
     monitoring,
@@ -33,7 +35,7 @@ from kimi_linear_operator.weights.location import Location
 CHILDREN = (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET)
 """The kinds of the children that every cluster has and every Role of the operator allows."""
 
-OPTIONAL_CHILDREN: tuple[Kind, ...] = (NETWORK_POLICY, POD_MONITOR, PROMETHEUS_RULE, INGRESS, HTTP_ROUTE)
+OPTIONAL_CHILDREN: tuple[Kind, ...] = (AUTOSCALER, NETWORK_POLICY, POD_MONITOR, PROMETHEUS_RULE, INGRESS, HTTP_ROUTE)
 """The kinds of children that may be missing: then only servers that ask for them miss something."""
 
 
@@ -48,14 +50,16 @@ def build(server: KimiLinearServer, location: Location | None = None) -> list[Ma
     return [*companions, build_deployment(server, deployment.build_pod_template(server, location))]
 
 
-def build_companions(server: KimiLinearServer, *, is_routed: bool = False) -> list[Manifest]:
+def build_companions(server: KimiLinearServer, *, is_routed: bool = False, may_grow: bool = True) -> list[Manifest]:
     """Return the children of a server, without its Deployment and its revision.
 
     Args:
         server: The server.
         is_routed: Whether requests go to its router, and not to the replicas.
+        may_grow: Whether its autoscaler may add replicas now.
     """
-    return [metadata.with_fingerprint(manifest) for manifest in _companions(server, is_routed=is_routed)]
+    companions = _companions(server, is_routed=is_routed, may_grow=may_grow)
+    return [metadata.with_fingerprint(manifest) for manifest in companions]
 
 
 def build_deployment(server: KimiLinearServer, template: Manifest, number: int = 0) -> Manifest:
@@ -78,7 +82,7 @@ def build_revision(server: KimiLinearServer, record: revision.Revision) -> Manif
     return {**metadata.with_fingerprint({**manifest, "data": {}}), "data": manifest["data"]}
 
 
-def _companions(server: KimiLinearServer, *, is_routed: bool) -> Iterator[Manifest]:
+def _companions(server: KimiLinearServer, *, is_routed: bool, may_grow: bool) -> Iterator[Manifest]:
     spec = server.spec
     yield service.build_service(server, is_routed=is_routed)
     if spec.service.headless or spec.router:
@@ -89,6 +93,13 @@ def _companions(server: KimiLinearServer, *, is_routed: bool) -> Iterator[Manife
         yield router.build_router(server, spec.router)
     if router.wanted_routers(spec) > 1:
         yield router.build_disruption_budget(server)
+    yield from _optional_companions(server, may_grow=may_grow)
+
+
+def _optional_companions(server: KimiLinearServer, *, may_grow: bool) -> Iterator[Manifest]:
+    spec = server.spec
+    if autoscaler.needs_autoscaler(server):
+        yield autoscaler.build_autoscaler(server, may_grow=may_grow)
     if policy := spec.network_policy:
         yield network_policy.build_network_policy(server, policy)
         if spec.router:

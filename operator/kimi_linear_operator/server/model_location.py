@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from kimi_linear_operator.kubernetes.conditions import Reason, find_condition, ready_condition
+from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.sglang.running import command_line_in, value_of
@@ -18,6 +18,7 @@ from kimi_linear_operator.weights.location import (
     location_of,
     on_claim,
 )
+from kimi_linear_operator.weights.readiness import readiness_of
 from kimi_linear_operator.weights.spec import KimiLinearWeights
 
 
@@ -105,8 +106,6 @@ def _reason(name: str, manifest: Manifest | None) -> Reason:
     if manifest is None:
         remedy = "create it, or correct spec.model.weights"
         return Reason("WeightsMissing", f"there is no KimiLinearWeights {name} in this namespace ({remedy})")
-    status = manifest.get("status", {})
-    ready = ready_condition(status)
-    cause = f"weights {name}: {ready.get('reason', 'Pending')}: {ready.get('message', 'Waiting for the operator')}"
-    is_stalled = find_condition(status, "Stalled").get("status") == "True"
-    return Reason("WeightsUnready" if is_stalled else "WeightsDownloading", cause)
+    readiness = readiness_of(manifest)
+    cause = f"weights {name}: {readiness.cause}"
+    return Reason("WeightsUnready" if readiness.is_stalled else "WeightsDownloading", cause)

@@ -10,6 +10,7 @@ from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Preview, Referenced
 from kimi_linear_operator.server import manifests, model_location, revision, router
 from kimi_linear_operator.server.applied_template import running_template
+from kimi_linear_operator.server.autoscaler import seconds_until_more
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.status import was_applied
 from kimi_linear_operator.server.template_choice import RolloutState, TemplateChoice, choose
@@ -53,12 +54,18 @@ def _as_stored(server: KimiLinearServer, stored: Manifest | None) -> KimiLinearS
 
 def _desired(server: KimiLinearServer, live: Sequence[Manifest], referenced: Referenced) -> list[Manifest]:
     """Return the children of a server, with the pod template that the operator would give it."""
-    current = _choose_template(server, live, _weights(server, referenced)).current
-    deployment = manifests.build_deployment(server, current.template, current.number)
-    found = (child for child in live if _is_deployment(server, child, router.name_of(server)))
-    is_routed = server.spec.router is not None and router.is_available(next(found, None))
-    companions = manifests.build_companions(server, is_routed=is_routed)
-    return [manifests.build_revision(server, current), *companions, deployment]
+    choice = _choose_template(server, live, _weights(server, referenced))
+    deployment = manifests.build_deployment(server, choice.deployed.template, choice.deployed.number)
+    is_routed = server.spec.router is not None and router.is_available(_live(server, live, router.name_of(server)))
+    # Since when the newest replica serves does not matter here.
+    may_grow = not seconds_until_more(server.spec, _live(server, live, server.metadata.name), (), "")
+    companions = manifests.build_companions(server, is_routed=is_routed, may_grow=may_grow)
+    return [manifests.build_revision(server, choice.current), *companions, deployment]
+
+
+def _live(server: KimiLinearServer, live: Sequence[Manifest], name: str) -> Manifest | None:
+    """Return the server's Deployment of this name, None if there is none."""
+    return next((child for child in live if _is_deployment(server, child, name)), None)
 
 
 def _is_deployment(server: KimiLinearServer, child: Manifest, name: str) -> bool:

@@ -1,5 +1,6 @@
 """The reconciler of KimiLinearServer."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -10,12 +11,14 @@ from kimi_linear_operator.kubernetes import access, metadata
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason, find_condition
 from kimi_linear_operator.kubernetes.kinds import (
+    AUTOSCALER,
     DEPLOYMENT,
     HTTP_ROUTE,
     INGRESS,
     POD,
     REVISION,
     SERVICE,
+    Kind,
     Manifest,
     kind_of,
 )
@@ -33,12 +36,19 @@ from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.reconcile.withheld import Split, split
 from kimi_linear_operator.server import revision, router
+from kimi_linear_operator.server.autoscaler import needs_autoscaler, seconds_until_more
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
-from kimi_linear_operator.server.events import contested_event, transition_event
+from kimi_linear_operator.server.events import contested_event, transition_event, verified_event
 from kimi_linear_operator.server.exposure import LiveRoutes, is_exposed
 from kimi_linear_operator.server.labels import ROUTER_SUFFIX
-from kimi_linear_operator.server.manifests import CHILDREN, build_companions, build_deployment, build_revision
+from kimi_linear_operator.server.manifests import (
+    CHILDREN,
+    OPTIONAL_CHILDREN,
+    build_companions,
+    build_deployment,
+    build_revision,
+)
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.rollouts import Rollouts, is_marked
@@ -47,6 +57,7 @@ from kimi_linear_operator.server.start_logs import StartLogs
 from kimi_linear_operator.server.startup import newest_pod, seconds_to_serve, seconds_until_late
 from kimi_linear_operator.server.status import AWAITED_WEIGHTS, ServerObservation, server_status, was_applied
 from kimi_linear_operator.server.templates import Decision, Templates
+from kimi_linear_operator.server.verifying import Verifying
 from kimi_linear_operator.server.waking import Waking
 
 # Longest time between two attempts to write children that cannot be written because of the spec. Thousands of such
@@ -68,6 +79,7 @@ class _Outcome:
         contested: Sentences about fields of its children that others keep changing.
         withheld: Why some children could not be written: their kind cannot be read.
         is_first: Whether this is the first pass over a new server.
+        until_more: In how many seconds the autoscaler may add replicas.
     """
 
     checked: Checked[KimiLinearServer]
@@ -76,6 +88,7 @@ class _Outcome:
     contested: tuple[str, ...] = ()
     withheld: tuple[Reason, ...] = ()
     is_first: bool = False
+    until_more: float = 0.0
 
     @property
     def server(self) -> KimiLinearServer | None:
@@ -93,7 +106,6 @@ class ServerReconciler:
         self.children = context.children
         self.reporting = context.reporting
         self.now = context.now
-        self._written = context.written
         self._postpone = context.scheduling.postpone
         self._ask = context.scheduling.ask
         self._allows_node_access = context.options.allows_node_access
@@ -101,6 +113,7 @@ class ServerReconciler:
         self._start_logs = StartLogs(context)
         self._templates = Templates(context)
         self._rollouts = Rollouts(context)
+        self._verifying = Verifying(context)
         self._rechecker = Rechecker(context.cluster, self._check, kept=_NUMBER_OF_PODS)
 
     async def run(self, has_read_everything: Callable[[], bool], unreadable: Callable[[], Sequence[str]]) -> None:
@@ -161,6 +174,7 @@ class ServerReconciler:
             next_look(self.cache.children(POD, key), self.now()),
             self._start_logs.seconds_left(key),
             self._seconds_to_settle(key),
+            _finite(outcome.until_more),
             None if not_applied else await self._waking.wake(key, manifest["metadata"]["uid"]),
         ]
         return min((seconds for seconds in retries if seconds is not None), default=None)
@@ -169,6 +183,12 @@ class ServerReconciler:
         """Return in how many seconds an automatic rollout may go on with the next server; None if it need not wait."""
         left = self._templates.seconds_to_settle(key)
         return left if left > 0.0 and is_marked(self.cache, key) else None
+
+    def _seconds_until_more(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> float:
+        """Return in how many seconds the autoscaler of a server may add replicas, if it has one."""
+        if not needs_autoscaler(server):
+            return 0.0
+        return seconds_until_more(server.spec, live, self.cache.children(POD, key), self.now())
 
     def _blocked_seconds(self, manifest: Manifest, not_applied: Reason) -> float:
         """Return in how many seconds to retry children that could not be written.
@@ -198,25 +218,30 @@ class ServerReconciler:
             decision = await self._templates.decide(key, server, live, checked.left_out)
         except WeightsUnreadyError as error:
             return await self._wait(key, server, checked, error.reason)
-        server, choice = decision.server, decision.choice
-        deployment = build_deployment(server, choice.current.template, choice.current.number)
-        companions = self._companions(key, server)
+        server = decision.server
+        choice = self._verifying.judge(key, server, decision.choice, live)
+        decision = replace(decision, choice=choice)
+        deployment = build_deployment(server, choice.deployed.template, choice.deployed.number)
+        until_more = self._seconds_until_more(key, server, live)
+        companions = self._companions(key, server, may_grow=not until_more)
         wanted = [deployment, *companions.writable]
         # The cache may be late, and the running template was read from the API server then.
-        used = (choice.current.number, revision.number_on(live), choice.running.number if choice.running else 0)
+        others = [item.number for item in (choice.running, choice.verified) if item]
+        used = (choice.current.number, revision.number_on(live), *others)
         failures = await write_all(
             [
                 self._write_deployment(key, decision, deployment),
                 *(self.children.apply(server, child) for child in wanted[1:]),
                 self._prune(key, server, wanted, used),
+                self._verifying.proceed(key, server, choice),
                 *([self._end_rollout(key, server)] if choice.running not in (None, choice.current) else []),
             ]
         )
         is_first = live is None and "observedGeneration" not in server.status
         contested = tuple(self.children.contested(server, wanted))
-        return _Outcome(checked, decision, failures, contested, companions.withheld, is_first)
+        return _Outcome(checked, decision, failures, contested, companions.withheld, is_first, until_more)
 
-    def _companions(self, key: Key, server: KimiLinearServer) -> Split:
+    def _companions(self, key: Key, server: KimiLinearServer, *, may_grow: bool) -> Split:
         """Return the wanted children beside the Deployment and its revision.
 
         Requests go to the replicas until a router serves, and again when none does: its image may take long.
@@ -225,14 +250,14 @@ class ServerReconciler:
             NotReadYetError: It is not known yet whether a kind that the server asks for can be read.
         """
         is_routed = server.spec.router is not None and router.is_available(self._router(key, server.metadata.uid))
-        children = build_companions(server, is_routed=is_routed)
+        children = build_companions(server, is_routed=is_routed, may_grow=may_grow)
         return split(children, self._ask(key, {kind_of(child) for child in children} - _ALWAYS_READ))
 
     async def _wait(
         self, key: Key, server: KimiLinearServer, checked: Checked[KimiLinearServer], reason: Reason
     ) -> _Outcome:
         """Make no pods, because the weights are not complete. A Deployment that exists may only scale down."""
-        companions = self._companions(key, server)
+        companions = self._companions(key, server, may_grow=False)
         writes = (self.children.apply(server, child) for child in companions.writable)
         failures = await write_all([self._shrink(key, server), self._end_rollout(key, server), *writes])
         failures = replace(failures, lasting=failures.lasting or reason)
@@ -310,12 +335,16 @@ class ServerReconciler:
     async def _prune(self, key: Key, server: KimiLinearServer, wanted: list[Manifest], used: tuple[int, ...]) -> None:
         """Delete children that are no longer wanted, except the revisions with these numbers."""
         records = [record for record in self.cache.children(REVISION, key) if revision.number_of(record) in used]
-        await self.children.prune(server, key, self._written, [*records, *wanted])
+        await self.children.prune(server, key, (*CHILDREN, *OPTIONAL_CHILDREN), [*records, *wanted])
 
     def _deployment(self, key: Key, uid: str) -> Manifest | None:
         """Return the server's own Deployment from the cache."""
-        deployment = self.cache.get(key.of(DEPLOYMENT))
-        return deployment if deployment and metadata.is_owned_by(deployment, uid) else None
+        return self._own(key, DEPLOYMENT, uid)
+
+    def _own(self, key: Key, kind: Kind, uid: str) -> Manifest | None:
+        """Return the server's own child that is named like the server."""
+        child = self.cache.get(key.of(kind))
+        return child if child and metadata.is_owned_by(child, uid) else None
 
     def _router(self, key: Key, uid: str) -> Manifest | None:
         """Return the Deployment of the server's router from the cache."""
@@ -342,6 +371,8 @@ class ServerReconciler:
             deployment=deployment,
             pods=pods,
             choice=outcome.decision.choice if outcome.decision else None,
+            autoscaler=self._own(key, AUTOSCALER, manifest["metadata"]["uid"]) if _is_autoscaled(outcome) else None,
+            may_grow=not outcome.until_more,
             contested=outcome.contested,
             router=self._router(key, manifest["metadata"]["uid"]) if _has_router(outcome.server) else None,
             logged=self._start_logs.follow(key, newest_pod(pods)),
@@ -349,7 +380,7 @@ class ServerReconciler:
             routes=self._routes(key, outcome.server),
         )
         status = server_status(observation, self.now())
-        builders = (transition_event, contested_event)
+        builders = (verified_event, transition_event, contested_event)
         event = next((event for build in builders if (event := build(manifest, status, self.now()))), None)
         # The time of this status says later which fields of the spec were there already: see `unrequested.py`.
         is_applied = was_applied(status, observation.generation)
@@ -373,6 +404,15 @@ def _has_router(server: KimiLinearServer | None) -> bool:
 def _is_blocked(not_applied: Reason, outcome: _Outcome) -> bool:
     """Return whether to retry children that could not be written. Of weights, an event tells when they are complete."""
     return outcome.checked.is_valid and not_applied.name not in AWAITED_WEIGHTS
+
+
+def _finite(seconds: float) -> float | None:
+    """Return after how many seconds to look again, None if there is nothing to wait for, or an event tells the end."""
+    return seconds if 0.0 < seconds < math.inf else None
+
+
+def _is_autoscaled(outcome: _Outcome) -> bool:
+    return bool(outcome.server and outcome.server.spec.autoscaling)
 
 
 def _readable(manifest: Manifest) -> KimiLinearServer | None:

@@ -1,12 +1,12 @@
 """The entry of KimiLinearServer in the registry of resource types."""
 
-from kimi_linear_operator.kubernetes.kinds import POD, Kind
+from kimi_linear_operator.kubernetes.kinds import BENCHMARK, POD, Kind
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import ResourceType
 from kimi_linear_operator.server.definition import CHECKER, DEFINITION
 from kimi_linear_operator.server.deployment import build_pod_template
-from kimi_linear_operator.server.index import ServerIndex, UsedWeights, facts
+from kimi_linear_operator.server.index import ServerFacts, ServerIndex, facts
 from kimi_linear_operator.server.manifests import CHILDREN, OPTIONAL_CHILDREN
 from kimi_linear_operator.server.preview import PREVIEW
 from kimi_linear_operator.server.reconcile import ServerReconciler
@@ -17,9 +17,12 @@ from kimi_linear_operator.weights.spec import WEIGHTS
 
 
 def _refers_to(cache: Cache, key: Key) -> tuple[Kind, ...]:
-    """Return the kind of a server's weights, none if the server names none."""
+    """Return the kinds of the resources that a server needs now: its weights, the benchmarks that verify it."""
     cached = cache.find(key)
-    return (WEIGHTS,) if cached and isinstance(cached.facts, UsedWeights) else ()
+    found = cached.facts if cached else None
+    if not isinstance(found, ServerFacts):
+        return ()
+    return (*([WEIGHTS] if found.weights else []), *([BENCHMARK] if found.is_verified else []))
 
 
 SERVER_TYPE = ResourceType(
@@ -35,7 +38,7 @@ SERVER_TYPE = ResourceType(
     series=series,
     facts=facts,
     index=ServerIndex,
-    referenced=(WEIGHTS,),
+    referenced=(WEIGHTS, BENCHMARK),
     refers_to=_refers_to,
     progress=progress,
 )

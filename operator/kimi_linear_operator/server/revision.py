@@ -15,7 +15,12 @@ from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes import metadata, stored
 from kimi_linear_operator.kubernetes.kinds import REVISION, Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
-from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, LEFT_OUT_ANNOTATION, REVISION_ANNOTATION
+from kimi_linear_operator.server.labels import (
+    AUTOMATIC_ANNOTATION,
+    LEFT_OUT_ANNOTATION,
+    REVISION_ANNOTATION,
+    VERIFICATION_ANNOTATION,
+)
 from kimi_linear_operator.server.spec import KimiLinearServer
 
 # Digits of a number in an annotation, which anybody may edit.
@@ -24,14 +29,30 @@ _LONGEST_NUMBER = 18
 _HIGHEST_DEPLOYED = 10**9
 # A server has two revisions, for a moment three. Somebody may create thousands that look like them.
 _MOST_READ = 32
-# The models have some thirty fields with a default.
-_MOST_PATHS = 256
+# The models have some thirty fields with a default, and a spec has up to a thousand items of lists. The annotation's
+# length is the narrower bound for most.
+_MOST_PATHS = 1024
 # Characters of the annotation with the fields that were left out. All annotations of an object may have 256 KiB.
 _LONGEST_LEFT_OUT = 32_768
+# Characters of the annotation with the result of a verification: the message of a condition, and a name.
+_LONGEST_RESULT = 4096
 # The data of a ControllerRevision, without the optional "defaulted".
 _DATA: Mapping[str, type] = {"inputs": dict, "template": dict, "rollout": str, "uid": str, "generation": int}
 # Revisions of older versions lack this part of the data.
 _DEFAULTED = "defaulted"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of the verification of a pod template.
+
+    Attributes:
+        has_passed: Whether the answers were right.
+        message: Which benchmark said so, and with which numbers.
+    """
+
+    has_passed: bool
+    message: str
 
 
 @dataclass(frozen=True)
@@ -52,6 +73,7 @@ class Revision:
         left_out: Fields of the spec that may be only defaults and that the template lacks, and their values. They are
             recorded, so that the next operator does not take them for wishes.
         refused: Values in the spec that this version refuses and nobody asked for. They are not recorded.
+        result: The result of its verification, None if it was not verified.
     """
 
     number: int
@@ -65,6 +87,17 @@ class Revision:
     created: str = ""
     left_out: Mapping[FieldPath, Any] = field(default_factory=dict)
     refused: Mapping[FieldPath, Any] = field(default_factory=dict)
+    result: Result | None = None
+
+    @property
+    def has_passed(self) -> bool:
+        """Return whether its pods answered rightly when they were verified."""
+        return self.result is not None and self.result.has_passed
+
+    @property
+    def has_failed(self) -> bool:
+        """Return whether its pods answered wrongly when they were verified."""
+        return self.result is not None and not self.result.has_passed
 
     @property
     def explicit_inputs(self) -> Manifest:
@@ -94,7 +127,18 @@ def read(manifest: Manifest) -> Revision | None:
         defaulted=_paths(data.get(_DEFAULTED)),
         created=str(manifest["metadata"].get("creationTimestamp", "")),
         left_out=_left_out(annotations.get(LEFT_OUT_ANNOTATION, "")),
+        result=_result(annotations.get(VERIFICATION_ANNOTATION, "")),
     )
+
+
+def _result(text: str) -> Result | None:
+    """Return a recorded result, None if there is none or it cannot be read."""
+    try:
+        value: Any = jsontext.decode(text) if text and len(text) <= _LONGEST_RESULT else None
+    except ValueError:
+        return None
+    is_readable = isinstance(value, dict) and isinstance(value.get("passed"), bool)
+    return Result(value["passed"], str(value.get("message", ""))) if is_readable else None
 
 
 def _left_out(text: str) -> Mapping[FieldPath, Any]:
@@ -151,6 +195,9 @@ def build_revision(server: KimiLinearServer, revision: Revision) -> Manifest:
     manifest = metadata.build_manifest(server, REVISION, name, data=data, revision=revision.number)
     if revision.is_automatic:
         metadata.annotate(manifest, AUTOMATIC_ANNOTATION, "true")
+    if result := revision.result:
+        text = json.dumps({"passed": result.has_passed, "message": result.message})
+        metadata.annotate(manifest, VERIFICATION_ANNOTATION, text)
     if text := _left_out_text(revision):
         metadata.annotate(manifest, LEFT_OUT_ANNOTATION, text)
     return manifest

@@ -42,6 +42,8 @@ _DECODED_AT_ONCE = 100
 # Reasons of Ready with which a server needs help although Stalled is False: a Deployment that is paused, or that cannot
 # be written, never exceeds its deadline.
 _HALTING = (*NOT_APPLIED, "RolloutPaused")
+# Reasons of TemplateCurrent with which the operator takes no other template by itself.
+_NOT_TAKEN = ("InputsUnknown", "RolledBack", "TemplateRejected")
 # How many of the things that cannot be read are named: a lost Role makes ten unreadable.
 _MOST_NAMED = 3
 
@@ -52,7 +54,7 @@ class Candidate:
 
     Attributes:
         key: The server.
-        is_offered: Whether there is a newer pod template for it.
+        is_offered: Whether there is a newer pod template for it that the operator may take by itself.
         is_ready: Whether it is Ready, or has no replicas because its spec says so.
         is_under_way: Whether it took a template in the rollout and has not been Ready with it yet.
         stalled: The reason why it may not become Ready by itself, empty if it is on its way.
@@ -71,12 +73,13 @@ def candidate(key: Key, conditions: Conditions, *, is_under_way: bool) -> Candid
     template_status, template_reason = by_type.get("TemplateCurrent", ("", ""))
     ready_status, ready_reason = by_type.get("Ready", ("", ""))
     stalled_status, stalled_reason = by_type.get("Stalled", ("", ""))
-    halting = ready_reason if ready_reason in _HALTING else ""
+    halting = template_reason if template_reason == "TemplateRejected" else ""
+    halting = ready_reason if ready_reason in _HALTING else halting
     return Candidate(
         key=key,
-        is_offered=template_status == "False",
+        is_offered=template_status == "False" and template_reason not in _NOT_TAKEN,
         is_ready=ready_status == "True" or ready_reason in WITHOUT_REPLICAS,
-        is_under_way=is_under_way or template_reason == "RollingOutByItself",
+        is_under_way=is_under_way or template_reason in ("RollingOutByItself", "TemplateRejected"),
         stalled=stalled_reason if stalled_status == "True" else halting,
     )
 
@@ -96,7 +99,7 @@ def is_marked(cache: Cache, key: Key) -> bool:
 
 def _is_rolled_out(status: Manifest) -> bool:
     is_ready = ready_condition(status).get("status") == "True"
-    return is_ready and find_condition(status, "TemplateCurrent").get("reason") == "Newest"
+    return is_ready and find_condition(status, "TemplateCurrent").get("reason") in ("Newest", "TemplateRejected")
 
 
 def eligible(candidates: Sequence[Candidate]) -> list[Key]:

@@ -81,6 +81,14 @@ _KEY_IN_ARGUMENTS = f"{_ARGUMENTS}.exists(a, {_IS_KEY_FLAG.replace('FLAG', 'api-
 _IS_REFERENCE = "has(e.valueFrom) && has(e.valueFrom.secretKeyRef)"
 
 ERRORS = (
+    expressions.dataset_file("spec.verification.dataset"),
+    Rule(
+        "error",
+        "spec.verification",
+        "self.onFailure != 'Rollback' || self.mode == 'Block'",
+        "needs mode Block: only then wrong answers are found before the old pods are gone",
+        blames="onFailure",
+    ),
     Rule(
         "error",
         "spec",
@@ -113,6 +121,13 @@ ERRORS = (
         "the weights come from an image: remove spec.model.weights, spec.model.path, spec.model.revision and "
         "spec.model.tokenSecretRef",
         blames="image",
+    ),
+    Rule(
+        "error",
+        "spec.autoscaling",
+        "self.minReplicas <= self.maxReplicas",
+        "is more than spec.autoscaling.maxReplicas",
+        blames="minReplicas",
     ),
     Rule(
         "error",
@@ -205,6 +220,12 @@ ERRORS = (
         "spec.engine.extraArgs",
         f"self.all(a, a != '-h' && !{expressions.is_flag('a', ('help',))})",
         "prints the help and ends: run `python3 -m sglang.launch_server --help` in the image instead",
+    ),
+    Rule(
+        "error",
+        "spec.engine.extraArgs",
+        "self.all(a, a != '--')",
+        "has the item --, after which SGLang takes no flag as a flag, also those that the operator sets: remove it",
     ),
     Rule(
         "error",

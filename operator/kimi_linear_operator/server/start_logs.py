@@ -1,32 +1,18 @@
 """Reads the logs of engines that start, for the phases that only a log tells."""
 
-import asyncio
-import logging
 from dataclasses import dataclass, field
 
 from kimi_linear_operator import clock
-from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
 from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.log_reads import READ_SECONDS
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server.sglang.start_log import phases_in
 from kimi_linear_operator.server.startup import LoggedPhases, is_starting, running_since
 
-logger = logging.getLogger(__name__)
-
-READ_SECONDS = 10.0
-"""How often to read the log of one engine that starts."""
-
-# Of all servers together: how many logs are read at the same time, and the seconds between the beginnings of two reads.
-# A log that cannot be read now is read READ_SECONDS later.
-MOST_AT_ONCE = 4
-SECONDS_BETWEEN_READS = 0.1
-# Without the right to read logs, ask again after so long: an administrator may have given it.
-REFUSED_SECONDS = 300.0
 # Lines that are read twice, because the clocks of the operator and of the node differ.
 _OVERLAP_SECONDS = 10.0
-_FORBIDDEN = 403
 # The shortest time until the next look, if the time of a read has passed.
 _SHORTEST_SECONDS = 1.0
 
@@ -62,10 +48,6 @@ class StartLogs:
 
     context: Context
     _followed: dict[Key, _Followed] = field(default_factory=dict)
-    _reads: set[asyncio.Task[None]] = field(default_factory=set)
-    _next_at: float = 0.0
-    # By namespace: until when not to ask.
-    _refused: dict[str, float] = field(default_factory=dict)
 
     def follow(self, key: Key, pod: Manifest | None) -> LoggedPhases | None:
         """Return what the log of a pod has told so far, None if it was not read; begin to read it if that is due.
@@ -75,7 +57,7 @@ class StartLogs:
             pod: Its newest pod, None if it has none.
         """
         followed = self._find(key, pod)
-        if followed and self._is_due(key, followed):
+        if followed and self._is_due(followed):
             self._begin(key, followed)
         return followed.logged if followed else None
 
@@ -84,8 +66,8 @@ class StartLogs:
         followed = self._followed.get(key)
         if followed is None or followed.is_over:
             return None
-        due_at = max(followed.due_at, self._refused.get(key.namespace, 0.0))
-        return max(due_at - clock.seconds(), _SHORTEST_SECONDS)
+        refused = self.context.log_reads.seconds_refused(key.namespace)
+        return max(followed.due_at - clock.seconds(), refused, _SHORTEST_SECONDS)
 
     def forget(self, key: Key) -> None:
         """Forget a server that is gone."""
@@ -107,44 +89,29 @@ class StartLogs:
             self._followed.pop(key, None)
         return self._followed.get(key)
 
-    def _is_due(self, key: Key, followed: _Followed) -> bool:
-        """Return whether to read a log now. If it is due and has to wait for others, it is due again later."""
-        now = clock.seconds()
+    def _is_due(self, followed: _Followed) -> bool:
+        """Return whether to read a log now."""
         is_last = not followed.is_starting
-        if followed.is_over or now < self._refused.get(key.namespace, 0.0) or (now < followed.due_at and not is_last):
-            return False
-        followed.due_at = now + READ_SECONDS
-        return len(self._reads) < MOST_AT_ONCE and now >= self._next_at
+        return not followed.is_over and (is_last or clock.seconds() >= followed.due_at)
 
     def _begin(self, key: Key, followed: _Followed) -> None:
-        self._next_at = clock.seconds() + SECONDS_BETWEEN_READS
-        followed.is_over = not followed.is_starting
-        task = asyncio.create_task(self._read(key, followed))
-        self._reads.add(task)
-        task.add_done_callback(self._reads.discard)
+        """Begin to read a log. If it has to wait for others, it is due again later."""
+        followed.due_at = clock.seconds() + READ_SECONDS
+        has_begun = self.context.log_reads.begin(key.namespace, lambda: self._read(key, followed))
+        followed.is_over = has_begun and not followed.is_starting
 
     async def _read(self, key: Key, followed: _Followed) -> None:
-        """Read the lines since the last read. An error says nothing about the start, so it is no news."""
+        """Read the lines since the last read.
+
+        Raises:
+            ApiError: The log cannot be read now.
+        """
         began = clock.seconds()
         since = None if followed.read_at is None else began - followed.read_at + _OVERLAP_SECONDS
-        try:
-            log = await self.context.cluster.pod_log_tail(followed.pod, ENGINE_CONTAINER, since)
-        except ApiError as error:
-            if error.status == _FORBIDDEN:
-                self._note_refusal(key.namespace)
-            return
+        log = await self.context.cluster.pod_log_tail(followed.pod, ENGINE_CONTAINER, since)
         followed.read_at = began
         known = followed.logged
         new = {name: time for name, time in phases_in(log).items() if name not in known.times}
         if new:
             followed.logged = LoggedPhases(known.pod_uid, known.started_at, {**known.times, **new})
             self.context.scheduling.enqueue([key])
-
-    def _note_refusal(self, namespace: str) -> None:
-        if namespace not in self._refused:
-            logger.info(
-                "The operator may not read logs in namespace %s (pods/log), so the status of servers there does not "
-                "tell when they load, compile and warm up",
-                namespace,
-            )
-        self._refused[namespace] = clock.seconds() + REFUSED_SECONDS

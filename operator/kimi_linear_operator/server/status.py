@@ -1,6 +1,6 @@
 """The status of a KimiLinearServer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from kimi_linear_operator.kubernetes import quota, waits
@@ -18,11 +18,14 @@ from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.kubernetes.pod_reasons import last_failure, worst_reason
 from kimi_linear_operator.kubernetes.queueing import is_held
 from kimi_linear_operator.reasons import REASONS, ReasonName
+from kimi_linear_operator.server import verification
 from kimi_linear_operator.server.deployment import wanted_replicas
 from kimi_linear_operator.server.exposure import LiveRoutes, exposure, is_exposed
+from kimi_linear_operator.server.gate import GATE, has_gate
 from kimi_linear_operator.server.gpu_nodes import needed_node
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.router import why_unavailable
+from kimi_linear_operator.server.scaling import autoscaling_condition
 from kimi_linear_operator.server.service import url
 from kimi_linear_operator.server.sglang.by_hand import recipe_command
 from kimi_linear_operator.server.sglang.images import image_of
@@ -31,6 +34,7 @@ from kimi_linear_operator.server.sglang.running import image_in
 from kimi_linear_operator.server.spec import KimiLinearServer, Startup
 from kimi_linear_operator.server.startup import LoggedPhases, describe, startup_status
 from kimi_linear_operator.server.template_choice import TemplateChoice
+from kimi_linear_operator.server.verification import Verified
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class ServerObservation:
         deployment: The live Deployment, None if there is none.
         pods: The server's pods.
         choice: The pod template that the server should have, None if the pass did not choose one.
+        autoscaler: The live HorizontalPodAutoscaler, None if there is none.
+        may_grow: Whether the autoscaler may add replicas now.
         contested: Sentences about fields of its children that others keep changing.
         router: The live Deployment of its router, None if there is none.
         logged: What the log of the newest pod says about its start, None if it was not read.
@@ -57,6 +63,8 @@ class ServerObservation:
     deployment: Manifest | None = None
     pods: list[Manifest] = field(default_factory=list)
     choice: TemplateChoice | None = None
+    autoscaler: Manifest | None = None
+    may_grow: bool = True
     contested: tuple[str, ...] = ()
     router: Manifest | None = None
     logged: LoggedPhases | None = None
@@ -79,6 +87,11 @@ class ServerObservation:
     def startup_seconds(self) -> int:
         """Return how long a replica may take to start, in seconds."""
         return (self.server.spec.startup if self.server else Startup()).timeout_seconds
+
+    @property
+    def verification(self) -> Verified | None:
+        """Return what is known about the answers of the current pod template, None if it is not verified."""
+        return self.choice.verification if self.choice else None
 
     def count(self, name: str) -> int:
         """Return a counter of the Deployment's status, 0 if it is missing."""
@@ -115,7 +128,7 @@ class ServerObservation:
     def _replaces_pods(self) -> bool:
         """Return whether this pass changes the Deployment's pod template."""
         running = self.choice.running if self.choice else None
-        return bool(self.choice and running and running.template != self.choice.current.template)
+        return bool(self.choice and running and running.template != self.choice.deployed.template)
 
     @property
     def has_all_replicas(self) -> bool:
@@ -151,7 +164,7 @@ class ServerObservation:
 AWAITED_WEIGHTS: tuple[ReasonName, ...] = ("WeightsDownloading", "WeightsMissing", "WeightsUnready")
 NOT_APPLIED = ("ApplyFailed", "InvalidSpec", "NameConflict", "Replacing", *AWAITED_WEIGHTS)
 # Reasons of TemplateCurrent that a server has only if this generation of its spec was applied before.
-_APPLIED_BEFORE = ("AppliedBefore", "NewTemplateAvailable")
+_APPLIED_BEFORE = ("AppliedBefore", "InputsUnknown", "NewTemplateAvailable")
 
 
 def was_applied(previous: Manifest, generation: int) -> bool:
@@ -253,6 +266,8 @@ def _conditions(observation: ServerObservation, now: str) -> list[Condition]:
         _template_current(observation),
         _synced(observation),
         *_exposed(observation),
+        *_autoscaling(observation),
+        *_verified(observation),
     ]
 
 
@@ -267,6 +282,19 @@ def _template_current(observation: ServerObservation) -> Condition:
     if choice is None or not is_decided:
         message = "The spec was not applied, so it is unknown which pods it needs"
         return condition("TemplateCurrent", None, Reason("SpecNotApplied", message))
+    if choice.unready:
+        message = f"The pods stay as they are: {choice.unready.message}"
+        return condition("TemplateCurrent", None, Reason(choice.unready.name, message))
+    if choice.is_rolled_back:
+        by_itself = choice.current.is_automatic
+        message = (
+            f"The pods have template {choice.deployed.number} again, because template {choice.current.number} failed "
+            "its verification. Change the spec to try another one"
+        )
+        return condition("TemplateCurrent", False, Reason("TemplateRejected" if by_itself else "RolledBack", message))
+    if choice.unknown:
+        message = f"{_unknown_message(choice)} {_TAKE}{_left_out_message(choice)}"
+        return condition("TemplateCurrent", False, Reason("InputsUnknown", message))
     if choice.offer:
         message = _offer_message(choice, has_weights=_has_weights(observation))
         return condition("TemplateCurrent", False, Reason("NewTemplateAvailable", message))
@@ -275,6 +303,17 @@ def _template_current(observation: ServerObservation) -> Condition:
         return condition("TemplateCurrent", True, Reason("RollingOutByItself", message))
     message = f"This version of the operator builds the same pods{_left_out_message(choice)}"
     return condition("TemplateCurrent", True, Reason("Newest", message))
+
+
+def _verified(observation: ServerObservation) -> list[Condition]:
+    """Return the condition Verified: of a server that is not verified, none."""
+    if not (observation.server and verification.is_on(observation.server.spec)):
+        return []
+    if known := observation.verification:
+        return [condition("Verified", known.holds, known.reason)]
+    # The spec was not applied.
+    previous = find_condition(observation.manifest.get("status", {}), "Verified")
+    return [Condition.model_validate(previous)] if previous else []
 
 
 def _has_weights(observation: ServerObservation) -> bool:
@@ -289,9 +328,17 @@ def _offer_message(choice: TemplateChoice, *, has_weights: bool) -> str:
     cause = "This version of the operator builds another pod template"
     if has_weights:
         cause = "The weights have another commit, or this version of the operator builds another pod template"
+    return f"{cause} ({_named(choice.offer)}). The pods stay as they are. {_TAKE}{_left_out_message(choice)}"
+
+
+_TAKE = f"To take the new template, give the server's annotation {ROLLOUT_ANNOTATION} a new value, or change its spec"
+
+
+def _unknown_message(choice: TemplateChoice) -> str:
+    names = _named([".".join(map(str, path)) for path in choice.unknown])
     return (
-        f"{cause} ({_named(choice.offer)}). The pods stay as they are. To take the new template, give the server's "
-        f"annotation {ROLLOUT_ANNOTATION} a new value, or change its spec{_left_out_message(choice)}"
+        f"Another version of the operator has built the pods, from fields that this version does not know ({names}). "
+        "Its own pod template lacks them, so no automatic rollout takes it."
     )
 
 
@@ -323,6 +370,13 @@ def _synced(observation: ServerObservation) -> Condition:
     return condition("Synced", True, Reason("Undisputed", "Nobody keeps changing what the operator writes"))
 
 
+def _autoscaling(observation: ServerObservation) -> Iterator[Condition]:
+    """Yield the condition of a server that asks for autoscaling."""
+    spec = observation.server.spec if observation.server else None
+    if spec and spec.autoscaling and not observation.not_applied:
+        yield autoscaling_condition(spec, observation.deployment, observation.autoscaler, may_grow=observation.may_grow)
+
+
 def _accepted(observation: ServerObservation) -> Condition:
     if observation.not_applied and _blames_spec(observation):
         return condition("Accepted", False, observation.not_applied)
@@ -333,6 +387,8 @@ def _why_stalled(observation: ServerObservation, problem: Reason) -> Reason | No
     """Return a reason that will not pass by itself: a refused spec, or a rollout past its deadline."""
     if _blames_spec(observation):
         return observation.not_applied
+    if (known := observation.verification) and known.holds is False and _waits_at_gate(observation):
+        return known.reason
     progressing = observation.deployment_condition("Progressing").get("reason")
     # A queue passes by itself, however long it is.
     is_queued = any(map(is_held, observation.pods))
@@ -340,6 +396,12 @@ def _why_stalled(observation: ServerObservation, problem: Reason) -> Reason | No
         seconds = (observation.deployment or {}).get("spec", {}).get("progressDeadlineSeconds")
         return Reason("ProgressDeadlineExceeded", f"not complete after {seconds} s: {problem.message}")
     return None
+
+
+def _waits_at_gate(observation: ServerObservation) -> bool:
+    """Return whether pods cannot serve because their template failed its verification."""
+    choice, server = observation.choice, observation.server
+    return bool(server and has_gate(server.spec) and choice and not choice.is_rolled_back)
 
 
 def _why_not_ready(observation: ServerObservation, now: str) -> Reason:
@@ -356,6 +418,8 @@ def _why_not_ready(observation: ServerObservation, now: str) -> Reason:
         reason = Reason("PodCreationFailed", replica_failure.get("message", ""))
         return _old_pod_reason(observation, reason.name, now) or reason
     reason = worst_reason(observation.pods, now, SGLANG) or _rollout_reason(observation)
+    if reason.name == "ReadinessGateClosed" and GATE in reason.message and observation.verification:
+        return observation.verification.reason
     if old_pod_reason := _old_pod_reason(observation, reason.name, now):
         return old_pod_reason
     if observation.server and reason.name == "Unschedulable":

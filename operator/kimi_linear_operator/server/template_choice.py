@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, replace
 
+from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.drift import differences
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
+from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_inputs import (
@@ -14,7 +16,9 @@ from kimi_linear_operator.server.template_inputs import (
     explicit_inputs,
     missing_fields,
     template_inputs,
+    unknown_fields,
 )
+from kimi_linear_operator.server.verification import Verified
 from kimi_linear_operator.weights.location import Location
 
 
@@ -26,11 +30,31 @@ class TemplateChoice:
         current: The revision with this template.
         offer: The fields in which a newer template differs that the server has not taken; empty if there is none.
         running: The revision whose template the Deployment has now, None if unknown.
+        unready: Why it is unknown whether there is a newer template: the weights have never been complete. None if it
+            is known.
+        unknown: The inputs of the current template that this version does not know. What it offers lacks them, so an
+            automatic rollout does not take it.
+        verification: What is known about the answers with the current template, None if it is not verified.
+        verified: The last older revision that was verified, if the server goes back to it when the current one fails.
     """
 
     current: Revision
     offer: tuple[str, ...] = ()
     running: Revision | None = None
+    unready: Reason | None = None
+    unknown: tuple[FieldPath, ...] = ()
+    verification: Verified | None = None
+    verified: Revision | None = None
+
+    @property
+    def deployed(self) -> Revision:
+        """Return the revision whose template the Deployment should have: the current one, unless it was rolled back."""
+        return self.verified if self.verified and self.current.has_failed else self.current
+
+    @property
+    def is_rolled_back(self) -> bool:
+        """Return whether the server went back to an older pod template because the answers were wrong."""
+        return self.deployed is not self.current
 
     @property
     def left_out(self) -> tuple[FieldPath, ...]:
@@ -53,6 +77,7 @@ class RolloutState:
         is_unserved: Whether the server never had a Deployment.
         is_rolling_out: Whether the status says that the operator rolls out the newest template for this generation.
         location: Where the server's model is, None if it comes from the hub or from a folder.
+        unready: Why the place of the server's model is unknown, None if it is known. No template can be built then.
     """
 
     is_chosen: bool = False
@@ -60,6 +85,7 @@ class RolloutState:
     is_unserved: bool = False
     is_rolling_out: bool = False
     location: Location | None = None
+    unready: Reason | None = None
 
 
 NO_ROLLOUT = RolloutState()
@@ -68,6 +94,14 @@ NO_ROLLOUT = RolloutState()
 def choose(
     server: KimiLinearServer, history: History, *, applied: Manifest | None = None, state: RolloutState = NO_ROLLOUT
 ) -> TemplateChoice:
+    """Return the pod template that a server should have, and the one to go back to; see `_chosen` for the arguments."""
+    choice = _chosen(server, history, applied, state)
+    return replace(choice, verified=_last_verified(server, history, choice.current))
+
+
+def _chosen(
+    server: KimiLinearServer, history: History, applied: Manifest | None, state: RolloutState
+) -> TemplateChoice:
     """Return the pod template that a server should have.
 
     Args:
@@ -75,29 +109,56 @@ def choose(
         history: Its revisions.
         applied: The pod template that the operator applied to its Deployment for this spec, if there is no revision.
         state: What else decides about the template.
+
+    Raises:
+        WeightsUnreadyError: It needs a new one, and nobody knows yet where the model will be.
     """
     # Whether somebody has deleted the revision of an automatic rollout, which must be marked again.
     is_remade = state.is_rolling_out and not history.revisions
     if applied is not None and not history.revisions:
         remade = _new(server, applied, history, is_automatic=is_remade)
         history = History([remade], deployed=remade.number)
-    built, running = build_pod_template(server, state.location), history.running
+    built, running = _built(server, state), history.running
     current = _revision_to_continue(server, history, built, state)
     if current is None or _has_new_annotation(server, current):
         is_marked = is_remade or _is_still_under_way(current, built)
-        return TemplateChoice(_new(server, built, history, is_automatic=is_marked), running=running)
+        return TemplateChoice(_new(server, _known(built, state), history, is_automatic=is_marked), running=running)
     if not state.is_unchanged and has_other_inputs(server, current):
         is_marked = _is_still_under_way(current, built)
-        return TemplateChoice(_new(server, built, history, is_automatic=is_marked), running=running)
+        return TemplateChoice(_new(server, _known(built, state), history, is_automatic=is_marked), running=running)
+    if built is None:
+        return TemplateChoice(current, running=running, unready=state.unready)
     offer = _differences(current.template, built)
-    if offer and state.is_chosen:
+    unknown = unknown_fields(current.explicit_inputs) if offer else ()
+    if offer and state.is_chosen and not unknown:
         return TemplateChoice(_new(server, built, history, is_automatic=True), running=running)
-    return TemplateChoice(current, offer, running)
+    return TemplateChoice(current, offer, running, unknown=unknown)
 
 
-def _is_still_under_way(current: Revision | None, built: Manifest) -> bool:
+def _built(server: KimiLinearServer, state: RolloutState) -> Manifest | None:
+    """Return the template that this version builds, None if nobody knows yet where the model will be."""
+    return None if state.unready else build_pod_template(server, state.location)
+
+
+def _known(built: Manifest | None, state: RolloutState) -> Manifest:
+    """Return the template that this version builds.
+
+    Raises:
+        WeightsUnreadyError: Nobody knows yet where the model will be.
+    """
+    if built is None:
+        assert state.unready  # noqa: S101 - it is the only reason for that
+        raise WeightsUnreadyError(state.unready)
+    return built
+
+
+def _is_still_under_way(current: Revision | None, built: Manifest | None) -> bool:
     """Return whether a wish leaves the pods of an automatic rollout as they are, so that the rollout goes on."""
-    return current is not None and current.is_automatic and not _differences(current.template, built)
+    return current is not None and current.is_automatic and _is_as_built(current, built)
+
+
+def _is_as_built(revision: Revision, built: Manifest | None) -> bool:
+    return built is not None and not _differences(revision.template, built)
 
 
 def asks_for_newest(server: KimiLinearServer, history: History) -> bool:
@@ -117,12 +178,11 @@ def abandons_newest(server: KimiLinearServer, history: History, state: RolloutSt
     running, newest = history.running, history.newest
     if newest is None or running is newest or not (running or state.is_unserved):
         return False
-    built = build_pod_template(server, state.location)
-    return _revision_to_continue(server, history, built, state) is not newest
+    return _revision_to_continue(server, history, _built(server, state), state) is not newest
 
 
 def _revision_to_continue(
-    server: KimiLinearServer, history: History, built: Manifest, state: RolloutState
+    server: KimiLinearServer, history: History, built: Manifest | None, state: RolloutState
 ) -> Revision | None:
     """Return the revision that a server has or is about to get, None if it needs a new one.
 
@@ -130,15 +190,26 @@ def _revision_to_continue(
     Then it is dropped if this version builds another template from the spec, or if nobody asks for it any more.
     """
     newest, running = history.newest, history.running
+    if newest and newest.has_failed:
+        return newest  # The server went back to an older one; this one was on the Deployment.
     never_ran = state.is_unserved and newest is not None and newest.uid == server.metadata.uid
     if newest is None or running is newest or (running is None and not never_ran):
         return newest
-    is_as_built = not _differences(newest.template, built)
+    is_as_built = _is_as_built(newest, built)
     if running is None:
         return newest if is_as_built else None
     if _has_new_annotation(server, running) or (not state.is_unchanged and has_other_inputs(server, running)):
         return newest if is_as_built else None
     return newest if is_as_built and newest.is_automatic else running
+
+
+def _last_verified(server: KimiLinearServer, history: History, current: Revision) -> Revision | None:
+    """Return the revision to go back to if the current one fails its verification, None without one."""
+    options = server.spec.verification
+    if (options.mode, options.on_failure) != ("Block", "Rollback"):
+        return None
+    older = [item for item in history.revisions if item.has_passed and item.number < current.number]
+    return max(older, key=lambda item: item.number, default=None)
 
 
 def _new(server: KimiLinearServer, template: Manifest, history: History, *, is_automatic: bool = False) -> Revision:

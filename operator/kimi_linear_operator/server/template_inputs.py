@@ -13,6 +13,7 @@ from kimi_linear_operator.server.spec import ServerSpec
 
 # Fields of the spec on which the pod template does not depend.
 _NOT_IN_TEMPLATE = {
+    "autoscaling",
     "http_route",
     "ingress",
     "monitoring",
@@ -23,6 +24,7 @@ _NOT_IN_TEMPLATE = {
     "router",
     "service",
     "suspend",
+    "verification",
 }
 
 
@@ -30,12 +32,17 @@ def template_inputs(spec: ServerSpec) -> Manifest:
     """Return the part of the spec that the pod template is built from, with all defaults."""
     inputs = spec.model_dump(by_alias=True, exclude_none=True, exclude=_NOT_IN_TEMPLATE)
     # The nulls of podTemplate stay: each removes a field.
-    return inputs | ({"podTemplate": spec.pod_template.changes()} if spec.pod_template else {})
+    return inputs | _gate(spec) | ({"podTemplate": spec.pod_template.changes()} if spec.pod_template else {})
 
 
 def explicit_inputs(spec: ServerSpec) -> Manifest:
     """Return the part of the spec that the pod template is built from, with only the fields of the stored spec."""
-    return spec.model_dump(by_alias=True, exclude_unset=True, exclude=_NOT_IN_TEMPLATE)
+    return spec.model_dump(by_alias=True, exclude_unset=True, exclude=_NOT_IN_TEMPLATE) | _gate(spec)
+
+
+def _gate(spec: ServerSpec) -> Manifest:
+    """Return the one part of `spec.verification` on which the pod template depends: whether pods have a gate."""
+    return {"verification": {"mode": "Block"}} if spec.verification.mode == "Block" else {}
 
 
 def as_this_version_reads(inputs: Manifest) -> Manifest:
@@ -44,6 +51,11 @@ def as_this_version_reads(inputs: Manifest) -> Manifest:
         return template_inputs(ServerSpec.model_validate(stored.without_unknown_fields(inputs, ServerSpec)))
     except ValidationError:
         return inputs
+
+
+def unknown_fields(inputs: Manifest) -> tuple[FieldPath, ...]:
+    """Return the inputs of any version that this version does not know. A list counts as one field."""
+    return tuple(changed_fields(stored.without_unknown_fields(inputs, ServerSpec), inputs))
 
 
 def missing_fields(part: Manifest, whole: Manifest, path: FieldPath = ()) -> Iterator[FieldPath]:

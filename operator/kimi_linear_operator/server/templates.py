@@ -16,6 +16,7 @@ from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import model_location, revision, settling, unrequested
 from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.deployment import build_pod_template
+from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.status import ServerObservation, is_rolling_out, was_applied, was_ever_applied
@@ -118,7 +119,7 @@ class Templates:
 
         Raises:
             BehindError: There is a newer spec than the cached one.
-            WeightsUnreadyError: The server's weights have never been complete.
+            WeightsUnreadyError: The server needs a new pod template, and its weights have never been complete.
             GoneError: The server was deleted.
             ApiError: A request failed.
         """
@@ -144,10 +145,13 @@ class Templates:
         return Decision(server, choice)
 
     def _located(self, server: KimiLinearServer, case: _Case) -> _Case:
-        """Add where the server's model is."""
+        """Add where the server's model is, or why that is unknown."""
         name = server.spec.model.weights
         weights = self._cache.get(Key(case.key.namespace, name, WEIGHTS)) if name else None
-        location = model_location.find(server.spec, weights, case.history.revisions)
+        try:
+            location = model_location.find(server.spec, weights, case.history.revisions)
+        except WeightsUnreadyError as error:
+            return replace(case, state=replace(case.state, unready=error.reason))
         return replace(case, state=replace(case.state, location=location))
 
     def has_settled(self, key: Key, live: Manifest | None, current: Revision) -> bool:
@@ -248,6 +252,12 @@ class Templates:
             return None
         deployment = await self._cluster.get(DEPLOYMENT, case.key.namespace, case.key.name)
         return running_template(server, deployment) if deployment else None
+
+
+def is_served_with(deployment: Manifest | None, current: Revision) -> bool:
+    """Return whether a Deployment asks for replicas, and all of them serve with this revision's pod template."""
+    is_current = revision.number_on(deployment) == current.number
+    return is_current and ServerObservation({}, None, deployment=deployment).is_complete
 
 
 def has_rolled_out(deployment: Manifest | None, current: Revision) -> bool:

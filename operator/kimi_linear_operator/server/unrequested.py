@@ -20,8 +20,9 @@ from kimi_linear_operator.server.template_inputs import as_this_version_reads, c
 # Times of the API server are whole seconds, and a watch may be late. So a revision that is younger than this may lack a
 # write that a user made shortly before. A new definition with other defaults does not come within that time.
 _LATE_SECONDS = 3.0
-# A definition has some thirty defaults. More fields have no owner only if somebody edited the managed fields. Then all
-# count as asked for: each pass removes the others from the spec, one by one.
+# A definition has some thirty defaults; one of an item of a list counts once, however many items there are. More fields
+# have no owner only if somebody edited the managed fields. Then all count as asked for: each pass removes the others
+# from the spec, one by one.
 _MOST_ANSWERS = 100
 _END_OF_TIME = "9999-12-31T23:59:59Z"
 
@@ -156,7 +157,8 @@ def unrequested(uncertain: UncertainFields, server: Manifest, before: Before = _
     writes = _Writes(_owned_spec(managed_fields), _owned_spec(newer), uncertain.recorded, before.answers)
     found = ((path, _answer(path, spec, writes)) for path in uncertain.paths)
     answers = {path: answer for path, answer in found if answer}
-    return answers if len(answers) <= _MOST_ANSWERS else {}
+    fields = {tuple(name for name in path if isinstance(name, str)) for path in answers}
+    return answers if len(fields) <= _MOST_ANSWERS else {}
 
 
 def _written_since(

@@ -54,7 +54,7 @@ _WORKERS = 4
 _PIECE = 2**20
 _HASHED_AT_A_TIME = 2**22
 
-# Seconds. The first and the longest pause between two attempts, and the longest that the hub may ask for.
+# Seconds. The first and the longest pause between two attempts, and how long the hub may ask to wait, without progress.
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_RETRY_AFTER = 1.0, 60.0, 900.0
 _SECONDS_BETWEEN_LINES = 5.0
 # Seconds over which the speed is averaged.
@@ -295,6 +295,9 @@ class Lock:
     not used: many network file systems have none, or only on one node.
 
     If a holder was only stopped for that long, two may write for a moment. So every file is verified at the end.
+
+    A holder that lives ends, and gives the lock back, when a file makes no progress for `Options.patience` and the
+    pauses for which the hub asks (see `Patience`): 25 minutes at most.
     """
 
     def __init__(self, options: Options, report: Report) -> None:
@@ -477,12 +480,25 @@ def _retry_after(header: str) -> float | None:
 
 
 class Patience:
-    """Pauses between attempts, ever longer, until there was no progress for too long."""
+    """Pauses between attempts, ever longer, until there was no progress for too long.
 
-    def __init__(self, seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
+    The hub may ask for longer pauses, and such a pause costs no patience. But all of them together, since there was
+    progress, last _LONGEST_RETRY_AFTER at most: other pods may wait for the lock.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Begin with short pauses."""
-        self._seconds, self._sleep = seconds, sleep
-        self._since, self._pause, self._mark = time.monotonic(), _FIRST_PAUSE, -1
+        self._seconds, self._sleep, self._clock = seconds, sleep, clock
+        self._mark = -1
+        self._begin()
+
+    def _begin(self) -> None:
+        self._since, self._pause, self._asked = self._clock(), _FIRST_PAUSE, 0.0
 
     def wait(self, failure: FetchError, mark: int) -> None:
         """Pause before the next attempt.
@@ -495,11 +511,16 @@ class Patience:
             FetchError: There was no progress for too long.
         """
         if mark > self._mark:
-            self._since, self._pause, self._mark = time.monotonic(), _FIRST_PAUSE, mark
-        pause = self._pause if failure.pause is None else failure.pause
-        if failure.pause is None and time.monotonic() - self._since + pause > self._seconds:
+            self._begin()
+            self._mark = mark
+        asked = failure.pause or 0.0
+        pause = self._pause if failure.pause is None else asked
+        if self._asked + asked > _LONGEST_RETRY_AFTER:
+            raise failure
+        if self._clock() - self._since - self._asked + pause - asked > self._seconds:
             raise failure
         self._sleep(pause)
+        self._asked += asked
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
 

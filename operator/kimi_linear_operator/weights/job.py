@@ -7,7 +7,7 @@ from importlib.resources import files
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Manifest
 from kimi_linear_operator.kubernetes.overlay import merge
-from kimi_linear_operator.weights.labels import FETCH_ANNOTATION
+from kimi_linear_operator.weights.labels import FETCH_ANNOTATION, PROGRAM_ANNOTATION, WISH_ANNOTATION
 from kimi_linear_operator.weights.location import MODELS, MOUNT_PATH, VOLUME, claim_name
 from kimi_linear_operator.weights.spec import KimiLinearWeights
 
@@ -26,14 +26,20 @@ _NODES = {"kubernetes.io/arch": "amd64"}
 
 
 def program_name(weights: KimiLinearWeights) -> str:
-    """Return the name of the ConfigMap with the program."""
-    return f"{weights.metadata.name}-fetch"
+    """Return the name of the ConfigMap with this version's program.
+
+    It follows from the text, so another version makes another ConfigMap, and a Job keeps its program while it runs.
+    """
+    return f"{weights.metadata.name}-fetch-{_hash(_program())}"
 
 
 def build_program(weights: KimiLinearWeights) -> Manifest:
     """Return the ConfigMap with the program that fetches."""
-    text = files("kimi_linear_operator.weights").joinpath(_PROGRAM).read_text()
-    return metadata.build_manifest(weights, CONFIG_MAP, program_name(weights), data={_PROGRAM: text})
+    return metadata.build_manifest(weights, CONFIG_MAP, program_name(weights), data={_PROGRAM: _program()})
+
+
+def _program() -> str:
+    return files("kimi_linear_operator.weights").joinpath(_PROGRAM).read_text()
 
 
 def build_job(weights: KimiLinearWeights, claim_uid: str = "") -> Manifest:
@@ -44,21 +50,40 @@ def build_job(weights: KimiLinearWeights, claim_uid: str = "") -> Manifest:
         claim_uid: The UID of the claim that the operator has made, empty if there is none yet.
     """
     spec = {"backoffLimit": _ATTEMPTS, "template": _pod_template(weights)}
-    return metadata.build_manifest(weights, JOB, job_name(weights, claim_uid), spec=spec)
+    manifest = metadata.build_manifest(weights, JOB, job_name(weights, claim_uid), spec=spec)
+    metadata.annotate(manifest, WISH_ANNOTATION, wish(weights, claim_uid))
+    metadata.annotate(manifest, PROGRAM_ANNOTATION, program_name(weights))
+    return manifest
+
+
+def wish(weights: KimiLinearWeights, claim_uid: str = "") -> str:
+    """Return a hash of what is fetched, and to which claim. A Job that has done it stays, whatever its pod was like.
+
+    Every value is named here, also one that is a default: a default may be another one in another version, and an
+    upgrade must not fetch again.
+    """
+    source, asked = weights.spec.source, weights.metadata.annotations.get(FETCH_ANNOTATION, "")
+    return _hash([weights.metadata.uid, source.variant, source.revision, claim_name(weights), claim_uid, asked])
 
 
 def job_name(weights: KimiLinearWeights, claim_uid: str = "") -> str:
-    """Return the name of the Job for this spec, this value of the annotation and this claim.
+    """Return the name of the Job for this wish with a pod like this.
 
-    A Job cannot change, so another spec gets another Job. Defaults do not count: another version of the operator may
-    have others, and an upgrade must not fetch again.
+    A Job cannot change. So if another image or a proxy is to help a Job that has not ended, it gets another one.
     """
-    spec = weights.spec.model_dump(by_alias=True, exclude_defaults=True, exclude={"inherited_metadata", "volume"})
-    overlay = weights.spec.pod_template.changes() if weights.spec.pod_template else None
-    asked = weights.metadata.annotations.get(FETCH_ANNOTATION, "")
-    inputs = [weights.metadata.uid, {**spec, "podTemplate": overlay}, claim_name(weights), claim_uid, asked]
-    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
-    return f"{weights.metadata.name}-fetch-{digest[:6]}"
+    spec, overlay = weights.spec, weights.spec.pod_template
+    token = spec.source.token_secret_ref
+    pod = [
+        spec.image,
+        spec.source.endpoint,
+        [token.name, token.key] if token else None,
+        overlay.changes() if overlay else None,
+    ]
+    return f"{weights.metadata.name}-fetch-{_hash([wish(weights, claim_uid), pod])}"
+
+
+def _hash(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:6]
 
 
 def own_pod_template(weights: KimiLinearWeights) -> Manifest:

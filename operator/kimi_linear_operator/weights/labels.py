@@ -1,4 +1,4 @@
-"""Annotations of weights and their Jobs."""
+"""Annotations of weights and of their Jobs."""
 
 from kimi_linear_operator.kubernetes.kinds import GROUP
 
@@ -8,3 +8,9 @@ FETCH_ANNOTATION = f"{GROUP}/fetch"
 
 RESULT_ANNOTATION = f"{GROUP}/result"
 """On a Job: how it ended, as its pod said. The pod may be gone later."""
+
+WISH_ANNOTATION = f"{GROUP}/wish"
+"""On a Job: a hash of what it fetches, and to which claim."""
+
+PROGRAM_ANNOTATION = f"{GROUP}/program"
+"""On a Job: the ConfigMap with the program that its pods run."""

@@ -25,7 +25,7 @@ def _as_stored(weights: KimiLinearWeights, stored: Manifest | None) -> KimiLinea
 
 
 def _desired(weights: KimiLinearWeights, live: Sequence[Manifest], _: Referenced) -> list[Manifest]:
-    return manifests.build(weights, claim_uid_in(weights, live))
+    return manifests.build(weights, claim_uid_in(weights, live), live)
 
 
 def claim_uid_in(weights: KimiLinearWeights, live: Sequence[Manifest]) -> str:

@@ -1,11 +1,9 @@
 """One pass over weights: the claim, the Job that fetches to it, and what its pod says."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from kimi_linear_operator import clock
+from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access
 from kimi_linear_operator.kubernetes.check import Checked
@@ -17,12 +15,14 @@ from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS, Failures, write_all
 from kimi_linear_operator.reconcile.errors import GoneError
+from kimi_linear_operator.reconcile.log_reads import READ_SECONDS
 from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.weights import manifests, progress
 from kimi_linear_operator.weights.definition import CHECKER
 from kimi_linear_operator.weights.events import weights_event
-from kimi_linear_operator.weights.job import CONTAINER, own_pod_template
+from kimi_linear_operator.weights.fetch_logs import FetchLogs
+from kimi_linear_operator.weights.job import own_pod_template
 from kimi_linear_operator.weights.labels import RESULT_ANNOTATION
 from kimi_linear_operator.weights.location import claim_name
 from kimi_linear_operator.weights.preview import claim_uid_in
@@ -30,24 +30,13 @@ from kimi_linear_operator.weights.progress import Progress
 from kimi_linear_operator.weights.spec import WEIGHTS, KimiLinearWeights
 from kimi_linear_operator.weights.status import WeightsObservation, weights_status
 
-# How often the log of a running pod is read. A status changes no more often.
-LOOK_SECONDS = 10.0
-# How many lines to read of a log: others than the program may write there, too.
-_LOG_LINES = 8
 # How long a Job stays that has ended and left no result. Another one follows.
 SECONDS_WITHOUT_RESULT = 60.0
 # How long a Job may have no pod before its Events are read, and how often they are read then.
 SECONDS_WITHOUT_POD = 30.0
-# Pods whose last line is remembered, more than a cluster should have. A forgotten one is read once more.
-_MOST_LINES = 1024
-
-
-@dataclass(frozen=True)
-class _Line:
-    """The last line of a pod's log, and when it was read, in seconds of `clock`."""
-
-    said: Progress | None
-    read_at: float
+# When to try again to write children that an object of somebody else, or a refusal of the API server, is in the way of.
+# No watch event comes when that ends.
+BLOCKED_RETRY = Backoff(first=BLOCKED_RETRY_SECONDS, longest=300.0)
 
 
 @dataclass(frozen=True)
@@ -60,6 +49,7 @@ class _Outcome:
     pods: Sequence[Manifest] = ()
     said: Progress | None = None
     refused: Reason | None = None
+    claim_uid: str = ""
 
 
 class WeightsReconciler:
@@ -74,8 +64,9 @@ class WeightsReconciler:
         self._now = context.now
         self._allows_node_access = context.options.allows_node_access
         self._rechecker = Rechecker(context.cluster, self._check)
-        # The last lines of pods by UID, the oldest first.
-        self._lines: OrderedDict[str, _Line] = OrderedDict()
+        self._logs = FetchLogs(context)
+        # How often in a row the children of weights could not be written.
+        self._blocked: dict[Key, int] = {}
 
     async def run(self, _: Callable[[], bool], __: Callable[[], Sequence[str]]) -> None:
         """Do nothing: all work belongs to single resources."""
@@ -97,6 +88,8 @@ class WeightsReconciler:
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             self._rechecker.forget(key)
             self._children.forget(key)
+            self._logs.forget(key)
+            self._blocked.pop(key, None)
             return None  # The garbage collector deletes its children, a kept claim excepted.
         checked = self._check(manifest)
         try:
@@ -118,21 +111,34 @@ class WeightsReconciler:
         weights = checked.resource
         if weights is None or not checked.is_valid:
             return _Outcome(checked, Failures(lasting=Reason("InvalidSpec", checked.message, blames_spec=True)))
-        before = [*manifests.build_claims(weights), manifests.build_program(weights)]
-        failures = await write_all(self._children.apply(weights, child) for child in before)
+        claims = manifests.build_claims(weights)
+        failures = await write_all(self._children.apply(weights, claim) for claim in claims)
         if failures.lasting or failures.passing:
             return _Outcome(checked, failures)
-        wanted = manifests.build_job(weights, self._claim_uid(key, weights))
-        failures = await write_all([self._create(weights, wanted)])
-        job = self._cache.get(Key(key.namespace, wanted["metadata"]["name"], JOB))
+        claim_uid, uid = self._claim_uid(key, weights), weights.metadata.uid
+        live = [child for kind in (JOB, CONFIG_MAP) for child in self._cache.children(kind, key, uid)]
+        wanted = manifests.build_fetch(weights, claim_uid, live)
+        failures = await self._write_new(weights, wanted, live)
+        job = self._cache.get(Key(key.namespace, wanted[-1]["metadata"]["name"], JOB))
         if failures.lasting or failures.passing or job is None:
-            return _Outcome(checked, failures)
-        await self._children.prune(weights, key, (CONFIG_MAP, JOB), [*before, wanted])
-        return await self._observed(key, checked, job)
+            return _Outcome(checked, failures, claim_uid=claim_uid)
+        await self._children.prune(weights, key, (CONFIG_MAP, JOB), wanted)
+        return replace(await self._observed(key, checked, job), claim_uid=claim_uid)
 
     def _claim_uid(self, key: Key, weights: KimiLinearWeights) -> str:
         claim = self._cache.get(Key(key.namespace, claim_name(weights), CLAIM))
         return claim_uid_in(weights, [claim] if claim else [])
+
+    async def _write_new(
+        self, weights: KimiLinearWeights, wanted: Sequence[Manifest], live: Sequence[Manifest]
+    ) -> Failures:
+        """Write the program, and then the Job that runs it, unless they stay as they are."""
+        for child in (child for child in wanted if child not in live):
+            write = self._create if child["kind"] == JOB.kind else self._children.apply
+            failures = await write_all([write(weights, child)])
+            if failures.lasting or failures.passing:
+                return failures
+        return Failures()
 
     async def _create(self, weights: KimiLinearWeights, wanted: Manifest) -> None:
         await self._children.create(weights, wanted)
@@ -143,9 +149,16 @@ class WeightsReconciler:
         if progress.result_of(job) is None:
             job = await self._note_result(job, pods)
         running = next((pod for pod in pods if progress.is_running(pod)), None)
-        said = await self._said(running) if running and not progress.has_ended(job) else None
+        said = self._said(key, None if progress.has_ended(job) else running)
         refused = None if pods or progress.has_ended(job) else await self._refused(job)
         return _Outcome(checked, job=job, pods=pods, said=said, refused=refused)
+
+    def _said(self, key: Key, running: Manifest | None) -> Progress | None:
+        """Return what the program in a running pod said last, None if none runs or it is not known."""
+        if running is None:
+            self._logs.forget(key)
+            return None
+        return self._logs.follow(key, running)
 
     async def _refused(self, job: Manifest) -> Reason | None:
         """Return why a Job has no pod, None if it is new or no Event says why. Only Events tell that."""
@@ -175,25 +188,6 @@ class WeightsReconciler:
         passed = seconds_between(progress.ended_at(job), self._now())
         return max(0.0, SECONDS_WITHOUT_RESULT - (passed or 0.0))
 
-    async def _said(self, pod: Manifest) -> Progress | None:
-        """Return the last line of a running program, read at most every LOOK_SECONDS."""
-        uid, now = str(pod["metadata"]["uid"]), clock.seconds()
-        line = self._lines.get(uid)
-        if line is None or now - line.read_at >= LOOK_SECONDS:
-            said = await self._last_line(pod)
-            line = _Line(said or (line.said if line else None), now)
-            self._lines[uid] = line
-            self._lines.move_to_end(uid)
-            if len(self._lines) > _MOST_LINES:
-                self._lines.popitem(last=False)
-        return line.said
-
-    async def _last_line(self, pod: Manifest) -> Progress | None:
-        """Return the last line of a program. It is None if it cannot be read: then the status is only less precise."""
-        with suppress(ApiError):
-            return progress.last_line(await self._cluster.pod_log_tail(pod, CONTAINER, lines=_LOG_LINES))
-        return None
-
     async def _conclude(self, key: Key, manifest: Manifest, outcome: _Outcome, failures: int) -> float | None:
         """Write the status; return the seconds until the next pass, or raise an error that the queue retries."""
         not_applied, passing = outcome.failures.to_report(failures), outcome.failures.passing
@@ -204,10 +198,18 @@ class WeightsReconciler:
             raise passing
         retries = [
             again,
-            BLOCKED_RETRY_SECONDS if not_applied and outcome.checked.is_valid else None,
+            self._blocked_seconds(key, is_blocked=bool(not_applied and outcome.checked.is_valid)),
             self._next_look(outcome),
         ]
         return min((seconds for seconds in retries if seconds is not None), default=None)
+
+    def _blocked_seconds(self, key: Key, *, is_blocked: bool) -> float | None:
+        """Return in how many seconds to try again to write children, ever later; None if they are written."""
+        attempts = self._blocked.pop(key, 0)
+        if not is_blocked:
+            return None
+        self._blocked[key] = attempts + 1
+        return BLOCKED_RETRY.delay(attempts)
 
     def _next_look(self, outcome: _Outcome) -> float | None:
         """Return the seconds until the Job or its pod may have changed without an event, None if they cannot."""
@@ -218,7 +220,7 @@ class WeightsReconciler:
             return max(1.0, self._seconds_to_keep(job))
         if not pods:
             return SECONDS_WITHOUT_POD
-        return LOOK_SECONDS if any(map(progress.is_running, pods)) else next_look(pods, self._now())
+        return READ_SECONDS if any(map(progress.is_running, pods)) else next_look(pods, self._now())
 
     async def _report(self, manifest: Manifest, outcome: _Outcome, not_applied: Reason | None) -> float | None:
         observation = WeightsObservation(
@@ -229,6 +231,7 @@ class WeightsReconciler:
             pods=outcome.pods,
             said=outcome.said,
             refused=outcome.refused,
+            claim_uid=outcome.claim_uid,
         )
         status = weights_status(observation, self._now())
         return await self._reporting.write(WEIGHTS, manifest, status, weights_event(manifest, status, self._now()))

@@ -7,6 +7,7 @@ from kimi_linear_operator.weights.definition import CHECKER, DEFINITION
 from kimi_linear_operator.weights.job import own_pod_template
 from kimi_linear_operator.weights.manifests import CHILDREN
 from kimi_linear_operator.weights.preview import PREVIEW
+from kimi_linear_operator.weights.readiness import facts
 from kimi_linear_operator.weights.reconcile import WeightsReconciler
 from kimi_linear_operator.weights.series import series
 
@@ -26,6 +27,7 @@ WEIGHTS_TYPE = ResourceType(
     children=CHILDREN,
     observed=(POD,),
     series=series,
+    facts=facts,
     # A few Jobs and pods. Others may have made thousands that look like them.
     most_children=64,
     progress=_progress,

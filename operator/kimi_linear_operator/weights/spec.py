@@ -91,7 +91,8 @@ class WeightsSpec(Model):
     image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")] = Field(
         default="lmsysorg/sglang:v0.5.7-rocm700-mi30x",
         description="Image of the pod that fetches: any that has python3 and its package huggingface_hub. The default "
-        "is the engine's image, which nodes with servers already have.",
+        "is the engine's image, which nodes with servers already have. Another image does not fetch complete weights "
+        "again.",
     )
     inherited_metadata: InheritedMetadata = Field(default_factory=InheritedMetadata, description=INHERITED_METADATA)
     pod_template: PodTemplate | None = Field(
@@ -110,6 +111,10 @@ class WeightsStatus(Status):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     claim: str | None = Field(default=None, description="The PersistentVolumeClaim that holds the weights.")
+    claim_uid: str | None = Field(
+        default=None,
+        description="UID of the claim if the operator has made it: on another claim of this name, nothing is complete.",
+    )
     commit: str | None = Field(
         default=None,
         description="The newest commit that is complete on the volume: the one that servers get. It stays while "

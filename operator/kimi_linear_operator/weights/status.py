@@ -27,6 +27,7 @@ class WeightsObservation:
         pods: The pods of the Job.
         said: What the running program said last, None if unknown.
         refused: Why the Job has no pod, None if it has one or the cause is not known.
+        claim_uid: The UID of the claim that the operator has made, empty if the spec names another one.
     """
 
     manifest: Manifest
@@ -36,6 +37,7 @@ class WeightsObservation:
     pods: Sequence[Manifest] = field(default_factory=list)
     said: Progress | None = None
     refused: Reason | None = None
+    claim_uid: str = ""
 
     @property
     def result(self) -> Progress | None:
@@ -74,12 +76,16 @@ def weights_status(observation: WeightsObservation, now: str) -> Manifest:
 
 
 def _place(observation: WeightsObservation, previous: Manifest) -> Manifest:
-    """Return claim and commit. The last complete commit of a claim stays until another one is complete there."""
+    """Return claim and commit. The last complete commit of a claim stays until another one is complete there.
+
+    A claim that was deleted and made anew is another one, although it has the same name.
+    """
     if observation.weights is None or observation.not_applied:
-        return {name: previous.get(name) for name in ("claim", "commit")}
-    claim = claim_name(observation.weights)
-    kept = previous.get("commit") if previous.get("claim") == claim else None
-    return {"claim": claim, "commit": observation.result.commit if observation.result else kept}
+        return {name: previous.get(name) for name in ("claim", "claimUid", "commit")}
+    claim, uid = claim_name(observation.weights), observation.claim_uid or None
+    is_another = len({uid, previous.get("claimUid")} - {None}) > 1
+    kept = previous.get("commit") if previous.get("claim") == claim and not is_another else None
+    return {"claim": claim, "claimUid": uid, "commit": observation.result.commit if observation.result else kept}
 
 
 def _numbers(observation: WeightsObservation, previous: Manifest) -> Manifest:

@@ -232,6 +232,7 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
         _container(env=[{"name": "SGLANG_ROCM_FUSED_DECODE_MLA", "value": "1"}]),
     ),
     "changes the port http": ("kimi", _container(ports=[{"name": "http", "containerPort": 8080}])),
+    "is more than spec.autoscaling.maxReplicas": ("kimi", {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}),
     "changes a label that the operator sets": (
         "kimi",
         {"podTemplate": {"metadata": {"labels": {"kimi-linear.io/server": "other"}}}},

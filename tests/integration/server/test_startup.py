@@ -17,8 +17,8 @@ from integration.processes_under_test import USER
 from integration.sandbox import Sandbox, Sandboxes
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.kubernetes.kinds import POD, Manifest
+from kimi_linear_operator.reconcile.log_reads import READ_SECONDS
 from kimi_linear_operator.server.spec import SERVER
-from kimi_linear_operator.server.start_logs import READ_SECONDS
 
 LOADING = "Loading safetensors checkpoint shards:   0% Completed | 0/20 [00:00<?, ?it/s]"
 COMPILING = "[2026-11-28 21:51:38 TP0] Capture cuda graph begin. This can take up to several minutes."

@@ -62,6 +62,7 @@ def folder(commit: str) -> str:
 
 
 def test_weights_are_fetched_once_and_nothing_is_written_at_rest(bare: Namespace, audit_log: AuditLog) -> None:
+    begin = audit_log.mark()
     create(bare)
     claim = wait_for(lambda: bare.find(CLAIM, "kimi"), "the claim is made")
     assert claim
@@ -73,6 +74,7 @@ def test_weights_are_fetched_once_and_nothing_is_written_at_rest(bare: Namespace
     finish(bare)
     status = wait_for_reason(bare, "WeightsComplete")["status"]
     assert (status["commit"], status["percent"], status["claim"]) == (FIRST, 100, "kimi")
+    audit_log.wait_until_quiet(begin, USER, bare.name)
     mark = audit_log.mark()
     bare.edit(WEIGHTS, "kimi", {"metadata": {"labels": {"seen": "again"}}})
     stays(lambda: audit_log.writes(mark, USER, bare.name), "the operator writes nothing", lambda writes: not writes, 12)
@@ -114,7 +116,9 @@ def test_diff_foretells_what_the_operator_does(bare: Namespace, cluster: LocalCl
     bare.edit(WEIGHTS, "kimi", {"metadata": {"annotations": {FETCH_ANNOTATION: "again"}}})
     finish(bare, SECOND)
     wait_for(lambda: changes(**spec), "the file says nothing of the annotation", lambda found: not found)
-    assert changes(**{**spec, "image": "fetcher:1"}) == {("Job", "create"), ("Job", "delete")}
+    assert changes(**{**spec, "image": "fetcher:1"}) == set(), "complete weights are not fetched again"
+    other = {**spec, "source": {**spec["source"], "revision": SECOND}}
+    assert changes(**other) == {("Job", "create"), ("Job", "delete")}
 
 
 def test_a_refused_token_is_told_with_its_remedy_and_passes_by_itself(bare: Namespace) -> None:
@@ -139,6 +143,24 @@ def test_the_claim_outlives_the_weights_and_the_next_of_this_name_take_it(bare: 
     finish(bare)
     wait_for_reason(bare, "WeightsComplete")
     assert bare.existing(CLAIM, "kimi")["metadata"]["uid"] == uid
+
+
+def test_another_image_fetches_nothing_that_is_complete(bare: Namespace, audit_log: AuditLog) -> None:
+    begin = audit_log.mark()
+    create(bare)
+    finish(bare)
+    wait_for_reason(bare, "WeightsComplete")
+    audit_log.wait_until_quiet(begin, USER, bare.name)
+    [job], mark = jobs(bare), audit_log.mark()
+    bare.edit(WEIGHTS, "kimi", {"spec": {"image": "fetcher:1"}})
+    wait_for(
+        lambda: bare.existing(WEIGHTS, "kimi"),
+        "the spec was seen",
+        lambda seen: seen["status"]["observedGeneration"] == seen["metadata"]["generation"],
+    )
+    assert [item["metadata"]["uid"] for item in jobs(bare)] == [job["metadata"]["uid"]]
+    assert condition_of(bare.existing(WEIGHTS, "kimi"), "Ready")["reason"] == "WeightsComplete"
+    assert len(audit_log.writes(mark, USER, bare.name)) == 1, "the status"
 
 
 def test_a_claim_goes_with_its_weights_if_asked(bare: Namespace) -> None:

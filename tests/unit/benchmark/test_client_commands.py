@@ -12,6 +12,7 @@ from kimi_linear_operator.benchmark.definition import CHECKER as BENCHMARKS
 from kimi_linear_operator.benchmark.manifests import build
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.server.client_pod import api_key_reference
 from kimi_linear_operator.server.definition import CHECKER as SERVERS
 from kimi_linear_operator.server.spec import KimiLinearServer
 from make import make_benchmark, make_server
@@ -153,7 +154,7 @@ def test_a_key_whose_secret_is_not_named_for_it_is_unknown() -> None:
         engine={"extraArgs": ["--api-key=$(KEY)"]},
         podTemplate={"spec": {"containers": [{"name": "sglang", "envFrom": [{"secretRef": {"name": "api"}}]}]}},
     ).spec
-    assert target.api_key_reference(spec) is None
+    assert api_key_reference(spec) is None
 
 
 def test_an_image_without_packages_to_install_needs_no_shell() -> None:

@@ -52,6 +52,33 @@ def test_a_change_of_a_server_concerns_those_who_measure_it() -> None:
     assert filled().put(SERVER, make_server()) == {KIMI, FIRST, SECOND}
 
 
+READY = [make_condition("Ready", "True", "AllReplicasServe", "1 of 1 replicas serve")]
+LATER = [make_condition("Ready", "True", "AllReplicasServe", "2 of 2 replicas serve")]
+UNREADY = [make_condition("Ready", "False", "CrashLooping", "exit code 1")]
+
+
+@pytest.mark.parametrize(
+    ("change", "is_news"),
+    [
+        ({"status": {"conditions": LATER, "readyReplicas": 2, "startup": {"phase": "compiling"}}}, False),
+        ({"status": {"conditions": READY}, "metadata": {"labels": {"team": "search"}}}, False),
+        ({"status": {"conditions": [{**READY[0], "observedGeneration": 1}]}}, True),
+        ({"status": {"conditions": UNREADY}}, True),
+        ({"status": {"conditions": READY}, "metadata": {"generation": 2}}, True),
+        ({"status": {"conditions": READY}, "metadata": {"uid": "another"}}, True),
+        ({"status": {"conditions": READY, "image": "sglang:2"}}, True),
+    ],
+    ids=["progress", "a label", "seen", "unready", "another spec", "another server", "another image"],
+)
+def test_benchmarks_are_told_what_they_read_of_a_server_and_nothing_else(change: Manifest, is_news: bool) -> None:
+    cache = filled()
+    cache.put(SERVER, {**make_server(), "status": {"conditions": READY}})
+    changed = newer(
+        {**make_server(), **change, "metadata": {**make_server()["metadata"], **change.get("metadata", {})}}
+    )
+    assert cache.put(SERVER, changed) == ({KIMI, FIRST, SECOND} if is_news else {KIMI})
+
+
 def test_a_pod_of_a_server_concerns_the_server_alone() -> None:
     assert filled().put(POD, make_pod()) == {KIMI}
 

@@ -1,14 +1,16 @@
 """Lists at the API server before a suite starts ("looks") may be slow. Time is the loop's own."""
 
 import asyncio
-from typing import cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import pytest
 
 from fast_loop import now, run
-from kimi_linear_operator.benchmark import target
-from kimi_linear_operator.benchmark.admission import REQUESTS_AT_ONCE, Admission, Wait
+from kimi_linear_operator.benchmark import job, target
+from kimi_linear_operator.benchmark.admission import LEFTOVER_RETRY_SECONDS, REQUESTS_AT_ONCE, Admission, Wait
 from kimi_linear_operator.benchmark.index import FEW_RIVALS
+from kimi_linear_operator.benchmark.labels import BENCHMARK_LABEL, SUITE_LABEL
 from kimi_linear_operator.benchmark.looks import LOOK_RETRY_SECONDS, LOOKS_AT_ONCE, LOOKS_OF_NAMESPACE, Looks
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.cluster.client import Cluster
@@ -30,29 +32,46 @@ class Slow:
         self.targets = Admission(cast(Cluster, self), self.cache, has_read_all)
         self.asked: list[str] = []
         self.under_way = self.most = 0
+        self.names: list[str] = []
         self.error: ApiError | None = None
+        # Namespace and suite of a benchmark whose Job the cache does not show.
+        self.running: tuple[str, str] | None = None
 
     async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
         await self._answer(kind, namespace)
         return []
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> None:
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        self.names.append(name)
         await self._answer(kind, namespace)
+        return self._job(*self.running) if self.running and self.running[0] == namespace else None
+
+    def _job(self, namespace: str, suite: str) -> Manifest:
+        """Return the Job of a suite whose pod has not been made yet."""
+        labels = {BENCHMARK_LABEL: "of-host", SUITE_LABEL: suite}
+        uid = f"{namespace}-host"
+        owned = {"ownerReferences": [{"kind": "KimiLinearBenchmark", "name": "of-host", "uid": uid}]}
+        name = job.name_of(uid, "of-host", suite)
+        metadata = {"name": name, "namespace": namespace, "uid": "job", "labels": labels, "creationTimestamp": NOW}
+        return {"metadata": {**metadata, **owned}, "status": {}}
 
     async def _answer(self, kind: Kind, namespace: str) -> None:
         self.asked.append(namespace)
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
-            if self.error and kind == POD:
+            if self.error and kind == POD and namespace != "other":
                 raise self.error
             await asyncio.sleep(LIST_SECONDS)
         finally:
             self.under_way -= 1
 
-    def benchmark(self, host: str, namespace: str = "default") -> Key:
-        key = Key(namespace, f"of-{host}", BENCHMARK)
-        manifest = make_benchmark(key.name, endpoint={"url": f"http://{host}.example"}, suites=[{"name": "gsm8k"}])
+    def benchmark(
+        self, host: str, namespace: str = "default", suites: Sequence[str] = ("gsm8k",), **status: Any
+    ) -> Key:
+        key, names = Key(namespace, f"of-{host}", BENCHMARK), [{"name": name} for name in suites]
+        manifest = make_benchmark(key.name, endpoint={"url": f"http://{host}.example"}, suites=names)
+        manifest["status"] = status
         given = {"namespace": namespace, "uid": f"{namespace}-{host}", "creationTimestamp": NOW, "resourceVersion": "2"}
         self.cache.put(BENCHMARK, {**manifest, "metadata": {**manifest["metadata"], **given}})
         return key
@@ -148,16 +167,48 @@ def test_all_looks_together_ask_for_so_much_at_once() -> None:
     run(test())
 
 
-def test_a_look_that_fails_gives_up_its_other_lists_and_its_place() -> None:
+def test_a_look_that_fails_gives_up_its_place() -> None:
     async def test() -> None:
         world = Slow()
         key, world.error = world.benchmark("host"), ApiError(503, "later")
         for _ in range(2 * LOOKS_AT_ONCE):
             with pytest.raises(ApiError, match="later"):
                 await world.wait(key)
-        assert (now(), world.under_way) == (0, 0)
+        assert world.under_way == 0
         world.error = None
         assert await world.wait(key) is None
+
+    run(test())
+
+
+def test_an_answer_that_is_missing_spoils_no_other() -> None:
+    """A client of another namespace runs, and nobody knows whether one of the benchmark's own namespace does."""
+
+    async def test() -> None:
+        world = Slow()
+        mine, _ = world.benchmark("host", "mine"), world.benchmark("host", "other")
+        world.error, world.running = ApiError(503, "later"), ("other", "gsm8k")
+        wait = await world.wait(mine)
+        assert wait
+        assert (wait.reason.name, wait.again) == ("WaitingForTurn", LEFTOVER_RETRY_SECONDS)
+        # Nothing starts while an answer is missing.
+        world.running = None
+        with pytest.raises(ApiError, match="later"):
+            await world.wait(mine)
+
+    run(test())
+
+
+def test_of_a_benchmark_elsewhere_a_look_reads_the_job_of_the_suite_that_may_run() -> None:
+    async def test() -> None:
+        world, names = Slow(), [f"suite-{number}" for number in range(16)]
+        mine = world.benchmark("host", "mine")
+        for number in range(FEW_RIVALS):
+            world.benchmark("host", f"n{number}", names, results=[{"name": name} for name in names[:5]])
+        assert await world.wait(mine) is None
+        read = {name for name in world.names if "suite-" in name}
+        assert len(world.asked) == 2 + 2 * FEW_RIVALS
+        assert read == {job.name_of(f"n{number}-host", "of-host", name) for number in range(8) for name in names[5:7]}
 
     run(test())
 

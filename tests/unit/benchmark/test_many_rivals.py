@@ -88,7 +88,7 @@ class World:
         """No other benchmark's clients run."""
         return []
 
-    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
         self.version += 1
         return {**manifest["metadata"], "resourceVersion": str(self.version)}
 

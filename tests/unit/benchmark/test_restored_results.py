@@ -77,7 +77,7 @@ class Cluster:
         made = stored(manifest)
         return {**made, "metadata": {**made["metadata"], "creationTimestamp": NOW}}
 
-    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
         assert is_accepted(status)
         self.statuses.append(status)
         return {**manifest["metadata"], "resourceVersion": "2"}

@@ -49,7 +49,7 @@ class WritingCluster:
         self.written.append((kind, manifest))
         return stored(manifest)
 
-    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
         self.written.append((kind, {"status": status}))
         return {**manifest["metadata"], "resourceVersion": "2"}
 
@@ -134,7 +134,7 @@ def test_what_this_version_cannot_judge_is_never_passed(change: Manifest, verdic
 class StrictCluster(WritingCluster):
     """Refuses a status that does not fit this version's definition, as an API server with that definition does."""
 
-    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
         if not is_readable(BenchmarkStatus, status):
             raise ApiError(422, "status.results[0].completed: Invalid value")
         return await super().patch_status(kind, manifest, status)

@@ -36,6 +36,7 @@ BROKEN: list[tuple[Manifest, str, str]] = [
     ({"serverRef": {"name": "kimi"}, "endpoint": ENDPOINT}, "spec.serverRef", "name what to measure"),
     ({"suites": [{"name": "gsm8k"}, {"name": "gsm8k"}]}, "spec.suites", "has two suites with the same name"),
     ({"suites": [{"name": "own"}]}, "spec.suites", "not one of the recipe's"),
+    ({"suites": [{"name": "own", "accuracy": {}, "toolCalls": {}}]}, "spec.suites", "not one of the recipe's"),
     ({"suites": [{"name": "gsm8k", "accuracy": {}}]}, "spec.suites", "changes a suite of the recipe"),
     (own(extraArgs=["--num-prompts=2"]), "spec.suites", "has a flag in extraArgs"),
     ({"datasets": {"shareGPT": FILE}}, "spec.datasets.shareGPT", "either persistentVolumeClaim or configMap"),

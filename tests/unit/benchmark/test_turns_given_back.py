@@ -70,7 +70,7 @@ class Shown:
             self.cache.take(READER.read(POD, pod, is_deleted=True))
         self.cache.take(READER.read(kind, manifest, is_deleted=True))
 
-    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest) -> Manifest:
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
         return dict(self.put(kind, {**manifest, "status": status})["metadata"])
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:

@@ -1,12 +1,16 @@
 """The status of an object is exactly what the operator writes, although the API server merges it."""
 
 import asyncio
+import copy
+import functools
+from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from answering import answering
-from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.spec import SERVER
 from make import make_server
@@ -21,24 +25,110 @@ def merged(before: Any, patch: Any) -> Any:
     return {name: value for name, value in result.items() if patch.get(name, value) is not None}
 
 
-def written(before: Manifest, after: Manifest) -> Manifest:
-    """Return the status after it was written over another one."""
-    bodies: list[Any] = []
+def applied(document: Any, patch: list[Any]) -> Any:
+    """Patch as RFC 6902 says, with the three operations that the operator uses.
 
-    async def answer(request: web.Request) -> web.Response:
-        bodies.append(await request.json())
-        return web.json_response({"metadata": {"resourceVersion": "2"}})
+    Raises:
+        KeyError: A test failed, or a field to be removed is not there.
+    """
+    document = copy.deepcopy(document)
+    for step in patch:
+        *parents, name = step["path"].split("/")[1:]
+        place = functools.reduce(lambda part, key: part[key], parents, document)
+        match step["op"]:
+            case "test" if place[name] != step["value"]:
+                raise KeyError(name)
+            case "add":
+                place[name] = step["value"]
+            case "remove":
+                del place[name]
+    return document
+
+
+@dataclass
+class Written:
+    """An API server with one server, which merges and patches like a real one.
+
+    Attributes:
+        live: The server as it is stored.
+    """
+
+    live: Manifest
+
+    async def answer(self, request: web.Request) -> web.Response:
+        if request.method == "GET":
+            return web.json_response(self.live)
+        body = await request.json()
+        if isinstance(body, dict):
+            self.live = {**self.live, "status": merged(self.live.get("status"), body["status"])}
+            return web.json_response({"metadata": self.live["metadata"]})
+        assert request.content_type == "application/json-patch+json"
+        try:
+            self.live = applied(self.live, body)
+        except KeyError:
+            return web.json_response({"message": "the server rejected our request due to an error"}, status=422)
+        return web.json_response({"metadata": self.live["metadata"]})
+
+    def write(self, seen: Manifest, status: Manifest, *, if_unchanged: bool) -> Manifest:
+        """Write a status for the server as it was seen; return the stored status."""
+
+        async def write() -> None:
+            async with answering(self.answer) as cluster:
+                await cluster.patch_status(SERVER, seen, status, if_unchanged=if_unchanged)
+
+        asyncio.run(write())
+        return dict(self.live["status"])
+
+
+BEFORE = {"url": "u", "environment": {"server": "kimi", "hardware": {"gpu": 8}}, "results": [{"a": 1}]}
+AFTER = {"environment": {"server": "kimi"}, "results": [{"b": 2}], "image": "i"}
+
+
+@pytest.mark.parametrize("if_unchanged", [True, False])
+@pytest.mark.parametrize("before", [BEFORE, {}], ids=["changed", "first"])
+def test_what_the_status_no_longer_has_is_removed_at_every_level(before: Manifest, if_unchanged: bool) -> None:
+    server = {**make_server(), "status": before}
+    assert Written(server).write(server, AFTER, if_unchanged=if_unchanged) == AFTER
+
+
+def test_what_another_version_has_written_beside_it_stays() -> None:
+    stored = {**make_server(), "status": {**BEFORE, "newer": 1}}
+    seen = {**make_server(), "status": BEFORE}
+    assert Written(stored).write(seen, AFTER, if_unchanged=True) == {**AFTER, "newer": 1}
+
+
+def test_what_somebody_has_removed_already_is_no_error() -> None:
+    stored = {**make_server(), "status": {"image": "old"}}
+    seen = {**make_server(), "status": BEFORE}
+    assert Written(stored).write(seen, AFTER, if_unchanged=True) == AFTER
+
+
+def changed(**metadata: Any) -> Manifest:
+    server = make_server()
+    return {**server, "metadata": {**server["metadata"], **metadata}, "status": BEFORE}
+
+
+@pytest.mark.parametrize("change", [{"generation": 2}, {"uid": "another"}], ids=str)
+def test_a_status_for_another_spec_or_another_object_is_a_conflict(change: Manifest) -> None:
+    with pytest.raises(ApiError) as raised:
+        Written(changed(**change)).write(changed(), AFTER, if_unchanged=True)
+    assert raised.value.status == 409
+
+
+def test_no_other_change_is_in_the_way_of_a_status() -> None:
+    live = changed(resourceVersion="900", annotations={"heartbeat": "900"}, labels={"team": "search"})
+    assert Written(live).write(changed(), AFTER, if_unchanged=True) == AFTER
+
+
+def test_a_status_that_the_definition_refuses_is_no_conflict() -> None:
+    async def refuse(request: web.Request) -> web.Response:
+        refused = web.json_response({"message": "status.results: Invalid value"}, status=422)
+        return web.json_response(changed()) if request.method == "GET" else refused
 
     async def write() -> None:
-        async with answering(answer) as cluster:
-            assert isinstance(cluster, Cluster)
-            await cluster.patch_status(SERVER, {**make_server(), "status": before}, after)
+        async with answering(refuse) as cluster:
+            await cluster.patch_status(SERVER, changed(), AFTER, if_unchanged=True)
 
-    asyncio.run(write())
-    return dict(merged(before, bodies[0]["status"]))
-
-
-def test_what_the_status_no_longer_has_is_removed_at_every_level() -> None:
-    before = {"url": "u", "environment": {"server": "kimi", "hardware": {"gpu": 8}}, "results": [{"a": 1}]}
-    after = {"environment": {"server": "kimi"}, "results": [{"b": 2}], "image": "i"}
-    assert written(before, after) == after
+    with pytest.raises(ApiError) as raised:
+        asyncio.run(write())
+    assert raised.value.status == 422

@@ -22,6 +22,7 @@ echo "${0##*/} $*" >> "$CALLS"
 case "$*" in
     *readyz*) exit 1 ;;
     *kube-dns*) printf 10.96.0.10 ;;
+    inspect*Gateway*) echo 172.18.0.1 ;;
     inspect*) echo sha256:node ;;
     *"${FAILS:-nothing fails}"*) echo 'no space left' >&2; exit 1 ;;
     build*) for context; do :; done; ls "$context" >> "$CALLS"; echo "$BUILDX_NO_DEFAULT_ATTESTATIONS" >> "$CALLS" ;;
@@ -142,6 +143,16 @@ def test_docker_builds_an_image_and_the_node_knows_it_by_its_own_name(
         "kind load docker-image kimi-linear.local/sglang:1 --name=tests --nodes=tests-worker",
         f"{ctr} images tag --force kimi-linear.local/sglang:1 docker.io/lmsysorg/sglang:1",
     ]
+
+
+def test_pods_reach_this_machine_at_the_gateway_of_the_node_and_commands_run_in_its_container(
+    pods: KindPodCluster, calls: Path
+) -> None:
+    assert pods.machine_address == "172.18.0.1"
+    pods.on_node("mount", "/volume")
+    inspected, executed = calls.read_text().splitlines()
+    assert inspected.endswith(" tests-worker")
+    assert executed == "docker exec tests-worker mount /volume"
 
 
 def test_a_command_of_this_machine_runs_in_the_nodes_network_with_the_clusters_dns(pods: KindPodCluster) -> None:

@@ -9,6 +9,7 @@ import yaml
 
 import binaries
 import cluster
+import debian
 import existing
 import machine
 from binaries import Module, Program, ensure_built, kubernetes_version, missing
@@ -270,3 +271,16 @@ def test_packages_are_missed_only_where_nothing_can_install_them(monkeypatch: py
     there.add("apt-get")
     assert machine.obstacle() is None
     assert machine.missing_packages() == ["iptables"]
+
+
+def test_a_package_that_is_unpacked_is_not_downloaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(debian, "_apt", lambda *_, **__: pytest.fail("apt was asked"))
+    debian.unpacked("prometheus", tmp_path).mkdir()
+    assert debian.ensure_unpacked("prometheus", tmp_path)
+
+
+def test_a_package_that_cannot_be_downloaded_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(debian, "find", lambda _: "/usr/bin/apt-get")
+    monkeypatch.setattr(debian, "_apt", lambda *_, **__: False)
+    assert not debian.ensure_unpacked("prometheus", tmp_path)
+    assert list(tmp_path.iterdir()) == []

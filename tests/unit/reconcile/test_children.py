@@ -1,15 +1,17 @@
-"""An unwanted child is deleted once, even if its watch event comes late."""
+"""An unwanted child is deleted once, even if its watch event comes late; whoever depends on a child is told."""
 
 import asyncio
 from typing import cast
 
+from kimi_linear_operator.benchmark.labels import SUITE_LABEL
+from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.cluster.client import Cluster
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import Children
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
-from make import make_deployment, make_server, owned
-from passes import new_cache
+from make import make_benchmark, make_deployment, make_server, owned
+from passes import new_cache, tell_nobody
 
 
 class Deletions:
@@ -25,7 +27,7 @@ class Deletions:
 def test_the_pass_after_a_deletion_does_not_delete_again() -> None:
     cluster, cache, server = Deletions(), new_cache(), make_server()
     cache.put(DEPLOYMENT, owned(make_deployment()))
-    children = Children(cast(Cluster, cluster), cache)
+    children = Children(cast(Cluster, cluster), cache, tell_nobody)
     owner = KimiLinearServer.model_validate(server)
     key = Key("default", "kimi", SERVER)
     for _ in range(2):
@@ -37,7 +39,7 @@ def test_a_child_that_a_finalizer_keeps_is_seen_again_and_not_deleted_again() ->
     cluster, cache, server = Deletions(), new_cache(), make_server()
     live = owned(make_deployment())
     cache.put(DEPLOYMENT, live)
-    children = Children(cast(Cluster, cluster), cache)
+    children = Children(cast(Cluster, cluster), cache, tell_nobody)
     owner, key = KimiLinearServer.model_validate(server), Key("default", "kimi", SERVER)
     asyncio.run(children.prune(owner, key, (DEPLOYMENT,), []))
     marked = {"deletionTimestamp": "2026-11-24T09:30:00Z", "resourceVersion": "900"}
@@ -47,11 +49,23 @@ def test_a_child_that_a_finalizer_keeps_is_seen_again_and_not_deleted_again() ->
     assert cluster.deleted == ["kimi"]
 
 
+def test_whoever_waits_for_another_benchmark_is_told_when_its_job_is_gone() -> None:
+    cluster, cache, told = Deletions(), new_cache(), set[Key]()
+    for name in ("nightly", "weekly"):
+        cache.put(BENCHMARK, make_benchmark(name))
+    meta = {"name": "nightly-suite", "labels": {SUITE_LABEL: "suite"}}
+    cache.put(JOB, owned({"apiVersion": "batch/v1", "kind": "Job", "metadata": meta}, "nightly", "KimiLinearBenchmark"))
+    children = Children(cast(Cluster, cluster), cache, told.update)
+    owner = KimiLinearBenchmark.model_validate(make_benchmark("nightly"))
+    asyncio.run(children.prune(owner, Key("default", "nightly", BENCHMARK), (JOB,), []))
+    assert (cluster.deleted, told) == (["nightly-suite"], {Key("default", "weekly", BENCHMARK)})
+
+
 def test_a_child_stays_while_its_kind_cannot_be_read() -> None:
     cluster, cache = Deletions(), new_cache()
     cache.put(DEPLOYMENT, owned(make_deployment()))
     readable: list[Kind] = []
-    children = Children(cast(Cluster, cluster), cache, has_read=lambda _, kinds: {*kinds} <= {*readable})
+    children = Children(cast(Cluster, cluster), cache, tell_nobody, has_read=lambda _, kinds: {*kinds} <= {*readable})
     owner, key = KimiLinearServer.model_validate(make_server()), Key("default", "kimi", SERVER)
     asyncio.run(children.prune(owner, key, (DEPLOYMENT,), []))
     assert cluster.deleted == []

@@ -22,7 +22,7 @@ from kimi_linear_operator.reconcile.repairs import (
 )
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from make import make_deployment, make_server
-from passes import new_cache
+from passes import new_cache, tell_nobody
 
 US = "kimi-linear-operator"
 OWNER = KimiLinearServer.model_validate(make_server())
@@ -50,7 +50,7 @@ class Contested:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.children = Children(cast(Cluster, ManyManagers()), new_cache(), lambda: self.now)
+        self.children = Children(cast(Cluster, ManyManagers()), new_cache(), tell_nobody, lambda: self.now)
         self.live = make_deployment()
         for _ in range(QUICK_REPAIRS):
             asyncio.run(self.children._count(CHILD, Apply(self.live, self.live, ("spec.replicas",))))

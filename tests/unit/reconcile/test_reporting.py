@@ -7,13 +7,14 @@ from typing import Any, cast
 
 import pytest
 
+from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.reporting import Reporting
 from kimi_linear_operator.server.spec import SERVER
-from make import make_server
+from make import make_benchmark, make_condition, make_server
 from passes import new_cache
 
 STATUS = {"observedGeneration": 1}
@@ -113,44 +114,86 @@ def test_what_may_succeed_in_a_moment_is_left_to_the_queue(status: int) -> None:
 
 
 class Changing:
-    """Somebody has changed the object since it was cached, so a status for the cached one is refused."""
+    """Somebody has changed the spec since it was cached, so a status for the cached one is refused."""
 
     def __init__(self, live: Manifest) -> None:
         self.live = live
-        self.asked: list[bool] = []
 
     async def patch_status(
         self, kind: Kind, manifest: Manifest, status: Manifest, *, if_unchanged: bool = False
     ) -> Manifest:
-        self.asked.append(if_unchanged)
-        if if_unchanged and manifest["metadata"]["resourceVersion"] != self.live["metadata"]["resourceVersion"]:
-            raise ApiError(409, "the object has been modified")
-        return {**manifest["metadata"], "resourceVersion": "900"}
+        if if_unchanged and manifest["metadata"]["generation"] != self.live["metadata"]["generation"]:
+            raise ApiError(409, "the spec has changed")
+        return {**self.live["metadata"], "resourceVersion": "900"}
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
         return self.live
 
 
-def test_a_status_that_must_be_of_the_newest_object_is_not_written_for_an_older_one() -> None:
-    live = newer(make_server(), "5")
-    cluster, cache = Changing(live), new_cache()
-    cache.put(SERVER, newer(make_server(), "4"))
-    reporting = Reporting(cast(Cluster, cluster), cache, lambda _: None, lambda: NOW)
-
-    def write(manifest: Manifest) -> float | None:
-        return asyncio.run(reporting.write(SERVER, manifest, STATUS, None, if_unchanged=True))
-
-    assert write(newer(make_server(), "4")) == 0
-    cached = cache.get(Key("default", "kimi", SERVER))
-    assert cached
-    assert cached["metadata"]["resourceVersion"] == "5"
-    assert write(newer(make_server(), "5")) is None
-    assert cluster.asked == [True, True]
+SERVES = {"observedGeneration": 1, "conditions": [make_condition("Ready", "True", "AllReplicasServe", "all serve")]}
 
 
-def test_a_client_that_changes_an_object_all_the_time_keeps_it_without_a_status_for_a_few_passes_only() -> None:
-    cluster = Changing(newer(make_server(), "99"))
-    reporting = Reporting(cast(Cluster, cluster), new_cache(), lambda _: None, lambda: NOW)
-    for version in map(str, range(1, 7)):
-        asyncio.run(reporting.write(SERVER, newer(make_server(), version), STATUS, None, if_unchanged=True))
-    assert cluster.asked == [True] * 5 + [False]
+@dataclass
+class Written:
+    """A status was written, and this is what became of it.
+
+    Attributes:
+        again: When the next pass is due.
+        cached: The server in the cache.
+        enqueued: Which other resources get a pass.
+    """
+
+    again: float | None
+    cached: Manifest
+    enqueued: set[Key]
+
+
+def written(cached: Manifest, live: Manifest, *, if_unchanged: bool = True) -> Written:
+    """Write a status of a server that was changed since it was cached, and that a benchmark measures."""
+    cache, enqueued = new_cache(), set[Key]()
+    cache.put(SERVER, cached)
+    cache.put(BENCHMARK, make_benchmark())
+    [manifest] = [cache.get(Key("default", "kimi", SERVER)) or {}]
+    reporting = Reporting(cast(Cluster, Changing(live)), cache, enqueued.update, lambda: NOW)
+    again = asyncio.run(reporting.write(SERVER, manifest, SERVES, None, if_unchanged=if_unchanged))
+    return Written(again, cache.get(Key("default", "kimi", SERVER)) or {}, enqueued)
+
+
+def changed(manifest: Manifest, **metadata: Any) -> Manifest:
+    return {**manifest, "metadata": {**manifest["metadata"], **metadata}}
+
+
+WAITING = {Key("default", "nightly", BENCHMARK)}
+
+
+@pytest.mark.parametrize("if_unchanged", [True, False])
+def test_a_spec_that_changed_meanwhile_is_read_and_whoever_waits_for_the_resource_is_told(if_unchanged: bool) -> None:
+    live = changed(make_server(replicas=3), resourceVersion="5", generation=2)
+    result = written(make_server(), live, if_unchanged=if_unchanged)
+    assert (result.again, result.cached["spec"], result.enqueued) == (0, {"replicas": 3}, WAITING)
+    # No status says of the new spec what is true of the old one only.
+    assert "status" not in result.cached or result.cached["status"] == {}
+
+
+def test_a_status_of_what_kubectl_applied_costs_no_other_read_and_no_other_pass() -> None:
+    applied = {
+        "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "tracking": "argo"},
+        "managedFields": [{"manager": "kubectl-client-side-apply", "operation": "Update"}],
+    }
+    server = changed(make_server(), **applied)
+    live = changed(make_server(), **{**applied, "managedFields": [{"manager": "kimi-linear-operator"}]})
+    result = written(server, live)
+    assert (result.again, result.cached["status"], result.enqueued) == (None, SERVES, WAITING)
+
+
+def test_what_others_note_on_a_resource_all_the_time_does_not_keep_it_without_a_status() -> None:
+    live = changed(make_server(), resourceVersion="99", annotations={"heartbeat": "99"}, labels={"team": "search"})
+    result = written(make_server(), live)
+    assert (result.again, result.cached["status"], result.enqueued) == (None, SERVES, WAITING)
+
+
+def test_a_wish_in_an_annotation_that_came_meanwhile_gets_a_pass() -> None:
+    live = changed(make_server(), resourceVersion="99", annotations={"kimi-linear.io/rollout": "now"})
+    result = written(make_server(), live)
+    assert (result.again, result.cached["status"]) == (0, SERVES)
+    assert result.cached["metadata"]["annotations"] == {"kimi-linear.io/rollout": "now"}

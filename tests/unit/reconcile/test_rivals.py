@@ -17,7 +17,7 @@ from kimi_linear_operator.reconcile.repairs import QUICK_REPAIRS
 from kimi_linear_operator.server.manifests import build_companions
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from make import make_server, stored
-from passes import new_cache
+from passes import new_cache, tell_nobody
 
 
 class Store:
@@ -66,7 +66,7 @@ class Fight:
 
     def __init__(self) -> None:
         self.store, self.cache, self.now = Store(), new_cache(), 0.0
-        self.children = Children(cast(Cluster, self.store), self.cache, lambda: self.now)
+        self.children = Children(cast(Cluster, self.store), self.cache, tell_nobody, lambda: self.now)
         self.owner = make("kimi")
         self.wanted = service_of(self.owner, "kimi")
         self.key = Key("default", "kimi", SERVICE)
@@ -130,7 +130,7 @@ class Robbery:
 
     def __init__(self) -> None:
         self.store, self.cache = Store(), new_cache()
-        self.children = Children(cast(Cluster, self.store), self.cache)
+        self.children = Children(cast(Cluster, self.store), self.cache, tell_nobody)
         self.victim, self.robber = make("a", service={"headless": True}), make("a-headless")
         self.store.put(SERVER, make_server("a") | {"metadata": {"name": "a", "uid": "uid-of-a"}})
         service = service_of(self.victim, "a-headless")

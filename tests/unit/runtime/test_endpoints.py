@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from kimi_linear_operator.runtime import endpoints
-from kimi_linear_operator.runtime.endpoints import SHUTDOWN_SECONDS, Readiness, serving
+from kimi_linear_operator.runtime.endpoints import MOST_READERS, SHUTDOWN_SECONDS, Readiness, serving
 
 # More than the buffers of a connection take.
 _LARGE = b"x" * 2**25
@@ -54,24 +54,49 @@ async def ask(port: int, headers: bytes = b"") -> tuple[asyncio.StreamReader, as
     return reader, writer
 
 
-def test_who_does_not_read_makes_nobody_wait_for_long_and_takes_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoints, "_SLOWEST_SECONDS", 0.5)
+def test_who_does_not_read_makes_nobody_wait_and_takes_little_memory() -> None:
     scraped = Scraped(64)
 
-    async def test() -> int:
+    async def test() -> tuple[int, float]:
         async with serving(
             "127.0.0.1", 0, healthz=lambda: [], readyz=lambda: Readiness([], []), exposition=scraped
         ) as port:
-            slow = [await ask(port) for _ in range(3)]
+            slow = [await ask(port) for _ in range(MOST_READERS - 1)]
             await asyncio.sleep(0.2)
-            assert scraped.made < 32, "more pieces are made than are read"
+            assert scraped.made < 8 * MOST_READERS, "more pieces are made than are read"
+            began = time.monotonic()
             reader, writer = await ask(port)
             body = await asyncio.wait_for(reader.read(), 10)
+            took = time.monotonic() - began
             for _, other in (*slow, (reader, writer)):
                 other.close()
-            return len(body)
+            return len(body), took
 
-    assert asyncio.run(test()) > 64 * 2**20
+    size, took = asyncio.run(test())
+    assert size > 64 * 2**20
+    assert took < 5, "nobody else's ten seconds are waited for"
+
+
+def test_only_a_few_read_at_the_same_time_and_the_next_may_when_one_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "_SLOWEST_SECONDS", 1.0)
+
+    async def test() -> list[bytes]:
+        async with serving(
+            "127.0.0.1", 0, healthz=lambda: [], readyz=lambda: Readiness([], []), exposition=Scraped(64)
+        ) as port:
+            slow = [await ask(port) for _ in range(MOST_READERS)]
+            await asyncio.sleep(0.3)
+            lines = []
+            for pause in (0.0, 1.5):
+                await asyncio.sleep(pause)
+                reader, writer = await ask(port)
+                lines.append(await reader.readline())
+                writer.close()
+            for _, other in slow:
+                other.close()
+            return lines
+
+    assert [line.split()[1] for line in asyncio.run(test())] == [b"503", b"200"]
 
 
 @pytest.mark.parametrize("headers", [b"", b"Accept-Encoding: gzip\r\n"])

@@ -1,6 +1,7 @@
 """A server whose definition gets a default within a list, while the owner keeps writing the list."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.template_choice import choose
 from make import make_condition, make_server, stored
 from passes import Passes, new_cache
+from unit.server.test_many_unowned_fields import MOST_SECONDS
 from unit.server.test_reconcile import RefusingCluster
 
 _KEY = Key("default", "kimi", SERVER)
@@ -31,9 +33,10 @@ class World:
 
     cluster: RefusingCluster = field(default_factory=lambda: RefusingCluster({}))
     hours: Iterator[int] = field(default_factory=lambda: iter(range(2, 24)))
+    item: Manifest = field(default_factory=lambda: _ITEM)
 
     def __post_init__(self) -> None:
-        server = KimiLinearServer.model_validate(make_server(podTemplate={"spec": {"containers": [_ITEM]}}))
+        server = KimiLinearServer.model_validate(make_server(podTemplate={"spec": {"containers": [self.item]}}))
         kept = choose(server, History()).current
         self.cache = new_cache()
         for child in (build_revision(server, kept), build_deployment(server, kept.template, kept.number)):
@@ -83,6 +86,22 @@ def world() -> World:
     world.write({_DEFAULT: "Always"})
     assert world.records == 0
     return world
+
+
+def _items(number: int, **default: object) -> Manifest:
+    """Return a container with so many variables, each with the default."""
+    return {"env": [{"name": f"X{item}", "value": "1", **default} for item in range(number)]}
+
+
+@pytest.mark.parametrize("number", [1, 101, 128])
+def test_a_default_of_each_item_is_one_default_however_many_items_there_are(number: int) -> None:
+    """A newer definition gives every item of a list a value, and nobody owns it."""
+    world = World(item=_ITEM | _items(number))
+    began = time.thread_time()
+    for replicas in (1, 3):
+        world.write(_items(number, newer="x"), replicas=replicas)
+    assert time.thread_time() - began < 6 * MOST_SECONDS
+    assert world.records == 0
 
 
 def test_what_else_the_owner_of_a_list_writes_takes_no_default_that_was_there(world: World) -> None:

@@ -1,6 +1,6 @@
 """What an isolated server's NetworkPolicy lets pass, as the guide promises it.
 
-`network_flows` decides as Kubernetes' documentation says; tests/e2e/test_isolation.py asks a network that enforces it.
+`network_flows` decides as Kubernetes' documentation says.
 """
 
 from typing import Any

@@ -11,7 +11,18 @@ import pytest
 
 from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
 from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, HTTP_ROUTE, POD, REVISION, Kind, Manifest, kind_of
+from kimi_linear_operator.kubernetes.kinds import (
+    CLAIM,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    HTTP_ROUTE,
+    JOB,
+    POD,
+    REVISION,
+    Kind,
+    Manifest,
+    kind_of,
+)
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS
@@ -25,7 +36,7 @@ from kimi_linear_operator.server.revision import History
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.template_choice import choose
 from kimi_linear_operator.server.templates import Templates
-from make import make_condition, make_pod, make_server, stored
+from make import make_condition, make_deployment, make_pod, make_server, owned, stored
 from passes import Passes, make_context, new_cache
 
 
@@ -175,6 +186,63 @@ def _kept(number: int, **spec: Any) -> tuple[Manifest, Manifest]:
     (kept,) = [replace(choose(server, History()).current, number=number, generation=0)]
     record = build_revision(server, kept)
     return stored(record), stored(build_deployment(server, kept.template, number))
+
+
+def _running(replicas: int = 1, **spec: Any) -> tuple[Manifest, Manifest]:
+    """Return the record of a server's first spec, and its Deployment, whose pods serve."""
+    record, deployment = _kept(1, replicas=replicas, **spec)
+    counts = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas", "readyReplicas"), replicas)
+    deployment["status"] = {"observedGeneration": 1, **counts}
+    return record, deployment
+
+
+def _applied(manifest: Manifest) -> Manifest:
+    """Return a server whose spec was applied, according to its status."""
+    applied = {"type": "Ready", "status": "True", "reason": "AllReplicasServe", "message": "1 of 1 replicas serve"}
+    condition = {**applied, "lastTransitionTime": "2026-11-24T02:05:00Z", "observedGeneration": 1}
+    return {**manifest, "status": {"observedGeneration": 1, "image": "i", "conditions": [condition]}}
+
+
+def _pass_with_weights(cluster: RefusingCluster, *known: Manifest, server: Manifest) -> None:
+    """Make a pass over a server that names weights which are not there."""
+    cache = new_cache()
+    cache.put(SERVER, server)
+    for manifest in known:
+        cache.put(kind_of(manifest), manifest)
+    cluster.live["KimiLinearServer/kimi"] = server
+    asyncio.run(Passes(cluster, cache).reconcile(Key("default", "kimi", SERVER)))
+
+
+def test_weights_that_are_not_there_stop_no_server_whose_pods_nobody_wants_to_change() -> None:
+    """An older version that does not know `model.weights` has given the server its pods."""
+    cluster, server = RefusingCluster({}), _applied(make_server(replicas=3, model={"weights": "kimi"}))
+    record, live = _running(replicas=1)
+    _pass_with_weights(cluster, record, live, server=server)
+    [deployment] = [child for child in cluster.applied if child["kind"] == "Deployment"]
+    assert deployment["spec"]["replicas"] == 3
+    assert deployment["spec"]["template"] == record["data"]["template"]
+    template = find_condition(cluster.status, "TemplateCurrent")
+    assert (template["status"], template["reason"]) == ("Unknown", "WeightsMissing")
+    assert find_condition(cluster.status, "Accepted")["status"] == "True"
+
+
+def test_whoever_asks_for_pods_with_weights_that_are_not_there_waits_for_them() -> None:
+    cluster, server = RefusingCluster({}), make_server(replicas=3, model={"weights": "kimi"})
+    server["metadata"]["generation"] = 2
+    _pass_with_weights(cluster, *_running(replicas=1), server=server)
+    assert "Deployment/kimi" not in cluster.written
+    assert ready_condition(cluster.status)["reason"] == "WeightsMissing"
+
+
+def test_what_others_have_made_to_look_like_children_is_no_business_of_a_server() -> None:
+    """The operator may not delete a claim, so each pass over the server would fail."""
+    names = {CLAIM: "PersistentVolumeClaim", JOB: "Job", CONFIG_MAP: "ConfigMap"}
+    cluster, cache = RefusingCluster({}), new_cache()
+    cache.put(SERVER, make_server())
+    for kind, name in names.items():
+        cache.put(kind, owned({"apiVersion": kind.api_version, "kind": name, "metadata": {"name": "forged"}}))
+    asyncio.run(Passes(cluster, cache).reconcile(Key("default", "kimi", SERVER)))
+    assert not [written for written in cluster.written if "forged" in written]
 
 
 def test_a_template_that_cannot_be_recorded_keeps_no_server_from_being_scaled_down() -> None:
@@ -637,3 +705,39 @@ def test_a_server_without_optional_children_asks_for_none_and_a_deleted_one_no_m
     cache.clear()
     asyncio.run(passes.reconcile(Key("default", "kimi", SERVER)))
     assert asked == [set(), set()]
+
+
+def _autoscaler(deployment: Manifest, **spec: Any) -> Manifest:
+    """Return the autoscaler that a pass writes, given the server's Deployment."""
+    cluster = RefusingCluster({})
+    _pass(cluster, deployment, autoscaling={"maxReplicas": 4}, **spec)
+    [found] = [item["spec"] for item in cluster.applied if item["kind"] == "HorizontalPodAutoscaler"]
+    return dict(found)
+
+
+def test_a_pass_lets_the_autoscaler_go_on_when_all_replicas_serve() -> None:
+    def deployment(serving: int) -> Manifest:
+        return {**make_deployment(availableReplicas=serving), "spec": {"replicas": 2}}
+
+    assert _autoscaler(deployment(1), replicas=2)["maxReplicas"] == 2
+    assert _autoscaler(deployment(2), replicas=2)["maxReplicas"] == 4
+
+
+def test_a_server_that_does_not_ask_has_neither_an_autoscaler_nor_the_condition() -> None:
+    cluster = RefusingCluster({})
+    _pass(cluster)
+    assert not any("HorizontalPodAutoscaler" in name for name in cluster.written)
+    assert find_condition(cluster.status, "Autoscaling") == {}
+
+
+def test_a_pass_comes_again_when_the_newest_replica_has_had_its_time() -> None:
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-24T10:00:00Z"}
+    server = make_server(autoscaling={"maxReplicas": 4})
+    cluster, cache = RefusingCluster({}, live={"KimiLinearServer/kimi": server}), new_cache()
+    cache.put(SERVER, server)
+    cache.put(POD, make_pod(conditions=[ready]))
+    cache.put(DEPLOYMENT, make_deployment(availableReplicas=1))
+    reconciler = Passes(cluster, cache, now=lambda: "2026-11-24T10:00:20Z")
+    assert asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER))) == 40
+    [built] = [item["spec"] for item in cluster.applied if item["kind"] == "HorizontalPodAutoscaler"]
+    assert built["maxReplicas"] == 1

@@ -2,9 +2,11 @@
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER
@@ -16,8 +18,12 @@ from kimi_linear_operator.server.manifests import build_deployment, build_revisi
 from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_choice import RolloutState, TemplateChoice, choose, has_other_inputs
-from kimi_linear_operator.server.template_inputs import explicit_inputs, template_inputs
-from make import UID, make_server
+from kimi_linear_operator.server.template_inputs import explicit_inputs, template_inputs, unknown_fields
+from kimi_linear_operator.weights.location import on_claim
+from make import UID, make_server, stored
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+LOCATED = RolloutState(location=on_claim("kimi", "instruct", "1" * 40))
 
 
 def server(generation: int = 1, annotations: dict[str, str] | None = None, **spec: Any) -> KimiLinearServer:
@@ -144,6 +150,34 @@ def test_the_operator_takes_todays_template_by_itself_only_where_there_is_a_new_
     assert (taken.number, taken.is_automatic, taken.template) == (2, True, build_pod_template(server()))
     newest = choose(server(), History()).current
     assert choose(server(), History([newest]), state=RolloutState(is_chosen=True)) == TemplateChoice(newest)
+
+
+@pytest.mark.parametrize("case", sorted(path.parent.name for path in GOLDEN.glob("*/cr.yaml")))
+def test_a_version_knows_all_that_it_has_recorded_itself(case: str) -> None:
+    manifest = yaml.safe_load((GOLDEN / case / "cr.yaml").read_text())
+    if manifest["kind"] == "KimiLinearServer":
+        recorded = choose(KimiLinearServer.model_validate(stored(manifest)), History(), state=LOCATED).current
+        assert unknown_fields(recorded.inputs) == unknown_fields(recorded.explicit_inputs) == ()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "unknown"),
+    [
+        ({"auth": {"fieldOfANewerVersion": "x"}}, ("auth", "fieldOfANewerVersion")),
+        ({"fieldOfANewerVersion": {"name": "x"}}, ("fieldOfANewerVersion", "name")),
+    ],
+    ids=["within a known one", "as a whole"],
+)
+def test_the_operator_takes_nothing_away_by_itself_that_another_version_gave(
+    inputs: Manifest, unknown: tuple[str, ...]
+) -> None:
+    """A newer version has built the pods from fields that this one does not know, and was rolled back."""
+    kept = kept_by_older(inputs={**template_inputs(server().spec), **inputs})
+    seen = choose(server(), History([kept], deployed=1), state=RolloutState(is_chosen=True))
+    assert (seen.current, seen.unknown) == (kept, (unknown,))
+    # Whoever asks for it gets it.
+    asked = choose(server(annotations={ROLLOUT_ANNOTATION: "1"}), History([kept], deployed=1)).current
+    assert (asked.number, asked.is_automatic) == (2, False)
 
 
 def test_a_number_is_never_used_twice() -> None:

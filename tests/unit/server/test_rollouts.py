@@ -56,6 +56,14 @@ def test_a_server_that_another_versions_template_left_unready_comes_alone_and_be
     assert eligible([Candidate(B, True, True, True), other]) == []
 
 
+def test_a_server_whose_pods_have_what_this_version_does_not_know_never_comes() -> None:
+    ready, unknown = ("Ready", "True", "AllReplicasServe"), ("TemplateCurrent", "False", "InputsUnknown")
+    assert eligible([candidate(A, (ready, unknown), is_under_way=False)]) == []
+    # It is not repaired either, and the others wait: their pods would fail, too.
+    unready = candidate(A, (("Ready", "False", "CrashLooping"), unknown), is_under_way=True)
+    assert eligible([unready, Candidate(B, True, True)]) == []
+
+
 def test_nobody_comes_when_nothing_is_offered() -> None:
     assert eligible([Candidate(A, False, True)]) == []
 

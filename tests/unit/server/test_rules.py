@@ -56,6 +56,12 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "weights:1",
         "the weights come from an image",
     ),
+    (
+        {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
+        "spec.autoscaling.minReplicas",
+        3,
+        "is more than spec.autoscaling.maxReplicas",
+    ),
     ({"router": {}}, "spec.router", None, "has no API key, so everyone who reaches the server"),
     ({"engine": {"extraArgs": ["--tp=8"]}}, "spec.engine.extraArgs", None, "has a flag that the operator sets"),
     ({"engine": {"extraArgs": ["--api-key=abc"]}}, "spec.engine.extraArgs", None, "shows an API key"),
@@ -97,6 +103,18 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
     ),
     ({"ingress": {}}, "spec.auth", None, "is open while an Ingress or an HTTPRoute leads to the server"),
     (
+        {"verification": {"mode": "Warn", "onFailure": "Rollback"}},
+        "spec.verification.onFailure",
+        "Rollback",
+        "needs mode Block",
+    ),
+    (
+        {"verification": {"dataset": {"path": "test.jsonl"}}},
+        "spec.verification.dataset",
+        None,
+        "either persistentVolumeClaim or configMap",
+    ),
+    (
         {"networkPolicy": {"from": [{"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}}]}},
         "spec.networkPolicy.from",
         None,
@@ -122,6 +140,7 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
     ({"engine": {"extraArgs": ["--grpc-mode"]}}, "spec.engine.extraArgs", None, "disables SGLang's HTTP API"),
     ({"engine": {"extraArgs": ["--base-gpu-id=4"]}}, "spec.engine.extraArgs", None, "chooses GPUs by number"),
     ({"engine": {"extraArgs": ["-h"]}}, "spec.engine.extraArgs", None, "prints the help and ends"),
+    ({"engine": {"extraArgs": ["--"]}}, "spec.engine.extraArgs", None, "has the item --, after which"),
     ({"engine": {"extraArgs": ["--log-level info"]}}, "spec.engine.extraArgs", None, "write --flag=value"),
     (
         {"engine": {"image": "lmsysorg/sglang:v0.5.7-rocm700-mi35x"}},

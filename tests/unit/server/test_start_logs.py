@@ -1,4 +1,4 @@
-"""Logs of engines that start: how often they are read, of how many servers, and what a read that fails costs."""
+"""Logs of engines that start: how often they are read, and what a read that fails costs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -11,14 +11,9 @@ from kimi_linear_operator import clock
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.log_reads import READ_SECONDS, REFUSED_SECONDS, SECONDS_BETWEEN_READS
 from kimi_linear_operator.server.spec import SERVER
-from kimi_linear_operator.server.start_logs import (
-    MOST_AT_ONCE,
-    READ_SECONDS,
-    REFUSED_SECONDS,
-    SECONDS_BETWEEN_READS,
-    StartLogs,
-)
+from kimi_linear_operator.server.start_logs import StartLogs
 from make import make_pod
 from passes import make_context, new_cache
 
@@ -116,26 +111,17 @@ def test_after_the_first_read_only_new_lines_are_asked_for(logs: Logs) -> None:
     run(logs, test)
 
 
-def test_all_servers_together_read_a_bounded_number_at_once_and_in_a_second(logs: Logs) -> None:
+def test_a_read_that_had_to_wait_for_others_is_made_up_for(logs: Logs) -> None:
     async def test(start_logs: StartLogs) -> None:
-        logs.hangs = True
-        for number in range(1000):
-            await look(start_logs, key=Key("default", f"kimi-{number}", SERVER))
-            logs.now += SECONDS_BETWEEN_READS / 2
-        assert len(logs.asked) == MOST_AT_ONCE
-        for task in start_logs._reads:
-            task.cancel()
+        other = Key("default", "other", SERVER)
+        await look(start_logs)
+        await look(start_logs, key=other)
+        assert len(logs.asked) == 1
+        logs.now += READ_SECONDS - SECONDS_BETWEEN_READS
+        await look(start_logs, engine(started=True), key=other)
+        assert (len(logs.asked), start_logs.seconds_left(other)) == (2, None)
 
     run(logs, test)
-
-    async def spaced(start_logs: StartLogs) -> None:
-        begun = len(logs.asked)
-        for number in range(100):
-            await look(start_logs, key=Key("default", f"kimi-{number}", SERVER))
-        assert len(logs.asked) == begun + 1
-
-    logs.hangs = False
-    run(logs, spaced)
 
 
 def test_a_node_that_does_not_answer_delays_no_pass(logs: Logs) -> None:

@@ -334,9 +334,9 @@ def test_what_was_left_out_is_read_as_it_was_written_and_too_much_is_not_written
     server = KimiLinearServer.model_validate(make_server())
     current = replace(choose(server, History()).current, left_out={("a", 0, "b"): {"c": 1}, ("d",): None})
     assert revision.read(build_revision(server, current)) == current
-    thousand: dict[FieldPath, Any] = {("a", number): 1 for number in range(1000)}
+    thousands: dict[FieldPath, Any] = {("a", number): 1 for number in range(1100)}
     long: dict[FieldPath, Any] = {("a",): "x" * 40_000}
-    for many in (thousand, long):
+    for many in (thousands, long):
         manifest = build_revision(server, replace(current, left_out=many))
         assert LEFT_OUT_ANNOTATION not in manifest["metadata"].get("annotations", {})
     assert kind_of(manifest) == REVISION

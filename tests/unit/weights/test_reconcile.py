@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,16 +11,19 @@ from kimi_linear_operator import clock
 from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
 from kimi_linear_operator.kubernetes.kinds import CLAIM, DEPLOYMENT, JOB, POD, Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.log_reads import READ_SECONDS
 from kimi_linear_operator.server.spec import SERVER
+from kimi_linear_operator.weights import job
 from kimi_linear_operator.weights.progress import last_line, read
-from kimi_linear_operator.weights.reconcile import LOOK_SECONDS
-from kimi_linear_operator.weights.spec import WEIGHTS
-from make import make_server, make_weights, owned, stored
+from kimi_linear_operator.weights.reconcile import WeightsReconciler
+from kimi_linear_operator.weights.spec import WEIGHTS, WeightsSpec
+from make import MANAGED_LABELS, make_condition, make_server, make_weights, owned, stored
 from passes import Passes, new_cache
 
 NOW = "2026-11-29T20:00:00Z"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 KEY = Key("default", "kimi", WEIGHTS)
+IMAGE = str(WeightsSpec.model_fields["image"].default)
 TIMES = {"creationTimestamp": "2026-11-29T19:00:00Z"}
 
 
@@ -86,10 +90,21 @@ class Case:
     def __init__(self, **spec: Any) -> None:
         self.cluster, self.cache = FakeCluster(), new_cache()
         self.cache.put(WEIGHTS, make_weights(**spec))
-        self.passes = Passes(self.cluster, self.cache, now=lambda: NOW)
+        self.enqueued: list[Key] = []
+        self.passes = Passes(self.cluster, self.cache, now=lambda: NOW, enqueue=self.enqueued.extend)
 
     def reconcile(self, key: Key = KEY) -> float | None:
-        return asyncio.run(self.passes.reconcile(key))
+        """Make a pass, let what it began end, and make the passes that this asks for."""
+
+        async def passes() -> float | None:
+            again = await self.passes.reconcile(key)
+            await asyncio.sleep(0)
+            while self.enqueued:
+                again = await self.passes.reconcile(self.enqueued.pop())
+                await asyncio.sleep(0)
+            return again
+
+        return asyncio.run(passes())
 
     @property
     def job(self) -> Manifest:
@@ -149,12 +164,12 @@ def test_a_log_is_read_every_ten_seconds_and_the_status_follows(monkeypatch: pyt
     case, time = Case(), [100.0]
     monkeypatch.setattr(clock, "seconds", lambda: time[0])
     running(case)
-    assert case.reconcile() == LOOK_SECONDS
+    assert case.reconcile() == READ_SECONDS
     assert (case.status["percent"], case.status["bytesPerSecond"]) == (25, 10)
     case.cluster.log = said(bytes=500)
     case.reconcile()
     assert (case.cluster.logs_read, case.status["percent"]) == (1, 25)
-    time[0] += LOOK_SECONDS
+    time[0] += READ_SECONDS
     case.reconcile()
     assert (case.cluster.logs_read, case.status["percent"]) == (2, 50)
 
@@ -214,24 +229,114 @@ def test_a_quota_that_refuses_the_pod_is_quoted() -> None:
     assert (told["reason"], "raise the quota" in told["message"]) == ("PodCreationFailed", True)
 
 
-def test_an_upgrade_with_other_defaults_and_another_program_makes_no_other_job() -> None:
+def test_defaults_that_are_written_out_make_no_other_job() -> None:
+    case = Case()
+    case.reconcile()
+    first = case.job["metadata"]["name"]
+    edit(case, source={"variant": "instruct", "revision": "main"}, volume={"size": "200Gi"}, image=IMAGE)
+    assert case.job["metadata"]["name"] == first
+
+
+def edit(case: Case, **spec: Any) -> None:
+    """Give the weights another spec."""
+    weights = make_weights(**spec)
+    case.cluster.version += 100
+    metadata = {**weights["metadata"], "resourceVersion": str(case.cluster.version), "generation": 2}
+    cached = case.cache.get(KEY) or {}
+    case.cache.put(WEIGHTS, {**weights, "metadata": metadata, "status": cached["status"]})
+    case.reconcile()
+
+
+OTHER_WISHES = [{"source": {"revision": "v2"}}, {"volume": {"existingClaim": "models"}}]
+OTHER_PODS = [{"image": "fetcher:1"}, {"source": {"endpoint": "https://hub.example.com"}}]
+
+
+@pytest.mark.parametrize("change", [*OTHER_WISHES, *OTHER_PODS], ids=str)
+def test_while_nothing_is_complete_another_spec_makes_another_job(change: Manifest) -> None:
+    case = Case()
+    case.reconcile()
+    first = case.job["metadata"]["name"]
+    edit(case, **change)
+    assert (case.job["metadata"]["name"] != first, case.cluster.deleted) == (True, [first])
+
+
+@pytest.mark.parametrize("change", OTHER_PODS, ids=str)
+def test_what_is_complete_is_not_fetched_again_because_a_pod_would_be_another_one(change: Manifest) -> None:
     case = Case()
     complete(case)
-    defaults = Case(source={"variant": "instruct", "revision": "main"}, volume={"size": "200Gi"})
-    defaults.reconcile()
-    assert defaults.job["metadata"]["name"] == case.job["metadata"]["name"]
+    first, written = case.job["metadata"]["name"], len(case.cluster.written)
+    edit(case, **change)
+    assert (case.job["metadata"]["name"], case.cluster.written[written:], case.cluster.deleted) == (first, [], [])
+    assert (case.status["commit"], ready_condition(case.status)["status"]) == (COMMIT, "True")
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"source": {"revision": "v2"}}, {"volume": {"existingClaim": "models"}}, {"image": "fetcher:1"}],
-    ids=str,
-)
-def test_another_wish_makes_another_job(change: Manifest) -> None:
-    first, second = Case(), Case(**change)
-    first.reconcile()
-    second.reconcile()
-    assert first.job["metadata"]["name"] != second.job["metadata"]["name"]
+@pytest.mark.parametrize("change", OTHER_WISHES, ids=str)
+def test_another_wish_is_fetched_although_the_last_one_is_complete(change: Manifest) -> None:
+    case = Case()
+    complete(case)
+    first = case.job["metadata"]["name"]
+    edit(case, **change)
+    assert case.job["metadata"]["name"] != first
+
+
+def upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the operator the next version's program."""
+    monkeypatch.setattr(job, "_program", lambda: "print('the next version')")
+
+
+@pytest.mark.parametrize("begin", [running, complete])
+def test_an_upgrade_leaves_a_job_its_program_and_writes_nothing(
+    begin: Callable[[Case], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case()
+    begin(case)
+    case.reconcile()
+    name, written = case.job["metadata"]["name"], len(case.cluster.written)
+    upgrade(monkeypatch)
+    case.reconcile()
+    assert (case.job["metadata"]["name"], case.cluster.written[written:], case.cluster.deleted) == (name, [], [])
+
+
+def test_the_next_job_after_an_upgrade_has_the_next_program_and_the_former_is_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = Case()
+    complete(case)
+    [former] = [child["metadata"]["name"] for child in case.cluster.written if child["kind"] == "ConfigMap"]
+    first, written = case.job["metadata"]["name"], len(case.cluster.written)
+    upgrade(monkeypatch)
+    edit(case, source={"revision": "v2"})
+    program, made = case.cluster.written[written:]
+    assert program["data"] == {"fetch.py": "print('the next version')"}
+    volumes = made["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "program", "configMap": {"name": program["metadata"]["name"]}} in volumes
+    assert {*case.cluster.deleted} == {first, former}
+
+
+def test_children_that_cannot_be_written_are_tried_again_later_and_later() -> None:
+    case = Case()
+    foreign = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "kimi"}}
+    case.cache.put(CLAIM, stored({**foreign, "metadata": {"name": "kimi", "labels": MANAGED_LABELS}}))
+    pauses = [case.reconcile() or 0.0 for _ in range(8)]
+    assert ready_condition(case.status)["reason"] == "NameConflict"
+    assert pauses[0] <= 15
+    assert 150 <= pauses[-1] <= 300
+    case.cache.clear()
+    case.cache.put(WEIGHTS, make_weights())
+    case.reconcile()
+    assert [child["kind"] for child in case.cluster.written] == ["PersistentVolumeClaim", "ConfigMap", "Job"]
+
+
+def test_nothing_is_remembered_of_deleted_weights() -> None:
+    case = Case()
+    running(case)
+    case.reconcile()
+    reconciler = case.passes._reconcilers[WEIGHTS]
+    assert isinstance(reconciler, WeightsReconciler)
+    assert KEY in reconciler._logs._followed
+    case.cache.clear()
+    case.reconcile()
+    assert (reconciler._logs._followed, reconciler._blocked) == ({}, {})
 
 
 def test_a_pass_over_a_server_uses_the_commit_and_waits_without_one() -> None:
@@ -248,13 +353,50 @@ def test_a_pass_over_a_server_uses_the_commit_and_waits_without_one() -> None:
     assert COMMIT in str(deployment["spec"]["template"]["spec"]["containers"][0]["args"])
 
 
-def test_a_change_of_weights_enqueues_the_servers_that_use_them_and_no_others() -> None:
+def changed(version: int, *, generation: int = 1, **status: Any) -> Manifest:
+    """Return weights at a later time."""
+    weights = {**make_weights(), "status": status}
+    return {
+        **weights,
+        "metadata": {**weights["metadata"], "resourceVersion": str(version), "generation": generation},
+    }
+
+
+USER = Key("default", "user", SERVER)
+DOWNLOADING = [make_condition("Ready", "False", "WeightsDownloading", "41 % of 98.2 GB are on the volume")]
+LATER = [make_condition("Ready", "False", "WeightsDownloading", "42 % of 98.2 GB are on the volume")]
+REFUSED = [
+    make_condition("Ready", "False", "TokenRefused", "no"),
+    make_condition("Stalled", "True", "TokenRefused", "no"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "is_news"),
+    [
+        ({"conditions": LATER, "percent": 42, "bytes": 420, "bytesPerSecond": 9}, False),
+        ({"conditions": DOWNLOADING, "generation": 2}, True),
+        ({"conditions": DOWNLOADING, "commit": COMMIT, "claim": "kimi"}, True),
+        ({"conditions": REFUSED}, True),
+    ],
+    ids=["more bytes", "another spec", "a commit", "a lasting problem"],
+)
+def test_servers_are_told_what_they_read_of_weights_and_no_others(change: Manifest, is_news: bool) -> None:
     case = Case()
     for name, spec in (("user", {"model": {"weights": "kimi"}}), ("other", {"model": {"weights": "x"}}), ("hub", {})):
         case.cache.put(SERVER, make_server(name, **spec))
-    changed = make_weights()
-    changed["metadata"]["resourceVersion"] = "50"
-    assert case.cache.put(WEIGHTS, changed) == {KEY, Key("default", "user", SERVER)}
+    assert case.cache.put(WEIGHTS, changed(50, conditions=DOWNLOADING, percent=41)) == {KEY, USER}
+    assert case.cache.put(WEIGHTS, changed(51, **change)) == ({KEY, USER} if is_news else {KEY})
+
+
+def test_a_server_that_waits_is_not_written_for_each_per_cent() -> None:
+    case = Case()
+    case.cache.put(SERVER, make_server(model={"weights": "kimi"}))
+    for version, conditions in enumerate((DOWNLOADING, LATER)):
+        case.cache.put(WEIGHTS, changed(50 + version, conditions=conditions))
+        case.reconcile(Key("default", "kimi", SERVER))
+    assert len(case.cluster.statuses) == 1
+    assert ready_condition(case.status)["message"] == "weights kimi: WeightsDownloading"
 
 
 def test_lines_of_others_are_passed_over() -> None:
@@ -283,9 +425,12 @@ def test_a_claim_that_is_made_anew_is_filled_anew() -> None:
     case = Case()
     complete(case)
     first = case.job["metadata"]["name"]
+    case.put_pod(state={"waiting": {}})  # All objects of a fake cluster have one UID: no pod of the first Job is left.
     claim = case.cache.get(KEY.of(CLAIM))
     assert claim
     metadata = {**claim["metadata"], "uid": "another", "resourceVersion": "95"}
     case.cache.put(CLAIM, {**claim, "metadata": metadata})
     case.reconcile()
     assert case.cluster.written[-1]["metadata"]["name"] != first
+    assert "commit" not in case.status, "nothing is on the new claim"
+    assert (case.status["claim"], case.status["claimUid"]) == ("kimi", "another")

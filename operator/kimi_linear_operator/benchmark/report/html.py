@@ -1,5 +1,6 @@
 """The report as one HTML page, without scripts and without anything that a browser has to fetch."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -7,10 +8,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 import kimi_linear_operator
 from kimi_linear_operator.benchmark.report import plot
 from kimi_linear_operator.benchmark.report.run import Row, Run, SuiteRun
+from kimi_linear_operator.benchmark.spec import SuiteKind
 
 # A suite's card shows the first of these metrics that it has.
-_KEY_FIGURES = ("output_throughput", "request_throughput")
-_KEY_FIGURES_OF_ACCURACY = ("accuracy",)
+_KEY_FIGURES: Mapping[SuiteKind, tuple[str, ...]] = {
+    "speed": ("output_throughput", "request_throughput"),
+    "accuracy": ("accuracy",),
+    "tool-calls": ("valid_tool_calls",),
+}
 
 # `autoescape` is needed because results come from pods and may contain anything.
 _TEMPLATES = Environment(
@@ -38,5 +43,4 @@ def report(run: Run) -> str:
 
 def _key_figure(suite: SuiteRun) -> Row | None:
     """Return the metric that a suite's card shows, None if it has none of them."""
-    names = _KEY_FIGURES if suite.kind == "speed" else _KEY_FIGURES_OF_ACCURACY
-    return next((row for name in names if (row := suite.row(name))), None)
+    return next((row for name in _KEY_FIGURES[suite.kind] if (row := suite.row(name))), None)

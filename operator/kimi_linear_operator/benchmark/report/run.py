@@ -11,7 +11,6 @@ from kimi_linear_operator.benchmark import load, metric, recipe
 from kimi_linear_operator.benchmark.metric import Metric
 from kimi_linear_operator.benchmark.spec import (
     RECIPE_SUITES,
-    Accuracy,
     BenchmarkStatus,
     Environment,
     Finding,
@@ -125,7 +124,7 @@ class SuiteRun:
         return self.suite.name
 
     @property
-    def load(self) -> Speed | Accuracy:
+    def load(self) -> load.Load:
         """Return the load of the suite."""
         return load.of(self.suite)
 

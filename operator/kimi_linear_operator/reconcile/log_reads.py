@@ -1,0 +1,95 @@
+"""Places for reads of logs. They run beside the passes, a few at a time, and namespaces share them fairly."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from kimi_linear_operator import clock
+from kimi_linear_operator.cluster.errors import ApiError
+
+logger = logging.getLogger(__name__)
+
+READ_SECONDS = 10.0
+"""How often to read one log."""
+
+# Of all resources together: how many logs are read at the same time, and the seconds between the beginnings of two
+# reads. A log that cannot be read now is read READ_SECONDS later.
+MOST_AT_ONCE = 4
+SECONDS_BETWEEN_READS = 0.1
+# How many of them may be of one namespace: a read may take five seconds, if the node does not answer.
+MOST_OF_NAMESPACE = 2
+# Without the right to read logs, ask again after so long: an administrator may have given it.
+REFUSED_SECONDS = 300.0
+# For how long a place is kept for a namespace that found none: it comes again within READ_SECONDS.
+_KEPT_SECONDS = 2 * READ_SECONDS
+# A namespace in which nobody wants a log for so long may be gone. If it is not, a refusal is logged once more.
+_FORGOTTEN_SECONDS = 3600.0
+_FORBIDDEN = 403
+
+Read = Callable[[], Coroutine[Any, Any, None]]
+"""Reads a log. It raises ApiError if the log cannot be read, which is no news."""
+
+
+@dataclass
+class LogReads:
+    """The places, who has them, and where logs may not be read.
+
+    The last place, and every second time at which a read may begin, are kept for the namespace that waits longest. A
+    namespace with thousands of logs that are always due would otherwise take each.
+    """
+
+    _places: dict[asyncio.Task[None], str] = field(default_factory=dict)
+    _next_at: float = 0.0
+    # The namespaces that found no place, with the time of their last attempt. The one that waits longest comes first.
+    _turned_away: dict[str, float] = field(default_factory=dict)
+    # By namespace: until when not to ask.
+    _refused: dict[str, float] = field(default_factory=dict)
+
+    def begin(self, namespace: str, read: Read) -> bool:
+        """Begin to read a log of a namespace, if there is a place; return whether it has begun."""
+        if self.seconds_refused(namespace) or self._count(namespace) >= MOST_OF_NAMESPACE:
+            return False
+        if not self._has_place(namespace):
+            # Its place in the order stays the same.
+            self._turned_away[namespace] = clock.seconds()
+            return False
+        self._turned_away.pop(namespace, None)
+        self._next_at = clock.seconds() + SECONDS_BETWEEN_READS
+        task = asyncio.create_task(self._read(namespace, read))
+        self._places[task] = namespace
+        task.add_done_callback(self._places.pop)
+        return True
+
+    def seconds_refused(self, namespace: str) -> float:
+        """Return for how many more seconds no log of a namespace is read, because the operator may not."""
+        return max(0.0, self._refused.get(namespace, 0.0) - clock.seconds())
+
+    def _count(self, namespace: str) -> int:
+        return sum(place == namespace for place in self._places.values())
+
+    def _has_place(self, namespace: str) -> bool:
+        now = clock.seconds()
+        self._turned_away = {name: since for name, since in self._turned_away.items() if since > now - _KEPT_SECONDS}
+        is_first = next(iter(self._turned_away), namespace) == namespace
+        begins_at = self._next_at + (0.0 if is_first else SECONDS_BETWEEN_READS)
+        return now >= begins_at and len(self._places) < (MOST_AT_ONCE if is_first else MOST_AT_ONCE - 1)
+
+    async def _read(self, namespace: str, read: Read) -> None:
+        try:
+            await read()
+        except ApiError as error:
+            if error.status == _FORBIDDEN:
+                self._note_refusal(namespace)
+
+    def _note_refusal(self, namespace: str) -> None:
+        if namespace not in self._refused:
+            logger.info(
+                "The operator may not read logs in namespace %s (pods/log), so the status of servers there does not "
+                "tell when they load, compile and warm up, and that of weights not how far they are",
+                namespace,
+            )
+        now = clock.seconds()
+        recent = {name: until for name, until in self._refused.items() if until > now - _FORGOTTEN_SECONDS}
+        self._refused = {**recent, namespace: now + REFUSED_SECONDS}

@@ -1,0 +1,103 @@
+"""The HorizontalPodAutoscaler of a server, which sets `spec.replicas` of the server by its load."""
+
+import math
+from collections.abc import Sequence
+
+from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes.conditions import find_condition
+from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, Manifest
+from kimi_linear_operator.kubernetes.times import seconds_between
+from kimi_linear_operator.server.deployment import ENDPOINT_PAUSE_SECONDS
+from kimi_linear_operator.server.spec import SERVER, Autoscaling, KimiLinearServer, ServerSpec
+
+# SGLang's names have a colon (sglang:num_queue_reqs). In Prometheus that marks names of recording rules, so adapters
+# are told to replace it: see docs/guide/scale.md.
+QUEUED_REQUESTS = "sglang_num_queue_reqs"
+RUNNING_REQUESTS = "sglang_num_running_reqs"
+# How often the autoscaler looks, by default (--horizontal-pod-autoscaler-sync-period).
+_LOOK_SECONDS = 15
+# MaxPeriodSeconds of Kubernetes' validation of autoscalers.
+_LONGEST_PERIOD_SECONDS = 1800
+
+
+def needs_autoscaler(server: KimiLinearServer) -> bool:
+    """Return whether a server has an autoscaler: without pods there are no metrics, so a suspended one has none."""
+    return server.spec.autoscaling is not None and not server.spec.suspend
+
+
+def build_autoscaler(server: KimiLinearServer, *, may_grow: bool = True) -> Manifest:
+    """Return the HorizontalPodAutoscaler, named like the server.
+
+    Args:
+        server: The server. It has `spec.autoscaling`.
+        may_grow: Whether replicas may be added now: see `seconds_until_more`.
+    """
+    scaling = server.spec.autoscaling
+    assert scaling  # noqa: S101 - see needs_autoscaler
+    name = server.metadata.name
+    spec = {
+        "scaleTargetRef": {"apiVersion": SERVER.api_version, "kind": SERVER.kind, "name": name},
+        "minReplicas": scaling.min_replicas,
+        "maxReplicas": scaling.max_replicas if may_grow else _held(scaling, server.spec.replicas),
+        "metrics": [
+            _metric(QUEUED_REQUESTS, scaling.target.queued_requests),
+            _metric(RUNNING_REQUESTS, scaling.target.running_requests),
+        ],
+        "behavior": _behaviour(server.spec, scaling),
+    }
+    return metadata.build_manifest(server, AUTOSCALER, name, spec=spec)
+
+
+def seconds_until_more(spec: ServerSpec, deployment: Manifest | None, pods: Sequence[Manifest], now: str) -> float:
+    """Return in how many seconds the autoscaler may add replicas: infinity while one does not serve.
+
+    The autoscaler counts a replica that loads as one without load, and would add replicas until the first one serves.
+    After that, the new replica takes its part of the load only slowly: requests that wait elsewhere stay there.
+
+    Args:
+        spec: The server's spec.
+        deployment: Its live Deployment, None if there is none: then nothing is scaled.
+        pods: Its pods.
+        now: The time as RFC 3339.
+    """
+    if spec.autoscaling is None or deployment is None:
+        return 0.0
+    if serving(deployment) < spec.replicas:
+        return math.inf
+    newest = max((_ready_since(pod) for pod in pods), default="")
+    waited, pause = seconds_between(newest, now), spec.autoscaling.scale_up.stabilization_seconds
+    return 0.0 if waited is None else min(max(pause - waited, 0.0), pause)
+
+
+def serving(deployment: Manifest | None) -> int:
+    """Return how many replicas serve."""
+    return int((deployment or {}).get("status", {}).get("availableReplicas", 0))
+
+
+def _ready_since(pod: Manifest) -> str:
+    ready = find_condition(pod.get("status", {}), "Ready")
+    return str(ready.get("lastTransitionTime", "")) if ready.get("status") == "True" else ""
+
+
+def _held(scaling: Autoscaling, replicas: int) -> int:
+    """Return the bound with which no replica is added to these."""
+    return max(scaling.min_replicas, min(scaling.max_replicas, replicas))
+
+
+def _metric(name: str, target: int) -> Manifest:
+    average = {"type": "AverageValue", "averageValue": str(target)}
+    return {"type": "Pods", "pods": {"metric": {"name": name}, "target": average}}
+
+
+def _behaviour(spec: ServerSpec, scaling: Autoscaling) -> Manifest:
+    """Return how fast replicas come and go: each that goes has the time to drain before the next one goes."""
+    drain = min(ENDPOINT_PAUSE_SECONDS + spec.drain.timeout_seconds, _LONGEST_PERIOD_SECONDS)
+    return {
+        "scaleUp": _rules(scaling.scale_up.stabilization_seconds, scaling.scale_up.replicas, _LOOK_SECONDS),
+        "scaleDown": _rules(scaling.scale_down.stabilization_seconds, 1, drain),
+    }
+
+
+def _rules(stabilization: int, replicas: int, period: int) -> Manifest:
+    policy = {"type": "Pods", "value": replicas, "periodSeconds": period}
+    return {"stabilizationWindowSeconds": stabilization, "policies": [policy]}

@@ -1,0 +1,70 @@
+"""The readiness gate of pods: with `spec.verification.mode: Block`, a pod serves only after its template was verified.
+
+Kubernetes keeps a pod unready until the condition of its gate is True, and only the operator writes that. A gate that
+is open stays open, also while no operator runs.
+https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-readiness-gate
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+from kimi_linear_operator.kubernetes.conditions import find_condition
+from kimi_linear_operator.kubernetes.kinds import GROUP, Manifest
+from kimi_linear_operator.server.labels import TEMPLATE_LABEL
+from kimi_linear_operator.server.revision import Revision
+from kimi_linear_operator.server.spec import ServerSpec
+
+GATE = f"{GROUP}/verified"
+"""The readiness gate, and the condition of a pod that opens it."""
+
+# The most suites of a verification: the questions and the tool calls.
+_SUITES = 2
+
+
+def has_gate(spec: ServerSpec) -> bool:
+    """Return whether the pods of a server have a gate."""
+    return spec.verification.mode == "Block"
+
+
+def gate_seconds(spec: ServerSpec) -> int:
+    """Return how long a gate may stay closed after the pod could serve, in seconds."""
+    return _SUITES * spec.verification.timeout_seconds if has_gate(spec) else 0
+
+
+def with_gate(template: Manifest) -> Manifest:
+    """Return a pod template with the gate, and with its hash as a label, by which its pods are known."""
+    digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:16]
+    about, pod = template["metadata"], template["spec"]
+    gates = [*pod.get("readinessGates", ()), {"conditionType": GATE}]
+    return {
+        **template,
+        "metadata": {**about, "labels": {**about["labels"], TEMPLATE_LABEL: digest}},
+        "spec": {**pod, "readinessGates": gates},
+    }
+
+
+def template_label(manifest: Manifest) -> str | None:
+    """Return the hash on a pod or pod template, None without one: then it has no gate of ours."""
+    labels: dict[str, str] = manifest.get("metadata", {}).get("labels") or {}
+    return labels.get(TEMPLATE_LABEL)
+
+
+def pods_to_open(revisions: Iterable[Revision], pods: Iterable[Manifest]) -> list[Manifest]:
+    """Return the pods whose gate is closed although their template was verified."""
+    verified = {template_label(item.template) for item in revisions if item.has_passed} - {None}
+    return [pod for pod in pods if template_label(pod) in verified and not _is_open(pod)]
+
+
+def _is_open(pod: Manifest) -> bool:
+    return find_condition(pod.get("status", {}), GATE).get("status") == "True"
+
+
+def opened(now: str) -> Manifest:
+    """Return the condition of a pod that opens its gate.
+
+    Args:
+        now: The time as RFC 3339.
+    """
+    message = "the pod template was verified"
+    return {"type": GATE, "status": "True", "reason": "Verified", "message": message, "lastTransitionTime": now}

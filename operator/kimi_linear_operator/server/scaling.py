@@ -1,0 +1,70 @@
+"""Whether the number of a server's replicas follows its load, in the words of its autoscaler."""
+
+from kimi_linear_operator.kubernetes.conditions import Reason, condition, find_condition
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.models import Condition
+from kimi_linear_operator.server.autoscaler import serving
+from kimi_linear_operator.server.spec import Autoscaling, ServerSpec
+
+CONDITION = "Autoscaling"
+
+
+def autoscaling_condition(
+    spec: ServerSpec, deployment: Manifest | None, autoscaler: Manifest | None, *, may_grow: bool = True
+) -> Condition:
+    """Return the condition of a server that asks for autoscaling.
+
+    Args:
+        spec: The server's spec, which was applied.
+        deployment: Its Deployment, None if there is none.
+        autoscaler: Its HorizontalPodAutoscaler as the cluster has it, None if there is none.
+        may_grow: Whether replicas may be added now.
+    """
+    if off := _why_off(spec):
+        return condition(CONDITION, False, off)
+    status = (autoscaler or {}).get("status", {})
+    if not status.get("conditions"):
+        return condition(CONDITION, None, _UNSEEN)
+    if failed := _failure(status, "AbleToScale"):
+        return condition(CONDITION, False, Reason("ScalingFailed", failed))
+    failed = _failure(status, "ScalingActive")
+    # Without a replica that serves there are no metrics, and nothing is wrong with them.
+    if failed and serving(deployment):
+        return condition(CONDITION, False, Reason("MetricsMissing", failed))
+    if not may_grow:
+        return condition(CONDITION, True, _awaited(serving(deployment), spec.replicas))
+    return condition(CONDITION, True, _followed(spec.replicas, spec.autoscaling, status))
+
+
+_UNSEEN = Reason("AutoscalerPending", "No controller has looked at a HorizontalPodAutoscaler of the server yet")
+
+
+def _why_off(spec: ServerSpec) -> Reason | None:
+    if spec.suspend:
+        return Reason("Suspended", "spec.suspend is true: there is no autoscaler, and replicas stays as it is")
+    if spec.replicas == 0:
+        return Reason("NoReplicas", "spec.replicas is 0, which switches the autoscaler off")
+    return None
+
+
+def _failure(status: Manifest, kind: str) -> str:
+    """Return the message of the autoscaler's condition of this type if it is False, else an empty text."""
+    found = find_condition(status, kind)
+    return str(found.get("message") or found.get("reason")) if found.get("status") == "False" else ""
+
+
+def _awaited(ready: int, replicas: int) -> Reason:
+    until = "all do" if ready < replicas else "the newest has had time to take its part of the load"
+    return Reason("ReplicaAwaited", f"{ready} of {replicas} replicas serve; no more are added until {until}")
+
+
+def _followed(replicas: int, scaling: Autoscaling | None, status: Manifest) -> Reason:
+    """Return how many replicas the load asks for, and whether it asks for more than there may be."""
+    assert scaling  # noqa: S101 - only a server that asks for autoscaling has this condition
+    limited = find_condition(status, "ScalingLimited")
+    if (limited.get("status"), limited.get("reason")) == ("True", "TooManyReplicas"):
+        message = f"The load asks for more than {scaling.max_replicas} replicas (autoscaling.maxReplicas)"
+        return Reason("MaximumReached", message)
+    wanted, most = status.get("desiredReplicas", replicas), scaling.max_replicas
+    message = f"{replicas} replicas; the autoscaler wants {wanted} of {scaling.min_replicas} to {most}"
+    return Reason("FollowsLoad", message)

@@ -1,0 +1,74 @@
+"""Reads the logs of the programs that fetch: the last line says how far each is."""
+
+from dataclasses import dataclass, field
+
+from kimi_linear_operator import clock
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.log_reads import READ_SECONDS
+from kimi_linear_operator.reconcile.resource_type import Context
+from kimi_linear_operator.weights import progress
+from kimi_linear_operator.weights.job import CONTAINER
+from kimi_linear_operator.weights.progress import Progress
+
+# How many lines to read of a log: others than the program may write there, too.
+_LOG_LINES = 8
+
+
+@dataclass
+class _Followed:
+    """A program that runs.
+
+    Attributes:
+        pod: Its pod.
+        said: What it said last, None if that is not known.
+        due_at: When to read its log again, in seconds of `clock`.
+    """
+
+    pod: Manifest
+    said: Progress | None = None
+    due_at: float = 0.0
+
+
+@dataclass
+class FetchLogs:
+    """Follows the logs of programs that run.
+
+    A read runs beside the passes, so a node that does not answer delays no status. When it finds another last line, it
+    enqueues the weights.
+    """
+
+    context: Context
+    _followed: dict[Key, _Followed] = field(default_factory=dict)
+
+    def follow(self, key: Key, pod: Manifest) -> Progress | None:
+        """Return what the program in a pod said last, None if that is not known; begin to read its log if that is due.
+
+        Args:
+            key: The weights.
+            pod: The pod in which the program runs.
+        """
+        address = {"metadata": {name: pod["metadata"][name] for name in ("name", "namespace", "uid")}}
+        followed = self._followed.get(key)
+        if followed is None or followed.pod != address:
+            followed = self._followed[key] = _Followed(address)
+        now = clock.seconds()
+        if now >= followed.due_at:
+            followed.due_at = now + READ_SECONDS
+            self.context.log_reads.begin(key.namespace, lambda: self._read(key, followed))
+        return followed.said
+
+    def forget(self, key: Key) -> None:
+        """Forget weights that are gone, or whose program does not run."""
+        self._followed.pop(key, None)
+
+    async def _read(self, key: Key, followed: _Followed) -> None:
+        """Read the last line.
+
+        Raises:
+            ApiError: The log cannot be read now.
+        """
+        said = progress.last_line(await self.context.cluster.pod_log_tail(followed.pod, CONTAINER, lines=_LOG_LINES))
+        if said and said != followed.said:
+            followed.said = said
+            self.context.scheduling.enqueue([key])

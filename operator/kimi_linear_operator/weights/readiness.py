@@ -1,0 +1,56 @@
+"""What servers read of weights. How far a download is, which changes every few seconds, is not among it."""
+
+from dataclasses import dataclass
+
+from kimi_linear_operator.kubernetes.conditions import LONGEST_MESSAGE, find_condition, ready_condition
+from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
+from kimi_linear_operator.weights.spec import WEIGHTS
+
+# Characters of names. Anybody who may write a status may write any text there.
+_LONGEST_NAME = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether servers can use weights.
+
+    Attributes:
+        uid: The UID of the weights.
+        generation: The generation of their spec.
+        claim: The claim in their status.
+        commit: The complete commit in their status.
+        is_stalled: Whether they may never become complete by themselves.
+        cause: Why they are not complete.
+    """
+
+    uid: str
+    generation: int
+    claim: str
+    commit: str
+    is_stalled: bool
+    cause: str
+
+
+def facts(kind: Kind, manifest: Manifest) -> Readiness | None:
+    """Return what servers read of weights, None for a child."""
+    return readiness_of(manifest) if kind == WEIGHTS else None
+
+
+def readiness_of(manifest: Manifest) -> Readiness:
+    """Return whether servers can use weights, as they are stored."""
+    metadata, status = manifest["metadata"], manifest.get("status", {})
+    return Readiness(
+        uid=str(metadata.get("uid", "")),
+        generation=int(metadata.get("generation", 0)),
+        claim=str(status.get("claim", ""))[:_LONGEST_NAME],
+        commit=str(status.get("commit", ""))[:_LONGEST_NAME],
+        is_stalled=find_condition(status, "Stalled").get("status") == "True",
+        cause=_cause(ready_condition(status)),
+    )
+
+
+def _cause(ready: Manifest) -> str:
+    """Return reason and message of Ready; of a download only the reason, because its message counts per cent."""
+    reason = str(ready.get("reason", "Pending"))
+    message = str(ready.get("message", "Waiting for the operator"))
+    return reason if reason == "WeightsDownloading" else f"{reason}: {message}"[:LONGEST_MESSAGE]

@@ -1,0 +1,220 @@
+"""Metrics of pods, as a cluster gets them: a real Prometheus, and an adapter that offers what it has to autoscalers.
+
+Simulated nodes run nothing. So a test runs a stand-in for SGLang for each pod, on this machine, and plays the kubelet.
+"""
+
+import json
+import random
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import debian
+from binaries import binary, cache_folder
+from client.asking import ask
+from client.processes import StandIn
+from control_plane import LocalCluster, free_ports
+from integration.kubelet import is_ready, report_ready
+from integration.namespace import Namespace
+from integration.waiting import wait_for
+from kimi_linear_operator.kubernetes.kinds import Manifest
+
+PROMETHEUS = debian.unpacked("prometheus", cache_folder()) / "usr/bin/prometheus"
+_GROUP = "custom.metrics.k8s.io"
+_SCRAPE_SECONDS = 1
+_REQUEST_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """A Prometheus of the test's own, which learns of its targets by a file."""
+
+    folder: Path
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def _targets(self) -> Path:
+        return self.folder / "targets.json"
+
+    def scrape(self, targets: Sequence[tuple[str, dict[str, str]]]) -> None:
+        """Scrape these addresses, each with its labels, and no others."""
+        partial = self.folder / "targets.partial"
+        partial.write_text(json.dumps([{"targets": [address], "labels": labels} for address, labels in targets]))
+        partial.rename(self._targets)
+
+    def command(self) -> list[str]:
+        self.scrape([])
+        found = {"files": [str(self._targets)], "refresh_interval": "1s"}
+        job = {"job_name": "sglang", "scrape_interval": f"{_SCRAPE_SECONDS}s", "file_sd_configs": [found]}
+        (self.folder / "prometheus.yml").write_text(json.dumps({"scrape_configs": [job]}))
+        return [
+            str(PROMETHEUS),
+            f"--config.file={self.folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={self.folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{self.port}",
+        ]
+
+
+@contextmanager
+def running(command: Sequence[str], log: Path) -> Iterator[None]:
+    """Run a program while the block runs."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def adapted_metrics(cluster: LocalCluster, folder: Path) -> Iterator[Prometheus]:
+    """Run Prometheus and the adapter, and offer custom metrics at the API server while the block runs."""
+    ports = free_ports(2)
+    prometheus = Prometheus(folder, ports[0])
+    kubeconfigs = [
+        f"--{name}-kubeconfig={cluster.kubeconfig}" for name in ("lister", "authentication", "authorization")
+    ]
+    adapter = [
+        str(binary("metrics-adapter")),
+        *kubeconfigs,
+        f"--prometheus={prometheus.url}",
+        f"--secure-port={ports[1]}",
+        "--bind-address=127.0.0.1",
+        f"--cert-dir={folder / 'certificates'}",
+    ]
+    with ExitStack() as stack:
+        stack.enter_context(running(prometheus.command(), folder / "prometheus.log"))
+        stack.enter_context(running(adapter, folder / "adapter.log"))
+        cluster.kubectl.apply(_service(ports[1]))
+        try:
+            available = "--for=condition=Available"
+            cluster.kubectl("wait", available, f"apiservice/v1beta1.{_GROUP}", "--timeout=60s", timeout=70)
+            yield prometheus
+        finally:
+            # While an API service does not answer, no namespace can be deleted.
+            cluster.kubectl("delete", f"apiservice/v1beta1.{_GROUP}", "service/metrics-adapter")
+
+
+def _service(port: int) -> list[Manifest]:
+    """Return the adapter's registration at the API server, which runs on the same machine."""
+    service = {"namespace": "default", "name": "metrics-adapter", "port": port}
+    spec = {
+        "group": _GROUP,
+        "version": "v1beta1",
+        "service": service,
+        "insecureSkipTLSVerify": True,
+        "groupPriorityMinimum": 100,
+        "versionPriority": 100,
+    }
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "metrics-adapter", "namespace": "default"},
+            "spec": {"type": "ExternalName", "externalName": "localhost"},
+        },
+        {
+            "apiVersion": "apiregistration.k8s.io/v1",
+            "kind": "APIService",
+            "metadata": {"name": f"v1beta1.{_GROUP}"},
+            "spec": spec,
+        },
+    ]
+
+
+@dataclass
+class ServingPods:
+    """The held pods of a server, each with a stand-in that answers for it."""
+
+    namespace: Namespace
+    server: str
+    prometheus: Prometheus
+    may_start: bool = True
+    """Whether pods that are new become Ready."""
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _engines: dict[str, StandIn] = field(default_factory=dict)
+
+    def __enter__(self) -> "ServingPods":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stack.close()
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._engines)
+
+    @property
+    def urls(self) -> list[str]:
+        return [engine.url for engine in self._engines.values()]
+
+    def tend(self) -> list[Manifest]:
+        """Do what kubelets would: start engines of new pods, end those of pods that have gone. Return the pods."""
+        pods = [pod for pod in self.namespace.pods(self.server) if "deletionTimestamp" not in pod["metadata"]]
+        names = {pod["metadata"]["name"] for pod in pods}
+        for gone in self._engines.keys() - names:
+            self._engines.pop(gone).stop()
+            self._tell_prometheus()
+        for pod in pods:
+            if self.may_start and "nodeName" in pod["spec"] and not is_ready(pod):
+                self._start(pod)
+        return pods
+
+    def _start(self, pod: Manifest) -> None:
+        name = pod["metadata"]["name"]
+        behaviour = {"seconds_per_token": 0.005}
+        log = self.prometheus.folder / f"{name}.log"
+        engine = StandIn(["--max-running-requests=2", "--enable-metrics"], behaviour, log)
+        self._engines[name] = self._stack.enter_context(engine)
+        assert engine.url
+        report_ready(self.namespace, pod)
+        self._tell_prometheus()
+
+    def _tell_prometheus(self) -> None:
+        self.prometheus.scrape(
+            [
+                (engine.url.removeprefix("http://"), {"namespace": self.namespace.name, "pod": name})
+                for name, engine in self._engines.items()
+            ]
+        )
+
+
+@contextmanager
+def load(pods: ServingPods, users: int) -> Iterator[None]:
+    """Let users ask, each after the last answer, any of the pods that serve, as their Service would choose."""
+    ended = threading.Event()
+    threads = [threading.Thread(target=_ask_until, args=(ended, pods)) for _ in range(users)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+
+
+def _ask_until(ended: threading.Event, pods: ServingPods) -> None:
+    body = {"text": "x", "sampling_params": {"max_new_tokens": 100, "ignore_eos": True}}
+    while not ended.is_set():
+        # A replica that has gone meanwhile does not answer.
+        with suppress(TimeoutError):
+            ask(f"{random.choice(pods.urls)}/generate", body, seconds=_REQUEST_SECONDS)  # noqa: S311 - no secret
+
+
+def wait_for_pods(pods: ServingPods, number: int, seconds: float) -> None:
+    """Tend pods until there are so many, all Ready if they may start."""
+    wait_for(
+        pods.tend,
+        f"{number} pods",
+        lambda found: len(found) == number and (not pods.may_start or all(map(is_ready, found))),
+        seconds,
+    )

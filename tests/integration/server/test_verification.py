@@ -1,0 +1,239 @@
+"""Servers whose answers are verified: gates, results that are kept, wrong answers with Warn, Block and Rollback.
+
+The test plays the kubelet: it says which pods could serve, and with which numbers a benchmark's client has ended.
+"""
+
+import json
+from typing import Any
+
+import pytest
+
+from integration.client_pods import end_suite, running_pod
+from integration.kubelet import HELD
+from integration.namespace import Namespace, Spec, condition_of
+from integration.waiting import stays, wait_for
+from kimi_linear_operator.kubernetes.kinds import BENCHMARK, EVENT, POD, REVISION, Manifest
+from kimi_linear_operator.server.gate import GATE
+from kimi_linear_operator.server.labels import SERVER_LABEL
+
+pytestmark = pytest.mark.usefixtures("operator")
+
+_NOW = "2026-11-24T09:30:00Z"
+_QUESTIONS = 200
+
+
+def verified_spec(mode: str, **more: Any) -> Spec:
+    """A server whose pods, and those of whose benchmarks, wait for the test."""
+    options = {"mode": mode, **more.pop("verification", {})}
+    return {"verification": options, "inheritedMetadata": {"annotations": {HELD: "true"}}, **more}
+
+
+def benchmarks(namespace: Namespace) -> list[Manifest]:
+    return namespace.client.list(BENCHMARK, namespace.name, {"labelSelector": f"{SERVER_LABEL}=kimi"})
+
+
+def benchmark(namespace: Namespace) -> Manifest:
+    [found] = wait_for(lambda: benchmarks(namespace), "one benchmark", lambda found: len(found) == 1)
+    return dict(found)
+
+
+def answer(namespace: Namespace, accuracy: float) -> None:
+    """Let the accuracy client of the only benchmark end with this share of right answers."""
+    metrics = {"accuracy": accuracy, "invalid": 0.0, "latency": 12.0, "output_throughput": 3000.0}
+    counts = {"requested": _QUESTIONS, "completed": _QUESTIONS}
+    message = json.dumps({"outcome": "Succeeded", "message": "", **counts, "metrics": metrics})
+    end_suite(namespace, benchmark(namespace)["metadata"]["name"], "accuracy", message)
+
+
+def living(namespace: Namespace) -> list[Manifest]:
+    return [pod for pod in namespace.pods("kimi") if "deletionTimestamp" not in pod["metadata"]]
+
+
+def pods_on_nodes(namespace: Namespace, number: int) -> list[Manifest]:
+    return wait_for(
+        lambda: living(namespace),
+        f"{number} pods on nodes",
+        lambda pods: len(pods) == number and all("nodeName" in pod["spec"] for pod in pods),
+    )
+
+
+def is_open(pod: Manifest) -> bool:
+    return bool(condition_of(pod, GATE).get("status") == "True")
+
+
+def report(namespace: Namespace, pod: Manifest, *, has_address: bool = True) -> None:
+    """Report what a kubelet does: the containers are ready, and the pod is if its gate is open or it has none."""
+    gates = pod["spec"].get("readinessGates", ())
+    kept = [item for item in pod["status"].get("conditions", ()) if item["type"] == GATE]
+    is_ready = not gates or is_open(pod)
+    states = {"PodScheduled": True, "ContainersReady": True, "Ready": is_ready}
+    conditions = [{"type": kind, "status": str(state), "lastTransitionTime": _NOW} for kind, state in states.items()]
+    if not is_ready:
+        conditions[-1]["reason"] = "ReadinessGatesNotReady"
+    container = {"name": "sglang", "image": "sglang", "imageID": "", "ready": True, "started": True, "restartCount": 0}
+    number = int(pod["metadata"]["uid"][:2], 16)
+    status = {
+        "phase": "Running",
+        "conditions": [*kept, *conditions],
+        "podIP": f"10.9.8.{number}",
+        "podIPs": [{"ip": f"10.9.8.{number}"}],
+        "containerStatuses": [{**container, "state": {"running": {"startedAt": _NOW}}}],
+    }
+    namespace.client.patch(POD, namespace.name, pod["metadata"]["name"], {"status": status}, "status")
+
+
+def serve(namespace: Namespace, number: int) -> None:
+    """Report all pods as they are until all gates are open and the server is Ready."""
+    for pod in pods_on_nodes(namespace, number):
+        report(namespace, pod)
+    wait_for(lambda: living(namespace), "all gates are open", lambda pods: all(map(is_open, pods)))
+    for pod in living(namespace):
+        report(namespace, pod)
+    namespace.wait_until_ready("kimi")
+
+
+def verify(namespace: Namespace, accuracy: float, replicas: int = 1) -> None:
+    for pod in pods_on_nodes(namespace, replicas):
+        report(namespace, pod)
+    answer(namespace, accuracy)
+
+
+def test_one_pod_is_asked_and_then_all_with_its_template_serve_at_once(namespace: Namespace) -> None:
+    namespace.create_server("kimi", verified_spec("Block", replicas=2))
+    pods = pods_on_nodes(namespace, 2)
+    stays(lambda: benchmarks(namespace), "no benchmark before a pod could serve", lambda found: not found, 2)
+    for pod in pods:
+        report(namespace, pod)
+    made = benchmark(namespace)
+    addresses = {f"http://{pod['status']['podIP']}:30000" for pod in living(namespace)}
+    assert made["spec"]["endpoint"]["url"] in addresses
+    namespace.wait_for_condition("kimi", "Ready", "False", "Verifying")
+    assert namespace.condition("kimi", "Verified")["status"] == "Unknown"
+    running_pod(namespace, made["metadata"]["name"], "accuracy")
+    assert not any(map(is_open, living(namespace)))
+    answer(namespace, 0.7)
+    serve(namespace, 2)
+    verified = namespace.wait_for_condition("kimi", "Verified", "True", "Verified")
+    assert made["metadata"]["name"] in verified["message"]
+    # A further replica and another operator need no second run.
+    namespace.change_server("kimi", {"replicas": 3})
+    serve(namespace, 3)
+    assert [item["metadata"]["uid"] for item in benchmarks(namespace)] == [made["metadata"]["uid"]]
+    [event] = namespace.events("kimi", "Verified")
+    assert event["type"] == "Normal"
+
+
+def test_wrong_answers_keep_the_gates_closed_and_say_so(namespace: Namespace) -> None:
+    namespace.create_server("kimi", verified_spec("Block"))
+    verify(namespace, 0.3)
+    ready = namespace.wait_for_condition("kimi", "Ready", "False", "VerificationFailed")
+    assert "accuracy is 0.3" in ready["message"]
+    namespace.wait_for_condition("kimi", "Stalled", "True", "VerificationFailed")
+    stays(lambda: living(namespace), "the gate stays closed", lambda pods: not any(map(is_open, pods)), 3)
+    [event] = namespace.events("kimi", "VerificationFailed")[:1]
+    assert event["type"] == "Warning"
+
+
+def test_wrong_answers_lead_back_to_the_verified_template_once(namespace: Namespace) -> None:
+    namespace.create_server("kimi", verified_spec("Block", verification={"onFailure": "Rollback"}))
+    verify(namespace, 0.7)
+    serve(namespace, 1)
+    [old] = living(namespace)
+    namespace.change_server("kimi", {"engine": {"contextLength": 131072}})
+    wait_for(lambda: living(namespace), "a new pod", lambda pods: pods and pods[0]["metadata"]["uid"] != _uid(old))
+    wait_for(lambda: benchmarks(namespace), "the old benchmark is gone", lambda found: not found)
+    verify(namespace, 0.3)
+    namespace.wait_for_condition("kimi", "TemplateCurrent", "False", "RolledBack")
+    label = old["metadata"]["labels"]["kimi-linear.io/template"]
+
+    def has_old_template(pods: list[Manifest]) -> bool:
+        return [pod["metadata"]["labels"]["kimi-linear.io/template"] for pod in pods] == [label]
+
+    wait_for(lambda: living(namespace), "a pod with the old template", has_old_template)
+    # It serves without being asked again, and the failed template is not tried again.
+    serve(namespace, 1)
+    assert namespace.condition("kimi", "Verified")["status"] == "False"
+    template = namespace.deployment("kimi")["spec"]["template"]
+    namespace.edit(POD, living(namespace)[0]["metadata"]["name"], {"metadata": {"labels": {"touched": "yes"}}})
+    stays(lambda: namespace.deployment("kimi")["spec"]["template"], "it stays", lambda now: now == template, 3)
+    # Both are kept; a third one follows from the next change.
+    records = namespace.client.list(REVISION, namespace.name, {"labelSelector": f"{SERVER_LABEL}=kimi"})
+    assert len(records) == 2
+    namespace.change_server("kimi", {"engine": {"contextLength": 65536}})
+    wait_for(lambda: living(namespace), "another pod", lambda pods: bool(pods) and not has_old_template(pods))
+    verify(namespace, 0.7)
+    serve(namespace, 1)
+    namespace.wait_for_condition("kimi", "TemplateCurrent", "True", "Newest")
+    namespace.wait_for_condition("kimi", "Verified", "True", "Verified")
+
+
+def _uid(pod: Manifest) -> str:
+    return str(pod["metadata"]["uid"])
+
+
+def test_with_warn_the_server_serves_and_only_the_condition_says_that_answers_are_wrong(namespace: Namespace) -> None:
+    namespace.create_server("kimi", verified_spec("Warn"))
+    [pod] = pods_on_nodes(namespace, 1)
+    assert "readinessGates" not in pod["spec"]
+    report(namespace, pod)
+    namespace.wait_until_ready("kimi")
+    assert benchmark(namespace)["spec"]["serverRef"] == {"name": "kimi"}
+    answer(namespace, 0.3)
+    namespace.wait_for_condition("kimi", "Verified", "False", "VerificationFailed")
+    assert namespace.condition("kimi", "Ready")["status"] == "True"
+    [event] = namespace.events("kimi", "VerificationFailed")[:1]
+    assert event["type"] == "Warning"
+    # Without a verification, the benchmark and the condition go, and the pod stays.
+    namespace.change_server("kimi", {"verification": {"mode": "Off"}})
+    wait_for(lambda: benchmarks(namespace), "the benchmark is gone", lambda found: not found)
+    wait_for(lambda: namespace.condition("kimi", "Verified"), "the condition is gone", lambda found: not found)
+    assert [_uid(item) for item in living(namespace)] == [_uid(pod)]
+
+
+def test_a_verification_that_cannot_be_made_is_unknown_and_can_be_tried_again(namespace: Namespace) -> None:
+    namespace.create_server("kimi", verified_spec("Block"))
+    [pod] = pods_on_nodes(namespace, 1)
+    report(namespace, pod)
+    first = benchmark(namespace)
+    said = {"outcome": "Failed", "message": "The dataset is not in the pod.", "requested": _QUESTIONS, "completed": 0}
+    for _ in range(2):  # spec.backoffLimit is 1.
+        end_suite(namespace, first["metadata"]["name"], "accuracy", json.dumps({**said, "metrics": {}}), exit_code=1)
+    verified = namespace.wait_for_condition("kimi", "Verified", "Unknown", "VerificationImpossible", seconds=60)
+    assert "The dataset is not in the pod" in verified["message"]
+    assert not is_open(living(namespace)[0])
+    namespace.delete(BENCHMARK, first["metadata"]["name"])
+    again = wait_for(
+        lambda: benchmarks(namespace),
+        "another benchmark",
+        lambda found: [_uid(item) for item in found] not in ([], [_uid(first)]),
+    )
+    assert len(again) == 1
+    answer(namespace, 0.7)
+    serve(namespace, 1)
+
+
+def test_a_pod_that_goes_while_it_is_asked_is_replaced_by_another_one(namespace: Namespace) -> None:
+    namespace.create_server("kimi", verified_spec("Block"))
+    [pod] = pods_on_nodes(namespace, 1)
+    report(namespace, pod)
+    first = benchmark(namespace)
+    namespace.delete(POD, pod["metadata"]["name"])
+    wait_for(lambda: living(namespace), "its successor", lambda pods: [_uid(item) for item in pods] != [_uid(pod)])
+    [successor] = pods_on_nodes(namespace, 1)
+    report(namespace, successor)
+    wait_for(
+        lambda: benchmarks(namespace),
+        "a benchmark of the successor",
+        lambda found: [item["metadata"]["name"] for item in found] not in ([], [first["metadata"]["name"]]),
+    )
+    answer(namespace, 0.7)
+    serve(namespace, 1)
+
+
+def test_events_of_verifications_are_few(namespace: Namespace) -> None:
+    namespace.create_server("kimi", verified_spec("Block"))
+    verify(namespace, 0.7)
+    serve(namespace, 1)
+    query = {"fieldSelector": "involvedObject.kind=KimiLinearServer,involvedObject.name=kimi"}
+    reasons = [event["reason"] for event in namespace.client.list(EVENT, namespace.name, query)]
+    assert sorted(reasons) == ["AllReplicasServe", "Verified"]

@@ -1,0 +1,146 @@
+"""The autoscaler of a server: which replicas it may set, how fast, and when it has to wait."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kimi_linear_operator.kubernetes.drift import has_drifted
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.resource_types import check
+from kimi_linear_operator.server.autoscaler import build_autoscaler, needs_autoscaler, seconds_until_more
+from kimi_linear_operator.server.spec import KimiLinearServer
+from make import make_deployment, make_pod, make_server
+
+FOUR: Manifest = {"maxReplicas": 4}
+
+
+def server(**spec: Any) -> KimiLinearServer:
+    checked = check(make_server(**spec))
+    assert checked.errors == []
+    assert isinstance(checked.resource, KimiLinearServer)
+    return checked.resource
+
+
+NOW = "2026-11-24T10:00:00Z"
+
+
+def until_more(deployment: Manifest | None, *pods: Manifest, **spec: Any) -> float:
+    return seconds_until_more(server(**spec).spec, deployment, pods, NOW)
+
+
+def autoscaler(deployment: Manifest | None = None, **spec: Any) -> Manifest:
+    built: Manifest = build_autoscaler(server(**spec), may_grow=not until_more(deployment, **spec))["spec"]
+    return built
+
+
+def ready_pod(name: str, since: str) -> Manifest:
+    return make_pod(name, conditions=[{"type": "Ready", "status": "True", "lastTransitionTime": since}])
+
+
+def bounds(deployment: Manifest | None, **spec: Any) -> tuple[int, int]:
+    built = autoscaler(deployment, **spec)
+    return built["minReplicas"], built["maxReplicas"]
+
+
+def test_a_server_that_does_not_ask_has_none() -> None:
+    assert not needs_autoscaler(server())
+    assert needs_autoscaler(server(autoscaling=FOUR))
+
+
+def test_a_suspended_server_has_none_so_nobody_changes_its_replicas() -> None:
+    assert not needs_autoscaler(server(autoscaling=FOUR, suspend=True))
+
+
+def test_it_scales_the_server_and_not_the_deployment_which_the_operator_would_correct() -> None:
+    target = {"apiVersion": "kimi-linear.io/v1alpha1", "kind": "KimiLinearServer", "name": "kimi"}
+    assert autoscaler(autoscaling=FOUR)["scaleTargetRef"] == target
+
+
+def test_the_load_is_that_of_sglangs_own_metrics() -> None:
+    metrics = autoscaler(autoscaling={**FOUR, "target": {"queuedRequests": 7, "runningRequests": 30}})["metrics"]
+    assert [(item["pods"]["metric"]["name"], item["pods"]["target"]["averageValue"]) for item in metrics] == [
+        ("sglang_num_queue_reqs", "7"),
+        ("sglang_num_running_reqs", "30"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "serving", "expected"),
+    [
+        (1, 1, (1, 4)),
+        (1, 0, (1, 1)),
+        (2, 1, (1, 2)),
+        (3, 1, (1, 3)),
+        (3, 3, (1, 4)),
+        # After a scale-down, the Deployment still counts the replica that goes.
+        (2, 3, (1, 4)),
+        (9, 2, (1, 4)),
+        (0, 0, (1, 4)),
+    ],
+)
+def test_no_replica_is_added_while_another_one_does_not_serve(
+    replicas: int, serving: int, expected: tuple[int, int]
+) -> None:
+    deployment = make_deployment(availableReplicas=serving)
+    assert bounds(deployment, replicas=replicas, autoscaling=FOUR) == expected
+
+
+def test_a_new_replica_has_time_to_take_its_part_of_the_load() -> None:
+    two = make_deployment(availableReplicas=2)
+    pods = (ready_pod("kimi-0", "2026-11-24T08:00:00Z"), ready_pod("kimi-1", "2026-11-24T09:59:40Z"))
+    assert until_more(two, *pods, replicas=2, autoscaling=FOUR) == 40
+    assert until_more(two, pods[0], replicas=2, autoscaling=FOUR) == 0
+    at_once = {**FOUR, "scaleUp": {"stabilizationSeconds": 0}}
+    assert until_more(two, *pods, replicas=2, autoscaling=at_once) == 0
+
+
+def test_a_replica_that_does_not_serve_is_awaited_without_end() -> None:
+    loading = make_pod("kimi-1", conditions=[{"type": "Ready", "status": "False", "lastTransitionTime": NOW}])
+    assert until_more(make_deployment(availableReplicas=1), loading, replicas=2, autoscaling=FOUR) == math.inf
+
+
+def test_the_fewest_replicas_are_started_at_the_same_time() -> None:
+    deployment = make_deployment(availableReplicas=0)
+    assert bounds(deployment, replicas=1, autoscaling={"minReplicas": 3, "maxReplicas": 4}) == (3, 3)
+
+
+def test_a_server_without_a_deployment_has_its_own_bounds() -> None:
+    assert bounds(None, autoscaling=FOUR) == (1, 4)
+
+
+@given(st.integers(1, 20), st.integers(0, 20), st.integers(0, 30), st.none() | st.integers(0, 30), st.integers(0, 3600))
+def test_its_bounds_and_times_are_always_such_as_kubernetes_accepts(
+    fewest: int, more: int, replicas: int, serving: int | None, drain: int
+) -> None:
+    deployment = None if serving is None else make_deployment(availableReplicas=serving)
+    scaling = {"minReplicas": fewest, "maxReplicas": fewest + more}
+    built = autoscaler(deployment, replicas=replicas, autoscaling=scaling, drain={"timeoutSeconds": drain})
+    assert fewest <= built["minReplicas"] <= built["maxReplicas"] <= fewest + more
+    for rules in built["behavior"].values():
+        assert 0 <= rules["stabilizationWindowSeconds"] <= 3600
+        assert all(0 < policy["periodSeconds"] <= 1800 for policy in rules["policies"])
+
+
+def test_a_replica_goes_when_the_one_before_it_has_drained() -> None:
+    behaviour = autoscaler(autoscaling=FOUR, drain={"timeoutSeconds": 300})["behavior"]
+    assert behaviour == {
+        "scaleUp": {
+            "stabilizationWindowSeconds": 60,
+            "policies": [{"type": "Pods", "value": 1, "periodSeconds": 15}],
+        },
+        "scaleDown": {
+            "stabilizationWindowSeconds": 3600,
+            "policies": [{"type": "Pods", "value": 1, "periodSeconds": 315}],
+        },
+    }
+
+
+def test_what_kubernetes_makes_of_the_numbers_is_no_difference() -> None:
+    wanted = build_autoscaler(server(autoscaling={**FOUR, "target": {"runningRequests": 2000}}))
+    queued, running = wanted["spec"]["metrics"]
+    stored = {**running, "pods": {**running["pods"], "target": {"type": "AverageValue", "averageValue": "2k"}}}
+    live = {**wanted, "spec": {**wanted["spec"], "metrics": [queued, stored]}}
+    assert not has_drifted(live, wanted)

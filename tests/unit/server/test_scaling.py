@@ -1,0 +1,74 @@
+"""The condition Autoscaling: what a server says about its autoscaler."""
+
+from typing import Any
+
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.server.scaling import autoscaling_condition
+from kimi_linear_operator.server.spec import ServerSpec
+from make import make_deployment
+
+ABLE = {"type": "AbleToScale", "status": "True", "reason": "ReadyForNewScale", "message": "recommended size"}
+ACTIVE = {"type": "ScalingActive", "status": "True", "reason": "ValidMetricFound", "message": "able to calculate"}
+LIMITED = {"type": "ScalingLimited", "status": "True", "reason": "TooManyReplicas", "message": "more than maximum"}
+NO_METRIC = {
+    "type": "ScalingActive",
+    "status": "False",
+    "reason": "FailedGetPodsMetric",
+    "message": "unable to get metric sglang_num_queue_reqs: no metrics returned from custom metrics API",
+}
+
+
+def told(
+    *conditions: Manifest, serving: int = 2, desired: int = 2, may_grow: bool = True, **spec: Any
+) -> tuple[str, str, str]:
+    """Return status, reason and message, given the conditions of the autoscaler."""
+    wanted = ServerSpec.model_validate({"replicas": 2, "autoscaling": {"maxReplicas": 4}, **spec})
+    autoscaler = {"status": {"conditions": list(conditions), "desiredReplicas": desired}}
+    deployment = make_deployment(availableReplicas=serving)
+    found = autoscaling_condition(wanted, deployment, autoscaler, may_grow=may_grow)
+    return found.status, found.reason, found.message
+
+
+def test_it_says_how_many_replicas_there_are_and_how_many_the_load_asks_for() -> None:
+    status, reason, message = told(ABLE, ACTIVE, desired=3)
+    assert (status, reason) == ("True", "FollowsLoad")
+    assert message == "2 replicas; the autoscaler wants 3 of 1 to 4"
+
+
+def test_a_replica_that_does_not_serve_is_awaited() -> None:
+    status, reason, message = told(ABLE, ACTIVE, LIMITED, serving=1, may_grow=False)
+    assert (status, reason) == ("True", "ReplicaAwaited")
+    assert message == "1 of 2 replicas serve; no more are added until all do"
+    message = told(ABLE, ACTIVE, LIMITED, may_grow=False)[2]
+    assert message.endswith("until the newest has had time to take its part of the load")
+
+
+def test_more_load_than_there_may_be_replicas_is_told() -> None:
+    status, reason, message = told(ABLE, ACTIVE, LIMITED)
+    assert (status, reason) == ("True", "MaximumReached")
+    assert "4 replicas" in message
+
+
+def test_missing_metrics_are_told_in_the_autoscalers_words() -> None:
+    assert told(ABLE, NO_METRIC) == ("False", "MetricsMissing", NO_METRIC["message"])
+    assert told(ABLE, NO_METRIC, serving=1)[1] == "MetricsMissing"
+
+
+def test_without_a_replica_that_serves_metrics_are_not_missing() -> None:
+    assert told(ABLE, NO_METRIC, serving=0, may_grow=False)[:2] == ("True", "ReplicaAwaited")
+
+
+def test_an_autoscaler_that_cannot_scale_says_why() -> None:
+    failed = {"type": "AbleToScale", "status": "False", "reason": "FailedGetScale", "message": "forbidden"}
+    assert told(failed) == ("False", "ScalingFailed", "forbidden")
+
+
+def test_an_autoscaler_that_nobody_has_looked_at_is_unknown() -> None:
+    assert told()[:2] == ("Unknown", "AutoscalerPending")
+    wanted = ServerSpec.model_validate({"autoscaling": {"maxReplicas": 4}})
+    assert autoscaling_condition(wanted, None, None).reason == "AutoscalerPending"
+
+
+def test_a_server_without_pods_says_what_switched_the_autoscaler_off() -> None:
+    assert told(ABLE, NO_METRIC, suspend=True)[:2] == ("False", "Suspended")
+    assert told(ABLE, NO_METRIC, replicas=0)[:2] == ("False", "NoReplicas")
