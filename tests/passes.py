@@ -29,6 +29,9 @@ RESOURCES = tuple(TYPES)
 CHILDREN = kinds_of_children(TYPES)
 """The kinds of all other objects that the operator reads."""
 
+OPTIONAL = optional_kinds(TYPES)
+"""Those of them that only the resources need that ask for them."""
+
 WRITTEN = written_kinds(TYPES)
 """Those of them that it writes."""
 
@@ -45,7 +48,7 @@ def index_of(cache: Cache) -> BenchmarkIndex:
 
 def new_scopes(namespaces: list[str]) -> Scopes:
     """Return the scopes of all that the operator reads in some namespaces; nothing has been read yet."""
-    return Scopes(namespaces, (*CHILDREN, *RESOURCES), optional_kinds(TYPES))
+    return Scopes(namespaces, (*CHILDREN, *RESOURCES), OPTIONAL)
 
 
 def check_stored(manifest: Mapping[str, Any]) -> Checked[Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 ReasonName = Literal[
+    "AddressPending",
     "AllReplicasServe",
     "ApiKeyUnknown",
     "AppliedBefore",
@@ -21,6 +22,7 @@ ReasonName = Literal[
     "CrashLooping",
     "EndpointGiven",
     "Evicted",
+    "Exposed",
     "FollowsLoad",
     "HubLimited",
     "HubUnreachable",
@@ -62,6 +64,7 @@ ReasonName = Literal[
     "RollingOut",
     "RollingOutByItself",
     "RolloutPaused",
+    "RouteRefused",
     "RouterUnavailable",
     "Running",
     "ScalingFailed",
@@ -496,14 +499,33 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "server",
         "The spec asks for an object of a kind that the operator's Role does not allow. The server has everything "
         "else.",
-        "Give the operator the rules of its chart's Role: `helm template` shows them. The operator makes the object "
-        "within a minute, without a restart.",
+        "Give the operator the rules of its chart's Role. Some need a value of the chart: `rbac.expose` for an Ingress "
+        "and an HTTPRoute. The operator makes the object within a minute, without a restart.",
     ),
     "KindUnreadable": Explanation(
         "server",
         "The spec asks for an object of a kind that the API server cannot list. The server has everything else.",
         "Read the error in the operator's log or at `/readyz`. Often a webhook that converts objects of this kind does "
         "not answer.",
+    ),
+    "Exposed": Explanation(
+        "server",
+        "Every way into the cluster that the spec asks for leads to the server: `status.addresses`.",
+        NOTHING,
+    ),
+    "AddressPending": Explanation(
+        "server",
+        "A load balancer, an ingress controller or a gateway has not reported yet that it leads to the server.",
+        "Wait a minute. Then check that the cluster has a controller for the load balancer class, the IngressClass or "
+        "the Gateway that the message names, and read its log. A controller that never reports an "
+        "address may work all the same; most have an option to report it.",
+    ),
+    "RouteRefused": Explanation(
+        "server",
+        "A gateway refuses the server's HTTPRoute. The message has the gateway's words.",
+        "`NotAllowedByListeners`: allow the server's namespace in `allowedRoutes` of the Gateway. "
+        "`NoMatchingListenerHostname`: choose `hostnames` that the listener has. `NoMatchingParent`: correct "
+        "`sectionName`. `BackendNotFound`: the Service is gone; see `Synced`.",
     ),
     # Weights on a volume.
     "WeightsComplete": Explanation(

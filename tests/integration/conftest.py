@@ -14,6 +14,7 @@ from control_plane import LocalCluster
 from integration.asked import asked_in, keep
 from integration.audit import AuditLog
 from integration.client import Client
+from integration.definitions import ROUTES, gateway_api
 from integration.kubelet import HELD, stages_without
 from integration.namespace import Namespace, temporary_namespace
 from integration.processes_under_test import Operator, log_for_failures, operator_of_release
@@ -65,10 +66,11 @@ def cluster(
     """
     with LocalCluster(tmp_path_factory.mktemp("cluster"), "integration") as started:
         roomy = [gpu_node(f"mi300x-{number}", "MI300X", gpus=128) for number in range(2)]
-        chart.install(started.kubeconfig, "--set=replicas=0")
+        chart.install(started.kubeconfig, "--set=replicas=0", "--set=rbac.expose=true")
         started.kubectl.apply(stages_without(f'.metadata.annotations["{HELD}"]'))
         add_nodes(started.kubectl, [*roomy, gpu_node("mi325x-0", "MI325X")])
-        started.kubectl.wait_until_served(*chart.DEFINITIONS)
+        started.kubectl.apply(gateway_api())
+        started.kubectl.wait_until_served(*chart.DEFINITIONS, ROUTES)
         yield started
         if folder := request.config.getoption("asked"):
             keep(folder, asked_in(request.session, AuditLog(started.audit_log)))

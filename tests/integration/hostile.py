@@ -14,6 +14,8 @@ from kimi_linear_operator.kubernetes.kinds import (
     DEPLOYMENT,
     DISRUPTION_BUDGET,
     GROUP,
+    HTTP_ROUTE,
+    INGRESS,
     JOB,
     NETWORK_POLICY,
     POD,
@@ -132,6 +134,8 @@ _CONTENTS: dict[Kind, Manifest] = {
     CLAIM: {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}},
     JOB: {"spec": {"suspend": True, "template": _TEMPLATE}},
     POD: {"spec": _POD_SPEC},
+    INGRESS: {"spec": {"defaultBackend": {"service": {"name": "a", "port": {"number": 1}}}}},
+    HTTP_ROUTE: {"spec": {}},
     REVISION: {"revision": 1, "data": {"NO TEXT": ["NO TEXT", "ODD"]}},
 }
 _OWNER = {"apiVersion": "v1", "kind": "NO TEXT", "name": "NO TEXT", "uid": "NO TEXT", "controller": True}

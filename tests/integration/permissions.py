@@ -47,4 +47,4 @@ def _may_lease(client: Client, namespace: str, account: str) -> bool:
 def rendered_roles() -> str:
     """Return the chart's roles and bindings of an operator of one namespace, which is also where its Lease is."""
     only = f"--set=watchNamespaces={{{_PLACEHOLDER}}}"
-    return render("--show-only=templates/rbac.yaml", only, namespace=_PLACEHOLDER)
+    return render("--show-only=templates/rbac.yaml", "--set=rbac.expose=true", only, namespace=_PLACEHOLDER)

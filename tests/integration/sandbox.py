@@ -17,7 +17,7 @@ from integration.waiting import wait_for
 from kimi_linear_operator.kubernetes.kinds import LEASE, Kind
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 from kimi_linear_operator.runtime.lists import GATHER_SECONDS, REST
-from passes import CHILDREN, RESOURCES
+from passes import CHILDREN, OPTIONAL, RESOURCES
 
 SANDBOX_ACCOUNT = "sandboxed-operator"
 PAIR_ACCOUNTS = ("first-replica", "second-replica")
@@ -51,10 +51,14 @@ class Sandbox:
     others: tuple[Namespace, ...] = ()
 
     def wait_for_resync(self) -> None:
-        """Wait until the operator has listed everything after its start: that would hide what watches lose."""
+        """Wait until the operator has listed everything after its start: that would hide what watches lose.
+
+        The cluster may not have optional kinds.
+        """
 
         def unlisted() -> list[str]:
-            return [kind.plural for kind in (*CHILDREN, *RESOURCES) if not self.proxy.count(_is_list_of(kind))]
+            needed = (kind for kind in (*CHILDREN, *RESOURCES) if kind not in OPTIONAL)
+            return [kind.plural for kind in needed if not self.proxy.count(_is_list_of(kind))]
 
         wait_for(unlisted, "every kind was listed", lambda kinds: not kinds)
 

@@ -52,6 +52,8 @@ _NAMES = st.sampled_from(("hf-token", "a", "a.b-c", "a" * 253, "0"))
 _ODD_NAMES = st.sampled_from(("A", "a_b", "-a", "a-", "a" * 254, "a\n", "a b", "ä", ".a"))
 _MODEL_NAMES = st.sampled_from(("main", "moonshotai/Kimi-Linear-48B-A3B-Instruct", "v1.0", "A", "x" * 253))
 _ODD_MODEL_NAMES = st.sampled_from(("-x", "/x", "a b", "main\n", "x" * 254, "é", "a:b"))
+_HOSTS = st.sampled_from(("kimi.example.com", "*.example.com", "a", "0.1", "x" * 253))
+_ODD_HOSTS = st.sampled_from(("", "*", "a.*", "A.example", "a..b", ".a", "a_b", "a\n", "http://a", "x" * 254, "ä"))
 _QUANTITIES = st.sampled_from((1, 2, 4, 8, "1", "4", "8", "04", "4k", "1Gi", "", "x" * 32))
 _ODD_QUANTITIES = st.sampled_from((4.0, 4.5, True, "x" * 33, "ä" * 32, [4], {"a": 1}, 2**63))
 
@@ -127,6 +129,22 @@ _SCALARS: Mapping[str, tuple[Strategy, Strategy]] = {
         ),
     ),
     "service.headless": (st.booleans(), st.sampled_from(("no", 1))),
+    "service.loadBalancerClass": (
+        st.sampled_from(("internal", "example.com/internal", "x" * 63)),
+        st.sampled_from(("", "/x", "a b", "x\n", "x" * 317)),
+    ),
+    "service.externalTrafficPolicy": (st.sampled_from(("Cluster", "Local")), st.sampled_from(("local", True))),
+    "ingress.className": (_NAMES, _ODD_NAMES),
+    "ingress.tlsSecretName": (_NAMES, _ODD_NAMES),
+    "ingress.annotations": (
+        st.dictionaries(st.sampled_from(("a", "b/c")), st.sampled_from(("", "x", "true")), max_size=3),
+        st.sampled_from(({"a": 1}, {"a": None}, {"a": True}, {"a": {}})),
+    ),
+    "httpRoute.path": (
+        st.sampled_from(("/", "/kimi", "/a/b.c~d-e_f")),
+        st.sampled_from(("", "kimi", "//", "/a/", "/a b", "/a\n", "/é", "/" + "x" * 256)),
+    ),
+    "httpRoute.scheme": (st.sampled_from(("http", "https")), st.sampled_from(("HTTP", "tcp"))),
     "router.replicas": (st.sampled_from((1, 2, 100)), st.sampled_from((0, 101, "2", 2.0))),
     "router.policy": (st.sampled_from(("LeastLoad", "CacheAware", "RoundRobin")), st.sampled_from(("", "Random"))),
     "router.image": (st.sampled_from(("a/b:1", "x" * 512)), st.sampled_from(("", ":v1", "a b", "x" * 513))),
@@ -199,6 +217,16 @@ _LISTS: Mapping[str, tuple[Strategy, Strategy]] = {
     "engine.extraPipPackages": (
         st.lists(st.sampled_from(("tiktoken", "a[b,c]==1.0", "x>=1,<2", "a.b_c-d~=1.0")), max_size=3),
         st.sampled_from((["-e ."], ["a b"], ["a;rm"], ["a==\n"], ["a\n"], ["x"] * 17, ["x" * 129], ["ä"], [""])),
+    ),
+    "ingress.hosts": (st.lists(_HOSTS, max_size=3), st.lists(_ODD_HOSTS, min_size=1, max_size=17)),
+    "httpRoute.hostnames": (st.lists(_HOSTS, max_size=3), st.lists(_ODD_HOSTS, min_size=1, max_size=17)),
+    "httpRoute.parentRefs": (
+        st.lists(
+            st.fixed_dictionaries({"name": _NAMES}, optional={"namespace": _NAMES, "sectionName": _NAMES}),
+            min_size=1,
+            max_size=3,
+        ),
+        st.sampled_from(([], [{}], [{"name": "a"}] * 9, [{"name": "A"}], [{"name": "a", "port": 80}], [None], ["a"])),
     ),
     "security.capabilities": (
         st.lists(st.sampled_from(("SYS_PTRACE", "IPC_LOCK", "A")), max_size=3),

@@ -40,6 +40,15 @@
 - apiGroups: [""]
   resources: [configmaps, services]
   verbs: [get, list, watch, create, patch, delete]
+{{- if .Values.rbac.expose }}
+# spec.ingress and spec.httpRoute of a server.
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [get, list, watch, create, patch, delete]
+{{- end }}
 # Without delete: only the garbage collector deletes a claim, and only if volume.deletionPolicy is Delete.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]

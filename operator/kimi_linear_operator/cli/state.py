@@ -12,6 +12,8 @@ from kimi_linear_operator.kubernetes.kinds import (
     AUTOSCALER,
     CONFIG_MAP,
     DISRUPTION_BUDGET,
+    HTTP_ROUTE,
+    INGRESS,
     POD,
     REVISION,
     SERVICE,
@@ -23,7 +25,7 @@ from kimi_linear_operator.reconcile.resource_type import ResourceType
 from kimi_linear_operator.resource_types import TYPES
 
 # Children without a state of their own: they are as the operator writes them.
-_WITHOUT_STATE = (AUTOSCALER, CONFIG_MAP, DISRUPTION_BUDGET, REVISION, SERVICE)
+_WITHOUT_STATE = (AUTOSCALER, CONFIG_MAP, DISRUPTION_BUDGET, HTTP_ROUTE, INGRESS, REVISION, SERVICE)
 # The user may not list the kind, or the cluster does not have it.
 _REFUSALS = (403, 404)
 
@@ -92,11 +94,10 @@ class State:
     @property
     def shortcomings(self) -> Sequence[str]:
         """Return what is not as the spec asks although it does not decide about the goal, and what to do."""
-        synced = find_condition(self.status, "Synced")
-        if synced.get("status") != "False" or synced["reason"] == self.goal.get("reason"):
-            return []
-        remedy = _remedy(synced["reason"])
-        return [f"{synced['reason']}: {synced['message']}", *([f"Next: {remedy}"] if remedy else [])]
+        conditions = (find_condition(self.status, kind) for kind in ("Synced", "Exposed"))
+        false = [item for item in conditions if item.get("status") == "False"]
+        told = [item for item in false if item["reason"] != self.goal.get("reason")]
+        return [line for item in told for line in _shortcoming(item)]
 
     def tree(self, now: str) -> Branch:
         """Return the tree of the resource.
@@ -120,6 +121,11 @@ class Address:
         """Return the resource in words."""
         kinds = " or ".join(resource_type.kind.kind for resource_type in self.types)
         return f"{kinds} {self.name} in namespace {self.namespace}"
+
+
+def _shortcoming(condition: Manifest) -> list[str]:
+    remedy = _remedy(condition["reason"])
+    return [f"{condition['reason']}: {condition['message']}", *([f"Next: {remedy}"] if remedy else [])]
 
 
 def _remedy(reason: str) -> str:

@@ -90,6 +90,9 @@ def _lines(state: State, time: str) -> Iterator[str]:
     if failure := status.get("lastFailure"):
         yield f"\nLast failure, {failure['time']}: {failure['pod']}, container {failure['container']}"
         yield f"  exit code {failure['exitCode']} ({failure['reason']}): {failure['message']}"
+    if addresses := status.get("addresses"):
+        yield "\nAddresses outside the cluster:"
+        yield from addresses
     for title, key in _TITLES:
         if key in status:
             yield f"\n{title}:\n{status[key]}"

@@ -53,6 +53,8 @@ JOB = Kind("batch", "v1", "Job", "jobs")
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps")
 CLAIM = Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
+INGRESS = Kind("networking.k8s.io", "v1", "Ingress", "ingresses")
+HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", "the Gateway API")
 AUTOSCALER = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 NETWORK_POLICY = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
 POD_MONITOR = Kind("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors", "the Prometheus operator")
@@ -80,6 +82,8 @@ _CHILD_KINDS = {
         DISRUPTION_BUDGET,
         AUTOSCALER,
         NETWORK_POLICY,
+        INGRESS,
+        HTTP_ROUTE,
         POD_MONITOR,
         PROMETHEUS_RULE,
         CONFIG_MAP,

@@ -54,6 +54,8 @@ class WatchedScopes:
         is_dormant = self.is_dormant(scope)
         if is_dormant:
             self._unwatched[scope] = time.monotonic()
+            # Its next refusal is news, even if it comes before the first watch: it was listed meanwhile.
+            self._refused.discard(scope)
         return not is_dormant
 
     def broken(self) -> set[Scope]:

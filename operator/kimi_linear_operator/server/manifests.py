@@ -7,6 +7,8 @@ from kimi_linear_operator.kubernetes.kinds import (
     AUTOSCALER,
     DEPLOYMENT,
     DISRUPTION_BUDGET,
+    HTTP_ROUTE,
+    INGRESS,
     NETWORK_POLICY,
     POD_MONITOR,
     PROMETHEUS_RULE,
@@ -23,6 +25,7 @@ from kimi_linear_operator.server import (
     network_policy,
     revision,
     router,
+    routes,
     service,
 )
 from kimi_linear_operator.server.labels import REVISION_ANNOTATION
@@ -32,7 +35,7 @@ from kimi_linear_operator.weights.location import Location
 CHILDREN = (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET)
 """The kinds of the children that every cluster has and every Role of the operator allows."""
 
-OPTIONAL_CHILDREN: tuple[Kind, ...] = (AUTOSCALER, NETWORK_POLICY, POD_MONITOR, PROMETHEUS_RULE)
+OPTIONAL_CHILDREN: tuple[Kind, ...] = (AUTOSCALER, NETWORK_POLICY, POD_MONITOR, PROMETHEUS_RULE, INGRESS, HTTP_ROUTE)
 """The kinds of children that may be missing: then only servers that ask for them miss something."""
 
 
@@ -104,3 +107,4 @@ def _optional_companions(server: KimiLinearServer, *, may_grow: bool) -> Iterato
     if watched := spec.monitoring:
         yield monitoring.build_pod_monitor(server, watched)
         yield monitoring.build_alerts(server, watched)
+    yield from routes.build_routes(server)

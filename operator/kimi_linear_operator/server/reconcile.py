@@ -10,7 +10,18 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access, metadata
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason, find_condition
-from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, DEPLOYMENT, POD, REVISION, Kind, Manifest, kind_of
+from kimi_linear_operator.kubernetes.kinds import (
+    AUTOSCALER,
+    DEPLOYMENT,
+    HTTP_ROUTE,
+    INGRESS,
+    POD,
+    REVISION,
+    SERVICE,
+    Kind,
+    Manifest,
+    kind_of,
+)
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -29,6 +40,7 @@ from kimi_linear_operator.server.autoscaler import needs_autoscaler, seconds_unt
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
 from kimi_linear_operator.server.events import contested_event, transition_event, verified_event
+from kimi_linear_operator.server.exposure import LiveRoutes, is_exposed
 from kimi_linear_operator.server.labels import ROUTER_SUFFIX
 from kimi_linear_operator.server.manifests import (
     CHILDREN,
@@ -338,6 +350,14 @@ class ServerReconciler:
         """Return the Deployment of the server's router from the cache."""
         return self._deployment(key._replace(name=key.name + ROUTER_SUFFIX), uid)
 
+    def _routes(self, key: Key, server: KimiLinearServer | None) -> LiveRoutes:
+        """Return the server's own objects that lead to it from outside the cluster, empty if it asks for none."""
+        if server is None or not is_exposed(server):
+            return {}
+        found = ((kind, self.cache.get(key.of(kind))) for kind in (SERVICE, INGRESS, HTTP_ROUTE))
+        uid = server.metadata.uid
+        return {kind: live for kind, live in found if live and metadata.is_owned_by(live, uid)}
+
     async def _report(
         self, key: Key, manifest: Manifest, outcome: _Outcome, not_applied: Reason | None
     ) -> float | None:
@@ -357,6 +377,7 @@ class ServerReconciler:
             router=self._router(key, manifest["metadata"]["uid"]) if _has_router(outcome.server) else None,
             logged=self._start_logs.follow(key, newest_pod(pods)),
             withheld=outcome.withheld,
+            routes=self._routes(key, outcome.server),
         )
         status = server_status(observation, self.now())
         builders = (verified_event, transition_event, contested_event)

@@ -288,6 +288,27 @@ ERRORS = (
         f"changes the port {command_line.PORT_NAME} ({command_line.PORT}) of the container sglang: probes and Services "
         "need it; set the port for clients in spec.service.port",
     ),
+    Rule(
+        "error",
+        "spec.service",
+        "!has(self.loadBalancerClass) || self.type == 'LoadBalancer'",
+        "is only for load balancers: set spec.service.type to LoadBalancer, or remove the class",
+        blames="loadBalancerClass",
+    ),
+    Rule(
+        "error",
+        "spec.service",
+        "!has(self.externalTrafficPolicy) || self.type != 'ClusterIP'",
+        "is only for traffic from outside: set spec.service.type to LoadBalancer or NodePort, or remove the policy",
+        blames="externalTrafficPolicy",
+    ),
+    Rule(
+        "error",
+        "spec.ingress",
+        "!has(self.tlsSecretName) || self.hosts.size() > 0",
+        "is a certificate for no name: add spec.ingress.hosts",
+        blames="tlsSecretName",
+    ),
     expressions.unprivileged(
         ENGINE_CONTAINER,
         "AMD's device plugin mounts its GPUs; add what else it needs to spec.security.capabilities",
@@ -372,6 +393,14 @@ WARNINGS = (
         "lets a network use the server without an API key, even the endpoints that flush its cache and replace its "
         "weights: set spec.auth.apiKeySecretRef",
         blames="service.type",
+    ),
+    Rule(
+        "warning",
+        "spec",
+        f"!(has(self.ingress) || has(self.httpRoute)) || has(self.auth.apiKeySecretRef) || {_KEY_IN_ARGUMENTS}",
+        "is open while an Ingress or an HTTPRoute leads to the server: everyone who reaches it can use it, even the "
+        "endpoints that flush its cache and replace its weights: set spec.auth.apiKeySecretRef",
+        blames="auth",
     ),
     Rule(
         "warning",

@@ -17,7 +17,12 @@ def build_service(server: KimiLinearServer, *, is_routed: bool) -> Manifest:
     """
     options = server.spec.service
     selector = router.selector(server) if is_routed else metadata.selector(server)
-    spec = {"type": options.type, **_selector_and_port(server, selector)}
+    outside = {
+        "loadBalancerClass": options.load_balancer_class,
+        "externalTrafficPolicy": options.external_traffic_policy,
+    }
+    given = {name: value for name, value in outside.items() if value}
+    spec = {"type": options.type, **given, **_selector_and_port(server, selector)}
     manifest = metadata.build_manifest(server, SERVICE, server.metadata.name, spec=spec)
     for name, value in options.annotations.items():
         metadata.annotate(manifest, name, value)

@@ -153,6 +153,22 @@ class ServicePort(Model):
     annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32), WithoutNulls] = (
         Field(default={}, description="Annotations of the Service, for example for a load balancer.")
     )
+    load_balancer_class: (
+        Annotated[
+            str,
+            Field(min_length=1, max_length=316, pattern=r"^([a-z0-9.-]+/)?[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$"),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Which controller makes the load balancer, if the cluster has several. Only with type "
+        "LoadBalancer. Kubernetes does not let it change: to change it, delete the Service.",
+    )
+    external_traffic_policy: Literal["Cluster", "Local"] | None = Field(
+        default=None,
+        description="Local sends traffic from outside only to nodes with a replica, and keeps the client's address. "
+        "Not with type ClusterIP. If unset, it is Cluster.",
+    )
     headless: bool = Field(
         default=False,
         description="Also create a headless Service NAME-headless, for routers that pick a replica. "
@@ -193,6 +209,68 @@ class Router(Model):
     )
     resources: RouterResources | None = Field(
         default=None, description="Requests and limits of the router's container. It needs no GPU."
+    )
+
+
+HostName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        pattern=r"^(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$",
+    ),
+]
+
+
+class Ingress(Model):
+    """An Ingress to the Service."""
+
+    class_name: ObjectName | None = Field(
+        default=None, description="Name of the IngressClass. If unset, it is the cluster's default class."
+    )
+    hosts: Annotated[list[HostName], Field(max_length=16)] = Field(
+        default=[],
+        description="Names under which clients reach the server; every path belongs to it. If empty, every name does.",
+    )
+    tls_secret_name: ObjectName | None = Field(
+        default=None, description="Name of the Secret with the certificate for the hosts. If unset, there is no TLS."
+    )
+    annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32), WithoutNulls] = (
+        Field(
+            default={},
+            description="Annotations of the Ingress. Streams take minutes, and most controllers end a response after "
+            "a time that only their own annotations can raise.",
+        )
+    )
+
+
+class ParentRef(Model):
+    """A Gateway."""
+
+    name: ObjectName = Field(description="Name of the Gateway.")
+    namespace: ObjectName | None = Field(
+        default=None, description="Its namespace, which the Gateway must allow. If unset, it is the server's."
+    )
+    section_name: ObjectName | None = Field(
+        default=None, description="Name of one listener of the Gateway. If unset, it is every listener that fits."
+    )
+
+
+class HttpRoute(Model):
+    """An HTTPRoute of the Gateway API to the Service."""
+
+    parent_refs: Annotated[list[ParentRef], Field(min_length=1, max_length=8)] = Field(
+        description="The Gateways through which clients reach the server."
+    )
+    hostnames: Annotated[list[HostName], Field(max_length=16)] = Field(
+        default=[], description="Names under which clients reach the server. If empty, those of the Gateway's listener."
+    )
+    path: Annotated[str, Field(max_length=256, pattern=r"^/([A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*)?$")] = Field(
+        default="/", description="Prefix of the paths that belong to the server. SGLang sees them without the prefix."
+    )
+    scheme: Literal["http", "https"] = Field(
+        default="https",
+        description="Protocol of the Gateway's listener, for status.addresses only: the operator reads no Gateways.",
     )
 
 
@@ -415,6 +493,11 @@ class ServerSpec(Model):
     drain: Drain = Field(default_factory=Drain, description="How a replica stops.")
     rollout: Rollout = Field(default_factory=Rollout, description="How pods of a new spec replace the old ones.")
     service: ServicePort = Field(default_factory=ServicePort, description="How clients reach the server.")
+    ingress: Ingress | None = Field(default=None, description="An Ingress to the Service. If unset, there is none.")
+    http_route: HttpRoute | None = Field(
+        default=None,
+        description="An HTTPRoute of the Gateway API to the Service, without time limits. If unset, there is none.",
+    )
     router: Router | None = Field(
         default=None,
         description="If set, even to {}, SGLang's own router stands in front of the replicas: the Service leads to it, "
@@ -486,10 +569,13 @@ class ServerStatus(Status):
     conditions: Conditions = Field(
         default_factory=list,
         description="Accepted, Available, Ready, Reconciling, Stalled, TemplateCurrent and Synced; with autoscaling "
-        "also Autoscaling, with verification also Verified.",
+        "also Autoscaling, with verification also Verified, with a way into the cluster also Exposed.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     url: str | None = Field(default=None, description="Address of the server inside the cluster.")
+    addresses: Annotated[list[str], Field(max_length=64)] | None = Field(
+        default=None, description="Addresses of the server outside the cluster that work as far as Kubernetes knows."
+    )
     command: str | None = Field(
         default=None, description="The recipe's shell command for this spec, to run the same server by hand."
     )

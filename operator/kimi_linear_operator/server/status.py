@@ -20,6 +20,7 @@ from kimi_linear_operator.kubernetes.queueing import is_held
 from kimi_linear_operator.reasons import REASONS, ReasonName
 from kimi_linear_operator.server import verification
 from kimi_linear_operator.server.deployment import wanted_replicas
+from kimi_linear_operator.server.exposure import LiveRoutes, exposure, is_exposed
 from kimi_linear_operator.server.gate import GATE, has_gate
 from kimi_linear_operator.server.gpu_nodes import needed_node
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
@@ -53,6 +54,7 @@ class ServerObservation:
         router: The live Deployment of its router, None if there is none.
         logged: What the log of the newest pod says about its start, None if it was not read.
         withheld: Why some children could not be written: their kind cannot be read.
+        routes: What leads to the server from outside the cluster.
     """
 
     manifest: Manifest
@@ -67,6 +69,7 @@ class ServerObservation:
     router: Manifest | None = None
     logged: LoggedPhases | None = None
     withheld: tuple[Reason, ...] = ()
+    routes: LiveRoutes = field(default_factory=dict)
 
     @property
     def wanted(self) -> int:
@@ -200,6 +203,7 @@ def server_status(observation: ServerObservation, now: str) -> Manifest:
         "replicas": observation.count("replicas"),
         "readyReplicas": observation.count("readyReplicas"),
         "updatedReplicas": observation.count("updatedReplicas"),
+        "addresses": _addresses(observation, previous),
         "startup": observation.startup,
         "lastFailure": last_failure(observation.pods, previous.get("lastFailure"), SGLANG),
     }
@@ -220,6 +224,30 @@ def _identity(observation: ServerObservation, previous: Manifest) -> Manifest:
     return dict(zip(names, values, strict=True))
 
 
+def _addresses(observation: ServerObservation, previous: Manifest) -> list[str] | None:
+    """Return the addresses outside the cluster, None if there are none."""
+    server = observation.server
+    if server is None or _blames_spec(observation):
+        return previous.get("addresses")
+    return [*exposure(server, observation.routes).addresses] or None if is_exposed(server) else None
+
+
+def _exposed(observation: ServerObservation) -> list[Condition]:
+    """Return whether the server is reached from outside the cluster as the spec asks; empty if it does not ask."""
+    server = observation.server
+    if server is None or _blames_spec(observation):
+        before = find_condition(observation.manifest.get("status", {}), "Exposed")
+        return [Condition.model_validate(before)] if before else []
+    if not is_exposed(server):
+        return []
+    found = exposure(server, observation.routes)
+    return [condition("Exposed", not found.problems, found.reason)]
+
+
+def _blames_spec(observation: ServerObservation) -> bool:
+    return observation.not_applied is not None and observation.not_applied.blames_spec
+
+
 def _conditions(observation: ServerObservation, now: str) -> list[Condition]:
     is_ready = observation.is_ready
     reason = observation.not_applied or _why_not_ready(observation, now)
@@ -237,6 +265,7 @@ def _conditions(observation: ServerObservation, now: str) -> list[Condition]:
         condition("Stalled", stalled is not None, stalled or Reason("NotStalled", "Nothing is in the way")),
         _template_current(observation),
         _synced(observation),
+        *_exposed(observation),
         *_autoscaling(observation),
         *_verified(observation),
     ]
@@ -349,14 +378,14 @@ def _autoscaling(observation: ServerObservation) -> Iterator[Condition]:
 
 
 def _accepted(observation: ServerObservation) -> Condition:
-    if observation.not_applied and observation.not_applied.blames_spec:
+    if observation.not_applied and _blames_spec(observation):
         return condition("Accepted", False, observation.not_applied)
     return condition("Accepted", True, Reason("SpecValid", "The spec passes all rules"))
 
 
 def _why_stalled(observation: ServerObservation, problem: Reason) -> Reason | None:
     """Return a reason that will not pass by itself: a refused spec, or a rollout past its deadline."""
-    if observation.not_applied and observation.not_applied.blames_spec:
+    if _blames_spec(observation):
         return observation.not_applied
     if (known := observation.verification) and known.holds is False and _waits_at_gate(observation):
         return known.reason

@@ -14,6 +14,8 @@ from kimi_linear_operator.server.spec import ServerSpec
 # Fields of the spec on which the pod template does not depend.
 _NOT_IN_TEMPLATE = {
     "autoscaling",
+    "http_route",
+    "ingress",
     "monitoring",
     "network_policy",
     "queue_name",

@@ -9,8 +9,9 @@ import pytest
 
 import chart
 from control_plane import LocalCluster
-from integration.client import DEFINITION, NAMESPACE, Client
+from integration.client import NAMESPACE, Client
 from integration.client_pods import create_benchmark, running_pod, wait_for_reason
+from integration.definitions import without_definition
 from integration.faults import Call, Fault, Matches, drop, refuse
 from integration.namespace import Namespace
 from integration.permissions import KINDS, grant
@@ -20,7 +21,7 @@ from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, LEASE, POD, SERVICE, Kind
 from kimi_linear_operator.runtime.lists import RETRY
 from kimi_linear_operator.server.spec import SERVER
-from passes import CHILDREN, RESOURCES
+from passes import CHILDREN, OPTIONAL, RESOURCES
 
 SPEC = {"tensorParallelism": 1}
 SERVERS, BENCHMARKS = (f"{kind.plural}.{kind.group}" for kind in (SERVER, BENCHMARK))
@@ -164,18 +165,18 @@ def test_servers_are_looked_after_without_the_definition_of_benchmarks_and_the_o
 ) -> None:
     with sandboxes.open() as sandbox:
         namespace, endpoint = sandbox.namespace, {"serverRef": None, "endpoint": {"url": "http://a.example"}}
-        with _without(client, cluster, BENCHMARKS):
+        with without_definition(client, cluster, BENCHMARKS):
             sandbox.operator.start()
             namespace.create_server("kimi", SPEC)
             namespace.wait_until_ready("kimi")
             _wait_until_degraded(sandbox, f"cannot list kimilinearbenchmarks in namespace {namespace.name}: 404: ")
         create_benchmark(namespace, "nightly")
         running_pod(namespace, "nightly", "speed-low", _RETURN_SECONDS)
-        with _without(client, cluster, BENCHMARKS):
+        with without_definition(client, cluster, BENCHMARKS):
             _wait_until_degraded(sandbox, f"cannot list kimilinearbenchmarks in namespace {namespace.name}: 404: ")
             namespace.change_server("kimi", {"toolCallParser": "disabled"})
             namespace.wait_until_ready("kimi")
-        with _without(client, cluster, SERVERS):
+        with without_definition(client, cluster, SERVERS):
             _wait_until_degraded(sandbox, f"cannot list kimilinearservers in namespace {namespace.name}: 404: ")
             create_benchmark(namespace, "outside", **endpoint)
             running_pod(namespace, "outside", "speed-low", _RETURN_SECONDS)
@@ -215,7 +216,8 @@ def test_where_nothing_can_be_read_nobody_leads_or_is_ready(wide: Sandbox) -> No
     for place in (wide.namespace, *wide.others):
         _take_role(place)
     wide.operator.launch()
-    scopes = len((*RESOURCES, *CHILDREN)) * len((wide.namespace, *wide.others))
+    kinds = [kind for kind in (*RESOURCES, *CHILDREN) if kind not in OPTIONAL]
+    scopes = len(kinds) * len((wide.namespace, *wide.others))
     wait_for(lambda: wide.operator.ask("/readyz")[1].count("403"), "all is refused", lambda count: count == scopes)
     assert wide.operator.ask("/readyz")[0] == 503
     assert not wide.proxy.count(lambda call: call.is_write and call.concerns(LEASE))
@@ -264,21 +266,6 @@ def _take_role(place: Namespace) -> None:
 
 def _restore_role(place: Namespace) -> None:
     grant(place.client, place.name, CURTAILED_ACCOUNTS[0])
-
-
-@contextmanager
-def _without(client: Client, cluster: LocalCluster, name: str) -> Iterator[None]:
-    """Take a definition away, and all its objects with it."""
-    definition = client.get(DEFINITION, None, name)
-    assert definition
-    client.delete(DEFINITION, None, name)
-    wait_for(lambda: client.get(DEFINITION, None, name), f"{name} is gone", lambda found: not found)
-    try:
-        yield
-    finally:
-        kept = {key: definition["metadata"].get(key) for key in ("name", "labels", "annotations")}
-        client.create(DEFINITION, {**definition, "metadata": kept, "status": None})
-        cluster.kubectl.wait_until_served(name)
 
 
 def _wait_until_degraded(sandbox: Sandbox, what: str) -> None:

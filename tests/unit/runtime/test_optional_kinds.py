@@ -186,3 +186,15 @@ def test_a_missing_kind_is_listed_rarely_until_somebody_asks_and_is_found_within
         running.cancel()
 
     run(test())
+
+
+def test_what_is_refused_again_before_its_watch_has_begun_is_listed_at_once() -> None:
+    scopes, requested = scopes_of(), list[Scope]()
+    watched = WatchedScopes(requested.append, scopes.is_dormant)
+    watched.note_answer(routes(), "LIST", 404)
+    listed_again(scopes, routes(), MISSING)
+    assert not watched.may_watch(routes())
+    listed_again(scopes, routes(), None)
+    assert watched.may_watch(routes())
+    watched.note_answer(routes(), "LIST", 404)
+    assert requested == [routes(), routes()]

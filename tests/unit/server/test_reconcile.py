@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,6 +15,7 @@ from kimi_linear_operator.kubernetes.kinds import (
     CLAIM,
     CONFIG_MAP,
     DEPLOYMENT,
+    HTTP_ROUTE,
     JOB,
     POD,
     REVISION,
@@ -24,7 +26,7 @@ from kimi_linear_operator.kubernetes.kinds import (
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS
-from kimi_linear_operator.reconcile.errors import BehindError
+from kimi_linear_operator.reconcile.errors import BehindError, NotReadYetError
 from kimi_linear_operator.reconcile.reporting import REPORTED_FAILURES
 from kimi_linear_operator.server import revision, templates
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, ROLLOUT_ANNOTATION
@@ -649,6 +651,60 @@ def test_a_chosen_server_takes_the_newest_template_only_if_it_is_ready_in_its_pa
     asyncio.run(ServerReconciler(context).reconcile(key, 0))
     assert ("ControllerRevision/kimi-2" in cluster.written) == is_ready
     assert not context.about_to_change
+
+
+ROUTED: Any = {"httpRoute": {"parentRefs": [{"name": "public"}]}}
+
+
+def _ask_for(asked: list[set[Kind]], *answers: Mapping[Kind, ApiError] | Exception) -> Callable[..., Any]:
+    """Return an `ask` that remembers what was asked for, and gives these answers in turn."""
+    left = iter(answers)
+
+    def ask(_: Key, kinds: Collection[Kind]) -> Mapping[Kind, ApiError]:
+        asked.append({*kinds})
+        answer = next(left)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return ask
+
+
+def test_a_child_whose_kind_cannot_be_read_is_withheld_and_nothing_else_is() -> None:
+    asked: list[set[Kind]] = []
+    cache, cluster = new_cache(), RefusingCluster({})
+    cache.put(SERVER, make_server(**ROUTED))
+    passes = Passes(cluster, cache, ask=_ask_for(asked, {HTTP_ROUTE: ApiError(404, "page not found")}, {}))
+    key = Key("default", "kimi", SERVER)
+    asyncio.run(passes.reconcile(key))
+    assert set(cluster.written) == {"ControllerRevision/kimi-1", "Deployment/kimi", "Service/kimi"}
+    assert find_condition(cluster.status, "Synced")["reason"] == "KindMissing"
+    assert find_condition(cluster.status, "Accepted")["status"] == "True"
+    cluster.live["KimiLinearServer/kimi"] = make_server(**ROUTED)
+    asyncio.run(passes.reconcile(key))
+    assert cluster.written[-1] == "HTTPRoute/kimi"
+    assert find_condition(cluster.status, "Synced")["status"] == "True"
+    assert asked == [{HTTP_ROUTE}, {HTTP_ROUTE}]
+
+
+def test_nothing_is_written_before_it_is_known_whether_a_kind_can_be_read() -> None:
+    cache, cluster = new_cache(), RefusingCluster({})
+    cache.put(SERVER, make_server(**ROUTED))
+    passes = Passes(cluster, cache, ask=_ask_for([], NotReadYetError()))
+    with pytest.raises(NotReadYetError):
+        asyncio.run(passes.reconcile(Key("default", "kimi", SERVER)))
+    assert (cluster.written, cluster.status) == ([], {})
+
+
+def test_a_server_without_optional_children_asks_for_none_and_a_deleted_one_no_more() -> None:
+    asked: list[set[Kind]] = []
+    cache = new_cache()
+    cache.put(SERVER, make_server())
+    passes = Passes(RefusingCluster({}), cache, ask=_ask_for(asked, {}, {}))
+    asyncio.run(passes.reconcile(Key("default", "kimi", SERVER)))
+    cache.clear()
+    asyncio.run(passes.reconcile(Key("default", "kimi", SERVER)))
+    assert asked == [set(), set()]
 
 
 def _autoscaler(deployment: Manifest, **spec: Any) -> Manifest:

@@ -84,6 +84,25 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         "with which SGLang cannot ask for an API key",
     ),
     (
+        {"service": {"loadBalancerClass": "example.com/internal"}},
+        "spec.service.loadBalancerClass",
+        "example.com/internal",
+        "is only for load balancers",
+    ),
+    (
+        {"service": {"externalTrafficPolicy": "Local"}},
+        "spec.service.externalTrafficPolicy",
+        "Local",
+        "is only for traffic from outside",
+    ),
+    (
+        AUTH | {"ingress": {"tlsSecretName": "kimi-tls"}},
+        "spec.ingress.tlsSecretName",
+        "kimi-tls",
+        "is a certificate for no name",
+    ),
+    ({"ingress": {}}, "spec.auth", None, "is open while an Ingress or an HTTPRoute leads to the server"),
+    (
         {"verification": {"mode": "Warn", "onFailure": "Rollback"}},
         "spec.verification.onFailure",
         "Rollback",
@@ -373,6 +392,12 @@ def test_an_open_server_with_a_key_needs_no_warning(kind: str) -> None:
     assert problems(**AUTH, service={"type": kind}) == []
     (old,) = problems(**keyed({"env": [SECRET]}), service={"type": kind})
     assert old.path == "spec.engine.extraArgs"
+
+
+@pytest.mark.parametrize("way", [{"ingress": {}}, {"httpRoute": {"parentRefs": [{"name": "public"}]}}])
+def test_only_an_open_server_is_warned_of_a_way_from_outside(way: Manifest) -> None:
+    assert [(problem.severity, problem.path) for problem in problems(**way)] == [("warning", "spec.auth")]
+    assert problems(**AUTH, **way) == []
 
 
 @pytest.mark.parametrize("name", ["k" * 50, "k", "kimi-linear-2"])

@@ -1,0 +1,159 @@
+"""Without the definition of an optional child, or the right to it, only those who ask for it miss it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+import chart
+from control_plane import LocalCluster
+from integration.client import Client
+from integration.definitions import ROUTES, without_definition
+from integration.namespace import Namespace
+from integration.permissions import KINDS, grant
+from integration.processes_under_test import run_command
+from integration.sandbox import CURTAILED_ACCOUNTS, Sandbox, Sandboxes
+from integration.waiting import stays, wait_for
+from kimi_linear_operator.kubernetes.kinds import HTTP_ROUTE, INGRESS, Kind, Manifest
+
+PLAIN = {"tensorParallelism": 1}
+ROUTED = {**PLAIN, "httpRoute": {"parentRefs": [{"name": "public"}], "hostnames": ["kimi.example.com"]}}
+ENTERED = {**PLAIN, "ingress": {"hosts": ["kimi.example.com"]}}
+# A definition or a right is found within a minute; the rest is for a busy machine.
+_RETURN_SECONDS = 60.0 + 30
+_QUIET_SECONDS = 4.0
+
+
+@pytest.fixture
+def sandbox(sandboxes: Sandboxes) -> Iterator[Sandbox]:
+    """An operator of one namespace that is not started yet."""
+    with sandboxes.open() as opened:
+        yield opened
+
+
+def test_a_definition_may_come_go_and_come_again(sandbox: Sandbox, client: Client, cluster: LocalCluster) -> None:
+    namespace = sandbox.namespace
+    with without_definition(client, cluster, ROUTES):
+        namespace.create_server("plain", PLAIN)
+        sandbox.operator.start()
+        namespace.wait_until_ready("plain")
+        assert sandbox.operator.ask("/readyz") == (200, "ok\n")
+        namespace.create_server("kimi", ROUTED)
+        told = namespace.wait_for_condition("kimi", "Synced", "False", "KindMissing")["message"]
+        assert told == (
+            "HTTPRoute kimi: the cluster has no httproutes.gateway.networking.k8s.io of version v1: "
+            "install the Gateway API"
+        )
+        namespace.wait_until_ready("kimi")
+        wait_for(
+            lambda: sandbox.operator.ask("/readyz")[1], "it is named", lambda text: "cannot list httproutes" in text
+        )
+        _shown_to_the_user(cluster, namespace)
+        before = len(sandbox.proxy.calls)
+        stays(lambda: _writes(sandbox, before), "nothing is written at rest", lambda found: not found, _QUIET_SECONDS)
+    _wait_until_routed(namespace)
+    with without_definition(client, cluster, ROUTES):
+        namespace.wait_for_condition("kimi", "Synced", "False", "KindMissing", _RETURN_SECONDS)
+        namespace.change_server("plain", {"toolCallParser": "enabled"})
+        namespace.wait_until_ready("plain")
+        assert namespace.condition("plain", "Synced")["status"] == "True"
+        assert namespace.condition("kimi", "Ready")["status"] == "True"
+    _wait_until_routed(namespace)
+    namespace.change_server("kimi", {"httpRoute": None})
+    wait_for(lambda: namespace.find(HTTP_ROUTE, "kimi"), "it goes with the wish", lambda found: not found)
+    wait_for(lambda: sandbox.operator.ask("/readyz"), "all is well", lambda answer: answer == (200, "ok\n"))
+    restarts = [line for line in sandbox.operator.told().splitlines() if "Watching ended" in line]
+    assert restarts == []
+
+
+def _shown_to_the_user(cluster: LocalCluster, namespace: Namespace) -> None:
+    """Check what the command says about a server whose HTTPRoute cannot be made."""
+    shown = run_command(cluster.kubeconfig, "status", "kimi", "--namespace", namespace.name)
+    assert shown.returncode == 0
+    assert "KindMissing: HTTPRoute kimi: the cluster has no " in shown.stdout
+    file = cluster.state / "routed.yaml"
+    file.write_text(
+        "{apiVersion: kimi-linear.io/v1alpha1, kind: KimiLinearServer, metadata: {name: kimi}, spec: "
+        "{tensorParallelism: 1, httpRoute: {parentRefs: [{name: public}], hostnames: [kimi.example.com]}}}"
+    )
+    rendered = run_command(cluster.kubeconfig, "render", "-f", str(file))
+    assert "kind: HTTPRoute" in rendered.stdout
+    differs = run_command(cluster.kubeconfig, "diff", "-f", str(file), "--namespace", namespace.name)
+    assert (differs.returncode, differs.stdout.count("\n")) == (1, 1)
+    assert differs.stdout.startswith(
+        f"# HTTPRoute/{namespace.name}/kimi: httproutes.gateway.networking.k8s.io cannot be listed"
+    )
+
+
+def _wait_until_routed(namespace: Namespace) -> None:
+    wait_for(lambda: namespace.find(HTTP_ROUTE, "kimi"), "its route is made", seconds=_RETURN_SECONDS)
+    namespace.wait_for_condition("kimi", "Synced", "True")
+
+
+def _writes(sandbox: Sandbox, begin: int) -> list[str]:
+    """Return the writes about servers since a call."""
+    calls = (call for call in sandbox.proxy.calls[begin:] if call.is_write)
+    return [f"{call.method} {call.path}" for call in calls if "/leases/" not in call.path]
+
+
+def test_a_right_may_be_missing_be_granted_and_be_taken_away(sandboxes: Sandboxes) -> None:
+    """As after an upgrade with a Role that an administrator manages. Another namespace of the operator has its Role."""
+    with sandboxes.open_wide(namespaces=2) as [wide]:
+        [kept] = wide.others
+        _take_right(wide.namespace)
+        for place in (wide.namespace, kept):
+            place.create_server("plain", PLAIN)
+            place.create_server("kimi", ENTERED)
+        wide.operator.start()
+        told = wide.namespace.wait_for_condition("kimi", "Synced", "False", "KindForbidden")["message"]
+        assert told == "Ingress kimi: the operator's Role does not allow ingresses.networking.k8s.io"
+        for place in (wide.namespace, kept):
+            for name in ("kimi", "plain"):
+                place.wait_until_ready(name)
+        assert kept.find(INGRESS, "kimi")
+        _give_right(wide.namespace)
+        wait_for(lambda: wide.namespace.find(INGRESS, "kimi"), "its Ingress is made", seconds=_RETURN_SECONDS)
+        wide.namespace.wait_for_condition("kimi", "Synced", "True")
+        _take_right(wide.namespace)
+        wide.proxy.cut_watches()
+        wide.namespace.wait_for_condition("kimi", "Synced", "False", "KindForbidden", _RETURN_SECONDS)
+        wide.namespace.change_server("kimi", {"ingress": None})
+        wide.namespace.wait_for_condition("kimi", "Synced", "True")
+        assert wide.namespace.find(INGRESS, "kimi"), "what cannot be read is not deleted"
+        _give_right(wide.namespace)
+        wide.operator.stop()
+        wide.operator.start()
+        wait_for(lambda: wide.namespace.find(INGRESS, "kimi"), "it is deleted later", lambda found: not found)
+
+
+def _take_right(place: Namespace) -> None:
+    role = place.existing(KINDS["Role"], chart.RELEASE)
+    rules = [rule for rule in role["rules"] if INGRESS.plural not in rule["resources"]]
+    assert len(rules) < len(role["rules"])
+    place.edit(KINDS["Role"], chart.RELEASE, {"rules": rules})
+
+
+def _give_right(place: Namespace) -> None:
+    grant(place.client, place.name, CURTAILED_ACCOUNTS[0])
+
+
+@pytest.mark.usefixtures("operator")
+def test_an_operator_of_all_namespaces_finds_a_new_definition_too(
+    namespace: Namespace, client: Client, cluster: LocalCluster
+) -> None:
+    namespace.create_server("plain", PLAIN)
+    with without_definition(client, cluster, ROUTES):
+        namespace.create_server("kimi", ROUTED)
+        namespace.wait_for_condition("kimi", "Synced", "False", "KindMissing", _RETURN_SECONDS)
+        namespace.wait_until_ready("plain")
+    _wait_until_routed(namespace)
+
+
+@pytest.mark.usefixtures("operator")
+@pytest.mark.parametrize(("kind", "spec"), [(INGRESS, ENTERED), (HTTP_ROUTE, ROUTED)])
+def test_an_object_of_somebody_else_is_left_alone(namespace: Namespace, kind: Kind, spec: Manifest) -> None:
+    content = {"defaultBackend": {"service": {"name": "mine", "port": {"number": 80}}}} if kind == INGRESS else {}
+    foreign = {"metadata": {"name": "kimi", "namespace": namespace.name}, "spec": content}
+    made = namespace.client.create(kind, {"apiVersion": kind.api_version, "kind": kind.kind, **foreign})
+    namespace.create_server("kimi", spec)
+    namespace.wait_for_condition("kimi", "Accepted", "False", "NameConflict")
+    assert namespace.existing(kind, "kimi")["spec"] == made["spec"]

@@ -1,0 +1,116 @@
+"""Where a server is reached from outside the cluster, as load balancers, ingress controllers and gateways report it."""
+
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator.kubernetes.conditions import Reason
+from kimi_linear_operator.kubernetes.kinds import HTTP_ROUTE, INGRESS, SERVICE, Kind, Manifest
+from kimi_linear_operator.server.exposure import Exposure, exposure, is_exposed
+from kimi_linear_operator.server.spec import KimiLinearServer
+from make import make_server
+
+ROUTE = {"parentRefs": [{"name": "public", "namespace": "gateways"}], "hostnames": ["kimi.example.com"]}
+PENDING = "no controller has answered for the HTTPRoute yet"
+
+
+def server(**spec: Any) -> KimiLinearServer:
+    return KimiLinearServer.model_validate(make_server(**spec))
+
+
+def with_points(kind: Kind, *points: Manifest) -> dict[Kind, Manifest]:
+    return {kind: {"metadata": {"generation": 1}, "status": {"loadBalancer": {"ingress": [*points]}}}}
+
+
+def told(accepted: str, resolved: str = "True", *, generation: int = 1, **parent: str) -> dict[Kind, Manifest]:
+    """Return an HTTPRoute about which a gateway says this."""
+    conditions = [
+        {
+            "type": kind,
+            "status": status,
+            "reason": f"{kind}Why",
+            "message": "because.",
+            "observedGeneration": generation,
+        }
+        for kind, status in (("Accepted", accepted), ("ResolvedRefs", resolved))
+    ]
+    reference = {"name": "public", "namespace": "gateways", **parent}
+    reports = [{"controllerName": "example.com/gateway", "parentRef": reference, "conditions": conditions}]
+    return {HTTP_ROUTE: {"metadata": {"generation": 1}, "status": {"parents": reports}}}
+
+
+@pytest.mark.parametrize("spec", [{}, {"service": {"type": "NodePort"}}])
+def test_a_server_that_asks_for_no_way_from_outside_is_not_exposed(spec: Manifest) -> None:
+    assert not is_exposed(server(**spec))
+
+
+def test_a_load_balancer_is_reached_at_its_addresses_and_the_port_of_the_service() -> None:
+    wanted = server(service={"type": "LoadBalancer", "port": 80})
+    assert is_exposed(wanted)
+    assert exposure(wanted, {}).reason.name == "AddressPending"
+    live = with_points(SERVICE, {"ip": "192.0.2.7"}, {"ip": "2001:db8::7"}, {"hostname": "lb.example.com"})
+    assert exposure(wanted, live).addresses == (
+        "http://192.0.2.7:80",
+        "http://[2001:db8::7]:80",
+        "http://lb.example.com:80",
+    )
+
+
+@pytest.mark.parametrize(
+    ("ingress", "addresses"),
+    [
+        ({}, ("http://192.0.2.7",)),
+        ({"hosts": ["a.example", "*.b.example"]}, ("http://a.example",)),
+        ({"hosts": ["*.b.example"]}, ()),
+        ({"hosts": ["a.example"], "tlsSecretName": "tls"}, ("https://a.example",)),
+    ],
+)
+def test_an_ingress_is_reached_at_its_hosts_once_a_controller_has_taken_it(
+    ingress: Manifest, addresses: tuple[str, ...]
+) -> None:
+    wanted = server(ingress=ingress)
+    message = "the Ingress has no address: no controller of the default class has reported one yet"
+    assert exposure(wanted, {}) == Exposure(problems=(Reason("AddressPending", message),))
+    assert exposure(wanted, with_points(INGRESS, {"ip": "192.0.2.7"})) == Exposure(addresses)
+
+
+def test_a_route_is_reached_at_its_names_and_path_once_its_gateway_accepts_it() -> None:
+    found = exposure(server(httpRoute={**ROUTE, "path": "/kimi"}), told("True"))
+    assert found == Exposure(("https://kimi.example.com/kimi",))
+    assert found.reason == Reason("Exposed", "https://kimi.example.com/kimi")
+    assert exposure(server(httpRoute={**ROUTE, "scheme": "http"}), told("True")).addresses == (
+        "http://kimi.example.com",
+    )
+
+
+@pytest.mark.parametrize(
+    ("live", "reason"),
+    [
+        ({}, Reason("AddressPending", f"Gateway gateways/public: {PENDING}")),
+        (told("Unknown"), Reason("AddressPending", f"Gateway gateways/public: {PENDING}")),
+        (told("True", generation=0), Reason("AddressPending", f"Gateway gateways/public: {PENDING}")),
+        (told("True", namespace="elsewhere"), Reason("AddressPending", f"Gateway gateways/public: {PENDING}")),
+        (told("True", sectionName="http"), Reason("AddressPending", f"Gateway gateways/public: {PENDING}")),
+        (told("False"), Reason("RouteRefused", "Gateway gateways/public: AcceptedWhy: because")),
+        (told("True", "False"), Reason("RouteRefused", "Gateway gateways/public: ResolvedRefsWhy: because")),
+    ],
+)
+def test_a_route_that_leads_nowhere_is_told_in_the_words_of_the_gateway(
+    live: dict[Kind, Manifest], reason: Reason
+) -> None:
+    found = exposure(server(httpRoute=ROUTE), live)
+    assert (found.addresses, found.reason) == ((), reason)
+
+
+def test_one_gateway_of_two_is_a_way_and_a_problem() -> None:
+    parents = [{"name": "private"}, {"name": "public", "namespace": "gateways"}]
+    route = {**ROUTE, "parentRefs": parents}
+    found = exposure(server(httpRoute=route), told("True"))
+    assert found.addresses == ("https://kimi.example.com",)
+    assert found.reason == Reason("AddressPending", f"Gateway default/private: {PENDING}")
+
+
+def test_what_is_refused_comes_before_what_may_still_come() -> None:
+    found = exposure(server(httpRoute=ROUTE, ingress={}), told("False"))
+    assert found.reason.name == "RouteRefused"
+    assert "the Ingress has no address" in found.reason.message
