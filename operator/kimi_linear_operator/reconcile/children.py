@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from kimi_linear_operator import cputime
@@ -276,8 +277,24 @@ async def write_all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> Failures
     Raises:
         GoneError: The resource was deleted.
     """
+    [failures] = await write_groups([coroutines])
+    return failures
+
+
+async def write_groups(groups: Iterable[Iterable[Coroutine[Any, Any, None]]]) -> list[Failures]:
+    """Run the coroutines of all groups as `write_all` does; return the failures of each group.
+
+    Raises:
+        GoneError: The resource was deleted.
+    """
+    listed = [list(group) for group in groups]
+    errors = iter(await _run_concurrently(coroutine for group in listed for coroutine in group))
+    return [_failures(islice(errors, len(group))) for group in listed]
+
+
+def _failures(errors: Iterable[BaseException | None]) -> Failures:
     lasting, passing = [], None
-    for error in await _run_concurrently(coroutines):
+    for error in errors:
         if isinstance(error, ApiError) and error.is_passing:
             passing = error
         elif isinstance(error, NameTakenError | LeftoverError | ApiError):

@@ -32,7 +32,7 @@ def transition_event(manifest: Manifest, status: Manifest, now: str) -> Manifest
     before, after = ready_condition(manifest.get("status", {})), ready_condition(status)
     if after["reason"] in _IN_PROGRESS and before.get("status") != "True":
         return None
-    if after["reason"] == find_condition(status, "Synced").get("reason"):
+    if after["reason"] == "ChangedByOthers" == find_condition(status, "Synced").get("reason"):
         return None  # contested_event reports it.
     return ready_event(manifest, status, now, NORMAL_REASONS)
 

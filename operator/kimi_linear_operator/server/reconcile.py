@@ -1,9 +1,10 @@
 """The reconciler of KimiLinearServer."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from kimi_linear_operator import counters
 from kimi_linear_operator.cluster.errors import ApiError
@@ -30,6 +31,7 @@ from kimi_linear_operator.reconcile.children import (
     CONTESTED_RETRY_SECONDS,
     Failures,
     write_all,
+    write_groups,
 )
 from kimi_linear_operator.reconcile.errors import BehindError, GoneError, LeftoverError, NameTakenError
 from kimi_linear_operator.reconcile.recheck import Rechecker
@@ -76,8 +78,9 @@ class _Outcome:
         checked: The check of the server.
         decision: What the server should run, None if the pass has not decided it.
         failures: Why children could not be written.
+        optional: Optional children, as text, and why they could not be written.
         contested: Sentences about fields of its children that others keep changing.
-        withheld: Why some children could not be written: their kind cannot be read.
+        withheld: Why some optional children are not there.
         is_first: Whether this is the first pass over a new server.
         until_more: In how many seconds the autoscaler may add replicas.
     """
@@ -85,6 +88,7 @@ class _Outcome:
     checked: Checked[KimiLinearServer]
     decision: Decision | None = None
     failures: Failures = field(default_factory=Failures)
+    optional: tuple[tuple[str, Failures], ...] = ()
     contested: tuple[str, ...] = ()
     withheld: tuple[Reason, ...] = ()
     is_first: bool = False
@@ -94,6 +98,42 @@ class _Outcome:
     def server(self) -> KimiLinearServer | None:
         """Return the server as it should run, or as it is stored; None if it cannot be read."""
         return self.decision.server if self.decision else self.checked.resource
+
+    @property
+    def passing(self) -> ApiError | None:
+        """Return an error that may pass by itself, None if there was none."""
+        return self.failures.passing or next((found.passing for _, found in self.optional if found.passing), None)
+
+    def refused(self, failures: int) -> tuple[Reason, ...]:
+        """Return why optional children could not be written.
+
+        Args:
+            failures: How many passes before this one failed in a row.
+        """
+        told = ((child, found.to_report(failures)) for child, found in self.optional)
+        return tuple(Reason(reason.name, f"{child}: {reason.message}") for child, reason in told if reason)
+
+
+@dataclass
+class _Writes:
+    """The writes of a pass. A server serves without its optional children, so their failures are apart.
+
+    Attributes:
+        needed: Those that a server needs to be as its spec asks.
+        optional: Those of optional children, each by what it writes, as text.
+    """
+
+    needed: list[Coroutine[Any, Any, None]] = field(default_factory=list)
+    optional: dict[str, Coroutine[Any, Any, None]] = field(default_factory=dict)
+
+    async def run(self) -> tuple[Failures, tuple[tuple[str, Failures], ...]]:
+        """Make all writes at the same time; return what failed of the needed ones, and of each optional one.
+
+        Raises:
+            GoneError: The server was deleted.
+        """
+        failures, *found = await write_groups([self.needed, *([write] for write in self.optional.values())])
+        return failures, tuple(zip(self.optional, found, strict=True))
 
 
 class ServerReconciler:
@@ -159,17 +199,19 @@ class ServerReconciler:
 
     async def _conclude(self, key: Key, manifest: Manifest, outcome: _Outcome, failures: int) -> float | None:
         """Write the status; return the seconds until the next pass, or raise an error that the queue retries."""
-        not_applied, passing = outcome.failures.to_report(failures), outcome.failures.passing
+        not_applied, refused = outcome.failures.to_report(failures), outcome.refused(failures)
         again = None
-        if outcome.is_first and not not_applied and not passing and self._postpone(key):
+        if outcome.is_first and not not_applied and not outcome.passing and self._postpone(key):
             return None  # Other new servers get their children before this one's status is written.
-        if not_applied or not passing:
-            again = await self._report(key, manifest, outcome, not_applied)
-        if passing:
-            raise passing
+        if not_applied or not outcome.failures.passing:
+            told = replace(outcome, withheld=(*outcome.withheld, *refused))
+            again = await self._report(key, manifest, told, not_applied)
+        if outcome.failures.passing:
+            raise outcome.failures.passing
         retries = [
             again,
             self._blocked_seconds(manifest, not_applied) if not_applied and _is_blocked(not_applied, outcome) else None,
+            _growing_seconds(find_condition(manifest.get("status", {}), "Synced"), self.now()) if refused else None,
             CONTESTED_RETRY_SECONDS if outcome.contested else None,
             next_look(self.cache.children(POD, key), self.now()),
             self._start_logs.seconds_left(key),
@@ -177,6 +219,8 @@ class ServerReconciler:
             _finite(outcome.until_more),
             None if not_applied else await self._waking.wake(key, manifest["metadata"]["uid"]),
         ]
+        if outcome.passing:
+            raise outcome.passing
         return min((seconds for seconds in retries if seconds is not None), default=None)
 
     def _seconds_to_settle(self, key: Key) -> float | None:
@@ -193,14 +237,10 @@ class ServerReconciler:
     def _blocked_seconds(self, manifest: Manifest, not_applied: Reason) -> float:
         """Return in how many seconds to retry children that could not be written.
 
-        The time is BLOCKED_RETRY_SECONDS. If the spec is to blame, it grows to a quarter of the time since Accepted
-        became False, up to LONGEST_BLOCKED_SECONDS.
+        The time is BLOCKED_RETRY_SECONDS. If the spec is to blame, it grows while Accepted is False.
         """
         accepted = find_condition(manifest.get("status", {}), "Accepted")
-        if not not_applied.blames_spec or accepted.get("status") != "False":
-            return BLOCKED_RETRY_SECONDS
-        refused = seconds_between(accepted.get("lastTransitionTime"), self.now()) or 0.0
-        return min(max(BLOCKED_RETRY_SECONDS, refused / 4), LONGEST_BLOCKED_SECONDS)
+        return _growing_seconds(accepted, self.now()) if not_applied.blames_spec else BLOCKED_RETRY_SECONDS
 
     def _check(self, manifest: Manifest) -> Checked[KimiLinearServer]:
         """Check a server by its rules, and refuse access of its pods to nodes unless the administrator allows it."""
@@ -228,18 +268,30 @@ class ServerReconciler:
         # The cache may be late, and the running template was read from the API server then.
         others = [item.number for item in (choice.running, choice.verified) if item]
         used = (choice.current.number, revision.number_on(live), *others)
-        failures = await write_all(
-            [
-                self._write_deployment(key, decision, deployment),
-                *(self.children.apply(server, child) for child in wanted[1:]),
-                self._prune(key, server, wanted, used),
-                self._verifying.proceed(key, server, choice),
-                *([self._end_rollout(key, server)] if choice.running not in (None, choice.current) else []),
-            ]
+        writes = self._writes(server, companions.writable)
+        writes.needed += [
+            self._write_deployment(key, decision, deployment),
+            self._prune(key, server, wanted, used),
+            self._verifying.proceed(key, server, choice),
+            *([self._end_rollout(key, server)] if choice.running not in (None, choice.current) else []),
+        ]
+        writes.optional["Objects that are not wanted any more"] = self.children.prune(
+            server, key, OPTIONAL_CHILDREN, wanted
         )
+        failures, optional = await writes.run()
         is_first = live is None and "observedGeneration" not in server.status
         contested = tuple(self.children.contested(server, wanted))
-        return _Outcome(checked, decision, failures, contested, companions.withheld, is_first, until_more)
+        return _Outcome(checked, decision, failures, optional, contested, companions.withheld, is_first, until_more)
+
+    def _writes(self, server: KimiLinearServer, companions: list[Manifest]) -> "_Writes":
+        writes = _Writes()
+        for child in companions:
+            if kind_of(child) in _ALWAYS_READ:
+                writes.needed.append(self.children.apply(server, child))
+            else:
+                name = f"{child['kind']} {child['metadata']['name']}"
+                writes.optional[name] = self.children.apply(server, child)
+        return writes
 
     def _companions(self, key: Key, server: KimiLinearServer, *, may_grow: bool) -> Split:
         """Return the wanted children beside the Deployment and its revision.
@@ -258,10 +310,11 @@ class ServerReconciler:
     ) -> _Outcome:
         """Make no pods, because the weights are not complete. A Deployment that exists may only scale down."""
         companions = self._companions(key, server, may_grow=False)
-        writes = (self.children.apply(server, child) for child in companions.writable)
-        failures = await write_all([self._shrink(key, server), self._end_rollout(key, server), *writes])
+        writes = self._writes(server, companions.writable)
+        writes.needed += [self._shrink(key, server), self._end_rollout(key, server)]
+        failures, optional = await writes.run()
         failures = replace(failures, lasting=failures.lasting or reason)
-        return _Outcome(checked, failures=failures, withheld=companions.withheld)
+        return _Outcome(checked, failures=failures, optional=optional, withheld=companions.withheld)
 
     async def _refuse(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]) -> _Outcome:
         """Leave a server as it is because its spec is refused, with two exceptions.
@@ -309,12 +362,14 @@ class ServerReconciler:
             raise
 
     async def _keep_running(self, key: Key, server: KimiLinearServer, running: Revision | None) -> None:
-        """Apply the Deployment with the running template, or, if none is known, only scale it down."""
-        with suppress(NameTakenError, LeftoverError, ApiError):
-            if running:
+        """Apply the Deployment with the running template. If none is known or that is refused, only scale it down."""
+        refusals = (NameTakenError, LeftoverError, ApiError)
+        if running:
+            with suppress(*refusals):
                 await self.children.apply(server, build_deployment(server, running.template, running.number))
-            else:
-                await self._shrink(key, server)
+                return
+        with suppress(*refusals):
+            await self._shrink(key, server)
 
     async def _record(self, server: KimiLinearServer, current: Revision) -> None:
         """Write the ControllerRevision of a pod template.
@@ -333,9 +388,9 @@ class ServerReconciler:
             raise BehindError(f"pod template {current.number} was recorded by another replica")
 
     async def _prune(self, key: Key, server: KimiLinearServer, wanted: list[Manifest], used: tuple[int, ...]) -> None:
-        """Delete children that are no longer wanted, except the revisions with these numbers."""
+        """Delete children of the kinds that every server has, except those wanted and the revisions in use."""
         records = [record for record in self.cache.children(REVISION, key) if revision.number_of(record) in used]
-        await self.children.prune(server, key, (*CHILDREN, *OPTIONAL_CHILDREN), [*records, *wanted])
+        await self.children.prune(server, key, CHILDREN, [*records, *wanted])
 
     def _deployment(self, key: Key, uid: str) -> Manifest | None:
         """Return the server's own Deployment from the cache."""
@@ -404,6 +459,22 @@ def _has_router(server: KimiLinearServer | None) -> bool:
 def _is_blocked(not_applied: Reason, outcome: _Outcome) -> bool:
     """Return whether to retry children that could not be written. Of weights, an event tells when they are complete."""
     return outcome.checked.is_valid and not_applied.name not in AWAITED_WEIGHTS
+
+
+def _growing_seconds(condition: Manifest, now: str) -> float:
+    """Return in how many seconds to retry what the API server refuses.
+
+    The time grows from BLOCKED_RETRY_SECONDS to a quarter of the time since a condition became False, up to
+    LONGEST_BLOCKED_SECONDS.
+
+    Args:
+        condition: The condition, as the previous pass wrote it.
+        now: The time as RFC 3339.
+    """
+    if condition.get("status") != "False":
+        return BLOCKED_RETRY_SECONDS
+    refused = seconds_between(condition.get("lastTransitionTime"), now) or 0.0
+    return min(max(BLOCKED_RETRY_SECONDS, refused / 4), LONGEST_BLOCKED_SECONDS)
 
 
 def _finite(seconds: float) -> float | None:

@@ -53,7 +53,7 @@ class ServerObservation:
         contested: Sentences about fields of its children that others keep changing.
         router: The live Deployment of its router, None if there is none.
         logged: What the log of the newest pod says about its start, None if it was not read.
-        withheld: Why some children could not be written: their kind cannot be read.
+        withheld: Why some optional children are not there, or not as the spec asks.
         routes: What leads to the server from outside the cluster.
     """
 

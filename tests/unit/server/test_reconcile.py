@@ -284,6 +284,15 @@ def test_a_server_without_a_record_has_fewer_pods_also_if_what_it_is_to_have_can
     assert [manifest["spec"]["replicas"] for manifest in cluster.scaled] == [1]
 
 
+@pytest.mark.parametrize(("asked", "replicas"), [({"replicas": 1}, 1), ({"replicas": 4, "suspend": True}, 0)])
+def test_a_deployment_that_is_refused_with_every_template_is_still_scaled_down(asked: Manifest, replicas: int) -> None:
+    """Kueue refuses another queue while pods are ready, whatever the pod template is."""
+    cluster = RefusingCluster({"Deployment/kimi": ApiError(403, 'admission webhook "kueue" denied the request: no')})
+    _pass(cluster, *_kept(1, replicas=4), queueName="other", **asked)
+    assert [manifest["spec"]["replicas"] for manifest in cluster.scaled] == [replicas]
+    assert ready_condition(cluster.status)["reason"] == "ApplyFailed"
+
+
 @dataclass
 class LossyCluster(RefusingCluster):
     """A cluster that commits writes of Deployments, and whose first answer to one gets lost."""
@@ -685,6 +694,92 @@ def test_a_child_whose_kind_cannot_be_read_is_withheld_and_nothing_else_is() -> 
     assert cluster.written[-1] == "HTTPRoute/kimi"
     assert find_condition(cluster.status, "Synced")["status"] == "True"
     assert asked == [{HTTP_ROUTE}, {HTTP_ROUTE}]
+
+
+OPTIONAL: Any = {
+    "autoscaling": {"maxReplicas": 4},
+    "networkPolicy": {"from": []},
+    "monitoring": {},
+    "ingress": {"hosts": ["kimi.example.com"]},
+    **ROUTED,
+}
+OPTIONAL_NAMES = [
+    f"{kind}/kimi"
+    for kind in ("HorizontalPodAutoscaler", "NetworkPolicy", "PodMonitor", "PrometheusRule", "Ingress", "HTTPRoute")
+]
+WORDS = 'admission webhook "example.com" denied the request: no'
+
+
+@pytest.mark.parametrize("error", [ApiError(403, WORDS), ApiError(422, "wrong")], ids=["denied", "invalid"])
+@pytest.mark.parametrize("refused", OPTIONAL_NAMES)
+def test_a_server_serves_although_an_optional_child_is_refused_and_says_so(refused: str, error: ApiError) -> None:
+    cluster = RefusingCluster({refused: error})
+    assert _pass(cluster, *_running(replicas=1), **OPTIONAL) == BLOCKED_RETRY_SECONDS
+    told = {item["type"]: (item["status"], item["reason"]) for item in cluster.status["conditions"]}
+    assert told["Synced"] == ("False", "ApplyFailed")
+    assert (told["Ready"], told["Accepted"], told["Stalled"][0]) == (
+        ("True", "AllReplicasServe"),
+        ("True", "SpecValid"),
+        "False",
+    )
+    message = find_condition(cluster.status, "Synced")["message"]
+    assert message == f"{refused.replace('/', ' ')}: {error.message}"
+    assert {*OPTIONAL_NAMES} - {refused} <= {*cluster.written}
+
+
+def test_all_optional_children_that_are_refused_are_named() -> None:
+    refused = {name: ApiError(403, f"no {name}") for name in OPTIONAL_NAMES}
+    cluster = RefusingCluster(refused)
+    _pass(cluster, *_running(replicas=1), **OPTIONAL)
+    message = find_condition(cluster.status, "Synced")["message"]
+    assert [name for name in OPTIONAL_NAMES if f"{name.replace('/', ' ')}: no {name}" not in message] == []
+
+
+def test_an_optional_child_that_is_refused_while_weights_are_missing_is_not_what_the_server_waits_for() -> None:
+    cluster = RefusingCluster({"Ingress/kimi": ApiError(422, "wrong")})
+    _pass(cluster, model={"weights": "kimi"}, **OPTIONAL)
+    assert ready_condition(cluster.status)["reason"] == "WeightsMissing"
+    assert find_condition(cluster.status, "Accepted")["status"] == "True"
+    assert find_condition(cluster.status, "Synced")["message"] == "Ingress kimi: wrong"
+
+
+def test_a_failure_of_an_optional_child_that_passes_is_tried_again_and_told_only_if_it_does_not() -> None:
+    for failures, synced in ((0, "True"), (REPORTED_FAILURES, "False")):
+        cluster = RefusingCluster({"NetworkPolicy/kimi": ApiError(503, "busy")})
+        with pytest.raises(ApiError, match="busy"):
+            _pass(cluster, *_running(replicas=1), failures=failures, **OPTIONAL)
+        assert ready_condition(cluster.status)["status"] == "True"
+        assert find_condition(cluster.status, "Synced")["status"] == synced
+
+
+class KeepingCluster(RefusingCluster):
+    """A cluster that deletes nothing."""
+
+    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+        raise ApiError(403, f"{kind.plural} may not be deleted")
+
+
+def test_an_optional_child_that_cannot_be_deleted_keeps_no_server_from_being_ready() -> None:
+    cluster = KeepingCluster({})
+    server = KimiLinearServer.model_validate(make_server(ingress={}))
+    [ingress] = [child for child in build_companions(server) if child["kind"] == "Ingress"]
+    _pass(cluster, *_running(replicas=1), stored(ingress))
+    assert ready_condition(cluster.status)["status"] == "True"
+    message = find_condition(cluster.status, "Synced")["message"]
+    assert message == "Objects that are not wanted any more: ingresses may not be deleted"
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [(0, BLOCKED_RETRY_SECONDS), (4, 60), (40, LONGEST_BLOCKED_SECONDS)])
+def test_an_optional_child_that_is_refused_is_tried_again_later_and_later(minutes: int, seconds: float) -> None:
+    cache, cluster = new_cache(), RefusingCluster({"Ingress/kimi": ApiError(422, "no")})
+    synced = make_condition("Synced", "False", "ApplyFailed", "Ingress kimi: no")
+    server = make_server(ingress={})
+    cluster.live["KimiLinearServer/kimi"] = server
+    cache.put(SERVER, server | {"status": {"observedGeneration": 1, "conditions": [synced]}})
+    since = datetime.fromisoformat(synced["lastTransitionTime"])
+    now = (since + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    reconciler = Passes(cluster, cache, now=lambda: now)
+    assert asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER))) == seconds
 
 
 def test_nothing_is_written_before_it_is_known_whether_a_kind_can_be_read() -> None:
