@@ -81,11 +81,11 @@ def build_job(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, snap
 _DISRUPTED = {"type": "DisruptionTarget", "status": "True"}
 
 
-def own_pod_template(benchmark: KimiLinearBenchmark) -> Manifest:
-    """Return the part of the pod template that does not depend on the target."""
+def own_pod_templates(benchmark: KimiLinearBenchmark) -> list[Manifest]:
+    """Return the part of the one pod template that does not depend on the target."""
     own: Manifest = {"metadata": metadata.inherited(benchmark), "spec": {"automountServiceAccountToken": False}}
     overlay = benchmark.spec.pod_template
-    return merge(own, overlay.changes() if overlay else {})
+    return [merge(own, overlay.changes() if overlay else {})]
 
 
 def runner_name(benchmark: KimiLinearBenchmark) -> str:

@@ -107,7 +107,7 @@ class BenchmarkReconciler:
     def _check(self, manifest: Manifest) -> Checked[KimiLinearBenchmark]:
         """Check a benchmark by its rules, and refuse access of its pods to nodes unless the administrator allows it."""
         checked = CHECKER.check_stored(manifest)
-        return checked if self._allows_node_access else access.refuse_access(checked, job.own_pod_template)
+        return checked if self._allows_node_access else access.refuse_access(checked, job.own_pod_templates)
 
     async def _keep_complete(self, key: Key, manifest: Manifest) -> float | None:
         """Write the ConfigMap with the results of a complete benchmark, even if its spec is invalid by now.

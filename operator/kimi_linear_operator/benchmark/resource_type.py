@@ -4,7 +4,7 @@ from kimi_linear_operator.benchmark import holding
 from kimi_linear_operator.benchmark.claims import facts
 from kimi_linear_operator.benchmark.definition import CHECKER, DEFINITION
 from kimi_linear_operator.benchmark.index import BenchmarkIndex
-from kimi_linear_operator.benchmark.job import own_pod_template
+from kimi_linear_operator.benchmark.job import own_pod_templates
 from kimi_linear_operator.benchmark.manifests import CHILDREN
 from kimi_linear_operator.benchmark.preview import PREVIEW
 from kimi_linear_operator.benchmark.reconcile import BenchmarkReconciler
@@ -48,7 +48,7 @@ BENCHMARK_TYPE = ResourceType(
     checker=CHECKER,
     reconciler=BenchmarkReconciler,
     preview=PREVIEW,
-    pod_template=own_pod_template,
+    pod_templates=own_pod_templates,
     children=CHILDREN,
     observed=(POD,),
     series=series,

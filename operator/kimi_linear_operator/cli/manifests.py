@@ -134,7 +134,7 @@ def _with_access_warning(outcome: Checked[Any]) -> Checked[Any]:
 
 
 def _beyond_pod(resource: Resource) -> list[str]:
-    return access.beyond_pod(TYPES[resource.KIND].pod_template(resource))
+    return access.beyond_pod(*TYPES[resource.KIND].pod_templates(resource))
 
 
 def key_of(resource: Resource) -> Key:

@@ -69,16 +69,16 @@ _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _ENGINE_CAPABILITY = "SYS_PTRACE"
 
 
-def beyond_pod(template: Manifest) -> list[str]:
-    """Describe each access beyond the pod that a pod template gives, without repetition."""
-    return list(dict.fromkeys(_of_template(template)))
+def beyond_pod(*templates: Manifest) -> list[str]:
+    """Describe each access beyond the pod that pod templates give, without repetition."""
+    return list(dict.fromkeys(access for template in templates for access in _of_template(template)))
 
 
-def refuse_access(checked: Checked[R], build_template: Callable[[R], Manifest]) -> Checked[R]:
-    """Add an error to a valid resource whose pod template gives access beyond the pod."""
+def refuse_access(checked: Checked[R], build_templates: Callable[[R], Iterable[Manifest]]) -> Checked[R]:
+    """Add an error to a valid resource if one of its pod templates gives access beyond the pod."""
     if checked.resource is None or not checked.is_valid:
         return checked
-    beyond = beyond_pod(build_template(checked.resource))
+    beyond = beyond_pod(*build_templates(checked.resource))
     return checked.beside([Problem("error", "spec", refusal(beyond))]) if beyond else checked
 
 

@@ -14,7 +14,15 @@ from kimi_linear_operator.kubernetes.overlay import MERGE_KEYS
 
 # Fields that the API server drops when they hold their zero value (`omitempty` and no pointer in Go's types).
 _ABSENT_WHEN_FALSE = ("hostIPC", "hostNetwork", "hostPID", "readOnly", "stdin", "stdinOnce", "tty")
-_ABSENT_WHEN_EMPTY = ("annotations", "initialDelaySeconds", "labels", "limits", "nodeSelector", "requests")
+_ABSENT_WHEN_EMPTY = (
+    "annotations",
+    "initialDelaySeconds",
+    "labels",
+    "limits",
+    "matchLabels",
+    "nodeSelector",
+    "requests",
+)
 # The fields by which Kubernetes merges the items of a list.
 _ITEM_KEYS = {**MERGE_KEYS, "ownerReferences": ("uid",)}
 # Comparisons of items with the same key. With more pairs, items are compared in order.

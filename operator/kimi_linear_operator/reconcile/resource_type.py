@@ -176,7 +176,7 @@ class ResourceType:
         checker: Checks a resource.
         reconciler: Makes the reconciler.
         preview: What the command line shows of a resource.
-        pod_template: Returns the part of the pod template that a spec determines.
+        pod_templates: Returns the pod templates of a resource, as far as its spec determines them.
         children: The kinds of children that the operator writes, and without which it reconciles no resource.
         optional_children: The kinds of children that not every cluster has, or that an older Role does not allow. Only
             resources that ask for such a child are concerned while its kind cannot be read.
@@ -200,7 +200,7 @@ class ResourceType:
     checker: Checker[Any]
     reconciler: Callable[[Context], Reconciler]
     preview: Preview
-    pod_template: Callable[[Any], Manifest]
+    pod_templates: Callable[[Any], Sequence[Manifest]]
     children: tuple[Kind, ...]
     observed: tuple[Kind, ...]
     series: Callable[[Sequence[CachedObject], str], Iterator[str]]

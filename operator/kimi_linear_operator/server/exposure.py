@@ -6,7 +6,7 @@ from typing import Any
 
 from kimi_linear_operator.kubernetes.conditions import Reason, find_condition
 from kimi_linear_operator.kubernetes.kinds import HTTP_ROUTE, INGRESS, SERVICE, Kind, Manifest
-from kimi_linear_operator.server.spec import HttpRoute, Ingress, KimiLinearServer, ParentRef
+from kimi_linear_operator.server.spec import MOST_ADDRESSES, HttpRoute, Ingress, KimiLinearServer, ParentRef
 
 LiveRoutes = Mapping[Kind, Manifest]
 """The live Service, Ingress and HTTPRoute of a server, those that there are."""
@@ -17,7 +17,7 @@ class Exposure:
     """What is known about the ways to a server.
 
     Attributes:
-        addresses: Where it is reached.
+        addresses: Where it is reached, sorted, and no more than a status may have.
         problems: Why a way does not work.
     """
 
@@ -55,7 +55,8 @@ def exposure(server: KimiLinearServer, live: LiveRoutes) -> Exposure:
         found += _of_ingress(live.get(INGRESS), spec.ingress)
     if spec.http_route:
         found += _of_route(live.get(HTTP_ROUTE), spec.http_route, server.metadata.namespace)
-    addresses = dict.fromkeys(item for item in found if isinstance(item, str))
+    # Controllers report addresses in any order, and each change of the status is a write.
+    addresses = sorted({item for item in found if isinstance(item, str)})[:MOST_ADDRESSES]
     return Exposure(tuple(addresses), tuple(item for item in found if isinstance(item, Reason)))
 
 

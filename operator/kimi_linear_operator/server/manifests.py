@@ -29,6 +29,7 @@ from kimi_linear_operator.server import (
     service,
 )
 from kimi_linear_operator.server.labels import REVISION_ANNOTATION
+from kimi_linear_operator.server.network_policy import NO_NEEDS, Needs
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.weights.location import Location
 
@@ -50,15 +51,28 @@ def build(server: KimiLinearServer, location: Location | None = None) -> list[Ma
     return [*companions, build_deployment(server, deployment.build_pod_template(server, location))]
 
 
-def build_companions(server: KimiLinearServer, *, is_routed: bool = False, may_grow: bool = True) -> list[Manifest]:
+def build_pod_templates(server: KimiLinearServer) -> list[Manifest]:
+    """Return the pod templates of the replicas and of the router, without the volume of the model."""
+    replicas = deployment.build_pod_template(server)
+    options = server.spec.router
+    return [replicas, *([router.build_router(server, options)["spec"]["template"]] if options else [])]
+
+
+def build_companions(
+    server: KimiLinearServer, *, is_routed: bool = False, may_grow: bool = True, others: Needs = NO_NEEDS
+) -> list[Manifest]:
     """Return the children of a server, without its Deployment and its revision.
 
     Args:
         server: The server.
         is_routed: Whether requests go to its router, and not to the replicas.
         may_grow: Whether its autoscaler may add replicas now.
+        others: What its pods with an older template need from its NetworkPolicy.
     """
-    companions = _companions(server, is_routed=is_routed, may_grow=may_grow)
+    companions = (
+        *_companions(server, is_routed=is_routed),
+        *_optional_companions(server, may_grow=may_grow, others=others),
+    )
     return [metadata.with_fingerprint(manifest) for manifest in companions]
 
 
@@ -82,7 +96,7 @@ def build_revision(server: KimiLinearServer, record: revision.Revision) -> Manif
     return {**metadata.with_fingerprint({**manifest, "data": {}}), "data": manifest["data"]}
 
 
-def _companions(server: KimiLinearServer, *, is_routed: bool, may_grow: bool) -> Iterator[Manifest]:
+def _companions(server: KimiLinearServer, *, is_routed: bool) -> Iterator[Manifest]:
     spec = server.spec
     yield service.build_service(server, is_routed=is_routed)
     if spec.service.headless or spec.router:
@@ -93,15 +107,14 @@ def _companions(server: KimiLinearServer, *, is_routed: bool, may_grow: bool) ->
         yield router.build_router(server, spec.router)
     if router.wanted_routers(spec) > 1:
         yield router.build_disruption_budget(server)
-    yield from _optional_companions(server, may_grow=may_grow)
 
 
-def _optional_companions(server: KimiLinearServer, *, may_grow: bool) -> Iterator[Manifest]:
+def _optional_companions(server: KimiLinearServer, *, may_grow: bool, others: Needs) -> Iterator[Manifest]:
     spec = server.spec
     if autoscaler.needs_autoscaler(server):
         yield autoscaler.build_autoscaler(server, may_grow=may_grow)
     if policy := spec.network_policy:
-        yield network_policy.build_network_policy(server, policy)
+        yield network_policy.build_network_policy(server, policy, others)
         if spec.router:
             yield network_policy.build_router_policy(server, policy)
     if watched := spec.monitoring:

@@ -4,7 +4,8 @@ Policies add up: a pod may do what any policy allows. The kubelet's probes alway
 itself: https://kubernetes.io/docs/concepts/services-networking/network-policies/
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import NETWORK_POLICY, Manifest
@@ -12,6 +13,7 @@ from kimi_linear_operator.kubernetes.pod_template import ContainerOverlay
 from kimi_linear_operator.server import router
 from kimi_linear_operator.server.sglang import command_line, router_flags
 from kimi_linear_operator.server.spec import KimiLinearServer, NetworkPolicy, ServerSpec
+from kimi_linear_operator.server.template_inputs import spec_of
 
 # What the operator runs for a KimiLinearBenchmark. Only the operator can give these labels to a pod of its own.
 _BENCHMARKS = {metadata.MANAGED_BY: metadata.MANAGER, "app.kubernetes.io/component": "benchmark"}
@@ -24,7 +26,8 @@ _PUBLIC = (
     {"ipBlock": {"cidr": "0.0.0.0/0", "except": list(_PRIVATE_IPV4)}},
     {"ipBlock": {"cidr": "::/0", "except": list(_PRIVATE_IPV6)}},
 )
-_HTTPS = {"port": 443, "protocol": "TCP"}
+_INTERNET: Manifest = {"to": list(_PUBLIC), "ports": [{"port": 443, "protocol": "TCP"}]}
+_HTTP = {"port": command_line.PORT, "protocol": "TCP"}
 # Where a cluster's DNS runs differs: in pods, or on each node.
 _DNS: Manifest = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
 
@@ -32,18 +35,68 @@ _DNS: Manifest = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "proto
 _TRUE = ("1", "ON", "YES", "TRUE")
 
 
-def build_network_policy(server: KimiLinearServer, policy: NetworkPolicy) -> Manifest:
+@dataclass(frozen=True)
+class Needs:
+    """What pods need open, besides the peers that a spec names.
+
+    Attributes:
+        internet: Whether they may fetch something from public addresses at start.
+        ports: Ports of containers other than the engine's, and their protocols.
+    """
+
+    internet: bool = False
+    ports: tuple[tuple[int, str], ...] = ()
+
+    def __or__(self, other: "Needs") -> "Needs":
+        """Return what the pods of both need."""
+        return Needs(self.internet or other.internet, tuple(dict.fromkeys((*self.ports, *other.ports))))
+
+
+NO_NEEDS = Needs()
+
+
+def needs_of(spec: ServerSpec) -> Needs:
+    """Return what the pods of a spec need."""
+    return Needs(needs_internet(spec), tuple(_ports_of_sidecars(spec)))
+
+
+def needs_of_others(inputs: Iterable[Manifest], live: Manifest | None) -> Needs:
+    """Return what pods need that run with other templates than that of the spec.
+
+    Args:
+        inputs: The inputs of templates that pods have or get.
+        live: The server's NetworkPolicy while pods may also have a template that is not known any more, else None. What
+            it leaves open stays open then, except for peers.
+    """
+    needs = NO_NEEDS
+    for known in inputs:
+        spec = spec_of(known)
+        # Pods whose inputs this version cannot read may fetch their model.
+        needs |= needs_of(spec) if spec else Needs(internet=True)
+    return needs | _needs_of_policy(live["spec"]) if live else needs
+
+
+def _needs_of_policy(spec: Manifest) -> Needs:
+    ports = [port for rule in spec.get("ingress") or () for port in rule.get("ports") or ()]
+    opened = ((port.get("port"), port.get("protocol", "TCP")) for port in ports if port != _HTTP)
+    return Needs(_INTERNET in (spec.get("egress") or ()), tuple(port for port in opened if isinstance(port[0], int)))
+
+
+def build_network_policy(server: KimiLinearServer, policy: NetworkPolicy, others: Needs = NO_NEEDS) -> Manifest:
     """Return the NetworkPolicy of the replicas, named like the server.
 
     Args:
         server: The server.
         policy: Its spec.networkPolicy.
+        others: What its pods with an older template need.
     """
-    egress = list(_egress(server.spec, policy))
+    needs = needs_of(server.spec) | others
+    egress = list(_egress(needs, policy))
     spec = {
         "podSelector": {"matchLabels": metadata.selector(server)},
         "policyTypes": ["Ingress", "Egress"],
-        "ingress": [*_ingress(policy, _ports_of_sidecars(server.spec)), *_from_router(server)],
+        # The router's pods may also finish their requests after the router was switched off.
+        "ingress": [*_ingress(policy, [_port(*port) for port in needs.ports]), _from_router(server)],
         # The API server drops an empty list. Without it, the pods may reach nothing.
         **({"egress": egress} if egress else {}),
     }
@@ -67,9 +120,8 @@ def build_router_policy(server: KimiLinearServer, policy: NetworkPolicy) -> Mani
     return metadata.build_manifest(server, NETWORK_POLICY, router.name_of(server), spec=spec)
 
 
-def _from_router(server: KimiLinearServer) -> list[Manifest]:
-    peer = {"podSelector": {"matchLabels": router.selector(server)}}
-    return [{"from": [peer], "ports": [_HTTP]}] if server.spec.router else []
+def _from_router(server: KimiLinearServer) -> Manifest:
+    return {"from": [{"podSelector": {"matchLabels": router.selector(server)}}], "ports": [_HTTP]}
 
 
 def _ingress(policy: NetworkPolicy, more_ports: list[Manifest]) -> Iterator[Manifest]:
@@ -79,16 +131,13 @@ def _ingress(policy: NetworkPolicy, more_ports: list[Manifest]) -> Iterator[Mani
     yield {"from": [{"podSelector": {"matchLabels": _BENCHMARKS}}], "ports": [_HTTP]}
 
 
-_HTTP = {"port": command_line.PORT, "protocol": "TCP"}
-
-
-def _egress(spec: ServerSpec, policy: NetworkPolicy) -> Iterator[Manifest]:
+def _egress(needs: Needs, policy: NetworkPolicy) -> Iterator[Manifest]:
     """Yield the rules for what the pods may reach, none if that is nothing."""
-    if not (policy.to or needs_internet(spec)):
+    if not (policy.to or needs.internet):
         return
     yield _DNS
-    if needs_internet(spec):
-        yield {"to": list(_PUBLIC), "ports": [_HTTPS]}
+    if needs.internet:
+        yield _INTERNET
     if policy.to:
         yield {"to": [peer.manifest() for peer in policy.to]}
 
@@ -112,10 +161,14 @@ def _is_offline(spec: ServerSpec) -> bool:
     return any(item.name == "HF_HUB_OFFLINE" and (item.value or "").upper() in _TRUE for item in variables)
 
 
-def _ports_of_sidecars(spec: ServerSpec) -> list[Manifest]:
-    """Return the ports that other containers of the pod declare, such as that of a proxy."""
-    ports = [port for container in _containers(spec) for port in container.ports or ()]
-    return [{"port": port.container_port, "protocol": port.protocol or "TCP"} for port in ports]
+def _ports_of_sidecars(spec: ServerSpec) -> Iterator[tuple[int, str]]:
+    """Yield the ports that other containers of the pod declare, such as that of a proxy."""
+    for container in _containers(spec):
+        yield from ((port.container_port, port.protocol or "TCP") for port in container.ports or ())
+
+
+def _port(port: int, protocol: str) -> Manifest:
+    return {"port": port, "protocol": protocol}
 
 
 def _containers(spec: ServerSpec) -> list[ContainerOverlay]:

@@ -4,16 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kimi_linear_operator.kubernetes import metadata
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, NETWORK_POLICY, REVISION, Kind, Manifest
 from kimi_linear_operator.kubernetes.plan import may_be_taken
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Preview, Referenced
 from kimi_linear_operator.server import manifests, model_location, revision, router
 from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.autoscaler import seconds_until_more
+from kimi_linear_operator.server.network_policy import needs_of_others
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.status import was_applied
 from kimi_linear_operator.server.template_choice import RolloutState, TemplateChoice, choose
+from kimi_linear_operator.server.templates import has_rolled_out
 from kimi_linear_operator.weights.spec import WEIGHTS, KimiLinearWeights
 
 
@@ -57,20 +59,24 @@ def _desired(server: KimiLinearServer, live: Sequence[Manifest], referenced: Ref
     choice = _choose_template(server, live, _weights(server, referenced))
     deployment = manifests.build_deployment(server, choice.deployed.template, choice.deployed.number)
     is_routed = server.spec.router is not None and router.is_available(_live(server, live, router.name_of(server)))
+    running = _live(server, live, server.metadata.name)
     # Since when the newest replica serves does not matter here.
-    may_grow = not seconds_until_more(server.spec, _live(server, live, server.metadata.name), (), "")
-    companions = manifests.build_companions(server, is_routed=is_routed, may_grow=may_grow)
+    may_grow = not seconds_until_more(server.spec, running, (), "")
+    policy = _live(server, live, server.metadata.name, NETWORK_POLICY) if running else None
+    known = [item.inputs for item in (choice.running, choice.deployed) if item]
+    others = needs_of_others(known, None if has_rolled_out(running, choice.deployed) else policy)
+    companions = manifests.build_companions(server, is_routed=is_routed, may_grow=may_grow, others=others)
     return [manifests.build_revision(server, choice.current), *companions, deployment]
 
 
-def _live(server: KimiLinearServer, live: Sequence[Manifest], name: str) -> Manifest | None:
-    """Return the server's Deployment of this name, None if there is none."""
-    return next((child for child in live if _is_deployment(server, child, name)), None)
+def _live(server: KimiLinearServer, live: Sequence[Manifest], name: str, kind: Kind = DEPLOYMENT) -> Manifest | None:
+    """Return the server's child of this name and kind, None if there is none."""
+    return next((child for child in live if _is_child(server, child, name, kind)), None)
 
 
-def _is_deployment(server: KimiLinearServer, child: Manifest, name: str) -> bool:
-    """Return whether an object is the server's Deployment of this name."""
-    is_named = (child["kind"], child["metadata"]["name"]) == (DEPLOYMENT.kind, name)
+def _is_child(server: KimiLinearServer, child: Manifest, name: str, kind: Kind) -> bool:
+    """Return whether an object is the server's child of this name and kind."""
+    is_named = (child["kind"], child["metadata"]["name"]) == (kind.kind, name)
     return is_named and metadata.is_owned_by(child, server.metadata.uid)
 
 
@@ -81,7 +87,7 @@ def _choose_template(
     is_applied = was_applied(server.status, server.metadata.generation)
     deployed, applied = 0, None
     for deployment in live:
-        if _is_deployment(server, deployment, server.metadata.name):
+        if _is_child(server, deployment, server.metadata.name, DEPLOYMENT):
             deployed = revision.number_on(deployment)
             if not records and is_applied:
                 applied = running_template(server, deployment)

@@ -16,6 +16,7 @@ from kimi_linear_operator.kubernetes.kinds import (
     DEPLOYMENT,
     HTTP_ROUTE,
     INGRESS,
+    NETWORK_POLICY,
     POD,
     REVISION,
     SERVICE,
@@ -40,7 +41,7 @@ from kimi_linear_operator.reconcile.withheld import Split, split
 from kimi_linear_operator.server import revision, router
 from kimi_linear_operator.server.autoscaler import needs_autoscaler, seconds_until_more
 from kimi_linear_operator.server.definition import CHECKER
-from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
+from kimi_linear_operator.server.deployment import wanted_replicas
 from kimi_linear_operator.server.events import contested_event, transition_event, verified_event
 from kimi_linear_operator.server.exposure import LiveRoutes, is_exposed
 from kimi_linear_operator.server.labels import ROUTER_SUFFIX
@@ -49,16 +50,19 @@ from kimi_linear_operator.server.manifests import (
     OPTIONAL_CHILDREN,
     build_companions,
     build_deployment,
+    build_pod_templates,
     build_revision,
 )
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
+from kimi_linear_operator.server.network_policy import NO_NEEDS, Needs, needs_of_others
 from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.rollouts import Rollouts, is_marked
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.start_logs import StartLogs
 from kimi_linear_operator.server.startup import newest_pod, seconds_to_serve, seconds_until_late
 from kimi_linear_operator.server.status import AWAITED_WEIGHTS, ServerObservation, server_status, was_applied
-from kimi_linear_operator.server.templates import Decision, Templates
+from kimi_linear_operator.server.template_choice import TemplateChoice
+from kimi_linear_operator.server.templates import Decision, Templates, has_rolled_out
 from kimi_linear_operator.server.verifying import Verifying
 from kimi_linear_operator.server.waking import Waking
 
@@ -245,7 +249,7 @@ class ServerReconciler:
     def _check(self, manifest: Manifest) -> Checked[KimiLinearServer]:
         """Check a server by its rules, and refuse access of its pods to nodes unless the administrator allows it."""
         checked = CHECKER.check_stored(manifest)
-        return checked if self._allows_node_access else access.refuse_access(checked, build_pod_template)
+        return checked if self._allows_node_access else access.refuse_access(checked, build_pod_templates)
 
     async def _apply(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]) -> _Outcome:
         """Write all children of a server if its spec is valid."""
@@ -263,7 +267,7 @@ class ServerReconciler:
         decision = replace(decision, choice=choice)
         deployment = build_deployment(server, choice.deployed.template, choice.deployed.number)
         until_more = self._seconds_until_more(key, server, live)
-        companions = self._companions(key, server, may_grow=not until_more)
+        companions = self._companions(key, server, choice, may_grow=not until_more)
         wanted = [deployment, *companions.writable]
         # The cache may be late, and the running template was read from the API server then.
         others = [item.number for item in (choice.running, choice.verified) if item]
@@ -293,7 +297,9 @@ class ServerReconciler:
                 writes.optional[name] = self.children.apply(server, child)
         return writes
 
-    def _companions(self, key: Key, server: KimiLinearServer, *, may_grow: bool) -> Split:
+    def _companions(
+        self, key: Key, server: KimiLinearServer, choice: TemplateChoice | None, *, may_grow: bool
+    ) -> Split:
         """Return the wanted children beside the Deployment and its revision.
 
         Requests go to the replicas until a router serves, and again when none does: its image may take long.
@@ -302,14 +308,27 @@ class ServerReconciler:
             NotReadYetError: It is not known yet whether a kind that the server asks for can be read.
         """
         is_routed = server.spec.router is not None and router.is_available(self._router(key, server.metadata.uid))
-        children = build_companions(server, is_routed=is_routed, may_grow=may_grow)
+        others = self._needs_of_others(key, server, choice)
+        children = build_companions(server, is_routed=is_routed, may_grow=may_grow, others=others)
         return split(children, self._ask(key, {kind_of(child) for child in children} - _ALWAYS_READ))
+
+    def _needs_of_others(self, key: Key, server: KimiLinearServer, choice: TemplateChoice | None) -> Needs:
+        """Return what pods need from the NetworkPolicy that run with other templates than that of the spec."""
+        live = self._deployment(key, server.metadata.uid)
+        if server.spec.network_policy is None or live is None:
+            return NO_NEEDS
+        policy = self._own(key, NETWORK_POLICY, server.metadata.uid)
+        if choice:
+            return needs_of_others(_inputs(choice), None if has_rolled_out(live, choice.deployed) else policy)
+        records = revision.newest(self._templates.records(key, server), revision.number_on(live))
+        running = revision.history_of(records, revision.number_on(live)).running
+        return needs_of_others([running.inputs] if running else [], policy)
 
     async def _wait(
         self, key: Key, server: KimiLinearServer, checked: Checked[KimiLinearServer], reason: Reason
     ) -> _Outcome:
         """Make no pods, because the weights are not complete. A Deployment that exists may only scale down."""
-        companions = self._companions(key, server, may_grow=False)
+        companions = self._companions(key, server, None, may_grow=False)
         writes = self._writes(server, companions.writable)
         writes.needed += [self._shrink(key, server), self._end_rollout(key, server)]
         failures, optional = await writes.run()
@@ -450,6 +469,11 @@ class ServerReconciler:
         written = self.cache.get(key.of(SERVER)) or {}
         if seconds is not None and written.get("status") == status:
             counters.SECONDS_TO_SERVE.observe(seconds)
+
+
+def _inputs(choice: TemplateChoice) -> list[Manifest]:
+    """Return the inputs of the templates that pods have or get."""
+    return [item.inputs for item in (choice.running, choice.deployed) if item]
 
 
 def _has_router(server: KimiLinearServer | None) -> bool:

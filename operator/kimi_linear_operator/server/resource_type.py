@@ -5,9 +5,8 @@ from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import ResourceType
 from kimi_linear_operator.server.definition import CHECKER, DEFINITION
-from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.index import ServerFacts, ServerIndex, facts
-from kimi_linear_operator.server.manifests import CHILDREN, OPTIONAL_CHILDREN
+from kimi_linear_operator.server.manifests import CHILDREN, OPTIONAL_CHILDREN, build_pod_templates
 from kimi_linear_operator.server.preview import PREVIEW
 from kimi_linear_operator.server.reconcile import ServerReconciler
 from kimi_linear_operator.server.router import router_pods
@@ -30,7 +29,7 @@ SERVER_TYPE = ResourceType(
     checker=CHECKER,
     reconciler=ServerReconciler,
     preview=PREVIEW,
-    pod_template=build_pod_template,
+    pod_templates=build_pod_templates,
     children=CHILDREN,
     optional_children=OPTIONAL_CHILDREN,
     observed=(POD,),

@@ -37,6 +37,10 @@ TensorParallelism = Annotated[Literal[1, 2, 4, 8], BeforeValidator(whole_number)
 Switch = Literal["disabled", "enabled"]
 
 
+MOST_ADDRESSES = 64
+"""Addresses in a status. A load balancer may report any number."""
+
+
 class ModelSource(Model):
     """Which weights, and where they come from."""
 
@@ -573,7 +577,7 @@ class ServerStatus(Status):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     url: str | None = Field(default=None, description="Address of the server inside the cluster.")
-    addresses: Annotated[list[str], Field(max_length=64)] | None = Field(
+    addresses: Annotated[list[str], Field(max_length=MOST_ADDRESSES)] | None = Field(
         default=None, description="Addresses of the server outside the cluster that work as far as Kubernetes knows."
     )
     command: str | None = Field(

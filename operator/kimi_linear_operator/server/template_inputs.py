@@ -47,10 +47,16 @@ def _gate(spec: ServerSpec) -> Manifest:
 
 def as_this_version_reads(inputs: Manifest) -> Manifest:
     """Return the inputs of any version in the form of this version: with its defaults, without fields unknown to it."""
+    spec = spec_of(inputs)
+    return template_inputs(spec) if spec else inputs
+
+
+def spec_of(inputs: Manifest) -> ServerSpec | None:
+    """Return the spec that inputs of any version stand for, without unknown fields; None if it cannot be read."""
     try:
-        return template_inputs(ServerSpec.model_validate(stored.without_unknown_fields(inputs, ServerSpec)))
+        return ServerSpec.model_validate(stored.without_unknown_fields(inputs, ServerSpec))
     except ValidationError:
-        return inputs
+        return None
 
 
 def unknown_fields(inputs: Manifest) -> tuple[FieldPath, ...]:

@@ -86,9 +86,9 @@ def _hash(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:6]
 
 
-def own_pod_template(weights: KimiLinearWeights) -> Manifest:
-    """Return the whole pod template: the spec alone determines it."""
-    return _pod_template(weights)
+def own_pod_templates(weights: KimiLinearWeights) -> list[Manifest]:
+    """Return the one pod template, the whole of it: the spec alone determines it."""
+    return [_pod_template(weights)]
 
 
 def _pod_template(weights: KimiLinearWeights) -> Manifest:

@@ -22,7 +22,7 @@ from kimi_linear_operator.weights import manifests, progress
 from kimi_linear_operator.weights.definition import CHECKER
 from kimi_linear_operator.weights.events import weights_event
 from kimi_linear_operator.weights.fetch_logs import FetchLogs
-from kimi_linear_operator.weights.job import own_pod_template
+from kimi_linear_operator.weights.job import own_pod_templates
 from kimi_linear_operator.weights.labels import RESULT_ANNOTATION
 from kimi_linear_operator.weights.location import claim_name
 from kimi_linear_operator.weights.preview import claim_uid_in
@@ -104,7 +104,7 @@ class WeightsReconciler:
     def _check(self, manifest: Manifest) -> Checked[KimiLinearWeights]:
         """Check weights by their rules, and refuse access of the pod to its node unless the administrator allows it."""
         checked = CHECKER.check_stored(manifest)
-        return checked if self._allows_node_access else access.refuse_access(checked, own_pod_template)
+        return checked if self._allows_node_access else access.refuse_access(checked, own_pod_templates)
 
     async def _apply(self, key: Key, checked: Checked[KimiLinearWeights]) -> _Outcome:
         """Write the children if the spec is valid, and look at the pod."""

@@ -4,7 +4,7 @@ from kimi_linear_operator.kubernetes.goal import Progress
 from kimi_linear_operator.kubernetes.kinds import POD, Manifest
 from kimi_linear_operator.reconcile.resource_type import ResourceType
 from kimi_linear_operator.weights.definition import CHECKER, DEFINITION
-from kimi_linear_operator.weights.job import own_pod_template
+from kimi_linear_operator.weights.job import own_pod_templates
 from kimi_linear_operator.weights.manifests import CHILDREN
 from kimi_linear_operator.weights.preview import PREVIEW
 from kimi_linear_operator.weights.readiness import facts
@@ -23,7 +23,7 @@ WEIGHTS_TYPE = ResourceType(
     checker=CHECKER,
     reconciler=WeightsReconciler,
     preview=PREVIEW,
-    pod_template=own_pod_template,
+    pod_templates=own_pod_templates,
     children=CHILDREN,
     observed=(POD,),
     series=series,

@@ -22,7 +22,7 @@ from passes import Passes, new_cache
 def reached(manifest: Manifest) -> list[str]:
     checked = check(manifest)
     assert checked.resource, checked.problems
-    return access.beyond_pod(TYPES[checked.resource.KIND].pod_template(checked.resource))
+    return access.beyond_pod(*TYPES[checked.resource.KIND].pod_templates(checked.resource))
 
 
 def pod(**spec: Any) -> Manifest:
@@ -54,6 +54,24 @@ APP_ARMOR = "container.apparmor.security.beta.kubernetes.io/"
 )
 def test_what_stays_in_the_pod_needs_no_permission(spec: Manifest) -> None:
     assert reached(make_server(**spec)) == []
+
+
+@pytest.mark.parametrize("container", ["router", "sglang"])
+def test_an_annotation_that_only_the_replicas_override_is_seen_in_the_routers_pods(container: str) -> None:
+    """The router's pods inherit it, and podTemplate is not for them."""
+    name = f"{APP_ARMOR}{container}"
+    spec: Any = {
+        "inheritedMetadata": {"annotations": {name: "unconfined"}},
+        "podTemplate": {"metadata": {"annotations": {name: "runtime/default"}}},
+    }
+    assert reached(make_server(**spec)) == []
+    told = f"the AppArmor profile unconfined in container {container} (annotation {name})"
+    assert reached(make_server(router={}, **spec)) == [told]
+    server = make_server(router={}, **spec)
+    cluster, cache = Applying(resource=server), new_cache()
+    cache.put(SERVER, server)
+    asyncio.run(Passes(cluster, cache).reconcile(Key("default", "kimi", SERVER)))
+    assert (cluster.reasons, cluster.applied) == (["InvalidSpec"], [])
 
 
 PRIVILEGED = {"privileged": True}

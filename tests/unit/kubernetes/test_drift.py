@@ -118,6 +118,8 @@ def limits(quantity: object) -> Manifest:
         ({"emptyDir": {"sizeLimit": "16Gi"}}, {"emptyDir": {"sizeLimit": "16384Mi"}}),
         ({"env": [{"name": "a"}]}, {"env": [{"name": "a", "value": ""}]}),
         ({"containers": [{"name": "a"}]}, {"containers": [{"name": "a", "args": []}]}),
+        ({"from": [{"podSelector": {}}]}, {"from": [{"podSelector": {"matchLabels": {}, "matchExpressions": []}}]}),
+        ({"ipBlock": {"cidr": "192.0.2.0/24"}}, {"ipBlock": {"cidr": "192.0.2.0/24", "except": []}}),
         ({"spec": {}}, {"spec": {"hostIPC": False, "hostNetwork": False}}),
         ({"volumeMounts": [{"mountPath": "/a"}]}, {"volumeMounts": [{"mountPath": "/a", "readOnly": False}]}),
         ({"env": [{"name": "b"}, {"name": "a"}]}, {"env": [{"name": "a"}, {"name": "b"}]}),

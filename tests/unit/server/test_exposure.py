@@ -7,7 +7,7 @@ import pytest
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import HTTP_ROUTE, INGRESS, SERVICE, Kind, Manifest
 from kimi_linear_operator.server.exposure import Exposure, exposure, is_exposed
-from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.spec import KimiLinearServer, ServerStatus
 from make import make_server
 
 ROUTE = {"parentRefs": [{"name": "public", "namespace": "gateways"}], "hostnames": ["kimi.example.com"]}
@@ -54,6 +54,15 @@ def test_a_load_balancer_is_reached_at_its_addresses_and_the_port_of_the_service
         "http://[2001:db8::7]:80",
         "http://lb.example.com:80",
     )
+
+
+def test_a_status_has_no_more_addresses_than_its_model_allows_and_the_same_ones_in_any_order() -> None:
+    """The API server would refuse the whole status."""
+    wanted, points = server(service={"type": "LoadBalancer"}), [{"ip": f"192.0.2.{number}"} for number in range(200)]
+    found = exposure(wanted, with_points(SERVICE, *points)).addresses
+    assert ServerStatus(addresses=[*found]).addresses == sorted(found)
+    assert len(found) == 64
+    assert exposure(wanted, with_points(SERVICE, *reversed(points))).addresses == found
 
 
 @pytest.mark.parametrize(

@@ -752,6 +752,67 @@ def test_a_failure_of_an_optional_child_that_passes_is_tried_again_and_told_only
         assert find_condition(cluster.status, "Synced")["status"] == synced
 
 
+CLOSED: Any = {"model": {"path": "/models/kimi"}, "engine": {"extraPipPackages": []}}
+"""What a server sets so that its pods fetch nothing."""
+PROXY: Any = {"spec": {"containers": [{"name": "proxy", "image": "envoy", "ports": [{"containerPort": 8443}]}]}}
+
+
+def _policy(cluster: RefusingCluster, *known: Manifest, **spec: Any) -> Manifest:
+    """Return the NetworkPolicy that a pass writes."""
+    peers: Any = {"networkPolicy": {"from": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}}
+    _pass(cluster, *known, **spec | peers)
+    written = [
+        item for item in cluster.applied if (item["kind"], item["metadata"]["name"]) == ("NetworkPolicy", "kimi")
+    ]
+    return written[-1]
+
+
+def _open_ports(policy: Manifest) -> tuple[list[int], list[int]]:
+    """Return the ports that are open for the peer, and to the internet."""
+    spec = policy["spec"]
+    to = [port["port"] for rule in spec.get("egress", ()) if "to" in rule for port in rule["ports"]]
+    return [port["port"] for port in spec["ingress"][0]["ports"]], to
+
+
+def test_a_policy_keeps_open_what_pods_with_the_template_before_need() -> None:
+    """They download their model and answer through their proxy, until the last of them is replaced."""
+    old, new = {"podTemplate": PROXY}, CLOSED
+    assert _open_ports(_policy(RefusingCluster({}), **new)) == ([30000], [])
+    policy = _policy(RefusingCluster({}), *_running(replicas=2, **old), replicas=2, **new)
+    assert _open_ports(policy) == ([30000, 8443], [443])
+    # The Deployment has the new template now, and one old pod is left.
+    record, deployment = _running(replicas=2, **new)
+    deployment["status"]["updatedReplicas"] = 1
+    cluster = RefusingCluster({})
+    _pass(cluster, record, deployment, stored(policy), replicas=2, **new, networkPolicy=_peers(policy))
+    assert "NetworkPolicy/kimi" not in cluster.written
+    deployment["status"]["updatedReplicas"] = 2
+    assert _open_ports(_policy(RefusingCluster({}), record, deployment, stored(policy), replicas=2, **new)) == (
+        [30000],
+        [],
+    )
+
+
+def _peers(policy: Manifest) -> Manifest:
+    return {"from": policy["spec"]["ingress"][0]["from"]}
+
+
+def test_a_policy_keeps_open_what_the_running_pods_need_if_their_successors_are_refused() -> None:
+    cluster = RefusingCluster({"ControllerRevision/kimi-2": ApiError(403, "exceeded quota")})
+    assert _open_ports(_policy(cluster, *_running(podTemplate=PROXY), **CLOSED)) == ([30000, 8443], [443])
+
+
+def test_a_policy_keeps_open_what_the_running_pods_need_while_weights_are_missing() -> None:
+    new: Any = {"engine": {"extraPipPackages": []}, "model": {"weights": "kimi"}}
+    server = make_server(**new, networkPolicy={"from": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]})
+    server["metadata"]["generation"] = 2
+    cluster = RefusingCluster({})
+    _pass_with_weights(cluster, *_running(podTemplate=PROXY), server=server)
+    assert ready_condition(cluster.status)["reason"] == "WeightsMissing"
+    [policy] = [item for item in cluster.applied if item["kind"] == "NetworkPolicy"]
+    assert _open_ports(policy) == ([30000, 8443], [443])
+
+
 class KeepingCluster(RefusingCluster):
     """A cluster that deletes nothing."""
 
