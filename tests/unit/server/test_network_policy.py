@@ -130,7 +130,12 @@ def test_a_router_is_isolated_as_its_replicas_are_and_reaches_them_and_nothing_e
     assert reaches(policy, router(), replica(), 30000)
     assert reaches(policy, router(), DNS, 53, "UDP")
     assert [end for end in (HUB, INTERNAL, replica("other")) if reaches(policy, router(), end, 443)] == []
-    assert not reaches(isolated(FROM_APPS, **OUTSIDE), router(), replica(), 30000)
+
+
+def test_a_router_that_was_switched_off_can_finish_the_requests_that_it_has() -> None:
+    policy = isolated(FROM_APPS, **OUTSIDE)
+    assert reaches(policy, router(), replica(), 30000)
+    assert not reaches(policy, router(), replica(), 22)
 
 
 def test_a_policy_is_of_its_own_server_only() -> None:
