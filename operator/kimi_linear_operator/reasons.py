@@ -500,7 +500,8 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "The spec asks for an object of a kind that the operator's Role does not allow. The server has everything "
         "else.",
         "Give the operator the rules of its chart's Role. Some need a value of the chart: `rbac.expose` for an Ingress "
-        "and an HTTPRoute. The operator makes the object within a minute, without a restart.",
+        "and an HTTPRoute, `rbac.networkPolicies` for a NetworkPolicy, `rbac.monitoring` for a PodMonitor and a "
+        "PrometheusRule. The operator makes the object within a minute, without a restart.",
     ),
     "KindUnreadable": Explanation(
         "server",

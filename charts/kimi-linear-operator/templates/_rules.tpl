@@ -27,10 +27,12 @@
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
+{{- if .Values.rbac.monitoring }}
 # spec.monitoring of a server: definitions of the Prometheus operator, which need not be there.
 - apiGroups: [monitoring.coreos.com]
   resources: [podmonitors, prometheusrules]
   verbs: [get, list, watch, create, patch, delete]
+{{- end }}
 {{- if .Values.rbac.networkPolicies }}
 # spec.networkPolicy of a server.
 - apiGroups: [networking.k8s.io]

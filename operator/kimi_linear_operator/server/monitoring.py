@@ -21,6 +21,11 @@ _FULL = 0.95
 # A start that fails takes minutes, so this many in an hour are no accident.
 _RESTARTS_IN_AN_HOUR = 2
 
+# SGLang 0.5.23 defines some 120 counters and gauges and 40 histograms with up to 30 buckets, one of them for each stage
+# of a request (srt/observability/metrics_collector.py): about 2,200 samples. If each of eight ranks exported all of
+# them, that would be 17,000.
+_MOST_SAMPLES = 20_000
+
 
 def sglang(metric: str, labels: str) -> str:
     """Return a PromQL selector of one of SGLang's metrics.
@@ -45,7 +50,9 @@ def build_pod_monitor(server: KimiLinearServer, monitoring: Monitoring) -> Manif
     spec = {
         "selector": {"matchLabels": metadata.selector(server)},
         "podTargetLabels": [SERVER_LABEL],
-        "podMetricsEndpoints": [{"port": command_line.PORT_NAME, "path": "/metrics"}],
+        # A pod can run any image. A redirect would let it choose what else Prometheus reads.
+        "podMetricsEndpoints": [{"port": command_line.PORT_NAME, "path": "/metrics", "followRedirects": False}],
+        "sampleLimit": _MOST_SAMPLES,
     }
     return _build(server, monitoring, POD_MONITOR, spec)
 

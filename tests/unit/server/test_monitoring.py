@@ -34,6 +34,13 @@ def test_the_monitor_finds_the_pods_and_the_port_of_the_server_and_needs_no_key(
     assert monitor["podTargetLabels"] == ["kimi-linear.io/server"]
 
 
+def test_a_pod_can_neither_redirect_prometheus_nor_fill_it() -> None:
+    """Whoever may write servers chooses the image that answers."""
+    monitor = children(monitoring={})["PodMonitor"]["spec"]
+    assert monitor["podMetricsEndpoints"][0]["followRedirects"] is False
+    assert 0 < monitor["sampleLimit"] <= 20_000
+
+
 def test_a_prometheus_selects_both_by_the_labels_of_the_spec_which_replace_none_of_ours() -> None:
     made = children(monitoring={"labels": {"release": "prometheus"}})
     for kind in ("PodMonitor", "PrometheusRule"):
