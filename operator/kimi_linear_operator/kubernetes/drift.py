@@ -25,6 +25,8 @@ _ABSENT_WHEN_EMPTY = (
 )
 # The fields by which Kubernetes merges the items of a list.
 _ITEM_KEYS = {**MERGE_KEYS, "ownerReferences": ("uid",)}
+# Where lists of a NetworkPolicy are. Kubernetes replaces them as a whole, also `ports`.
+_WHOLE_LISTS = ("spec.ingress[", "spec.egress[")
 # Comparisons of items with the same key. With more pairs, items are compared in order.
 _MOST_PAIRS = 1024
 _QUANTITY_MAPS = ("limits", "requests")
@@ -124,7 +126,7 @@ def _is_stored_as_absent(key: str, wanted: Any) -> bool:
 
 def _item_differences(live: Sequence[Any], wanted: Sequence[Any], path: str, field: str) -> Iterator[str]:
     """Compare lists. Other managers may add items, such as a sidecar, to lists that Kubernetes merges by key."""
-    if field in _ITEM_KEYS:
+    if field in _ITEM_KEYS and not path.startswith(_WHOLE_LISTS):
         live_by_key = _by_key(live, field)
         for key, items in _by_key(wanted, field).items():
             yield from _keyed_differences(live_by_key.get(key, []), items, f"{path}[{_name(items[0], key)}]")

@@ -4,13 +4,14 @@ Policies add up: a pod may do what any policy allows. The kubelet's probes alway
 itself: https://kubernetes.io/docs/concepts/services-networking/network-policies/
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import NETWORK_POLICY, Manifest
 from kimi_linear_operator.kubernetes.pod_template import ContainerOverlay
 from kimi_linear_operator.server import router
+from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.sglang import command_line, router_flags
 from kimi_linear_operator.server.spec import KimiLinearServer, NetworkPolicy, ServerSpec
 from kimi_linear_operator.server.template_inputs import spec_of
@@ -60,20 +61,35 @@ def needs_of(spec: ServerSpec) -> Needs:
     return Needs(needs_internet(spec), tuple(_ports_of_sidecars(spec)))
 
 
-def needs_of_others(inputs: Iterable[Manifest], live: Manifest | None) -> Needs:
+def needs_of_others(
+    running: Revision | None, wanted: Revision | None, deployment: Manifest | None, policy: Manifest | None
+) -> Needs:
     """Return what pods need that run with other templates than that of the spec.
 
+    While there are pods whose template is not known any more, what the policy leaves open stays open, except for peers.
+
     Args:
-        inputs: The inputs of templates that pods have or get.
-        live: The server's NetworkPolicy while pods may also have a template that is not known any more, else None. What
-            it leaves open stays open then, except for peers.
+        running: The revision whose template the Deployment has, None if unknown.
+        wanted: The revision whose template it should have, None if unknown.
+        deployment: The server's Deployment, None if there is none.
+        policy: Its NetworkPolicy, None if there is none.
     """
+    if deployment is None:
+        return NO_NEEDS
     needs = NO_NEEDS
-    for known in inputs:
-        spec = spec_of(known)
+    for item in filter(None, (running, wanted)):
+        spec = spec_of(item.inputs)
         # Pods whose inputs this version cannot read may fetch their model.
         needs |= needs_of(spec) if spec else Needs(internet=True)
-    return needs | _needs_of_policy(live["spec"]) if live else needs
+    is_known = running is not None and not _has_older_pods(deployment)
+    return needs if is_known or policy is None else needs | _needs_of_policy(policy["spec"])
+
+
+def _has_older_pods(deployment: Manifest) -> bool:
+    """Return whether there may be pods with another template than that of the Deployment."""
+    status = deployment.get("status", {})
+    is_observed = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 1)
+    return not is_observed or status.get("replicas", 0) > status.get("updatedReplicas", 0)
 
 
 def _needs_of_policy(spec: Manifest) -> Needs:

@@ -15,7 +15,6 @@ from kimi_linear_operator.server.network_policy import needs_of_others
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.status import was_applied
 from kimi_linear_operator.server.template_choice import RolloutState, TemplateChoice, choose
-from kimi_linear_operator.server.templates import has_rolled_out
 from kimi_linear_operator.weights.spec import WEIGHTS, KimiLinearWeights
 
 
@@ -62,9 +61,8 @@ def _desired(server: KimiLinearServer, live: Sequence[Manifest], referenced: Ref
     running = _live(server, live, server.metadata.name)
     # Since when the newest replica serves does not matter here.
     may_grow = not seconds_until_more(server.spec, running, (), "")
-    policy = _live(server, live, server.metadata.name, NETWORK_POLICY) if running else None
-    known = [item.inputs for item in (choice.running, choice.deployed) if item]
-    others = needs_of_others(known, None if has_rolled_out(running, choice.deployed) else policy)
+    policy = _live(server, live, server.metadata.name, NETWORK_POLICY)
+    others = needs_of_others(choice.running, choice.deployed, running, policy)
     companions = manifests.build_companions(server, is_routed=is_routed, may_grow=may_grow, others=others)
     return [manifests.build_revision(server, choice.current), *companions, deployment]
 

@@ -62,7 +62,7 @@ from kimi_linear_operator.server.start_logs import StartLogs
 from kimi_linear_operator.server.startup import newest_pod, seconds_to_serve, seconds_until_late
 from kimi_linear_operator.server.status import AWAITED_WEIGHTS, ServerObservation, server_status, was_applied
 from kimi_linear_operator.server.template_choice import TemplateChoice
-from kimi_linear_operator.server.templates import Decision, Templates, has_rolled_out
+from kimi_linear_operator.server.templates import Decision, Templates
 from kimi_linear_operator.server.verifying import Verifying
 from kimi_linear_operator.server.waking import Waking
 
@@ -115,7 +115,7 @@ class _Outcome:
             failures: How many passes before this one failed in a row.
         """
         told = ((child, found.to_report(failures)) for child, found in self.optional)
-        return tuple(Reason(reason.name, f"{child}: {reason.message}") for child, reason in told if reason)
+        return tuple(Reason(reason.name, _about(child, reason.message)) for child, reason in told if reason)
 
 
 @dataclass
@@ -314,15 +314,16 @@ class ServerReconciler:
 
     def _needs_of_others(self, key: Key, server: KimiLinearServer, choice: TemplateChoice | None) -> Needs:
         """Return what pods need from the NetworkPolicy that run with other templates than that of the spec."""
-        live = self._deployment(key, server.metadata.uid)
-        if server.spec.network_policy is None or live is None:
+        if server.spec.network_policy is None:
             return NO_NEEDS
+        live = self._deployment(key, server.metadata.uid)
         policy = self._own(key, NETWORK_POLICY, server.metadata.uid)
         if choice:
-            return needs_of_others(_inputs(choice), None if has_rolled_out(live, choice.deployed) else policy)
-        records = revision.newest(self._templates.records(key, server), revision.number_on(live))
-        running = revision.history_of(records, revision.number_on(live)).running
-        return needs_of_others([running.inputs] if running else [], policy)
+            return needs_of_others(choice.running, choice.deployed, live, policy)
+        history = revision.history_of(
+            revision.newest(self._templates.records(key, server), revision.number_on(live)), revision.number_on(live)
+        )
+        return needs_of_others(history.running, None, live, policy)
 
     async def _wait(
         self, key: Key, server: KimiLinearServer, checked: Checked[KimiLinearServer], reason: Reason
@@ -471,9 +472,8 @@ class ServerReconciler:
             counters.SECONDS_TO_SERVE.observe(seconds)
 
 
-def _inputs(choice: TemplateChoice) -> list[Manifest]:
-    """Return the inputs of the templates that pods have or get."""
-    return [item.inputs for item in (choice.running, choice.deployed) if item]
+def _about(child: str, message: str) -> str:
+    return message if child in message else f"{child}: {message}"
 
 
 def _has_router(server: KimiLinearServer | None) -> bool:

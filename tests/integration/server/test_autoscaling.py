@@ -162,7 +162,7 @@ def test_an_autoscaler_of_somebody_else_is_left_alone(operator: Operator, namesp
     manifest = {"apiVersion": AUTOSCALER.api_version, "kind": AUTOSCALER.kind, "metadata": metadata, "spec": spec}
     theirs = namespace.client.create(AUTOSCALER, manifest)
     namespace.create_server("kimi", SPEC)
-    told = namespace.wait_for_condition("kimi", "Accepted", "False", "NameConflict")
+    told = namespace.wait_for_condition("kimi", "Synced", "False", "NameConflict")
     assert "HorizontalPodAutoscaler kimi" in told["message"]
     assert namespace.existing(AUTOSCALER, "kimi")["metadata"]["uid"] == theirs["metadata"]["uid"]
     assert namespace.existing(AUTOSCALER, "kimi")["spec"]["maxReplicas"] == 9

@@ -46,8 +46,16 @@ def test_a_policy_of_somebody_else_is_left_alone(namespace: Namespace) -> None:
     taken = {"apiVersion": NETWORK_POLICY.api_version, "kind": NETWORK_POLICY.kind, "metadata": metadata, "spec": spec}
     namespace.client.create(NETWORK_POLICY, taken)
     namespace.create_server("kimi", {"networkPolicy": {"from": [FROM_CHAT]}})
-    namespace.wait_for_condition("kimi", "Accepted", "False", "NameConflict")
+    namespace.wait_for_condition("kimi", "Synced", "False", "NameConflict")
+    namespace.wait_until_ready("kimi")
     assert namespace.existing(NETWORK_POLICY, "kimi")["spec"] == spec
+
+
+def test_a_peer_with_empty_labels_causes_no_endless_writes(namespace: Namespace) -> None:
+    """The API server does not store empty labels."""
+    namespace.create_server("kimi", {"networkPolicy": {"from": [{"podSelector": {"matchLabels": {}}}]}})
+    namespace.wait_until_ready("kimi")
+    namespace.wait_for_condition("kimi", "Synced", "True", "Undisputed")
 
 
 def test_pods_have_the_priority_of_the_class_that_the_pod_template_names(namespace: Namespace) -> None:

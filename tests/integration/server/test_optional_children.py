@@ -155,5 +155,5 @@ def test_an_object_of_somebody_else_is_left_alone(namespace: Namespace, kind: Ki
     foreign = {"metadata": {"name": "kimi", "namespace": namespace.name}, "spec": content}
     made = namespace.client.create(kind, {"apiVersion": kind.api_version, "kind": kind.kind, **foreign})
     namespace.create_server("kimi", spec)
-    namespace.wait_for_condition("kimi", "Accepted", "False", "NameConflict")
+    namespace.wait_for_condition("kimi", "Synced", "False", "NameConflict")
     assert namespace.existing(kind, "kimi")["spec"] == made["spec"]

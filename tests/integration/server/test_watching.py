@@ -77,5 +77,5 @@ def _those_of_somebody_else_stay(namespace: Namespace) -> None:
         metadata = {"name": "taken", "namespace": namespace.name}
         namespace.client.create(kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata})
     namespace.create_server("taken", WATCHED)
-    namespace.wait_for_condition("taken", "Accepted", "False", "NameConflict")
+    namespace.wait_for_condition("taken", "Synced", "False", "NameConflict")
     assert ["labels" in namespace.existing(kind, "taken")["metadata"] for kind in KINDS] == [False, False]

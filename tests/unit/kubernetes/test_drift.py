@@ -156,6 +156,15 @@ def test_what_the_api_server_writes_in_other_words_is_no_drift(live: Manifest, w
         ({"spec": []}, {"spec": {"a": 1}}),
         ({"spec": "a"}, {"spec": ["a"]}),
         ({"tolerations": [{"key": "a"}, {"key": "foreign"}]}, {"tolerations": [{"key": "a"}]}),
+        # A NetworkPolicy with one more open port.
+        (
+            {"spec": {"ingress": [{"ports": [{"port": 1}, {"port": 22}]}]}},
+            {"spec": {"ingress": [{"ports": [{"port": 1}]}]}},
+        ),
+        (
+            {"spec": {"egress": [{"ports": [{"port": 1}, {"port": 22}]}]}},
+            {"spec": {"egress": [{"ports": [{"port": 1}]}]}},
+        ),
     ],
     ids=str,
 )

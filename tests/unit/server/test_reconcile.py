@@ -727,6 +727,15 @@ def test_a_server_serves_although_an_optional_child_is_refused_and_says_so(refus
     assert {*OPTIONAL_NAMES} - {refused} <= {*cluster.written}
 
 
+def test_an_optional_child_whose_name_is_taken_is_told_once_and_left_alone() -> None:
+    theirs = {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "kimi", "uid": "theirs"}}
+    cluster = RefusingCluster({"Ingress/kimi": ApiError(409, "exists")}, live={"Ingress/kimi": stored(theirs)})
+    _pass(cluster, *_running(replicas=1), ingress={})
+    synced = find_condition(cluster.status, "Synced")
+    assert (synced["status"], synced["reason"], synced["message"].count("Ingress kimi")) == ("False", "NameConflict", 1)
+    assert ready_condition(cluster.status)["status"] == "True"
+
+
 def test_all_optional_children_that_are_refused_are_named() -> None:
     refused = {name: ApiError(403, f"no {name}") for name in OPTIONAL_NAMES}
     cluster = RefusingCluster(refused)
@@ -791,6 +800,14 @@ def test_a_policy_keeps_open_what_pods_with_the_template_before_need() -> None:
         [30000],
         [],
     )
+
+
+def test_a_port_that_somebody_opens_is_closed_also_while_no_pod_serves_yet() -> None:
+    record, deployment = _running(replicas=1, **CLOSED)
+    deployment["status"]["availableReplicas"] = 0
+    policy = stored(_policy(RefusingCluster({}), record, deployment, **CLOSED))
+    policy["spec"]["ingress"][0]["ports"].append({"port": 22, "protocol": "TCP"})
+    assert _open_ports(_policy(RefusingCluster({}), record, deployment, policy, **CLOSED)) == ([30000], [])
 
 
 def _peers(policy: Manifest) -> Manifest:
