@@ -458,8 +458,8 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "server",
         "The benchmark that verifies the server could not ask its questions, for example because it could not download "
         "them. With mode `Block`, replicas with the new pod template do not serve.",
-        "Do what the message says. Then delete the benchmark (`kubectl delete klb NAME`), and the operator creates "
-        "another one.",
+        "Do what the message says. The operator creates another benchmark after an hour, or when you delete this one "
+        "(`kubectl delete klb NAME`).",
     ),
     "RolledBack": Explanation(
         "server",

@@ -60,7 +60,8 @@ def _desired(server: KimiLinearServer, live: Sequence[Manifest], referenced: Ref
     # Since when the newest replica serves does not matter here.
     may_grow = not seconds_until_more(server.spec, _live(server, live, server.metadata.name), (), "")
     companions = manifests.build_companions(server, is_routed=is_routed, may_grow=may_grow)
-    return [manifests.build_revision(server, choice.current), *companions, deployment]
+    records = [manifests.build_revision(server, item) for item in (choice.current, choice.verified) if item]
+    return [*records, *companions, deployment]
 
 
 def _live(server: KimiLinearServer, live: Sequence[Manifest], name: str) -> Manifest | None:

@@ -57,6 +57,7 @@ from kimi_linear_operator.server.start_logs import StartLogs
 from kimi_linear_operator.server.startup import newest_pod, seconds_to_serve, seconds_until_late
 from kimi_linear_operator.server.status import AWAITED_WEIGHTS, ServerObservation, server_status, was_applied
 from kimi_linear_operator.server.templates import Decision, Templates
+from kimi_linear_operator.server.verification import Verified
 from kimi_linear_operator.server.verifying import Verifying
 from kimi_linear_operator.server.waking import Waking
 
@@ -174,6 +175,7 @@ class ServerReconciler:
             next_look(self.cache.children(POD, key), self.now()),
             self._start_logs.seconds_left(key),
             self._seconds_to_settle(key),
+            _seconds_to_verify(outcome),
             _finite(outcome.until_more),
             None if not_applied else await self._waking.wake(key, manifest["metadata"]["uid"]),
         ]
@@ -233,13 +235,25 @@ class ServerReconciler:
                 self._write_deployment(key, decision, deployment),
                 *(self.children.apply(server, child) for child in wanted[1:]),
                 self._prune(key, server, wanted, used),
-                self._verifying.proceed(key, server, choice),
+                self._verifying.open_gates(key, server.metadata.uid, choice.current),
                 *([self._end_rollout(key, server)] if choice.running not in (None, choice.current) else []),
             ]
         )
+        verified, passing = await self._verify(key, server, choice.verification)
+        failures = replace(failures, passing=failures.passing or passing)
+        decision = replace(decision, choice=replace(choice, verification=verified))
         is_first = live is None and "observedGeneration" not in server.status
         contested = tuple(self.children.contested(server, wanted))
         return _Outcome(checked, decision, failures, contested, companions.withheld, is_first, until_more)
+
+    async def _verify(
+        self, key: Key, server: KimiLinearServer, known: Verified | None
+    ) -> tuple[Verified | None, ApiError | None]:
+        """Go on with the verification; return what is known then, and an error that may pass."""
+        try:
+            return await self._verifying.proceed(key, server, known), None
+        except ApiError as error:
+            return known, error
 
     def _companions(self, key: Key, server: KimiLinearServer, *, may_grow: bool) -> Split:
         """Return the wanted children beside the Deployment and its revision.
@@ -258,7 +272,8 @@ class ServerReconciler:
     ) -> _Outcome:
         """Make no pods, because the weights are not complete. A Deployment that exists may only scale down."""
         companions = self._companions(key, server, may_grow=False)
-        writes = (self.children.apply(server, child) for child in companions.writable)
+        writes = [self.children.apply(server, child) for child in companions.writable]
+        writes.append(self._verifying.open_gates(key, server.metadata.uid))
         failures = await write_all([self._shrink(key, server), self._end_rollout(key, server), *writes])
         failures = replace(failures, lasting=failures.lasting or reason)
         return _Outcome(checked, failures=failures, withheld=companions.withheld)
@@ -269,7 +284,10 @@ class ServerReconciler:
         Its Deployment is scaled down if the spec asks for fewer replicas, and a completed rollout is unmarked.
         """
         server = _readable(manifest)
-        failures = await write_all([self._shrink(key, server), self._end_rollout(key, server)] if server else [])
+        writes = [self._verifying.open_gates(key, manifest["metadata"]["uid"])]
+        if server:
+            writes += [self._shrink(key, server), self._end_rollout(key, server)]
+        failures = await write_all(writes)
         refused = Reason("InvalidSpec", checked.message, blames_spec=True)
         return _Outcome(checked, failures=replace(failures, lasting=refused))
 
@@ -413,6 +431,12 @@ def _finite(seconds: float) -> float | None:
 
 def _is_autoscaled(outcome: _Outcome) -> bool:
     return bool(outcome.server and outcome.server.spec.autoscaling)
+
+
+def _seconds_to_verify(outcome: _Outcome) -> float | None:
+    """Return in how many seconds to verify once more, None if that is not necessary."""
+    known = outcome.decision.choice.verification if outcome.decision else None
+    return known.again if known else None
 
 
 def _readable(manifest: Manifest) -> KimiLinearServer | None:
