@@ -55,7 +55,8 @@ def valid_servers(release: str) -> dict[str, KimiLinearServer]:
 
 def command(server: KimiLinearServer) -> list[str]:
     """Return the command line of the container's process, as a list of words."""
-    (deployment,) = [child for child in build(server) if child["kind"] == "Deployment"]
+    own = [child for child in build(server) if child["metadata"]["name"] == server.metadata.name]
+    (deployment,) = [child for child in own if child["kind"] == "Deployment"]
     containers = deployment["spec"]["template"]["spec"]["containers"]
     (container,) = [container for container in containers if container["name"] == ENGINE_CONTAINER]
     return list(container["args"])
