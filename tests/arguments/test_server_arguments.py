@@ -42,7 +42,10 @@ def servers() -> Iterator[tuple[str, Manifest]]:
 
 
 def valid_servers(release: str) -> dict[str, KimiLinearServer]:
-    """Return those that a release can run: arguments that users add are written for one release, here for 0.5.7."""
+    """Return the servers that a release can run.
+
+    Servers with extraArgs run only on 0.5.7, for which these arguments are written.
+    """
     checked = {name: check(manifest) for name, manifest in servers()}
     return {
         name: answer.resource

@@ -420,12 +420,18 @@ def _has_router(server: KimiLinearServer | None) -> bool:
 
 
 def _is_blocked(not_applied: Reason, outcome: _Outcome) -> bool:
-    """Return whether to retry children that could not be written. Of weights, an event tells when they are complete."""
+    """Return whether to retry children that could not be written.
+
+    Weights need no retry: an event reports when they are complete.
+    """
     return outcome.checked.is_valid and not_applied.name not in AWAITED_WEIGHTS
 
 
 def _finite(seconds: float) -> float | None:
-    """Return after how many seconds to look again, None if there is nothing to wait for, or an event tells the end."""
+    """Return in how many seconds to look again.
+
+    None if there is nothing to wait for, or if an event will report the end.
+    """
     return seconds if 0.0 < seconds < math.inf else None
 
 
