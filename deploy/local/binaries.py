@@ -34,7 +34,7 @@ class Module:
 
     @property
     def ldflags(self) -> str:
-        """The linker's flags; Kubernetes takes the version that it reports from them."""
+        """The linker's flags. They set the version that Kubernetes reports."""
         version = kubernetes_version(self.go_mod)
         if not version:
             return "-s -w"

@@ -26,7 +26,7 @@ _CHECK_OF_DEVICES = f"""
   op: "replace", path: "{_CHECK}/resources/requests",
   value: {{"amd.com/gpu": object.spec.containers[0].resources.limits["amd.com/gpu"]}}
 """
-# Where GPUs are a number, without a device, the check of a server's pod has nothing to look at.
+# On a node that offers a number of GPUs without devices, the check of a server's pod has nothing to look at.
 _NO_CHECK = f'op: "remove", path: "{_CHECK}"'
 
 

@@ -76,7 +76,7 @@ class VirtualEnvironment:
             venv.create(environment, with_pip=True)
             self._install(environment)
             self.complete(environment)
-            # Only the scripts in its bin name the place where it was made, and none of them is used.
+            # It can be moved: only the scripts in its bin contain the path where it was made, and none of them is used.
             environment.rename(folder)
 
     def _install(self, environment: Path) -> None:

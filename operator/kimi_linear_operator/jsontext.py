@@ -103,7 +103,7 @@ def _without_deep_levels(text: bytes) -> bytes:
     """Return a JSON text with null for every list and object below the deepest level."""
     levels = accumulate(array("b", _without_strings(text).translate(_STEPS)))
     is_deep = bytes(map(DEEPEST_LEVEL.__lt__, levels))
-    # The closing bracket counts for the level above, so it comes right after the run.
+    # The run ends before the closing bracket, which already has the level above: so + 1.
     return _with_null(text, ((run.start(), run.end() + 1) for run in _DEEP.finditer(is_deep)))
 
 

@@ -163,8 +163,8 @@ REASONS: Mapping[ReasonName, Explanation] = {
     ),
     "OldPodTerminating": Explanation(
         "server",
-        "The next pod needs the GPUs or the share of a quota of an old pod, which still finishes its requests. The "
-        "next pod starts within seconds after the old one has ended.",
+        "The next pod needs the GPUs or the quota that an old pod still holds while it finishes its requests. The next "
+        "pod starts within seconds after the old one has ended.",
         "Wait, up to `drain.timeoutSeconds`. If you have spare GPUs, `rollout.strategy: Surge` avoids it.",
     ),
     "JobSuspended": Explanation(
@@ -315,11 +315,14 @@ REASONS: Mapping[ReasonName, Explanation] = {
     "AllReplicasServe": Explanation("server", "Every replica serves with the current spec (`Ready`).", NOTHING),
     "Serving": Explanation("server", "At least one replica serves (`Available`).", NOTHING),
     # Servers: the condition `Autoscaling`, which those with `autoscaling` have.
-    "FollowsLoad": Explanation("server", "The autoscaler sets `replicas` by the load (`Autoscaling`).", NOTHING),
+    "FollowsLoad": Explanation(
+        "server", "The autoscaler sets `replicas` according to the load (`Autoscaling`).", NOTHING
+    ),
     "ReplicaAwaited": Explanation(
         "server",
-        "A replica does not serve yet, or not any more, or has just begun to. The autoscaler adds none before all "
-        "serve, because it does not see that help is on its way.",
+        "A replica does not serve yet, has just begun to, or no longer serves. Until all replicas serve, the operator "
+        "lets the autoscaler add none: the autoscaler would count a replica that is still loading as idle, and add "
+        "more.",
         "Wait. If the replica does not start, the reason of `Ready` says why.",
     ),
     "MaximumReached": Explanation(
@@ -458,8 +461,8 @@ REASONS: Mapping[ReasonName, Explanation] = {
         "server",
         "The benchmark that verifies the server could not ask its questions, for example because it could not download "
         "them. With mode `Block`, replicas with the new pod template do not serve.",
-        "Do what the message says. Then delete the benchmark (`kubectl delete klb NAME`), and the operator creates "
-        "another one.",
+        "Do what the message says. The operator creates another benchmark after an hour, or when you delete this one "
+        "(`kubectl delete klb NAME`).",
     ),
     "RolledBack": Explanation(
         "server",

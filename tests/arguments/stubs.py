@@ -1,7 +1,7 @@
 """Empty modules in place of torch and of other imports that SGLang's command line does not need.
 
-An attribute of such a module can be called, subclassed, used as a decorator or in a computation; the result is empty.
-Only values that SGLang uses while it is imported are real: those of a machine with ROCm.
+An attribute of such a module can be called, subclassed, or used as a decorator or in a computation; the result is
+empty. Only values that SGLang uses while it is imported are real: those of a machine with ROCm.
 """
 
 import abc

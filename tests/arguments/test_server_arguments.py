@@ -42,7 +42,10 @@ def servers() -> Iterator[tuple[str, Manifest]]:
 
 
 def valid_servers(release: str) -> dict[str, KimiLinearServer]:
-    """Return those that a release can run: arguments that users add are written for one release, here for 0.5.7."""
+    """Return the servers that a release can run.
+
+    Servers with extraArgs run only on 0.5.7, for which these arguments are written.
+    """
     checked = {name: check(manifest) for name, manifest in servers()}
     return {
         name: answer.resource
@@ -55,7 +58,8 @@ def valid_servers(release: str) -> dict[str, KimiLinearServer]:
 
 def command(server: KimiLinearServer) -> list[str]:
     """Return the command line of the container's process, as a list of words."""
-    (deployment,) = [child for child in build(server) if child["kind"] == "Deployment"]
+    own = [child for child in build(server) if child["metadata"]["name"] == server.metadata.name]
+    (deployment,) = [child for child in own if child["kind"] == "Deployment"]
     containers = deployment["spec"]["template"]["spec"]["containers"]
     (container,) = [container for container in containers if container["name"] == ENGINE_CONTAINER]
     return list(container["args"])

@@ -178,7 +178,7 @@ class Size:
         return _ratio(self.rounds, contender, figure)
 
     def ratio_beside(self, contender: str) -> float | None:
-        """Return the same beside Kubernetes' own controllers."""
+        """Return the median ratio of the times, measured while Kubernetes' own controllers run too."""
         return _ratio(self.beside, contender, "seconds")
 
 

@@ -103,7 +103,7 @@ class Running:
         return min((bound for bound, count in counts.items() if count == max(counts.values())), default=math.nan)
 
     def _get(self, path: str) -> str | None:
-        """Return what the operator answers, None if it does not answer or not well."""
+        """Return what the operator answers, None if it does not answer or the status is not 200."""
         listening = re.search(r"Listening on 127\.0\.0\.1:(\d+)", self.log.read_text())
         if not listening:
             return None

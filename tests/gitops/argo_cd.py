@@ -36,7 +36,7 @@ class Application:
         return dict(found.get("status", {}))
 
     def refresh(self) -> None:
-        """Let Argo CD ask Git at once, as its webhook does."""
+        """Make Argo CD ask Git at once, as its webhook does."""
         annotations = {"argocd.argoproj.io/refresh": "normal"}
         self.client.patch(APPLICATION, NAMESPACE, self.name, {"metadata": {"annotations": annotations}})
 

@@ -1,4 +1,7 @@
-"""Our example of a folder of servers in Git: changes to it, and the clients of its gate."""
+"""Our example of a folder of servers in Git.
+
+Commits that change it, waits for their effect, and the end of the clients of its gate (a benchmark).
+"""
 
 from pathlib import Path
 

@@ -56,7 +56,10 @@ def servers_application(operator: None, cluster: LocalCluster, client: Client, r
 
 @pytest.fixture(scope="module")
 def gated_sync(servers_application: Application, models: Namespace, repository: Repository) -> Manifest:
-    """The sync that has passed the gate. A later sync that only repairs has no gate, and replaces it."""
+    """The sync that has passed the gate.
+
+    It is read at once: a later sync that only repairs runs no gate, and its state replaces this one.
+    """
     end_gate(models)
     return servers_application.wait_for_operation(repository.head(), "Succeeded")
 

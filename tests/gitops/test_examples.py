@@ -32,6 +32,8 @@ VERDICTS = {
     "status-weights-token-refused": ("Degraded", "Failed"),
     "status-inputs-unknown": ("Healthy", "Current"),
     "status-new-template": ("Healthy", "Current"),
+    "status-exposed": ("Healthy", "Current"),
+    "status-route-refused": ("Healthy", "Current"),
     "status-suspended": ("Healthy", "InProgress"),
     "status-invalid-spec-old-generation-serves": ("Degraded", "Failed"),
     "status-progress-deadline-exceeded": ("Degraded", "Failed"),

@@ -81,7 +81,8 @@ def result_of(
         suite: The suite.
         pods: The Job's pods.
         timeout_seconds: The time limit of the suite.
-        now: The time as RFC 3339: the end of the suite if neither the Job nor a client says when it ended.
+        now: The time as RFC 3339. It counts as the end of the suite if neither the Job nor a client says when the suite
+            ended.
     """
     ends = [end for pod in pods if (end := client_end(pod))]
     # The result of a client that ended in time counts, even if its pod went on until the time limit.

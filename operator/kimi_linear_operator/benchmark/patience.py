@@ -40,5 +40,5 @@ class Patience:
         return max(0.0, since + PATIENCE_SECONDS - self.clock())
 
     def forget(self, key: Key) -> None:
-        """Forget a benchmark that has gone on."""
+        """Forget a benchmark that has a running suite again."""
         self._since.pop(key, None)

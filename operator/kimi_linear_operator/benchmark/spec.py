@@ -379,7 +379,8 @@ class BenchmarkStatus(Status):
     )
     verdict: str | None = Field(
         default=None,
-        description="Passed, Failed, or Invalid: requests failed, or the server changed during the run.",
+        description="Passed, Failed or Invalid. Invalid means that the numbers do not count, for example because "
+        "requests failed or the server changed during the run.",
     )
     current_suite: str | None = Field(default=None, description="The suite that runs.")
     progress: str | None = Field(default=None, description="Suites that have ended, out of all.")

@@ -33,6 +33,8 @@ _PARALLEL = 8
 # Seconds. A call takes some hundred tokens; the first request may wait for kernels that are compiled.
 _TIMEOUT = 300
 _MOST_TOKENS = 512
+# A wrong key, and servers that are busy or not there: they say nothing about tool calls.
+_NO_ANSWERS = (401, 403, 404, 429, 502, 503, 504)
 _LONGEST_QUOTE = 200
 # Markers of Kimi's format. In an answer's text, they show that the parser has missed a call.
 _MARKER = "<|tool_call"
@@ -248,7 +250,7 @@ def _problem_of(address: str, key: str, request: Request) -> str:
     except CallError as error:
         return str(error)
     except urllib.error.HTTPError as error:
-        if error.code == 401:  # a wrong key: no request can succeed
+        if error.code in _NO_ANSWERS:
             raise
         return f"HTTP {error.code}: {_quoted(error.read()[:_LONGEST_QUOTE].decode(errors='replace'))}"
     return ""

@@ -64,7 +64,7 @@ def rank(contender: Contender) -> Rank:
     1. Benchmarks with a running suite.
     2. Those of the server's own namespace, because other namespaces could otherwise make them wait without end.
     3. Those that did not give their turn back; of the others, the one that did so first.
-    4. Those that have run a suite, the first to start first.
+    4. Those that have started a suite; of these, the one that started first.
     5. The oldest; then by namespace and name.
     """
     order = (

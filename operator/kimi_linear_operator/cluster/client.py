@@ -196,8 +196,9 @@ class Cluster:
     ) -> Manifest:
         """Set the status of exactly this object; return its new metadata.
 
-        This is a patch: server-side apply refuses objects that do not match their schema, and those need a status most.
-        The answer holds only the metadata: the rest may be a megabyte, and the caller has it already.
+        This is a patch: server-side apply refuses objects that do not match their schema, and exactly these objects
+        need a status that says so. The answer holds only the metadata: the rest may be a megabyte, and the caller has
+        it already.
 
         Args:
             kind: The kind of the object.

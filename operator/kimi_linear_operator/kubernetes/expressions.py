@@ -136,7 +136,7 @@ def own_network(remedy: str) -> Rule:
 
 
 def unprivileged(container: str, remedy: str) -> Rule:
-    """Return the rule against a privileged container of the operator."""
+    """Return the rule that refuses `privileged` for this container, which the operator defines."""
     is_unprivileged = "!has(c.securityContext) || !has(c.securityContext.privileged) || !c.securityContext.privileged"
     return Rule(
         "error",
@@ -147,7 +147,7 @@ def unprivileged(container: str, remedy: str) -> Rule:
 
 
 def own_command(container: str, remedy: str) -> Rule:
-    """Return the rule against another image, command or arguments of the operator's container."""
+    """Return the rule that refuses an image, a command or arguments for this container, which the operator defines."""
     return Rule(
         "error",
         CONTAINERS,

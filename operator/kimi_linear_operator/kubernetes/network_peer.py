@@ -60,7 +60,7 @@ class NetworkPeer(Model):
         "label kubernetes.io/metadata.name with its name.",
     )
     ip_block: IPBlock | None = Field(
-        default=None, description="Addresses outside the cluster. The addresses of pods change."
+        default=None, description="Addresses outside the cluster. Do not list addresses of pods: they change."
     )
 
     def manifest(self) -> Manifest:

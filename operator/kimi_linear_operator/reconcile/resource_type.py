@@ -179,7 +179,7 @@ class ResourceType:
         pod_templates: Returns the pod templates of a resource, as far as its spec determines them.
         children: The kinds of children that the operator writes, and without which it reconciles no resource.
         optional_children: The kinds of children that not every cluster has, or that an older Role does not allow. Only
-            resources that ask for such a child are concerned while its kind cannot be read.
+            resources that ask for such a child are affected while its kind cannot be read.
         observed: The kinds of objects that the operator only reads.
         more_pods: Returns label selectors of pods of a resource that the operator does not read, and the command line
             shows.

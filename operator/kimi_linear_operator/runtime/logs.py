@@ -38,7 +38,7 @@ def configure(level: str, line_format: str) -> None:
 
 @contextmanager
 def about(kind: str, namespace: str, name: str) -> Iterator[None]:
-    """Make every log line of this task name an object, within the context."""
+    """Within this context, every log line of the task names the object."""
     token = _object.set({"kind": kind, "namespace": namespace, "name": name})
     try:
         yield

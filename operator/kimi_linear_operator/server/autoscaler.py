@@ -1,4 +1,4 @@
-"""The HorizontalPodAutoscaler of a server, which sets `spec.replicas` of the server by its load."""
+"""The HorizontalPodAutoscaler of a server, which sets `spec.replicas` according to the load."""
 
 import math
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def build_autoscaler(server: KimiLinearServer, *, may_grow: bool = True) -> Mani
 def seconds_until_more(spec: ServerSpec, deployment: Manifest | None, pods: Sequence[Manifest], now: str) -> float:
     """Return in how many seconds the autoscaler may add replicas: infinity while one does not serve.
 
-    The autoscaler counts a replica that loads as one without load, and would add replicas until the first one serves.
+    The autoscaler counts a loading replica as idle, and would add more until the first one serves.
     After that, the new replica takes its part of the load only slowly: requests that wait elsewhere stay there.
 
     Args:

@@ -142,7 +142,7 @@ def _load(pods: str, monitoring: Monitoring) -> list[Manifest]:
             "for": "10m",
             "labels": {"severity": "warning"},
             "annotations": {
-                "summary": "Requests wait in pod {{ $labels.pod }}, and for 20 minutes they have become more.",
+                "summary": "Requests wait in pod {{ $labels.pod }}, and their number has grown for 20 minutes.",
                 "description": remedy,
             },
         },

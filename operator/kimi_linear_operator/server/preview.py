@@ -64,7 +64,8 @@ def _desired(server: KimiLinearServer, live: Sequence[Manifest], referenced: Ref
     policy = _live(server, live, server.metadata.name, NETWORK_POLICY)
     others = needs_of_others(choice.running, choice.deployed, running, policy)
     companions = manifests.build_companions(server, is_routed=is_routed, may_grow=may_grow, others=others)
-    return [manifests.build_revision(server, choice.current), *companions, deployment]
+    records = [manifests.build_revision(server, item) for item in (choice.current, choice.verified) if item]
+    return [*records, *companions, deployment]
 
 
 def _live(server: KimiLinearServer, live: Sequence[Manifest], name: str, kind: Kind = DEPLOYMENT) -> Manifest | None:

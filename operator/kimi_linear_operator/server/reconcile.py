@@ -63,6 +63,7 @@ from kimi_linear_operator.server.startup import newest_pod, seconds_to_serve, se
 from kimi_linear_operator.server.status import AWAITED_WEIGHTS, ServerObservation, server_status, was_applied
 from kimi_linear_operator.server.template_choice import TemplateChoice
 from kimi_linear_operator.server.templates import Decision, Templates
+from kimi_linear_operator.server.verification import Verified
 from kimi_linear_operator.server.verifying import Verifying
 from kimi_linear_operator.server.waking import Waking
 
@@ -220,6 +221,7 @@ class ServerReconciler:
             next_look(self.cache.children(POD, key), self.now()),
             self._start_logs.seconds_left(key),
             self._seconds_to_settle(key),
+            _seconds_to_verify(outcome),
             _finite(outcome.until_more),
             None if not_applied else await self._waking.wake(key, manifest["metadata"]["uid"]),
         ]
@@ -276,13 +278,16 @@ class ServerReconciler:
         writes.needed += [
             self._write_deployment(key, decision, deployment),
             self._prune(key, server, wanted, used),
-            self._verifying.proceed(key, server, choice),
+            self._verifying.open_gates(key, server.metadata.uid, choice.current),
             *([self._end_rollout(key, server)] if choice.running not in (None, choice.current) else []),
         ]
         writes.optional["Objects that are not wanted any more"] = self.children.prune(
             server, key, OPTIONAL_CHILDREN, wanted
         )
         failures, optional = await writes.run()
+        verified, passing = await self._verify(key, server, choice.verification)
+        failures = replace(failures, passing=failures.passing or passing)
+        decision = replace(decision, choice=replace(choice, verification=verified))
         is_first = live is None and "observedGeneration" not in server.status
         contested = tuple(self.children.contested(server, wanted))
         return _Outcome(checked, decision, failures, optional, contested, companions.withheld, is_first, until_more)
@@ -296,6 +301,15 @@ class ServerReconciler:
                 name = f"{child['kind']} {child['metadata']['name']}"
                 writes.optional[name] = self.children.apply(server, child)
         return writes
+
+    async def _verify(
+        self, key: Key, server: KimiLinearServer, known: Verified | None
+    ) -> tuple[Verified | None, ApiError | None]:
+        """Go on with the verification; return what is known then, and an error that may pass."""
+        try:
+            return await self._verifying.proceed(key, server, known), None
+        except ApiError as error:
+            return known, error
 
     def _companions(
         self, key: Key, server: KimiLinearServer, choice: TemplateChoice | None, *, may_grow: bool
@@ -331,7 +345,11 @@ class ServerReconciler:
         """Make no pods, because the weights are not complete. A Deployment that exists may only scale down."""
         companions = self._companions(key, server, None, may_grow=False)
         writes = self._writes(server, companions.writable)
-        writes.needed += [self._shrink(key, server), self._end_rollout(key, server)]
+        writes.needed += [
+            self._shrink(key, server),
+            self._end_rollout(key, server),
+            self._verifying.open_gates(key, server.metadata.uid),
+        ]
         failures, optional = await writes.run()
         failures = replace(failures, lasting=failures.lasting or reason)
         return _Outcome(checked, failures=failures, optional=optional, withheld=companions.withheld)
@@ -342,7 +360,10 @@ class ServerReconciler:
         Its Deployment is scaled down if the spec asks for fewer replicas, and a completed rollout is unmarked.
         """
         server = _readable(manifest)
-        failures = await write_all([self._shrink(key, server), self._end_rollout(key, server)] if server else [])
+        writes = [self._verifying.open_gates(key, manifest["metadata"]["uid"])]
+        if server:
+            writes += [self._shrink(key, server), self._end_rollout(key, server)]
+        failures = await write_all(writes)
         refused = Reason("InvalidSpec", checked.message, blames_spec=True)
         return _Outcome(checked, failures=replace(failures, lasting=refused))
 
@@ -481,7 +502,10 @@ def _has_router(server: KimiLinearServer | None) -> bool:
 
 
 def _is_blocked(not_applied: Reason, outcome: _Outcome) -> bool:
-    """Return whether to retry children that could not be written. Of weights, an event tells when they are complete."""
+    """Return whether to retry children that could not be written.
+
+    Weights need no retry: an event reports when they are complete.
+    """
     return outcome.checked.is_valid and not_applied.name not in AWAITED_WEIGHTS
 
 
@@ -502,12 +526,21 @@ def _growing_seconds(condition: Manifest, now: str) -> float:
 
 
 def _finite(seconds: float) -> float | None:
-    """Return after how many seconds to look again, None if there is nothing to wait for, or an event tells the end."""
+    """Return in how many seconds to look again.
+
+    None if there is nothing to wait for, or if an event will report the end.
+    """
     return seconds if 0.0 < seconds < math.inf else None
 
 
 def _is_autoscaled(outcome: _Outcome) -> bool:
     return bool(outcome.server and outcome.server.spec.autoscaling)
+
+
+def _seconds_to_verify(outcome: _Outcome) -> float | None:
+    """Return in how many seconds to verify once more, None if that is not necessary."""
+    known = outcome.decision.choice.verification if outcome.decision else None
+    return known.again if known else None
 
 
 def _readable(manifest: Manifest) -> KimiLinearServer | None:

@@ -237,7 +237,8 @@ class History:
     @property
     def reference(self) -> Revision | None:
         """Return the revision whose inputs show what a spec has changed, None if there is none."""
-        return self.running or self.newest
+        newest = self.newest
+        return newest if newest and newest.has_failed else self.running or newest
 
     def without(self, refused: Mapping[FieldPath, Any]) -> "History":
         """Return the same without these values in the inputs, because this version refuses them."""

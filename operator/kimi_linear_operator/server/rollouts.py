@@ -21,6 +21,7 @@ from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Conditions, Key
 from kimi_linear_operator.reconcile.resource_type import Context
+from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.events import WITHOUT_REPLICAS
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION
 from kimi_linear_operator.server.spec import SERVER
@@ -88,13 +89,21 @@ def is_marked(cache: Cache, key: Key) -> bool:
     """Return whether a server took a template in the rollout and has not been Ready with it yet.
 
     Then it owns a marked revision. Anybody can create one with the server's label, and mark one with an annotation that
-    the operator cannot remove. So the mark of a server that is Ready with its newest template says nothing.
+    the operator cannot remove. So the mark of a server that is Ready with its newest template says nothing. Neither
+    does the mark of a template that a Ready server has left because the answers were wrong.
     """
     records = [record for record in cache.children(REVISION, key) if AUTOMATIC_ANNOTATION in annotations(record)]
     server = cache.get(key.of(SERVER)) if records else None
     if server is None or _is_rolled_out(server.get("status", {})):
         return False
-    return any(is_owned_by(record, server["metadata"]["uid"]) for record in records)
+    is_ready = ready_condition(server.get("status", {})).get("status") == "True"
+    own = [record for record in records if is_owned_by(record, server["metadata"]["uid"])]
+    return any(not (is_ready and _has_failed(record)) for record in own)
+
+
+def _has_failed(record: Manifest) -> bool:
+    found = revision.read(record)
+    return found is not None and found.has_failed
 
 
 def _is_rolled_out(status: Manifest) -> bool:

@@ -383,8 +383,8 @@ WARNINGS = (
         "warning",
         "spec.engine.image",
         _image_matches("self", _TESTED_VERSIONS),
-        "has a tag that does not name the release that this operator is written for "
-        f"({', '.join(TESTED_RELEASES)}): make sure that it takes the same arguments",
+        f"has a tag that names no tested release ({', '.join(TESTED_RELEASES)}): make sure that the image takes the "
+        "same arguments",
     ),
     Rule(
         "warning",

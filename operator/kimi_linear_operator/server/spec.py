@@ -337,7 +337,7 @@ class Verification(Model):
         default="Off",
         description="Off: nothing is verified. Warn: when all replicas serve with a new pod template, the condition "
         "Verified says whether their answers are right. Block: the first replica with a new pod template is verified "
-        "before it serves, and the others wait for its result. To switch Block on or off replaces the pods.",
+        "before it serves, and the others wait for its result. Switching Block on or off replaces the pods.",
     )
     on_failure: Literal["Hold", "Rollback"] = Field(
         default="Hold",
@@ -352,8 +352,8 @@ class Verification(Model):
     )
     min_accuracy: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.6,
-        description="Least share of right answers. The recipe's is 0.705: of 200 questions, a server like that misses "
-        "0.6 by chance once in 1,700 times; one with an accuracy of 0.5 reaches it once in 350 times.",
+        description="Least share of right answers. The recipe's is 0.705. With 200 questions, a server with that "
+        "accuracy falls below 0.6 by chance in one of 1,700 runs, and a server with 0.5 reaches 0.6 in one of 350.",
     )
     min_valid_tool_calls: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.8,
@@ -401,7 +401,8 @@ class ScaleUp(Model):
         ge=0,
         le=3600,
         description="Seconds that the load must last before replicas are added: they start too slowly for short peaks. "
-        "A new replica has as long to take its part of the load before another one is added.",
+        "After a new replica begins to serve, the same time passes before another is added, so that it can take its "
+        "part of the load.",
     )
 
 
@@ -412,8 +413,8 @@ class ScaleDown(Model):
         default=3600,
         ge=0,
         le=3600,
-        description="Seconds that a replica must not have been needed before it is removed. The default is as long as "
-        "another one may take to start.",
+        description="How many seconds a replica must be unneeded before it is removed. The default is as long as a "
+        "new replica may take to start.",
     )
 
 
@@ -453,8 +454,9 @@ class Monitoring(Model):
 
     labels: Labels = Field(
         default={},
-        description="Labels of the PodMonitor and the PrometheusRule, by which a Prometheus selects them. One that the "
-        "chart kube-prometheus-stack has installed selects release: NAME.",
+        description="Labels of the PodMonitor and the PrometheusRule, by which a Prometheus selects them. A Prometheus "
+        "that the chart kube-prometheus-stack has installed selects the label release: NAME, where NAME is its Helm "
+        "release.",
     )
     slow_first_token_seconds: Annotated[float, Field(gt=0, le=400)] = Field(
         default=5,
@@ -489,8 +491,8 @@ class ServerSpec(Model):
     )
     autoscaling: Autoscaling | None = Field(
         default=None,
-        description="A HorizontalPodAutoscaler sets replicas by SGLang's own metrics. Then leave replicas out of the "
-        "file. It needs a metrics adapter in the cluster.",
+        description="A HorizontalPodAutoscaler sets replicas according to SGLang's own metrics. Leave replicas out of "
+        "the file. It needs a metrics adapter in the cluster.",
     )
     engine: Engine = Field(default_factory=Engine, description="The SGLang release and its options.")
     startup: Startup = Field(default_factory=Startup, description="How long a replica may take to load.")
@@ -560,7 +562,7 @@ class StartupStatus(Model):
     """The last start of a replica."""
 
     pod: str = Field(description="Name of the pod: the one that was created last.")
-    phase: str = Field(description="The current phase; serving when the start is complete.")
+    phase: str = Field(description="The current phase. After a complete start, it is serving.")
     phases: Annotated[list[StartupPhase], Field(min_length=1, max_length=16)] = Field(
         description="The phases that have begun, in their order. Phases that neither the kubelet nor SGLang's log "
         "reports are left out.",

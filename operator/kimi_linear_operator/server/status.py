@@ -164,7 +164,7 @@ class ServerObservation:
 AWAITED_WEIGHTS: tuple[ReasonName, ...] = ("WeightsDownloading", "WeightsMissing", "WeightsUnready")
 NOT_APPLIED = ("ApplyFailed", "InvalidSpec", "NameConflict", "Replacing", *AWAITED_WEIGHTS)
 # Reasons of TemplateCurrent that a server has only if this generation of its spec was applied before.
-_APPLIED_BEFORE = ("AppliedBefore", "InputsUnknown", "NewTemplateAvailable")
+_APPLIED_BEFORE = ("AppliedBefore", "InputsUnknown", "NewTemplateAvailable", "RolledBack", "TemplateRejected")
 
 
 def was_applied(previous: Manifest, generation: int) -> bool:
@@ -285,8 +285,9 @@ def _template_current(observation: ServerObservation) -> Condition:
     if choice.unready:
         message = f"The pods stay as they are: {choice.unready.message}"
         return condition("TemplateCurrent", None, Reason(choice.unready.name, message))
-    if choice.is_rolled_back:
-        by_itself = choice.current.is_automatic
+    by_itself = choice.current.is_automatic
+    # Another version of the operator may build a template that this one need not reject.
+    if choice.is_rolled_back and not (choice.offer and by_itself):
         message = (
             f"The pods have template {choice.deployed.number} again, because template {choice.current.number} failed "
             "its verification. Change the spec to try another one"
@@ -401,7 +402,8 @@ def _why_stalled(observation: ServerObservation, problem: Reason) -> Reason | No
 def _waits_at_gate(observation: ServerObservation) -> bool:
     """Return whether pods cannot serve because their template failed its verification."""
     choice, server = observation.choice, observation.server
-    return bool(server and has_gate(server.spec) and choice and not choice.is_rolled_back)
+    waits = observation.wanted > 0 and not observation.is_ready
+    return bool(waits and server and has_gate(server.spec) and choice and not choice.is_rolled_back)
 
 
 def _why_not_ready(observation: ServerObservation, now: str) -> Reason:

@@ -35,7 +35,8 @@ class TemplateChoice:
         unknown: The inputs of the current template that this version does not know. What it offers lacks them, so an
             automatic rollout does not take it.
         verification: What is known about the answers with the current template, None if it is not verified.
-        verified: The last older revision that was verified, if the server goes back to it when the current one fails.
+        verified: The last older revision whose answers were right, None if there is none. Pods may still have it.
+        goes_back: Whether the server goes back to it when the answers with the current one are wrong.
     """
 
     current: Revision
@@ -45,11 +46,12 @@ class TemplateChoice:
     unknown: tuple[FieldPath, ...] = ()
     verification: Verified | None = None
     verified: Revision | None = None
+    goes_back: bool = False
 
     @property
     def deployed(self) -> Revision:
         """Return the revision whose template the Deployment should have: the current one, unless it was rolled back."""
-        return self.verified if self.verified and self.current.has_failed else self.current
+        return self.verified if self.verified and self.goes_back and self.current.has_failed else self.current
 
     @property
     def is_rolled_back(self) -> bool:
@@ -96,7 +98,9 @@ def choose(
 ) -> TemplateChoice:
     """Return the pod template that a server should have, and the one to go back to; see `_chosen` for the arguments."""
     choice = _chosen(server, history, applied, state)
-    return replace(choice, verified=_last_verified(server, history, choice.current))
+    older = [item for item in history.revisions if item.has_passed and item.number < choice.current.number]
+    verified = max(older, key=lambda item: item.number, default=None)
+    return replace(choice, verified=verified, goes_back=_goes_back(server, history, verified))
 
 
 def _chosen(
@@ -203,13 +207,11 @@ def _revision_to_continue(
     return newest if is_as_built and newest.is_automatic else running
 
 
-def _last_verified(server: KimiLinearServer, history: History, current: Revision) -> Revision | None:
-    """Return the revision to go back to if the current one fails its verification, None without one."""
+def _goes_back(server: KimiLinearServer, history: History, verified: Revision | None) -> bool:
+    """Return whether a server goes back to its last verified revision, or has gone back to it and stays there."""
     options = server.spec.verification
-    if (options.mode, options.on_failure) != ("Block", "Rollback"):
-        return None
-    older = [item for item in history.revisions if item.has_passed and item.number < current.number]
-    return max(older, key=lambda item: item.number, default=None)
+    is_there = verified is not None and history.running == verified
+    return options.mode == "Block" and (options.on_failure == "Rollback" or is_there)
 
 
 def _new(server: KimiLinearServer, template: Manifest, history: History, *, is_automatic: bool = False) -> Revision:

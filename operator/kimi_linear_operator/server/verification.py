@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.conditions import Reason, find_condition
+from kimi_linear_operator.kubernetes.drift import has_drifted
 from kimi_linear_operator.kubernetes.kinds import BENCHMARK, Manifest
+from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.server.client_pod import api_key_reference, shared_pod_fields
 from kimi_linear_operator.server.gate import has_gate, template_label
 from kimi_linear_operator.server.labels import REVISION_ANNOTATION
@@ -25,6 +27,8 @@ from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 
 # A benchmark's name may have 40 characters.
 _LONGEST_PREFIX = 20
+# How long a verification that could not be made waits: a download may work again then.
+_RETRY_SECONDS = 3600.0
 _ACCURACY, _TOOL_CALLS = "accuracy", "tool-calls"
 _TOOL_CALL_METRICS = ("valid_tool_calls", "valid_streamed_tool_calls")
 
@@ -44,7 +48,18 @@ def pod_to_ask(current: Revision, pods: Iterable[Manifest]) -> Manifest | None:
 def _can_answer(pod: Manifest) -> bool:
     status = pod.get("status", {})
     is_able = find_condition(status, "ContainersReady").get("status") == "True"
-    return is_able and bool(status.get("podIP")) and "deletionTimestamp" not in pod["metadata"]
+    return is_able and bool(status.get("podIP")) and _is_kept(pod) and _is_of_replica_set(pod)
+
+
+def _is_kept(pod: Manifest) -> bool:
+    """Return whether a pod stays. The address of one that has ended may belong to another pod soon."""
+    is_over = pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+    return not is_over and "deletionTimestamp" not in pod["metadata"]
+
+
+def _is_of_replica_set(pod: Manifest) -> bool:
+    """Return whether a ReplicaSet made a pod: anybody may give a pod of their own the server's labels."""
+    return any(owner.get("kind") == "ReplicaSet" for owner in pod["metadata"].get("ownerReferences") or ())
 
 
 def name_of(server: KimiLinearServer, current: Revision, pod: Manifest | None) -> str:
@@ -130,18 +145,22 @@ class Verified:
 
     Attributes:
         result: The result, None if there is none yet.
-        benchmark: The benchmark that verifies the template, None if there is none.
+        benchmarks: The benchmarks that stay: of the template, and of pods that are there.
         wanted: The benchmark to create, None if there is nothing to do.
+        obstacle: Why the benchmark could not be created, empty if it could.
+        again: In how many seconds to verify once more, None if only an event makes that necessary.
     """
 
     result: Result | None = None
-    benchmark: Manifest | None = None
+    benchmarks: Sequence[Manifest] = ()
     wanted: Manifest | None = None
+    obstacle: str = ""
+    again: float | None = None
 
     @property
     def kept(self) -> list[Manifest]:
-        """Return the benchmark that stays; all others of the server verified other templates, or pods that are gone."""
-        return [item for item in (self.benchmark, self.wanted) if item]
+        """Return the benchmarks that stay; all others of the server verified other templates, or pods that are gone."""
+        return [*self.benchmarks, *([self.wanted] if self.wanted else [])]
 
     @property
     def holds(self) -> bool | None:
@@ -153,49 +172,87 @@ class Verified:
         """Return the reason of the condition Verified."""
         if self.result:
             return Reason("Verified" if self.result.has_passed else "VerificationFailed", self.result.message)
-        if self.benchmark is None:
+        if self.obstacle:
+            return Reason("VerificationImpossible", f"the benchmark cannot be created: {self.obstacle}")
+        if not self.benchmarks:
             return Reason("Verifying", "waiting for a replica with the current pod template")
-        name = self.benchmark["metadata"]["name"]
-        state = find_condition(self.benchmark.get("status", {}), "Succeeded")
+        name = self.benchmarks[0]["metadata"]["name"]
+        state = find_condition(self.benchmarks[0].get("status", {}), "Succeeded")
         said = f"benchmark {name}: {state.get('message', 'it has not begun')}"
-        if _is_complete(self.benchmark):
-            return Reason("VerificationImpossible", f"{said}. To try again: `kubectl delete klb {name}`")
+        if _is_complete(self.benchmarks[0]):
+            message = f"{said}. Another one follows after an hour, or at once after `kubectl delete klb {name}`"
+            return Reason("VerificationImpossible", message)
         return Reason("Verifying", said)
 
 
-def verified(
-    server: KimiLinearServer,
-    current: Revision,
-    benchmarks: Sequence[Manifest],
-    pods: Sequence[Manifest],
-    *,
-    is_complete: bool,
-) -> Verified:
-    """Return what is known about a revision, and what to do to know it.
+@dataclass(frozen=True)
+class Observed:
+    """A server at the time of a verification.
 
-    Args:
+    Attributes:
         server: The server.
-        current: The revision that its pods should have.
-        benchmarks: The benchmarks that verify the server.
+        benchmarks: Its benchmarks.
         pods: Its pods.
-        is_complete: Whether all replicas serve with this revision.
+        is_complete: Whether all replicas serve with the current revision.
+        now: The time as RFC 3339.
     """
-    own = [item for item in benchmarks if metadata.annotations(item).get(REVISION_ANNOTATION) == str(current.number)]
-    ended = next((item for item in own if result_of(item)), None)
-    if current.result or ended:
-        return Verified(current.result or (result_of(ended) if ended else None), ended)
-    asked = _pods_asked(server, pods)
-    names = {name_of(server, current, pod) for pod in asked}
-    if pending := next((item for item in own if item["metadata"]["name"] in names), None):
-        return Verified(benchmark=pending)
-    if not has_gate(server.spec):
-        return Verified(wanted=build_benchmark(server, current, None) if is_complete else None)
-    pod = pod_to_ask(current, pods)
-    return Verified(wanted=build_benchmark(server, current, pod) if pod else None)
+
+    server: KimiLinearServer
+    benchmarks: Sequence[Manifest]
+    pods: Sequence[Manifest]
+    is_complete: bool
+    now: str
+
+    @property
+    def has_gate(self) -> bool:
+        """Return whether its pods have a gate, so that one of them is asked."""
+        return has_gate(self.server.spec)
 
 
-def _pods_asked(server: KimiLinearServer, pods: Sequence[Manifest]) -> Sequence[Manifest | None]:
-    """Return the pods that a benchmark may ask; None stands for the whole server."""
-    if not has_gate(server.spec):
-        return [None]
-    return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+def verified(observed: Observed, current: Revision) -> Verified:
+    """Return what is known about the revision that a server's pods should have, and what to do to know it."""
+    made = [item for item in observed.benchmarks if _number_on(item) == str(current.number)]
+    if current.result:
+        return Verified(current.result, made)
+    # Others may create benchmarks, too: only one that asks what the operator asks counts.
+    own = [item for item in made if _is_as_built(item, observed, current)]
+    if ended := next((item for item in own if result_of(item)), None):
+        return Verified(result_of(ended), [ended])
+    for item in own:
+        left = _seconds_until_retry(item, observed.now)
+        if left is None or left > 0:
+            return Verified(benchmarks=[item], again=left)
+    pod = pod_to_ask(current, observed.pods) if observed.has_gate else None
+    is_able = pod is not None if observed.has_gate else observed.is_complete
+    return Verified(wanted=build_benchmark(observed.server, current, pod) if is_able else None)
+
+
+def is_verification(benchmark: Manifest) -> bool:
+    """Return whether the operator made a benchmark to verify its owner."""
+    return bool(_number_on(benchmark))
+
+
+def _number_on(benchmark: Manifest) -> str:
+    return metadata.annotations(benchmark).get(REVISION_ANNOTATION, "")
+
+
+def _is_as_built(benchmark: Manifest, observed: Observed, current: Revision) -> bool:
+    """Return whether a benchmark asks what the operator would ask: the server, or a pod that is there."""
+    addressed = [pod for pod in observed.pods if _is_kept(pod) and pod.get("status", {}).get("podIP")]
+    asked: Sequence[Manifest | None] = addressed if observed.has_gate else [None]
+    name = benchmark["metadata"]["name"]
+    return any(
+        name == name_of(observed.server, current, pod)
+        and not has_drifted(
+            {"spec": benchmark.get("spec", {})}, {"spec": build_benchmark(observed.server, current, pod)["spec"]}
+        )
+        for pod in asked
+    )
+
+
+def _seconds_until_retry(benchmark: Manifest, now: str) -> float | None:
+    """Return in how many seconds a benchmark without a result makes room for another; None while it runs."""
+    if not _is_complete(benchmark):
+        return None
+    age = seconds_between(benchmark["status"].get("completionTime"), now) or 0.0
+    return max(0.0, _RETRY_SECONDS - age)

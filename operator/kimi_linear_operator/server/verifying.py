@@ -4,16 +4,21 @@ import logging
 from dataclasses import replace
 
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import BENCHMARK, POD, REVISION, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import gate, revision, verification
+from kimi_linear_operator.server.labels import TEMPLATE_LABEL
 from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_choice import TemplateChoice
 from kimi_linear_operator.server.templates import is_served_with
+from kimi_linear_operator.server.verification import Observed, Verified
 
 _CONFLICT = 409
+_LABEL = TEMPLATE_LABEL.encode()
 
 logger = logging.getLogger(__name__)
 
@@ -35,48 +40,78 @@ class Verifying:
         """Return the choice with what is known about the answers of its current template, also of one just verified."""
         if not verification.is_on(server.spec):
             return choice
-        known = verification.verified(
+        observed = Observed(
             server,
-            choice.current,
             self._cache.children(BENCHMARK, key, server.metadata.uid),
             self._cache.children(POD, key),
-            is_complete=is_served_with(live, choice.current),
+            is_served_with(live, choice.current),
+            self._now(),
         )
+        known = verification.verified(observed, choice.current)
         return replace(choice, current=replace(choice.current, result=known.result), verification=known)
 
-    async def proceed(self, key: Key, server: KimiLinearServer, choice: TemplateChoice) -> None:
-        """Start the benchmark that is wanted, delete those that are not, and open the gates of verified pods.
+    async def proceed(self, key: Key, server: KimiLinearServer, known: Verified | None) -> Verified | None:
+        """Start the benchmark that is wanted, and delete those that are not.
 
         Args:
             key: The server.
             server: The same.
-            choice: Its pod template, with what is known about the answers.
+            known: What is known about the answers, None if nobody asks.
+
+        Returns:
+            The same, with what is in the way of the benchmark.
 
         Raises:
-            ApiError: A write failed.
+            ApiError: A write failed that may succeed later.
         """
-        known = choice.verification
-        kept = known.kept if known else []
-        await self._children.prune(server, key, (BENCHMARK,), kept)
-        if known and known.wanted:
-            await self._start(known.wanted)
-        if gate.has_gate(server.spec):
-            await self._open_gates(key, server, choice.current)
-
-    async def _start(self, benchmark: Manifest) -> None:
-        """Create a benchmark. One with its name has been started already, and the cache does not show it yet."""
+        found = self._cache.children(BENCHMARK, key, server.metadata.uid)
+        others = [item for item in found if not verification.is_verification(item)]
+        await self._children.prune(server, key, (BENCHMARK,), [*others, *(known.kept if known else ())])
+        if known is None or known.wanted is None:
+            return known
         try:
-            # The watch event brings nothing new then, so the benchmark is enqueued here.
-            self._enqueue(self._cache.put(BENCHMARK, await self._cluster.create(BENCHMARK, benchmark)))
+            await self._start(server, known.wanted)
         except ApiError as error:
-            if error.status != _CONFLICT:
+            if error.is_passing:
                 raise
+            return replace(known, obstacle=error.message, again=BLOCKED_RETRY_SECONDS)
+        return known
+
+    async def _start(self, server: KimiLinearServer, benchmark: Manifest) -> None:
+        """Create a benchmark, unless it was created and the cache does not show it yet."""
+        try:
+            created = await self._cluster.create(BENCHMARK, benchmark)
+        except ApiError as error:
+            about = benchmark["metadata"]
+            live = await self._cluster.get(BENCHMARK, about["namespace"], about["name"])
+            if error.status != _CONFLICT or live is None or not metadata.is_owned_by(live, server.metadata.uid):
+                raise
+            created = live
+        # The watch event brings nothing new then, so the benchmark is enqueued here.
+        self._enqueue(self._cache.put(BENCHMARK, created))
         logger.info("Created KimiLinearBenchmark %s", benchmark["metadata"]["name"])
 
-    async def _open_gates(self, key: Key, server: KimiLinearServer, current: Revision) -> None:
-        """Open the gates of pods with a verified template: the current one, whose result is just being written, too."""
-        records = self._cache.children(REVISION, key, server.metadata.uid)
+    async def open_gates(self, key: Key, uid: str, current: Revision | None = None) -> None:
+        """Open the gates of pods with a verified template.
+
+        Args:
+            key: The server.
+            uid: Its UID.
+            current: Its current revision, whose result is just being written; None if that is not decided.
+
+        Raises:
+            ApiError: A gate could not be opened. This does not stop the other ones.
+        """
+        if not any(_LABEL in cached.text for cached in self._cache.cached_children(POD, key)):
+            return  # Most servers have no gates, and nothing has to be decoded to know it.
+        records = self._cache.children(REVISION, key, uid)
         revisions = [readable for record in records if (readable := revision.read(record))]
-        for pod in gate.pods_to_open([*revisions, current], self._cache.children(POD, key)):
-            self._cache.put(POD, await self._cluster.set_condition(POD, pod, gate.opened(self._now())))
-            logger.info("Opened the readiness gate of pod %s/%s", key.namespace, pod["metadata"]["name"])
+        errors = []
+        for pod in gate.pods_to_open([*revisions, *([current] if current else [])], self._cache.children(POD, key)):
+            try:
+                self._cache.put(POD, await self._cluster.set_condition(POD, pod, gate.opened(self._now())))
+                logger.info("Opened the readiness gate of pod %s/%s", key.namespace, pod["metadata"]["name"])
+            except ApiError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]

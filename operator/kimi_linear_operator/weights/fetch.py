@@ -216,7 +216,7 @@ def _identity(path: Path) -> str:
 def _write(path: Path, text: str) -> None:
     """Write a small file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In every pod the program is process 1.
+    # The host name is part of the name, because in every pod the program is process 1.
     partial = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")
     with partial.open("w") as file:
         file.write(text)

@@ -91,8 +91,8 @@ class WeightsSpec(Model):
     image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")] = Field(
         default="lmsysorg/sglang:v0.5.7-rocm700-mi30x",
         description="Image of the pod that fetches: any that has python3 and its package huggingface_hub. The default "
-        "is the engine's image, which nodes with servers already have. Another image does not fetch complete weights "
-        "again.",
+        "is the engine's image, which nodes with servers already have. Changing the image does not fetch complete "
+        "weights again.",
     )
     inherited_metadata: InheritedMetadata = Field(default_factory=InheritedMetadata, description=INHERITED_METADATA)
     pod_template: PodTemplate | None = Field(

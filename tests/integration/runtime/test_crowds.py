@@ -78,7 +78,7 @@ def _wait_until_quiet(sandbox: Sandbox) -> None:
 
 
 def _unwritten(calls: Iterable[Call]) -> list[str]:
-    """Return the paths whose last write was refused. Events are not repeated."""
+    """Return the paths whose last write was refused, without Events: the operator does not repeat a refused one."""
     last = {call.path: call.status for call in calls if _is_write(call) and not call.concerns(EVENT)}
     return [path for path, status in last.items() if status >= 400]
 

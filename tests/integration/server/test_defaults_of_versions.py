@@ -109,7 +109,7 @@ def test_a_default_within_an_empty_object_or_in_place_of_a_null_replaces_no_pod(
 
 
 def _extend(spec: Manifest) -> None:
-    """Let servers load for longer than this version allows, by default."""
+    """Raise the default and the maximum of `startup.timeoutSeconds` above those of this version."""
     startup = spec["properties"]["startup"]
     startup["properties"]["timeoutSeconds"] |= {"default": 90_000, "maximum": 172_800}
     for default in (startup["default"], spec["default"]["startup"]):

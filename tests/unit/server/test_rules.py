@@ -258,7 +258,7 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         {"engine": {"image": "a/sglang:own"}},
         "spec.engine.image",
         "a/sglang:own",
-        "has a tag that does not name the release",
+        "has a tag that names no tested release",
     ),
 ]
 

@@ -15,7 +15,7 @@ from kimi_linear_operator.server.revision import History, Result, Revision
 from kimi_linear_operator.server.rollouts import candidate
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.template_choice import choose
-from kimi_linear_operator.server.verification import Verified, build_benchmark, name_of, result_of, verified
+from kimi_linear_operator.server.verification import Observed, Verified, build_benchmark, name_of, result_of, verified
 from make import make_condition, make_pod, make_server, stored
 from passes import check_stored
 
@@ -39,7 +39,9 @@ def pod_of(revision_: Revision, name: str = "kimi-0", *, is_able: bool = True, *
     pod = make_pod(name, conditions=conditions, podIP="10.0.0.7", **status)
     about = pod["metadata"]
     labels = {**about["labels"], **revision_.template["metadata"]["labels"]}
-    return {**pod, "metadata": {**about, "labels": labels, "uid": f"uid-of-{name}", "creationTimestamp": NOW}}
+    owners = [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "kimi-1", "uid": "r", "controller": True}]
+    identity = {"uid": f"uid-of-{name}", "creationTimestamp": NOW, "ownerReferences": owners}
+    return {**pod, "metadata": {**about, "labels": labels, **identity}}
 
 
 def ended(benchmark: Manifest, succeeded: str, verdict: str) -> Manifest:
@@ -48,11 +50,18 @@ def ended(benchmark: Manifest, succeeded: str, verdict: str) -> Manifest:
         make_condition("Complete", "True", "SuitesEnded", "all suites have ended"),
         make_condition("Succeeded", succeeded, "ThresholdsMet", message),
     ]
-    return stored({**benchmark, "status": {"verdict": verdict, "conditions": conditions}})
+    return stored({**benchmark, "status": {"verdict": verdict, "completionTime": NOW, "conditions": conditions}})
 
 
-def know(owner: KimiLinearServer, *benchmarks: Manifest, pods: list[Manifest], is_complete: bool = False) -> Verified:
-    return verified(owner, current(owner), benchmarks, pods, is_complete=is_complete)
+def know(
+    owner: KimiLinearServer,
+    *benchmarks: Manifest,
+    pods: list[Manifest],
+    is_complete: bool = False,
+    now: str = NOW,
+    of: Revision | None = None,
+) -> Verified:
+    return verified(Observed(owner, benchmarks, pods, is_complete, now), of or current(owner))
 
 
 def test_without_block_the_pod_template_is_as_without_a_verification() -> None:
@@ -156,10 +165,10 @@ def test_a_running_benchmark_is_kept_while_its_pod_is_there() -> None:
     pod = pod_of(current(owner))
     running = stored(build_benchmark(owner, current(owner), pod))
     known = know(owner, running, pods=[pod_of(current(owner), is_able=False)])
-    assert (known.benchmark, known.wanted, known.reason.name) == (running, None, "Verifying")
+    assert (known.benchmarks, known.wanted, known.reason.name) == ([running], None, "Verifying")
     successor = pod_of(current(owner), "kimi-1")
     replaced = know(owner, running, pods=[successor])
-    assert replaced.benchmark is None
+    assert replaced.benchmarks == ()
     assert replaced.wanted
     assert replaced.wanted["metadata"]["name"] != running["metadata"]["name"]
     of_another = stored(build_benchmark(owner, replace(current(owner), number=7), pod))
@@ -174,7 +183,7 @@ def test_a_result_is_kept_with_the_revision_and_read_again() -> None:
         assert again
         assert again.result == result
         assert build_revision(owner, again) == build_revision(owner, replace(current(owner), result=result))
-        known = verified(owner, again, [], [pod_of(again)], is_complete=True)
+        known = know(owner, pods=[pod_of(again)], is_complete=True, of=again)
         assert (known.holds, known.wanted) == (result.has_passed, None)
     for odd in ("", "{", "[]", '{"passed": 1}', '{"passed": true' + " " * 5000 + "}"):
         broken = stored(build_revision(owner, current(owner)))
@@ -194,6 +203,69 @@ def test_only_closed_gates_of_verified_templates_are_opened() -> None:
     pods = [closed, other, is_open, plain]
     assert pods_to_open([replace(new, result=PASSED), replace(old, result=FAILED)], pods) == [closed]
     assert pods_to_open([new, old], pods) == []
+
+
+def test_a_pod_that_has_ended_or_that_no_replica_set_made_is_not_asked() -> None:
+    owner = server()
+    evicted, foreign = pod_of(current(owner), "kimi-a", phase="Failed"), pod_of(current(owner), "kimi-b")
+    foreign["metadata"]["ownerReferences"] = []
+    assert know(owner, pods=[evicted, foreign]).wanted is None
+    # Nor does a benchmark of it keep another pod from being asked.
+    running = stored(build_benchmark(owner, current(owner), evicted))
+    replaced = know(owner, running, pods=[evicted, pod_of(current(owner), "kimi-c")])
+    assert replaced.benchmarks == ()
+    assert replaced.wanted
+
+
+def test_a_benchmark_of_somebody_else_gives_no_result() -> None:
+    owner = server()
+    pod = pod_of(current(owner))
+    own = build_benchmark(owner, current(owner), pod)
+    easy = {**own["spec"], "thresholds": [{"suite": "accuracy", "metric": "accuracy", "min": 0}]}
+    elsewhere = {**own["spec"], "endpoint": {"url": "http://mine:30000"}}
+    for spec in (easy, elsewhere):
+        forged = ended({**own, "spec": spec}, "True", "Passed")
+        assert know(owner, forged, pods=[pod]).result is None
+    renamed = ended({**own, "metadata": {**own["metadata"], "name": "mine"}}, "True", "Passed")
+    assert know(owner, renamed, pods=[pod]).result is None
+    assert know(owner, ended(own, "True", "Passed"), pods=[pod]).holds
+
+
+def test_a_verification_that_could_not_be_made_is_tried_again_after_an_hour() -> None:
+    owner = server()
+    pod = pod_of(current(owner))
+    failed = ended(build_benchmark(owner, current(owner), pod), "False", "Invalid")
+    known = know(owner, failed, pods=[pod], now="2026-11-24T10:20:00Z")
+    assert (known.reason.name, known.wanted, known.again) == ("VerificationImpossible", None, 2400)
+    later = know(owner, failed, pods=[pod], now="2026-11-24T11:00:00Z")
+    assert later.benchmarks == ()
+    assert later.wanted
+
+
+def test_what_is_in_the_way_of_the_benchmark_is_said() -> None:
+    owner = server()
+    known = replace(know(owner, pods=[pod_of(current(owner))]), obstacle="exceeded quota")
+    assert (known.holds, known.reason.name) == (None, "VerificationImpossible")
+    assert "exceeded quota" in known.reason.message
+
+
+def test_the_last_verified_revision_is_known_whatever_follows_a_failure() -> None:
+    """Old pods may still have its template, and their gates must be opened when they move."""
+    owner = server(replicas=2)
+    good = replace(current(server(toolCallParser="enabled")), number=1, result=PASSED, generation=0)
+    new = replace(current(owner), number=2)
+    for item in (new, replace(new, result=FAILED)):
+        choice = choose(owner, History([good, item], deployed=2))
+        assert choice.verified == good
+        assert choice.deployed.number == 2
+
+
+def test_a_server_that_went_back_stays_there_also_with_hold() -> None:
+    owner = server(replicas=2)
+    good = replace(current(server(toolCallParser="enabled")), number=1, result=PASSED, generation=0)
+    failed = replace(current(owner), number=2, result=FAILED)
+    assert choose(owner, History([good, failed], deployed=1)).deployed == good
+    assert History([good, failed], deployed=1).reference == failed
 
 
 def test_a_template_that_failed_is_neither_tried_again_nor_given_to_others() -> None:
