@@ -41,7 +41,7 @@ def test_without_the_parser_no_call_is_valid(start: Start, pod: Pod) -> None:
 def test_a_wrong_key_is_a_failure_that_names_it(start: Start, pod: Pod) -> None:
     result = ask(pod, start(*PARSER, "--api-key", "right"), "wrong")
     assert result["outcome"] == "Failed"
-    assert "the server refused the API key" in result["message"]
+    assert "The server refused the API key" in result["message"]
     assert ask(pod, start(*PARSER, "--api-key", "right"), "right\n")["metrics"]["valid_tool_calls"] == 1
 
 
