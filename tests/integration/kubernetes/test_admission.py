@@ -232,6 +232,20 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
         _container(env=[{"name": "SGLANG_ROCM_FUSED_DECODE_MLA", "value": "1"}]),
     ),
     "changes the port http": ("kimi", _container(ports=[{"name": "http", "containerPort": 8080}])),
+    "spec.verification.dataset: say where": ("kimi", {"verification": {"dataset": {"path": "test.jsonl"}}}),
+    "needs mode Block": ("kimi", {"verification": {"mode": "Warn", "onFailure": "Rollback"}}),
+    "has the item --, after which": ("kimi", {"engine": {"extraArgs": ["--"]}}),
+    "does not find the key on SGLang's command line": (
+        "kimi",
+        {
+            "router": {},
+            "engine": {"extraArgs": ["--api-key=$(KEY)"]},
+            **_container(env=[{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "clients", "key": "token"}}}]),
+        },
+    ),
+    "is only for load balancers": ("kimi", {"service": {"loadBalancerClass": "example.com/lb"}}),
+    "is only for traffic from outside": ("kimi", {"service": {"externalTrafficPolicy": "Local"}}),
+    "is a certificate for no name": ("kimi", {"ingress": {"tlsSecretName": "kimi-tls"}}),
     "is more than spec.autoscaling.maxReplicas": ("kimi", {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}),
     "changes a label that the operator sets": (
         "kimi",
