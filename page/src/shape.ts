@@ -7,7 +7,7 @@ import { beginning } from "./python";
 type Words = Pick<Data, "words" | "longestValue">;
 
 /** A value as the rules see it: whole numbers are integers of CEL. */
-export type Declared = string | number | bigint | boolean | null | Declared[] | { [name: string]: Declared };
+export type Declared = string | number | bigint | boolean | null | Declared[] | Map<string, Declared> | { [name: string]: Declared };
 
 /** Return the problems with the shape of a value. */
 export function shapeProblems(data: Words, schema: Schema, value: Json, path = ""): Problem[] {
@@ -77,7 +77,8 @@ export function declared(schema: Schema, value: Json): Declared {
   if (typeof value === "number") return schema.type === "integer" ? BigInt(value) : value;
   if (!isObject(value)) return value;
   if (!schema.properties) {
-    return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, declared(schema.values ?? {}, item)]));
+    // A key of an object could be "constructor", by which the CEL library recognizes objects.
+    return new Map(Object.entries(value).map(([name, item]) => [name, declared(schema.values ?? {}, item)]));
   }
   const fields = Object.entries(schema.properties).map(
     ([name, field]) => [name, field, value[name] ?? field.default] as const,

@@ -171,6 +171,8 @@ def test_every_field_that_names_an_object_is_among_the_references() -> None:
     """The schema gives names of objects their pattern, so this test also finds fields that are added later."""
     configured = yaml.safe_load((REFERENCES / "references.yaml").read_text())["nameReference"]
     known = {(spec.get("kind"), spec["path"]) for each in configured for spec in each["fieldSpecs"]}
+    # A namespace, which Kustomize changes by a transformer of its own, and a part of a Gateway.
+    known |= {("KimiLinearServer", f"spec/httpRoute/parentRefs/{name}") for name in ("namespace", "sectionName")}
     pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
     missing = []
     for definition in (SERVER_DEFINITION.manifest(), BENCHMARK_DEFINITION.manifest()):
