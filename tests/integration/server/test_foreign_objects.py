@@ -10,7 +10,6 @@ from integration.waiting import stays, wait_for
 from kimi_linear_operator.benchmark import job
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
 from kimi_linear_operator.kubernetes.kinds import (
-    CONFIG_MAP,
     DEPLOYMENT,
     DISRUPTION_BUDGET,
     JOB,
@@ -54,15 +53,17 @@ def _foreign(namespace: Namespace, name: str, kind: Kind, labels: dict[str, str]
     return namespace.client.create(kind, manifest)
 
 
-@pytest.mark.parametrize("kind", [DEPLOYMENT, CONFIG_MAP], ids=lambda kind: kind.kind)
+@pytest.mark.parametrize("kind", [DEPLOYMENT, SERVICE], ids=lambda kind: kind.kind)
 def test_an_object_that_claims_to_be_the_servers_and_is_not_wanted_is_deleted(namespace: Namespace, kind: Kind) -> None:
     namespace.create_server("kimi")
     namespace.wait_until_ready("kimi")
     original = namespace.deployment("kimi")
     claims = {key: original["metadata"][key] for key in ("labels", "ownerReferences")}
-    content = {"spec": {**original["spec"], "replicas": 0}} if kind == DEPLOYMENT else {}
+    specs = {DEPLOYMENT: {**original["spec"], "replicas": 0}, SERVICE: {"ports": [{"port": 80}]}}
     metadata = {"name": "claimed", "namespace": namespace.name, **claims}
-    namespace.client.create(kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, **content})
+    namespace.client.create(
+        kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": specs[kind]}
+    )
     wait_for(lambda: namespace.find(kind, "claimed") is None, "it is gone")
     assert namespace.deployment("kimi")["metadata"]["uid"] == original["metadata"]["uid"]
 
