@@ -36,7 +36,6 @@ BROKEN: list[tuple[Manifest, str, str]] = [
     ({"serverRef": {"name": "kimi"}, "endpoint": ENDPOINT}, "spec.serverRef", "name what to measure"),
     ({"suites": [{"name": "gsm8k"}, {"name": "gsm8k"}]}, "spec.suites", "has two suites with the same name"),
     ({"suites": [{"name": "own"}]}, "spec.suites", "not one of the recipe's"),
-    ({"suites": [{"name": "own", "accuracy": {}, "toolCalls": {}}]}, "spec.suites", "not one of the recipe's"),
     ({"suites": [{"name": "gsm8k", "accuracy": {}}]}, "spec.suites", "changes a suite of the recipe"),
     (own(extraArgs=["--num-prompts=2"]), "spec.suites", "has a flag in extraArgs"),
     ({"datasets": {"shareGPT": FILE}}, "spec.datasets.shareGPT", "either persistentVolumeClaim or configMap"),
@@ -148,3 +147,9 @@ def test_what_a_newer_definition_stored_says_nothing_to_this_version() -> None:
     newer = make_benchmark(**own(newer=1), baseline={"newer": True})
     assert check_stored(newer) == check(make_benchmark(**own(), baseline={}))
     assert len(check(newer).errors) == 2
+
+
+def test_a_suite_has_one_kind_of_load() -> None:
+    broken = check(make_benchmark(suites=[{"name": "own", "accuracy": {}, "toolCalls": {}}]))
+    assert [problem.path for problem in broken.problems if problem.severity == "error"] == ["spec.suites"]
+    assert check(make_benchmark(suites=[{"name": "own", "toolCalls": {}}])).is_valid
