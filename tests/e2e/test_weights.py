@@ -341,7 +341,7 @@ def test_the_claim_outlives_its_weights_and_the_next_of_this_name_need_no_hub(
     manifest = _DOCUMENTS["KimiLinearWeights"]
     models.client.request("POST", path_of(WEIGHTS, models.name), manifest)
     again = wait_for_reason(models, WEIGHTS_NAME, "WeightsComplete")
-    assert "the hub could not be asked" in condition_of(again, "Ready")["message"]
+    assert "the hub did not answer" in condition_of(again, "Ready")["message"]
     assert models.existing(CLAIM, WEIGHTS_NAME)["metadata"]["uid"] == before["metadata"]["uid"]
     assert models.condition(SERVER_NAME, "Ready")["status"] == "True"
 
