@@ -1,0 +1,19 @@
+"""The Ingress of a server on a real control plane; tests/exposure routes real requests through one."""
+
+import pytest
+
+from integration.namespace import Namespace
+from integration.waiting import wait_for
+from kimi_linear_operator.kubernetes.kinds import INGRESS
+
+pytestmark = pytest.mark.usefixtures("operator")
+
+
+def test_an_ingress_comes_with_the_spec_and_goes_with_it(namespace: Namespace) -> None:
+    namespace.create_server("kimi", {"ingress": {"hosts": ["kimi.example.com"]}})
+    made = wait_for(lambda: namespace.find(INGRESS, "kimi"), "the Ingress")
+    assert made
+    assert [rule["host"] for rule in made["spec"]["rules"]] == ["kimi.example.com"]
+    namespace.wait_until_ready("kimi")
+    namespace.change_server("kimi", {"ingress": None})
+    wait_for(lambda: namespace.find(INGRESS, "kimi") is None, "the Ingress is gone")
