@@ -19,12 +19,13 @@ def seconds_left(pods: Iterable[Manifest], pause: float, now: str) -> float:
         pause: For how many seconds without a break a pod must be Ready.
         now: The time as RFC 3339.
     """
-    staying = (pod for pod in pods if "deletionTimestamp" not in pod["metadata"] and not _has_ended(pod))
-    return max((pause - _ready_seconds(pod, now) for pod in staying), default=0.0)
+    return max((pause - _ready_seconds(pod, now) for pod in pods if is_staying(pod)), default=0.0)
 
 
-def _has_ended(pod: Manifest) -> bool:
-    return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+def is_staying(pod: Manifest) -> bool:
+    """Return whether a pod is neither being deleted nor has ended."""
+    has_ended = pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+    return not has_ended and "deletionTimestamp" not in pod["metadata"]
 
 
 def _ready_seconds(pod: Manifest, now: str) -> float:

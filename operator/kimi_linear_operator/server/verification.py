@@ -21,6 +21,7 @@ from kimi_linear_operator.server.client_pod import api_key_reference, shared_pod
 from kimi_linear_operator.server.gate import has_gate, template_label
 from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 from kimi_linear_operator.server.revision import Result, Revision
+from kimi_linear_operator.server.settling import is_staying
 from kimi_linear_operator.server.sglang import command_line
 from kimi_linear_operator.server.sglang.running import image_in
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
@@ -48,13 +49,7 @@ def pod_to_ask(current: Revision, pods: Iterable[Manifest]) -> Manifest | None:
 def _can_answer(pod: Manifest) -> bool:
     status = pod.get("status", {})
     is_able = find_condition(status, "ContainersReady").get("status") == "True"
-    return is_able and bool(status.get("podIP")) and _is_kept(pod) and _is_of_replica_set(pod)
-
-
-def _is_kept(pod: Manifest) -> bool:
-    """Return whether a pod stays. The address of one that has ended may belong to another pod soon."""
-    is_over = pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
-    return not is_over and "deletionTimestamp" not in pod["metadata"]
+    return is_able and bool(status.get("podIP")) and is_staying(pod) and _is_of_replica_set(pod)
 
 
 def _is_of_replica_set(pod: Manifest) -> bool:
@@ -238,7 +233,8 @@ def _number_on(benchmark: Manifest) -> str:
 
 def _is_as_built(benchmark: Manifest, observed: Observed, current: Revision) -> bool:
     """Return whether a benchmark asks what the operator would ask: the server, or a pod that is there."""
-    addressed = [pod for pod in observed.pods if _is_kept(pod) and pod.get("status", {}).get("podIP")]
+    # The address of a pod that has ended may belong to another pod soon.
+    addressed = [pod for pod in observed.pods if is_staying(pod) and pod.get("status", {}).get("podIP")]
     asked: Sequence[Manifest | None] = addressed if observed.has_gate else [None]
     name = benchmark["metadata"]["name"]
     return any(
