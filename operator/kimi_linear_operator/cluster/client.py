@@ -181,13 +181,8 @@ class Cluster:
         The annotation has a field manager of its own. Otherwise the next `apply`, which lacks the annotation, would
         remove it.
         """
-        metadata = manifest["metadata"]
-        identity = {key: metadata[key] for key in ("name", "namespace", "uid")}
-        body = {
-            "apiVersion": kind.api_version,
-            "kind": kind.kind,
-            "metadata": {**identity, "annotations": {name: value}},
-        }
+        body = _identity(kind, manifest)
+        body["metadata"]["annotations"] = {name: value}
         query = {"fieldManager": f"{MANAGER}-annotations", "force": "true"}
         return await self._send(Request("APPLY", path_of(kind, manifest), query, body))
 
@@ -227,13 +222,7 @@ class Cluster:
 
     async def set_condition(self, kind: Kind, manifest: Manifest, condition: Manifest) -> Manifest:
         """Set one condition in the status of exactly this object of Kubernetes' own; return the new state."""
-        identity = {key: manifest["metadata"][key] for key in ("name", "namespace", "uid")}
-        body = {
-            "apiVersion": kind.api_version,
-            "kind": kind.kind,
-            "metadata": identity,
-            "status": {"conditions": [condition]},
-        }
+        body = {**_identity(kind, manifest), "status": {"conditions": [condition]}}
         query = {"fieldManager": MANAGER, "force": "true"}
         return await self._send(Request("APPLY", f"{path_of(kind, manifest)}/status", query, body))
 
@@ -257,6 +246,12 @@ class Cluster:
 
     async def _send(self, request: Request) -> Manifest:
         return decoded(await self.transport.answer(request))
+
+
+def _identity(kind: Kind, manifest: Manifest) -> Manifest:
+    """Return what says which object an apply is about: exactly this one."""
+    names = {key: manifest["metadata"][key] for key in ("name", "namespace", "uid")}
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": names}
 
 
 def _dry_run_query(dry_run: bool) -> dict[str, str]:

@@ -82,9 +82,11 @@ class Verifying:
         try:
             created = await self._cluster.create(BENCHMARK, benchmark)
         except ApiError as error:
+            if error.status != _CONFLICT:
+                raise
             about = benchmark["metadata"]
             live = await self._cluster.get(BENCHMARK, about["namespace"], about["name"])
-            if error.status != _CONFLICT or live is None or not metadata.is_owned_by(live, server.metadata.uid):
+            if live is None or not metadata.is_owned_by(live, server.metadata.uid):
                 raise
             created = live
         # The watch event brings nothing new then, so the benchmark is enqueued here.
