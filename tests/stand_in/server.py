@@ -171,12 +171,13 @@ async def serve(engine: Engine) -> None:
     """Open the port, warm up, and serve until SIGTERM; then finish open requests."""
     runner = web.AppRunner(build_app(engine))
     await runner.setup()
+    # Before the port is open, as in SGLang: whoever sees the port may send SIGTERM at once.
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _drain, engine, stopped)
     site = web.TCPSite(runner, engine.arguments.host, engine.arguments.port)
     await site.start()
     host, port = runner.addresses[0][:2]
     _log(f"Uvicorn running on http://{host}:{port} (Press CTRL+C to quit)")
-    stopped = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _drain, engine, stopped)
     if not engine.arguments.skip_server_warmup:
         await _ask_itself(_url(engine.arguments.host, port), engine.arguments.api_key)
         await asyncio.sleep(engine.behaviour.warm_up_seconds)
@@ -234,7 +235,7 @@ def _log(text: str) -> None:
 def main() -> int:
     """Run the stand-in with the arguments of the command line.
 
-    Until the port is open nothing handles SIGTERM, as in SGLang: as process 1 of a container it ignores it.
+    Until it opens its port nothing handles SIGTERM, as in SGLang: as process 1 of a container it ignores it.
     """
     settings = arguments.parse(None)
     told = behaviour.from_environment()
