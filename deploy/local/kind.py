@@ -15,7 +15,7 @@ from commands import LocalClusterError, run, succeeds
 from images import Image, build_in_docker
 from kubectl import Kubectl
 from lifecycle import Lifecycle
-from node_config import resolv_conf
+from node_config import QUICK_RESTARTS, resolv_conf
 from nodes import SIMULATED, STAGES_FILE
 from pod_cluster import PodCluster
 
@@ -87,7 +87,7 @@ class KindCluster(Lifecycle):
 
     def _create(self) -> None:
         configuration = self.state / "kind.json"
-        configuration.write_text(json.dumps(_configuration(self.workers)))
+        configuration.write_text(json.dumps(self._configuration()))
         image = os.environ.get("KIMI_LINEAR_NODE_IMAGE")
         options = [f"--image={image}"] if image else []
         if not self._kind("create", f"--config={configuration}", "--wait=120s", *options):
@@ -95,6 +95,11 @@ class KindCluster(Lifecycle):
                 f"kind could not create the cluster {self.name} (see above). The variable KIMI_LINEAR_NODE_IMAGE names "
                 "another image of its nodes, and KIMI_LINEAR_CLUSTER=kwok asks for a cluster without kind."
             )
+
+    def _configuration(self) -> dict[str, object]:
+        """https://kind.sigs.k8s.io/docs/user/configuration/."""
+        nodes = [{"role": "control-plane"}, *({"role": "worker"} for _ in range(self.workers))]
+        return {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4", "nodes": nodes}
 
     def _kind(self, verb: str, *options: str) -> bool:
         """Whether kind could do it. The output of kind goes to the terminal."""
@@ -133,6 +138,10 @@ class KindPodCluster(KindCluster, PodCluster):
     def __init__(self, state: Path, name: str, workers: int = 1) -> None:
         super().__init__(state, name, workers)
         self.node_names = [f"{name}-worker", *(f"{name}-worker{number}" for number in range(2, workers + 1))]
+
+    def _configuration(self) -> dict[str, object]:
+        patch = {"kind": "KubeletConfiguration", **QUICK_RESTARTS}
+        return super()._configuration() | {"kubeadmConfigPatches": [json.dumps(patch)]}
 
     def running(self) -> bool:
         """Whether the cluster answers."""
@@ -192,9 +201,3 @@ class KindPodCluster(KindCluster, PodCluster):
         # kind itself waits for the control plane's node only.
         self.kubectl("wait", "--for=condition=Ready", "--timeout=110s", "node", "--all", timeout=120)
         self._add_gpus()
-
-
-def _configuration(workers: int) -> dict[str, object]:
-    """https://kind.sigs.k8s.io/docs/user/configuration/."""
-    nodes = [{"role": "control-plane"}, *({"role": "worker"} for _ in range(workers))]
-    return {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4", "nodes": nodes}

@@ -45,8 +45,10 @@ _SHARD_BYTES = 8_000_000
 _BYTES_PER_SECOND = 1_000_000
 # What a kill or a cut may cost: a piece for each connection, and what is on its way.
 LOST = len(SHARDS) * (2**20 + 2**17)
+# Of the download that is killed, so that more comes between two kills than one of them may cost.
+_KILLED_SHARD_BYTES = 20_000_000
 # Shares of all bytes after which the container that fetches is killed.
-KILLS = (0.15, 0.35, 0.6)
+KILLS = tuple(number / 11 for number in range(1, 11))
 _SECONDS_TO_SERVE = 120
 _SECONDS_TO_FETCH = 240
 _SECONDS_AT_REST = 60
@@ -117,10 +119,6 @@ class Others:
     late: Hub
     full: Manifest = field(default_factory=dict)
 
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.hub.commits[COMMIT].values()))
-
     def fetch(self, name: str, claim: str, hub: Hub) -> None:
         spec = {"source": {"endpoint": hub.url}, "volume": {"existingClaim": claim}, "podTemplate": _CHEAP}
         self.namespace.client.create(WEIGHTS, weights_manifest(name, self.namespace.name, **spec))
@@ -137,13 +135,13 @@ def others(cluster: PodCluster, client: Client) -> Iterator[Others]:
     for claim, mebibytes in (("twins", None), ("small", 8), ("late", None)):
         volumes.provide(cluster, "others", claim, mebibytes=mebibytes)
         client.create(CLAIM, volumes.claim_of("others", claim))
-    files = make_files("others", size=_SHARD_BYTES)
-    with _hub_of(cluster, files) as opened, _hub_of(cluster, files) as plain, _hub_of(cluster, files) as late:
+    files, more = (make_files("others", size=size) for size in (_SHARD_BYTES, _KILLED_SHARD_BYTES))
+    with _hub_of(cluster, more) as opened, _hub_of(cluster, files) as plain, _hub_of(cluster, files) as late:
         late.close()
         made = Others(cluster, Namespace(client, "others"), opened, plain, late)
         made.fetch("full", "small", plain)
         made.full = made.wait_for_reason("full", "VolumeFull", "Stalled")
-        # At once, because the kubelet waits longer before each restart.
+        # At once, so that the next attempt has room.
         volumes.enlarge(cluster, "others", "small", 64)
         opened.fail("api", Fault("status", status=429, headers={"Retry-After": "3"}))
         made.fetch("first", "twins", opened)
@@ -165,7 +163,7 @@ def _kill(others: Others) -> None:
     client = Client(others.cluster.kubeconfig)
     namespace = Namespace(client, others.namespace.name)
     for number, share in enumerate(KILLS, 1):
-        least = share * others.size
+        least = share * size_of(others.hub)
         wait_for(others.hub.sent.total, "so much is sent", lambda sent, least=least: sent >= least)  # type: ignore[misc]
         [container] = _pod_of(namespace, "first")["status"]["containerStatuses"]
         identity = container["containerID"].removeprefix("containerd://")
@@ -373,10 +371,10 @@ def test_a_download_that_is_killed_and_stalls_never_starts_over_and_two_resource
     [container] = _pod_of(others.namespace, "first")["status"]["containerStatuses"]
     assert container["restartCount"] == len(KILLS)
     assert not any(others.hub.faults.values()), "all faults have happened"
-    assert others.hub.sent.total() <= others.size + (len(KILLS) + 1) * LOST
+    assert others.hub.sent.total() <= size_of(others.hub) + (len(KILLS) + 1) * LOST
 
 
 def test_a_volume_that_has_room_and_a_hub_that_answers_again_need_no_other_step(others: Others) -> None:
     for name, hub in (("full", others.plain), ("unreachable", others.late)):
         others.wait_for_reason(name, "WeightsComplete")
-        assert hub.sent.total() == others.size
+        assert hub.sent.total() == size_of(hub)

@@ -92,6 +92,8 @@ def test_kind_is_told_to_make_one_control_plane_and_the_workers(calls: Path, tmp
     with KindPodCluster(tmp_path / "state", "tests", workers) as cluster:
         written = json.loads((cluster.state / "kind.json").read_text())
     nodes = [{"role": "control-plane"}, *[{"role": "worker"}] * workers]
+    patch = {"kind": "KubeletConfiguration", "crashLoopBackOff": {"maxContainerRestartPeriod": "5s"}}
+    assert [json.loads(text) for text in written.pop("kubeadmConfigPatches")] == [patch]
     # https://kind.sigs.k8s.io/docs/user/configuration/#getting-started
     assert written == {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4", "nodes": nodes}
 
