@@ -102,7 +102,8 @@ RESYNC_FINDINGS = Counter(
 ROLLOUTS = Gauge(
     "kimi_linear_operator_template_rollouts",
     "With --rollout-pause, servers that are to get the newest pod template: waiting, or under_way. The state halted "
-    "counts the servers under way that need help, plus one if something cannot be read; while it is not 0, the others wait",
+    "counts the servers under way that need help, plus one if something cannot be read; while it is not 0, the others "
+    "wait",
     ["state"],
     registry=REGISTRY,
 )
