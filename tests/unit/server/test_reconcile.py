@@ -25,13 +25,12 @@ from kimi_linear_operator.kubernetes.kinds import (
 )
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS
-from kimi_linear_operator.reconcile.errors import BehindError, NotReadYetError
-from kimi_linear_operator.reconcile.reporting import REPORTED_FAILURES
+from kimi_linear_operator.reconcile.errors import BLOCKED_RETRY_SECONDS, REPORTED_FAILURES, BehindError, NotReadYetError
 from kimi_linear_operator.server import revision, templates
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
-from kimi_linear_operator.server.reconcile import LONGEST_BLOCKED_SECONDS, ServerReconciler
+from kimi_linear_operator.server.outcome import LONGEST_BLOCKED_SECONDS
+from kimi_linear_operator.server.reconcile import ServerReconciler
 from kimi_linear_operator.server.revision import History
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.template_choice import choose
