@@ -167,7 +167,8 @@ def test_a_server_that_becomes_unready_holds_up_the_next_suite(ready: Namespace)
     manifest = wait_for_reason(ready, "nightly", "ServerChanged")
     assert manifest["status"]["verdict"] == "Invalid"
     assert (
-        "the server's spec changed meanwhile (generation 1, then 2)" in condition_of(manifest, "Succeeded")["message"]
+        "the server's spec changed during the suite (generation 1, then 2)"
+        in condition_of(manifest, "Succeeded")["message"]
     )
     told = [finding["message"] for finding in findings(manifest, "gsm8k")]
     assert told == ["the server's spec changed between suites (generation 1, then 3)"]
