@@ -9,7 +9,12 @@ from kimi_linear_operator.resource_types import DEFINITIONS
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("--write", metavar="FOLDER", type=Path, help="write one file each instead of printing")
+    parser.add_argument(
+        "--write",
+        metavar="FOLDER",
+        type=Path,
+        help="write each object to its own file in this folder, instead of printing it",
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -98,7 +98,7 @@ ERRORS = (
         'Please select "Disabled" for Reasoning Parser or choose Kimi-Linear-Thinking model',
         blames="reasoningParser",
     ),
-    expressions.name(LONGEST_NAME, "the Service is named like the server"),
+    expressions.name(LONGEST_NAME, "the Service has the same name"),
     Rule(
         "error",
         "spec.model",

@@ -341,7 +341,7 @@ def test_kubectl_refuses_an_unknown_field(cluster: LocalCluster, namespace: Name
         ("spec.tensorParallelism", "GPUs of one replica (--tp and amd.com/gpu, always equal)"),
         ("spec.engine.extraArgs", "More arguments for sglang.launch_server"),
         ("spec.podTemplate", "Strategic-merge patch on the pod template"),
-        ("status.conditions.reason", "Why, in one CamelCase word."),
+        ("status.conditions.reason", "The reason for the status, as one CamelCase word."),
     ],
 )
 def test_kubectl_explains_a_field(cluster: LocalCluster, field: str, words: str) -> None:

@@ -94,7 +94,7 @@ AUTOMOUNTED = "the token of a service account (automountServiceAccountToken)"
         ),
         (
             pod(volumes=[{"name": "v", "projected": {"sources": [{"podCertificate": {"signerName": "s"}}]}}]),
-            "a certificate of its own (volume v)",
+            "a certificate with which the pod can log in (podCertificate) (volume v)",
         ),
         (
             pod(volumes=[{"name": "v", "projected": {"sources": [{"nextYears": {}}]}}]),

@@ -427,7 +427,10 @@ SHAPES: list[tuple[Manifest, str]] = [
     ({"replicas": -1}, "spec.replicas: -1: must be greater than or equal to 0"),
     ({"suspend": "true"}, 'spec.suspend: "true": must be true or false, without quotes'),
     ({"hardware": "mi250"}, "spec.hardware: \"mi250\": must be 'mi300x', 'mi325x' or 'mi355x'"),
-    ({"model": {"revision": 7}}, "spec.model.revision: 7: must be a string; quote it if it looks like a number"),
+    (
+        {"model": {"revision": 7}},
+        "spec.model.revision: 7: must be a string; put it in quotes if it looks like a number",
+    ),
     ({"model": {"tokenSecretRef": {}}}, "spec.model.tokenSecretRef.name: is required"),
     ({"engine": {"memoryFractionStatic": "0.8"}}, 'spec.engine.memoryFractionStatic: "0.8": must be a number'),
     ({"engine": {"memoryFractionStatic": True}}, "spec.engine.memoryFractionStatic: true: must be a number"),
