@@ -39,14 +39,15 @@ RECONCILE_SECONDS = Histogram(
 )
 RECONCILE_CPU_SECONDS = Histogram(
     "kimi_linear_operator_reconcile_cpu_seconds",
-    "Processor time of a pass in the event loop. All other passes wait during this time",
+    "Processor time of a pass in the event loop. All other passes wait during this time: more than 0.1 s is a bug",
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1),
     registry=REGISTRY,
 )
 SECONDS_TO_SERVE = Histogram(
     "kimi_linear_server_time_to_serve_seconds",
     "Duration of a start that status.startup shows, until the replica serves. It begins when the pod gets a node "
-    "or, after a crash, when the container starts again",
+    "or, after a crash, when the container starts again. Only the leader counts starts, so add up the values of all "
+    "replicas",
     buckets=(10, 30, 60, 120, 300, 600, 900, 1200, 1800, 2700, 3600, 7200),
     registry=REGISTRY,
 )
@@ -67,7 +68,8 @@ API_REQUESTS = Counter(
 )
 STATUS_REFUSED = Counter(
     "kimi_linear_operator_status_refused",
-    "Statuses that the API server refused, by kind of the resource and by status code of the answer",
+    "Statuses that the API server refused, by kind of the resource and by status code of the answer. The Event "
+    "StatusRefused contains the error",
     ["kind", "code"],
     registry=REGISTRY,
 )
@@ -80,13 +82,15 @@ WATCH_FAILURES = Counter(
 SCOPE_UNREADABLE = Gauge(
     "kimi_linear_operator_scope_unreadable",
     "1 while the operator cannot read a kind of objects in a namespace (an empty label means all namespaces). "
-    "Resources that need this kind are not reconciled. The value stays 0 while only lists fail and the watch works",
+    "Resources that need this kind are not reconciled. The value stays 0 while only lists fail and the watch works. "
+    "An optional kind counts only while a server asks for it; that server lacks only this child",
     ["resource", "scope_namespace"],
     registry=REGISTRY,
 )
 LOOP_LAG_SECONDS = Histogram(
     "kimi_linear_operator_event_loop_lag_seconds",
-    "How late the main event loop runs its tasks. This loop also renews the Lease",
+    "How late the main event loop runs its tasks, which also renew the Lease: if it is late, the operator lacks "
+    "processor time",
     buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5),
     registry=REGISTRY,
 )
@@ -97,9 +101,9 @@ RESYNC_FINDINGS = Counter(
 )
 ROLLOUTS = Gauge(
     "kimi_linear_operator_template_rollouts",
-    "Servers that get the newest pod template in an automatic rollout, by state: waiting or under_way. The state "
-    "halted counts the servers under way that need help, plus one if something cannot be read. While halted is not "
-    "0, the waiting servers do not start",
+    "Servers that get the newest pod template in an automatic rollout (--rollout-pause), by state: waiting or "
+    "under_way. The state halted counts the servers under way that need help, plus one if something cannot be read. "
+    "While halted is not 0, the waiting servers do not start",
     ["state"],
     registry=REGISTRY,
 )

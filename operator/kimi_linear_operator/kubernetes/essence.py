@@ -41,8 +41,7 @@ _LABELS = (
 
 
 def essence(manifest: Manifest) -> Manifest:
-    """Return an object's essential metadata, the plain fields of it and its spec, and its status unless it is too
-    large."""
+    """Return the essence of an object: essential metadata, plain fields, and the status unless it is too large."""
     status = manifest.get("status") or {}
     return {
         **_plain(manifest),

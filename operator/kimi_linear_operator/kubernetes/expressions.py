@@ -60,7 +60,7 @@ def name(longest: int, reason: str) -> Rule:
         "error",
         "",
         f"size(self.metadata.name) <= {longest} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-        f"{reason}: use at most {longest} lower-case letters, digits and '-', and start with a letter",
+        f"use at most {longest} lower-case letters, digits and '-', and start with a letter, because {reason}",
         blames="metadata.name",
     )
 
