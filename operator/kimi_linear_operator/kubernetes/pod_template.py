@@ -206,8 +206,8 @@ class PodOverlay(OpenModel):
     host_network: bool | None = Field(default=None, description="Refused: no pod needs the node's network.")
     affinity: Affinity | None = Field(
         default=None,
-        description="Where the pods run. The operator always adds that a server's pods run only on nodes with its "
-        "hardware.",
+        description="Where the pods run. A server's pods run only on nodes with its hardware, even if you set "
+        "another place.",
     )
 
 

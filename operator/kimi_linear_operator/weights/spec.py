@@ -80,7 +80,7 @@ class WeightsVolume(Model):
         default="Keep",
         description="What happens to the claim when you delete this resource. Keep: the claim stays, and a new "
         "resource with this name uses it again. Delete: the claim is deleted, even if other resources use it. The "
-        "claim in existingClaim always stays.",
+        "claim in existingClaim stays in both cases.",
     )
 
 

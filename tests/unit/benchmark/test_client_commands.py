@@ -184,7 +184,9 @@ def test_changes_of_a_server_are_told() -> None:
         "the server's spec changed during the suite (generation 1, then 2)"
     ]
     assert target.changes(snapshot(image="i"), snapshot(image="j")) == ["the server's image changed during the suite"]
-    assert target.changes(snapshot(a=0, b=0), snapshot(a=1, b=0)) == ["pod a of the server was restarted meanwhile"]
+    assert target.changes(snapshot(a=0, b=0), snapshot(a=1, b=0)) == [
+        "pod a of the server was restarted during the suite"
+    ]
     assert target.changes(snapshot(a=0), snapshot(b=0)) == ["pods of the server were replaced during the suite"]
     assert target.changes(snapshot(), snapshot(uid="other")) == ["the server was deleted or replaced during the suite"]
     assert target.changes(snapshot(), "{}") == ["the server was deleted or replaced during the suite"]

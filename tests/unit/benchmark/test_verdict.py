@@ -44,7 +44,7 @@ def test_the_recipes_own_numbers_pass_without_a_bound_and_with_any_regression_al
 def test_a_passed_benchmark_says_how_many_bounds_were_kept() -> None:
     bound = {"suite": "speed-low", "metric": "output_throughput", "min": 100, "max": 100}
     assert judged(spec()).message == "The suite is valid, and the spec sets no limits for the numbers"
-    assert judged(spec(thresholds=[bound])).message == "The suite is valid, and all 2 bounds are kept"
+    assert judged(spec(thresholds=[bound])).message == "The suite is valid, and all 2 checks of numbers passed"
 
 
 @pytest.mark.parametrize(

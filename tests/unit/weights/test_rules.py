@@ -29,9 +29,9 @@ BROKEN: list[tuple[Manifest, str, str]] = [
     (
         {"volume": {"existingClaim": "models", "storageClassName": "nfs"}},
         "spec.volume.storageClassName",
-        "has its storage class already",
+        "already has a storage class",
     ),
-    (overlay(resources={"limits": {"amd.com/gpu": 1}}), "spec.podTemplate.spec.containers", "asks for amd.com/gpu"),
+    (overlay(resources={"limits": {"amd.com/gpu": 1}}), "spec.podTemplate.spec.containers", "requests amd.com/gpu"),
     (overlay(command=["sh"]), "spec.podTemplate.spec.containers", "use spec.image and spec.source"),
     (overlay(securityContext={"privileged": True}), "spec.podTemplate.spec.containers", "only writes to its volume"),
     ({"podTemplate": {"spec": {"hostNetwork": True}}}, "spec.podTemplate.spec.hostNetwork", "the node's network"),
