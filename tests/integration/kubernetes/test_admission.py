@@ -246,7 +246,10 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
     "is only for load balancers": ("kimi", {"service": {"loadBalancerClass": "example.com/lb"}}),
     "is only for traffic from outside": ("kimi", {"service": {"externalTrafficPolicy": "Local"}}),
     "is a certificate for no name": ("kimi", {"ingress": {"tlsSecretName": "kimi-tls"}}),
-    "is more than spec.autoscaling.maxReplicas": ("kimi", {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}),
+    "is greater than spec.autoscaling.maxReplicas: correct one of them": (
+        "kimi",
+        {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
+    ),
     "changes a label that the operator sets": (
         "kimi",
         {"podTemplate": {"metadata": {"labels": {"kimi-linear.io/server": "other"}}}},

@@ -60,7 +60,7 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
         "spec.autoscaling.minReplicas",
         3,
-        "is more than spec.autoscaling.maxReplicas",
+        "is greater than spec.autoscaling.maxReplicas: correct one of them",
     ),
     ({"router": {}}, "spec.router", None, "has no API key, so everyone who reaches the server"),
     ({"engine": {"extraArgs": ["--tp=8"]}}, "spec.engine.extraArgs", None, "has a flag that the operator sets"),
