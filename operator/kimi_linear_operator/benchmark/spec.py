@@ -15,6 +15,7 @@ from kimi_linear_operator.kubernetes.models import (
     INHERITED_METADATA,
     Conditions,
     DatasetFile,
+    ImageReference,
     InheritedMetadata,
     Model,
     ModelName,
@@ -69,12 +70,10 @@ class Endpoint(Model):
 class Client(Model):
     """The environment in which SGLang's client runs."""
 
-    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")] | None = (
-        Field(
-            default=None,
-            description="Image that contains SGLang. If unset: the server's image, or for an endpoint the recipe's "
-            "image. The client needs no GPU.",
-        )
+    image: ImageReference | None = Field(
+        default=None,
+        description="Image that contains SGLang. If unset: the server's image, or for an endpoint the recipe's "
+        "image. The client needs no GPU.",
     )
     tokenizer: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z0-9/][!-~]*$")] | None = Field(
         default=None,

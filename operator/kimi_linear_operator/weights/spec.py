@@ -11,6 +11,7 @@ from kimi_linear_operator.kubernetes.kinds import GROUP, VERSION, Kind
 from kimi_linear_operator.kubernetes.models import (
     INHERITED_METADATA,
     Conditions,
+    ImageReference,
     InheritedMetadata,
     Model,
     ModelName,
@@ -91,7 +92,7 @@ class WeightsSpec(Model):
         default_factory=WeightsSource, description="Which model the operator fetches, and from where."
     )
     volume: WeightsVolume = Field(default_factory=WeightsVolume, description="The volume that holds the weights.")
-    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")] = Field(
+    image: ImageReference = Field(
         default="lmsysorg/sglang:v0.5.7-rocm700-mi30x",
         description="Image of the pod that fetches. It must contain python3 and the Python package huggingface_hub. "
         "The default is the image of SGLang, because nodes with servers already have it. After a change of the "
