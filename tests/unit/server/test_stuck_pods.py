@@ -250,9 +250,9 @@ def test_an_image_that_is_pulled_for_long_is_no_volume_that_is_missing() -> None
     )
     assert told(pulls) == (
         "Starting",
-        "pod kimi-0 is being started: its image is pulled and its volumes are mounted; phase image since "
-        f"{CREATED}, longer than 15 minutes: an image of tens of gigabytes takes up to 15 minutes. Look at `kubectl "
-        "describe pod kimi-0`, and the way from the node to the registry",
+        f"pod kimi-0 is being started: its image is pulled and its volumes are mounted; phase image since {CREATED}, "
+        "longer than 15 minutes: an image of tens of gigabytes takes up to 15 minutes. Look at `kubectl describe "
+        "pod kimi-0`, and the connection from the node to the registry",
     )
 
 
