@@ -58,7 +58,7 @@ _SELINUX_TYPES = ("", "container_engine_t", "container_init_t", "container_kvm_t
 # Sources of projected volumes that give the pod an account at the API server.
 _ACCOUNT_SOURCES = {
     "serviceAccountToken": "the token of a service account",
-    "podCertificate": "a certificate with which the pod can log in (podCertificate)",
+    "podCertificate": "a pod certificate",
 }
 _DATA_SOURCES = frozenset(("clusterTrustBundle", "configMap", "downwardAPI", "secret"))
 # The annotation that the field appArmorProfile replaced: https://kubernetes.io/docs/tutorials/security/apparmor/

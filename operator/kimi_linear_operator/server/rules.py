@@ -178,7 +178,7 @@ ERRORS = (
         "error",
         "spec",
         f"!has(self.auth.apiKeySecretRef) || {_ARGUMENTS}.all(a, !a.startsWith('{command_line.WORKERS_FLAG_START}'))",
-        "contains --tokenizer-worker-num, but with this flag SGLang does not check API keys: remove the flag or "
+        "contains --tokenizer-worker-num, but with this flag SGLang ignores API keys; remove the flag or "
         "spec.auth.apiKeySecretRef",
         blames="engine.extraArgs",
     ),

@@ -391,8 +391,8 @@ def test_render_asks_for_the_server_of_a_benchmark(capsys: pytest.CaptureFixture
     write(BENCHMARK)
     assert cli.main(["render", "-f", "kimi.yaml"]) == 1
     assert capsys.readouterr().err == (
-        "kimi.yaml: KimiLinearBenchmark nightly: error: spec.serverRef.name: 'good': what its pods need comes from "
-        "the server, which is in none of the files: add its file\n"
+        "kimi.yaml: KimiLinearBenchmark nightly: error: spec.serverRef.name: 'good': the pods take values from "
+        "this server, but it is in none of the files: add its file\n"
     )
 
 

@@ -41,9 +41,9 @@ BROKEN: list[tuple[Manifest, str, str]] = [
         "changes a label",
     ),
     (inherited(labels={"kimi-linear.io/weights": "x"}), "spec.inheritedMetadata.labels", "that the operator sets"),
-    (inherited(labels={"-": "x"}), "spec.inheritedMetadata.labels", "has a key that Kubernetes refuses"),
+    (inherited(labels={"-": "x"}), "spec.inheritedMetadata.labels", "contains a key that Kubernetes refuses"),
     (inherited(annotations={"kimi-linear.io/x": "x"}), "spec.inheritedMetadata.annotations", "the operator"),
-    (inherited(annotations={"-": "x"}), "spec.inheritedMetadata.annotations", "has a key that Kubernetes refuses"),
+    (inherited(annotations={"-": "x"}), "spec.inheritedMetadata.annotations", "contains a key that Kubernetes refuses"),
 ]
 WARNED: list[tuple[Manifest, str, str]] = [
     ({"volume": {"accessModes": ["ReadWriteOnce"]}}, "spec.volume.accessModes", "only one node"),
