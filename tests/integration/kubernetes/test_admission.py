@@ -198,7 +198,7 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
             **_container(env=[{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "clients", "key": "token"}}}]),
         },
     ),
-    "with which SGLang cannot ask for an API key": (
+    "but with this flag SGLang ignores API keys": (
         "kimi",
         {
             "auth": {"apiKeySecretRef": {"name": "clients"}},

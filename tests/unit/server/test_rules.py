@@ -81,7 +81,7 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         AUTH | {"engine": {"extraArgs": ["--tokenizer-worker-num=4"]}},
         "spec.engine.extraArgs",
         None,
-        "with which SGLang cannot ask for an API key",
+        "but with this flag SGLang ignores API keys",
     ),
     (
         {"service": {"loadBalancerClass": "example.com/internal"}},
@@ -293,7 +293,7 @@ def test_two_gpus_are_two_warnings_until_the_backend_is_set() -> None:
 BROKEN_KEYS: list[tuple[Manifest, str]] = [
     ({"engine": {"extraArgs": ["--api-key=$(KEY)"]}}, "a variable that the container sglang lacks"),
     (keyed({"env": [{"name": "KEY", "value": "sk-1"}]}), "whose value is in the spec"),
-    ({**keyed({"env": [SECRET]}), "router": {}}, "does not find the key"),
+    ({**keyed({"env": [SECRET]}), "router": {}}, "does not find it on"),
 ]
 
 

@@ -38,7 +38,7 @@ BROKEN: list[tuple[Manifest, str, str]] = [
     (
         {"podTemplate": {"metadata": {"labels": {"kimi-linear.io/weights": "x"}}}},
         "spec.podTemplate.metadata.labels",
-        "changes a label",
+        "contains a label",
     ),
     (inherited(labels={"kimi-linear.io/weights": "x"}), "spec.inheritedMetadata.labels", "that the operator sets"),
     (inherited(labels={"-": "x"}), "spec.inheritedMetadata.labels", "contains a key that Kubernetes refuses"),
