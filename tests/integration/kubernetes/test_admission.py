@@ -179,10 +179,13 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
         "kimi",
         {"networkPolicy": {"to": [{"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}}]}},
     ),
-    "is built for other GPUs": ("kimi", {"hardware": "mi355x", "engine": {"image": "lmsysorg/sglang:v0.5.8-mi30x"}}),
+    "is built for GPUs other than": (
+        "kimi",
+        {"hardware": "mi355x", "engine": {"image": "lmsysorg/sglang:v0.5.8-mi30x"}},
+    ),
     "container sglang privileged": ("kimi", _container(securityContext={"privileged": True})),
     "on the node's network": ("kimi", {"podTemplate": {"spec": {"hostNetwork": True}}}),
-    "that the container sglang does not have": ("kimi", {"engine": {"extraArgs": ["--api-key=$(KEY)"]}}),
+    "that the container sglang lacks": ("kimi", {"engine": {"extraArgs": ["--api-key=$(KEY)"]}}),
     "whose value is in the spec": (
         "kimi",
         {
@@ -190,7 +193,7 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
             **_container(env=[{"name": "KEY", "value": "sk-1"}]),
         },
     ),
-    "sets an API key besides that of": (
+    "sets an API key in addition to": (
         "kimi",
         {
             "auth": {"apiKeySecretRef": {"name": "clients"}},
@@ -218,7 +221,7 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
     "selects GPUs by their numbers": ("kimi", {"engine": {"extraArgs": ["--base-gpu-id=4"]}}),
     "makes SGLang print its help and end": ("kimi", {"engine": {"extraArgs": ["-h"]}}),
     "remove the GPUs here": ("kimi", _container(resources=_gpus(8))),
-    "an init container gets the same GPUs": (
+    "an init container must request this number": (
         "kimi",
         {"podTemplate": {"spec": {"initContainers": [{"name": "fetch", "resources": _gpus("1")}]}}},
     ),
@@ -341,7 +344,7 @@ def test_kubectl_refuses_an_unknown_field(cluster: LocalCluster, namespace: Name
 @pytest.mark.parametrize(
     ("field", "words"),
     [
-        ("spec.tensorParallelism", "GPUs of one replica (--tp and amd.com/gpu, always equal)"),
+        ("spec.tensorParallelism", "GPUs of one replica. It sets --tp and the request for amd.com/gpu"),
         ("spec.engine.extraArgs", "More arguments for sglang.launch_server"),
         ("spec.podTemplate", "Strategic-merge patch on the pod template"),
         ("status.conditions.reason", "The reason for the status, as one CamelCase word."),

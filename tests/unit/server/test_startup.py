@@ -187,6 +187,7 @@ def test_a_phase_is_named_with_its_time_and_explained_once_it_is_late() -> None:
     assert late == (
         f"phase compiling since {at(7)}, longer than 10 minutes: it took 42 s on four H200, and according to SGLang "
         "several minutes are normal. Look at `kubectl logs kimi-0 -c sglang`; a volume named kernels keeps compiled "
+        "kernels"
     )
     assert describe(startup, HOUR, at(50)) == late
     assert [seconds_until_late(startup, HOUR, now) for now in (at(7), at(16, 59), at(17))] == [600, 1, None]
