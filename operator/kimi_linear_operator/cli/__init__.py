@@ -22,6 +22,7 @@ VERBS = {
     "crd": "print the CustomResourceDefinitions and the warning policy",
     "status": "show the state of a server or benchmark, why it is not ready, and what to do; follow its start",
     "report": "show the results of a benchmark, or compare two",
+    "verify": "ask a server questions now, and say whether its answers are right",
     "completion": "print the script that completes words in a shell",
     "run": "run the operator",
 }

@@ -1,4 +1,7 @@
-"""The error of commands."""
+"""How commands end that have no answer."""
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as a shell reports a process that SIGINT ended."""
 
 
 class CommandError(Exception):
