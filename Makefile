@@ -15,11 +15,12 @@ OPERATION := $(addprefix tests/integration/,runtime cluster project)
 # The requests of the operators in all parts are kept here, and compared with what an operator may do.
 PERMISSIONS := tests/integration/project/test_permissions.py
 ASKED := .local/asked
-# What `make test` runs beside each other, longest first. No part waits for another, and most wait more than they work.
-PARTS := test-operation test-servers test-e2e test-resources test-engine test-others test-gitops
+# What `make test` runs beside each other, longest first. No part waits for another, most wait more than they
+# work, and one that fails hides no failure of another.
+PARTS := test-e2e test-operation test-servers test-engine test-others test-resources test-gitops
 SBOM ?= dist/sbom.cdx.json
 
-.PHONY: help setup demo test test-integration test-operation test-servers test-resources forget-asked test-e2e test-engine test-gitops test-others e2e bench check image sbom generate page lock cluster cluster-down cluster-env
+.PHONY: help setup demo test test-integration test-operation test-servers test-resources test-permissions test-e2e test-engine test-gitops test-others e2e bench check image sbom generate page lock cluster cluster-down cluster-env
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,24 +42,26 @@ test: check  ## Run all tests; the first time, build what they need (about 20 mi
 	@$(BIN)/python deploy/local/cluster.py build
 	@$(BIN)/python deploy/local/sglang_client.py
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m cpu_engine.environment
-	@echo "The tests run in seven parts, four at a time (40 minutes); the first is shown at once, each other when it has ended." >&2
-	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target $(PARTS) test-integration
+	@echo "The tests run in seven parts, four at a time (40 minutes); one is shown at once, each other when it has ended." >&2
+	@rm -rf $(ASKED)
+	@$(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target $(PARTS) test-permissions
 
-test-integration: test-operation test-servers test-resources
+test-integration:
+	@rm -rf $(ASKED)
+	@$(MAKE) --no-print-directory test-permissions
+
+test-permissions: test-operation test-servers test-resources
 	@$(BIN)/pytest --asked=$(ASKED) $(PERMISSIONS)
 
 # With a plus, what is printed is shown at once.
-test-operation: forget-asked
+test-operation:
 	+@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) --ignore=$(PERMISSIONS) $(OPERATION)
 
-test-servers: forget-asked
+test-servers:
 	@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) $(SERVERS)
 
-test-resources: forget-asked
+test-resources:
 	@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) $(addprefix --ignore=,$(OPERATION) $(SERVERS)) tests/integration
-
-forget-asked:
-	@rm -rf $(ASKED)
 
 test-e2e test-engine test-gitops: test-%:
 	@$(BIN)/pytest $(AGAIN) tests/$*

@@ -39,14 +39,15 @@ RECONCILE_SECONDS = Histogram(
 )
 RECONCILE_CPU_SECONDS = Histogram(
     "kimi_linear_operator_reconcile_cpu_seconds",
-    "How much processor time a pass takes in the event loop. All other passes wait meanwhile",
+    "How much processor time a pass takes in the event loop. All other passes wait meanwhile: more than 0.1 s is a bug",
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1),
     registry=REGISTRY,
 )
 SECONDS_TO_SERVE = Histogram(
     "kimi_linear_server_time_to_serve_seconds",
     "How long a replica took until it served, from the time when it had a node or, after a crash, from the start of "
-    "its container: for the starts that status.startup of a server shows",
+    "its container: for the starts that status.startup of a server shows. Only the leader counts starts, so add up the "
+    "values of all replicas",
     buckets=(10, 30, 60, 120, 300, 600, 900, 1200, 1800, 2700, 3600, 7200),
     registry=REGISTRY,
 )
@@ -67,7 +68,8 @@ API_REQUESTS = Counter(
 )
 STATUS_REFUSED = Counter(
     "kimi_linear_operator_status_refused",
-    "Statuses that the API server refused, by the kind of the resource and the code of the answer",
+    "Statuses that the API server refused, by the kind of the resource and the code of the answer; the Event "
+    "StatusRefused says why",
     ["kind", "code"],
     registry=REGISTRY,
 )
@@ -80,13 +82,15 @@ WATCH_FAILURES = Counter(
 SCOPE_UNREADABLE = Gauge(
     "kimi_linear_operator_scope_unreadable",
     "1 while a kind of objects cannot be read in a namespace (empty for all): resources that need it are not "
-    "reconciled. It is 0 while only its lists fail and its watch works",
+    "reconciled. It is 0 while only its lists fail and its watch works. An optional kind counts only while a server "
+    "asks for it; that server lacks only this child",
     ["resource", "scope_namespace"],
     registry=REGISTRY,
 )
 LOOP_LAG_SECONDS = Histogram(
     "kimi_linear_operator_event_loop_lag_seconds",
-    "How late the main event loop runs its tasks. This loop also renews the Lease",
+    "How late the main event loop runs its tasks, which also renew the Lease: if it is late, the operator lacks "
+    "processor time",
     buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5),
     registry=REGISTRY,
 )
@@ -97,8 +101,9 @@ RESYNC_FINDINGS = Counter(
 )
 ROLLOUTS = Gauge(
     "kimi_linear_operator_template_rollouts",
-    "Servers that are to get the newest pod template automatically: waiting, or under_way. The state halted counts "
-    "the servers under way that need help, plus one if something cannot be read; while it is not 0, the others wait",
+    "With --rollout-pause, servers that are to get the newest pod template: waiting, or under_way. The state halted "
+    "counts the servers under way that need help, plus one if something cannot be read; while it is not 0, the others "
+    "wait",
     ["state"],
     registry=REGISTRY,
 )

@@ -22,7 +22,8 @@ from kimi_linear_operator.cli.status import now
 from kimi_linear_operator.kubernetes.conditions import Reason, condition, stamped
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server import verification
-from kimi_linear_operator.server.spec import ServerSpec, Switch
+from kimi_linear_operator.server.spec import ServerSpec
+from kimi_linear_operator.server.spec.engine import Switch
 
 KEY_VARIABLE = "KIMI_LINEAR_API_KEY"
 """The environment variable with the server's API key.

@@ -9,7 +9,7 @@ from kimi_linear_operator.benchmark import report
 from kimi_linear_operator.cli import cluster_checks, completion, context, local_checks, manifests
 from kimi_linear_operator.cli.checks import Outcome
 from kimi_linear_operator.cli.failure import INTERRUPTED, CommandError
-from kimi_linear_operator.server.spec import Switch
+from kimi_linear_operator.server.spec.engine import Switch
 
 _HOUR = 3600
 _OF_CLUSTER = ("namespace",)
