@@ -19,10 +19,12 @@ _OF_ADDRESS = ("api_key_file", "dataset", "python", "tool_call_parser")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     target = parser.add_argument(
-        "target", metavar="NAME|URL", help="name of a server of the cluster, or address of any server: http://HOST:PORT"
+        "target", metavar="TARGET", help="name of a server of the cluster, or address of any server: http://HOST:PORT"
     )
     completion.complete_with(target, completion.server_names)
-    parser.add_argument("-n", "--namespace", help="namespace of NAME; the default is that of the kubeconfig's context")
+    parser.add_argument(
+        "-n", "--namespace", help="namespace of the server; the default is that of the kubeconfig's context"
+    )
     manifests.add_output_argument(parser, *report.REPORTS)
     parser.add_argument(
         "--timeout",
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="give up after this time, with exit code 2 (default: %(default)s)",
     )
-    only = "only for URL: "
+    only = "only for an address: "
     parser.add_argument(
         "--tool-call-parser",
         choices=get_args(Switch),
