@@ -23,17 +23,17 @@ from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.server.spec import SERVER
 
 SHELLS = ("bash", "zsh", "fish")
-# Nobody waits longer for a word.
+# In seconds. A user who completes a word does not want to wait longer.
 _NAME_SECONDS = 3.0
-# To kubectl: no names of files, ShellCompDirectiveNoFileComp of https://pkg.go.dev/github.com/spf13/cobra.
+# Tells kubectl to add no file names: ShellCompDirectiveNoFileComp of https://pkg.go.dev/github.com/spf13/cobra.
 _NO_FILES = ":4"
 
 Completer = Callable[..., Iterable[str]]
-"""Called by argcomplete with the beginning of a word and the options so far; returns words."""
+"""argcomplete calls this with the beginning of a word and the options so far. It returns words."""
 
 
 class _AnsweredError(Exception):
-    """argcomplete has written its answer, and would end the process."""
+    """argcomplete has written its answer and wants to end the process."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +64,7 @@ def answer_shell(parser: argparse.ArgumentParser) -> None:
 
 
 def answer_for_kubectl(parser: argparse.ArgumentParser, words: Sequence[str]) -> Sequence[str]:
-    """Return the lines that kubectl expects: the words that fit, and whether names of files fit, too.
+    """Return the lines that kubectl expects: the words that fit, and whether file names fit, too.
 
     Args:
         parser: The parser of the command.
@@ -85,7 +85,10 @@ def _end(_: int) -> NoReturn:
 
 
 def resource_names(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
-    """Return the names of resources with this prefix, with types if it has a slash; none if they cannot be read."""
+    """Return the names of resources with this prefix, with their types if the prefix contains a slash.
+
+    Empty if they cannot be read.
+    """
     word, slash, beginning = prefix.rpartition("/")
     kinds = [each.kind for each in TYPES.values() if not slash or word.lower() in words_of(each)]
     return [f"{word}{slash}{name}" for name in _names(parsed_args, kinds) if name.startswith(beginning)]

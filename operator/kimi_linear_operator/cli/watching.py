@@ -1,4 +1,7 @@
-"""Following a resource until it has reached its goal: a progress bar on a terminal, else a line for each change."""
+"""Follows a resource until it has reached its goal.
+
+Shows a progress bar on a terminal, otherwise a line for each change.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -16,14 +19,14 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.foreigntext import one_line
 
 SECONDS_BETWEEN_LOOKS = 2.0
-# Half a minute without an answer; then the command gives up.
+# After half a minute without an answer, the command gives up.
 _MOST_FAILURES = 15
 
 Show = Callable[[State], None]
 
 
 async def watch(look: Callable[[], Awaitable[State]], now: Callable[[], str], file: TextIO) -> State:
-    """Show a resource until nothing more happens by itself; return its last state.
+    """Show a resource until it does not change any more by itself; return its last state.
 
     Args:
         look: Reads the state.
@@ -31,7 +34,7 @@ async def watch(look: Callable[[], Awaitable[State]], now: Callable[[], str], fi
         file: Where to show it.
 
     Raises:
-        ApiError: It cannot be read for half a minute, or never could.
+        ApiError: The resource could not be read for half a minute, or at all.
     """
     console = Console(file=file, highlight=False)
     with _on_terminal(console, now) if console.is_terminal else _as_lines(file, now) as show:

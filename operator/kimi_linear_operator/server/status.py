@@ -40,7 +40,7 @@ from kimi_linear_operator.server.verification import Verified
 
 @dataclass(frozen=True)
 class ServerObservation:
-    """Everything that a status is derived from.
+    """Everything from which the status is computed.
 
     Attributes:
         manifest: The stored server, with its previous status.
@@ -51,11 +51,11 @@ class ServerObservation:
         choice: The pod template that the server should have, None if the pass did not choose one.
         autoscaler: The live HorizontalPodAutoscaler, None if there is none.
         may_grow: Whether the autoscaler may add replicas now.
-        contested: Sentences about fields of its children that others keep changing.
+        contested: Sentences about children's fields that others keep changing.
         router: The live Deployment of its router, None if there is none.
         logged: What the log of the newest pod says about its start, None if it was not read.
-        withheld: Why some optional children are not there, or not as the spec asks.
-        routes: What leads to the server from outside the cluster.
+        withheld: Why some optional children do not exist, or differ from the spec.
+        routes: The live objects that lead to the server from outside the cluster.
     """
 
     manifest: Manifest
@@ -91,7 +91,7 @@ class ServerObservation:
 
     @property
     def verification(self) -> Verified | None:
-        """Return what is known about the answers of the current pod template, None if it is not verified."""
+        """Return the state of the verification of the current pod template, None if it is not verified."""
         return self.choice.verification if self.choice else None
 
     def count(self, name: str) -> int:
@@ -100,15 +100,16 @@ class ServerObservation:
 
     @property
     def is_complete(self) -> bool:
-        """Return whether all replicas serve with the current pod template, and no others run."""
+        """Return whether all replicas serve with the current pod template, and no other pods run."""
         return self._is_observed and self.has_all_replicas
 
     @property
     def is_ready(self) -> bool:
         """Return whether the condition Ready is True.
 
-        After the operator writes a Deployment, its counters are old until its controller has observed the write. Until
-        then, a server stays ready if it was ready with this generation, unless the write replaces its pods.
+        After the operator has written a Deployment, the counters in its status are old until its controller has
+        observed the write. During this time, a server that was ready with this generation stays ready, unless the write
+        replaces its pods.
         """
         ready = ready_condition(self.manifest.get("status", {}))
         was_ready = (ready.get("status"), ready.get("observedGeneration")) == ("True", self.generation)
@@ -117,7 +118,7 @@ class ServerObservation:
 
     @property
     def router_problem(self) -> Reason | None:
-        """Return why the router is not as the spec asks, None if it is or there is none."""
+        """Return why the router differs from the spec. None if it does not differ, or if there is no router."""
         return why_unavailable(self.server.spec, self.router) if self.server else None
 
     @property
@@ -133,13 +134,13 @@ class ServerObservation:
 
     @property
     def has_all_replicas(self) -> bool:
-        """Return whether all replicas serve and have the current pod template, as far as the counters tell."""
+        """Return whether, by the Deployment's counters, all replicas serve and have the current pod template."""
         counters = ("replicas", "updatedReplicas", "availableReplicas")
         return self.wanted > 0 and all(self.count(name) == self.wanted for name in counters)
 
     @property
     def is_rolled_out(self) -> bool:
-        """Return whether the server is complete, or wants no replicas and has none."""
+        """Return whether the server is complete, or wants no replicas and none runs."""
         is_empty = self.wanted == 0 and self.count("replicas") == 0
         return self.is_complete or (is_empty and self._is_observed)
 
@@ -164,14 +165,14 @@ class ServerObservation:
 # Reasons of Ready if the spec was not applied.
 AWAITED_WEIGHTS: tuple[ReasonName, ...] = ("WeightsDownloading", "WeightsMissing", "WeightsUnready")
 NOT_APPLIED = ("ApplyFailed", "InvalidSpec", "NameConflict", "Replacing", *AWAITED_WEIGHTS)
-# Reasons of TemplateCurrent that a server has only if this generation of its spec was applied before.
+# A server has these reasons of TemplateCurrent only if this generation of its spec was applied before.
 _APPLIED_BEFORE = ("AppliedBefore", "InputsUnknown", "NewTemplateAvailable", "RolledBack", "TemplateRejected")
 
 
 def was_applied(previous: Manifest, generation: int) -> bool:
     """Return whether a status says that this generation of the spec was applied, even if a later pass failed."""
     ready, template = ready_condition(previous), find_condition(previous, "TemplateCurrent")
-    # Another version may have had a reason of its own not to apply the spec.
+    # Another version may have refused the spec for a reason that this version does not know.
     is_known = ready.get("reason") in REASONS or template.get("reason") != "SpecNotApplied"
     is_applied = "reason" in ready and is_known and ready["reason"] not in NOT_APPLIED
     is_applied_before = template.get("reason") in _APPLIED_BEFORE
@@ -179,12 +180,12 @@ def was_applied(previous: Manifest, generation: int) -> bool:
 
 
 def was_ever_applied(previous: Manifest) -> bool:
-    """Return whether a status says that any generation was applied: it has an image from then on."""
+    """Return whether a status shows that any generation was applied. After the first one, it contains an image."""
     return "image" in previous
 
 
 def is_rolling_out(previous: Manifest, generation: int) -> bool:
-    """Return whether a status says that the operator rolls out a pod template by itself, for this generation."""
+    """Return whether a status says that this generation is in an automatic rollout."""
     template = find_condition(previous, "TemplateCurrent")
     return was_applied(previous, generation) and template.get("reason") == "RollingOutByItself"
 
@@ -212,14 +213,14 @@ def server_status(observation: ServerObservation, now: str) -> Manifest:
 
 
 def _identity(observation: ServerObservation, previous: Manifest) -> Manifest:
-    """Return the fields that follow from the spec alone. If it was not applied, they keep the previous values."""
+    """Return the fields that follow from the spec alone. If the spec was not applied, they keep the previous values."""
     names = ("url", "command", "image", "selector")
     if observation.server is None or observation.not_applied:
         return {name: previous.get(name) for name in names}
     spec = observation.server.spec
     command, image = recipe_command(spec), image_of(spec)
     if observation.choice and observation.choice.offer:
-        # Another version has built the current template, maybe with another image.
+        # Another version built the current template, perhaps with another image.
         command, image = previous.get("command", command), image_in(observation.choice.current.template) or image
     values = (url(observation.server), command, image, selector_text(observation.server))
     return dict(zip(names, values, strict=True))
@@ -234,7 +235,7 @@ def _addresses(observation: ServerObservation, previous: Manifest) -> list[str] 
 
 
 def _exposed(observation: ServerObservation) -> list[Condition]:
-    """Return whether the server is reached from outside the cluster as the spec asks; empty if it does not ask."""
+    """Yield the condition Exposed, if the spec asks for a way from outside the cluster."""
     server = observation.server
     if server is None or _blames_spec(observation):
         before = find_condition(observation.manifest.get("status", {}), "Exposed")
@@ -273,21 +274,21 @@ def _conditions(observation: ServerObservation, now: str) -> list[Condition]:
 
 
 def _template_current(observation: ServerObservation) -> Condition:
-    """Return whether the pods are as this version of the operator would build them."""
+    """Return whether the pods have the template that this version of the operator builds."""
     choice = observation.choice
     is_decided = choice is not None and (observation.deployment is not None or not choice.offer)
     previous: Manifest = observation.manifest.get("status", {})
     if not is_decided and observation.not_applied and was_applied(previous, observation.generation):
-        message = "The spec was applied, but something is wrong now: the pods stay as they are"
+        message = "The spec was applied earlier, but now there is a problem. The pods stay as they are"
         return condition("TemplateCurrent", None, Reason("AppliedBefore", message))
     if choice is None or not is_decided:
-        message = "The spec was not applied, so it is unknown which pods it needs"
+        message = "The spec was not applied, so the operator does not know which pods it needs"
         return condition("TemplateCurrent", None, Reason("SpecNotApplied", message))
     if choice.unready:
         message = f"The pods stay as they are: {choice.unready.message}"
         return condition("TemplateCurrent", None, Reason(choice.unready.name, message))
     by_itself = choice.current.is_automatic
-    # Another version of the operator may build a template that this one need not reject.
+    # Another version of the operator may build a template that passes the verification.
     if choice.is_rolled_back and not (choice.offer and by_itself):
         message = (
             f"The pods have template {choice.deployed.number} again, because template {choice.current.number} failed "
@@ -308,7 +309,7 @@ def _template_current(observation: ServerObservation) -> Condition:
 
 
 def _verified(observation: ServerObservation) -> list[Condition]:
-    """Return the condition Verified: of a server that is not verified, none."""
+    """Yield the condition Verified, if the server is verified."""
     if not (observation.server and verification.is_on(observation.server.spec)):
         return []
     if known := observation.verification:
@@ -327,9 +328,9 @@ _NAMED_FIELDS = 5
 
 
 def _offer_message(choice: TemplateChoice, *, has_weights: bool) -> str:
-    cause = "This version of the operator builds another pod template"
+    cause = "This version of the operator builds a different pod template"
     if has_weights:
-        cause = "The weights have another commit, or this version of the operator builds another pod template"
+        cause = "The weights have a new commit, or this version of the operator builds a different pod template"
     return f"{cause} ({_named(choice.offer)}). The pods stay as they are. {_TAKE}{_left_out_message(choice)}"
 
 
@@ -339,8 +340,8 @@ _TAKE = f"To take the new template, give the server's annotation {ROLLOUT_ANNOTA
 def _unknown_message(choice: TemplateChoice) -> str:
     names = _named([".".join(map(str, path)) for path in choice.unknown])
     return (
-        f"Another version of the operator has built the pods, from fields that this version does not know ({names}). "
-        "Its own pod template lacks them, so no automatic rollout takes it."
+        f"Another version of the operator has built the pods from fields that this version does not know ({names}). "
+        "The pod template of this version lacks these fields, so no automatic rollout uses it."
     )
 
 
@@ -350,7 +351,7 @@ def _left_out_message(choice: TemplateChoice) -> str:
         return ""
     fields = _named([field_path(("spec", *path)) for path in choice.left_out])
     return (
-        f". The pods do not follow {fields}, which may be only a default of the definitions. If you want it, give the "
+        f". The pods ignore {fields}, because this may be only a default of the CRD. If you want it, give the "
         f"annotation {ROLLOUT_ANNOTATION} a new value"
     )
 
@@ -361,7 +362,7 @@ def _named(fields: Sequence[str]) -> str:
 
 
 def _synced(observation: ServerObservation) -> Condition:
-    """Return whether all children are there, and stay as the operator writes them."""
+    """Return whether all children exist, and nobody changes them."""
     if observation.withheld:
         message = "; ".join(reason.message for reason in observation.withheld)
         return condition("Synced", False, Reason(observation.withheld[0].name, message))
@@ -369,11 +370,11 @@ def _synced(observation: ServerObservation) -> Condition:
         fields = "; ".join(observation.contested)
         message = f"{fields}. The operator restores it only every few minutes until the other writer stops"
         return condition("Synced", False, Reason("ChangedByOthers", message))
-    return condition("Synced", True, Reason("Undisputed", "Nobody keeps changing what the operator writes"))
+    return condition("Synced", True, Reason("Undisputed", "Nobody keeps changing the fields that the operator writes"))
 
 
 def _autoscaling(observation: ServerObservation) -> Iterator[Condition]:
-    """Yield the condition of a server that asks for autoscaling."""
+    """Yield the condition Autoscaling, if the server asks for autoscaling."""
     spec = observation.server.spec if observation.server else None
     if spec and spec.autoscaling and not observation.not_applied:
         yield autoscaling_condition(spec, observation.deployment, observation.autoscaler, may_grow=observation.may_grow)
@@ -386,13 +387,13 @@ def _accepted(observation: ServerObservation) -> Condition:
 
 
 def _why_stalled(observation: ServerObservation, problem: Reason) -> Reason | None:
-    """Return a reason that will not pass by itself: a refused spec, or a rollout past its deadline."""
+    """Return a reason that does not end by itself: a refused spec, or a rollout past its deadline."""
     if _blames_spec(observation):
         return observation.not_applied
     if (known := observation.verification) and known.holds is False and _waits_at_gate(observation):
         return known.reason
     progressing = observation.deployment_condition("Progressing").get("reason")
-    # A queue passes by itself, however long it is.
+    # The wait in a queue ends by itself, however long it is.
     is_queued = any(map(is_held, observation.pods))
     if progressing == "ProgressDeadlineExceeded" and not (observation.is_complete or is_queued):
         seconds = (observation.deployment or {}).get("spec", {}).get("progressDeadlineSeconds")
@@ -408,7 +409,7 @@ def _waits_at_gate(observation: ServerObservation) -> bool:
 
 
 def _why_not_ready(observation: ServerObservation, now: str) -> Reason:
-    """Return the first cause in this order: what the spec asks for, what the cluster refuses, what the pods report."""
+    """Return the first cause in this order: the spec, refusals of the cluster, reports of the pods."""
     if observation.server and observation.server.spec.suspend:
         return Reason("Suspended", "spec.suspend is true: no replica runs")
     if observation.wanted == 0:
@@ -431,26 +432,26 @@ def _why_not_ready(observation: ServerObservation, now: str) -> Reason:
 
 
 def _with_phase(observation: ServerObservation, reason: Reason, now: str) -> Reason:
-    """Return the reason of a pod that starts, with the phase that it is in."""
+    """Return the reason of a starting pod, with the current phase."""
     startup = observation.startup
     if not startup or f"pod {startup['pod']}" not in reason.message:
         return reason
-    # `waits` knows more about the phases before and after the image.
+    # `waits` gives better reasons for the phases before and after the image.
     is_image = reason.name == "Starting" and startup["phase"] == "image"
     if reason.name == "ModelLoading" or is_image:
         phase = describe(startup, observation.startup_seconds, now)
         return Reason(reason.name, f"{reason.message}; {phase}")
     if reason.name == "StartupTimedOut":
-        return Reason(reason.name, f"{reason.message}; it ended in the phase {startup['phase']}")
+        return Reason(reason.name, f"{reason.message}; this happened in the phase {startup['phase']}")
     return reason
 
 
 def _old_pod_reason(observation: ServerObservation, name: ReasonName, now: str) -> Reason | None:
-    """Return a reason if a new pod cannot be created or scheduled because an old pod still terminates, None otherwise.
+    """Return a reason if a new pod waits because an old pod still terminates, None otherwise.
 
     Args:
         observation: What the status is derived from.
-        name: The reason without a look at old pods.
+        name: The reason before old pods are considered.
         now: The time as RFC 3339.
     """
     ending = quota.terminating(observation.pods)
@@ -465,7 +466,7 @@ def _old_pod_reason(observation: ServerObservation, name: ReasonName, now: str) 
         else f"pods {', '.join(ending)} finish their requests"
     )
     limit = observation.server.spec.drain.timeout_seconds if observation.server else 0
-    return Reason("OldPodTerminating", f"{pods}, within drain.timeoutSeconds ({limit} s); the next one gets its GPUs")
+    return Reason("OldPodTerminating", f"{pods}, within drain.timeoutSeconds ({limit} s); the next pod gets its GPUs")
 
 
 def _rollout_reason(observation: ServerObservation) -> Reason:
