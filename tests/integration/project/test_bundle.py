@@ -39,7 +39,7 @@ def test_olms_validator_accepts_the_bundle() -> None:
     [
         ("kind: KimiLinearWeights\n", "kind: KimiLinearWeight\n", "KimiLinearWeight"),
         ("minKubeVersion: 1.30.0", "minKubeVersion: '1'", "MinKubeVersion"),
-        ("cpu: 100m", "cpus: 100m", "resource requests"),
+        ("AI/Machine Learning", "AI", "categories"),
     ],
 )
 def test_olms_validator_finds_a_mistake(tmp_path: Path, before: str, after: str, said: str) -> None:
