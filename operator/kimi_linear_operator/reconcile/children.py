@@ -30,6 +30,10 @@ BLOCKED_RETRY_SECONDS = 15.0
 # How often to check whether a field is still contested.
 CONTESTED_RETRY_SECONDS = 30.0
 
+# A resource has a few children to delete. Somebody can make thousands that look like its own: a connection for each of
+# them, all at once, would keep the Lease from being renewed.
+_DELETIONS_AT_ONCE = 8
+
 _CONFLICT = 409
 _INVALID = 422
 
@@ -133,10 +137,12 @@ class Children:
             ApiError: A child could not be deleted. This does not stop the other deletions.
         """
         live = [manifest for kind in kinds for manifest in self.cache.children(kind, key, owner.metadata.uid)]
-        steps = [step for step in unwanted(owner, list(wanted), live) if self._has_read(step.live)]
-        for error in await _run_concurrently(self._delete(owner, step.live) for step in steps):
-            if error:
-                raise error
+        steps = (step for step in unwanted(owner, list(wanted), live) if self._has_read(step.live))
+        errors: list[BaseException | None] = []
+        while some := list(islice(steps, _DELETIONS_AT_ONCE)):
+            errors += await _run_concurrently(self._delete(owner, step.live) for step in some)
+        for error in filter(None, errors):
+            raise error
 
     def _note(self, observed: CachedObject) -> None:
         """Cache a child as it was written. Its owner needs no other pass."""
