@@ -144,6 +144,7 @@ class Verified:
         result: The result, None if there is none yet.
         benchmarks: The benchmarks that stay: of the template, and of pods that are there.
         wanted: The benchmark to create, None if there is nothing to do.
+        is_repeated: Whether it takes the place of one without a result, which may have the same name.
         obstacle: Why the benchmark could not be created, empty if it could.
         again: In how many seconds to verify once more, None if only an event makes that necessary.
     """
@@ -151,13 +152,14 @@ class Verified:
     result: Result | None = None
     benchmarks: Sequence[Manifest] = ()
     wanted: Manifest | None = None
+    is_repeated: bool = False
     obstacle: str = ""
     again: float | None = None
 
     @property
     def kept(self) -> list[Manifest]:
         """Return the benchmarks that stay; all others of the server verified other templates, or pods that are gone."""
-        return [*self.benchmarks, *([self.wanted] if self.wanted else [])]
+        return [*self.benchmarks, *([self.wanted] if self.wanted and not self.is_repeated else [])]
 
     @property
     def holds(self) -> bool | None:
@@ -220,7 +222,8 @@ def verified(observed: Observed, current: Revision) -> Verified:
             return Verified(benchmarks=[item], again=left)
     pod = pod_to_ask(current, observed.pods) if observed.has_gate else None
     is_able = pod is not None if observed.has_gate else observed.is_complete
-    return Verified(wanted=build_benchmark(observed.server, current, pod) if is_able else None)
+    wanted = build_benchmark(observed.server, current, pod) if is_able else None
+    return Verified(wanted=wanted, is_repeated=bool(own))
 
 
 def is_verification(benchmark: Manifest) -> bool:

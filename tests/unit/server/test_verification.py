@@ -241,6 +241,8 @@ def test_a_verification_that_could_not_be_made_is_tried_again_after_an_hour() ->
     later = know(owner, failed, pods=[pod], now="2026-11-24T11:00:00Z")
     assert later.benchmarks == ()
     assert later.wanted
+    assert later.wanted["metadata"]["name"] == failed["metadata"]["name"]
+    assert later.kept == [], "the one of this name goes first"
 
 
 def test_what_is_in_the_way_of_the_benchmark_is_said() -> None:
