@@ -8,7 +8,7 @@ from kimi_linear_operator.benchmark.job import own_pod_templates
 from kimi_linear_operator.benchmark.manifests import CHILDREN
 from kimi_linear_operator.benchmark.preview import PREVIEW
 from kimi_linear_operator.benchmark.reconcile import BenchmarkReconciler
-from kimi_linear_operator.benchmark.series import series
+from kimi_linear_operator.benchmark.series import RESOURCE_METRICS, series
 from kimi_linear_operator.kubernetes.goal import Goal, Progress
 from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
 from kimi_linear_operator.reconcile.cache import Cache
@@ -51,6 +51,7 @@ BENCHMARK_TYPE = ResourceType(
     pod_templates=own_pod_templates,
     children=CHILDREN,
     observed=(POD,),
+    metrics=RESOURCE_METRICS,
     series=series,
     facts=facts,
     index=BenchmarkIndex,

@@ -13,7 +13,20 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import is_readable
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.reconcile.cached_object import CachedObject
-from kimi_linear_operator.reconcile.series import by_condition, head, labels
+from kimi_linear_operator.reconcile.series import CONDITION_LABELS, ResourceMetric, by_condition, labels
+
+# Numbers of one namespace: those of 29 benchmarks with all suites and metrics. Anybody can make hundreds of these.
+_MOST_NUMBERS = 20_000
+
+_BY_CONDITION = ResourceMetric("kimi_linear_benchmarks", "Benchmarks by condition", CONDITION_LABELS)
+_RESULT = ResourceMetric(
+    "kimi_linear_benchmark_result",
+    "Results of the newest complete benchmark of each namespace and server, by suite and metric; at most "
+    f"{_MOST_NUMBERS:,} numbers of a namespace",
+    ("benchmark", "benchmark_namespace", "metric", "server", "suite"),
+)
+RESOURCE_METRICS = (_BY_CONDITION, _RESULT)
+"""All metrics about benchmarks."""
 
 
 def series(objects: Sequence[CachedObject], now: str) -> Iterator[str]:
@@ -24,25 +37,19 @@ def series(objects: Sequence[CachedObject], now: str) -> Iterator[str]:
         now: The time as RFC 3339.
     """
     benchmarks = [cached for cached in objects if cached.key.kind == BENCHMARK]
-    yield from by_condition("kimi_linear_benchmarks", "Benchmarks by condition", benchmarks)
+    yield from by_condition(_BY_CONDITION, benchmarks)
     yield from _results(benchmarks, now)
-
-
-# Numbers of one namespace: those of 29 benchmarks with all suites and metrics. Anybody can make hundreds of these.
-_MOST_NUMBERS = 20_000
 
 
 def _results(benchmarks: Iterable[CachedObject], now: str) -> Iterator[str]:
     """Yield the results: for each namespace the newest ones, up to a limit."""
-    name = "kimi_linear_benchmark_result"
-    meaning = "Results of the newest complete benchmark of each namespace and server, by suite and metric"
-    yield head(name, meaning)
+    yield _RESULT.head()
     told: Tally[str] = Tally()
     for benchmark, suites in newest(benchmarks, now).items():
         room = _MOST_NUMBERS - told[benchmark.key.namespace]
         for line in islice(_numbers_of(benchmark, suites), room):
             told[benchmark.key.namespace] += 1
-            yield f"{name}{line}"
+            yield f"{_RESULT.name}{line}"
 
 
 def _numbers_of(benchmark: CachedObject, suites: Collection[str]) -> Iterator[str]:

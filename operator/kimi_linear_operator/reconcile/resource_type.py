@@ -17,6 +17,7 @@ from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.reconcile.children import Children, HasRead, has_read_all
 from kimi_linear_operator.reconcile.log_reads import LogReads
 from kimi_linear_operator.reconcile.reporting import Reporting
+from kimi_linear_operator.reconcile.series import ResourceMetric
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,8 @@ class ResourceType:
         observed: The kinds of objects that the operator only reads.
         more_pods: Returns label selectors of pods of a resource that the operator does not read, and the command line
             shows.
-        series: Yields the lines of the metrics about resources, given everything that is cached, and the time.
+        metrics: The metrics about resources.
+        series: Yields the lines of these metrics, given everything that is cached, and the time.
         facts: Returns the facts of a resource or its child: data that is needed too often to decode the object.
         index: Makes the index that finds resources by their facts, None for no index.
         most_children: How many children of one kind a pass reads, None if only their size is bounded.
@@ -203,6 +205,7 @@ class ResourceType:
     pod_templates: Callable[[Any], Sequence[Manifest]]
     children: tuple[Kind, ...]
     observed: tuple[Kind, ...]
+    metrics: tuple[ResourceMetric, ...]
     series: Callable[[Sequence[CachedObject], str], Iterator[str]]
     optional_children: tuple[Kind, ...] = ()
     facts: Callable[[Kind, Manifest], object | None] = _no_facts

@@ -5,6 +5,7 @@ This does not use prometheus_client, which takes ten times as long for hundreds 
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from kimi_linear_operator.reconcile.cached_object import CachedObject
 
@@ -15,9 +16,27 @@ _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
 _LONGEST_LABEL = 256
 
 
-def head(name: str, text: str) -> str:
-    """Return the HELP and TYPE lines of a metric."""
-    return f"# HELP {name} {text}\n# TYPE {name} gauge\n"
+@dataclass(frozen=True)
+class ResourceMetric:
+    """A gauge about resources.
+
+    Attributes:
+        name: Its name.
+        meaning: What its values are.
+        labels: The names of its labels.
+    """
+
+    name: str
+    meaning: str
+    labels: tuple[str, ...]
+
+    def head(self) -> str:
+        """Return the HELP and TYPE lines."""
+        return f"# HELP {self.name} {self.meaning}\n# TYPE {self.name} gauge\n"
+
+
+CONDITION_LABELS = ("condition", "reason", "status")
+"""The labels of a metric that counts resources by condition."""
 
 
 def labels(values: Mapping[str, str]) -> str:
@@ -25,12 +44,12 @@ def labels(values: Mapping[str, str]) -> str:
     return ",".join(f'{name}="{value[:_LONGEST_LABEL].translate(_ESCAPES)}"' for name, value in values.items())
 
 
-def by_condition(name: str, text: str, objects: Iterable[CachedObject]) -> Iterator[str]:
+def by_condition(metric: ResourceMetric, objects: Iterable[CachedObject]) -> Iterator[str]:
     """Yield the lines of a metric that counts resources by condition."""
-    yield head(name, text)
+    yield metric.head()
     tally: Tally[tuple[str, str, str]] = Tally()
     for cached in objects:
         tally.update(cached.conditions)
     for (condition, status, reason), count in sorted(tally.items()):
-        values = {"condition": condition, "reason": reason, "status": status}
-        yield f"{name}{{{labels(values)}}} {float(count)}\n"
+        values = dict(zip(metric.labels, (condition, reason, status), strict=True))
+        yield f"{metric.name}{{{labels(values)}}} {float(count)}\n"

@@ -10,13 +10,13 @@ from kimi_linear_operator.server.manifests import CHILDREN, OPTIONAL_CHILDREN, b
 from kimi_linear_operator.server.preview import PREVIEW
 from kimi_linear_operator.server.reconcile import ServerReconciler
 from kimi_linear_operator.server.router import router_pods
-from kimi_linear_operator.server.series import series
+from kimi_linear_operator.server.series import RESOURCE_METRICS, series
 from kimi_linear_operator.server.startup import progress
 from kimi_linear_operator.weights.spec import WEIGHTS
 
 
 def _refers_to(cache: Cache, key: Key) -> tuple[Kind, ...]:
-    """Return the kinds of the resources that a server needs now: its weights, the benchmarks that verify it."""
+    """Return the kinds of the other resources that a server needs now: its weights, and benchmarks that verify it."""
     cached = cache.find(key)
     found = cached.facts if cached else None
     if not isinstance(found, ServerFacts):
@@ -34,6 +34,7 @@ SERVER_TYPE = ResourceType(
     optional_children=OPTIONAL_CHILDREN,
     observed=(POD,),
     more_pods=router_pods,
+    metrics=RESOURCE_METRICS,
     series=series,
     facts=facts,
     index=ServerIndex,

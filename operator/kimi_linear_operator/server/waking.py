@@ -1,14 +1,15 @@
-"""Waking the ReplicaSet controller to create a server's pods again after a quota has become free."""
+"""Wakes the ReplicaSet controller after a quota has become free, so that it tries again to create a server's pods."""
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from kimi_linear_operator.cluster.client import Cluster
-from kimi_linear_operator.kubernetes import metadata, quota
+from kimi_linear_operator.kubernetes import quota
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, GROUP, POD
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.server.owned import own_deployment
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +18,9 @@ WAKE_ANNOTATION = f"{GROUP}/woken"
 
 @dataclass(frozen=True)
 class Waking:
-    """Annotates Deployments. The Deployment controller copies the annotation, and the changed ReplicaSet is enqueued.
+    """Annotates Deployments.
+
+    The Deployment controller copies the annotation to the ReplicaSet, and this change wakes the ReplicaSet controller.
 
     Attributes:
         cluster: Where Deployments are annotated.
@@ -30,7 +33,7 @@ class Waking:
     now: Callable[[], str]
 
     async def wake(self, key: Key, uid: str) -> float | None:
-        """Annotate a server's Deployment if that can help; return the seconds until the next check, if any.
+        """Annotate a server's Deployment if this can help. Return the seconds until the next check, if any.
 
         Args:
             key: The server.
@@ -39,8 +42,8 @@ class Waking:
         Raises:
             ApiError: The request failed.
         """
-        deployment = self.cache.get(key.of(DEPLOYMENT))
-        if deployment is None or not metadata.is_owned_by(deployment, uid):
+        deployment = own_deployment(self.cache, key, uid)
+        if deployment is None:
             return None
         mark = deployment["metadata"].get("annotations", {}).get(WAKE_ANNOTATION, "")
         decision = quota.wake(deployment, mark, self.cache.children(POD, key), self.now())
@@ -48,5 +51,7 @@ class Waking:
             self.cache.put(
                 DEPLOYMENT, await self.cluster.annotate(DEPLOYMENT, deployment, WAKE_ANNOTATION, decision.mark)
             )
-            logger.info("Asked again for the pods of %s/%s that a quota had refused", key.namespace, key.name)
+            logger.info(
+                "Made Kubernetes try again to create pods of %s/%s that a quota had refused", key.namespace, key.name
+            )
         return decision.again

@@ -9,7 +9,7 @@ from kimi_linear_operator.weights.manifests import CHILDREN
 from kimi_linear_operator.weights.preview import PREVIEW
 from kimi_linear_operator.weights.readiness import facts
 from kimi_linear_operator.weights.reconcile import WeightsReconciler
-from kimi_linear_operator.weights.series import series
+from kimi_linear_operator.weights.series import RESOURCE_METRICS, series
 
 
 def _progress(status: Manifest) -> Progress | None:
@@ -26,9 +26,10 @@ WEIGHTS_TYPE = ResourceType(
     pod_templates=own_pod_templates,
     children=CHILDREN,
     observed=(POD,),
+    metrics=RESOURCE_METRICS,
     series=series,
     facts=facts,
-    # A few Jobs and pods. Others may have made thousands that look like them.
+    # Weights have a few Jobs and pods. Users may have created thousands of similar objects.
     most_children=64,
     progress=_progress,
 )

@@ -50,8 +50,8 @@ def write(text: str, file: str = "kimi.yaml") -> None:
             WARNED,
             0,
             "kimi.yaml: KimiLinearServer warned: valid\n",
-            "kimi.yaml: KimiLinearServer warned: warning: spec.tensorParallelism: 8: "
-            "only 4 has published results for this model on AMD GPUs\n",
+            "kimi.yaml: KimiLinearServer warned: warning: spec.tensorParallelism: 8: there are published results "
+            "for this model on AMD GPUs only with 4\n",
         ),
         (
             f"{GOOD}---\n---\n{FOREIGN}---\n{BAD}",
@@ -296,7 +296,10 @@ def test_crd_prints_what_it_writes(folder: Path, capsys: pytest.CaptureFixture[s
     printed = list(yaml.safe_load_all(capsys.readouterr().out))
     assert cli.main(["crd", "--write", "crds"]) == 0
     assert capsys.readouterr().out == ""
-    assert {path.name: path.read_text() for path in (folder / "crds").iterdir()} == crd.files(DEFINITIONS)
+    files = [path for path in (folder / "crds").rglob("*") if path.is_file()]
+    schemas = {f"schemas/{path}": text for path, text in crd.schema_files(DEFINITIONS).items()}
+    expected = {**crd.files(DEFINITIONS), **schemas}
+    assert {str(path.relative_to(folder / "crds")): path.read_text() for path in files} == expected
     written = [document for text in crd.files(DEFINITIONS).values() for document in yaml.safe_load_all(text)]
     assert printed == written
 
@@ -391,8 +394,8 @@ def test_render_asks_for_the_server_of_a_benchmark(capsys: pytest.CaptureFixture
     write(BENCHMARK)
     assert cli.main(["render", "-f", "kimi.yaml"]) == 1
     assert capsys.readouterr().err == (
-        "kimi.yaml: KimiLinearBenchmark nightly: error: spec.serverRef.name: 'good': what its pods need comes from "
-        "the server, which is in none of the files: add its file\n"
+        "kimi.yaml: KimiLinearBenchmark nightly: error: spec.serverRef.name: 'good': the pods take values from "
+        "this server, but it is in none of the files: add its file\n"
     )
 
 

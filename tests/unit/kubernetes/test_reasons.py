@@ -8,12 +8,16 @@ from typing import get_args
 
 import yaml
 
-from kimi_linear_operator import reasons
 from kimi_linear_operator.benchmark.events import UNDER_WAY
 from kimi_linear_operator.benchmark.spec import SuiteResult
 from kimi_linear_operator.kubernetes import pod_reasons
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.reasons import NOTHING, REASONS, WAIT, ReasonName
+from kimi_linear_operator.reasons import NOTHING, REASONS, WAIT, ReasonName, UsedBy
+from kimi_linear_operator.reasons.benchmarks import BENCHMARKS
+from kimi_linear_operator.reasons.pods import PODS
+from kimi_linear_operator.reasons.servers import SERVERS
+from kimi_linear_operator.reasons.specs import SPECS
+from kimi_linear_operator.reasons.weights import WEIGHTS
 from kimi_linear_operator.resource_types import DEFINITIONS
 from kimi_linear_operator.server.events import NORMAL_REASONS
 from kimi_linear_operator.weights import progress
@@ -21,11 +25,16 @@ from kimi_linear_operator.weights.events import NORMAL_REASONS as OF_WEIGHTS
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = ROOT / "operator/kimi_linear_operator"
-SOURCES = {path: path.read_text() for path in PACKAGE.rglob("*.py") if path.name != "reasons.py"}
+SOURCES = {path: path.read_text() for path in PACKAGE.rglob("*.py") if path.parent.name != "reasons"}
 
 
 def test_every_reason_is_explained() -> None:
     assert set(REASONS) == set(get_args(ReasonName))
+
+
+def test_no_reason_is_in_two_tables() -> None:
+    names = [name for table in (SPECS, PODS, SERVERS, BENCHMARKS, WEIGHTS) for name in table]
+    assert len(set(names)) == len(names)
 
 
 def test_every_reason_says_what_to_do() -> None:
@@ -87,7 +96,7 @@ def test_statuses_that_tests_record_have_explained_reasons_only() -> None:
 def test_the_table_is_in_order() -> None:
     names = get_args(ReasonName)
     assert list(names) == sorted(names), "sorted, two additions seldom collide"
-    assert {explanation.used_by for explanation in REASONS.values()} == set(get_args(reasons.UsedBy))
+    assert {explanation.used_by for explanation in REASONS.values()} == set(get_args(UsedBy))
 
 
 def test_every_reason_of_a_pod_has_its_place_among_the_others() -> None:

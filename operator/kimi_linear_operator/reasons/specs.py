@@ -1,0 +1,39 @@
+"""Reasons of a spec and of the objects that it leads to."""
+
+from collections.abc import Mapping
+
+from kimi_linear_operator.reasons.explanation import NOTHING, WAIT, Explanation
+from kimi_linear_operator.reasons.name import ReasonName
+
+SPECS: Mapping[ReasonName, Explanation] = {
+    "Pending": Explanation(
+        "both",
+        "No operator has looked at the resource yet.",
+        "Wait a moment. If the reason stays, check that the operator runs and watches this namespace.",
+    ),
+    "SpecValid": Explanation("both", "The spec passes all rules (`Accepted`).", NOTHING),
+    "InvalidSpec": Explanation(
+        "both",
+        "The spec breaks a rule, or is nested deeper than 64 levels or too large (256 KiB of JSON, 5,000 keys and "
+        "values). Pods that already run stay; you can scale them down or suspend them.",
+        "Change the field that the message names.",
+    ),
+    "NameConflict": Explanation(
+        "both",
+        "The operator needs an object name that is already in use by an object of somebody else. The operator does "
+        "not change that object.",
+        "Delete that object, rename the resource, or let the resource take the object over: annotate the object "
+        "with `kimi-linear.io/adopt=true`. The operator never takes an object from another existing server or "
+        "benchmark.",
+    ),
+    "Replacing": Explanation(
+        "both", "A deleted resource had the same name, and its objects are still being removed.", WAIT
+    ),
+    "ApplyFailed": Explanation(
+        "both",
+        "The API server refused an object that the operator builds from the spec. The message quotes the API server.",
+        "Most often `podTemplate` contains a wrong value, or an admission policy forbids the object. Correct "
+        "`podTemplate` or the policy. If a policy requires labels or annotations, put them into `inheritedMetadata`.",
+    ),
+    "Suspended": Explanation("both", "`suspend` is true, so nothing runs.", "Set `suspend` to false to continue."),
+}
