@@ -243,7 +243,9 @@ class ServerReconciler:
         live = own_router(self.cache, key, server.metadata.uid)
         is_routed = server.spec.router is not None and router.is_available(live)
         others = self._needs_of_others(key, server, choice)
-        children = build_companions(server, is_routed=is_routed, may_grow=may_grow, others=others)
+        children = build_companions(
+            server, is_routed=is_routed, has_router=live is not None, may_grow=may_grow, others=others
+        )
         return split(children, self._ask(key, {kind_of(child) for child in children} - _ALWAYS_READ))
 
     def _needs_of_others(self, key: Key, server: KimiLinearServer, choice: TemplateChoice | None) -> Needs:
