@@ -96,8 +96,8 @@ def _finished_targets(figures: Finished) -> Iterable[Target]:
 
 def _outfit_targets(outfit: Outfit) -> Iterable[Target]:
     servers = f"{outfit.servers} servers, {outfit.name}"
-    # Besides its children, a server costs its statuses and an Event. Two children may be written again once replicas
-    # serve: the Service, which then leads to the router, and the autoscaler, which then may add replicas.
+    # Besides its children, a server costs its statuses and an Event. Two children are written again once pods serve:
+    # the Service, which then leads to the router, and the autoscaler, which then may add replicas.
     most = outfit.children + _MOST_STATUS_WRITES + 3
     yield Target(f"{servers}: writes a server until Ready", most, outfit.cost.writes / outfit.servers)
     yield Target(f"{servers}: writes at rest", 0, outfit.steady.writes)

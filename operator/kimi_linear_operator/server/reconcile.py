@@ -162,7 +162,8 @@ class ServerReconciler:
         """Return in how many seconds the autoscaler of a server may add replicas, if it has one."""
         if not needs_autoscaler(server):
             return 0.0
-        return seconds_until_more(server.spec, live, self.cache.children(POD, key), self.now())
+        # A new server has no Deployment yet, and so no replica that serves.
+        return seconds_until_more(server.spec, live or {}, self.cache.children(POD, key), self.now())
 
     def _check(self, manifest: Manifest) -> Checked[KimiLinearServer]:
         """Check a server by its rules, and refuse access of its pods to nodes unless the administrator allows it."""
