@@ -25,9 +25,10 @@ from kimi_linear_operator.kubernetes.kinds import (
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.labels import ROUTER_SUFFIX
 from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
+from kimi_linear_operator.server.observation import ServerObservation
 from kimi_linear_operator.server.revision import History
 from kimi_linear_operator.server.spec import KimiLinearServer
-from kimi_linear_operator.server.status import ServerObservation, server_status
+from kimi_linear_operator.server.status import server_status
 from kimi_linear_operator.server.template_choice import choose
 
 NAMESPACE = "benchmark"

@@ -15,7 +15,7 @@ class Readiness(NamedTuple):
 
     Attributes:
         problems: Why it is not ready, empty if it is.
-        degraded: What it cannot read or watch although it is ready.
+        degraded: Scopes and objects that a ready replica cannot read or watch.
     """
 
     problems: list[str]
@@ -23,16 +23,16 @@ class Readiness(NamedTuple):
 
 
 Exposition = Callable[[], Iterator[bytes]]
-"""Takes a snapshot of the cache, which is quick; returns the metrics of it in pieces, which take longer."""
+"""Takes a snapshot of the cache quickly, and returns its metrics in pieces, which take longer."""
 
-# How long an answer with metrics may take. Prometheus waits 10 s for one if nothing else is configured.
+# How long an answer with metrics may take. By default, Prometheus waits 10 s.
 _SLOWEST_SECONDS = 10.0
-# How many clients may read metrics at the same time. Each may keep a piece of them in memory, and two or three replicas
-# of Prometheus are usual.
+# How many clients may read metrics at the same time. Each can keep a piece of the metrics in memory. Two or three
+# replicas of Prometheus are usual.
 MOST_READERS = 8
 # The format of gzip: https://docs.python.org/3/library/zlib.html#zlib.compressobj
 _GZIP = zlib.MAX_WBITS + 16
-# How long the process waits before it ends for clients that still read an answer. The default is two minutes.
+# At its end, the process waits this long for clients that still read an answer. aiohttp's default is two minutes.
 SHUTDOWN_SECONDS = 1.0
 
 
@@ -44,7 +44,7 @@ class AddressError(Exception):
 async def serving(
     host: str, port: int, *, healthz: Callable[[], list[str]], readyz: Callable[[], Readiness], exposition: Exposition
 ) -> AsyncIterator[int]:
-    """Serve /healthz, /readyz and /metrics within the context; yield the port, which the system chooses if it is 0.
+    """Serve /healthz, /readyz and /metrics within the context; yield the port. With port 0, the system chooses a port.
 
     Raises:
         AddressError: The port is in use, or the address does not exist.
@@ -75,17 +75,19 @@ def _check_handler(check: Callable[[], Readiness]) -> Callable[[web.Request], Aw
 
 
 def _metrics_handler(exposition: Exposition) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """Return a handler for metrics. It makes one piece at a time, because all of them may use a core for seconds.
+    """Return a handler for metrics.
 
-    The event loop takes the snapshot, and threads make the pieces, so that the Lease is renewed meanwhile. Of each
-    answer, only one piece is in memory at a time: all metrics may be tens of megabytes. Whoever reads slowly keeps
-    nobody else waiting.
+    It makes one piece at a time, because all pieces together can use a core for seconds.
+
+    The event loop takes the snapshot, and threads make the pieces. So the Lease is renewed in the meantime. Only one
+    piece of each answer is in memory, because all metrics can be tens of megabytes. A slow client does not delay other
+    clients.
     """
     makes_piece, places = asyncio.Lock(), asyncio.Semaphore(MOST_READERS)
 
     async def answer(request: web.Request) -> web.StreamResponse:
         if places.locked():
-            return web.Response(text=f"{MOST_READERS} clients read the metrics already\n", status=503)
+            return web.Response(text=f"{MOST_READERS} other clients are reading the metrics\n", status=503)
         is_compressed = "gzip" in request.headers.get("Accept-Encoding", "")
         encoding = {"Content-Encoding": "gzip"} if is_compressed else {}
         response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE_LATEST, **encoding})
@@ -96,7 +98,7 @@ def _metrics_handler(exposition: Exposition) -> Callable[[web.Request], Awaitabl
                     await _send(request, response, _compressed(pieces) if is_compressed else pieces, makes_piece)
             except TimeoutError:
                 if request.transport:
-                    request.transport.abort()  # Otherwise the answer would look complete.
+                    request.transport.abort()  # Without an error, the answer would look complete.
         return response
 
     return answer
