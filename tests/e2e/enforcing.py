@@ -50,12 +50,16 @@ def enforced_policies(cluster: RealCluster, folder: Path) -> Iterator[None]:
 
 
 def _manifests() -> list[Manifest]:
-    """Return its own manifests, with the image that we built."""
+    """Return its own manifests with the image that we built, and only with the rights and files that it needs here."""
     file = source_of(NETWORK_POLICIES, "sigs.k8s.io/kube-network-policies") / "install.yaml"
     manifests: list[Manifest] = [document for document in yaml.safe_load_all(file.read_text()) if document]
     [daemon_set] = [manifest for manifest in manifests if manifest["kind"] == "DaemonSet"]
-    [container] = daemon_set["spec"]["template"]["spec"]["containers"]
+    pod = daemon_set["spec"]["template"]["spec"]
+    [container] = pod["containers"]
     container |= {"image": _IMAGE, "args": container["args"][1:]}
+    container["securityContext"] = {"capabilities": {"add": ["NET_ADMIN"]}}
+    # Its connection to containerd only tells it the addresses of new pods a moment earlier.
+    del pod["volumes"], container["volumeMounts"]
     assert daemon_set["metadata"]["name"] == _NAME
     assert f"--nfqueue-id={_QUEUE}" in container["args"]
     return manifests
