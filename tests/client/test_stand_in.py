@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -140,6 +141,20 @@ def test_chat_whole_and_in_a_stream_gives_the_same(start: Start) -> None:
     assert parts[-1]["usage"] == whole["usage"]
     assert parts[-2]["choices"][0]["finish_reason"] == "stop"
     assert ask(url, {"messages": []})[0] == 400
+
+
+def test_the_log_tells_which_answers_were_cut_off(start: Start) -> None:
+    server = start("--log-requests", die_after=2, tokens_per_event=2)
+    url = f"{server.url}/v1/chat/completions"
+    answer(url, chat())
+    list(events(url, chat()))
+    with pytest.raises(AssertionError, match="has no end"):
+        list(events(url, chat(messages=[{"role": "user", "content": "cut off"}])))
+    assert server.process.wait(10) == -signal.SIGKILL
+    log = server.log.read_text()
+    received = dict(re.findall(r"Receive: obj=GenerateReqInput\(rid='(\w+)', text='(.*)'\)", log))
+    [cut_off] = received.keys() - set(re.findall(r"Finish: obj=GenerateReqInput\(rid='(\w+)'", log))
+    assert (len(received), "cut off" in received[cut_off]) == (3, True)
 
 
 def test_tools_are_called_where_the_parser_is_enabled(start: Start) -> None:

@@ -22,6 +22,13 @@ STATUS_ADDRESS = "gateway.example.com"
 _REQUIREMENTS = Path(__file__).with_name("envoy.txt")
 # Envoy listens on the port of the Gateway's listener plus this number (contour, internal/gatewayapi/listeners.go).
 _PORT_OFFSET = 8000
+# The header by which a test finds its request in the access log.
+NUMBER = "X-Number"
+_CONFIGURATION = {
+    "gateway": {"gatewayRef": {"namespace": NAMESPACE, "name": GATEWAY}},
+    "accesslog-format": "json",
+    "json-fields": ["start_time", "duration", "upstream_host", f"number=%REQ({NUMBER})%"],
+}
 
 
 @dataclass(frozen=True)
@@ -30,9 +37,11 @@ class Contour:
 
     Attributes:
         port: Where Envoy listens.
+        access_log: The file in which Envoy says, ten seconds late, where each request went: a JSON object a line.
     """
 
     port: int
+    access_log: Path
 
     @property
     def url(self) -> str:
@@ -73,13 +82,15 @@ def contour(cluster: LocalCluster, state: Path) -> Iterator[Contour]:
     cluster.kubectl.wait_until_served("gateways.gateway.networking.k8s.io", "httpproxies.projectcontour.io")
     cluster.kubectl.apply(gateway(port - _PORT_OFFSET))
     configuration = state / "contour.yaml"
-    configuration.write_text(yaml.safe_dump({"gateway": {"gatewayRef": {"namespace": NAMESPACE, "name": GATEWAY}}}))
+    configuration.write_text(yaml.safe_dump(_CONFIGURATION))
     bootstrap = _bootstrap(state, others[0])
     with ExitStack() as stack:
-        stack.enter_context(controller(_contour(cluster, configuration, others), state / "contour.log"))
+        access_log = state / "access.log"
+        command = [*_contour(cluster, configuration, others), f"--envoy-http-access-log={access_log}"]
+        stack.enter_context(controller(command, state / "contour.log"))
         options = ["--service-cluster", "contour", "--service-node", "envoy", "--use-dynamic-base-id"]
         stack.enter_context(controller([envoy(), "-c", bootstrap, *options], state / "envoy.log"))
-        yield Contour(port)
+        yield Contour(port, access_log)
 
 
 def _contour(cluster: LocalCluster, configuration: Path, ports: list[int]) -> list[str | Path]:

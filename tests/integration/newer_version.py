@@ -6,7 +6,8 @@ Run as a program, it is that version's `kimi-linear`.
 import sys
 
 from kimi_linear_operator.cli import main
-from kimi_linear_operator.server.spec import Engine, KimiLinearServer, ServerSpec
+from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
+from kimi_linear_operator.server.spec.engine import Engine
 
 FRACTION = 0.85
 

@@ -27,13 +27,15 @@ _HEALTH_CHECK_SECONDS = 20
 _LONGEST_REQUEST_BYTES = 64 * 1024**2
 # max_new_tokens of SGLang's sampling parameters.
 _DEFAULT_LENGTH = 128
+_LOGGED_LETTERS = 256
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def build_app(engine: Engine) -> web.Application:
     """Return the application with all endpoints."""
-    app = web.Application(middlewares=[_guard, _count], client_max_size=_LONGEST_REQUEST_BYTES)
+    log = [_log_requests] if engine.arguments.log_requests else []
+    app = web.Application(middlewares=[_guard, _count, *log], client_max_size=_LONGEST_REQUEST_BYTES)
     app[ENGINE] = engine
     for path in ("/health", "/health_generate"):
         app.router.add_get(path, _health)
@@ -71,6 +73,25 @@ async def _count(request: web.Request, handler: Handler) -> web.StreamResponse:
         return web.Response(status=500, text="Internal Server Error")
     finally:
         engine.open_requests -= 1
+
+
+@web.middleware
+async def _log_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Log when a request for text comes and when its answer is sent to the end, as SGLang does with --log-requests.
+
+    SGLang logs the end a moment earlier: when the answer is made. With ours, a log tells which answers were cut off.
+    """
+    if request.method != "POST":
+        return await handler(request)
+    rid, text = uuid.uuid4().hex, await request.text()
+    _log(f"Receive: obj=GenerateReqInput(rid={rid!r}, text={text[:_LOGGED_LETTERS]!r})")
+    try:
+        answer = await handler(request)
+        await answer.prepare(request)
+        await answer.write_eof()
+    finally:
+        _log(f"Finish: obj=GenerateReqInput(rid={rid!r})")
+    return answer
 
 
 async def _ok(_request: web.Request) -> web.Response:

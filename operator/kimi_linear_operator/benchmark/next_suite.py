@@ -17,8 +17,7 @@ from kimi_linear_operator.kubernetes.kinds import JOB, POD, Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS
-from kimi_linear_operator.reconcile.errors import LeftoverError, NameTakenError, lasting_reason
+from kimi_linear_operator.reconcile.errors import BLOCKED_RETRY_SECONDS, LeftoverError, NameTakenError, lasting_reason
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server.rollouts import is_marked
 from kimi_linear_operator.server.spec import SERVER

@@ -5,7 +5,7 @@ Source: SGLang's cookbook page for Kimi-Linear, sections 5.1.1, 5.1.2, 5.1.3 and
 
 from collections.abc import Mapping
 
-from kimi_linear_operator.server.spec import Hardware
+from kimi_linear_operator.server.spec.engine import Hardware
 
 HARDWARE: Hardware = "mi300x"
 TENSOR_PARALLELISM = 4

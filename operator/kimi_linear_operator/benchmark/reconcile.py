@@ -28,9 +28,8 @@ from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.errors import GoneError
+from kimi_linear_operator.reconcile.errors import REPORTED_FAILURES, GoneError
 from kimi_linear_operator.reconcile.recheck import Rechecker
-from kimi_linear_operator.reconcile.reporting import REPORTED_FAILURES
 from kimi_linear_operator.reconcile.resource_type import Context
 
 _DONE = Reason("SuitesEnded", "every suite has ended")

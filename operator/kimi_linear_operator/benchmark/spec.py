@@ -15,6 +15,7 @@ from kimi_linear_operator.kubernetes.models import (
     INHERITED_METADATA,
     Conditions,
     DatasetFile,
+    ImageReference,
     InheritedMetadata,
     Model,
     ModelName,
@@ -67,12 +68,10 @@ class Endpoint(Model):
 class Client(Model):
     """What SGLang's client runs in."""
 
-    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")] | None = (
-        Field(
-            default=None,
-            description="Image with SGLang. If unset, it is the server's image or, for an endpoint, the recipe's. No "
-            "GPU is needed.",
-        )
+    image: ImageReference | None = Field(
+        default=None,
+        description="Image with SGLang. If unset, it is the server's image or, for an endpoint, the recipe's. No "
+        "GPU is needed.",
     )
     tokenizer: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z0-9/][!-~]*$")] | None = Field(
         default=None,

@@ -6,13 +6,13 @@ from kimi_linear_operator.benchmark import target
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
 from kimi_linear_operator.benchmark.status import READY
 from kimi_linear_operator.benchmark.target import Target
-from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.conditions import Reason, ready_condition
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, Manifest
+from kimi_linear_operator.kubernetes.kinds import POD, Manifest
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.server.client_pod import api_key_reference
 from kimi_linear_operator.server.definition import CHECKER as SERVERS
+from kimi_linear_operator.server.owned import own_deployment
 from kimi_linear_operator.server.sglang import command_line
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 
@@ -67,9 +67,8 @@ def target_state(cache: Cache, benchmark: KimiLinearBenchmark) -> TargetState:
 
 def _template(cache: Cache, key: Key, uid: str) -> Manifest | None:
     """Return the pod template of a server's Deployment, None if it has no Deployment."""
-    deployment = cache.get(key.of(DEPLOYMENT))
-    is_own = deployment is not None and metadata.is_owned_by(deployment, uid)
-    return deployment["spec"].get("template") if deployment and is_own else None
+    deployment = own_deployment(cache, key, uid)
+    return deployment["spec"].get("template") if deployment else None
 
 
 def _server_reason(manifest: Manifest, server: KimiLinearServer | None) -> Reason:

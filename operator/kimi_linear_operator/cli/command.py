@@ -6,7 +6,7 @@ from typing import get_args
 
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.sglang.by_hand import docker_commands, recipe_command
-from kimi_linear_operator.server.spec import Hardware, Switch
+from kimi_linear_operator.server.spec.engine import Hardware, Switch
 from kimi_linear_operator.weights.location import MODELS
 
 

@@ -1,4 +1,4 @@
-"""`kimi-linear crd`: the CustomResourceDefinitions and the admission policy."""
+"""`kimi-linear crd`: the CustomResourceDefinitions, the admission policies, and JSON schemas for other tools."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,9 @@ from kimi_linear_operator.resource_types import DEFINITIONS
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("--write", metavar="FOLDER", type=Path, help="write one file each instead of printing")
+    parser.add_argument(
+        "--write", metavar="FOLDER", type=Path, help="write one file each, and JSON schemas, instead of printing"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -18,7 +20,9 @@ def run(options: argparse.Namespace) -> int:
     if options.write is None:
         print("---\n".join(files.values()), end="")
         return 0
-    options.write.mkdir(exist_ok=True)
-    for name, text in files.items():
-        (options.write / name).write_text(text)
+    schemas = {f"schemas/{path}": text for path, text in crd.schema_files(DEFINITIONS).items()}
+    for path, text in {**files, **schemas}.items():
+        file = options.write / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
     return 0

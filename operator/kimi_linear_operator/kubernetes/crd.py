@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from kimi_linear_operator.kubernetes import json_schema
 from kimi_linear_operator.kubernetes.kinds import GROUP, VERSION, Manifest
 from kimi_linear_operator.kubernetes.models import Resource, Status
 from kimi_linear_operator.kubernetes.rule import Rule
@@ -166,6 +167,11 @@ def files(definitions: Sequence[Definition]) -> dict[str, str]:
         **{f"{definition.model.KIND.plural}.yaml": _text([definition.manifest()]) for definition in definitions},
         "warnings.yaml": _text(policies),
     }
+
+
+def schema_files(definitions: Sequence[Definition]) -> dict[str, str]:
+    """Return the text of each file in `crds/schemas/` by its path there."""
+    return {path: text for each in definitions for path, text in json_schema.files(each.manifest()).items()}
 
 
 def column(name: str, kind: str, path: str, **options: Any) -> Manifest:

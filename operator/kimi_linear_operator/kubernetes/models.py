@@ -97,6 +97,8 @@ WithoutNulls = BeforeValidator(_without_nulls)
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 _SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
 ModelName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
+ImageReference = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")]
+AbsolutePath = Annotated[str, Field(min_length=2, max_length=1024, pattern=r"^/[!-~]*$")]
 PipPackage = Annotated[
     str,
     Field(
@@ -155,6 +157,12 @@ _LabelValue = Annotated[str, Field(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za
 Labels = Annotated[dict[str, _LabelValue], Field(max_length=32), WithoutNulls]
 """Labels of an object."""
 
+Annotations = Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32), WithoutNulls]
+"""Annotations of an object."""
+
+Quantities = Annotated[dict[str, IntOrString], Field(max_length=32), WithoutNulls]
+"""Requests or limits of a container."""
+
 
 class InheritedMetadata(Model):
     """Labels and annotations for every object of a resource, for example those that a company's policies demand."""
@@ -162,9 +170,7 @@ class InheritedMetadata(Model):
     labels: Labels = Field(
         default={}, description="Labels of every object, pods included. Those that the operator sets are refused."
     )
-    annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32), WithoutNulls] = (
-        Field(default={}, description="Annotations of every object, pods included.")
-    )
+    annotations: Annotations = Field(default={}, description="Annotations of every object, pods included.")
 
 
 INHERITED_METADATA = (

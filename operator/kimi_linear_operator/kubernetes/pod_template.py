@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.kubernetes.models import IntOrString, OpenModel, Whole, WithoutNulls, whole_number
+from kimi_linear_operator.kubernetes.models import OpenModel, Quantities, Whole, WithoutNulls, whole_number
 
 ENGINE_CONTAINER = "sglang"
 """The name of the container that runs SGLang's server, in every pod."""
@@ -26,12 +26,8 @@ Seconds = Annotated[int, Field(ge=-(2**31), le=2**31 - 1), BeforeValidator(whole
 class ContainerResources(OpenModel):
     """Requests and limits of a container."""
 
-    limits: Annotated[dict[str, IntOrString], Field(max_length=32), WithoutNulls] | None = Field(
-        default=None, description="The most that the container may use."
-    )
-    requests: Annotated[dict[str, IntOrString], Field(max_length=32), WithoutNulls] | None = Field(
-        default=None, description="What the scheduler reserves for the container."
-    )
+    limits: Quantities | None = Field(default=None, description="The most that the container may use.")
+    requests: Quantities | None = Field(default=None, description="What the scheduler reserves for the container.")
 
 
 class EnvVarSource(OpenModel):

@@ -57,7 +57,7 @@ def wake(deployment: Manifest | None, mark: str, pods: Sequence[Manifest], now: 
     Args:
         deployment: The Deployment, if there is one.
         mark: The value of its annotation, empty if it has none.
-        pods: The pods of the server.
+        pods: Its pods.
         now: The time as RFC 3339.
     """
     if not is_refused_by_quota(deployment) or terminating(pods):

@@ -12,23 +12,23 @@ from kimi_linear_operator import cputime
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError, Meaning
 from kimi_linear_operator.kubernetes import drift, metadata, ownership
-from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import REVISION, Kind, Manifest, kind_of
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Step, step_for, unwanted
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
-from kimi_linear_operator.reconcile.errors import BehindError, GoneError, LeftoverError, NameTakenError, lasting_reason
+from kimi_linear_operator.reconcile.errors import (
+    BehindError,
+    Failures,
+    GoneError,
+    LeftoverError,
+    NameTakenError,
+    lasting_reason,
+)
 from kimi_linear_operator.reconcile.live import blocked_if_held
 from kimi_linear_operator.reconcile.repairs import Child, Repairs
-from kimi_linear_operator.reconcile.reporting import REPORTED_FAILURES
 
 logger = logging.getLogger(__name__)
-
-# How often to check whether an object that no watch shows still blocks a child.
-BLOCKED_RETRY_SECONDS = 15.0
-# How often to check whether a field is still contested.
-CONTESTED_RETRY_SECONDS = 30.0
 
 _CONFLICT = 409
 _INVALID = 422
@@ -40,29 +40,6 @@ HasRead = Callable[[str, Iterable[Kind]], bool]
 def has_read_all(_: str, __: Iterable[Kind]) -> bool:
     """Return that everything is read."""
     return True
-
-
-@dataclass(frozen=True)
-class Failures:
-    """What failed when children were written.
-
-    Attributes:
-        lasting: The worst failure that does not pass by itself.
-        passing: An error that may pass by itself.
-    """
-
-    lasting: Reason | None = None
-    passing: ApiError | None = None
-
-    def to_report(self, failures: int) -> Reason | None:
-        """Return the failure for the status: a lasting one, else one that may still pass; None if there is neither.
-
-        Args:
-            failures: How many passes before this one failed in a row.
-        """
-        if self.passing and not self.lasting and failures >= REPORTED_FAILURES:
-            return Reason("ApplyFailed", self.passing.message)
-        return self.lasting
 
 
 @dataclass

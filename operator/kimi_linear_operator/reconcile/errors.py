@@ -1,7 +1,16 @@
 """Why a pass over a resource cannot go on as planned."""
 
+from dataclasses import dataclass
+
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.conditions import Reason
+
+# How often to check whether an object that no watch shows still blocks a child.
+BLOCKED_RETRY_SECONDS = 15.0
+# How often to check whether a field is still contested.
+CONTESTED_RETRY_SECONDS = 30.0
+# After how many failures in a row a condition reports an error that may pass: some ten seconds of the queue's back-off.
+REPORTED_FAILURES = 5
 
 _CONFLICT = 409
 
@@ -27,6 +36,29 @@ class BehindError(ApiError):
 
     def __init__(self, message: str) -> None:
         super().__init__(_CONFLICT, message)
+
+
+@dataclass(frozen=True)
+class Failures:
+    """What failed when children were written.
+
+    Attributes:
+        lasting: The worst failure that does not pass by itself.
+        passing: An error that may pass by itself.
+    """
+
+    lasting: Reason | None = None
+    passing: ApiError | None = None
+
+    def to_report(self, failures: int) -> Reason | None:
+        """Return the failure for the status: a lasting one, else one that may still pass; None if there is neither.
+
+        Args:
+            failures: How many passes before this one failed in a row.
+        """
+        if self.passing and not self.lasting and failures >= REPORTED_FAILURES:
+            return Reason("ApplyFailed", self.passing.message)
+        return self.lasting
 
 
 def lasting_reason(error: NameTakenError | LeftoverError | ApiError) -> Reason:

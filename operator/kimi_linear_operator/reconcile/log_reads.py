@@ -86,8 +86,8 @@ class LogReads:
     def _note_refusal(self, namespace: str) -> None:
         if namespace not in self._refused:
             logger.info(
-                "The operator may not read logs in namespace %s (pods/log), so the status of servers there does not "
-                "tell when they load, compile and warm up, and that of weights not how far they are",
+                "The operator may not read logs in namespace %s (pods/log), so no status there tells how far a start "
+                "or a download is",
                 namespace,
             )
         now = clock.seconds()

@@ -26,8 +26,6 @@ _REFUSALS = (400, 403, 413, _INVALID)
 # When to retry a refused status. A change that makes it valid, such as another definition, may come without a watch
 # event.
 REFUSED_RETRY = Backoff(first=15.0, longest=300.0)
-# After how many failures in a row a condition reports an error that may pass: some ten seconds of the queue's back-off.
-REPORTED_FAILURES = 5
 # How often to retry while the cache differs from the cluster.
 BEHIND_RETRY_SECONDS = 5.0
 # Refusals to remember; more than any cluster should have. A forgotten one is reported once more.

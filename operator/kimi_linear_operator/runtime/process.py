@@ -154,7 +154,7 @@ class Operator:
         resource once the scopes that it needs are listed.
         """
         await self.lists.wait_until_everything_is_read()
-        logger.info("Started with %d servers and benchmarks", len(self.cache.resources()))
+        logger.info("Started with %d resources", len(self.cache.resources()))
         self.health.has_read = True
         try:
             while True:

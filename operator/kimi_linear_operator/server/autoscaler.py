@@ -8,7 +8,8 @@ from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.server.deployment import ENDPOINT_PAUSE_SECONDS
-from kimi_linear_operator.server.spec import SERVER, Autoscaling, KimiLinearServer, ServerSpec
+from kimi_linear_operator.server.spec import SERVER, KimiLinearServer, ServerSpec
+from kimi_linear_operator.server.spec.autoscaling import Autoscaling
 
 # SGLang's names have a colon (sglang:num_queue_reqs). In Prometheus that marks names of recording rules, so adapters
 # are told to replace it: see docs/guide/scale.md.

@@ -3,7 +3,8 @@
 from kimi_linear_operator.kubernetes.check import Checker
 from kimi_linear_operator.kubernetes.crd import Definition, column
 from kimi_linear_operator.server import rules
-from kimi_linear_operator.server.spec import KimiLinearServer, ServerStatus
+from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.spec.status import ServerStatus
 
 _READY = '.status.conditions[?(@.type=="Ready")]'
 

@@ -6,7 +6,9 @@ from typing import Any
 
 from kimi_linear_operator.kubernetes.conditions import Reason, find_condition
 from kimi_linear_operator.kubernetes.kinds import HTTP_ROUTE, INGRESS, SERVICE, Kind, Manifest
-from kimi_linear_operator.server.spec import MOST_ADDRESSES, HttpRoute, Ingress, KimiLinearServer, ParentRef
+from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.spec.status import MOST_ADDRESSES
+from kimi_linear_operator.server.spec.traffic import HttpRoute, Ingress, ParentRef
 
 LiveRoutes = Mapping[Kind, Manifest]
 """The live Service, Ingress and HTTPRoute of a server, those that there are."""

@@ -2,7 +2,8 @@
 
 from kimi_linear_operator.kubernetes.kinds import GPU_RESOURCE, Manifest
 from kimi_linear_operator.server.sglang.images import IMAGE_ARCHITECTURE
-from kimi_linear_operator.server.spec import Hardware, ServerSpec
+from kimi_linear_operator.server.spec import ServerSpec
+from kimi_linear_operator.server.spec.engine import Hardware
 
 # PCI device ids of physical and virtual functions, as AMD's node labeller writes them to DEVICE_ID_LABEL if all GPUs of
 # a node have the same. Source: the tables of AMD's k8s-device-plugin (cmd/k8s-node-labeller/amdgpu.ids) and of its AIM

@@ -10,7 +10,8 @@ from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
 from kimi_linear_operator.server.deployment import wanted_replicas
 from kimi_linear_operator.server.labels import SERVER_LABEL
 from kimi_linear_operator.server.sglang import command_line
-from kimi_linear_operator.server.spec import KimiLinearServer, Monitoring
+from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.spec.monitoring import Monitoring
 
 # A label of a pod as Prometheus names it: https://prometheus.io/docs/concepts/data_model/#metric-names-and-labels
 _SERVER = SERVER_LABEL.replace("-", "_").replace(".", "_").replace("/", "_")

@@ -13,7 +13,8 @@ from kimi_linear_operator.kubernetes.pod_template import ContainerOverlay
 from kimi_linear_operator.server import router
 from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.sglang import command_line, router_flags
-from kimi_linear_operator.server.spec import KimiLinearServer, NetworkPolicy, ServerSpec
+from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
+from kimi_linear_operator.server.spec.traffic import NetworkPolicy
 from kimi_linear_operator.server.template_inputs import spec_of
 
 # What the operator runs for a KimiLinearBenchmark. Only the operator can give these labels to a pod of its own.

@@ -10,7 +10,8 @@ from kimi_linear_operator.server.deployment import ENDPOINT_PAUSE_SECONDS, grace
 from kimi_linear_operator.server.labels import HEADLESS_SUFFIX, ROUTER_LABEL, ROUTER_SUFFIX
 from kimi_linear_operator.server.sglang import command_line, inline, router_flags
 from kimi_linear_operator.server.sglang.images import IMAGE_ARCHITECTURE, image_of
-from kimi_linear_operator.server.spec import KimiLinearServer, Router, ServerSpec
+from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
+from kimi_linear_operator.server.spec.traffic import Router
 
 LAUNCHER = inline.program("router_launcher")
 CONTAINER = "router"

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import HTTP_ROUTE, INGRESS, Manifest
-from kimi_linear_operator.server.spec import HttpRoute, Ingress, KimiLinearServer, ParentRef
+from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.spec.traffic import HttpRoute, Ingress, ParentRef
 
 # The Gateway API takes this for "no time limit" (GEP-1742). Gateways have limits of their own otherwise: Envoy ends a
 # response after 15 s.

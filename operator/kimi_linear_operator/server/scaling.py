@@ -4,7 +4,8 @@ from kimi_linear_operator.kubernetes.conditions import Reason, condition, find_c
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.server.autoscaler import serving
-from kimi_linear_operator.server.spec import Autoscaling, ServerSpec
+from kimi_linear_operator.server.spec import ServerSpec
+from kimi_linear_operator.server.spec.autoscaling import Autoscaling
 
 CONDITION = "Autoscaling"
 

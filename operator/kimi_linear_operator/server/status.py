@@ -31,7 +31,8 @@ from kimi_linear_operator.server.sglang.by_hand import recipe_command
 from kimi_linear_operator.server.sglang.images import image_of
 from kimi_linear_operator.server.sglang.program import SGLANG
 from kimi_linear_operator.server.sglang.running import image_in
-from kimi_linear_operator.server.spec import KimiLinearServer, Startup
+from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.spec.rollout import Startup
 from kimi_linear_operator.server.startup import LoggedPhases, describe, startup_status
 from kimi_linear_operator.server.template_choice import TemplateChoice
 from kimi_linear_operator.server.verification import Verified

@@ -69,6 +69,19 @@ class TemplateChoice:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """What a server should run.
+
+    Attributes:
+        server: The server without defaults that come only from another version's definition.
+        choice: The pod template.
+    """
+
+    server: KimiLinearServer
+    choice: TemplateChoice
+
+
+@dataclass(frozen=True)
 class RolloutState:
     """The state that decides about a server's template, besides its spec and its revisions.
 

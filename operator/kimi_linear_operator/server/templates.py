@@ -21,8 +21,8 @@ from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.status import ServerObservation, is_rolling_out, was_applied, was_ever_applied
 from kimi_linear_operator.server.template_choice import (
+    Decision,
     RolloutState,
-    TemplateChoice,
     abandons_newest,
     asks_for_newest,
     choose,
@@ -31,19 +31,6 @@ from kimi_linear_operator.weights.spec import WEIGHTS
 
 # Servers whose unrequested fields are remembered, more than a cluster should have. A forgotten one is read once more.
 _MOST_ANSWERS = 16_384
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What a server should run.
-
-    Attributes:
-        server: The server without defaults that come only from another version's definition.
-        choice: The pod template.
-    """
-
-    server: KimiLinearServer
-    choice: TemplateChoice
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import BENCHMARK, POD, REVISION, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS
+from kimi_linear_operator.reconcile.errors import BLOCKED_RETRY_SECONDS
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import gate, revision, verification
 from kimi_linear_operator.server.labels import TEMPLATE_LABEL

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kimi_linear_operator.cluster.client import Cluster
-from kimi_linear_operator.kubernetes import metadata, quota
+from kimi_linear_operator.kubernetes import quota
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, GROUP, POD
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.server.owned import own_deployment
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ class Waking:
         Raises:
             ApiError: The request failed.
         """
-        deployment = self.cache.get(key.of(DEPLOYMENT))
-        if deployment is None or not metadata.is_owned_by(deployment, uid):
+        deployment = own_deployment(self.cache, key, uid)
+        if deployment is None:
             return None
         mark = deployment["metadata"].get("annotations", {}).get(WAKE_ANNOTATION, "")
         decision = quota.wake(deployment, mark, self.cache.children(POD, key), self.now())

@@ -13,8 +13,8 @@ from kimi_linear_operator.kubernetes.refusals import newest, refusal
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.children import BLOCKED_RETRY_SECONDS, Failures, write_all
-from kimi_linear_operator.reconcile.errors import GoneError
+from kimi_linear_operator.reconcile.children import write_all
+from kimi_linear_operator.reconcile.errors import BLOCKED_RETRY_SECONDS, Failures, GoneError
 from kimi_linear_operator.reconcile.log_reads import READ_SECONDS
 from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context

@@ -11,6 +11,7 @@ from kimi_linear_operator.kubernetes.kinds import GROUP, VERSION, Kind
 from kimi_linear_operator.kubernetes.models import (
     INHERITED_METADATA,
     Conditions,
+    ImageReference,
     InheritedMetadata,
     Model,
     ModelName,
@@ -88,7 +89,7 @@ class WeightsSpec(Model):
 
     source: WeightsSource = Field(default_factory=WeightsSource, description="What is fetched, and from where.")
     volume: WeightsVolume = Field(default_factory=WeightsVolume, description="The volume that holds the weights.")
-    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")] = Field(
+    image: ImageReference = Field(
         default="lmsysorg/sglang:v0.5.7-rocm700-mi30x",
         description="Image of the pod that fetches: any that has python3 and its package huggingface_hub. The default "
         "is the engine's image, which nodes with servers already have. Changing the image does not fetch complete "

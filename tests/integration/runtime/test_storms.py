@@ -10,7 +10,7 @@ from integration.namespace import Namespace, Spec
 from integration.sandbox import Sandbox
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, EVENT
-from kimi_linear_operator.reconcile.reporting import REPORTED_FAILURES
+from kimi_linear_operator.reconcile.errors import REPORTED_FAILURES
 from kimi_linear_operator.server.spec import SERVER
 
 _SPEC: Spec = {"tensorParallelism": 1}

@@ -296,7 +296,10 @@ def test_crd_prints_what_it_writes(folder: Path, capsys: pytest.CaptureFixture[s
     printed = list(yaml.safe_load_all(capsys.readouterr().out))
     assert cli.main(["crd", "--write", "crds"]) == 0
     assert capsys.readouterr().out == ""
-    assert {path.name: path.read_text() for path in (folder / "crds").iterdir()} == crd.files(DEFINITIONS)
+    files = [path for path in (folder / "crds").rglob("*") if path.is_file()]
+    schemas = {f"schemas/{path}": text for path, text in crd.schema_files(DEFINITIONS).items()}
+    expected = {**crd.files(DEFINITIONS), **schemas}
+    assert {str(path.relative_to(folder / "crds")): path.read_text() for path in files} == expected
     written = [document for text in crd.files(DEFINITIONS).values() for document in yaml.safe_load_all(text)]
     assert printed == written
 

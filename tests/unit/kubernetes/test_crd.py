@@ -57,7 +57,10 @@ def status_fields(schema: Manifest) -> dict[str, Manifest]:
 
 
 def test_the_generated_files_are_fresh() -> None:
-    assert {path.name: path.read_text() for path in CRDS.iterdir()} == crd.files(resource_types.DEFINITIONS)
+    definitions = resource_types.DEFINITIONS
+    assert {path.name: path.read_text() for path in CRDS.glob("*.*")} == crd.files(definitions)
+    schemas = {str(path.relative_to(CRDS / "schemas")): path.read_text() for path in CRDS.rglob("*.json")}
+    assert schemas == crd.schema_files(definitions)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from kimi_linear_operator.kubernetes.stored import readable_status
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.runtime.exposition import resource_lines
-from kimi_linear_operator.server.spec import SERVER, ServerStatus
+from kimi_linear_operator.server.spec import SERVER
+from kimi_linear_operator.server.spec.status import ServerStatus
 from kimi_linear_operator.weights.spec import WEIGHTS
 from make import make_benchmark, make_condition, make_result, make_server, make_weights, stored
 from passes import RESOURCES, Passes, new_cache

@@ -23,7 +23,7 @@ from kimi_linear_operator.server.definition import CHECKER as SERVERS
 from kimi_linear_operator.server.spec import SERVER
 from make import make_benchmark, make_server
 from passes import Passes, new_cache
-from unit.server.test_reconcile import DefaultingCluster
+from refusing import DefaultingCluster
 
 
 def owned_by(manager: str, *paths: str) -> Manifest:

@@ -18,8 +18,8 @@ from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.template_choice import choose
 from make import make_condition, make_server, stored
 from passes import Passes, new_cache
+from refusing import RefusingCluster
 from unit.server.test_many_unowned_fields import MOST_SECONDS
-from unit.server.test_reconcile import RefusingCluster
 
 _KEY = Key("default", "kimi", SERVER)
 _TIMES = "2026-11-29T{:02}:00:00Z"

@@ -7,7 +7,8 @@ import pytest
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import HTTP_ROUTE, INGRESS, SERVICE, Kind, Manifest
 from kimi_linear_operator.server.exposure import Exposure, exposure, is_exposed
-from kimi_linear_operator.server.spec import KimiLinearServer, ServerStatus
+from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.spec.status import ServerStatus
 from make import make_server
 
 ROUTE = {"parentRefs": [{"name": "public", "namespace": "gateways"}], "hostnames": ["kimi.example.com"]}

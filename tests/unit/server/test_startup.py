@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.server.spec import KimiLinearServer, StartupStatus
+from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.spec.status import StartupStatus
 from kimi_linear_operator.server.startup import (
     EXPECTED,
     PHASES,

@@ -21,7 +21,7 @@ from kimi_linear_operator.server.template_choice import choose
 from make import make_condition, make_server
 from make import stored as as_stored
 from passes import Passes, new_cache
-from unit.server.test_reconcile import RefusingCluster
+from refusing import RefusingCluster
 
 _KEY = Key("default", "kimi", SERVER)
 _BEFORE, _RECORDED, _APPLIED, _LATER, _NOW = (f"2026-11-29T0{hour}:00:00Z" for hour in range(1, 6))

@@ -2,7 +2,8 @@
 
 import re
 
-from kimi_linear_operator.server.spec import Hardware, ServerSpec
+from kimi_linear_operator.server.spec import ServerSpec
+from kimi_linear_operator.server.spec.engine import Hardware
 
 # The operator is written for the arguments and the behaviour of this release, which recipe 4.2.1 names.
 TESTED_RELEASES = ("v0.5.7",)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from kimi_linear_operator.server.sglang.command_line import PORT
-from kimi_linear_operator.server.spec import RoutingPolicy
+from kimi_linear_operator.server.spec.traffic import RoutingPolicy
 
 PROGRAM = ("python3", "-m", "sglang_router.launch_router")
 

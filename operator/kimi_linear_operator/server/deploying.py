@@ -1,0 +1,123 @@
+"""Writes the Deployments of servers and the records of their pod templates."""
+
+from contextlib import suppress
+from dataclasses import replace
+
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.kinds import REVISION, Manifest
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.errors import BehindError, LeftoverError, NameTakenError
+from kimi_linear_operator.reconcile.resource_type import Context
+from kimi_linear_operator.server import revision
+from kimi_linear_operator.server.deployment import wanted_replicas
+from kimi_linear_operator.server.manifests import CHILDREN, build_deployment, build_revision
+from kimi_linear_operator.server.owned import own_deployment
+from kimi_linear_operator.server.revision import Revision
+from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
+from kimi_linear_operator.server.template_choice import Decision
+from kimi_linear_operator.server.templates import Templates
+
+
+class Deploying:
+    """Gives servers the pod templates that were chosen for them."""
+
+    def __init__(self, context: Context, templates: Templates) -> None:
+        """Take the context that all reconcilers share, and the choice of templates."""
+        self._cache = context.cache
+        self._children = context.children
+        self._templates = templates
+
+    async def write(self, key: Key, decision: Decision, deployment: Manifest) -> None:
+        """Record the pod template, then apply the Deployment with it.
+
+        If the API server refuses that, apply it with the running template, or, if none is known, only scale it down.
+        After an error that may pass, the write may have been committed, so the old template must not follow it.
+
+        The record comes first, so that after a crash any version of the operator continues with the same template.
+
+        Args:
+            key: The server.
+            decision: What it should run.
+            deployment: The Deployment with that template.
+
+        Raises:
+            NameTakenError, LeftoverError, GoneError, ApiError: The Deployment or the record could not be written.
+        """
+        server, running = decision.server, decision.choice.running
+        try:
+            await self._record(server, decision.choice.current)
+            self._templates.chosen.discard(key)
+            await self._children.apply(server, deployment)
+        except (NameTakenError, LeftoverError, ApiError) as error:
+            if not (isinstance(error, ApiError) and error.is_passing):
+                await self._keep_running(key, server, running)
+            raise
+
+    async def _keep_running(self, key: Key, server: KimiLinearServer, running: Revision | None) -> None:
+        """Apply the Deployment with the running template. If none is known or that is refused, only scale it down."""
+        refusals = (NameTakenError, LeftoverError, ApiError)
+        if running:
+            with suppress(*refusals):
+                await self._children.apply(server, build_deployment(server, running.template, running.number))
+                return
+        with suppress(*refusals):
+            await self.shrink(key, server)
+
+    async def _record(self, server: KimiLinearServer, current: Revision) -> None:
+        """Write the ControllerRevision of a pod template.
+
+        Raises:
+            BehindError: Another replica has recorded another template under this number, and the cache does not show it
+                yet.
+        """
+        wanted = build_revision(server, current)
+        key = Key(server.metadata.namespace, wanted["metadata"]["name"], SERVER)
+        if self._cache.get(key.of(REVISION)):
+            await self._children.apply(server, wanted)
+            return
+        stored = await self._children.create(server, wanted)
+        if stored.get("data") != wanted["data"]:
+            raise BehindError(f"pod template {current.number} was recorded by another replica")
+
+    async def prune(self, key: Key, decision: Decision, live: Manifest | None, wanted: list[Manifest]) -> None:
+        """Delete children of the kinds that every server has, except those wanted and the revisions in use.
+
+        Args:
+            key: The server.
+            decision: What it should run.
+            live: Its Deployment, None if there was none when that was decided.
+            wanted: The children that it should have, beside revisions.
+
+        Raises:
+            ApiError: A child could not be deleted.
+        """
+        choice = decision.choice
+        # The cache may be late, and the running template was read from the API server then.
+        others = [item.number for item in (choice.running, choice.verified) if item]
+        used = (choice.current.number, revision.number_on(live), *others)
+        records = [record for record in self._cache.children(REVISION, key) if revision.number_of(record) in used]
+        await self._children.prune(decision.server, key, CHILDREN, [*records, *wanted])
+
+    async def shrink(self, key: Key, server: KimiLinearServer) -> None:
+        """Scale a server's Deployment down to the wanted replicas, and change nothing else in it.
+
+        Raises:
+            ApiError: The Deployment could not be written.
+        """
+        live = own_deployment(self._cache, key, server.metadata.uid)
+        if live and wanted_replicas(server.spec) < live["spec"].get("replicas", 1):
+            await self._children.scale(live, wanted_replicas(server.spec))
+
+    async def end_rollout(self, key: Key, server: KimiLinearServer) -> None:
+        """Remove the mark of an automatic rollout from the running revision if all replicas have served with it.
+
+        This looks at the running revision only: the spec may ask for another one by now.
+
+        Raises:
+            NameTakenError, LeftoverError, GoneError, ApiError: The revision could not be written.
+        """
+        live = own_deployment(self._cache, key, server.metadata.uid)
+        for record in revision.newest(self._templates.records(key, server), revision.number_on(live)):
+            marked = revision.read(record)
+            if marked and marked.is_automatic and self._templates.has_settled(key, live, marked):
+                await self._children.apply(server, build_revision(server, replace(marked, is_automatic=False)))

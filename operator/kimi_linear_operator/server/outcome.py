@@ -1,0 +1,112 @@
+"""The result of a pass over a server, and when to make the next pass."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.check import Checked
+from kimi_linear_operator.kubernetes.conditions import Reason, find_condition
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.times import seconds_between
+from kimi_linear_operator.reconcile.errors import BLOCKED_RETRY_SECONDS, CONTESTED_RETRY_SECONDS, Failures
+from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.status import AWAITED_WEIGHTS
+from kimi_linear_operator.server.template_choice import Decision
+
+# Longest time between two attempts to write children that cannot be written because of the spec. Thousands of such
+# servers must not keep the API server busy.
+LONGEST_BLOCKED_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of a pass, before its status is written.
+
+    Attributes:
+        checked: The check of the server.
+        decision: What the server should run, None if the pass has not decided it.
+        failures: Why children could not be written.
+        optional: Optional children, as text, and why they could not be written.
+        contested: Sentences about fields of its children that others keep changing.
+        withheld: Why some optional children are not there.
+        is_first: Whether this is the first pass over a new server.
+        until_more: In how many seconds the autoscaler may add replicas.
+    """
+
+    checked: Checked[KimiLinearServer]
+    decision: Decision | None = None
+    failures: Failures = field(default_factory=Failures)
+    optional: tuple[tuple[str, Failures], ...] = ()
+    contested: tuple[str, ...] = ()
+    withheld: tuple[Reason, ...] = ()
+    is_first: bool = False
+    until_more: float = 0.0
+
+    @property
+    def server(self) -> KimiLinearServer | None:
+        """Return the server as it should run, or as it is stored; None if it cannot be read."""
+        return self.decision.server if self.decision else self.checked.resource
+
+    @property
+    def passing(self) -> ApiError | None:
+        """Return an error that may pass by itself, None if there was none."""
+        return self.failures.passing or next((found.passing for _, found in self.optional if found.passing), None)
+
+    def refused(self, failures: int) -> tuple[Reason, ...]:
+        """Return why optional children could not be written.
+
+        Args:
+            failures: How many passes before this one failed in a row.
+        """
+        told = ((child, found.to_report(failures)) for child, found in self.optional)
+        return tuple(Reason(reason.name, _about(child, reason.message)) for child, reason in told if reason)
+
+    def retries(self, status: Manifest, failures: int, now: str) -> Iterator[float]:
+        """Yield in how many seconds to look again at what may change without an event.
+
+        Args:
+            status: The status, as the previous pass wrote it.
+            failures: How many passes before this one failed in a row.
+            now: The time as RFC 3339.
+        """
+        not_applied = self.failures.to_report(failures)
+        if not_applied and self._is_blocked(not_applied):
+            accepted = find_condition(status, "Accepted")
+            yield _growing_seconds(accepted, now) if not_applied.blames_spec else BLOCKED_RETRY_SECONDS
+        if self.refused(failures):
+            yield _growing_seconds(find_condition(status, "Synced"), now)
+        if self.contested:
+            yield CONTESTED_RETRY_SECONDS
+        known = self.decision.choice.verification if self.decision else None
+        if known and known.again is not None:
+            yield known.again
+        if 0.0 < self.until_more < math.inf:
+            yield self.until_more
+
+    def _is_blocked(self, not_applied: Reason) -> bool:
+        """Return whether to retry children that could not be written.
+
+        Weights need no retry: an event reports when they are complete.
+        """
+        return self.checked.is_valid and not_applied.name not in AWAITED_WEIGHTS
+
+
+def _about(child: str, message: str) -> str:
+    return message if child in message else f"{child}: {message}"
+
+
+def _growing_seconds(condition: Manifest, now: str) -> float:
+    """Return in how many seconds to retry what the API server refuses.
+
+    The time grows from BLOCKED_RETRY_SECONDS to a quarter of the time since a condition became False, up to
+    LONGEST_BLOCKED_SECONDS.
+
+    Args:
+        condition: The condition, as the previous pass wrote it.
+        now: The time as RFC 3339.
+    """
+    if condition.get("status") != "False":
+        return BLOCKED_RETRY_SECONDS
+    refused = seconds_between(condition.get("lastTransitionTime"), now) or 0.0
+    return min(max(BLOCKED_RETRY_SECONDS, refused / 4), LONGEST_BLOCKED_SECONDS)

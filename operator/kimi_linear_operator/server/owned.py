@@ -1,0 +1,40 @@
+"""A server's own objects in the cache."""
+
+from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, HTTP_ROUTE, INGRESS, SERVICE, Kind, Manifest
+from kimi_linear_operator.reconcile.cache import Cache
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.server.exposure import LiveRoutes, is_exposed
+from kimi_linear_operator.server.labels import ROUTER_SUFFIX
+from kimi_linear_operator.server.spec import KimiLinearServer
+
+
+def own_child(cache: Cache, kind: Kind, key: Key, uid: str) -> Manifest | None:
+    """Return the server's own child of a kind that is named like the server.
+
+    Args:
+        cache: Where objects are read.
+        kind: The kind.
+        key: The server.
+        uid: Its UID.
+    """
+    child = cache.get(key.of(kind))
+    return child if child and metadata.is_owned_by(child, uid) else None
+
+
+def own_deployment(cache: Cache, key: Key, uid: str) -> Manifest | None:
+    """Return the server's own Deployment."""
+    return own_child(cache, DEPLOYMENT, key, uid)
+
+
+def own_router(cache: Cache, key: Key, uid: str) -> Manifest | None:
+    """Return the Deployment of the server's router."""
+    return own_deployment(cache, key._replace(name=key.name + ROUTER_SUFFIX), uid)
+
+
+def own_routes(cache: Cache, key: Key, server: KimiLinearServer | None) -> LiveRoutes:
+    """Return the server's own objects that lead to it from outside the cluster, empty if it asks for none."""
+    if server is None or not is_exposed(server):
+        return {}
+    found = ((kind, own_child(cache, kind, key, server.metadata.uid)) for kind in (SERVICE, INGRESS, HTTP_ROUTE))
+    return {kind: live for kind, live in found if live}

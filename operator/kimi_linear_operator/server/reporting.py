@@ -1,0 +1,79 @@
+"""Reports what a pass over a server has found: its status, an Event, and how long a start took."""
+
+from kimi_linear_operator import counters
+from kimi_linear_operator.kubernetes.conditions import Reason
+from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, POD, Manifest
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.resource_type import Context
+from kimi_linear_operator.server.events import contested_event, transition_event, verified_event
+from kimi_linear_operator.server.outcome import Outcome
+from kimi_linear_operator.server.owned import own_child, own_deployment, own_router, own_routes
+from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
+from kimi_linear_operator.server.start_logs import StartLogs
+from kimi_linear_operator.server.startup import newest_pod, seconds_to_serve, seconds_until_late
+from kimi_linear_operator.server.status import ServerObservation, server_status, was_applied
+
+
+class ServerReporting:
+    """Writes the statuses of servers."""
+
+    def __init__(self, context: Context, start_logs: StartLogs) -> None:
+        """Take the context that all reconcilers share, and the logs of pods that start."""
+        self._cache = context.cache
+        self._reporting = context.reporting
+        self._now = context.now
+        self._start_logs = start_logs
+
+    async def report(self, key: Key, manifest: Manifest, outcome: Outcome, not_applied: Reason | None) -> float | None:
+        """Write the status if it changed; return the seconds until the next pass, None if none is due.
+
+        Args:
+            key: The server.
+            manifest: The server as it is stored.
+            outcome: The result of the pass.
+            not_applied: Why the spec was not applied, None if it was.
+
+        Raises:
+            ApiError: The status could not be written, and a later attempt may succeed.
+        """
+        uid = manifest["metadata"]["uid"]
+        pods = self._cache.children(POD, key)
+        observation = ServerObservation(
+            manifest,
+            outcome.server,
+            not_applied,
+            deployment=own_deployment(self._cache, key, uid),
+            pods=pods,
+            choice=outcome.decision.choice if outcome.decision else None,
+            autoscaler=own_child(self._cache, AUTOSCALER, key, uid) if _is_autoscaled(outcome) else None,
+            may_grow=not outcome.until_more,
+            contested=outcome.contested,
+            router=own_router(self._cache, key, uid) if _has_router(outcome.server) else None,
+            logged=self._start_logs.follow(key, newest_pod(pods)),
+            withheld=outcome.withheld,
+            routes=own_routes(self._cache, key, outcome.server),
+        )
+        status = server_status(observation, self._now())
+        builders = (verified_event, transition_event, contested_event)
+        event = next((event for build in builders if (event := build(manifest, status, self._now()))), None)
+        # The time of this status says later which fields of the spec were there already: see `unrequested.py`.
+        is_applied = was_applied(status, observation.generation)
+        again = await self._reporting.write(SERVER, manifest, status, event, if_unchanged=is_applied)
+        self._count_start(key, manifest, status)
+        late = seconds_until_late(status.get("startup"), observation.startup_seconds, self._now())
+        return min((seconds for seconds in (again, late) if seconds is not None), default=None)
+
+    def _count_start(self, key: Key, manifest: Manifest, status: Manifest) -> None:
+        """Count a start that has just become complete, once its status is written."""
+        seconds = seconds_to_serve(manifest.get("status", {}).get("startup"), status.get("startup"))
+        written = self._cache.get(key.of(SERVER)) or {}
+        if seconds is not None and written.get("status") == status:
+            counters.SECONDS_TO_SERVE.observe(seconds)
+
+
+def _has_router(server: KimiLinearServer | None) -> bool:
+    return server is not None and server.spec.router is not None
+
+
+def _is_autoscaled(outcome: Outcome) -> bool:
+    return bool(outcome.server and outcome.server.spec.autoscaling)

@@ -1,0 +1,240 @@
+"""Which pod template a pass gives a server, and which defaults of other versions it leaves out."""
+
+import asyncio
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator.kubernetes.conditions import find_condition
+from kimi_linear_operator.kubernetes.kinds import (
+    DEPLOYMENT,
+    REVISION,
+    Manifest,
+    kind_of,
+)
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.errors import BehindError
+from kimi_linear_operator.server import templates
+from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION
+from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
+from kimi_linear_operator.server.reconcile import ServerReconciler
+from kimi_linear_operator.server.revision import History
+from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
+from kimi_linear_operator.server.template_choice import choose
+from kimi_linear_operator.server.templates import Templates
+from make import make_condition, make_server, stored
+from passes import Passes, make_context, new_cache
+from refusing import DefaultingCluster, RefusingCluster, kept_objects, one_pass, pass_over
+
+
+def test_a_watch_that_is_late_rolls_nothing_back() -> None:
+    record, deployment = kept_objects(2, toolCallParser="enabled")
+    record["data"]["generation"] = 7
+    cluster = RefusingCluster({})
+    with pytest.raises(BehindError):
+        one_pass(cluster, record, deployment)
+    assert cluster.written == []
+
+
+def _pass_with_default(cluster: DefaultingCluster, observed: int, passes: int = 1, **metadata: Any) -> None:
+    """Make passes over a server at generation 2, whose record knows no memory fraction."""
+    record, deployment = kept_objects(1, replicas=1)
+    defaulted = make_server(replicas=2, engine={"memoryFractionStatic": 0.85})
+    ready = make_condition("Ready", "True", "AllReplicasServe", "")
+    defaulted |= {"status": {"observedGeneration": observed, "conditions": [ready]}}
+    defaulted["metadata"] |= {"generation": 2}
+    cluster.live["KimiLinearServer/kimi"] = {**defaulted, "metadata": {**defaulted["metadata"], **metadata}}
+    cache = new_cache()
+    companions = map(stored, build_companions(KimiLinearServer.model_validate(defaulted)))
+    for manifest in (defaulted, record, deployment, *companions):
+        cache.put(SERVER if manifest is defaulted else kind_of(manifest), manifest)
+    reconciler = Passes(cluster, cache)
+    for _ in range(passes):
+        asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER)))
+
+
+def test_what_nobody_asked_for_is_remembered_of_so_many_servers_and_of_the_others_read_once_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(templates, "_MOST_ANSWERS", 2)
+    cluster, cache, live = DefaultingCluster({}), new_cache(), {}
+    for name in "abc":
+        server = make_server(name, engine={"memoryFractionStatic": 0.85})
+        server["metadata"] |= {"generation": 2, "managedFields": _managed()}
+        cluster.live[f"KimiLinearServer/{name}"] = server
+        before = KimiLinearServer.model_validate(make_server(name))
+        kept = replace(choose(before, History()).current, number=1, generation=0)
+        cache.put(REVISION, stored(build_revision(before, kept)))
+        live[name] = stored(build_deployment(before, kept.template, 1))
+    decider = Templates(make_context(cluster, cache))
+
+    def decide(name: str) -> int:
+        """Choose the template of a server; return the number of remembered servers."""
+        key, found = Key("default", name, SERVER), cluster.live[f"KimiLinearServer/{name}"]
+        decision = asyncio.run(decider.decide(key, KimiLinearServer.model_validate(found), live[name]))
+        assert decision.server.spec.engine.memory_fraction_static is None
+        return len(decider._unrequested)
+
+    assert [decide(name) for name in "aabc"] == [1, 1, 2, 2]
+    assert cluster.reads.count("KimiLinearServer") == 3
+    assert (decide("b"), cluster.reads.count("KimiLinearServer")) == (2, 3)
+    assert (decide("a"), cluster.reads.count("KimiLinearServer")) == (2, 4)
+
+
+def _managed(*owners: Manifest) -> list[Manifest]:
+    return [{"manager": "kubectl", "fieldsV1": {"f:spec": {"f:replicas": {}}}}, *owners]
+
+
+def test_a_default_that_came_with_a_scale_replaces_no_pod_and_is_looked_up_once() -> None:
+    cluster = DefaultingCluster({})
+    _pass_with_default(cluster, 1, managedFields=_managed())
+    assert cluster.reads.count("KimiLinearServer") == 1
+    assert "ControllerRevision/kimi-2" not in cluster.written
+    [deployment] = [item for item in cluster.applied if item["kind"] == "Deployment"]
+    assert deployment["spec"]["replicas"] == 2
+    assert "0.85" not in str(deployment)
+
+
+def test_a_spec_that_was_applied_is_looked_up_once_and_no_default_that_nobody_asked_for_is_offered() -> None:
+    cluster = DefaultingCluster({})
+    _pass_with_default(cluster, 2, passes=3, managedFields=_managed())
+    assert cluster.reads.count("KimiLinearServer") == 1
+    assert "ControllerRevision/kimi-2" not in cluster.written
+    assert find_condition(cluster.status, "TemplateCurrent")["reason"] == "Newest"
+    assert "0.85" not in cluster.status["command"]
+
+
+def test_a_wish_for_what_is_the_default_elsewhere_replaces_pods() -> None:
+    cluster = DefaultingCluster({})
+    wish = {"manager": "me", "fieldsV1": {"f:spec": {"f:engine": {"f:memoryFractionStatic": {}}}}}
+    _pass_with_default(cluster, 1, managedFields=_managed(wish))
+    assert "ControllerRevision/kimi-2" in cluster.written
+
+
+@pytest.mark.parametrize(
+    ("owners", "reason"),
+    [
+        ([], "SpecValid"),
+        ([{"manager": "me", "fieldsV1": {"f:spec": {"f:engine": {"f:attentionBackend": {}}}}}], "InvalidSpec"),
+    ],
+    ids=["a default", "somebody set it"],
+)
+def test_a_default_that_this_version_cannot_read_is_as_if_it_were_not_there(
+    owners: list[Manifest], reason: str
+) -> None:
+    cluster, (record, deployment) = DefaultingCluster({}), kept_objects(1, replicas=1)
+    defaulted = make_server(replicas=2, engine={"attentionBackend": "AITER-v2"})
+    defaulted["metadata"] |= {"generation": 2, "managedFields": _managed(*owners)}
+    cluster.live["KimiLinearServer/kimi"] = defaulted
+    cache = new_cache()
+    for kind, manifest in ((SERVER, defaulted), (REVISION, record), (DEPLOYMENT, deployment)):
+        cache.put(kind, manifest)
+    reconciler = Passes(cluster, cache)
+    for _ in range(2):
+        asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER)))
+    assert find_condition(cluster.status, "Accepted")["reason"] == reason
+    assert cluster.reads.count("KimiLinearServer") == 1
+    sizes = [item["spec"]["replicas"] for item in cluster.applied if item["kind"] == "Deployment"]
+    assert (sizes, "ControllerRevision/kimi-2" in cluster.written) == ([2] if reason == "SpecValid" else [], False)
+
+
+def test_who_owns_a_newer_spec_says_nothing_of_the_one_that_was_seen() -> None:
+    cluster = DefaultingCluster({})
+    with pytest.raises(BehindError):
+        _pass_with_default(cluster, 1, generation=3, managedFields=_managed())
+    assert "ControllerRevision/kimi-2" not in cluster.written
+
+
+def _pass_after_another_version(cluster: DefaultingCluster, applied: Manifest, seen: Manifest) -> None:
+    """Make a pass over a server with an automatic record of another version, which may have applied it already."""
+    ran, _ = kept_objects(1)
+    begun = copy.deepcopy(ran)
+    begun["metadata"] |= {"name": "kimi-2", "annotations": {AUTOMATIC_ANNOTATION: "true"}}
+    begun |= {"revision": 2}
+    begun["data"]["template"]["spec"]["containers"][0]["image"] = "another"
+    cluster.live["Deployment/kimi"] = applied
+    cache = new_cache()
+    for kind, manifest in ((SERVER, make_server()), (REVISION, ran), (REVISION, begun), (DEPLOYMENT, seen)):
+        cache.put(kind, manifest)
+    asyncio.run(Passes(cluster, cache).reconcile(Key("default", "kimi", SERVER)))
+
+
+def test_what_another_version_recorded_by_itself_and_did_not_apply_is_given_up() -> None:
+    cluster, (_, deployment) = DefaultingCluster({}), kept_objects(1)
+    _pass_after_another_version(cluster, deployment, deployment)
+    assert "-ControllerRevision/kimi-2" in cluster.written
+    assert "another" not in str(cluster.applied)
+
+
+def test_what_another_version_did_apply_is_gone_on_with_also_if_no_watch_has_told_yet() -> None:
+    cluster, (_, seen), (_, applied) = DefaultingCluster({}), kept_objects(1), kept_objects(2)
+    _pass_after_another_version(cluster, applied, seen)
+    assert "-ControllerRevision/kimi-2" not in cluster.written
+
+
+def _pass_with_status(cluster: RefusingCluster, status: Manifest, *children: Manifest) -> None:
+    """Make a pass over a server with this status, and with these children in the cache."""
+    pass_over(cluster, *children, server=make_server() | {"status": status})
+
+
+def _record_of_another_version() -> Manifest:
+    record, _ = kept_objects(1)
+    record["data"]["template"]["spec"]["containers"][0]["image"] = "another"
+    return record
+
+
+def test_a_new_server_that_another_version_could_not_apply_gets_todays_pods() -> None:
+    cluster = RefusingCluster({})
+    _pass_with_status(cluster, {"observedGeneration": 1}, _record_of_another_version())
+    assert {"ControllerRevision/kimi-2", "Deployment/kimi"} <= set(cluster.written)
+    assert "another" not in str(cluster.applied)
+
+
+def test_a_server_that_was_served_gets_its_deployment_back_as_it_was() -> None:
+    cluster = RefusingCluster({})
+    _pass_with_status(cluster, {"observedGeneration": 1, "image": "another"}, _record_of_another_version())
+    [deployment] = [item for item in cluster.applied if item["kind"] == "Deployment"]
+    assert "another" in str(deployment["spec"]["template"])
+
+
+def test_a_new_server_whose_deployment_no_watch_has_told_of_yet_keeps_its_pods() -> None:
+    cluster, (_, applied) = RefusingCluster({}), kept_objects(1)
+    cluster.live["Deployment/kimi"] = applied
+    _pass_with_status(cluster, {}, _record_of_another_version())
+    assert "ControllerRevision/kimi-2" not in cluster.written
+
+
+def test_a_mark_that_somebody_deleted_with_its_record_is_made_again_while_it_is_rolled_out() -> None:
+    for reason in ("RollingOutByItself", "Newest"):
+        cluster, (_, deployment) = RefusingCluster({}), kept_objects(2, replicas=1)
+        cluster.live["Deployment/kimi"] = deployment
+        told = [
+            make_condition("Ready", "False", "RollingOut", ""),
+            make_condition("TemplateCurrent", "True", reason, ""),
+        ]
+        _pass_with_status(cluster, {"observedGeneration": 1, "conditions": told}, deployment)
+        [record] = [item for item in cluster.applied if item["kind"] == "ControllerRevision"]
+        assert (AUTOMATIC_ANNOTATION in record["metadata"]["annotations"]) == (reason == "RollingOutByItself")
+
+
+@pytest.mark.parametrize("is_ready", [True, False])
+def test_a_chosen_server_takes_the_newest_template_only_if_it_is_ready_in_its_pass(*, is_ready: bool) -> None:
+    cluster, cache, key = RefusingCluster({}), new_cache(), Key("default", "kimi", SERVER)
+    told = [
+        make_condition("Ready", str(is_ready), "AllReplicasServe" if is_ready else "CrashLooping", ""),
+        make_condition("TemplateCurrent", "False", "NewTemplateAvailable", ""),
+    ]
+    server = make_server(replicas=1) | {"status": {"observedGeneration": 1, "conditions": told}}
+    record, deployment = kept_objects(1, replicas=1)
+    for template in (record["data"]["template"], deployment["spec"]["template"]):
+        template["spec"]["containers"][0]["image"] = "another"
+    for kind, manifest in ((SERVER, server), (REVISION, record), (DEPLOYMENT, deployment)):
+        cache.put(kind, manifest)
+    cluster.live["KimiLinearServer/kimi"] = server
+    context = make_context(cluster, cache)
+    context.about_to_change.add(key)
+    asyncio.run(ServerReconciler(context).reconcile(key, 0))
+    assert ("ControllerRevision/kimi-2" in cluster.written) == is_ready
+    assert not context.about_to_change
