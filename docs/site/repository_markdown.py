@@ -1,8 +1,7 @@
 """Makes pages of a site from Markdown that is also read in the repository, where links lead to files."""
 
 import re
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -101,14 +100,11 @@ def _prefix(name: str, heading: str) -> str:
 
 
 def _rows(kind: str, prefix: str, table: nodes.table) -> Iterator[tuple[str, str, str]]:
-    """Give each row that begins with a name an anchor, and yield it."""
+    """Give each row that begins with names an anchor, and yield the row by its last name, which is the long one."""
     for row in table.findall(nodes.row):
-        literal: Any = row.next_node(_is_literal)
-        if isinstance(row.parent, nodes.tbody) and literal is not None:
-            title = prefix + literal.astext()
+        names = list(row[0].findall(nodes.literal))
+        if isinstance(row.parent, nodes.tbody) and names:
+            title = prefix + names[-1].astext()
             anchor = re.sub(r"[^\w.-]+", "-", title)
             row["ids"] = [anchor]
             yield kind, title, anchor
-
-
-_is_literal: Callable[[nodes.Node], bool] = lambda node: isinstance(node, nodes.literal)  # noqa: E731

@@ -19,7 +19,6 @@ SAMPLE = (
     "guide/deploy.html",
     "guide/walkthrough.html",
     "reference.html",
-    "guarantees.html",
     "decisions/index.html",
     "files/deploy/samples/kimi.yaml.html",
     "configurator.html",
