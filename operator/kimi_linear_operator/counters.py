@@ -1,7 +1,7 @@
 """Prometheus metrics of the operator's own work. The metrics of a resource are in its folder.
 
-Names follow https://prometheus.io/docs/practices/naming/. All replicas export the same values for resources. The values
-here differ between replicas, because only the leader reconciles.
+Names follow https://prometheus.io/docs/practices/naming/. All replicas export the same values for resources. The
+metrics in this module differ between replicas, because only the leader reconciles.
 """
 
 from prometheus_client import (
@@ -17,17 +17,17 @@ from prometheus_client import (
 
 import kimi_linear_operator
 
-disable_created_metrics()  # they double the number of time series, and no query of ours uses them
+disable_created_metrics()  # they would double the number of time series, and none of our queries uses them
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
-Info("kimi_linear_operator", "Which operator this is", registry=REGISTRY).info(
+Info("kimi_linear_operator", "Version of the operator", registry=REGISTRY).info(
     {"version": kimi_linear_operator.__version__}
 )
 
 RECONCILES = Counter(
     "kimi_linear_operator_reconciles",
-    "Passes over a server or a benchmark: succeeded, retried (the API server could not do its part), or failed (a bug)",
+    "Passes over resources by result: succeeded, retried (a request to the API server failed), or failed (a bug)",
     ["result"],
     registry=REGISTRY,
 )
@@ -39,37 +39,37 @@ RECONCILE_SECONDS = Histogram(
 )
 RECONCILE_CPU_SECONDS = Histogram(
     "kimi_linear_operator_reconcile_cpu_seconds",
-    "How much processor time a pass takes in the event loop. All other passes wait meanwhile: more than 0.1 s is a bug",
+    "Processor time of a pass in the event loop. All other passes wait during this time: more than 0.1 s is a bug",
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1),
     registry=REGISTRY,
 )
 SECONDS_TO_SERVE = Histogram(
     "kimi_linear_server_time_to_serve_seconds",
-    "How long a replica took until it served, from the time when it had a node or, after a crash, from the start of "
-    "its container: for the starts that status.startup of a server shows. Only the leader counts starts, so add up the "
-    "values of all replicas",
+    "Duration of a start that status.startup shows, until the replica serves. It begins when the pod gets a node "
+    "or, after a crash, when the container starts again. Only the leader counts starts, so add up the values of all "
+    "replicas",
     buckets=(10, 30, 60, 120, 300, 600, 900, 1200, 1800, 2700, 3600, 7200),
     registry=REGISTRY,
 )
 QUEUE_DEPTH = Gauge(
-    "kimi_linear_operator_queue_depth", "Servers and benchmarks that are due and wait for a worker", registry=REGISTRY
+    "kimi_linear_operator_queue_depth", "Resources that are due and wait for a worker", registry=REGISTRY
 )
 QUEUE_SECONDS = Histogram(
     "kimi_linear_operator_queue_wait_seconds",
-    "How long a server or benchmark that is due waits for a worker",
+    "How long a resource that is due waits for a worker",
     buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300),
     registry=REGISTRY,
 )
 API_REQUESTS = Counter(
     "kimi_linear_operator_api_requests",
-    "Requests to the API server by verb and status code of the answer; code 0 means no answer",
+    "Requests to the API server, by verb and by status code of the answer; code 0 means no answer",
     ["verb", "code"],
     registry=REGISTRY,
 )
 STATUS_REFUSED = Counter(
     "kimi_linear_operator_status_refused",
-    "Statuses that the API server refused, by the kind of the resource and the code of the answer; the Event "
-    "StatusRefused says why",
+    "Statuses that the API server refused, by kind of the resource and by status code of the answer. The Event "
+    "StatusRefused contains the error",
     ["kind", "code"],
     registry=REGISTRY,
 )
@@ -81,9 +81,9 @@ WATCH_FAILURES = Counter(
 )
 SCOPE_UNREADABLE = Gauge(
     "kimi_linear_operator_scope_unreadable",
-    "1 while a kind of objects cannot be read in a namespace (empty for all): resources that need it are not "
-    "reconciled. It is 0 while only its lists fail and its watch works. An optional kind counts only while a server "
-    "asks for it; that server lacks only this child",
+    "1 while the operator cannot read a kind of objects in a namespace (an empty label means all namespaces). "
+    "Resources that need this kind are not reconciled. The value stays 0 while only lists fail and the watch works. "
+    "An optional kind counts only while a server asks for it; that server lacks only this child",
     ["resource", "scope_namespace"],
     registry=REGISTRY,
 )
@@ -96,22 +96,22 @@ LOOP_LAG_SECONDS = Histogram(
 )
 RESYNC_FINDINGS = Counter(
     "kimi_linear_operator_resync_findings",
-    "Servers and benchmarks for which a resync found a change that no watch event had reported",
+    "Resources for which a resync found a change that no watch event had reported",
     registry=REGISTRY,
 )
 ROLLOUTS = Gauge(
     "kimi_linear_operator_template_rollouts",
-    "With --rollout-pause, servers that are to get the newest pod template: waiting, or under_way. The state halted "
-    "counts the servers under way that need help, plus one if something cannot be read; while it is not 0, the others "
-    "wait",
+    "Servers that get the newest pod template in an automatic rollout (--rollout-pause), by state: waiting or "
+    "under_way. The state halted counts the servers under way that need help, plus one if something cannot be read. "
+    "While halted is not 0, the waiting servers do not start",
     ["state"],
     registry=REGISTRY,
 )
 LEADING = Gauge(
-    "kimi_linear_operator_leading", "1 on the replica that reconciles, 0 on those that wait", registry=REGISTRY
+    "kimi_linear_operator_leading", "1 on the replica that reconciles, 0 on the replicas that wait", registry=REGISTRY
 )
 
 
 def count_request(verb: str, status: int) -> None:
-    """Count a request to the API server by its answer, 0 if there was none."""
+    """Count a request to the API server by the status code of its answer, 0 if there was no answer."""
     API_REQUESTS.labels(verb, status).inc()

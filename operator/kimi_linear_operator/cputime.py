@@ -1,4 +1,4 @@
-"""Processor time of a coroutine, without that of the tasks that run while it waits."""
+"""Processor time of a coroutine, without the time of tasks that run while the coroutine waits."""
 
 import time
 from collections.abc import Coroutine, Generator
@@ -42,6 +42,6 @@ class Measured(Generic[_Result]):
 
 
 def count(seconds: float) -> None:
-    """Add processor time of other tasks to the coroutine that is measured in this context, if there is one."""
+    """Add processor time of other tasks to the coroutine that is measured in this context, if any."""
     if measured := _CURRENT.get():
         measured.seconds += seconds

@@ -9,19 +9,19 @@ from collections.abc import Mapping
 from typing import Any
 
 HIDDEN = "[redacted]"
-# Characters; more than any log that Kubernetes quotes. Longer text is cut, because the search for secrets takes time
-# that grows with it, and a user can make the API server quote a large spec.
+# In characters. No log that Kubernetes quotes is longer. Longer text is cut, because the search for secrets takes
+# longer for longer texts, and a user can make the API server quote a large spec.
 LONGEST_TEXT = 32 * 1024
-# Characters. Messages of the API server and of controllers begin with names of at most 253 characters and the cause;
-# long quotes follow after them.
+# In characters. Messages of the API server and of controllers begin with names of at most 253 characters and the cause.
+# Long quotes come after that.
 _LONGEST_HEAD = 1024
 
-# These are no secrets: text that is redacted already, a reference to a variable and, outside quotes, an empty value or
-# the start of an object.
+# These texts are not secrets: text that is already redacted, a reference to a variable and, outside quotes, an empty
+# value or the start of an object.
 _NOT_HIDDEN = r"(?!\[redacted\]|\$\(\w+\)|\$\{\w+\})"
 _NOT_EMPTY = r"(?!(?:None|null|nil|true|false)(?![\w-])|\{)"
-# A value in quotes ends with the same quote, which is escaped in JSON within JSON. A value without quotes is a list, or
-# ends before a space or before a character that closes a list of arguments.
+# A value in quotes ends with the same quote. In JSON within JSON, this quote is escaped. A value without quotes is a
+# list, or ends before a space or before a character that closes a list of arguments.
 _IN_QUOTES = r"(?:(?!(?P=quote))(?:\\.|[^\n]))+"
 _BARE = _NOT_EMPTY + r"""(?:\[[^\]\n]*\]?|[^\s"'`]*[^\s"'`,;&)\]}|])"""
 _VALUE = r"""(?P<quote>\\?["'`])?""" + _NOT_HIDDEN + rf"(?P<secret>(?(quote){_IN_QUOTES}|{_BARE}))"
@@ -41,10 +41,12 @@ _SECRETS: Mapping[str, re.Pattern[str]] = {
         "a password": r"(?:secret|password|passwd|passphrase|credential)s?" + _BETWEEN + _VALUE,
         "a secret in the environment": r"(?-i:[A-Z0-9]_(?:AUTH|KEY|PASS|PAT|PWD))" + _BETWEEN + _VALUE,
         "a signed address": r"[?&](?:x-amz-(?:credential|signature)|signature|sig|policy)=(?P<secret>[^&\s\"']+)",
-        # Not tokens of a login: a count of tokens (max_new_token=512), and a token of a vocabulary (<|...|>).
+        # Words with "token" that are not secrets: a number of tokens (max_new_token=512), and a token of a vocabulary
+        # (<|...|>).
         "a token": r"(?<!tik)token" + _BETWEEN + r"""(?!\\?["']?(?:\d+(?:\.\d+)?(?![\w.-])|<))""" + _VALUE,
         "a flag or a header": r"(?<![\w-])(?:--|x-)[a-z-]*(?:key|token|secret|password)[ \t]+(?![-=:])" + _VALUE,
-        # Only long ones, or those with capitals or digits: hf_transformers is a module, HF_ENDPOINT a variable.
+        # Only long words, or words with capitals or digits, because hf_transformers is a module and HF_ENDPOINT is a
+        # variable.
         "a token of Hugging Face": (
             r"\b(?!(?-i:HF_[A-Z]+)\b)(?P<secret>hf_(?:[a-z0-9]{30,}|(?-i:[a-z]*[A-Z0-9])[a-z0-9]{7,}))"
         ),
@@ -89,13 +91,16 @@ def printable_json(value: Any) -> Any:
 
 
 def cleaned(text: str) -> str:
-    """Return at most LONGEST_TEXT characters of a text, safe to store, log and print: no secrets, no escapes."""
-    # Remove escapes first: an escape within a secret would hide it from the patterns.
+    """Return a text that can be stored, logged and printed.
+
+    It has at most LONGEST_TEXT characters, and no secrets and escapes.
+    """
+    # Remove escapes first. An escape within a secret would hide the secret from the patterns.
     return redacted("\n".join(map(printable, text[:LONGEST_TEXT].splitlines())))
 
 
 def head(text: str) -> str:
-    """Return the beginning of a message, for patterns that would take too long on the whole of it."""
+    """Return the beginning of a message, for patterns that would take too long on the whole message."""
     return text[:_LONGEST_HEAD]
 
 

@@ -19,13 +19,13 @@ DEEPEST_LEVEL = 100
 
 # Python does not convert longer integers: https://docs.python.org/3/library/stdtypes.html#int-max-str-digits
 _LONG_NUMBER = re.compile(rb"(?<![0-9.eE+-])-?[1-9][0-9]{4300,}+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-# One half of an escaped surrogate pair, without the other half.
+# An escaped surrogate without its other half.
 _LONE_SURROGATE = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F][0-9a-fA-F]{2})"
 )
 _DEEP = re.compile(rb"\x01+")
-# Most objects are lighter. For them, it is not worth the time to exclude the contents of strings.
+# Most objects have a smaller weight. For these, it is not worth the time to exclude the contents of strings.
 _LIGHT_WEIGHT = 300
 # The change of the level by each byte outside of strings. As a signed byte, 255 is -1.
 _STEPS = bytes(1 if byte in b"[{" else 255 if byte in b"]}" else 0 for byte in range(256))
@@ -49,7 +49,7 @@ def decode(text: bytes | str) -> Any:
 def _repair_and_decode(text: bytes) -> Any:
     """Return the value of a JSON text that the parser refused.
 
-    Repair only the strings at first: another attempt takes less time than the search for deep levels.
+    First repair only the strings. Another attempt takes less time than the search for deep levels.
     """
     readable = _with_readable_strings(text)
     if readable != text:
@@ -66,8 +66,8 @@ def encode(value: Any) -> bytes:
 def weight(text: bytes) -> int:
     """Return how much work it is to decode a JSON text, in units of about a third of a microsecond of processor time.
 
-    The length says little: a tree of empty lists takes a hundred times as long as a string of the same length. A list
-    counts four times, because it takes that much longer than a number or a pair.
+    The length is a bad measure: a tree of empty lists takes a hundred times as long as a string of the same length. A
+    list counts four times, because it takes four times as long as a number or a pair.
     """
     upper_bound = _count_tokens(text)
     return (
@@ -94,7 +94,8 @@ def _with_readable_strings(text: bytes) -> bytes:
     This and the following functions process the whole text at once: a loop over the tokens of the largest object would
     take a second.
     """
-    # UTF-8 never contains byte 255. An escaped backslash must not look like the beginning of another escape.
+    # UTF-8 never contains byte 255, so it replaces escaped backslashes. Otherwise these would look like the beginning
+    # of another escape.
     without_escaped_backslashes = text.decode(errors="replace").encode().replace(rb"\\", b"\xff\xff")
     return _LONE_SURROGATE.sub(rb"\\ufffd", without_escaped_backslashes).replace(b"\xff\xff", rb"\\")
 
@@ -103,7 +104,7 @@ def _without_deep_levels(text: bytes) -> bytes:
     """Return a JSON text with null for every list and object below the deepest level."""
     levels = accumulate(array("b", _without_strings(text).translate(_STEPS)))
     is_deep = bytes(map(DEEPEST_LEVEL.__lt__, levels))
-    # The run ends before the closing bracket, which already has the level above: so + 1.
+    # The run ends before the closing bracket, because this bracket belongs to the level above. So add 1.
     return _with_null(text, ((run.start(), run.end() + 1) for run in _DEEP.finditer(is_deep)))
 
 

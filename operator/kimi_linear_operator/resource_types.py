@@ -18,5 +18,5 @@ _CHECKERS = tuple(resource_type.checker for resource_type in TYPES.values())
 
 
 def check(manifest: Mapping[str, Any]) -> Checked[Any]:
-    """Check a resource of any type as it was written. Never raises, whatever the manifest contains."""
+    """Check a resource of any type as a user wrote it. This never raises, whatever the manifest contains."""
     return check_any(manifest, _CHECKERS)

@@ -95,4 +95,4 @@ def _is_refused(word: str) -> bool:
     """Return whether an argument is refused because it has a field."""
     suite = {"name": "own", "speed": {"numPrompts": 1, "extraArgs": [word]}}
     problems = check(make_benchmark(suites=[suite])).problems
-    return any("has a flag in extraArgs" in problem.message for problem in problems)
+    return any("contains a flag in extraArgs" in problem.message for problem in problems)

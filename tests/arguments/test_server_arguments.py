@@ -122,7 +122,7 @@ def test_the_rules_refuse_every_way_to_write_a_flag_of_the_operator_and_no_other
 def _is_refused(word: str) -> bool:
     """Return whether an argument is refused because a field or the operator sets it."""
     problems = check(make_server(engine={"extraArgs": [word]})).problems
-    return any("has a flag that the operator sets" in problem.message for problem in problems)
+    return any("contains a flag that the operator sets" in problem.message for problem in problems)
 
 
 UNUSABLE = (

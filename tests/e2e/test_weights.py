@@ -274,7 +274,7 @@ def test_the_progress_of_a_download_is_written_every_ten_seconds_at_most(session
 def test_a_volume_without_room_and_a_hub_that_does_not_answer_are_told_with_remedies(
     session: Session, others: Others
 ) -> None:
-    assert others.full["message"].startswith("24.0 MB are missing, and the volume has room for 8.")
+    assert others.full["message"].startswith("24.0 MB are not fetched yet, but only 8.")
     assert "spec.volume.size" in others.full["message"]
     unreachable = others.wait_for_reason("unreachable", "HubUnreachable")
     assert "Connection refused" in unreachable["message"]

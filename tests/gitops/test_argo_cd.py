@@ -91,7 +91,7 @@ def test_a_sync_succeeds_when_the_gate_has_passed(
 ) -> None:
     assert told(gated_sync) == {
         "kimi": ("Succeeded", "AllReplicasServe: 1 of 1 replicas serve"),
-        "gate": ("Succeeded", "ThresholdsMet: All 2 suites are valid, and all 2 bounds are kept"),
+        "gate": ("Succeeded", "ThresholdsMet: All 2 suites are valid, and all 2 checks of numbers passed"),
     }
     servers.wait_until("Synced", "Healthy", repository.head())
 

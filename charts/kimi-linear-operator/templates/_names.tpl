@@ -32,7 +32,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- toYaml (merge (fromYaml (include "operator.selector" .)) $own .Values.commonLabels) -}}
 {{- end }}
 
-{{/* Metadata of an object: name, labels and annotations, of which the template may bring its own. */}}
+{{/* Metadata of an object: name, labels and annotations. A template can add its own labels and annotations. */}}
 {{- define "operator.metadata" -}}
 {{- $root := .root -}}
 name: {{ .name | default (include "operator.fullname" $root) }}
@@ -47,7 +47,7 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* A file whose objects get labels and annotations and are otherwise left as they are, byte for byte. */}}
+{{/* A file whose objects get labels and annotations. Everything else stays the same, byte for byte. */}}
 {{- define "operator.labelled" -}}
 {{- $added := dict "labels" (fromYaml (include "operator.labels" .root)) -}}
 {{- with .annotations -}}

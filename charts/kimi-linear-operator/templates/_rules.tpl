@@ -1,9 +1,9 @@
-{{/* What the operator may do where it looks after servers. Tests run it with exactly this, and want all of it used. */}}
+{{/* The operator's permissions in the namespaces that it manages. Tests run it with exactly these, and fail if it does not use all of them. */}}
 {{- define "operator.rules" -}}
 - apiGroups: [kimi-linear.io]
   resources: [kimilinearbenchmarks, kimilinearservers, kimilinearweights]
   verbs: [get, list, watch]
-# delete: spec.ttlSecondsAfterFinished of a benchmark. create: spec.verification of a server, whose benchmark it also deletes.
+# delete: for spec.ttlSecondsAfterFinished of a benchmark. create and delete: for the benchmark of spec.verification of a server.
 - apiGroups: [kimi-linear.io]
   resources: [kimilinearbenchmarks]
   verbs: [create, delete]
@@ -28,13 +28,13 @@
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
 {{- if .Values.rbac.monitoring }}
-# spec.monitoring of a server: definitions of the Prometheus operator, which need not be there.
+# For spec.monitoring of a server. The definitions belong to the Prometheus operator, which is perhaps not installed.
 - apiGroups: [monitoring.coreos.com]
   resources: [podmonitors, prometheusrules]
   verbs: [get, list, watch, create, patch, delete]
 {{- end }}
 {{- if .Values.rbac.networkPolicies }}
-# spec.networkPolicy of a server.
+# For spec.networkPolicy of a server.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, list, watch, create, patch, delete]
@@ -43,7 +43,7 @@
   resources: [configmaps, services]
   verbs: [get, list, watch, create, patch, delete]
 {{- if .Values.rbac.expose }}
-# spec.ingress and spec.httpRoute of a server.
+# For spec.ingress and spec.httpRoute of a server.
 - apiGroups: [networking.k8s.io]
   resources: [ingresses]
   verbs: [get, list, watch, create, patch, delete]
@@ -51,25 +51,25 @@
   resources: [httproutes]
   verbs: [get, list, watch, create, patch, delete]
 {{- end }}
-# Without delete: only the garbage collector deletes a claim, and only if volume.deletionPolicy is Delete.
+# No delete: only the garbage collector deletes a claim, and only if volume.deletionPolicy is Delete.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get, list, watch, create, patch]
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
-# The readiness gate of a pod, with spec.verification.mode: Block. Nothing else of a pod's status is written.
+# For the readiness gate of a pod, with spec.verification.mode: Block. The operator writes nothing else in a pod's status.
 - apiGroups: [""]
   resources: [pods/status]
   verbs: [patch]
 {{- if .Values.rbac.readLogs }}
 # Only the log of an engine that starts shows whether the engine loads or compiles. The last lines of the log of a pod
-# that fetches weights show its progress.
+# that downloads weights show its progress.
 - apiGroups: [""]
   resources: [pods/log]
   verbs: [get]
 {{- end }}
-# Only Events say why the pods of a benchmark's Job are refused or their volumes are not mounted.
+# Only Events say why the pods of a benchmark's Job are refused, or why their volumes are not mounted.
 - apiGroups: [""]
   resources: [events]
   verbs: [create, list]

@@ -17,9 +17,9 @@ from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.server.sglang.program import SGLANG
 
 PATIENCE_SECONDS = 30.0
-"""How long to wait for a pod to be created, or to get its volumes, before Events are read."""
+"""If a pod is not created or lacks its volumes for this long, the operator reads Events."""
 
-# Reasons of Events while the kubelet starts a pod. The newest Event says how far it is.
+# Reasons of Events while the kubelet starts a pod. The newest Event shows how far the kubelet is.
 _START_EVENTS = (
     "Created",
     "FailedAttachVolume",
@@ -30,7 +30,7 @@ _START_EVENTS = (
     "Started",
 )
 _UNMOUNTED = ("FailedAttachVolume", "FailedMount")
-# "Unable to attach or mount volumes: unmounted volumes=[x] ...: timed out" does not say why.
+# "Unable to attach or mount volumes: unmounted volumes=[x] ...: timed out" does not name the cause.
 _VAGUE = "Unable to attach or mount volumes"
 
 
@@ -95,7 +95,7 @@ def pod_reason(pod: Manifest, events: Sequence[Manifest], now: str) -> Reason | 
     """
     volume_reason = _volume_reason(pod, events) if _is_starting(pod) else None
     reason = volume_reason or worst_reason([pod], now, SGLANG)
-    # A client serves no requests, so once it runs, it does not matter whether its pod is ready.
+    # A client serves no requests. So it does not matter whether the pod of a running client is ready.
     return None if reason is None or (has_begun([pod]) and reason.name not in _GRAVE) else reason
 
 
@@ -111,7 +111,7 @@ def _volume_reason(pod: Manifest, events: Sequence[Manifest]) -> Reason | None:
     failures = [event for event in events if event.get("reason") in _UNMOUNTED]
     clear = [event for event in failures if not str(event.get("message", "")).startswith(_VAGUE)]
     message = one_line(str((newest(clear or failures) or {}).get("message", "")))
-    remedy = "create the missing object, or name another one; the pod then continues by itself"
+    remedy = "create the missing object, or name an existing one; the pod then continues by itself"
     return Reason("VolumeNotMounted", f"pod {pod['metadata']['name']}: {message} ({remedy})")
 
 

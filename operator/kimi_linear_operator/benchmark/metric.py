@@ -1,7 +1,7 @@
 """The metrics of the benchmark clients: their names, how they are printed, and in which direction they improve.
 
-Names are the clients' own keys. Labels, order, sections and decimals are those of the tables that the clients print:
-sglang.bench_serving of SGLang 0.5.7 (the recipe shows its tables) with the rows that later versions add, and
+Names are the clients' own keys. Labels, order, sections and decimals are those of the clients' tables. The clients are
+sglang.bench_serving of SGLang 0.5.7 (the recipe shows its tables), with the rows that later versions add, and
 sglang.test.few_shot_gsm8k. The client of tool calls is the operator's own, `tool_calls.py`.
 """
 
@@ -20,7 +20,7 @@ _GREATEST = 1e15
 
 
 def in_decimals(value: float, decimals: int) -> str:
-    """Return a number with this many decimals, or in short form if it is too great to be a measurement."""
+    """Return a number with this many decimals. A number that is too great to be a measurement has the short form."""
     return f"{value:.{decimals}f}" if abs(value) < _GREATEST else f"{value:.3g}"
 
 
@@ -34,7 +34,7 @@ class Metric:
 
     decimals: int
     better: Better | None = None
-    """The direction in which the metric improves; None if it has none, for example a count of tokens."""
+    """The direction in which the metric improves; None if neither is better, for example a count of tokens."""
 
     unit: str = ""
     """The unit, for example ms or tok/s; empty for a plain number."""
@@ -62,8 +62,8 @@ LATENCY_SECTIONS = {
 
 _LATENCY_LABELS = {"e2e_latency": "E2E Latency", "ttft": "TTFT", "tpot": "TPOT", "itl": "ITL"}
 
-# In the order of the client's rows. SGLang 0.5.7 prints no P90, and P95 and P99 for some latencies only; later versions
-# print all of them. The standard deviation is only in the client's file.
+# In the order of the client's rows. SGLang 0.5.7 does not print P90, and prints P95 and P99 only for some latencies.
+# Later versions print all of them. The client writes the standard deviation only to its file.
 STATISTICS = {
     "mean": "Mean",
     "median": "Median",

@@ -1,4 +1,7 @@
-"""Parsing the runner's result in a termination message. It is untrusted: any pod of a user can write one."""
+"""Parsing the runner's result in a termination message.
+
+The text is untrusted: any pod of a user can write such a message.
+"""
 
 from typing import Any
 
@@ -25,10 +28,11 @@ def read(text: str, suite: Suite) -> Manifest:
     result = _parsed(text, load.kind(suite))
     if result["requested"] != load.requests(suite):
         raise ResultError(
-            f"the suite has {load.requests(suite)} requests, but the pod's result is about {result['requested']}"
+            f"the suite asks for {load.requests(suite)} requests, but the pod's result says that "
+            f"{result['requested']} were asked for"
         )
     if result["completed"] > result["requested"]:
-        raise ResultError("the pod's result has more completed requests than the suite has requests")
+        raise ResultError("the pod's result counts more completed requests than the suite asks for")
     if result["outcome"] == "Succeeded":
         _require_metrics(result, load.kind(suite))
     return result
@@ -39,19 +43,19 @@ def _require_metrics(result: Manifest, kind: SuiteKind) -> None:
     if missing := [name for name in metric.INDISPENSABLE[kind] if name not in metrics]:
         raise ResultError(f"the pod's result lacks {', '.join(missing)}")
     if metrics.get("completed", result["completed"]) != result["completed"]:
-        raise ResultError("the pod's result has two numbers of completed requests")
+        raise ResultError("the pod's result contains two different numbers of completed requests")
 
 
 def _parsed(text: str, kind: SuiteKind) -> Manifest:
     try:
         result = jsontext.decode(text)
     except ValueError as error:
-        raise ResultError(f"the pod left no readable result: {error}") from error
+        raise ResultError(f"the result of the pod cannot be read: {error}") from error
     if not isinstance(result, dict):
         raise ResultError("the pod's result is not a JSON object")
     for name, field_type in _FIELDS.items():
         if type(result.get(name)) is not field_type:
-            raise ResultError(f"the pod's result has no {name} of type {field_type.__name__}")
+            raise ResultError(f"the pod's result lacks {name} of type {field_type.__name__}")
     return {
         "outcome": _outcome(result["outcome"]),
         "message": " ".join(result["message"].split())[:_LONGEST_MESSAGE],
@@ -69,7 +73,7 @@ def _outcome(value: str) -> str:
 
 def _count(value: int, name: str) -> int:
     if not 0 <= value <= _GREATEST:
-        raise ResultError(f"the pod's result has an impossible count: {name}")
+        raise ResultError(f"the pod's result contains an impossible count: {name}")
     return value
 
 
@@ -80,11 +84,11 @@ def _number(name: str, value: Any, kind: SuiteKind) -> float:
         ResultError: The client has no such metric, or it cannot have this value.
     """
     if metric.find(kind, name) is None:
-        raise ResultError("the pod's result has a metric that its client does not report")
+        raise ResultError("the pod's result contains a metric that the client of this suite does not report")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ResultError(f"the pod's result has a metric that is not a number: {name}")
+        raise ResultError(f"the pod's result contains a metric that is not a number: {name}")
     # This refuses integers that are too large for a float, and Infinity and NaN: Python parses them although JSON does
     # not have them.
     if not 0 <= value <= _GREATEST:
-        raise ResultError(f"the pod's result has an impossible metric: {name}")
+        raise ResultError(f"the pod's result contains an impossible value of the metric {name}")
     return value

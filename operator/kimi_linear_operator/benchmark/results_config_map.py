@@ -1,4 +1,4 @@
-"""The ConfigMap with the results of a benchmark, for users who may not read benchmarks.
+"""The ConfigMap with the results of a benchmark, for users who have no permission to read benchmarks.
 
 If a benchmark is created again with the same spec but without its status, for example from a backup, it takes its
 results from this ConfigMap and does not run again.
@@ -22,7 +22,8 @@ SPEC_ANNOTATION = f"{GROUP}/spec"
 
 _STATUS_FIELDS = ("verdict", "startTime", "completionTime", "environment", "results")
 _FILE = "results.json"
-# Results of 16 suites with all their findings weigh less. Anybody may have written the text; decoding it takes time.
+# A limit on the text, because decoding takes time and anybody may have written it. Results of 16 suites with all
+# findings weigh less.
 _HEAVIEST = 60_000
 # Fields of the spec that do not change what is measured.
 _NOT_MEASURED = {"inherited_metadata", "suspend", "ttl_seconds_after_finished"}
@@ -48,13 +49,16 @@ def build(benchmark: KimiLinearBenchmark, status: Manifest) -> Manifest:
 
 
 def is_whole(status: Manifest) -> bool:
-    """Return whether a status has everything that the ConfigMap holds: nothing is left out or shortened to text."""
+    """Return whether a status still contains all results of the ConfigMap.
+
+    No result was left out or shortened to text.
+    """
     is_text = any(result.get("kind") == UNKNOWN_KIND for result in status.get("results", ()))
     return not is_text and all(status[name] for name in _STATUS_FIELDS if name in status)
 
 
 def is_left_by(config_map: Manifest, benchmark: KimiLinearBenchmark) -> bool:
-    """Return whether a ConfigMap holds results of this spec, and the operator made it but no benchmark owns it.
+    """Return whether the operator made a ConfigMap, it holds results of this spec, and no benchmark owns it.
 
     A ConfigMap that a deleted benchmark still owns does not count: it is about to be deleted, as the user wanted.
     """
@@ -66,7 +70,7 @@ def read(config_map: Manifest, now: str) -> Manifest:
     """Return the fields of a status in a ConfigMap that this version can read; empty if there are none.
 
     Anybody may have written the ConfigMap, so nothing else gets into a status. A result that cannot be read becomes
-    text: its suite has ended.
+    text, because its suite has ended.
 
     Args:
         config_map: The ConfigMap.
@@ -88,7 +92,9 @@ def read(config_map: Manifest, now: str) -> Manifest:
 
 
 def _results(value: Any, now: str) -> Any:
-    """Return the results that have a name. A result that cannot be read becomes text; a value that is no list stays.
+    """Return the results that have a name.
+
+    A result that cannot be read becomes text. If the value is not a list, it stays.
 
     There are no more results than a spec may have suites.
     """

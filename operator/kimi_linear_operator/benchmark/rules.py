@@ -8,7 +8,8 @@ from kimi_linear_operator.benchmark.spec import RECIPE_SUITES, BenchmarkSpec
 from kimi_linear_operator.kubernetes import expressions
 from kimi_linear_operator.kubernetes.rule import Rule, Transition, unchanged
 
-# The names of Jobs begin with it and are labels of their pods, which may have 63 characters.
+# The name of each Job begins with the benchmark's name. Kubernetes puts the Job's name into a label of the pods, whose
+# value can have 63 characters.
 LONGEST_NAME = 40
 
 _RECIPE = str(list(RECIPE_SUITES))
@@ -30,26 +31,26 @@ _IS_ACCURACY = "(s.name == 'gsm8k' || has(s.accuracy))"
 _LOADS = "[has(s.speed), has(s.accuracy), has(s.toolCalls)]"
 
 ERRORS = (
-    expressions.name(LONGEST_NAME, "Jobs are named like the benchmark and its suites"),
+    expressions.name(LONGEST_NAME, "the names of its Jobs contain this name and the name of a suite"),
     Rule(
         "error",
         "spec",
         "has(self.serverRef) != has(self.endpoint)",
-        "name what to measure: either spec.serverRef, a KimiLinearServer of this namespace, or spec.endpoint",
+        "set either spec.serverRef (a KimiLinearServer of this namespace) or spec.endpoint",
         blames="serverRef",
     ),
     Rule(
         "error",
         "spec.suites",
         "self.all(s, self.exists_one(t, t.name == s.name))",
-        "has two suites with the same name: the name identifies the results",
+        "contains two suites with the same name: give each suite its own name, because the results are stored by name",
     ),
     Rule(
         "error",
         "spec.suites",
         f"self.all(s, s.name in {_RECIPE} || {_LOADS}.exists_one(l, l))",
-        "has a suite that is not one of the recipe's (speed-low, speed-medium, speed-high, gsm8k): give it one "
-        "of speed, accuracy and toolCalls",
+        "contains a suite that is not in the recipe (speed-low, speed-medium, speed-high, gsm8k): set exactly one "
+        "of its fields speed, accuracy and toolCalls",
     ),
     Rule(
         "error",
@@ -61,16 +62,15 @@ ERRORS = (
         "error",
         "spec.suites",
         f"self.all(s, !has(s.speed) || s.speed.extraArgs.all(a, !{expressions.is_flag('a', commands.OWNED_FLAGS)}))",
-        "has a flag in extraArgs that has a field of its own or that the operator sets: use the field for it "
-        "(numPrompts, datasetName ...), spec.datasets or spec.client",
+        "contains a flag in extraArgs that a field replaces or that the operator sets: use the field instead "
+        "(numPrompts, datasetName ..., spec.datasets or spec.client)",
     ),
     *(expressions.dataset_file(f"spec.datasets.{dataset}") for dataset in ("shareGPT", "gsm8k")),
     Rule(
         "error",
         "spec.baseline",
         "(self.source == 'benchmark') == has(self.benchmark)",
-        "must be set if the source is benchmark, and only then: set both spec.baseline.source and "
-        "spec.baseline.benchmark, or neither",
+        "must be set if and only if spec.baseline.source is benchmark",
         blames="benchmark",
     ),
     Rule(
@@ -78,28 +78,28 @@ ERRORS = (
         "",
         "!has(self.spec) || !has(self.spec.baseline) || !has(self.spec.baseline.benchmark) || "
         "self.spec.baseline.benchmark != self.metadata.name",
-        "is this benchmark itself: name another one",
+        "is this benchmark itself: name another benchmark",
         blames="spec.baseline.benchmark",
     ),
     Rule(
         "error",
         "spec.baseline",
         "!has(self.maxRegressionPercent) || self.source != 'none'",
-        "needs something to compare with: set spec.baseline.source",
+        "needs a baseline to compare with: set spec.baseline.source",
         blames="maxRegressionPercent",
     ),
     Rule(
         "error",
         "spec.baseline.metrics",
         f"self.all(m, {_is_one_of('m', _DIRECTED)})",
-        "has a metric that no client reports, or for which neither higher nor lower is better: use throughputs, "
-        "latencies (median_ttft_ms ...), accuracy, invalid or duration",
+        "contains a metric that cannot be compared: no client reports it, or neither a higher nor a lower value is "
+        "better. Use throughputs, latencies (median_ttft_ms ...), accuracy, invalid or duration",
     ),
     Rule(
         "error",
         "spec",
         "self.thresholds.all(t, self.suites.exists(s, s.name == t.suite))",
-        "names a suite that spec.suites does not have",
+        "names a suite that is not in spec.suites",
         blames="thresholds",
     ),
     Rule(
@@ -108,28 +108,28 @@ ERRORS = (
         f"self.thresholds.all(t, self.suites.all(s, s.name != t.suite || ({_IS_ACCURACY} ? "
         f"{_is_one_of('t.metric', metric.ACCURACY)} : has(s.toolCalls) ? {_is_one_of('t.metric', metric.TOOL_CALLS)} : "
         f"{_is_one_of('t.metric', metric.SPEED)})))",
-        "names a metric that the suite does not have: a speed suite has those of sglang.bench_serving "
-        "(output_throughput, p99_ttft_ms ...), an accuracy suite has accuracy, invalid, latency and "
-        "output_throughput, a suite of tool calls has valid_tool_calls, valid_streamed_tool_calls and latency",
+        "names a metric that the suite does not measure. Speed suites: the metrics of sglang.bench_serving "
+        "(output_throughput, p99_ttft_ms ...); accuracy suites: accuracy, invalid, latency and output_throughput; "
+        "suites of tool calls: valid_tool_calls, valid_streamed_tool_calls and latency",
         blames="thresholds",
     ),
     Rule(
         "error",
         "spec.thresholds",
         "self.all(t, has(t.min) || has(t.max))",
-        "has neither min nor max: give one of them or both",
+        "lacks a limit: set min, max or both",
     ),
     Rule(
         "error",
         "spec.thresholds",
         "self.all(t, !has(t.min) || !has(t.max) || t.min <= t.max)",
-        "has a min above its max: no value can meet it",
+        "has a min that is greater than its max: correct one of them",
     ),
     Rule(
         "error",
         expressions.CONTAINERS,
         f"self.all(c, {expressions.NO_GPUS})",
-        "asks for amd.com/gpu: clients need no GPUs; leave them to servers",
+        "requests amd.com/gpu, but clients need no GPUs: remove the request",
     ),
     Rule(
         "error",
@@ -137,8 +137,8 @@ ERRORS = (
         expressions.own_container(
             commands.CONTAINER, f"!has(c.env) || c.env.all(e, e.name != '{commands.API_KEY_VARIABLE}')"
         ),
-        f"sets the variable {commands.API_KEY_VARIABLE}, which the operator takes from the server's Secret, or from "
-        "spec.endpoint.apiKeySecretRef: remove it",
+        f"sets the variable {commands.API_KEY_VARIABLE}, but the operator sets it from the server's Secret or from "
+        "spec.endpoint.apiKeySecretRef: remove the variable",
     ),
     expressions.own_command(commands.CONTAINER, "use spec.client and spec.suites"),
     expressions.unprivileged(commands.CONTAINER, "it only sends requests"),
@@ -152,14 +152,15 @@ WARNINGS = (
         "warning",
         "spec.suites",
         f"self.all(s, !has(s.accuracy) || s.accuracy.numQuestions >= {_FEW_QUESTIONS})",
-        f"asks fewer than {_FEW_QUESTIONS} questions: by chance alone, such an accuracy can be wrong by five "
+        f"asks fewer than {_FEW_QUESTIONS} questions: by chance alone, the accuracy can then be wrong by five "
         "percentage points or more",
     ),
     Rule(
         "warning",
         "spec.suites",
         "self.all(s, !has(s.speed) || s.speed.datasetName != 'random-ids')",
-        "uses the dataset random-ids: SGLang's source says that made-up tokens can lead to NaN in the model",
+        "uses the dataset random-ids, which makes up tokens: SGLang's source says that such tokens can lead to NaN "
+        "in the model",
     ),
 )
 
@@ -168,8 +169,8 @@ TRANSITIONS = (
         "error",
         "",
         "!has(oldSelf.status) || !has(oldSelf.status.startTime) || " + unchanged(f"spec.{field}" for field in _FIXED),
-        "is fixed once the first suite has started, except suspend and ttlSecondsAfterFinished, because it says "
-        "what was measured: delete the benchmark, or create another one",
+        "cannot change after the first suite has started, because it says what was measured; only suspend and "
+        "ttlSecondsAfterFinished can change. Create another benchmark, or delete this one first",
         blames="spec",
     ),
 )

@@ -62,27 +62,27 @@ class BenchmarkObservation:
 
     @property
     def share(self) -> str:
-        """Return how many suites have ended, of how many."""
+        """Return how many suites have ended, and how many suites there are."""
         return f"{len(self.results)}/{len(self.suites)}"
 
 
 def is_complete(status: Manifest) -> bool:
-    """Return whether a status is that of a benchmark whose suites have all ended."""
+    """Return whether a status says that all suites of the benchmark have ended."""
     return find_condition(status, "Complete").get("status") == "True"
 
 
 def read_results(benchmark: KimiLinearBenchmark, status: Manifest) -> list[Manifest]:
-    """Return the results in a status, up to the first one that is not about the suite at its position.
+    """Return the results in a status, up to the first result that is not about the suite at its position.
 
-    The suite at that position runs again. A user or another version of the operator may have written the status. A
-    result that this version cannot read also means that its suite has ended, and is kept as it is.
+    A user or another version of the operator may have written the status. A result that this version cannot read also
+    means that its suite has ended, and is kept as it is.
     """
     pairs = zip(benchmark.spec.suites, _items(status.get("results")), strict=False)
     return [result for _, result in takewhile(lambda pair: pair[0].name == pair[1].get("name"), pairs)]
 
 
 def has_all_results(benchmark: KimiLinearBenchmark, status: Manifest) -> bool:
-    """Return whether a status has a result of every suite that this version can read."""
+    """Return whether a status contains a result of every suite, and this version can read each of these results."""
     readable = [result for result in read_results(benchmark, status) if is_readable(SuiteResult, result)]
     return len(readable) == len(benchmark.spec.suites)
 
@@ -100,7 +100,7 @@ def read_failed_start(status: Manifest) -> Manifest | None:
 
 
 def with_last_reason(result: Manifest, status: Manifest) -> Manifest:
-    """Return a suite's result. If it timed out, add the last reason in the status why it did not run."""
+    """Return a suite's result. If the suite timed out, add the reason in the status why the suite did not run."""
     last = find_condition(status, "Succeeded")
     had_problem = status.get("currentSuite") == result["name"] and last.get("reason") not in (*READY, *_PROGRESSING)
     if result.get("reason") != "TimedOut" or not had_problem:
@@ -141,7 +141,7 @@ def benchmark_status(observation: BenchmarkObservation, now: str) -> Manifest:
 def _with_wait(conditions: list[Manifest], previous: Manifest, now: str) -> list[Manifest]:
     """Return the conditions; if the benchmark waits for its turn, TargetReady has the time when that wait began.
 
-    Time in which it was refused or its server was not ready does not count: others were allowed to start then.
+    The time in which the spec was refused or the server was not ready does not count, because others could start then.
     """
     was_waiting = find_condition(previous, "TargetReady").get("reason") == "WaitingForTurn"
     return [
@@ -189,7 +189,10 @@ def _accepted(observation: BenchmarkObservation) -> Condition:
 
 
 def _why_stalled(observation: BenchmarkObservation, verdict: Verdict | None) -> Reason | None:
-    """Return the reason of Stalled, None if the benchmark is not: an invalid spec, or a verdict other than Passed."""
+    """Return the reason of Stalled: an invalid spec, or a verdict other than Passed.
+
+    None if the benchmark is not stalled.
+    """
     if verdict:
         return Reason(verdict.reason, verdict.message) if verdict.verdict != "Passed" else None
     if observation.not_applied and observation.not_applied.blames_spec:
@@ -198,7 +201,7 @@ def _why_stalled(observation: BenchmarkObservation, verdict: Verdict | None) -> 
 
 
 def _state(observation: BenchmarkObservation, now: str) -> Reason:
-    """Return why a benchmark is not complete: what it does or waits for."""
+    """Return why a benchmark is not complete: what runs now, or what the benchmark waits for."""
     if observation.not_applied:
         return observation.not_applied
     so_far = f"{observation.share} suites have ended"
@@ -206,7 +209,7 @@ def _state(observation: BenchmarkObservation, now: str) -> Reason:
         return Reason("Suspended", f"spec.suspend is true; {so_far}")
     if observation.current is None or observation.job is None:
         if failed := observation.failed_start:
-            message = f"suite {failed['suite']}: {failed['message']}; it let others go first at {failed['time']}"
+            message = f"suite {failed['suite']}: {failed['message']}; other benchmarks go first since {failed['time']}"
             return Reason(failed["reason"], f"{message}; {so_far}")
         if observation.target.name not in READY:
             return Reason(observation.target.name, f"{observation.target.message}; {so_far}")

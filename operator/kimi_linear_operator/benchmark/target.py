@@ -1,4 +1,4 @@
-"""The target of a benchmark: its address, what clients need to reach it, and whether it changes between suites."""
+"""The target of a benchmark: its address, what clients need to use it, and whether it changes between suites."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.benchmark import commands
-from kimi_linear_operator.benchmark.address import TargetKey, key_of, label_of
+from kimi_linear_operator.benchmark.address import TargetKey, key_of_endpoint, label_of
 from kimi_linear_operator.benchmark.spec import Environment, KimiLinearBenchmark
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import is_readable
@@ -34,8 +34,10 @@ class Target:
 
     Attributes:
         name: The server's name, or the endpoint's address.
-        label: The value of the target label of Jobs and pods: the same for all ways to write the server's address.
-        former_label: The value that earlier builds of the operator gave: Jobs that run during an upgrade have it.
+        label: The value of the target label of Jobs and pods. All ways to write the server's address give the same
+            value.
+        former_label: The value of this label in earlier builds of the operator. Jobs that run during an upgrade have
+            this value.
         url: The address for requests.
         model: The name of the model on the Hugging Face hub.
         image: The image that the client runs in.
@@ -43,7 +45,7 @@ class Target:
         environment: The client's environment variables; secrets are references.
         facts: The contents of `status.environment`.
         revision: The commit, branch or tag of the server's model, None if the server does not set one.
-        pod: The fields of a pod's spec that the client's pod takes from the server's.
+        pod: Fields of the pod spec that the client's pod copies from the server's pods.
         location: Where the client's pod finds the tokenizer, None if it comes from the hub.
     """
 
@@ -67,8 +69,8 @@ def of_server(benchmark: KimiLinearBenchmark, server: KimiLinearServer, template
     Args:
         benchmark: The benchmark.
         server: The server.
-        template: The pod template of its pods, which another version of the operator may have built; None if it has no
-            Deployment.
+        template: The pod template of the server's pods. Another version of the operator may have built it. None if the
+            server has no Deployment.
     """
     spec = server.spec
     running = command_line_in(template) if template else []
@@ -118,9 +120,10 @@ def of_endpoint(benchmark: KimiLinearBenchmark) -> Target:
     endpoint, client_spec = benchmark.spec.endpoint, benchmark.spec.client
     assert endpoint  # noqa: S101 - a rule requires either serverRef or endpoint
     key, packages = endpoint.api_key_secret_ref, client_spec.extra_pip_packages
+    about = benchmark.metadata
     return Target(
         name=endpoint.url,
-        label=label_of(key_of(endpoint.url, benchmark.metadata.namespace)),
+        label=label_of(key_of_endpoint(endpoint.url, about.namespace, about.annotations)),
         former_label=f"endpoint-{hashlib.sha256(endpoint.url.encode()).hexdigest()[:16]}",
         url=endpoint.url,
         model=endpoint.model,
@@ -132,14 +135,14 @@ def of_endpoint(benchmark: KimiLinearBenchmark) -> Target:
 
 
 def template_hash(template: Manifest | None) -> str | None:
-    """Return a hash of a pod template, without labels and annotations: they do not change the server."""
+    """Return a hash of a pod template. Labels and annotations do not count, because they do not change the server."""
     if template is None:
         return None
     return hashlib.sha256(json.dumps(template.get("spec"), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def snapshot(server: Manifest | None, pods: Iterable[Manifest], template: Manifest | None = None) -> str:
-    """Return the state of a server that must not change during a suite, as JSON.
+    """Return the part of a server's state that must not change during a suite, as JSON.
 
     Args:
         server: The server, None if there is none.
@@ -164,24 +167,26 @@ def changes(before: str, after: str) -> list[str]:
     """Return messages about what changed between two snapshots of a server."""
     old, new = _state(before), _state(after)
     if old.get("uid") != new.get("uid"):
-        return ["the server was deleted or replaced meanwhile"]
+        return ["the server was deleted or replaced during the suite"]
     messages = []
     old_generation, new_generation = _generation(old), _generation(new)
     if old_generation != new_generation:
-        messages.append(f"the server's spec changed meanwhile (generation {old_generation}, then {new_generation})")
+        messages.append(
+            f"the server's spec changed during the suite (generation {old_generation}, then {new_generation})"
+        )
     if old.get("image") != new.get("image"):
-        messages.append("the server's image changed meanwhile")
+        messages.append("the server's image changed during the suite")
     return messages + _pod_changes(_restart_counts(old), _restart_counts(new))
 
 
 def changes_since(facts: Manifest, before: str) -> list[str]:
     """Return messages about what changed between the first suite and a later one.
 
-    If that cannot be read, the numbers of the suites may be about different servers, so this counts as a change.
+    If `facts` cannot be read, the suites may have measured different servers. So this counts as a change.
 
     Args:
-        facts: The contents of `status.environment`, from when the first suite started. Another version of the operator
-            may have written it.
+        facts: The contents of `status.environment`, recorded when the first suite started. Another version of the
+            operator may have written them.
         before: The snapshot of the server before the later suite.
     """
     compared = {name: facts[name] for name in ("serverGeneration", "podTemplateHash") if name in facts}
@@ -200,12 +205,12 @@ def changes_since(facts: Manifest, before: str) -> list[str]:
 def _pod_changes(old: dict[str, int], new: dict[str, int]) -> list[str]:
     """Return messages about pods that were restarted or replaced, given their restarts by name."""
     messages = [
-        f"pod {name} of the server was restarted meanwhile"
+        f"pod {name} of the server was restarted during the suite"
         for name in sorted(old.keys() & new.keys())
         if old[name] != new[name]
     ]
     if old.keys() != new.keys():
-        messages.append("pods of the server were replaced meanwhile")
+        messages.append("pods of the server were replaced during the suite")
     return messages
 
 
@@ -215,13 +220,16 @@ def _restart_counts(state: dict[str, Any]) -> dict[str, int]:
 
 
 def _generation(state: dict[str, Any]) -> int | None:
-    """Return the generation in a snapshot, None if it is not a valid one."""
+    """Return the generation in a snapshot, None if it is not a valid number."""
     generation = state.get("generation")
     return generation if isinstance(generation, int) and abs(generation) < _GENERATIONS else None
 
 
 def _state(text: str) -> dict[str, Any]:
-    """Parse a snapshot. A user can change the annotation that holds it: anything but an object counts as empty."""
+    """Parse a snapshot.
+
+    A user can change its annotation, so anything other than an object counts as an empty snapshot.
+    """
     try:
         state = jsontext.decode(text)
     except ValueError:

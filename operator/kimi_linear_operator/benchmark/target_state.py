@@ -16,7 +16,7 @@ from kimi_linear_operator.server.owned import own_deployment
 from kimi_linear_operator.server.sglang import command_line
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 
-# No suite can start until somebody changes something: waiting does not help.
+# With these reasons, no suite can start until somebody changes something.
 _UNUSABLE = ("ApiKeyUnknown", "ServerMissing")
 
 
@@ -49,7 +49,7 @@ def target_state(cache: Cache, benchmark: KimiLinearBenchmark) -> TargetState:
     """Return the state of a benchmark's target."""
     reference = benchmark.spec.server_ref
     if reference is None:
-        reason = Reason("EndpointGiven", "the operator does not know whether an endpoint is ready")
+        reason = Reason("EndpointGiven", "the operator cannot check whether an endpoint is ready")
         return TargetState(reason, target.of_endpoint(benchmark))
     key = Key(benchmark.metadata.namespace, reference.name, SERVER)
     manifest = cache.get(key.of(SERVER))
@@ -81,7 +81,7 @@ def _server_reason(manifest: Manifest, server: KimiLinearServer | None) -> Reaso
     name = manifest["metadata"]["name"]
     ready = ready_condition(manifest.get("status", {}))
     if ready.get("observedGeneration") != manifest["metadata"]["generation"]:
-        return Reason("ServerUnready", f"the operator has not seen the latest change of server {name} yet")
+        return Reason("ServerUnready", f"server {name} was changed, and the operator has not handled the change yet")
     if ready.get("status") != "True":
         return Reason("ServerUnready", f"server {name} is not ready: {ready.get('reason')}")
     if server is None:
@@ -89,6 +89,6 @@ def _server_reason(manifest: Manifest, server: KimiLinearServer | None) -> Reaso
     if command_line.api_key_variable(server.spec) and api_key_reference(server.spec) is None:
         return Reason(
             "ApiKeyUnknown",
-            f"server {name} has an API key that is in no Secret; use spec.auth.apiKeySecretRef of the server",
+            f"the API key of server {name} does not come from a Secret; use spec.auth.apiKeySecretRef of the server",
         )
     return Reason("ServerReady", f"server {name} is ready")

@@ -14,9 +14,10 @@ from kimi_linear_operator.kubernetes.stored import is_readable
 from kimi_linear_operator.reasons import ReasonName
 
 _RATIO_DIGITS = 4
-# How many changes of the server are named: a server may have a thousand pods, and a status must have room for all.
+# A message names at most this many changes of the server. A server may have a thousand pods, and the status has a
+# limited size.
 _MOST_CHANGES = 32
-# Reasons of results of this version.
+# The reasons that this version writes into results.
 _FAILURES: tuple[ReasonName, ...] = ("ClientFailed", "NoResult", "TimedOut")
 
 
@@ -25,7 +26,8 @@ class Verdict:
     """The verdict on a whole benchmark.
 
     Attributes:
-        verdict: Invalid if the numbers of a suite do not count, else Failed if a bound is missed, else Passed.
+        verdict: Invalid if the numbers of a suite do not count, else Failed if a number is beyond its limit, else
+            Passed.
         reason: The most important reason.
         message: The messages of all reasons.
     """
@@ -38,7 +40,7 @@ class Verdict:
 def judge(
     spec: BenchmarkSpec, suite: Suite, result: Manifest, *, baseline: Baseline, changes: Sequence[str]
 ) -> Manifest:
-    """Return a suite's result with the baseline's numbers, the ratios to them, and all findings.
+    """Return a suite's result with the baseline's numbers, the ratios to these numbers, and all findings.
 
     Args:
         spec: The benchmark's spec.
@@ -61,7 +63,7 @@ def judge(
 def conclude(results: Sequence[Manifest]) -> Verdict:
     """Return the verdict on a benchmark, given the results of all its suites.
 
-    Another version of the operator may have written some of them.
+    Another version of the operator may have written some of the results.
     """
     invalid = [reason for result in results for reason in _why_invalid(result)]
     if invalid:
@@ -72,7 +74,7 @@ def conclude(results: Sequence[Manifest]) -> Verdict:
         messages = (f"{result['name']}: {finding['message']}" for result, finding in missed)
         return Verdict("Failed", _why_failed({finding["rule"] for _, finding in missed}), _joined(messages))
     count = sum(finding["rule"] != "Validity" for _, finding in judged)
-    bounds = f"all {count} bounds are kept" if count else "no bounds were given"
+    bounds = f"all {count} checks of numbers passed" if count else "the spec sets no limits for the numbers"
     suites = "The suite is" if len(results) == 1 else f"All {len(results)} suites are"
     return Verdict("Passed", "ThresholdsMet", f"{suites} valid, and {bounds}")
 
@@ -97,7 +99,7 @@ def _why_invalid(result: Manifest) -> Iterator[Reason]:
         yield Reason(reasons[0] if reasons else other, f"{name}: {message}")
         return
     if not validity_of(result):
-        yield Reason("ResultUnknown", f"{name}: the stored result does not say whether its numbers count")
+        yield Reason("ResultUnknown", f"{name}: the stored result does not say whether the numbers are valid")
     for finding in result.get("findings") or ():
         if finding["passed"]:
             continue
@@ -109,7 +111,7 @@ def _why_invalid(result: Manifest) -> Iterator[Reason]:
 
 
 def _joined(messages: Iterator[str]) -> str:
-    """Join messages, each of them once."""
+    """Join messages without duplicates."""
     return "; ".join(dict.fromkeys(messages))
 
 
@@ -144,7 +146,7 @@ def _bounds(threshold: Threshold, value: float | None) -> Iterator[Finding]:
         if limit is None:
             continue
         passed = value is not None and (value - limit) * sign >= 0
-        measured = "was not reported by this client" if value is None else f"is {value:g}"
+        measured = "is not among the numbers that this client reports" if value is None else f"is {value:g}"
         yield Finding.model_construct(
             rule="Threshold",
             metric=threshold.metric,
@@ -157,7 +159,7 @@ def _bounds(threshold: Threshold, value: float | None) -> Iterator[Finding]:
 
 def _regressions(spec: BenchmarkSpec, kind: SuiteKind, metrics: Metrics, baseline: Baseline) -> Iterator[Finding]:
     allowed = spec.baseline.max_regression_percent
-    # The recipe has numbers for its own suites only.
+    # The recipe publishes numbers only for its own suites.
     if allowed is None or (spec.baseline.source == "recipe" and not baseline.metrics):
         return
     if baseline.missing:
@@ -174,7 +176,7 @@ def _regression(compared: metric.Metric, metrics: Metrics, baseline: Metrics, al
         compared: The metric.
         metrics: The suite's numbers.
         baseline: The baseline's numbers.
-        allowed: By how many percent the metric may be worse.
+        allowed: By how many percent the metric may be worse than the baseline.
     """
     name = compared.name
     if name not in baseline or name not in metrics:

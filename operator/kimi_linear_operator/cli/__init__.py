@@ -1,6 +1,6 @@
 """The `kimi-linear` command. Each verb has a module.
 
-Exit codes: 0 for yes, 1 for no (invalid, different, not ready), 2 if the command failed.
+Exit codes: 0 if the answer is yes; 1 if it is no (invalid, different, not ready); 2 if the command failed.
 """
 
 import argparse
@@ -18,11 +18,12 @@ VERBS = {
     "validate": "check resources, without a cluster",
     "render": "print the objects that the operator would create, without a cluster",
     "diff": "show what applying resources would change in the cluster",
-    "page": "print the configurator: a page to choose a server and its benchmark",
+    "page": "print the configurator, a page on which you configure a server and its benchmark",
     "crd": "print the CustomResourceDefinitions and the warning policy",
-    "status": "show the state of a server or benchmark, why it is not ready, and what to do; follow its start",
+    "status": "show the state of a resource, why it is not ready and what to do; with -w, follow it",
     "report": "show the results of a benchmark, or compare two",
-    "completion": "print the script that completes words in a shell",
+    "verify": "ask a server questions now, and say whether its answers are right",
+    "completion": "print a script that completes the command's words in a shell",
     "run": "run the operator",
 }
 
@@ -46,18 +47,18 @@ def main(arguments: Sequence[str] | None = None, prog: str = "kimi-linear") -> i
         print(f"{prog} {options.verb}: {cleaned(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader, for example `head`, has closed the pipe. Without this, Python's flush at exit would fail.
+        # The reader, for example `head`, has closed the pipe. Without this line, Python's flush at exit would fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
 def plugin() -> int:
-    """Run the command as a plugin of kubectl, which finds it by the name `kubectl-kimi_linear`."""
+    """Run the command as a plugin of kubectl. kubectl finds the plugin by the name `kubectl-kimi_linear`."""
     return main(prog="kubectl kimi-linear")
 
 
 def complete_plugin() -> int:
-    """Print what kubectl asks `kubectl_complete-kimi_linear` for: words that complete the plugin's command line."""
+    """Print the words that complete the plugin's command line. kubectl runs this as `kubectl_complete-kimi_linear`."""
     completion = importlib.import_module("kimi_linear_operator.cli.completion")
     words = sys.argv[1:]
     print("\n".join(completion.answer_for_kubectl(_parser(words[:-1], "kimi-linear"), words)))
@@ -71,7 +72,10 @@ def _answer_shell() -> None:
 
 
 def _parser(words: Sequence[str], prog: str) -> argparse.ArgumentParser:
-    """Return the parser. It imports only the chosen verb, because most verbs do not need kopf or the client."""
+    """Return the parser.
+
+    It imports only the chosen verb, because most verbs need neither kopf nor the client library.
+    """
     parser = argparse.ArgumentParser(prog=prog, description=kimi_linear_operator.__doc__)
     parser.add_argument("--version", action="version", version=f"%(prog)s {kimi_linear_operator.__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)

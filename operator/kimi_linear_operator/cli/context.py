@@ -8,7 +8,7 @@ from kimi_linear_operator.cluster.errors import ApiError
 
 
 def namespace(options: argparse.Namespace) -> str:
-    """Return the namespace of -n, or that of the kubeconfig's context without -n."""
+    """Return the namespace of -n. Without -n, return the namespace of the kubeconfig's context."""
     try:
         return options.namespace or current_namespace()
     except ApiError as error:

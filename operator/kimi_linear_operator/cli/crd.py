@@ -10,7 +10,10 @@ from kimi_linear_operator.resource_types import DEFINITIONS
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument(
-        "--write", metavar="FOLDER", type=Path, help="write one file each, and JSON schemas, instead of printing"
+        "--write",
+        metavar="FOLDER",
+        type=Path,
+        help="write each object and the JSON schemas to files in this folder, instead of printing the objects",
     )
 
 

@@ -1,4 +1,4 @@
-"""`kimi-linear diff`: what the operator's plan for resources would change, from dry runs at the API server."""
+"""`kimi-linear diff`: what the operator's plan would change, computed with dry runs at the API server."""
 
 import argparse
 import asyncio
@@ -22,7 +22,7 @@ from kimi_linear_operator.resource_types import TYPES
 
 _INVALID = 422
 _REFUSALS = (403, 404)
-# Fields that change with every write.
+# Fields that change in every write.
 _VOLATILE = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
 
 
@@ -56,7 +56,7 @@ async def _changes(resources: Sequence[Resource]) -> list[Manifest]:
 
 
 async def _resource_changes(cluster: Cluster, written: Resource, in_files: Referenced) -> list[Manifest]:
-    """Return the changes for one resource as the user wrote it; `in_files` are all resources in the files."""
+    """Return the changes for one resource as the user wrote it. `in_files` contains all resources of the files."""
     preview = TYPES[written.KIND].preview
     stored = await cluster.get(written.KIND, written.metadata.namespace, written.metadata.name)
     resource = preview.as_stored(written, stored)
@@ -110,7 +110,7 @@ def _withheld_changes(desired: Sequence[Manifest], unreadable: Mapping[Kind, Api
 
 
 async def _namesakes(cluster: Cluster, wanted: Sequence[Manifest], live: Sequence[Manifest]) -> list[Manifest]:
-    """Return the live objects that have the name of a wanted child but are not among the labelled ones."""
+    """Return the live objects that have the name of a wanted child but lack its labels."""
     names = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in live}
     missing = [child for child in wanted if (child["kind"], child["metadata"]["name"]) not in names]
     stored = [
@@ -121,7 +121,10 @@ async def _namesakes(cluster: Cluster, wanted: Sequence[Manifest], live: Sequenc
 
 
 async def _changes_of(cluster: Cluster, steps: Sequence[Step]) -> list[Manifest]:
-    """Return the changes of a plan, without those of ControllerRevisions: they only repeat those of Deployments."""
+    """Return the changes of a plan.
+
+    ControllerRevisions are left out, because their changes repeat those of Deployments.
+    """
     shown = [step for step in steps if isinstance(step, Blocked) or not _is_of_revision(step)]
     changes = [await _change_of(cluster, step) for step in shown]
     return [change for change in changes if change["action"] == "blocked" or change["diff"]]
@@ -148,7 +151,7 @@ def _blocked(wanted: Manifest, message: str) -> Manifest:
 
 
 async def _applied(cluster: Cluster, wanted: Manifest) -> Manifest:
-    """Return a child as the operator would leave it. If the apply is refused, overwrite the spec."""
+    """Return a child as it would be after the operator's apply. If the apply is refused, overwrite the spec."""
     kind = kind_of(wanted)
     try:
         return await cluster.apply(kind, wanted, dry_run=True)

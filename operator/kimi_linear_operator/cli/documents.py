@@ -1,7 +1,7 @@
-"""Parser of YAML and JSON that gives the same JSON values as kubectl.
+"""Parser of YAML and JSON that returns the same JSON values as kubectl.
 
-It has only the types of JSON: no dates, sets or binary data. kubectl uses Go's library for YAML 1.1, which differs from
-Python's: y is true, 1e3 is a number, 1:30 is text.
+It returns only the types of JSON: no dates, sets or binary data. kubectl uses Go's library for YAML 1.1. Its rules
+differ from Python's: y is true, 1e3 is a number, 1:30 is text.
 """
 
 import json
@@ -30,7 +30,7 @@ _IMPLICIT = {
 
 
 class DuplicateKeyError(ValueError):
-    """A JSON object has the same key twice."""
+    """A JSON object contains the same key twice."""
 
 
 def read(text: str) -> list[Any]:
@@ -44,7 +44,7 @@ def read(text: str) -> list[Any]:
             return list(_json_documents(text))
         except json.JSONDecodeError:
             pass  # YAML may begin with a brace, too.
-    # The conversion to JSON refuses aliases that form a loop, and NaN.
+    # The conversion to JSON refuses NaN, and aliases that form a loop.
     encoded = (json.dumps(document, allow_nan=False) for document in yaml.load_all(text, Loader=_Loader))
     return [json.loads(document) for document in encoded]  # noqa: TID251 - as deep as the file is
 
@@ -83,7 +83,10 @@ class _Loader(yaml.SafeLoader):
         self._checked: set[yaml.Node] = set()
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Check the node's own keys for duplicates, then replace merge keys. Its own keys override merged ones."""
+        """Check the node's own keys for duplicates, then replace merge keys.
+
+        The node's own keys override merged keys.
+        """
         if node not in self._checked:
             self._checked.add(node)
             node.value = [(self._text_key(key_node), value_node) for key_node, value_node in node.value]

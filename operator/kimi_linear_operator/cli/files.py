@@ -1,4 +1,7 @@
-"""The files of the option -f: as with kubectl, a file, a list, a pattern, a folder, or - for standard input."""
+"""The files of the option -f.
+
+As with kubectl, it takes a file, a list, a pattern, a folder, or - for standard input.
+"""
 
 import glob
 import sys
@@ -18,10 +21,10 @@ def find(argument: str, *, recursive: bool) -> list[str]:
 
     Args:
         argument: The argument of -f.
-        recursive: Whether to read folders within a folder, too.
+        recursive: Whether to read subfolders, too.
 
     Raises:
-        CommandError: It is an address, or a folder without files to read.
+        CommandError: The argument is a URL, or a folder without files to read.
     """
     if argument == "-":
         return [STANDARD_INPUT]
@@ -39,7 +42,7 @@ def text(file: str) -> str:
     """Return the text of a file.
 
     Raises:
-        OSError, ValueError: It cannot be read, or is not text.
+        OSError, ValueError: The file cannot be read, or is not text.
     """
     return sys.stdin.read() if file == STANDARD_INPUT else Path(file).read_text(encoding="utf-8-sig")
 

@@ -27,7 +27,7 @@ DEFAULT_NAMESPACE = "default"
 
 _KINDS = {kind.kind for kind in TYPES}
 
-# The API server takes up to 58 characters of generateName and adds five (k8s.io/apiserver, pkg/storage/names).
+# The API server uses up to 58 characters of generateName and adds five (k8s.io/apiserver, pkg/storage/names).
 _LONGEST_GENERATED = 58
 _GENERATED = "xxxxx"
 
@@ -41,7 +41,7 @@ class Source:
 
     @property
     def title(self) -> str:
-        """Return kind and name for messages."""
+        """Return the kind and the name, for messages."""
         return printable(_title(self.manifest))
 
 
@@ -80,16 +80,17 @@ def add_input_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
         action="append",
         required=required,
         metavar="FILE",
-        help="file, list, pattern or folder of resources, - for standard input; may be given several times",
+        help="a file, a list of files, a pattern or a folder with resources, or - for standard input; can be repeated",
     )
-    parser.add_argument("-R", "--recursive", action="store_true", help="include the subfolders of a folder")
-    add_namespace_argument(parser, "resources that name none")
+    parser.add_argument("-R", "--recursive", action="store_true", help="also read the subfolders of a folder")
+    add_namespace_argument(parser, "resources without a namespace")
 
 
 def add_namespace_argument(parser: argparse.ArgumentParser, of: str) -> None:
     """Add -n."""
     text = (
-        f"namespace of {of}; the default is that of the kubeconfig's context, or `default` if the verb asks no cluster"
+        f"namespace of {of}; by default the namespace of the kubeconfig's context, or `default` for verbs that use "
+        "no cluster"
     )
     parser.add_argument("-n", "--namespace", help=text)
 
@@ -126,7 +127,7 @@ def _check(source: Source) -> Checked[Any]:
 
 
 def _with_access_warning(outcome: Checked[Any]) -> Checked[Any]:
-    """Add a warning if the resource needs an operator whose administrator allows access beyond the pod."""
+    """Add a warning if the operator accepts the resource only when its administrator allows access beyond the pod."""
     if outcome.resource is None or not (beyond := _beyond_pod(outcome.resource)):
         return outcome
     warning = Problem("warning", "spec.podTemplate", access.refusal(beyond))
@@ -161,7 +162,7 @@ def _read_file(file: str, namespace: str) -> Iterator[Source]:
     except (OSError, yaml.YAMLError, documents.DuplicateKeyError) as error:
         raise CommandError(f"{file}: {error}") from error
     except RecursionError as error:
-        raise CommandError(f"{file}: nested too deeply; our resources have at most {DEEPEST_LEVEL} levels") from error
+        raise CommandError(f"{file}: nested too deeply; a resource can have at most {DEEPEST_LEVEL} levels") from error
     except (AttributeError, TypeError, ValueError) as error:
         raise CommandError(f"{file}: the API server could not read it: {error}") from error
     for manifest in (item for content in contents for item in _items(content)):
@@ -188,7 +189,7 @@ def _is_ours(manifest: object) -> bool:
 
 
 def _title(manifest: Manifest) -> str:
-    """Return kind and name, or a substitute for one that is missing."""
+    """Return the kind and the name. A substitute stands for a missing one."""
     content = manifest.get("metadata")
     metadata = content if isinstance(content, dict) else {}
     prefix = metadata.get("generateName")
@@ -205,7 +206,7 @@ def _with_namespace(manifest: Any, namespace: str) -> Manifest:
 
 
 def _with_name(manifest: Manifest) -> Manifest:
-    """Give a resource with generateName a name as the API server would."""
+    """Give a resource with generateName a name, as the API server does."""
     metadata = manifest.get("metadata")
     if not isinstance(metadata, dict) or metadata.get("name"):
         return manifest

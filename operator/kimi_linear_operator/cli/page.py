@@ -1,4 +1,4 @@
-"""`kimi-linear page`: the configurator, one HTML page that needs neither a server nor a network."""
+"""`kimi-linear page`: the configurator, one HTML page that works without a server and without a network."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ from kimi_linear_operator.cli.failure import CommandError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("--write", metavar="FILE", type=Path, help="write it to a file instead of printing")
+    parser.add_argument("--write", metavar="FILE", type=Path, help="write the page to this file instead of printing it")
 
 
 def run(options: argparse.Namespace) -> int:

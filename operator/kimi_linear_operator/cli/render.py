@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 class MissingError(Exception):
-    """A resource refers to another one that is in none of the files."""
+    """A resource refers to another resource that is in none of the files."""
 
 
 def _children(resource: Resource, in_files: Referenced) -> list[Manifest]:
@@ -42,7 +42,7 @@ def _children(resource: Resource, in_files: Referenced) -> list[Manifest]:
         if key not in in_files:
             noun = key.kind.kind.removeprefix("KimiLinear").lower()
             raise MissingError(
-                f"{field}: {key.name!r}: what its pods need comes from the {noun}, which is in none of the files: "
-                "add its file"
+                f"{field}: {key.name!r}: the pods take values from this {noun}, but it is in none of the files: add "
+                "its file"
             )
     return preview.build(resource, in_files)

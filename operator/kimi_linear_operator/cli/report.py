@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the report; return 0 if the benchmark passed or, for a comparison, if both have a valid result."""
+    """Print the report. Return 0 if the benchmark passed. For a comparison, return 0 if both results are valid."""
     runs = _from_files(options) if options.filename else _from_cluster(options)
     if len(runs) == 1:
         print(report.REPORTS[options.output](runs[0]), end="")
@@ -56,7 +56,7 @@ async def _get(namespace: str, names: Iterable[str]) -> list[Manifest | None]:
 
 
 def _from_files(options: argparse.Namespace) -> list[report.Run]:
-    """Return the named benchmarks in the files. Without a name, the files must hold one or two."""
+    """Return the named benchmarks in the files. Without a name, the files must contain one or two benchmarks."""
     files = ", ".join(options.filename)
     sources = [source for source in manifests.read(options) if source.manifest.get("kind") == "KimiLinearBenchmark"]
     if options.name:

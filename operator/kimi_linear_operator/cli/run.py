@@ -22,34 +22,34 @@ from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument(
-        "-n", "--namespace", action="append", default=[], help="watch only this namespace; may be given several times"
+        "-n", "--namespace", action="append", default=[], help="watch only this namespace; can be repeated"
     )
     parser.add_argument(
         "--lease",
         metavar="NAMESPACE/NAME",
         default=f"{own_namespace()}/{MANAGER}",
-        help="the Lease that lets one of several replicas work at a time (default: %(default)s); operators that watch "
-        "different namespaces need different ones",
+        help="the Lease by which only one of several replicas works at a time (default: %(default)s); operators that "
+        "watch different namespaces need different Leases",
     )
     parser.add_argument(
         "--listen",
         metavar="HOST:PORT",
         default=":8080",
-        help="where to answer /healthz, /readyz and /metrics (default: %(default)s, which is every address)",
+        help="address and port for /healthz, /readyz and /metrics (default: %(default)s, which is every address)",
     )
     parser.add_argument(
         "--rollout-pause",
         metavar="SECONDS",
         type=float,
-        help="roll new pod templates of this version out to all servers, one server at a time, with a pause of this "
-        "many seconds after each is Ready (default: a new template is offered, and rolled out with the next change of "
-        f"the spec or of the annotation {ROLLOUT_ANNOTATION})",
+        help="roll out new pod templates of this version to all servers, one server after the other, and pause this "
+        "many seconds after each server is Ready (default: a server is offered a new template, and takes it with "
+        f"the next change of its spec or of the annotation {ROLLOUT_ANNOTATION})",
     )
     parser.add_argument(
         access.OPTION,
         action="store_true",
-        help="let podTemplate and security give the pods of servers and benchmarks access beyond the pod: the node's "
-        "namespaces, files, ports and devices, other service accounts, more capabilities",
+        help="accept resources whose podTemplate or security gives pods access beyond the pod: to the node's "
+        "namespaces, files, ports and devices, to other service accounts, or to more capabilities",
     )
     parser.add_argument("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
     parser.add_argument("--log-format", choices=logs.FORMATS, default="text", help="default: %(default)s")
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the operator until a signal stops it."""
     settings = _settings(options)
     logs.configure(options.log_level, options.log_format)
-    # Imported modules are never garbage, and scanning them in a full collection would stop the operator for 80 ms.
+    # Imported modules are never garbage. To scan them in a full collection would stop the operator for 80 ms.
     gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:

@@ -1,4 +1,4 @@
-"""What the cluster has of one resource: the resource, its workloads and its pods."""
+"""What the cluster contains for one resource: the resource, its workloads and its pods."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from kimi_linear_operator.reasons import NOTHING, REASONS
 from kimi_linear_operator.reconcile.resource_type import ResourceType
 from kimi_linear_operator.resource_types import TYPES
 
-# Children without a state of their own: they are as the operator writes them.
+# Children without a state of their own. They always are as the operator writes them.
 _WITHOUT_STATE = (AUTOSCALER, CONFIG_MAP, DISRUPTION_BUDGET, HTTP_ROUTE, INGRESS, REVISION, SERVICE)
 # The user may not list the kind, or the cluster does not have it.
 _REFUSALS = (403, 404)
@@ -32,7 +32,7 @@ _REFUSALS = (403, 404)
 
 @dataclass(frozen=True)
 class State:
-    """A resource as the API server has it, and what belongs to it.
+    """A resource as the API server stores it, and the objects that belong to it.
 
     Attributes:
         resource_type: Its type.
@@ -54,12 +54,12 @@ class State:
 
     @property
     def goal(self) -> Manifest:
-        """Return the condition that tells whether the resource has reached its goal, empty if it is missing."""
+        """Return the condition that says whether the resource has reached its goal, empty if it is missing."""
         return find_condition(self.status, self.resource_type.goal.condition)
 
     @property
     def has_reached_goal(self) -> bool:
-        """Return whether the resource is what it is for: ready, or passed."""
+        """Return whether the resource has reached its goal: it is ready, or has passed."""
         return self.goal.get("status") == "True"
 
     @property
@@ -69,14 +69,14 @@ class State:
 
     @property
     def is_settled(self) -> bool:
-        """Return whether nothing more will happen by itself."""
+        """Return whether the resource does not change any more by itself."""
         is_stalled = find_condition(self.status, "Stalled").get("status") == "True"
         is_idle = find_condition(self.status, "Reconciling").get("status") == "False"
         return self.is_seen and (self.has_reached_goal or is_stalled or is_idle)
 
     @property
     def headline(self) -> str:
-        """Return in one line whether the resource has reached its goal, and the reason."""
+        """Return one line that says whether the resource has reached its goal, and the reason."""
         goal = self.resource_type.goal
         words = goal.reached if self.has_reached_goal else goal.not_reached
         return f"{self.resource['metadata']['name']} {words}: {self.goal.get('reason', 'Pending')}"
@@ -88,12 +88,12 @@ class State:
 
     @property
     def next_step(self) -> str:
-        """Return what to do, empty if nothing has to be done or nobody knows."""
+        """Return what to do, empty if there is nothing to do or the remedy is unknown."""
         return _remedy(self.goal.get("reason", "Pending"))
 
     @property
     def shortcomings(self) -> Sequence[str]:
-        """Return what is not as the spec asks although it does not decide about the goal, and what to do."""
+        """Return what differs from the spec but does not affect the goal, and what to do."""
         conditions = (find_condition(self.status, kind) for kind in ("Synced", "Exposed"))
         false = [item for item in conditions if item.get("status") == "False"]
         told = [item for item in false if item["reason"] != self.goal.get("reason")]
@@ -110,7 +110,7 @@ class State:
 
 @dataclass(frozen=True)
 class Address:
-    """Which resource is meant: a namespace, a name, and the types that it may have, in this order."""
+    """Which resource the user means: a namespace, a name, and the possible types in order."""
 
     namespace: str
     name: str
@@ -129,13 +129,13 @@ def _shortcoming(condition: Manifest) -> list[str]:
 
 
 def _remedy(reason: str) -> str:
-    """Return what to do about a reason, empty if nothing has to be done or nobody knows."""
+    """Return what to do about a reason, empty if there is nothing to do or the remedy is unknown."""
     explanation = {str(name): item for name, item in REASONS.items()}.get(reason)
     return explanation.remedy if explanation and explanation.remedy != NOTHING else ""
 
 
 def address(namespace: str, text: str) -> Address:
-    """Return which resource a text means: NAME, or TYPE/NAME as kubectl takes it.
+    """Return which resource a text means. The text is NAME, or TYPE/NAME as for kubectl.
 
     Raises:
         CommandError: There is no such type.
@@ -149,17 +149,17 @@ def address(namespace: str, text: str) -> Address:
 
 
 def words_of(resource_type: ResourceType) -> tuple[str, ...]:
-    """Return the words by which kubectl knows a type, the short one first, and its own short word."""
+    """Return the words for a type that kubectl accepts, the short one first, and our own short word."""
     kind, definition = resource_type.kind, resource_type.definition
     return (definition.short_name, kind.kind.lower(), kind.plural, resource_type.model.COMPONENT)
 
 
 async def read(cluster: Cluster, wanted: Address) -> State:
-    """Return the state of a resource. If there is one of several types, the first type counts.
+    """Return the state of a resource. If resources of several types have the name, the first type counts.
 
     Raises:
-        ApiError: It cannot be read.
-        CommandError: There is none.
+        ApiError: The resource cannot be read.
+        CommandError: There is no such resource.
     """
     for resource_type in wanted.types:
         resource = await cluster.get(resource_type.kind, wanted.namespace, wanted.name)
@@ -182,7 +182,7 @@ async def _with_children(cluster: Cluster, wanted: Address, resource_type: Resou
 
 
 async def _list(cluster: Cluster, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
-    """Return the objects of a kind, none if the API server refuses to list them: the rest is worth showing."""
+    """Return the objects of a kind. Empty if the API server refuses to list them, so that the rest is still shown."""
     try:
         return sorted(await cluster.list(kind, namespace, selector), key=_age)
     except ApiError as error:

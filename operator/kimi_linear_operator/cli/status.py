@@ -1,13 +1,14 @@
-"""`kimi-linear status`: the state of a resource, why it is not ready, and what to do; also while it starts."""
+"""`kimi-linear status`: the state of a resource, why it is not ready, and what to do. It can also follow a start."""
 
 import argparse
 import asyncio
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 
 from kimi_linear_operator.cli import completion, context
-from kimi_linear_operator.cli.failure import CommandError
+from kimi_linear_operator.cli.failure import INTERRUPTED, CommandError
 from kimi_linear_operator.cli.state import Address, State, address, read
 from kimi_linear_operator.cli.tree import lines
 from kimi_linear_operator.cli.watching import watch
@@ -19,9 +20,6 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.server.startup import SERVING
 
-# As a shell reports a process that SIGINT ended.
-_INTERRUPTED = 130
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
@@ -31,12 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="name of a server, benchmark or weights; klb/NAME means the benchmark of this name",
     )
     completion.complete_with(name, completion.resource_names)
-    parser.add_argument("-n", "--namespace", help="its namespace; the default is that of the kubeconfig's context")
+    parser.add_argument(
+        "-n", "--namespace", help="namespace of the resource; by default the namespace of the kubeconfig's context"
+    )
     parser.add_argument(
         "-w",
         "--watch",
         action="store_true",
-        help="follow it until it is ready (exit code 0), or until nothing more happens by itself (1)",
+        help="follow the resource until it is ready (exit code 0), or until it does not change any more by itself "
+        "(exit code 1)",
     )
 
 
@@ -48,9 +49,9 @@ def run(options: argparse.Namespace) -> int:
     except ApiError as error:
         raise CommandError(str(error)) from error
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return INTERRUPTED
     if not options.watch:
-        # An older operator that did not clean messages, or somebody else, may have written the status.
+        # Somebody else may have written the status, or an older operator that did not clean messages.
         print(cleaned("\n".join(_lines(state, now()))))
     return 0 if state.has_reached_goal else 1
 
@@ -62,7 +63,7 @@ async def _read(wanted: Address) -> State:
 
 async def _watch(wanted: Address) -> State:
     async with connect() as cluster:
-        return await watch(lambda: read(cluster, wanted), now)
+        return await watch(lambda: read(cluster, wanted), now, sys.stdout)
 
 
 def now() -> str:
@@ -75,7 +76,7 @@ def _lines(state: State, time: str) -> Iterator[str]:
     yield state.headline
     yield f"  {state.message}"
     if not state.is_seen:
-        yield "  The operator has not seen the latest change of the spec yet."
+        yield "  The operator has not handled the latest change of the spec yet."
     if state.next_step and not state.has_reached_goal:
         yield f"  Next: {state.next_step}"
     yield from (f"  {line}" for line in state.shortcomings)
@@ -98,7 +99,7 @@ def _lines(state: State, time: str) -> Iterator[str]:
             yield f"\n{title}:\n{status[key]}"
 
 
-# Fields of the status that are shown as they are.
+# Fields of the status that are shown unchanged.
 _TITLES = (("URL", "url"), ("Image", "image"), ("Command", "command"), ("Claim", "claim"), ("Commit", "commit"))
 
 
@@ -107,7 +108,7 @@ def _conditions(status: Manifest) -> list[Manifest]:
 
 
 def _phases(startup: Manifest, failure: Manifest, time: str) -> Iterator[Sequence[str]]:
-    """Yield the phases of a start: name, beginning, and how long each took."""
+    """Yield the phases of a start: the name, the beginning and the duration of each."""
     phases = startup["phases"]
     for phase, following in pairwise(phases):
         yield phase["name"], phase["time"], _took(phase, following["time"])
@@ -123,5 +124,5 @@ def _phases(startup: Manifest, failure: Manifest, time: str) -> Iterator[Sequenc
 
 
 def _took(phase: Manifest, end: object) -> str:
-    # The clocks of the node and of the API server may differ by a second.
+    # The clocks of the node and of the API server can differ by a second.
     return f"{max(0.0, seconds_between(phase['time'], end) or 0.0):.0f} s"

@@ -1,4 +1,4 @@
-"""The tree of a resource: its workloads, their pods, and the containers of these."""
+"""The tree of a resource: its workloads, their pods, and the containers of the pods."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from kimi_linear_operator.kubernetes.metadata import owner_uids
 from kimi_linear_operator.kubernetes.pod_reasons import worst_reason
 from kimi_linear_operator.server.sglang.program import SGLANG
 
-# Columns; no line of a tree is that long, so none is wrapped.
+# In columns. Every line of a tree is shorter, so no line is wrapped.
 _WIDE = 2000
 _LONGEST_LABEL = 600
 
@@ -35,14 +35,14 @@ def build_tree(
 
     Args:
         resource: The resource.
-        goal: What it is for.
+        goal: The goal of the resource.
         workloads: Its children that have a state of their own, with their kinds.
         pods: Its pods.
         now: The time as RFC 3339.
     """
     reached = find_condition(resource.get("status", {}), goal.condition)
     words = goal.reached if reached.get("status") == "True" else goal.not_reached
-    # The verb is left out: "ready", "not ready".
+    # Without the verb: "ready", "not ready".
     state = words.partition(" ")[2]
     label = f"{resource['kind']} {resource['metadata']['name']}: {state}, {reached.get('reason', 'Pending')}"
     startup: Manifest = resource.get("status", {}).get("startup", {})
@@ -79,7 +79,7 @@ def _grow(tree: Tree, branches: Iterable[Branch]) -> None:
 
 
 def _text(label: str) -> Text:
-    """Return a label as it is: without markup, secrets and escapes, on one line."""
+    """Return a label on one line, without markup, secrets and escapes."""
     return Text(one_line(label)[:_LONGEST_LABEL])
 
 
@@ -101,13 +101,13 @@ _STATES: Mapping[Kind, Callable[[Manifest], str]] = {DEPLOYMENT: _deployment_sta
 
 
 def _state(kind: Kind, workload: Manifest) -> str:
-    """Return the state of a workload; if its kind is not known here, its phase."""
+    """Return the state of a workload. If this module does not know the kind, return the phase."""
     state = _STATES.get(kind)
     return state(workload) if state else str(workload.get("status", {}).get("phase", "no phase"))
 
 
 def _has(kind: Kind, workload: Manifest, pod: Manifest) -> bool:
-    """Return whether a pod belongs to a workload: a Deployment's pods belong to its ReplicaSets."""
+    """Return whether a pod belongs to a workload. The pods of a Deployment belong to its ReplicaSets."""
     if workload["metadata"].get("uid") in owner_uids(pod):
         return True
     owners = [
@@ -135,7 +135,7 @@ def _pod_label(pod: Manifest, startup: Manifest, now: str) -> str:
 
 
 def _containers(pod: Manifest) -> Iterator[Branch]:
-    """Yield the containers of a pod. If the kubelet has not reported any, none."""
+    """Yield the containers of a pod that the kubelet has reported."""
     status = pod.get("status", {})
     for title, group in (("Init container", "initContainerStatuses"), ("Container", "containerStatuses")):
         for container in status.get(group, ()):

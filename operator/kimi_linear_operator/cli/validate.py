@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check all resources and print their problems; return 1 if one has an error. Warnings are allowed."""
+    """Check all resources and print their problems. Return 1 if a resource has an error; warnings are allowed."""
     checked = manifests.check(manifests.read(options))
     if options.output == "text":
         for item in checked:

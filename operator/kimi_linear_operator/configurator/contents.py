@@ -1,4 +1,4 @@
-"""The data of the configurator's page: fields, rules, and the texts that commands are made of."""
+"""The data of the configurator's page: fields, rules, and the texts from which the page makes commands."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -21,7 +21,7 @@ from kimi_linear_operator.server.sglang.by_hand import COMMAND_START, LINE_BREAK
 from kimi_linear_operator.server.sglang.images import ARCHITECTURES, PUBLISHED_IMAGES, image_of
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 
-# Placeholders in texts: no image, package or release has these names.
+# Placeholders in texts. No image, package or release has these names.
 _IMAGE = "THE-IMAGE"
 _VERSION = "v0.0.0"
 
@@ -72,13 +72,16 @@ def _command() -> Manifest:
 
 
 def _docker() -> Manifest:
-    """Return the commands before the server's, with a placeholder for the image. The last one lacks its packages."""
+    """Return the commands that come before the server's command, with a placeholder for the image.
+
+    The last command lacks its packages.
+    """
     spec = ServerSpec.model_validate({"engine": {"image": _IMAGE, "extraPipPackages": []}})
     return {"commands": docker_commands(spec), "image": _IMAGE, "packages": "engine.extraPipPackages"}
 
 
 def _image() -> Manifest:
-    """Return how an image is selected: the image of each known release, and a guess for all other releases."""
+    """Return how the page selects an image: the image of each known release, and a guess for all other releases."""
     guesses = {
         hardware: image_of(ServerSpec.model_validate({"hardware": hardware, "engine": {"version": _VERSION}}))
         for hardware in ARCHITECTURES

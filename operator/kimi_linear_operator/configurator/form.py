@@ -1,6 +1,6 @@
 """The fields of the configurator's page, with their groups and labels.
 
-A new field appears by itself, in the group of its object and with a label made from its name.
+A new field appears without any change here, in the group of its object and with a label made from its name.
 """
 
 import re
@@ -14,14 +14,14 @@ from kimi_linear_operator.weights.location import MODELS
 
 @dataclass(frozen=True)
 class Layout:
-    """How the fields of a resource's spec are laid out.
+    """The layout of the fields of a resource's spec.
 
     Attributes:
         first: Fields that are always shown. The page shows all others under "More".
-        left_out: Fields that the page does not have.
+        left_out: Fields that the page does not show.
         implied: Fields of the spec that the page writes without asking.
-        written: Fields that the page writes even if they have their default.
-        labels: Labels of fields whose names do not say enough.
+        written: Fields that the page writes even if their value is the default.
+        labels: Labels of fields whose names are not clear enough.
         choices: Labels of values, by field.
     """
 
@@ -36,10 +36,11 @@ class Layout:
 _SWITCH = {"disabled": "Disabled", "enabled": "Enabled"}
 
 SERVER = Layout(
-    # The choices of the recipe's generator. There, TP is always on; the number of GPUs is a field under "More".
+    # The choices of the recipe's generator. In the generator, TP is always on. The number of GPUs is a field under
+    # "More".
     first=("hardware", "model.variant", "reasoningParser", "toolCallParser"),
-    # Pods, their metadata and security, and peers of a network policy have more fields than a form can show. Only an
-    # administrator can allow a folder of the node.
+    # Pods, their metadata and security, and peers of a network policy have more fields than a form can show. A folder
+    # of the node is left out, because only an administrator can allow it.
     left_out=("inheritedMetadata", "kernelCache.hostPath", "networkPolicy", "podTemplate", "router", "security"),
     written=("hardware",),
     labels={
@@ -68,7 +69,10 @@ BENCHMARK = Layout(
 
 
 def groups(spec: Manifest, layout: Layout) -> list[Manifest]:
-    """Return the groups of fields: those that are always shown, the spec's plain fields, then one group an object."""
+    """Return the groups of fields.
+
+    First come the fields that are always shown, then the spec's plain fields, then one group for each object.
+    """
     shown = {name: node for name, node in spec["properties"].items() if name not in (*layout.left_out, *layout.implied)}
     own = {name: node for name, node in shown.items() if not _is_object(node)}
     objects = {name: node for name, node in shown.items() if _is_object(node)}
@@ -116,5 +120,5 @@ def _field(path: str, names: list[str] | tuple[str, ...], layout: Layout) -> Man
 
 
 def _words(name: str) -> str:
-    """Return a field's name as words: tokenSecretRef is Token secret ref."""
+    """Return a field's name as words: tokenSecretRef becomes Token secret ref."""
     return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: " " + match[1].lower(), name).capitalize()

@@ -1,4 +1,4 @@
-"""The schema of a resource for the configurator's page: each bound has the message for a value beyond it."""
+"""The schema of a resource for the configurator's page. Each bound contains the message for a value beyond it."""
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import reduce
@@ -14,7 +14,7 @@ from kimi_linear_operator.kubernetes.models import Resource
 WORDS = {name: shape_message(error) for name, error in (("required", "missing"), ("integer", "int_type"))} | {
     "number": shape_message("float_type")
 }
-"""The messages for a missing field and for a value that is not a number."""
+"""The messages for a missing field, and for a value that is not a number."""
 
 # The placeholder in a message for the actual number of items.
 _ACTUAL = 987_654_321
@@ -58,8 +58,8 @@ def page_schema(model: type[Resource], left_out: Collection[str]) -> Manifest:
 
     Args:
         model: The resource.
-        left_out: Paths of fields in the spec that the page does not have. Without a default of their own, they are left
-            out here, too.
+        left_out: Paths of fields in the spec that the page does not show. Fields without a default are left out of the
+            schema, too.
     """
     schema = structural(model)
     schema["properties"].pop("status", None)
@@ -102,7 +102,7 @@ def _one_of(values: Sequence[Any]) -> str:
 
 
 def _limit(schema: Mapping[str, Any], bound: str) -> Any:
-    """Return a bound of a schema. An exclusive bound is `maximum` or `minimum` with a switch, as in a CRD."""
+    """Return a bound of a schema. As in a CRD, an exclusive bound is `maximum` or `minimum` with a switch."""
     inclusive = {"exclusiveMaximum": "maximum", "exclusiveMinimum": "minimum"}
     if bound in inclusive:
         return schema[inclusive[bound]] if schema.get(bound) else None
@@ -115,7 +115,7 @@ def _message(error: str, bound: str, limit: Any) -> str:
     context = {_CONTEXT[bound]: limit}
     if bound in _LIST:
         context |= {"field_type": "List", "actual_length": _ACTUAL}
-    elif bound in _MAP:  # pydantic does not tell the length of a map that is too long
+    elif bound in _MAP:  # pydantic does not report the length of a map that is too long
         context |= {"field_type": "Dictionary", "actual_length": None if bound == "maxProperties" else _ACTUAL}
     message = PydanticKnownError(cast("Any", error), context).message()
     return shape_message(error, message).replace(str(_ACTUAL), "{}")

@@ -1,9 +1,9 @@
-"""Access of a pod beyond itself: to its node, and to the API server through a service account.
+"""Access of a pod to its node, and to the API server through a service account.
 
-The operator creates all pods with its own account, so a policy that checks users does not see who asked for a pod.
-Therefore an administrator must allow any access beyond the level `baseline` of the Pod Security Standards, and any
-account at the API server. The engine's container may have what ROCm requires without permission: the seccomp profile
-Unconfined and the capability SYS_PTRACE, which are the defaults of a server.
+The operator creates all pods with its own account, so a policy that checks users does not see which user asked for a
+pod. Therefore an administrator must allow any access beyond the level `baseline` of the Pod Security Standards, and any
+account at the API server. Two things that ROCm requires need no permission in the engine's container: the seccomp
+profile Unconfined and the capability SYS_PTRACE. Both are defaults of a server.
 
 These functions check the pod template, not the spec, so it does not matter which field of the spec caused the access.
 """
@@ -55,10 +55,10 @@ _SYSCTLS = frozenset(
     )
 )
 _SELINUX_TYPES = ("", "container_engine_t", "container_init_t", "container_kvm_t", "container_t")
-# Sources of projected volumes that give an account at the API server.
+# Sources of projected volumes that give the pod an account at the API server.
 _ACCOUNT_SOURCES = {
     "serviceAccountToken": "the token of a service account",
-    "podCertificate": "a certificate of its own",
+    "podCertificate": "a pod certificate",
 }
 _DATA_SOURCES = frozenset(("clusterTrustBundle", "configMap", "downwardAPI", "secret"))
 # The annotation that the field appArmorProfile replaced: https://kubernetes.io/docs/tutorials/security/apparmor/
@@ -70,7 +70,7 @@ _ENGINE_CAPABILITY = "SYS_PTRACE"
 
 
 def beyond_pod(*templates: Manifest) -> list[str]:
-    """Describe each access beyond the pod that pod templates give, without repetition."""
+    """Describe each access beyond the pod that pod templates give, each only once."""
     return list(dict.fromkeys(access for template in templates for access in _of_template(template)))
 
 
@@ -95,8 +95,8 @@ def exceeds(template: Manifest, allowed: frozenset[str]) -> bool:
 def refusal(refused: Sequence[str]) -> str:
     """Return the error message for a resource whose pods would get this access."""
     return (
-        f"the pods would get {', '.join(refused)}, which reaches beyond the pod: leave it out of podTemplate and "
-        f"security, or let an administrator run the operator with {OPTION} (the chart's value allowNodeAccess)"
+        f"the pods would get access beyond themselves: {', '.join(refused)}. Remove this from podTemplate and "
+        f"security, or ask an administrator to run the operator with {OPTION} (the chart's value allowNodeAccess)"
     )
 
 
@@ -106,7 +106,7 @@ def _of_template(template: Manifest) -> Iterator[str]:
 
 
 def _unconfined_by_annotation(annotations: Manifest) -> Iterator[str]:
-    """Yield AppArmor profiles set by annotation: the API server copies them to the field of the container."""
+    """Yield AppArmor profiles set by annotations. The API server copies them to the container's field."""
     for name, profile in annotations.items():
         container = name.removeprefix(_APP_ARMOR_ANNOTATION)
         if container != name and not str(profile).startswith(_CONFINED):
@@ -185,12 +185,12 @@ def _probed_hosts(container: Manifest) -> Iterator[str]:
 
 
 def _object(value: Manifest, key: str) -> Manifest:
-    """Return an object in an object, empty if there is none. The API server refuses a value of another type."""
+    """Return the object in a field, empty if the field is missing. The API server refuses other types."""
     content: Any = value.get(key)
     return content if isinstance(content, dict) else {}
 
 
 def _items(value: Manifest, key: str) -> list[Manifest]:
-    """Return the objects in a list in an object, none if there is no list."""
+    """Return the objects in the list of a field, empty if there is no list."""
     content: Any = value.get(key)
     return [item for item in content if isinstance(item, dict)] if isinstance(content, list) else []

@@ -1,7 +1,7 @@
-"""Bounds on the size and depth of a resource, checked before models and CEL see it.
+"""Bounds on the size and depth of a resource. They are checked before models and CEL get the resource.
 
 The API server stores objects of 1.5 MB and JSON that is nested 10,000 levels deep. Parsers, models and CEL recurse, or
-take time that grows with the size. The checks here use loops.
+need more time for larger objects. So these checks use loops.
 """
 
 import json
@@ -18,13 +18,19 @@ from kimi_linear_operator.kubernetes.problem import Problem
 DEEPEST_LEVEL = 64
 # Real specs are a few kilobytes: kubectl cannot keep more than 256 KiB in its last-applied annotation.
 LARGEST_SPEC = 256 * 1024
-# Keys and values. A spec that sets every field has some 300; 500 environment variables add 2,500. A pass over a spec of
-# this size takes some 40 ms of processor time.
+# Number of keys and values. A spec that sets every field contains about 300; 500 environment variables add 2,500. A
+# pass over a spec of this size takes about 40 ms of processor time.
 MOST_VALUES = 5_000
+
+# The bounds are in `reconcile/cache.py`.
+_ROOM = (
+    "its specs that are larger than 16 KiB may have 32 MiB together; keep files in a ConfigMap or a volume, or delete "
+    "resources"
+)
 
 # A field of the spec lies within the spec, which lies within the resource.
 _LEVELS_ABOVE_FIELDS = 2
-# The API server bounds the metadata. The operator reads only its own fields of the status.
+# The API server limits the size of the metadata. The operator reads only its own fields of the status.
 _NOT_MEASURED = ("metadata", "status")
 
 
@@ -51,7 +57,7 @@ class _Extent(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Return the size as a fraction of the bounds; more than 1 exceeds one of them."""
+        """Return the size as a fraction of the bounds. It is more than 1 if a bound is exceeded."""
         return max(self.values / MOST_VALUES, self.size / LARGEST_SPEC)
 
 
@@ -64,6 +70,8 @@ class _ExcessiveField(NamedTuple):
 
 def excess(manifest: Mapping[str, Any]) -> Problem | None:
     """Return the problem of a resource that is nested too deeply or too large, None if it is within bounds."""
+    if is_without_room(manifest):
+        return Problem("error", "spec", f"too large for this namespace: {_ROOM}")
     field = _excessive_field(manifest)
     if field is None:
         return None
@@ -71,14 +79,15 @@ def excess(manifest: Mapping[str, Any]) -> Problem | None:
         return Problem("error", field.path, f"nested deeper than {DEEPEST_LEVEL} levels: remove the nested values")
     most = f"{LARGEST_SPEC // 1024} KiB of JSON and {MOST_VALUES} keys and values"
     return Problem(
-        "error", field.path, f"too large: a spec holds at most {most}; keep files in a ConfigMap or a volume"
+        "error", field.path, f"too large: a spec can contain at most {most}; put files into a ConfigMap or a volume"
     )
 
 
 def within_bounds(manifest: Manifest) -> Manifest:
     """Replace a spec that exceeds a bound by a small one that exceeds the same bound in the same field.
 
-    `excess` refuses both alike, and the small one needs little memory and time. Any other resource stays as it is.
+    `excess` refuses the small spec with the same problem, and it needs little memory and time. Any other resource stays
+    unchanged.
     """
     excessive = _excessive_field(manifest)
     if excessive is None:
@@ -86,6 +95,16 @@ def within_bounds(manifest: Manifest) -> Manifest:
     stand_in = _TOO_DEEP if excessive.is_too_deep else _TOO_LARGE
     part, _, field = excessive.path.partition(".")
     return {**manifest, part: {field: stand_in} if field else stand_in}
+
+
+def without_room(manifest: Manifest) -> Manifest:
+    """Replace a spec for which there is no room by a small one, which `excess` refuses."""
+    return {**manifest, "spec": _NO_ROOM}
+
+
+def is_without_room(manifest: Mapping[str, Any]) -> bool:
+    """Return whether the spec of a resource was replaced because there is no room for it."""
+    return bool(manifest.get("spec") == _NO_ROOM)
 
 
 def count_values(value: Any) -> int:
@@ -100,12 +119,14 @@ def _nested(levels: int) -> list[Any]:
     return value
 
 
+# No field of a spec has this name.
+_NO_ROOM: Manifest = {"": "no room"}
 _TOO_DEEP = _nested(DEEPEST_LEVEL)
 _TOO_LARGE = [0] * (MOST_VALUES + 1)
 
 
 def _excessive_field(manifest: Mapping[str, Any]) -> _ExcessiveField | None:
-    """Return a field that is nested too deeply or, if all together are too large, the largest one so far."""
+    """Return a field that is nested too deeply. If only the sum is too large, return the largest field so far."""
     total, largest = _Extent(0, 0, 0), ("spec", 0.0)
     for path, value in _fields(manifest):
         extent = _extent(value)
@@ -149,7 +170,7 @@ def _contents(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
 
 
 def declared(model: BaseModel) -> Manifest:
-    """Return the fields that the schema declares, with their defaults: CEL at the API server sees only these.
+    """Return the fields that the schema declares, with their defaults. CEL at the API server sees only these.
 
     The recursion is no deeper than the models.
     """

@@ -21,7 +21,7 @@ LONGEST_VALUE = 100
 
 _MESSAGES = {
     "missing": "is required",
-    "string_type": "must be a string; quote it if it looks like a number",
+    "string_type": "must be a string; put it in quotes if it looks like a number",
     "int_type": "must be a whole number, without quotes",
     "float_type": "must be a number, without quotes",
     "bool_type": "must be true or false, without quotes",
@@ -38,8 +38,8 @@ class Checked(Generic[R]):
     Attributes:
         resource: The resource, or None if its shape is wrong.
         problems: Errors and warnings, errors first.
-        left_out: Fields of the stored spec that the resource lacks, because nobody asked for them and they would be
-            refused, each with its value.
+        left_out: Fields of the stored spec that were removed from the resource, each with its value: nobody asked for
+            them, and a rule would refuse them.
     """
 
     resource: R | None
@@ -48,7 +48,7 @@ class Checked(Generic[R]):
 
     @property
     def errors(self) -> list[Problem]:
-        """Return the problems that stop the resource from being applied."""
+        """Return the problems for which the resource is not applied."""
         return [problem for problem in self.problems if problem.severity == "error"]
 
     @property
@@ -62,12 +62,12 @@ class Checked(Generic[R]):
         return not self.errors
 
     def beside(self, problems: Sequence[Problem]) -> Self:
-        """Return the same with problems that were found elsewhere."""
+        """Return this result with additional problems."""
         return replace(self, problems=(*problems, *self.problems))
 
 
 class Checker(Generic[R]):
-    """Checks resources of one kind. It never raises, whatever a resource holds."""
+    """Checks resources of one kind. It never raises, whatever a resource contains."""
 
     def __init__(self, model: type[R], rules: Sequence[Rule]) -> None:
         """Compile the rules of a model."""
@@ -79,9 +79,9 @@ class Checker(Generic[R]):
         return self._check(manifest, lambda written, _: written)
 
     def check_stored(self, manifest: Mapping[str, Any]) -> Checked[R]:
-        """Check a resource as the API server has it.
+        """Check a resource as the API server stores it.
 
-        A field that this version does not know comes from a newer definition, and is ignored.
+        A field that this version does not know comes from a newer definition and is ignored.
         """
         return self._check(manifest, without_unknown_fields)
 
@@ -89,7 +89,7 @@ class Checker(Generic[R]):
         """Return the readable part of a resource, even if it breaks rules; None if a needed part cannot be read.
 
         Args:
-            manifest: The resource as the API server has it.
+            manifest: The resource as the API server stores it.
             needed: The fields of its spec that must be readable.
         """
         return None if excess(manifest) else readable(manifest, self.model, needed)
@@ -108,7 +108,7 @@ class Checker(Generic[R]):
 
 
 def check_any(manifest: Mapping[str, Any], checkers: Sequence[Checker[Any]]) -> Checked[Any]:
-    """Check a resource as a user wrote it, by the checker of its kind, or by the first one if it names no kind."""
+    """Check a resource as a user wrote it, with the checker of its kind. If it names no kind, use the first checker."""
     kind = manifest.get("kind")
     kinds = [checker.model.KIND.kind for checker in checkers]
     if isinstance(kind, str) and kind not in kinds:
@@ -125,13 +125,13 @@ def _shape_problem(detail: ErrorDetails, model: type[BaseModel]) -> Problem:
 
 
 def shape_message(error: str, message: str = "") -> str:
-    """Return our words for one of pydantic's errors, given its type and its own message."""
+    """Return our message for an error of pydantic, given the type and the message of the error."""
     words = _MESSAGES.get(error) or message.removeprefix("Value error, ").replace("Input", "must", 1)
     return words.replace("must should", "must")
 
 
 def _shown(path: str, value: object) -> str | int | float | None:
-    """Return a value to show, None to hide it: a user may have written a secret in place of a Secret's name."""
+    """Return a value to show, None to hide it. A user may have written a secret instead of a Secret's name."""
     if "secret" in path.lower() or not isinstance(value, str | int | float):
         return None
     return value[:LONGEST_VALUE] if isinstance(value, str) else value
@@ -146,7 +146,10 @@ def field_path(location: Sequence[str | int]) -> str:
 
 
 def _suggestion(location: Sequence[str | int], root: type[BaseModel]) -> str:
-    """Return the field that the user probably meant, as a question, or else all fields of the object."""
+    """Return the field that the user probably meant, as a question.
+
+    If no field is similar, return all fields of the object.
+    """
     names = _fields_at(location[:-1], root)
     close = difflib.get_close_matches(str(location[-1]), names, n=1)
     if close:

@@ -19,7 +19,7 @@ class Reason:
     Attributes:
         name: One CamelCase word of the table in `reasons`.
         message: The cause, quoted from the cluster where possible, and the remedy where we know it.
-        blames_spec: Whether only a change of the spec can help. Otherwise it may pass by itself.
+        blames_spec: Whether only a change of the spec can help. If not, the problem can end by itself.
     """
 
     name: ReasonName
@@ -50,7 +50,7 @@ def stamped(conditions: Iterable[Condition], previous: Manifest, generation: int
     Args:
         conditions: The new conditions.
         previous: The last status of the resource.
-        generation: The generation of the spec that they are about.
+        generation: The generation of the spec that the conditions describe.
         now: The time as RFC 3339.
     """
     before = {old["type"]: old for old in previous.get("conditions", ())}
@@ -58,7 +58,7 @@ def stamped(conditions: Iterable[Condition], previous: Manifest, generation: int
 
 
 def _stamped(new: Condition, old: Manifest, generation: int, now: str) -> Manifest:
-    # The CRD's default conditions (reason Pending) have 1970 as their time.
+    # The time of the CRD's default conditions (reason Pending) is in 1970.
     is_same = old.get("status") == new.status and old.get("reason") != "Pending"
     time = old["lastTransitionTime"] if is_same else now
     update = {"observed_generation": generation, "last_transition_time": time}

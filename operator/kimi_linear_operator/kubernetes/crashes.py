@@ -1,4 +1,4 @@
-"""Messages about containers that failed: why, how often, and what helps."""
+"""Messages about containers that failed: why they failed, how often, and what helps."""
 
 import signal
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from kimi_linear_operator.kubernetes.times import moment
 
 # As in a shell, the exit code of a process that a signal ended is 128 plus the signal's number.
 _SIGNAL_BASE = 128
-# The time that the kubelet needs to record the end of a container, after the budget of its probe and its grace period.
+# After the time of a container's probe and its grace period, the kubelet needs this time to record the container's end.
 _SLACK_SECONDS = 60
 
 
@@ -55,26 +55,34 @@ class Crash:
         return Reason("CrashLooping", f"{where}{again}: {self.describe()}")
 
     def describe(self) -> str:
-        """Describe the end: the exit code and the exception in the log, or that the container was not ready in time."""
+        """Describe the failure.
+
+        The text contains the exit code and the exception in the log, or says that the container was not ready in time.
+        """
         message = self.message()
         if self.startup_budget_exceeded():
             return message
         return f"{self._exit_code()}: {message}" if message else self._exit_code()
 
     def message(self) -> str:
-        """Return the exception in the log, or that the kubelet stopped the container as it was not ready in time."""
+        """Return the exception in the log, or say that the kubelet stopped a container that was not ready in time."""
         quote = quoted(self.termination.get("message", ""), self.program)
         if seconds := self.startup_budget_exceeded():
             remedy = f"raise it, or {self.program.startup_remedy}"
             log = f"; its log ends with: {quote}" if quote else ""
-            return f"not ready within {seconds} s ({self.program.startup_limit}), so it was stopped: {remedy}{log}"
+            return (
+                f"not ready within {seconds} s ({self.program.startup_limit}), so the kubelet stopped it: {remedy}{log}"
+            )
         return quote
 
     def startup_budget_exceeded(self) -> int:
-        """Return the seconds that a startup probe allows, if the kubelet stopped the container for it; otherwise 0.
+        """Return the seconds that a startup probe allows, if this probe made the kubelet stop the container.
 
-        The kubelet does not record why it stops a container. The probe was the cause if a signal ended the container,
-        if it ran as long as the probe and the grace period allow, and if its pod was not ready in that time.
+        Otherwise 0.
+
+        The kubelet does not record why it stops a container. The probe was the cause if three things are true: a signal
+        ended the container, the container ran as long as the probe and the grace period allow, and the pod was not
+        ready in that time.
         """
         spec: Manifest = self.pod.get("spec", {})
         containers = spec.get("containers", ())
@@ -92,9 +100,11 @@ class Crash:
         return budget if budget - period <= duration <= budget + grace + _SLACK_SECONDS else 0
 
     def _check_result(self) -> str:
-        """Return what the program's own check has found, empty if this was no check or it found nothing.
+        """Return the problem that the program's own check found.
 
-        The message has no number of failures: it stays the same while the check is repeated.
+        Empty if the container is not a check, or the check passed.
+
+        The message does not count failures, so it stays the same while the check is repeated.
         """
         containers = self.pod.get("status", {}).get("containerStatuses", ())
         is_own = any(item["name"] == self.program.container for item in containers)

@@ -48,7 +48,7 @@ _KEPT_KEYWORDS = (
     "x-kubernetes-list-map-keys",
     "x-kubernetes-list-type",
 )
-# These are converted, or say nothing that a CRD could say.
+# These keywords are converted, or have no meaning in a CRD.
 _CONVERTED_KEYWORDS = {
     "$defs", "$ref", "additionalProperties", "anyOf", "const", "exclusiveMaximum", "exclusiveMinimum", "items",
     "properties", "title",
@@ -64,7 +64,8 @@ class Definition:
         status: The model of its status.
         short_name: Its short name for kubectl.
         columns: The columns of `kubectl get`, made with `column`.
-        pending: Types and statuses of the default conditions, which apply until an operator reconciles the resource.
+        pending: Types and statuses of the default conditions. They are in the status until an operator reconciles the
+            resource.
         errors: Rules and transitions that the API server enforces.
         warnings: Rules that lead to a warning.
         warnings_name: Name of the admission policy with the warnings.
@@ -114,7 +115,7 @@ class Definition:
     def warning_policy(self) -> list[Manifest]:
         """Return the ValidatingAdmissionPolicy with the warnings, and its binding.
 
-        It only warns, and the API server ignores its failures, so it can never block a request.
+        The policy only warns, and the API server ignores its failures. So it can never block a request.
         """
         rule = {
             "apiGroups": [GROUP],
@@ -123,8 +124,8 @@ class Definition:
             "resources": [self.model.KIND.plural],
             "scope": "*",
         }
-        # This includes the API server's defaults: without them, two field managers that apply this policy would
-        # conflict over them.
+        # This includes the API server's defaults. Without them, two field managers that apply this policy would
+        # conflict.
         matches = {"matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {}, "resourceRules": [rule]}
         kind, api_version = "ValidatingAdmissionPolicy", "admissionregistration.k8s.io/v1"
         policy = {
@@ -187,7 +188,7 @@ def column(name: str, kind: str, path: str, **options: Any) -> Manifest:
 
 
 def _text(manifests: Sequence[Manifest]) -> str:
-    # A copy through JSON shares no parts, so YAML has no anchors.
+    # After a copy through JSON, no parts are shared, so the YAML contains no anchors.
     plain = json.loads(json.dumps(manifests))  # noqa: TID251 - our own
     return _HEADER + yaml.safe_dump_all(plain, sort_keys=False, width=110, allow_unicode=True)
 
@@ -210,11 +211,11 @@ def _structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Ma
     """Convert a JSON schema of pydantic into a structural schema.
 
     Raises:
-        ValueError: It has a keyword that a CRD does not know: only the operator would check it.
+        ValueError: The schema contains a keyword that a CRD does not know. Only the operator would check it.
     """
     flat = _resolved(schema, definitions)
     if lost := flat.keys() - _CONVERTED_KEYWORDS - {*_KEPT_KEYWORDS}:
-        raise ValueError(f"a CRD cannot say {', '.join(sorted(lost))}: write a rule instead")
+        raise ValueError(f"the schema of a CRD cannot contain {', '.join(sorted(lost))}: write a rule instead")
     result: Manifest = {key: flat[key] for key in _KEPT_KEYWORDS if flat.get(key) is not None}
     if "const" in flat:
         result["enum"] = [flat["const"]]
@@ -233,7 +234,7 @@ def _structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Ma
 
 
 def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Resolve a reference, and remove the null of an optional field. Keywords beside them take precedence."""
+    """Resolve a reference, and remove the null of an optional field. Other keywords of the field take precedence."""
     if "anyOf" in schema:
         (inner,) = (option for option in schema["anyOf"] if option.get("type") != "null")
         siblings = {key: value for key, value in schema.items() if key != "anyOf"}
@@ -244,9 +245,9 @@ def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapp
 
 
 def _property(schema: Mapping[str, Any], definitions: Mapping[str, Any], required: bool) -> Manifest:
-    """Convert the schema of a field. An optional model gets an object with the defaults of its fields as default.
+    """Convert the schema of a field. The default of an optional model is an object with the defaults of its fields.
 
-    That default must have all of these fields: the API server checks it against the rules before it fills in other
+    That default must contain all of these fields, because the API server checks the rules before it fills in other
     defaults.
     """
     result = _structural(schema, definitions)

@@ -1,6 +1,6 @@
 """Drift: the fields in which a live object differs from the wanted one. Without drift, nothing is written.
 
-Only wanted fields count. Defaults of the API server and fields of other managers are no drift.
+Only wanted fields count. Defaults of the API server and fields of other managers are not drift.
 """
 
 import hashlib
@@ -25,9 +25,9 @@ _ABSENT_WHEN_EMPTY = (
 )
 # The fields by which Kubernetes merges the items of a list.
 _ITEM_KEYS = {**MERGE_KEYS, "ownerReferences": ("uid",)}
-# Where lists of a NetworkPolicy are. Kubernetes replaces them as a whole, also `ports`.
+# Paths of the lists in a NetworkPolicy. Kubernetes replaces these lists as a whole, also `ports`.
 _WHOLE_LISTS = ("spec.ingress[", "spec.egress[")
-# Comparisons of items with the same key. With more pairs, items are compared in order.
+# The largest number of pairs of items with the same key. With more pairs, items are compared in order.
 _MOST_PAIRS = 1024
 _QUANTITY_MAPS = ("limits", "requests")
 _QUANTITY_FIELDS = ("averageValue", "divisor", "sizeLimit")
@@ -41,8 +41,8 @@ _SUFFIXES: dict[str, int | Decimal] = {
 
 
 _CONTENTS = ("binaryData", "data")
-# ConfigMaps of ours have a few keys. A ConfigMap of 1 MiB can have 75,000 keys, and their digests would take ten times
-# the memory.
+# ConfigMaps of ours have a few keys. A ConfigMap of 1 MiB can have 75,000 keys. The digests of all keys would need ten
+# times its memory.
 _MOST_DIGESTS = 64
 # No key of a ConfigMap can have this name.
 _ALL = "*"
@@ -56,7 +56,7 @@ def has_drifted(live: Manifest, wanted: Manifest) -> bool:
 def with_digests(manifest: Any) -> Any:
     """Replace the contents of a ConfigMap by their digests; return any other object as it is.
 
-    Digests are enough to find drift, and take a hundredth of the memory.
+    Digests are enough to find drift, and need a hundredth of the memory.
     """
     if not isinstance(manifest, dict) or manifest.get("kind") != CONFIG_MAP.kind:
         return manifest
@@ -65,7 +65,7 @@ def with_digests(manifest: Any) -> Any:
 
 
 def _digests(content: Manifest) -> Manifest:
-    """Return the digest of each text, or one digest of all if there are many. A digest stays as it is."""
+    """Return the digest of each text, or one digest of all texts if there are many. A digest stays as it is."""
     if len(content) > _MOST_DIGESTS:
         return {_ALL: _digest(jsontext.encode(content))}
     return {key: value if isinstance(value, dict) else _digest(str(value).encode()) for key, value in content.items()}
@@ -78,19 +78,19 @@ def _digest(content: bytes) -> Manifest:
 def differences(live: Any, wanted: Any, path: str = "", field: str = "") -> Iterator[str]:
     """Yield the paths of wanted fields that a live object lacks or contradicts.
 
-    A path names items of a list by their name or key: `spec.template.spec.containers[sglang].image`.
+    In a path, the name or key of an item stands for the item: `spec.template.spec.containers[sglang].image`.
 
     Args:
         live: The live object, or a value in it.
-        wanted: The wanted one.
-        path: The path of the values, "" for the whole object.
+        wanted: The wanted object or value.
+        path: The path of both values, "" for the whole object.
         field: The last name in the path.
     """
     if not path:
         live, wanted = with_digests(live), with_digests(wanted)
     if isinstance(wanted, dict) and isinstance(live, dict):
         for key, value in wanted.items():
-            # Most values are equal, and `!=` on a whole value is many times faster than this recursion.
+            # Most values are equal, and one `!=` for a whole value is many times faster than this recursion.
             if key not in live or live[key] != value:
                 yield from _field_differences(live, key, value, parent_path=path, parent=field)
     elif isinstance(wanted, list) and isinstance(live, list):
@@ -138,7 +138,7 @@ def _item_differences(live: Sequence[Any], wanted: Sequence[Any], path: str, fie
 
 
 def _keyed_differences(live: Sequence[Manifest], wanted: Sequence[Manifest], path: str) -> Iterator[str]:
-    """Compare items with the same key. Each must match one: if two variables have the same name, the last counts."""
+    """Compare items with the same key. If two variables have the same name, the last one counts."""
     if len(live) == len(wanted) == 1:
         yield from differences(live[0], wanted[0], path)
     elif not _match_pairwise(live, wanted):
@@ -146,7 +146,10 @@ def _keyed_differences(live: Sequence[Manifest], wanted: Sequence[Manifest], pat
 
 
 def _match_pairwise(live: Sequence[Manifest], wanted: Sequence[Manifest]) -> bool:
-    """Return whether each item matches one on the other side. The order counts only with more than _MOST_PAIRS."""
+    """Return whether each item matches an item of the other list.
+
+    The order counts only with more than _MOST_PAIRS pairs.
+    """
     if len(live) * len(wanted) > _MOST_PAIRS:
         return len(live) == len(wanted) and not any(map(has_drifted, live, wanted))
     matches = [[not has_drifted(live_item, wanted_item) for wanted_item in wanted] for live_item in live]
@@ -154,7 +157,7 @@ def _match_pairwise(live: Sequence[Manifest], wanted: Sequence[Manifest]) -> boo
 
 
 def _by_key(items: Sequence[Any], field: str) -> dict[tuple[object, ...], list[Any]]:
-    """Group items by key: comparing all pairs of a large list takes seconds."""
+    """Group items by key, because comparing all pairs of a large list takes seconds."""
     groups: dict[tuple[object, ...], list[Any]] = {}
     for item in items:
         groups.setdefault(_key(item, field), []).append(item)
@@ -166,9 +169,9 @@ def _name(item: Any, key: tuple[object, ...]) -> object:
 
 
 def _key(item: Any, field: str) -> tuple[object, ...]:
-    """Return the key of an item in a list. That of a port includes its protocol.
+    """Return the key of an item in a list. The key of a port includes its protocol.
 
-    Items can have any shape here: the API server refuses wrong ones.
+    Items can have any shape. The API server refuses wrong ones.
     """
     if not isinstance(item, dict):
         return (str(item),)
@@ -178,10 +181,10 @@ def _key(item: Any, field: str) -> tuple[object, ...]:
 
 
 def _quantity(value: object) -> Decimal | str:
-    """Return the number of a quantity, so that 1024Mi equals 1Gi; the text itself if it is no quantity."""
+    """Return the number of a quantity, so that 1024Mi equals 1Gi. If the text is not a quantity, return the text."""
     text = str(value)
     number = text.rstrip("KMGTPEikmnu")
     try:
         return Decimal(number) * _SUFFIXES.get(text[len(number) :], 1)
-    except ArithmeticError:  # not a number, or one that Decimal cannot hold
+    except ArithmeticError:  # not a number, or a number that Decimal cannot represent
         return text

@@ -1,7 +1,7 @@
-"""The essence of an object: its bounded part that identifies it, its owners and its state.
+"""The essence of an object: the fields that show its identity, owners and state, limited in size.
 
-The cache keeps only this of an object that is too large. The essence has no pod template, data or ports, so a child
-kept this way shows drift from the wanted one and is applied again.
+The cache keeps only this of an object that is too large. The essence contains no pod template, data or ports. So a
+child of which only the essence is cached shows drift, and is applied again.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,11 +14,12 @@ from kimi_linear_operator.kubernetes.metadata import MANAGED_BY
 
 # Characters. The API server bounds names and UIDs of objects, but not those in an owner reference.
 _LONGEST_TEXT = 256
-# Pods and children of ours have one.
+# Our pods and children have one owner.
 _MOST_OWNERS = 16
 _MOST_ANNOTATIONS = 32
 _MOST_LABELS = 16
-# Bytes of JSON. Only controllers and kubelets write a status; the termination messages of a pod have 12 KiB at most.
+# Bytes of JSON. Only controllers and kubelets write a status. All termination messages of a pod together have at most
+# 12 KiB.
 _LARGEST_STATUS = 64 * 1024
 # Characters. A status quotes less of an Event.
 _LONGEST_MESSAGE = 4096
@@ -40,7 +41,7 @@ _LABELS = (
 
 
 def essence(manifest: Manifest) -> Manifest:
-    """Return the essential metadata of an object, plain fields of it and its spec, and its status if not too large."""
+    """Return the essence of an object: essential metadata, plain fields, and the status unless it is too large."""
     status = manifest.get("status") or {}
     return {
         **_plain(manifest),
@@ -59,7 +60,7 @@ def event_essence(event: Manifest) -> Manifest:
 
 
 def essential_metadata(metadata: Manifest) -> Manifest:
-    """Return the identity of an object, its owners, and our own labels and annotations, leaving out long values."""
+    """Return an object's identity, its owners, and our own labels and annotations. Long values are left out."""
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     return {
         **{name: metadata[name] for name in _METADATA if name in metadata},

@@ -23,7 +23,7 @@ def refusal_event(manifest: Manifest, message: str, now: str) -> Manifest:
 
 
 def ready_event(manifest: Manifest, status: Manifest, now: str, normal: Collection[str]) -> Manifest | None:
-    """Return the Event for a new status or reason of Ready, None if both are as before.
+    """Return the Event for a new status or reason of Ready, None if neither has changed.
 
     Args:
         manifest: The resource with its previous status.
@@ -48,7 +48,7 @@ def build_event(manifest: Manifest, cause: Manifest, now: str, *, is_normal: boo
     """
     metadata = manifest["metadata"]
     involved = {key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion")}
-    # The name must differ for each Event. A time would not do: a server can become ready twice within a second.
+    # Each Event needs a different name. A time is not enough, because a server can become ready twice within a second.
     state = f"{metadata['uid']}{metadata['resourceVersion']}{cause['reason']}"
     digest = hashlib.sha256(state.encode()).hexdigest()[:16]
     return {

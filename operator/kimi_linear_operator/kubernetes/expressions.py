@@ -15,10 +15,10 @@ def cel_text(text: str) -> str:
 
 
 def is_flag(argument: str, names: Sequence[str]) -> str:
-    """Return an expression: argparse could take the argument for one of these flags.
+    """Return an expression that is true if argparse could read the argument as one of these flags.
 
-    argparse takes any unambiguous prefix of a flag, with or without `=value`. A regular expression of all prefixes
-    would take CEL libraries four times as long, because they compile it for every argument.
+    argparse accepts any unambiguous prefix of a flag, with or without `=value`. A regular expression of all prefixes
+    would need four times as long, because CEL libraries compile it for every argument.
 
     Args:
         argument: A CEL expression, for example the variable of a comprehension.
@@ -36,7 +36,7 @@ CONTAINERS = "spec.podTemplate.spec.containers"
 
 
 def gpus(kind: str, test: str) -> str:
-    """Return an expression: `test` holds for the GPU count of container `c`, or `c` has none.
+    """Return an expression that is true if `test` holds for the GPU count of container `c`, or if `c` requests no GPU.
 
     Args:
         kind: `limits` or `requests`.
@@ -46,27 +46,30 @@ def gpus(kind: str, test: str) -> str:
 
 
 NO_GPUS = f"({gpus('limits', 'false')} && {gpus('requests', 'false')})"
-"""An expression: container `c` requests no GPU."""
+"""An expression that is true if container `c` requests no GPU."""
 
 
 def name(longest: int, reason: str) -> Rule:
     """Return the rule for the name of a resource, from which the names of its children are built.
 
     Args:
-        longest: The most characters it may have.
-        reason: The first part of the message.
+        longest: The maximum number of characters.
+        reason: The last part of the message.
     """
     return Rule(
         "error",
         "",
         f"size(self.metadata.name) <= {longest} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-        f"{reason}: use at most {longest} lower-case letters, digits and '-', and start with a letter",
+        f"use at most {longest} lower-case letters, digits and '-', and start with a letter, because {reason}",
         blames="metadata.name",
     )
 
 
 def own_container(container: str, test: str) -> str:
-    """Return an expression over a list of containers: `test` holds for the one with this name, as `c`."""
+    """Return an expression over a list of containers.
+
+    It is true if `test` holds for the container with this name, as `c`.
+    """
     return f"self.all(c, c.name != '{container}' || {test})"
 
 
@@ -83,7 +86,7 @@ def owned_labels() -> Rule:
         "error",
         "spec.podTemplate.metadata.labels",
         _HAS_NO_OWN_LABELS,
-        f"changes a label that the operator sets ({_OWN_LABELS}): choose another key",
+        f"contains a label that the operator sets ({_OWN_LABELS}): choose another key",
     )
 
 
@@ -91,8 +94,8 @@ def owned_labels() -> Rule:
 _KEY = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
 _IS_WELL_FORMED = f"self.all(k, k.matches({cel_text(_KEY)}))"
 _MALFORMED = (
-    "has a key that Kubernetes refuses: write NAME or PREFIX/NAME; a name has letters, digits, '-', '_' and '.', and a "
-    "prefix is a DNS name"
+    "contains a key that Kubernetes refuses: write NAME or PREFIX/NAME, where NAME consists of letters, digits, "
+    "'-', '_' and '.', and PREFIX is a DNS name"
 )
 
 
@@ -105,7 +108,7 @@ def inherited_metadata() -> tuple[Rule, ...]:
             "error",
             annotations,
             "self.all(k, !k.startsWith('kimi-linear.io/'))",
-            "sets an annotation that the operator sets (kimi-linear.io/...): choose another key",
+            "contains an annotation that the operator sets (kimi-linear.io/...): choose another key",
         ),
         Rule("error", annotations, _IS_WELL_FORMED, _MALFORMED),
     )
@@ -113,7 +116,7 @@ def inherited_metadata() -> tuple[Rule, ...]:
 
 def labels(field: str) -> tuple[Rule, ...]:
     """Return the rules for a field with labels of children."""
-    message = f"sets a label that the operator sets ({_OWN_LABELS}): choose another key"
+    message = f"contains a label that the operator sets ({_OWN_LABELS}): choose another key"
     return (
         Rule("error", field, _HAS_NO_OWN_LABELS, message),
         Rule("error", field, _IS_WELL_FORMED, _MALFORMED),
@@ -126,12 +129,12 @@ def dataset_file(path: str) -> Rule:
         "error",
         path,
         "has(self.persistentVolumeClaim) != has(self.configMap)",
-        "say where the file is: either persistentVolumeClaim or configMap",
+        "must name either persistentVolumeClaim or configMap, the place of the file",
     )
 
 
 def own_network(remedy: str) -> Rule:
-    """Return the rule that keeps pods off the node's network."""
+    """Return the rule that refuses the node's network for pods."""
     return Rule("error", "spec.podTemplate.spec.hostNetwork", "!self", remedy)
 
 

@@ -14,12 +14,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a resource is for: the condition that is True when it is reached.
+    """The goal of a resource: the condition that is True when the resource has reached it.
 
     Attributes:
         condition: The type of the condition.
-        reached: What is said of a resource that has reached it, after its name.
-        not_reached: What is said of one that has not.
+        reached: The words after the name of a resource that has reached its goal.
+        not_reached: The words after the name of a resource that has not.
     """
 
     condition: str

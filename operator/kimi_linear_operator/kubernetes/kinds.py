@@ -10,7 +10,7 @@ GPU_RESOURCE = "amd.com/gpu"
 """The name under which AMD's device plugin announces GPUs."""
 
 Manifest = dict[str, Any]
-"""A Kubernetes object as the API server takes it: camelCase keys, JSON values."""
+"""A Kubernetes object as JSON, with camelCase keys."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Kind:
         version: API version.
         kind: Name of the kind in manifests.
         plural: Name of the kind in paths.
-        source: What brings the definition of the kind, for people; empty if every cluster has it.
+        source: The add-on that installs the definition of the kind, in words; empty if every cluster has the kind.
     """
 
     group: str
@@ -32,7 +32,10 @@ class Kind:
     source: str = ""
 
     def __hash__(self) -> int:
-        """Return a hash of the name alone: every key in the cache has a kind, and this halves the time of its hash."""
+        """Return a hash of the name alone.
+
+        Every key in the cache contains a kind, and this halves the time to hash a key.
+        """
         return hash(self.kind)
 
     @property
@@ -62,7 +65,10 @@ PROMETHEUS_RULE = Kind("monitoring.coreos.com", "v1", "PrometheusRule", "prometh
 POD = Kind("", "v1", "Pod", "pods")
 
 BENCHMARK = Kind(GROUP, VERSION, "KimiLinearBenchmark", "kimilinearbenchmarks")
-"""It is the child of a server that it verifies. All other kinds of ours are only in the folders of their resources."""
+"""A benchmark that verifies a server is a child of this server, so this kind is shared.
+
+All other kinds of ours are only in the folders of their resources.
+"""
 
 EVENT = Kind("", "v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")

@@ -1,4 +1,4 @@
-"""Quotes from the logs of containers that failed: the exception, not the noise that follows it."""
+"""Quotes from the logs of containers that failed: the exception, without the noise after it."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ _ERRORS: Mapping[str, re.Pattern[str]] = {
 _VAGUE_ERRORS = re.compile(
     r"\b(?:ERROR|CRITICAL|FATAL)\b|not found$|[Ee]xec format error|cannot execute|No such file or directory"
 )
-# Exceptions that follow from the end of another process.
+# Exceptions that are caused by the end of another process.
 _CONSEQUENCES = re.compile("EOFError|ConnectionResetError|BrokenPipeError|CancelledError|KeyboardInterrupt|SystemExit")
 _NOISE: Mapping[str, re.Pattern[str]] = {
     "multiprocessing, cleaning up": re.compile(r"resource_tracker|leaked (?:semaphore|shared_memory)|warnings\.warn"),
@@ -48,7 +48,10 @@ class _Error:
 
 
 def quoted(log: str, program: Program) -> str:
-    """Return the exception in a log, or else its end: one line without secrets, of at most LONGEST_QUOTE characters."""
+    """Return the exception in a log, or the end of the log if there is none.
+
+    One line of at most LONGEST_QUOTE characters, without secrets.
+    """
     lines = [line for line in foreigntext.cleaned(log).split("\n") if line.strip()]
     passage = _passage(lines, program)
     if passage:
@@ -67,7 +70,10 @@ def _passage(lines: Sequence[str], program: Program) -> list[str]:
 
 
 def _source_lines(lines: Sequence[str], first: int, program: Program) -> list[str]:
-    """Return the last frame of an exception without a message, such as a failed assertion; otherwise nothing."""
+    """Return the last frame of the traceback if the exception has no message, such as a failed assertion.
+
+    Otherwise nothing.
+    """
     if not _NO_MESSAGE.search(lines[first]) or _is_consequence(lines[first], program):
         return []
     frame = next((number for number in range(first - 1, -1, -1) if _FRAME.match(lines[number])), None)
@@ -103,5 +109,5 @@ def _is_noise(line: str, program: Program) -> bool:
 
 
 def _ends_message(line: str, program: Program) -> bool:
-    """Return whether a line no longer belongs to the message of an exception."""
+    """Return whether the message of an exception ends before this line."""
     return _is_noise(line, program) or bool(_LOG_RECORD.match(line) or _FRAME.match(line))

@@ -1,4 +1,4 @@
-"""Labels, annotations and owner references of children. All children get them here."""
+"""Labels, annotations and owner references of children. This module sets them for all children."""
 
 import hashlib
 import json
@@ -12,11 +12,11 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 ADOPT_ANNOTATION = f"{GROUP}/adopt"
 FINGERPRINT_ANNOTATION = f"{GROUP}/fingerprint"
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
-"""Selects every object that the operator made, in lists and watches."""
+"""The selector for all objects that the operator made, for lists and watches."""
 
 
 def build_manifest(owner: Resource, kind: Kind, name: str, **content: Any) -> Manifest:
-    """Return a child with labels, annotations and an owner reference; `content` is its other fields."""
+    """Return a child with labels, annotations and an owner reference. `content` contains its other fields."""
     owned = {"ownerReferences": [_owner_reference(owner)]} if owner.metadata.uid else {}
     return {
         "apiVersion": kind.api_version,
@@ -55,7 +55,7 @@ def annotations(manifest: Manifest) -> dict[str, str]:
 
 
 def own_annotations(manifest: Manifest) -> dict[str, str]:
-    """Return those of an object's annotations that are ours: users ask for something with them."""
+    """Return the annotations of an object that are ours. With these, users ask for something."""
     return {name: value for name, value in annotations(manifest).items() if name.startswith(f"{GROUP}/")}
 
 
@@ -80,7 +80,7 @@ def selector_text(owner: Resource) -> str:
 def with_fingerprint(manifest: Manifest) -> Manifest:
     """Return an object with the hash of its fields as an annotation.
 
-    Drift shows wanted fields that differ. A live object with a field that is no longer wanted has another fingerprint.
+    Drift shows wanted fields that differ. The fingerprint shows when a field is no longer wanted.
     """
     text = json.dumps(manifest, sort_keys=True)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]

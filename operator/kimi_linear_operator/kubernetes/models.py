@@ -1,4 +1,4 @@
-"""Models that all resources share: strictness, metadata, conditions."""
+"""Models that all resources share, for strictness, metadata and conditions."""
 
 import re
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class Model(BaseModel):
 
 
 class OpenModel(Model):
-    """A part with some declared fields, which keeps all other fields as they are."""
+    """A part of a resource with some declared fields. All other fields stay as they are."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -42,7 +42,7 @@ def whole_number(value: Any) -> Any:
     """Accept the integers that the API server accepts: 4 and 4.0, but neither true nor "4".
 
     Raises:
-        ValueError: The value is no such integer, or does not fit 64 bits.
+        ValueError: The value is not such an integer, or needs more than 64 bits.
     """
     is_whole = type(value) is int or (type(value) is float and value.is_integer())
     if not is_whole or not -(2**63) <= value < 2**63:
@@ -80,10 +80,10 @@ def _time(value: str) -> str:
     """Accept a time that the API server accepts for the format `date-time`.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The value is not such a time.
     """
     if not _RFC_3339.fullmatch(value) or moment(value) is None:
-        raise ValueError("must be a time as RFC 3339")
+        raise ValueError("must be a time in the format of RFC 3339, for example 2026-11-24T10:00:00Z")
     return value
 
 
@@ -110,7 +110,7 @@ PipPackage = Annotated[
 
 
 def _texts(value: Any) -> Any:
-    """Keep only text values: the API server refuses all others itself."""
+    """Keep only text values. The API server itself refuses all other values."""
     items = value.items() if isinstance(value, Mapping) else ()
     return {key: item for key, item in items if isinstance(item, str)}
 
@@ -145,9 +145,13 @@ _FilePath = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-
 class DatasetFile(Model):
     """A file of a volume."""
 
-    persistent_volume_claim: ObjectName | None = Field(default=None, description="Claim of the volume with the file.")
-    config_map: ObjectName | None = Field(default=None, description="ConfigMap with the file, for up to 1 MiB.")
-    path: _FilePath = Field(description="Path of the file in the volume, or key in the ConfigMap.")
+    persistent_volume_claim: ObjectName | None = Field(
+        default=None, description="Name of the PersistentVolumeClaim of the volume that contains the file."
+    )
+    config_map: ObjectName | None = Field(
+        default=None, description="Name of the ConfigMap that contains the file. A ConfigMap can hold up to 1 MiB."
+    )
+    path: _FilePath = Field(description="Path of the file in the volume, or its key in the ConfigMap.")
 
 
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
@@ -165,47 +169,47 @@ Quantities = Annotated[dict[str, IntOrString], Field(max_length=32), WithoutNull
 
 
 class InheritedMetadata(Model):
-    """Labels and annotations for every object of a resource, for example those that a company's policies demand."""
+    """Labels and annotations for every object of a resource, for example because a company's policies require them."""
 
     labels: Labels = Field(
-        default={}, description="Labels of every object, pods included. Those that the operator sets are refused."
+        default={}, description="Labels of every object, including pods. Labels that the operator sets are refused."
     )
-    annotations: Annotations = Field(default={}, description="Annotations of every object, pods included.")
+    annotations: Annotations = Field(default={}, description="Annotations of every object, including pods.")
 
 
 INHERITED_METADATA = (
-    "Labels and annotations of every object that the operator makes for this one, pods included. On pods, podTemplate "
-    "takes precedence."
+    "Labels and annotations for every object that the operator creates for this resource, including pods. On pods, "
+    "podTemplate takes precedence."
 )
-"""The description of a resource's field for these."""
+"""The description of the field `inheritedMetadata` of each resource."""
 
 
 class Condition(Model):
     """One aspect of the state, as `metav1.Condition` has it."""
 
-    type: str = Field(description="The aspect, in CamelCase.", max_length=316)
-    status: Literal["True", "False", "Unknown"] = Field(description="Whether the condition holds.")
+    type: str = Field(description="Name of the aspect, in CamelCase.", max_length=316)
+    status: Literal["True", "False", "Unknown"] = Field(description="True, False or Unknown.")
     observed_generation: Whole = Field(
         default=0, ge=0, description="The generation of the spec that this condition describes."
     )
     last_transition_time: Time = Field(description="When the status last changed.")
-    reason: str = Field(description="Why, in one CamelCase word.", max_length=1024)
-    message: str = Field(description="Why, in words a person can act on.", max_length=32768)
+    reason: str = Field(description="The reason for the status, as one CamelCase word.", max_length=1024)
+    message: str = Field(description="What happened, and what to do.", max_length=32768)
 
 
-# Our resources have at most six. Each can become a time series, so a status must not hold many.
+# Our resources have at most six conditions. Each can become a time series, so the number is limited.
 Conditions = Annotated[list[Condition], Field(max_length=32)]
 
 
 class Status(Model):
     """Base of the status of our custom resources.
 
-    Words such as an outcome are strings without an enum: another version of the operator may have written others, and a
-    definition that refuses them would refuse every later write of the object.
+    Words such as an outcome are strings without an enum. Another version of the operator may have written other words,
+    and a definition that refuses these would refuse every later write of the object.
 
     Attributes:
-        RECORDS: Fields that no later pass could work out again: objects, and lists of objects. A part of them that this
-            version cannot read is kept as it is.
+        RECORDS: Fields that no later pass can compute again. They are objects or lists of objects. Parts of them that
+            this version cannot read stay as they are.
     """
 
     RECORDS: ClassVar[frozenset[str]] = frozenset()
@@ -216,13 +220,15 @@ class Status(Model):
 
 
 class Failure(Model):
-    """How a container last ended. Kept when the pod is gone."""
+    """How a container last ended. It stays in the status when the pod is gone."""
 
     pod: str = Field(description="Name of the pod.")
     container: str = Field(description="Name of the container.")
-    reason: str = Field(description="Reason that the kubelet gave, for example Error or OOMKilled.")
+    reason: str = Field(description="The kubelet's reason, for example Error or OOMKilled.")
     exit_code: Whole = Field(description="Exit code of the container.")
-    message: str = Field(description="Exception in the log of the container, or its last lines; without secrets.")
+    message: str = Field(
+        description="Exception in the container's log, or the last lines of the log. Secrets are removed."
+    )
     time: Time = Field(description="When the container ended.")
 
 
@@ -240,7 +246,7 @@ class Resource(Model):
     api_version: Literal["kimi-linear.io/v1alpha1"] = Field(alias="apiVersion")
     kind: str
     metadata: ObjectMeta
-    # Not validated: a status that an older or newer operator wrote must not make a stored resource unreadable.
+    # The status is not validated. A status of an older or newer operator must not make a stored resource unreadable.
     status: Manifest = Field(default_factory=dict, exclude=True)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Model of a NetworkPolicyPeer: whom a NetworkPolicy lets in, or where it lets pods go.
+"""Model of a NetworkPolicyPeer: pods or addresses from which or to which a NetworkPolicy allows connections.
 
 The fields are Kubernetes' own: https://kubernetes.io/docs/concepts/services-networking/network-policies/
 """
@@ -19,17 +19,17 @@ class LabelSelectorRequirement(Model):
     """A requirement on one label."""
 
     key: _Key = Field(description="Key of the label.")
-    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="How the label is compared.")
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="How to compare the label.")
     values: Annotated[list[_Value], Field(max_length=32)] | None = Field(
         default=None, description="Values for In and NotIn."
     )
 
 
 class LabelSelector(Model):
-    """Requirements that labels must all meet; {} is met by everything."""
+    """Requirements on labels. All of them must be met. {} selects everything."""
 
     match_labels: Annotated[dict[str, _Value], Field(max_length=32), WithoutNulls] | None = Field(
-        default=None, description="Labels and their values."
+        default=None, description="Required labels, each with its value."
     )
     match_expressions: Annotated[list[LabelSelectorRequirement], Field(max_length=16)] | None = Field(
         default=None, description="Other requirements on labels."
@@ -40,31 +40,31 @@ class IPBlock(Model):
     """A block of addresses."""
 
     cidr: _AddressBlock = Field(description="The block, for example 10.1.0.0/16 or 2001:db8::/64.")
-    # The name is Python's own word, too.
+    # `except` is a keyword of Python, so the attribute needs another name.
     except_: Annotated[list[_AddressBlock], Field(max_length=32)] | None = Field(
-        default=None, alias="except", description="Blocks within it that do not count."
+        default=None, alias="except", description="Address blocks within cidr that are excluded."
     )
 
 
 class NetworkPeer(Model):
-    """Pods or addresses: either ipBlock, or at least one of podSelector and namespaceSelector."""
+    """Pods or addresses. Set either ipBlock, or at least one of podSelector and namespaceSelector."""
 
     pod_selector: LabelSelector | None = Field(
         default=None,
-        description="Pods with these labels: in the namespaces that namespaceSelector selects, or in the server's own "
-        "if there is none.",
+        description="Pods with these labels, in the namespaces that namespaceSelector selects. Without "
+        "namespaceSelector, in the server's namespace.",
     )
     namespace_selector: LabelSelector | None = Field(
         default=None,
-        description="Namespaces with these labels. Without podSelector, all of their pods. Each namespace has the "
-        "label kubernetes.io/metadata.name with its name.",
+        description="Namespaces with these labels. Without podSelector, all pods of these namespaces are selected. "
+        "Each namespace has the label kubernetes.io/metadata.name with its name.",
     )
     ip_block: IPBlock | None = Field(
         default=None, description="Addresses outside the cluster. Do not list addresses of pods: they change."
     )
 
     def manifest(self) -> Manifest:
-        """Return the peer as Kubernetes has it."""
+        """Return the peer in Kubernetes' format."""
         return self.model_dump(by_alias=True, exclude_none=True)
 
 

@@ -25,10 +25,10 @@ MERGE_KEYS: Mapping[str, tuple[str, ...]] = {
     "volumes": ("name",),
 }
 _KEY_DEFAULTS = {"protocol": "TCP"}
-# Lists whose items have one of several alternative fields: a patch replaces such an item as a whole.
+# Lists in which each item has one of several alternative fields. A patch replaces such an item as a whole.
 _REPLACED_ITEMS = ("env", "resourceClaims", "volumes")
-# Objects with one of several handlers: a handler in the patch replaces one of another kind. `kubectl patch` would keep
-# both, and the API server would refuse them.
+# Objects with one of several alternative handlers. A handler in the patch replaces a handler of another kind. `kubectl
+# patch` would keep both, and the API server would refuse the result.
 _HANDLERS = ("exec", "grpc", "httpGet", "sleep", "tcpSocket")
 _HAVE_HANDLER = ("livenessProbe", "postStart", "preStop", "readinessProbe", "startupProbe")
 
@@ -57,7 +57,7 @@ def _merge_field(key: str, base: Any, patch: Any) -> Any:
 
 
 def _without_other_handlers(base: Manifest, patch: Manifest) -> Manifest:
-    """If the patch has a handler, remove the probe's or hook's handlers of other kinds."""
+    """If the patch contains a handler, remove the handlers of other kinds from the probe or hook."""
     patched = {name for name in _HANDLERS if patch.get(name) is not None}
     if not patched:
         return base
@@ -74,7 +74,7 @@ def _merge_items(base: Sequence[Any], patch: Sequence[Any], keys: tuple[str, ...
 
 
 def _identity(item: Any, keys: tuple[str, ...], index: int) -> Hashable:
-    """Return the values of an item's keys, or its index if it lacks one."""
+    """Return the values of an item's keys. If a key is missing, return the item's index."""
     if not isinstance(item, dict):
         return index
     values = tuple(item.get(key, _KEY_DEFAULTS.get(key)) for key in keys)
@@ -82,7 +82,7 @@ def _identity(item: Any, keys: tuple[str, ...], index: int) -> Hashable:
 
 
 def has_same_items(field: str, one: Any, other: Any) -> bool:
-    """Return whether two values of a field are lists of objects with the same identities in the same order."""
+    """Return whether two values are lists of objects with the same identities in the same order."""
     if not isinstance(one, list) or not isinstance(other, list) or len(one) != len(other):
         return False
     keys = MERGE_KEYS.get(field, ())
@@ -95,7 +95,7 @@ def _is_object(pair: tuple[Any, Any]) -> bool:
 
 
 def _without_nulls(value: Any) -> Any:
-    """Remove the nulls from a value that is new: a null removes a field, and there is no field to remove."""
+    """Remove the nulls from a new value. A null removes a field, but a new value has no older fields."""
     if isinstance(value, dict):
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):

@@ -17,17 +17,20 @@ Fields = Mapping[str, Any]
 """A set of fields in the format FieldsV1: nested objects with the keys `f:NAME` for a field, `k:KEYS` for the item of a
 list with these key fields, `v:VALUE` for an item with this value, and `.` for the object itself."""
 
-# Anybody who may write an object can add thousands of managers, each with thousands of fields. The search for an owner
-# reads at most this many entries: a hundred times the usual number, in some hundredths of a second.
+# Who can write an object can add thousands of managers, each with thousands of fields. So the search for an owner reads
+# at most this many entries. That is a hundred times the usual number, and takes a few hundredths of a second.
 MOST_STEPS = 20_000
-# Key fields of an item are a name, a port or a path.
+# The key fields of an item are for example a name, a port or a path.
 _LONGEST_KEY = 4096
 # All items of a list have the same key fields. Another version of the kind may have had others.
 _MOST_KEY_FIELD_SETS = 4
 
 
 def _is_patched(entry: Manifest, manager: str) -> bool:
-    """Return whether an entry has the fields that a manager patched. Those that it applied are in another entry."""
+    """Return whether an entry contains the fields that a manager patched.
+
+    Fields that the manager applied are in another entry.
+    """
     return entry.get("manager") == manager and entry.get("operation") == "Update" and not entry.get("subresource")
 
 
@@ -37,9 +40,9 @@ def has_second_manager(manifest: Manifest, manager: str) -> bool:
 
 
 def unified(managed_fields: Sequence[Manifest], manager: str) -> list[Manifest] | None:
-    """Return managed fields that list a manager's patched fields as applied; None if it has patched none.
+    """Return managed fields that list a manager's patched fields as applied, None if the manager has patched none.
 
-    So its next apply removes patched fields that it does not apply.
+    So the manager's next apply removes those patched fields that are not in the applied object.
     """
     patched = [entry for entry in managed_fields if _is_patched(entry, manager)]
     if not patched:
@@ -51,7 +54,7 @@ def unified(managed_fields: Sequence[Manifest], manager: str) -> list[Manifest] 
 
 
 def applied_fields(managed_fields: Sequence[Manifest], manager: str) -> Fields:
-    """Return the fields that a manager applied, empty if it applied none."""
+    """Return the fields that a manager applied."""
     return next((entry.get("fieldsV1", {}) for entry in managed_fields if _is_applied(entry, manager)), {})
 
 
@@ -63,7 +66,7 @@ def other_fields(managed_fields: Sequence[Manifest], manager: str) -> Iterator[t
 
 
 def owners_of(managed_fields: Sequence[Manifest], paths: Iterable[str], manager: str) -> Iterator[str]:
-    """Yield the other managers that own one of these fields or a part of one. Stop after MOST_STEPS entries.
+    """Yield the other managers that own one of these fields, or a part of one. Stop after MOST_STEPS entries.
 
     Args:
         managed_fields: The managed fields of the object.
@@ -77,13 +80,16 @@ def owners_of(managed_fields: Sequence[Manifest], paths: Iterable[str], manager:
 
 
 def _owns(fields: Fields, path: str, steps: Iterator[int]) -> bool:
-    """Return whether a set has the field at a path. The value of any key field may stand for an item of a list."""
+    """Return whether a set contains the field at a path.
+
+    In the path, the value of any key field can stand for an item.
+    """
     entries = zip(fields.items(), steps, strict=False)
     return not path or any(_leads(key, below, path, steps) for (key, below), _ in entries)
 
 
 def _leads(key: str, below: Fields, path: str, steps: Iterator[int]) -> bool:
-    """Return whether an entry of a set has the field at a path."""
+    """Return whether an entry of a set contains the field at a path."""
     names = map(str, _keys(key).values()) if key.startswith("k:") else [key.removeprefix("f:")]
     return any(
         f"{path}.".startswith((f"{name}.", f"{name}[", f"{name}]"))
@@ -106,15 +112,15 @@ def _decoded(key: str) -> Any:
 
 
 def owned_fields(managed_fields: Sequence[Manifest]) -> Fields:
-    """Return the fields that anybody owns. Fields that were set in the status subresource are left out."""
+    """Return the fields that have an owner. Fields that were set through the status subresource are left out."""
     return _union(fields for _, fields in other_fields(managed_fields, ""))
 
 
 def unowned(value: Manifest, fields: Fields, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield the innermost fields of an object that a set does not have. A list counts as one field.
+    """Yield the innermost fields of an object that are not in a set. A list counts as one field.
 
-    A set that names an object does not have the object's fields, unless it names these, too: its owner may have written
-    an empty object, in which the rest are defaults.
+    If a set names an object, its fields are not in the set, unless the set names them, too. The owner may have written
+    an empty object, and the API server then added defaults.
     """
     for name, item in value.items():
         below = fields.get(f"f:{name}")
@@ -125,7 +131,7 @@ def unowned(value: Manifest, fields: Fields, path: tuple[str, ...] = ()) -> Iter
 
 
 def written_after(managed_fields: Sequence[Manifest], time: str) -> list[Manifest]:
-    """Return the entries that were written after a time (RFC 3339), and those without a readable time."""
+    """Return the entries that were written after a time (RFC 3339), and the entries without a readable time."""
     written = ((entry, seconds_between(time, entry.get("time"))) for entry in managed_fields)
     return [entry for entry, seconds in written if seconds is None or seconds > 0]
 
@@ -139,8 +145,8 @@ def remaining_path(fields: Fields, path: FieldPath, value: Any) -> FieldPath | N
         value: The object. The key fields of its items say which entries of the set belong to them.
 
     Returns:
-        Empty if the set has the field. The rest of the path if the set has a list or an object around it as a whole.
-        None if it has neither.
+        Empty if the set contains the field. The rest of the path if the set contains a list or an object around the
+        field as a whole. None otherwise.
     """
     for position, name in enumerate(path):
         if position and not fields:
@@ -161,7 +167,7 @@ def _item_key(fields: Fields, item: Any) -> str:
 
 
 def extract(value: Any, fields: Fields) -> Any:
-    """Return the part of a value that a set of fields has."""
+    """Return the part of a value that is in a set of fields."""
     if isinstance(value, list) and fields:
         items = selected_items(value, fields)
         return [_extract_item(item) for item in items]
@@ -173,11 +179,11 @@ def extract(value: Any, fields: Fields) -> Any:
 
 @dataclass(frozen=True)
 class SelectedItem:
-    """An item of a list that a set of fields has.
+    """An item of a list that is in a set of fields.
 
     Attributes:
         value: The item.
-        keys: Its key fields, empty if the set has the item by its value.
+        keys: Its key fields, empty if the set names the item by its value.
         fields: The set's entry for it.
     """
 
@@ -192,7 +198,7 @@ def _extract_item(item: SelectedItem) -> Any:
 
 
 def selected_items(items: Iterable[Any], fields: Fields) -> Iterator[SelectedItem]:
-    """Yield the items of a list that a set has, by their key fields or by their value.
+    """Yield the items of a list that are in a set, by their key fields or by their value.
 
     Both the list and the set may have thousands of items, so they are matched by a dictionary.
     """
@@ -211,7 +217,10 @@ def selected_items(items: Iterable[Any], fields: Fields) -> Iterator[SelectedIte
 
 
 def _identity(item: Any, key_fields: tuple[str, ...]) -> bytes | None:
-    """Return the values of an item's key fields as JSON, None if it lacks one. Without key fields: the whole item."""
+    """Return the values of an item's key fields as JSON, None if one is missing.
+
+    Without key fields, return the whole item.
+    """
     if not key_fields:
         return jsontext.encode(item)
     has_all = isinstance(item, dict) and all(name in item for name in key_fields)
@@ -227,7 +236,7 @@ def _union(sets: Iterable[Fields]) -> dict[str, Any]:
 
 def _add(union: dict[str, Any], fields: Fields) -> None:
     for key, below in fields.items():
-        # Below the deepest level that jsontext decodes, there is null.
+        # jsontext decodes everything below its deepest level as null.
         _add(union.setdefault(key, {}), below or {})
 
 

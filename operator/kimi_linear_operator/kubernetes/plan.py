@@ -1,6 +1,6 @@
-"""The plan: the steps that turn the live children of a resource into the wanted ones.
+"""The plan: the steps that turn the live children of a resource into the wanted children.
 
-The operator carries it out, and `kimi-linear diff` shows it.
+The operator carries out the plan, and `kimi-linear diff` shows it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from kimi_linear_operator.kubernetes.models import Resource
 
 
 class Relation(Enum):
-    """The relation of a live object with the name of a child to the resource."""
+    """How a live object with the name of a child is related to the resource."""
 
     OWNED = "the resource owns it"
     OFFERED = "a user annotated it, so that the resource adopts it"
@@ -49,9 +49,9 @@ class Apply:
 
     @property
     def is_repair(self) -> bool:
-        """Return whether somebody else changed the child since the operator applied the same wanted object.
+        """Return whether somebody else changed the child after the operator had applied the same wanted object.
 
-        The annotation alone says so, because a plan has no memory. Somebody may have changed it, too.
+        Only the annotation shows this, because a plan has no memory. Somebody may have changed the annotation, too.
         """
         mark = metadata.FINGERPRINT_ANNOTATION
         return metadata.annotations(self.live).get(mark) == metadata.annotations(self.wanted).get(mark)
@@ -66,7 +66,7 @@ class Delete:
 
 @dataclass(frozen=True)
 class Blocked:
-    """A child that cannot be created, because an object that the resource may not adopt has its name.
+    """A child that cannot be created: its name is taken by an object that the resource is not allowed to adopt.
 
     Attributes:
         wanted: The wanted child.
@@ -108,7 +108,7 @@ def step_for(owner: Resource, wanted: Manifest, live: Manifest | None) -> Step |
 
 
 def unwanted(owner: Resource, wanted: Sequence[Manifest], live: Sequence[Manifest]) -> Iterator[Delete]:
-    """Yield the deletions of children that are no longer wanted."""
+    """Yield a deletion for each child that is no longer wanted."""
     names = {_address(child) for child in wanted}
     for manifest in live:
         is_own = metadata.is_owned_by(manifest, owner.metadata.uid)
@@ -135,7 +135,7 @@ def may_be_taken(live: Manifest, owner: Resource) -> bool:
 def _is_orphan(live: Manifest, owner: Resource) -> bool:
     """Return whether an operator made an object for a resource of this name, and it has no owner.
 
-    A deletion of the resource with `--cascade=orphan` leads to this, and a restore from a backup.
+    This happens after a deletion of the resource with `--cascade=orphan`, and after a restore from a backup.
     """
     has_labels = metadata.identity(owner).items() <= live["metadata"].get("labels", {}).items()
     has_owner = bool(live["metadata"].get("ownerReferences"))
@@ -143,7 +143,7 @@ def _is_orphan(live: Manifest, owner: Resource) -> bool:
 
 
 def _second_manager(live: Manifest) -> tuple[str, ...]:
-    """Return managedFields as a difference if we own some fields by a patch, because apply cannot remove these."""
+    """Return managedFields as a difference if we own some fields by a patch. An apply cannot remove these fields."""
     return ("metadata.managedFields",) if ownership.has_second_manager(live, metadata.MANAGER) else ()
 
 
@@ -154,7 +154,7 @@ def holder_of(live: Manifest, owner: Resource) -> Manifest | None:
 
 
 def _is_of_ours(reference: Manifest, owner: Resource) -> bool:
-    """Return whether an owner reference names a controller that is a resource of ours, but not this one."""
+    """Return whether an owner reference names another resource of ours as the controller."""
     is_other = reference["uid"] != owner.metadata.uid
     return is_other and bool(reference.get("controller")) and reference["apiVersion"].startswith(f"{GROUP}/")
 

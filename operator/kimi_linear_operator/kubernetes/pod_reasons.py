@@ -1,4 +1,4 @@
-"""Reasons from pods: why they do not serve, and how a container last failed."""
+"""Reasons of pods: why pods do not serve, and how a container last failed."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,12 +38,12 @@ BY_SEVERITY: tuple[ReasonName, ...] = (
 _PULL_REASONS = ("ErrImageNeverPull", "ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName")
 _MISSING_SECRET = re.compile("secret .*not found|find key .* in secret", re.IGNORECASE)
 _CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
-# What an engine whose GPU is gone may look like.
+# Possible reasons of an engine whose GPU is gone.
 _OF_LOST_DEVICES: tuple[ReasonName, ...] = ("CrashLooping", "NotResponding", "StartupTimedOut")
-# A replica has eight GPUs at most, and their ids are PCI addresses of twelve characters.
+# A replica has at most eight GPUs. Their ids are PCI addresses of twelve characters.
 _MOST_DEVICES = 8
 _LONGEST_DEVICE = 64
-# The kubelet's reasons for pods of a node that shuts down. Such a pod has drained as in any deletion.
+# The kubelet's reasons for pods of a node that shuts down. Such a pod has drained, as after a deletion.
 _NODE_SHUTDOWN = ("NodeShutdown", "Shutdown", "Terminated")
 
 
@@ -57,7 +57,7 @@ def worst_reason(pods: Iterable[Manifest], now: str, program: Program) -> Reason
     """
     pods = list(pods)
     kept = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
-    # A failed pod is not removed when it is replaced, so it counts only if there is no other.
+    # A failed pod is not removed when it is replaced. So it counts only if there is no other pod.
     current = [pod for pod in kept if pod.get("status", {}).get("phase") != "Failed"] or kept
     reasons = [reason for pod in current if (reason := _reason(pod, now, program))]
     reasons += [reason for pod in pods if (reason := waits.stuck_termination(pod, now))]
@@ -90,17 +90,18 @@ def _reason(pod: Manifest, now: str, program: Program) -> Reason | None:
 def _with_lost_devices(pod: Manifest, reason: Reason) -> Reason:
     """Return a reason. If a lost device can be the cause, name the unhealthy devices of the pod.
 
-    Kubelets report them since Kubernetes 1.36. They neither end such a pod nor give it other devices.
+    Kubelets report unhealthy devices since Kubernetes 1.36. They do not end such a pod, and do not give it other
+    devices.
     """
     lost = _lost_devices(pod) if reason.name in _OF_LOST_DEVICES else ()
     if not lost:
         return reason
-    remedy = f"`kubectl delete pod {pod['metadata']['name']}` lets the next one get others"
+    remedy = f"`kubectl delete pod {pod['metadata']['name']}` replaces it by a pod that can get other devices"
     return Reason(reason.name, f"{reason.message}; the node reports as unhealthy: {', '.join(lost)}: {remedy}")
 
 
 def _lost_devices(pod: Manifest) -> Sequence[str]:
-    """Return the devices that the kubelet calls unhealthy, by resource and id, in an order that stays the same."""
+    """Return the devices that the kubelet reports as unhealthy, by resource and id, in a stable order."""
     lost = {
         f"{item['name']} {device['resourceID']}"[:_LONGEST_DEVICE]
         for container in _containers(pod.get("status", {}))
@@ -130,14 +131,14 @@ def _unready_reason(pod: Manifest, now: str, program: Program) -> Reason:
 
 
 def _gate_or_node_reason(pod: Manifest) -> Reason:
-    """Return why a pod is not ready although its containers are: a readiness gate or its node."""
+    """Return why a pod is not ready although its containers are ready: a readiness gate, or the pod's node."""
     name, spec = pod["metadata"]["name"], pod.get("spec", {})
     states = {item["type"]: item["status"] for item in pod["status"].get("conditions", ())}
     gates = [gate["conditionType"] for gate in spec.get("readinessGates", ())]
     if closed := [gate for gate in gates if states.get(gate) != "True"]:
         return Reason("ReadinessGateClosed", f"pod {name}: its readiness gate {', '.join(closed)} is not open")
     reasons = {item["type"]: item.get("reason") for item in pod["status"].get("conditions", ())}
-    # The kubelet has not seen yet that the last gate was opened.
+    # The kubelet has not noticed yet that the last gate is open.
     if "Ready" not in states or reasons["Ready"] == "ReadinessGatesNotReady":
         return Reason("Starting", f"pod {name} runs, and is about to be ready")
     node = spec.get("nodeName", "unknown")
@@ -176,8 +177,9 @@ def _has_failed_now(container: Manifest, termination: Manifest) -> bool:
 def _failures(pod: Manifest, program: Program) -> Iterator[Failure]:
     """Yield the last failure of each container.
 
-    A deleted pod, or one whose node was shut down, has not failed: a server that kills itself after it has drained,
-    as SGLang 0.5.7 does, ends with exit code 137. If the node ended the pod, the reason is in the pod's status.
+    A deleted pod has not failed, and neither has a pod whose node was shut down. SGLang 0.5.7, for example, kills
+    itself after it has drained, and so ends with exit code 137. If the node ended the pod, the reason is in the pod's
+    status.
     """
     status = pod.get("status", {})
     node_reason = status.get("reason") if status.get("phase") == "Failed" else None

@@ -1,7 +1,7 @@
 """Model of `spec.podTemplate`: a user's changes to the pod template that the operator builds.
 
-It declares the fields that rules read. It also declares fields whose values users often write with a wrong type, so
-that the API server refuses such values. All other fields of a pod template are kept as they are.
+The model declares the fields that rules read. It also declares fields that users often give a wrong type, so that the
+API server refuses such values. All other fields of a pod template stay as they are.
 
 The operator's own container is called sglang in a server's pods and client in a benchmark's.
 """
@@ -14,7 +14,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import OpenModel, Quantities, Whole, WithoutNulls, whole_number
 
 ENGINE_CONTAINER = "sglang"
-"""The name of the container that runs SGLang's server, in every pod."""
+"""The name of the container that runs SGLang's server."""
 
 # Kubernetes allows 256 KiB for all annotations of an object together.
 Texts = Annotated[dict[str, Annotated[str, Field(max_length=262_144)]], Field(max_length=256), WithoutNulls]
@@ -26,8 +26,10 @@ Seconds = Annotated[int, Field(ge=-(2**31), le=2**31 - 1), BeforeValidator(whole
 class ContainerResources(OpenModel):
     """Requests and limits of a container."""
 
-    limits: Quantities | None = Field(default=None, description="The most that the container may use.")
-    requests: Quantities | None = Field(default=None, description="What the scheduler reserves for the container.")
+    limits: Quantities | None = Field(default=None, description="The maximum that the container can use.")
+    requests: Quantities | None = Field(
+        default=None, description="The amount that the scheduler reserves for the container."
+    )
 
 
 class EnvVarSource(OpenModel):
@@ -41,9 +43,9 @@ class EnvVar(OpenModel):
 
     name: Annotated[str, Field(min_length=1, max_length=256)] = Field(description="Name of the variable.")
     value: Annotated[str, Field(max_length=32_768)] | None = Field(
-        default=None, description="Value of the variable, in quotes if it looks like a number or a boolean."
+        default=None, description="Value of the variable. Put it in quotes if it looks like a number or a boolean."
     )
-    value_from: EnvVarSource | None = Field(default=None, description="Where the value comes from instead.")
+    value_from: EnvVarSource | None = Field(default=None, description="Source of the value, instead of value.")
 
 
 class EnvFromSource(OpenModel):
@@ -61,13 +63,13 @@ class ContainerPort(OpenModel):
 
 
 class VolumeMount(OpenModel):
-    """A volume's place in a container."""
+    """A mount of a volume in a container."""
 
     mount_path: Annotated[str, Field(min_length=1, max_length=1024)] = Field(description="Path in the container.")
     name: Annotated[str, Field(max_length=63)] | None = Field(default=None, description="Name of the volume.")
-    read_only: bool | None = Field(default=None, description="Whether the container may only read it.")
+    read_only: bool | None = Field(default=None, description="Whether the container can only read the volume.")
     sub_path: Annotated[str, Field(max_length=1024)] | None = Field(
-        default=None, description="Path in the volume that is mounted, instead of the whole volume."
+        default=None, description="Path in the volume. Only this path is mounted, not the whole volume."
     )
 
 
@@ -75,21 +77,21 @@ class Volume(OpenModel):
     """A volume of the pod."""
 
     name: Annotated[str, Field(min_length=1, max_length=63)] = Field(
-        description="Name of the volume. The volume cache holds what comes from the Hugging Face hub; it is an "
-        "emptyDir unless it is set here."
+        description="Name of the volume. The volume with the name cache holds the downloads from the Hugging Face "
+        "hub. If you do not set it, it is an emptyDir."
     )
 
 
 class NodeSelectorTerm(OpenModel):
-    """Requirements that a node must all meet."""
+    """Requirements on a node. It must meet all of them."""
 
     match_expressions: Annotated[list[OpenModel], Field(max_length=64)] | None = Field(
-        default=None, description="Requirements by label; the operator adds that of a server's hardware."
+        default=None, description="Requirements on labels. The operator adds the requirement for a server's hardware."
     )
 
 
 class NodeSelector(OpenModel):
-    """Alternative terms: a node must meet one of them."""
+    """Alternative terms. A node must meet at least one of them."""
 
     node_selector_terms: Annotated[list[NodeSelectorTerm], Field(max_length=64)] | None = Field(
         default=None, description="Alternatives."
@@ -97,25 +99,27 @@ class NodeSelector(OpenModel):
 
 
 class NodeAffinity(OpenModel):
-    """Nodes that the pods must or should run on."""
+    """Nodes on which the pods must run, or preferably run."""
 
     required: NodeSelector | None = Field(
         default=None,
         alias="requiredDuringSchedulingIgnoredDuringExecution",
-        description="Nodes that the pods must run on.",
+        description="Nodes on which the pods must run.",
     )
 
 
 class Affinity(OpenModel):
     """Where the pods run."""
 
-    node_affinity: NodeAffinity | None = Field(default=None, description="Nodes that the pods must or should run on.")
+    node_affinity: NodeAffinity | None = Field(
+        default=None, description="Nodes on which the pods must run, or preferably run."
+    )
 
 
 class ContainerSecurity(OpenModel):
-    """What a container may do."""
+    """Permissions of a container."""
 
-    privileged: bool | None = Field(default=None, description="Refused for the operator's container.")
+    privileged: bool | None = Field(default=None, description="Refused for the container that the operator defines.")
 
 
 class Toleration(OpenModel):
@@ -125,7 +129,9 @@ class Toleration(OpenModel):
     operator: Annotated[str, Field(max_length=16)] | None = Field(default=None, description="Equal, or Exists.")
     value: Annotated[str, Field(max_length=63)] | None = Field(default=None, description="Value of the taint.")
     effect: Annotated[str, Field(max_length=32)] | None = Field(default=None, description="Effect of the taint.")
-    toleration_seconds: Seconds | None = Field(default=None, description="How long NoExecute is tolerated.")
+    toleration_seconds: Seconds | None = Field(
+        default=None, description="For how many seconds the pod tolerates a taint with the effect NoExecute."
+    )
 
 
 class PullSecret(OpenModel):
@@ -135,10 +141,10 @@ class PullSecret(OpenModel):
 
 
 class ContainerOverlay(OpenModel):
-    """Changes to one container, or one more container."""
+    """Changes to a container of the operator, or an additional container."""
 
     name: Annotated[str, Field(min_length=1, max_length=63)] = Field(
-        description="Name of the container; sglang is a server's engine, client is what runs in a benchmark."
+        description="Name of the container. sglang is the engine of a server, and client is the client of a benchmark."
     )
     image: Annotated[str, Field(max_length=512)] | None = Field(default=None, description="Image of the container.")
     command: Annotated[list[Annotated[str, Field(max_length=32_768)]], Field(max_length=256)] | None = Field(
@@ -151,17 +157,18 @@ class ContainerOverlay(OpenModel):
         default=None, description="Environment variables of the container."
     )
     env_from: Annotated[list[EnvFromSource], Field(max_length=32)] | None = Field(
-        default=None, description="Secrets and ConfigMaps whose keys are environment variables of the container."
+        default=None, description="Secrets and ConfigMaps whose keys become environment variables of the container."
     )
     ports: Annotated[list[ContainerPort], Field(max_length=32)] | None = Field(
         default=None, description="Ports of the container."
     )
-    security_context: ContainerSecurity | None = Field(default=None, description="What the container may do.")
+    security_context: ContainerSecurity | None = Field(default=None, description="Permissions of the container.")
     volume_mounts: Annotated[list[VolumeMount], Field(max_length=64)] | None = Field(
-        default=None, description="Volumes in the container."
+        default=None, description="Mounts of volumes in the container."
     )
     resources: ContainerResources | None = Field(
-        default=None, description="Requests and limits of the container. A server's GPUs follow tensorParallelism."
+        default=None,
+        description="Requests and limits of the container. tensorParallelism sets the number of a server's GPUs.",
     )
 
 
@@ -169,7 +176,8 @@ class PodOverlay(OpenModel):
     """Changes to the pod's spec, for example tolerations, affinity, volumes or sidecars."""
 
     containers: Annotated[list[ContainerOverlay], Field(max_length=16)] | None = Field(
-        default=None, description="Changes to the operator's container (sglang, client), and sidecars."
+        default=None,
+        description="Changes to the operator's container (sglang or client), and additional containers (sidecars).",
     )
     init_containers: Annotated[list[ContainerOverlay], Field(max_length=16)] | None = Field(
         default=None, description="Containers that run to their end before the others start."
@@ -191,12 +199,13 @@ class PodOverlay(OpenModel):
         default=None, description="Runtime class of the pods."
     )
     volumes: Annotated[list[Volume], Field(max_length=64)] | None = Field(
-        default=None, description="More volumes, or others in place of the operator's."
+        default=None, description="Additional volumes, or volumes that replace the operator's volumes of the same name."
     )
-    host_network: bool | None = Field(default=None, description="Refused: nothing here needs the node's network.")
+    host_network: bool | None = Field(default=None, description="Refused: no pod needs the node's network.")
     affinity: Affinity | None = Field(
         default=None,
-        description="Where the pods run. A server's pods run only on nodes with its hardware, whatever is set here.",
+        description="Where the pods run. A server's pods run only on nodes with its hardware, even if you set "
+        "another place.",
     )
 
 
@@ -204,16 +213,16 @@ class PodMetadata(OpenModel):
     """Labels and annotations of the pods."""
 
     labels: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=64), WithoutNulls] | None = (
-        Field(default=None, description="More labels of the pods.")
+        Field(default=None, description="Additional labels of the pods.")
     )
-    annotations: Texts | None = Field(default=None, description="More annotations of the pods.")
+    annotations: Texts | None = Field(default=None, description="Additional annotations of the pods.")
 
 
 class PodTemplate(OpenModel):
-    """Changes to the pod template that the operator builds, merged as `kubectl patch` merges them.
+    """Changes to the pod template that the operator builds. They are merged as by `kubectl patch`.
 
-    A null removes the field, but only if the field is not in this schema. The API server drops the null of a field
-    that is in it. Directives such as `$patch: delete` do not work.
+    A null removes a field, but only if this schema does not declare the field. The API server drops the null of a
+    declared field. Directives such as `$patch: delete` do not work.
     """
 
     metadata: PodMetadata | None = Field(default=None, description="Labels and annotations of the pods.")

@@ -12,9 +12,9 @@ class Problem:
     """What is wrong with a field, and what to do about it.
 
     Attributes:
-        severity: An error stops the resource from being applied, a warning does not.
+        severity: A resource with an error is not applied. A warning changes nothing.
         path: The field, as `kubectl` writes it: `spec.engine.extraArgs[0]`.
-        message: What is wrong and the remedy; the recipe's own messages may have two lines.
+        message: What is wrong, and the remedy. The recipe's own messages may have two lines.
         value: The field's value if it is a string, a number or a boolean, and short enough to show.
     """
 

@@ -1,4 +1,4 @@
-"""The facts about a pod's program that messages about the pod need."""
+"""Facts about a pod's program, for messages about the pod."""
 
 import re
 from collections.abc import Mapping
@@ -12,13 +12,14 @@ class Program:
     Attributes:
         container: The name of its container.
         check: The name of the init container that checks the pod for it; its termination message is the cause.
-        memory_remedies: Maps each out-of-memory error to what to do about it.
-        startup_limit: The field of the spec that limits how long it may take to start.
-        startup_remedy: Another remedy if it does not start in time.
-        errors: Errors that tell the cause, besides those of Python.
+        memory_remedies: The remedy for each out-of-memory error.
+        startup_limit: The field of the spec that limits the time of a start.
+        startup_remedy: Another remedy if the program does not start in time.
+        errors: Errors that tell the cause, in addition to Python's exceptions.
         vague_errors: Errors that do not tell the cause.
-        consequences: Errors that follow from another one, and those that the program catches.
-        shutdown: The line that marks the beginning of its shutdown after an error. Later lines do not have the cause.
+        consequences: Errors that another error has caused, and errors that the program catches.
+        shutdown: The line at which the program begins to shut down after an error. Later lines do not contain the
+            cause.
         noise: Other lines that never tell the cause.
     """
 

@@ -1,6 +1,6 @@
-"""Kueue: how a workload gets into one of its queues, and how to tell that it waits there.
+"""Kueue: how a workload gets into a queue, and how to recognise that it waits in the queue.
 
-A LocalQueue's name on a label is all that Kueue asks for: https://kueue.sigs.k8s.io/docs/tasks/run/
+Kueue needs only a label with the name of a LocalQueue: https://kueue.sigs.k8s.io/docs/tasks/run/
 """
 
 from typing import Annotated
@@ -12,7 +12,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 """On a Deployment or Job, and on the pods of both: the LocalQueue in which it waits."""
 
-# Kueue has one gate for quota and one for topology.
+# Kueue uses one gate for quota and one for topology.
 _GATE_PREFIX = "kueue.x-k8s.io/"
 
 QueueName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
@@ -34,14 +34,16 @@ def why_suspended(job: Manifest) -> str:
     """Return why somebody else has suspended a Job, after the Job's name."""
     if QUEUE_LABEL in _labels(job):
         return waits_in_queue(job)
-    return "is suspended by somebody else, most likely by a queue such as Kueue: it starts when it is its turn"
+    return (
+        "was suspended by somebody else, most likely by a queue such as Kueue. The queue starts it when it is its turn"
+    )
 
 
 def waits_in_queue(manifest: Manifest) -> str:
-    """Return that an object waits for Kueue, and how to find out what for, after the object's name."""
+    """Return the words after an object's name: that it waits for Kueue, and how to find the cause."""
     queue = _labels(manifest).get(QUEUE_LABEL)
     place = f"in Kueue's queue {queue}" if queue else "for Kueue"
-    return f"waits {place}: `kubectl describe workloads` says what for"
+    return f"waits {place}: `kubectl describe workloads` shows the cause"
 
 
 def _labels(manifest: Manifest) -> Manifest:

@@ -1,10 +1,10 @@
-"""Pods that a quota refuses: for which pods they wait, and when to wake the controller that creates them.
+"""Pods that a quota refuses: the old pods for which they wait, and when to wake the controller that creates pods.
 
 If a GPU quota is full while an old replica drains, it refuses the new pod. The ReplicaSet controller retries with a
 back-off that doubles up to some 16 minutes (kubernetes/pkg/controller/replicaset, AddRateLimited). The end of the old
 pod does not wake the controller, because that pod belongs to another ReplicaSet. Any change of the new ReplicaSet wakes
-it (updateRS enqueues its key at once), and the Deployment controller copies annotations of a Deployment to its
-ReplicaSet.
+the controller (updateRS enqueues its key at once). The operator can make such a change, because the Deployment
+controller copies annotations of a Deployment to its ReplicaSet.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from kimi_linear_operator.kubernetes.times import seconds_between
 # The quota controller may need some seconds to notice the end of a pod, so one attempt may not be enough.
 ATTEMPTS = 3
 SECONDS_BETWEEN_ATTEMPTS = 5.0
-# A user can write any number into the annotation.
+# A limit on the number, because a user can write any number into the annotation.
 _MOST_DIGITS = 4
 
 
@@ -51,8 +51,8 @@ def terminating(pods: Iterable[Manifest]) -> list[str]:
 def wake(deployment: Manifest | None, mark: str, pods: Sequence[Manifest], now: str) -> Wake:
     """Return whether to wake the ReplicaSet controller because a quota refused a pod.
 
-    Wake it when no pod is terminating any more, and at most ATTEMPTS times for the same remaining pods. So a quota
-    that is too small does not lead to endless writes.
+    Wake the controller when no pod is terminating any more, and at most ATTEMPTS times for the same remaining pods. So
+    a quota that is too small does not cause endless writes.
 
     Args:
         deployment: The Deployment, if there is one.

@@ -11,7 +11,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 _REFUSED_POD = re.compile(r'^(?:Error creating: )?(?:Pod|pods) "[^"]*" (?:is (?:forbidden|invalid): )?')
 _REFUSED_BY = re.compile(r"^Error creating: ")
 _REMEDIES = {
-    re.compile("exceeded quota"): "raise the quota, or lower requests and limits in spec.podTemplate",
+    re.compile("exceeded quota"): "raise the quota, or lower the requests and limits in spec.podTemplate",
     re.compile("failed quota: .*must specify"): "set the resources that the quota names in spec.podTemplate",
     re.compile("violates PodSecurity"): (
         "label the namespace pod-security.kubernetes.io/enforce=baseline, or set a securityContext in spec.podTemplate"
@@ -28,8 +28,8 @@ def refusal(message: str) -> Reason:
     """Return why pods are refused, with a remedy.
 
     Args:
-        message: The message of a controller that could not create a pod. The parts that change with each attempt are
-            removed, so that the reason stays the same.
+        message: The message of a controller that could not create a pod. Parts that differ in each attempt are removed,
+            so that the reason stays the same.
     """
     cause = _REFUSED_BY.sub("", _REFUSED_POD.sub("", one_line(message)))
     remedy = next((remedy for pattern, remedy in _REMEDIES.items() if pattern.search(head(message))), _DEFAULT_REMEDY)
@@ -42,7 +42,7 @@ def newest(events: Sequence[Manifest]) -> Manifest | None:
 
 
 def last_seen(event: Manifest) -> str:
-    """Return when an Event was seen last, as RFC 3339; empty if it does not say."""
+    """Return when an Event was seen last, as RFC 3339; empty if the Event contains no time."""
     series = event.get("series") or {}
     times = (
         series.get("lastObservedTime"),

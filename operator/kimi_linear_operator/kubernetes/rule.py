@@ -12,7 +12,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.problem import Problem, Severity, one_line
 
 _TEXT = re.compile(r"'(?:[^'\\]|\\.)*'")
-# A field of `self`, without a method at its end: self.suites.all(...) reads suites.
+# A field of `self`, without a method after it. For example, self.suites.all(...) reads suites.
 _FIELD = re.compile(r"\bself((?:\.[A-Za-z]\w*\b(?!\())+)")
 
 
@@ -21,12 +21,13 @@ class Rule:
     """A condition that a field must meet. An absent field meets it.
 
     The API server evaluates a rule at its node of the schema: on creation, and on an update only if it changes the
-    value there. So a rule belongs to the innermost node that contains all that it reads: then users can still label and
-    scale an object that is older than the rule, and the operator can write its status (https://kubernetes.io/docs/
+    value there. So a rule belongs to the innermost node that contains everything that it reads. Then users can still
+    label and scale an object that is older than the rule, and the operator can write its status
+    (https://kubernetes.io/docs/
     tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-ratcheting).
 
-    The expression uses only what every CEL implementation has: no functions of Kubernetes, no optional syntax. It sees
-    the fields that the schema declares, with their defaults.
+    The expression uses only features of every CEL implementation: no functions of Kubernetes, no optional syntax. It
+    can read the fields that the schema declares, with their defaults.
 
     Attributes:
         severity: Whether breaking it is an error or a warning.
@@ -50,9 +51,9 @@ class Rule:
 
     @property
     def reads(self) -> list[str]:
-        """Return the fields below the node that the expression reads; none if it reads the whole value.
+        """Return the fields below the node that the expression reads; empty if it reads the whole value.
 
-        `a` is left out beside `a.b`: expressions check `a` only before they read `a.b`.
+        If the expression reads `a.b`, `a` is left out: it only checks that `a` exists.
         """
         fields = {field.removeprefix(".") for field in _FIELD.findall(_TEXT.sub("''", self.expression))}
         return sorted(field for field in fields if not any(other.startswith(f"{field}.") for other in fields))
@@ -60,10 +61,12 @@ class Rule:
     def crd_validation(self) -> Manifest:
         """Return the rule as an entry of `x-kubernetes-validations` at its node.
 
-        If the rule reads only some fields of the node, an update that does not change those passes.
+        If the rule reads only some fields of the node, an update that does not change these fields passes.
         """
         message = one_line(self.message)
-        if self.blames.startswith("metadata."):  # our schema does not declare its fields, so fieldPath cannot name them
+        if self.blames.startswith(
+            "metadata."
+        ):  # our schema does not declare the fields of metadata, so fieldPath cannot name them
             message = f"{self.path}: {message}"
         validation: Manifest = {"rule": self.expression, "message": message}
         if self.reads:
@@ -94,8 +97,8 @@ class Transition(Rule):
 def unchanged(fields: Iterable[str]) -> str:
     """Return an expression for the API server that is true if an update does not change these fields below `self`.
 
-    One side of each comparison is a plain field, because the API server estimates the cost of a rule and refuses
-    expensive rules. It knows the size of a field from the schema, but it does not know the size of an optional value.
+    One side of each comparison is a plain field. The API server estimates the cost of a rule and refuses expensive
+    rules. It knows the size of a field from the schema, but not the size of an optional value.
     """
     return " && ".join(_is_unchanged(field) for field in fields)
 
@@ -107,7 +110,7 @@ def _is_unchanged(field: str) -> str:
 
 
 class _Node:
-    """The rules of one node, as one CEL program: passing a value to CEL takes longer than evaluating most rules."""
+    """The rules of one node, as one CEL program. To pass a value to CEL takes longer than to evaluate most rules."""
 
     def __init__(self, at: str, rules: Sequence[Rule]) -> None:
         self.at = at
@@ -158,7 +161,7 @@ def _value_at(manifest: Manifest, path: str) -> Any:
 
 
 def _only(value: Manifest, fields: Iterable[str]) -> Manifest:
-    """Return a copy of an object with only these fields. An empty object that may contain one stays, for `has`."""
+    """Return a copy of an object with only these fields. An empty object around a field stays, so that `has` works."""
     result: Manifest = {}
     for field in fields:
         *parents, last = field.split(".")

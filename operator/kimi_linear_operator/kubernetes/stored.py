@@ -1,6 +1,6 @@
 """Reading stored objects, which another version of the operator or anybody else may have written.
 
-The definition under which they were stored may be another version's, too.
+The definition that was installed then may also be of another version.
 """
 
 from collections.abc import Collection, Mapping
@@ -47,7 +47,7 @@ def is_readable(model: type[BaseModel], value: object) -> bool:
 
 
 def _readable_part(model: type[Status], field: FieldInfo, value: Any) -> Any:
-    """Return what can be kept of an unreadable field of a status."""
+    """Return the readable part of an unreadable field of a status."""
     item, empty = _model_in(field.annotation), _empty(field)
     if item is None or not isinstance(value, type(empty)):
         return empty
@@ -68,7 +68,7 @@ def readable(manifest: Manifest, model: type[R], needed: Collection[str] = ()) -
         needed: Fields of the spec that must be readable.
 
     Returns:
-        None if a needed field is unreadable, or something outside the spec.
+        None if a needed field or something outside the spec is unreadable.
     """
     while True:
         try:
@@ -86,7 +86,7 @@ def _locations(error: ValidationError) -> list[FieldPath]:
 
 
 def _existing_part(value: Any, location: FieldPath) -> FieldPath:
-    """Return the longest start of a location that leads to an existing field, and not into a list."""
+    """Return the longest prefix of a location that names an existing field outside of lists."""
     path: FieldPath = ()
     for name in location:
         if not isinstance(value, dict) or name not in value:
@@ -111,7 +111,9 @@ def _without(value: Any, path: FieldPath) -> Any:
 
 
 def as_in(value: Manifest, path: FieldPath, other: Manifest) -> Manifest:
-    """Return an object with one field copied from another object, where it may also be missing or null.
+    """Return an object with one field copied from another object.
+
+    In the other object, the field may be missing or null.
 
     If the object around the field becomes empty, it is copied, too. An item of a list always stays.
     """
@@ -177,7 +179,7 @@ def _unreadable(value: Manifest, model: type[BaseModel]) -> set[str]:
 
 
 def _empty(field: FieldInfo) -> Any:
-    """Return the value of a field about which nothing is known."""
+    """Return the value of a field that is not known."""
     default = field.get_default(call_default_factory=True)
     candidates = (field.annotation, *get_args(field.annotation))
     is_object = any(isinstance(item, type) and issubclass(item, BaseModel) for item in candidates)

@@ -1,8 +1,8 @@
-"""Reasons of pods whose containers do not run yet, or that do not terminate.
+"""Reasons of pods whose containers do not run yet, and of pods that do not terminate.
 
-Some causes are only in Events, which are not read here: a volume that cannot be mounted, a scheduler that does not
-exist. They are inferred from how long a pod waits. A message changes only once, when a limit has passed, because every
-change is a write.
+Only Events contain some causes, for example a volume that cannot be mounted or a scheduler that does not exist. This
+module does not read Events. It infers these causes from how long a pod waits. A message changes only once, when a limit
+has passed, because every change is a write.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,8 +15,8 @@ from kimi_linear_operator.kubernetes.times import seconds_between
 
 # A scheduler sets the condition PodScheduled in its first attempt, within milliseconds if its queue is empty.
 SCHEDULER_SECONDS = 45
-# A mount takes seconds, and attaching a disk of a cloud up to half a minute. If a mount is only slow, the message
-# disappears when it is done.
+# A mount takes seconds. To attach a disk of a cloud takes up to half a minute. If a mount is only slow, the message
+# disappears when the mount is done.
 MOUNT_SECONDS = 45
 # For kubelets that do not report PodReadyToStartContainers: pulling an image of tens of gigabytes takes minutes.
 UNKNOWN_SECONDS = 180
@@ -27,7 +27,7 @@ TERMINATION_SECONDS = 60
 _LOCAL_VOLUMES = ("downwardAPI", "emptyDir")
 # How many keys of a Secret or ConfigMap a message names.
 _NAMED_KEYS = 3
-# Kind of the object that a volume needs, and the field of the volume with its name.
+# The kind of object that a volume needs, and the volume's field that contains the object's name.
 _OBJECTS = {
     "secret": ("Secret", "secretName"),
     "configMap": ("ConfigMap", "name"),
@@ -36,7 +36,7 @@ _OBJECTS = {
 
 
 def for_scheduler(pod: Manifest, scheduled: Manifest, now: str) -> Reason | None:
-    """Return why a pod has no node yet, None if it has one or was created just now.
+    """Return why a pod has no node yet. None if it has a node, or was created just now.
 
     Args:
         pod: The pod.
@@ -50,7 +50,7 @@ def for_scheduler(pod: Manifest, scheduled: Manifest, now: str) -> Reason | None
         gates = ", ".join(gate["name"] for gate in spec.get("schedulingGates", ())) or "unknown"
         return Reason("Queued", f"pod {name} waits until its scheduling gate is removed: {gates}")
     if scheduled.get("reason") == "Unschedulable":
-        # The rest of the message is about preemption.
+        # The rest of the message only describes preemption.
         message = scheduled.get("message", "").split(" preemption: ")[0]
         return Reason("Unschedulable", f"pod {name}: {message}")
     if scheduled or pod.get("status", {}).get("conditions") or spec.get("nodeName"):
@@ -64,7 +64,7 @@ def for_scheduler(pod: Manifest, scheduled: Manifest, now: str) -> Reason | None
 
 
 def for_containers(pod: Manifest, now: str) -> Reason:
-    """Return why not all containers of a pod run although none has failed."""
+    """Return why some containers of a pod do not run although none has failed."""
     name, status = pod["metadata"]["name"], pod.get("status", {})
     starting = Reason("Starting", f"pod {name} is being started: its image is pulled and its volumes are mounted")
     if running := [item["name"] for item in status.get("initContainerStatuses", ()) if _has_started(item, "running")]:
@@ -88,7 +88,7 @@ def for_containers(pod: Manifest, now: str) -> Reason:
 
 def stuck_termination(pod: Manifest, now: str) -> Reason | None:
     """Return a reason if a deleted pod still exists long after its grace period, None otherwise."""
-    end = pod["metadata"].get("deletionTimestamp")  # Kubernetes sets it to the end of the grace period
+    end = pod["metadata"].get("deletionTimestamp")  # Kubernetes sets deletionTimestamp to the end of the grace period
     if end is None or not _has_passed(end, TERMINATION_SECONDS, now):
         return None
     name, node = pod["metadata"]["name"], pod.get("spec", {}).get("nodeName", "unknown")
@@ -96,7 +96,7 @@ def stuck_termination(pod: Manifest, now: str) -> Reason | None:
 
 
 def next_look(pods: Iterable[Manifest], now: str) -> float | None:
-    """Return the seconds until the next time limit of one of these pods, None if no limit lies ahead."""
+    """Return the seconds until the next time limit of these pods, None if all limits have passed."""
     left = (_seconds_left(limit.since, limit.seconds, now) for pod in pods for limit in _limits(pod))
     return min((seconds for seconds in left if seconds > 0), default=None)
 
@@ -137,7 +137,7 @@ def _created(pod: Manifest) -> str | None:
 
 
 def _scheduled_at(pod: Manifest) -> str | None:
-    """Return when a pod got its node, or the nearest time that is recorded; None if it has no node."""
+    """Return when a pod got its node, or the nearest recorded time. None if the pod has no node."""
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "True":
         return scheduled.get("lastTransitionTime") or _created(pod)
@@ -150,13 +150,16 @@ def _condition(pod: Manifest, kind: str) -> Manifest:
 
 
 def _suspects(pod: Manifest) -> str:
-    """Return what may prevent a pod from starting."""
+    """Return the possible causes why a pod does not start."""
     volumes = list(dict.fromkeys(name for volume in pod.get("spec", {}).get("volumes", ()) for name in _needs(volume)))
     return f"a volume is not mounted ({', '.join(volumes)})" if volumes else "its network is not set up"
 
 
 def _needs(volume: Manifest) -> Iterator[str]:
-    """Yield the objects that a volume needs, as kind and name; for other types of volumes, the type and its name."""
+    """Yield the objects that a volume needs, as kind and name.
+
+    For other types of volumes, yield the type and the volume's name.
+    """
     for kind, source in volume.items():
         if kind in _OBJECTS:
             object_kind, field = _OBJECTS[kind]
@@ -169,7 +172,10 @@ def _needs(volume: Manifest) -> Iterator[str]:
 
 
 def _as_volume(source: Manifest) -> Manifest:
-    """Return a source of a projected volume as a volume; an empty one if it needs no object, such as a token."""
+    """Return a source of a projected volume as a volume.
+
+    An empty volume if the source needs no object, such as a token.
+    """
     if "secret" in source:
         return {"secret": {**source["secret"], "secretName": source["secret"].get("name")}}
     return {"configMap": source["configMap"]} if "configMap" in source else {}

@@ -1,7 +1,7 @@
-"""All reasons of our conditions: what each means, and what to do about it.
+"""All reasons of our conditions, each with its meaning and its remedy.
 
 A new reason takes two lines: one in `name.py`, one in the table of its subject. mypy rejects a reason that is not
-listed, and a test finds one that is not explained or not used. `docs/reasons.md` is generated from these tables.
+listed. A test finds a reason that is not explained or not used. `docs/reasons.md` is generated from these tables.
 """
 
 from collections.abc import Mapping
@@ -24,5 +24,5 @@ REASONS: Mapping[ReasonName, Explanation] = {
     **WEIGHTS,
     # Reasons of `Reconciling` and `Stalled` when they are False.
     "Settled": Explanation("both", "Nothing is in progress (`Reconciling` is False).", NOTHING),
-    "NotStalled": Explanation("both", "Nothing is in the way (`Stalled` is False).", NOTHING),
+    "NotStalled": Explanation("both", "No problem needs help (`Stalled` is False).", NOTHING),
 }

@@ -19,13 +19,13 @@ BENCHMARKS: Mapping[ReasonName, Explanation] = {
     ),
     "ApiKeyUnknown": Explanation(
         "benchmark",
-        "The server's API key does not come from a Secret, so the client cannot have it.",
+        "The server's API key does not come from a Secret, so the client cannot get the key.",
         "Use `auth.apiKeySecretRef` of the server instead of `--api-key`.",
     ),
     "WaitingForTurn": Explanation(
         "benchmark",
-        "Another benchmark of this server runs or goes first, or a Job that was stopped is still being removed. The "
-        "message names the benchmark that goes first, unless eight or more do.",
+        "Another benchmark of this server runs or goes first, or a stopped Job is still being removed. The message "
+        "names the benchmark that goes first, if fewer than eight go first.",
         WAIT,
     ),
     "Running": Explanation("benchmark", "A suite runs.", WAIT),
@@ -34,25 +34,27 @@ BENCHMARKS: Mapping[ReasonName, Explanation] = {
     "ThresholdsMet": Explanation("benchmark", "Passed.", NOTHING),
     "ThresholdMissed": Explanation(
         "benchmark",
-        "Failed: a number is beyond its threshold. The message names each such number.",
+        "Failed: a number exceeds its threshold. The message names all such numbers.",
         "Find out why the server is slower or less accurate, or change the threshold.",
     ),
     "Regressed": Explanation(
         "benchmark",
-        "Failed: a number is worse than the baseline allows. The message names each such number.",
+        "Failed: a number is worse than the baseline by more than `baseline.maxRegressionPercent`. The message "
+        "names all such numbers.",
         "Find out why the server is slower or less accurate, or raise `baseline.maxRegressionPercent`.",
     ),
     "RequestsFailed": Explanation(
-        "benchmark", "Invalid: more requests failed than `maxErrorRate` allows.", "See the server's log."
+        "benchmark", "Invalid: more requests failed than `maxErrorRate` allows.", "Read the server's log."
     ),
     "ServerChanged": Explanation(
         "benchmark",
-        "Invalid: the server was changed, restarted or replaced during the run, or its record cannot be read.",
+        "Invalid: the server was changed, restarted or replaced during the run, or the record of its state cannot "
+        "be read.",
         "Measure again.",
     ),
     "ClientFailed": Explanation(
         "benchmark",
-        "Invalid: the client ended with an error. The message quotes it.",
+        "Invalid: the client ended with an error. The message quotes the error.",
         "Correct what the message names. For an hour, "
         "`kubectl logs -l kimi-linear.io/benchmark=NAME,kimi-linear.io/suite=SUITE -c client` has more.",
     ),
@@ -70,14 +72,14 @@ BENCHMARKS: Mapping[ReasonName, Explanation] = {
     ),
     "BaselineMissing": Explanation(
         "benchmark",
-        "Invalid: the benchmark to compare with is not complete or not valid, has no such number, or ran a different "
-        "load. The message says which.",
-        "Run that benchmark first, with the same load, or correct `baseline.benchmark`.",
+        "Invalid: a comparison with the baseline is not possible. The other benchmark is not complete, is not "
+        "valid, lacks a number, or ran a different load. The message says which of these.",
+        "First run that benchmark with the same load, or correct `baseline.benchmark`.",
     ),
     "ResultUnknown": Explanation(
         "benchmark",
         "Invalid or Failed: another version of the operator wrote a result or a finding that this version does not "
-        "know. The status and `NAME-results` keep it as it is, or as text if the definition refuses it.",
-        "Read the result itself, or measure again.",
+        "know. The status and the ConfigMap `NAME-results` keep it unchanged, or as text if the CRD refuses it.",
+        "Read the result in the status yourself, or measure again.",
     ),
 }

@@ -1,4 +1,4 @@
-"""How a reason is explained."""
+"""The explanation of a reason."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +16,7 @@ class Explanation:
     Attributes:
         used_by: The resources whose conditions use it.
         meaning: What has happened.
-        remedy: What to do; NOTHING if all is well, WAIT if it passes by itself.
+        remedy: What to do; NOTHING if all is well, WAIT if the problem ends by itself.
     """
 
     used_by: UsedBy

@@ -7,7 +7,7 @@ from kimi_linear_operator.reasons.name import ReasonName
 
 SERVERS: Mapping[ReasonName, Explanation] = {
     # Whether replicas serve.
-    "RollingOut": Explanation("server", "Replicas serve, but not all of them with the current spec.", WAIT),
+    "RollingOut": Explanation("server", "Replicas serve, but some of them still with an older spec.", WAIT),
     "RolloutPaused": Explanation(
         "server",
         "Somebody has paused the Deployment, so its pods are not replaced.",
@@ -15,11 +15,11 @@ SERVERS: Mapping[ReasonName, Explanation] = {
     ),
     "RouterUnavailable": Explanation(
         "server",
-        "The replicas serve, but not all pods of the router do (`spec.router`). While none does, the Service leads to "
-        "the replicas directly.",
-        "`kubectl describe pods --selector kimi-linear.io/router=NAME` shows what they wait for: often their image, or "
-        "room on a node. `kubectl logs` with the same selector shows why a router fails. An image of your own needs "
-        "Python and the package sglang-router.",
+        "The replicas serve, but some pods of the router (`spec.router`) do not. While no pod of the router serves, "
+        "the Service leads directly to the replicas.",
+        "`kubectl describe pods --selector kimi-linear.io/router=NAME` shows what these pods wait for, often the "
+        "image or free resources on a node. `kubectl logs` with the same selector shows why a router fails. Your "
+        "own image must contain Python and the package sglang-router.",
     ),
     "ProgressDeadlineExceeded": Explanation(
         "server",
@@ -29,15 +29,15 @@ SERVERS: Mapping[ReasonName, Explanation] = {
     "NoReplicas": Explanation("server", "`replicas` is 0.", "Scale the server up to use it."),
     "AllReplicasServe": Explanation("server", "Every replica serves with the current spec (`Ready`).", NOTHING),
     "Serving": Explanation("server", "At least one replica serves (`Available`).", NOTHING),
-    # The condition `Autoscaling`, which those with `autoscaling` have.
+    # Reasons of the condition `Autoscaling`. Servers with `autoscaling` have it.
     "FollowsLoad": Explanation(
         "server", "The autoscaler sets `replicas` according to the load (`Autoscaling`).", NOTHING
     ),
     "ReplicaAwaited": Explanation(
         "server",
-        "A replica does not serve yet, has just begun to, or no longer serves. Until all replicas serve, the operator "
-        "lets the autoscaler add none: the autoscaler would count a replica that is still loading as idle, and add "
-        "more.",
+        "A replica does not serve yet, has just begun to serve, or no longer serves. Until all replicas serve, the "
+        "operator lets the autoscaler add no replicas. Otherwise the autoscaler would count a replica that is still "
+        "loading as idle, and add more.",
         "Wait. If the replica does not start, the reason of `Ready` says why.",
     ),
     "MaximumReached": Explanation(
@@ -47,129 +47,138 @@ SERVERS: Mapping[ReasonName, Explanation] = {
     ),
     "MetricsMissing": Explanation(
         "server",
-        "The autoscaler cannot get a metric, so it adds and removes no replicas. The message is the autoscaler's. In "
-        "the first minute after a start this is normal.",
-        "Check each step from the server to the autoscaler: "
-        "[the metrics](guide/scale.md#the-metrics) has the commands.",
+        "The autoscaler cannot get a metric, so it neither adds nor removes replicas. The message quotes the "
+        "autoscaler. In the first minute after a start, this is normal.",
+        "Check each step from the server to the autoscaler with the commands in [the "
+        "metrics](guide/scale.md#the-metrics).",
     ),
     "ScalingFailed": Explanation(
         "server",
-        "The autoscaler can neither read nor change the server's `/scale`. The message is the autoscaler's.",
-        "Most often Kubernetes' own role for autoscalers was changed, or an admission policy refuses the change: "
-        "correct what the message names.",
+        "The autoscaler cannot read or cannot change the server's subresource `/scale`. The message quotes the "
+        "autoscaler.",
+        "Correct what the message names. Most often somebody has changed Kubernetes' own role for autoscalers, or "
+        "an admission policy refuses the change.",
     ),
     "AutoscalerPending": Explanation(
         "server",
-        "No controller has looked at the HorizontalPodAutoscaler and at the load yet.",
-        "Wait some seconds. If it stays, kube-controller-manager does not run the controller of autoscalers.",
+        "No controller has handled the HorizontalPodAutoscaler yet.",
+        "Wait some seconds. If the reason stays, kube-controller-manager does not run the controller of autoscalers.",
     ),
-    # Conditions that say nothing about readiness, so tools that wait for it ignore them (`TemplateCurrent`, `Synced`).
-    "Newest": Explanation("server", "The pods are as this version of the operator builds them.", NOTHING),
+    # Conditions that say nothing about readiness (`TemplateCurrent`, `Synced`). Tools that wait for readiness ignore
+    # them.
+    "Newest": Explanation(
+        "server", "The pods have the pod template that this version of the operator builds.", NOTHING
+    ),
     "NewTemplateAvailable": Explanation(
         "server",
-        "This version of the operator would build other pods. The running pods stay.",
+        "This version of the operator builds a different pod template. The running pods stay.",
         "To take the new pods, give the server's annotation `kimi-linear.io/rollout` a new value, or change its spec.",
     ),
     "InputsUnknown": Explanation(
         "server",
         "Another version of the operator, most likely a newer one, has built the pods from fields that this version "
-        "does not know. Pods of this version would lack what these fields ask for, so no automatic rollout takes them. "
-        "The running pods stay.",
+        "does not know. New pods of this version would ignore these fields, so no automatic rollout replaces the "
+        "running pods.",
         "Run a version that knows the fields. If you want pods without them, give the server's annotation "
         "`kimi-linear.io/rollout` a new value.",
     ),
     "RollingOutByItself": Explanation(
         "server",
-        "The operator is replacing the pods by newer ones, because its administrator turned on automatic rollouts.",
+        "The operator is replacing the pods, because its administrator turned on automatic rollouts.",
         WAIT,
     ),
     "Verifying": Explanation(
         "server",
-        "A benchmark asks the server questions to find out whether its answers are right (`verification`). With mode "
-        "`Block`, no replica with the new pod template serves until then.",
-        "Wait. If it takes long, the message and `kubectl describe klb NAME` say what the benchmark waits for.",
+        "A benchmark asks the server questions to check its answers (`verification`). With mode `Block`, no replica "
+        "with the new pod template serves before the answers are checked.",
+        "Wait. If this takes long, the message and `kubectl describe klb NAME` show what the benchmark waits for.",
     ),
-    "Verified": Explanation("server", "The answers were right when the pod template was verified.", NOTHING),
+    "Verified": Explanation("server", "In the verification of the pod template, the answers were right.", NOTHING),
     "VerificationFailed": Explanation(
         "server",
-        "The server's answers are wrong, although its pods are healthy. The message has the numbers. With mode "
+        "The server's answers are wrong, although its pods are healthy. The message contains the numbers. With mode "
         "`Block`, replicas with this pod template do not serve.",
-        "Look at `kimi-linear report NAME` for the benchmark that the message names. Most often the attention backend, "
-        "the image or an extra argument is the cause: change the spec. To ask the same pods again, give the server's "
-        "annotation `kimi-linear.io/rollout` a new value.",
+        "Run `kimi-linear report NAME` for the benchmark that the message names, and change the spec. Most often "
+        "the attention backend, the image or an extra argument is the cause. To verify the same pods again, give "
+        "the server's annotation `kimi-linear.io/rollout` a new value.",
     ),
     "VerificationImpossible": Explanation(
         "server",
-        "The benchmark that verifies the server could not ask its questions, for example because it could not download "
-        "them. With mode `Block`, replicas with the new pod template do not serve.",
-        "Do what the message says. The operator creates another benchmark after an hour, or when you delete this one "
-        "(`kubectl delete klb NAME`).",
+        "The benchmark that verifies the server could not ask its questions, for example because it could not "
+        "download the questions. With mode `Block`, replicas with the new pod template do not serve.",
+        "Do what the message says. The operator creates another benchmark after an hour, or when you delete the "
+        "failed one (`kubectl delete klb NAME`).",
     ),
     "RolledBack": Explanation(
         "server",
-        "The newest pod template failed its verification, so the pods have the last verified one again "
+        "The newest pod template failed its verification, so the pods have the last verified template again "
         "(`verification.onFailure: Rollback`).",
         "Change the spec. The operator does not try the failed template again.",
     ),
     "TemplateRejected": Explanation(
         "server",
-        "Like `RolledBack`, but the operator had rolled the pod template out by itself. No other server gets it.",
+        "Like `RolledBack`, but in an automatic rollout. No other server gets the failed pod template.",
         "Find out why the answers are wrong. To go on with the other servers, change this server's spec or turn off "
         "`verification`.",
     ),
     "AppliedBefore": Explanation(
         "server",
-        "The spec was applied, but something is wrong now. The pods stay.",
+        "The spec was applied earlier, but now there is a problem. The running pods stay.",
         "See the reason of `Ready`.",
     ),
     "SpecNotApplied": Explanation(
-        "server", "The spec was not applied, so it is unknown which pods it needs.", "See the reason of `Ready`."
+        "server",
+        "The spec was not applied, so the operator does not know which pods it needs.",
+        "See the reason of `Ready`.",
     ),
-    "Undisputed": Explanation("server", "Nobody changes what the operator writes.", NOTHING),
+    "Undisputed": Explanation("server", "Nobody changes the fields that the operator writes.", NOTHING),
     "ChangedByOthers": Explanation(
         "server",
         "Somebody keeps changing a field that the operator sets, for example an autoscaler of the Deployment or a "
         "webhook. The operator restores it only every few minutes.",
-        "Stop the other writer: the message names the field and, if Kubernetes knows it, its field manager. Scale the "
-        "server, not its Deployment: `kubectl scale kls/NAME`, or a HorizontalPodAutoscaler of the server.",
+        "Stop the other writer. The message names the field and, if known, the field manager of the other writer. "
+        "To scale, use the server and not its Deployment: `kubectl scale kls/NAME`, or `autoscaling` of the server.",
     ),
     "KindMissing": Explanation(
         "server",
-        "The spec asks for an object of a kind that this cluster does not have: the definition is not installed. "
-        "The server has everything else.",
-        "Install what the message names. The operator makes the object within a minute, without a restart.",
+        "The spec asks for an object of a kind whose definition is not installed in this cluster. The operator has "
+        "written all other objects of the server.",
+        "Install the add-on that the message names. The operator creates the object within a minute, without a "
+        "restart.",
     ),
     "KindForbidden": Explanation(
         "server",
-        "The spec asks for an object of a kind that the operator's Role does not allow. The server has everything "
-        "else.",
-        "Give the operator the rules of its chart's Role. Some need a value of the chart: `rbac.expose` for an Ingress "
-        "and an HTTPRoute, `rbac.networkPolicies` for a NetworkPolicy, `rbac.monitoring` for a PodMonitor and a "
-        "PrometheusRule. The operator makes the object within a minute, without a restart.",
+        "The spec asks for an object of a kind that the operator's Role does not allow. The operator has written "
+        "all other objects of the server.",
+        "Give the operator the rules of the Role in its chart. Some rules need a value of the chart: `rbac.expose` "
+        "for an Ingress and an HTTPRoute, `rbac.networkPolicies` for a NetworkPolicy, `rbac.monitoring` for a "
+        "PodMonitor and a PrometheusRule. The operator creates the object within a minute, without a restart.",
     ),
     "KindUnreadable": Explanation(
         "server",
-        "The spec asks for an object of a kind that the API server cannot list. The server has everything else.",
-        "Read the error in the operator's log or at `/readyz`. Often a webhook that converts objects of this kind does "
-        "not answer.",
+        "The spec asks for an object of a kind that the API server cannot list. The operator has written all other "
+        "objects of the server.",
+        "Read the error in the operator's log or at `/readyz`. Often the conversion webhook of this kind does not "
+        "answer.",
     ),
     "Exposed": Explanation(
         "server",
-        "Every way into the cluster that the spec asks for leads to the server: `status.addresses`.",
+        "Every address in `status.addresses` leads to the server.",
         NOTHING,
     ),
     "AddressPending": Explanation(
         "server",
-        "A load balancer, an ingress controller or a gateway has not reported yet that it leads to the server.",
-        "Wait a minute. Then check that the cluster has a controller for the load balancer class, the IngressClass or "
-        "the Gateway that the message names, and read its log. A controller that never reports an "
-        "address may work all the same; most have an option to report it.",
+        "A load balancer, an ingress controller or a gateway has not yet reported that it forwards requests to the "
+        "server.",
+        "Wait a minute. Then check that a controller runs for the load balancer class, the IngressClass or the "
+        "Gateway that the message names, and read its log. Some controllers work but never report an address. Most "
+        "of them have an option to report it.",
     ),
     "RouteRefused": Explanation(
         "server",
-        "A gateway refuses the server's HTTPRoute. The message has the gateway's words.",
+        "A gateway refuses the server's HTTPRoute. The message quotes the gateway.",
         "`NotAllowedByListeners`: allow the server's namespace in `allowedRoutes` of the Gateway. "
-        "`NoMatchingListenerHostname`: choose `hostnames` that the listener has. `NoMatchingParent`: correct "
-        "`sectionName`. `BackendNotFound`: the Service is gone; see `Synced`.",
+        "`NoMatchingListenerHostname`: choose `hostnames` of the listener. `NoMatchingParent`: correct "
+        "`sectionName`. `BackendNotFound`: the Service does not exist; see `Synced`.",
     ),
 }

@@ -9,7 +9,7 @@ SPECS: Mapping[ReasonName, Explanation] = {
     "Pending": Explanation(
         "both",
         "No operator has looked at the resource yet.",
-        "Wait a moment. If it stays, check that the operator runs and watches this namespace.",
+        "Wait a moment. If the reason stays, check that the operator runs and watches this namespace.",
     ),
     "SpecValid": Explanation("both", "The spec passes all rules (`Accepted`).", NOTHING),
     "InvalidSpec": Explanation(
@@ -20,16 +20,20 @@ SPECS: Mapping[ReasonName, Explanation] = {
     ),
     "NameConflict": Explanation(
         "both",
-        "An object with a name that the operator needs belongs to somebody else. The operator does not change it.",
-        "Delete that object, rename the resource, or hand the object over: annotate it with "
-        "`kimi-linear.io/adopt=true`. An object of another server or benchmark that exists is never taken over.",
+        "The operator needs an object name that is already in use by an object of somebody else. The operator does "
+        "not change that object.",
+        "Delete that object, rename the resource, or let the resource take the object over: annotate the object "
+        "with `kimi-linear.io/adopt=true`. The operator never takes an object from another existing server or "
+        "benchmark.",
     ),
-    "Replacing": Explanation("both", "Objects of a deleted resource of this name are still being removed.", WAIT),
+    "Replacing": Explanation(
+        "both", "A deleted resource had the same name, and its objects are still being removed.", WAIT
+    ),
     "ApplyFailed": Explanation(
         "both",
-        "The API server refused an object that the operator builds from the spec. The message is the API server's.",
-        "Most often `podTemplate` has a wrong value, or an admission policy forbids the object: correct one of "
-        "them. Put labels and annotations that a policy demands into `inheritedMetadata`.",
+        "The API server refused an object that the operator builds from the spec. The message quotes the API server.",
+        "Most often `podTemplate` contains a wrong value, or an admission policy forbids the object. Correct "
+        "`podTemplate` or the policy. If a policy requires labels or annotations, put them into `inheritedMetadata`.",
     ),
-    "Suspended": Explanation("both", "`suspend` is true: nothing runs.", "Set `suspend` to false to continue."),
+    "Suspended": Explanation("both", "`suspend` is true, so nothing runs.", "Set `suspend` to false to continue."),
 }

@@ -13,42 +13,42 @@ WEIGHTS: Mapping[ReasonName, Explanation] = {
     ),
     "WeightsDownloading": Explanation(
         "both",
-        "The weights are being fetched to their volume. A server makes no pods before they are complete for the first "
-        "time.",
-        "Wait. `kubectl get klw` shows how much is there, the speed and the time left.",
+        "The weights are being fetched to their volume. A server has no pods before its weights are complete for "
+        "the first time.",
+        "Wait. `kubectl get klw` shows the progress, the speed and the remaining time.",
     ),
     "WeightsUnready": Explanation(
         "server",
-        "The weights that the server uses have never been complete, and a problem stops the download. The message "
-        "quotes their condition.",
-        "See the reason of the weights: `kubectl get klw NAME -o wide`.",
+        "The weights of the server have never been complete, and a problem stops the download. The message quotes "
+        "the condition of the weights.",
+        "Read the reason of the weights with `kubectl get klw NAME -o wide`.",
     ),
     "WeightsMissing": Explanation(
         "server",
-        "`model.weights` names a KimiLinearWeights that the namespace does not have. Pods that already run stay.",
-        "Create it, or correct the name.",
+        "`model.weights` names a KimiLinearWeights that does not exist in the namespace. Pods that already run stay.",
+        "Create the KimiLinearWeights, or correct the name.",
     ),
     "WeightsCorrupt": Explanation(
         "weights",
-        "A file was fetched three times and never had the size and the hash that the hub names, or the hub's commit "
-        "lacks a shard of its index. Files with the wrong content are deleted.",
-        "If a mirror sends the file, repair the mirror. Otherwise check the volume and its file server.",
+        "After three downloads, a file still did not have the size and the hash that the hub names. Or the hub's "
+        "commit lacks a file that its index names. Files with wrong content are deleted.",
+        "If the file comes from a mirror, repair the mirror. Otherwise check the volume and its file server.",
     ),
     "HubLimited": Explanation(
         "weights",
-        "The hub limits requests (HTTP 429). The download goes on after the time that the hub asks for.",
+        "The hub limits requests (HTTP 429). The download continues after the time that the hub asks for.",
         "Wait. A token (`source.tokenSecretRef`) raises the limit, a mirror (`source.endpoint`) avoids it.",
     ),
     "HubUnreachable": Explanation(
         "weights",
-        "The hub does not answer, or answers with an error of its own. The download is tried again and again, from "
-        "where it stopped.",
-        "Check that the pod may reach the hub: set a proxy in `podTemplate` (HTTPS_PROXY), or a mirror in "
-        "`source.endpoint`.",
+        "The hub does not answer, or answers with a server error. The pod retries the download, and continues where "
+        "it stopped.",
+        "Check that the pod can reach the hub. If it cannot, set a proxy in `podTemplate` (HTTPS_PROXY), or a "
+        "mirror in `source.endpoint`.",
     ),
     "TokenRefused": Explanation(
         "weights",
-        "The hub asks for a token, refuses the one it got, or the token may not read this model.",
+        "The hub asks for a token, refuses the given token, or the token has no permission to read this model.",
         "Name a Secret with a valid token in `source.tokenSecretRef`, and accept the model's terms on the hub. A "
         "corrected Secret takes effect at the next attempt, within five minutes.",
     ),
@@ -57,18 +57,18 @@ WEIGHTS: Mapping[ReasonName, Explanation] = {
     ),
     "VolumeBusy": Explanation(
         "weights",
-        "Another pod writes to the volume. What it fetches is not fetched again.",
-        "Wait. If no other pod runs, the lock of one that has died ends within a minute.",
+        "Another pod writes to the volume. Files that it fetches are not fetched again.",
+        "Wait. If no other pod runs, the lock of a dead pod ends within a minute.",
     ),
     "VolumeFull": Explanation(
         "weights",
-        "The volume has no room for what is missing.",
-        "Raise `volume.size` if the storage class allows that, or delete what else is on the volume, such as commits "
+        "The volume is too small for the missing files.",
+        "Raise `volume.size` if the storage class allows this, or delete other files on the volume, such as commits "
         "that no server uses.",
     ),
     "VolumeNotWritable": Explanation(
         "weights",
-        "The pod may not write to the volume: it is read-only, or belongs to another user.",
-        "Set `runAsUser` or `fsGroup` in `podTemplate`, or give the pod's user the right on the file server.",
+        "The pod cannot write to the volume. The volume is read-only, or belongs to another user.",
+        "Set `runAsUser` or `fsGroup` in `podTemplate`, or give the pod's user permission on the file server.",
     ),
 }

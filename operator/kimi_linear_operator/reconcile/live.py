@@ -28,7 +28,7 @@ async def read_unchanged(cluster: Cluster, key: Key, uid: str, generation: int) 
     if live is None or live["metadata"]["uid"] != uid:
         raise GoneError
     if live["metadata"]["generation"] != generation:
-        raise BehindError("the latest change of the spec was not seen yet")
+        raise BehindError("the operator has not seen the latest change of the spec yet")
     return live
 
 

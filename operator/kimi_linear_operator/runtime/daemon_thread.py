@@ -1,4 +1,4 @@
-"""A thread that the process does not wait for when it ends."""
+"""A thread for which the process does not wait at its end."""
 
 import asyncio
 import contextlib
@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 
 async def run_in_daemon(function: Callable[[], None]) -> None:
-    """Run a function in a thread of its own, and wait for it.
+    """Run a function in its own thread, and wait for the result.
 
-    If the wait is cancelled, the thread goes on until the process ends. `asyncio.to_thread` would keep the process.
+    If the wait is cancelled, the thread goes on until the process ends. With `asyncio.to_thread`, the process could not
+    end before the thread.
 
     Raises:
-        BaseException: What the function raises.
+        BaseException: The exception of the function.
     """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
@@ -31,7 +32,7 @@ async def run_in_daemon(function: Callable[[], None]) -> None:
             function()
         except BaseException as raised:
             error = raised
-        # The loop is closed if nobody waited for the end.
+        # The loop may be closed, if nobody waited for the end.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, error)
 

@@ -1,4 +1,4 @@
-"""Makes the reconcilers of all resource types, and the context that they share."""
+"""Creates the reconcilers of all resource types, and their shared context."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ def shared_context(
     scheduling: Scheduling,
     now: Callable[[], str] = _now,
 ) -> Context:
-    """Return what the reconcilers of all types share.
+    """Return the shared context of the reconcilers.
 
     Args:
         types: The resource types.

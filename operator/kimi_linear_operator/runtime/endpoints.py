@@ -2,7 +2,7 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ class Readiness(NamedTuple):
 
     Attributes:
         problems: Why it is not ready, empty if it is.
-        degraded: What it cannot read or watch although it is ready.
+        degraded: Scopes and objects that a ready replica cannot read or watch.
     """
 
     problems: list[str]
@@ -23,16 +23,19 @@ class Readiness(NamedTuple):
 
 
 Exposition = Callable[[], Iterator[bytes]]
-"""Takes a snapshot of the cache, which is quick; returns the metrics of it in pieces, which take longer."""
+"""Takes a snapshot of the cache quickly, and returns its metrics in pieces, which take longer."""
 
-# How long an answer with metrics may take. Prometheus waits 10 s for one if nothing else is configured.
+# How long an answer with metrics may take. By default, Prometheus waits 10 s.
 _SLOWEST_SECONDS = 10.0
-# How many clients may read metrics at the same time. Each may keep a piece of them in memory, and two or three replicas
-# of Prometheus are usual.
+# How many clients may read metrics at the same time. Each can keep a piece of the metrics in memory. Two or three
+# replicas of Prometheus are usual.
 MOST_READERS = 8
+# Open connections: more than probes, Prometheus and people need. Every pod of the cluster may connect, and each
+# connection takes a file descriptor, of which many processes may have only 1,024.
+MOST_CONNECTIONS = 128
 # The format of gzip: https://docs.python.org/3/library/zlib.html#zlib.compressobj
 _GZIP = zlib.MAX_WBITS + 16
-# How long the process waits before it ends for clients that still read an answer. The default is two minutes.
+# At its end, the process waits this long for clients that still read an answer. aiohttp's default is two minutes.
 SHUTDOWN_SECONDS = 1.0
 
 
@@ -44,25 +47,53 @@ class AddressError(Exception):
 async def serving(
     host: str, port: int, *, healthz: Callable[[], list[str]], readyz: Callable[[], Readiness], exposition: Exposition
 ) -> AsyncIterator[int]:
-    """Serve /healthz, /readyz and /metrics within the context; yield the port, which the system chooses if it is 0.
+    """Serve /healthz, /readyz and /metrics within the context; yield the port. With port 0, the system chooses a port.
 
     Raises:
         AddressError: The port is in use, or the address does not exist.
     """
+    readers: set[asyncio.BaseTransport | None] = set()
     application = web.Application()
     application.router.add_get("/healthz", _check_handler(lambda: Readiness(healthz(), [])))
     application.router.add_get("/readyz", _check_handler(readyz))
-    application.router.add_get("/metrics", _metrics_handler(exposition))
+    application.router.add_get("/metrics", _metrics_handler(exposition, readers))
     runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:
+        listening = await _listen(runner, host, port, readers)
         try:
-            await web.TCPSite(runner, host or None, port).start()
-        except OSError as error:
-            raise AddressError(str(error.strerror or error)) from error
-        yield int(runner.addresses[0][1])
+            yield int(listening.sockets[0].getsockname()[1])
+        finally:
+            listening.close()
     finally:
         await runner.cleanup()
+
+
+async def _listen(
+    runner: web.AppRunner, host: str, port: int, readers: Collection[asyncio.BaseTransport | None]
+) -> asyncio.Server:
+    server = runner.server
+    assert server  # noqa: S101 - the runner is set up
+    try:
+        return await asyncio.get_running_loop().create_server(_accepting(server, readers), host or None, port)
+    except OSError as error:
+        raise AddressError(str(error.strerror or error)) from error
+
+
+def _accepting(server: web.Server, readers: Collection[asyncio.BaseTransport | None]) -> Callable[[], asyncio.Protocol]:
+    """Return what accepts a connection. If there are too many, the oldest ends that reads no metrics.
+
+    All others are idle or about to be answered: a probe sends its request at once.
+    """
+
+    def accept() -> asyncio.Protocol:
+        connections = [handler for handler in server.connections if handler.transport]
+        idle = [handler for handler in connections if handler.transport not in readers]
+        for handler in idle[: max(0, len(connections) + 1 - MOST_CONNECTIONS)]:
+            handler.force_close()
+        return server()
+
+    return accept
 
 
 def _check_handler(check: Callable[[], Readiness]) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -74,29 +105,40 @@ def _check_handler(check: Callable[[], Readiness]) -> Callable[[web.Request], Aw
     return answer
 
 
-def _metrics_handler(exposition: Exposition) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """Return a handler for metrics. It makes one piece at a time, because all of them may use a core for seconds.
+def _metrics_handler(
+    exposition: Exposition, readers: set[asyncio.BaseTransport | None]
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return a handler for metrics.
 
-    The event loop takes the snapshot, and threads make the pieces, so that the Lease is renewed meanwhile. Of each
-    answer, only one piece is in memory at a time: all metrics may be tens of megabytes. Whoever reads slowly keeps
-    nobody else waiting.
+    It makes one piece at a time, because all pieces together can use a core for seconds.
+
+    The event loop takes the snapshot, and threads make the pieces. So the Lease is renewed in the meantime. Only one
+    piece of each answer is in memory, because all metrics can be tens of megabytes. A slow client does not delay other
+    clients.
+
+    Args:
+        exposition: Makes the metrics.
+        readers: The connections of the clients that read metrics now.
     """
     makes_piece, places = asyncio.Lock(), asyncio.Semaphore(MOST_READERS)
 
     async def answer(request: web.Request) -> web.StreamResponse:
         if places.locked():
-            return web.Response(text=f"{MOST_READERS} clients read the metrics already\n", status=503)
+            return web.Response(text=f"{MOST_READERS} other clients are reading the metrics\n", status=503)
         is_compressed = "gzip" in request.headers.get("Accept-Encoding", "")
         encoding = {"Content-Encoding": "gzip"} if is_compressed else {}
         response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE_LATEST, **encoding})
         async with places:
-            pieces = exposition()
+            pieces, connection = exposition(), request.transport
+            readers.add(connection)
             try:
                 async with asyncio.timeout(_SLOWEST_SECONDS):
                     await _send(request, response, _compressed(pieces) if is_compressed else pieces, makes_piece)
             except TimeoutError:
                 if request.transport:
-                    request.transport.abort()  # Otherwise the answer would look complete.
+                    request.transport.abort()  # Without an error, the answer would look complete.
+            finally:
+                readers.discard(connection)
         return response
 
     return answer

@@ -14,10 +14,10 @@ _LINES_AT_ONCE = 1000
 
 
 def exposition(types: Types, objects: Sequence[CachedObject]) -> Iterator[bytes]:
-    """Yield the metrics of the operator, and those of the cached resources, in pieces.
+    """Yield the metrics of the operator and of the cached resources, in pieces.
 
-    With many benchmarks, all pieces are tens of megabytes and take seconds. Each takes some milliseconds, in any
-    thread.
+    With many benchmarks, all pieces together are tens of megabytes and take seconds. Each piece takes some
+    milliseconds. Any thread can make them.
     """
     yield generate_latest(counters.REGISTRY)
     lines = resource_lines(types, objects, datetime.now(UTC).isoformat())

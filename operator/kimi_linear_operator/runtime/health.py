@@ -9,9 +9,9 @@ from kimi_linear_operator.runtime.scopes import Scopes
 from kimi_linear_operator.runtime.unreadable import Unreadable
 from kimi_linear_operator.runtime.work import Work
 
-# Even with a slow API server, not all passes take that long. A pass requests a few pages of Events, with a timeout of
-# 90 s each, and makes a dozen other requests, with a timeout of 30 s. Only checks before a start may take longer, and
-# these are few at a time.
+# If no worker finishes a pass for this long, the workers are stuck. Even with a slow API server, not all passes take so
+# long: a pass requests a few pages of Events, each with a timeout of 90 s, and makes a dozen other requests, each with
+# a timeout of 30 s. Only checks before a start may take longer, and only a few of these run at a time.
 STUCK_SECONDS = 900.0
 SILENT_SECONDS = 60.0
 
@@ -22,9 +22,9 @@ class Health:
 
     Attributes:
         watch: The watching thread.
-        scopes: The scopes that were read, and those that cannot be.
+        scopes: The scopes that were read, and the scopes that cannot be read.
         unreadable: The objects that cannot be read.
-        work: The passes while this replica leads.
+        work: The passes that this replica makes while it leads.
         has_read: Whether everything that can be read was read once.
     """
 
@@ -35,10 +35,14 @@ class Health:
     has_read: bool = field(default=False, init=False)
 
     def liveness_problems(self) -> list[str]:
-        """Return the problems that only a restart can solve."""
+        """Return the problems that only a restart of the process can solve."""
         silent, stuck = self.watch.silent_seconds(), self.work.stuck_seconds()
         return [
-            *([f"the watching thread gave no sign for {silent:.0f} s"] if silent > SILENT_SECONDS else []),
+            *(
+                [f"the thread that watches the cluster has not run for {silent:.0f} s"]
+                if silent > SILENT_SECONDS
+                else []
+            ),
             *([f"no worker started or finished a pass for {stuck:.0f} s"] if stuck > STUCK_SECONDS else []),
         ]
 
@@ -51,7 +55,7 @@ class Health:
             *self.unreadable.messages(),
         ]
         if not self.has_read:
-            return Readiness(["the cluster has not been read yet"], degraded)
+            return Readiness(["the operator has not read the cluster yet"], degraded)
         if not self.scopes.is_anything_readable() or len(unwatched) == len(tuple(self.scopes)):
-            return Readiness(["nothing can be read"], degraded)
+            return Readiness(["the operator cannot read any kind of objects"], degraded)
         return Readiness([], degraded)

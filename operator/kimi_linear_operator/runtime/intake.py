@@ -1,4 +1,4 @@
-"""Puts watch events into the cache, a few at a time, so that the Lease is renewed and workers go on meanwhile."""
+"""Puts watch events into the cache, a few at a time, so that the Lease is renewed and workers go on in the meantime."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 
 logger = logging.getLogger(__name__)
 
-# How long to work before other tasks run. It may take milliseconds to find the resources to enqueue for one event.
+# How long to work before other tasks can run. For one event, it may take milliseconds to find the resources to enqueue.
 SLICE_SECONDS = 0.02
 
 
@@ -20,11 +20,11 @@ class Enqueue(Protocol):
     """Enqueues the resources that depend on a changed object."""
 
     def __call__(self, changed: CachedObject, keys: set[Key], *, is_progress: bool) -> None:
-        """Take the changed object, the resources, and whether the change can affect nothing but a status."""
+        """Take the changed object, the resources, and whether the change can only affect a status."""
 
 
 class Intake:
-    """Objects that the watching thread observed and that are not in the cache yet."""
+    """Objects that the watching thread has observed but that are not in the cache yet."""
 
     def __init__(self, cache: Cache, enqueue: Enqueue, skip: Callable[[Key], None]) -> None:
         """Begin empty. Call this in the event loop to which the cache belongs.
@@ -32,7 +32,7 @@ class Intake:
         Args:
             cache: The cache to update.
             enqueue: Called for every change.
-            skip: Called for every object that cannot be cached. It keeps its cached state.
+            skip: Called for every object that cannot be cached. The older state of the object stays in the cache.
         """
         self._cache = cache
         self._enqueue = enqueue
@@ -47,7 +47,7 @@ class Intake:
         self._call_soon(self._wake.set)
 
     def clear(self) -> None:
-        """Drop the waiting objects: after a restore of etcd, they may hold changes that are undone."""
+        """Drop the waiting objects. After a restore of etcd, they may contain changes that were undone."""
         self._waiting.clear()
 
     async def run(self) -> None:

@@ -1,8 +1,8 @@
-"""kopf glue: watches the cluster and passes on watch events. Nothing is decided here.
+"""Glue for kopf: watches the cluster and passes on watch events. This module decides nothing.
 
 There are only `on.event` handlers: they write nothing and add no finalizer, so an object can always be deleted. kopf
-runs in a thread and an event loop of its own: some errors of a watch end kopf, and it cancels all tasks of its loop
-when it ends. Then this module starts kopf again, and the rest of the process goes on.
+runs in its own thread and event loop. Some errors of a watch end kopf, and it then cancels all tasks of its loop. In
+this case, this module starts kopf again, and the rest of the process goes on.
 """
 
 import asyncio
@@ -37,16 +37,17 @@ from kimi_linear_operator.runtime.watched_scopes import WatchedScopes
 
 logger = logging.getLogger(__name__)
 
-# It is infinite: with a finite list of delays, kopf gives up and ends.
+# Infinite, because with a finite list of delays kopf gives up and ends.
 BACKOFF = Backoff(first=0.5, longest=30.0)
-# Short, because kopf itself takes some seconds to end, and nothing is watched meanwhile.
+# Short, because kopf itself takes some seconds to end, and nothing is watched during that time.
 RESTART_BACKOFF = Backoff(first=0.25, longest=10.0)
 # After kopf has run for this time, its earlier failures no longer count.
 STEADY_SECONDS = 60.0
 # How long the API server keeps a watch open. kopf reconnects after 70 s of silence.
 STREAM_SECONDS = 300
 HEARTBEAT_SECONDS = 5.0
-# A delay before kopf gets the resources to watch, so that it is ready for them. If not, the next heartbeat repeats it.
+# A delay before kopf gets the resources to watch, so that kopf is ready for them. If it is not ready, the next
+# heartbeat repeats this.
 SCAN_SECONDS = 0.1
 
 
@@ -59,8 +60,8 @@ class Watch:
         scopes: The scopes to watch there.
         reader: Makes cached objects of watch events.
         observe: Called for every change, in the thread of the watch.
-        request_list: Called in the thread of the watch to request a list of a scope, when only that shows its state.
-        is_dormant: Returns whether a scope is not worth watching until it is listed again.
+        request_list: Called in the thread of the watch to request a list of a scope, when only a list shows its state.
+        is_dormant: Returns whether a scope need not be watched until it is listed again.
         watched: Which scopes are watched.
     """
 
@@ -73,7 +74,7 @@ class Watch:
     _stopping: threading.Event = field(default_factory=threading.Event)
     _loop: asyncio.AbstractEventLoop | None = None
     _stop_flag: asyncio.Event | None = None
-    # Whether the current watches have to end: after a restore of etcd, their events may be of changes that are undone.
+    # Whether the current watches must end. After a restore of etcd, their events may be about changes that were undone.
     _is_ending: bool = False
     _heartbeat: float = field(default_factory=time.monotonic)
     watched: WatchedScopes = field(init=False)
@@ -83,7 +84,7 @@ class Watch:
         self.watched = WatchedScopes(self.request_list, self.is_dormant)
 
     def run(self) -> None:
-        """Watch until stopped. Call this in a thread of its own."""
+        """Watch until stopped. Call this in a separate thread."""
         failures = 0
         while not self._stopping.is_set():
             began = time.monotonic()
@@ -95,7 +96,7 @@ class Watch:
                 self._stopping.wait(delay)
 
     def _watch_once(self) -> str:
-        """Watch until kopf ends; return why it did."""
+        """Watch until kopf ends; return why it ended."""
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._watch())
@@ -104,7 +105,7 @@ class Watch:
         return "kopf ended"
 
     def silent_seconds(self) -> float:
-        """Return for how long the thread has shown no sign of life."""
+        """Return for how long the thread has not run."""
         return time.monotonic() - self._heartbeat
 
     def stop(self) -> None:
@@ -113,7 +114,7 @@ class Watch:
         self.restart()
 
     def restart(self) -> None:
-        """Start all watches again with a list, and drop events of the old ones; any thread may call this."""
+        """Start all watches again with a list, and drop the events of the old watches; any thread may call this."""
         self._is_ending = True
         if self._loop and self._stop_flag and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop_flag.set)
@@ -151,14 +152,14 @@ class Watch:
 
     def _settings(self) -> kopf.OperatorSettings:
         settings = kopf.OperatorSettings()
-        settings.scanning.disabled = True  # the resources to watch are fixed, so kopf needs no permission to scan
+        settings.scanning.disabled = True  # the resources to watch are fixed, so kopf needs no permission to list kinds
         # kopf keeps a task with the object for every event, until the task has been idle for this time.
         settings.queueing.idle_timeout = 0.1
         settings.networking.error_backoffs = BACKOFF
         settings.networking.request_timeout = LIST_SECONDS
         settings.networking.connect_timeout = 5
         settings.watching.connect_timeout = 5
-        # The pause before watches reconnect: without it, watches that expire at once would list in a tight loop.
+        # The pause before watches reconnect. Without it, watches that expire at once would list in a tight loop.
         settings.watching.reconnect_backoff = 2.0
         settings.watching.server_timeout = STREAM_SECONDS
         settings.watching.client_timeout = STREAM_SECONDS + 30
@@ -209,11 +210,11 @@ class Watch:
 
 
 def _patch_kopf(watched: list[Resource]) -> None:
-    """Replace three functions of kopf, which looks them up at each call.
+    """Replace three functions of kopf. kopf looks them up at each call.
 
-    kopf's parser fails on deep nesting and its decoder on invalid UTF-8, again at every new watch: ours read both. And
-    kopf asks the API server which kinds exist before it watches any, so that a single failed answer stops all watches.
-    We return a fixed list, whether the kinds exist or not.
+    kopf's parser fails on deep nesting, and its decoder on invalid UTF-8. Both would fail again at every new watch, but
+    our functions can read such texts. Before kopf watches, it also asks the API server which kinds exist, so a single
+    failed answer would stop all watches. Our function returns a fixed list, whether the kinds exist or not.
     """
 
     async def scan(**_: Any) -> list[Resource]:
@@ -231,10 +232,10 @@ async def _lines_of_text(content: Any) -> AsyncIterator[bytes]:
 
 
 def _repeat_cancellations() -> None:
-    """Cancel once more all watchers of kopf that were cancelled before.
+    """Cancel all watchers of kopf a second time.
 
-    When all watchers end at once, one of them may take this for a pause. That watcher then waits for credentials that
-    no task fetches any more, and kopf waits for that watcher for ever.
+    When all watchers end at the same time, a watcher can mistake this for a pause. It then waits for credentials that
+    no task fetches any more, and kopf waits for this watcher for ever.
     """
     for task in asyncio.all_tasks():
         if task.cancelling() and task.get_name().startswith("watcher for "):
@@ -252,7 +253,7 @@ def _resource_of(kind: Kind) -> Resource:
     )
 
 
-# kopf waits until a scan has found these, and does nothing with them while scanning is disabled.
+# kopf waits until a scan has found these kinds. While scanning is disabled, it does nothing with them.
 _KOPF_RESOURCES = (
     Resource(group="", version="v1", plural="namespaces", kind="Namespace", namespaced=False),
     Resource(
@@ -266,7 +267,7 @@ _KOPF_RESOURCES = (
 
 
 async def _notify_again(insights: Insights) -> None:
-    """Make kopf start missing watches: it overlooks resources that a scan found before kopf waited for them."""
+    """Make kopf start missing watches. kopf overlooks resources that a scan found before kopf waited for them."""
     async with insights.revised:
         insights.revised.notify_all()
 

@@ -1,4 +1,4 @@
-"""Limits how many lists of a kind run at once, with a lane of its own for slow lists."""
+"""Limits how many lists of a kind run at the same time. Slow lists have a separate lane."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from kimi_linear_operator.runtime.scopes import Scope
 
-# Lists of a kind in each lane. Four pages of every kind fit into the operator's memory as text; only one page of all is
-# decoded at a time (`cluster/pages.py`).
+# Number of lists of a kind in each lane. Four pages of every kind fit into the operator's memory as text. Only one page
+# of all kinds is decoded at a time (`cluster/pages.py`).
 LISTS_AT_ONCE = 2
 # A list that takes longer than this moves to the slow lane.
 LONG_SECONDS = 5.0
-# A scope whose last list took longer, or failed after that time, starts in the slow lane.
+# The next list of a scope starts in the slow lane if the last one took longer than this, or failed after this time.
 LATE_SECONDS = 30.0
 
 
@@ -20,8 +20,8 @@ LATE_SECONDS = 30.0
 class Lanes:
     """Two lanes for the lists of one kind.
 
-    However many scopes have slow lists, these share the slow lane and leave the quick one to others. A list that turns
-    out to be slow moves to the slow lane as soon as there is room.
+    Slow lists of any number of scopes share the slow lane. So the quick lane stays free for other lists. A list that
+    becomes slow moves to the slow lane as soon as there is room.
     """
 
     _quick: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LISTS_AT_ONCE))
@@ -30,7 +30,7 @@ class Lanes:
 
     @asynccontextmanager
     async def place(self, scope: Scope) -> AsyncIterator[None]:
-        """Wait for a place for the list of a scope, and hold it within the context."""
+        """Wait for a place for the list of a scope, and hold the place within the context."""
         async with self._slow_place() if scope in self._late else self._quick_place():
             began = asyncio.get_running_loop().time()
             try:

@@ -1,13 +1,12 @@
 """Leader election: of several replicas of the operator, only the holder of a Lease works.
 
-A holder trusts its lease for some seconds, counted from before it sent the request to renew it. Other replicas take the
-lease over only after they saw it unchanged for a longer time, so the holder has stopped before. Each replica uses its
-own clock, which nobody sets and which goes on while the machine is suspended. Wall clocks may be wrong, so the times in
-the Lease are only for people.
+A holder trusts its lease for some seconds after the moment just before it sent the request to renew the lease. Another
+replica takes over only if the Lease has not changed for a longer time, so the holder has stopped by then. Each replica
+uses its own clock, which nobody sets and which continues while the machine is suspended. Wall clocks may be wrong, so
+the times in the Lease are only for people.
 
-While a replica cannot find out whether it renewed the lease, its passes go on but start no writes: the API server may
-come back with data restored from a backup.
-https://kubernetes.io/docs/concepts/architecture/leases/
+While a replica does not know whether it has renewed the lease, its passes go on but start no writes, because the API
+server may come back with data from a backup. https://kubernetes.io/docs/concepts/architecture/leases/
 """
 
 import asyncio
@@ -25,17 +24,17 @@ from kimi_linear_operator.runtime.seen_lease import LEASE_SECONDS, SeenLease
 
 logger = logging.getLogger(__name__)
 
-# The rest of LEASE_SECONDS is for requests that are under way when trust ends.
+# The rest of LEASE_SECONDS is for requests that are under way when the holder's trust ends.
 TRUST_SECONDS = 10.0
 RENEW_SECONDS = 3.0
-# How often waiting replicas read the Lease. After a release, nobody works for up to this long.
+# How often waiting replicas read the Lease. After a release, no replica works for up to this time.
 LOOK_SECONDS = 1.0
 REQUEST_SECONDS = 5.0
 _BACKOFF = Backoff(first=0.5, longest=5.0)
 
 
 class NotLeadingError(ApiError):
-    """This replica may not write."""
+    """This replica is not allowed to write."""
 
     @property
     def meaning(self) -> Meaning:
@@ -51,7 +50,7 @@ class Leader:
         cluster: Where the Lease is.
         namespace: The Lease's namespace.
         name: The Lease's name.
-        identity: The name of this replica. No other replica may have it, not even an earlier one.
+        identity: The name of this replica. It must be unique, also among earlier replicas.
         clock: Returns monotonic seconds that also count while the machine is suspended.
         restored: Called when the Lease is older than before, because etcd was restored from a backup.
     """
@@ -70,7 +69,7 @@ class Leader:
     _lease: SeenLease = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin without having seen the Lease."""
+        """Begin without knowledge of the Lease."""
         self._lease = SeenLease(self.namespace, self.name, self.identity)
 
     @property
@@ -83,19 +82,22 @@ class Leader:
         return self.cluster.fenced(self.write_seconds, self._pending)
 
     def write_seconds(self) -> float:
-        """Return how many seconds a write that begins now may take, so that it ends before another replica works.
+        """Return how many seconds a write may take that begins now. It then ends before another replica works.
 
         Raises:
-            NotLeadingError: No write may begin.
+            NotLeadingError: This replica is not allowed to write.
         """
         if not self.is_leading:
             raise NotLeadingError(0, "this replica does not hold the lease")
         if self._has_renewal_failed:
-            raise NotLeadingError(0, "this replica could not renew the lease, and asks again soon")
+            raise NotLeadingError(0, "this replica could not renew the lease, and tries again soon")
         return self._trusted_until + LEASE_SECONDS - TRUST_SECONDS - self.clock()
 
     async def look_first(self) -> None:
-        """Read the lease before anything is listed, so that `acquire` knows whether anybody has held it since."""
+        """Read the lease before anything is listed.
+
+        So `acquire` knows later whether another replica has held it since then.
+        """
         try:
             await self._look(REQUEST_SECONDS)
         except (ApiError, TimeoutError):
@@ -106,8 +108,9 @@ class Leader:
         """Wait until the lease is ours.
 
         Returns:
-            Whether no other replica can have worked since this replica last held the lease: it still is as this replica
-            wrote it. In the first term: since `look_first`, if the lease did not exist or was released then.
+            True if no other replica can have worked since this replica last held the lease, because the Lease still is
+            as this replica wrote it. In the first term: since `look_first`, if the lease did not exist or was released
+            at that time.
         """
         failures = 0
         self._lease.distrust(self.clock())
@@ -127,7 +130,7 @@ class Leader:
         return is_untouched
 
     async def hold(self, work: Coroutine[None, None, None]) -> bool:
-        """Work while the lease is ours, and stop at once when it is not; return whether the work ended by itself."""
+        """Work while the lease is ours, and stop at once when it is lost. Return whether the work ended by itself."""
         working, renewing = asyncio.ensure_future(work), asyncio.ensure_future(self._renew())
         try:
             await asyncio.wait((working, renewing), return_when=asyncio.FIRST_COMPLETED)
@@ -139,16 +142,16 @@ class Leader:
         return ended is working
 
     async def release(self) -> None:
-        """Release the lease if it is ours, so that another replica need not wait until it expires.
+        """Release the lease if it is ours, so that other replicas do not wait until it expires.
 
-        Keep it while a write may still be committed: the lease expires only after the deadlines of all writes.
+        Keep the lease while a write may still be committed. The lease expires only after the deadlines of all writes.
         """
         if not self.is_leading:
             return
         if self._pending:
             self._log(
                 logging.WARNING,
-                "Not giving the lease back, because a write may still be under way: the lease will expire",
+                "The lease is not released, because a write may still be under way. It will expire",
             )
             return
         try:
@@ -173,7 +176,10 @@ class Leader:
                 if not await self._is_ours():
                     break
         self._trusted_until = float("-inf")
-        self._log(logging.WARNING, f"No longer leading: {self._lease.holder} holds the lease, or its holder is unknown")
+        self._log(
+            logging.WARNING,
+            f"This replica no longer leads: {self._lease.holder} holds the lease, or the holder is unknown",
+        )
 
     async def _is_ours(self) -> bool:
         """After a failed write, read whether the lease is still ours. If the read fails, assume that it is."""
@@ -191,7 +197,9 @@ class Leader:
         elif self._lease.is_held_by_another:
             self._log(logging.INFO, f"Waiting: {self._lease.holder} leads")
         else:
-            self._log(logging.INFO, "Waiting: the lease was deleted or rewritten, and its last holder may still work")
+            self._log(
+                logging.INFO, "Waiting: somebody deleted or rewrote the lease, and its last holder may still work"
+            )
 
     async def _look(self, seconds: float) -> None:
         """Read the lease, and note when it changed."""
@@ -201,11 +209,11 @@ class Leader:
             self.restored()
 
     async def _write(self, holder: str, seconds: float) -> None:
-        """Write the lease over the version that was read last.
+        """Write the lease, if its version still is the one that was read last.
 
         Raises:
             ApiError: The write failed, for example because another replica wrote meanwhile.
-            TimeoutError: Nobody knows whether the lease was written.
+            TimeoutError: It is unknown whether the lease was written.
         """
         started = self.clock()
         lease = self._lease.build(holder)

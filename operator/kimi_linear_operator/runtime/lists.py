@@ -1,4 +1,4 @@
-"""Lists each scope: when its watch has started again, and at every resync."""
+"""Lists each scope when its watch has started again, and at every resync."""
 
 import asyncio
 import functools
@@ -25,9 +25,9 @@ from kimi_linear_operator.runtime.unreadable import Unreadable
 
 logger = logging.getLogger(__name__)
 
-# A watch can lose an event. A list finds it after this time at the latest.
+# A watch can lose an event. After this time at the latest, a list finds the change.
 RESYNC_SECONDS = 300.0
-# The first list waits for the watch to start, but not longer than this: the watch may be impossible.
+# The first list waits for the watch to start, but not longer than this, because the watch may never start.
 WATCH_SECONDS = 10.0
 # A watch often restarts twice in a row. A requested list waits for this time, so that one list serves both.
 GATHER_SECONDS = 0.5
@@ -71,7 +71,7 @@ class Lists:
     restored: Callable[[], None] = lambda: None
     unreadable: Unreadable = field(default_factory=Unreadable)
     _due: dict[Scope, asyncio.Event] = field(init=False)
-    # Set by `relist_all`: earlier lists no longer count, and the pause ends.
+    # `relist_all` sets this. Earlier lists then no longer count, and the pause ends.
     _urgent: dict[Scope, asyncio.Event] = field(init=False)
     # Scopes whose list was requested and has not ended.
     _asked: set[Scope] = field(default_factory=set)
@@ -94,7 +94,7 @@ class Lists:
         self._due[scope].set()
 
     async def run(self) -> None:
-        """List every scope when it is due, for ever."""
+        """List every scope whenever it is due. This never returns."""
         async with asyncio.TaskGroup() as tasks:
             for scope in self.scopes:
                 tasks.create_task(self._keep_listed(scope))
@@ -107,7 +107,7 @@ class Lists:
         """Request a list of the scopes that the watches may not have kept up to date.
 
         Args:
-            broken: The scopes whose watch does not work. Scopes whose list was requested and has not ended count, too.
+            broken: The scopes whose watch does not work. Scopes whose requested list has not ended are added.
         """
         self._relist([scope for scope in self.scopes if scope in broken or scope in self._asked])
 
@@ -122,7 +122,7 @@ class Lists:
             self.ask_for(scope)
 
     async def wait_until_everything_is_read(self) -> None:
-        """Wait until everything was read that can be read in time."""
+        """Wait until everything that can be read in time was read."""
         while not self.scopes.may_lead(self.clock()):
             self._changed.clear()
             # A list that takes too long makes its scope unreadable without setting `_changed`, so poll.
@@ -136,7 +136,7 @@ class Lists:
             try:
                 seconds = await self._list(scope)
             except Exception as error:
-                # Whatever the error is, only this scope has it: the others go on.
+                # Any error affects only this scope. The other scopes go on.
                 failure = error if isinstance(error, ApiError) else ApiError(0, f"{type(error).__name__}: {error}")
                 self._note_failure(scope, failure, None if failure is error else error)
                 await asyncio.sleep(failure.retry_seconds)
@@ -149,7 +149,10 @@ class Lists:
                     early_lists = 0
 
     def _retry_seconds(self, scope: Scope, failures: int) -> float:
-        """Return the pause after a failed list. A refused scope that nobody asks for is listed as rarely as others."""
+        """Return the pause after a failed list.
+
+        A refused scope that no resource asks for is listed only at each resync.
+        """
         is_idle = self.scopes.is_dormant(scope) and self.scopes.is_unasked(scope)
         return _resync_seconds() if is_idle else RETRY.delay(failures)
 
@@ -179,7 +182,7 @@ class Lists:
             Exception: The list failed, with ApiError or because of a bug.
         """
         kind, namespace = scope
-        # The time in line counts towards the 90 s of an unreadable scope (`OWN_FAULT_SECONDS`).
+        # The time of waiting for a place counts towards the 90 s of an unreadable scope (`OWN_FAULT_SECONDS`).
         self.scopes.begin(scope, self.clock())
         self._urgent[scope].clear()
         async with self._lanes[kind].place(scope):
@@ -203,7 +206,7 @@ class Lists:
                 async for page in pages:
                     await self._take(listing, page)
         except Exception:
-            # The first pages are cached already, so the next list will not enqueue their resources again.
+            # The first pages are cached already, so the next list would not enqueue their resources.
             self.read(scope, listing.to_enqueue, False)
             raise
 
@@ -217,7 +220,7 @@ class Lists:
             listing.take(page.manifests[begin : begin + TAKEN_AT_ONCE], page.version)
             if listing.is_restored:
                 self.restored()
-                raise ApiError(0, "the state of the cluster is older than before, so everything is listed again")
+                raise ApiError(0, "the cluster shows an older state than before, so everything is listed again")
             await asyncio.sleep(0)
 
     def _note_success(self, scope: Scope) -> None:
@@ -227,7 +230,7 @@ class Lists:
         self._changed.set()
 
     def _note_failure(self, scope: Scope, error: ApiError, bug: Exception | None) -> None:
-        """Record that a scope could not be listed, and log why, once for the same error.
+        """Record that a scope could not be listed. Log each error only once.
 
         A bug is logged with its traceback.
         """
@@ -249,7 +252,7 @@ class Lists:
 
 
 def _resync_seconds() -> float:
-    """Return the seconds until the next list of a scope. They differ, which spreads the load."""
+    """Return the seconds until the next list of a scope. A random part spreads the load."""
     return RESYNC_SECONDS * random.uniform(0.8, 1)  # noqa: S311 - no secret
 
 

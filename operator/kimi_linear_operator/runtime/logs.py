@@ -1,4 +1,4 @@
-"""Log lines, as text for people or JSON for machines. Both name the object that a line is about."""
+"""Log lines, as text for people or as JSON for machines. Both contain the object that the line is about."""
 
 import json
 import logging
@@ -28,11 +28,12 @@ def configure(level: str, line_format: str) -> None:
     handler.setFormatter(_Json() if line_format == "json" else _Text())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     if level != "debug":
-        # kopf logs everything that it does to each object; its warnings are enough.
+        # kopf logs everything that it does with each object. Its warnings are enough.
         logging.getLogger("kopf").setLevel(logging.WARNING)
-        # It logs every failed list or watch, without end if a kind or namespace does not exist. We log that once.
+        # kopf logs every failed list or watch. If a kind or namespace does not exist, these logs never end. We log this
+        # once.
         logging.getLogger("kopf._cogs.clients.watching").setLevel(logging.CRITICAL)
-        # It warns that it ignores signals in a thread; we handle them.
+        # kopf warns that it ignores signals in a thread. We handle signals ourselves.
         logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
 
 
@@ -52,7 +53,7 @@ def _add_object(record: logging.LogRecord) -> bool:
 
 
 class _Text(logging.Formatter):
-    """The usual line of text, with the object before the message."""
+    """A usual line of text, with the object before the message."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -68,7 +69,7 @@ class _Text(logging.Formatter):
 
 
 class _Json(logging.Formatter):
-    """A JSON object per line, with these fields only: others that libraries add may be large or secret."""
+    """A JSON object per line, with only these fields. Fields that libraries add may be large or secret."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {

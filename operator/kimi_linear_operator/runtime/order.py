@@ -1,4 +1,4 @@
-"""The order in which workers take keys: sources take turns, and no namespace occupies all workers."""
+"""The order in which workers take keys. Sources take turns, and no namespace can occupy all workers."""
 
 import heapq
 from collections import Counter
@@ -8,14 +8,17 @@ from typing import NamedTuple
 from kimi_linear_operator.reconcile.cached_object import Key
 
 PROGRESS = "progress"
-"""The source of changes that can only change a status: they are less urgent than, for example, a first Deployment."""
+"""The source of changes that can only affect a status.
 
-# How many places a key of a source takes, 1 by default. So each other source has eight keys before one key of this
-# source.
+They are less urgent than, for example, the first Deployment of a server.
+"""
+
+# How many places a key of this source takes. The default is 1, so every other source gets eight keys before this source
+# gets one.
 _STRIDES = {PROGRESS: 8}
 
-# How many sources of a namespace have turns of their own; the others share one. Otherwise, a user of a namespace could
-# get any number of turns by writing under as many names.
+# How many sources of a namespace have their own turns. All other sources share one. Otherwise a user could get any
+# number of turns by writing under many names.
 MOST_SOURCES = 8
 _OTHER_SOURCES = "others"
 
@@ -37,7 +40,7 @@ class Turns:
         self._last_places: dict[str, dict[str, int]] = {}
 
     def take_place(self, namespace: str, source: str, before: int | None) -> int | None:
-        """Return the place for a key that a source adds; None if the key has that place or an earlier one already."""
+        """Return the place for a key that a source adds. None if the key already has this place or an earlier one."""
         last = self._last_places.get(namespace, {})
         name = source if source in last or len(last) < MOST_SOURCES else _OTHER_SOURCES
         place = last.get(name, self._current) + _STRIDES.get(name, 1)
@@ -60,18 +63,18 @@ class Turns:
 
 
 class Shares:
-    """Limits the workers of each namespace: if all passes of a namespace hang, others still get workers.
+    """Limits the workers of each namespace. If all passes of a namespace hang, other namespaces still get workers.
 
-    A namespace gets another worker only while more workers are free than it has. So the first namespace gets at most
-    half of the workers, a second one half of the rest, and so on: it takes six hanging namespaces to occupy 32 workers.
-    https://doi.org/10.1109/90.664262
+    A namespace gets another worker only while the number of free workers is greater than the number of its own. So the
+    first namespace gets at most half of the workers, the second one half of the rest, and so on. Only six hanging
+    namespaces together occupy 32 workers. https://doi.org/10.1109/90.664262
     """
 
     def __init__(self, *, is_shared: bool) -> None:
         """Begin with no workers.
 
         Args:
-            is_shared: Whether there may be several namespaces. If not, one may have all workers.
+            is_shared: Whether there may be several namespaces. If not, the only namespace can get all workers.
         """
         self._is_shared = is_shared
         self._free = 0
@@ -99,7 +102,10 @@ class Shares:
 
 
 class Due(NamedTuple):
-    """The position of a key: its place, a number that orders keys with the same place, and since when it is due."""
+    """The position of a key.
+
+    It consists of the place, a number that orders keys with the same place, and the time when the key became due.
+    """
 
     place: int
     number: int
@@ -121,12 +127,16 @@ class _First(NamedTuple):
 
 
 class Order:
-    """Keys that are due. If a namespace may not have another worker, its keys keep their places and delay no others."""
+    """Keys that are due.
+
+    If a namespace cannot get another worker, its keys keep their places and do not delay other keys.
+    """
 
     def __init__(self) -> None:
         """Begin with none."""
         self._due: dict[Key, Due] = {}
-        # Heaps by namespace. An entry is valid only if it equals the one in `_due`: others are removed lazily.
+        # Heaps by namespace. An entry is valid only if it equals the entry in `_due`. Invalid entries are removed
+        # lazily.
         self._by_namespace: dict[str, list[Waiting]] = {}
         # A heap with the first entry of each namespace. An entry is valid only while it is the first.
         self._first_entries: list[_First] = []
@@ -148,8 +158,8 @@ class Order:
             heapq.heappush(self._first_entries, _First(due, key.namespace))
 
     def take(self, shares: Shares) -> Waiting | None:
-        """Take the first key whose namespace may have another worker, None if there is none."""
-        # Only namespaces that have workers: one without may always get one.
+        """Take the first key whose namespace can get another worker, None if there is no such key."""
+        # Only namespaces that have workers. A namespace without workers can always get one.
         skipped: dict[str, Due] = {}
         try:
             for due, namespace in self._take_first():

@@ -1,4 +1,4 @@
-"""The process: reads the cluster, follows its changes, and reconciles whenever it leads, until it has to stop."""
+"""The process. It reads the cluster, follows changes, and reconciles whenever it leads, until it must stop."""
 
 import asyncio
 import gc
@@ -29,10 +29,11 @@ from kimi_linear_operator.runtime.work import Work
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 10.0
-# Python's garbage collector runs after this number of new containers. A page of a list has tens of thousands of
-# containers and no cycle. With the default of 700, a list would take twice as much processor time.
+# Python's garbage collector runs after this number of new container objects. A page of a list consists of tens of
+# thousands of containers without cycles. With the default of 700, a list would take twice as much processor time.
 GARBAGE = 50_000
-# How often to measure the lag of the event loop: often enough to notice what blocks it, and cheap when idle.
+# How often to measure the lag of the event loop. This notices a blocked loop, and costs little when the operator is
+# idle.
 LAG_SECONDS = 0.25
 
 
@@ -138,20 +139,25 @@ class Operator:
                 await asyncio.gather(self._stop(leading), self._end(watching))
 
     def exposition(self) -> Iterator[bytes]:
-        """Take a snapshot of the cache; return the metrics of it in pieces, which any thread may make."""
+        """Take a snapshot of the cache. Return its metrics in pieces, which any thread can make."""
         return exposition(self._types, self.cache.snapshot())
 
     async def _keep_listed(self) -> None:
-        """List all scopes, for ever. Read the lease first, to know later whether another replica has worked since."""
+        """List all scopes; this never returns.
+
+        Read the lease first, to know later whether another replica has worked since then.
+        """
         await self._leader.look_first()
         await self.lists.run()
 
     async def lead(self) -> None:
-        """Wait until all that can be read was read, then work whenever the lease is ours; release it at the end.
+        """Wait until everything that can be read was read, then work whenever the lease is ours.
 
-        Another replica may have worked since this one last led or began. This replica may not know what the other one
-        wrote: its watches may not work, or may have died silently. So it lists everything again, and reconciles a
-        resource once the scopes that it needs are listed.
+        Release the lease at the end.
+
+        Another replica may have worked since this replica started or last led. This replica may not know all writes of
+        the other one, because a watch may have stopped without an error. So this replica lists everything again. It
+        reconciles a resource when the scopes that the resource needs are listed.
         """
         await self.lists.wait_until_everything_is_read()
         logger.info("Started with %d resources", len(self.cache.resources()))
@@ -159,7 +165,7 @@ class Operator:
         try:
             while True:
                 if await self._leader.acquire():
-                    # Nobody else has worked, so watches that work have shown every change.
+                    # No other replica has worked, so the working watches have shown every change.
                     self.lists.relist_broken(self.watch.watched.broken())
                 else:
                     self.lists.relist_all()
@@ -172,9 +178,13 @@ class Operator:
         await self.work.run(self._leader.fenced())
 
     def _start_over(self) -> None:
-        """Forget everything and read it again: etcd was restored from a backup, so older versions are newer states."""
+        """Forget everything and read it again.
+
+        etcd was restored from a backup, so older versions are now the current states.
+        """
         logger.warning(
-            "The state of the cluster is older than before: etcd was restored from a backup. Everything is listed again"
+            "The cluster shows an older state than before, because etcd was restored from a backup. Everything is "
+            "listed again"
         )
         self.intake.clear()
         self.cache.clear()
@@ -182,16 +192,16 @@ class Operator:
         self.watch.restart()
 
     async def _stop(self, leading: asyncio.Task[None]) -> None:
-        """Let workers finish their passes for STOP_SECONDS: a pod has 30 seconds to stop."""
+        """Let workers finish their passes, at most for STOP_SECONDS, because a pod has 30 seconds to stop."""
         if self.work.close():
             await asyncio.wait((leading,), timeout=STOP_SECONDS)
         leading.cancel()
 
     async def _end(self, watching: asyncio.Task[None]) -> None:
-        """Wait STOP_SECONDS at most for kopf, which may wait for ever for a task of its own."""
+        """Wait at most STOP_SECONDS for kopf, because kopf may wait for ever for one of its tasks."""
         _, pending = await asyncio.wait((watching,), timeout=STOP_SECONDS)
         if pending:
-            logger.warning("kopf did not end within %.0f s, ending without it", STOP_SECONDS)
+            logger.warning("kopf did not end within %.0f s. The operator ends without it", STOP_SECONDS)
             watching.cancel()
 
     def _relist(self, key: Key) -> None:
@@ -201,7 +211,7 @@ class Operator:
                 self.lists.ask_for(scope)
 
     def _enqueue_listed(self, scope: Scope, to_enqueue: set[Key], is_new: bool) -> None:
-        """Enqueue resources after a list: all that may need the scope if it was unknown before."""
+        """Enqueue resources after a list. If the scope was unknown before, enqueue all resources that may need it."""
         if is_new:
             self.work.enqueue_scope(scope)
         else:

@@ -1,11 +1,12 @@
 """A queue of keys. Only one worker at a time works on a key, however often it was added.
 
-It behaves like client-go's workqueue. A key that is added while it waits is still one key. A key that is added while a
-worker has it is worked on once more. A key that fails is retried with back-off. No key delays another. As in
-client-go's REST client, a key whose request got `Retry-After` is not retried before that time, even if it is added.
+It behaves like client-go's workqueue. If a waiting key is added again, it still counts once. If a key is added while a
+worker has it, a worker takes it again later. A key that fails is retried with back-off. No key delays another. As in
+client-go's REST client, a key whose request got `Retry-After` is not retried before that time, even if it is added
+again.
 
-Sources take turns, so a few keys of one source do not wait for thousands of another. Namespaces share the workers, so
-one with slow passes does not occupy all of them.
+Sources take turns, so a source with a few keys does not wait for a source with thousands. Namespaces share the workers,
+so a namespace with slow passes does not occupy all of them.
 """
 
 import asyncio
@@ -24,35 +25,35 @@ from kimi_linear_operator.runtime.order import PROGRESS, Due, Order, Shares, Tur
 logger = logging.getLogger(__name__)
 
 BACKOFF = Backoff(first=0.5, longest=30.0)
-# A change that can only change a status waits for further changes, so that a burst of a pod's watch events causes one
-# write.
+# If a change can only affect a status, the pass waits for further changes. So a burst of a pod's watch events causes
+# one write.
 QUIET_SECONDS = 1.5
 LONGEST_QUIET_SECONDS = 5.0
 Work = Callable[[Key, int], Awaitable[float | None]]
 """Called with a key and how many times it has failed in a row.
 
-Returns after how many seconds to requeue the key, None for not at all. If it raises, the key is retried.
+Returns the seconds until the key is requeued, None for no requeue. If it raises, the key is retried.
 """
 
 
 class WorkQueue:
-    """Keys that wait for a worker, and keys that have to wait for a time."""
+    """Keys that wait for a worker, and keys that wait for a time."""
 
     def __init__(self, *, is_shared: bool = True) -> None:
         """Begin empty.
 
         Args:
-            is_shared: Whether there may be keys of several namespaces.
+            is_shared: Whether keys can be of several namespaces.
         """
         # Keys that wait for a worker.
         self._due = Order()
         self._turns = Turns()
         self._shares = Shares(is_shared=is_shared)
         self._numbers = itertools.count()
-        # Keys that a worker has or that wait for `Retry-After`, with the sources that have added them meanwhile.
+        # Keys that a worker has or that wait for `Retry-After`, with the sources that have added them since then.
         self._busy: dict[Key, set[str]] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
-        # Keys added by `add_when_quiet` whose timer runs, and since when.
+        # Keys that `add_when_quiet` has added and whose timer runs, with the time of the first addition.
         self._settling: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
         self._wake = asyncio.Event()
@@ -65,7 +66,7 @@ class WorkQueue:
 
         Args:
             key: The key.
-            source: The cause. If several sources add a key, the one whose turn comes first counts.
+            source: The cause. If several sources add a key, the source counts whose turn comes first.
         """
         if timer := self._timers.pop(key, None):
             timer.cancel()
@@ -84,13 +85,13 @@ class WorkQueue:
         self._wake.set()
 
     def add_after(self, key: Key, seconds: float) -> None:
-        """Enqueue a key after a time, unless it is due earlier already."""
+        """Enqueue a key after a time, unless it is already due earlier."""
         when, timer = _now() + seconds, self._timers.get(key)
         if not self._is_due(key) and not (timer and timer.when() <= when):
             self._set_timer(key, when)
 
     def add_when_quiet(self, key: Key, source: str) -> None:
-        """Enqueue a key once it was not added for QUIET_SECONDS, after LONGEST_QUIET_SECONDS at the latest."""
+        """Enqueue a key when it has not been added for QUIET_SECONDS, but after LONGEST_QUIET_SECONDS at the latest."""
         now, timer = _now(), self._timers.get(key)
         began = self._settling.get(key, now)
         when = min(now + QUIET_SECONDS, began + LONGEST_QUIET_SECONDS)
@@ -100,7 +101,7 @@ class WorkQueue:
             self._set_timer(key, when, source)
 
     def close(self) -> None:
-        """Accept no more keys and drop those that wait. Workers finish their current keys and end."""
+        """Accept no more keys, and drop the waiting keys. Workers finish their current keys and end."""
         self._closed = True
         for timer in self._timers.values():
             timer.cancel()
@@ -111,7 +112,7 @@ class WorkQueue:
         counters.QUEUE_DEPTH.set(0)
 
     def postpone(self, key: Key) -> bool:
-        """Requeue a key with the source PROGRESS if other keys wait; return whether any does."""
+        """If other keys wait, requeue a key with the source PROGRESS. Return whether other keys wait."""
         if not len(self._due):
             return False
         self.add(key, PROGRESS)
@@ -146,7 +147,7 @@ class WorkQueue:
             counters.RECONCILES.labels("failed" if bug else "retried").inc()
             details = (key.kind.kind, key.namespace, key.name, delay, error)
             logger.warning("Could not reconcile %s %s/%s, trying again in %.1f s: %s", *details, exc_info=bug)
-            # The key counts as busy until `Retry-After` is over, so no worker takes it even if it is added.
+            # The key counts as busy until `Retry-After` is over. So no worker takes it, even if it is added again.
             asyncio.get_running_loop().call_later(retry_after, self._finish, key, delay - retry_after)
         else:
             self._failures.pop(key, None)
@@ -162,7 +163,7 @@ class WorkQueue:
         return key
 
     def _take(self) -> Key | None:
-        """Take the next key whose namespace may have another worker, None if there is none."""
+        """Take the next key whose namespace can get another worker, None if there is no such key."""
         taken = self._due.take(self._shares)
         if taken is None:
             return None
@@ -182,7 +183,7 @@ class WorkQueue:
             self._timers[key] = asyncio.get_running_loop().call_at(when, self.add, key, source)
 
     def _is_due(self, key: Key) -> bool:
-        """Return whether a key waits for a worker already, or will when its current worker has finished."""
+        """Return whether a key waits for a worker, or will wait when its current worker has finished."""
         return self._due.get(key) is not None or bool(self._busy.get(key))
 
     def _finish(self, key: Key, delay: float | None) -> None:
@@ -192,7 +193,7 @@ class WorkQueue:
             self.add_after(key, delay)
 
     def _backoff(self, key: Key) -> float:
-        """Count a failure of a key; return how long to wait before the retry: twice as long each time."""
+        """Count a failure of a key. Return how long to wait before the retry, twice as long each time."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         return BACKOFF.delay(failures - 1)
 

@@ -1,8 +1,9 @@
-"""Which scopes can be read and which cannot.
+"""Which scopes can be read, and which cannot.
 
-Nothing here waits or does I/O: `lists.py` reports the outcome of each list, and others read the state.
+This module does not wait and does no I/O. `lists.py` reports the outcome of each list, and other modules read the
+state.
 
-A kind may be optional: the cluster may not have it, or the operator's Role may not allow it. Then it concerns only the
+A kind may be optional: the cluster may not have it, or the operator's Role may not allow it. Then it affects only the
 resources that ask for it.
 """
 
@@ -16,15 +17,15 @@ from kimi_linear_operator.kubernetes.kinds import Kind
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import NotReadYetError
 
-# If a list takes this long while others succeed, the cause is in its scope: an object that the API server cannot
-# decode, or a conversion webhook that does not answer. No successful list takes longer.
+# If a list takes this long while other lists succeed, the cause is in its scope, for example an object that the API
+# server cannot decode, or a conversion webhook that does not answer. No successful list takes longer.
 OWN_FAULT_SECONDS = LIST_SECONDS
-# The definition is missing, or the operator's role does not allow it. A deleted namespace has no Role any more.
+# The definition is missing, or the operator's role does not allow it. In a deleted namespace, the Role is gone, too.
 _REFUSALS = (403, 404)
 
 
 class Scope(NamedTuple):
-    """A kind of objects in one namespace, or in all if the namespace is None."""
+    """A kind of objects in one namespace, or in all namespaces if the namespace is None."""
 
     kind: Kind
     namespace: str | None
@@ -43,12 +44,12 @@ class _State:
     """The outcome of listing a scope.
 
     Attributes:
-        begun_at: Since when it is waited for: the start of the first attempt to list it since the last success, or, if
-            the cache was empty or outdated, the start of the first list of any scope. None without an attempt.
-        failed_at: When a list last failed, None if none has. Lists that began before the cache was outdated do not
-            count.
-        is_read: Whether the cache shows it: it was listed, and neither refused nor lost since.
-        is_outdated: Whether the cache may be old, and no list has begun since the operator noticed this.
+        begun_at: When the wait for this scope began: at the first attempt to list it after the last success. If the
+            cache was empty or outdated: at the start of the first list of any scope. None without an attempt.
+        failed_at: When a list of the scope last failed, None if no list has failed. Lists that began before the cache
+            was outdated do not count.
+        is_read: Whether the cache shows the scope: it was listed, and since then neither refused nor lost.
+        is_outdated: Whether the cache may be old, and no list has begun after the operator noticed this.
         error: The error of the last list, None if it succeeded.
     """
 
@@ -62,13 +63,13 @@ class _State:
         return self.error is not None and self.error.status in _REFUSALS
 
     def is_own_fault(self, now: float, read_last: float) -> bool:
-        """Return whether the wait has lasted for OWN_FAULT_SECONDS, and another scope was read meanwhile."""
+        """Return whether the wait has lasted for OWN_FAULT_SECONDS while another scope was read."""
         return self.begun_at is not None and now - self.begun_at >= OWN_FAULT_SECONDS and read_last >= self.begun_at
 
     def is_failing(self, read_last: float) -> bool:
-        """Return whether it was refused, or still failed after OWN_FAULT_SECONDS.
+        """Return whether the list was refused, or still failed after OWN_FAULT_SECONDS.
 
-        A list that only takes its turn late, after others that are slow, has not failed.
+        A list that only waits for other slow lists has not failed.
         """
         return self.failed_at is not None and (self.is_refused() or self.is_own_fault(self.failed_at, read_last))
 
@@ -80,7 +81,7 @@ class Scopes:
     Attributes:
         namespaces: The namespaces to read, all if empty.
         kinds: The kinds of objects to read.
-        optional: Those of them that concern only the resources that ask for them.
+        optional: The kinds that affect only the resources that ask for them.
     """
 
     namespaces: list[str]
@@ -90,9 +91,9 @@ class Scopes:
     # The optional scopes that each resource asks for, and the resources that ask for each scope.
     _asked: dict[Key, set[Scope]] = field(default_factory=dict)
     _askers: dict[Scope, set[Key]] = field(default_factory=dict)
-    # Start of the first list since the cache was known to be old or empty, None without a list.
+    # When the first list began after the cache was known to be old or empty, None without a list.
     _begun_at: float | None = None
-    # When any scope was last read: the API server answered then.
+    # When any scope was last read. At that time, the API server answered.
     _read_last: float = float("-inf")
 
     def __post_init__(self) -> None:
@@ -111,12 +112,15 @@ class Scopes:
         if self._begun_at is None:
             self._begun_at = now
         if state.begun_at is None:
-            # Others may have been read while this one waited for its watch.
+            # Other scopes may have been read while this scope waited for its watch.
             state.begun_at = now if state.is_read else self._begun_at
         state.is_outdated = False
 
     def forget(self, scopes: Collection[Scope]) -> None:
-        """Note that the cache may be old: these scopes are unknown until a list that begins after this has ended."""
+        """Note that the cache may be old.
+
+        These scopes are unknown until a list has ended that begins after this call.
+        """
         self._begun_at = None if scopes else self._begun_at
         for scope in scopes:
             self._outdate(scope)
@@ -145,11 +149,11 @@ class Scopes:
         return self._is_known_unreadable(state) and not was_unreadable
 
     def ask(self, key: Key, kinds: Collection[Kind]) -> list[Scope]:
-        """Note which optional kinds a resource asks for, in place of those that it asked for before.
+        """Note which optional kinds a resource asks for now.
 
         Returns:
-            The scopes that are unreadable as far as is known. Nobody has asked for them until now, so they were rarely
-            listed. They are unknown until a list that begins after this has ended.
+            The scopes that counted as unreadable and for which no resource asked before, so that they were rarely
+            listed. They are now unknown until a list has ended that begins after this call.
         """
         if not kinds and key not in self._asked:
             return []
@@ -175,15 +179,15 @@ class Scopes:
         return scope.kind in self.optional and not self.askers(scope)
 
     def forget_askers(self) -> None:
-        """Note that nobody is known to ask for anything: only a replica that leads knows who does."""
+        """Forget which resources ask for scopes. Only a replica that leads knows this."""
         self._asked.clear()
         self._askers.clear()
 
     def unreadable_kinds(self, namespace: str, kinds: Iterable[Kind]) -> dict[Kind, ApiError]:
-        """Return those of some kinds that cannot be read in a namespace, each with the error.
+        """Return which of these kinds cannot be read in a namespace, each with the error.
 
         Raises:
-            NotReadYetError: A list has to show this first.
+            NotReadYetError: This is unknown until a list has ended.
         """
         states = {kind: self._states[self._scope(kind, namespace)] for kind in kinds}
         unread = {kind: state for kind, state in states.items() if not state.is_read}
@@ -192,12 +196,12 @@ class Scopes:
         return {kind: state.error for kind, state in unread.items() if state.error}
 
     def is_dormant(self, scope: Scope) -> bool:
-        """Return whether a scope is not worth watching: it is optional, and refused by now."""
+        """Return whether a scope need not be watched, because it is optional and refused."""
         state = self._states[scope]
         return scope.kind in self.optional and not state.is_read and state.is_refused()
 
     def may_lead(self, now: float) -> bool:
-        """Return whether everything was read that can be read in time, so that a replica may lead.
+        """Return whether everything that can be read in time was read, so that a replica may lead.
 
         This is False while the API server answers no list at all.
         """
@@ -206,9 +210,9 @@ class Scopes:
         )
 
     def has_read_everything(self) -> bool:
-        """Return whether everything was read that can be read at all: any other list is refused or fails for long.
+        """Return whether everything that can be read was read. All other lists are refused, or have failed for long.
 
-        What needs everything waits for a list that has not ended yet, however long that takes.
+        Work that needs everything waits for a list that has not ended yet, however long the list takes.
         """
         return self.is_anything_read() and all(
             state.is_read or state.is_failing(self._read_last) for state in self._needed()

@@ -1,8 +1,10 @@
-"""The Lease as one replica has seen it, and what follows from that. This module decides; `leader.py` reads and writes.
+"""The Lease as one replica has seen it, and the decisions that follow.
 
-If somebody deleted or rewrote the Lease, its last holder may still work for as long as it trusts its lease. A replica
-that saw another holder waits that long. All replicas wait that long after a restore of etcd from a backup, because the
-Lease then names an earlier holder.
+This module decides; `leader.py` reads and writes.
+
+If somebody deletes or rewrites the Lease, its last holder can work until its trust in the lease ends. A replica that
+saw another holder waits for that time. After a restore of etcd from a backup, all replicas wait for that time, because
+the Lease then names an earlier holder.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from kimi_linear_operator.kubernetes.metadata import version_of
 LEASE_SECONDS = 15
 # The duration in a released Lease, as client-go writes it.
 _RELEASED_SECONDS = 1
-# More than a replica writes within the time limit of a request. Earlier ones can no longer be committed.
+# More than the number of writes within the time limit of a request. Earlier writes can no longer be committed.
 _MOST_WRITTEN = 32
 
 
@@ -26,8 +28,8 @@ class SeenLease:
         namespace: The Lease's namespace.
         name: The Lease's name.
         identity: The name of this replica.
-        is_untouched: Whether no other replica can have held the lease: since the first look if nobody held it then,
-            otherwise since this replica last held it.
+        is_untouched: Whether no other replica can have held the lease since this replica last held it. Before the first
+            term: since the first look, if nobody held the lease at that time.
     """
 
     namespace: str
@@ -35,12 +37,12 @@ class SeenLease:
     identity: str
     is_untouched: bool = False
     _manifest: Manifest | None = None
-    # Since when it is unchanged.
+    # When the Lease last changed.
     _since: float = 0.0
-    # Until when another replica may work although the lease no longer names it.
+    # Another replica may work until this time, although the lease no longer names it.
     _last_holder_until: float = float("-inf")
-    # The specs that this replica has sent since the version seen last, answered or not. The next spec is one of them,
-    # unless somebody else writes first.
+    # The specs that this replica has sent after the last version that it saw, with or without an answer. The next
+    # version has one of these specs, unless somebody else writes first.
     _written_specs: list[Manifest] = field(default_factory=list)
 
     @property
@@ -60,7 +62,7 @@ class SeenLease:
 
     @property
     def is_released(self) -> bool:
-        """Return whether its last holder gave the lease back."""
+        """Return whether the last holder released the lease."""
         spec = self._spec()
         return spec.get("holderIdentity") == "" and spec.get("leaseDurationSeconds") == _RELEASED_SECONDS
 
@@ -71,14 +73,16 @@ class SeenLease:
         return now >= self._last_holder_until
 
     def distrust(self, now: float) -> None:
-        """Count from now on how long the lease is unchanged.
+        """Start again to count how long the lease is unchanged.
 
-        The Lease was not read for a while: it may have changed, and a restored backup may have reverted the change.
+        While the Lease was not read, it may have changed, and a restored backup may have reverted the change.
         """
         self._since = now
 
     def observe(self, lease: Manifest | None, now: float, *, is_leading: bool) -> bool:
-        """Note the Lease. Return whether it is older than the last one seen, which means that etcd was restored.
+        """Note the Lease.
+
+        Return whether it is older than the last version that this replica saw: then etcd was restored.
 
         Args:
             lease: The Lease, None if there is none.
@@ -93,11 +97,11 @@ class SeenLease:
         self._written_specs = [spec for spec in self._written_specs if spec == self._spec()]
         is_ours = bool(self._written_specs) and not is_older
         self.is_untouched = self.is_untouched and is_ours
-        # No other replica can still work: its holder released the lease, or this replica took it.
+        # No other replica can still work, because the holder released the lease or this replica took it.
         if is_ours or (self.is_released and not is_older):
             self._last_holder_until = float("-inf")
         elif was_held_by_another or (is_older and not is_leading):
-            # Its holder may have renewed it right before.
+            # The holder may have renewed the lease just before.
             self._last_holder_until = now + LEASE_SECONDS
         return is_older
 

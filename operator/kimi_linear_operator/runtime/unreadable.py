@@ -1,4 +1,7 @@
-"""Objects that cannot be read, for whatever reason. They do not affect others, and are reported until they are read."""
+"""Objects that cannot be read for any reason.
+
+They do not affect other objects, and are reported until they can be read.
+"""
 
 import logging
 from collections import Counter
@@ -8,7 +11,7 @@ from kimi_linear_operator.runtime.scopes import Scope
 
 logger = logging.getLogger(__name__)
 
-# The most objects to name in the log of a scope and in an answer, because a user may have created thousands.
+# At most this many objects are named in the log of a scope and in an answer, because a user may have created thousands.
 MOST_NAMED = 10
 
 
@@ -18,7 +21,7 @@ class Unreadable:
     def __init__(self) -> None:
         """Begin with none."""
         self._reasons: dict[Scope, dict[Key, str]] = {}
-        # Those in lists that have not ended yet.
+        # The unreadable objects in lists that have not ended yet.
         self._listing: dict[Scope, set[Key]] = {}
 
     def begin(self, scope: Scope) -> None:
@@ -28,7 +31,7 @@ class Unreadable:
     def add(self, scope: Scope, key: Key, error: Exception) -> None:
         """Note an unreadable object in the list of a scope.
 
-        Call this in the exception handler, so that the log has the traceback.
+        Call this in the exception handler, so that the log contains the traceback.
         """
         reasons = self._reasons.setdefault(scope, {})
         if key not in reasons:
@@ -37,7 +40,7 @@ class Unreadable:
         self._listing[scope].add(key)
 
     def end(self, scope: Scope) -> None:
-        """Note that the list of a scope has ended: objects that it did not add are readable or deleted."""
+        """Note that the list of a scope has ended. Objects that it did not note are readable or deleted."""
         still_unreadable = self._listing.pop(scope, set())
         self._reasons[scope] = {
             key: reason for key, reason in self._reasons.get(scope, {}).items() if key in still_unreadable
@@ -55,9 +58,14 @@ class Unreadable:
     def _log(self, scope: Scope, key: Key, logged: int) -> None:
         """Log an unreadable object with the current exception, unless MOST_NAMED of its scope were logged."""
         if logged < MOST_NAMED:
-            logger.exception("Cannot read %s: its cached state is kept; other objects are not affected", _text_of(key))
+            logger.exception(
+                "Cannot read %s. Its last readable state stays in the cache, and other objects are not affected",
+                _text_of(key),
+            )
         elif logged == MOST_NAMED:
-            logger.warning("More than %d objects of %s cannot be read: the others are not named", MOST_NAMED, scope)
+            logger.warning(
+                "More than %d objects of %s cannot be read. The log does not name the others", MOST_NAMED, scope
+            )
 
 
 def _text_of(key: Key) -> str:

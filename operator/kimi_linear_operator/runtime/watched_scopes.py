@@ -10,7 +10,8 @@ from kimi_linear_operator.runtime.scopes import Scope
 
 logger = logging.getLogger(__name__)
 
-# How long a scope may be unwatched before we report it: kopf needs that long to notice and to reconnect.
+# A scope that is not watched for longer than this is reported. kopf needs this time to notice the end of a watch and to
+# reconnect.
 GRACE_SECONDS = 70.0
 
 _OK = 200
@@ -19,17 +20,17 @@ _REFUSALS = (403, 404)
 
 @dataclass
 class WatchedScopes:
-    """Which scopes are watched. Threads other than the watch's may only read this.
+    """Which scopes are watched. Only the thread of the watch changes this; other threads only read it.
 
     Attributes:
-        request_list: Called to request a list of a scope: when its watch starts again, because the new watch does not
-            show earlier changes, and when its watch is refused, because the list shows the reason.
-        is_dormant: Returns whether a scope is not worth watching until it is listed again.
+        request_list: Called to request a list of a scope in two cases: when its watch starts again, because the new
+            watch does not show earlier changes; and when its watch is refused, because the list shows the reason.
+        is_dormant: Returns whether a scope need not be watched until it is listed again.
     """
 
     request_list: Callable[[Scope], None]
     is_dormant: Callable[[Scope], bool] = lambda _: False
-    # Scopes that are not watched, and since when.
+    # Scopes that are not watched, each with the time since when.
     _unwatched: dict[Scope, float] = field(default_factory=dict)
     # Scopes whose next watch does not continue the last one.
     _restarted: set[Scope] = field(default_factory=set)
@@ -44,22 +45,25 @@ class WatchedScopes:
             self._unwatched.setdefault(scope, time.monotonic())
 
     def unwatched(self) -> list[Scope]:
-        """Return the scopes that have not been watched for longer than a reconnection takes, without dormant ones."""
+        """Return the scopes that have not been watched for longer than a reconnection takes.
+
+        Dormant scopes are left out.
+        """
         oldest = time.monotonic() - GRACE_SECONDS
         unwatched = [scope for scope, since in self._unwatched.copy().items() if since < oldest]
         return [scope for scope in unwatched if not self.is_dormant(scope)]
 
     def may_watch(self, scope: Scope) -> bool:
-        """Return whether a scope is worth watching. If not, the time for a reconnection begins later."""
+        """Return whether a scope must be watched. If not, the time for a reconnection does not begin yet."""
         is_dormant = self.is_dormant(scope)
         if is_dormant:
             self._unwatched[scope] = time.monotonic()
-            # Its next refusal is news, even if it comes before the first watch: it was listed meanwhile.
+            # The scope was listed in the meantime, so its next refusal is news, even before the first watch.
             self._refused.discard(scope)
         return not is_dormant
 
     def broken(self) -> set[Scope]:
-        """Return the scopes whose watch does not work now, or begins again without the changes since the last one."""
+        """Return the scopes whose watch does not work, or has restarted without the changes since the last watch."""
         return {*self._unwatched.copy(), *self._restarted.copy()}
 
     def note_answer(self, scope: Scope, verb: str, status: int) -> None:
@@ -81,7 +85,9 @@ class WatchedScopes:
         """Log which scopes are no longer watched, and which are watched again."""
         unwatched = set(self.unwatched())
         for scope in unwatched - self._logged:
-            logger.warning("%s: not watched for %.0f s, retrying until it works", scope, GRACE_SECONDS)
+            logger.warning(
+                "%s: not watched for %.0f s. The operator retries until the watch works", scope, GRACE_SECONDS
+            )
         for scope in self._logged - unwatched:
             logger.info("Watching %s again", scope)
         self._logged = unwatched

@@ -1,4 +1,7 @@
-"""The work of a leading replica: passes over the resources that are due, and work that no single resource causes."""
+"""The work of a leading replica.
+
+It makes passes over the resources that are due, and does work that is not about a single resource.
+"""
 
 import asyncio
 import functools
@@ -18,13 +21,13 @@ from kimi_linear_operator.runtime.order import PROGRESS
 from kimi_linear_operator.runtime.queue import WorkQueue
 from kimi_linear_operator.runtime.scopes import Scope, Scopes
 
-# One namespace has half of them at most (`runtime/order.py`).
+# One namespace gets at most half of the workers (`runtime/order.py`).
 WORKERS = 32
-# The source of bulk work that nobody waits for: new resources, and all resources at the start. It is one source in each
-# namespace.
+# The source of bulk work for which nobody waits: new resources, and all resources at the start. Each namespace has one
+# such source.
 BULK = "bulk"
-# A resource that needs everything is requeued after this time while not everything was read, and one that asks for an
-# optional kind while it is not known whether that can be read.
+# The delay of a requeue in two cases: a resource needs everything but not everything was read, or a resource asks for
+# an optional kind and it is unknown whether the kind can be read.
 READ_AGAIN_SECONDS = 5.0
 
 
@@ -34,7 +37,7 @@ class Work:
 
     Attributes:
         types: The resource types.
-        scopes: The scopes that were read, and those that cannot be.
+        scopes: The scopes that were read, and the scopes that cannot be read.
         cache: Where objects are read.
         options: The administrator's choices.
         list_at_once: Called to list scopes for which a resource has begun to ask.
@@ -49,7 +52,7 @@ class Work:
     _queue: WorkQueue | None = None
 
     async def run(self, cluster: Cluster) -> None:
-        """Make passes over all resources, and then over those that change, until the queue is closed.
+        """Make passes over all resources, and then over each resource that changes, until the queue is closed.
 
         Args:
             cluster: Where objects are written, with the leader's fence.
@@ -75,7 +78,10 @@ class Work:
             self.scopes.forget_askers()
 
     def enqueue(self, keys: Iterable[Key]) -> None:
-        """Enqueue resources as bulk. A replica that does not lead drops them: it enqueues all when it begins to."""
+        """Enqueue resources as bulk work.
+
+        A replica that does not lead drops them, because it enqueues all resources when it begins to lead.
+        """
         if self._queue:
             for key in keys:
                 self._queue.add(key, BULK)
@@ -86,7 +92,7 @@ class Work:
         Args:
             changed: The object.
             keys: The resources.
-            is_progress: Whether the change can affect nothing but a status.
+            is_progress: Whether the change can only affect a status.
         """
         if self._queue is None:
             return
@@ -118,11 +124,11 @@ class Work:
         return True
 
     async def _reconcile(self, by_kind: Mapping[Kind, Reconciler], key: Key, failures: int) -> float | None:
-        """Make a pass over a resource, if everything that it needs was read."""
-        # A pass without writes never waits, and thousands of them in a row would block all other tasks.
+        """Make a pass over a resource if everything that the resource needs was read."""
+        # A pass without writes never waits. Thousands of such passes in a row would block all other tasks.
         await asyncio.sleep(0)
         if not self._may_reconcile(key):
-            return None  # It is enqueued once its scopes are read.
+            return None  # The resource is enqueued again when its scopes are read.
         if self.types[key.kind].needs_everything and not self.scopes.has_read_everything():
             return READ_AGAIN_SECONDS
         try:
@@ -131,7 +137,10 @@ class Work:
             return READ_AGAIN_SECONDS
 
     def _may_reconcile(self, key: Key) -> bool:
-        """Return whether all scopes that a resource needs were read. If not, no pass may be made over it."""
+        """Return whether all scopes that a resource needs were read.
+
+        If not, there must be no pass over the resource.
+        """
         resource_type = self.types[key.kind]
         return self.scopes.has_read(
             key.namespace, (*resource_type.own_kinds, *resource_type.refers_to(self.cache, key))
@@ -142,10 +151,10 @@ class Work:
         return (*resource_type.own_kinds, *resource_type.optional_children, *resource_type.referenced)
 
     def _ask(self, key: Key, kinds: Collection[Kind]) -> Mapping[Kind, ApiError]:
-        """Note which optional kinds a resource asks for; return those that cannot be read, each with the error.
+        """Note which optional kinds a resource asks for. Return the kinds that cannot be read, each with the error.
 
         Raises:
-            NotReadYetError: A list has to show this first.
+            NotReadYetError: This is unknown until a list has ended.
         """
         self.list_at_once(self.scopes.ask(key, kinds))
         return self.scopes.unreadable_kinds(key.namespace, kinds)

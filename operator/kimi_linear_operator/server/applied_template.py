@@ -1,4 +1,4 @@
-"""The pod template of a Deployment without a revision, from the fields that the operator applied."""
+"""The pod template of a Deployment without a revision. It is read from the fields that the operator applied."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.spec import KimiLinearServer
 
-# A Deployment has one or two field managers besides the operator and its controller. If there are more than this, their
-# changes are not examined.
+# A Deployment usually has one or two field managers in addition to the operator and the Deployment controller. If there
+# are more than this number, their changes are not examined.
 _MOST_MANAGERS = 100
 
 
 def running_template(server: KimiLinearServer, deployment: Manifest) -> Manifest | None:
     """Return the pod template that the operator applied to a Deployment without a revision.
 
-    Fields of other managers are left out. None if somebody changed a field of ours: then a new template repairs it.
+    Fields of other managers are left out. None if somebody changed a field of ours, so that a new template repairs it.
 
     Args:
         server: The server.
@@ -35,9 +35,9 @@ def running_template(server: KimiLinearServer, deployment: Manifest) -> Manifest
 
 
 def _is_edited(live: Manifest, built: Manifest, fields: ownership.Fields) -> bool:
-    """Return whether another manager, who owns these fields, changed a field of ours.
+    """Return whether the manager that owns these fields changed a field of ours.
 
-    In a volume of ours, any change counts: a volume has exactly one source, so an added source replaces ours.
+    In our volumes, any change counts. A volume has exactly one source, so an added source replaces ours.
     """
     if not fields:
         return False

@@ -11,23 +11,26 @@ from kimi_linear_operator.server.deployment import ENDPOINT_PAUSE_SECONDS
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer, ServerSpec
 from kimi_linear_operator.server.spec.autoscaling import Autoscaling
 
-# SGLang's names have a colon (sglang:num_queue_reqs). In Prometheus that marks names of recording rules, so adapters
-# are told to replace it: see docs/guide/scale.md.
+# SGLang's names contain a colon (sglang:num_queue_reqs). Prometheus reserves the colon for recording rules, so adapters
+# must be configured to replace it: see docs/guide/scale.md.
 QUEUED_REQUESTS = "sglang_num_queue_reqs"
 RUNNING_REQUESTS = "sglang_num_running_reqs"
-# How often the autoscaler looks, by default (--horizontal-pod-autoscaler-sync-period).
+# How often the autoscaler checks the load by default (--horizontal-pod-autoscaler-sync-period).
 _LOOK_SECONDS = 15
 # MaxPeriodSeconds of Kubernetes' validation of autoscalers.
 _LONGEST_PERIOD_SECONDS = 1800
 
 
 def needs_autoscaler(server: KimiLinearServer) -> bool:
-    """Return whether a server has an autoscaler: without pods there are no metrics, so a suspended one has none."""
+    """Return whether a server has an autoscaler.
+
+    A suspended server has none, because without pods there are no metrics.
+    """
     return server.spec.autoscaling is not None and not server.spec.suspend
 
 
 def build_autoscaler(server: KimiLinearServer, *, may_grow: bool = True) -> Manifest:
-    """Return the HorizontalPodAutoscaler, named like the server.
+    """Return the HorizontalPodAutoscaler. It has the name of the server.
 
     Args:
         server: The server. It has `spec.autoscaling`.
@@ -50,14 +53,15 @@ def build_autoscaler(server: KimiLinearServer, *, may_grow: bool = True) -> Mani
 
 
 def seconds_until_more(spec: ServerSpec, deployment: Manifest | None, pods: Sequence[Manifest], now: str) -> float:
-    """Return in how many seconds the autoscaler may add replicas: infinity while one does not serve.
+    """Return in how many seconds the autoscaler may add replicas, infinity while a replica does not serve.
 
-    The autoscaler counts a loading replica as idle, and would add more until the first one serves.
-    After that, the new replica takes its part of the load only slowly: requests that wait elsewhere stay there.
+    The autoscaler counts a loading replica as idle, so it would add more replicas until the first one serves. After
+    that, the new replica takes its part of the load only slowly, because requests that wait in other replicas stay
+    there.
 
     Args:
         spec: The server's spec.
-        deployment: Its live Deployment, None if there is none: then nothing is scaled.
+        deployment: Its live Deployment. None if there is none, so that nothing is scaled.
         pods: Its pods.
         now: The time as RFC 3339.
     """
@@ -81,7 +85,7 @@ def _ready_since(pod: Manifest) -> str:
 
 
 def _held(scaling: Autoscaling, replicas: int) -> int:
-    """Return the bound with which no replica is added to these."""
+    """Return the maximum with which the autoscaler adds no replica."""
     return max(scaling.min_replicas, min(scaling.max_replicas, replicas))
 
 
@@ -91,7 +95,10 @@ def _metric(name: str, target: int) -> Manifest:
 
 
 def _behaviour(spec: ServerSpec, scaling: Autoscaling) -> Manifest:
-    """Return how fast replicas come and go: each that goes has the time to drain before the next one goes."""
+    """Return how fast replicas are added and removed.
+
+    After each removal, the replica has time to drain before the next removal.
+    """
     drain = min(ENDPOINT_PAUSE_SECONDS + spec.drain.timeout_seconds, _LONGEST_PERIOD_SECONDS)
     return {
         "scaleUp": _rules(scaling.scale_up.stabilization_seconds, scaling.scale_up.replicas, _LOOK_SECONDS),

@@ -1,4 +1,4 @@
-"""What the pod of a client takes from the server that it asks."""
+"""The fields that a client's pod copies from its server."""
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
@@ -10,7 +10,7 @@ _SHARED_POD_FIELDS = ("imagePullSecrets", "tolerations")
 
 
 def shared_pod_fields(spec: ServerSpec) -> Manifest:
-    """Return the fields of a pod's spec that a client's pod takes from the server's."""
+    """Return the fields of the pod spec that a client's pod copies from the server's pods."""
     pod = _overlaid_pod(spec)
     return {name: pod[name] for name in _SHARED_POD_FIELDS if pod.get(name)}
 

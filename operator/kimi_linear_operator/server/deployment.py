@@ -1,4 +1,4 @@
-"""The Deployment of a server: its pods and how they are replaced."""
+"""The Deployment of a server: its pods, and how they are replaced."""
 
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, GPU_RESOURCE, Manifest
@@ -15,10 +15,11 @@ from kimi_linear_operator.server.sglang.images import image_of
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 from kimi_linear_operator.weights.location import MOUNT, Location
 
-# Seconds between a pod's deletion and SIGTERM: enough for every node to remove the pod from its Services. SGLang still
-# accepts new requests while it drains (tokenizer_manager.py), so they must not reach it any more.
+# Seconds between a pod's deletion and SIGTERM. In this time, every node removes the pod from its Services. While SGLang
+# drains, it still accepts new requests (tokenizer_manager.py), so no new request may reach it then.
 ENDPOINT_PAUSE_SECONDS = 15
-# Seconds that a node may need to pull an image of tens of gigabytes. spec.startup.timeoutSeconds does not include them.
+# Seconds that a node may need to pull an image of tens of gigabytes. spec.startup.timeoutSeconds does not include this
+# time.
 IMAGE_PULL_SECONDS = 900
 
 # Names of the volumes. spec.podTemplate replaces a volume by its name.
@@ -28,7 +29,7 @@ _KERNELS = "kernels"
 _API_KEY = "api-key"
 
 _API_KEY_FOLDER = "/etc/kimi-linear"
-# Only the container's user may read it: root, to whom the files of a Secret belong.
+# Only root can read the file. Files of a Secret belong to root, and the container runs as root.
 _API_KEY_MODE = 0o400
 
 _STRATEGIES: dict[str, Manifest] = {
@@ -39,7 +40,7 @@ _STRATEGIES: dict[str, Manifest] = {
 
 
 def build_deployment(server: KimiLinearServer, template: Manifest) -> Manifest:
-    """Return the Deployment, named like the server.
+    """Return the Deployment. It has the name of the server.
 
     Args:
         server: The server.
@@ -54,7 +55,7 @@ def build_deployment(server: KimiLinearServer, template: Manifest) -> Manifest:
             "replicas": wanted_replicas(spec),
             "selector": {"matchLabels": metadata.selector(server)},
             "strategy": _STRATEGIES[spec.rollout.strategy],
-            # A rollout of one replica: the old one drains, the image is pulled, the new one loads.
+            # A rollout of one replica: the old replica drains, the image is pulled, and the new replica loads.
             "progressDeadlineSeconds": (
                 grace_seconds(spec) + IMAGE_PULL_SECONDS + spec.startup.timeout_seconds + gate_seconds(spec)
             ),
@@ -71,7 +72,7 @@ def wanted_replicas(spec: ServerSpec) -> int:
 
 
 def build_pod_template(server: KimiLinearServer, location: Location | None = None) -> Manifest:
-    """Return the pod template with the user's overlay, which cannot move the pods to nodes with other hardware.
+    """Return the pod template with the user's overlay. The overlay cannot move the pods to nodes with other hardware.
 
     Args:
         server: The server.
@@ -103,7 +104,8 @@ def _pod_spec(server: KimiLinearServer, spec: ServerSpec) -> Manifest:
     pod: Manifest = {
         "containers": [_container(spec)],
         "terminationGracePeriodSeconds": grace_seconds(spec),
-        # As process 1, SGLang would ignore SIGTERM until its first request. Here the pause process is process 1.
+        # As process 1, SGLang would ignore SIGTERM until its first request. With a shared process namespace, the pause
+        # process is process 1.
         "shareProcessNamespace": True,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -144,8 +146,8 @@ def _container(spec: ServerSpec) -> Manifest:
             *_api_key_mounts(spec),
         ],
     }
-    # Files of a killed engine would stay in shared memory until the pod is deleted, and fill it. A volume that the user
-    # mounts there is not emptied.
+    # Files of a killed engine would stay in shared memory until the pod is deleted, and fill the memory. If the user
+    # mounts a volume at /dev/shm, it is not emptied.
     emptied = sizing.SHARED_MEMORY_PATH if _has_own_shared_memory(spec) else None
     key_file = f"{_API_KEY_FOLDER}/{_API_KEY}" if spec.auth.api_key_secret_ref else None
     command = entrypoint.command(spec.engine.extra_pip_packages, emptied=emptied, key_file=key_file)
@@ -153,7 +155,10 @@ def _container(spec: ServerSpec) -> Manifest:
 
 
 def _api_key_volumes(spec: ServerSpec) -> list[Manifest]:
-    """Return the volume with the API key. It is a file: other processes can see variables more easily."""
+    """Return the volume with the API key.
+
+    The key is a file, because other processes can read environment variables more easily.
+    """
     if not (reference := spec.auth.api_key_secret_ref):
         return []
     items = [{"key": reference.key, "path": _API_KEY}]
@@ -167,9 +172,9 @@ def _api_key_mounts(spec: ServerSpec) -> list[Manifest]:
 
 
 def _requests(spec: ServerSpec) -> dict[str, str]:
-    """Return the requests besides GPUs, without the resources that the user requests or limits.
+    """Return the requests other than GPUs. Resources that the user requests or limits are left out.
 
-    If the user sets only a limit, Kubernetes takes it as the request. It would refuse a higher request of ours.
+    If the user sets only a limit, Kubernetes uses it as the request. Kubernetes would refuse a higher request of ours.
     """
     disk = {} if _CACHE in _volumes(spec) else sizing.disk_requests(spec)
     resources = [container.resources for container in _overlaid(spec) if container.resources]
@@ -190,13 +195,13 @@ def _volumes(spec: ServerSpec) -> set[str]:
 
 
 def _overlaid(spec: ServerSpec) -> list[ContainerOverlay]:
-    """Return the user's overlays of the engine's container: one, or none."""
+    """Return the user's overlays of the engine's container, at most one."""
     pod = spec.pod_template and spec.pod_template.spec
     return [container for container in (pod.containers if pod else None) or () if container.name == ENGINE_CONTAINER]
 
 
 def _prefer_separate_nodes(server: KimiLinearServer) -> Manifest:
-    """Return a constraint that spreads replicas over nodes, as far as the cluster has room."""
+    """Return a constraint that spreads replicas over nodes, if there are enough nodes."""
     return {
         "maxSkew": 1,
         "topologyKey": "kubernetes.io/hostname",
@@ -206,7 +211,10 @@ def _prefer_separate_nodes(server: KimiLinearServer) -> Manifest:
 
 
 def _security_context(spec: ServerSpec) -> Manifest:
-    """Return the fewest rights that ROCm needs. The image runs as root, because /dev/kfd belongs to root."""
+    """Return the smallest set of permissions that ROCm needs.
+
+    The image runs as root, because /dev/kfd belongs to root.
+    """
     added = {"add": list(spec.security.capabilities)} if spec.security.capabilities else {}
     return {
         "allowPrivilegeEscalation": False,
@@ -216,7 +224,7 @@ def _security_context(spec: ServerSpec) -> Manifest:
 
 
 def grace_seconds(spec: ServerSpec) -> int:
-    """Return how many seconds a pod that gets requests has to end."""
+    """Return the grace period of a pod that gets requests."""
     return ENDPOINT_PAUSE_SECONDS + spec.drain.timeout_seconds
 
 
@@ -225,7 +233,7 @@ def _shared_memory(spec: ServerSpec) -> str:
 
 
 def _with_proxy_exceptions(pod: Manifest) -> Manifest:
-    """Return the pod's spec in which the engine's requests to itself bypass any proxy that the user has set."""
+    """Return the pod's spec with the engine's own addresses as exceptions of any proxy that the user has set."""
     containers = [
         {**container, "env": environment.with_proxy_exceptions(container["env"])}
         if container["name"] == ENGINE_CONTAINER

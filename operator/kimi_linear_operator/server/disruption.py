@@ -1,4 +1,4 @@
-"""The PodDisruptionBudget of a server: how many replicas may be evicted at the same time."""
+"""The PodDisruptionBudget of a server. It limits how many replicas can be evicted at the same time."""
 
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import DISRUPTION_BUDGET, Manifest
@@ -7,14 +7,17 @@ from kimi_linear_operator.server.spec import KimiLinearServer
 
 
 def needs_disruption_budget(server: KimiLinearServer) -> bool:
-    """Return whether a server has several replicas: a budget for a single one would only block drains of its node."""
+    """Return whether a server has several replicas.
+
+    A budget for a single replica would only block drains of its node.
+    """
     return wanted_replicas(server.spec) > 1
 
 
 def build_disruption_budget(server: KimiLinearServer) -> Manifest:
-    """Return the PodDisruptionBudget, named like the server.
+    """Return the PodDisruptionBudget. It has the name of the server.
 
-    A replica that does not serve may always be evicted: perhaps its node is broken, and is drained for that reason.
+    A replica that does not serve can always be evicted. Perhaps its node is broken, and is drained for this reason.
     """
     spec = {
         "maxUnavailable": 1,

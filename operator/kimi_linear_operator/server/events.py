@@ -5,7 +5,7 @@ from kimi_linear_operator.kubernetes.events import build_event, ready_event
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reasons import ReasonName
 
-# Every server passes these states while it starts. They get an Event only if the server was ready before.
+# Every start of a server passes through these states. They cause an Event only if the server was ready before.
 _IN_PROGRESS: tuple[ReasonName, ...] = (
     "ModelLoading",
     "Queued",
@@ -16,7 +16,7 @@ _IN_PROGRESS: tuple[ReasonName, ...] = (
     "Verifying",
     "WeightsDownloading",
 )
-# A server without replicas, as its spec asks.
+# The server has no replicas, because its spec asks for none.
 WITHOUT_REPLICAS: tuple[ReasonName, ...] = ("NoReplicas", "Suspended")
 NORMAL_REASONS: tuple[ReasonName, ...] = (*_IN_PROGRESS, "AllReplicasServe", *WITHOUT_REPLICAS)
 
@@ -33,12 +33,12 @@ def transition_event(manifest: Manifest, status: Manifest, now: str) -> Manifest
     if after["reason"] in _IN_PROGRESS and before.get("status") != "True":
         return None
     if after["reason"] == "ChangedByOthers" == find_condition(status, "Synced").get("reason"):
-        return None  # contested_event reports it.
+        return None  # `contested_event` reports this change.
     return ready_event(manifest, status, now, NORMAL_REASONS)
 
 
 def contested_event(manifest: Manifest, status: Manifest, now: str) -> Manifest | None:
-    """Return the Event for a new contest, in which somebody else keeps changing a child; None if there is none.
+    """Return the Event for a newly contested field, which somebody else keeps changing; None if there is none.
 
     Args:
         manifest: The resource with its previous status.

@@ -1,4 +1,4 @@
-"""How a server is reached from outside the cluster, by what other controllers report."""
+"""Whether clients outside the cluster can reach a server, according to the reports of other controllers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from kimi_linear_operator.server.spec.status import MOST_ADDRESSES
 from kimi_linear_operator.server.spec.traffic import HttpRoute, Ingress, ParentRef
 
 LiveRoutes = Mapping[Kind, Manifest]
-"""The live Service, Ingress and HTTPRoute of a server, those that there are."""
+"""The live Service, Ingress and HTTPRoute of a server, as far as they exist."""
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """What is known about the ways to a server.
+    """The state of the ways to a server.
 
     Attributes:
-        addresses: Where it is reached, sorted, and no more than a status may have.
-        problems: Why a way does not work.
+        addresses: Its addresses, sorted, and not more than the status can contain.
+        problems: Why some ways do not work.
     """
 
     addresses: tuple[str, ...] = ()
@@ -30,24 +30,27 @@ class Exposure:
     def reason(self) -> Reason:
         """Return the reason of the condition Exposed."""
         if not self.problems:
-            return Reason("Exposed", ", ".join(self.addresses) or "every way to the server is accepted")
-        # What a gateway refuses does not pass by itself, so it comes first.
+            return Reason("Exposed", ", ".join(self.addresses) or "all ways to the server are accepted")
+        # A refusal of a gateway does not end by itself, so it comes first.
         ordered = sorted(self.problems, key=lambda problem: problem.name != "RouteRefused")
         return Reason(ordered[0].name, "; ".join(problem.message for problem in ordered))
 
 
 def is_exposed(server: KimiLinearServer) -> bool:
-    """Return whether a server asks for a way from outside whose state others report. A node port has none."""
+    """Return whether a server asks for a way from outside whose state a controller reports.
+
+    For a node port, none does.
+    """
     spec = server.spec
     return spec.ingress is not None or spec.http_route is not None or spec.service.type == "LoadBalancer"
 
 
 def exposure(server: KimiLinearServer, live: LiveRoutes) -> Exposure:
-    """Return how a server is reached from outside.
+    """Return the state of the ways from outside to a server.
 
     Args:
         server: The server.
-        live: What leads to it.
+        live: The live objects that lead to the server.
     """
     found: list[str | Reason] = []
     spec = server.spec
@@ -57,7 +60,7 @@ def exposure(server: KimiLinearServer, live: LiveRoutes) -> Exposure:
         found += _of_ingress(live.get(INGRESS), spec.ingress)
     if spec.http_route:
         found += _of_route(live.get(HTTP_ROUTE), spec.http_route, server.metadata.namespace)
-    # Controllers report addresses in any order, and each change of the status is a write.
+    # Sort the addresses: controllers report them in any order, and each change of the status is a write.
     addresses = sorted({item for item in found if isinstance(item, str)})[:MOST_ADDRESSES]
     return Exposure(tuple(addresses), tuple(item for item in found if isinstance(item, Reason)))
 
@@ -65,7 +68,9 @@ def exposure(server: KimiLinearServer, live: LiveRoutes) -> Exposure:
 def _of_service(live: Manifest | None, port: int) -> Iterator[str | Reason]:
     points = _points(live)
     if not points:
-        yield Reason("AddressPending", "the Service has no external address: no load balancer has been made for it yet")
+        yield Reason(
+            "AddressPending", "the Service has no external address, because no load balancer was created for it yet"
+        )
     yield from (f"http://{point}:{port}" for point in points)
 
 
@@ -73,7 +78,9 @@ def _of_ingress(live: Manifest | None, options: Ingress) -> Iterator[str | Reaso
     points = _points(live)
     if not points:
         of_class = f"of class {options.class_name}" if options.class_name else "of the default class"
-        yield Reason("AddressPending", f"the Ingress has no address: no controller {of_class} has reported one yet")
+        yield Reason(
+            "AddressPending", f"the Ingress has no address, because no controller {of_class} has reported one yet"
+        )
         return
     scheme = "https" if options.tls_secret_name else "http"
     yield from (f"{scheme}://{host}" for host in _plain(options.hosts) or ([] if options.hosts else points))
@@ -88,7 +95,7 @@ def _of_route(live: Manifest | None, options: HttpRoute, namespace: str) -> Iter
 
 
 def _parent_problem(live: Manifest, parent: ParentRef, namespace: str) -> Reason | None:
-    """Return why a Gateway does not lead to the server, None if it does."""
+    """Return why a Gateway does not forward requests to the server, None if it does."""
     title = f"Gateway {parent.namespace or namespace}/{parent.name}"
     reports = [report for report in live.get("status", {}).get("parents", ()) if _is_of(report, parent, namespace)]
     told = [find_condition(report, kind) for kind in ("Accepted", "ResolvedRefs") for report in reports]
@@ -96,7 +103,7 @@ def _parent_problem(live: Manifest, parent: ParentRef, namespace: str) -> Reason
     if refused := next((entry for entry in current if entry["status"] == "False"), None):
         return Reason("RouteRefused", f"{title}: {refused['reason']}: {refused['message'].rstrip('.')}")
     if not any((entry["type"], entry["status"]) == ("Accepted", "True") for entry in current):
-        return Reason("AddressPending", f"{title}: no controller has answered for the HTTPRoute yet")
+        return Reason("AddressPending", f"{title}: no controller has handled the HTTPRoute yet")
     return None
 
 
@@ -118,5 +125,5 @@ def _points(live: Manifest | None) -> list[str]:
 
 
 def _plain(hosts: Sequence[str]) -> list[str]:
-    """Return the names that are addresses: one with `*` is none."""
+    """Return the names that can be addresses. A name with `*` cannot."""
     return [host for host in hosts if not host.startswith("*")]

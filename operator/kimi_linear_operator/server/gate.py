@@ -1,7 +1,7 @@
-"""The readiness gate of pods: with `spec.verification.mode: Block`, a pod serves only after its template was verified.
+"""The readiness gate of pods. With `spec.verification.mode: Block`, a pod serves only after its template was verified.
 
-Kubernetes keeps a pod unready until the condition of its gate is True, and only the operator writes that. A gate that
-is open stays open, also while no operator runs.
+Kubernetes keeps a pod unready until the condition of its gate is True. Only the operator writes this condition. An open
+gate stays open, also while no operator runs.
 https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-readiness-gate
 """
 
@@ -28,12 +28,12 @@ def has_gate(spec: ServerSpec) -> bool:
 
 
 def gate_seconds(spec: ServerSpec) -> int:
-    """Return how long a gate may stay closed after the pod could serve, in seconds."""
+    """Return how long a gate may stay closed after the pod is able to serve, in seconds."""
     return _SUITES * spec.verification.timeout_seconds if has_gate(spec) else 0
 
 
 def with_gate(template: Manifest) -> Manifest:
-    """Return a pod template with the gate, and with its hash as a label, by which its pods are known."""
+    """Return a pod template with the gate, and with the template's hash as a label of its pods."""
     digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:16]
     about, pod = template["metadata"], template["spec"]
     gates = [*pod.get("readinessGates", ()), {"conditionType": GATE}]
@@ -45,13 +45,13 @@ def with_gate(template: Manifest) -> Manifest:
 
 
 def template_label(manifest: Manifest) -> str | None:
-    """Return the hash on a pod or pod template, None without one: then it has no gate of ours."""
+    """Return the hash on a pod or pod template, None if it has no gate of ours."""
     labels: dict[str, str] = manifest.get("metadata", {}).get("labels") or {}
     return labels.get(TEMPLATE_LABEL)
 
 
 def pods_to_open(revisions: Iterable[Revision], pods: Iterable[Manifest]) -> list[Manifest]:
-    """Return the pods whose gate is closed although their template was verified."""
+    """Return the pods with a closed gate whose template was verified."""
     verified = {template_label(item.template) for item in revisions if item.has_passed} - {None}
     return [pod for pod in pods if template_label(pod) in verified and not _is_open(pod)]
 

@@ -5,9 +5,9 @@ from kimi_linear_operator.server.sglang.images import IMAGE_ARCHITECTURE
 from kimi_linear_operator.server.spec import ServerSpec
 from kimi_linear_operator.server.spec.engine import Hardware
 
-# PCI device ids of physical and virtual functions, as AMD's node labeller writes them to DEVICE_ID_LABEL if all GPUs of
-# a node have the same. Source: the tables of AMD's k8s-device-plugin (cmd/k8s-node-labeller/amdgpu.ids) and of its AIM
-# Engine (internal/utils/resources.go).
+# PCI device ids of physical and virtual functions. AMD's node labeller writes the id to DEVICE_ID_LABEL if all GPUs of
+# a node have the same id. Source: the tables of AMD's k8s-device-plugin (cmd/k8s-node-labeller/amdgpu.ids) and of its
+# AIM Engine (internal/utils/resources.go).
 DEVICE_ID_LABEL = "amd.com/gpu.device-id"
 DEVICE_IDS: dict[Hardware, tuple[str, ...]] = {
     "mi300x": ("74a1", "74a9", "74b5", "74bd"),
@@ -15,8 +15,8 @@ DEVICE_IDS: dict[Hardware, tuple[str, ...]] = {
     "mi355x": ("75a3", "75b3"),
 }
 
-# How a node's GPUs are partitioned: COMPUTE_MEMORY in lower case, with any compute mode except SPX. AMD's node labeller
-# writes it if its flag compute-memory-partition is on (amdgpu.go, UniquePartitionConfigCount).
+# The label that says how a node's GPUs are partitioned: COMPUTE_MEMORY in lower case, with any compute mode except SPX.
+# AMD's node labeller writes it only with the flag compute-memory-partition (amdgpu.go, UniquePartitionConfigCount).
 PARTITION_LABEL = "amd.com/gpu.compute-memory-partition"
 PARTITIONED = tuple(
     f"{compute}_{memory}" for compute in ("cpx", "dpx", "qpx", "tpx") for memory in ("nps1", "nps2", "nps4", "nps8")
@@ -32,17 +32,19 @@ PARTITION_COMPUTE_UNITS: dict[Hardware, tuple[str, ...]] = {
     hardware: tuple(str(units // partitions) for partitions in (2, 4, 8)) for hardware, units in _COMPUTE_UNITS.items()
 }
 
-# The scheduler's messages for nodes that the affinity excludes, and for allowed nodes without free GPUs.
+# The scheduler's messages for nodes that the affinity excludes, and for suitable nodes without free GPUs.
 _NO_MATCH = "didn't match Pod's node affinity"
 _NO_GPUS = f"Insufficient {GPU_RESOURCE}"
 
 
 def needed_node(spec: ServerSpec, message: str) -> str:
-    """Return what a replica needs of a node, and how to recognize such a node if the scheduler has found none.
+    """Return what a replica needs from a node.
+
+    If the scheduler has found no such node, also return how to recognise one.
 
     Args:
         spec: The server's spec.
-        message: What the scheduler says.
+        message: The scheduler's message.
     """
     gpus = f"{spec.tensor_parallelism} free {GPU_RESOURCE}"
     needs = f"a replica needs {gpus} on one node whose GPUs are all {spec.hardware} and not partitioned"
@@ -59,7 +61,8 @@ def needed_node(spec: ServerSpec, message: str) -> str:
 def restrict_to_hardware(pod: Manifest, spec: ServerSpec) -> Manifest:
     """Return the pod's spec with the hardware added to its required node affinity.
 
-    Terms are alternatives (OR), and the expressions of a term are all required (AND). So every term gets the hardware.
+    The terms are alternatives (OR), and all expressions of a term are required (AND). So the hardware is added to every
+    term.
     """
     affinity = pod.get("affinity", {})
     node_affinity = affinity.get("nodeAffinity", {})
@@ -76,8 +79,8 @@ def restrict_to_hardware(pod: Manifest, spec: ServerSpec) -> Manifest:
 def _hardware(spec: ServerSpec) -> list[Manifest]:
     """Return the node requirements: GPUs of this model, not partitioned, and the CPU architecture of our image.
 
-    A node without labels about partitions matches: AMD's node labeller writes only the labels that its flags ask for,
-    and people label nodes by hand.
+    A node without labels about partitions matches, because AMD's node labeller writes only the labels that its flags
+    ask for, and because people label nodes by hand.
     """
     expressions: list[Manifest] = [
         {"key": DEVICE_ID_LABEL, "operator": "In", "values": list(DEVICE_IDS[spec.hardware])},

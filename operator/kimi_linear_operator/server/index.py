@@ -1,4 +1,4 @@
-"""Facts of servers, and an index of servers by the weights that they use. No object is decoded to decide."""
+"""Facts of servers, and an index of servers by the weights that they use. No object is decoded for this."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +10,15 @@ from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.server.spec import SERVER
 from kimi_linear_operator.weights.spec import WEIGHTS
 
-# Characters. The limit of `spec.engine.image`; anybody who may write a status may write any text there.
+# In characters, as for `spec.engine.image`. A limit is needed because users can write any text into a status.
 _LONGEST_IMAGE = 512
 
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What others read of a server. How many replicas serve, and how far a start is, is not among it.
+    """The facts of a server that other resources read.
+
+    The number of serving replicas and the progress of a start are not part of them.
 
     Attributes:
         weights: The KimiLinearWeights that it names, empty if it names none.
@@ -36,7 +38,7 @@ class ServerFacts:
 
 
 def facts(kind: Kind, manifest: Manifest) -> ServerFacts | None:
-    """Return what others read of a server, None for a child."""
+    """Return the facts of a server, None for a child."""
     if kind != SERVER:
         return None
     metadata, status = manifest["metadata"], manifest.get("status", {})
@@ -55,14 +57,14 @@ _VERIFIED = ("Warn", "Block")
 
 
 def _value_in(manifest: Manifest, group: str, name: str) -> Any:
-    """Return a field of a group of fields in a spec that may have any shape, None if it is missing."""
+    """Return a field of an object in a spec, None if it is missing. The spec can have any shape."""
     spec: Any = manifest.get("spec")
     fields = spec.get(group) if isinstance(spec, dict) else None
     return fields.get(name) if isinstance(fields, dict) else None
 
 
 class ServerIndex:
-    """The servers that use weights, by these."""
+    """The servers that use weights, by the weights."""
 
     def __init__(self, _: Cache) -> None:
         """Create an empty index."""
@@ -83,7 +85,7 @@ class ServerIndex:
         self._users.clear()
 
     def keys_to_enqueue(self, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
-        """Return the servers to enqueue after something changed that they read of their weights."""
+        """Return the servers to enqueue after a change of facts of their weights."""
         versions = [cached for cached in (before, after) if cached]
         has_changed = len(versions) == 1 or versions[0].facts != versions[1].facts
         return {*self._users.get(versions[0].key, ())} if has_changed else set()

@@ -1,8 +1,9 @@
-"""Where a server's compiled kernels are kept: in a volume of each pod, and those of Triton perhaps beyond it.
+"""Where a server's compiled kernels are kept.
 
-Only Triton's kernels are worth keeping, and several pods may share them: Triton publishes each file at once under a
-name of its own (triton/runtime/cache.py, put), and its names depend on the source, the compiler and the GPU's
-architecture.
+They are in a volume of each pod, or for Triton's kernels in a volume that outlives the pod.
+
+Only Triton's kernels are worth keeping. Several pods can share them, because Triton writes each file atomically under a
+unique name (triton/runtime/cache.py, put), and the names depend on the source, the compiler and the GPU's architecture.
 """
 
 import hashlib
@@ -18,13 +19,13 @@ _LENGTH_OF_DIGEST = 12
 
 
 def own_folder(spec: ServerSpec) -> Manifest:
-    """Return the `emptyDir` of the volume that a pod has of its own."""
+    """Return the `emptyDir` of the pod's own volume."""
     limit = spec.kernel_cache.size_limit
     return {"sizeLimit": limit} if limit else {}
 
 
 def volumes(spec: ServerSpec) -> list[Manifest]:
-    """Return the volume that keeps kernels beyond the pod, if the spec names one."""
+    """Return the volume that keeps kernels after the end of the pod, None if the spec names none."""
     if claim := spec.kernel_cache.existing_claim:
         return [{"name": _VOLUME, "persistentVolumeClaim": {"claimName": claim}}]
     if path := spec.kernel_cache.host_path:
@@ -33,9 +34,11 @@ def volumes(spec: ServerSpec) -> list[Manifest]:
 
 
 def mounts(spec: ServerSpec) -> list[Manifest]:
-    """Return the mount of that volume. Each image has a folder, and in a claim each node has one of its own below it.
+    """Return the mount of that volume.
 
-    If pods of several nodes compile into one folder, they can find files that do not belong together (triton pull
+    Each image has a folder. In a claim, this folder contains a folder for each node.
+
+    If pods on several nodes compile into the same folder, they can find files that do not belong together (triton pull
     request 11319).
     """
     image = hashlib.sha256(image_of(spec).encode()).hexdigest()[:_LENGTH_OF_DIGEST]
@@ -46,7 +49,7 @@ def mounts(spec: ServerSpec) -> list[Manifest]:
 
 
 def variables(spec: ServerSpec) -> list[Manifest]:
-    """Return the variable with the node's name, for the folder of that node."""
+    """Return the environment variable with the node's name, for the folder of the node."""
     if not spec.kernel_cache.existing_claim:
         return []
     return [{"name": _NODE_VARIABLE, "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]

@@ -6,16 +6,16 @@ from kimi_linear_operator.server.spec import KimiLinearServer
 SERVER_LABEL = KimiLinearServer.label()
 
 REVISION_ANNOTATION = f"{GROUP}/revision"
-"""On a Deployment: the number of the revision whose pod template it has."""
+"""On a Deployment: the number of the revision with its pod template."""
 
 ROLLOUT_ANNOTATION = f"{GROUP}/rollout"
-"""On a server: any new value makes the server take the newest pod template."""
+"""On a server: after a change of the value, the server takes the newest pod template."""
 
 AUTOMATIC_ANNOTATION = f"{GROUP}/automatic-rollout"
-"""On a revision: the operator took it by itself, and the server has not been Ready with it yet."""
+"""On a revision: it is part of an automatic rollout, and the server has not been Ready with it yet."""
 
 LEFT_OUT_ANNOTATION = f"{GROUP}/left-out"
-"""On a revision: fields of the server's spec that may be only defaults, and that its pod template lacks."""
+"""On a revision: fields of the server's spec that may be only defaults, so that its pod template ignores them."""
 
 VERIFICATION_ANNOTATION = f"{GROUP}/verification"
 """On a revision: the result of the verification of its pod template."""
@@ -30,4 +30,4 @@ ROUTER_SUFFIX = "-router"
 """Suffix of the names of the router's objects."""
 
 ROUTER_LABEL = f"{GROUP}/router"
-"""On the router's pods: the name of the server. They do not have the label of its replicas."""
+"""On the router's pods: the name of the server. These pods do not have the label of replicas."""

@@ -1,4 +1,7 @@
-"""The children of a server, each a pure function of its spec. A new kind of child is one module and one entry here."""
+"""The children of a server.
+
+Each is a pure function of the spec. A new kind of child is one module and one entry in this module.
+"""
 
 from collections.abc import Iterator
 
@@ -37,11 +40,11 @@ CHILDREN = (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET)
 """The kinds of the children that every cluster has and every Role of the operator allows."""
 
 OPTIONAL_CHILDREN: tuple[Kind, ...] = (AUTOSCALER, NETWORK_POLICY, POD_MONITOR, PROMETHEUS_RULE, INGRESS, HTTP_ROUTE)
-"""The kinds of children that may be missing: then only servers that ask for them miss something."""
+"""The kinds of children that may be missing in a cluster. This affects only servers that ask for such a child."""
 
 
 def build(server: KimiLinearServer, location: Location | None = None) -> list[Manifest]:
-    """Return the children of a new server, without its revision, as they are once its router serves.
+    """Return the children of a new server whose router serves, without the revision.
 
     Args:
         server: The server.
@@ -65,9 +68,9 @@ def build_companions(
 
     Args:
         server: The server.
-        is_routed: Whether requests go to its router, and not to the replicas.
+        is_routed: Whether requests go to the router instead of the replicas.
         may_grow: Whether its autoscaler may add replicas now.
-        others: What its pods with an older template need from its NetworkPolicy.
+        others: The needs of pods with an older template, for the NetworkPolicy.
     """
     companions = (
         *_companions(server, is_routed=is_routed),
@@ -91,7 +94,7 @@ def build_deployment(server: KimiLinearServer, template: Manifest, number: int =
 
 
 def build_revision(server: KimiLinearServer, record: revision.Revision) -> Manifest:
-    """Return the ControllerRevision of a revision. Its data never change, so the fingerprint leaves them out."""
+    """Return the ControllerRevision of a revision. Its data never changes, so the fingerprint does not include it."""
     manifest = revision.build_revision(server, record)
     return {**metadata.with_fingerprint({**manifest, "data": {}}), "data": manifest["data"]}
 

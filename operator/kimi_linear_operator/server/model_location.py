@@ -1,4 +1,7 @@
-"""Where a server's pods get the model from, if not from the hub: the weights of a KimiLinearWeights, or an image."""
+"""The source of the model in a server's pods.
+
+It is the volume of a KimiLinearWeights, or an image. The hub needs no location.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +26,7 @@ from kimi_linear_operator.weights.spec import KimiLinearWeights
 
 
 class WeightsUnreadyError(Exception):
-    """A server needs a new pod template, and its weights have never been complete.
+    """A server needs a new pod template, but its weights have never been complete.
 
     Attributes:
         reason: The reason of the server's conditions.
@@ -35,7 +38,7 @@ class WeightsUnreadyError(Exception):
 
 
 def located(spec: ServerSpec, location: Location) -> ServerSpec:
-    """Return a spec whose model is in a folder, and has the name that it has on the hub unless the spec gives one."""
+    """Return a spec whose model is in a folder. Without a name in the spec, the model has its name on the hub."""
     served_name = spec.model.served_name or MODELS[spec.model.variant]
     update = {"path": location.folder, "served_name": served_name, "weights": None, "image": None}
     return spec.model_copy(update={"model": spec.model.model_copy(update=update)})
@@ -49,8 +52,8 @@ def in_image(spec: ServerSpec) -> Location | None:
 def find(spec: ServerSpec, weights: Manifest | None, revisions: Sequence[Revision]) -> Location | None:
     """Return where a server's model is, None if it is neither on the volume of a KimiLinearWeights nor in an image.
 
-    If the weights are gone or unready, this is where the newest pods have them: running pods stay, and a change of the
-    spec rolls out with the same commit.
+    If the weights are gone or not ready, return the location in the newest pods. So running pods stay, and a change of
+    the spec rolls out with the same commit.
 
     Args:
         spec: The server's spec.
@@ -70,7 +73,7 @@ def find(spec: ServerSpec, weights: Manifest | None, revisions: Sequence[Revisio
 
 
 def preview(spec: ServerSpec, weights: KimiLinearWeights | None, revisions: Sequence[Revision]) -> Location | None:
-    """Return where a server's model will be. The revision stands for a commit that is not known yet."""
+    """Return where a server's model will be. If the commit is not known yet, the revision is used in its place."""
     name = spec.model.weights
     if name is None or weights is None:
         return in_image(spec)
@@ -80,7 +83,7 @@ def preview(spec: ServerSpec, weights: KimiLinearWeights | None, revisions: Sequ
 
 
 def of_pods(spec: ServerSpec, template: Manifest | None) -> Location | None:
-    """Return where the pods of a template have the model, None if their server fetches it or mounts it by itself."""
+    """Return where the pods of a template find the model, None if it comes from the hub or from a mounted folder."""
     if template is None or not (spec.model.weights or spec.model.image):
         return None
     return location_in(template, value_of("--model-path", command_line_in(template)))
@@ -93,7 +96,7 @@ def _complete(manifest: Manifest | None) -> Location | None:
 
 
 def _kept(name: str, revisions: Sequence[Revision]) -> Location | None:
-    """Return where the newest kept template has these weights, None if it does not."""
+    """Return where the newest kept template finds these weights, None if it does not use them."""
     newest = max(revisions, key=lambda revision: revision.number, default=None)
     model: Any = newest.inputs.get("model") if newest else None
     if newest is None or not isinstance(model, dict) or model.get("weights") != name:
@@ -102,7 +105,7 @@ def _kept(name: str, revisions: Sequence[Revision]) -> Location | None:
 
 
 def _reason(name: str, manifest: Manifest | None) -> Reason:
-    """Return why there is no commit yet."""
+    """Return why no commit is complete yet."""
     if manifest is None:
         remedy = "create it, or correct spec.model.weights"
         return Reason("WeightsMissing", f"there is no KimiLinearWeights {name} in this namespace ({remedy})")

@@ -1,7 +1,7 @@
-"""What the Prometheus operator needs to watch a server: a PodMonitor, and a PrometheusRule with alerts.
+"""The objects with which the Prometheus operator watches a server: a PodMonitor, and a PrometheusRule with alerts.
 
 The names of metrics are SGLang's, in 0.5.7 and in 0.5.23 (srt/metrics/collector.py, srt/observability/
-metrics_collector.py). /metrics asks for no API key.
+metrics_collector.py). /metrics needs no API key.
 """
 
 from kimi_linear_operator.kubernetes import metadata
@@ -16,16 +16,19 @@ from kimi_linear_operator.server.spec.monitoring import Monitoring
 # A label of a pod as Prometheus names it: https://prometheus.io/docs/concepts/data_model/#metric-names-and-labels
 _SERVER = SERVER_LABEL.replace("-", "_").replace(".", "_").replace("/", "_")
 
-# Share of a pool in use. SGLang can give out the rest only if requests end; at 1 it takes memory back from requests
-# that run (scheduler.py, retract_decode).
+# The used share of a pool at which the pool counts as full. At 1, SGLang takes memory back from running requests
+# (scheduler.py, retract_decode).
 _FULL = 0.95
-# A start that fails takes minutes, so this many in an hour are no accident.
+# A failed start takes minutes, so this many restarts in an hour are not a coincidence.
 _RESTARTS_IN_AN_HOUR = 2
 
 # SGLang 0.5.23 defines some 120 counters and gauges and 40 histograms with up to 30 buckets, one of them for each stage
 # of a request (srt/observability/metrics_collector.py): about 2,200 samples. If each of eight ranks exported all of
 # them, that would be 17,000.
 _MOST_SAMPLES = 20_000
+# Prometheus reads an answer into memory before it counts the samples. A sample of SGLang takes some 250 bytes.
+# The field came with release 0.73 of the Prometheus operator.
+_LARGEST_ANSWER = "10MiB"
 
 
 def sglang(metric: str, labels: str) -> str:
@@ -36,13 +39,13 @@ def sglang(metric: str, labels: str) -> str:
 
     Args:
         metric: Its name, without `sglang:`.
-        labels: What its labels must be.
+        labels: The requirements on its labels.
     """
     return f'{{__name__=~"sglang[:_]{metric}", {labels}}}'
 
 
 def build_pod_monitor(server: KimiLinearServer, monitoring: Monitoring) -> Manifest:
-    """Return the PodMonitor, named like the server.
+    """Return the PodMonitor. It has the name of the server.
 
     Args:
         server: The server.
@@ -51,15 +54,16 @@ def build_pod_monitor(server: KimiLinearServer, monitoring: Monitoring) -> Manif
     spec = {
         "selector": {"matchLabels": metadata.selector(server)},
         "podTargetLabels": [SERVER_LABEL],
-        # A pod can run any image. A redirect would let it choose what else Prometheus reads.
+        # A pod can run any image. With redirects, it could choose another address that Prometheus reads.
         "podMetricsEndpoints": [{"port": command_line.PORT_NAME, "path": "/metrics", "followRedirects": False}],
         "sampleLimit": _MOST_SAMPLES,
+        "bodySizeLimit": _LARGEST_ANSWER,
     }
     return _build(server, monitoring, POD_MONITOR, spec)
 
 
 def build_alerts(server: KimiLinearServer, monitoring: Monitoring) -> Manifest:
-    """Return the PrometheusRule, named like the server.
+    """Return the PrometheusRule. It has the name of the server.
 
     Args:
         server: The server.
@@ -80,7 +84,7 @@ def _build(server: KimiLinearServer, monitoring: Monitoring, kind: Kind, spec: M
 
 def _rules(server: KimiLinearServer, monitoring: Monitoring) -> list[Manifest]:
     pods = f'namespace="{server.metadata.namespace}", {_SERVER}="{server.metadata.name}"'
-    # A server without replicas serves nobody, as it should.
+    # A server without replicas serves nobody, and needs no alert.
     unserved = [_not_serving(server, pods)] if wanted_replicas(server.spec) else []
     return [*unserved, _stopped(pods), _restarts(server), *_load(pods, monitoring), *_pools(pods)]
 
@@ -89,7 +93,7 @@ def _not_serving(server: KimiLinearServer, pods: str) -> Manifest:
     return {
         "alert": "KimiLinearNotServing",
         "expr": f"absent(up{{{pods}}} == 1)",
-        # As long as a start may take.
+        # The time that a start can take.
         "for": f"{server.spec.startup.timeout_seconds}s",
         "labels": {"severity": "critical"},
         "annotations": {
@@ -106,14 +110,16 @@ def _stopped(pods: str) -> Manifest:
         "for": "5m",
         "labels": {"severity": "warning"},
         "annotations": {
-            "summary": "Pod {{ $labels.pod }} answered, and no longer does.",
-            "description": "Its container restarts, or SGLang hangs. `kubectl logs --previous` shows why it ended.",
+            "summary": "Pod {{ $labels.pod }} no longer answers.",
+            "description": "The container restarts, or SGLang hangs. `kubectl logs --previous` shows why a container "
+            "ended.",
         },
     }
 
 
 def _restarts(server: KimiLinearServer) -> Manifest:
-    # What a Deployment and a ReplicaSet append to the name; another server may be called NAME-x.
+    # The suffix that a Deployment and a ReplicaSet append to the name. It is needed because another server may be
+    # called NAME-x.
     pods = f"{server.metadata.name}-[0-9a-z]+-[0-9a-z]{{5}}"
     counter = (
         f'kube_pod_container_status_restarts_total{{namespace="{server.metadata.namespace}", pod=~"{pods}", '
@@ -124,18 +130,18 @@ def _restarts(server: KimiLinearServer) -> Manifest:
         "expr": f"increase({counter}[1h]) > {_RESTARTS_IN_AN_HOUR}",
         "labels": {"severity": "warning"},
         "annotations": {
-            "summary": "SGLang in pod {{ $labels.pod }} has started anew {{ $value | humanize }} times within an hour.",
-            "description": "`kimi-linear status` quotes why it ended; `status.lastFailure` of the server keeps it.",
+            "summary": "SGLang in pod {{ $labels.pod }} has restarted {{ $value | humanize }} times within an hour.",
+            "description": "`kimi-linear status` quotes the error. The server's `status.lastFailure` keeps it.",
         },
     }
 
 
 def _load(pods: str, monitoring: Monitoring) -> list[Manifest]:
-    """Return the alerts about more requests than the replicas answer in time."""
+    """Return the alerts for a load that is too high for the replicas."""
     queue = sglang("num_queue_reqs", pods)
     first_token = sglang("time_to_first_token_seconds_bucket", pods)
     seconds = f"{monitoring.slow_first_token_seconds:g}"
-    remedy = "Raise spec.replicas, or let clients send fewer requests at a time."
+    remedy = "Raise spec.replicas, or let clients send fewer requests at the same time."
     return [
         {
             "alert": "KimiLinearQueueGrows",
@@ -161,8 +167,10 @@ def _load(pods: str, monitoring: Monitoring) -> list[Manifest]:
 
 
 def _pools(pods: str) -> list[Manifest]:
-    """Return the alerts about a pool of GPU memory that is full: that of keys and values, and that of states."""
-    remedy = "Requests wait for memory, or lose theirs and start over. Raise spec.replicas, or shorten the contexts."
+    """Return the alerts for a full pool of GPU memory: the pool of keys and values, and the pool of states."""
+    remedy = (
+        "Requests wait for memory, or lose their memory and start again. Raise spec.replicas, or shorten the contexts."
+    )
     return [
         {
             "alert": alert,
@@ -182,6 +190,6 @@ def _pools(pods: str) -> list[Manifest]:
 
 
 def _labelled(server: KimiLinearServer, rule: Manifest) -> Manifest:
-    """Return a rule whose alerts name their server, in the words of the operator's own metrics."""
+    """Return an alert with the same labels for the server as the operator's own metrics."""
     own = {"server": server.metadata.name, "server_namespace": server.metadata.namespace}
     return {**rule, "labels": {**rule["labels"], **own}}

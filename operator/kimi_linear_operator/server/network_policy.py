@@ -1,7 +1,9 @@
-"""The NetworkPolicies of a server: who may reach its pods and those of its router, and what they may reach.
+"""The NetworkPolicies of a server.
 
-Policies add up: a pod may do what any policy allows. The kubelet's probes always pass, and so does a pod's traffic with
-itself: https://kubernetes.io/docs/concepts/services-networking/network-policies/
+They say who may reach the replicas and the router's pods, and what these pods may reach.
+
+Policies are additive: a pod may do everything that any policy allows. The kubelet's probes and a pod's traffic with
+itself are always allowed: https://kubernetes.io/docs/concepts/services-networking/network-policies/
 """
 
 from collections.abc import Iterator
@@ -17,10 +19,11 @@ from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 from kimi_linear_operator.server.spec.traffic import NetworkPolicy
 from kimi_linear_operator.server.template_inputs import spec_of
 
-# What the operator runs for a KimiLinearBenchmark. Only the operator can give these labels to a pod of its own.
+# Selects the pods that the operator runs for a KimiLinearBenchmark. Only the operator can give these labels to its
+# pods.
 _BENCHMARKS = {metadata.MANAGED_BY: metadata.MANAGER, "app.kubernetes.io/component": "benchmark"}
 
-# Addresses that are in no public network: RFC 1918, RFC 6598, RFC 3927 (cloud providers serve credentials there), RFC
+# Addresses outside the public internet: RFC 1918, RFC 6598, RFC 3927 (cloud providers serve credentials there), RFC
 # 4193 and RFC 4291. Pods, Services, nodes and the API server have such addresses in most clusters.
 _PRIVATE_IPV4 = ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
 _PRIVATE_IPV6 = ("fc00::/7", "fe80::/10")
@@ -30,19 +33,19 @@ _PUBLIC = (
 )
 _INTERNET: Manifest = {"to": list(_PUBLIC), "ports": [{"port": 443, "protocol": "TCP"}]}
 _HTTP = {"port": command_line.PORT, "protocol": "TCP"}
-# Where a cluster's DNS runs differs: in pods, or on each node.
+# In some clusters DNS runs in pods, in others on each node.
 _DNS: Manifest = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
 
-# What huggingface_hub takes as true (constants.py, ENV_VARS_TRUE_VALUES).
+# Values that huggingface_hub reads as true (constants.py, ENV_VARS_TRUE_VALUES).
 _TRUE = ("1", "ON", "YES", "TRUE")
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What pods need open, besides the peers that a spec names.
+    """What a NetworkPolicy must allow for pods, in addition to the peers in the spec.
 
     Attributes:
-        internet: Whether they may fetch something from public addresses at start.
+        internet: Whether the pods may fetch something from public addresses at their start.
         ports: Ports of containers other than the engine's, and their protocols.
     """
 
@@ -50,7 +53,7 @@ class Needs:
     ports: tuple[tuple[int, str], ...] = ()
 
     def __or__(self, other: "Needs") -> "Needs":
-        """Return what the pods of both need."""
+        """Return the needs of both."""
         return Needs(self.internet or other.internet, tuple(dict.fromkeys((*self.ports, *other.ports))))
 
 
@@ -58,20 +61,20 @@ NO_NEEDS = Needs()
 
 
 def needs_of(spec: ServerSpec) -> Needs:
-    """Return what the pods of a spec need."""
+    """Return the needs of pods with this spec."""
     return Needs(needs_internet(spec), tuple(_ports_of_sidecars(spec)))
 
 
 def needs_of_others(
     running: Revision | None, wanted: Revision | None, deployment: Manifest | None, policy: Manifest | None
 ) -> Needs:
-    """Return what pods need that run with other templates than that of the spec.
+    """Return the needs of running pods whose template is not the template of the spec.
 
-    While there are pods whose template is not known any more, what the policy leaves open stays open, except for peers.
+    While there are pods with an unknown template, the policy keeps everything that it allows, except for peers.
 
     Args:
         running: The revision whose template the Deployment has, None if unknown.
-        wanted: The revision whose template it should have, None if unknown.
+        wanted: The revision whose template the Deployment should have, None if unknown.
         deployment: The server's Deployment, None if there is none.
         policy: Its NetworkPolicy, None if there is none.
     """
@@ -87,7 +90,7 @@ def needs_of_others(
 
 
 def _has_older_pods(deployment: Manifest) -> bool:
-    """Return whether there may be pods with another template than that of the Deployment."""
+    """Return whether pods may exist with a template other than the Deployment's."""
     status = deployment.get("status", {})
     is_observed = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 1)
     return not is_observed or status.get("replicas", 0) > status.get("updatedReplicas", 0)
@@ -100,28 +103,30 @@ def _needs_of_policy(spec: Manifest) -> Needs:
 
 
 def build_network_policy(server: KimiLinearServer, policy: NetworkPolicy, others: Needs = NO_NEEDS) -> Manifest:
-    """Return the NetworkPolicy of the replicas, named like the server.
+    """Return the NetworkPolicy of the replicas. It has the name of the server.
 
     Args:
         server: The server.
         policy: Its spec.networkPolicy.
-        others: What its pods with an older template need.
+        others: The needs of its pods with an older template.
     """
     needs = needs_of(server.spec) | others
     egress = list(_egress(needs, policy))
     spec = {
         "podSelector": {"matchLabels": metadata.selector(server)},
         "policyTypes": ["Ingress", "Egress"],
-        # The router's pods may also finish their requests after the router was switched off.
+        # After the router was switched off, its pods still finish their requests.
         "ingress": [*_ingress(policy, [_port(*port) for port in needs.ports]), _from_router(server)],
-        # The API server drops an empty list. Without it, the pods may reach nothing.
+        # The API server drops an empty list. Without the list, the pods may reach nothing.
         **({"egress": egress} if egress else {}),
     }
     return metadata.build_manifest(server, NETWORK_POLICY, server.metadata.name, spec=spec)
 
 
 def build_router_policy(server: KimiLinearServer, policy: NetworkPolicy) -> Manifest:
-    """Return the NetworkPolicy of the router's pods: who reaches the replicas reaches them, and they the replicas.
+    """Return the NetworkPolicy of the router's pods.
+
+    The clients of the replicas may reach them, and they may reach the replicas.
 
     Args:
         server: A server with a router.
@@ -142,14 +147,14 @@ def _from_router(server: KimiLinearServer) -> Manifest:
 
 
 def _ingress(policy: NetworkPolicy, more_ports: list[Manifest]) -> Iterator[Manifest]:
-    """Yield the rules for who may reach the pods. A rule with an empty `from` would let everyone in."""
+    """Yield the rules for incoming connections. A rule with an empty `from` would allow everyone."""
     if policy.from_:
         yield {"from": [peer.manifest() for peer in policy.from_], "ports": [_HTTP, *more_ports]}
     yield {"from": [{"podSelector": {"matchLabels": _BENCHMARKS}}], "ports": [_HTTP]}
 
 
 def _egress(needs: Needs, policy: NetworkPolicy) -> Iterator[Manifest]:
-    """Yield the rules for what the pods may reach, none if that is nothing."""
+    """Yield the rules for outgoing connections, no rule if the pods may reach nothing."""
     if not (policy.to or needs.internet):
         return
     yield _DNS
@@ -160,7 +165,7 @@ def _egress(needs: Needs, policy: NetworkPolicy) -> Iterator[Manifest]:
 
 
 def needs_internet(spec: ServerSpec) -> bool:
-    """Return whether pods may fetch something from the internet at start: the model, or Python packages.
+    """Return whether pods may fetch the model or Python packages from the internet at their start.
 
     The addresses of the hub and of the package index change, so a policy cannot name them.
     """
@@ -168,12 +173,12 @@ def needs_internet(spec: ServerSpec) -> bool:
 
 
 def _has_model(spec: ServerSpec) -> bool:
-    """Return whether the model is in the pod without the hub."""
+    """Return whether the pod gets the model without the hub."""
     return bool(spec.model.path or spec.model.weights or spec.model.image)
 
 
 def _is_offline(spec: ServerSpec) -> bool:
-    """Return whether the pod template keeps the engine from asking the hub."""
+    """Return whether the pod template makes the engine work without the hub."""
     variables = [variable for container in _containers(spec) for variable in container.env or ()]
     return any(item.name == "HF_HUB_OFFLINE" and (item.value or "").upper() in _TRUE for item in variables)
 

@@ -1,4 +1,4 @@
-"""The init container that checks a server's pod before SGLang loads for an hour."""
+"""The init container that checks a server's pod before SGLang starts to load, which can take an hour."""
 
 from kimi_linear_operator.kubernetes.access import BASELINE_CAPABILITIES
 from kimi_linear_operator.kubernetes.kinds import Manifest
@@ -11,7 +11,7 @@ from kimi_linear_operator.server.spec import ServerSpec
 POD_CHECK = inline.program("pod_check")
 # The user of the engine's container decides which devices it can open.
 _IDENTITY = ("runAsUser", "runAsGroup", "runAsNonRoot", "seLinuxOptions")
-# Flags that can make SGLang download its weights to another place, or download no weights.
+# Flags with which SGLang may download its weights to another place, or not at all.
 _OTHER_WEIGHTS = ("--download", "--load-format")
 _OTHER_WEIGHTS_VARIABLES = ("HF_", "HUGGINGFACE_", "SGLANG_USE_MODELSCOPE")
 
@@ -19,7 +19,7 @@ _OTHER_WEIGHTS_VARIABLES = ("HF_", "HUGGINGFACE_", "SGLANG_USE_MODELSCOPE")
 def with_preflight(pod: Manifest, spec: ServerSpec) -> Manifest:
     """Return a pod's spec with the check as its first init container, if the spec asks for it.
 
-    An init container of the user with this name stays in its place.
+    If the user has an init container with this name, it stays and replaces the check.
 
     Args:
         pod: The pod's spec, with the user's overlay.
@@ -35,9 +35,9 @@ def with_preflight(pod: Manifest, spec: ServerSpec) -> Manifest:
 def _container(pod: Manifest, engine: Manifest, spec: ServerSpec) -> Manifest:
     """Return the init container. It has the engine's image, so that nothing else is pulled.
 
-    It also has the engine's resources. A pod reserves the larger of what init containers and others request, and the
-    kubelet gives the devices of an init container to the containers that follow it. So this costs no GPU. A quota may
-    demand requests and limits of each container, so this one has them.
+    It also has the engine's resources. A pod reserves the maximum of the requests of its init containers and of its
+    other containers, and the kubelet reuses the devices of an init container for later containers. So the check needs
+    no additional GPU. A quota may require requests and limits for each container, so this container has them.
     """
     mounts = [mount for mount in engine["volumeMounts"] if mount["mountPath"].rstrip("/") in _checked_paths(engine)]
     policy = {"imagePullPolicy": engine["imagePullPolicy"]} if "imagePullPolicy" in engine else {}
@@ -55,7 +55,10 @@ def _container(pod: Manifest, engine: Manifest, spec: ServerSpec) -> Manifest:
 
 
 def _checked_paths(engine: Manifest) -> tuple[str, ...]:
-    """Return where the check needs the engine's volumes: those whose place depends on variables are left out."""
+    """Return the mounts of the engine's volumes that the check needs.
+
+    Mounts whose path depends on variables are left out.
+    """
     paths = (sizing.SHARED_MEMORY_PATH, environment.CACHE_PATH)
     by_variable = {mount["mountPath"].rstrip("/") for mount in engine["volumeMounts"] if mount.get("subPathExpr")}
     return tuple(path for path in paths if path not in by_variable)
@@ -95,7 +98,7 @@ def _is_cache_on_disk(pod: Manifest, engine: Manifest) -> bool:
 
 
 def _security_context(engine: Manifest, spec: ServerSpec) -> Manifest:
-    """Return a security context with the engine's user and only those of its capabilities that concern files."""
+    """Return a security context with the engine's user, and with only its capabilities for files."""
     given = engine.get("securityContext") or {}
     added = [name for name in spec.security.capabilities if name in BASELINE_CAPABILITIES]
     return {

@@ -12,8 +12,8 @@ from kimi_linear_operator.server import manifests, model_location, revision, rou
 from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.autoscaler import seconds_until_more
 from kimi_linear_operator.server.network_policy import needs_of_others
+from kimi_linear_operator.server.previous_status import was_applied
 from kimi_linear_operator.server.spec import KimiLinearServer
-from kimi_linear_operator.server.status import was_applied
 from kimi_linear_operator.server.template_choice import RolloutState, TemplateChoice, choose
 from kimi_linear_operator.weights.spec import WEIGHTS, KimiLinearWeights
 
@@ -34,10 +34,10 @@ def _build(server: KimiLinearServer, referenced: Referenced) -> list[Manifest]:
 
 
 def _as_stored(server: KimiLinearServer, stored: Manifest | None) -> KimiLinearServer:
-    """Return a server of a file as the API server would store it.
+    """Return a server from a file as the API server would store it.
 
-    It gets the UID of the stored server. If the file does not set the replicas, it gets these, too, and if the spec is
-    the same, also the generation.
+    It gets the UID of the stored server. If the file does not set the replicas, it also gets the stored replicas. If
+    the spec is the same, it also gets the generation.
     """
     if stored is None:
         return server
@@ -59,7 +59,7 @@ def _desired(server: KimiLinearServer, live: Sequence[Manifest], referenced: Ref
     deployment = manifests.build_deployment(server, choice.deployed.template, choice.deployed.number)
     is_routed = server.spec.router is not None and router.is_available(_live(server, live, router.name_of(server)))
     running = _live(server, live, server.metadata.name)
-    # Since when the newest replica serves does not matter here.
+    # For the preview, it does not matter how long the newest replica has served.
     may_grow = not seconds_until_more(server.spec, running, (), "")
     policy = _live(server, live, server.metadata.name, NETWORK_POLICY)
     others = needs_of_others(choice.running, choice.deployed, running, policy)

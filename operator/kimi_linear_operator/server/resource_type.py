@@ -16,7 +16,7 @@ from kimi_linear_operator.weights.spec import WEIGHTS
 
 
 def _refers_to(cache: Cache, key: Key) -> tuple[Kind, ...]:
-    """Return the kinds of the resources that a server needs now: its weights, the benchmarks that verify it."""
+    """Return the kinds of the other resources that a server needs now: its weights, and benchmarks that verify it."""
     cached = cache.find(key)
     found = cached.facts if cached else None
     if not isinstance(found, ServerFacts):

@@ -1,8 +1,10 @@
-"""Revisions: a server keeps the pod template that was built for its spec, even if another version of the operator runs.
+"""Revisions.
 
-A ControllerRevision holds a pod template and its inputs: the part of the spec that it was built from. While the inputs
-stay the same, the template stays too. A ControllerRevision never changes: a new template gets a new object with the
-next number, and the API server refuses a second object with the same number.
+With them, a server keeps the pod template that was built for its spec, even if another version of the operator runs.
+
+A ControllerRevision holds a pod template and the inputs: the part of the spec from which the template was built. While
+the inputs stay the same, the template stays too. A ControllerRevision never changes. A new template gets a new object
+with the next number. The API server refuses a second object with the same number.
 https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/controller-revision-v1/
 """
 
@@ -23,11 +25,11 @@ from kimi_linear_operator.server.labels import (
 )
 from kimi_linear_operator.server.spec import KimiLinearServer
 
-# Digits of a number in an annotation, which anybody may edit.
+# Maximum number of digits in an annotation, because anybody can edit it.
 _LONGEST_NUMBER = 18
-# A higher number in a Deployment's annotation is not counted as used, so that room is left for higher numbers.
+# Higher numbers in a Deployment's annotation are ignored, so that higher numbers remain for new revisions.
 _HIGHEST_DEPLOYED = 10**9
-# A server has two revisions, for a moment three. Somebody may create thousands that look like them.
+# A server has two revisions, and for a moment three. Users can create thousands of similar objects.
 _MOST_READ = 32
 # The models have some thirty fields with a default, and a spec has up to a thousand items of lists. The annotation's
 # length is the narrower bound for most.
@@ -48,7 +50,7 @@ class Result:
 
     Attributes:
         has_passed: Whether the answers were right.
-        message: Which benchmark said so, and with which numbers.
+        message: The name of the benchmark, and its numbers.
     """
 
     has_passed: bool
@@ -61,18 +63,19 @@ class Revision:
 
     Attributes:
         number: Its number; the highest is current.
-        inputs: The part of the spec that the template was built from.
+        inputs: The part of the spec from which the template was built.
         template: The pod template.
-        rollout: The value of the server's rollout annotation at that time.
-        uid: The UID of the server that it was built for.
-        generation: The generation of the server's spec that it was built for.
-        is_automatic: Whether the operator took the template by itself, and the server has not been Ready with it yet.
-        defaulted: The inputs that the spec did not have: defaults of the version that made the revision. None if they
-            were not recorded.
+        rollout: The value of the server's rollout annotation when the revision was made.
+        uid: The UID of the server.
+        generation: The generation of the server's spec.
+        is_automatic: Whether the revision is part of an automatic rollout, and the server has not been Ready with it
+            yet.
+        defaulted: The inputs that were not in the spec, but are defaults of the version that made the revision. None if
+            they were not recorded.
         created: When its ControllerRevision was created, as RFC 3339; empty if it was not yet.
-        left_out: Fields of the spec that may be only defaults and that the template lacks, and their values. They are
-            recorded, so that the next operator does not take them for wishes.
-        refused: Values in the spec that this version refuses and nobody asked for. They are not recorded.
+        left_out: Fields of the spec, with their values, that may be only defaults and that the template ignores. They
+            are recorded, so that the next operator does not treat them as requests of the user.
+        refused: Values in the spec that nobody asked for and that this version refuses. They are not recorded.
         result: The result of its verification, None if it was not verified.
     """
 
@@ -91,19 +94,20 @@ class Revision:
 
     @property
     def has_passed(self) -> bool:
-        """Return whether its pods answered rightly when they were verified."""
+        """Return whether the answers were right in the verification."""
         return self.result is not None and self.result.has_passed
 
     @property
     def has_failed(self) -> bool:
-        """Return whether its pods answered wrongly when they were verified."""
+        """Return whether the answers were wrong in the verification."""
         return self.result is not None and not self.result.has_passed
 
     @property
     def explicit_inputs(self) -> Manifest:
-        """Return the inputs that the spec had, without defaults.
+        """Return the inputs that were in the spec, without defaults.
 
-        The operator drops refused values from the spec, so they are dropped here, too: that is no change.
+        The operator drops refused values from the spec, so this drops them, too. Otherwise they would look like a
+        change.
         """
         inputs = self.inputs
         refused = (path for path, value in self.refused.items() if stored.value_at(inputs, path) == value)
@@ -132,7 +136,7 @@ def read(manifest: Manifest) -> Revision | None:
 
 
 def _result(text: str) -> Result | None:
-    """Return a recorded result, None if there is none or it cannot be read."""
+    """Return a recorded result, None if it is missing or cannot be read."""
     try:
         value: Any = jsontext.decode(text) if text and len(text) <= _LONGEST_RESULT else None
     except ValueError:
@@ -169,7 +173,7 @@ def _has_containers(template: Manifest) -> bool:
 
 
 def newest(records: Iterable[Manifest], deployed: int) -> list[Manifest]:
-    """Return the ControllerRevisions with the highest numbers, and those with the deployed number, 64 at most."""
+    """Return at most 64 ControllerRevisions: those with the deployed number, and those with the highest numbers."""
     ordered = sorted(records, key=number_of, reverse=True)
     running = [record for record in ordered[_MOST_READ:] if number_of(record) == deployed]
     return [*ordered[:_MOST_READ], *running[:_MOST_READ]]
@@ -215,7 +219,7 @@ class History:
     """The revisions of a server.
 
     Attributes:
-        revisions: Those that can be read.
+        revisions: The revisions that can be read.
         deployed: The number of the revision whose template the Deployment has, 0 if unknown.
         used: The highest number of a ControllerRevision, including those that cannot be read.
     """
@@ -241,23 +245,23 @@ class History:
         return newest if newest and newest.has_failed else self.running or newest
 
     def without(self, refused: Mapping[FieldPath, Any]) -> "History":
-        """Return the same without these values in the inputs, because this version refuses them."""
+        """Return the history without these values in the inputs, because this version refuses them."""
         return replace(self, revisions=[replace(item, refused=refused) for item in self.revisions])
 
     @property
     def next_number(self) -> int:
-        """Return a number that no revision had."""
+        """Return a number that no revision has used."""
         deployed = self.deployed if self.deployed <= _HIGHEST_DEPLOYED else 0
         return max([self.used, deployed, *(revision.number for revision in self.revisions)]) + 1
 
     def is_newer_than(self, server: KimiLinearServer) -> bool:
-        """Return whether a revision was made for a newer spec than the cached one, because a watch is late."""
+        """Return whether a revision was made for a spec that is newer than the cached one, because a watch is late."""
         cached = server.metadata
         return any(item.uid == cached.uid and item.generation > cached.generation for item in self.revisions)
 
 
 def history_of(records: Sequence[Manifest], deployed: int) -> History:
-    """Return what the ControllerRevisions of a server hold.
+    """Return the contents of a server's ControllerRevisions.
 
     Args:
         records: The ControllerRevisions.

@@ -1,8 +1,8 @@
 """Automatic rollout of new pod templates to all servers, one after the other, if the administrator has enabled it.
 
 The state of the rollout is in the cluster: a revision is marked until its server is Ready with it. So after a restart,
-this replica or another one continues where the last one stopped. If a server is not Ready with the marked template of
-another version, it is the first to get this version's template, which may repair it.
+this replica or another one continues the rollout. If a server is not Ready with the marked template of another version,
+it gets this version's template first, because this may repair the server.
 """
 
 import asyncio
@@ -24,41 +24,43 @@ from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.events import WITHOUT_REPLICAS
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION
+from kimi_linear_operator.server.previous_status import NOT_APPLIED
 from kimi_linear_operator.server.spec import SERVER
-from kimi_linear_operator.server.status import NOT_APPLIED
 
 logger = logging.getLogger(__name__)
 
-# How often to read the cached conditions. That takes some milliseconds for 5,000 servers.
+# How often to read the cached conditions. For 5,000 servers, this takes some milliseconds.
 _POLL_SECONDS = 10.0
-# A chosen server normally takes the template within seconds. It cannot if its spec is refused at that moment, if a
-# quota or an occupied name prevents the new revision, or if its namespace has become unreadable.
+# A chosen server normally takes the template within seconds. It cannot take it if its spec is refused, if a quota or a
+# taken name prevents the new revision, or if its namespace has become unreadable.
 _TAKE_TIMEOUT_SECONDS = 300.0
-# After a choice that timed out, the server's pass may still write the template: a request takes half a minute at most.
+# After a choice has timed out, the server's pass may still write the template, because a request can take half a
+# minute.
 _AFTER_TIMEOUT_SECONDS = 60.0
-# For how long a server that serves with the new template may stay unready: its own pass says so within seconds.
+# For how long a server that serves with the new template may still count as unready. Its own pass writes Ready within
+# seconds.
 _UNREADY_SECONDS = 60.0
 # How many cached objects to decode before other tasks may run.
 _DECODED_AT_ONCE = 100
-# Reasons of Ready with which a server needs help although Stalled is False: a Deployment that is paused, or that cannot
-# be written, never exceeds its deadline.
+# With these reasons of Ready, a server needs help although Stalled is False. A Deployment that is paused or cannot be
+# written never exceeds its deadline.
 _HALTING = (*NOT_APPLIED, "RolloutPaused")
-# Reasons of TemplateCurrent with which the operator takes no other template by itself.
+# With these reasons of TemplateCurrent, there is no automatic rollout to the server.
 _NOT_TAKEN = ("InputsUnknown", "RolledBack", "TemplateRejected")
-# How many of the things that cannot be read are named: a lost Role makes ten unreadable.
+# A message names at most this many unreadable scopes. Without its Role, the operator cannot read ten.
 _MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A server, as the rollout sees it.
+    """The state of a server for the rollout.
 
     Attributes:
         key: The server.
-        is_offered: Whether there is a newer pod template for it that the operator may take by itself.
-        is_ready: Whether it is Ready, or has no replicas because its spec says so.
-        is_under_way: Whether it took a template in the rollout and has not been Ready with it yet.
-        stalled: The reason why it may not become Ready by itself, empty if it is on its way.
+        is_offered: Whether there is a newer pod template for an automatic rollout.
+        is_ready: Whether it is Ready, or its spec asks for no replicas.
+        is_under_way: Whether it took a template in the rollout, and has not been Ready with it yet.
+        stalled: The reason why it may not become Ready by itself, empty if there is none.
     """
 
     key: Key
@@ -69,7 +71,7 @@ class Candidate:
 
 
 def candidate(key: Key, conditions: Conditions, *, is_under_way: bool) -> Candidate:
-    """Return a server as a candidate, given its conditions."""
+    """Return the state of a server for the rollout, given its conditions."""
     by_type = {kind: (status, reason) for kind, status, reason in conditions}
     template_status, template_reason = by_type.get("TemplateCurrent", ("", ""))
     ready_status, ready_reason = by_type.get("Ready", ("", ""))
@@ -86,11 +88,11 @@ def candidate(key: Key, conditions: Conditions, *, is_under_way: bool) -> Candid
 
 
 def is_marked(cache: Cache, key: Key) -> bool:
-    """Return whether a server took a template in the rollout and has not been Ready with it yet.
+    """Return whether a server took a template in the rollout, and has not been Ready with it yet.
 
-    Then it owns a marked revision. Anybody can create one with the server's label, and mark one with an annotation that
-    the operator cannot remove. So the mark of a server that is Ready with its newest template says nothing. Neither
-    does the mark of a template that a Ready server has left because the answers were wrong.
+    Such a server owns a marked revision. But anybody can create a revision with the server's label and the mark, and
+    the operator cannot remove that annotation. So a mark is ignored if the server is Ready with its newest template. It
+    is also ignored if a Ready server has left the template because the answers were wrong.
     """
     records = [record for record in cache.children(REVISION, key) if AUTOMATIC_ANNOTATION in annotations(record)]
     server = cache.get(key.of(SERVER)) if records else None
@@ -114,9 +116,9 @@ def _is_rolled_out(status: Manifest) -> bool:
 def eligible(candidates: Sequence[Candidate]) -> list[Key]:
     """Return the servers that may get the newest template now, the next one first.
 
-    If no server is under way, these are all servers that are ready and have an offer. While servers are under way, no
-    server may get the template, with one exception: if all of them are unready with another version's template, these
-    servers come first.
+    If no server is under way, these are all ready servers with an offer. While servers are under way, no other server
+    gets the template. There is one exception: if all servers under way are unready with another version's template,
+    these servers come first.
     """
     if under_way := [item for item in candidates if item.is_under_way]:
         can_be_repaired = all(item.is_offered and not item.is_ready for item in under_way)
@@ -125,14 +127,14 @@ def eligible(candidates: Sequence[Candidate]) -> list[Key]:
 
 
 class Rollouts:
-    """Chooses one server after the other to take the newest pod template."""
+    """Chooses one server after the other for the newest pod template."""
 
     def __init__(self, context: Context, clock: Callable[[], float] = time.monotonic) -> None:
         """Start without a chosen server.
 
         Args:
-            context: What all reconcilers work with. The chosen server is in `about_to_change`. Its next pass takes the
-                newest template and removes it again.
+            context: The context of all reconcilers. The chosen server is in `about_to_change`. The server's next pass
+                takes the newest template and removes the server from it.
             clock: Returns monotonic seconds.
         """
         self.cache = context.cache
@@ -145,13 +147,13 @@ class Rollouts:
         self._quiet_since: float | None = None
         self._chosen_since = 0.0
         self._not_before = 0.0
-        # For each server that a benchmark measures while it waits for its turn: since when.
+        # The servers that wait for their turn because a benchmark measures them, each with the time since when.
         self._measured_since: dict[Key, float] = {}
-        # How often each server was chosen. Servers that were chosen and could not take the template come last.
+        # How often each server was chosen. Servers that were chosen but could not take the template come last.
         self._attempts: Tally[Key] = Tally()
-        # How many servers of each namespace were chosen: namespaces take turns.
+        # How many servers of each namespace were chosen, because namespaces take turns.
         self._turns: Tally[str] = Tally()
-        # What halts the rollout, as it was logged.
+        # The last logged message about what halts the rollout.
         self._logged: set[str] = set()
 
     async def run(self, has_read_everything: Callable[[], bool], unreadable: Callable[[], Sequence[str]]) -> None:
@@ -173,12 +175,12 @@ class Rollouts:
                     await self.step(unreadable())
                 except Exception:
                     # No server was chosen, and the next step may succeed.
-                    logger.exception("Choosing the next server for the newest pod template failed, trying again")
+                    logger.exception("Could not choose the next server for the newest pod template, trying again")
         finally:
-            self._report([], [])  # The next leader counts from now on.
+            self._report([], [])  # The next leader starts to count again.
 
     def confirm(self, key: Key) -> None:
-        """Drop a chosen server if it was measured or became unready since: it may have waited long for its pass."""
+        """Drop a chosen server that has become measured or unready, because it may have waited long for its pass."""
         cached = self.cache.find(key) if key in self.chosen else None
         if cached is None:
             return
@@ -190,13 +192,14 @@ class Rollouts:
         """Choose the next server if it is time.
 
         Args:
-            unreadable: What cannot be read. A server there may be under way or measured, so none is chosen.
+            unreadable: The unreadable scopes. A server in such a scope may be under way or measured, so no server is
+                chosen.
         """
         pause = self._pause or 0.0
         servers = self.cache.conditions(SERVER)
         self._drop_chosen(servers)
         if not any(candidate(*item, is_under_way=False).is_offered for item in servers.items()) and not self.chosen:
-            self._report([], [])  # No server waits, so nothing can be halted.
+            self._report([], [])  # No server waits, so the rollout cannot be halted.
             self._attempts.clear()
             self._turns.clear()
             self._measured_since.clear()
@@ -211,8 +214,8 @@ class Rollouts:
         self._report(candidates, unreadable)
         waiting = [] if self.chosen or unreadable else eligible(candidates)
         if unreadable or (not waiting and any(item.is_under_way for item in candidates)):
-            # The pause passes while a server serves with the new template and is still marked. If it does not serve,
-            # for example because it was suspended after it had failed, the pause follows.
+            # Usually, the pause has already passed while the server served with the new template and was still marked.
+            # If the server does not serve, for example because it was suspended after a failure, the pause comes now.
             is_passing = any(item.is_under_way and item.is_ready for item in candidates)
             self._quiet_since = -math.inf if is_passing and not unreadable else None
             return
@@ -220,7 +223,7 @@ class Rollouts:
         self._quiet_since = now if self._quiet_since is None else self._quiet_since
         is_time = now >= max(self._quiet_since + pause, self._not_before)
         if is_time and (key := await self._first_free(waiting)):
-            logger.info("Rolling the newest pod template out to KimiLinearServer %s/%s", key.namespace, key.name)
+            logger.info("Rolling out the newest pod template to KimiLinearServer %s/%s", key.namespace, key.name)
             self._quiet_since, self._chosen_since = None, now
             self._attempts[key] += 1
             self._turns[key.namespace] += 1
@@ -228,7 +231,7 @@ class Rollouts:
             self._enqueue([key])
 
     def _drop_chosen(self, servers: Collection[Key]) -> None:
-        """Drop a chosen server that is deleted, or that has not taken the template in time: the others wait for it."""
+        """Drop a chosen server that was deleted or has not taken the template in time: the others wait for it."""
         self.chosen.intersection_update(servers)
         self.chosen.difference_update([key for key in self.chosen if self._is_being_deleted(key)])
         for key in self._attempts.keys() - servers:
@@ -248,7 +251,7 @@ class Rollouts:
         return None
 
     def _is_measured(self, key: Key) -> bool:
-        """Return whether a suite runs on a server, and remember since when that is so."""
+        """Return whether a suite runs on a server, and remember since when."""
         if not self._is_in_use(key, 0.0):
             self._measured_since.pop(key, None)
             return False
@@ -256,11 +259,11 @@ class Rollouts:
         return self._is_in_use(key, self._clock() - since)
 
     def _is_being_deleted(self, key: Key) -> bool:
-        """Return whether a server is being deleted: if a finalizer keeps it, its rollout never ends."""
+        """Return whether a server is being deleted. If a finalizer keeps such a server, its rollout never ends."""
         return "deletionTimestamp" in (self.cache.get(key.of(SERVER)) or {"metadata": {}})["metadata"]
 
     def _with_deadline(self, server: Candidate) -> Candidate:
-        """Return a candidate that is stalled if it is under way and unready, and its Deployment has no deadline."""
+        """Return a candidate. It is stalled if it is under way and unready, and its Deployment has no deadline."""
         if not server.is_under_way or server.is_ready or server.stalled:
             return server
         if self._is_paused(server.key):
@@ -271,7 +274,7 @@ class Rollouts:
         return server
 
     def _is_paused(self, key: Key) -> bool:
-        """Return whether somebody has paused the server's Deployment: its rollout would never end."""
+        """Return whether somebody has paused the server's Deployment, so that its rollout never ends."""
         return bool((self.cache.get(key.of(DEPLOYMENT)) or {}).get("spec", {}).get("paused"))
 
     async def _marked(self, servers: Iterable[Key]) -> AsyncIterator[Key]:
@@ -283,7 +286,7 @@ class Rollouts:
                 yield key
 
     def _report(self, candidates: Sequence[Candidate], unreadable: Sequence[str]) -> None:
-        """Set the metrics, and log once whatever halts the rollout."""
+        """Set the metrics, and log once what halts the rollout."""
         under_way = [item for item in candidates if item.is_under_way]
         halts = {_stalled_message(item) for item in under_way if item.stalled}
         if unreadable:
@@ -297,7 +300,7 @@ class Rollouts:
 
 
 def _was_available_before(deployment: Manifest, seconds: float, now: str) -> bool:
-    """Return whether a Deployment's rollout has been complete for more than this time. Then no deadline runs any more.
+    """Return whether a Deployment's rollout has been complete for more than this time. No deadline runs after that.
 
     Args:
         deployment: The Deployment.
@@ -315,7 +318,8 @@ def _was_available_before(deployment: Manifest, seconds: float, now: str) -> boo
 def _stalled_message(server: Candidate) -> str:
     name = f"{server.key.namespace}/{server.key.name}"
     return (
-        f"KimiLinearServer {name} is not Ready with the newest pod template ({server.stalled}): the other servers wait"
+        f"KimiLinearServer {name} is not Ready with the newest pod template ({server.stalled}), so the other servers "
+        "wait"
     )
 
 
@@ -323,7 +327,7 @@ def _unreadable_message(unreadable: Sequence[str]) -> str:
     more = len(unreadable) - _MOST_NAMED
     named = ", ".join(unreadable[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
     return (
-        f"No server gets the newest pod template while {named} cannot be read: a server there may be loading it. "
-        "Restore the operator's Role or the definition. If a namespace is gone for good, remove it from "
-        "watchNamespaces (--namespace)"
+        f"No server gets the newest pod template while the operator cannot read {named}, because a server there may "
+        "be loading it. Restore the operator's Role or the definition. If a namespace no longer exists, remove it "
+        "from watchNamespaces (--namespace)"
     )

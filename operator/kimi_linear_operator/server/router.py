@@ -1,6 +1,6 @@
-"""SGLang's router in front of the replicas: its Deployment, and whether it serves.
+"""SGLang's router in front of the replicas: its Deployment and its state.
 
-It has no rights in the cluster: it finds the replicas by DNS. Decision 26 gives the reasons.
+The router has no rights in the cluster. It finds the replicas by DNS. Decision 26 gives the reasons.
 """
 
 from kimi_linear_operator.kubernetes import metadata
@@ -16,16 +16,16 @@ from kimi_linear_operator.server.spec.traffic import Router
 LAUNCHER = inline.program("router_launcher")
 CONTAINER = "router"
 
-# An ID that no image gives to a user of its own; distroless images call it nonroot.
+# An ID that images do not use for their own users. Distroless images call it nonroot.
 _USER = 65532
 _KEY_FOLDER = "/etc/kimi-linear"
 _KEY = "api-key"
 _SCRATCH = "tmp"
 _SCRATCH_PATH = "/tmp"  # noqa: S108 - a folder of the container
-# Measured with three replicas at rest: 98 MiB for the router of 0.3.2 and 22 MiB for the launcher. What the policies
-# remember of prompts is bounded by --max-tree-size (64 Mi characters).
+# Measured with three replicas at rest: 98 MiB for the router of 0.3.2 and 22 MiB for the launcher. --max-tree-size (64
+# Mi characters) limits the memory of the policies for prompts.
 _REQUESTS = {"cpu": "500m", "memory": "512Mi"}
-# Parts of the user's pod template without which the router's pods may get no image or no node, either.
+# Parts of the user's pod template that the router's pods may also need to get their image or a node.
 _INHERITED = ("imagePullSecrets", "tolerations")
 
 
@@ -35,23 +35,23 @@ def name_of(server: KimiLinearServer) -> str:
 
 
 def selector(server: KimiLinearServer) -> dict[str, str]:
-    """Return the labels that select the router's pods, and no replica. They can never change."""
+    """Return the labels that select the router's pods and no replicas. These labels can never change."""
     return {ROUTER_LABEL: server.metadata.name}
 
 
 def router_pods(server: Manifest) -> tuple[str, ...]:
-    """Return the selector of the router's pods as text, nothing if a stored server has no router."""
+    """Return the selector of the router's pods as text, empty if a stored server has no router."""
     has_router = server.get("spec", {}).get("router") is not None
     return (f"{ROUTER_LABEL}={server['metadata']['name']}",) if has_router else ()
 
 
 def wanted_routers(spec: ServerSpec) -> int:
-    """Return how many pods of the router should run: none if no replica should."""
+    """Return how many pods of the router should run. If no replica should run, the result is 0."""
     return spec.router.replicas if spec.router and wanted_replicas(spec) else 0
 
 
 def is_available(router: Manifest | None) -> bool:
-    """Return whether a router's Deployment has a pod that serves, so that requests may go there.
+    """Return whether a pod of the router serves, so that requests can go to the router.
 
     Args:
         router: The live Deployment, None if there is none.
@@ -60,7 +60,7 @@ def is_available(router: Manifest | None) -> bool:
 
 
 def why_unavailable(spec: ServerSpec, router: Manifest | None) -> Reason | None:
-    """Return why the router is not as the spec asks, None if it is.
+    """Return why the router differs from the spec, None if it does not.
 
     Args:
         spec: The server's spec.
@@ -69,7 +69,7 @@ def why_unavailable(spec: ServerSpec, router: Manifest | None) -> Reason | None:
     wanted, available = wanted_routers(spec), _available(router)
     if available >= wanted:
         return None
-    detour = "" if available else "; until one does, requests go to the replicas directly"
+    detour = "" if available else "; until a pod serves, requests go directly to the replicas"
     refused = next((f": {item['message']}" for item in _conditions(router) if _is_refusal(item)), "")
     return Reason("RouterUnavailable", f"{available} of {wanted} pods of the router serve{detour}{refused}")
 
@@ -87,7 +87,10 @@ def _is_refusal(condition: Manifest) -> bool:
 
 
 def build_router(server: KimiLinearServer, router: Router) -> Manifest:
-    """Return the router's Deployment. It replaces a pod only when the successor serves: these pods need no GPU."""
+    """Return the router's Deployment.
+
+    It replaces a pod only when the successor serves, because these pods need no GPU.
+    """
     return metadata.build_manifest(
         server,
         DEPLOYMENT,
@@ -102,7 +105,7 @@ def build_router(server: KimiLinearServer, router: Router) -> Manifest:
 
 
 def build_disruption_budget(server: KimiLinearServer) -> Manifest:
-    """Return the router's PodDisruptionBudget. A pod that does not serve may always be evicted."""
+    """Return the router's PodDisruptionBudget. A pod that does not serve can always be evicted."""
     spec = {
         "maxUnavailable": 1,
         "unhealthyPodEvictionPolicy": "AlwaysAllow",
@@ -114,8 +117,8 @@ def build_disruption_budget(server: KimiLinearServer) -> Manifest:
 def _pod_metadata(server: KimiLinearServer) -> Manifest:
     """Return the metadata of the router's pods.
 
-    They have no label of the server, which would make them replicas, and none of the operator, which need not watch
-    them: their Deployment tells enough.
+    The pods lack the label of the server, because it would make them replicas. They also lack the label of the
+    operator: the operator need not watch them, because their Deployment shows enough.
     """
     inherited = metadata.inherited(server)
     left_out = {*metadata.selector(server), metadata.MANAGED_BY}
@@ -131,7 +134,7 @@ def _pod_spec(server: KimiLinearServer, router: Router) -> Manifest:
         "whenUnsatisfiable": "ScheduleAnyway",
         "labelSelector": {"matchLabels": selector(server)},
     }
-    # The engine's images are built for one architecture, and nodes without GPUs may have another.
+    # The engine's images are built for one architecture. Nodes without GPUs may have another one.
     nodes = {} if router.image else {"nodeSelector": {"kubernetes.io/arch": IMAGE_ARCHITECTURE}}
     return {
         "containers": [_container(server, router)],
@@ -142,7 +145,7 @@ def _pod_spec(server: KimiLinearServer, router: Router) -> Manifest:
             "runAsNonRoot": True,
             "runAsUser": _USER,
             "runAsGroup": _USER,
-            # So that it can read the file of the API key.
+            # With this group, the router can read the file with the API key.
             "fsGroup": _USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
@@ -170,7 +173,7 @@ def _container(server: KimiLinearServer, router: Router) -> Manifest:
         ],
         "resources": _resources(router),
         **_probes(),
-        # Requests come until every node has removed the pod from the Service, as for a replica.
+        # As for a replica, requests arrive until every node has removed the pod from the Service.
         "lifecycle": {"preStop": {"sleep": {"seconds": ENDPOINT_PAUSE_SECONDS}}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -190,14 +193,14 @@ def _key_volumes(spec: ServerSpec) -> list[Manifest]:
 
 
 def _resources(router: Router) -> Manifest:
-    """Return the user's requests and limits, with our requests for what the user neither requests nor limits."""
+    """Return the user's requests and limits. For resources without either, our requests are added."""
     chosen = router.resources.model_dump(by_alias=True, exclude_none=True) if router.resources else {}
     own = {name: amount for name, amount in _REQUESTS.items() if name not in chosen.get("limits", {})}
     return {**chosen, "requests": {**own, **chosen.get("requests", {})}}
 
 
 def _probes() -> Manifest:
-    """Return the probes. /readiness answers 200 while the router has a replica; both need no key."""
+    """Return the probes. /readiness answers 200 while the router has a replica. Both probes need no key."""
     return {
         "readinessProbe": {
             "httpGet": {"path": "/readiness", "port": command_line.PORT_NAME},

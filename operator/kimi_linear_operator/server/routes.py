@@ -7,7 +7,7 @@ from kimi_linear_operator.kubernetes.kinds import HTTP_ROUTE, INGRESS, Manifest
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.spec.traffic import HttpRoute, Ingress, ParentRef
 
-# The Gateway API takes this for "no time limit" (GEP-1742). Gateways have limits of their own otherwise: Envoy ends a
+# In the Gateway API, this means "no time limit" (GEP-1742). Without it, gateways use their own limits: Envoy ends a
 # response after 15 s.
 _NO_LIMIT = "0s"
 
@@ -21,7 +21,7 @@ def build_routes(server: KimiLinearServer) -> Iterator[Manifest]:
 
 
 def build_ingress(server: KimiLinearServer, options: Ingress) -> Manifest:
-    """Return the Ingress to the main Service, named like the server."""
+    """Return the Ingress to the main Service. It has the name of the server."""
     port = {"number": server.spec.service.port}
     backend = {"service": {"name": server.metadata.name, "port": port}}
     http = {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}
@@ -37,7 +37,7 @@ def build_ingress(server: KimiLinearServer, options: Ingress) -> Manifest:
 
 
 def build_http_route(server: KimiLinearServer, options: HttpRoute) -> Manifest:
-    """Return the HTTPRoute to the main Service, named like the server."""
+    """Return the HTTPRoute to the main Service. It has the name of the server."""
     service = {"group": "", "kind": "Service", "name": server.metadata.name, "port": server.spec.service.port}
     rule: Manifest = {
         "matches": [{"path": {"type": "PathPrefix", "value": options.path}}],

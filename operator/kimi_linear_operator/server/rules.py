@@ -22,11 +22,11 @@ _OWNED_ENVIRONMENT = str(list(environment.RECIPE_ENVIRONMENT))
 
 
 def _have_gpus_of_replica(group: str, test: str) -> str:
-    """Return an expression: GPU amounts of the pod template's containers equal spec.tensorParallelism.
+    """Return an expression that is true if GPU amounts of the pod template's containers equal spec.tensorParallelism.
 
     Args:
         group: `containers` or `initContainers`.
-        test: An expression about a container `c`: whether to look at it.
+        test: An expression that is true for each container `c` to check.
     """
     count = "string(c.resources.{kind}[{gpu}]) == string(self.tensorParallelism)"
     equal = " && ".join(expressions.gpus(kind, count.format(kind=kind, gpu=_GPU)) for kind in ("limits", "requests"))
@@ -38,38 +38,38 @@ def _have_gpus_of_replica(group: str, test: str) -> str:
 
 
 def _version_matches(pattern: str) -> str:
-    """Return an expression about the spec: it has no image of its own, and the engine's version matches."""
+    """Return an expression that is true if the spec names no image, and the engine's version matches."""
     return f"(!has(self.engine.image) && self.engine.version.matches({cel_text(f'^({pattern})$')}))"
 
 
 def _image_matches(image: str, pattern: str) -> str:
-    """Return an expression: the version in the tag of `image`, which is an expression itself, matches."""
+    """Return an expression that is true if the version in the tag of `image` matches. `image` is an expression, too."""
     return f"{image}.matches({cel_text(f':({pattern})([^0-9A-Za-z.]|$)')})"
 
 
 def _refuse_flags(flags: tuple[str, ...], message: str) -> Rule:
-    """Return the rule that refuses flags which can only fail."""
+    """Return the rule that refuses flags that always fail."""
     return Rule("error", "spec.engine.extraArgs", f"self.all(a, !{expressions.is_flag('a', flags)})", message)
 
 
 def _overlay_meets(test: str) -> str:
-    """Return an expression about the spec: podTemplate has the engine's container, `c`, which meets `test`."""
+    """Return an expression: podTemplate contains the engine's container, and `test` is true for it as `c`."""
     containers = "self.podTemplate.spec.containers"
     has_containers = f"has(self.podTemplate) && has(self.podTemplate.spec) && has({containers})"
     return f"({has_containers} && {containers}.exists(c, c.name == '{ENGINE_CONTAINER}' && {test}))"
 
 
 def _for_each_key_flag(test: str) -> str:
-    """Return an expression about the spec: `test` holds if FLAG is replaced by each flag that takes an API key.
+    """Return an expression that is true if `test` holds for each flag that takes an API key, in place of FLAG.
 
-    For each variable `e`, the tests look for `--FLAG=$(NAME)` in the list of arguments. To compare every argument with
+    For each variable `e`, the expressions search the arguments for `--FLAG=$(NAME)`. To compare every argument with
     every variable would exceed the API server's cost limit for an expression.
     """
     return " && ".join(f"({test.replace('FLAG', flag)})" for flag in ("api-key", "admin-api-key"))
 
 
 def _at_most_one(field: str, *others: str) -> str:
-    """Return an expression: the object has not this field, or none of the others."""
+    """Return an expression that is true if the object lacks this field, or lacks all of the others."""
     return f"!has(self.{field}) || {' && '.join(f'!has(self.{other})' for other in others)}"
 
 
@@ -86,7 +86,7 @@ ERRORS = (
         "error",
         "spec.verification",
         "self.onFailure != 'Rollback' || self.mode == 'Block'",
-        "needs mode Block: only then wrong answers are found before the old pods are gone",
+        "needs spec.verification.mode Block, because only Block finds wrong answers before the old pods are gone",
         blames="onFailure",
     ),
     Rule(
@@ -98,19 +98,19 @@ ERRORS = (
         'Please select "Disabled" for Reasoning Parser or choose Kimi-Linear-Thinking model',
         blames="reasoningParser",
     ),
-    expressions.name(LONGEST_NAME, "the Service is named like the server"),
+    expressions.name(LONGEST_NAME, "the Service has the same name"),
     Rule(
         "error",
         "spec.model",
         "!has(self.path) || !has(self.revision)",
-        "a directory has no revision: remove either spec.model.path or spec.model.revision",
+        "a directory has no revisions: remove either spec.model.path or spec.model.revision",
         blames="path",
     ),
     Rule(
         "error",
         "spec.model",
         _at_most_one("weights", "path", "revision", "tokenSecretRef"),
-        "the weights come from spec.model.weights, a KimiLinearWeights with a source of its own: remove "
+        "the weights come from spec.model.weights, and the KimiLinearWeights names their source: remove "
         "spec.model.path, spec.model.revision and spec.model.tokenSecretRef",
         blames="weights",
     ),
@@ -126,24 +126,24 @@ ERRORS = (
         "error",
         "spec.autoscaling",
         "self.minReplicas <= self.maxReplicas",
-        "is more than spec.autoscaling.maxReplicas",
+        "is greater than spec.autoscaling.maxReplicas: correct one of them",
         blames="minReplicas",
     ),
     Rule(
         "error",
         "spec.engine.extraArgs",
         f"self.all(a, !{expressions.is_flag('a', command_line.OWNED_FLAGS)})",
-        "has a flag that the operator sets: use the field for it (tensorParallelism, model, toolCallParser, "
-        "engine.contextLength ...); the operator always sets --host, --port, --trust-remote-code and "
-        "--enable-metrics; flags for several nodes are refused because one replica is one pod",
+        "contains a flag that the operator sets: use the field for it (tensorParallelism, model, toolCallParser, "
+        "engine.contextLength ...). --host, --port, --trust-remote-code and --enable-metrics cannot be changed. "
+        "Flags for several nodes are refused, because one replica is one pod",
     ),
     Rule(
         "error",
         "spec.engine.extraArgs",
         f"self.all(a, !a.matches('^--(ap|ad|ssl-keyfile-)') || a.matches({cel_text(_KEY_BY_NAME)}))",
-        "shows an API key or a password to everyone who may read pods: use spec.auth.apiKeySecretRef for the API key; "
-        "for others write --FLAG=$(NAME), and give the container sglang an environment variable NAME from a Secret in "
-        "podTemplate",
+        "shows an API key or a password to everyone who can read pods: use spec.auth.apiKeySecretRef for the API "
+        "key. For other secrets, write --FLAG=$(NAME), and in podTemplate give the container sglang an environment "
+        "variable NAME from a Secret",
     ),
     Rule(
         "error",
@@ -152,9 +152,9 @@ ERRORS = (
             f"!{_ARGUMENTS}.exists(a, {_IS_KEY_FLAG}) || {_ARGUMENTS}.exists_one(a, {_IS_KEY_FLAG}) && "
             + _overlay_meets(f"({_HAS_KEY_VARIABLE} || has(c.envFrom) && c.envFrom.exists(f, has(f.secretRef)))")
         ),
-        "takes a key from a variable that the container sglang does not have: in podTemplate, give the container a "
-        "variable of this name with valueFrom.secretKeyRef, or an envFrom with a secretRef; otherwise the text "
-        "$(NAME) itself would be the key",
+        "takes a key from a variable that the container sglang lacks, so the text $(NAME) itself would be the key: "
+        "in podTemplate, give the container a variable of this name with valueFrom.secretKeyRef, or an envFrom with "
+        "a secretRef",
         blames="engine.extraArgs",
     ),
     Rule(
@@ -163,22 +163,22 @@ ERRORS = (
         _for_each_key_flag(
             "!" + _overlay_meets(f"has(c.env) && c.env.exists(e, {_IS_KEY_VARIABLE} && !({_IS_REFERENCE}))")
         ),
-        "takes a key from a variable whose value is in the spec, visible to everyone who may read the spec: give "
-        "the variable a valueFrom.secretKeyRef",
+        "takes a key from a variable whose value is in the spec, so everyone who can read the spec sees the key: "
+        "use valueFrom.secretKeyRef for the variable",
         blames="engine.extraArgs",
     ),
     Rule(
         "error",
         "spec",
         f"!has(self.auth.apiKeySecretRef) || !{_KEY_IN_ARGUMENTS}",
-        "sets an API key besides that of spec.auth.apiKeySecretRef: keep only one of the two",
+        "sets an API key in addition to spec.auth.apiKeySecretRef: remove one of the two",
         blames="engine.extraArgs",
     ),
     Rule(
         "error",
         "spec",
         f"!has(self.auth.apiKeySecretRef) || {_ARGUMENTS}.all(a, !a.startsWith('{command_line.WORKERS_FLAG_START}'))",
-        "has --tokenizer-worker-num, with which SGLang cannot ask for an API key; remove this flag or "
+        "contains --tokenizer-worker-num, but with this flag SGLang ignores API keys; remove the flag or "
         "spec.auth.apiKeySecretRef",
         blames="engine.extraArgs",
     ),
@@ -186,66 +186,69 @@ ERRORS = (
         "error",
         "spec.kernelCache",
         "!has(self.existingClaim) || !has(self.hostPath)",
-        "has two places for the same kernels: remove either existingClaim or hostPath",
+        "names two places for the same kernels: remove either existingClaim or hostPath",
         blames="hostPath",
     ),
     _refuse_flags(
         command_line.TLS_FLAGS,
-        "makes SGLang use TLS, but the probes and status.url use plain HTTP: put an Ingress, a Gateway or a "
-        "sidecar in podTemplate in front of SGLang",
+        "makes SGLang use TLS, but the probes and status.url use plain HTTP: remove the flag, and use an Ingress, a "
+        "Gateway or a sidecar in podTemplate for TLS",
     ),
     Rule(
         "error",
         "spec.engine.extraArgs",
         f"self.exists(a, a == '{command_line.DATA_PARALLEL_ATTENTION_FLAG}') || "
         f"self.all(a, !{expressions.is_flag('a', command_line.DATA_PARALLEL_FLAGS)})",
-        "multiplies the number of GPUs that SGLang needs, but a pod has only spec.tensorParallelism GPUs: raise "
-        f"spec.replicas, or share the GPUs with {command_line.DATA_PARALLEL_ATTENTION_FLAG}",
+        "multiplies the number of GPUs that SGLang needs, but a pod gets only spec.tensorParallelism GPUs: remove "
+        f"the flag and raise spec.replicas, or share the GPUs with {command_line.DATA_PARALLEL_ATTENTION_FLAG}",
     ),
     _refuse_flags(
         command_line.NODES_FLAGS,
-        "spreads SGLang over several nodes, but one replica is one pod: set spec.tensorParallelism up to 8 and "
-        "raise spec.replicas",
+        "spreads SGLang over several nodes, but one replica is one pod: remove the flag, set spec.tensorParallelism "
+        "(up to 8), and raise spec.replicas",
     ),
     _refuse_flags(
         command_line.OTHER_PROTOCOL_FLAGS,
-        "disables SGLang's HTTP API, which probes, Services and benchmarks need: remove the flag",
+        "disables SGLang's HTTP API, but probes, Services and benchmarks need this API: remove the flag",
     ),
     _refuse_flags(
         command_line.GPU_NUMBER_FLAGS,
-        "chooses GPUs by number, but a pod sees only its own GPUs, numbered from 0: remove the flag",
+        "selects GPUs by their numbers, but a pod sees only its own GPUs: remove the flag",
     ),
     Rule(
         "error",
         "spec.engine.extraArgs",
         f"self.all(a, a != '-h' && !{expressions.is_flag('a', ('help',))})",
-        "prints the help and ends: run `python3 -m sglang.launch_server --help` in the image instead",
+        "makes SGLang print its help and end: remove the flag, and run `python3 -m sglang.launch_server --help` in "
+        "the image",
     ),
     Rule(
         "error",
         "spec.engine.extraArgs",
         "self.all(a, a != '--')",
-        "has the item --, after which SGLang takes no flag as a flag, also those that the operator sets: remove it",
+        "contains the item --, after which SGLang reads no more flags, not even the flags of the operator: remove "
+        "the item",
     ),
     Rule(
         "error",
         "spec.engine.extraArgs",
         f"self.all(a, !a.matches({cel_text('^--[A-Za-z0-9-]+ ')}))",
-        "has a flag and its value in one item with a space: write --flag=value, or flag and value as two items",
+        "contains a flag and its value in one item with a space: write --flag=value, or make flag and value two items",
     ),
     Rule(
         "error",
         "spec",
         "!has(self.engine.image) || (self.hardware == 'mi355x' ? "
         "!self.engine.image.matches('mi30x') : !self.engine.image.matches('mi35x'))",
-        "is built for other GPUs than spec.hardware: mi300x and mi325x need a mi30x image, mi355x a mi35x image",
+        "is built for GPUs other than spec.hardware: use a mi30x image for mi300x and mi325x, and a mi35x image for "
+        "mi355x",
         blames="engine.image",
     ),
     Rule(
         "error",
         "spec",
         _have_gpus_of_replica("containers", f"c.name == '{ENGINE_CONTAINER}'"),
-        "asks for another number of amd.com/gpu than spec.tensorParallelism: remove the GPUs here and set "
+        "requests a number of amd.com/gpu other than spec.tensorParallelism: remove this request and set "
         "spec.tensorParallelism",
         blames="podTemplate.spec.containers",
     ),
@@ -253,21 +256,21 @@ ERRORS = (
         "error",
         "spec",
         _have_gpus_of_replica("initContainers", "true"),
-        "asks for another number of amd.com/gpu than spec.tensorParallelism: an init container gets the same GPUs as "
-        "the engine, or none",
+        "requests a number of amd.com/gpu other than spec.tensorParallelism: an init container must request this "
+        "number or no GPUs",
         blames="podTemplate.spec.initContainers",
     ),
     Rule(
         "error",
         expressions.CONTAINERS,
         f"self.all(c, c.name == '{ENGINE_CONTAINER}' || {expressions.NO_GPUS})",
-        "gives amd.com/gpu to a sidecar: only the container sglang may have GPUs",
+        "requests amd.com/gpu for a sidecar, but only the container sglang can have GPUs: remove the request",
     ),
     Rule(
         "error",
         "spec",
         f"!has(self.router) || !{_KEY_IN_ARGUMENTS}",
-        "does not find the key on SGLang's command line: use spec.auth.apiKeySecretRef instead",
+        "needs the API key, but does not find it on SGLang's command line: use spec.auth.apiKeySecretRef instead",
         blames="router",
     ),
     expressions.own_command(ENGINE_CONTAINER, "use spec.engine (image, extraArgs, extraPipPackages)"),
@@ -275,7 +278,8 @@ ERRORS = (
         "error",
         expressions.CONTAINERS,
         expressions.own_container(ENGINE_CONTAINER, f"!has(c.env) || c.env.all(e, !(e.name in {_OWNED_ENVIRONMENT}))"),
-        "sets SGLANG_ROCM_FUSED_DECODE_MLA: Kimi-Linear needs 0, which the operator sets",
+        "sets SGLANG_ROCM_FUSED_DECODE_MLA, but the operator sets it to 0, which Kimi-Linear needs: remove the "
+        "variable",
     ),
     Rule(
         "error",
@@ -285,36 +289,38 @@ ERRORS = (
             f"!has(c.ports) || c.ports.all(p, p.containerPort != {command_line.PORT} && "
             f"(!has(p.name) || p.name != '{command_line.PORT_NAME}'))",
         ),
-        f"changes the port {command_line.PORT_NAME} ({command_line.PORT}) of the container sglang: probes and Services "
-        "need it; set the port for clients in spec.service.port",
+        f"changes the port {command_line.PORT_NAME} ({command_line.PORT}) of the container sglang, but probes and "
+        "Services need it: set the port for clients in spec.service.port",
     ),
     Rule(
         "error",
         "spec.service",
         "!has(self.loadBalancerClass) || self.type == 'LoadBalancer'",
-        "is only for load balancers: set spec.service.type to LoadBalancer, or remove the class",
+        "works only with load balancers: set spec.service.type to LoadBalancer, or remove the class",
         blames="loadBalancerClass",
     ),
     Rule(
         "error",
         "spec.service",
         "!has(self.externalTrafficPolicy) || self.type != 'ClusterIP'",
-        "is only for traffic from outside: set spec.service.type to LoadBalancer or NodePort, or remove the policy",
+        "works only with traffic from outside: set spec.service.type to LoadBalancer or NodePort, or remove the policy",
         blames="externalTrafficPolicy",
     ),
     Rule(
         "error",
         "spec.ingress",
         "!has(self.tlsSecretName) || self.hosts.size() > 0",
-        "is a certificate for no name: add spec.ingress.hosts",
+        "needs hosts for its certificate: add spec.ingress.hosts",
         blames="tlsSecretName",
     ),
     expressions.unprivileged(
         ENGINE_CONTAINER,
-        "AMD's device plugin mounts its GPUs; add what else it needs to spec.security.capabilities",
+        "AMD's device plugin mounts the GPUs. If the container needs more permissions, add them to "
+        "spec.security.capabilities",
     ),
     expressions.own_network(
-        "puts the server on the node's network, where everyone reaches it: use spec.service to reach it from outside"
+        "puts the server on the node's network, so everyone can reach it: use spec.service for clients outside the "
+        "cluster"
     ),
     *(
         Rule(
@@ -322,7 +328,8 @@ ERRORS = (
             f"spec.networkPolicy.{field}",
             "self.all(p, has(p.ipBlock) ? !has(p.podSelector) && !has(p.namespaceSelector) : "
             "has(p.podSelector) || has(p.namespaceSelector))",
-            "has a peer that Kubernetes refuses: give it either ipBlock, or podSelector, namespaceSelector or both",
+            "contains a peer that Kubernetes refuses: set either ipBlock, or at least one of podSelector and "
+            "namespaceSelector",
         )
         for field in ("from", "to")
     ),
@@ -336,22 +343,22 @@ WARNINGS = (
         "warning",
         "spec.tensorParallelism",
         "self == 4",
-        "only 4 has published results for this model on AMD GPUs",
+        "there are published results for this model on AMD GPUs only with 4",
     ),
     Rule(
         "warning",
         "spec",
         "self.tensorParallelism != 2 || "
         "(has(self.engine.attentionBackend) && self.engine.attentionBackend == 'triton')",
-        "with spec.tensorParallelism 2 SGLang chooses the aiter backend, which is reported to lose accuracy on this "
-        "model: set triton",
+        "with spec.tensorParallelism 2, SGLang chooses the aiter backend. Users report that aiter loses accuracy "
+        "with this model: set triton",
         blames="engine.attentionBackend",
     ),
     Rule(
         "warning",
         "spec",
         f"self.hardware != 'mi355x' || !{_version_matches(_BROKEN_ON_MI355X)}",
-        "is reported to fail with this model on MI355X: choose a newer release",
+        "fails with this model on MI355X, as users report: choose a newer release",
         blames="engine.version",
     ),
     Rule(
@@ -359,47 +366,47 @@ WARNINGS = (
         "spec",
         "self.hardware != 'mi355x' || !has(self.engine.image) || "
         f"!{_image_matches('self.engine.image', _BROKEN_ON_MI355X)}",
-        "is SGLang v0.5.7, which is reported to fail with this model on MI355X: choose a newer release",
+        "contains SGLang v0.5.7, which fails with this model on MI355X, as users report: choose a newer release",
         blames="engine.image",
     ),
     Rule(
         "warning",
         "spec",
         f"has(self.engine.image) || {_version_matches(_PUBLISHED_VERSIONS)}",
-        "is a release that the operator does not know, so it guesses the tag of the image: find the image in the "
-        "registry, set spec.engine.image, and make sure that the release takes the same arguments; the operator "
-        f"knows {', '.join(PUBLISHED_IMAGES)}",
+        "is a release that the operator does not know, so the operator guesses the tag of the image: find the image "
+        "in the registry, set spec.engine.image, and check that the release accepts the same arguments. The "
+        f"operator knows {', '.join(PUBLISHED_IMAGES)}",
         blames="engine.version",
     ),
     Rule(
         "warning",
         "spec",
         f"has(self.engine.image) || !{_version_matches(_PUBLISHED_VERSIONS)} || {_version_matches(_TESTED_VERSIONS)}",
-        f"is not the release that this operator is written for ({', '.join(TESTED_RELEASES)}): make sure that "
-        "it takes the same arguments",
+        f"is not the release for which this operator is written ({', '.join(TESTED_RELEASES)}): check that it "
+        "accepts the same arguments",
         blames="engine.version",
     ),
     Rule(
         "warning",
         "spec.engine.image",
         _image_matches("self", _TESTED_VERSIONS),
-        f"has a tag that names no tested release ({', '.join(TESTED_RELEASES)}): make sure that the image takes the "
-        "same arguments",
+        f"has a tag without a tested release ({', '.join(TESTED_RELEASES)}): check that the image accepts the same "
+        "arguments",
     ),
     Rule(
         "warning",
         "spec",
         f"self.service.type == 'ClusterIP' || has(self.auth.apiKeySecretRef) || {_KEY_IN_ARGUMENTS}",
-        "lets a network use the server without an API key, even the endpoints that flush its cache and replace its "
-        "weights: set spec.auth.apiKeySecretRef",
+        "lets a network use the server without an API key, including the endpoints that flush its cache and replace "
+        "its weights: set spec.auth.apiKeySecretRef",
         blames="service.type",
     ),
     Rule(
         "warning",
         "spec",
         f"!(has(self.ingress) || has(self.httpRoute)) || has(self.auth.apiKeySecretRef) || {_KEY_IN_ARGUMENTS}",
-        "is open while an Ingress or an HTTPRoute leads to the server: everyone who reaches it can use it, even the "
-        "endpoints that flush its cache and replace its weights: set spec.auth.apiKeySecretRef",
+        "is not set, but an Ingress or an HTTPRoute leads to the server. So everyone who reaches it can use it, "
+        "including the endpoints that flush its cache and replace its weights: set spec.auth.apiKeySecretRef",
         blames="auth",
     ),
     Rule(
@@ -407,32 +414,32 @@ WARNINGS = (
         "spec",
         "self.service.type == 'ClusterIP' || !has(self.networkPolicy) || "
         "self.networkPolicy.from.exists(p, has(p.ipBlock))",
-        "lets no address from outside the cluster in, but spec.service.type offers the server there: add an ipBlock of "
-        "the clients, or of the load balancer",
+        "refuses all addresses outside the cluster, but spec.service.type offers the server to such addresses: add "
+        "an ipBlock of the clients or of the load balancer",
         blames="networkPolicy.from",
     ),
     Rule(
         "warning",
         "spec",
         "!has(self.monitoring) || !has(self.networkPolicy) || self.networkPolicy.from.exists(p, true)",
-        "lets no Prometheus in, but spec.monitoring lets one scrape the pods: name its pods here",
+        "refuses Prometheus, but spec.monitoring needs Prometheus to scrape the pods: add the pods of Prometheus",
         blames="networkPolicy.from",
     ),
     Rule(
         "warning",
         "spec",
         f"!has(self.router) || has(self.auth.apiKeySecretRef) || {_KEY_IN_ARGUMENTS}",
-        "has no API key, so everyone who reaches the server can also give the router other replicas, which then see "
-        "the requests of others: set spec.auth.apiKeySecretRef",
+        "has no API key. So everyone who reaches the server can add other replicas to the router, and these would "
+        "receive requests of all clients: set spec.auth.apiKeySecretRef",
         blames="router",
     ),
-    # No error: servers of earlier versions have the flag, and would become invalid.
+    # This is a warning, because servers of earlier versions contain the flag and would become invalid.
     Rule(
         "warning",
         "spec",
         f"has(self.auth.apiKeySecretRef) || !{_KEY_IN_ARGUMENTS}",
-        "has the API key on SGLang's command line, where every container of the pod can read it, and SGLang logs it: "
-        "use spec.auth.apiKeySecretRef instead",
+        "puts the API key on SGLang's command line. Every container of the pod can read it there, and SGLang logs "
+        "it: use spec.auth.apiKeySecretRef instead",
         blames="engine.extraArgs",
     ),
 )

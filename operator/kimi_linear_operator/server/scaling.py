@@ -1,4 +1,4 @@
-"""Whether the number of a server's replicas follows its load, in the words of its autoscaler."""
+"""Whether the number of a server's replicas follows the load, as the autoscaler reports it."""
 
 from kimi_linear_operator.kubernetes.conditions import Reason, condition, find_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
@@ -13,12 +13,12 @@ CONDITION = "Autoscaling"
 def autoscaling_condition(
     spec: ServerSpec, deployment: Manifest | None, autoscaler: Manifest | None, *, may_grow: bool = True
 ) -> Condition:
-    """Return the condition of a server that asks for autoscaling.
+    """Return the condition Autoscaling of a server.
 
     Args:
-        spec: The server's spec, which was applied.
+        spec: The server's applied spec.
         deployment: Its Deployment, None if there is none.
-        autoscaler: Its HorizontalPodAutoscaler as the cluster has it, None if there is none.
+        autoscaler: Its live HorizontalPodAutoscaler, None if there is none.
         may_grow: Whether replicas may be added now.
     """
     if off := _why_off(spec):
@@ -29,7 +29,7 @@ def autoscaling_condition(
     if failed := _failure(status, "AbleToScale"):
         return condition(CONDITION, False, Reason("ScalingFailed", failed))
     failed = _failure(status, "ScalingActive")
-    # Without a replica that serves there are no metrics, and nothing is wrong with them.
+    # Without a serving replica there are no metrics. This is not a problem of the metrics.
     if failed and serving(deployment):
         return condition(CONDITION, False, Reason("MetricsMissing", failed))
     if not may_grow:
@@ -39,14 +39,14 @@ def autoscaling_condition(
     return condition(CONDITION, True, _followed(spec.replicas, spec.autoscaling, status))
 
 
-_UNSEEN = Reason("AutoscalerPending", "No autoscaler has looked at the load of the server yet")
+_UNSEEN = Reason("AutoscalerPending", "No autoscaler has checked the load of the server yet")
 
 
 def _why_off(spec: ServerSpec) -> Reason | None:
     if spec.suspend:
-        return Reason("Suspended", "spec.suspend is true: there is no autoscaler, and replicas stays as it is")
+        return Reason("Suspended", "spec.suspend is true, so there is no autoscaler, and spec.replicas does not change")
     if spec.replicas == 0:
-        return Reason("NoReplicas", "spec.replicas is 0, which switches the autoscaler off")
+        return Reason("NoReplicas", "spec.replicas is 0, so the autoscaler does nothing")
     return None
 
 
@@ -57,12 +57,12 @@ def _failure(status: Manifest, kind: str) -> str:
 
 
 def _awaited(ready: int, replicas: int) -> Reason:
-    until = "all do" if ready < replicas else "the newest has had time to take its part of the load"
+    until = "all do" if ready < replicas else "the newest replica has had time to take its part of the load"
     return Reason("ReplicaAwaited", f"{ready} of {replicas} replicas serve; no more are added until {until}")
 
 
 def _followed(replicas: int, scaling: Autoscaling | None, status: Manifest) -> Reason:
-    """Return how many replicas the load asks for, and whether it asks for more than there may be."""
+    """Return how many replicas the load asks for, and whether this is more than the maximum."""
     assert scaling  # noqa: S101 - only a server that asks for autoscaling has this condition
     limited = find_condition(status, "ScalingLimited")
     if (limited.get("status"), limited.get("reason")) == ("True", "TooManyReplicas"):

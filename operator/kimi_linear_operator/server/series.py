@@ -10,7 +10,7 @@ from kimi_linear_operator.server.spec import SERVER
 _BY_CONDITION = ResourceMetric("kimi_linear_servers", "Servers by condition", CONDITION_LABELS)
 _READY = ResourceMetric(
     "kimi_linear_server_ready",
-    "1 if all replicas of the server serve; servers that should have none are left out",
+    "1 if all replicas of the server serve. Servers that should have no replicas are left out",
     ("server", "server_namespace"),
 )
 RESOURCE_METRICS = (_BY_CONDITION, _READY)
@@ -18,7 +18,7 @@ RESOURCE_METRICS = (_BY_CONDITION, _READY)
 
 
 def series(objects: Sequence[CachedObject], _: str) -> Iterator[str]:
-    """Yield the metric lines about servers: how many have each condition, and which are ready."""
+    """Yield the metric lines about servers: the number with each condition, and which servers are ready."""
     servers = [cached for cached in objects if cached.key.kind == SERVER]
     yield from by_condition(_BY_CONDITION, servers)
     yield from _ready(servers)

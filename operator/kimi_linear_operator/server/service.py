@@ -9,11 +9,11 @@ from kimi_linear_operator.server.spec import KimiLinearServer
 
 
 def build_service(server: KimiLinearServer, *, is_routed: bool) -> Manifest:
-    """Return the main Service, named like the server.
+    """Return the main Service. It has the name of the server.
 
     Args:
         server: The server.
-        is_routed: Whether requests go to the router, and not to the replicas.
+        is_routed: Whether requests go to the router instead of the replicas.
     """
     options = server.spec.service
     selector = router.selector(server) if is_routed else metadata.selector(server)
@@ -30,7 +30,10 @@ def build_service(server: KimiLinearServer, *, is_routed: bool) -> Manifest:
 
 
 def build_headless_service(server: KimiLinearServer) -> Manifest:
-    """Return the headless Service: one DNS record per replica, for routers that choose a replica, also for ours."""
+    """Return the headless Service.
+
+    It has one DNS record for each replica, for routers that choose a replica, including ours.
+    """
     name = server.metadata.name + HEADLESS_SUFFIX
     spec = {"clusterIP": "None", **_selector_and_port(server, metadata.selector(server))}
     return metadata.build_manifest(server, SERVICE, name, spec=spec)
@@ -48,5 +51,5 @@ def _selector_and_port(server: KimiLinearServer, selector: dict[str, str]) -> Ma
         "targetPort": command_line.PORT_NAME,
         "protocol": "TCP",
     }
-    # One address of each IP family of the cluster. SGLang listens on all of them.
+    # One address for each IP family of the cluster. SGLang listens on all of them.
     return {"ipFamilyPolicy": "PreferDualStack", "selector": selector, "ports": [port]}

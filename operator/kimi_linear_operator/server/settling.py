@@ -1,4 +1,4 @@
-"""How long a server has served with a new pod template, before the automatic rollout goes on with the next server."""
+"""How long a server must serve with a new pod template before the automatic rollout goes on with the next server."""
 
 from collections.abc import Iterable
 
@@ -10,13 +10,13 @@ from kimi_linear_operator.kubernetes.times import seconds_between
 def seconds_left(pods: Iterable[Manifest], pause: float, now: str) -> float:
     """Return for how many more seconds all pods have to stay Ready.
 
-    A pod that becomes unready begins anew, so a template with which a server fails soon does not reach the next server.
-    The times are in the pods, so a restart of the operator changes nothing.
+    When a pod becomes unready, its time starts again. So a template with which a server fails soon does not reach the
+    next server. The times are in the pods, so a restart of the operator does not matter.
 
     Args:
-        pods: The pods of the server. Pods that are being deleted or have ended do not count: a failed pod stays after
-            another one has taken its place.
-        pause: For how many seconds without a break a pod must be Ready.
+        pods: The pods of the server. Pods that are being deleted or have ended do not count, because a failed pod stays
+            when another pod has replaced it.
+        pause: For how many seconds a pod must be Ready without a break.
         now: The time as RFC 3339.
     """
     return max((pause - _ready_seconds(pod, now) for pod in pods if is_staying(pod)), default=0.0)

@@ -1,4 +1,4 @@
-"""Reads the logs of engines that start, for the phases that only a log tells."""
+"""Reads the logs of starting engines, for the phases that only a log shows."""
 
 from dataclasses import dataclass, field
 
@@ -11,9 +11,9 @@ from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server.sglang.start_log import phases_in
 from kimi_linear_operator.server.startup import LoggedPhases, is_starting, running_since
 
-# Lines that are read twice, because the clocks of the operator and of the node differ.
+# Seconds of the log that are read twice, because the clocks of the operator and of the node differ.
 _OVERLAP_SECONDS = 10.0
-# The shortest time until the next look, if the time of a read has passed.
+# The shortest time until the next check, if a read is already due.
 _SHORTEST_SECONDS = 1.0
 
 
@@ -22,12 +22,13 @@ class _Followed:
     """An engine that starts.
 
     Attributes:
-        pod: The address of its pod. Servers that serve stay here, so a whole pod would take much memory.
-        is_starting: Whether the engine did not serve yet when its pod was seen last.
-        logged: What its log has told so far.
+        pod: The address of its pod, not the whole pod: servers that serve are kept, too, and pods would need much
+            memory.
+        is_starting: Whether the engine did not serve yet according to the last known state of its pod.
+        logged: The phases in its log so far.
         read_at: When its log was read last, None if never; in seconds of `clock`, like the next.
         due_at: When to read it again.
-        is_over: Whether it serves by now, so that no other read follows.
+        is_over: Whether it serves, so that its log is not read any more.
     """
 
     pod: Manifest
@@ -42,15 +43,15 @@ class _Followed:
 class StartLogs:
     """Follows the logs of engines from their start until they serve.
 
-    A read runs beside the passes, so a node that does not answer delays no status. When it finds a new phase, it
-    enqueues the server.
+    A read runs concurrently with the passes, so a node that does not answer delays no status. When a read finds a new
+    phase, the server is enqueued.
     """
 
     context: Context
     _followed: dict[Key, _Followed] = field(default_factory=dict)
 
     def follow(self, key: Key, pod: Manifest | None) -> LoggedPhases | None:
-        """Return what the log of a pod has told so far, None if it was not read; begin to read it if that is due.
+        """Return the phases in the log of a pod so far, None if it was not read. Start a read if one is due.
 
         Args:
             key: The server.
@@ -74,7 +75,7 @@ class StartLogs:
         self._followed.pop(key, None)
 
     def _find(self, key: Key, pod: Manifest | None) -> _Followed | None:
-        """Return the start of a pod that is followed, None if it is not; begin to follow an engine that starts."""
+        """Return the followed start of a pod, None if its start is not followed. Begin to follow a starting engine."""
         started_at = running_since(pod) if pod else None
         if pod is None or started_at is None:
             self._followed.pop(key, None)
@@ -95,7 +96,7 @@ class StartLogs:
         return not followed.is_over and (is_last or clock.seconds() >= followed.due_at)
 
     def _begin(self, key: Key, followed: _Followed) -> None:
-        """Begin to read a log. If it has to wait for others, it is due again later."""
+        """Start a read of a log. If it must wait for other reads, it is due again later."""
         followed.due_at = clock.seconds() + READ_SECONDS
         has_begun = self.context.log_reads.begin(key.namespace, lambda: self._read(key, followed))
         followed.is_over = has_begun and not followed.is_starting

@@ -13,7 +13,7 @@ SERVING = "serving"
 PHASES = ("scheduled", "image", "preflight", "weights", "loading", "compiling", "warm-up", SERVING)
 """The phases in the order in which they begin."""
 
-# The init container that checks the node before the engine starts.
+# The init container that checks the pod before the engine starts.
 _PREFLIGHT_CONTAINER = "preflight"
 
 
@@ -22,10 +22,10 @@ class Expectation:
     """How long a phase usually takes.
 
     Attributes:
-        usual: How long it takes, in words, and where the number comes from.
-        look: What to look at if it takes longer. `POD` stands for the name of the pod.
-        seconds: After how many seconds it is late, None for half of `spec.startup.timeoutSeconds`. It is never later
-            than that half, except for phases before the engine starts, which the timeout does not include.
+        usual: How long it usually takes, in words, with the source of the number.
+        look: What to check if it takes longer. `POD` stands for the name of the pod.
+        seconds: After how many seconds it is late, None for half of `spec.startup.timeoutSeconds`. The limit is at most
+            this half, except for phases before the engine starts, because the timeout does not include them.
         is_before_engine: Whether the phase is over when the engine's container starts.
     """
 
@@ -48,36 +48,37 @@ class Expectation:
 
 _LOG = f"`kubectl logs POD -c {ENGINE_CONTAINER}`"
 
-# Two phases have no entry: `waits` tells when volumes are not mounted, and the preflight has its own limits.
+# Two phases have no entry: `waits` reports volumes that are not mounted, and the preflight has its own limits.
 EXPECTED: Mapping[str, Expectation] = {
     # The size is that of SGLang's images for ROCm.
     "image": Expectation(
         "an image of tens of gigabytes takes up to 15 minutes",
-        "`kubectl describe pod POD`, and the way from the node to the registry",
+        "`kubectl describe pod POD`, and the connection from the node to the registry",
         IMAGE_PULL_SECONDS,
         is_before_engine=True,
     ),
-    # 98 GB of weights; 784 s at 1 Gbit/s. On four H200, SGLang 0.5.17 took 52 s until it began to load weights that
-    # were there.
+    # 98 GB of weights need 784 s at 1 Gbit/s. On four H200, SGLang 0.5.17 needed 52 s until it began to load weights
+    # from the disk.
     "weights": Expectation(
-        "98 GB take 13 minutes at 1 Gbit/s; with the weights on a volume, the engine needs about a minute",
-        f"{_LOG}, which shows the progress of the engine, and the way to the model hub; a volume named cache keeps the "
-        "weights",
+        "a download of 98 GB takes 13 minutes at 1 Gbit/s; with the weights on a volume, the phase takes about a "
+        "minute",
+        f"{_LOG}, which shows the progress, and the connection to the model hub; a volume with the name cache keeps "
+        "the weights",
     ),
     # 98 GB at 1 GB/s.
     "loading": Expectation(
         "98 GB take 2 minutes from a disk that reads 1 GB/s",
-        f"{_LOG}, and how fast the volume cache reads",
+        f"{_LOG}, and the read speed of the volume with the name cache",
     ),
     # 42 s on four H200 with SGLang 0.5.17. SGLang's log says that it can take several minutes (model_runner.py).
     "compiling": Expectation(
-        "it took 42 s on four H200, and SGLang calls several minutes normal",
+        "it took 42 s on four H200, and according to SGLang several minutes are normal",
         f"{_LOG}; a volume named kernels keeps compiled kernels",
         600,
     ),
-    # 55 s on four H200 with SGLang 0.5.17. The limit is SGLang's own default for this step (http_server.py).
+    # 55 s on four H200 with SGLang 0.5.17. The limit is SGLang's own default for the warm-up (http_server.py).
     "warm-up": Expectation(
-        "it took 55 s on four H200, and includes the compilation of kernels that the image lacks",
+        "it took 55 s on four H200; it includes the compilation of kernels that are not in the image",
         f"{_LOG}; a volume named kernels keeps compiled kernels",
         600,
     ),
@@ -86,7 +87,7 @@ EXPECTED: Mapping[str, Expectation] = {
 
 @dataclass(frozen=True)
 class LoggedPhases:
-    """What the log of an engine says about its start.
+    """The information about a start in the log of an engine.
 
     Attributes:
         pod_uid: The UID of the pod.
@@ -100,10 +101,10 @@ class LoggedPhases:
 
 
 def newest_pod(pods: Iterable[Manifest]) -> Manifest | None:
-    """Return the pod whose start the status describes: the one that was created last. None if there is none.
+    """Return the pod whose start the status describes: the pod that was created last. None without such a pod.
 
-    Pods that are being deleted do not count, and neither do failed ones, which Kubernetes does not start again. Of pods
-    that were created in the same second, it is the last by name, so that the choice stays the same.
+    Pods that are being deleted do not count. Failed pods do not count either, because Kubernetes does not start them
+    again. If pods were created in the same second, the last one by name is returned, so that the choice stays the same.
     """
     kept = [
         pod
@@ -121,21 +122,21 @@ def engine_of(pod: Manifest) -> Manifest:
 
 
 def running_since(pod: Manifest) -> str | None:
-    """Return when the engine's container started if it runs now, None if it does not."""
+    """Return when the engine's running container started, None if it does not run."""
     started: str | None = engine_of(pod).get("state", {}).get("running", {}).get("startedAt")
     return started
 
 
 def is_starting(pod: Manifest) -> bool:
-    """Return whether the engine runs and has not served yet since its container started."""
+    """Return whether the engine runs, but has not served since its container started."""
     return running_since(pod) is not None and not engine_of(pod).get("started")
 
 
 def startup_status(pods: Iterable[Manifest], logged: LoggedPhases | None, previous: Manifest | None) -> Manifest | None:
     """Return `status.startup`, None before the newest pod has a node.
 
-    A recorded time stays, so a phase is kept when the log no longer shows it, and nothing is written twice. Without
-    pods, the last start is kept if it was complete.
+    A recorded time does not change. So a phase stays when it is no longer in the log, and nothing is written twice.
+    Without pods, the last start stays if it was complete.
 
     Args:
         pods: The server's pods.
@@ -158,7 +159,8 @@ def startup_status(pods: Iterable[Manifest], logged: LoggedPhases | None, previo
 def seconds_to_serve(previous: Manifest | None, current: Manifest | None) -> float | None:
     """Return how long a start took if it has just become complete, None otherwise.
 
-    It counts from the first phase: from the node for a new pod, from the container's start for one that started again.
+    The time counts from the first phase. For a new pod, this is the time when it got its node. For a restarted
+    container, it is the start of the container.
     """
     if not previous or not current or current["phase"] != SERVING or previous["phase"] == SERVING:
         return None
@@ -168,12 +170,12 @@ def seconds_to_serve(previous: Manifest | None, current: Manifest | None) -> flo
 
 
 def describe(startup: Manifest, timeout_seconds: int, now: str) -> str:
-    """Return the current phase of a start in words. If it is late: also how long it usually takes, and what to look at.
+    """Return the current phase of a start in words. For a late phase, add how long it usually takes, and what to check.
 
     Args:
         startup: The start, as in the status.
         timeout_seconds: `spec.startup.timeoutSeconds`.
-        now: The time as RFC 3339. The words change once, when the phase becomes late.
+        now: The time as RFC 3339. The words change only once, when the phase becomes late.
     """
     began = startup["phases"][-1]["time"]
     text = f"phase {startup['phase']} since {began}"
@@ -185,7 +187,7 @@ def describe(startup: Manifest, timeout_seconds: int, now: str) -> str:
 
 
 def seconds_until_late(startup: Manifest | None, timeout_seconds: int, now: str) -> float | None:
-    """Return the seconds until the current phase is late, None if it is late already or never will be."""
+    """Return the seconds until the current phase is late, None if it is already late or has no limit."""
     expected = EXPECTED.get(startup["phase"]) if startup else None
     if not startup or not expected:
         return None
@@ -195,7 +197,7 @@ def seconds_until_late(startup: Manifest | None, timeout_seconds: int, now: str)
 
 
 def progress(status: Manifest) -> Progress | None:
-    """Return how far the start in a server's status is, None if it has none."""
+    """Return the progress of the start in a server's status, None without a start."""
     startup = status.get("startup")
     if not startup:
         return None
@@ -207,7 +209,7 @@ def progress(status: Manifest) -> Progress | None:
 def _reported_times(pod: Manifest, began: str | None) -> dict[str, str | None]:
     """Return the times of the phases that the kubelet reports.
 
-    What comes before the engine belongs to its first start only.
+    The phases before the engine's start belong only to its first start.
     """
     status = pod.get("status", {})
     preflight = _container(pod, "initContainerStatuses", _PREFLIGHT_CONTAINER)

@@ -60,11 +60,11 @@ class TemplateChoice:
 
     @property
     def left_out(self) -> tuple[FieldPath, ...]:
-        """Return the fields that the template lacks because they may be only defaults."""
+        """Return the fields that the template ignores because they may be only defaults."""
         return tuple(self.current.left_out)
 
     def completed(self) -> "TemplateChoice":
-        """Return the same without the mark of an automatic rollout, which has ended."""
+        """Return the choice without the mark of an automatic rollout, because the rollout has ended."""
         return replace(self, current=replace(self.current, is_automatic=False))
 
 
@@ -83,16 +83,17 @@ class Decision:
 
 @dataclass(frozen=True)
 class RolloutState:
-    """The state that decides about a server's template, besides its spec and its revisions.
+    """The state that affects the choice of a server's template, in addition to its spec and its revisions.
 
     Attributes:
-        is_chosen: Whether the automatic rollout has chosen this server to take the newest template now.
-        is_unchanged: Whether this generation of the spec was applied. Then nobody has asked for other inputs since,
-            even if another version's definition shows other defaults in the spec.
-        is_unserved: Whether the server never had a Deployment.
-        is_rolling_out: Whether the status says that the operator rolls out the newest template for this generation.
+        is_chosen: Whether the automatic rollout has now chosen this server for the newest template.
+        is_unchanged: Whether this generation of the spec was applied before. If so, nobody has asked for other inputs,
+            even if the CRD of another version adds other defaults to the spec.
+        is_unserved: Whether the server has never had a Deployment.
+        is_rolling_out: Whether the status says that the newest template is in an automatic rollout for this generation.
         location: Where the server's model is, None if it comes from the hub or from a folder.
-        unready: Why the place of the server's model is unknown, None if it is known. No template can be built then.
+        unready: Why the location of the server's model is unknown, None if it is known. Without a location, no template
+            can be built.
     """
 
     is_chosen: bool = False
@@ -109,7 +110,10 @@ NO_ROLLOUT = RolloutState()
 def choose(
     server: KimiLinearServer, history: History, *, applied: Manifest | None = None, state: RolloutState = NO_ROLLOUT
 ) -> TemplateChoice:
-    """Return the pod template that a server should have, and the one to go back to; see `_chosen` for the arguments."""
+    """Return the pod template that a server should have, and the template to go back to.
+
+    See `_chosen` for the arguments.
+    """
     choice = _chosen(server, history, applied, state)
     older = [item for item in history.revisions if item.has_passed and item.number < choice.current.number]
     verified = max(older, key=lambda item: item.number, default=None)
@@ -124,13 +128,13 @@ def _chosen(
     Args:
         server: The server, without defaults that nobody asked for.
         history: Its revisions.
-        applied: The pod template that the operator applied to its Deployment for this spec, if there is no revision.
-        state: What else decides about the template.
+        applied: If there is no revision: the pod template that the operator applied to its Deployment for this spec.
+        state: The other state that affects the choice.
 
     Raises:
-        WeightsUnreadyError: It needs a new one, and nobody knows yet where the model will be.
+        WeightsUnreadyError: The server needs a new template, but the location of its model is unknown.
     """
-    # Whether somebody has deleted the revision of an automatic rollout, which must be marked again.
+    # Whether somebody has deleted the revision of an automatic rollout. The new revision must then be marked, too.
     is_remade = state.is_rolling_out and not history.revisions
     if applied is not None and not history.revisions:
         remade = _new(server, applied, history, is_automatic=is_remade)
@@ -153,7 +157,7 @@ def _chosen(
 
 
 def _built(server: KimiLinearServer, state: RolloutState) -> Manifest | None:
-    """Return the template that this version builds, None if nobody knows yet where the model will be."""
+    """Return the template that this version builds, None if the location of the model is unknown."""
     return None if state.unready else build_pod_template(server, state.location)
 
 
@@ -161,7 +165,7 @@ def _known(built: Manifest | None, state: RolloutState) -> Manifest:
     """Return the template that this version builds.
 
     Raises:
-        WeightsUnreadyError: Nobody knows yet where the model will be.
+        WeightsUnreadyError: The location of the model is unknown.
     """
     if built is None:
         assert state.unready  # noqa: S101 - it is the only reason for that
@@ -170,7 +174,7 @@ def _known(built: Manifest | None, state: RolloutState) -> Manifest:
 
 
 def _is_still_under_way(current: Revision | None, built: Manifest | None) -> bool:
-    """Return whether a wish leaves the pods of an automatic rollout as they are, so that the rollout goes on."""
+    """Return whether the pods of an automatic rollout already are as the user asks, so that the rollout goes on."""
     return current is not None and current.is_automatic and _is_as_built(current, built)
 
 
@@ -179,7 +183,7 @@ def _is_as_built(revision: Revision, built: Manifest | None) -> bool:
 
 
 def asks_for_newest(server: KimiLinearServer, history: History) -> bool:
-    """Return whether somebody asks for the newest pod template by a new value of the rollout annotation."""
+    """Return whether somebody asks for the newest pod template with a new value of the rollout annotation."""
     record = history.reference
     return record is not None and _has_new_annotation(server, record)
 
@@ -190,7 +194,7 @@ def abandons_newest(server: KimiLinearServer, history: History, state: RolloutSt
     Args:
         server: The server.
         history: Its revisions.
-        state: What else decides about the template.
+        state: The other state that affects the choice.
     """
     running, newest = history.running, history.newest
     if newest is None or running is newest or not (running or state.is_unserved):
@@ -203,12 +207,13 @@ def _revision_to_continue(
 ) -> Revision | None:
     """Return the revision that a server has or is about to get, None if it needs a new one.
 
-    Normally it is the newest. If the newest never reached the Deployment, the API server may have refused its template.
-    Then it is dropped if this version builds another template from the spec, or if nobody asks for it any more.
+    Normally this is the newest revision. If its template never reached the Deployment, the API server may have refused
+    it. Such a revision is dropped if this version builds a different template from the spec, or if nobody asks for it
+    any more.
     """
     newest, running = history.newest, history.running
     if newest and newest.has_failed:
-        return newest  # The server went back to an older one; this one was on the Deployment.
+        return newest  # The server went back to an older revision. The newest one was on the Deployment before.
     never_ran = state.is_unserved and newest is not None and newest.uid == server.metadata.uid
     if newest is None or running is newest or (running is None and not never_ran):
         return newest
@@ -221,7 +226,7 @@ def _revision_to_continue(
 
 
 def _goes_back(server: KimiLinearServer, history: History, verified: Revision | None) -> bool:
-    """Return whether a server goes back to its last verified revision, or has gone back to it and stays there."""
+    """Return whether a server goes back to its last verified revision, or stays with it after it went back."""
     options = server.spec.verification
     is_there = verified is not None and history.running == verified
     return options.mode == "Block" and (options.on_failure == "Rollback" or is_there)
@@ -246,7 +251,7 @@ def _rollout_annotation(server: KimiLinearServer) -> str:
 
 
 def _has_new_annotation(server: KimiLinearServer, revision: Revision) -> bool:
-    """Return whether the rollout annotation has a value that it did not have when the revision was made."""
+    """Return whether the rollout annotation was changed after the revision was made."""
     value = _rollout_annotation(server)
     return bool(value) and value != revision.rollout
 
@@ -254,8 +259,8 @@ def _has_new_annotation(server: KimiLinearServer, revision: Revision) -> bool:
 def has_other_inputs(server: KimiLinearServer, revision: Revision) -> bool:
     """Return whether the template's inputs have changed since a revision was made.
 
-    They are unchanged if the spec has the same generation, even if another version's definition shows other defaults in
-    it.
+    They are unchanged if the spec has the same generation, even if the CRD of another version adds other defaults to
+    the spec.
     """
     if is_of(revision, server):
         return False
@@ -269,5 +274,8 @@ def is_of(revision: Revision, server: KimiLinearServer) -> bool:
 
 
 def _differences(first: Manifest, second: Manifest) -> tuple[str, ...]:
-    """Return the fields in which two templates differ for the API server, including fields that one of them lacks."""
+    """Return the fields in which two templates differ for the API server.
+
+    A field that one of them lacks counts, too.
+    """
     return () if first == second else tuple(sorted({*differences(first, second), *differences(second, first)}))

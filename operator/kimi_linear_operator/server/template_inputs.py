@@ -1,4 +1,4 @@
-"""The inputs of a pod template: the part of a server's spec that it is built from."""
+"""The inputs of a pod template: the part of a server's spec from which the template is built."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -29,30 +29,30 @@ _NOT_IN_TEMPLATE = {
 
 
 def template_inputs(spec: ServerSpec) -> Manifest:
-    """Return the part of the spec that the pod template is built from, with all defaults."""
+    """Return the part of the spec from which the pod template is built, with all defaults."""
     inputs = spec.model_dump(by_alias=True, exclude_none=True, exclude=_NOT_IN_TEMPLATE)
-    # The nulls of podTemplate stay: each removes a field.
+    # The nulls of podTemplate stay, because each null removes a field.
     return inputs | _gate(spec) | ({"podTemplate": spec.pod_template.changes()} if spec.pod_template else {})
 
 
 def explicit_inputs(spec: ServerSpec) -> Manifest:
-    """Return the part of the spec that the pod template is built from, with only the fields of the stored spec."""
+    """Return the part of the spec from which the pod template is built, with only the fields of the stored spec."""
     return spec.model_dump(by_alias=True, exclude_unset=True, exclude=_NOT_IN_TEMPLATE) | _gate(spec)
 
 
 def _gate(spec: ServerSpec) -> Manifest:
-    """Return the one part of `spec.verification` on which the pod template depends: whether pods have a gate."""
+    """Return the only part of `spec.verification` on which the pod template depends: whether pods have a gate."""
     return {"verification": {"mode": "Block"}} if spec.verification.mode == "Block" else {}
 
 
 def as_this_version_reads(inputs: Manifest) -> Manifest:
-    """Return the inputs of any version in the form of this version: with its defaults, without fields unknown to it."""
+    """Return the inputs of any version in the form of this version: with its defaults, and without unknown fields."""
     spec = spec_of(inputs)
     return template_inputs(spec) if spec else inputs
 
 
 def spec_of(inputs: Manifest) -> ServerSpec | None:
-    """Return the spec that inputs of any version stand for, without unknown fields; None if it cannot be read."""
+    """Return the spec for inputs of any version, without unknown fields; None if the inputs cannot be read."""
     try:
         return ServerSpec.model_validate(stored.without_unknown_fields(inputs, ServerSpec))
     except ValidationError:
@@ -60,12 +60,12 @@ def spec_of(inputs: Manifest) -> ServerSpec | None:
 
 
 def unknown_fields(inputs: Manifest) -> tuple[FieldPath, ...]:
-    """Return the inputs of any version that this version does not know. A list counts as one field."""
+    """Return those inputs of any version that this version does not know. A list counts as one field."""
     return tuple(changed_fields(stored.without_unknown_fields(inputs, ServerSpec), inputs))
 
 
 def missing_fields(part: Manifest, whole: Manifest, path: FieldPath = ()) -> Iterator[FieldPath]:
-    """Yield the outermost fields of an object that a part of it lacks. A list counts as one field."""
+    """Yield the outermost fields that are in an object but not in a part of it. A list counts as one field."""
     for name, value in whole.items():
         if name not in part:
             yield (*path, name)

@@ -17,9 +17,10 @@ from kimi_linear_operator.server import model_location, revision, settling, unre
 from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
+from kimi_linear_operator.server.observation import ServerObservation
+from kimi_linear_operator.server.previous_status import is_rolling_out, was_applied, was_ever_applied
 from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
-from kimi_linear_operator.server.status import ServerObservation, is_rolling_out, was_applied, was_ever_applied
 from kimi_linear_operator.server.template_choice import (
     Decision,
     RolloutState,
@@ -29,13 +30,14 @@ from kimi_linear_operator.server.template_choice import (
 )
 from kimi_linear_operator.weights.spec import WEIGHTS
 
-# Servers whose unrequested fields are remembered, more than a cluster should have. A forgotten one is read once more.
+# The number of servers whose unrequested fields are remembered, more than a cluster should have. A forgotten server is
+# read again.
 _MOST_ANSWERS = 16_384
 
 
 @dataclass(frozen=True)
 class _Question:
-    """Fields of a spec that perhaps nobody asked for.
+    """Fields of a spec for which perhaps nobody asked.
 
     Attributes:
         uid: The UID of the server.
@@ -50,13 +52,13 @@ class _Question:
 
 @dataclass(frozen=True)
 class _Case:
-    """What a decision starts from.
+    """The input of a decision.
 
     Attributes:
         key: The server.
         live: Its Deployment, None if there is none.
-        history: Its revisions, by the cache.
-        state: What else decides about the template.
+        history: Its revisions, according to the cache.
+        state: The other state that affects the choice.
     """
 
     key: Key
@@ -77,8 +79,8 @@ class Templates:
         self._allows_node_access = context.options.allows_node_access
         self.chosen = context.about_to_change
         """Servers that take the newest pod template in their next pass."""
-        # Fields that nobody asked for, the oldest entry first. To find them costs a request, so they are kept until the
-        # spec changes.
+        # Fields for which nobody asked, the oldest entry first. To find them costs a request, so they are kept until
+        # the spec changes.
         self._unrequested: OrderedDict[Key, dict[_Question, unrequested.Answers]] = OrderedDict()
 
     def forget(self, key: Key) -> None:
@@ -86,7 +88,7 @@ class Templates:
         self._unrequested.pop(key, None)
 
     def records(self, key: Key, server: KimiLinearServer) -> list[Manifest]:
-        """Return the cached ControllerRevisions of a server, without those that belong to others."""
+        """Return the cached ControllerRevisions of a server. Revisions of other owners are left out."""
         return [record for record in self._cache.children(REVISION, key) if plan.may_be_taken(record, server)]
 
     async def decide(
@@ -96,16 +98,17 @@ class Templates:
         live: Manifest | None,
         refused: Mapping[FieldPath, Any] = MappingProxyType({}),
     ) -> Decision:
-        """Return what a server should run.
+        """Return the decision about a server's pods.
 
         Args:
             key: The server.
             server: The same.
             live: Its Deployment, None if there is none.
-            refused: Fields that the server lacks because this version refuses their values and nobody asked for them.
+            refused: Fields that were removed from the server, because nobody asked for them and this version refuses
+                their values.
 
         Raises:
-            BehindError: There is a newer spec than the cached one.
+            BehindError: The cached spec is not the newest one.
             WeightsUnreadyError: The server needs a new pod template, and its weights have never been complete.
             GoneError: The server was deleted.
             ApiError: A request failed.
@@ -113,7 +116,7 @@ class Templates:
         case = self._case(key, server, live)
         case = replace(case, history=case.history.without(refused))
         if case.history.is_newer_than(server):
-            raise BehindError("the latest change of the spec was not seen yet")
+            raise BehindError("the operator has not seen the latest change of the spec yet")
         case = self._located(server, case)
         left_out = await self._unrequested_fields(server, case)
         if case.history.reference and (left_out or refused):
@@ -124,7 +127,7 @@ class Templates:
         doubtful = {path: answer.value for path, answer in left_out.items() if answer.is_doubtful}
         choice = replace(choice, current=replace(choice.current, left_out=doubtful))
         if case.state.is_chosen and key not in self.chosen:
-            raise BehindError("the automatic rollout does not choose this server any more")
+            raise BehindError("the automatic rollout no longer chooses this server")
         if not choice.current.is_automatic:
             self.chosen.discard(key)
         elif self.has_settled(key, live, choice.current):
@@ -132,7 +135,7 @@ class Templates:
         return Decision(server, choice)
 
     def _located(self, server: KimiLinearServer, case: _Case) -> _Case:
-        """Add where the server's model is, or why that is unknown."""
+        """Add the location of the server's model, or why it is unknown."""
         name = server.spec.model.weights
         weights = self._cache.get(Key(case.key.namespace, name, WEIGHTS)) if name else None
         try:
@@ -152,9 +155,9 @@ class Templates:
         return has_rolled_out(live, current) and self.seconds_to_settle(key) <= 0.0
 
     def seconds_to_settle(self, key: Key) -> float:
-        """Return for how many more seconds the pods of a server have to stay Ready before the next server's turn."""
+        """Return for how many more seconds the pods of a server must stay Ready before the next server's turn."""
         if not self._pause:
-            return 0.0  # Most operators roll nothing out, and each pass asks.
+            return 0.0  # Every pass calls this, and most operators have no automatic rollout.
         return settling.seconds_left(self._cache.children(POD, key), self._pause, self._now())
 
     def _case(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> _Case:
@@ -175,9 +178,9 @@ class Templates:
     def _allowed_revisions(
         self, records: list[Manifest], server: KimiLinearServer, live: Manifest | None
     ) -> list[Revision]:
-        """Return the revisions whose templates give no more access to nodes than the spec or the running pods.
+        """Return the revisions whose templates give pods no more access to nodes than the spec or the running pods.
 
-        Somebody may have created others by hand. They count only if the administrator allows all access.
+        Users may have created other revisions by hand. These count only if the administrator allows all access.
         """
         revisions = [readable for record in records if (readable := revision.read(record))]
         if not revisions or self._allows_node_access:
@@ -187,10 +190,10 @@ class Templates:
         return [item for item in revisions if not access.exceeds(item.template, allowed)]
 
     async def _unrequested_fields(self, server: KimiLinearServer, case: _Case) -> unrequested.Answers:
-        """Return the fields of the spec that nobody asked for.
+        """Return the fields of the spec for which nobody asked.
 
-        They are defaults of another version's definition. A new value of the rollout annotation asks for the doubtful
-        ones.
+        They are defaults from the CRD of another version. A new value of the rollout annotation asks for the doubtful
+        fields.
         """
         uncertain = unrequested.uncertain_fields(server, case.history, case.state, self._now())
         answers = await self._answers(server, case, uncertain)
@@ -200,9 +203,9 @@ class Templates:
     async def _answers(
         self, server: KimiLinearServer, case: _Case, uncertain: unrequested.UncertainFields
     ) -> unrequested.Answers:
-        """Return which of these fields nobody asked for.
+        """Return for which of these fields nobody asked.
 
-        Only managed fields show it, and the cache has none. So this reads the server.
+        Only managed fields show this, and the cache does not contain managed fields. So this reads the server.
         """
         key, question = case.key, _Question(server.metadata.uid, server.metadata.generation, uncertain.paths)
         if not question.paths:
@@ -223,7 +226,7 @@ class Templates:
         return answers[question]
 
     async def _up_to_date(self, server: KimiLinearServer, case: _Case) -> History:
-        """Return the revisions of a server, and which of them the Deployment has.
+        """Return the revisions of a server, and the revision of its Deployment.
 
         The cache may be late. So the Deployment is read from the API server before `choose` drops the newest revision.
         """
@@ -234,7 +237,10 @@ class Templates:
         return replace(case.history, deployed=revision.number_on(deployment if is_own else None))
 
     async def _applied(self, server: KimiLinearServer, case: _Case) -> Manifest | None:
-        """Return the pod template that the operator applied for this spec, None without one or with revisions."""
+        """Return the pod template that the operator applied for this spec.
+
+        None if there is none, or if there are revisions.
+        """
         if not case.live or case.history.revisions or not case.state.is_unchanged:
             return None
         deployment = await self._cluster.get(DEPLOYMENT, case.key.namespace, case.key.name)
@@ -242,15 +248,15 @@ class Templates:
 
 
 def is_served_with(deployment: Manifest | None, current: Revision) -> bool:
-    """Return whether a Deployment asks for replicas, and all of them serve with this revision's pod template."""
+    """Return whether a Deployment wants replicas, and all of them serve with this revision's pod template."""
     is_current = revision.number_on(deployment) == current.number
     return is_current and ServerObservation({}, None, deployment=deployment).is_complete
 
 
 def has_rolled_out(deployment: Manifest | None, current: Revision) -> bool:
-    """Return whether a Deployment has this revision's pod template, and all replicas that it asks for serve with it.
+    """Return whether a Deployment has this revision's pod template, and all wanted replicas serve with it.
 
-    It may ask for none.
+    The number of wanted replicas can be 0.
     """
     is_current = revision.number_on(deployment) == current.number
     return is_current and ServerObservation({}, None, deployment=deployment).is_rolled_out

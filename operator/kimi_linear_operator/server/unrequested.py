@@ -1,4 +1,7 @@
-"""Fields of a spec that nobody asked for: defaults of another version's definition, which the API server has stored."""
+"""Fields of a spec for which nobody asked.
+
+They are defaults from the CRD of another version, which the API server has stored.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,31 +14,31 @@ from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.kubernetes.times import seconds_before, seconds_between
+from kimi_linear_operator.server.previous_status import was_applied
 from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 from kimi_linear_operator.server.spec.status import ServerStatus
-from kimi_linear_operator.server.status import was_applied
 from kimi_linear_operator.server.template_choice import NO_ROLLOUT, RolloutState, is_of
 from kimi_linear_operator.server.template_inputs import as_this_version_reads, changed_fields, template_inputs
 
-# Times of the API server are whole seconds, and a watch may be late. So a revision that is younger than this may lack a
-# write that a user made shortly before. A new definition with other defaults does not come within that time.
+# Times of the API server are whole seconds, and a watch may be late. So a revision that is younger than this may have
+# been made without a user's last write. It is assumed that no CRD with other defaults is installed within this time.
 _LATE_SECONDS = 3.0
-# A definition has some thirty defaults; one of an item of a list counts once, however many items there are. More fields
-# have no owner only if somebody edited the managed fields. Then all count as asked for: each pass removes the others
-# from the spec, one by one.
+# A CRD has about thirty defaults. A default in items of a list counts once for all items. If more fields than this have
+# no owner, somebody has edited the managed fields. All fields then count as requested, because each pass would have to
+# remove the other fields one by one.
 _MOST_ANSWERS = 100
 _END_OF_TIME = "9999-12-31T23:59:59Z"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is known of a field that nobody asked for.
+    """A field for which nobody asked.
 
     Attributes:
         value: Its value in the spec, None if the spec lacks it.
-        is_doubtful: Whether somebody may have asked for it, because somebody owns the list or object around it as a
-            whole, or owned the null in its place.
+        is_doubtful: Whether somebody may have asked for it: somebody owns the list or object around it as a whole, or
+            owned a null in its place.
     """
 
     value: Any
@@ -43,16 +46,16 @@ class Answer:
 
 
 Answers = Mapping[FieldPath, Answer]
-"""Fields that nobody asked for."""
+"""Fields for which nobody asked."""
 
 
 @dataclass(frozen=True)
 class UncertainFields:
-    """Fields of a spec that differ from a revision's inputs, although perhaps nobody asked for the difference.
+    """Fields in which a spec differs from a revision's inputs, although perhaps nobody asked for the difference.
 
     Attributes:
         paths: The fields.
-        recorded: The inputs that the revision's spec had.
+        recorded: The inputs that were in the spec of the revision.
         recorded_until: The revision contains everything that owners of whole lists wrote before this time (RFC 3339);
             empty if unknown.
     """
@@ -68,18 +71,18 @@ def uncertain_fields(
     state: RolloutState = NO_ROLLOUT,
     now: str = "",
 ) -> UncertainFields:
-    """Return the fields that a revision lacks and the spec has, and the revision's nulls that the spec has changed.
+    """Return the fields that are in the spec but not in a revision, and the revision's nulls that the spec has changed.
 
-    Somebody may have asked for these changes, or another version's definition is their cause. With every write, the API
-    server stores the definition's defaults, and nobody becomes their owner. If the definition describes a field, it
-    also drops the field's null (which removes a field of the pod), or stores the default in its place.
+    These changes come from a user, or from the CRD of another version. With every write, the API server stores the
+    defaults of the CRD, and these get no owner. If the CRD declares a field, the API server also drops the field's null
+    (which removes a field of the pod), or stores the default in its place.
 
-    All other changes are certain: a default replaces nothing but a null, so somebody asked for them.
+    Users asked for all other changes, because a default can only replace a null.
 
     Args:
         server: The server.
         history: Its revisions.
-        state: What else decides about the template.
+        state: The other state that affects the choice.
         now: The time as RFC 3339.
     """
     record = history.reference
@@ -94,19 +97,19 @@ def uncertain_fields(
 
 
 def _complete_until(created: str, now: str) -> str:
-    """Return when a revision was created, empty if that was just now or is unknown."""
+    """Return when a revision was created, empty if it was created just now or the time is unknown."""
     seconds = seconds_between(created, now)
     return created if seconds is not None and seconds >= _LATE_SECONDS else ""
 
 
 @dataclass(frozen=True)
 class Before:
-    """What the operator knows of a server before it looks at who wrote its spec.
+    """What the operator knows about a server before it reads the managed fields.
 
     Attributes:
         now: The time as RFC 3339.
-        answers: Doubtful fields that nobody had asked for when the operator last saw the spec, and their values.
-        replicas: The replicas that the Deployment asks for, None without a Deployment.
+        answers: Doubtful fields, with their values, for which nobody had asked when the operator last saw the spec.
+        replicas: The replicas of the Deployment, None without a Deployment.
     """
 
     now: str = ""
@@ -119,12 +122,12 @@ _NOTHING_KNOWN = Before()
 
 @dataclass(frozen=True)
 class _Writes:
-    """What is known of the writes to a server.
+    """What is known about the writes to a server.
 
     Attributes:
-        owned: The fields of the spec that anybody owns.
-        newer: The fields of owners that may have written the spec after the revision was made.
-        recorded: The inputs that the revision's spec had.
+        owned: The fields of the spec that have an owner.
+        newer: The fields of owners who may have written the spec after the revision was made.
+        recorded: The inputs that were in the spec of the revision.
         answers: See `Before`.
     """
 
@@ -135,20 +138,19 @@ class _Writes:
 
 
 def unrequested(uncertain: UncertainFields, server: Manifest, before: Before = _NOTHING_KNOWN) -> Answers:
-    """Return those of the uncertain fields that nobody asked for.
+    """Return the uncertain fields for which nobody asked.
 
-    - A field that the spec has: nobody asked for it if nobody owns it.
-    - A null that the spec lacks: if somebody still owns the field, the API server dropped the null, and nobody asked
-      for that. A user who removes a null gives up the field, too.
-    - A field in a list that somebody owns as a whole, and a value in place of a null that somebody owns: ownership does
-      not show what the owner wrote. Nobody asked for it if no owner wrote the spec after the operator last applied it,
-      or if nobody had asked for the same value then.
-    - A field in an object that somebody owns as a whole: see `_is_default_in_object`.
+    - A field in the spec: nobody asked for it if it has no owner. - A null that is no longer in the spec: if the field
+    still has an owner, the API server dropped the null, and nobody asked for that. A user who removes a null also gives
+    up the ownership. - A field in a list that somebody owns as a whole, or a value in place of an owned null: ownership
+    does not show what the owner wrote. Nobody asked for it if no owner wrote the spec after the operator last applied
+    it, or if nobody had asked for the same value at that time. - A field in an object that somebody owns as a whole:
+    see `_is_default_in_object`.
 
     Args:
         uncertain: The uncertain fields.
         server: The server. Without managed fields, everything counts as asked for.
-        before: What the operator knows already.
+        before: What the operator already knows.
     """
     managed_fields = server["metadata"].get("managedFields", ())
     if not managed_fields:
@@ -167,9 +169,10 @@ def _written_since(
 ) -> list[Manifest]:
     """Return the entries of managers that may have written the spec after the operator last recorded or applied it.
 
-    Each entry has one time. Any write of its manager renews it, even the write of a label. The time of the status says
-    until when the operator saw the spec: the status is written only if nobody has changed the server since it was
-    cached. If only one write has changed the spec since then, and that was a scale, no other manager has written it.
+    Each entry has one time. Any write of its manager updates this time, even the write of a label. The time of the
+    status says until when the operator knew the spec, because the status is written only if nobody has changed the
+    server since it was cached. If only one write has changed the spec since then, and that write was a scale, no other
+    manager has written the spec.
     """
     status = stored.readable_status(ServerStatus, server.get("status"))
     reported = _reported_at(status, managed_fields)
@@ -183,7 +186,10 @@ def _written_since(
 
 
 def _reported_at(status: Manifest, managed_fields: Sequence[Manifest]) -> str:
-    """Return when the operator last wrote the status, empty if unknown or if the spec that it saw was not applied."""
+    """Return when the operator last wrote the status.
+
+    Empty if this is unknown, or if the spec at that time was not applied.
+    """
     generation = status.get("observedGeneration")
     if not (isinstance(generation, int) and was_applied(status, generation)):
         return ""
@@ -196,10 +202,10 @@ def _reported_at(status: Manifest, managed_fields: Sequence[Manifest]) -> str:
 
 
 def _was_scaled_once(server: Manifest, status: Manifest, replicas: int | None) -> bool:
-    """Return whether exactly one write has changed the spec since the status, and this write changed `replicas`.
+    """Return whether exactly one write has changed the spec after the status was written, and it changed `replicas`.
 
     A scale leaves no entry in the managed fields of a custom resource. A server without replicas may have been
-    suspended, so it does not count. A server whose children others keep changing does not count either: they may scale
+    suspended, so it does not count. A server with contested children does not count either, because others may scale
     the Deployment.
     """
     is_next = server["metadata"]["generation"] == status["observedGeneration"] + 1
@@ -209,13 +215,13 @@ def _was_scaled_once(server: Manifest, status: Manifest, replicas: int | None) -
 
 
 def _owned_spec(managed_fields: Sequence[Manifest]) -> ownership.Fields:
-    """Return the fields of a spec that anybody owns."""
+    """Return the fields of a spec that have an owner."""
     fields: ownership.Fields = ownership.owned_fields(managed_fields).get("f:spec", {})
     return fields
 
 
 def _answer(path: FieldPath, spec: Manifest, writes: _Writes) -> Answer | None:
-    """Return what is known of an uncertain field that nobody asked for, None if somebody did."""
+    """Return an uncertain field for which nobody asked, None if somebody asked for it."""
     value, is_there = stored.value_at(spec, path), stored.holds(spec, path)
     remaining = ownership.remaining_path(writes.owned, path, spec)
     has_replaced_null = is_there and stored.holds(writes.recorded, path)
@@ -226,7 +232,7 @@ def _answer(path: FieldPath, spec: Manifest, writes: _Writes) -> Answer | None:
 
 
 def _is_older(path: FieldPath, spec: Manifest, remaining: FieldPath, writes: _Writes) -> bool:
-    """Return whether a doubtful field was there before its owners' last writes, as far as is known."""
+    """Return whether a doubtful field, as far as is known, existed before its owners' last writes."""
     if path in writes.answers and writes.answers[path] == stored.value_at(spec, path):
         return True
     if remaining and isinstance(remaining[0], str):
@@ -242,25 +248,26 @@ def _is_written(path: FieldPath, spec: Manifest, writes: _Writes) -> bool:
 def _is_default_in_object(path: FieldPath, spec: Manifest, remaining: FieldPath, writes: _Writes) -> bool:
     """Return whether a field in an object that somebody owns as a whole may be a default.
 
-    The owner has written an empty object, in which all else are defaults. Or another version's definition made the
-    object atomic, and the owner has written all of it.
+    There are two possibilities. The owner has written an empty object, and all fields in it are defaults. Or the CRD of
+    another version made the object atomic, and the owner has written all fields.
     """
     around = path[: -len(remaining)]
     if not stored.holds(spec, path) or not stored.holds(writes.recorded, around):
-        return False  # Somebody has given up the null, or has written the object since.
-    # In a podTemplate, the record has no defaults. So if the object was not empty, its owner has written what is in it.
+        return False  # Somebody has given up the null, or has written the object after that.
+    # The record of a podTemplate contains no defaults. So if the object was not empty, its owner has written the fields
+    # in it.
     is_atomic = around[0] == "podTemplate" and bool(stored.value_at(writes.recorded, around))
     return not (is_atomic and _is_written(path, spec, writes))
 
 
 def without(server: KimiLinearServer, answers: Answers, record: Revision) -> KimiLinearServer:
-    """Return a server whose spec has these fields as they were recorded, so that this version's defaults apply.
+    """Return a server with the recorded values of these fields, so that this version's defaults apply.
 
-    The spec lacks the values that this version refuses. The objects around these become as they were recorded, too.
+    The values that this version refuses are removed. The objects around them also get their recorded values.
 
     Args:
         server: The server.
-        answers: Fields that nobody asked for.
+        answers: Fields for which nobody asked.
         record: The revision with which the spec was compared.
     """
     recorded, spec = record.explicit_inputs, server.spec.model_dump(by_alias=True, exclude_unset=True)
@@ -272,4 +279,4 @@ def without(server: KimiLinearServer, answers: Answers, record: Revision) -> Kim
     try:
         return server.model_copy(update={"spec": ServerSpec.model_validate(spec)})
     except ValidationError:
-        return server  # This version requires one of the fields.
+        return server  # This version requires a removed field.

@@ -1,10 +1,10 @@
-"""Verification: whether the answers of a server are right with a new pod template.
+"""Verification: checks whether the answers of a server are right with a new pod template.
 
-A KimiLinearBenchmark asks the questions: it is a child of the server, and the server reads its verdict. With mode Block
-it asks one pod with the new template, whose readiness gate (`gate.py`) is closed. With mode Warn it asks the server,
-when all replicas serve.
+A KimiLinearBenchmark asks the questions. It is a child of the server, and the operator reads its verdict. With mode
+Block, it asks one pod with the new template while the pod's readiness gate (`gate.py`) is closed. With mode Warn, it
+asks the server when all replicas serve.
 
-The verdict is kept with the revision. So further replicas, restarts and another operator need no second run.
+The verdict is stored with the revision. So more replicas, restarts and another operator need no second run.
 """
 
 import hashlib
@@ -26,10 +26,14 @@ from kimi_linear_operator.server.sglang import command_line
 from kimi_linear_operator.server.sglang.running import image_in
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 
-# A benchmark's name may have 40 characters.
+# A benchmark's name can have at most 40 characters.
 _LONGEST_PREFIX = 20
-# How long a verification that could not be made waits: a download may work again then.
+# After a verification that could not be made, wait this long before the next one. A failed download may then work
+# again.
 _RETRY_SECONDS = 3600.0
+# How many benchmarks to compare with the one that the operator would create. It creates one at a time, but users can
+# compute the names of others.
+_MOST_READ = 8
 _ACCURACY, _TOOL_CALLS = "accuracy", "tool-calls"
 _TOOL_CALL_METRICS = ("valid_tool_calls", "valid_streamed_tool_calls")
 
@@ -40,7 +44,7 @@ def is_on(spec: ServerSpec) -> bool:
 
 
 def pod_to_ask(current: Revision, pods: Iterable[Manifest]) -> Manifest | None:
-    """Return the first pod with a pod template that could serve, None if there is none."""
+    """Return the first pod of a pod template that is able to serve, None if there is none."""
     label = template_label(current.template)
     able = [pod for pod in pods if label and template_label(pod) == label and _can_answer(pod)]
     return min(able, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]), default=None)
@@ -53,7 +57,7 @@ def _can_answer(pod: Manifest) -> bool:
 
 
 def _is_of_replica_set(pod: Manifest) -> bool:
-    """Return whether a ReplicaSet made a pod: anybody may give a pod of their own the server's labels."""
+    """Return whether a ReplicaSet made a pod. Users can create other pods with the server's labels."""
     return any(owner.get("kind") == "ReplicaSet" for owner in pod["metadata"].get("ownerReferences") or ())
 
 
@@ -72,21 +76,27 @@ def name_of(server: KimiLinearServer, current: Revision, pod: Manifest | None) -
 
 def build_benchmark(server: KimiLinearServer, current: Revision, pod: Manifest | None) -> Manifest:
     """Return the benchmark that verifies a revision; see `name_of` for the arguments."""
-    options, suites = server.spec.verification, _suites(server.spec)
-    spec = {
-        **(_address_of(server.spec, current, pod) if pod else {"serverRef": {"name": server.metadata.name}}),
+    target = _address_of(server.spec, current, pod) if pod else {"serverRef": {"name": server.metadata.name}}
+    spec = {**target, **checks(server.spec)}
+    manifest = metadata.build_manifest(server, BENCHMARK, name_of(server, current, pod), spec=spec)
+    metadata.annotate(manifest, REVISION_ANNOTATION, str(current.number))
+    return metadata.with_fingerprint(manifest)
+
+
+def checks(spec: ServerSpec) -> Manifest:
+    """Return the fields of a benchmark that say what a server is asked, and which answers are good enough."""
+    options, suites = spec.verification, _suites(spec)
+    fields = {
         "suites": suites,
-        "thresholds": [bound for suite in suites for bound in _bounds(server.spec, suite["name"])],
+        "thresholds": [bound for suite in suites for bound in _bounds(spec, suite["name"])],
         "baseline": {"source": "none"},
         "timeoutSeconds": options.timeout_seconds,
     }
     if options.dataset:
-        spec["datasets"] = {"gsm8k": options.dataset.model_dump(by_alias=True, exclude_none=True)}
-    if inherited := server.spec.inherited_metadata.model_dump(by_alias=True, exclude_defaults=True):
-        spec["inheritedMetadata"] = inherited
-    manifest = metadata.build_manifest(server, BENCHMARK, name_of(server, current, pod), spec=spec)
-    metadata.annotate(manifest, REVISION_ANNOTATION, str(current.number))
-    return metadata.with_fingerprint(manifest)
+        fields["datasets"] = {"gsm8k": options.dataset.model_dump(by_alias=True, exclude_none=True)}
+    if inherited := spec.inherited_metadata.model_dump(by_alias=True, exclude_defaults=True):
+        fields["inheritedMetadata"] = inherited
+    return fields
 
 
 def _suites(spec: ServerSpec) -> list[Manifest]:
@@ -103,12 +113,12 @@ def _bounds(spec: ServerSpec, suite: str) -> list[Manifest]:
 
 
 def _address_of(spec: ServerSpec, current: Revision, pod: Manifest) -> Manifest:
-    """Return the fields of a benchmark that make it ask one pod, with the key and image of the server."""
+    """Return the fields with which a benchmark asks one pod, with the API key and image of the server."""
     key, image = api_key_reference(spec), image_in(current.template)
     fields = shared_pod_fields(spec)
     return {
         "endpoint": {"url": _url(pod), **({"apiKeySecretRef": key} if key else {})},
-        # The questions need no tokenizer, so no packages for one.
+        # The questions need no tokenizer, and so no Python packages for it.
         "client": {"extraPipPackages": [], **({"image": image} if image else {})},
         **({"podTemplate": {"spec": fields}} if fields else {}),
     }
@@ -136,30 +146,32 @@ def _is_complete(benchmark: Manifest) -> bool:
 
 @dataclass(frozen=True)
 class Verified:
-    """What is known about the answers of a server with a pod template.
+    """The state of the verification of a pod template.
 
     Attributes:
         result: The result, None if there is none yet.
-        benchmarks: The benchmarks that stay: of the template, and of pods that are there.
+        benchmarks: The benchmarks that stay. They verify this template, and their pods exist.
         wanted: The benchmark to create, None if there is nothing to do.
+        is_repeated: Whether it replaces a benchmark without a result, which can have the same name.
         obstacle: Why the benchmark could not be created, empty if it could.
-        again: In how many seconds to verify once more, None if only an event makes that necessary.
+        again: In how many seconds to verify again, None if only an event can make this necessary.
     """
 
     result: Result | None = None
     benchmarks: Sequence[Manifest] = ()
     wanted: Manifest | None = None
+    is_repeated: bool = False
     obstacle: str = ""
     again: float | None = None
 
     @property
     def kept(self) -> list[Manifest]:
-        """Return the benchmarks that stay; all others of the server verified other templates, or pods that are gone."""
-        return [*self.benchmarks, *([self.wanted] if self.wanted else [])]
+        """Return the benchmarks that stay. All others of the server verified other templates, or pods that are gone."""
+        return [*self.benchmarks, *([self.wanted] if self.wanted and not self.is_repeated else [])]
 
     @property
     def holds(self) -> bool | None:
-        """Return whether the answers are right, None if that is not known."""
+        """Return whether the answers are right, None if this is unknown."""
         return self.result.has_passed if self.result else None
 
     @property
@@ -175,14 +187,17 @@ class Verified:
         state = find_condition(self.benchmarks[0].get("status", {}), "Succeeded")
         said = f"benchmark {name}: {state.get('message', 'it has not begun')}"
         if _is_complete(self.benchmarks[0]):
-            message = f"{said}. Another one follows after an hour, or at once after `kubectl delete klb {name}`"
+            message = (
+                f"{said}. The operator creates another benchmark after an hour, or at once after `kubectl delete klb "
+                f"{name}`"
+            )
             return Reason("VerificationImpossible", message)
         return Reason("Verifying", said)
 
 
 @dataclass(frozen=True)
 class Observed:
-    """A server at the time of a verification.
+    """The state of a server for its verification.
 
     Attributes:
         server: The server.
@@ -200,17 +215,16 @@ class Observed:
 
     @property
     def has_gate(self) -> bool:
-        """Return whether its pods have a gate, so that one of them is asked."""
+        """Return whether its pods have a gate, so that the benchmark asks one of them."""
         return has_gate(self.server.spec)
 
 
 def verified(observed: Observed, current: Revision) -> Verified:
-    """Return what is known about the revision that a server's pods should have, and what to do to know it."""
+    """Return the state of the verification of the revision that a server's pods should have, and what to do next."""
     made = [item for item in observed.benchmarks if _number_on(item) == str(current.number)]
     if current.result:
         return Verified(current.result, made)
-    # Others may create benchmarks, too: only one that asks what the operator asks counts.
-    own = [item for item in made if _is_as_built(item, observed, current)]
+    own = _as_built(made, observed, current)
     if ended := next((item for item in own if result_of(item)), None):
         return Verified(result_of(ended), [ended])
     for item in own:
@@ -219,7 +233,8 @@ def verified(observed: Observed, current: Revision) -> Verified:
             return Verified(benchmarks=[item], again=left)
     pod = pod_to_ask(current, observed.pods) if observed.has_gate else None
     is_able = pod is not None if observed.has_gate else observed.is_complete
-    return Verified(wanted=build_benchmark(observed.server, current, pod) if is_able else None)
+    wanted = build_benchmark(observed.server, current, pod) if is_able else None
+    return Verified(wanted=wanted, is_repeated=bool(own))
 
 
 def is_verification(benchmark: Manifest) -> bool:
@@ -231,23 +246,26 @@ def _number_on(benchmark: Manifest) -> str:
     return metadata.annotations(benchmark).get(REVISION_ANNOTATION, "")
 
 
-def _is_as_built(benchmark: Manifest, observed: Observed, current: Revision) -> bool:
-    """Return whether a benchmark asks what the operator would ask: the server, or a pod that is there."""
-    # The address of a pod that has ended may belong to another pod soon.
-    addressed = [pod for pod in observed.pods if is_staying(pod) and pod.get("status", {}).get("podIP")]
-    asked: Sequence[Manifest | None] = addressed if observed.has_gate else [None]
-    name = benchmark["metadata"]["name"]
-    return any(
-        name == name_of(observed.server, current, pod)
-        and not has_drifted(
-            {"spec": benchmark.get("spec", {})}, {"spec": build_benchmark(observed.server, current, pod)["spec"]}
-        )
-        for pod in asked
-    )
+def _as_built(made: Sequence[Manifest], observed: Observed, current: Revision) -> list[Manifest]:
+    """Return the benchmarks that ask the operator's questions, and ask the server or an existing pod.
+
+    Users can create benchmarks, too, and thousands of them. So only those with a name from the operator are compared.
+    """
+    # Soon after a pod has ended, its address may belong to another pod.
+    addressed = (pod for pod in observed.pods if is_staying(pod) and pod.get("status", {}).get("podIP"))
+    asked: Iterable[Manifest | None] = addressed if observed.has_gate else [None]
+    pods = {name_of(observed.server, current, pod): pod for pod in asked}
+    named = [item for item in made if item["metadata"]["name"] in pods][:_MOST_READ]
+    return [item for item in named if _is_as_built(item, observed.server, current, pods[item["metadata"]["name"]])]
+
+
+def _is_as_built(benchmark: Manifest, server: KimiLinearServer, current: Revision, pod: Manifest | None) -> bool:
+    wanted = build_benchmark(server, current, pod)["spec"]
+    return not has_drifted({"spec": benchmark.get("spec", {})}, {"spec": wanted})
 
 
 def _seconds_until_retry(benchmark: Manifest, now: str) -> float | None:
-    """Return in how many seconds a benchmark without a result makes room for another; None while it runs."""
+    """Return in how many seconds another benchmark replaces one without a result; None while it runs."""
     if not _is_complete(benchmark):
         return None
     age = seconds_between(benchmark["status"].get("completionTime"), now) or 0.0

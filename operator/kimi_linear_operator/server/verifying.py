@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class Verifying:
-    """Verifies the current pod template of each server that asks for it, once."""
+    """Verifies the current pod template once, for each server that asks for verification."""
 
     def __init__(self, context: Context) -> None:
         """Take the context that all reconcilers share."""
@@ -37,7 +37,7 @@ class Verifying:
     def judge(
         self, key: Key, server: KimiLinearServer, choice: TemplateChoice, live: Manifest | None
     ) -> TemplateChoice:
-        """Return the choice with what is known about the answers of its current template, also of one just verified."""
+        """Return the choice with the state of the verification of its current template, even if it has just ended."""
         if not verification.is_on(server.spec):
             return choice
         observed = Observed(
@@ -51,15 +51,15 @@ class Verifying:
         return replace(choice, current=replace(choice.current, result=known.result), verification=known)
 
     async def proceed(self, key: Key, server: KimiLinearServer, known: Verified | None) -> Verified | None:
-        """Start the benchmark that is wanted, and delete those that are not.
+        """Start the wanted benchmark, and delete the benchmarks that are no longer wanted.
 
         Args:
             key: The server.
             server: The same.
-            known: What is known about the answers, None if nobody asks.
+            known: The state of the verification, None if the server is not verified.
 
         Returns:
-            The same, with what is in the way of the benchmark.
+            The same, with the obstacle if the benchmark could not be created.
 
         Raises:
             ApiError: A write failed that may succeed later.
@@ -78,7 +78,7 @@ class Verifying:
         return known
 
     async def _start(self, server: KimiLinearServer, benchmark: Manifest) -> None:
-        """Create a benchmark, unless it was created and the cache does not show it yet."""
+        """Create a benchmark, unless it exists and the cache does not show it yet."""
         try:
             created = await self._cluster.create(BENCHMARK, benchmark)
         except ApiError as error:
@@ -89,7 +89,7 @@ class Verifying:
             if live is None or not metadata.is_owned_by(live, server.metadata.uid):
                 raise
             created = live
-        # The watch event brings nothing new then, so the benchmark is enqueued here.
+        # The later watch event contains no change, so the benchmark is enqueued now.
         self._enqueue(self._cache.put(BENCHMARK, created))
         logger.info("Created KimiLinearBenchmark %s", benchmark["metadata"]["name"])
 
@@ -99,13 +99,13 @@ class Verifying:
         Args:
             key: The server.
             uid: Its UID.
-            current: Its current revision, whose result is just being written; None if that is not decided.
+            current: Its current revision, whose result is being written now; None if it is not decided.
 
         Raises:
-            ApiError: A gate could not be opened. This does not stop the other ones.
+            ApiError: A gate could not be opened. The other gates are still opened.
         """
         if not any(_LABEL in cached.text for cached in self._cache.cached_children(POD, key)):
-            return  # Most servers have no gates, and nothing has to be decoded to know it.
+            return  # Most servers have no gates. This shows it without decoding an object.
         records = self._cache.children(REVISION, key, uid)
         revisions = [readable for record in records if (readable := revision.read(record))]
         errors = []

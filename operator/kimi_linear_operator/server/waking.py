@@ -1,4 +1,4 @@
-"""Waking the ReplicaSet controller to create a server's pods again after a quota has become free."""
+"""Wakes the ReplicaSet controller after a quota has become free, so that it tries again to create a server's pods."""
 
 import logging
 from collections.abc import Callable
@@ -18,7 +18,9 @@ WAKE_ANNOTATION = f"{GROUP}/woken"
 
 @dataclass(frozen=True)
 class Waking:
-    """Annotates Deployments. The Deployment controller copies the annotation, and the changed ReplicaSet is enqueued.
+    """Annotates Deployments.
+
+    The Deployment controller copies the annotation to the ReplicaSet, and this change wakes the ReplicaSet controller.
 
     Attributes:
         cluster: Where Deployments are annotated.
@@ -31,7 +33,7 @@ class Waking:
     now: Callable[[], str]
 
     async def wake(self, key: Key, uid: str) -> float | None:
-        """Annotate a server's Deployment if that can help; return the seconds until the next check, if any.
+        """Annotate a server's Deployment if this can help. Return the seconds until the next check, if any.
 
         Args:
             key: The server.
@@ -49,5 +51,7 @@ class Waking:
             self.cache.put(
                 DEPLOYMENT, await self.cluster.annotate(DEPLOYMENT, deployment, WAKE_ANNOTATION, decision.mark)
             )
-            logger.info("Asked again for the pods of %s/%s that a quota had refused", key.namespace, key.name)
+            logger.info(
+                "Made Kubernetes try again to create pods of %s/%s that a quota had refused", key.namespace, key.name
+            )
         return decision.again

@@ -9,7 +9,7 @@ from kimi_linear_operator.weights.spec import KimiLinearWeights
 def build_claim(weights: KimiLinearWeights) -> Manifest | None:
     """Return the claim, None if the spec names an existing one.
 
-    A claim that is to be kept has no owner, so the garbage collector leaves it.
+    A claim that outlives the weights has no owner, so the garbage collector does not delete it.
     """
     volume = weights.spec.volume
     if volume.existing_claim:

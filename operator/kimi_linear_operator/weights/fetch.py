@@ -6,17 +6,19 @@ Python 3.10 and the hub's own client, huggingface_hub:
     python3 fetch.py --model moonshotai/Kimi-Linear-48B-A3B-Instruct --revision main --folder /weights --holder POD-UID
 
 The volume has the layout of the hub's own cache: a folder `snapshots/COMMIT` for each commit, with links to the files
-in `blobs`. So a later commit leaves the files of an earlier one as they are, and fetches only what has changed.
+in `blobs`. So the fetch of a later commit keeps the files of an earlier commit, and fetches only files that have
+changed.
 
-A file counts as fetched when its size and its hash are those that the hub names. A commit is complete when that holds
-for all of its files, and every shard of the index is among them: `complete/COMMIT.json` says so from then on.
+A file counts as fetched when its size and its hash are those that the hub names. A commit is complete when all of its
+files are fetched and every shard of the index is among them. The program then writes `complete/COMMIT.json`.
 
-While it works, each line on standard output is JSON: the last one says how far it is. When it ends, the container's
-termination message has the same form:
+While the program works, it prints lines of JSON to standard output. The last line says how far the program is. When it
+ends, the container's termination message has the same form:
 
     {"state": "Complete", "message": "", "commit": "0123...", "bytes": 98230000000, "totalBytes": 98230000000}
 
-The exit code is 0 if the commit is complete, else 1. The kubelet starts the container again then, later and later.
+The exit code is 0 if the commit is complete, else 1. After exit code 1, the kubelet starts the container again, with
+longer and longer pauses.
 """
 
 import argparse
@@ -48,23 +50,27 @@ _LONGEST_MESSAGE = 400
 _COMMIT = re.compile("[0-9a-f]{40}")
 _INDEX = "model.safetensors.index.json"
 
-# Files at a time. A single connection to the hub rarely reaches the speed of a network or of a volume.
+# Number of files to fetch at the same time. A single connection to the hub rarely reaches the speed of a network or of
+# a volume.
 _WORKERS = 4
-# Bytes that the client writes at a time: more than this is never fetched again after a kill. Its own default is 10 MB.
+# Number of bytes that the client writes at once. After a kill, at most so many bytes are fetched again. The client's
+# own default is 10 MB.
 _PIECE = 2**20
 _HASHED_AT_A_TIME = 2**22
 
-# Seconds. The first and the longest pause between two attempts, and how long the hub may ask to wait, without progress.
+# In seconds: the first pause between two attempts, the longest pause, and the sum of the pauses that the hub can ask
+# for while there is no progress.
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_RETRY_AFTER = 1.0, 60.0, 900.0
 _SECONDS_BETWEEN_LINES = 5.0
 # Seconds over which the speed is averaged.
 _RATE_SECONDS = 30.0
-# How often a file may have the wrong content, and how often the hub may refuse one file although it named it.
+# How often a file may have the wrong content, and how often the hub may refuse a file of its own list, before the
+# program gives up.
 _MOST_CORRUPT, _MOST_REFUSED = 3, 3
-# Attempts to ask which commit a branch names, if its last known commit is complete.
+# How often to ask the hub which commit a branch names, if the last known commit of the branch is complete.
 _FEW_ATTEMPTS = 2
 
-# Modules of errors that are no OSError: later releases of the client use httpx.
+# Network errors of these modules are not an OSError. Later releases of the client use httpx.
 _HTTP = ("httpcore", "httpx", "urllib3")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -79,7 +85,7 @@ class FetchError(Exception):
         self.message = message
         self.is_lasting = is_lasting
         self.pause = pause
-        """Seconds that the hub asks to wait."""
+        """For how many seconds the hub asks to wait."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +96,11 @@ class Options:
         model: Name of the model on the hub.
         revision: Branch, tag or commit.
         folder: Where the volume is mounted.
-        holder: Who holds the lock: a restarted container of the same pod takes it back at once.
+        holder: The name under which this program holds the lock. A restarted container of the same pod has the same
+            name, so it takes the lock back at once.
         patience: Seconds without a new byte after which to give up.
         stall: Seconds without a byte after which a connection counts as dead.
-        lease: Seconds after which the lock of somebody who has died is free.
+        lease: Seconds after which the lock of a dead program is free.
     """
 
     model: str
@@ -139,7 +146,7 @@ class Volume:
     """The model's folder on the volume."""
 
     def __init__(self, options: Options) -> None:
-        """Name the folder as the hub's client does."""
+        """Give the folder the name that the hub's client uses."""
         self.root = options.folder
         self.folder = options.folder / f"models--{options.model.replace('/', '--')}"
 
@@ -197,7 +204,7 @@ class Volume:
         _write(self._seal(path), _identity(path))
 
     def remove(self, path: Path) -> None:
-        """Remove a file with the wrong content, and its link."""
+        """Remove a file that has the wrong content, and the link to it."""
         for part in (path.resolve(), path):
             part.unlink(missing_ok=True)
 
@@ -214,9 +221,9 @@ def _identity(path: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
+    """Write a small file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The host name is part of the name, because in every pod the program is process 1.
+    # The file name contains the host name, because the program is process 1 in every pod.
     partial = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")
     with partial.open("w") as file:
         file.write(text)
@@ -229,7 +236,7 @@ class Report:
     """What the log and the termination message say."""
 
     def __init__(self) -> None:
-        """Begin with nothing known."""
+        """Begin without a commit and numbers."""
         self.content: dict[str, Any] = {"state": "Starting", "message": ""}
         self._lock = threading.Lock()
 
@@ -241,11 +248,11 @@ class Report:
             print(json.dumps(self.content), flush=True)
 
     def end(self, **changes: Any) -> None:
-        """Say it for the last time."""
+        """Print the report for the last time."""
         for name in ("rate", "secondsLeft"):
             self.content.pop(name, None)
         self.say(**changes)
-        # The kubelet makes the file.
+        # The kubelet creates this file.
         if TERMINATION_MESSAGE.exists():
             TERMINATION_MESSAGE.write_text(json.dumps(self.content))
 
@@ -255,7 +262,7 @@ def _one_line(text: str) -> str:
 
 
 class Progress(threading.Thread):
-    """Reports every few seconds how many bytes are there."""
+    """Reports every few seconds how many bytes are on the volume."""
 
     def __init__(self, volume: Volume, commit: Commit, report: Report) -> None:
         """Watch the files of a commit."""
@@ -290,14 +297,15 @@ class Progress(threading.Thread):
 class Lock:
     """Lets one pod at a time write to the model's folder.
 
-    It is a file with the name of its holder and a number that the holder raises. Whoever waits takes it when the number
-    has stayed the same for a time by its own clock, because then the holder is dead. Locks of the operating system are
-    not used: many network file systems have none, or only on one node.
+    The lock is a file with the name of its holder and a number that the holder raises. If the number has not changed
+    for the time of a lease, the holder is dead, and a waiting pod takes the lock. Each pod measures this time with its
+    own clock. Locks of the operating system are not used: on many network file systems they fail, or work only within
+    one node.
 
-    If a holder was only stopped for that long, two may write for a moment. So every file is verified at the end.
+    If a holder was only paused for so long, two pods may write for a moment. So every file is verified at the end.
 
-    A holder that lives ends, and gives the lock back, when a file makes no progress for `Options.patience` and the
-    pauses for which the hub asks (see `Patience`): 25 minutes at most.
+    A living holder gives the lock back and ends if a file makes no progress for `Options.patience` plus the pauses for
+    which the hub asks (see `Patience`): 25 minutes at most.
     """
 
     def __init__(self, options: Options, report: Report) -> None:
@@ -332,12 +340,12 @@ class Lock:
         if self._read()[0] not in ("", self._holder):
             return False
         self._write()
-        # If two took it at the same time, the file has the name of the last one.
+        # If two pods took the lock at the same time, the file contains the name of the later one.
         time.sleep(min(2.0, self._lease / 10) * (1 + random.random()))  # noqa: S311 - no secret
         return self._read()[0] == self._holder
 
     def _wait_while_held(self) -> None:
-        """Return when the file is gone, or has not changed for the time of a lease."""
+        """Wait until the file is gone, or has not changed for the time of a lease."""
         seen, since = self._read(), time.monotonic()
         while seen[0] and time.monotonic() - since < self._lease:
             self._report.say(state="VolumeBusy", message=f"another pod writes to this volume: {seen[0]}")
@@ -349,7 +357,7 @@ class Lock:
             self._path.unlink(missing_ok=True)
 
     def _renew(self) -> None:
-        """Raise the number until it is over. A holder that was taken for dead must end at once."""
+        """Raise the number while this pod holds the lock. If another pod has taken the lock, end at once."""
         renewed = time.monotonic()
         while not self._over.wait(self._lease / 6):
             try:
@@ -364,7 +372,7 @@ class Lock:
                 os._exit(1)
 
     def _read(self) -> tuple[str, str]:
-        """Return the holder and its number; empty texts if nobody holds it."""
+        """Return the holder and its number; empty texts if nobody holds the lock."""
         try:
             holder, _, count = self._path.read_text().partition(" ")
         except FileNotFoundError:
@@ -380,11 +388,11 @@ class Hub:
     """The hub's own client."""
 
     def __init__(self, options: Options) -> None:
-        """Import the client, which reads its settings from the environment then."""
+        """Import the client. During the import, it reads its settings from the environment."""
         settings = {
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
-            # Its other ways to download a file start from the beginning after a kill.
+            # After a kill, the client's other ways to download a file start from the beginning.
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_ENABLE_HF_TRANSFER": "0",
             "HF_HUB_DOWNLOAD_TIMEOUT": str(max(1, round(options.stall))),
@@ -409,7 +417,7 @@ class Hub:
         return Commit(info.sha, [_file(item) for item in info.siblings])
 
     def fetch(self, commit: str, file: File) -> Path:
-        """Fetch a file, from where an earlier attempt stopped; return its path."""
+        """Fetch a file, beginning where an earlier attempt stopped; return the file's path."""
         path: str = self._client.hf_hub_download(
             self._options.model, file.name, revision=commit, cache_dir=self._options.folder
         )
@@ -423,7 +431,7 @@ def _file(item: Any) -> File:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and those that led to it."""
+    """Yield an error and the errors that caused it."""
     seen: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in seen:
@@ -436,7 +444,7 @@ def failure_of(error: Exception) -> FetchError:
     """Return what an error of the client or of the file system means.
 
     Raises:
-        Exception: The error is none of these: it is a fault of the program or of the image, and the log shows it.
+        Exception: The error has another cause, in the program or in the image. The log shows it.
     """
     if isinstance(error, FetchError):
         return error
@@ -464,7 +472,10 @@ def _refusal(response: Any) -> FetchError:
         cause = "the hub refuses the token (HTTP 401)" if has_token else "the hub asks for a token (HTTP 401)"
         return FetchError("TokenRefused", cause)
     if status == 403:
-        return FetchError("TokenRefused", "the token may not read this model (HTTP 403): its owner has to grant access")
+        return FetchError(
+            "TokenRefused",
+            "the token has no permission to read this model (HTTP 403): the model's owner must grant access",
+        )
     if status == 404:
         what = "this revision" if code == "RevisionNotFound" else "this model"
         return FetchError("RevisionMissing", f"the hub does not have {what} (HTTP 404)")
@@ -480,10 +491,10 @@ def _retry_after(header: str) -> float | None:
 
 
 class Patience:
-    """Pauses between attempts, ever longer, until there was no progress for too long.
+    """Pauses between attempts. They become longer and longer, until there was no progress for too long.
 
-    The hub may ask for longer pauses, and such a pause costs no patience. But all of them together, since there was
-    progress, last _LONGEST_RETRY_AFTER at most: other pods may wait for the lock.
+    A pause that the hub asks for does not count as time without progress. But the sum of these pauses since the last
+    progress is limited to _LONGEST_RETRY_AFTER, because other pods may wait for the lock.
     """
 
     def __init__(
@@ -505,7 +516,7 @@ class Patience:
 
         Args:
             failure: Why the last attempt failed.
-            mark: A number that is higher if there was progress.
+            mark: A number that grows with progress.
 
         Raises:
             FetchError: There was no progress for too long.
@@ -528,7 +539,7 @@ class Fetcher:
     """Fetches one revision."""
 
     def __init__(self, options: Options, report: Report) -> None:
-        """Store the arguments; nothing is requested yet."""
+        """Store the arguments, without any request to the hub."""
         self._options, self._report = options, report
         self._volume = Volume(options)
         self._hub = Hub(options)
@@ -537,7 +548,7 @@ class Fetcher:
         """Make the wanted commit complete.
 
         Raises:
-            FetchError: It could not be.
+            FetchError: A file is missing or damaged, or the hub cannot be used.
         """
         commit, note = self._wanted()
         self._report.say(commit=commit.name, totalBytes=commit.size)
@@ -550,7 +561,7 @@ class Fetcher:
         self._report.end(state="Complete", message=note, bytes=commit.size)
 
     def _wanted(self) -> tuple[Commit, str]:
-        """Return the wanted commit, and a remark. The hub is asked only if the volume does not have the answer."""
+        """Return the wanted commit, and a remark. Ask the hub only if the answer is not on the volume."""
         revision = self._options.revision
         known = self._volume.completed(revision) if _COMMIT.fullmatch(revision) else None
         if known:
@@ -583,7 +594,7 @@ class Fetcher:
         self._check_shards(commit)
 
     def _fetch_all(self, commit: Commit) -> None:
-        """Fetch and verify files, a few at a time, until all are done or one cannot be fetched."""
+        """Fetch and verify a few files at the same time, until all are done or one cannot be fetched."""
         pool = ThreadPoolExecutor(_WORKERS)
         try:
             for done in [pool.submit(self._fetch, commit.name, file) for file in commit.files]:
@@ -592,7 +603,7 @@ class Fetcher:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _check_room(self, commit: Commit) -> None:
-        """Refuse a commit that the volume has no room for.
+        """Refuse a commit that does not fit on the volume.
 
         Raises:
             FetchError: Too few bytes are free.
@@ -600,11 +611,11 @@ class Fetcher:
         missing = commit.size - self._volume.fetched_bytes(commit)
         free = shutil.disk_usage(self._options.folder).free
         if missing > free:
-            message = f"{_amount(missing)} are missing, and the volume has room for {_amount(free)}"
+            message = f"{_amount(missing)} are not fetched yet, but only {_amount(free)} are free on the volume"
             raise FetchError("VolumeFull", message)
 
     def _fetch(self, commit: str, file: File) -> None:
-        """Fetch and verify one file; try again as long as there is progress."""
+        """Fetch and verify one file. After a failure, try again as long as there is progress."""
         patience, corrupt, refused = Patience(self._options.patience), 0, 0
         while True:
             try:
@@ -616,7 +627,7 @@ class Fetcher:
                 return
             corrupt += failure.state == "WeightsCorrupt"
             refused += failure.state in ("TokenRefused", "RevisionMissing")
-            # A signed address of the hub's store is refused when it has expired; the next attempt gets a new one.
+            # The hub's store refuses a signed address that has expired. The next attempt gets a new address.
             is_over = refused >= _MOST_REFUSED if refused else failure.is_lasting
             if is_over or corrupt >= _MOST_CORRUPT:
                 raise failure
@@ -630,21 +641,21 @@ class Fetcher:
         return 0
 
     def _discard_overlong(self, file: File) -> None:
-        """Remove the beginning of a file that is longer than the file."""
+        """Remove a partial download that is longer than the whole file."""
         if self._size(file) > file.size:
             self._volume.incomplete(file).unlink()
 
     def _verify(self, path: Path, file: File) -> None:
-        """Compare a file with what the hub says about it; remove it if it differs.
+        """Compare a file with the size and the hash that the hub names. Remove the file if it differs.
 
         Raises:
-            FetchError: It differs.
+            FetchError: The file differs.
         """
         if self._volume.is_verified(path):
             return
         if path.stat().st_size != file.size or _digest(path, file) != file.digest:
             self._volume.remove(path)
-            message = f"{file.name} does not have the hash that the hub names: its content was damaged on the way"
+            message = f"{file.name} does not have the hash that the hub names: the download damaged its content"
             raise FetchError("WeightsCorrupt", message, is_lasting=False)
         self._volume.mark_verified(path)
 
@@ -671,7 +682,7 @@ def _about(file: File, failure: FetchError) -> str:
 
 
 def _digest(path: Path, file: File) -> str:
-    """Return the hash of a file, of the kind that the hub uses for it."""
+    """Return the hash of a file, by the algorithm that the hub uses for this file."""
     digest = hashlib.sha256() if file.is_large else hashlib.sha1(f"blob {file.size}\0".encode())  # noqa: S324 - Git's
     with path.open("rb") as content:
         while piece := content.read(_HASHED_AT_A_TIME):
@@ -685,9 +696,10 @@ def _amount(size: int) -> str:
 
 @contextlib.contextmanager
 def _local_locks(link: Path) -> Iterator[None]:
-    """Keep the locks of the client, which are for its threads, out of the volume.
+    """Keep the client's lock files, which only its own threads need, outside the volume.
 
-    On a file system whose locks fail, it would wait for ever. A link that a killed pod left is replaced.
+    If locks fail on the volume's file system, the client would wait for ever. A link that a killed pod has left is
+    replaced.
     """
     with tempfile.TemporaryDirectory() as local:
         _remove_locks(link)
@@ -707,7 +719,7 @@ def _remove_locks(link: Path) -> None:
 
 @contextlib.contextmanager
 def _lock(options: Options, report: Report) -> Iterator[None]:
-    """Hold the lock of the volume, and give it back also when the pod is deleted."""
+    """Hold the lock of the volume. Give the lock back even when the pod is deleted."""
     with Lock(options, report) as lock:
 
         def end(_number: int, _frame: types.FrameType | None) -> NoReturn:
@@ -720,7 +732,7 @@ def _lock(options: Options, report: Report) -> Iterator[None]:
 
 def main(arguments: Sequence[str]) -> int:
     """Fetch the model; return the exit code."""
-    # Process 1 of a container ignores SIGTERM without a handler.
+    # Without a handler, process 1 of a container ignores SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
     report, options = Report(), _options(arguments)
     try:
@@ -743,7 +755,7 @@ def _options(arguments: Sequence[str]) -> Options:
 
 
 if __name__ == "__main__":
-    # Threads that still wait for the hub must not keep a failed container.
+    # A failed container must end, even if threads still wait for the hub.
     code = main(sys.argv[1:])
     sys.stdout.flush()
     os._exit(code)

@@ -1,4 +1,4 @@
-"""Reads the logs of the programs that fetch: the last line says how far each is."""
+"""Reads the logs of the programs that fetch. The last line of a log says how far the program is."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ from kimi_linear_operator.weights import progress
 from kimi_linear_operator.weights.job import CONTAINER
 from kimi_linear_operator.weights.progress import Progress
 
-# How many lines to read of a log: others than the program may write there, too.
+# How many lines to read of a log. Other processes of the container may write to the log, too.
 _LOG_LINES = 8
 
 
@@ -21,7 +21,7 @@ class _Followed:
 
     Attributes:
         pod: Its pod.
-        said: What it said last, None if that is not known.
+        said: What the program said last, None if unknown.
         due_at: When to read its log again, in seconds of `clock`.
     """
 
@@ -34,15 +34,15 @@ class _Followed:
 class FetchLogs:
     """Follows the logs of programs that run.
 
-    A read runs beside the passes, so a node that does not answer delays no status. When it finds another last line, it
-    enqueues the weights.
+    A read runs concurrently with the passes, so a node that does not answer delays no status. When the last line has
+    changed, the weights are enqueued.
     """
 
     context: Context
     _followed: dict[Key, _Followed] = field(default_factory=dict)
 
     def follow(self, key: Key, pod: Manifest) -> Progress | None:
-        """Return what the program in a pod said last, None if that is not known; begin to read its log if that is due.
+        """Return what the program in a pod said last, None if unknown. Start a read of its log if one is due.
 
         Args:
             key: The weights.
@@ -59,11 +59,11 @@ class FetchLogs:
         return followed.said
 
     def forget(self, key: Key) -> None:
-        """Forget weights that are gone, or whose program does not run."""
+        """Forget weights that are gone or have no running program."""
         self._followed.pop(key, None)
 
     async def _read(self, key: Key, followed: _Followed) -> None:
-        """Read the last line.
+        """Read the program's last line.
 
         Raises:
             ApiError: The log cannot be read now.

@@ -15,20 +15,21 @@ CONTAINER = "fetch"
 PROGRAM_FOLDER = "/opt/kimi-linear"
 
 _PROGRAM = "fetch.py"
-# Four connections and their hashes keep one core busy; the client writes pieces of 1 MB.
+# Four downloads with their hashes use one core. The client writes pieces of 1 MB.
 _REQUESTS = {"cpu": "1", "memory": "512Mi"}
-# Time for the program to give the lock of the volume back after SIGTERM.
+# After SIGTERM, the program needs this time to give back the lock of the volume.
 _GRACE_SECONDS = 10
-# The kubelet starts a failed container again, after five minutes at the most, until what is in its way is gone.
+# The kubelet restarts a failed container, with pauses of at most five minutes, until it succeeds.
 _ATTEMPTS = 1_000_000
-# SGLang's images for AMD GPUs exist only for this architecture.
+# SGLang publishes images for AMD GPUs only for this architecture.
 _NODES = {"kubernetes.io/arch": "amd64"}
 
 
 def program_name(weights: KimiLinearWeights) -> str:
     """Return the name of the ConfigMap with this version's program.
 
-    It follows from the text, so another version makes another ConfigMap, and a Job keeps its program while it runs.
+    The name contains a hash of the program. So another version creates another ConfigMap, and a running Job keeps its
+    program.
     """
     return f"{weights.metadata.name}-fetch-{_hash(_program())}"
 
@@ -57,19 +58,20 @@ def build_job(weights: KimiLinearWeights, claim_uid: str = "") -> Manifest:
 
 
 def wish(weights: KimiLinearWeights, claim_uid: str = "") -> str:
-    """Return a hash of what is fetched, and to which claim. A Job that has done it stays, whatever its pod was like.
+    """Return a hash of what is fetched, and to which claim.
 
-    Every value is named here, also one that is a default: a default may be another one in another version, and an
-    upgrade must not fetch again.
+    A Job that has fetched it stays, even if its pod was different.
+
+    The hash contains defaults, too. Otherwise a version with other defaults would fetch again after an upgrade.
     """
     source, asked = weights.spec.source, weights.metadata.annotations.get(FETCH_ANNOTATION, "")
     return _hash([weights.metadata.uid, source.variant, source.revision, claim_name(weights), claim_uid, asked])
 
 
 def job_name(weights: KimiLinearWeights, claim_uid: str = "") -> str:
-    """Return the name of the Job for this wish with a pod like this.
+    """Return the name of the Job for this wish and this pod.
 
-    A Job cannot change. So if another image or a proxy is to help a Job that has not ended, it gets another one.
+    The pod template of a Job cannot change. So a new image or proxy gets a new Job, if the old Job has not ended.
     """
     spec, overlay = weights.spec, weights.spec.pod_template
     token = spec.source.token_secret_ref
@@ -87,7 +89,7 @@ def _hash(content: object) -> str:
 
 
 def own_pod_templates(weights: KimiLinearWeights) -> list[Manifest]:
-    """Return the one pod template, the whole of it: the spec alone determines it."""
+    """Return the only pod template. The spec alone determines it."""
     return [_pod_template(weights)]
 
 
@@ -100,7 +102,7 @@ def _pod_template(weights: KimiLinearWeights) -> Manifest:
 def _pod_spec(weights: KimiLinearWeights) -> Manifest:
     return {
         "containers": [_container(weights)],
-        # The same container starts again: it takes its lock back at once, and a corrected Secret takes effect.
+        # A restarted container of the same pod takes its lock back at once, and gets a corrected Secret.
         "restartPolicy": "OnFailure",
         "nodeSelector": _NODES,
         "automountServiceAccountToken": False,
@@ -122,9 +124,9 @@ def _container(weights: KimiLinearWeights) -> Manifest:
         "args": _arguments(weights),
         "env": _environment(weights),
         "resources": {"requests": _REQUESTS},
-        # The image's user is root, to whom a new volume belongs.
+        # The image's user is root. A new volume belongs to root.
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        # Without a message of the program, the end of its log says why it ended.
+        # If the program leaves no message, the end of its log says why it ended.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": "program", "mountPath": PROGRAM_FOLDER, "readOnly": True},

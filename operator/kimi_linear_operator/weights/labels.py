@@ -3,14 +3,16 @@
 from kimi_linear_operator.kubernetes.kinds import GROUP
 
 FETCH_ANNOTATION = f"{GROUP}/fetch"
-"""On weights: any new value makes the operator ask the hub again which commit the branch names, and fetch what is new.
+"""On weights.
+
+After any change of the value, the operator asks the hub again which commit the branch names, and fetches that commit.
 """
 
 RESULT_ANNOTATION = f"{GROUP}/result"
-"""On a Job: how it ended, as its pod said. The pod may be gone later."""
+"""On a Job: how the program ended, in its own words. The pod may be gone later."""
 
 WISH_ANNOTATION = f"{GROUP}/wish"
-"""On a Job: a hash of what it fetches, and to which claim."""
+"""On a Job: a hash of what the Job fetches, and to which claim."""
 
 PROGRAM_ANNOTATION = f"{GROUP}/program"
-"""On a Job: the ConfigMap with the program that its pods run."""
+"""On a Job: the name of the ConfigMap with the program that its pods run."""

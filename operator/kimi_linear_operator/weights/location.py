@@ -1,4 +1,4 @@
-"""Where the weights are: on which volume, and in which folder of it."""
+"""Where the weights are: the volume, and the folder on it."""
 
 import re
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ MODELS: dict[Variant, str] = {"instruct": "moonshotai/Kimi-Linear-48B-A3B-Instru
 """Names of the models on the hub. Recipe, deployment generator."""
 
 MOUNT_PATH = "/weights"
-"""Where every pod has the volume."""
+"""Where the volume is mounted in every pod."""
 
 VOLUME = "weights"
 """Name of the volume in every pod."""
@@ -42,7 +42,7 @@ MOUNT: Manifest = {"name": VOLUME, "mountPath": MOUNT_PATH, "readOnly": True}
 
 
 def is_commit(value: Any) -> bool:
-    """Return whether a value, which anybody may have written, is the name of a commit."""
+    """Return whether a value is the name of a commit. Anybody may have written the value."""
     return isinstance(value, str) and bool(_COMMIT.fullmatch(value))
 
 
@@ -52,7 +52,7 @@ def claim_name(weights: KimiLinearWeights) -> str:
 
 
 def on_claim(claim: str, variant: Variant, commit: str) -> Location:
-    """Return where a commit is on a claim: the layout is that of the hub's own cache."""
+    """Return the path of a commit on a claim, in the layout of the hub's own cache."""
     folder = f"{MOUNT_PATH}/models--{MODELS[variant].replace('/', '--')}/snapshots/{commit}"
     return Location({"persistentVolumeClaim": {"claimName": claim}}, folder)
 
@@ -66,7 +66,7 @@ def location_of(weights: KimiLinearWeights) -> Location | None:
 
 
 def location_in(template: Manifest, folder: str | None) -> Location | None:
-    """Return where the pods of a template have their weights, None if they do not have them from a volume.
+    """Return where the pods of a template find their weights, None if the weights are not on a volume.
 
     Args:
         template: A pod template that any version of the operator has built.

@@ -1,4 +1,4 @@
-"""The children of weights, each a pure function of their spec and of the Job that they have already."""
+"""The children of weights. Pure functions build them from the spec and the existing Job."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,7 +13,7 @@ CHILDREN = (CLAIM, CONFIG_MAP, JOB)
 
 
 def build(weights: KimiLinearWeights, claim_uid: str = "", live: Sequence[Manifest] = ()) -> list[Manifest]:
-    """Return all children. Those that stay whatever the spec and this version say are as they are.
+    """Return all children. Existing children that must stay are returned as they are.
 
     Args:
         weights: The weights.
@@ -24,7 +24,7 @@ def build(weights: KimiLinearWeights, claim_uid: str = "", live: Sequence[Manife
 
 
 def build_claims(weights: KimiLinearWeights) -> list[Manifest]:
-    """Return the claim, none if the spec names an existing one."""
+    """Return the claim; an empty list if the spec names an existing claim."""
     manifest = claim.build_claim(weights)
     return [metadata.with_fingerprint(manifest)] if manifest else []
 
@@ -32,7 +32,7 @@ def build_claims(weights: KimiLinearWeights) -> list[Manifest]:
 def build_fetch(weights: KimiLinearWeights, claim_uid: str, live: Sequence[Manifest]) -> list[Manifest]:
     """Return the ConfigMap with the program, and the Job that fetches to this claim.
 
-    A Job that stays keeps the ConfigMap with its program: another version may have made it.
+    A Job that stays keeps the ConfigMap with its program, even if another version made that ConfigMap.
     """
     program = metadata.with_fingerprint(job.build_program(weights))
     kept = kept_job(weights, claim_uid, (child for child in live if child["kind"] == JOB.kind))
@@ -45,7 +45,7 @@ def build_fetch(weights: KimiLinearWeights, claim_uid: str, live: Sequence[Manif
 
 
 def kept_job(weights: KimiLinearWeights, claim_uid: str, jobs: Iterable[Manifest]) -> Manifest | None:
-    """Return the Job that stays: one that has fetched what is wanted, or else the one for a pod like this."""
+    """Return the Job that stays: a Job that has fetched the wanted commit, else the Job for this pod."""
     own = [item for item in jobs if metadata.is_owned_by(item, weights.metadata.uid)]
     wish, name = job.wish(weights, claim_uid), job.job_name(weights, claim_uid)
     done = [item for item in own if metadata.annotations(item).get(WISH_ANNOTATION) == wish and _is_done(item)]

@@ -16,7 +16,7 @@ def _build(weights: KimiLinearWeights, _: Referenced) -> list[Manifest]:
 
 
 def _as_stored(weights: KimiLinearWeights, stored: Manifest | None) -> KimiLinearWeights:
-    """Return weights of a file as the API server would store them: with their UID and all annotations."""
+    """Return weights from a file as the API server would store them: with the UID and all annotations."""
     if stored is None:
         return weights
     annotations = {**metadata.annotations(stored), **weights.metadata.annotations}
@@ -36,7 +36,7 @@ def claim_uid_in(weights: KimiLinearWeights, live: Sequence[Manifest]) -> str:
 
 
 def _plan(weights: KimiLinearWeights, wanted: Sequence[Manifest], live: Sequence[Manifest]) -> list[Step]:
-    """Return the steps for the children. An existing Job is not changed, and no claim is deleted."""
+    """Return the steps for the children. An existing Job does not change, and no claim is deleted."""
     return [step for step in plan(weights, wanted, live) if not _is_left_out(step)]
 
 

@@ -1,4 +1,4 @@
-"""How the log of the program that fetches tells why it failed. It is Python without any engine."""
+"""How the log of the fetching program tells why it failed. The program is plain Python, without an inference engine."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What the program that fetches says about itself: in the last line of its log, and at its end."""
+"""What the fetching program says about itself, in the last line of its log and in its termination message."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,39 +15,39 @@ from kimi_linear_operator.weights.labels import RESULT_ANNOTATION
 from kimi_linear_operator.weights.location import is_commit
 
 COMPLETE = "Complete"
-"""The state of a program that has ended well."""
+"""The state of a program that has succeeded."""
 
 _LONGEST_MESSAGE = 400
-# Every word for a state is shorter, and so is every result that `text_of` returns.
+# Every state and every result of `text_of` is shorter than this.
 _LONGEST_STATE = 32
 _LONGEST_RESULT = 4096
-# More bytes than any volume has: a pod may say anything.
+# Larger than any volume. A limit is needed because a pod can report any number.
 _MOST = 2**53
 
-# What to do about each state of the program that does not pass by itself.
+# The remedy for each state that does not end by itself.
 LASTING: dict[str, tuple[ReasonName, str]] = {
     "RevisionMissing": ("RevisionMissing", "correct spec.source.revision"),
     "TokenRefused": (
         "TokenRefused",
-        "name a Secret with a token that may read the model in spec.source.tokenSecretRef; a corrected Secret takes "
-        "effect at the next attempt, within five minutes",
+        "let spec.source.tokenSecretRef name a Secret whose token has permission to read the model; a corrected "
+        "Secret takes effect within five minutes",
     ),
-    "VolumeFull": ("VolumeFull", "raise spec.volume.size, or delete what else is on the volume"),
+    "VolumeFull": ("VolumeFull", "raise spec.volume.size, or delete other files on the volume"),
     "VolumeNotWritable": (
         "VolumeNotWritable",
-        "let the pod's user write to the volume: with securityContext (runAsUser, fsGroup) in spec.podTemplate, or on "
-        "the file server",
+        "give the pod's user permission to write to the volume: set securityContext (runAsUser, fsGroup) in "
+        "spec.podTemplate, or change the permissions on the file server",
     ),
-    "WeightsCorrupt": ("WeightsCorrupt", "if a mirror sends it, repair the mirror; if not, check the volume"),
+    "WeightsCorrupt": ("WeightsCorrupt", "if the files come from a mirror, repair the mirror; else check the volume"),
 }
 _PASSING: dict[str, tuple[ReasonName, str]] = {
-    "HubLimited": ("HubLimited", "it continues by itself"),
+    "HubLimited": ("HubLimited", "the download continues by itself"),
     "HubUnreachable": (
         "HubUnreachable",
-        "check that the pod may reach the hub: set a proxy in its environment (spec.podTemplate), or a mirror in "
-        "spec.source.endpoint",
+        "check that the pod can reach the hub; if it cannot, set a proxy in its environment (spec.podTemplate), or "
+        "a mirror in spec.source.endpoint",
     ),
-    "VolumeBusy": ("VolumeBusy", "it continues when the other pod has ended"),
+    "VolumeBusy": ("VolumeBusy", "the download continues when the other pod has ended"),
 }
 
 
@@ -56,11 +56,11 @@ class Progress:
     """How far the program is.
 
     Attributes:
-        state: One word; COMPLETE at a good end.
+        state: One word; COMPLETE if the program succeeded.
         message: More about it, on one line.
         commit: The commit that it fetches, empty if it does not know it yet.
         size: Bytes on the volume.
-        total: Bytes of the commit, 0 if unknown.
+        total: Bytes of the whole commit, 0 if unknown.
         rate: Bytes per second.
         seconds_left: Seconds until the end at this rate, None if unknown.
     """
@@ -75,7 +75,7 @@ class Progress:
 
     @property
     def percent(self) -> int:
-        """Return the share that is on the volume. It is 100 only when all is."""
+        """Return how many percent of the bytes are on the volume. It is 100 only when all bytes are there."""
         return min(100, 100 * self.size // self.total) if self.total else 0
 
     @property
@@ -84,13 +84,13 @@ class Progress:
         return self.state == COMPLETE and bool(self.commit)
 
     def problem(self) -> Reason | None:
-        """Return what is in the way, with a remedy; None if nothing is."""
+        """Return the problem with its remedy, None if there is none."""
         found = LASTING.get(self.state) or _PASSING.get(self.state)
         return Reason(found[0], f"{self.message} ({found[1]})") if found else None
 
 
 def last_line(log: str) -> Progress | None:
-    """Return what the last line of the program says; lines of others are passed over.
+    """Return what the program's last line says. Lines of other processes are skipped.
 
     Args:
         log: The log as the API server gives it with times: each line begins with its time and a space.
@@ -100,7 +100,7 @@ def last_line(log: str) -> Progress | None:
 
 
 def read(text: bytes | str) -> Progress | None:
-    """Return what a line or a termination message of the program says, None if it is not the program's."""
+    """Return what a log line or a termination message says, None if the program did not write it."""
     try:
         content = jsontext.decode(text)
     except ValueError:
@@ -125,13 +125,13 @@ def _number(value: Any) -> int:
 
 
 def result_of(job: Manifest) -> Progress | None:
-    """Return how a Job ended, as it was noted on it; None if nothing was, or somebody wrote something long."""
+    """Return the result in a Job's annotation, None if it is missing or too long to be the operator's."""
     text = annotations(job).get(RESULT_ANNOTATION, "")
     return read(text) if len(text) <= _LONGEST_RESULT else None
 
 
 def text_of(result: Progress) -> str:
-    """Return a result as it is noted on a Job."""
+    """Return a result as text for a Job's annotation."""
     content = {"state": result.state, "message": result.message, "commit": result.commit}
     return jsontext.encode({**content, "bytes": result.size, "totalBytes": result.total}).decode()
 
@@ -154,7 +154,7 @@ def _end(job: Manifest) -> Manifest | None:
 
 
 def ends(pods: Iterable[Manifest]) -> list[Progress]:
-    """Return the last words of the program in each of its containers in these pods, the latest last."""
+    """Return the termination messages of the program in these pods, the latest last."""
     terminations = sorted(
         (item for pod in pods for item in _terminations(pod)), key=lambda item: str(item.get("finishedAt", ""))
     )
@@ -172,5 +172,5 @@ def is_running(pod: Manifest) -> bool:
 
 
 def _own(pod: Manifest) -> list[Manifest]:
-    """Return the status of the program's container; none if the kubelet has not reported it."""
+    """Return the statuses of the program's container; empty if the kubelet has not reported any."""
     return [item for item in pod.get("status", {}).get("containerStatuses", ()) if item["name"] == CONTAINER]

@@ -1,4 +1,7 @@
-"""What servers read of weights. How far a download is, which changes every few seconds, is not among it."""
+"""What servers read from weights.
+
+The progress of a download is not part of it, because it changes every few seconds.
+"""
 
 from dataclasses import dataclass
 
@@ -6,7 +9,7 @@ from kimi_linear_operator.kubernetes.conditions import LONGEST_MESSAGE, find_con
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 from kimi_linear_operator.weights.spec import WEIGHTS
 
-# Characters of names. Anybody who may write a status may write any text there.
+# The longest name, in characters. Who can write a status can write any text into it.
 _LONGEST_NAME = 256
 
 
@@ -19,8 +22,8 @@ class Readiness:
         generation: The generation of their spec.
         claim: The claim in their status.
         commit: The complete commit in their status.
-        is_stalled: Whether they may never become complete by themselves.
-        cause: Why they are not complete.
+        is_stalled: Whether they cannot become complete without help.
+        cause: Why the weights are not complete.
     """
 
     uid: str
@@ -32,12 +35,12 @@ class Readiness:
 
 
 def facts(kind: Kind, manifest: Manifest) -> Readiness | None:
-    """Return what servers read of weights, None for a child."""
+    """Return what servers read from weights, None for a child."""
     return readiness_of(manifest) if kind == WEIGHTS else None
 
 
 def readiness_of(manifest: Manifest) -> Readiness:
-    """Return whether servers can use weights, as they are stored."""
+    """Return whether servers can use these stored weights."""
     metadata, status = manifest["metadata"], manifest.get("status", {})
     return Readiness(
         uid=str(metadata.get("uid", "")),
@@ -50,7 +53,7 @@ def readiness_of(manifest: Manifest) -> Readiness:
 
 
 def _cause(ready: Manifest) -> str:
-    """Return reason and message of Ready; of a download only the reason, because its message counts per cent."""
+    """Return reason and message of Ready. For a download only the reason, because the message contains a percentage."""
     reason = str(ready.get("reason", "Pending"))
     message = str(ready.get("message", "Waiting for the operator"))
     return reason if reason == "WeightsDownloading" else f"{reason}: {message}"[:LONGEST_MESSAGE]

@@ -1,4 +1,4 @@
-"""One pass over weights: the claim, the Job that fetches to it, and what its pod says."""
+"""One pass over weights: the claim, the Job that fetches to the claim, and the messages of the Job's pod."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,12 +30,12 @@ from kimi_linear_operator.weights.progress import Progress
 from kimi_linear_operator.weights.spec import WEIGHTS, KimiLinearWeights
 from kimi_linear_operator.weights.status import WeightsObservation, weights_status
 
-# How long a Job stays that has ended and left no result. Another one follows.
+# After this time, the operator deletes a Job that ended without a result, and creates another one.
 SECONDS_WITHOUT_RESULT = 60.0
-# How long a Job may have no pod before its Events are read, and how often they are read then.
+# If a Job has no pod for this long, the operator reads its Events, and again after each such period.
 SECONDS_WITHOUT_POD = 30.0
-# When to try again to write children that an object of somebody else, or a refusal of the API server, is in the way of.
-# No watch event comes when that ends.
+# How long to wait before children are written again that another owner's object or a refusal of the API server blocks.
+# No watch event comes when the blocker is gone.
 BLOCKED_RETRY = Backoff(first=BLOCKED_RETRY_SECONDS, longest=300.0)
 
 
@@ -90,7 +90,7 @@ class WeightsReconciler:
             self._children.forget(key)
             self._logs.forget(key)
             self._blocked.pop(key, None)
-            return None  # The garbage collector deletes its children, a kept claim excepted.
+            return None  # The garbage collector deletes the children, except a claim that outlives the weights.
         checked = self._check(manifest)
         try:
             checked = await self._rechecker.recheck(key, manifest, checked)
@@ -107,7 +107,7 @@ class WeightsReconciler:
         return checked if self._allows_node_access else access.refuse_access(checked, own_pod_templates)
 
     async def _apply(self, key: Key, checked: Checked[KimiLinearWeights]) -> _Outcome:
-        """Write the children if the spec is valid, and look at the pod."""
+        """Write the children if the spec is valid, and read the state of the pod."""
         weights = checked.resource
         if weights is None or not checked.is_valid:
             return _Outcome(checked, Failures(lasting=Reason("InvalidSpec", checked.message, blames_spec=True)))
@@ -132,7 +132,7 @@ class WeightsReconciler:
     async def _write_new(
         self, weights: KimiLinearWeights, wanted: Sequence[Manifest], live: Sequence[Manifest]
     ) -> Failures:
-        """Write the program, and then the Job that runs it, unless they stay as they are."""
+        """Write the program and then the Job that runs it. Existing ones that are as wanted stay."""
         for child in (child for child in wanted if child not in live):
             write = self._create if child["kind"] == JOB.kind else self._children.apply
             failures = await write_all([write(weights, child)])
@@ -144,7 +144,7 @@ class WeightsReconciler:
         await self._children.create(weights, wanted)
 
     async def _observed(self, key: Key, checked: Checked[KimiLinearWeights], job: Manifest) -> _Outcome:
-        """Return what a Job and its pod say, and note on the Job how it ended."""
+        """Return the state of a Job and its pod. Write the program's result into an annotation of the Job."""
         pods = self._cache.children(POD, key, job["metadata"]["uid"])
         if progress.result_of(job) is None:
             job = await self._note_result(job, pods)
@@ -154,14 +154,14 @@ class WeightsReconciler:
         return _Outcome(checked, job=job, pods=pods, said=said, refused=refused)
 
     def _said(self, key: Key, running: Manifest | None) -> Progress | None:
-        """Return what the program in a running pod said last, None if none runs or it is not known."""
+        """Return what the running program said last, None if no program runs or this is unknown."""
         if running is None:
             self._logs.forget(key)
             return None
         return self._logs.follow(key, running)
 
     async def _refused(self, job: Manifest) -> Reason | None:
-        """Return why a Job has no pod, None if it is new or no Event says why. Only Events tell that."""
+        """Return why a Job has no pod, None if the Job is new or no Event names the cause. Only Events name it."""
         age = seconds_between(job["metadata"].get("creationTimestamp"), self._now()) or 0.0
         if age < SECONDS_WITHOUT_POD or job.get("spec", {}).get("suspend"):
             return None
@@ -170,9 +170,9 @@ class WeightsReconciler:
         return refusal(str(latest.get("message", ""))) if latest else None
 
     async def _note_result(self, job: Manifest, pods: Sequence[Manifest]) -> Manifest:
-        """Note on a Job how its program ended; the Job itself ends later, with a sidecar perhaps never.
+        """Write the program's result into an annotation of the Job. The Job itself ends later, or with a sidecar never.
 
-        If a Job has ended and its result is unknown, it is deleted later, so that another Job looks again.
+        A Job that has ended without a result is deleted later, so that another Job checks the volume again.
         """
         ends = [end for end in progress.ends(pods) if end.is_complete]
         if ends:
@@ -184,7 +184,7 @@ class WeightsReconciler:
         return job
 
     def _seconds_to_keep(self, job: Manifest) -> float:
-        """Return for how many seconds a Job that has ended without a result stays."""
+        """Return for how many more seconds a Job that ended without a result stays."""
         passed = seconds_between(progress.ended_at(job), self._now())
         return max(0.0, SECONDS_WITHOUT_RESULT - (passed or 0.0))
 
@@ -204,7 +204,10 @@ class WeightsReconciler:
         return min((seconds for seconds in retries if seconds is not None), default=None)
 
     def _blocked_seconds(self, key: Key, *, is_blocked: bool) -> float | None:
-        """Return in how many seconds to try again to write children, ever later; None if they are written."""
+        """Return in how many seconds to write blocked children again, None if no child is blocked.
+
+        The waits become longer.
+        """
         attempts = self._blocked.pop(key, 0)
         if not is_blocked:
             return None
@@ -212,7 +215,7 @@ class WeightsReconciler:
         return BLOCKED_RETRY.delay(attempts)
 
     def _next_look(self, outcome: _Outcome) -> float | None:
-        """Return the seconds until the Job or its pod may have changed without an event, None if they cannot."""
+        """Return the seconds until the next look at the Job and its pod, None if watch events report every change."""
         job, pods = outcome.job, outcome.pods
         if job is None or progress.result_of(job):
             return None

@@ -29,7 +29,7 @@ WEIGHTS_TYPE = ResourceType(
     metrics=RESOURCE_METRICS,
     series=series,
     facts=facts,
-    # A few Jobs and pods. Others may have made thousands that look like them.
+    # Weights have a few Jobs and pods. Users may have created thousands of similar objects.
     most_children=64,
     progress=_progress,
 )

@@ -4,29 +4,29 @@ from kimi_linear_operator.kubernetes import expressions
 from kimi_linear_operator.kubernetes.rule import Rule
 from kimi_linear_operator.weights.job import CONTAINER
 
-# The rest of the 63 characters is for the suffixes of children's names.
+# Names of children have at most 63 characters. The other characters are for their suffixes.
 LONGEST_NAME = 50
 
 ERRORS = (
-    expressions.name(LONGEST_NAME, "the claim is named like the weights"),
+    expressions.name(LONGEST_NAME, "the claim has the same name"),
     Rule(
         "error",
         "spec.source.revision",
         "!self.contains('..') && !self.endsWith('/')",
-        "is not the name of a branch, a tag or a commit: these do not contain '..' and do not end with '/'",
+        "is not the name of a branch, a tag or a commit: such a name does not contain '..' and does not end with '/'",
     ),
     Rule(
         "error",
         "spec.volume",
         "!has(self.existingClaim) || !has(self.storageClassName)",
-        "an existing claim has its storage class already: remove spec.volume.storageClassName",
+        "names an existing claim, which already has a storage class: remove spec.volume.storageClassName",
         blames="storageClassName",
     ),
     Rule(
         "error",
         expressions.CONTAINERS,
         f"self.all(c, {expressions.NO_GPUS})",
-        "asks for amd.com/gpu: fetching needs no GPUs; leave them to servers",
+        "requests amd.com/gpu, but fetching needs no GPUs: remove the request",
     ),
     expressions.own_command(CONTAINER, "use spec.image and spec.source"),
     expressions.unprivileged(CONTAINER, "it only writes to its volume"),

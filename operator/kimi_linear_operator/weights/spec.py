@@ -27,16 +27,16 @@ _AccessMode = Literal["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWri
 
 
 class WeightsSource(Model):
-    """What is fetched, and from where."""
+    """Which model the operator fetches, and from where."""
 
     variant: Variant = Field(
         default="instruct", description="The model: instruct is moonshotai/Kimi-Linear-48B-A3B-Instruct."
     )
     revision: ModelName = Field(
         default="main",
-        description="Branch, tag or commit on the Hugging Face hub. The hub is asked only once which commit a branch "
-        "points to; with a new value of the annotation kimi-linear.io/fetch, it is asked again. The model brings code "
-        "of its own that SGLang runs (--trust-remote-code): pin a commit if you do not trust later versions.",
+        description="Branch, tag or commit on the Hugging Face hub. The operator asks the hub only once which commit "
+        "a branch points to. To ask again, give the annotation kimi-linear.io/fetch a new value. SGLang runs code "
+        "that comes with the model (--trust-remote-code), so name a commit if you do not trust later versions.",
     )
     endpoint: (
         Annotated[
@@ -49,7 +49,8 @@ class WeightsSource(Model):
         | None
     ) = Field(
         default=None,
-        description="Address of a mirror of the hub (HF_ENDPOINT), without credentials. If unset, it is the hub.",
+        description="Address of a mirror of the Hugging Face hub (HF_ENDPOINT), without credentials. If unset, the "
+        "operator uses the hub itself.",
     )
     token_secret_ref: SecretKeyRef | None = Field(
         default=None, description="Hugging Face token (HF_TOKEN). Not needed for the public weights."
@@ -61,16 +62,16 @@ class WeightsVolume(Model):
 
     existing_claim: ObjectName | None = Field(
         default=None,
-        description="A PersistentVolumeClaim of this namespace, instead of one that the operator makes. Several "
-        "KimiLinearWeights may share it.",
+        description="An existing PersistentVolumeClaim of this namespace. If unset, the operator creates a claim. "
+        "Several KimiLinearWeights can share an existing claim.",
     )
     storage_class_name: ObjectName | None = Field(
-        default=None, description="Storage class of the claim. If unset, it is the cluster's default."
+        default=None, description="Storage class of the claim. If unset, the cluster's default class."
     )
     size: Annotated[str, Field(max_length=32, pattern=r"^[1-9][0-9]*([GTP]i?)$")] = Field(
         default="200Gi",
-        description="Size of the claim. The weights are 98 GB. A later commit needs room for the files that differ, "
-        "98 GB at most. The size can only grow, and only if the storage class allows it.",
+        description="Size of the claim. The weights are 98 GB. A later commit needs additional space for the files "
+        "that differ, at most 98 GB. You can only increase the size, and only if the storage class allows it.",
     )
     access_modes: Annotated[list[_AccessMode], Field(min_length=1, max_length=4)] = Field(
         default=["ReadWriteMany"],
@@ -78,28 +79,30 @@ class WeightsVolume(Model):
     )
     deletion_policy: Literal["Keep", "Delete"] = Field(
         default="Keep",
-        description="What happens to the claim when this resource is deleted. With Keep it stays, and a new resource "
-        "of this name uses it again. With Delete it is deleted, even if other resources use it. A claim that "
-        "existingClaim names stays in both cases.",
+        description="What happens to the claim when you delete this resource. Keep: the claim stays, and a new "
+        "resource with this name uses it again. Delete: the claim is deleted, even if other resources use it. The "
+        "claim in existingClaim stays in both cases.",
     )
 
 
 class WeightsSpec(Model):
-    """The wanted state. An empty spec fetches the model to a volume of the default storage class."""
+    """The wanted state. With an empty spec, the operator fetches the model to a volume of the default storage class."""
 
-    source: WeightsSource = Field(default_factory=WeightsSource, description="What is fetched, and from where.")
+    source: WeightsSource = Field(
+        default_factory=WeightsSource, description="Which model the operator fetches, and from where."
+    )
     volume: WeightsVolume = Field(default_factory=WeightsVolume, description="The volume that holds the weights.")
     image: ImageReference = Field(
         default="lmsysorg/sglang:v0.5.7-rocm700-mi30x",
-        description="Image of the pod that fetches: any that has python3 and its package huggingface_hub. The default "
-        "is the engine's image, which nodes with servers already have. Changing the image does not fetch complete "
-        "weights again.",
+        description="Image of the pod that fetches. It must contain python3 and the Python package huggingface_hub. "
+        "The default is the image of SGLang, because nodes with servers already have it. After a change of the "
+        "image, complete weights are not fetched again.",
     )
     inherited_metadata: InheritedMetadata = Field(default_factory=InheritedMetadata, description=INHERITED_METADATA)
     pod_template: PodTemplate | None = Field(
         default=None,
-        description="Strategic-merge patch on the template of the pod that fetches, without directives. Its container "
-        "is called fetch.",
+        description="Strategic-merge patch on the template of the pod that fetches. Its container is called fetch. "
+        "Directives such as $patch are refused.",
     )
 
 
@@ -114,32 +117,35 @@ class WeightsStatus(Status):
     claim: str | None = Field(default=None, description="The PersistentVolumeClaim that holds the weights.")
     claim_uid: str | None = Field(
         default=None,
-        description="UID of the claim if the operator has made it: on another claim of this name, nothing is complete.",
+        description="UID of the claim that the operator created. A new claim with the same name contains no complete "
+        "commit.",
     )
     commit: str | None = Field(
         default=None,
-        description="The newest commit that is complete on the volume: the one that servers get. It stays while "
-        "another one is fetched.",
+        description="The newest complete commit on the volume. Servers use this commit, also while the operator "
+        "fetches another one.",
     )
     bytes: int | None = Field(default=None, description="Bytes of the wanted commit that are on the volume.")
     total_bytes: int | None = Field(default=None, description="Bytes of the wanted commit.")
-    percent: int | None = Field(default=None, description="Share of these bytes that is on the volume.")
-    bytes_per_second: int | None = Field(default=None, description="Speed of the download now.")
-    seconds_left: int | None = Field(default=None, description="Seconds until the end at this speed.")
+    percent: int | None = Field(default=None, description="How many percent of these bytes are on the volume.")
+    bytes_per_second: int | None = Field(default=None, description="Current speed of the download in bytes per second.")
+    seconds_left: int | None = Field(default=None, description="Seconds until the download ends at this speed.")
 
 
 WEIGHTS = Kind(GROUP, VERSION, "KimiLinearWeights", "kimilinearweights")
 
 
 class KimiLinearWeights(Resource):
-    """The model on a volume, for servers that name it."""
+    """The model on a volume. Servers can use it by its name."""
 
     KIND = WEIGHTS
     COMPONENT = "weights"
 
     kind: Literal["KimiLinearWeights"]
     spec: WeightsSpec = Field(
-        default_factory=WeightsSpec, description="The wanted state; {} fetches the model to the default storage class."
+        default_factory=WeightsSpec,
+        description="The wanted state. With {}, the operator fetches the model to a "
+        "volume of the default storage class.",
     )
 
     @property

@@ -17,7 +17,7 @@ from kimi_linear_operator.weights.spec import KimiLinearWeights
 
 @dataclass(frozen=True)
 class WeightsObservation:
-    """Everything that a status is derived from.
+    """Everything from which the status is computed.
 
     Attributes:
         manifest: The stored weights, with their previous status.
@@ -25,8 +25,8 @@ class WeightsObservation:
         not_applied: Why the spec was not applied, None if it was.
         job: The Job for the spec, None if there is none.
         pods: The pods of the Job.
-        said: What the running program said last, None if unknown.
-        refused: Why the Job has no pod, None if it has one or the cause is not known.
+        said: The last message of the running program, None if unknown.
+        refused: Why the Job has no pod. None if it has a pod, or if the cause is unknown.
         claim_uid: The UID of the claim that the operator has made, empty if the spec names another one.
     """
 
@@ -41,19 +41,19 @@ class WeightsObservation:
 
     @property
     def result(self) -> Progress | None:
-        """Return how the Job ended, None if it has not ended well."""
+        """Return the result of the Job, None if it has not succeeded."""
         result = progress.result_of(self.job) if self.job else None
         return result if result and result.is_complete else None
 
     @property
     def failure(self) -> Progress | None:
-        """Return how the program ended last, None if it has not failed."""
+        """Return the program's last failure, None if it has not failed."""
         ends = progress.ends(self.pods)
         return ends[-1] if ends and not ends[-1].is_complete else None
 
     @property
     def current(self) -> Progress | None:
-        """Return the newest that is known about the program."""
+        """Return the newest information about the program."""
         return self.result or self.said or self.failure
 
 
@@ -76,9 +76,9 @@ def weights_status(observation: WeightsObservation, now: str) -> Manifest:
 
 
 def _place(observation: WeightsObservation, previous: Manifest) -> Manifest:
-    """Return claim and commit. The last complete commit of a claim stays until another one is complete there.
+    """Return claim and commit. The last complete commit stays until another commit is complete on the claim.
 
-    A claim that was deleted and made anew is another one, although it has the same name.
+    If a claim was deleted and created again, the commit on it is gone, although the claim has the same name.
     """
     if observation.weights is None or observation.not_applied:
         return {name: previous.get(name) for name in ("claim", "claimUid", "commit")}
@@ -89,7 +89,7 @@ def _place(observation: WeightsObservation, previous: Manifest) -> Manifest:
 
 
 def _numbers(observation: WeightsObservation, previous: Manifest) -> Manifest:
-    """Return how far the download is. Unknown numbers keep their last values."""
+    """Return the progress of the download. Unknown numbers keep their last values."""
     current = observation.current
     if observation.not_applied or current is None or not current.total:
         kept = ("bytes", "totalBytes", "percent") if observation.job and not observation.not_applied else ()
@@ -131,14 +131,14 @@ def _complete(result: Progress) -> Reason:
 
 
 def _why_not_ready(observation: WeightsObservation, now: str) -> Reason:
-    """Return why the weights are not complete, the most certain cause first."""
+    """Return why the weights are not complete. The most certain cause is checked first."""
     job, pods = observation.job, observation.pods
     if job is None:
-        return Reason("Starting", "the Job that fetches is about to be made")
+        return Reason("Starting", "the operator is about to create the Job that fetches")
     if job.get("spec", {}).get("suspend"):
         return Reason("JobSuspended", f"Job {job['metadata']['name']} {why_suspended(job)}")
     if progress.has_ended(job):
-        message = "has ended and left no result; another one follows within a minute"
+        message = "ended without a result; the operator creates another Job within a minute"
         return Reason("NoResult", f"Job {job['metadata']['name']} {message}")
     if observation.said and (reason := _from_log(observation.said)):
         return reason
@@ -151,7 +151,7 @@ def _why_not_ready(observation: WeightsObservation, now: str) -> Reason:
 
 
 def _from_log(said: Progress) -> Reason | None:
-    """Return what a running program does, None if it has not begun yet."""
+    """Return the state of a running program, None if it has not begun to download."""
     if problem := said.problem():
         return problem
     if said.state != "Downloading":
@@ -161,5 +161,5 @@ def _from_log(said: Progress) -> Reason | None:
 
 
 def amount(size: int) -> str:
-    """Return a number of bytes for people."""
+    """Return a number of bytes as people read it."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -111,7 +111,7 @@ def test_a_missed_threshold_and_a_regression_fail(ready: Namespace) -> None:
         (result("speed-low", completed=9, message="1 of 10 requests failed, the first with: no answer."), 0,
          "RequestsFailed", "9 of 10 requests were completed (1 of 10 requests failed, the first with: no answer)"),
         ("Killed --api-key planted-key", 137, "ClientFailed", "exit code 137 (Error): Killed --api-key [redacted]"),
-        ("", 0, "NoResult", "the pod left no readable result"),
+        ("", 0, "NoResult", "the result of the pod cannot be read"),
     ],
     ids=["some fail", "killed", "no message"],
 )  # fmt: skip
@@ -167,7 +167,8 @@ def test_a_server_that_becomes_unready_holds_up_the_next_suite(ready: Namespace)
     manifest = wait_for_reason(ready, "nightly", "ServerChanged")
     assert manifest["status"]["verdict"] == "Invalid"
     assert (
-        "the server's spec changed meanwhile (generation 1, then 2)" in condition_of(manifest, "Succeeded")["message"]
+        "the server's spec changed during the suite (generation 1, then 2)"
+        in condition_of(manifest, "Succeeded")["message"]
     )
     told = [finding["message"] for finding in findings(manifest, "gsm8k")]
     assert told == ["the server's spec changed between suites (generation 1, then 3)"]
@@ -319,7 +320,7 @@ def test_the_spec_is_fixed_once_the_first_suite_has_started(ready: Namespace, cl
     create_benchmark(ready, "nightly", suites=LOW)
     running_pod(ready, "nightly", "speed-low")
     wait_for(lambda: benchmark(ready, "nightly")["status"].get("startTime"), "it has started")
-    with pytest.raises(Exception, match="is fixed once the first suite has started"):
+    with pytest.raises(Exception, match="cannot change after the first suite has started"):
         change_benchmark(ready, "nightly", maxErrorRate=0.5)
     assert benchmark(ready, "nightly")["spec"]["maxErrorRate"] == 0
 

@@ -179,10 +179,13 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
         "kimi",
         {"networkPolicy": {"to": [{"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}}]}},
     ),
-    "is built for other GPUs": ("kimi", {"hardware": "mi355x", "engine": {"image": "lmsysorg/sglang:v0.5.8-mi30x"}}),
+    "is built for GPUs other than": (
+        "kimi",
+        {"hardware": "mi355x", "engine": {"image": "lmsysorg/sglang:v0.5.8-mi30x"}},
+    ),
     "container sglang privileged": ("kimi", _container(securityContext={"privileged": True})),
     "on the node's network": ("kimi", {"podTemplate": {"spec": {"hostNetwork": True}}}),
-    "that the container sglang does not have": ("kimi", {"engine": {"extraArgs": ["--api-key=$(KEY)"]}}),
+    "that the container sglang lacks": ("kimi", {"engine": {"extraArgs": ["--api-key=$(KEY)"]}}),
     "whose value is in the spec": (
         "kimi",
         {
@@ -190,7 +193,7 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
             **_container(env=[{"name": "KEY", "value": "sk-1"}]),
         },
     ),
-    "sets an API key besides that of": (
+    "sets an API key in addition to": (
         "kimi",
         {
             "auth": {"apiKeySecretRef": {"name": "clients"}},
@@ -198,14 +201,14 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
             **_container(env=[{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "clients", "key": "token"}}}]),
         },
     ),
-    "with which SGLang cannot ask for an API key": (
+    "but with this flag SGLang ignores API keys": (
         "kimi",
         {
             "auth": {"apiKeySecretRef": {"name": "clients"}},
             "engine": {"extraArgs": ["--tokenizer-worker-num", "4"]},
         },
     ),
-    "has two places for the same kernels": (
+    "names two places for the same kernels": (
         "kimi",
         {"kernelCache": {"existingClaim": "kernels", "hostPath": "/var/lib/kernels"}},
     ),
@@ -215,10 +218,10 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
     "multiplies the number of GPUs": ("kimi", {"engine": {"extraArgs": ["--data-parallel-size", "2"]}}),
     "spreads SGLang over several nodes": ("kimi", {"engine": {"extraArgs": ["--dist-init-addr=10.0.0.1:1"]}}),
     "disables SGLang's HTTP API": ("kimi", {"engine": {"extraArgs": ["--grpc-mode"]}}),
-    "chooses GPUs by number": ("kimi", {"engine": {"extraArgs": ["--base-gpu-id=4"]}}),
-    "prints the help and ends": ("kimi", {"engine": {"extraArgs": ["-h"]}}),
+    "selects GPUs by their numbers": ("kimi", {"engine": {"extraArgs": ["--base-gpu-id=4"]}}),
+    "makes SGLang print its help and end": ("kimi", {"engine": {"extraArgs": ["-h"]}}),
     "remove the GPUs here": ("kimi", _container(resources=_gpus(8))),
-    "an init container gets the same GPUs": (
+    "an init container must request this number": (
         "kimi",
         {"podTemplate": {"spec": {"initContainers": [{"name": "fetch", "resources": _gpus("1")}]}}},
     ),
@@ -233,9 +236,9 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "changes the port http": ("kimi", _container(ports=[{"name": "http", "containerPort": 8080}])),
     "spec.verification.dataset: say where": ("kimi", {"verification": {"dataset": {"path": "test.jsonl"}}}),
-    "needs mode Block": ("kimi", {"verification": {"mode": "Warn", "onFailure": "Rollback"}}),
-    "has the item --, after which": ("kimi", {"engine": {"extraArgs": ["--"]}}),
-    "does not find the key on SGLang's command line": (
+    "needs spec.verification.mode Block": ("kimi", {"verification": {"mode": "Warn", "onFailure": "Rollback"}}),
+    "contains the item --, after which": ("kimi", {"engine": {"extraArgs": ["--"]}}),
+    "does not find it on SGLang's command line": (
         "kimi",
         {
             "router": {},
@@ -243,11 +246,14 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
             **_container(env=[{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "clients", "key": "token"}}}]),
         },
     ),
-    "is only for load balancers": ("kimi", {"service": {"loadBalancerClass": "example.com/lb"}}),
-    "is only for traffic from outside": ("kimi", {"service": {"externalTrafficPolicy": "Local"}}),
-    "is a certificate for no name": ("kimi", {"ingress": {"tlsSecretName": "kimi-tls"}}),
-    "is more than spec.autoscaling.maxReplicas": ("kimi", {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}),
-    "changes a label that the operator sets": (
+    "works only with load balancers": ("kimi", {"service": {"loadBalancerClass": "example.com/lb"}}),
+    "works only with traffic from outside": ("kimi", {"service": {"externalTrafficPolicy": "Local"}}),
+    "needs hosts for its certificate": ("kimi", {"ingress": {"tlsSecretName": "kimi-tls"}}),
+    "is greater than spec.autoscaling.maxReplicas: correct one of them": (
+        "kimi",
+        {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
+    ),
+    "contains a label that the operator sets": (
         "kimi",
         {"podTemplate": {"metadata": {"labels": {"kimi-linear.io/server": "other"}}}},
     ),
@@ -255,7 +261,7 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
         "kimi",
         {"inheritedMetadata": {"labels": {"kimi-linear.io/server": "other"}}},
     ),
-    "sets an annotation that the operator sets": (
+    "contains an annotation that the operator sets": (
         "kimi",
         {"inheritedMetadata": {"annotations": {"kimi-linear.io/fingerprint": "0"}}},
     ),
@@ -325,7 +331,7 @@ def test_kubectl_shows_warnings_and_takes_the_server(cluster: LocalCluster, name
     manifest = server_manifest("kimi", namespace.name, {"tensorParallelism": 8})
     shown = _kubectl_with_warnings(cluster, json.dumps(manifest), "apply", "--filename=-")
     assert "Warning: " in shown
-    assert "spec.tensorParallelism: only 4 has published results" in shown
+    assert "spec.tensorParallelism: there are published results for this model" in shown
     assert namespace.server("kimi")["spec"]["tensorParallelism"] == 8
 
 
@@ -338,10 +344,10 @@ def test_kubectl_refuses_an_unknown_field(cluster: LocalCluster, namespace: Name
 @pytest.mark.parametrize(
     ("field", "words"),
     [
-        ("spec.tensorParallelism", "GPUs of one replica (--tp and amd.com/gpu, always equal)"),
+        ("spec.tensorParallelism", "GPUs of one replica. It sets --tp and the request for amd.com/gpu"),
         ("spec.engine.extraArgs", "More arguments for sglang.launch_server"),
         ("spec.podTemplate", "Strategic-merge patch on the pod template"),
-        ("status.conditions.reason", "Why, in one CamelCase word."),
+        ("status.conditions.reason", "The reason for the status, as one CamelCase word."),
     ],
 )
 def test_kubectl_explains_a_field(cluster: LocalCluster, field: str, words: str) -> None:

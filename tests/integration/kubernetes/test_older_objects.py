@@ -181,4 +181,4 @@ def test_a_benchmark_that_has_started_stays_as_it_is_but_for_suspend(client: Cli
     client.patch(BENCHMARK, namespace.name, "nightly", {"status": {"startTime": "2026-11-24T02:00:00Z"}}, "status")
     assert replace_spec(namespace, BENCHMARK, "nightly", spec | {"suspend": False}).status == 200
     answer = replace_spec(namespace, BENCHMARK, "nightly", spec | {"backoffLimit": 2})
-    assert (answer.status, "is fixed once the first suite has started" in answer.message) == (422, True)
+    assert (answer.status, "cannot change after the first suite has started" in answer.message) == (422, True)

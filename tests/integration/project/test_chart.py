@@ -93,8 +93,8 @@ def marked_chart(folder: Path) -> Path:
     copy = Path(shutil.copytree(CHART, folder / "chart"))
     file = copy / "files/crds/kimilinearservers.yaml"
     text = file.read_text()
-    assert text.count("A server of Kimi-Linear: SGLang") == 1
-    file.write_text(text.replace("A server of Kimi-Linear: SGLang", f"{MARK} SGLang"))
+    assert text.count("A server of Kimi-Linear. SGLang") == 1
+    file.write_text(text.replace("A server of Kimi-Linear. SGLang", f"{MARK} SGLang"))
     return copy
 
 

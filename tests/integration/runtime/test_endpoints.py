@@ -42,7 +42,7 @@ def test_an_operator_that_cannot_read_the_cluster_is_healthy_and_not_ready(sandb
     with sandboxes.open() as sandbox:
         sandbox.proxy.refuse_connections()
         sandbox.operator.launch()
-        assert sandbox.operator.ask("/readyz") == (503, "the cluster has not been read yet\n")
+        assert sandbox.operator.ask("/readyz") == (503, "the operator has not read the cluster yet\n")
         assert sandbox.operator.ask("/healthz") == (200, "ok\n")
         sandbox.proxy.heal()
         wait_for(lambda: sandbox.operator.ask("/readyz")[0], "the operator is ready", lambda status: status == 200)

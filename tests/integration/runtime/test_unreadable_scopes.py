@@ -244,7 +244,7 @@ def test_a_kind_that_fails_for_a_while_at_the_start_is_waited_for(sandboxes: San
             8.0,
         )
         for sandbox in boxes.values():
-            assert sandbox.operator.ask("/readyz") == (503, "the cluster has not been read yet\n")
+            assert sandbox.operator.ask("/readyz") == (503, "the operator has not read the cluster yet\n")
             sandbox.proxy.heal()
         for sandbox in boxes.values():
             sandbox.operator.wait_until_leading()

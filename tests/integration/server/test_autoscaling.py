@@ -152,7 +152,7 @@ def test_bounds_that_contradict_each_other_are_refused(namespace: Namespace, clu
     wrong = server_manifest("kimi", namespace.name, {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}})
     answer = namespace.client.send("POST", path_of(SERVER, namespace.name), wrong)
     assert answer.status == 422
-    assert "is more than spec.autoscaling.maxReplicas" in answer.message
+    assert "is greater than spec.autoscaling.maxReplicas: correct one of them" in answer.message
 
 
 def test_an_autoscaler_of_somebody_else_is_left_alone(operator: Operator, namespace: Namespace) -> None:

@@ -81,7 +81,9 @@ def test_while_no_router_serves_the_service_leads_to_the_replicas_and_the_status
     wait_for(lambda: "used" in namespace.existing(QUOTA, "full").get("status", {}), "the quota is in force")
     namespace.change_server("kimi", {"router": {"replicas": 1}})
     ready = namespace.wait_for_condition("kimi", "Ready", "False", "RouterUnavailable")
-    assert "0 of 1 pods of the router serve; until one does, requests go to the replicas directly" in ready["message"]
+    assert ("0 of 1 pods of the router serve; until a pod serves, requests go directly to the replicas") in ready[
+        "message"
+    ]
     assert namespace.condition("kimi", "Available")["status"] == "True"
     assert selector(namespace) == TO_REPLICAS
     namespace.delete(QUOTA, "full")

@@ -180,14 +180,18 @@ def snapshot(generation: int = 1, uid: str = "u", image: str = "i", **restarts: 
 
 def test_changes_of_a_server_are_told() -> None:
     assert target.changes(snapshot(a=0), snapshot(a=0)) == []
-    assert target.changes(snapshot(1), snapshot(2)) == ["the server's spec changed meanwhile (generation 1, then 2)"]
-    assert target.changes(snapshot(image="i"), snapshot(image="j")) == ["the server's image changed meanwhile"]
-    assert target.changes(snapshot(a=0, b=0), snapshot(a=1, b=0)) == ["pod a of the server was restarted meanwhile"]
-    assert target.changes(snapshot(a=0), snapshot(b=0)) == ["pods of the server were replaced meanwhile"]
-    assert target.changes(snapshot(), snapshot(uid="other")) == ["the server was deleted or replaced meanwhile"]
-    assert target.changes(snapshot(), "{}") == ["the server was deleted or replaced meanwhile"]
+    assert target.changes(snapshot(1), snapshot(2)) == [
+        "the server's spec changed during the suite (generation 1, then 2)"
+    ]
+    assert target.changes(snapshot(image="i"), snapshot(image="j")) == ["the server's image changed during the suite"]
+    assert target.changes(snapshot(a=0, b=0), snapshot(a=1, b=0)) == [
+        "pod a of the server was restarted during the suite"
+    ]
+    assert target.changes(snapshot(a=0), snapshot(b=0)) == ["pods of the server were replaced during the suite"]
+    assert target.changes(snapshot(), snapshot(uid="other")) == ["the server was deleted or replaced during the suite"]
+    assert target.changes(snapshot(), "{}") == ["the server was deleted or replaced during the suite"]
     assert target.changes("{}", "{}") == []
-    assert target.changes("somebody wrote this", snapshot()) == ["the server was deleted or replaced meanwhile"]
+    assert target.changes("somebody wrote this", snapshot()) == ["the server was deleted or replaced during the suite"]
 
 
 @pytest.mark.parametrize(
@@ -205,7 +209,7 @@ def test_changes_of_a_server_are_told() -> None:
     ids=lambda text: text[:8],
 )
 def test_whatever_somebody_wrote_in_the_place_of_a_snapshot_is_read(text: str) -> None:
-    assert target.changes(text, snapshot()) == ["the server was deleted or replaced meanwhile"]
+    assert target.changes(text, snapshot()) == ["the server was deleted or replaced during the suite"]
     assert target.changes_since({"serverGeneration": 1}, text)
 
 

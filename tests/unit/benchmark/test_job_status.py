@@ -179,8 +179,11 @@ def owned_by_job(pod: Manifest) -> Manifest:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"requested": 1, "completed": 1}, "the suite has 200 requests, but the pod's result is about 1"),
-        ({"completed": 201}, "more completed requests than the suite has requests"),
+        (
+            {"requested": 1, "completed": 1},
+            "the suite asks for 200 requests, but the pod's result says that 1 were asked for",
+        ),
+        ({"completed": 201}, "more completed requests than the suite asks for"),
         ({"metrics": {}}, "lacks accuracy, invalid, latency, output_throughput"),
     ],
 )

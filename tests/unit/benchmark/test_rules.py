@@ -33,30 +33,38 @@ ENDPOINT = {"url": "http://kimi:30000"}
 
 # One spec for each rule that breaks it and no other: the spec, the path, words of the message.
 BROKEN: list[tuple[Manifest, str, str]] = [
-    ({"serverRef": {"name": "kimi"}, "endpoint": ENDPOINT}, "spec.serverRef", "name what to measure"),
-    ({"suites": [{"name": "gsm8k"}, {"name": "gsm8k"}]}, "spec.suites", "has two suites with the same name"),
-    ({"suites": [{"name": "own"}]}, "spec.suites", "not one of the recipe's"),
+    ({"serverRef": {"name": "kimi"}, "endpoint": ENDPOINT}, "spec.serverRef", "set either spec.serverRef"),
+    ({"suites": [{"name": "gsm8k"}, {"name": "gsm8k"}]}, "spec.suites", "contains two suites with the same name"),
+    ({"suites": [{"name": "own"}]}, "spec.suites", "contains a suite that is not in the recipe"),
     ({"suites": [{"name": "gsm8k", "accuracy": {}}]}, "spec.suites", "changes a suite of the recipe"),
-    (own(extraArgs=["--num-prompts=2"]), "spec.suites", "has a flag in extraArgs"),
+    (own(extraArgs=["--num-prompts=2"]), "spec.suites", "contains a flag in extraArgs"),
     ({"datasets": {"shareGPT": FILE}}, "spec.datasets.shareGPT", "either persistentVolumeClaim or configMap"),
     ({"datasets": {"gsm8k": FILE}}, "spec.datasets.gsm8k", "either persistentVolumeClaim or configMap"),
-    ({"baseline": {"benchmark": "last"}}, "spec.baseline.benchmark", "must be set if the source is benchmark"),
+    (
+        {"baseline": {"benchmark": "last"}},
+        "spec.baseline.benchmark",
+        "must be set if and only if spec.baseline.source is benchmark",
+    ),
     ({"baseline": {"source": "benchmark", "benchmark": "nightly"}}, "spec.baseline.benchmark", "is this benchmark"),
-    ({"baseline": {"source": "none", "maxRegressionPercent": 1}}, "spec.baseline.maxRegressionPercent", "needs some"),
-    ({"baseline": {"metrics": ["concurrency"]}}, "spec.baseline.metrics", "neither higher nor lower is better"),
+    (
+        {"baseline": {"source": "none", "maxRegressionPercent": 1}},
+        "spec.baseline.maxRegressionPercent",
+        "needs a baseline",
+    ),
+    ({"baseline": {"metrics": ["concurrency"]}}, "spec.baseline.metrics", "contains a metric that cannot be compared"),
     (
         {"suites": [{"name": "gsm8k"}], **bound(min=1)},
         "spec.thresholds",
-        "names a suite that spec.suites does not have",
+        "names a suite that is not in spec.suites",
     ),
-    (bound(metric="accuracy", min=1), "spec.thresholds", "names a metric that the suite does not have"),
-    (bound(), "spec.thresholds", "has neither min nor max"),
-    (bound(min=2, max=1), "spec.thresholds", "has a min above its max"),
-    (overlay(resources={"limits": {"amd.com/gpu": 1}}), "spec.podTemplate.spec.containers", "asks for amd.com/gpu"),
+    (bound(metric="accuracy", min=1), "spec.thresholds", "names a metric that the suite does not measure"),
+    (bound(), "spec.thresholds", "lacks a limit"),
+    (bound(min=2, max=1), "spec.thresholds", "has a min that is greater than its max"),
+    (overlay(resources={"limits": {"amd.com/gpu": 1}}), "spec.podTemplate.spec.containers", "requests amd.com/gpu"),
     (
         overlay(env=[{"name": "OPENAI_API_KEY", "value": "x"}]),
         "spec.podTemplate.spec.containers",
-        "which the operator takes from the server's Secret",
+        "but the operator sets it from the server's Secret",
     ),
     (overlay(args=["sleep"]), "spec.podTemplate.spec.containers", "use spec.client and spec.suites"),
     (overlay(securityContext={"privileged": True}), "spec.podTemplate.spec.containers", "it only sends requests"),
@@ -119,7 +127,7 @@ def test_what_is_right_has_no_problems(spec: Manifest) -> None:
 )
 def test_a_flag_with_a_field_of_its_own_is_refused_however_it_is_written(flag: str) -> None:
     (problem,) = problems(**own(extraArgs=[flag]))
-    assert "has a flag in extraArgs" in problem.message
+    assert "contains a flag in extraArgs" in problem.message
 
 
 @pytest.mark.parametrize(

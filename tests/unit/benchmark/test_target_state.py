@@ -49,8 +49,12 @@ WITH_KEY: dict[str, Any] = {"engine": {"extraArgs": ["--api-key=$(KEY)"]}}
     [
         ((), "ServerMissing", "there is no KimiLinearServer kimi in namespace default"),
         ((server(ready="False"),), "ServerUnready", "server kimi is not ready: Whatever"),
-        ((server(generation=0),), "ServerUnready", "the operator has not seen the latest change of server kimi yet"),
-        ((make_server(),), "ServerUnready", "the operator has not seen the latest change of server kimi yet"),
+        (
+            (server(generation=0),),
+            "ServerUnready",
+            "server kimi was changed, and the operator has not handled the change yet",
+        ),
+        ((make_server(),), "ServerUnready", "server kimi was changed, and the operator has not handled the change yet"),
         ((server(**WITH_KEY),), "ApiKeyUnknown", "use spec.auth.apiKeySecretRef of the server"),
     ],
 )

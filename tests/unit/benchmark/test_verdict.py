@@ -43,8 +43,8 @@ def test_the_recipes_own_numbers_pass_without_a_bound_and_with_any_regression_al
 
 def test_a_passed_benchmark_says_how_many_bounds_were_kept() -> None:
     bound = {"suite": "speed-low", "metric": "output_throughput", "min": 100, "max": 100}
-    assert judged(spec()).message == "The suite is valid, and no bounds were given"
-    assert judged(spec(thresholds=[bound])).message == "The suite is valid, and all 2 bounds are kept"
+    assert judged(spec()).message == "The suite is valid, and the spec sets no limits for the numbers"
+    assert judged(spec(thresholds=[bound])).message == "The suite is valid, and all 2 checks of numbers passed"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,10 @@ def test_a_passed_benchmark_says_how_many_bounds_were_kept() -> None:
     [
         ({"metric": "output_throughput", "min": 100.5}, "speed-low: output_throughput is 100, min 100.5"),
         ({"metric": "median_ttft_ms", "max": 49}, "speed-low: median_ttft_ms is 50, max 49"),
-        ({"metric": "p95_ttft_ms", "max": 49}, "speed-low: p95_ttft_ms was not reported by this client, max 49"),
+        (
+            {"metric": "p95_ttft_ms", "max": 49},
+            "speed-low: p95_ttft_ms is not among the numbers that this client reports, max 49",
+        ),
     ],
 )
 def test_a_missed_bound_fails(bound: Manifest, message: str) -> None:
@@ -121,9 +124,11 @@ def test_what_is_invalid_is_never_failed_however_bad_its_numbers_are() -> None:
 
 
 def test_a_server_that_changed_makes_a_suite_invalid() -> None:
-    result = verdict.judge(spec(), LOW, ended(), baseline=Baseline(), changes=["the server's image changed meanwhile"])
+    result = verdict.judge(
+        spec(), LOW, ended(), baseline=Baseline(), changes=["the server's image changed during the suite"]
+    )
     assert verdict.conclude([result]) == verdict.Verdict(
-        "Invalid", "ServerChanged", "speed-low: the server's image changed meanwhile"
+        "Invalid", "ServerChanged", "speed-low: the server's image changed during the suite"
     )
 
 

@@ -50,8 +50,8 @@ def write(text: str, file: str = "kimi.yaml") -> None:
             WARNED,
             0,
             "kimi.yaml: KimiLinearServer warned: valid\n",
-            "kimi.yaml: KimiLinearServer warned: warning: spec.tensorParallelism: 8: "
-            "only 4 has published results for this model on AMD GPUs\n",
+            "kimi.yaml: KimiLinearServer warned: warning: spec.tensorParallelism: 8: there are published results "
+            "for this model on AMD GPUs only with 4\n",
         ),
         (
             f"{GOOD}---\n---\n{FOREIGN}---\n{BAD}",
@@ -394,8 +394,8 @@ def test_render_asks_for_the_server_of_a_benchmark(capsys: pytest.CaptureFixture
     write(BENCHMARK)
     assert cli.main(["render", "-f", "kimi.yaml"]) == 1
     assert capsys.readouterr().err == (
-        "kimi.yaml: KimiLinearBenchmark nightly: error: spec.serverRef.name: 'good': what its pods need comes from "
-        "the server, which is in none of the files: add its file\n"
+        "kimi.yaml: KimiLinearBenchmark nightly: error: spec.serverRef.name: 'good': the pods take values from "
+        "this server, but it is in none of the files: add its file\n"
     )
 
 

@@ -94,7 +94,7 @@ AUTOMOUNTED = "the token of a service account (automountServiceAccountToken)"
         ),
         (
             pod(volumes=[{"name": "v", "projected": {"sources": [{"podCertificate": {"signerName": "s"}}]}}]),
-            "a certificate of its own (volume v)",
+            "a pod certificate (volume v)",
         ),
         (
             pod(volumes=[{"name": "v", "projected": {"sources": [{"nextYears": {}}]}}]),
@@ -182,9 +182,8 @@ def test_what_has_a_wrong_shape_is_left_to_the_api_server(spec: Manifest) -> Non
 
 def test_the_refusal_names_what_is_asked_for_and_who_can_allow_it() -> None:
     assert access.refusal(["hostPID: true"]) == (
-        "the pods would get hostPID: true, which reaches beyond the pod: leave it out of podTemplate and "
-        "security, or let an administrator run the operator with --allow-node-access (the chart's value "
-        "allowNodeAccess)"
+        "the pods would get access beyond themselves: hostPID: true. Remove this from podTemplate and security, or "
+        "ask an administrator to run the operator with --allow-node-access (the chart's value allowNodeAccess)"
     )
 
 

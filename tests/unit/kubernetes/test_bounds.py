@@ -61,7 +61,7 @@ def test_what_is_nested_too_deeply_is_named(make: Any, spec: Manifest) -> None:
 def test_what_is_too_large_is_named(make: Any, spec: Manifest) -> None:
     [problem] = check(make(**spec)).problems
     assert problem.path == ("spec.podTemplate" if "podTemplate" in spec else "spec.x0")
-    assert problem.message.startswith("too large: a spec holds at most 256 KiB of JSON and 5000 keys and values")
+    assert problem.message.startswith("too large: a spec can contain at most 256 KiB of JSON and 5000 keys and values")
 
 
 def test_what_is_not_the_users_is_not_measured() -> None:

@@ -7,9 +7,10 @@ import pytest
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.log_quotes import quoted
+from kimi_linear_operator.server.observation import ServerObservation
 from kimi_linear_operator.server.sglang.program import SGLANG
 from kimi_linear_operator.server.spec import KimiLinearServer
-from kimi_linear_operator.server.status import ServerObservation, server_status
+from kimi_linear_operator.server.status import server_status
 from make import make_deployment, make_failed_pod, make_pod, make_server
 
 NOW = "2026-11-24T10:00:00Z"
@@ -189,8 +190,8 @@ def lived(seconds: int, code: int = 137, **more: Any) -> Manifest:
 
 
 TIMED_OUT = (
-    "not ready within 3600 s (spec.startup.timeoutSeconds), so it was stopped: raise it, or keep the weights and "
-    "compiled kernels on a volume (podTemplate, volume cache); its log ends with: Loading safetensors checkpoint "
+    "not ready within 3600 s (spec.startup.timeoutSeconds), so the kubelet stopped it: raise it, or keep the weights "
+    "and compiled kernels on a volume (podTemplate, volume cache); its log ends with: Loading safetensors checkpoint "
     "shards: 61% Completed"
 )
 
@@ -199,7 +200,7 @@ TIMED_OUT = (
 @pytest.mark.parametrize("seconds", [3590, 3600, 3915])
 def test_a_start_that_ran_out_of_time_is_called_that(seconds: int, code: int) -> None:
     pod = engine_pod(lived(seconds, code), ready_since="2026-11-23T23:59:00Z")
-    ended = "it ended in the phase weights"
+    ended = "this happened in the phase weights"
     assert told(pod) == ("StartupTimedOut", f"pod kimi-0, container sglang: {TIMED_OUT}; {ended}")
     assert ready(pod)["lastFailure"]["message"] == TIMED_OUT
     again = engine_pod(lived(seconds, code), 1, running=True)

@@ -98,7 +98,7 @@ def test_the_log_says_once_that_a_scope_is_not_watched_and_once_that_it_is_again
     watch.watched.note_answer(PODS, "WATCH", 200)
     watch.watched.log_changes()
     assert [record.getMessage() for record in caplog.records] == [
-        "pods in namespace default: not watched for 70 s, retrying until it works",
+        "pods in namespace default: not watched for 70 s. The operator retries until the watch works",
         "Watching pods in namespace default again",
     ]
 

@@ -306,7 +306,7 @@ def test_an_object_that_nobody_can_read_costs_nothing_else_and_is_named_once(cap
 
     run(test())
     [line] = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert line.getMessage().startswith("Cannot read Pod default/odd: ")
+    assert line.getMessage().startswith("Cannot read Pod default/odd. ")
     assert line.exc_info, "a bug is told with its trace"
 
 
@@ -323,7 +323,8 @@ def test_of_thousands_that_nobody_can_read_a_few_are_named(caplog: pytest.LogCap
     lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(lines) == MOST_NAMED + 2
     assert (
-        f"More than {MOST_NAMED} objects of pods in namespace default cannot be read: the others are not named" in lines
+        f"More than {MOST_NAMED} objects of pods in namespace default cannot be read. The log does not name the others"
+        in lines
     )
 
 

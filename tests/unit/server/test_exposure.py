@@ -12,7 +12,7 @@ from kimi_linear_operator.server.spec.status import ServerStatus
 from make import make_server
 
 ROUTE = {"parentRefs": [{"name": "public", "namespace": "gateways"}], "hostnames": ["kimi.example.com"]}
-PENDING = "no controller has answered for the HTTPRoute yet"
+PENDING = "no controller has handled the HTTPRoute yet"
 
 
 def server(**spec: Any) -> KimiLinearServer:
@@ -79,7 +79,7 @@ def test_an_ingress_is_reached_at_its_hosts_once_a_controller_has_taken_it(
     ingress: Manifest, addresses: tuple[str, ...]
 ) -> None:
     wanted = server(ingress=ingress)
-    message = "the Ingress has no address: no controller of the default class has reported one yet"
+    message = "the Ingress has no address, because no controller of the default class has reported one yet"
     assert exposure(wanted, {}) == Exposure(problems=(Reason("AddressPending", message),))
     assert exposure(wanted, with_points(INGRESS, {"ip": "192.0.2.7"})) == Exposure(addresses)
 

@@ -408,7 +408,7 @@ def test_nobody_comes_while_anything_cannot_be_read_and_the_log_and_the_metric_s
     world.unreadable = [f"controllerrevisions in namespace team-{number}" for number in range(5)]
     assert [world.step(), world.step(60), world.step(600)] == [[], [], []]
     [told] = [record.getMessage() for record in caplog.records]
-    assert "namespace team-2 and 2 more cannot be read" in told
+    assert "namespace team-2 and 2 more, because" in told
     assert "remove it from watchNamespaces" in told
     [metric] = counters.ROLLOUTS.collect()
     assert {sample.labels["state"]: sample.value for sample in metric.samples} == {

@@ -106,11 +106,11 @@ def test_the_service_leads_to_the_router_only_while_one_serves() -> None:
 @pytest.mark.parametrize(
     ("live", "message"),
     [
-        (None, "0 of 2 pods of the router serve; until one does, requests go to the replicas directly"),
+        (None, "0 of 2 pods of the router serve; until a pod serves, requests go directly to the replicas"),
         ({"status": {"availableReplicas": 1}}, "1 of 2 pods of the router serve"),
         (
             {"status": {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]}},
-            "0 of 2 pods of the router serve; until one does, requests go to the replicas directly: exceeded quota",
+            "0 of 2 pods of the router serve; until a pod serves, requests go directly to the replicas: exceeded quota",
         ),
     ],
 )

@@ -60,53 +60,53 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
         "spec.autoscaling.minReplicas",
         3,
-        "is more than spec.autoscaling.maxReplicas",
+        "is greater than spec.autoscaling.maxReplicas: correct one of them",
     ),
-    ({"router": {}}, "spec.router", None, "has no API key, so everyone who reaches the server"),
-    ({"engine": {"extraArgs": ["--tp=8"]}}, "spec.engine.extraArgs", None, "has a flag that the operator sets"),
+    ({"router": {}}, "spec.router", None, "has no API key. So everyone who reaches the server"),
+    ({"engine": {"extraArgs": ["--tp=8"]}}, "spec.engine.extraArgs", None, "contains a flag that the operator sets"),
     ({"engine": {"extraArgs": ["--api-key=abc"]}}, "spec.engine.extraArgs", None, "shows an API key"),
     (
         keyed({"env": [SECRET]}),
         "spec.engine.extraArgs",
         None,
-        "has the API key on SGLang's command line",
+        "puts the API key on SGLang's command line",
     ),
     (
         AUTH | keyed({"env": [SECRET]}),
         "spec.engine.extraArgs",
         None,
-        "sets an API key besides that of spec.auth.apiKeySecretRef",
+        "sets an API key in addition to spec.auth.apiKeySecretRef",
     ),
     (
         AUTH | {"engine": {"extraArgs": ["--tokenizer-worker-num=4"]}},
         "spec.engine.extraArgs",
         None,
-        "with which SGLang cannot ask for an API key",
+        "but with this flag SGLang ignores API keys",
     ),
     (
         {"service": {"loadBalancerClass": "example.com/internal"}},
         "spec.service.loadBalancerClass",
         "example.com/internal",
-        "is only for load balancers",
+        "works only with load balancers",
     ),
     (
         {"service": {"externalTrafficPolicy": "Local"}},
         "spec.service.externalTrafficPolicy",
         "Local",
-        "is only for traffic from outside",
+        "works only with traffic from outside",
     ),
     (
         AUTH | {"ingress": {"tlsSecretName": "kimi-tls"}},
         "spec.ingress.tlsSecretName",
         "kimi-tls",
-        "is a certificate for no name",
+        "needs hosts for its certificate",
     ),
-    ({"ingress": {}}, "spec.auth", None, "is open while an Ingress or an HTTPRoute leads to the server"),
+    ({"ingress": {}}, "spec.auth", None, "is not set, but an Ingress or an HTTPRoute leads to the server"),
     (
         {"verification": {"mode": "Warn", "onFailure": "Rollback"}},
         "spec.verification.onFailure",
         "Rollback",
-        "needs mode Block",
+        "needs spec.verification.mode Block",
     ),
     (
         {"verification": {"dataset": {"path": "test.jsonl"}}},
@@ -118,35 +118,35 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         {"networkPolicy": {"from": [{"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}}]}},
         "spec.networkPolicy.from",
         None,
-        "has a peer that Kubernetes refuses",
+        "contains a peer that Kubernetes refuses",
     ),
     (
         {"monitoring": {"labels": {"kimi-linear.io/server": "x"}}},
         "spec.monitoring.labels",
         None,
-        "sets a label that the operator sets",
+        "contains a label that the operator sets",
     ),
-    ({"monitoring": {"labels": {"ü": "x"}}}, "spec.monitoring.labels", None, "has a key that Kubernetes refuses"),
-    ({"networkPolicy": {"to": [{}]}}, "spec.networkPolicy.to", None, "has a peer that Kubernetes refuses"),
+    ({"monitoring": {"labels": {"ü": "x"}}}, "spec.monitoring.labels", None, "contains a key that Kubernetes refuses"),
+    ({"networkPolicy": {"to": [{}]}}, "spec.networkPolicy.to", None, "contains a peer that Kubernetes refuses"),
     (
         {"kernelCache": {"existingClaim": "kernels", "hostPath": "/kernels"}},
         "spec.kernelCache.hostPath",
         "/kernels",
-        "has two places for the same kernels",
+        "names two places for the same kernels",
     ),
     ({"engine": {"extraArgs": ["--ssl-certfile=/c"]}}, "spec.engine.extraArgs", None, "makes SGLang use TLS"),
     ({"engine": {"extraArgs": ["--dp-size", "2"]}}, "spec.engine.extraArgs", None, "multiplies the number of GPUs"),
     ({"engine": {"extraArgs": ["--node-rank=1"]}}, "spec.engine.extraArgs", None, "spreads SGLang over several nodes"),
     ({"engine": {"extraArgs": ["--grpc-mode"]}}, "spec.engine.extraArgs", None, "disables SGLang's HTTP API"),
-    ({"engine": {"extraArgs": ["--base-gpu-id=4"]}}, "spec.engine.extraArgs", None, "chooses GPUs by number"),
-    ({"engine": {"extraArgs": ["-h"]}}, "spec.engine.extraArgs", None, "prints the help and ends"),
-    ({"engine": {"extraArgs": ["--"]}}, "spec.engine.extraArgs", None, "has the item --, after which"),
+    ({"engine": {"extraArgs": ["--base-gpu-id=4"]}}, "spec.engine.extraArgs", None, "selects GPUs by their numbers"),
+    ({"engine": {"extraArgs": ["-h"]}}, "spec.engine.extraArgs", None, "makes SGLang print its help and end"),
+    ({"engine": {"extraArgs": ["--"]}}, "spec.engine.extraArgs", None, "contains the item --, after which"),
     ({"engine": {"extraArgs": ["--log-level info"]}}, "spec.engine.extraArgs", None, "write --flag=value"),
     (
         {"engine": {"image": "lmsysorg/sglang:v0.5.7-rocm700-mi35x"}},
         "spec.engine.image",
         "lmsysorg/sglang:v0.5.7-rocm700-mi35x",
-        "need a mi30x image",
+        "use a mi30x image",
     ),
     (
         overlay({"name": "sglang", "securityContext": {"privileged": True}}),
@@ -164,19 +164,19 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         overlay({"name": "sglang", **gpus("limits", 8)}),
         "spec.podTemplate.spec.containers",
         None,
-        "another number of amd.com/gpu",
+        "a number of amd.com/gpu other than spec.tensorParallelism",
     ),
     (
         overlay({"name": "warm", **gpus("requests", "2")}, group="initContainers"),
         "spec.podTemplate.spec.initContainers",
         None,
-        "same GPUs as the engine, or none",
+        "an init container must request this number or no GPUs",
     ),
     (
         overlay({"name": "log-shipper", **gpus("requests", 4)}),
         "spec.podTemplate.spec.containers",
         None,
-        "only the container sglang may have GPUs",
+        "only the container sglang can have GPUs",
     ),
     (
         overlay({"name": "sglang", "args": ["sleep"]}),
@@ -188,7 +188,7 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         overlay({"name": "sglang", "env": [{"name": "SGLANG_ROCM_FUSED_DECODE_MLA", "value": "1"}]}),
         "spec.podTemplate.spec.containers",
         None,
-        "Kimi-Linear needs 0",
+        "which Kimi-Linear needs: remove the variable",
     ),
     (
         overlay({"name": "sglang", "ports": [{"containerPort": 30000, "name": "other"}]}),
@@ -212,13 +212,13 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         {"inheritedMetadata": {"labels": {"-team": "ml"}}},
         "spec.inheritedMetadata.labels",
         None,
-        "has a key that Kubernetes refuses",
+        "contains a key that Kubernetes refuses",
     ),
     (
         {"inheritedMetadata": {"annotations": {"a/b/c": "ml"}}},
         "spec.inheritedMetadata.annotations",
         None,
-        "has a key that Kubernetes refuses",
+        "contains a key that Kubernetes refuses",
     ),
     (
         {"podTemplate": {"metadata": {"labels": {"app.kubernetes.io/name": "mine"}}}},
@@ -226,15 +226,20 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         None,
         "choose another key",
     ),
-    ({"tensorParallelism": 8}, "spec.tensorParallelism", 8, "only 4 has published results"),
+    ({"tensorParallelism": 8}, "spec.tensorParallelism", 8, "there are published results for this model"),
     (
         {"hardware": "mi355x"},
         "spec.engine.version",
         "v0.5.7",
-        "reported to fail with this model on MI355X",
+        "fails with this model on MI355X",
     ),
-    ({"engine": {"version": "v0.5.9"}}, "spec.engine.version", "v0.5.9", "is not the release that this operator is"),
-    ({"engine": {"version": "v0.5.99"}}, "spec.engine.version", "v0.5.99", "it guesses the tag of the image"),
+    (
+        {"engine": {"version": "v0.5.9"}},
+        "spec.engine.version",
+        "v0.5.9",
+        "is not the release for which this operator is",
+    ),
+    ({"engine": {"version": "v0.5.99"}}, "spec.engine.version", "v0.5.99", "the operator guesses the tag of the image"),
     (
         {"service": {"type": "LoadBalancer"}},
         "spec.service.type",
@@ -245,20 +250,20 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         {"service": {"type": "NodePort"}, "networkPolicy": {"from": [{"namespaceSelector": {}}]}, **AUTH},
         "spec.networkPolicy.from",
         None,
-        "lets no address from outside the cluster in",
+        "refuses all addresses outside the cluster",
     ),
-    ({"monitoring": {}, "networkPolicy": {}}, "spec.networkPolicy.from", None, "lets no Prometheus in"),
+    ({"monitoring": {}, "networkPolicy": {}}, "spec.networkPolicy.from", None, "refuses Prometheus"),
     (
         {"hardware": "mi355x", "engine": {"image": "a/sglang:v0.5.7-rocm700-mi35x"}},
         "spec.engine.image",
         "a/sglang:v0.5.7-rocm700-mi35x",
-        "is SGLang v0.5.7, which is reported to fail with this model on MI355X",
+        "contains SGLang v0.5.7, which fails with this model on MI355X",
     ),
     (
         {"engine": {"image": "a/sglang:own"}},
         "spec.engine.image",
         "a/sglang:own",
-        "has a tag that names no tested release",
+        "has a tag without a tested release",
     ),
 ]
 
@@ -286,9 +291,9 @@ def test_two_gpus_are_two_warnings_until_the_backend_is_set() -> None:
 
 # These rules can't be broken alone: a key on the command line is always a warning.
 BROKEN_KEYS: list[tuple[Manifest, str]] = [
-    ({"engine": {"extraArgs": ["--api-key=$(KEY)"]}}, "a variable that the container sglang does not have"),
+    ({"engine": {"extraArgs": ["--api-key=$(KEY)"]}}, "a variable that the container sglang lacks"),
     (keyed({"env": [{"name": "KEY", "value": "sk-1"}]}), "whose value is in the spec"),
-    ({**keyed({"env": [SECRET]}), "router": {}}, "does not find the key"),
+    ({**keyed({"env": [SECRET]}), "router": {}}, "does not find it on"),
 ]
 
 
@@ -296,7 +301,7 @@ BROKEN_KEYS: list[tuple[Manifest, str]] = [
 def test_a_key_on_the_command_line_that_comes_from_no_secret_is_refused(spec: Manifest, words: str) -> None:
     refused, warned = problems(**spec)
     assert words in refused.message
-    assert "has the API key on SGLang's command line" in warned.message
+    assert "puts the API key on SGLang's command line" in warned.message
 
 
 def test_every_rule_is_broken_by_one_of_these_tests() -> None:
@@ -427,7 +432,10 @@ SHAPES: list[tuple[Manifest, str]] = [
     ({"replicas": -1}, "spec.replicas: -1: must be greater than or equal to 0"),
     ({"suspend": "true"}, 'spec.suspend: "true": must be true or false, without quotes'),
     ({"hardware": "mi250"}, "spec.hardware: \"mi250\": must be 'mi300x', 'mi325x' or 'mi355x'"),
-    ({"model": {"revision": 7}}, "spec.model.revision: 7: must be a string; quote it if it looks like a number"),
+    (
+        {"model": {"revision": 7}},
+        "spec.model.revision: 7: must be a string; put it in quotes if it looks like a number",
+    ),
     ({"model": {"tokenSecretRef": {}}}, "spec.model.tokenSecretRef.name: is required"),
     ({"engine": {"memoryFractionStatic": "0.8"}}, 'spec.engine.memoryFractionStatic: "0.8": must be a number'),
     ({"engine": {"memoryFractionStatic": True}}, "spec.engine.memoryFractionStatic: true: must be a number"),

@@ -40,7 +40,7 @@ def test_a_replica_that_does_not_serve_is_awaited() -> None:
     assert (status, reason) == ("True", "ReplicaAwaited")
     assert message == "1 of 2 replicas serve; no more are added until all do"
     message = told(ABLE, ACTIVE, LIMITED, may_grow=False)[2]
-    assert message.endswith("until the newest has had time to take its part of the load")
+    assert message.endswith("until the newest replica has had time to take its part of the load")
 
 
 def test_more_load_than_there_may_be_replicas_is_told() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.server.observation import ServerObservation
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.spec.status import StartupStatus
 from kimi_linear_operator.server.startup import (
@@ -18,7 +19,7 @@ from kimi_linear_operator.server.startup import (
     seconds_until_late,
     startup_status,
 )
-from kimi_linear_operator.server.status import ServerObservation, server_status
+from kimi_linear_operator.server.status import server_status
 from make import UID, make_deployment, make_pod, make_server
 
 HOUR = 3600
@@ -185,8 +186,9 @@ def test_a_phase_is_named_with_its_time_and_explained_once_it_is_late() -> None:
     in_time, late = (describe(startup, HOUR, now) for now in (at(16, 59), at(17)))
     assert in_time == f"phase compiling since {at(7)}"
     assert late == (
-        f"phase compiling since {at(7)}, longer than 10 minutes: it took 42 s on four H200, and SGLang calls several "
-        "minutes normal. Look at `kubectl logs kimi-0 -c sglang`; a volume named kernels keeps compiled kernels"
+        f"phase compiling since {at(7)}, longer than 10 minutes: it took 42 s on four H200, and according to SGLang "
+        "several minutes are normal. Look at `kubectl logs kimi-0 -c sglang`; a volume named kernels keeps compiled "
+        "kernels"
     )
     assert describe(startup, HOUR, at(50)) == late
     assert [seconds_until_late(startup, HOUR, now) for now in (at(7), at(16, 59), at(17))] == [600, 1, None]
@@ -240,4 +242,4 @@ def test_a_start_that_took_too_long_names_the_phase_in_which_it_ended() -> None:
     )
     ready = next(item for item in server_status(observation, at(8))["conditions"] if item["type"] == "Ready")
     assert ready["reason"] == "StartupTimedOut"
-    assert ready["message"].endswith("; it ended in the phase loading")
+    assert ready["message"].endswith("; this happened in the phase loading")

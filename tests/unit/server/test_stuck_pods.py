@@ -6,8 +6,9 @@ import pytest
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.waits import next_look
+from kimi_linear_operator.server.observation import ServerObservation
 from kimi_linear_operator.server.spec import KimiLinearServer
-from kimi_linear_operator.server.status import ServerObservation, server_status
+from kimi_linear_operator.server.status import server_status
 from make import make_deployment, make_failed_pod, make_pod, make_server
 
 CREATED = "2026-11-24T09:00:00Z"
@@ -66,7 +67,7 @@ VOLUMES = [
                 spec={"schedulingGates": [{"name": "kueue.x-k8s.io/admission"}]},
             ),
             "Queued",
-            "pod kimi-0 waits for Kueue: `kubectl describe workloads` says what for",
+            "pod kimi-0 waits for Kueue: `kubectl describe workloads` shows the cause",
         ),
         (
             pod(spec={"schedulerName": "typo"}),
@@ -178,8 +179,8 @@ def with_gpus(container: Manifest, **health: str) -> Manifest:
 
 SILENT = RUNS | {"ready": False}
 LOST = (
-    "; the node reports as unhealthy: amd.com/gpu 0000:b5:00.0, amd.com/gpu 0000:c5:00.0: `kubectl delete pod kimi-0` "
-    "lets the next one get others"
+    "; the node reports as unhealthy: amd.com/gpu 0000:b5:00.0, amd.com/gpu 0000:c5:00.0: `kubectl delete pod "
+    "kimi-0` replaces it by a pod that can get other devices"
 )
 
 
@@ -250,9 +251,9 @@ def test_an_image_that_is_pulled_for_long_is_no_volume_that_is_missing() -> None
     )
     assert told(pulls) == (
         "Starting",
-        "pod kimi-0 is being started: its image is pulled and its volumes are mounted; phase image since "
-        f"{CREATED}, longer than 15 minutes: an image of tens of gigabytes takes up to 15 minutes. Look at `kubectl "
-        "describe pod kimi-0`, and the way from the node to the registry",
+        f"pod kimi-0 is being started: its image is pulled and its volumes are mounted; phase image since {CREATED}, "
+        "longer than 15 minutes: an image of tens of gigabytes takes up to 15 minutes. Look at `kubectl describe "
+        "pod kimi-0`, and the connection from the node to the registry",
     )
 
 

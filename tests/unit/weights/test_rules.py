@@ -29,21 +29,21 @@ BROKEN: list[tuple[Manifest, str, str]] = [
     (
         {"volume": {"existingClaim": "models", "storageClassName": "nfs"}},
         "spec.volume.storageClassName",
-        "has its storage class already",
+        "already has a storage class",
     ),
-    (overlay(resources={"limits": {"amd.com/gpu": 1}}), "spec.podTemplate.spec.containers", "asks for amd.com/gpu"),
+    (overlay(resources={"limits": {"amd.com/gpu": 1}}), "spec.podTemplate.spec.containers", "requests amd.com/gpu"),
     (overlay(command=["sh"]), "spec.podTemplate.spec.containers", "use spec.image and spec.source"),
     (overlay(securityContext={"privileged": True}), "spec.podTemplate.spec.containers", "only writes to its volume"),
     ({"podTemplate": {"spec": {"hostNetwork": True}}}, "spec.podTemplate.spec.hostNetwork", "the node's network"),
     (
         {"podTemplate": {"metadata": {"labels": {"kimi-linear.io/weights": "x"}}}},
         "spec.podTemplate.metadata.labels",
-        "changes a label",
+        "contains a label",
     ),
     (inherited(labels={"kimi-linear.io/weights": "x"}), "spec.inheritedMetadata.labels", "that the operator sets"),
-    (inherited(labels={"-": "x"}), "spec.inheritedMetadata.labels", "has a key that Kubernetes refuses"),
+    (inherited(labels={"-": "x"}), "spec.inheritedMetadata.labels", "contains a key that Kubernetes refuses"),
     (inherited(annotations={"kimi-linear.io/x": "x"}), "spec.inheritedMetadata.annotations", "the operator"),
-    (inherited(annotations={"-": "x"}), "spec.inheritedMetadata.annotations", "has a key that Kubernetes refuses"),
+    (inherited(annotations={"-": "x"}), "spec.inheritedMetadata.annotations", "contains a key that Kubernetes refuses"),
 ]
 WARNED: list[tuple[Manifest, str, str]] = [
     ({"volume": {"accessModes": ["ReadWriteOnce"]}}, "spec.volume.accessModes", "only one node"),

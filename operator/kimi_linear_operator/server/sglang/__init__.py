@@ -1,5 +1,5 @@
-"""What SGLang needs to serve Kimi-Linear on AMD GPUs.
+"""The facts about serving Kimi-Linear with SGLang on AMD GPUs.
 
 The facts come from the recipe (SGLang's cookbook page for Kimi-Linear) and from the source code of SGLang 0.5.7; each
-constant names its source. These modules know nothing of Kubernetes except the fields of a container.
+constant names its source. These modules use no part of Kubernetes except the fields of a container.
 """

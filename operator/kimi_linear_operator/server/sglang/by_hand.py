@@ -16,7 +16,7 @@ LINE_BREAK = " \\\n  "
 def recipe_command(spec: ServerSpec) -> str:
     """Return the shell command that starts this server by hand, in the format of the recipe's generator.
 
-    Control characters are replaced: a terminal would obey them when somebody pastes the command.
+    Control characters are replaced, because a terminal would execute them when somebody pastes the command.
     """
     flags = [*recipe_flags(spec), *chosen_flags(spec)]
     return COMMAND_START + LINE_BREAK.join(["", *(shlex.join(map(printable, flag)) for flag in flags)])

@@ -14,15 +14,15 @@ TOOL_CALL_PARSER = "kimi_k2"
 # SGLang's default port.
 PORT = 30000
 PORT_NAME = "http"
-# Host name of all addresses of both IP families, by the pod's /etc/hosts. SGLang's web server (uvicorn on uvloop)
-# listens on each address that the name resolves to, and skips a family that the kernel lacks. Alternatives fail: no
-# probe reaches SGLang's default 127.0.0.1, `--host ::` listens on IPv6 alone, and with an empty host the warm-up of
-# 0.5.7 has no address to call. Because of the suffix, proxy exceptions for localhost match it (requests compares
-# suffixes).
+# A host name for all addresses of both IP families, defined in the pod's /etc/hosts. SGLang's web server (uvicorn on
+# uvloop) listens on each address of the name, and skips a family that the kernel lacks. Other values of --host do not
+# work: no probe reaches SGLang's default 127.0.0.1, `--host ::` listens only on IPv6, and with an empty host the
+# warm-up of 0.5.7 has no address to call. The name has this suffix so that proxy exceptions for localhost match it
+# (requests compares suffixes).
 ALL_ADDRESSES = "all.localhost"
 ALL_ADDRESSES_ALIASES = ("0.0.0.0", "::")  # noqa: S104 - a pod serves its Service on all of its own addresses
 
-# Flags that have a field in the spec, or that the pod depends on. With the aliases of SGLang's server_args.py.
+# Flags that have a field in the spec, or on which the pod depends, with the aliases of SGLang's server_args.py.
 OWNED_FLAGS = (
     "attention-backend",
     "config",
@@ -47,12 +47,12 @@ OWNED_FLAGS = (
     "trust-remote-code",
 )
 
-# Flags that can only fail in such a pod, so rules refuse them. With their aliases.
+# Flags that always fail in such a pod, with their aliases. Rules refuse them.
 TLS_FLAGS = ("enable-ssl-refresh", "ssl-ca-certs", "ssl-certfile", "ssl-keyfile", "ssl-keyfile-password")
 DATA_PARALLEL_FLAGS = ("data-parallel-size", "dp-size")
 NODES_FLAGS = ("dist-init-addr", "nccl-init-addr", "node-rank", "use-ray")
 OTHER_PROTOCOL_FLAGS = ("encoder-only", "grpc-mode", "smg-grpc-mode")
-# The shortest abbreviation of --tokenizer-worker-num: with more than one worker, SGLang cannot ask for an API key
+# The shortest abbreviation of --tokenizer-worker-num. With more than one worker, SGLang does not check API keys
 # (http_server.py, init_multi_tokenizer).
 WORKERS_FLAG_START = "--tokenizer-w"
 GPU_NUMBER_FLAGS = ("base-gpu-id", "gpu-id-step")
@@ -65,12 +65,13 @@ Flags = Sequence[tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag of SGLang's command line, and where its value comes from. The configurator's page has the same table.
+    """A flag of SGLang's command line, and the source of its value. The configurator's page uses the same table.
 
     Attributes:
         name: The flag.
-        fields: Fields of the spec: the first one that is set gives the value. If empty, the flag has no value.
-        words: The text for a value of the field, None to leave the flag out. Values without an entry are the text.
+        fields: Fields of the spec. The first field that is set gives the value. Without fields, the flag has no value.
+        words: The text for each value of the field, None to leave the flag out. A value without an entry is its own
+            text.
     """
 
     name: str
@@ -86,7 +87,7 @@ RECIPE_FLAGS = (
     Flag("--trust-remote-code"),
     Flag("--tool-call-parser", ("tool_call_parser",), {"disabled": None, "enabled": TOOL_CALL_PARSER}),
 )
-# Flags that are there only if the spec sets their field. extraArgs follow them.
+# Flags that are used only if the spec sets their field. extraArgs come after them.
 CHOSEN_FLAGS = (
     Flag("--revision", ("model.revision",)),
     Flag("--served-model-name", ("model.served_name",)),
@@ -126,7 +127,7 @@ def recipe_flags(spec: ServerSpec) -> Flags:
 
 
 def chosen_flags(spec: ServerSpec) -> Flags:
-    """Return the flags that are there only if the spec sets them."""
+    """Return the flags that are used only if the spec sets their field."""
     chosen = [words for flag in CHOSEN_FLAGS if (words := _flag(flag, spec))]
     return [*chosen, *grouped(spec.engine.extra_args)]
 

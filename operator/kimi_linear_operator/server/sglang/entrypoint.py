@@ -1,4 +1,4 @@
-"""What runs in a container before SGLang."""
+"""The shell command that runs in a container before SGLang."""
 
 import shlex
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ _LAUNCHER = inline.program("launcher")
 def command(packages: Sequence[str], *, emptied: str | None = None, key_file: str | None = None) -> list[str]:
     """Return the container's command: it empties a folder, installs missing packages, and executes the arguments.
 
-    `exec` makes SGLang the container's main process: a shell would not pass SIGTERM on, and SGLang would not drain. pip
-    runs only if an import fails, so an image that has the packages needs no package index.
+    `exec` makes SGLang the container's main process. A shell would not pass on SIGTERM, and SGLang would not drain. pip
+    runs only if an import fails, so an image with the packages needs no package index.
 
     Args:
         packages: The Python packages.
         emptied: A folder to empty first, such as a memory volume, which outlives the container.
-        key_file: The file with the API key that SGLang gets.
+        key_file: The file with SGLang's API key.
     """
     clean = f"rm -rf {emptied}/* {emptied}/.[!.]*; " if emptied else ""
     launcher = f"python3 -c {shlex.quote(_LAUNCHER)} {key_file} " if key_file else ""
@@ -35,7 +35,7 @@ def _installation(packages: Sequence[str]) -> str:
 
 
 def _import_name(package: str) -> str:
-    """Return the module that a requirement most likely contains.
+    """Return the module that a requirement most likely installs.
 
     A wrong guess is harmless: the import fails, and pip finds the requirement satisfied without a package index.
     """

@@ -12,10 +12,10 @@ CACHE_PATH = "/cache"
 KERNELS_PATH = "/kernels"
 TRITON_PATH = f"{KERNELS_PATH}/triton"
 
-# Hosts of SGLang's requests to itself during the warm-up, which a proxy cannot reach. 0.5.7 calls the host that it
-# listens on, 0.5.23 a loopback address instead (server_args.py, url).
+# Hosts to which SGLang sends requests during its warm-up. They are its own addresses, so a proxy cannot reach them.
+# 0.5.7 calls the host on which it listens, 0.5.23 calls a loopback address (server_args.py, url).
 _OWN_HOSTS = ("localhost", "127.0.0.1", "0.0.0.0", "::1")  # noqa: S104 - names for a list of exceptions
-# Variables from which Python's requests takes a proxy for http:// (requests/utils.py, get_environ_proxies).
+# Variables in which the Python package requests finds a proxy for http:// (requests/utils.py, get_environ_proxies).
 _PROXY_VARIABLES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 _EXCEPTION_VARIABLES = ("NO_PROXY", "no_proxy")
 
@@ -25,16 +25,17 @@ def variables(spec: ServerSpec) -> list[Manifest]:
 
     SGLANG_ROCM_FUSED_DECODE_MLA: the image sets 1, and then 0.5.7 fails on this model. So 0 must be set explicitly.
 
-    SGLANG_SET_CPU_AFFINITY: the image sets 1. SGLang would pin itself to CPUs of the node that the pod may not use, and
-    die (utils/common.py, gpu_proc_affinity).
+    SGLANG_SET_CPU_AFFINITY: the image sets 1. SGLang would then pin itself to CPUs that the pod is not allowed to use,
+        and fail (utils/common.py, gpu_proc_affinity).
 
     SGLANG_WARMUP_TIMEOUT: compiling all kernels takes longer than the default of 600 seconds, so the warm-up may take
     the whole start-up time.
 
     TRITON_CACHE_DIR, TORCHINDUCTOR_CACHE_DIR: each pod compiles kernels into its own volume, unless spec.kernelCache
-    keeps those of Triton elsewhere. PyTorch's inductor names temporary files by process and thread only (codecache.py,
-    write_atomic), and pods have the same numbers. AITER's kernels stay in the image, which has most of them compiled:
-    with AITER_JIT_DIR it would not look there (jit/core.py, get_module_custom_op).
+    keeps Triton's kernels in another place. Pods cannot share the folder of PyTorch's inductor: the names of its
+    temporary files contain only the process and thread numbers (codecache.py, write_atomic), and these are the same in
+    all pods. AITER's kernels stay in the image, because the image contains most of them. With AITER_JIT_DIR, AITER
+    would not find these (jit/core.py, get_module_custom_op).
     """
     result: list[Manifest] = [
         *({"name": name, "value": value} for name, value in RECIPE_ENVIRONMENT.items()),
@@ -51,7 +52,7 @@ def variables(spec: ServerSpec) -> list[Manifest]:
 
 
 def with_proxy_exceptions(variables: Sequence[Manifest]) -> list[Manifest]:
-    """Return environment variables with SGLang's own hosts as exceptions, if they name a proxy for http://.
+    """Return environment variables. If they name a proxy for http://, SGLang's own hosts are added as exceptions.
 
     Exceptions from a Secret or ConfigMap move to a variable GIVEN_NAME, to which NAME then refers.
     """

@@ -1,15 +1,16 @@
 """Programs of this package that run in containers as `python3 -c TEXT`.
 
-They are in the pod template itself, so that the record of a template holds all that its pods run.
+Their text is in the pod template itself, so that the record of a template contains everything that its pods run.
 """
 
 import re
 from importlib.resources import files
 
-# The documentation of a module and of functions, comments, and empty lines. Every pod template is stored several times.
+# Matches docstrings of a module and of functions, comments, and empty lines. They are removed, because every pod
+# template is stored several times.
 _LEFT_OUT = (
     re.compile(r'\A""".*?"""\n', re.DOTALL),
-    # The docstring of a class that has nothing else stays.
+    # The docstring of a class without other contents stays.
     re.compile(r'(?<=:\n) +"""(?:(?!""").)*"""\n(?= )', re.DOTALL),
     re.compile(r"^ *#.*\n", re.MULTILINE),
     re.compile(r"^\n", re.MULTILINE),
@@ -17,7 +18,7 @@ _LEFT_OUT = (
 
 
 def program(name: str) -> str:
-    """Return the text of a module of this package, without what only people read."""
+    """Return the text of a module of this package, without docstrings and comments."""
     text = files("kimi_linear_operator.server.sglang").joinpath(f"{name}.py").read_text()
     for pattern in _LEFT_OUT:
         text = pattern.sub("", text)

@@ -4,8 +4,8 @@
 
 SGLang 0.5.7 and 0.5.23 take the key only as an argument. Every process of the pod can read a command line in /proc, so
 the argument is added inside the process. SGLang also logs all its settings, so the key is replaced in log records.
-Uses only the standard library of Python 3.10. Has no single quotes and no dollar signs: the shell and Kubernetes would
-make them hard to read.
+Uses only the standard library of Python 3.10. This file contains no single quotes and no dollar signs, because the
+shell and Kubernetes would make them hard to read.
 """
 
 import logging
@@ -17,9 +17,10 @@ from typing import Any
 
 
 def main(file: str, *command: str) -> None:
-    """Become the program of a command `python3 -m MODULE ARGUMENT ...`, with the key as its first argument.
+    """Run the module of a command `python3 -m MODULE ARGUMENT ...` in this process, with the key as its first argument.
 
-    After `--`, or an argument that SGLang does not know, the key would be part of the error that argparse prints.
+    The key comes first because argparse prints unknown arguments: after `--` or an unknown argument, the error would
+    contain the key.
     """
     key = read_key(Path(file))
     hide(key)

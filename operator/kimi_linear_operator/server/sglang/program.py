@@ -1,4 +1,4 @@
-"""How SGLang's log tells why it failed. Its benchmark clients log in the same way."""
+"""How SGLang's log tells why SGLang failed. The logs of its benchmark clients have the same form."""
 
 import re
 
@@ -21,7 +21,7 @@ SGLANG = Program(
     startup_remedy="keep the weights and compiled kernels on a volume (podTemplate, volume cache)",
     # Aborts of ROCm.
     errors=re.compile(r"Memory access fault by GPU|HSA_STATUS_ERROR|hipError[A-Z]\w+|HIP error"),
-    # The watchdog of SGLang 0.5.23, for example, logs which process has ended, but not why.
+    # For example, the watchdog of SGLang 0.5.23 logs which process has ended, but not why.
     vague_errors=re.compile(r"Subprocess \S+ \(pid=\d+\) crashed|watchdog timeout"),
     # RCCL and Gloo report that another process has ended. SGLang tries three times to read hf_quant_config.json from
     # the hub, and logs a traceback each time.

@@ -1,4 +1,4 @@
-"""What SGLang was started with: read from a pod template that any version of the operator built."""
+"""The image and the arguments of a running SGLang, read from a pod template of any version of the operator."""
 
 import re
 import shlex

@@ -30,99 +30,105 @@ SERVER = Kind(GROUP, VERSION, "KimiLinearServer", "kimilinearservers")
 
 
 class ServerSpec(Model):
-    """The wanted state. An empty spec is a complete server: the recipe's defaults."""
+    """The wanted state. An empty spec gives a complete server with the recipe's defaults."""
 
     hardware: Hardware = Field(
         default="mi300x",
-        description="GPU model. Selects the image (MI300X and MI325X: mi30x, MI355X: mi35x) and the nodes, by the "
-        "label amd.com/gpu.device-id.",
+        description="GPU model. It selects the image (mi30x for MI300X and MI325X, mi35x for MI355X), and the nodes "
+        "by their label amd.com/gpu.device-id.",
     )
-    model: ModelSource = Field(default_factory=ModelSource, description="Which weights, and where they come from.")
+    model: ModelSource = Field(default_factory=ModelSource, description="The model, and the source of its weights.")
     tensor_parallelism: TensorParallelism = Field(
         default=4,
-        description="GPUs of one replica (--tp and amd.com/gpu, always equal). Only 4 has published results.",
+        description="GPUs of one replica. It sets --tp and the request for amd.com/gpu. Published results exist only "
+        "for 4.",
     )
     reasoning_parser: Switch = Field(
         default="disabled", description="The instruct model does not support a reasoning parser."
     )
     tool_call_parser: Switch = Field(
-        default="disabled", description="enabled turns the model's tool calls into OpenAI's format (kimi_k2)."
+        default="disabled", description="enabled converts the model's tool calls to OpenAI's format (kimi_k2)."
     )
     replicas: Whole = Field(default=1, ge=0, le=1000, description="Number of replicas.")
     suspend: bool = Field(
         default=False,
-        description="Run no pods, but keep the value of replicas and all other objects that are of use without pods.",
+        description="If true, no pods run. The value of replicas stays, and so do all objects that are useful "
+        "without pods.",
     )
     autoscaling: Autoscaling | None = Field(
         default=None,
-        description="A HorizontalPodAutoscaler sets replicas according to SGLang's own metrics. Leave replicas out of "
-        "the file. It needs a metrics adapter in the cluster.",
+        description="Creates a HorizontalPodAutoscaler that sets replicas according to SGLang's own metrics. Do not "
+        "set replicas in your file. The cluster needs a metrics adapter.",
     )
     engine: Engine = Field(default_factory=Engine, description="The SGLang release and its options.")
-    startup: Startup = Field(default_factory=Startup, description="How long a replica may take to load.")
+    startup: Startup = Field(default_factory=Startup, description="The time limit for the start of a replica.")
     drain: Drain = Field(default_factory=Drain, description="How a replica stops.")
-    rollout: Rollout = Field(default_factory=Rollout, description="How pods of a new spec replace the old ones.")
+    rollout: Rollout = Field(default_factory=Rollout, description="How pods of a new spec replace the old pods.")
     service: ServicePort = Field(default_factory=ServicePort, description="How clients reach the server.")
-    ingress: Ingress | None = Field(default=None, description="An Ingress to the Service. If unset, there is none.")
+    ingress: Ingress | None = Field(
+        default=None, description="Creates an Ingress to the Service. If unset, there is no Ingress."
+    )
     http_route: HttpRoute | None = Field(
         default=None,
-        description="An HTTPRoute of the Gateway API to the Service, without time limits. If unset, there is none.",
+        description="Creates an HTTPRoute (Gateway API) to the Service, without time limits. If unset, there is no "
+        "HTTPRoute.",
     )
     router: Router | None = Field(
         default=None,
-        description="If set, even to {}, SGLang's own router stands in front of the replicas: the Service leads to it, "
-        "and it chooses a replica for each request.",
+        description="If set, even to {}, SGLang's own router runs in front of the replicas. The Service leads to the "
+        "router, and the router chooses a replica for each request.",
     )
-    auth: Auth = Field(default_factory=Auth, description="Who may use the server: everyone who reaches it, by default.")
+    auth: Auth = Field(default_factory=Auth, description="Who may use the server. By default, everyone who reaches it.")
     network_policy: NetworkPolicy | None = Field(
         default=None,
-        description="Isolates the pods by a NetworkPolicy; {} lets only benchmarks of the namespace in. If unset, the "
-        "operator makes none. The cluster's network must enforce such policies.",
+        description="Isolates the pods with a NetworkPolicy. With {}, only benchmarks of the namespace can connect. "
+        "If unset, there is no NetworkPolicy. The cluster's network must enforce such policies.",
     )
     queue_name: QueueName | None = Field(
         default=None,
-        description="LocalQueue of Kueue that admits the pods. If unset, Kueue treats the server as its administrator "
-        "has configured. Kueue refuses another queue while pods are ready.",
+        description="Kueue's LocalQueue for the pods. If unset, Kueue's configuration decides what happens to pods "
+        "without a queue. Kueue refuses a change of the queue while pods are ready.",
     )
     monitoring: Monitoring | None = Field(
         default=None,
-        description="Makes a PodMonitor and a PrometheusRule with alerts, for the Prometheus operator. If unset, the "
-        "operator makes none.",
+        description="Creates a PodMonitor and a PrometheusRule with alerts, for the Prometheus operator. If unset, "
+        "there are none.",
     )
     security: Security = Field(
         default_factory=Security,
-        description="What the container may do. Never privileged, and without the host's network: AMD's device plugin "
-        "mounts the GPU devices.",
+        description="Permissions of SGLang's container. It is never privileged and never uses the node's network, "
+        "because AMD's device plugin mounts the GPU devices.",
     )
     kernel_cache: KernelCache = Field(
         default_factory=KernelCache,
-        description="Where compiled kernels are kept. By default each pod has a folder of its own, which is deleted "
-        "with it.",
+        description="Where compiled kernels are kept. By default, each pod has its own folder, which is deleted with "
+        "the pod.",
     )
     preflight: Switch = Field(
         default="enabled",
-        description="enabled checks each pod before SGLang loads: whether it has its GPUs, whether the image fits "
-        "them, and whether shared memory and disk suffice. It takes less than a second.",
+        description="enabled checks each pod before SGLang loads: whether the pod has its GPUs, whether the image "
+        "fits these GPUs, and whether shared memory and disk are large enough. The check takes less than a second.",
     )
     verification: Verification = Field(
-        default_factory=Verification, description="Whether a new pod template is verified, and what follows."
+        default_factory=Verification, description="Checks the answers of each new pod template."
     )
     inherited_metadata: InheritedMetadata = Field(default_factory=InheritedMetadata, description=INHERITED_METADATA)
     pod_template: PodTemplate | None = Field(
         default=None,
-        description="Strategic-merge patch on the pod template, without directives: tolerations, affinity, volumes, "
-        "environment, sidecars and so on. Parts of the pod that the operator needs itself can't be changed here.",
+        description="Strategic-merge patch on the pod template, for example with tolerations, affinity, volumes, "
+        "environment or sidecars. Directives such as $patch are refused. Parts of the pod that the operator itself "
+        "needs cannot be changed.",
     )
 
 
 class KimiLinearServer(Resource):
-    """A server of Kimi-Linear: SGLang on AMD Instinct GPUs, behind a Service."""
+    """A server of Kimi-Linear. SGLang runs on AMD Instinct GPUs behind a Service."""
 
     KIND = SERVER
     COMPONENT = "server"
 
     kind: Literal["KimiLinearServer"]
-    spec: ServerSpec = Field(default_factory=ServerSpec, description="The wanted state; {} is a complete server.")
+    spec: ServerSpec = Field(default_factory=ServerSpec, description="The wanted state. {} gives a complete server.")
 
     @property
     def inherited_metadata(self) -> InheritedMetadata:

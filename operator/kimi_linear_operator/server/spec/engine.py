@@ -1,4 +1,4 @@
-"""What runs in a replica: the hardware, the model, SGLang and its container."""
+"""The contents of a replica: the hardware, the model, SGLang and its container."""
 
 from typing import Annotated, Literal
 
@@ -21,7 +21,7 @@ Switch = Literal["disabled", "enabled"]
 
 
 class ModelSource(Model):
-    """Which weights, and where they come from."""
+    """The model, and the source of its weights."""
 
     variant: Literal["instruct"] = Field(
         default="instruct",
@@ -29,28 +29,28 @@ class ModelSource(Model):
     )
     revision: ModelName | None = Field(
         default=None,
-        description="Branch, tag or commit on the Hugging Face hub. The model brings code of its own that SGLang runs "
-        "(--trust-remote-code): pin a commit if you do not trust later versions.",
+        description="Branch, tag or commit on the Hugging Face hub. SGLang runs code that comes with the model "
+        "(--trust-remote-code), so name a commit if you do not trust later versions.",
     )
     path: AbsolutePath | None = Field(
         default=None,
-        description="Directory in the container that holds the weights, instead of the hub; mount it with "
-        "podTemplate. Cannot be combined with revision.",
+        description="Directory in the container with the weights. SGLang then does not use the hub. Mount the "
+        "directory with podTemplate. Cannot be combined with revision.",
     )
     weights: ObjectName | None = Field(
         default=None,
         description="Name of a KimiLinearWeights of this namespace. The model then comes from its volume, not from "
-        "the hub. The server has no pods before these weights are complete for the first time. Pods keep their "
-        "commit; a newer commit is offered to the server like a newer pod template.",
+        "the hub. The server has no pods before these weights are complete for the first time. Running pods keep "
+        "their commit. The server is offered a newer commit in the same way as a newer pod template.",
     )
     image: ImageReference | None = Field(
         default=None,
-        description="OCI image whose root is the model's folder, instead of the hub. The kubelet pulls it once for "
-        "each node and mounts it as an image volume, which needs Kubernetes 1.33 or newer with the feature "
-        "ImageVolume.",
+        description="OCI image whose root is the model's folder. SGLang then does not use the hub. The kubelet pulls "
+        "the image once for each node and mounts it as an image volume. This needs Kubernetes 1.33 or newer with "
+        "the feature ImageVolume.",
     )
     served_name: ModelName | None = Field(
-        default=None, description="Model name that the OpenAI API answers to. If unset, it is the model path."
+        default=None, description="Name of the model in the OpenAI API. If unset, it is the model path."
     )
     token_secret_ref: SecretKeyRef | None = Field(
         default=None, description="Hugging Face token (HF_TOKEN). Not needed for the public weights."
@@ -62,28 +62,29 @@ class Engine(Model):
 
     version: Annotated[str, Field(max_length=64, pattern=r"^v[0-9]+\.[0-9]+\.[0-9]+[A-Za-z0-9.]*$")] = Field(
         default="v0.5.7",
-        description="SGLang release. With the hardware it selects the image lmsysorg/sglang:VERSION-ROCM-ARCH.",
+        description="SGLang release. Together with the hardware, it selects the image "
+        "lmsysorg/sglang:VERSION-ROCM-ARCH.",
     )
     image: ImageReference | None = Field(
-        default=None, description="Whole image reference, instead of the one that version and hardware select."
+        default=None, description="Reference of the image. If unset, version and hardware select the image."
     )
     extra_args: Annotated[list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(max_length=64)] = Field(
         default=[],
-        description="More arguments for sglang.launch_server, one list item each: --flag=value, or flag and value as "
-        "two items. Flags that have a field here are refused.",
+        description="More arguments for sglang.launch_server, each as one list item. Write --flag=value, or make "
+        "flag and value two items. Flags that have a field here are refused.",
     )
     extra_pip_packages: Annotated[list[PipPackage], Field(max_length=16)] = Field(
         default=["sentencepiece", "tiktoken"],
-        description="Python packages that the model needs. A pod installs them at start only if they can't be "
-        "imported. So an image that has them, in any version, needs no package index.",
+        description="Python packages that the model needs. At its start, a pod installs them only if it cannot "
+        "import them. So an image that contains them, in any version, needs no package index.",
     )
     context_length: Annotated[int, Field(ge=1, le=1_048_576), BeforeValidator(whole_number)] | None = Field(
-        default=None, description="Longest context in tokens. If unset, it is the model's own, 1048576."
+        default=None, description="Longest context in tokens. If unset, the model's own limit of 1048576."
     )
     memory_fraction_static: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None,
-        description="Share of GPU memory for weights and caches, between 0 and 1. "
-        "Lower it when a server runs out of GPU memory.",
+        description="Share of GPU memory for weights and caches, between 0 and 1. Lower it if the server runs out of "
+        "GPU memory.",
     )
     attention_backend: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9_]+$")] | None = Field(
         default=None, description="SGLang attention backend, for example triton. If unset, SGLang chooses."
@@ -91,13 +92,13 @@ class Engine(Model):
 
 
 class Security(Model):
-    """What the container may do. Never privileged: AMD's device plugin mounts the GPU devices."""
+    """Permissions of SGLang's container. It is never privileged, because AMD's device plugin mounts the GPU devices."""
 
     host_ipc: bool = Field(
         default=False,
         alias="hostIPC",
-        description="Share the node's IPC namespace, as AMD's examples do. The replica has a /dev/shm of its own, so "
-        "this should not be needed. Refused unless the operator runs with --allow-node-access.",
+        description="Share the node's IPC namespace, as in AMD's examples. The replica has its own /dev/shm, so this "
+        "should not be necessary. Refused unless the operator runs with --allow-node-access.",
     )
     seccomp_profile: Literal["Unconfined", "RuntimeDefault"] = Field(
         default="Unconfined", description="Seccomp profile. AMD documents Unconfined for ROCm."
@@ -106,9 +107,9 @@ class Security(Model):
         list[Annotated[str, Field(max_length=64, pattern=r"^[A-Z][A-Z_]*$")]], Field(max_length=16)
     ] = Field(
         default=["SYS_PTRACE"],
-        description="Linux capabilities to add; all others are dropped. AMD documents SYS_PTRACE for ROCm. "
-        "Capabilities other than SYS_PTRACE and those of the Pod Security level baseline are refused unless the "
-        "operator runs with --allow-node-access.",
+        description="Linux capabilities to add. All others are dropped. AMD documents SYS_PTRACE for ROCm. The "
+        "operator accepts SYS_PTRACE and the capabilities of the Pod Security level baseline, and others only if it "
+        "runs with --allow-node-access.",
     )
 
 
@@ -117,16 +118,16 @@ class KernelCache(Model):
 
     existing_claim: ObjectName | None = Field(
         default=None,
-        description="Claim that keeps the kernels when the pod is gone, with a folder for each image and node. Its "
-        "storage should be local or a block device: on network file systems Triton can fail.",
+        description="PersistentVolumeClaim that keeps the kernels when the pod is gone, with a folder for each image "
+        "and node. Use local storage or a block device, because Triton can fail on network file systems.",
     )
     host_path: AbsolutePath | None = Field(
         default=None,
-        description="Folder of the node that keeps the kernels when the pod is gone, with a subfolder for each image. "
-        "Refused unless the operator runs with --allow-node-access. Cannot be combined with existingClaim.",
+        description="Folder on the node that keeps the kernels when the pod is gone, with a subfolder for each "
+        "image. Refused unless the operator runs with --allow-node-access. Cannot be combined with existingClaim.",
     )
     size_limit: Annotated[str, Field(max_length=32, pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$")] | None = Field(
         default=None,
-        description="The most that a pod's own folder for kernels may take on the node's disk; a pod that takes more "
-        "is evicted. If unset, it has no limit.",
+        description="Size limit of a pod's own folder for kernels on the node's disk. A pod that exceeds it is "
+        "evicted. If unset, there is no limit.",
     )

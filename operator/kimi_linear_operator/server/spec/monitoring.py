@@ -12,12 +12,11 @@ class Monitoring(Model):
 
     labels: Labels = Field(
         default={},
-        description="Labels of the PodMonitor and the PrometheusRule, by which a Prometheus selects them. A Prometheus "
-        "that the chart kube-prometheus-stack has installed selects the label release: NAME, where NAME is its Helm "
-        "release.",
+        description="Labels of the PodMonitor and the PrometheusRule. Prometheus selects these objects by labels. "
+        "With the chart kube-prometheus-stack, the label is release: NAME, where NAME is the Helm release.",
     )
     slow_first_token_seconds: Annotated[float, Field(gt=0, le=400)] = Field(
         default=5,
-        description="If one request in ten waits longer for its first token, an alert fires. With 100 requests at a "
-        "time, the recipe measured 2.7 s for the slowest in a hundred.",
+        description="Limit for an alert: it fires if one request in ten waits longer than this for its first token. "
+        "With 100 requests at the same time, the recipe measured 2.7 s for the slowest request in a hundred.",
     )

@@ -8,14 +8,15 @@ from kimi_linear_operator.kubernetes.models import DatasetFile, Model, Whole
 
 
 class Startup(Model):
-    """How long a server may take to load."""
+    """The time limit for the start of a replica."""
 
     timeout_seconds: Whole = Field(
         default=3600,
         ge=60,
         le=86_400,
-        description="Seconds from the start of the container until it serves. This includes the download of 98 GB of "
-        "weights and the compilation of kernels. A container that takes longer is restarted.",
+        description="Maximum number of seconds from the start of the container until it serves. This includes the "
+        "download of 98 GB of weights and the compilation of kernels. The kubelet restarts a container that takes "
+        "longer.",
     )
 
 
@@ -26,34 +27,35 @@ class Drain(Model):
         default=300,
         ge=0,
         le=3600,
-        description="Seconds that running requests get to finish after the replica has left its Service. After a hard "
-        "kill, GPU memory can stay occupied until the node restarts, so do not choose a small number.",
+        description="Seconds in which running requests can finish after the replica has left its Service. After a "
+        "hard kill, GPU memory can stay occupied until the node restarts, so do not choose a small number.",
     )
 
 
 class Rollout(Model):
-    """How pods of a new spec replace the old ones."""
+    """How pods of a new spec replace the old pods."""
 
     strategy: Literal["InPlace", "Surge", "Recreate"] = Field(
         default="InPlace",
-        description="InPlace stops one replica, then starts its successor on the same GPUs: it needs no spare GPU. "
-        "Surge starts the successor first: it needs the GPUs of one more replica. Recreate stops all replicas first.",
+        description="InPlace stops one replica and then starts its successor on the same GPUs, so it needs no spare "
+        "GPU. Surge starts the successor first, so it needs the GPUs of one more replica. Recreate first stops all "
+        "replicas.",
     )
 
 
 class Verification(Model):
-    """Whether a server's answers are right: a check of each new pod template."""
+    """Checks the answers of each new pod template."""
 
     mode: Literal["Off", "Warn", "Block"] = Field(
         default="Off",
-        description="Off: nothing is verified. Warn: when all replicas serve with a new pod template, the condition "
-        "Verified says whether their answers are right. Block: the first replica with a new pod template is verified "
-        "before it serves, and the others wait for its result. Switching Block on or off replaces the pods.",
+        description="Off: the answers are not checked. Warn: when all replicas serve with a new pod template, the "
+        "operator checks their answers and writes the condition Verified. Block: the operator checks the first "
+        "replica with a new pod template before any of them serves. A change to or from Block replaces the pods.",
     )
     on_failure: Literal["Hold", "Rollback"] = Field(
         default="Hold",
-        description="What Block does if the answers are wrong. Hold: the rollout stops there. Rollback: the server "
-        "goes back to the last pod template that was verified, and does not try the failed one again.",
+        description="What Block does if the answers are wrong. Hold: the rollout stops. Rollback: the server goes "
+        "back to the last verified pod template, and does not try the failed template again.",
     )
     num_questions: Whole = Field(
         default=200,
@@ -63,16 +65,21 @@ class Verification(Model):
     )
     min_accuracy: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.6,
-        description="Least share of right answers. The recipe's is 0.705. With 200 questions, a server with that "
-        "accuracy falls below 0.6 by chance in one of 1,700 runs, and a server with 0.5 reaches 0.6 in one of 350.",
+        description="Minimum share of right answers. The recipe measured 0.705. With 200 questions, a server with "
+        "this accuracy falls below 0.6 by chance in one of 1,700 runs. A server with an accuracy of 0.5 reaches 0.6 "
+        "in one of 350 runs.",
     )
     min_valid_tool_calls: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.8,
-        description="Least share of valid tool calls, streamed or not. They are verified if toolCallParser is enabled.",
+        description="Minimum share of valid tool calls, both streamed and not streamed. Tool calls are checked only "
+        "if toolCallParser is enabled.",
     )
     dataset: DatasetFile | None = Field(
         default=None, description="GSM8K's test.jsonl. If unset, the client downloads it."
     )
     timeout_seconds: Whole = Field(
-        default=1800, ge=60, le=86_400, description="Seconds that each check may take, with pulling its image."
+        default=1800,
+        ge=60,
+        le=86_400,
+        description="Time limit of each check in seconds, including the pull of the image.",
     )

@@ -7,7 +7,7 @@ from pydantic import Field
 from kimi_linear_operator.kubernetes.models import Conditions, Failure, Model, Status, Whole
 
 MOST_ADDRESSES = 64
-"""Addresses in a status. A load balancer may report any number."""
+"""Maximum number of addresses in a status. A load balancer may report any number."""
 
 
 class StartupPhase(Model):
@@ -20,11 +20,11 @@ class StartupPhase(Model):
 class StartupStatus(Model):
     """The last start of a replica."""
 
-    pod: str = Field(description="Name of the pod: the one that was created last.")
+    pod: str = Field(description="Name of the pod that was created last.")
     phase: str = Field(description="The current phase. After a complete start, it is serving.")
     phases: Annotated[list[StartupPhase], Field(min_length=1, max_length=16)] = Field(
-        description="The phases that have begun, in their order. Phases that neither the kubelet nor SGLang's log "
-        "reports are left out.",
+        description="The phases that have begun, in order. A phase is left out if neither the kubelet nor SGLang's "
+        "log reports it.",
     )
 
 
@@ -33,23 +33,25 @@ class ServerStatus(Status):
 
     conditions: Conditions = Field(
         default_factory=list,
-        description="Accepted, Available, Ready, Reconciling, Stalled, TemplateCurrent and Synced; with autoscaling "
-        "also Autoscaling, with verification also Verified, with a way into the cluster also Exposed.",
+        description="Accepted, Available, Ready, Reconciling, Stalled, TemplateCurrent and Synced; also Autoscaling, "
+        "Verified and Exposed, if the spec asks for autoscaling, verification or a way from outside the cluster.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     url: str | None = Field(default=None, description="Address of the server inside the cluster.")
     addresses: Annotated[list[str], Field(max_length=MOST_ADDRESSES)] | None = Field(
-        default=None, description="Addresses of the server outside the cluster that work as far as Kubernetes knows."
+        default=None,
+        description="Addresses at which clients outside the cluster reach the server, according to the "
+        "controllers of load balancers, Ingresses and Gateways.",
     )
     command: str | None = Field(
-        default=None, description="The recipe's shell command for this spec, to run the same server by hand."
+        default=None, description="The shell command with which the recipe starts this server by hand."
     )
     image: str | None = Field(default=None, description="Image of the engine.")
-    replicas: Whole | None = Field(default=None, description="Pods of this server.")
+    replicas: Whole | None = Field(default=None, description="Number of pods of this server.")
     ready_replicas: Whole | None = Field(default=None, description="Pods that serve.")
-    updated_replicas: Whole | None = Field(default=None, description="Pods of the current generation.")
+    updated_replicas: Whole | None = Field(default=None, description="Number of pods with the current pod template.")
     selector: str | None = Field(default=None, description="Label selector of the pods, for /scale.")
     startup: StartupStatus | None = Field(
-        default=None, description="The last start of a replica in phases, each with its time."
+        default=None, description="The last start of a replica, with the time of each phase."
     )
     last_failure: Failure | None = Field(default=None, description="How a container last ended.")

@@ -20,7 +20,7 @@ class ServicePort(Model):
     """How clients reach the server."""
 
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = Field(
-        default="ClusterIP", description="Type of the Service that is named like the server."
+        default="ClusterIP", description="Type of the server's Service."
     )
     port: Whole = Field(default=30000, ge=1, le=65_535, description="Port of the Service.")
     annotations: Annotations = Field(
@@ -34,18 +34,18 @@ class ServicePort(Model):
         | None
     ) = Field(
         default=None,
-        description="Which controller makes the load balancer, if the cluster has several. Only with type "
-        "LoadBalancer. Kubernetes does not let it change: to change it, delete the Service.",
+        description="Selects the controller for the load balancer, if the cluster has several. Only with type "
+        "LoadBalancer. Kubernetes does not allow a change of this field. To change it, also delete the Service.",
     )
     external_traffic_policy: Literal["Cluster", "Local"] | None = Field(
         default=None,
         description="Local sends traffic from outside only to nodes with a replica, and keeps the client's address. "
-        "Not with type ClusterIP. If unset, it is Cluster.",
+        "Not allowed with type ClusterIP. If unset, it is Cluster.",
     )
     headless: bool = Field(
         default=False,
-        description="Also create a headless Service NAME-headless, for routers that pick a replica. "
-        "spec.router creates it, too.",
+        description="Also create a headless Service NAME-headless, for routers that choose a replica. spec.router "
+        "creates it, too.",
     )
 
 
@@ -55,24 +55,27 @@ RoutingPolicy = Literal["LeastLoad", "CacheAware", "RoundRobin"]
 class RouterResources(Model):
     """Requests and limits of the router's container."""
 
-    limits: Quantities | None = Field(default=None, description="The most that the container may use.")
-    requests: Quantities | None = Field(default=None, description="What the scheduler reserves for the container.")
+    limits: Quantities | None = Field(default=None, description="The maximum that the container can use.")
+    requests: Quantities | None = Field(
+        default=None, description="The amount that the scheduler reserves for the container."
+    )
 
 
 class Router(Model):
     """SGLang's own router, which chooses a replica for each request."""
 
-    replicas: Whole = Field(default=2, ge=1, le=100, description="Number of the router's pods.")
+    replicas: Whole = Field(default=2, ge=1, le=100, description="Number of pods of the router.")
     policy: RoutingPolicy = Field(
         default="LeastLoad",
-        description="How it chooses a replica. LeastLoad takes the one with the fewest open requests. CacheAware takes "
-        "the one that had a prompt with the same beginning, unless it has many more requests than another; it helps "
-        "only if SGLang keeps a prefix cache, which v0.5.7 does not for this model. RoundRobin takes them in turn.",
+        description="How the router chooses a replica. LeastLoad chooses the replica with the fewest open requests. "
+        "CacheAware prefers a replica that got a prompt with the same beginning, unless it has many more requests "
+        "than another replica. CacheAware helps only if SGLang keeps a prefix cache; v0.5.7 does not keep one for "
+        "this model. RoundRobin takes the replicas in turn.",
     )
     image: ImageReference | None = Field(
         default=None,
-        description="Image with Python and the package sglang-router. If unset, it is the engine's image, which is "
-        "tens of gigabytes large.",
+        description="Image that contains Python and the package sglang-router. If unset, it is SGLang's image, which "
+        "is tens of gigabytes large.",
     )
     resources: RouterResources | None = Field(
         default=None, description="Requests and limits of the router's container. It needs no GPU."
@@ -93,19 +96,20 @@ class Ingress(Model):
     """An Ingress to the Service."""
 
     class_name: ObjectName | None = Field(
-        default=None, description="Name of the IngressClass. If unset, it is the cluster's default class."
+        default=None, description="Name of the IngressClass. If unset, the cluster's default class."
     )
     hosts: Annotated[list[HostName], Field(max_length=16)] = Field(
         default=[],
-        description="Names under which clients reach the server; every path belongs to it. If empty, every name does.",
+        description="Host names of the server. All paths under these names lead to the server. If empty, all host "
+        "names lead to the server.",
     )
     tls_secret_name: ObjectName | None = Field(
         default=None, description="Name of the Secret with the certificate for the hosts. If unset, there is no TLS."
     )
     annotations: Annotations = Field(
         default={},
-        description="Annotations of the Ingress. Streams take minutes, and most controllers end a response after "
-        "a time that only their own annotations can raise.",
+        description="Annotations of the Ingress. Streams take minutes, but most controllers end a response after a "
+        "time limit. Only the controller's own annotations can raise this limit.",
     )
 
 
@@ -114,10 +118,12 @@ class ParentRef(Model):
 
     name: ObjectName = Field(description="Name of the Gateway.")
     namespace: ObjectName | None = Field(
-        default=None, description="Its namespace, which the Gateway must allow. If unset, it is the server's."
+        default=None,
+        description="Namespace of the Gateway. The Gateway must allow routes from the server's "
+        "namespace. If unset, the server's namespace.",
     )
     section_name: ObjectName | None = Field(
-        default=None, description="Name of one listener of the Gateway. If unset, it is every listener that fits."
+        default=None, description="Name of one listener of the Gateway. If unset, all listeners that fit."
     )
 
 
@@ -128,14 +134,16 @@ class HttpRoute(Model):
         description="The Gateways through which clients reach the server."
     )
     hostnames: Annotated[list[HostName], Field(max_length=16)] = Field(
-        default=[], description="Names under which clients reach the server. If empty, those of the Gateway's listener."
+        default=[], description="Host names of the server. If empty, the host names of the Gateway's listener."
     )
     path: Annotated[str, Field(max_length=256, pattern=r"^/([A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*)?$")] = Field(
-        default="/", description="Prefix of the paths that belong to the server. SGLang sees them without the prefix."
+        default="/",
+        description="Prefix of the paths that lead to the server. SGLang gets the paths without the prefix.",
     )
     scheme: Literal["http", "https"] = Field(
         default="https",
-        description="Protocol of the Gateway's listener, for status.addresses only: the operator reads no Gateways.",
+        description="Protocol of the Gateway's listener. It is used only for status.addresses, because the operator "
+        "does not read Gateways.",
     )
 
 
@@ -144,22 +152,22 @@ class Auth(Model):
 
     api_key_secret_ref: SecretKeyRef | None = Field(
         default=None,
-        description="API key that SGLang requires from its clients, except for /health and /metrics. Benchmarks of "
-        "the server use it, too. A new key in the Secret takes effect after a restart of the pods.",
+        description="API key that clients of SGLang need, except for /health and /metrics. Benchmarks of the server "
+        "use it, too. After a change of the key in the Secret, restart the pods.",
     )
 
 
 class NetworkPolicy(Model):
-    """Who may reach the pods, and what they may reach."""
+    """Who may connect to the pods, and where the pods may connect to."""
 
     from_: NetworkPeers = Field(
         default=[],
         alias="from",
-        description="Who may reach SGLang, besides the benchmarks of the server's namespace: clients, Prometheus, an "
-        "ingress controller. Peers as in a NetworkPolicy.",
+        description="Who may connect to SGLang in addition to benchmarks of the server's namespace, for example "
+        "clients, Prometheus or an ingress controller. Peers as in a NetworkPolicy.",
     )
     to: NetworkPeers = Field(
         default=[],
-        description="What the pods may reach on any port, besides what they need to start: a proxy, a mirror, the "
-        "target of a sidecar. Peers as in a NetworkPolicy.",
+        description="Where the pods may connect to on any port, in addition to what they need to start, for example "
+        "a proxy, a mirror or the target of a sidecar. Peers as in a NetworkPolicy.",
     )
