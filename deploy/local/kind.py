@@ -175,7 +175,7 @@ class KindPodCluster(KindCluster, PodCluster):
             self._containerd_of(node, "images", "tag", "--force", name, other)
 
     def signal_kubelet(self, signal: str) -> None:
-        """Send the kubelet a signal, as STOP."""
+        """Send the kubelet a signal, such as STOP."""
         self.on_node("pkill", f"--signal={signal}", "--exact", "kubelet")
 
     def _containerd_of(self, node: str, *arguments: str, timeout: float = 60) -> str:

@@ -101,7 +101,7 @@ class RealCluster(PodCluster):
         return run(self.enter("ctr", "--namespace=k8s.io", *arguments), timeout=timeout)
 
     def signal_kubelet(self, signal: str) -> None:
-        """Send the kubelet a signal, as STOP."""
+        """Send the kubelet a signal, such as STOP."""
         self.on_node("sh", "-c", f"kill -{signal} $(pidof kubelet)")
 
     def load(self, image: Image) -> None:

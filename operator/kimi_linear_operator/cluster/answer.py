@@ -83,7 +83,7 @@ def items(answer: Manifest) -> list[Manifest]:
     """
     objects = answer.get("items")
     if not isinstance(objects, list) or not all(isinstance(item, dict) for item in objects):
-        raise ApiError(UNREACHABLE, "not a list: its items are no objects")
+        raise ApiError(UNREACHABLE, "not a list of objects")
     return objects
 
 

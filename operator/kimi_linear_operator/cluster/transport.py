@@ -221,9 +221,9 @@ async def _read(response: aiohttp.ClientResponse, most_bytes: int | None) -> byt
 async def opened(configuration: Configuration, observe: Observe = ignore_answer) -> AsyncIterator[Transport]:
     """Open connections to an API server."""
     client = ApiClient(configuration)
-    # There is no limit on connections: otherwise requests that hang would delay those for the Lease. Those who send
-    # requests bound them instead: workers, the lanes of lists, looks before a start. With trust_env, aiohttp would read
-    # the environment and ~/.netrc in another thread, twice for each request.
+    # There is no limit on connections: otherwise requests that hang would delay those for the Lease. Instead, the
+    # callers limit their requests: the workers, the lanes of lists, and benchmarks that look for clients before they
+    # start. With trust_env, aiohttp would read the environment and ~/.netrc in another thread, twice for each request.
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=client.rest_client.ssl_context),
         proxy=configuration.proxy,

@@ -51,8 +51,8 @@ class _Writes:
     """The writes of a pass. A server serves without its optional children, so their failures are apart.
 
     Attributes:
-        needed: Those that a server needs to be as its spec asks.
-        optional: Those of optional children, each by what it writes, as text.
+        needed: The writes that a server needs to be as its spec asks.
+        optional: The writes of optional children. The key is a text that says what is written.
     """
 
     needed: list[Coroutine[Any, Any, None]] = field(default_factory=list)
