@@ -77,8 +77,8 @@ def test_of_attempts_that_all_failed_the_last_tells_why() -> None:
 @pytest.mark.parametrize(
     ("pods", "reason", "message"),
     [
-        ((), "NoResult", "its pod is gone, and has left no result"),
-        ((RUNS,), "NoResult", "its pod is gone, and has left no result"),
+        ((), "NoResult", "its pod is gone and left no result"),
+        ((RUNS,), "NoResult", "its pod is gone and left no result"),
         ((ended("", 137, reason="OOMKilled"),), "ClientFailed", "exit code 137 (OOMKilled)"),
         ((ended("a\nb token=abcdefgh", 1),), "ClientFailed", "exit code 1 (Error): a | b token=[redacted]"),
         # Numbers of a client that failed do not count.

@@ -69,7 +69,7 @@ def test_a_write_whose_time_is_over_by_then_is_not_sent(monkeypatch: pytest.Monk
     _pass_while_connecting(monkeypatch, 6.0)
 
     async def write(cluster: Cluster) -> None:
-        with pytest.raises(ApiError, match="its time limit had passed before it was sent"):
+        with pytest.raises(ApiError, match="the time limit of the request passed before it was sent"):
             await _write(cluster, "too-late", 5.0)
 
     assert _asked(write) == {}

@@ -213,7 +213,7 @@ def test_an_optional_child_that_cannot_be_deleted_keeps_no_server_from_being_rea
     one_pass(cluster, *running_objects(replicas=1), stored(ingress))
     assert ready_condition(cluster.status)["status"] == "True"
     message = find_condition(cluster.status, "Synced")["message"]
-    assert message == "Objects that are not wanted any more: ingresses may not be deleted"
+    assert message == "Objects that are no longer wanted: ingresses may not be deleted"
 
 
 @pytest.mark.parametrize(("minutes", "seconds"), [(0, BLOCKED_RETRY_SECONDS), (4, 60), (40, LONGEST_BLOCKED_SECONDS)])
