@@ -126,15 +126,30 @@ def _end(job: Manifest) -> Manifest | None:
 def _last_result(ends: Sequence[Manifest], suite: Suite) -> Manifest:
     """Return the result of the last client that succeeded. If none succeeded, return the result of the last client."""
     if not ends:
+<<<<<<< HEAD
         return _failure("NoResult", "its pod is gone and left no result", suite)
     last = max(ends, key=lambda end: (end["exitCode"] == 0, str(end.get("finishedAt", ""))))
     message = last.get("message", "")
+=======
+        return _failure("NoResult", "its pod is gone, and has left no result", suite)
+    return result_of_client(max(ends, key=lambda end: (end["exitCode"] == 0, str(end.get("finishedAt", "")))), suite)
+
+
+def result_of_client(end: Manifest, suite: Suite) -> Manifest:
+    """Return the result of a client that has ended, without the times of the suite.
+
+    Args:
+        end: The terminated state of its container: exit code, message, reason.
+        suite: The suite.
+    """
+    message = end.get("message", "")
+>>>>>>> main
     try:
         result = read(message, suite)
     except ResultError as error:
-        return _unreadable(last, message, str(error), suite)
+        return _unreadable(end, message, str(error), suite)
     # Numbers count only if both the result and the exit code say that the client succeeded.
-    if result["outcome"] == "Succeeded" and last["exitCode"] == 0:
+    if result["outcome"] == "Succeeded" and end["exitCode"] == 0:
         return {**result, "message": foreigntext.one_line(result["message"])}
     return {
         **_failure("ClientFailed", foreigntext.one_line(result["message"]), suite),

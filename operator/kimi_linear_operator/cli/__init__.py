@@ -22,6 +22,7 @@ VERBS = {
     "crd": "print the CustomResourceDefinitions and the warning policy",
     "status": "show the state of a resource, why it is not ready and what to do; with -w, follow it",
     "report": "show the results of a benchmark, or compare two",
+    "verify": "ask a server questions now, and say whether its answers are right",
     "completion": "print a script that completes the command's words in a shell",
     "run": "run the operator",
 }

@@ -18,7 +18,9 @@ from kimi_linear_operator.cli.failure import CommandError
 from kimi_linear_operator.cli.state import words_of
 from kimi_linear_operator.cluster.client import connect
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.kinds import Kind
 from kimi_linear_operator.resource_types import TYPES
+from kimi_linear_operator.server.spec import SERVER
 
 SHELLS = ("bash", "zsh", "fish")
 # In seconds. A user who completes a word does not want to wait longer.
@@ -87,17 +89,25 @@ def resource_names(prefix: str, parsed_args: argparse.Namespace, **_: object) ->
 
     Empty if they cannot be read.
     """
+    word, slash, beginning = prefix.rpartition("/")
+    kinds = [each.kind for each in TYPES.values() if not slash or word.lower() in words_of(each)]
+    return [f"{word}{slash}{name}" for name in _names(parsed_args, kinds) if name.startswith(beginning)]
+
+
+def server_names(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    """Return the names of servers with this prefix; none if they cannot be read."""
+    return [name for name in _names(parsed_args, [SERVER]) if name.startswith(prefix)]
+
+
+def _names(options: argparse.Namespace, kinds: Iterable[Kind]) -> list[str]:
     try:
-        namespace = context.namespace(parsed_args)
-        return asyncio.run(asyncio.wait_for(_names(namespace, prefix), _NAME_SECONDS))
+        namespace = context.namespace(options)
+        return asyncio.run(asyncio.wait_for(_listed(namespace, kinds), _NAME_SECONDS))
     except (ApiError, CommandError, OSError, TimeoutError):
         return []
 
 
-async def _names(namespace: str, prefix: str) -> list[str]:
-    word, slash, beginning = prefix.rpartition("/")
-    kinds = [each.kind for each in TYPES.values() if not slash or word.lower() in words_of(each)]
+async def _listed(namespace: str, kinds: Iterable[Kind]) -> list[str]:
     async with connect() as cluster:
         found = [await cluster.essences(kind, namespace, "") for kind in kinds]
-    names = sorted({manifest["metadata"]["name"] for manifests in found for manifest in manifests})
-    return [f"{word}{slash}{name}" for name in names if name.startswith(beginning)]
+    return sorted({manifest["metadata"]["name"] for manifests in found for manifest in manifests})

@@ -1,4 +1,7 @@
-"""The error of commands."""
+"""How commands end that have no answer."""
+
+INTERRUPTED = 130
+"""The exit code that a shell reports for a process that SIGINT (Ctrl-C) ended."""
 
 
 class CommandError(Exception):

@@ -2,12 +2,13 @@
 
 import argparse
 import asyncio
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 
 from kimi_linear_operator.cli import completion, context
-from kimi_linear_operator.cli.failure import CommandError
+from kimi_linear_operator.cli.failure import INTERRUPTED, CommandError
 from kimi_linear_operator.cli.state import Address, State, address, read
 from kimi_linear_operator.cli.tree import lines
 from kimi_linear_operator.cli.watching import watch
@@ -18,9 +19,6 @@ from kimi_linear_operator.foreigntext import cleaned
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.server.startup import SERVING
-
-# The exit code that a shell reports for a process that SIGINT ended.
-_INTERRUPTED = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     except ApiError as error:
         raise CommandError(str(error)) from error
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return INTERRUPTED
     if not options.watch:
         # Somebody else may have written the status, or an older operator that did not clean messages.
         print(cleaned("\n".join(_lines(state, now()))))
@@ -65,7 +63,7 @@ async def _read(wanted: Address) -> State:
 
 async def _watch(wanted: Address) -> State:
     async with connect() as cluster:
-        return await watch(lambda: read(cluster, wanted), now)
+        return await watch(lambda: read(cluster, wanted), now, sys.stdout)
 
 
 def now() -> str:

@@ -4,9 +4,9 @@ Shows a progress bar on a terminal, otherwise a line for each change.
 """
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -25,18 +25,19 @@ _MOST_FAILURES = 15
 Show = Callable[[State], None]
 
 
-async def watch(look: Callable[[], Awaitable[State]], now: Callable[[], str]) -> State:
+async def watch(look: Callable[[], Awaitable[State]], now: Callable[[], str], file: TextIO) -> State:
     """Show a resource until it does not change any more by itself; return its last state.
 
     Args:
         look: Reads the state.
         now: Returns the time as RFC 3339.
+        file: Where to show it.
 
     Raises:
         ApiError: The resource could not be read for half a minute, or at all.
     """
-    console = Console(file=sys.stdout, highlight=False)
-    with _on_terminal(console, now) if console.is_terminal else _as_lines(now) as show:
+    console = Console(file=file, highlight=False)
+    with _on_terminal(console, now) if console.is_terminal else _as_lines(file, now) as show:
         state = await look()
         show(state)
         failures = 0
@@ -55,7 +56,7 @@ async def watch(look: Callable[[], Awaitable[State]], now: Callable[[], str]) ->
 
 
 @contextmanager
-def _as_lines(now: Callable[[], str]) -> Iterator[Show]:
+def _as_lines(file: TextIO, now: Callable[[], str]) -> Iterator[Show]:
     """Print a line for each change of the reason, the message or the progress."""
     last = ""
 
@@ -65,7 +66,7 @@ def _as_lines(now: Callable[[], str]) -> Iterator[Show]:
         step = f" [{progress.done}/{progress.total} {progress.step}]" if progress else ""
         line = one_line(f"{state.headline}{step}; {state.message}")
         if line != last:
-            print(f"{now()} {line}", flush=True)
+            print(f"{now()} {line}", file=file, flush=True)
             last = line
 
     yield show

@@ -73,21 +73,27 @@ def name_of(server: KimiLinearServer, current: Revision, pod: Manifest | None) -
 
 def build_benchmark(server: KimiLinearServer, current: Revision, pod: Manifest | None) -> Manifest:
     """Return the benchmark that verifies a revision; see `name_of` for the arguments."""
-    options, suites = server.spec.verification, _suites(server.spec)
-    spec = {
-        **(_address_of(server.spec, current, pod) if pod else {"serverRef": {"name": server.metadata.name}}),
+    target = _address_of(server.spec, current, pod) if pod else {"serverRef": {"name": server.metadata.name}}
+    spec = {**target, **checks(server.spec)}
+    manifest = metadata.build_manifest(server, BENCHMARK, name_of(server, current, pod), spec=spec)
+    metadata.annotate(manifest, REVISION_ANNOTATION, str(current.number))
+    return metadata.with_fingerprint(manifest)
+
+
+def checks(spec: ServerSpec) -> Manifest:
+    """Return the fields of a benchmark that say what a server is asked, and which answers are good enough."""
+    options, suites = spec.verification, _suites(spec)
+    fields = {
         "suites": suites,
-        "thresholds": [bound for suite in suites for bound in _bounds(server.spec, suite["name"])],
+        "thresholds": [bound for suite in suites for bound in _bounds(spec, suite["name"])],
         "baseline": {"source": "none"},
         "timeoutSeconds": options.timeout_seconds,
     }
     if options.dataset:
-        spec["datasets"] = {"gsm8k": options.dataset.model_dump(by_alias=True, exclude_none=True)}
-    if inherited := server.spec.inherited_metadata.model_dump(by_alias=True, exclude_defaults=True):
-        spec["inheritedMetadata"] = inherited
-    manifest = metadata.build_manifest(server, BENCHMARK, name_of(server, current, pod), spec=spec)
-    metadata.annotate(manifest, REVISION_ANNOTATION, str(current.number))
-    return metadata.with_fingerprint(manifest)
+        fields["datasets"] = {"gsm8k": options.dataset.model_dump(by_alias=True, exclude_none=True)}
+    if inherited := spec.inherited_metadata.model_dump(by_alias=True, exclude_defaults=True):
+        fields["inheritedMetadata"] = inherited
+    return fields
 
 
 def _suites(spec: ServerSpec) -> list[Manifest]:

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from kimi_linear_operator.benchmark import load, metric, recipe
 from kimi_linear_operator.benchmark.metric import Metric
 from kimi_linear_operator.benchmark.spec import (
-    RECIPE_SUITES,
     BenchmarkStatus,
     Environment,
     Finding,
@@ -280,8 +279,13 @@ def _reference(benchmark: KimiLinearBenchmark, status: BenchmarkStatus) -> Refer
 
 def _require_known_suites(benchmark: KimiLinearBenchmark) -> None:
     for suite in benchmark.spec.suites:
+<<<<<<< HEAD
         if not (suite.speed or suite.accuracy or suite.name in RECIPE_SUITES):
             raise UnreadableError(f"spec.suites: {suite.name} is not in the recipe, and lacks a load")
+=======
+        if not load.is_known(suite):
+            raise UnreadableError(f"spec.suites: {suite.name} is not one of the recipe's, and does not say what to run")
+>>>>>>> main
 
 
 def _first_problem(prefix: str, error: ValidationError) -> str:

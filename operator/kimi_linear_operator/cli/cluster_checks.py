@@ -1,0 +1,141 @@
+"""Verifies a server of the cluster: makes a benchmark like that of its verification, and follows it."""
+
+import asyncio
+import sys
+import time
+from typing import Any
+
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.cli.checks import Outcome, tell
+from kimi_linear_operator.cli.failure import CommandError
+from kimi_linear_operator.cli.state import State
+from kimi_linear_operator.cli.status import now
+from kimi_linear_operator.cli.watching import watch
+from kimi_linear_operator.cluster.client import Cluster, connect
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
+from kimi_linear_operator.resource_types import TYPES
+from kimi_linear_operator.server import verification
+from kimi_linear_operator.server.definition import CHECKER
+from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
+
+# The API server adds five characters, and the name of a benchmark may have 40.
+_LONGEST_PREFIX = 26
+# For as long, its results and the logs of a client that failed can be read: the operator keeps these logs for an hour.
+_SECONDS_KEPT = 3600
+# An operator that works sees a new object within a second, and a new leader within a minute.
+_SECONDS_UNTIL_SEEN = 60.0
+
+
+def run(namespace: str, name: str, seconds: float) -> Outcome:
+    """Verify a server, with progress on standard error. If that is interrupted, its benchmark is deleted.
+
+    Args:
+        namespace: Its namespace.
+        name: Its name.
+        seconds: How long that may take.
+
+    Raises:
+        CommandError: It cannot be verified.
+    """
+    try:
+        state = asyncio.run(_verify(namespace, name, seconds))
+    except ApiError as error:
+        raise CommandError(str(error)) from error
+    return Outcome(state.resource, state.message, state.next_step)
+
+
+async def _verify(namespace: str, name: str, seconds: float) -> State:
+    async with connect() as cluster:
+        server = await _ready_server(cluster, namespace, name)
+        made = await cluster.create(BENCHMARK, build_benchmark(server))
+        tell(f"{made['metadata']['name']} asks {name}; it is deleted an hour after its end")
+        try:
+            return await _follow(cluster, made, seconds)
+        except BaseException:
+            await _delete(cluster, made)
+            raise
+
+
+async def _ready_server(cluster: Cluster, namespace: str, name: str) -> KimiLinearServer:
+    """Return a server that serves: the client of a benchmark waits for that, without an end.
+
+    Raises:
+        CommandError: There is none, or it does not serve.
+    """
+    stored = await cluster.get(SERVER, namespace, name)
+    if stored is None:
+        raise CommandError(f"no KimiLinearServer {name} in namespace {namespace}")
+    state = _state(SERVER, stored)
+    server = CHECKER.read_stored(stored)
+    if server is None or not (state.is_seen and state.has_reached_goal):
+        step = f"\nNext: {state.next_step}" if state.next_step else ""
+        raise CommandError(f"{state.headline}: {state.message}{step}")
+    return server
+
+
+def build_benchmark(server: KimiLinearServer) -> dict[str, Any]:
+    """Return a benchmark that asks a server what its verification asks.
+
+    The server does not own it, so the operator treats it as one that a person wrote.
+    """
+    name = server.metadata.name
+    return {
+        "apiVersion": BENCHMARK.api_version,
+        "kind": BENCHMARK.kind,
+        "metadata": {
+            "generateName": f"{name[:_LONGEST_PREFIX]}-by-hand-",
+            "namespace": server.metadata.namespace,
+        },
+        "spec": {
+            "serverRef": {"name": name},
+            **verification.checks(server.spec),
+            "ttlSecondsAfterFinished": _SECONDS_KEPT,
+        },
+    }
+
+
+async def _follow(cluster: Cluster, made: Manifest, seconds: float) -> State:
+    """Follow a benchmark until it has a verdict.
+
+    Raises:
+        ApiError: It cannot be read.
+        CommandError: It has no verdict in time, or is gone.
+    """
+    about, begin = made["metadata"], time.monotonic()
+    last = _state(BENCHMARK, made)
+
+    async def look() -> State:
+        nonlocal last
+        stored = await cluster.get(BENCHMARK, about["namespace"], about["name"])
+        if stored is None:
+            raise CommandError(f"somebody has deleted KimiLinearBenchmark {about['name']}")
+        last = _state(BENCHMARK, stored)
+        if not last.is_seen and time.monotonic() - begin > _SECONDS_UNTIL_SEEN:
+            raise CommandError(f"no operator has seen the benchmark in {_SECONDS_UNTIL_SEEN:.0f} s: is it running?")
+        return last
+
+    try:
+        async with asyncio.timeout(seconds):
+            state = await watch(look, now, sys.stderr)
+    except TimeoutError:
+        step = f"\nNext: {last.next_step}" if last.next_step else ""
+        raise CommandError(f"not done within {seconds:.0f} s (--timeout): {last.message}{step}") from None
+    if "verdict" not in state.status:
+        raise CommandError(f"{state.headline}: {state.message}\nNext: {state.next_step}")
+    return state
+
+
+async def _delete(cluster: Cluster, benchmark: Manifest) -> None:
+    name = benchmark["metadata"]["name"]
+    try:
+        await cluster.delete(BENCHMARK, benchmark)
+    except ApiError as error:
+        tell(f"KimiLinearBenchmark {name} could not be deleted ({error}); `kubectl delete klb {name}` does it")
+    else:
+        tell(f"deleted {name}")
+
+
+def _state(kind: Kind, stored: Manifest) -> State:
+    """Return the state of a resource without its children: whoever verifies may read nothing else."""
+    return State(TYPES[kind], stored, (), ())
