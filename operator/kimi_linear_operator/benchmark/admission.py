@@ -103,7 +103,7 @@ class Admission:
             return Wait(Reason("WaitingForTurn", message), rest)
         if self._index.is_far(key):
             message = (
-                f"{FEW_RIVALS} or more benchmarks of {target.name} go first: this benchmark waits until they are done"
+                f"{FEW_RIVALS} or more benchmarks go first on {target.name}: this benchmark waits until they are done"
             )
             return Wait(Reason("WaitingForTurn", message))
         return None
@@ -118,7 +118,7 @@ class Admission:
             left = self._seconds_left_for(first, rivals[other], asker)
             if left > 0:
                 message = (
-                    f"benchmark {_shown_name(first, key)} of {target.name} goes first: this benchmark waits until "
+                    f"benchmark {_shown_name(first, key)} goes first on {target.name}: this benchmark waits until "
                     "that one is done"
                 )
                 return Wait(Reason("WaitingForTurn", message), left if left < math.inf else None)

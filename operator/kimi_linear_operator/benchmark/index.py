@@ -143,8 +143,7 @@ class BenchmarkIndex:
         return any(not task.has_ended for task in self.tasks(key, claim.uid))
 
     def _near(self, target: TargetKey) -> set[Key]:
-        """Return the benchmarks of a target that are not far, and the first far one, which may have been near
-        before."""
+        """Return the benchmarks of a target that are not far, and the first far one: it may have been near before."""
         willing = {key: claim for key, claim in self.claims(target).items() if claim.is_willing}
         first = nsmallest(FEW_RIVALS + 1, (claim.rank for claim in willing.values() if _stays_ahead(claim)))
         if len(first) <= FEW_RIVALS:

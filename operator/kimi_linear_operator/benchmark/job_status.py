@@ -126,12 +126,7 @@ def _end(job: Manifest) -> Manifest | None:
 def _last_result(ends: Sequence[Manifest], suite: Suite) -> Manifest:
     """Return the result of the last client that succeeded. If none succeeded, return the result of the last client."""
     if not ends:
-<<<<<<< HEAD
         return _failure("NoResult", "its pod is gone and left no result", suite)
-    last = max(ends, key=lambda end: (end["exitCode"] == 0, str(end.get("finishedAt", ""))))
-    message = last.get("message", "")
-=======
-        return _failure("NoResult", "its pod is gone, and has left no result", suite)
     return result_of_client(max(ends, key=lambda end: (end["exitCode"] == 0, str(end.get("finishedAt", "")))), suite)
 
 
@@ -143,7 +138,6 @@ def result_of_client(end: Manifest, suite: Suite) -> Manifest:
         suite: The suite.
     """
     message = end.get("message", "")
->>>>>>> main
     try:
         result = read(message, suite)
     except ResultError as error:

@@ -196,7 +196,7 @@ def test_two_benchmarks_never_run_on_one_server_at_once(ready: Namespace) -> Non
     running_pod(ready, "first", "speed-low")
     create_benchmark(ready, "another", suites=LOW)
     manifest = wait_for_reason(ready, "another", "WaitingForTurn")
-    expected = "benchmark first goes first on kimi: this one waits until it is done"
+    expected = "benchmark first goes first on kimi: this benchmark waits until that one is done"
     assert condition_of(manifest, "TargetReady")["message"] == expected
     end_suite(ready, "first", "speed-low")
     running_pod(ready, "first", "gsm8k")

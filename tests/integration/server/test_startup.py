@@ -191,7 +191,7 @@ def test_without_the_right_to_read_logs_only_their_phases_are_missing(curtailed:
     node.report("Running", "Ready", "ContainersReady", started=True, ready=True)
     namespace.wait_until_ready("kimi")
     assert [phase["name"] for phase in startup(namespace)["phases"]] == ["scheduled", "image", "weights", "serving"]
-    assert curtailed.operator.told().count("may not read logs in namespace") == 1
+    assert curtailed.operator.told().count("not allowed to read logs (pods/log) in namespace") == 1
     assert curtailed.proxy.count(is_log) == 1
 
 

@@ -33,16 +33,20 @@ def test_numbers_of_the_same_load_are_compared() -> None:
 @pytest.mark.parametrize(
     ("suites", "results", "words"),
     [
-        ([], [], "there is no complete benchmark last to compare with"),
-        ([suite()], [], "there is no complete benchmark last to compare with"),
+        ([], [], "the comparison needs a complete benchmark last, but there is none"),
+        ([suite()], [], "the comparison needs a complete benchmark last, but there is none"),
         ([suite("other")], [{**MEASURED, "name": "other"}], "benchmark last has no suite own"),
         (
             [suite(numPrompts=1, maxConcurrency=1)],
             [MEASURED],
-            "own of benchmark last ran a different load (numPrompts is 1 there, 10 here, "
-            "maxConcurrency is 1 there, not set here)",
+            "own of benchmark last ran a different load (numPrompts is 1 in the baseline, 10 in this "
+            "benchmark, maxConcurrency is 1 in the baseline, not set in this benchmark)",
         ),
-        ([ASKED], [MEASURED], "own of benchmark last ran a different load (accuracy there, speed here)"),
+        (
+            [ASKED],
+            [MEASURED],
+            "own of benchmark last ran a different load (accuracy in the baseline, speed in this benchmark)",
+        ),
         ([suite()], [INVALID], "own of benchmark last is invalid: its numbers do not count"),
         (
             [suite()],

@@ -268,7 +268,7 @@ def test_when_the_first_of_many_is_done_those_that_come_next_are_told() -> None:
 
 def test_who_has_many_before_it_waits_for_them_until_they_are_few() -> None:
     world, keys = numbered(FEW_RIVALS + 1)
-    told = f"{FEW_RIVALS} or more benchmarks go first on {ADDRESS['url']}: this one waits until these are done"
+    told = f"{FEW_RIVALS} or more benchmarks go first on {ADDRESS['url']}: this benchmark waits until they are done"
     assert hindered(world, keys[-1]) == (told, None)
     assert hindered(world, keys[-2])[0].startswith("benchmark b000 goes first")
     assert keys[-1] in world.benchmark(keys[0], DONE)

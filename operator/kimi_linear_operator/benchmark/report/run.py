@@ -279,13 +279,8 @@ def _reference(benchmark: KimiLinearBenchmark, status: BenchmarkStatus) -> Refer
 
 def _require_known_suites(benchmark: KimiLinearBenchmark) -> None:
     for suite in benchmark.spec.suites:
-<<<<<<< HEAD
-        if not (suite.speed or suite.accuracy or suite.name in RECIPE_SUITES):
-            raise UnreadableError(f"spec.suites: {suite.name} is not in the recipe, and lacks a load")
-=======
         if not load.is_known(suite):
-            raise UnreadableError(f"spec.suites: {suite.name} is not one of the recipe's, and does not say what to run")
->>>>>>> main
+            raise UnreadableError(f"spec.suites: {suite.name} is not in the recipe, and lacks a load")
 
 
 def _first_problem(prefix: str, error: ValidationError) -> str:
