@@ -202,7 +202,7 @@ def test_without_an_operator_it_gives_up_soon(verify: Verify, capsys: Capture, m
     ("arguments", "said"),
     [
         (["kimi", "--dataset=a"], "kimi does not go together with --dataset: a server of the cluster has these"),
-        (["http://a", "-n", "b"], "http://a does not go together with --namespace: an address is in no namespace"),
+        (["http://a", "-n", "b"], "http://a does not go together with --namespace: an address has no namespace"),
         (["http://a/v1"], "http://a/v1 is no address of a server: give it without a path"),
         (["http://me:secret@a"], "is no address of a server"),
         (["http://a", "--api-key-file=nowhere"], "No such file or directory: 'nowhere'"),
