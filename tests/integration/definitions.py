@@ -1,4 +1,4 @@
-"""Definitions of others: the Gateway API's, and how a test takes a definition away."""
+"""CRDs of others: the CRDs of the Gateway API, and how a test removes a CRD."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ def gateway_api(channel: str = "standard") -> list[Manifest]:
 
 @contextmanager
 def without_definition(client: Client, cluster: LocalCluster, name: str) -> Iterator[None]:
-    """Take a definition away, and all its objects with it."""
+    """Remove a CRD and all its objects."""
     definition = client.get(DEFINITION, None, name)
     assert definition
     client.delete(DEFINITION, None, name)

@@ -1,4 +1,4 @@
-"""What an operator of one namespace may do in the tests: exactly what the chart gives it, and nothing else."""
+"""The permissions of an operator of one namespace in the tests: exactly the permissions in the chart."""
 
 from functools import cache
 
@@ -20,7 +20,10 @@ _PLACEHOLDER = "namespace-of-a-test"
 
 
 def grant(client: Client, namespace: str, account: str) -> None:
-    """Let a service account in kube-system, which is made if there is none, be an operator of this namespace alone."""
+    """Give a service account in kube-system the permissions of an operator of only this namespace.
+
+    Create the account if it does not exist.
+    """
     subject = {"kind": "ServiceAccount", "name": account, "namespace": "kube-system"}
     own: Manifest = {"metadata": {"name": account, "namespace": "kube-system"}}
     client.apply(_ACCOUNT, {"apiVersion": "v1", "kind": "ServiceAccount", **own}, "tests")
@@ -33,7 +36,9 @@ def grant(client: Client, namespace: str, account: str) -> None:
 
 
 def _may_lease(client: Client, namespace: str, account: str) -> bool:
-    """Return whether the API server knows all granted permissions; until then, a refusal looks like a missing verb.
+    """Return whether the API server knows all granted permissions.
+
+    Before that, a refusal would look like a missing verb.
 
     It learns of writes in their order, and the permission for leases was written last.
     """
@@ -45,6 +50,6 @@ def _may_lease(client: Client, namespace: str, account: str) -> bool:
 
 @cache
 def rendered_roles() -> str:
-    """Return the chart's roles and bindings of an operator of one namespace, which is also where its Lease is."""
+    """Return the chart's roles and bindings of an operator of one namespace. Its Lease is in the same namespace."""
     only = f"--set=watchNamespaces={{{_PLACEHOLDER}}}"
     return render("--show-only=templates/rbac.yaml", "--set=rbac.expose=true", only, namespace=_PLACEHOLDER)

@@ -1,4 +1,4 @@
-"""The time limit of a write is computed when its connection is open; if no time is left, the write is not sent."""
+"""The time limit of a write is computed when its connection is open. If no time is left, the write is not sent."""
 
 import asyncio
 import time
@@ -25,13 +25,13 @@ def _stand_still(_: pytest.MonkeyPatch) -> None:
 
 
 def _suspend(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Advance only the clock that also runs while a machine is suspended; the monotonic clock does not."""
+    """Advance only the clock that also runs while a machine is suspended, and not the monotonic clock."""
     seconds = clock.seconds
     monkeypatch.setattr(clock, "seconds", lambda: seconds() + _SECONDS_TO_OPEN)
 
 
 async def _write(namespace: str, seconds: float) -> str:
-    """Apply a ConfigMap, and return what went wrong."""
+    """Apply a ConfigMap, and return the error."""
     metadata = {"name": "late", "namespace": namespace}
     manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
     async with connect() as cluster:

@@ -1,4 +1,4 @@
-"""Without the definition of an optional child, or the right to it, only those who ask for it miss it."""
+"""Without the CRD of an optional child, or the permission for it, only servers that ask for this child are affected."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ from kimi_linear_operator.kubernetes.kinds import HTTP_ROUTE, INGRESS, Kind, Man
 PLAIN = {"tensorParallelism": 1}
 ROUTED = {**PLAIN, "httpRoute": {"parentRefs": [{"name": "public"}], "hostnames": ["kimi.example.com"]}}
 ENTERED = {**PLAIN, "ingress": {"hosts": ["kimi.example.com"]}}
-# A definition or a right is found within a minute; the rest is for a busy machine.
+# The operator finds a new CRD or permission within a minute. The rest of the time is for a busy machine.
 _RETURN_SECONDS = 60.0 + 30
 _QUIET_SECONDS = 4.0
 
@@ -66,7 +66,7 @@ def test_a_definition_may_come_go_and_come_again(sandbox: Sandbox, client: Clien
 
 
 def _shown_to_the_user(cluster: LocalCluster, namespace: Namespace) -> None:
-    """Check what the command says about a server whose HTTPRoute cannot be made."""
+    """Check the command's output for a server whose HTTPRoute cannot be created."""
     shown = run_command(cluster.kubeconfig, "status", "kimi", "--namespace", namespace.name)
     assert shown.returncode == 0
     assert "KindMissing: HTTPRoute kimi: the cluster has no " in shown.stdout
@@ -90,13 +90,16 @@ def _wait_until_routed(namespace: Namespace) -> None:
 
 
 def _writes(sandbox: Sandbox, begin: int) -> list[str]:
-    """Return the writes about servers since a call."""
+    """Return the writes for servers since a call."""
     calls = (call for call in sandbox.proxy.calls[begin:] if call.is_write)
     return [f"{call.method} {call.path}" for call in calls if "/leases/" not in call.path]
 
 
 def test_a_right_may_be_missing_be_granted_and_be_taken_away(sandboxes: Sandboxes) -> None:
-    """As after an upgrade with a Role that an administrator manages. Another namespace of the operator has its Role."""
+    """This is the situation after an upgrade with a Role that an administrator manages.
+
+    Another namespace of the operator has the new Role.
+    """
     with sandboxes.open_wide(namespaces=2) as [wide]:
         [kept] = wide.others
         _take_right(wide.namespace)

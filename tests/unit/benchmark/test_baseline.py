@@ -26,7 +26,7 @@ def found(suites: list[Suite], *results: Manifest, ours: Suite | None = None) ->
 
 def test_numbers_of_the_same_load_are_compared() -> None:
     assert found([suite(maxConcurrency=None)], MEASURED) == Baseline({"output_throughput": 100.0})
-    # A default that is written out is the same load.
+    # A spec that writes out a default has the same load.
     assert found([suite(datasetName="random")], MEASURED).metrics
 
 

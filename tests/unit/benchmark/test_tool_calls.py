@@ -1,4 +1,4 @@
-"""What counts as a valid tool call."""
+"""Which answers count as valid tool calls."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""`kimi-linear verify`: what it creates in a cluster, what it prints, and how it ends. What it asks: tests/client."""
+"""`kimi-linear verify`: which objects it creates, what it prints, and how it ends. tests/client tests its questions."""
 
 import contextlib
 import json
@@ -43,7 +43,10 @@ INVALID = state("Unknown", "ClientFailed", "accuracy: the dataset is not in the 
 
 
 class Cluster:
-    """A cluster with one server, whose benchmark has one status after the other; an error stands for no answer."""
+    """A cluster with one server, whose benchmark has one status after the other.
+
+    An error means that there is no answer.
+    """
 
     def __init__(self, server: Manifest | None, statuses: Sequence[Manifest | BaseException]) -> None:
         self.server = server
@@ -104,7 +107,7 @@ def test_the_benchmark_asks_what_the_verification_asks_and_deletes_itself(verify
         "datasets": {"gsm8k": dataset},
         "ttlSecondsAfterFinished": 3600,
     }
-    # So the operator neither counts it as its own verification nor deletes it.
+    # So the operator does not count it as its own verification, and does not delete it.
     assert made["metadata"].keys() & {"annotations", "labels", "ownerReferences"} == set()
     assert check_stored(made).is_valid
     assert cluster.deleted == []

@@ -1,4 +1,4 @@
-"""The local cluster, without starting one: builds, found programs, and refused clusters."""
+"""Parts of the local cluster that need no start: builds, found programs, and refused clusters."""
 
 import json
 from pathlib import Path
