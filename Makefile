@@ -20,7 +20,7 @@ ASKED := .local/asked
 PARTS := test-e2e test-operation test-servers test-engine test-others test-resources test-gitops
 SBOM ?= dist/sbom.cdx.json
 
-.PHONY: help setup demo test test-integration test-operation test-servers test-resources test-permissions test-e2e test-engine test-gitops test-others e2e bench check image sbom generate page lock cluster cluster-down cluster-env
+.PHONY: help setup demo test test-integration test-operation test-servers test-resources test-permissions test-e2e test-engine test-gitops test-others e2e bench check image sbom release generate page lock cluster cluster-down cluster-env
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,11 +86,10 @@ image: setup  ## Build the operator's image as a docker-archive, without a conta
 	@$(BIN)/python deploy/local/images.py
 
 sbom: setup  ## List the Python packages of the image with their hashes, as CycloneDX
-	@mkdir -p $(dir $(SBOM))
-	@sed "s/^dynamic = .*/version = \"$$($(BIN)/kimi-linear --version | cut -d ' ' -f 2)\"/" pyproject.toml > $(SBOM).toml
-	@$(BIN)/cyclonedx-py requirements --pyproject $(SBOM).toml --mc-type application --output-reproducible \
-		--output-file $(SBOM) requirements/runtime.txt
-	@rm $(SBOM).toml
+	@$(BIN)/python deploy/local/sbom.py $(SBOM)
+
+release: setup  ## Make everything of a release from its tag in dist/, and publish nothing: make release TAG=v0.1.0 (root on Debian)
+	@$(BIN)/python deploy/local/release.py $(TAG)
 
 generate: setup  ## Write the generated files anew
 	@$(BIN)/kimi-linear crd --write crds

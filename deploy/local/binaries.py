@@ -81,6 +81,7 @@ KUBERNETES = Module(_HERE / "kubernetes")
 _HELM = Module(_HERE / "helm")
 _GITOPS_TESTS = _HERE.parents[1] / "tests/gitops"
 _VERDICTS = Module(_GITOPS_TESTS / "verdicts")
+_BUNDLE_VALIDATOR = Module(_HERE.parents[1] / "tests/integration/bundle-validator")
 ARGO_CD = Module(_GITOPS_TESTS / "argocd")
 FLUX = Module(_GITOPS_TESTS / "flux")
 CONTOUR = Module(_HERE.parents[1] / "tests/exposure/contour-module")
@@ -98,6 +99,7 @@ CHART_TOOLS = (
     Program("helm-3", "helm.sh/helm/v3/cmd/helm", _HELM, 30),
     Program("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", _HELM, 5),
     Program("verdicts", ".", _VERDICTS, 40),
+    Program("bundle-validator", ".", _BUNDLE_VALIDATOR, 60),
 )
 AUTOSCALING = (Program("metrics-adapter", ".", _METRICS_ADAPTER, 120),)
 GITOPS = (

@@ -133,7 +133,7 @@ class LocalCluster(Lifecycle):
         content = _load(self.kubeconfig)
         content["users"] = [{"name": service_account, "user": {"token": token}}]
         content["contexts"][0]["context"]["user"] = service_account
-        file = self.state / f"{service_account}.kubeconfig"
+        file = self.state / f"{namespace}-{service_account}.kubeconfig"
         file.touch(mode=0o600)
         file.write_text(yaml.safe_dump(content))
         return file

@@ -12,9 +12,10 @@ from benchmarks.connection import JSON, MERGE_PATCH
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, GROUP, POD, REVISION, VERSION, Kind, Manifest, kind_of
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
+from kimi_linear_operator.server.observation import ServerObservation
 from kimi_linear_operator.server.revision import History
 from kimi_linear_operator.server.spec import KimiLinearServer
-from kimi_linear_operator.server.status import ServerObservation, server_status
+from kimi_linear_operator.server.status import server_status
 from kimi_linear_operator.server.template_choice import choose
 
 NAMESPACE = "benchmark"

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from integration.audit import AuditLog, Request
+from integration.processes_under_test import USER_OF_THE_BUNDLE
 from integration.sandbox import CURTAILED_ACCOUNTS, user_of
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 
@@ -49,8 +50,8 @@ def asked_in(session: pytest.Session, audit_log: AuditLog) -> Asked:
 
 
 def _of_operators(audit_log: AuditLog) -> list[Request]:
-    """Return the requests of operators with all their roles. The verbs of the command line run as other users."""
-    curtailed = {user_of(account) for account in CURTAILED_ACCOUNTS}
+    """Return the requests of operators with all their roles; the verbs of the command line run as other users."""
+    curtailed = {*map(user_of, CURTAILED_ACCOUNTS), USER_OF_THE_BUNDLE}
     accounts = (item for item in audit_log.of_agent(f"{MANAGER}/") if item.user.startswith("system:serviceaccount:"))
     return [item for item in accounts if item.resource and item.user not in curtailed]
 

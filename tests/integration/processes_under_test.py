@@ -32,6 +32,9 @@ NEWER_VERSION: Program = (sys.executable, str(Path(__file__).with_name("newer_ve
 USER = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
 """The user name, in the audit log, of the operator for all namespaces."""
 
+USER_OF_THE_BUNDLE = f"system:serviceaccount:operators:{RELEASE}"
+"""The user name of the operator that OLM would install. With the chart's default rights, it may read no Ingresses."""
+
 _NOT_IN_THE_IMAGE = Path(__file__).with_name("not_in_the_image")
 """A folder with modules that cannot be imported."""
 

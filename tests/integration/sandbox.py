@@ -132,5 +132,5 @@ class Sandboxes:
                     operator.kill()
 
     def _kubeconfig(self, account: str) -> Path:
-        file = self.cluster.state / f"{account}.kubeconfig"
+        file = self.cluster.state / f"kube-system-{account}.kubeconfig"
         return file if file.exists() else self.cluster.kubeconfig_of(account, "kube-system")

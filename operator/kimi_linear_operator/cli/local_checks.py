@@ -32,12 +32,14 @@ It is not OPENAI_API_KEY, because that may contain the key of another service, a
 server.
 """
 
-_REMEDIES = {
+REMEDIES = {
     "SGLang's client is not": "Name a Python that can import sglang with --python.",
     "client cannot be started": "Name a Python that can import sglang with --python.",
     "dataset is not": "Name GSM8K's test.jsonl with --dataset.",
     "refused the API key": f"Give the server's key with --api-key-file or ${KEY_VARIABLE}.",
 }
+"""Remedies by words of the runner's messages. The runner's own remedies are for pods; these are for this machine."""
+
 _OTHER_REMEDY = "Correct what the message names. The client's output is above."
 
 
@@ -104,7 +106,7 @@ def run(url: str, parser: Switch, local: LocalClient, seconds: float) -> Outcome
 
 
 def _remedy(message: str) -> str:
-    known = [remedy for words, remedy in _REMEDIES.items() if words in message]
+    known = [remedy for words, remedy in REMEDIES.items() if words in message]
     return " ".join(known) or _OTHER_REMEDY
 
 

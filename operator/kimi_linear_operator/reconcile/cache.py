@@ -12,7 +12,8 @@ from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import version_of
 from kimi_linear_operator.reconcile.cached_object import CachedObject, CachedType, Conditions, Key, Reader, key_of
 
-# The sum of all large children in a namespace, in bytes. Beyond this sum, only the essence of a large child is cached.
+# The maximum sum of all large children in a namespace, in bytes. The same maximum applies to all large specs. Beyond
+# it, only the essence of an object is cached.
 MOST_OF_LARGE = 32 * 2**20
 
 # The maximum of bytes and of weight that a pass reads of objects of one kind. A server has at most a thousand replicas.
@@ -81,8 +82,8 @@ class Cache:
         self._types = types
         self._objects: dict[Key, CachedObject] = {}
         self._children: dict[tuple[Key, Kind], dict[Key, CachedObject]] = {}
-        # Bytes of large children by namespace.
-        self._large: dict[str, int] = {}
+        # Bytes of large children, and of large specs, by namespace.
+        self._large: dict[tuple[str, bool], int] = {}
         # Versions of objects that were deleted after the last list began, the latest at the end. An older state in that
         # list must not bring them back.
         self._deleted: OrderedDict[Key, int] = OrderedDict()
@@ -167,8 +168,8 @@ class Cache:
 
     def _with_room(self, observed: CachedObject, cached: CachedObject | None) -> CachedObject:
         """Return an observed object, or only its essence if there is no room for the whole object."""
-        freed = len(cached.text) if cached and cached.is_large else 0
-        is_too_large = observed.is_large and not self._has_room(observed.key, len(observed.text) - freed)
+        freed = cached.large if cached else 0
+        is_too_large = observed.large > 0 and not self._has_room(observed.key, observed.large - freed)
         return observed.essence() if is_too_large else observed
 
     def _keep(self, cached: CachedObject) -> None:
@@ -180,19 +181,22 @@ class Cache:
             index.add(cached)
 
     def _has_room(self, key: Key, size: int) -> bool:
-        return self._large.get(key.namespace, 0) + size <= MOST_OF_LARGE
+        return self._large.get(self._group(key), 0) + size <= MOST_OF_LARGE
+
+    def _group(self, key: Key) -> tuple[str, bool]:
+        return key.namespace, self.reader.is_resource(key.kind)
 
     def _is_cut_version(self, cached: CachedObject, version: int) -> bool:
         """Return whether only the essence of this version was cached, but the whole object would fit now."""
         return cached.cut > 0 and version == cached.version and self._has_room(cached.key, cached.cut)
 
     def _count_large(self, cached: CachedObject, sign: int) -> None:
-        if not cached.is_large:
+        if not cached.large:
             return
-        namespace = cached.key.namespace
-        self._large[namespace] = self._large.get(namespace, 0) + sign * len(cached.text)
-        if not self._large[namespace]:
-            del self._large[namespace]
+        group = self._group(cached.key)
+        self._large[group] = self._large.get(group, 0) + sign * cached.large
+        if not self._large[group]:
+            del self._large[group]
 
     def _delete(self, deleted: CachedObject, cached: CachedObject | None) -> set[Key]:
         if cached and cached.version > deleted.version:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, Self, cast
 
 from kimi_linear_operator import jsontext
-from kimi_linear_operator.kubernetes.bounds import LARGEST_SPEC, within_bounds
+from kimi_linear_operator.kubernetes.bounds import LARGEST_SPEC, is_without_room, within_bounds, without_room
 from kimi_linear_operator.kubernetes.drift import with_digests
 from kimi_linear_operator.kubernetes.essence import essence, essential_metadata
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
@@ -28,11 +28,11 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 # spec's fields twice, and annotations.
 LARGEST_CHILD = 4 * LARGEST_SPEC
 HEAVIEST_CHILD = 60_000
-# In bytes, several times the usual length of a child. The cache limits the total length of longer children.
+# In bytes, several times the usual length of a child or a spec. The cache limits the total length of longer ones.
 LARGE_CHILD = 16 * 2**10
 
-# In bytes. The total length of large children is limited, but the total length of resources is not. Of a resource's
-# metadata, passes read only the essential part.
+# In bytes. The total length of large children and specs is limited, but the total length of resources' metadata is not.
+# Of a resource's metadata, passes read only the essential part.
 _LARGEST_METADATA = LARGE_CHILD
 
 # In characters. Names of managers have at most 128; a UID in an owner reference can have any number.
@@ -93,7 +93,9 @@ class CachedObject:
         text: The object as JSON, without the parts that the operator never reads.
         weight: The weight of the text, see `jsontext.weight`.
         is_deleted: Whether this is the last state of a deleted object.
-        cut: If only the essence was cached for lack of room: the original length of the text. Otherwise 0.
+        large: The bytes that count towards the limit of the namespace: the text of a child, or the spec of a resource,
+            if it is much longer than usual; otherwise 0.
+        cut: If only the essence was cached for lack of room: these bytes of the whole object. Otherwise 0.
     """
 
     key: Key
@@ -109,6 +111,7 @@ class CachedObject:
     text: bytes
     weight: int
     is_deleted: bool
+    large: int
     cut: int = 0
 
     @property
@@ -121,16 +124,11 @@ class CachedObject:
         """Return the owner of this child, None if it is not a child."""
         return self.parent if self.is_resource else self.owner
 
-    @property
-    def is_large(self) -> bool:
-        """Return whether this is a child that is much longer than usual."""
-        return len(self.text) > LARGE_CHILD and not self.is_resource
-
     def essence(self) -> Self:
-        """Return only the essence of this object."""
-        manifest = _essence(self.manifest())
-        text = jsontext.encode(manifest)
-        return replace(self, text=text, weight=jsontext.weight(text), owners=_owner_uids(manifest), cut=len(self.text))
+        """Return this object reduced to its essence; of a resource, that is all but its spec."""
+        manifest = without_room(self.manifest()) if self.is_resource else _essence(self.manifest())
+        text, owners = jsontext.encode(manifest), _owner_uids(manifest)
+        return replace(self, text=text, weight=jsontext.weight(text), owners=owners, large=0, cut=self.large)
 
     @property
     def is_unreported(self) -> bool:
@@ -193,6 +191,9 @@ class Reader:
             text=kept.text,
             weight=kept.weight,
             is_deleted=is_deleted,
+            large=_large_bytes(kept, is_resource=kind in self._types),
+            # Written from what was cached, for example with a new status: how large the spec is, is not known any more.
+            cut=LARGE_CHILD if kind in self._types and is_without_room(manifest) else 0,
         )
 
     def _owner(self, kind: Kind, manifest: Manifest) -> Key | None:
@@ -236,6 +237,14 @@ class Reader:
         # The spec and status of a resource are already within bounds.
         if kind not in self._types:
             yield _essence(manifest)
+
+
+def _large_bytes(kept: _Kept, *, is_resource: bool) -> int:
+    """Return the bytes of a child, or of the spec of a resource, 0 if these are not many."""
+    if len(kept.text) <= LARGE_CHILD:
+        return 0
+    size = len(jsontext.encode(kept.manifest.get("spec"))) if is_resource else len(kept.text)
+    return size if size > LARGE_CHILD else 0
 
 
 def key_of(kind: Kind, manifest: Manifest) -> Key:

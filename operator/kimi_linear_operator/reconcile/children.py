@@ -30,6 +30,10 @@ from kimi_linear_operator.reconcile.repairs import Child, Repairs
 
 logger = logging.getLogger(__name__)
 
+# A resource has a few children to delete, but users can create thousands that look like its children. If the operator
+# opened a connection for each of them at once, it could not renew the Lease.
+_DELETIONS_AT_ONCE = 8
+
 _CONFLICT = 409
 _INVALID = 422
 
@@ -110,10 +114,12 @@ class Children:
             ApiError: A child could not be deleted. The other children are still deleted.
         """
         live = [manifest for kind in kinds for manifest in self.cache.children(kind, key, owner.metadata.uid)]
-        steps = [step for step in unwanted(owner, list(wanted), live) if self._has_read(step.live)]
-        for error in await _run_concurrently(self._delete(owner, step.live) for step in steps):
-            if error:
-                raise error
+        steps = (step for step in unwanted(owner, list(wanted), live) if self._has_read(step.live))
+        errors: list[BaseException | None] = []
+        while some := list(islice(steps, _DELETIONS_AT_ONCE)):
+            errors += await _run_concurrently(self._delete(owner, step.live) for step in some)
+        for error in filter(None, errors):
+            raise error
 
     def _note(self, observed: CachedObject) -> None:
         """Cache a written child. Its owner needs no other pass."""

@@ -10,8 +10,8 @@ from kimi_linear_operator.kubernetes.conditions import Reason, find_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.reconcile.errors import BLOCKED_RETRY_SECONDS, CONTESTED_RETRY_SECONDS, Failures
+from kimi_linear_operator.server.previous_status import AWAITED_WEIGHTS
 from kimi_linear_operator.server.spec import KimiLinearServer
-from kimi_linear_operator.server.status import AWAITED_WEIGHTS
 from kimi_linear_operator.server.template_choice import Decision
 
 # The longest time between two attempts to write children that the API server refuses because of the spec. Thousands of

@@ -12,8 +12,8 @@ from kimi_linear_operator.server import manifests, model_location, revision, rou
 from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.autoscaler import seconds_until_more
 from kimi_linear_operator.server.network_policy import needs_of_others
+from kimi_linear_operator.server.previous_status import was_applied
 from kimi_linear_operator.server.spec import KimiLinearServer
-from kimi_linear_operator.server.status import was_applied
 from kimi_linear_operator.server.template_choice import RolloutState, TemplateChoice, choose
 from kimi_linear_operator.weights.spec import WEIGHTS, KimiLinearWeights
 

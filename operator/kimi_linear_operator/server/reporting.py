@@ -6,12 +6,14 @@ from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, POD, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server.events import contested_event, transition_event, verified_event
+from kimi_linear_operator.server.observation import ServerObservation
 from kimi_linear_operator.server.outcome import Outcome
 from kimi_linear_operator.server.owned import own_child, own_deployment, own_router, own_routes
+from kimi_linear_operator.server.previous_status import was_applied
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.start_logs import StartLogs
 from kimi_linear_operator.server.startup import newest_pod, seconds_to_serve, seconds_until_late
-from kimi_linear_operator.server.status import ServerObservation, server_status, was_applied
+from kimi_linear_operator.server.status import server_status
 
 
 class ServerReporting:

@@ -24,8 +24,8 @@ from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.events import WITHOUT_REPLICAS
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION
+from kimi_linear_operator.server.previous_status import NOT_APPLIED
 from kimi_linear_operator.server.spec import SERVER
-from kimi_linear_operator.server.status import NOT_APPLIED
 
 logger = logging.getLogger(__name__)
 

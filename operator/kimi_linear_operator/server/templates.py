@@ -17,9 +17,10 @@ from kimi_linear_operator.server import model_location, revision, settling, unre
 from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
+from kimi_linear_operator.server.observation import ServerObservation
+from kimi_linear_operator.server.previous_status import is_rolling_out, was_applied, was_ever_applied
 from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
-from kimi_linear_operator.server.status import ServerObservation, is_rolling_out, was_applied, was_ever_applied
 from kimi_linear_operator.server.template_choice import (
     Decision,
     RolloutState,

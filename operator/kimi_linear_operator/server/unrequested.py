@@ -14,10 +14,10 @@ from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.kubernetes.times import seconds_before, seconds_between
+from kimi_linear_operator.server.previous_status import was_applied
 from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 from kimi_linear_operator.server.spec.status import ServerStatus
-from kimi_linear_operator.server.status import was_applied
 from kimi_linear_operator.server.template_choice import NO_ROLLOUT, RolloutState, is_of
 from kimi_linear_operator.server.template_inputs import as_this_version_reads, changed_fields, template_inputs
 

@@ -25,6 +25,7 @@ from kimi_linear_operator.kubernetes.kinds import (
     AUTOSCALER,
     CONFIG_MAP,
     DEPLOYMENT,
+    DISRUPTION_BUDGET,
     JOB,
     POD_MONITOR,
     PROMETHEUS_RULE,
@@ -49,7 +50,10 @@ _LARGE_OBJECTS = 60
 # Benchmarks of one address, and Jobs of one benchmark.
 _RIVALS = 300
 _HAND_MADE_JOBS = 1000
-# A pass over the heaviest spec needs nearly the longest allowed time. If it read all rivals, it would need seconds.
+# Objects that look like children of a server. All are deleted, and each deletion is a request.
+_UNWANTED = 1500
+_SECONDS_TO_DELETE = 120
+# A pass over the heaviest spec takes nearly the longest allowed time. If it read all rivals, it would take seconds.
 _LONGEST_AMONG_MANY = "0.5"
 # Memory that a process may keep after it has read 60 objects of 1.4 MB, one after the other.
 _MOST_MORE_KIB = 40 * 1024
@@ -241,6 +245,49 @@ def test_a_thousand_hand_made_jobs_of_one_benchmark_hurt_nobody(
     assert _seconds_to_ready(namespace, "another") < usual_seconds + _DELAY_SECONDS
     _assert_passes_are_cheap_and_succeed(operator, _LONGEST_AMONG_MANY)
     assert "No longer leading" not in operator.told()
+
+
+def test_thousands_of_objects_that_look_like_children_of_a_server_hurt_nobody(
+    operator: Operator, cluster: LocalCluster, namespace: Namespace, other_namespace: Namespace
+) -> None:
+    usual = max(_seconds_to_ready(other_namespace, f"usual-{number}") for number in range(3))
+    owner = namespace.create_server("kimi", {"tensorParallelism": 1})
+    namespace.wait_until_ready("kimi")
+    # While its spec is refused, nothing is deleted.
+    namespace.change_server("kimi", {"podTemplate": {"spec": {"hostPID": True}}})
+    namespace.wait_for_condition("kimi", "Accepted", "False")
+    labels = namespace.deployment("kimi")["metadata"]["labels"]
+    _create_many(
+        cluster, DISRUPTION_BUDGET, _UNWANTED, lambda number: _unwanted_budget(f"made-{number}", owner, labels)
+    )
+    begin = len(operator.told())
+    namespace.change_server("kimi", {"podTemplate": None})
+    namespace.wait_for_condition("kimi", "Accepted", "True")
+    assert _seconds_to_ready(other_namespace, "meanwhile") < usual + _DELAY_SECONDS
+    wait_for(
+        lambda: namespace.client.list(DISRUPTION_BUDGET, namespace.name),
+        "all of them are gone",
+        lambda found: not found,
+        seconds=_SECONDS_TO_DELETE,
+    )
+    assert "No longer leading" not in operator.told()[begin:]
+
+
+def _unwanted_budget(name: str, owner: Manifest, labels: Manifest) -> Manifest:
+    """Return a disruption budget that claims to be a server's."""
+    metadata = owner["metadata"]
+    named = {name: metadata[name] for name in ("name", "uid")}
+    return {
+        "apiVersion": DISRUPTION_BUDGET.api_version,
+        "kind": DISRUPTION_BUDGET.kind,
+        "metadata": {
+            "name": name,
+            "namespace": metadata["namespace"],
+            "labels": labels,
+            "ownerReferences": [{"apiVersion": SERVER.api_version, "kind": SERVER.kind, **named}],
+        },
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "nothing"}}},
+    }
 
 
 def _create_many(cluster: LocalCluster, kind: Kind, count: int, build: Callable[[int], Manifest]) -> None:

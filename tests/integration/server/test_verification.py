@@ -4,11 +4,12 @@ The test plays the kubelet: it says which pods could serve, and with which numbe
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from integration.client_pods import end_suite, running_pod
+from integration.client_pods import LOW, create_benchmark, end_suite, running_pod
 from integration.kubelet import HELD
 from integration.namespace import Namespace, Spec, condition_of
 from integration.waiting import stays, wait_for
@@ -61,6 +62,11 @@ def is_open(pod: Manifest) -> bool:
     return bool(condition_of(pod, GATE).get("status") == "True")
 
 
+def address_of(pod: Manifest) -> str:
+    """The IP address that a pod gets."""
+    return f"10.9.8.{int(pod['metadata']['uid'][:2], 16)}"
+
+
 def report(namespace: Namespace, pod: Manifest, *, has_address: bool = True) -> None:
     """Report a pod like a kubelet.
 
@@ -74,12 +80,12 @@ def report(namespace: Namespace, pod: Manifest, *, has_address: bool = True) -> 
     if not is_ready:
         conditions[-1]["reason"] = "ReadinessGatesNotReady"
     container = {"name": "sglang", "image": "sglang", "imageID": "", "ready": True, "started": True, "restartCount": 0}
-    number = int(pod["metadata"]["uid"][:2], 16)
+    address = address_of(pod)
     status = {
         "phase": "Running",
         "conditions": [*kept, *conditions],
-        "podIP": f"10.9.8.{number}",
-        "podIPs": [{"ip": f"10.9.8.{number}"}],
+        "podIP": address,
+        "podIPs": [{"ip": address}],
         "containerStatuses": [{**container, "state": {"running": {"startedAt": _NOW}}}],
     }
     namespace.client.patch(POD, namespace.name, pod["metadata"]["name"], {"status": status}, "status")
@@ -124,6 +130,19 @@ def test_one_pod_is_asked_and_then_all_with_its_template_serve_at_once(namespace
     assert [item["metadata"]["uid"] for item in benchmarks(namespace)] == [made["metadata"]["uid"]]
     [event] = namespace.events("kimi", "Verified")
     assert event["type"] == "Normal"
+
+
+def test_no_benchmark_of_another_namespace_keeps_a_pod_from_being_asked(
+    namespace: Namespace, other_namespace: Namespace
+) -> None:
+    namespace.create_server("kimi", verified_spec("Block"))
+    [pod] = pods_on_nodes(namespace, 1)
+    guessed = {"url": f"http://{address_of(pod)}:30000"}
+    create_benchmark(other_namespace, "guest", serverRef=None, endpoint=guessed, suites=LOW, timeoutSeconds=604_800)
+    running_pod(other_namespace, "guest", "speed-low")
+    verify(namespace, 0.7)
+    serve(namespace, 1)
+    namespace.wait_for_condition("kimi", "Verified", "True", "Verified")
 
 
 def test_wrong_answers_keep_the_gates_closed_and_say_so(namespace: Namespace) -> None:
@@ -193,7 +212,19 @@ def test_with_warn_the_server_serves_and_only_the_condition_says_that_answers_ar
     assert [_uid(item) for item in living(namespace)] == [_uid(pod)]
 
 
-def test_a_verification_that_cannot_be_made_is_unknown_and_can_be_tried_again(namespace: Namespace) -> None:
+def delete_benchmark(namespace: Namespace, name: str) -> None:
+    namespace.delete(BENCHMARK, name)
+
+
+def let_an_hour_pass(namespace: Namespace, name: str) -> None:
+    """Move the end of a benchmark into the past."""
+    namespace.client.patch(BENCHMARK, namespace.name, name, {"status": {"completionTime": _NOW}}, "status")
+
+
+@pytest.mark.parametrize("tried_again", [delete_benchmark, let_an_hour_pass])
+def test_a_verification_that_cannot_be_made_is_unknown_and_can_be_tried_again(
+    namespace: Namespace, tried_again: Callable[[Namespace, str], None]
+) -> None:
     namespace.create_server("kimi", verified_spec("Block"))
     [pod] = pods_on_nodes(namespace, 1)
     report(namespace, pod)
@@ -204,7 +235,7 @@ def test_a_verification_that_cannot_be_made_is_unknown_and_can_be_tried_again(na
     verified = namespace.wait_for_condition("kimi", "Verified", "Unknown", "VerificationImpossible", seconds=60)
     assert "The dataset is not in the pod" in verified["message"]
     assert not is_open(living(namespace)[0])
-    namespace.delete(BENCHMARK, first["metadata"]["name"])
+    tried_again(namespace, first["metadata"]["name"])
     again = wait_for(
         lambda: benchmarks(namespace),
         "another benchmark",

@@ -6,9 +6,12 @@ Resources that depend on a child are enqueued.
 import asyncio
 from typing import cast
 
+import pytest
+
 from kimi_linear_operator.benchmark.labels import SUITE_LABEL
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import Children
@@ -75,3 +78,34 @@ def test_a_child_stays_while_its_kind_cannot_be_read() -> None:
     readable.append(DEPLOYMENT)
     asyncio.run(children.prune(owner, key, (DEPLOYMENT,), []))
     assert cluster.deleted == ["kimi"]
+
+
+class SlowDeletions(Deletions):
+    """The same, but each deletion takes a moment; counts how many are under way at the same time, and fails some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.under_way = self.most_at_once = 0
+
+    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+        self.under_way += 1
+        self.most_at_once = max(self.most_at_once, self.under_way)
+        await asyncio.sleep(0)
+        self.under_way -= 1
+        await super().delete(kind, manifest)
+        if manifest["metadata"]["name"] == "d0003":
+            raise ApiError(500, "once")
+
+
+def test_thousands_that_look_like_children_are_deleted_a_few_at_a_time() -> None:
+    cluster, cache = SlowDeletions(), new_cache()
+    live = owned(make_deployment())
+    for number in range(1000):
+        about = {**live["metadata"], "name": f"d{number:04}", "resourceVersion": str(number + 1)}
+        cache.put(DEPLOYMENT, {**live, "metadata": about})
+    children = Children(cast(Cluster, cluster), cache, tell_nobody)
+    owner, key = KimiLinearServer.model_validate(make_server()), Key("default", "kimi", SERVER)
+    with pytest.raises(ApiError, match="once"):
+        asyncio.run(children.prune(owner, key, (DEPLOYMENT,), []))
+    assert len(cluster.deleted) == 1000
+    assert cluster.most_at_once <= 16

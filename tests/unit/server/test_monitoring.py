@@ -42,6 +42,7 @@ def test_a_pod_can_neither_redirect_prometheus_nor_fill_it() -> None:
     monitor = children(monitoring={})["PodMonitor"]["spec"]
     assert monitor["podMetricsEndpoints"][0]["followRedirects"] is False
     assert 0 < monitor["sampleLimit"] <= 20_000
+    assert monitor["bodySizeLimit"] == "10MiB", "Prometheus reads all of an answer before it counts samples"
 
 
 def test_a_prometheus_selects_both_by_the_labels_of_the_spec_which_replace_none_of_ours() -> None:

@@ -4,8 +4,9 @@ import pytest
 
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.server.observation import ServerObservation
 from kimi_linear_operator.server.spec import KimiLinearServer
-from kimi_linear_operator.server.status import ServerObservation, server_status
+from kimi_linear_operator.server.status import server_status
 from make import make_deployment, make_failed_pod, make_pod, make_server
 
 TORCH = (

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.server.observation import ServerObservation
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.spec.status import StartupStatus
 from kimi_linear_operator.server.startup import (
@@ -21,7 +22,7 @@ from kimi_linear_operator.server.startup import (
     seconds_until_late,
     startup_status,
 )
-from kimi_linear_operator.server.status import ServerObservation, server_status
+from kimi_linear_operator.server.status import server_status
 from make import UID, make_deployment, make_pod, make_server
 
 HOUR = 3600

@@ -8,9 +8,11 @@ import pytest
 from kimi_linear_operator.kubernetes.conditions import LONGEST_MESSAGE, Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.events import transition_event
+from kimi_linear_operator.server.observation import ServerObservation
+from kimi_linear_operator.server.previous_status import was_applied
 from kimi_linear_operator.server.revision import History
 from kimi_linear_operator.server.spec import KimiLinearServer
-from kimi_linear_operator.server.status import ServerObservation, server_status, was_applied
+from kimi_linear_operator.server.status import server_status
 from kimi_linear_operator.server.template_choice import TemplateChoice, choose
 from make import make_condition, make_deployment, make_failed_pod, make_pod, make_server
 

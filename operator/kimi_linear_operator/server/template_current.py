@@ -1,0 +1,93 @@
+"""The condition TemplateCurrent: whether the pods are as this version of the operator builds them."""
+
+from collections.abc import Sequence
+
+from kimi_linear_operator.kubernetes.check import field_path
+from kimi_linear_operator.kubernetes.conditions import Reason, condition
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.models import Condition
+from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
+from kimi_linear_operator.server.observation import ServerObservation
+from kimi_linear_operator.server.previous_status import was_applied
+from kimi_linear_operator.server.template_choice import TemplateChoice
+
+
+def template_current(observation: ServerObservation) -> Condition:
+    """Return whether the pods have the template that this version of the operator builds.
+
+    Args:
+        observation: What a pass has seen of the server.
+    """
+    choice = observation.choice
+    is_decided = choice is not None and (observation.deployment is not None or not choice.offer)
+    previous: Manifest = observation.manifest.get("status", {})
+    if not is_decided and observation.not_applied and was_applied(previous, observation.generation):
+        message = "The spec was applied earlier, but now there is a problem. The pods stay as they are"
+        return condition("TemplateCurrent", None, Reason("AppliedBefore", message))
+    if choice is None or not is_decided:
+        message = "The spec was not applied, so the operator does not know which pods it needs"
+        return condition("TemplateCurrent", None, Reason("SpecNotApplied", message))
+    if choice.unready:
+        message = f"The pods stay as they are: {choice.unready.message}"
+        return condition("TemplateCurrent", None, Reason(choice.unready.name, message))
+    by_itself = choice.current.is_automatic
+    # Another version of the operator may build a template that passes the verification.
+    if choice.is_rolled_back and not (choice.offer and by_itself):
+        message = (
+            f"The pods have template {choice.deployed.number} again, because template {choice.current.number} failed "
+            "its verification. Change the spec to try another one"
+        )
+        return condition("TemplateCurrent", False, Reason("TemplateRejected" if by_itself else "RolledBack", message))
+    if choice.unknown:
+        message = f"{_unknown_message(choice)} {_TAKE}{_left_out_message(choice)}"
+        return condition("TemplateCurrent", False, Reason("InputsUnknown", message))
+    if choice.offer:
+        message = _offer_message(choice, has_weights=_has_weights(observation))
+        return condition("TemplateCurrent", False, Reason("NewTemplateAvailable", message))
+    if choice.current.is_automatic:
+        message = "The operator is giving the server the newest pod template (--rollout-pause)"
+        return condition("TemplateCurrent", True, Reason("RollingOutByItself", message))
+    message = f"This version of the operator builds the same pods{_left_out_message(choice)}"
+    return condition("TemplateCurrent", True, Reason("Newest", message))
+
+
+def _has_weights(observation: ServerObservation) -> bool:
+    return bool(observation.server and observation.server.spec.model.weights)
+
+
+# How many fields the message about a new template names.
+_NAMED_FIELDS = 5
+
+
+def _offer_message(choice: TemplateChoice, *, has_weights: bool) -> str:
+    cause = "This version of the operator builds a different pod template"
+    if has_weights:
+        cause = "The weights have a new commit, or this version of the operator builds a different pod template"
+    return f"{cause} ({_named(choice.offer)}). The pods stay as they are. {_TAKE}{_left_out_message(choice)}"
+
+
+_TAKE = f"To take the new template, give the server's annotation {ROLLOUT_ANNOTATION} a new value, or change its spec"
+
+
+def _unknown_message(choice: TemplateChoice) -> str:
+    names = _named([".".join(map(str, path)) for path in choice.unknown])
+    return (
+        f"Another version of the operator has built the pods from fields that this version does not know ({names}). "
+        "The pod template of this version lacks these fields, so no automatic rollout uses it."
+    )
+
+
+def _left_out_message(choice: TemplateChoice) -> str:
+    """Return a sentence about fields that may be only defaults, empty if there are none."""
+    if not choice.left_out:
+        return ""
+    fields = _named([field_path(("spec", *path)) for path in choice.left_out])
+    return (
+        f". The pods ignore {fields}, because this may be only a default of the CRD. If you want it, give the "
+        f"annotation {ROLLOUT_ANNOTATION} a new value"
+    )
+
+
+def _named(fields: Sequence[str]) -> str:
+    more = len(fields) - _NAMED_FIELDS
+    return ", ".join(fields[:_NAMED_FIELDS]) + (f" and {more} more" if more > 0 else "")
