@@ -199,16 +199,16 @@ def test_without_an_operator_it_gives_up_soon(verify: Verify, capsys: Capture, m
     monkeypatch.setattr(cluster_checks, "_SECONDS_UNTIL_SEEN", 0.0)
     code, cluster = verify({"conditions": [make_condition("Succeeded", "Unknown", "Pending", "")]}, of=server())
     assert (code, cluster.deleted) == (2, ["kimi-by-hand-x7k2p"])
-    assert "is it running?" in capsys.readouterr().err
+    assert "Does the operator run?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["kimi", "--dataset=a"], "kimi does not go together with --dataset: a server of the cluster has these"),
-        (["http://a", "-n", "b"], "http://a does not go together with --namespace: an address has no namespace"),
-        (["http://a/v1"], "http://a/v1 is no address of a server: give it without a path"),
-        (["http://me:secret@a"], "is no address of a server"),
+        (["kimi", "--dataset=a"], "kimi cannot be used with --dataset: for a server of the cluster, these"),
+        (["http://a", "-n", "b"], "http://a cannot be used with --namespace: an address has no namespace"),
+        (["http://a/v1"], "http://a/v1 is not the address of a server: write it without a path"),
+        (["http://me:secret@a"], "is not the address of a server"),
         (["http://a", "--api-key-file=nowhere"], "No such file or directory: 'nowhere'"),
         (["http://a", "--dataset=nowhere"], "No such file or directory: 'nowhere'"),
     ],
