@@ -19,15 +19,19 @@ _REVIEWS = Kind("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectacc
 _PLACEHOLDER = "namespace-of-a-test"
 
 
-def grant(client: Client, namespace: str, account: str) -> None:
+def grant(client: Client, namespace: str, account: str, *options: str) -> None:
     """Give a service account in kube-system the permissions of an operator of only this namespace.
 
-    Create the account if it does not exist.
+    Args:
+        client: Writes the Role.
+        namespace: The namespace.
+        account: The service account.
+        options: More options of `helm template`, for example to give fewer permissions.
     """
     subject = {"kind": "ServiceAccount", "name": account, "namespace": "kube-system"}
     own: Manifest = {"metadata": {"name": account, "namespace": "kube-system"}}
     client.apply(_ACCOUNT, {"apiVersion": "v1", "kind": "ServiceAccount", **own}, "tests")
-    for manifest in yaml.safe_load_all(rendered_roles().replace(_PLACEHOLDER, namespace)):
+    for manifest in yaml.safe_load_all(rendered_roles(*options).replace(_PLACEHOLDER, namespace)):
         if manifest["kind"] == "RoleBinding":
             manifest["metadata"]["name"] += f"-{account}"
             manifest["subjects"] = [subject]
@@ -49,7 +53,7 @@ def _may_lease(client: Client, namespace: str, account: str) -> bool:
 
 
 @cache
-def rendered_roles() -> str:
+def rendered_roles(*options: str) -> str:
     """Return the chart's roles and bindings of an operator of one namespace. Its Lease is in the same namespace."""
     only = f"--set=watchNamespaces={{{_PLACEHOLDER}}}"
-    return render("--show-only=templates/rbac.yaml", "--set=rbac.expose=true", only, namespace=_PLACEHOLDER)
+    return render("--show-only=templates/rbac.yaml", "--set=rbac.expose=true", only, *options, namespace=_PLACEHOLDER)
