@@ -35,7 +35,7 @@ def verify(
 def test_right_answers_are_0_with_the_numbers(start: Start, pod: Pod) -> None:
     done = verify(pod, f"{start(*PARSER).url}/")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("verify: Passed\n  All 2 suites are valid, and all 3 bounds are kept\n")
+    assert done.stdout.startswith("verify: Passed\n")
     for line in ("Accuracy: 0.705", "Valid tool calls: 1.000", "Valid streamed tool calls: 1.000"):
         assert f"\n{line}\n" in done.stdout
     # Progress is beside the report.

@@ -31,12 +31,14 @@ KEY_VARIABLE = "KIMI_LINEAR_API_KEY"
 It is not OPENAI_API_KEY, which may hold the key of somebody else's service: no other server should be sent that one.
 """
 
-_REMEDIES = {
+REMEDIES = {
     "SGLang's client is not": "Name a Python that can import sglang with --python.",
     "client cannot be started": "Name a Python that can import sglang with --python.",
     "dataset is not": "Name GSM8K's test.jsonl with --dataset.",
     "refused the API key": f"Give the server's key with --api-key-file or ${KEY_VARIABLE}.",
 }
+"""What to do, by words of the runner's messages. It says what to do in a pod; this is what to do here."""
+
 _OTHER_REMEDY = "Correct what the message names. What the client printed is above."
 
 
@@ -103,7 +105,7 @@ def run(url: str, parser: Switch, local: LocalClient, seconds: float) -> Outcome
 
 
 def _remedy(message: str) -> str:
-    known = [remedy for words, remedy in _REMEDIES.items() if words in message]
+    known = [remedy for words, remedy in REMEDIES.items() if words in message]
     return " ".join(known) or _OTHER_REMEDY
 
 

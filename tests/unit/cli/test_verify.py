@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kimi_linear_operator.benchmark import runner
 from kimi_linear_operator.cli import cluster_checks, local_checks, main, watching
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
@@ -220,6 +221,11 @@ def test_a_time_limit_is_a_whole_number_above_0(capsys: Capture) -> None:
         with pytest.raises(SystemExit):
             main(["verify", "kimi", f"--timeout={text}"])
         assert f"argument --timeout: invalid seconds value: '{text}'" in capsys.readouterr().err
+
+
+def test_each_remedy_is_for_words_of_the_runner() -> None:
+    program = Path(runner.__file__).read_text()
+    assert [words for words in local_checks.REMEDIES if words not in program] == []
 
 
 def test_a_line_break_at_the_end_of_the_key_does_not_count(tmp_path: Path) -> None:
