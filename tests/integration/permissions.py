@@ -19,12 +19,19 @@ _REVIEWS = Kind("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectacc
 _PLACEHOLDER = "namespace-of-a-test"
 
 
-def grant(client: Client, namespace: str, account: str) -> None:
-    """Let a service account in kube-system, which is made if there is none, be an operator of this namespace alone."""
+def grant(client: Client, namespace: str, account: str, *options: str) -> None:
+    """Let a service account in kube-system, which is made if there is none, be an operator of this namespace alone.
+
+    Args:
+        client: Writes the Role.
+        namespace: The namespace.
+        account: The service account.
+        options: More options of `helm template`, with which the chart may give fewer rights.
+    """
     subject = {"kind": "ServiceAccount", "name": account, "namespace": "kube-system"}
     own: Manifest = {"metadata": {"name": account, "namespace": "kube-system"}}
     client.apply(_ACCOUNT, {"apiVersion": "v1", "kind": "ServiceAccount", **own}, "tests")
-    for manifest in yaml.safe_load_all(rendered_roles().replace(_PLACEHOLDER, namespace)):
+    for manifest in yaml.safe_load_all(rendered_roles(*options).replace(_PLACEHOLDER, namespace)):
         if manifest["kind"] == "RoleBinding":
             manifest["metadata"]["name"] += f"-{account}"
             manifest["subjects"] = [subject]
@@ -44,7 +51,7 @@ def _may_lease(client: Client, namespace: str, account: str) -> bool:
 
 
 @cache
-def rendered_roles() -> str:
+def rendered_roles(*options: str) -> str:
     """Return the chart's roles and bindings of an operator of one namespace, which is also where its Lease is."""
     only = f"--set=watchNamespaces={{{_PLACEHOLDER}}}"
-    return render("--show-only=templates/rbac.yaml", "--set=rbac.expose=true", only, namespace=_PLACEHOLDER)
+    return render("--show-only=templates/rbac.yaml", "--set=rbac.expose=true", only, *options, namespace=_PLACEHOLDER)

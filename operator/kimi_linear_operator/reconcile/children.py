@@ -12,7 +12,7 @@ from kimi_linear_operator import cputime
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError, Meaning
 from kimi_linear_operator.kubernetes import drift, metadata, ownership
-from kimi_linear_operator.kubernetes.kinds import REVISION, Kind, Manifest, kind_of
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest, kind_of
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Step, step_for, unwanted
 from kimi_linear_operator.reconcile.cache import Cache
@@ -247,9 +247,12 @@ class Children:
 
     async def _delete(self, owner: Resource, live: Manifest) -> None:
         kind = kind_of(live)
-        await self.cluster.delete(kind, live)
-        # The watch event may come after the next pass, which would delete the child again.
-        self._note(self.cache.reader.read(kind, live, is_deleted=True))
+        # A Deployment stays until its pods have ended, so that what these pods need can stay as long.
+        children_first = kind == DEPLOYMENT
+        await self.cluster.delete(kind, live, children_first=children_first)
+        if not children_first:
+            # The watch event may come after the next pass, which would delete the child again.
+            self._note(self.cache.reader.read(kind, live, is_deleted=True))
         self._repairs.forget(_child(owner, live))
         _log("Deleted", live)
 

@@ -162,7 +162,8 @@ class ServerReconciler:
         """Return in how many seconds the autoscaler of a server may add replicas, if it has one."""
         if not needs_autoscaler(server):
             return 0.0
-        return seconds_until_more(server.spec, live, self.cache.children(POD, key), self.now())
+        # A new server has no Deployment yet, and so no replica that serves.
+        return seconds_until_more(server.spec, live or {}, self.cache.children(POD, key), self.now())
 
     def _check(self, manifest: Manifest) -> Checked[KimiLinearServer]:
         """Check a server by its rules, and refuse access of its pods to nodes unless the administrator allows it."""
@@ -243,7 +244,9 @@ class ServerReconciler:
         live = own_router(self.cache, key, server.metadata.uid)
         is_routed = server.spec.router is not None and router.is_available(live)
         others = self._needs_of_others(key, server, choice)
-        children = build_companions(server, is_routed=is_routed, may_grow=may_grow, others=others)
+        children = build_companions(
+            server, is_routed=is_routed, has_router=live is not None, may_grow=may_grow, others=others
+        )
         return split(children, self._ask(key, {kind_of(child) for child in children} - _ALWAYS_READ))
 
     def _needs_of_others(self, key: Key, server: KimiLinearServer, choice: TemplateChoice | None) -> Needs:

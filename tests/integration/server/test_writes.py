@@ -2,18 +2,26 @@
 
 from collections import Counter
 
+from benchmarks.manifests import EVERYTHING
+from control_plane import LocalCluster
 from integration.audit import AuditLog, Request
+from integration.client import Client
+from integration.definitions import with_prometheus_operator
 from integration.namespace import Namespace, Spec
 from integration.processes_under_test import USER, Operator
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, SERVICE, Manifest
 from kimi_linear_operator.runtime.queue import QUIET_SECONDS
+from kimi_linear_operator.server.manifests import OPTIONAL_CHILDREN
 from kimi_linear_operator.server.spec import SERVER
 
 _SERVERS = ("a", "b", "c", "d", "e", "f")
 _CHILDREN = (REVISION, DEPLOYMENT, SERVICE)
 _STATUS = f"{SERVER.plural}/status"
 _QUIET_SECONDS = 2.0
+_A_MINUTE = 60.0
+# A definition is found within a minute; the rest is for a busy machine.
+_SECONDS_TO_FIND = 60.0 + 30
 # A start ends with a list, half a second after the watches began; passes over all servers follow.
 _START_SECONDS = 5.0
 
@@ -100,6 +108,26 @@ def test_settled_servers_cost_no_write_and_neither_does_a_restart(
     assert {name: _generation(namespace, name) for name in _SERVERS} == before
     requests = Counter(item.verb for item in audit_log.since(mark, USER, namespace.name))
     assert not requests, f"settled servers should not be read one by one: {requests}"
+
+
+def test_with_everything_on_nothing_is_written_for_a_minute(
+    operator: Operator, audit_log: AuditLog, namespace: Namespace, client: Client, cluster: LocalCluster
+) -> None:
+    with with_prometheus_operator(client, cluster):
+        mark = audit_log.mark()
+        for name in ("a", "b"):
+            namespace.create_server(name, EVERYTHING)
+        for name in ("a", "b"):
+            namespace.wait_until_ready(name)
+            namespace.wait_for_condition(name, "Synced", "True", seconds=_SECONDS_TO_FIND)
+            wait_for(
+                lambda name=name: [kind.kind for kind in OPTIONAL_CHILDREN if not namespace.find(kind, name)],  # type: ignore[misc]
+                f"{name} has all children",
+                lambda missing: not missing,
+            )
+        audit_log.wait_until_quiet(mark, USER, namespace.name)
+        mark = audit_log.mark()
+        stays(lambda: audit_log.writes(mark, USER, namespace.name), "no write", _is_nothing, _A_MINUTE)
 
 
 def _is_nothing(writes: list[Request]) -> bool:

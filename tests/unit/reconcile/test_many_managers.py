@@ -41,7 +41,7 @@ class ManyManagers:
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
         return {"metadata": {"managedFields": managers(5000)}}
 
-    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+    async def delete(self, kind: Kind, manifest: Manifest, **_: bool) -> None:
         return
 
 

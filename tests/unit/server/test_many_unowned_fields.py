@@ -62,7 +62,7 @@ class Cluster:
         metadata: Manifest = self.store({**manifest, "status": status})["metadata"]
         return metadata
 
-    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+    async def delete(self, kind: Kind, manifest: Manifest, **_: bool) -> None:
         pass
 
 

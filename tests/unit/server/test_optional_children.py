@@ -199,10 +199,23 @@ def test_a_policy_keeps_open_what_the_running_pods_need_while_weights_are_missin
     assert _open_ports(policy) == ([30000, 8443], [443])
 
 
+def test_the_policy_of_a_router_that_was_switched_off_stays_until_its_pods_have_ended() -> None:
+    server = KimiLinearServer.model_validate(make_server(router={}, networkPolicy={}))
+    found = {(child["kind"], child["metadata"]["name"]): stored(child) for child in build_companions(server)}
+    deployment, policy = found["Deployment", "kimi-router"], found["NetworkPolicy", "kimi-router"]
+    ending = {**deployment, "metadata": {**deployment["metadata"], "deletionTimestamp": "2026-11-24T09:30:00Z"}}
+    written = []
+    for live in ([deployment], [ending], []):
+        cluster = RefusingCluster({})
+        one_pass(cluster, *running_objects(), policy, *live, networkPolicy={})
+        written.append([name for name in cluster.written if name.endswith("/kimi-router")])
+    assert written == [["-Deployment/kimi-router"], [], ["-NetworkPolicy/kimi-router"]]
+
+
 class KeepingCluster(RefusingCluster):
     """A cluster that deletes nothing."""
 
-    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+    async def delete(self, kind: Kind, manifest: Manifest, **_: bool) -> None:
         raise ApiError(403, f"{kind.plural} may not be deleted")
 
 

@@ -80,7 +80,7 @@ class FakeCluster:
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         return manifest
 
-    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+    async def delete(self, kind: Kind, manifest: Manifest, **_: bool) -> None:
         self.deleted.append(manifest["metadata"]["name"])
 
 
