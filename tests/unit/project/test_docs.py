@@ -35,6 +35,11 @@ def test_links_to_a_place_on_a_page_lead_to_it(page: Path) -> None:
     assert [(target.name, place) for target, place in targets if place not in places(target)] == []
 
 
+def test_no_page_has_what_a_merge_left() -> None:
+    marks = re.compile(r"^(<{7} |={7}$|>{7} )", re.MULTILINE)
+    assert [str(page.relative_to(ROOT)) for page in PAGES if marks.search(page.read_text())] == []
+
+
 def places(page: Path) -> set[str]:
     """Return the anchors of a page: GitHub's anchors for titles, and the page's own anchors."""
     text = page.read_text()
