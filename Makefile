@@ -20,7 +20,7 @@ ASKED := .local/asked
 PARTS := test-e2e test-operation test-servers test-engine test-others test-resources test-gitops
 SBOM ?= dist/sbom.cdx.json
 
-.PHONY: help setup demo test test-integration test-operation test-servers test-resources test-permissions test-e2e test-engine test-gitops test-others e2e bench check image sbom release generate page lock cluster cluster-down cluster-env
+.PHONY: help setup demo test test-integration test-operation test-servers test-resources test-permissions test-e2e test-engine test-gitops test-others e2e bench check image sbom release generate page docs lock cluster cluster-down cluster-env
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,13 +100,17 @@ generate: setup  ## Write the generated files anew
 page: setup  ## Build the configurator's page anew, with Node
 	@$(BIN)/python deploy/local/configurator_page.py
 
-pictures: setup  ## Take the documentation's pictures of the HTML report and the configurator anew
+docs: setup  ## Build the documentation site into build/site, to be read from there or from any server of files
+	@$(BIN)/python deploy/local/documentation_site.py
+
+pictures: setup  ## Take the pictures of the documentation anew
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m browser.picture
 
 lock: setup  ## Pin all requirements anew, with hashes
 	@$(COMPILE) --output-file requirements/runtime.txt pyproject.toml
 	@$(COMPILE) --extra dev --output-file requirements/dev.txt pyproject.toml
 	@$(COMPILE) --build-deps-for wheel --only-build-deps --output-file requirements/build.txt pyproject.toml
+	@$(COMPILE) --output-file requirements/docs.txt requirements/docs.in
 	@$(COMPILE) --output-file requirements/sglang-client.txt requirements/sglang-client.in
 	@cat requirements/sglang.txt >> requirements/sglang-client.txt
 	@$(COMPILE) --output-file requirements/sglang-arguments.txt requirements/sglang-arguments.in

@@ -13,9 +13,10 @@ def is_open(pod: Manifest) -> bool:
 
 
 def report(namespace: Namespace, pod: Manifest) -> None:
-    """Report what a kubelet does: the containers are ready, and the pod is if its gate is open or it has none.
+    """Report a pod like a kubelet.
 
-    Like a kubelet, it takes away no condition of others that it has not seen yet.
+    All containers are ready, and the pod is ready if it has no gate or its gate is open. Conditions that others have
+    just written stay.
     """
     about = pod["metadata"]
     seen: Manifest | None = pod
