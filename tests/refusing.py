@@ -55,7 +55,7 @@ class RefusingCluster:
     async def unify(self, kind: Kind, live: Manifest) -> Manifest:
         return live
 
-    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+    async def delete(self, kind: Kind, manifest: Manifest, **_: bool) -> None:
         self.written.append(f"-{kind.kind}/{manifest['metadata']['name']}")
 
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:

@@ -9,7 +9,6 @@ from typing import NamedTuple, Self
 
 from benchmarks import measure
 from benchmarks.figures import PLAIN, Convergence
-from benchmarks.load import Load
 from benchmarks.manifests import NAMESPACE, server_names
 from benchmarks.stage import Running, Stage, fresh_stage, run
 from benchmarks.waiting import BenchmarkError, wait_until
@@ -97,7 +96,7 @@ def _written_by(contender: str) -> tuple[str, ...]:
 def make_first(stage: Stage, running: Running) -> None:
     """Let a contender make one server, so that one-time work is done before the measurement."""
     stage.ledger.begin()
-    run(Load(stage.access).create_servers([FIRST]))
+    run(stage.load().create_servers([FIRST]))
     wait_for_all(stage, running, Progress(running.contender.user), {FIRST}, _FIRST_SECONDS)
 
 
@@ -115,7 +114,7 @@ def converge(
     """
     stage.ledger.begin()
     before = _Clocks.read(stage, running)
-    run(Load(stage.access).create_servers(names))
+    run(stage.load().create_servers(names))
     progress = Progress(running.contender.user, expected or _written_by(running.name))
     progress.note(stage.ledger.requests)
     seconds: float | None = None

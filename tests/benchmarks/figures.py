@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
 OURS, LIMIT, PLAIN = "operator", "API server limit", "plain kopf"
 
@@ -100,6 +101,25 @@ class Steady:
 
 
 @dataclass(frozen=True)
+class Outfit:
+    """What servers cost by what they ask for.
+
+    Attributes:
+        name: What they ask for.
+        servers: How many there are.
+        children: How many children each has.
+        cost: Until all are Ready.
+        steady: While nothing happens.
+    """
+
+    name: str
+    servers: int
+    children: int
+    cost: Cost
+    steady: Steady
+
+
+@dataclass(frozen=True)
 class ColdStart:
     """A start over Ready servers.
 
@@ -190,6 +210,23 @@ def _ratio(rounds: Sequence[Round], contender: str, figure: str) -> float | None
     ]
     ratios = [ours / others for ours, others in pairs if ours is not None and others is not None]
     return median(ratios) if ratios else None
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that was measured.
+
+    Attributes:
+        machine: Facts about the machine.
+        sizes: For each number of servers.
+        finished: Of finished benchmarks.
+        outfits: For each kind of servers.
+    """
+
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Sequence[Size] = ()
+    finished: Sequence[Finished] = ()
+    outfits: Sequence[Outfit] = ()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 import uvloop
 
 from benchmarks.figures import Finished
-from benchmarks.manifests import NAMESPACE, PLACEHOLDER, UID, build_children, build_server, server_names
+from benchmarks.manifests import NAMESPACE, PLACEHOLDER, UID, build_main_children, build_server, server_names
 from kimi_linear_operator.benchmark import baseline, load, recipe, results_config_map, verdict
 from kimi_linear_operator.benchmark.spec import BENCHMARK, RECIPE_SUITES, KimiLinearBenchmark, Suite
 from kimi_linear_operator.kubernetes import metadata
@@ -61,7 +61,7 @@ def _fill(servers: int, benchmarks: int) -> Cache:
 
 def _objects(servers: list[str], benchmarks: int) -> Iterator[tuple[Kind, Manifest]]:
     ready = {"type": "Ready", "status": "True", "reason": "AllReplicasServe", "message": "1 of 1 replicas serve"}
-    children = {kind: json.dumps(child) for kind, child in build_children().items()}
+    children = {kind: json.dumps(child) for kind, child in build_main_children().items()}
     for name in servers:
         server = json.loads(json.dumps(build_server()).replace(PLACEHOLDER, name))
         server["metadata"] |= {"uid": UID, "generation": 1}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from benchmarks import disturb
 from benchmarks.converge import FIRST, converge, make_first
 from benchmarks.figures import OURS, ColdStart, Cost, Life, Steady
-from benchmarks.load import Load
 from benchmarks.manifests import NAMESPACE, server_names
 from benchmarks.measure import count_by_kind
 from benchmarks.stage import Running, Stage, fresh_stage, run
@@ -51,8 +50,8 @@ def measure_life(servers: int, plan: Plan) -> Life:
 def live(stage: Stage, names: list[str], plan: Plan) -> Life:
     """Let the operator bring up servers, and measure all that follows."""
     with stage.running(OURS) as running:
-        cost = _bring_up(stage, running, names, plan)
-        steady = _rest(stage, running, plan.steady_seconds)
+        cost = bring_up(stage, running, names, plan)
+        steady = rest(stage, running, plan.steady_seconds)
     stage.ledger.begin()
     began = time.monotonic()
     running = stage.start(OURS)
@@ -65,7 +64,7 @@ def live(stage: Stage, names: list[str], plan: Plan) -> Life:
     return Life(cost, steady, cold_start, repairs, storms)
 
 
-def _bring_up(stage: Stage, running: Running, names: list[str], plan: Plan) -> Cost:
+def bring_up(stage: Stage, running: Running, names: list[str], plan: Plan) -> Cost:
     """Create servers, play Kubernetes' controllers, and wait until all servers are Ready."""
     make_first(stage, running)
     _make_ready(stage, [FIRST], plan.patience)
@@ -92,7 +91,7 @@ def _bring_up(stage: Stage, running: Running, names: list[str], plan: Plan) -> C
 
 
 def _make_ready(stage: Stage, names: list[str], patience: float) -> None:
-    run(Load(stage.access).play_controllers(names))
+    run(stage.load().play_controllers(names))
     wait_until(lambda: _are_ready(stage), f"{len(names)} servers are Ready", patience, pause=0.5)
 
 
@@ -112,8 +111,8 @@ def _wait_until_quiet(stage: Stage, running: Running, patience: float) -> None:
     wait_until(is_quiet, "the operator asks for nothing", patience, pause=0.5)
 
 
-def _rest(stage: Stage, running: Running, seconds: float) -> Steady:
-    """Measure the operator while nothing happens."""
+def rest(stage: Stage, running: Running, seconds: float) -> Steady:
+    """Measure the operator while nothing happens for some seconds."""
     stage.ledger.begin()
     before, began = running.cpu_seconds(), time.monotonic()
     time.sleep(seconds)

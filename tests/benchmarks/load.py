@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from benchmarks.connection import MERGE_PATCH, Access, Connection, Job, do_all
 from benchmarks.manifests import (
     PLACEHOLDER,
+    README,
     Template,
     build_server,
     child_name,
@@ -26,13 +27,14 @@ _Do = Callable[[Connection, str], Awaitable[None]]
 
 @dataclass
 class Load:
-    """Sends requests for many servers, and counts the servers that are done."""
+    """Sends requests for many servers of a spec, and counts the servers that are done."""
 
     access: Access
+    spec: Manifest = field(default_factory=lambda: README)
     done: int = 0
 
     async def create_servers(self, names: Sequence[str]) -> None:
-        template = Template.of(build_server())
+        template = Template.of(build_server(self.spec))
 
         async def create(connection: Connection, name: str) -> None:
             await connection.send("POST", path_of(SERVER) + _AS_GITOPS, template.named(name))
@@ -50,7 +52,7 @@ class Load:
 
     async def play_controllers(self, names: Sequence[str]) -> None:
         """Bring up a pod for each, and report that it is ready and its Deployment complete."""
-        writes = list(controller_writes())
+        writes = list(controller_writes(self.spec))
 
         async def play(connection: Connection, name: str) -> None:
             for method, path, content_type, template in writes:

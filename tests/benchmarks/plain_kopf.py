@@ -9,11 +9,11 @@ from typing import Any
 import kopf
 
 import kubernetes
-from benchmarks.manifests import Template, build_children, build_first_status
+from benchmarks.manifests import Template, build_first_status, build_main_children
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, SERVICE
 
-_DEPLOYMENT = Template.of(build_children()[DEPLOYMENT])
-_SERVICE = Template.of(build_children()[SERVICE])
+_DEPLOYMENT = Template.of(build_main_children()[DEPLOYMENT])
+_SERVICE = Template.of(build_main_children()[SERVICE])
 _STATUS = Template.of(build_first_status())
 
 

@@ -30,12 +30,13 @@ from benchmarks import measure
 from benchmarks.connection import Access
 from benchmarks.figures import LIMIT, OURS, PLAIN
 from benchmarks.load import Load
-from benchmarks.manifests import NAMESPACE
+from benchmarks.manifests import NAMESPACE, README
 from benchmarks.measure import Ledger, Memory
 from benchmarks.waiting import BenchmarkError, wait_until
 from chart import DEFINITIONS
 from control_plane import LocalCluster
 from integration.client import Client
+from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.spec import SERVER
 from nodes import add_nodes, gpu_node
 
@@ -131,13 +132,18 @@ class Running:
 
 @dataclass
 class Stage:
-    """A control plane with an empty namespace, and its audit log."""
+    """A control plane with an empty namespace, its audit log, and the spec of the servers that come."""
 
     cluster: LocalCluster
     access: Access
     ledger: Ledger
     client: Client
+    spec: Manifest = field(default_factory=lambda: README)
     _kubeconfigs: dict[str, Path] = field(default_factory=dict)
+
+    def load(self) -> Load:
+        """Return what makes its servers."""
+        return Load(self.access, self.spec)
 
     def server_cpu_seconds(self) -> float:
         """Return what API server and etcd have used of the processor."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from benchmarks.connection import APPLY, MERGE_PATCH, Connection
-from benchmarks.manifests import UID, Template, build_children, build_first_status, child_name, path_of
+from benchmarks.manifests import UID, Template, build_first_status, build_main_children, child_name, path_of
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, SERVICE, Kind
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 from kimi_linear_operator.server.spec import SERVER
@@ -15,7 +15,7 @@ def _children() -> dict[Kind, Template]:
     """Return what is applied, if no object of its name exists."""
     return {
         kind: Template.of({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "1"}})
-        for kind, manifest in build_children().items()
+        for kind, manifest in build_main_children().items()
     }
 
 

@@ -67,7 +67,7 @@ class RecordingCluster:
     async def annotate(self, kind: Kind, manifest: Manifest, name: str, value: str) -> Manifest:
         return manifest
 
-    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+    async def delete(self, kind: Kind, manifest: Manifest, **_: bool) -> None:
         assert kind in (CONFIG_MAP, JOB)
 
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:

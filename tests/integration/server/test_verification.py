@@ -1,4 +1,4 @@
-"""Servers whose answers are verified: gates, results that are kept, wrong answers with Warn, Block and Rollback.
+"""Servers whose answers are verified: gates, stored results, and wrong answers with Warn, Block and Rollback.
 
 The test plays the kubelet: it says which pods could serve, and with which numbers a benchmark's client has ended.
 """
@@ -24,7 +24,7 @@ _QUESTIONS = 200
 
 
 def verified_spec(mode: str, **more: Any) -> Spec:
-    """A server whose pods, and those of whose benchmarks, wait for the test."""
+    """A server. Its pods and the pods of its benchmarks wait for the test."""
     options = {"mode": mode, **more.pop("verification", {})}
     return {"verification": options, "inheritedMetadata": {"annotations": {HELD: "true"}}, **more}
 
@@ -68,7 +68,10 @@ def address_of(pod: Manifest) -> str:
 
 
 def report(namespace: Namespace, pod: Manifest, *, has_address: bool = True) -> None:
-    """Report what a kubelet does: the containers are ready, and the pod is if its gate is open or it has none."""
+    """Report a pod like a kubelet.
+
+    All containers are ready, and the pod is ready if it has no gate or its gate is open.
+    """
     gates = pod["spec"].get("readinessGates", ())
     kept = [item for item in pod["status"].get("conditions", ()) if item["type"] == GATE]
     is_ready = not gates or is_open(pod)
@@ -89,7 +92,7 @@ def report(namespace: Namespace, pod: Manifest, *, has_address: bool = True) -> 
 
 
 def serve(namespace: Namespace, number: int) -> None:
-    """Report all pods as they are until all gates are open and the server is Ready."""
+    """Report all pods until all gates are open and the server is Ready."""
     for pod in pods_on_nodes(namespace, number):
         report(namespace, pod)
     wait_for(lambda: living(namespace), "all gates are open", lambda pods: all(map(is_open, pods)))
@@ -121,7 +124,7 @@ def test_one_pod_is_asked_and_then_all_with_its_template_serve_at_once(namespace
     serve(namespace, 2)
     verified = namespace.wait_for_condition("kimi", "Verified", "True", "Verified")
     assert made["metadata"]["name"] in verified["message"]
-    # A further replica and another operator need no second run.
+    # Another replica and another operator need no second run.
     namespace.change_server("kimi", {"replicas": 3})
     serve(namespace, 3)
     assert [item["metadata"]["uid"] for item in benchmarks(namespace)] == [made["metadata"]["uid"]]
@@ -169,13 +172,13 @@ def test_wrong_answers_lead_back_to_the_verified_template_once(namespace: Namesp
         return [pod["metadata"]["labels"]["kimi-linear.io/template"] for pod in pods] == [label]
 
     wait_for(lambda: living(namespace), "a pod with the old template", has_old_template)
-    # It serves without being asked again, and the failed template is not tried again.
+    # The pod serves without another verification, and the failed template is not tried again.
     serve(namespace, 1)
     assert namespace.condition("kimi", "Verified")["status"] == "False"
     template = namespace.deployment("kimi")["spec"]["template"]
     namespace.edit(POD, living(namespace)[0]["metadata"]["name"], {"metadata": {"labels": {"touched": "yes"}}})
     stays(lambda: namespace.deployment("kimi")["spec"]["template"], "it stays", lambda now: now == template, 3)
-    # Both are kept; a third one follows from the next change.
+    # Both templates are kept. The next change makes a third template.
     records = namespace.client.list(REVISION, namespace.name, {"labelSelector": f"{SERVER_LABEL}=kimi"})
     assert len(records) == 2
     namespace.change_server("kimi", {"engine": {"contextLength": 65536}})
@@ -202,7 +205,7 @@ def test_with_warn_the_server_serves_and_only_the_condition_says_that_answers_ar
     assert namespace.condition("kimi", "Ready")["status"] == "True"
     [event] = namespace.events("kimi", "VerificationFailed")[:1]
     assert event["type"] == "Warning"
-    # Without a verification, the benchmark and the condition go, and the pod stays.
+    # Without verification, the benchmark and the condition are removed, and the pod stays.
     namespace.change_server("kimi", {"verification": {"mode": "Off"}})
     wait_for(lambda: benchmarks(namespace), "the benchmark is gone", lambda found: not found)
     wait_for(lambda: namespace.condition("kimi", "Verified"), "the condition is gone", lambda found: not found)
@@ -267,5 +270,5 @@ def test_events_of_verifications_are_few(namespace: Namespace) -> None:
     serve(namespace, 1)
     query = {"fieldSelector": "involvedObject.kind=KimiLinearServer,involvedObject.name=kimi"}
     reasons = [event["reason"] for event in namespace.client.list(EVENT, namespace.name, query)]
-    # A pass makes one Event: the result may hide that the server became Ready.
+    # A pass creates one Event. So the Event for the result may replace the Event for Ready.
     assert sorted(reasons) in (["AllReplicasServe", "Verified"], ["Verified"])

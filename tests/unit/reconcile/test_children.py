@@ -1,4 +1,7 @@
-"""An unwanted child is deleted once, even if its watch event comes late; whoever depends on a child is told."""
+"""An unwanted child is deleted only once, even if its watch event comes late.
+
+Resources that depend on a child are enqueued.
+"""
 
 import asyncio
 from typing import cast
@@ -9,7 +12,7 @@ from kimi_linear_operator.benchmark.labels import SUITE_LABEL
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, SERVICE, Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import Children
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
@@ -18,23 +21,23 @@ from passes import new_cache, tell_nobody
 
 
 class Deletions:
-    """A cluster that carries out every deletion, and sends no watch events."""
+    """A cluster that makes every deletion, and sends no watch events."""
 
     def __init__(self) -> None:
         self.deleted: list[str] = []
 
-    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+    async def delete(self, kind: Kind, manifest: Manifest, **_: bool) -> None:
         self.deleted.append(manifest["metadata"]["name"])
 
 
 def test_the_pass_after_a_deletion_does_not_delete_again() -> None:
     cluster, cache, server = Deletions(), new_cache(), make_server()
-    cache.put(DEPLOYMENT, owned(make_deployment()))
+    cache.put(SERVICE, owned({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "kimi"}}))
     children = Children(cast(Cluster, cluster), cache, tell_nobody)
     owner = KimiLinearServer.model_validate(server)
     key = Key("default", "kimi", SERVER)
     for _ in range(2):
-        asyncio.run(children.prune(owner, key, (DEPLOYMENT,), []))
+        asyncio.run(children.prune(owner, key, (SERVICE,), []))
     assert cluster.deleted == ["kimi"]
 
 
@@ -84,7 +87,7 @@ class SlowDeletions(Deletions):
         super().__init__()
         self.under_way = self.most_at_once = 0
 
-    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+    async def delete(self, kind: Kind, manifest: Manifest, **_: bool) -> None:
         self.under_way += 1
         self.most_at_once = max(self.most_at_once, self.under_way)
         await asyncio.sleep(0)
