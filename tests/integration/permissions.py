@@ -17,6 +17,8 @@ KINDS = {
 }
 _REVIEWS = Kind("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews")
 _PLACEHOLDER = "namespace-of-a-test"
+# The chart gives the operator these permissions only if they are asked for.
+EVERY_PERMISSION = ("--set=rbac.expose=true", "--set=rbac.monitoring=true")
 
 
 def grant(client: Client, namespace: str, account: str, *options: str) -> None:
@@ -56,4 +58,4 @@ def _may_lease(client: Client, namespace: str, account: str) -> bool:
 def rendered_roles(*options: str) -> str:
     """Return the chart's roles and bindings of an operator of one namespace. Its Lease is in the same namespace."""
     only = f"--set=watchNamespaces={{{_PLACEHOLDER}}}"
-    return render("--show-only=templates/rbac.yaml", "--set=rbac.expose=true", only, *options, namespace=_PLACEHOLDER)
+    return render("--show-only=templates/rbac.yaml", *EVERY_PERMISSION, only, *options, namespace=_PLACEHOLDER)

@@ -13,6 +13,7 @@ import yaml
 
 from chart import render
 from integration.asked import Asked, Permission, all_files, asked_in, kept
+from integration.permissions import EVERY_PERMISSION
 
 pytestmark = pytest.mark.usefixtures("programs")
 
@@ -27,7 +28,7 @@ UNSEEN = {
 
 def granted() -> set[Permission]:
     """Return all permissions that the chart can give to the operator."""
-    manifests = yaml.safe_load_all(render("--show-only=templates/rbac.yaml", "--set=rbac.expose=true"))
+    manifests = yaml.safe_load_all(render("--show-only=templates/rbac.yaml", *EVERY_PERMISSION))
     rules = [rule for manifest in manifests for rule in manifest.get("rules", ())]
     return {
         (group, resource, verb)

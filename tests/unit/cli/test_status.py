@@ -187,6 +187,28 @@ def watched(monkeypatch: pytest.MonkeyPatch, *states: Manifest | ApiError) -> in
     return main(["status", "kls/kimi", "--namespace=default", "--watch"])
 
 
+@pytest.mark.parametrize(
+    ("kind", "status", "reason"),
+    [
+        ("Synced", "False", "KindForbidden"),
+        ("Exposed", "False", "RouteRefused"),
+        ("Autoscaling", "False", "MetricsMissing"),
+        ("Verified", "False", "VerificationFailed"),
+        ("Verified", "Unknown", "VerificationImpossible"),
+    ],
+)
+def test_of_a_server_that_serves_each_problem_and_its_remedy_are_said(
+    kind: str, status: str, reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ready = server("True", "AllReplicasServe", reconciling="False", phase="serving")
+    ready["status"]["conditions"].append(make_condition(kind, status, reason, f"about {reason}"))
+    connect_to(monkeypatch, Series([ready]), NOW)
+    assert main(["status", "kls/kimi", "--namespace=default"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index(f"  {reason}: about {reason}")
+    assert lines[at + 1].startswith("  Next: ")
+
+
 def test_watching_ends_with_0_when_it_is_ready(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
