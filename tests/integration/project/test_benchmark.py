@@ -1,6 +1,6 @@
 """The benchmark still measures: with a handful of servers and one control plane, which says nothing about speed.
 
-Here, not in tests/benchmarks: nothing there is collected, because a benchmark takes half an hour.
+Here, not in tests/benchmarks: nothing there is collected, because a benchmark takes an hour.
 """
 
 from benchmarks import report
