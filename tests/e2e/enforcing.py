@@ -24,7 +24,7 @@ _IMAGE = f"kimi-linear.local/{_PROGRAM}:1"
 _QUEUES = "/proc/net/netfilter/nfnetlink_queue"
 _QUEUE = "98"
 """The number that its manifest has."""
-_RULE = f"FORWARD --match=conntrack --ctstate=NEW --jump=NFQUEUE --queue-num={_QUEUE}".split()
+_RULE = f"FORWARD --match conntrack --ctstate NEW --jump NFQUEUE --queue-num {_QUEUE}".split()
 
 
 @contextmanager
