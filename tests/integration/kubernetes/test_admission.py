@@ -34,7 +34,7 @@ _POLICY_WORDS = "Validation failed for ValidatingAdmissionPolicy"
 
 @pytest.fixture(scope="module", autouse=True)
 def warnings_are_given(client: Client) -> None:
-    """Wait until the API server knows of the policies that warn: it looks for new ones once a second."""
+    """Wait until the API server uses the policies that warn. It checks for new policies once a second."""
     server = server_manifest("kimi", "default", {"tensorParallelism": 8})
     few = [{"name": "few", "accuracy": {"numQuestions": 10}}]
     benchmark = benchmark_manifest("nightly", "default", {"serverRef": {"name": "kimi"}, "suites": few})
@@ -115,13 +115,13 @@ def _agree(client: Client, manifest: Manifest) -> None:
     if checked.is_valid:
         warned = {one_line(f"{problem.path}: {problem.message}") for problem in checked.problems}
         assert _warnings(answer) == warned, _both_verdicts(manifest, checked, answer)
-    elif checked.resource:  # the shape is right, so rules were broken
+    elif checked.resource:  # the shape is valid, so rules were broken
         silent = [problem for problem in checked.errors if one_line(problem.message) not in answer.message]
         assert not silent, _both_verdicts(manifest, checked, answer)
 
 
 def _as_kubectl_sends(value: Any) -> Any:
-    """Return a manifest as kubectl sends it: Go writes 4.0 as 4, but large numbers with an exponent."""
+    """Return a manifest as kubectl sends it. Go writes 4.0 as 4, but writes large numbers with an exponent."""
     if isinstance(value, dict):
         return {key: _as_kubectl_sends(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -132,7 +132,7 @@ def _as_kubectl_sends(value: Any) -> Any:
 
 
 def _ask(client: Client, manifest: Manifest) -> Answer:
-    """Ask whether an object would be taken; nothing is stored."""
+    """Ask whether an object would be accepted, without storing it."""
     kind = next(kind for kind in RESOURCES if kind.kind == manifest["kind"])
     answer = client.send("POST", path_of(kind, "default"), manifest, STRICT_DRY_RUN)
     assert answer.status in (201, 400, 422), f"{answer.status} for {json.dumps(manifest)}: {answer.message}"
@@ -164,7 +164,7 @@ def _gpus(count: int | str) -> dict[str, Any]:
     return {"limits": {"amd.com/gpu": count}}
 
 
-# For words of each rule's message: a name and a spec that break this rule and no other.
+# By words of each rule's message: a name and a spec that break only this rule.
 _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
     "doesn't support reasoning parser": ("kimi", {"reasoningParser": "enabled"}),
     "use at most 50 ": ("a" * 51, {}),
@@ -358,7 +358,7 @@ def test_kubectl_lists_servers_by_their_short_name_and_in_all(cluster: LocalClus
     namespace.create_server("kimi", {"hardware": "mi325x", "replicas": 3})
     header, row = cluster.kubectl("get", "kls", "--namespace", namespace.name).splitlines()
     assert header.split() == ["NAME", "READY", "REASON", "HARDWARE", "TP", "REPLICAS", "URL", "AGE"]
-    # No operator, no URL.
+    # Without an operator, there is no URL.
     assert row.split()[:-1] == ["kimi", "Unknown", "Pending", "mi325x", "4", "3"]
     wide = cluster.kubectl("get", "kls", "--namespace", namespace.name, "--output=wide").splitlines()[0]
     assert "IMAGE" in wide.split()
@@ -368,7 +368,7 @@ def test_kubectl_lists_servers_by_their_short_name_and_in_all(cluster: LocalClus
 
 
 def _kubectl_with_warnings(cluster: LocalCluster, stdin: str, *arguments: str) -> str:
-    """Return what kubectl prints on standard error, where warnings go."""
+    """Return kubectl's output on standard error, which contains warnings."""
     command = [str(cluster.kubectl.program), f"--kubeconfig={cluster.kubeconfig}", *arguments]
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=True)
     return done.stderr

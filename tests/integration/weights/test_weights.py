@@ -1,4 +1,4 @@
-"""The life of weights at a real API server; the kubelet of the pod that fetches is played."""
+"""The life of weights at a real API server. The tests play the kubelet of the pod that fetches."""
 
 import json
 from collections.abc import Iterator

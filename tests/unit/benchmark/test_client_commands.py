@@ -1,4 +1,4 @@
-"""The commands in a benchmark's pod: exactly the recipe's, and every parameter of a custom suite."""
+"""The commands in a benchmark's pod: exactly the recipe's commands, and every parameter of a custom suite."""
 
 import json
 import shlex
@@ -235,7 +235,7 @@ def test_other_pods_between_suites_are_told_and_other_labels_make_none() -> None
     )
     assert target.changes_since(facts, then) == target.changes_since(facts, same) == []
     assert target.changes_since(facts, other) == ["the server got other pods between suites"]
-    # Facts that an earlier version stored do not name the pods.
+    # Facts of an earlier version do not contain the names of the pods.
     assert target.changes_since({}, other) == target.changes_since(facts, snapshot()) == []
 
 

@@ -1,4 +1,4 @@
-"""Changes enqueue the right benchmarks: those of a changed server, and those that wait for each other."""
+"""Changes enqueue the right benchmarks: benchmarks of a changed server, and benchmarks that wait for each other."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Errors and warnings of a benchmark: every rule alone, and wrong shapes with their remedy."""
+"""Errors and warnings of a benchmark: each rule alone, and wrong shapes with their remedies."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def bound(**threshold: Any) -> Manifest:
 FILE = {"path": "test.jsonl"}
 ENDPOINT = {"url": "http://kimi:30000"}
 
-# One spec for each rule that breaks it and no other: the spec, the path, words of the message.
+# For each rule, a spec that breaks only this rule: the spec, the path, and words of the message.
 BROKEN: list[tuple[Manifest, str, str]] = [
     ({"serverRef": {"name": "kimi"}, "endpoint": ENDPOINT}, "spec.serverRef", "set either spec.serverRef"),
     ({"suites": [{"name": "gsm8k"}, {"name": "gsm8k"}]}, "spec.suites", "contains two suites with the same name"),
@@ -151,7 +151,7 @@ def test_a_wrong_shape_is_told_with_its_path_what_it_holds_and_a_remedy(spec: Ma
 
 
 def test_what_a_newer_definition_stored_says_nothing_to_this_version() -> None:
-    """Its fields may be in the items of a list, too."""
+    """Fields may also be in items of a list."""
     newer = make_benchmark(**own(newer=1), baseline={"newer": True})
     assert check_stored(newer) == check(make_benchmark(**own(), baseline={}))
     assert len(check(newer).errors) == 2

@@ -1,4 +1,7 @@
-"""The runner with small clients of ours that print and write the same as SGLang's; tests/client runs SGLang's."""
+"""The runner with small clients of ours.
+
+They print and write the same as SGLang's clients. tests/client runs SGLang's own.
+"""
 
 import ast
 import json
@@ -34,7 +37,7 @@ class Pod:
     folder: Path
 
     def command(self, client: str, kind: str = "speed", requests: int = 10) -> list[str]:
-        """The runner's command line with a client that is a few lines of Python."""
+        """The runner's command line, with a client of a few lines of Python."""
         message = str(self.folder / "termination-log")
         options = ["--suite", "low", "--kind", kind, "--requests", str(requests), "--url", URL]
         places = ["--output-folder", str(self.folder), "--termination-message", message]
@@ -62,7 +65,7 @@ def pod(tmp_path: Path) -> Pod:
 
 
 def writing(*results: object) -> str:
-    """A client that appends results to the file that its argument names."""
+    """A client that appends results to the file in its argument."""
     lines = "".join(json.dumps(result) + "\n" for result in results)
     return f"import sys; open(sys.argv[sys.argv.index('--output-file') + 1], 'a').write({lines!r})"
 
@@ -324,7 +327,7 @@ def test_a_message_of_a_megabyte_is_cut_at_once(character: str) -> None:
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Path:
-    """A folder with a package in place of the hub's client; it prints as much as the real one."""
+    """A folder with a package in place of the hub's client. It prints as much as the real client."""
     folder = tmp_path / "hub"
     folder.mkdir()
     (folder / "huggingface_hub.py").write_text(

@@ -1,4 +1,7 @@
-"""Events about one pod or Job: anybody may write thousands of them, and large ones. Some are read, and bounded."""
+"""Events about one pod or Job.
+
+Users can write thousands of them, and large ones. The operator reads only some of them, and cuts them.
+"""
 
 import asyncio
 from typing import Any

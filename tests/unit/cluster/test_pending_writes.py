@@ -1,4 +1,4 @@
-"""Writes that may still be committed: while there are any, a replica that stops does not give its Lease back."""
+"""While the API server may still commit a write, a replica that stops does not release its Lease."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ _SECONDS = 1.5
 
 
 async def _write(answer: Callable[[web.Request], web.StreamResponse | None], *, give_up: float = 30.0) -> PendingWrites:
-    """Send a write to an API server that gives this answer, or none; stop waiting after a while."""
+    """Send a write to an API server that gives this answer or no answer. Stop waiting after a while."""
 
     pending = PendingWrites()
 

@@ -16,7 +16,7 @@ SERVICE, DEPLOYMENT = build(OWNER)
 
 
 def live(manifest: Manifest, **metadata: object) -> Manifest:
-    """Return a child as the API server keeps it."""
+    """Return a child as the API server stores it."""
     kept = copy.deepcopy(manifest)
     return stored({**kept, "metadata": {**kept["metadata"], **metadata}})
 

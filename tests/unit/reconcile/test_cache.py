@@ -132,7 +132,7 @@ def test_a_successor_of_a_deleted_object_is_kept() -> None:
 
 
 def taken(cache: Cache, manifests: list[Manifest], version: int, kind: Kind = POD) -> set[Key]:
-    """Take over a list of everything, in one page."""
+    """Put a complete list into the cache, in one page."""
     listing = Listing(cache, kind)
     listing.take(manifests, version)
     return listing.end()
@@ -272,7 +272,7 @@ def test_an_object_that_is_older_than_before_tells_of_a_backup_although_versions
     listing = Listing(cache, SERVER)
     listing.take([_at(make_server("kept"), 500)], version=1200)
     assert listing.is_restored
-    # Objects that were seen after the list began do not count.
+    # Objects that appeared after the list began are not dropped.
     listing = Listing(cache, SERVER)
     cache.put(SERVER, _at(make_server("kept"), 1300))
     listing.take([_at(make_server("kept"), 500)], version=1200)
@@ -335,7 +335,7 @@ def test_of_what_claims_to_be_a_servers_only_what_it_owns_is_read_if_that_is_ask
 
 
 def test_more_objects_than_a_server_can_have_get_no_attention() -> None:
-    """Anybody who may make pods can give them a server's label."""
+    """Users with permission to create pods can give them a server's label."""
     cache = new_cache()
     for number in range(40):
         pod = make_pod(f"kimi-{number:02}")

@@ -1,4 +1,7 @@
-"""An unwanted child is deleted once, even if its watch event comes late; whoever depends on a child is told."""
+"""An unwanted child is deleted only once, even if its watch event comes late.
+
+Resources that depend on a child are enqueued.
+"""
 
 import asyncio
 from typing import cast
@@ -18,7 +21,7 @@ from passes import new_cache, tell_nobody
 
 
 class Deletions:
-    """A cluster that carries out every deletion, and sends no watch events."""
+    """A cluster that makes every deletion, and sends no watch events."""
 
     def __init__(self) -> None:
         self.deleted: list[str] = []

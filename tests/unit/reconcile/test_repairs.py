@@ -1,4 +1,4 @@
-"""Repairs that do not stick slow down, field by field."""
+"""If somebody undoes repairs of a field, further repairs of this field become slower."""
 
 import tracemalloc
 

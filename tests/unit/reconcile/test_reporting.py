@@ -63,7 +63,7 @@ def test_a_refused_status_is_told_once_and_tried_again_later_and_later(
         for _ in range(8):
             wait = await write(make_server())
             assert wait
-            # The status is not written before its time, even if the object changes.
+            # The status is not written before the retry is due, even if the object changes.
             clock[0] += wait / 2
             assert await write(make_server()) == pytest.approx(wait / 2)
             clock[0] += wait / 2 + 0.001
@@ -114,7 +114,7 @@ def test_what_may_succeed_in_a_moment_is_left_to_the_queue(status: int) -> None:
 
 
 class Changing:
-    """Somebody has changed the spec since it was cached, so a status for the cached one is refused."""
+    """Somebody has changed the spec since it was cached, so a status for the cached spec is refused."""
 
     def __init__(self, live: Manifest) -> None:
         self.live = live
@@ -135,7 +135,7 @@ SERVES = {"observedGeneration": 1, "conditions": [make_condition("Ready", "True"
 
 @dataclass
 class Written:
-    """A status was written, and this is what became of it.
+    """The result of a write of a status.
 
     Attributes:
         again: When the next pass is due.
@@ -171,7 +171,7 @@ def test_a_spec_that_changed_meanwhile_is_read_and_whoever_waits_for_the_resourc
     live = changed(make_server(replicas=3), resourceVersion="5", generation=2)
     result = written(make_server(), live, if_unchanged=if_unchanged)
     assert (result.again, result.cached["spec"], result.enqueued) == (0, {"replicas": 3}, WAITING)
-    # No status says of the new spec what is true of the old one only.
+    # No status says something about the new spec that is only true for the old spec.
     assert "status" not in result.cached or result.cached["status"] == {}
 
 

@@ -122,7 +122,7 @@ def test_a_watch_that_begins_anew_all_the_time_makes_lists_rarer_and_rarer() -> 
 
 
 def test_nothing_keeps_what_is_to_be_listed_anew_waiting_but_what_the_api_server_asks_for() -> None:
-    """After a takeover or a restored backup, earlier lists, pauses and failures do not count."""
+    """After a change of the leader or a restored backup, earlier lists, pauses and failures do not count."""
 
     async def test() -> None:
         failing: dict[Scope, Exception] = {
@@ -329,7 +329,7 @@ def test_of_thousands_that_nobody_can_read_a_few_are_named(caplog: pytest.LogCap
 
 
 def odd_pod(name: str = "odd") -> Any:
-    """Return a pod that nobody can read: no API server counts like this."""
+    """Return a pod that cannot be read, because no API server uses such a version."""
     pod = make_pod(name, namespace=A)
     return {**pod, "metadata": {**pod["metadata"], "resourceVersion": "no number"}}
 
@@ -368,7 +368,7 @@ def test_one_kind_that_hangs_everywhere_keeps_nobody_from_leading_and_no_other_k
 
 @dataclass
 class Hanging(Objects):
-    """Lists of pods in some namespaces get no answer until they are given up."""
+    """Lists of pods in some namespaces get no answer until the operator cancels them."""
 
     places: set[str] = field(default_factory=set)
     under_way: int = 0
@@ -388,14 +388,14 @@ class Hanging(Objects):
 
 
 def hanging_in(count: int) -> tuple[Hanging, Listed]:
-    """Return lists over some namespaces; the lists of pods hang in this number of them."""
+    """Return lists over some namespaces. In this number of them, the lists of pods hang."""
     namespaces = [f"n{number}" for number in range(count + 2)]
     objects = Hanging(places=set(namespaces[:count]))
     return objects, Listed(objects, namespaces)
 
 
 async def seconds_until_the_rest_is_known(objects: Hanging, listed: Listed) -> float:
-    """Return the seconds after a takeover until all scopes are read except those that hang."""
+    """Return the seconds after a change of the leader until all scopes are read, except scopes with hanging lists."""
     began, scopes = now(), listed.lists.scopes
     listed.lists.relist_all()
     rest = [scope for scope in scopes if scope.kind != POD or scope.namespace not in objects.places]

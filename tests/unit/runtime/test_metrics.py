@@ -58,7 +58,7 @@ def test_a_server_without_a_status_is_in_no_count() -> None:
 
 
 def complete(name: str, time: str, namespace: str = "default", **spec: Any) -> Manifest:
-    """Return a complete benchmark with one measured number, which is the hour at which it ended."""
+    """Return a complete benchmark with one measured number: the hour at which it ended."""
     suites = spec.pop("measured", ("gsm8k",))
     status = {
         "conditions": [make_condition("Complete", "True", "SuitesEnded", "")],
@@ -95,7 +95,7 @@ def test_of_a_server_and_a_suite_only_the_newest_result_is_told() -> None:
     assert results(old, new) == results(new, old) == ["new gsm8k 10.0"]
     more = complete("more", "08:00", measured=("gsm8k", "again"))
     assert results(old, new, more) == ["more again 8.0", "new gsm8k 10.0"]
-    # A server of the same name in another namespace is another server; an address of a server is the same one.
+    # A server with the same name in another namespace is a different server. The address of a server means this server.
     other = complete("other", "08:00", namespace="elsewhere")
     assert results(old, new, other) == ["new gsm8k 10.0", "other gsm8k 8.0"]
     near = complete("near", "11:00", endpoint={"url": "http://kimi.default.svc:30000"})

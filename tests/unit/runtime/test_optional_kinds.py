@@ -1,4 +1,4 @@
-"""An optional kind that cannot be read concerns only those who ask for it, and costs little while nobody does."""
+"""An optional kind that cannot be read affects only resources that ask for it, and costs little while none asks."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ FORBIDDEN, MISSING, UNAVAILABLE = (ApiError(status, "why") for status in (403, 4
 
 
 def scopes_of(*namespaces: str) -> Scopes:
-    """Return scopes of which everything but the optional kind was read."""
+    """Return scopes. All of them were read, except the optional kind."""
     scopes = Scopes([*namespaces], (DEPLOYMENT, ROUTE), {ROUTE})
     for scope in scopes:
         scopes.begin(scope, 0)

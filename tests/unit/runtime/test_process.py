@@ -1,4 +1,4 @@
-"""Thousands of passes without work delay no other task, above all not the renewal of the Lease."""
+"""Thousands of passes without work do not delay other tasks, especially not the renewal of the Lease."""
 
 import asyncio
 import threading
@@ -235,7 +235,7 @@ def test_the_process_ends_even_if_kopf_does_not(
         await asyncio.wait_for(running, 5)
 
     try:
-        # It also waits for the threads of the loop's executor.
+        # The end of the process also waits for the threads of the loop's executor.
         asyncio.run(test())
     finally:
         hung.set()

@@ -1,4 +1,4 @@
-"""Messages of pods are reduced to their cause, whatever their form."""
+"""Messages of pods are reduced to their cause, in all their forms."""
 
 import pytest
 
@@ -74,7 +74,7 @@ MISSING = "the pod has 3 of 4 GPUs (/dev/dri/renderD*)"
 
 
 def checked(message: str, exit_code: int = 1, restarts: int = 0, name: str = "preflight") -> Manifest:
-    """A pod whose first init container has ended so."""
+    """A pod whose first init container has ended like this."""
     ended = {"exitCode": exit_code, "reason": "Error", "message": message, "finishedAt": "2026-11-24T09:30:00Z"}
     state = {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": ended}}
     init = {"name": name, "image": "i", "ready": False, "restartCount": restarts, **state}

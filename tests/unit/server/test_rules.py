@@ -1,4 +1,4 @@
-"""Errors and warnings: every rule alone, every wrong shape, and any object that a cluster may have stored."""
+"""Errors and warnings: each rule alone, each wrong shape, and any object that a cluster may have stored."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def overlay(*containers: Manifest, group: str = "containers") -> Manifest:
 
 
 def keyed(container: Manifest) -> Manifest:
-    """Return a spec that asks clients for the key in KEY, with this template of the engine's container."""
+    """Return a spec with the API key in the variable KEY, with this template of the engine's container."""
     return {"engine": {"extraArgs": ["--api-key=$(KEY)"]}, **overlay({"name": "sglang", **container})}
 
 
@@ -35,7 +35,7 @@ def problems(**spec: Any) -> list[Problem]:
     return list(check(make_server(**spec)).problems)
 
 
-# One spec for each rule that breaks it and no other: the spec, the path, what it holds, words of the message.
+# For each rule, a spec that breaks only this rule: the spec, the path, the value there, and words of the message.
 BROKEN: list[tuple[Manifest, str, object, str]] = [
     ({"reasoningParser": "enabled"}, "spec.reasoningParser", "enabled", "doesn't support reasoning parser"),
     (

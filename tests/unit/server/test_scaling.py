@@ -1,4 +1,4 @@
-"""The condition Autoscaling: what a server says about its autoscaler."""
+"""The condition Autoscaling of a server."""
 
 from typing import Any
 

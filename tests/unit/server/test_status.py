@@ -397,7 +397,7 @@ def test_an_old_pod_is_named_only_where_it_is_waited_for(observed: Any, reason: 
 
 @pytest.mark.parametrize("obstacle", ["ApplyFailed", "InvalidSpec", "NameConflict", "Replacing"])
 def test_a_spec_that_was_applied_stays_so_whatever_comes_in_the_way(obstacle: Any) -> None:
-    """Otherwise the operator would build the running pods anew as soon as the obstacle is gone."""
+    """Otherwise the operator would replace the running pods as soon as the obstacle is gone."""
     server = make_server()
     generation = server["metadata"]["generation"]
     before = server_status(
