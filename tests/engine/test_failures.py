@@ -1,6 +1,6 @@
 """Servers that fail.
 
-Their scheduler is killed, or they start with a mistake. The servers are two releases of SGLang itself, and the stand-in.
+Their scheduler is killed, or they start with a mistake. The servers are SGLang in two releases, and the stand-in.
 """
 
 import signal
