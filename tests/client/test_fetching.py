@@ -180,7 +180,7 @@ def test_a_missing_and_a_wrong_token_are_told_apart_and_a_right_one_works(pod: P
     assert outcome(pod.run()) == (0, "Complete")
 
 
-def test_a_gated_model_is_told(pod: Pod, hub: Hub) -> None:
+def test_a_gated_model_is_reported(pod: Pod, hub: Hub) -> None:
     hub.gated = True
     said = pod.run()
     assert outcome(said) == (1, "TokenRefused")
@@ -217,7 +217,7 @@ def mounted(folder: Path, megabytes: int) -> Path:
     return folder
 
 
-def test_a_volume_that_fills_up_meanwhile_is_told() -> None:
+def test_a_volume_that_fills_up_in_the_meantime_is_reported() -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     error = RuntimeError("the client wraps it")
     error.__cause__ = full

@@ -125,7 +125,7 @@ def test_questions_to_a_server_that_dies_are_a_failure(start: Start, pod: Pod) -
     assert run.result == failure(run.result["message"], 20)
 
 
-def test_a_dataset_that_is_too_small_is_told(start: Start, pod: Pod) -> None:
+def test_a_dataset_that_is_too_small_is_reported(start: Start, pod: Pod) -> None:
     url = start().url
     (pod.downloads / "few.jsonl").write_text("".join((pod.downloads / "gsm8k.jsonl").read_text().splitlines(True)[:8]))
     few = [*questions(pod)[:-1], str(pod.downloads / "few.jsonl")]

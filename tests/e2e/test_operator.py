@@ -132,7 +132,7 @@ def low(name: str, namespace: str, **spec: Any) -> Manifest:
     return benchmark_manifest(name, namespace, {"suites": [{"name": "speed-low"}], **spec})
 
 
-def test_a_sidecar_that_goes_on_does_not_hold_up_a_result(server: Manifest, models: Namespace) -> None:
+def test_a_sidecar_that_continues_does_not_hold_up_a_result(server: Manifest, models: Namespace) -> None:
     forever = ["python3", "-c", "import time; time.sleep(3600)"]
     sidecar = {"name": "goes-on", "image": server["status"]["image"], "command": forever}
     template = {"spec": {"containers": [sidecar]}}

@@ -1,6 +1,6 @@
 """Flux.
 
-These are its controllers for sources and for Kustomizations. The controller for Helm releases is not available as a Go module.
+Only its controllers for sources and for Kustomizations run, because the controller for Helm releases is in no Go module.
 """
 
 import time

@@ -120,7 +120,7 @@ def test_a_sync_fails_when_the_gate_has_failed_and_each_retry_measures_again(
     assert models.condition("kimi", "Ready")["status"] == "True"
 
 
-def test_what_the_api_server_refuses_is_told_and_changes_nothing(
+def test_what_the_api_server_refuses_is_reported_and_changes_nothing(
     servers: Application, models: Namespace, repository: Repository
 ) -> None:
     before = models.server("kimi")

@@ -143,7 +143,7 @@ def test_the_examples_for_flux_are_of_its_types() -> None:
     assert ask("decode", objects=list(examples.values())) == [""] * len(examples)
 
 
-def test_a_misspelt_field_is_none_of_their_types() -> None:
+def test_a_misspelt_field_is_refused_by_their_types() -> None:
     example = examples_for_flux()["Kustomization"]
     example["spec"]["healthcheck"] = []
     [told] = ask("decode", objects=[example])

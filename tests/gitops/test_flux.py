@@ -87,7 +87,7 @@ def test_a_server_that_is_suspended_on_purpose_is_healthy(
     assert models.condition("kimi", "Ready")["reason"] == "Suspended"
 
 
-def test_what_the_api_server_refuses_is_told_and_changes_nothing(
+def test_what_the_api_server_refuses_is_reported_and_changes_nothing(
     servers: Kustomization, models: Namespace, repository: Repository
 ) -> None:
     before = models.server("kimi")

@@ -144,7 +144,7 @@ def test_a_start_is_told_phase_by_phase_with_one_write_each(sandbox: Sandbox) ->
     assert "kimi_linear_server_time_to_serve_seconds_count 1.0" in sandbox.operator.ask("/metrics")[1]
 
 
-def test_a_restarted_operator_goes_on_with_what_it_had_recorded(sandbox: Sandbox) -> None:
+def test_a_restarted_operator_continues_with_what_it_had_recorded(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     node, log = begin(sandbox)
     run(node)
