@@ -1,6 +1,6 @@
 """Flux.
 
-Only its controllers for sources and for Kustomizations run, because the controller for Helm releases is in no Go module.
+Only its controllers for sources and for Kustomizations run: the one for Helm releases is in no Go module.
 """
 
 import time
