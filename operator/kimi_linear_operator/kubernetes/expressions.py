@@ -129,7 +129,7 @@ def dataset_file(path: str) -> Rule:
         "error",
         path,
         "has(self.persistentVolumeClaim) != has(self.configMap)",
-        "must name either persistentVolumeClaim or configMap, the place of the file",
+        "must say where the file is: set exactly one of persistentVolumeClaim and configMap",
     )
 
 

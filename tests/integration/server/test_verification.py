@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
+from integration.client import QUOTA
 from integration.client_pods import LOW, create_benchmark, end_suite, running_pod
+from integration.gated_pods import address_of, is_open, report
 from integration.kubelet import HELD
-from integration.namespace import Namespace, Spec, condition_of
+from integration.namespace import Namespace, Spec
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.kubernetes.kinds import BENCHMARK, EVENT, POD, REVISION, Manifest
-from kimi_linear_operator.server.gate import GATE
 from kimi_linear_operator.server.labels import SERVER_LABEL
 
 pytestmark = pytest.mark.usefixtures("operator")
 
-_NOW = "2026-11-24T09:30:00Z"
 _QUESTIONS = 200
 
 
@@ -46,6 +46,11 @@ def answer(namespace: Namespace, accuracy: float) -> None:
     end_suite(namespace, benchmark(namespace)["metadata"]["name"], "accuracy", message)
 
 
+def event_about(namespace: Namespace, reason: str) -> Manifest:
+    """The first Event with this reason, which comes after the status."""
+    return wait_for(lambda: namespace.events("kimi", reason), f"an Event {reason}")[0]
+
+
 def living(namespace: Namespace) -> list[Manifest]:
     return [pod for pod in namespace.pods("kimi") if "deletionTimestamp" not in pod["metadata"]]
 
@@ -56,39 +61,6 @@ def pods_on_nodes(namespace: Namespace, number: int) -> list[Manifest]:
         f"{number} pods on nodes",
         lambda pods: len(pods) == number and all("nodeName" in pod["spec"] for pod in pods),
     )
-
-
-def is_open(pod: Manifest) -> bool:
-    return bool(condition_of(pod, GATE).get("status") == "True")
-
-
-def address_of(pod: Manifest) -> str:
-    """The IP address that a pod gets."""
-    return f"10.9.8.{int(pod['metadata']['uid'][:2], 16)}"
-
-
-def report(namespace: Namespace, pod: Manifest, *, has_address: bool = True) -> None:
-    """Report a pod like a kubelet.
-
-    All containers are ready, and the pod is ready if it has no gate or its gate is open.
-    """
-    gates = pod["spec"].get("readinessGates", ())
-    kept = [item for item in pod["status"].get("conditions", ()) if item["type"] == GATE]
-    is_ready = not gates or is_open(pod)
-    states = {"PodScheduled": True, "ContainersReady": True, "Ready": is_ready}
-    conditions = [{"type": kind, "status": str(state), "lastTransitionTime": _NOW} for kind, state in states.items()]
-    if not is_ready:
-        conditions[-1]["reason"] = "ReadinessGatesNotReady"
-    container = {"name": "sglang", "image": "sglang", "imageID": "", "ready": True, "started": True, "restartCount": 0}
-    address = address_of(pod)
-    status = {
-        "phase": "Running",
-        "conditions": [*kept, *conditions],
-        "podIP": address,
-        "podIPs": [{"ip": address}],
-        "containerStatuses": [{**container, "state": {"running": {"startedAt": _NOW}}}],
-    }
-    namespace.client.patch(POD, namespace.name, pod["metadata"]["name"], {"status": status}, "status")
 
 
 def serve(namespace: Namespace, number: int) -> None:
@@ -128,7 +100,7 @@ def test_one_pod_is_asked_and_then_all_with_its_template_serve_at_once(namespace
     namespace.change_server("kimi", {"replicas": 3})
     serve(namespace, 3)
     assert [item["metadata"]["uid"] for item in benchmarks(namespace)] == [made["metadata"]["uid"]]
-    [event] = namespace.events("kimi", "Verified")
+    event = event_about(namespace, "Verified")
     assert event["type"] == "Normal"
 
 
@@ -152,7 +124,7 @@ def test_wrong_answers_keep_the_gates_closed_and_say_so(namespace: Namespace) ->
     assert "accuracy is 0.3" in ready["message"]
     namespace.wait_for_condition("kimi", "Stalled", "True", "VerificationFailed")
     stays(lambda: living(namespace), "the gate stays closed", lambda pods: not any(map(is_open, pods)), 3)
-    [event] = namespace.events("kimi", "VerificationFailed")[:1]
+    event = event_about(namespace, "VerificationFailed")
     assert event["type"] == "Warning"
 
 
@@ -203,7 +175,7 @@ def test_with_warn_the_server_serves_and_only_the_condition_says_that_answers_ar
     answer(namespace, 0.3)
     namespace.wait_for_condition("kimi", "Verified", "False", "VerificationFailed")
     assert namespace.condition("kimi", "Ready")["status"] == "True"
-    [event] = namespace.events("kimi", "VerificationFailed")[:1]
+    event = event_about(namespace, "VerificationFailed")
     assert event["type"] == "Warning"
     # Without verification, the benchmark and the condition are removed, and the pod stays.
     namespace.change_server("kimi", {"verification": {"mode": "Off"}})
@@ -218,7 +190,9 @@ def delete_benchmark(namespace: Namespace, name: str) -> None:
 
 def let_an_hour_pass(namespace: Namespace, name: str) -> None:
     """Move the end of a benchmark into the past."""
-    namespace.client.patch(BENCHMARK, namespace.name, name, {"status": {"completionTime": _NOW}}, "status")
+    namespace.client.patch(
+        BENCHMARK, namespace.name, name, {"status": {"completionTime": "2026-11-24T09:30:00Z"}}, "status"
+    )
 
 
 @pytest.mark.parametrize("tried_again", [delete_benchmark, let_an_hour_pass])
@@ -246,6 +220,49 @@ def test_a_verification_that_cannot_be_made_is_unknown_and_can_be_tried_again(
     serve(namespace, 1)
 
 
+def test_a_benchmark_that_a_quota_refuses_is_unknown_with_the_words_of_the_quota(namespace: Namespace) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "none", "namespace": namespace.name},
+        "spec": {"hard": {"count/kimilinearbenchmarks.kimi-linear.io": "0"}},
+    }
+    namespace.client.create(QUOTA, quota)
+    wait_for(lambda: "used" in namespace.existing(QUOTA, "none").get("status", {}), "the quota is in force")
+    namespace.create_server("kimi", verified_spec("Block"))
+    [pod] = pods_on_nodes(namespace, 1)
+    report(namespace, pod)
+    verified = namespace.wait_for_condition("kimi", "Verified", "Unknown", "VerificationImpossible")
+    assert "the benchmark cannot be created: " in verified["message"]
+    assert "exceeded quota: none" in verified["message"]
+    assert not is_open(living(namespace)[0])
+    # It is tried again by itself.
+    namespace.delete(QUOTA, "none")
+    answer(namespace, 0.7)
+    serve(namespace, 1)
+
+
+def test_a_client_that_does_not_start_is_unknown_with_its_cause(namespace: Namespace) -> None:
+    namespace.create_server("kimi", verified_spec("Block"))
+    [pod] = pods_on_nodes(namespace, 1)
+    report(namespace, pod)
+    client = running_pod(namespace, benchmark(namespace)["metadata"]["name"], "accuracy")
+    container = {"name": "client", "image": "sglang", "imageID": "", "ready": False, "restartCount": 0}
+    pulled = {**container, "state": {"waiting": {"reason": "ErrImagePull", "message": "manifest unknown"}}}
+    status = {"phase": "Pending", "containerStatuses": [pulled]}
+    namespace.client.patch(POD, namespace.name, client["metadata"]["name"], {"status": status}, "status")
+    verified = wait_for(
+        lambda: namespace.condition("kimi", "Verified"),
+        "the condition says why the client does not start",
+        lambda found: "manifest unknown" in found.get("message", ""),
+    )
+    assert (verified["status"], verified["reason"]) == ("Unknown", "Verifying")
+    assert not is_open(living(namespace)[0])
+    # Once its image is there, it goes on.
+    answer(namespace, 0.7)
+    serve(namespace, 1)
+
+
 def test_a_pod_that_goes_while_it_is_asked_is_replaced_by_another_one(namespace: Namespace) -> None:
     namespace.create_server("kimi", verified_spec("Block"))
     [pod] = pods_on_nodes(namespace, 1)
@@ -268,6 +285,7 @@ def test_events_of_verifications_are_few(namespace: Namespace) -> None:
     namespace.create_server("kimi", verified_spec("Block"))
     verify(namespace, 0.7)
     serve(namespace, 1)
+    event_about(namespace, "Verified")
     query = {"fieldSelector": "involvedObject.kind=KimiLinearServer,involvedObject.name=kimi"}
     reasons = [event["reason"] for event in namespace.client.list(EVENT, namespace.name, query)]
     # A pass creates one Event. So the Event for the result may replace the Event for Ready.
