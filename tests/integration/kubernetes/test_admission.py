@@ -238,7 +238,7 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
         _container(env=[{"name": "SGLANG_ROCM_FUSED_DECODE_MLA", "value": "1"}]),
     ),
     "changes the port http": ("kimi", _container(ports=[{"name": "http", "containerPort": 8080}])),
-    "spec.verification.dataset: must name either": ("kimi", {"verification": {"dataset": {"path": "test.jsonl"}}}),
+    "spec.verification.dataset: must say where": ("kimi", {"verification": {"dataset": {"path": "test.jsonl"}}}),
     "needs spec.verification.mode Block": ("kimi", {"verification": {"mode": "Warn", "onFailure": "Rollback"}}),
     "contains the item --, after which": ("kimi", {"engine": {"extraArgs": ["--"]}}),
     "does not find it on SGLang's command line": (

@@ -38,8 +38,8 @@ BROKEN: list[tuple[Manifest, str, str]] = [
     ({"suites": [{"name": "own"}]}, "spec.suites", "contains a suite that is not in the recipe"),
     ({"suites": [{"name": "gsm8k", "accuracy": {}}]}, "spec.suites", "changes a suite of the recipe"),
     (own(extraArgs=["--num-prompts=2"]), "spec.suites", "contains a flag in extraArgs"),
-    ({"datasets": {"shareGPT": FILE}}, "spec.datasets.shareGPT", "either persistentVolumeClaim or configMap"),
-    ({"datasets": {"gsm8k": FILE}}, "spec.datasets.gsm8k", "either persistentVolumeClaim or configMap"),
+    ({"datasets": {"shareGPT": FILE}}, "spec.datasets.shareGPT", "must say where the file is"),
+    ({"datasets": {"gsm8k": FILE}}, "spec.datasets.gsm8k", "must say where the file is"),
     (
         {"baseline": {"benchmark": "last"}},
         "spec.baseline.benchmark",

@@ -112,7 +112,7 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         {"verification": {"dataset": {"path": "test.jsonl"}}},
         "spec.verification.dataset",
         None,
-        "either persistentVolumeClaim or configMap",
+        "must say where the file is",
     ),
     (
         {"networkPolicy": {"from": [{"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}}]}},
