@@ -26,14 +26,14 @@ RELEASE = "kimi-linear-operator"
 
 DEFINITIONS = tuple(f"{kind.plural}.{kind.group}" for kind in TYPES)
 
-# Not Helm's own directory crds/: Helm never upgrades its files.
+# The CRDs are not in Helm's own directory crds/, because Helm never upgrades files there.
 COPIES = {
     "files/crds": sorted((ROOT / "crds").glob("*.yaml")),
     "files/monitoring": [
         ROOT / "deploy/monitoring" / name for name in ("alerts.yaml", "dashboard.json", "servers-dashboard.json")
     ],
 }
-"""Folders of the chart and the files that are copied there: a chart has nothing outside of it."""
+"""Folders of the chart, and the files that are copied there. A chart cannot use files outside its folder."""
 
 BASE = ROOT / "deploy/kustomize/base/operator.yaml"
 INSTALL = ROOT / "deploy/install.yaml"
@@ -67,7 +67,7 @@ def install(kubeconfig: Path, *options: str, source: Path = CHART) -> None:
 
 
 def base() -> str:
-    """The objects of a release with default values, without what only Helm needs."""
+    """The objects of a release with default values, without labels that only Helm needs."""
     return _HEADER + _OF_HELM.sub("", render("--skip-tests", "--set=crds.keep=false"))
 
 
@@ -83,7 +83,7 @@ def bundle_files() -> dict[str, str]:
 
 
 def servers_schema() -> str:
-    """The schema of the values of servers, benchmarks and weights, whose specs are those of the models."""
+    """The schema of the values of servers, benchmarks and weights. The schemas of their specs come from the models."""
     models = {
         "servers": KimiLinearServer.model_json_schema(),
         "benchmarks": KimiLinearBenchmark.model_json_schema(),

@@ -60,12 +60,15 @@ def make(tag: str, target: Path) -> None:
         target: The folder for its files.
 
     Raises:
-        LocalClusterError: The tag or the working tree is not that of a release, or a step has failed.
+        LocalClusterError: The tag or the working tree is not that of a release, this machine cannot build the image, or
+            a step has failed.
     """
     commit = _checked_commit(tag)
     notes = release_notes(tag, commit)
     if target.exists():
         raise LocalClusterError(f"{target} exists already: move it away, or name another folder.")
+    if reason := images.obstacle():
+        raise LocalClusterError(f"The image cannot be built: {reason}.")
     ensure_built(select("helm"))
     target.parent.mkdir(parents=True, exist_ok=True)
     # On the same file system as the target, so that a release is there as a whole or not at all.

@@ -13,7 +13,7 @@ from browser.picture import DOCS, SCHEMES, Scheme
 from browser.visit import Visit
 
 WIDTHS = {"desktop": 1280, "phone": 360}
-# Each template, the widest tables and the longest lines.
+# Pages with each template, the widest tables and the longest lines.
 SAMPLE = (
     "index.html",
     "guide/deploy.html",
@@ -44,7 +44,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 
 def visit(context: BrowserContext, file: Path, rest: str = "") -> Page:
-    """Open a page, which must say nothing to the console and ask no host for anything."""
+    """Open a page. It must write nothing to the console and send no request to a host."""
     opened = Visit(context.new_page(), file, rest)
     assert opened.messages == []
     assert [address for address in opened.requests if not address.startswith(("file:", "data:"))] == []
@@ -55,6 +55,12 @@ def search(page: Page, words: str) -> None:
     page.get_by_label("Search").fill(words)
     page.keyboard.press("Enter")
     page.locator("#search-results").get_by_text("Search finished").wait_for()
+
+
+def follow(page: Page, title: str, file: Path) -> None:
+    """Follow a link of the header."""
+    page.get_by_role("navigation", name="Site").get_by_role("link", name=title).click()
+    page.wait_for_url(f"{file.as_uri()}*")
 
 
 def brightness(page: Page) -> float:
@@ -91,9 +97,9 @@ def test_the_readers_colours_stay_on_all_pages(site: Path, browser: Browser) -> 
         assert brightness(page) > 200
         page.get_by_label("Dark", exact=True).check()
         assert brightness(page) < 60
-        page.get_by_role("navigation", name="Site").get_by_role("link", name="Guide").click()
+        follow(page, "Guide", site / "guide/index.html")
         assert brightness(page) < 60
-        page.get_by_role("navigation", name="Site").get_by_role("link", name="Configurator").click()
+        follow(page, "Configurator", site / "configurator.html")
         assert brightness(page) < 60
         assert page.get_by_label("Dark", exact=True).is_checked()
         page.get_by_label("System").check()
@@ -137,11 +143,11 @@ def test_everybody_can_read_the_pages(width: str, scheme: Scheme, site: Path, br
 
 def test_the_configurator_works_in_the_site(site: Path, context: BrowserContext) -> None:
     page = visit(context, site / "index.html")
-    page.get_by_role("navigation", name="Site").get_by_role("link", name="Configurator").click()
+    follow(page, "Configurator", site / "configurator.html")
     page.locator("#hardware-mi355x").check()
     page.locator("#tab-command").click()
     assert "sglang.launch_server" in (page.locator("#text").text_content() or "")
-    page.get_by_role("navigation", name="Site").get_by_role("link", name="Start").click()
+    follow(page, "Start", site / "index.html")
     assert page.locator("h1").inner_text().startswith("Kimi-Linear operator")
 
 
@@ -161,7 +167,7 @@ def test_the_header_looks_the_same_on_the_configurators_page(site: Path, context
 
 
 def test_the_pictures_of_the_documentation_are_fresh(folder: Path, browser: Browser) -> None:
-    """A changed word is some hundred pixels."""
+    """A changed word changes some hundred pixels."""
     changed = {
         name: count
         for name, now in picture.taken(browser, folder)

@@ -1,4 +1,7 @@
-"""The operators' requests to the API server, kept in a folder, because several runs of pytest share the tests."""
+"""The operators' requests to the API server.
+
+They are stored in a folder, because several runs of pytest share the tests.
+"""
 
 import json
 import os
@@ -41,7 +44,7 @@ class Asked:
 def asked_in(session: pytest.Session, audit_log: AuditLog) -> Asked:
     """Return the requests of this run's operators so far."""
     requests = _of_operators(audit_log)
-    # An apply that makes an object needs both verbs.
+    # An apply that creates an object needs both verbs.
     made = {(item.group, item.resource, "create") for item in requests if (item.verb, item.status) == ("patch", 201)}
     return Asked(_whole_files(session), _permissions(requests) | made, _permissions(filter(_is_forbidden, requests)))
 

@@ -1,4 +1,4 @@
-"""Definitions of others: the Gateway API's and the Prometheus operator's, and how a test takes one away."""
+"""CRDs of others, of the Gateway API and the Prometheus operator, and how a test removes a CRD."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,10 +23,10 @@ def gateway_api(channel: str = "standard") -> list[Manifest]:
 
 
 def prometheus_operator() -> list[Manifest]:
-    """Return definitions of the Prometheus operator's kinds that accept any spec.
+    """Return CRDs for the Prometheus operator's kinds. They accept any spec.
 
-    The real ones are in no Go module that can be had. tests/gitops checks with the Prometheus operator's own types what
-    a server gets.
+    No available Go module contains the real CRDs. tests/gitops checks a server's objects with the Prometheus operator's
+    own types.
     """
     return [_that_accepts_any_spec(kind) for kind in (POD_MONITOR, PROMETHEUS_RULE)]
 
@@ -50,7 +50,7 @@ def _that_accepts_any_spec(kind: Kind) -> Manifest:
 
 @contextmanager
 def with_prometheus_operator(client: Client, cluster: LocalCluster) -> Iterator[None]:
-    """Have the definitions of the Prometheus operator for as long as a block takes."""
+    """Install the CRDs of the Prometheus operator during the block."""
     definitions = prometheus_operator()
     for definition in definitions:
         client.create(DEFINITION, definition)
@@ -66,7 +66,7 @@ def with_prometheus_operator(client: Client, cluster: LocalCluster) -> Iterator[
 
 @contextmanager
 def without_definition(client: Client, cluster: LocalCluster, name: str) -> Iterator[None]:
-    """Take a definition away, and all its objects with it."""
+    """Remove a CRD and all its objects."""
     definition = client.get(DEFINITION, None, name)
     assert definition
     client.delete(DEFINITION, None, name)

@@ -1,4 +1,4 @@
-"""What an operator of one namespace may do in the tests: exactly what the chart gives it, and nothing else."""
+"""The permissions of an operator of one namespace in the tests: exactly the permissions in the chart."""
 
 from functools import cache
 
@@ -20,13 +20,13 @@ _PLACEHOLDER = "namespace-of-a-test"
 
 
 def grant(client: Client, namespace: str, account: str, *options: str) -> None:
-    """Let a service account in kube-system, which is made if there is none, be an operator of this namespace alone.
+    """Give a service account in kube-system the permissions of an operator of only this namespace.
 
     Args:
         client: Writes the Role.
         namespace: The namespace.
         account: The service account.
-        options: More options of `helm template`, with which the chart may give fewer rights.
+        options: More options of `helm template`, for example to give fewer permissions.
     """
     subject = {"kind": "ServiceAccount", "name": account, "namespace": "kube-system"}
     own: Manifest = {"metadata": {"name": account, "namespace": "kube-system"}}
@@ -40,7 +40,9 @@ def grant(client: Client, namespace: str, account: str, *options: str) -> None:
 
 
 def _may_lease(client: Client, namespace: str, account: str) -> bool:
-    """Return whether the API server knows all granted permissions; until then, a refusal looks like a missing verb.
+    """Return whether the API server knows all granted permissions.
+
+    Before that, a refusal would look like a missing verb.
 
     It learns of writes in their order, and the permission for leases was written last.
     """
@@ -52,6 +54,6 @@ def _may_lease(client: Client, namespace: str, account: str) -> bool:
 
 @cache
 def rendered_roles(*options: str) -> str:
-    """Return the chart's roles and bindings of an operator of one namespace, which is also where its Lease is."""
+    """Return the chart's roles and bindings of an operator of one namespace. Its Lease is in the same namespace."""
     only = f"--set=watchNamespaces={{{_PLACEHOLDER}}}"
     return render("--show-only=templates/rbac.yaml", "--set=rbac.expose=true", only, *options, namespace=_PLACEHOLDER)

@@ -1,4 +1,4 @@
-"""The key of the server that an address names: all ways to write the address give the same key."""
+"""The key of the server that an address names. All ways to write the address give the same key."""
 
 import hashlib
 import ipaddress
@@ -13,7 +13,7 @@ from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 _URL = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?/?", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-# The end of the name of a server's headless Service, see `server/labels.py`.
+# The suffix of the name of a server's headless Service, see `server/labels.py`.
 _HEADLESS_SUFFIX = "-headless"
 
 
@@ -61,8 +61,8 @@ def key_of(url: str, namespace: str) -> TargetKey:
 
     With any scheme and port, a DNS name of a Service
     (https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/) gives the same key as a `serverRef` to
-    the server of the same name. The key of any other address is its
-    host and port. A host of two labels may be a Service or an outside host; it is taken for a Service.
+    the server of the same name. The key of any other address is its host and port. A host of two labels may be a
+    Service or a host outside the cluster. It counts as a Service.
     """
     parts = _URL.fullmatch(url)
     if parts is None:
@@ -76,7 +76,7 @@ def key_of(url: str, namespace: str) -> TargetKey:
 
 
 def label_of(key: TargetKey) -> str:
-    """Return the value of a label for a key, different for different keys."""
+    """Return the value of a label for a key. Different keys give different values."""
     text = f"{key.name}.{key.namespace}"
     if key.namespace and _LABEL.fullmatch(text):
         return text
@@ -93,7 +93,7 @@ def _ip_address(host: str) -> str | None:
 
 
 def _service(labels: list[str], namespace: str) -> TargetKey | None:
-    """Return the Service that the labels of a host name mean, None if the host is outside the cluster."""
+    """Return the Service for the labels of a host name, None if the host is outside the cluster."""
     if len(labels) == 1:
         return TargetKey(namespace, labels[0].removesuffix(_HEADLESS_SUFFIX))
     svc = labels.index("svc", 2) if "svc" in labels[2:] else 2

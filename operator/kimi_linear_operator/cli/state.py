@@ -84,7 +84,7 @@ class State:
     @property
     def message(self) -> str:
         """Return why the resource is as it is."""
-        return str(self.goal.get("message", "the operator has not seen it yet: is it running?"))
+        return str(self.goal.get("message", "the operator has not handled it yet. Does the operator run?"))
 
     @property
     def next_step(self) -> str:

@@ -1,6 +1,8 @@
-"""The benchmark still measures: with a handful of servers and one control plane, which says nothing about speed.
+"""The benchmark of the operator still works.
 
-Here, not in tests/benchmarks: nothing there is collected, because a benchmark takes half an hour.
+The test uses a few servers and one control plane, so the numbers say nothing about speed.
+
+Here, not in tests/benchmarks: nothing there is collected, because a benchmark takes an hour.
 """
 
 from benchmarks import report
@@ -26,7 +28,8 @@ def test_the_benchmark_measures_the_operator_and_what_it_is_compared_with() -> N
             with stage.running(name) as running:
                 contest[name] = converge(stage, running, server_names(_SERVERS, prefix), _PLAN.patience)
     assert {name: result.done for name, result in contest.items()} == dict.fromkeys(contest, _SERVERS)
-    # One more status for each pause in the progress of a server's pods that is longer than the operator waits.
+    # The operator writes one more status for each pause in the progress of a server's pods that is longer than its
+    # wait.
     assert _SERVERS * 5 <= life.cost.writes <= _SERVERS * 8
     assert 2 <= life.cost.status_writes_most <= 5
     assert life.steady.writes == life.cold_start.writes == 0

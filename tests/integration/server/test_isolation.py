@@ -1,4 +1,4 @@
-"""Isolated servers on a real control plane: their NetworkPolicy, their priority, and the queue that they wait in."""
+"""Isolated servers on a real control plane: their NetworkPolicy, their priority, and their queue."""
 
 import pytest
 
@@ -89,7 +89,7 @@ def test_pods_have_the_priority_of_the_class_that_the_pod_template_names(namespa
 
 
 def test_a_pod_that_kueue_holds_is_told_with_its_queue_until_kueue_admits_it(namespace: Namespace) -> None:
-    """The test does what Kueue's webhook does: it puts a gate and the queue's name on the pods of the Deployment."""
+    """The test plays Kueue's webhook: it adds a gate and the queue's name to the pods of the Deployment."""
     held = {"metadata": {"labels": {"kueue.x-k8s.io/queue-name": "inference"}}}
     gates = {"spec": {"schedulingGates": [{"name": GATE}]}}
     namespace.create_server("kimi", {"queueName": "inference", "podTemplate": {**held, **gates}})

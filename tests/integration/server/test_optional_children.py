@@ -1,4 +1,4 @@
-"""Without the definition of an optional child, or the right to it, only those who ask for it miss it."""
+"""Without the CRD of an optional child, or the permission for it, only servers that ask for this child are affected."""
 
 from collections.abc import Iterator, Mapping
 
@@ -31,8 +31,8 @@ SWITCHED: Mapping[str, tuple[Manifest, tuple[Kind, ...]]] = {
     "networkPolicies": ({**PLAIN, "networkPolicy": {}}, (NETWORK_POLICY,)),
     "expose": ({**ROUTED, **ENTERED}, (INGRESS, HTTP_ROUTE)),
 }
-"""What a server asks for that needs a right with a switch in the chart, by the switch below `rbac`."""
-# A definition or a right is found within a minute; the rest is for a busy machine.
+"""Specs that need a permission with a switch in the chart, and their children, by the switch below `rbac`."""
+# The operator finds a new CRD or permission within a minute. The rest of the time is for a busy machine.
 _RETURN_SECONDS = 60.0 + 30
 _QUIET_SECONDS = 4.0
 
@@ -80,7 +80,7 @@ def test_a_definition_may_come_go_and_come_again(sandbox: Sandbox, client: Clien
 
 
 def _shown_to_the_user(cluster: LocalCluster, namespace: Namespace) -> None:
-    """Check what the command says about a server whose HTTPRoute cannot be made."""
+    """Check the command's output for a server whose HTTPRoute cannot be created."""
     shown = run_command(cluster.kubeconfig, "status", "kimi", "--namespace", namespace.name)
     assert shown.returncode == 0
     assert "KindMissing: HTTPRoute kimi: the cluster has no " in shown.stdout
@@ -104,13 +104,16 @@ def _wait_until_routed(namespace: Namespace) -> None:
 
 
 def _writes(sandbox: Sandbox, begin: int) -> list[str]:
-    """Return the writes about servers since a call."""
+    """Return the writes for servers since a call."""
     calls = (call for call in sandbox.proxy.calls[begin:] if call.is_write)
     return [f"{call.method} {call.path}" for call in calls if "/leases/" not in call.path]
 
 
 def test_a_right_may_be_missing_be_granted_and_be_taken_away(sandboxes: Sandboxes) -> None:
-    """As after an upgrade with a Role that an administrator manages. Another namespace of the operator has its Role."""
+    """This is the situation after an upgrade with a Role that an administrator manages.
+
+    Another namespace of the operator has the new Role.
+    """
     with sandboxes.open_wide(namespaces=2) as [wide]:
         [kept] = wide.others
         _take_right(wide.namespace)

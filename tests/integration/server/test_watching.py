@@ -1,4 +1,4 @@
-"""Watched servers on a real control plane, without the definitions of the Prometheus operator and with them."""
+"""Watched servers on a real control plane, without and with the CRDs of the Prometheus operator."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("operator")
 
 KINDS = (POD_MONITOR, PROMETHEUS_RULE)
 WATCHED = {"tensorParallelism": 1, "monitoring": {"labels": {"release": "prometheus"}}}
-# A definition is found within a minute; the rest is for a busy machine.
+# The operator finds a new CRD within a minute. The rest of the time is for a busy machine.
 _SECONDS_TO_FIND = 60.0 + 30
 
 

@@ -1,4 +1,4 @@
-"""The operator writes only when something changes. The API server's audit log counts."""
+"""The operator writes only when something changes. The tests count writes in the API server's audit log."""
 
 from collections import Counter
 
@@ -20,9 +20,9 @@ _CHILDREN = (REVISION, DEPLOYMENT, SERVICE)
 _STATUS = f"{SERVER.plural}/status"
 _QUIET_SECONDS = 2.0
 _A_MINUTE = 60.0
-# A definition is found within a minute; the rest is for a busy machine.
+# The operator finds a new CRD within a minute. The rest of the time is for a busy machine.
 _SECONDS_TO_FIND = 60.0 + 30
-# A start ends with a list, half a second after the watches began; passes over all servers follow.
+# A start ends with a list, half a second after the watches began. After it, there are passes over all servers.
 _START_SECONDS = 5.0
 
 _SPECS: tuple[Spec, ...] = (
@@ -33,7 +33,7 @@ _SPECS: tuple[Spec, ...] = (
     {
         "auth": {"apiKeySecretRef": {"name": "clients"}},
         "kernelCache": {"existingClaim": "kernels", "sizeLimit": "2048Mi"},
-        # Nobody has made the claim.
+        # The claim does not exist.
         "suspend": True,
     },
     {
@@ -58,7 +58,7 @@ def test_a_new_server_costs_its_children_and_two_status_writes(
         namespace.create_server(name)
     for name in _SERVERS:
         namespace.wait_until_ready(name)
-    # Event names are unique. Each server makes one Event that it is ready, after its status.
+    # Event names are unique. For each server, one Event says that it is ready. It is written after the status.
     wait_for(
         lambda: _counts(audit_log.writes(mark, USER, namespace.name))["create events"],
         "each server has told that it is ready",
@@ -72,7 +72,7 @@ def test_a_new_server_costs_its_children_and_two_status_writes(
 
 
 def _assert_thrifty(writes: list[Request]) -> None:
-    """Check that a server costs its children, two statuses, and one more status for each pause in its progress."""
+    """Check a server's writes: its children, two statuses, and one more status for each pause in its progress."""
     counted = _counts(writes)
     assert {f"patch {kind.plural}": 1 for kind in _CHILDREN}.items() <= counted.items()
     began = [item.began for item in writes if item.resource == _STATUS]

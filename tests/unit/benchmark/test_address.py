@@ -1,4 +1,7 @@
-"""One server has one key and one label, however a benchmark names it; two servers never share one."""
+"""A server has one key and one label for all ways in which a benchmark can name it.
+
+Two servers never share a key or a label.
+"""
 
 import re
 

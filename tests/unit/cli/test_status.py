@@ -19,7 +19,7 @@ NOW = "2026-11-24T10:00:00Z"
 
 
 def branch(output: str) -> list[str]:
-    """Return the lines of the tree in what is printed."""
+    """Return the lines of the tree in the output."""
     lines = output.splitlines()
     begin = next(number for number, line in enumerate(lines) if line.startswith("KimiLinear"))
     return lines[begin : begin + lines[begin:].index("")] if "" in lines[begin:] else lines[begin:]
@@ -141,7 +141,7 @@ def test_a_type_that_is_not_there_is_named_with_those_that_are(capsys: pytest.Ca
 
 
 class Series:
-    """A cluster that shows one state of a server after the other; an error stands for no answer."""
+    """A cluster that shows one state of a server after the other. An error means that there is no answer."""
 
     def __init__(self, objects: Sequence[Manifest], *later: Manifest | ApiError) -> None:
         self.objects = list(objects)
@@ -219,7 +219,7 @@ def test_watching_waits_for_the_operator_to_see_the_latest_change(monkeypatch: p
     assert watched(monkeypatch, unseen, unseen, stalled) == 1
 
 
-def test_watching_goes_on_after_some_errors_and_gives_up_after_many(
+def test_watching_continues_after_some_errors_and_gives_up_after_many(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outage = [ApiError(0, "no answer")] * 5

@@ -37,7 +37,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 
 def pinned() -> dict[str, tuple[str, set[str]]]:
-    """Return the packages of the image: name to version and hashes."""
+    """Return the version and the hashes of each package of the image, by name."""
     text = (ROOT / "requirements/runtime.txt").read_text().replace("\\\n", " ")
     entries = re.findall(r"^(\S+)==(\S+)(.*)$", text, re.MULTILINE)
     return {name: (version, set(re.findall("sha256:([0-9a-f]{64})", rest))) for name, version, rest in entries}

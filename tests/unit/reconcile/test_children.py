@@ -1,4 +1,7 @@
-"""An unwanted child is deleted once, even if its watch event comes late; whoever depends on a child is told."""
+"""An unwanted child is deleted only once, even if its watch event comes late.
+
+Resources that depend on a child are enqueued.
+"""
 
 import asyncio
 from typing import cast
@@ -18,7 +21,7 @@ from passes import new_cache, tell_nobody
 
 
 class Deletions:
-    """A cluster that carries out every deletion, and sends no watch events."""
+    """A cluster that makes every deletion, and sends no watch events."""
 
     def __init__(self) -> None:
         self.deleted: list[str] = []
@@ -52,7 +55,7 @@ def test_a_child_that_a_finalizer_keeps_is_seen_again_and_not_deleted_again() ->
     assert cluster.deleted == ["kimi"]
 
 
-def test_whoever_waits_for_another_benchmark_is_told_when_its_job_is_gone() -> None:
+def test_whoever_waits_for_another_benchmark_is_enqueued_when_its_job_is_gone() -> None:
     cluster, cache, told = Deletions(), new_cache(), set[Key]()
     for name in ("nightly", "weekly"):
         cache.put(BENCHMARK, make_benchmark(name))

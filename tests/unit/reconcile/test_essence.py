@@ -55,7 +55,7 @@ def template(**fields: Any) -> Manifest:
 
 NAMES = ["".join(signs) for signs in itertools.islice(itertools.product(string.ascii_letters, repeat=3), 75_000)]
 OWNERS = [{"apiVersion": "v1", "kind": "K", "name": "x", "uid": f"uid-{number}"} for number in range(18_000)]
-# Built only when needed: otherwise Python's garbage collector would visit a million values in all other tests.
+# Created only when needed. Otherwise Python's garbage collector would visit a million values in all other tests.
 LARGE: dict[str, Callable[[], Manifest]] = {
     "a text": lambda: child(DEPLOYMENT, spec=template(env=[{"name": "a", "value": TEXT}])),
     "variables": lambda: child(DEPLOYMENT, spec=template(env=[{"name": "a"}] * 100_000)),
@@ -137,7 +137,7 @@ def test_a_child_of_ours_that_somebody_has_filled_is_repaired() -> None:
 
 
 def test_a_child_of_ours_whose_metadata_somebody_has_filled_is_as_wanted() -> None:
-    """Above all, the record of a pod template still holds it."""
+    """Most importantly, the record of a pod template still contains the template."""
     server = KimiLinearServer.model_validate(make_server())
     record = build_revision(server, choose(server, History()).current)
     for wanted in (*build(server), record):
@@ -247,7 +247,7 @@ def test_when_large_objects_go_the_next_list_brings_the_others_back_whole() -> N
     last = medium(MOST + 1)
     assert cache.get(Key("default", last["metadata"]["name"], DEPLOYMENT)) != last
     assert cache.put(DEPLOYMENT, last) == set(), "there is no room yet"
-    # An object that does not grow keeps its room, and a deleted object frees it.
+    # An object that does not grow stays completely cached. A deleted object frees its room.
     cache.put(DEPLOYMENT, medium(0, version=2))
     assert cache.get(Key("default", "d000", DEPLOYMENT)) == medium(0, version=2)
     cache.take(READER.read(DEPLOYMENT, medium(0, version=3), is_deleted=True))
@@ -266,14 +266,14 @@ def test_what_one_pass_reads_takes_little_time_whatever_it_holds(kind: Kind, fil
         cache.put(kind, child(kind, f"x{number:02}", **content))
     begin = time.thread_time()
     found = cache.children(kind, KIMI)
-    # It takes about 0.05 s on an idle machine.
+    # This takes about 0.05 s on an idle machine.
     assert time.thread_time() - begin < 0.5
     assert 0 < len(found) < 30
 
 
 @pytest.mark.parametrize("name", ["volumes", "containers", "schedulingGates", "readinessGates"])
 def test_a_pod_of_thousands_of_parts_takes_a_pass_no_longer_than_others(name: str) -> None:
-    """Users who may create pods can create these, with any label and as many parts as fit."""
+    """Users with permission to create pods can create these, with any label and any number of parts."""
     cache = new_cache()
     part = {"name": "v", "startupProbe": {"periodSeconds": 10}}
     cache.put(POD, child(POD, "x", spec={name: [part] * 13_000}))

@@ -1,4 +1,4 @@
-"""The process ends on time, also while somebody reads its metrics slowly."""
+"""The process ends on time, even while a client reads its metrics slowly."""
 
 import asyncio
 import gzip
@@ -10,7 +10,7 @@ import pytest
 from kimi_linear_operator.runtime import endpoints
 from kimi_linear_operator.runtime.endpoints import MOST_CONNECTIONS, MOST_READERS, SHUTDOWN_SECONDS, Readiness, serving
 
-# More than the buffers of a connection take.
+# More than fits into the buffers of a connection.
 _LARGE = b"x" * 2**25
 _PATIENCE_SECONDS = SHUTDOWN_SECONDS + 8
 
@@ -36,7 +36,7 @@ def test_who_reads_metrics_and_stops_reading_does_not_hold_the_end() -> None:
 
 
 class Scraped:
-    """Metrics that make one piece after another, and count how many were made."""
+    """Metrics in pieces. It counts how many pieces were made."""
 
     def __init__(self, pieces: int) -> None:
         self.pieces = pieces

@@ -1,4 +1,4 @@
-"""The autoscaler of a server: which replicas it may set, how fast, and when it has to wait."""
+"""The autoscaler of a server: its limits, its speed, and when it must wait."""
 
 import math
 from typing import Any
@@ -76,7 +76,7 @@ def test_the_load_is_that_of_sglangs_own_metrics() -> None:
         (2, 1, (1, 2)),
         (3, 1, (1, 3)),
         (3, 3, (1, 4)),
-        # After a scale-down, the Deployment still counts the replica that goes.
+        # After a scale-down, the Deployment still counts the replica that is being removed.
         (2, 3, (1, 4)),
         (9, 2, (1, 4)),
         (0, 0, (1, 4)),

@@ -1,4 +1,4 @@
-"""Verification: which benchmark asks whom, which results count, and which gates are opened."""
+"""Verification: which pod or server a benchmark asks, which results count, and which gates are opened."""
 
 import time
 from dataclasses import replace
@@ -211,7 +211,7 @@ def test_a_pod_that_has_ended_or_that_no_replica_set_made_is_not_asked() -> None
     evicted, foreign = pod_of(current(owner), "kimi-a", phase="Failed"), pod_of(current(owner), "kimi-b")
     foreign["metadata"]["ownerReferences"] = []
     assert know(owner, pods=[evicted, foreign]).wanted is None
-    # Nor does a benchmark of it keep another pod from being asked.
+    # A benchmark of this pod also does not prevent that another pod is asked.
     running = stored(build_benchmark(owner, current(owner), evicted))
     replaced = know(owner, running, pods=[evicted, pod_of(current(owner), "kimi-c")])
     assert replaced.benchmarks == ()
@@ -281,7 +281,7 @@ def test_what_is_in_the_way_of_the_benchmark_is_said() -> None:
 
 
 def test_the_last_verified_revision_is_known_whatever_follows_a_failure() -> None:
-    """Old pods may still have its template, and their gates must be opened when they move."""
+    """Old pods may still have the template, and their gates must be opened after they move."""
     owner = server(replicas=2)
     good = replace(current(server(toolCallParser="enabled")), number=1, result=PASSED, generation=0)
     new = replace(current(owner), number=2)
