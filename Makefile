@@ -73,7 +73,7 @@ e2e: setup  ## Run the tests in real pods, on a real node (root on Debian) or on
 	@$(BIN)/python deploy/local/cluster.py build-e2e
 	@$(BIN)/pytest $(AGAIN) tests/e2e
 
-bench: setup  ## Measure the operator's speed and cost (half an hour; SIZES="200 1000" takes less)
+bench: setup  ## Measure the operator's speed and cost (an hour; SIZES="200 1000" takes less)
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m benchmarks.bench --sizes $(SIZES)
 
 check: setup  ## Lint, format and type checks, and the walls between layers; no cluster

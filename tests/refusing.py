@@ -104,7 +104,7 @@ def pass_over(cluster: RefusingCluster, *known: Manifest, server: Manifest) -> N
 
 @dataclass
 class DefaultingCluster(RefusingCluster):
-    """A cluster whose definition has another default now; counts how often the server and its Deployment are read."""
+    """A cluster whose CRD now has another default. It counts how often the server and its Deployment are read."""
 
     reads: list[str] = field(default_factory=list)
 

@@ -197,7 +197,10 @@ def _owned(kind: Kind, base: Sequence[Manifest]) -> Manifest:
 
 
 def _spec_descriptors(schema: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[Manifest]:
-    """One for each field that holds a single value; not below a pod template, which has fields of Kubernetes."""
+    """Yield a descriptor for each field with a single value.
+
+    Fields of pod templates are left out, because they are Kubernetes' own.
+    """
     for name, field in schema.get("properties", {}).items():
         inner = (*path, name)
         if name == "podTemplate" or "properties" in field:

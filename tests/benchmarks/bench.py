@@ -1,4 +1,4 @@
-"""`make bench`: how fast the operator is and what it costs, beside the API server's own limit and a plain operator."""
+"""`make bench` measures the operator's speed and cost, beside the API server's own limit and a plain operator."""
 
 import argparse
 import json
@@ -25,9 +25,9 @@ from commands import LocalClusterError, say
 
 _ROOT = Path(__file__).parents[2]
 _SIZES = [200, 1000, 5000]
-# With more servers, one round says enough, and three take too long.
+# With more servers, one round is precise enough, and three rounds take too long.
 _LARGEST_REPEATED = 1000
-# Kubernetes' controllers would take minutes with more.
+# With more servers, Kubernetes' controllers would need minutes.
 _LARGEST_BESIDE = 200
 _FINISHED_SERVERS = 5000
 _INTERRUPTED = 130
@@ -50,7 +50,7 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 
 def _contest(servers: int, number: int, options: argparse.Namespace) -> Round:
-    """Run all contenders one after the other, in each round beginning with another one."""
+    """Run all contenders one after the other. Each round begins with another contender."""
     order = [OURS, LIMIT, PLAIN]
     turn = number % len(order)
     contest = {}
@@ -64,7 +64,7 @@ def _contest(servers: int, number: int, options: argparse.Namespace) -> Round:
 
 
 def _contest_beside(servers: int, number: int, options: argparse.Namespace) -> Round:
-    """Let the operator and plain kopf do the same beside Kubernetes' own controllers."""
+    """Measure the operator and plain kopf while Kubernetes' own controllers run, too."""
     contest = {}
     for name in [OURS, PLAIN] if number % 2 == 0 else [PLAIN, OURS]:
         contest[name] = measure_beside_controllers(name, servers, options.plain_seconds)

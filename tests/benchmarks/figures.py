@@ -1,4 +1,7 @@
-"""The measured figures, and figures that are computed from them. Values only: nothing here measures anything."""
+"""The measured figures, and figures that are computed from them.
+
+This module contains only values, and measures nothing.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,7 +95,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Steady:
-    """A time in which nothing happens to Ready servers."""
+    """A period in which nothing happens to Ready servers."""
 
     seconds: float
     reads: dict[str, int]
@@ -102,7 +105,7 @@ class Steady:
 
 @dataclass(frozen=True)
 class Outfit:
-    """What servers cost by what they ask for.
+    """The cost of servers with different specs.
 
     Attributes:
         name: What they ask for.
@@ -142,7 +145,7 @@ class ColdStart:
 
 @dataclass(frozen=True)
 class StormSample:
-    """One person's change to one server while others are created or changed.
+    """One user's change of one server while others are created or changed.
 
     Attributes:
         seconds: Until the Deployment showed it.
@@ -168,7 +171,7 @@ class Life:
 
 @dataclass(frozen=True)
 class Size:
-    """All that was measured with this many servers.
+    """All measurements with this number of servers.
 
     Attributes:
         servers: How many.
@@ -183,7 +186,7 @@ class Size:
     beside: Sequence[Round] = ()
 
     def seconds(self, contender: str) -> float | None:
-        """Return the median time to converge; None if no round was made, or if one was given up."""
+        """Return the median time to converge. None if there was no round, or if a round was given up."""
         times = [contest[contender].seconds for contest in self.rounds if contender in contest]
         finished = [time for time in times if time is not None]
         return median(finished) if finished and len(finished) == len(times) else None
@@ -214,7 +217,7 @@ def _ratio(rounds: Sequence[Round], contender: str, figure: str) -> float | None
 
 @dataclass(frozen=True)
 class Results:
-    """All that was measured.
+    """All measurements.
 
     Attributes:
         machine: Facts about the machine.

@@ -1,4 +1,4 @@
-"""Finished benchmarks that are kept: what they cost in memory, at a scrape, and how late the event loop is meanwhile.
+"""The cost of finished benchmarks: memory, time of a scrape, and the delay of the event loop during a scrape.
 
 In a process of its own, with the operator's store, metrics and HTTP server, and without an API server: objects go into
 the store as a watch would put them there. Each server has Deployment, Service and pod, each benchmark its ConfigMap.
@@ -34,7 +34,7 @@ from passes import new_cache
 _SCRAPES = 5
 _LAG_SECONDS = 0.01
 _TIME = "2026-11-24T09:30:00Z"
-# In a separate process, because reading the answer must not delay the loop that is measured.
+# In a separate process, because a read of the answer must not delay the measured loop.
 _SCRAPE = """
 import json, sys, time, urllib.request
 began = time.monotonic()
@@ -45,7 +45,7 @@ print(json.dumps([time.monotonic() - began, len(body), body.count(b"\\n")]))
 
 
 def measure_finished(servers: int, benchmarks: int) -> Finished:
-    """Measure in another process, whose memory holds nothing else."""
+    """Measure in another process, so that its memory contains nothing else."""
     command = [sys.executable, "-m", "benchmarks.finished", str(servers), str(benchmarks)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8")
     return Finished(**json.loads(done.stdout))

@@ -42,13 +42,13 @@ class Plan:
 
 
 def measure_life(servers: int, plan: Plan) -> Life:
-    """Let the operator bring up servers on a control plane of its own, and measure all that follows."""
+    """Let the operator bring up servers on a separate control plane, and measure all phases."""
     with fresh_stage() as stage:
         return live(stage, server_names(servers), plan)
 
 
 def live(stage: Stage, names: list[str], plan: Plan) -> Life:
-    """Let the operator bring up servers, and measure all that follows."""
+    """Let the operator bring up servers, and measure all phases."""
     with stage.running(OURS) as running:
         cost = bring_up(stage, running, names, plan)
         steady = rest(stage, running, plan.steady_seconds)
@@ -68,7 +68,7 @@ def bring_up(stage: Stage, running: Running, names: list[str], plan: Plan) -> Co
     """Create servers, play Kubernetes' controllers, and wait until all servers are Ready."""
     make_first(stage, running)
     _make_ready(stage, [FIRST], plan.patience)
-    # The Event comes after the status, and must not be counted as an Event of another server.
+    # The Event is written after the status, and must not count as an Event of another server.
     _wait_until_quiet(stage, running, plan.patience)
     before = running.cpu_seconds()
     if converge(stage, running, names, plan.patience).seconds is None:
@@ -100,7 +100,7 @@ def _are_ready(stage: Stage) -> bool:
 
 
 def _wait_until_quiet(stage: Stage, running: Running, patience: float) -> None:
-    """Wait until the operator has asked for nothing for a while."""
+    """Wait until the operator has sent no request for a while."""
 
     def is_quiet() -> bool:
         running.check()
@@ -124,7 +124,7 @@ def rest(stage: Stage, running: Running, seconds: float) -> Steady:
 
 
 def _start_anew(stage: Stage, running: Running, began: float, plan: Plan) -> ColdStart:
-    """Wait until the operator says that it is ready, then until it is idle."""
+    """Wait until the operator is ready, and then until it is idle."""
 
     def is_ready() -> bool:
         running.check()

@@ -1,4 +1,4 @@
-"""The requests of people and of Kubernetes' own controllers, sixteen at a time."""
+"""The requests of users and of Kubernetes' own controllers, sixteen at a time."""
 
 import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -42,7 +42,7 @@ class Load:
         await do_all(self.access, self._jobs(create, names))
 
     async def change_servers(self, names: Sequence[str], spec: Manifest) -> None:
-        """Merge changes into the spec of each."""
+        """Merge changes into the spec of each server."""
         body = json.dumps({"spec": spec}).encode()
 
         async def change(connection: Connection, name: str) -> None:
@@ -51,7 +51,7 @@ class Load:
         await do_all(self.access, self._jobs(change, names))
 
     async def play_controllers(self, names: Sequence[str]) -> None:
-        """Bring up a pod for each, and report that it is ready and its Deployment complete."""
+        """Create a pod for each server. Report that the pod is ready and the Deployment is complete."""
         writes = list(controller_writes(self.spec))
 
         async def play(connection: Connection, name: str) -> None:
@@ -61,7 +61,7 @@ class Load:
         await do_all(self.access, self._jobs(play, names))
 
     async def warm_up(self, count: int) -> None:
-        """Make and remove servers with their children, so that the API server has done its one-time work."""
+        """Create and remove servers with their children, so that the API server has done its one-time work."""
         template, writes = Template.of(build_server()), Writes()
 
         async def pass_by(connection: Connection, name: str) -> None:

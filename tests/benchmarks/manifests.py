@@ -1,4 +1,4 @@
-"""The objects of the benchmark: servers as people write them, and the objects that Kubernetes' controllers make.
+"""The objects of the benchmark: servers as users write them, and the objects of Kubernetes' controllers.
 
 Names go in by replacing a placeholder in text that is made once: making objects should cost nothing.
 """
@@ -33,10 +33,10 @@ from kimi_linear_operator.server.template_choice import choose
 
 NAMESPACE = "benchmark"
 PLACEHOLDER = "server-00000"
-"""As long as every real name, so that the number of bytes is right."""
+"""It has the length of the real names, so that the number of bytes is right."""
 
 UID = "00000000-0000-4000-8000-000000000000"
-"""Stands for the UID of a server."""
+"""A placeholder for the UID of a server."""
 
 _NOW = "2026-11-24T09:30:00Z"
 
@@ -55,7 +55,7 @@ EVERYTHING: Manifest = {
     "networkPolicy": {"from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "chat"}}}]},
     "monitoring": {"labels": {"release": "prometheus"}},
 }
-"""The same with all that is around a server. A verification is a benchmark with a cost of its own."""
+"""The same with all optional children. Verification is left out, because it is a benchmark with its own cost."""
 
 
 def _is_true(kind: str, reason: str) -> dict[str, str]:
@@ -80,7 +80,7 @@ REPORTS: dict[Kind, Manifest] = {
         ]
     },
 }
-"""What controllers report of children that only some servers have."""
+"""The controllers' reports about children that only some servers have."""
 
 
 def server_names(count: int, prefix: str = "server") -> list[str]:
@@ -94,7 +94,7 @@ def path_of(kind: Kind, name: str = "", subresource: str = "") -> str:
 
 @dataclass(frozen=True)
 class Template:
-    """An object as text, with a placeholder for its name and one for the UID of its owner."""
+    """An object as text, with placeholders for its name and for the UID of its owner."""
 
     text: bytes
 
@@ -117,7 +117,7 @@ def build_server(spec: Manifest = README) -> Manifest:
 
 
 def build_children(spec: Manifest = README) -> list[Manifest]:
-    """Return the children that the operator builds for a server, in the order in which it writes them."""
+    """Return the children that the operator builds for a server, in the order of the writes."""
     server = _checked(spec)
     kept = choose(server, History()).current
     deployment = build_deployment(server, kept.template, kept.number)
@@ -125,7 +125,7 @@ def build_children(spec: Manifest = README) -> list[Manifest]:
 
 
 def build_main_children(spec: Manifest = README) -> dict[Kind, Manifest]:
-    """Return those of them that are named like the server, or record its pods."""
+    """Return the children that have the name of the server, and the record of its pods."""
     names = (PLACEHOLDER, child_name(REVISION, PLACEHOLDER))
     return {kind_of(child): child for child in build_children(spec) if child["metadata"]["name"] in names}
 
@@ -145,7 +145,7 @@ def build_first_status() -> Manifest:
 
 
 def controller_writes(spec: Manifest = README) -> Iterator[tuple[str, str, str, Template]]:
-    """Return what controllers and the kubelet write until a server is ready: method, path, type, body.
+    """Return the writes of controllers and the kubelet until a server is ready: method, path, type and body.
 
     The Deployment controller's revision and both of its reports, the pod, and the kubelet's report of it. Then what
     other controllers report of the children that only some specs ask for.

@@ -1,4 +1,4 @@
-"""What a server costs with everything on, and what a plain one costs in the same cluster."""
+"""The cost of a server with all options, and of a plain server in the same cluster."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +14,7 @@ _OUTFITS = {"plain": README, "everything on": EVERYTHING}
 
 
 def measure_outfits(servers: int, plan: Plan) -> Iterator[Outfit]:
-    """Measure one after the other, each on a control plane of its own that has all add-ons."""
+    """Measure one after the other, each on a separate control plane with all add-ons."""
     for name, spec in _OUTFITS.items():
         with fresh_stage() as stage:
             _add_definitions(stage)

@@ -1,4 +1,4 @@
-"""A kopf operator as most people write one: the same children, by a creation handler and the typed client.
+"""A usual kopf operator. It creates the same children, with a creation handler and the typed client.
 
 Run by `kopf run`, with its defaults. It makes what our operator makes, and reports the same status.
 """

@@ -96,8 +96,8 @@ def _finished_targets(figures: Finished) -> Iterable[Target]:
 
 def _outfit_targets(outfit: Outfit) -> Iterable[Target]:
     servers = f"{outfit.servers} servers, {outfit.name}"
-    # Besides its children, a server costs its statuses and an Event. Two children are written again once pods serve:
-    # the Service, which then leads to the router, and the autoscaler, which then may add replicas.
+    # The writes for a server are its children, its statuses and an Event. When pods serve, two children are written
+    # again: the Service, because it then leads to the router, and the autoscaler, because it may then add replicas.
     most = outfit.children + _MOST_STATUS_WRITES + 3
     yield Target(f"{servers}: writes a server until Ready", most, outfit.cost.writes / outfit.servers)
     yield Target(f"{servers}: writes at rest", 0, outfit.steady.writes)
@@ -298,7 +298,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return columns under their headings, as Markdown that can be read as it is."""
+    """Return columns under their headings, as Markdown that is also readable as text."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = [head, ["-" * width for width in widths], *rows]
     return "\n".join(_line(line, widths) for line in lines)

@@ -1,4 +1,4 @@
-"""The documentation's pictures of the HTML report, the configurator and the site; `make pictures` takes them anew."""
+"""The documentation's pictures of the HTML report, the configurator and the site. `make pictures` takes them again."""
 
 from base64 import b64encode
 from collections.abc import Iterator
@@ -70,7 +70,7 @@ def taken(browser: Browser, folder: Path) -> Iterator[tuple[str, bytes]]:
                 yield f"{picture.name}-{scheme}.png", page.screenshot()
 
 
-# Two pictures of the same page may differ by the last bits of some colours.
+# Two pictures of the same page may differ in the last bits of some colours.
 _COUNT = """async ([one, other]) => {
   const pixels = async (picture) => {
     const image = await createImageBitmap(await (await fetch("data:image/png;base64," + picture)).blob());

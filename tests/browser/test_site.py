@@ -13,7 +13,7 @@ from browser.picture import DOCS, SCHEMES, Scheme
 from browser.visit import Visit
 
 WIDTHS = {"desktop": 1280, "phone": 360}
-# Each template, the widest tables and the longest lines.
+# Pages with each template, the widest tables and the longest lines.
 SAMPLE = (
     "index.html",
     "guide/deploy.html",
@@ -44,7 +44,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 
 def visit(context: BrowserContext, file: Path, rest: str = "") -> Page:
-    """Open a page, which must say nothing to the console and ask no host for anything."""
+    """Open a page. It must write nothing to the console and send no request to a host."""
     opened = Visit(context.new_page(), file, rest)
     assert opened.messages == []
     assert [address for address in opened.requests if not address.startswith(("file:", "data:"))] == []
@@ -167,7 +167,7 @@ def test_the_header_looks_the_same_on_the_configurators_page(site: Path, context
 
 
 def test_the_pictures_of_the_documentation_are_fresh(folder: Path, browser: Browser) -> None:
-    """A changed word is some hundred pixels."""
+    """A changed word changes some hundred pixels."""
     changed = {
         name: count
         for name, now in picture.taken(browser, folder)

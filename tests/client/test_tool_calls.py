@@ -1,4 +1,7 @@
-"""The client of tool calls, run by the runner against the stand-in: valid, mangled, unread and refused calls."""
+"""The client of tool calls.
+
+The runner runs it against the stand-in, with valid, damaged, unparsed and refused calls.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -133,7 +133,7 @@ async def _delete(cluster: Cluster, benchmark: Manifest) -> None:
     try:
         await cluster.delete(BENCHMARK, benchmark)
     except ApiError as error:
-        tell(f"KimiLinearBenchmark {name} could not be deleted ({error}); `kubectl delete klb {name}` does it")
+        tell(f"KimiLinearBenchmark {name} could not be deleted ({error}); delete it with `kubectl delete klb {name}`")
     else:
         tell(f"deleted {name}")
 

@@ -24,8 +24,8 @@ MOST_VALUES = 5_000
 
 # The bounds are in `reconcile/cache.py`.
 _ROOM = (
-    "its specs that are larger than 16 KiB may have 32 MiB together; keep files in a ConfigMap or a volume, or delete "
-    "resources"
+    "all specs of more than 16 KiB together can have 32 MiB in a namespace; put files into a ConfigMap or a volume, "
+    "or delete resources"
 )
 
 # A field of the spec lies within the spec, which lies within the resource.

@@ -81,7 +81,7 @@ _HAS_NO_OWN_LABELS = (
 
 
 def owned_labels() -> Rule:
-    """Return the rule against changes of the labels by which the operator and Services find pods."""
+    """Return the rule that refuses the labels by which the operator and Services find pods."""
     return Rule(
         "error",
         "spec.podTemplate.metadata.labels",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.conditions import Reason, find_condition
-from kimi_linear_operator.kubernetes.drift import has_drifted
+from kimi_linear_operator.kubernetes.drift import differences, has_drifted
 from kimi_linear_operator.kubernetes.kinds import BENCHMARK, Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.server.client_pod import api_key_reference, shared_pod_fields
@@ -152,8 +152,8 @@ class Verified:
         result: The result, None if there is none yet.
         benchmarks: The benchmarks that stay. They verify this template, and their pods exist.
         wanted: The benchmark to create, None if there is nothing to do.
-        is_repeated: Whether it replaces a benchmark without a result, which can have the same name.
-        obstacle: Why the benchmark could not be created, empty if it could.
+        is_repeated: Whether it replaces a benchmark that gives no result and can have the same name.
+        obstacle: Why the benchmark could not be created as it should be, empty if it could.
         again: In how many seconds to verify again, None if only an event can make this necessary.
     """
 
@@ -233,8 +233,33 @@ def verified(observed: Observed, current: Revision) -> Verified:
             return Verified(benchmarks=[item], again=left)
     pod = pod_to_ask(current, observed.pods) if observed.has_gate else None
     is_able = pod is not None if observed.has_gate else observed.is_complete
-    wanted = build_benchmark(observed.server, current, pod) if is_able else None
-    return Verified(wanted=wanted, is_repeated=bool(own))
+    return _next(build_benchmark(observed.server, current, pod) if is_able else None, made, own, observed.now)
+
+
+def _next(wanted: Manifest | None, made: Sequence[Manifest], own: Sequence[Manifest], now: str) -> Verified:
+    """Return that a benchmark is to be created, and whether it replaces another one with its name.
+
+    The other one asks something else: somebody has changed `spec.verification` since then, or another version of the
+    operator created it. But if the operator created it for the same wish, somebody changes the benchmark at every
+    creation, and would change the next one, too. So the operator waits before it tries again.
+    """
+    names = [wanted["metadata"]["name"]] if wanted else []
+    others = [item for item in made if item["metadata"]["name"] in names and item not in own]
+    for other in others:
+        left = _RETRY_SECONDS - (seconds_between(other["metadata"].get("creationTimestamp"), now) or 0.0)
+        if wanted and left > 0 and _fingerprint(other) == _fingerprint(wanted):
+            return Verified(benchmarks=[other], obstacle=_changed(other, wanted), again=left)
+    return Verified(wanted=wanted, is_repeated=bool(own or others))
+
+
+def _fingerprint(benchmark: Manifest) -> str | None:
+    return metadata.annotations(benchmark).get(metadata.FINGERPRINT_ANNOTATION)
+
+
+def _changed(benchmark: Manifest, wanted: Manifest) -> str:
+    fields = differences({"spec": benchmark.get("spec", {})}, {"spec": wanted["spec"]})
+    name = benchmark["metadata"]["name"]
+    return f"an admission webhook or policy, or a user, set other values in {name}: {', '.join(fields)}"
 
 
 def is_verification(benchmark: Manifest) -> bool:

@@ -78,7 +78,7 @@ def test_the_job_of_a_suite_that_failed_is_kept_for_an_hour(bare: Namespace) -> 
     wait_until_left(bare, "nightly", "nightly-results")
 
 
-def test_numbers_that_count_for_nothing_keep_their_job_too(bare: Namespace) -> None:
+def test_the_job_of_invalid_numbers_is_kept_too(bare: Namespace) -> None:
     create_for_endpoint(bare, "nightly")
     end_suite(bare, "nightly", "speed-low", result("speed-low", completed=9))
     wait_for_reason(bare, "nightly", "RequestsFailed")
@@ -175,7 +175,7 @@ def test_another_spec_of_the_name_runs(bare: Namespace) -> None:
     assert stored["verdict"] == "Passed"
 
 
-def test_a_benchmark_that_is_deleted_and_applied_again_runs_anew(bare: Namespace) -> None:
+def test_a_benchmark_that_is_deleted_and_applied_again_runs_again(bare: Namespace) -> None:
     before = run(bare, "nightly")
     bare.delete(BENCHMARK, "nightly")
     again(bare, before)

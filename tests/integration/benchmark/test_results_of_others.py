@@ -83,7 +83,7 @@ def test_results_of_a_newer_version_outlive_a_rollback_of_operator_and_definitio
     )
 
 
-def test_a_result_of_a_type_that_the_older_definition_refuses_becomes_text_and_the_benchmark_goes_on(
+def test_a_result_of_a_type_that_the_older_definition_refuses_becomes_text_and_the_benchmark_continues(
     sandbox: Sandbox,
 ) -> None:
     namespace = sandbox.namespace

@@ -172,10 +172,13 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
     "a flag that the operator sets": ("kimi", {"engine": {"extraArgs": ["--tp=8"]}}),
     "shows an API key": ("kimi", {"engine": {"extraArgs": ["--api-key=secret"]}}),
     "in one item with a space": ("kimi", {"engine": {"extraArgs": ["--log-level info"]}}),
-    "spec.monitoring.labels: sets a label": ("kimi", {"monitoring": {"labels": {"kimi-linear.io/server": "other"}}}),
-    "spec.monitoring.labels: has a key": ("kimi", {"monitoring": {"labels": {"-team": "ml"}}}),
-    "spec.networkPolicy.from: has a peer": ("kimi", {"networkPolicy": {"from": [{}]}}),
-    "spec.networkPolicy.to: has a peer": (
+    "spec.monitoring.labels: contains a label": (
+        "kimi",
+        {"monitoring": {"labels": {"kimi-linear.io/server": "other"}}},
+    ),
+    "spec.monitoring.labels: contains a key": ("kimi", {"monitoring": {"labels": {"-team": "ml"}}}),
+    "spec.networkPolicy.from: contains a peer": ("kimi", {"networkPolicy": {"from": [{}]}}),
+    "spec.networkPolicy.to: contains a peer": (
         "kimi",
         {"networkPolicy": {"to": [{"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}}]}},
     ),
@@ -220,12 +223,12 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
     "disables SGLang's HTTP API": ("kimi", {"engine": {"extraArgs": ["--grpc-mode"]}}),
     "selects GPUs by their numbers": ("kimi", {"engine": {"extraArgs": ["--base-gpu-id=4"]}}),
     "makes SGLang print its help and end": ("kimi", {"engine": {"extraArgs": ["-h"]}}),
-    "remove the GPUs here": ("kimi", _container(resources=_gpus(8))),
+    "remove this request and set spec.tensorParallelism": ("kimi", _container(resources=_gpus(8))),
     "an init container must request this number": (
         "kimi",
         {"podTemplate": {"spec": {"initContainers": [{"name": "fetch", "resources": _gpus("1")}]}}},
     ),
-    "gives amd.com/gpu to a sidecar": (
+    "requests amd.com/gpu for a sidecar": (
         "kimi",
         {"podTemplate": {"spec": {"containers": [{"name": "proxy", "image": "envoy", "resources": _gpus(1)}]}}},
     ),
@@ -235,7 +238,7 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
         _container(env=[{"name": "SGLANG_ROCM_FUSED_DECODE_MLA", "value": "1"}]),
     ),
     "changes the port http": ("kimi", _container(ports=[{"name": "http", "containerPort": 8080}])),
-    "spec.verification.dataset: say where": ("kimi", {"verification": {"dataset": {"path": "test.jsonl"}}}),
+    "spec.verification.dataset: must say where": ("kimi", {"verification": {"dataset": {"path": "test.jsonl"}}}),
     "needs spec.verification.mode Block": ("kimi", {"verification": {"mode": "Warn", "onFailure": "Rollback"}}),
     "contains the item --, after which": ("kimi", {"engine": {"extraArgs": ["--"]}}),
     "does not find it on SGLang's command line": (
@@ -253,11 +256,11 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
         "kimi",
         {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
     ),
-    "contains a label that the operator sets": (
+    "spec.podTemplate.metadata.labels: contains a label": (
         "kimi",
         {"podTemplate": {"metadata": {"labels": {"kimi-linear.io/server": "other"}}}},
     ),
-    "spec.inheritedMetadata.labels: sets a label": (
+    "spec.inheritedMetadata.labels: contains a label": (
         "kimi",
         {"inheritedMetadata": {"labels": {"kimi-linear.io/server": "other"}}},
     ),
@@ -265,8 +268,11 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
         "kimi",
         {"inheritedMetadata": {"annotations": {"kimi-linear.io/fingerprint": "0"}}},
     ),
-    "spec.inheritedMetadata.labels: has a key": ("kimi", {"inheritedMetadata": {"labels": {"-team": "ml"}}}),
-    "spec.inheritedMetadata.annotations: has a key": ("kimi", {"inheritedMetadata": {"annotations": {"a/b/c": "ml"}}}),
+    "spec.inheritedMetadata.labels: contains a key": ("kimi", {"inheritedMetadata": {"labels": {"-team": "ml"}}}),
+    "spec.inheritedMetadata.annotations: contains a key": (
+        "kimi",
+        {"inheritedMetadata": {"annotations": {"a/b/c": "ml"}}},
+    ),
 }
 
 

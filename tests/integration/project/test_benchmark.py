@@ -2,7 +2,7 @@
 
 The test uses a few servers and one control plane, so the numbers say nothing about speed.
 
-Here, not in tests/benchmarks: nothing there is collected, because a benchmark takes half an hour.
+Here, not in tests/benchmarks: nothing there is collected, because a benchmark takes an hour.
 """
 
 from benchmarks import report

@@ -145,7 +145,7 @@ def test_an_upgrade_from_the_previous_chart_and_a_rollback(release: LocalCluster
     assert (before["metadata"]["uid"], before["spec"]) == (after["metadata"]["uid"], after["spec"])
 
 
-def test_helm_3_does_so_too_and_helm_4_goes_on_with_its_release(release: LocalCluster, tmp_path: Path) -> None:
+def test_helm_3_does_so_too_and_helm_4_continues_with_its_release(release: LocalCluster, tmp_path: Path) -> None:
     marked = marked_chart(tmp_path)
     helm_3(release, "install", previous_chart(tmp_path))
     helm_3(release, "upgrade", marked)

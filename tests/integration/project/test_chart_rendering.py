@@ -224,7 +224,7 @@ def test_all_names_are_those_of_the_release() -> None:
 
 
 @pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
-def test_an_overlay_changes_what_it_says(folder: Path) -> None:
+def test_an_overlay_changes_exactly_its_fields(folder: Path) -> None:
     base = {_identity(item): item for item in yaml.safe_load_all(kustomized(BASE.parent))}
     changed = {_identity(item): item for item in yaml.safe_load_all(kustomized(folder))}
     different = {key for key in base.keys() | changed.keys() if base.get(key) != changed.get(key)}

@@ -106,7 +106,7 @@ def test_a_crash_while_a_server_is_changed_leaves_no_trace(sandbox: Sandbox) -> 
     assert _rollouts(namespace, _UNDISTURBED) == {"generation": 2, "revision": "2", "replicaSets": 2}
 
 
-def test_a_crash_while_a_server_is_made_rolls_nothing_out_when_another_version_goes_on(sandbox: Sandbox) -> None:
+def test_a_crash_while_a_server_is_made_rolls_nothing_out_when_another_version_continues(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     boundaries = _boundaries(_CREATION)
     _crash(sandbox, boundaries, lambda name: namespace.create_server(name, _SPEC), OTHER_VERSION)
@@ -115,7 +115,7 @@ def test_a_crash_while_a_server_is_made_rolls_nothing_out_when_another_version_g
         assert _rollouts(namespace, boundary.server) == {"generation": 1, "revision": "1", "replicaSets": 1}
 
 
-def test_a_crash_while_a_server_is_changed_rolls_it_out_once_when_another_version_goes_on(sandbox: Sandbox) -> None:
+def test_a_crash_while_a_server_is_changed_rolls_it_out_once_when_another_version_continues(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     boundaries = _boundaries(_ROLLOUT)
     for boundary in boundaries:

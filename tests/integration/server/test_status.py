@@ -67,7 +67,7 @@ def test_a_pod_in_trouble_is_explained(troubled: Namespace, name: str) -> None:
     assert (event["type"], event["message"]) == ("Warning", ready["message"])
 
 
-def test_trouble_that_goes_on_is_told_once(troubled: Namespace) -> None:
+def test_trouble_that_continues_is_reported_once(troubled: Namespace) -> None:
     for name in _TROUBLES:
         _wait_for_events(troubled, name, _WORDS[name][0])
     told = {name: _told(troubled, name) for name in _TROUBLES}
@@ -96,7 +96,7 @@ def test_another_failure_is_counted_and_is_no_other_event(namespace: Namespace) 
     assert len(_wait_for_events(namespace, "kimi", "CrashLooping")) == 1
 
 
-def test_a_scheduling_gate_is_told_by_its_name(namespace: Namespace) -> None:
+def test_a_scheduling_gate_is_reported_by_its_name(namespace: Namespace) -> None:
     namespace.create_server("kimi", {"podTemplate": {"spec": {"schedulingGates": [{"name": "example.com/queue"}]}}})
     assert "example.com/queue" in namespace.wait_for_condition("kimi", "Ready", "False", "Queued")["message"]
     [pod] = namespace.pods("kimi")
@@ -104,7 +104,7 @@ def test_a_scheduling_gate_is_told_by_its_name(namespace: Namespace) -> None:
     namespace.wait_until_ready("kimi")
 
 
-def test_what_only_time_can_tell_is_told_within_a_minute_although_nothing_happens(namespace: Namespace) -> None:
+def test_what_only_time_can_tell_is_reported_within_a_minute_although_nothing_happens(namespace: Namespace) -> None:
     """No watch event comes when nothing happens, so the operator must requeue the server itself.
 
     It creates one Event.

@@ -220,6 +220,33 @@ def test_a_verification_that_cannot_be_made_is_unknown_and_can_be_tried_again(
     serve(namespace, 1)
 
 
+@pytest.mark.parametrize("has_ended", [True, False], ids=["it had no result", "it runs"])
+def test_after_a_change_of_the_verification_the_new_questions_are_asked(
+    namespace: Namespace, *, has_ended: bool
+) -> None:
+    namespace.create_server("kimi", verified_spec("Block"))
+    [pod] = pods_on_nodes(namespace, 1)
+    report(namespace, pod)
+    first = benchmark(namespace)
+    running_pod(namespace, first["metadata"]["name"], "accuracy")
+    if has_ended:
+        said = {"outcome": "Failed", "message": "The dataset is not in the pod.", "requested": 0, "completed": 0}
+        for _ in range(2):  # spec.backoffLimit is 1.
+            message = json.dumps({**said, "metrics": {}})
+            end_suite(namespace, first["metadata"]["name"], "accuracy", message, exit_code=1)
+        namespace.wait_for_condition("kimi", "Verified", "Unknown", "VerificationImpossible", seconds=60)
+    namespace.change_server("kimi", {"verification": {"dataset": {"configMap": "questions", "path": "test.jsonl"}}})
+    again = wait_for(
+        lambda: benchmarks(namespace),
+        "a benchmark with the new questions",
+        lambda found: [_uid(item) for item in found] not in ([], [_uid(first)]),
+    )
+    assert [item["spec"]["datasets"]["gsm8k"]["configMap"] for item in again] == ["questions"]
+    answer(namespace, 0.7)
+    serve(namespace, 1)
+    assert [_uid(item) for item in living(namespace)] == [_uid(pod)]
+
+
 def test_a_benchmark_that_a_quota_refuses_is_unknown_with_the_words_of_the_quota(namespace: Namespace) -> None:
     quota = {
         "apiVersion": "v1",

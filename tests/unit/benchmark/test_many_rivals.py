@@ -246,21 +246,21 @@ def numbered(count: int) -> tuple[World, list[Key]]:
 MANY = FEW_RIVALS + 12
 
 
-def test_of_many_who_wait_only_one_is_told_that_its_status_was_written() -> None:
+def test_of_many_waiting_benchmarks_only_one_is_enqueued_after_a_status_write() -> None:
     world, keys = numbered(MANY)
     waits = {"conditions": [make_condition("TargetReady", "False", "WaitingForTurn", "")]}
     assert world.benchmark(keys[5], waits, created="2026-11-24T08:05:00Z") == {keys[5]}
     assert world.benchmark(keys[0], waits, created="2026-11-24T08:00:00Z") == {keys[0]}
 
 
-def test_one_that_comes_after_many_others_concerns_none_of_them() -> None:
+def test_one_that_comes_after_many_others_affects_none_of_them() -> None:
     world, keys = numbered(MANY)
     assert world.benchmark(key_of("new")) == {key_of("new")}
     assert world.benchmark(key_of("new"), suspend=True) == {key_of("new")}
     assert world.remove(BENCHMARK, keys[9]) == {keys[9]}
 
 
-def test_when_the_first_of_many_is_done_those_that_come_next_are_told() -> None:
+def test_when_the_first_of_many_is_done_those_that_come_next_are_enqueued() -> None:
     world, keys = numbered(MANY)
     world.benchmark(keys[3], created="2026-11-24T08:03:00Z", suspend=True)
     near = {*keys[1 : FEW_RIVALS + 3]} - {keys[3]}
@@ -296,7 +296,7 @@ def test_many_are_told_of_the_first_job_of_a_benchmark_and_of_its_end() -> None:
     assert world.put(JOB, {**made, "status": DONE}) == near
 
 
-def test_a_server_that_changes_concerns_no_benchmark_of_another_namespace() -> None:
+def test_a_server_that_changes_affects_no_benchmark_of_another_namespace() -> None:
     world = World()
     world.benchmark(key_of("mine"))
     world.benchmark(key_of("theirs", "elsewhere"))

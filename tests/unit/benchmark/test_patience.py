@@ -76,7 +76,7 @@ def test_of_an_outside_address_others_go_first_after_a_limit_and_are_asked_again
     assert world.wait(EARLIER) is None
 
 
-def test_who_has_gone_on_is_waited_for_anew() -> None:
+def test_who_has_gone_on_is_waited_for_again() -> None:
     world = World(OUTSIDE)
     world.wait()
     world.seconds = PATIENCE_SECONDS - 1

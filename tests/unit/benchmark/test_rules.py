@@ -38,8 +38,8 @@ BROKEN: list[tuple[Manifest, str, str]] = [
     ({"suites": [{"name": "own"}]}, "spec.suites", "contains a suite that is not in the recipe"),
     ({"suites": [{"name": "gsm8k", "accuracy": {}}]}, "spec.suites", "changes a suite of the recipe"),
     (own(extraArgs=["--num-prompts=2"]), "spec.suites", "contains a flag in extraArgs"),
-    ({"datasets": {"shareGPT": FILE}}, "spec.datasets.shareGPT", "either persistentVolumeClaim or configMap"),
-    ({"datasets": {"gsm8k": FILE}}, "spec.datasets.gsm8k", "either persistentVolumeClaim or configMap"),
+    ({"datasets": {"shareGPT": FILE}}, "spec.datasets.shareGPT", "must say where the file is"),
+    ({"datasets": {"gsm8k": FILE}}, "spec.datasets.gsm8k", "must say where the file is"),
     (
         {"baseline": {"benchmark": "last"}},
         "spec.baseline.benchmark",
@@ -125,7 +125,7 @@ def test_what_is_right_has_no_problems(spec: Manifest) -> None:
 @pytest.mark.parametrize(
     "flag", ["--num-prompts", "--output-fil=x", "--header", "--base-url=http://x", "--backend=vllm"]
 )
-def test_a_flag_with_a_field_of_its_own_is_refused_however_it_is_written(flag: str) -> None:
+def test_a_flag_with_a_field_of_its_own_is_refused_in_every_spelling(flag: str) -> None:
     (problem,) = problems(**own(extraArgs=[flag]))
     assert "contains a flag in extraArgs" in problem.message
 
@@ -145,7 +145,7 @@ def test_a_flag_with_a_field_of_its_own_is_refused_however_it_is_written(flag: s
     ],
     ids=str,
 )
-def test_a_wrong_shape_is_told_with_its_path_what_it_holds_and_a_remedy(spec: Manifest, line: str) -> None:
+def test_a_wrong_shape_is_reported_with_its_path_what_it_holds_and_a_remedy(spec: Manifest, line: str) -> None:
     (problem,) = problems(**spec)
     assert str(problem).startswith(line)
 

@@ -191,7 +191,7 @@ class World:
         return asyncio.run(targets.wait(key, found, "2026-11-24T09:00:00Z"))
 
 
-def test_a_suite_of_another_namespace_goes_on_for_as_long_as_it_may_take() -> None:
+def test_a_suite_of_another_namespace_continues_for_as_long_as_it_may_take() -> None:
     world = World()
     assert world.wait() is None
     world.start(THEIRS)

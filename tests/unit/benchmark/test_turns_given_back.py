@@ -159,7 +159,7 @@ def test_the_time_before_a_benchmark_waited_for_its_turn_is_no_wait() -> None:
         assert (ready["reason"], ready["lastTransitionTime"]) == ("WaitingForTurn", "2026-11-24T09:00:00Z")
 
 
-def test_a_job_without_our_labels_in_a_suites_place_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_without_our_labels_in_a_suites_place_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any user with permission to create Jobs can create such a Job with the benchmark as owner.
 
     Without our labels, no watch shows it.
@@ -260,7 +260,7 @@ def test_two_that_are_refused_take_turns_at_leisure() -> None:
     assert statuses == ["2026-11-24T09:00:00Z", "2026-11-24T09:00:00Z"]
 
 
-def test_a_job_of_another_name_that_is_ours_goes_on() -> None:
+def test_a_job_of_another_name_that_is_ours_continues() -> None:
     """Earlier builds of the operator used this name."""
     world = World()
     world.pass_over(FIRST, "09:00:00")
@@ -274,7 +274,7 @@ def test_a_job_of_another_name_that_is_ours_goes_on() -> None:
     assert world.cluster.jobs == ["first"]
 
 
-def test_an_error_that_does_not_pass_is_told() -> None:
+def test_an_error_that_does_not_pass_is_reported() -> None:
     world = World()
 
     async def unavailable(kind: Kind, manifest: Manifest) -> Manifest:
@@ -288,7 +288,7 @@ def test_an_error_that_does_not_pass_is_told() -> None:
     assert world.succeeded(FIRST) == ("ApplyFailed", "etcd does not answer")
 
 
-def test_a_suite_whose_events_cannot_be_read_is_told_in_fewer_words() -> None:
+def test_a_suite_whose_events_cannot_be_read_is_reported_in_fewer_words() -> None:
     world = World()
     world.pass_over(FIRST, "09:00:00")
 

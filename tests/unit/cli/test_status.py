@@ -241,7 +241,7 @@ def test_watching_waits_for_the_operator_to_see_the_latest_change(monkeypatch: p
     assert watched(monkeypatch, unseen, unseen, stalled) == 1
 
 
-def test_watching_goes_on_after_some_errors_and_gives_up_after_many(
+def test_watching_continues_after_some_errors_and_gives_up_after_many(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outage = [ApiError(0, "no answer")] * 5

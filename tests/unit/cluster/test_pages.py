@@ -119,7 +119,7 @@ def test_a_list_that_takes_longer_than_its_version_is_kept_goes_on_where_it_was(
     asyncio.run(test())
 
 
-def test_a_list_that_cannot_go_on_starts_again_in_longer_pages() -> None:
+def test_a_list_that_cannot_continue_starts_again_in_longer_pages() -> None:
     async def test() -> None:
         forgetful = Forgetful(3, has_tokens=False, page_objects=100_000)
         async with answering(forgetful.answer) as cluster:
@@ -128,7 +128,7 @@ def test_a_list_that_cannot_go_on_starts_again_in_longer_pages() -> None:
     asyncio.run(test())
 
 
-def test_a_list_that_cannot_go_on_in_the_longest_pages_is_an_error() -> None:
+def test_a_list_that_cannot_continue_in_the_longest_pages_is_an_error() -> None:
     async def test() -> None:
         forgetful = Forgetful(1, has_tokens=False)
         async with answering(forgetful.answer) as cluster:
@@ -139,7 +139,7 @@ def test_a_list_that_cannot_go_on_in_the_longest_pages_is_an_error() -> None:
     asyncio.run(test())
 
 
-def test_a_list_that_goes_on_from_an_older_state_is_an_error() -> None:
+def test_a_list_that_continues_from_an_older_state_is_an_error() -> None:
     """In the meantime, a backup of etcd was restored."""
     forgetful = Forgetful(3, has_tokens=True)
 

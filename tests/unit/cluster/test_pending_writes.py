@@ -93,7 +93,7 @@ def test_one_of_several_writes_is_enough() -> None:
     assert not pending
 
 
-def test_the_clock_of_leases_goes_on_while_the_machine_is_suspended() -> None:
+def test_the_clock_of_leases_continues_while_the_machine_is_suspended() -> None:
     if not hasattr(time, "CLOCK_BOOTTIME"):
         pytest.skip("this system has no such clock")
     assert clock.seconds() == pytest.approx(time.clock_gettime(time.CLOCK_BOOTTIME), abs=1)

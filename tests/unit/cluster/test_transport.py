@@ -118,7 +118,7 @@ def _live(name: str) -> Manifest:
     return {**manifest, "metadata": {**manifest["metadata"], "uid": "u"}}
 
 
-def test_every_answer_is_told_by_verb_and_status() -> None:
+def test_every_answer_is_reported_by_verb_and_status() -> None:
     told: list[tuple[str, int]] = []
 
     async def answer(request: web.Request) -> web.Response:

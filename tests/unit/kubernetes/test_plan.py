@@ -99,7 +99,7 @@ def test_whose_an_object_is(metadata: Manifest, relation: Relation) -> None:
     ],
     ids=["of a former one", "of somebody else", "of another server"],
 )
-def test_a_name_that_is_taken_is_told_and_left_alone(owners: list[Manifest], is_passing: bool, words: str) -> None:
+def test_a_name_that_is_taken_is_reported_and_left_alone(owners: list[Manifest], is_passing: bool, words: str) -> None:
     [step] = plan(OWNER, [SERVICE], [live(SERVICE, ownerReferences=owners)])
     assert isinstance(step, Blocked)
     assert (step.is_passing, words in step.message) == (is_passing, True)

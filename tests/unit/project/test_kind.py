@@ -217,7 +217,7 @@ def test_the_demo_runs_on_kind_where_docker_works_unless_another_cluster_is_aske
     assert demo._cluster().description == expected
 
 
-def test_a_cluster_that_nobody_knows_is_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_cluster_is_refused_as_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KIMI_LINEAR_CLUSTER", "minikube")
     with pytest.raises(LocalClusterError, match="KIMI_LINEAR_CLUSTER is minikube; it can be kwok, kind, real"):
         kind.replaces_real_node()

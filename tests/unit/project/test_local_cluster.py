@@ -69,7 +69,7 @@ def test_only_kubernetes_gets_a_version(module: Module) -> None:
     assert kubernetes_version("require (\n\tk8s.io/api v0.37.2\n)") is None
 
 
-def test_an_interrupted_build_goes_on_with_what_is_missing(module: Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_build_continues_with_what_is_missing(module: Module, monkeypatch: pytest.MonkeyPatch) -> None:
     programs = [Program(name, f"example.org/{name}", module, 1) for name in ("one", "two", "three")]
     programs[0].file.parent.mkdir(parents=True)
     programs[0].file.touch()

@@ -55,7 +55,7 @@ def test_a_child_that_a_finalizer_keeps_is_seen_again_and_not_deleted_again() ->
     assert cluster.deleted == ["kimi"]
 
 
-def test_whoever_waits_for_another_benchmark_is_told_when_its_job_is_gone() -> None:
+def test_whoever_waits_for_another_benchmark_is_enqueued_when_its_job_is_gone() -> None:
     cluster, cache, told = Deletions(), new_cache(), set[Key]()
     for name in ("nightly", "weekly"):
         cache.put(BENCHMARK, make_benchmark(name))

@@ -182,7 +182,7 @@ def test_who_takes_all_owners_away_makes_no_check_of_thousands_of_fields() -> No
 @pytest.mark.parametrize(
     ("change", "error"), [({"generation": 2}, BehindError), ({"uid": "another"}, GoneError), (None, GoneError)]
 )
-def test_another_spec_and_another_object_say_nothing_of_what_was_seen(
+def test_another_spec_and_another_object_say_nothing_about_the_last_observation(
     change: Manifest | None, error: type[Exception]
 ) -> None:
     world = World()

@@ -51,7 +51,7 @@ def newer(manifest: Manifest, version: str) -> Manifest:
 
 
 @pytest.mark.parametrize("status", [400, 403, 413, 422])
-def test_a_refused_status_is_told_once_and_tried_again_later_and_later(
+def test_a_refused_status_is_reported_once_and_tried_again_later_and_later(
     status: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster, write = made(ApiError(status, "spec.replicas: Invalid value"))
@@ -167,7 +167,9 @@ WAITING = {Key("default", "nightly", BENCHMARK)}
 
 
 @pytest.mark.parametrize("if_unchanged", [True, False])
-def test_a_spec_that_changed_meanwhile_is_read_and_whoever_waits_for_the_resource_is_told(if_unchanged: bool) -> None:
+def test_a_spec_that_changed_in_the_meantime_is_read_and_whoever_waits_for_the_resource_is_enqueued(
+    if_unchanged: bool,
+) -> None:
     live = changed(make_server(replicas=3), resourceVersion="5", generation=2)
     result = written(make_server(), live, if_unchanged=if_unchanged)
     assert (result.again, result.cached["spec"], result.enqueued) == (0, {"replicas": 3}, WAITING)
@@ -192,7 +194,7 @@ def test_what_others_note_on_a_resource_all_the_time_does_not_keep_it_without_a_
     assert (result.again, result.cached["status"], result.enqueued) == (None, SERVES, WAITING)
 
 
-def test_a_wish_in_an_annotation_that_came_meanwhile_gets_a_pass() -> None:
+def test_a_wish_in_an_annotation_that_came_in_the_meantime_gets_a_pass() -> None:
     live = changed(make_server(), resourceVersion="99", annotations={"kimi-linear.io/rollout": "now"})
     result = written(make_server(), live)
     assert (result.again, result.cached["status"]) == (0, SERVES)

@@ -48,7 +48,9 @@ def test_a_watch_that_is_answered_is_fine_for_as_long_as_it_stays_open(watch: Wa
     assert watch.watched.unwatched() == []
 
 
-def test_a_watch_that_fails_is_told_after_a_while_and_forgotten_when_it_works(watch: Watch, clock: list[float]) -> None:
+def test_a_watch_that_fails_is_reported_after_a_while_and_forgotten_when_it_works(
+    watch: Watch, clock: list[float]
+) -> None:
     watch.watched.note_answer(PODS, "WATCH", 0)
     clock[0] += GRACE_SECONDS - 1
     watch.watched.note_answer(PODS, "WATCH", 503)
@@ -61,7 +63,7 @@ def test_a_watch_that_fails_is_told_after_a_while_and_forgotten_when_it_works(wa
     assert watch.watched.unwatched() == []
 
 
-def test_a_watch_that_begins_anew_wants_a_list_of_its_own_scope(watch: Watch, wanted: list[Scope]) -> None:
+def test_a_watch_that_starts_again_wants_a_list_of_its_own_scope(watch: Watch, wanted: list[Scope]) -> None:
     watch.watched.note_answer(PODS, "WATCH", 200)
     watch.watched.note_answer(PODS, "LIST", 500)
     watch.watched.note_answer(PODS, "LIST", 200)
@@ -103,7 +105,7 @@ def test_the_log_says_once_that_a_scope_is_not_watched_and_once_that_it_is_again
     ]
 
 
-def test_an_object_that_nobody_can_read_has_its_scope_listed_and_others_go_on(
+def test_an_object_that_nobody_can_read_has_its_scope_listed_and_others_continue(
     wanted: list[Scope], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -117,7 +119,7 @@ def test_an_object_that_nobody_can_read_has_its_scope_listed_and_others_go_on(
     assert not caplog.records, "the list tells it, once; events can be thousands"
 
 
-def test_nothing_is_passed_on_of_watches_that_are_to_begin_anew(wanted: list[Scope]) -> None:
+def test_nothing_is_passed_on_of_watches_that_are_to_start_again(wanted: list[Scope]) -> None:
     """After a restore of etcd, events that are still in the sockets are about changes that no longer exist."""
     seen: list[CachedObject] = []
     watch = Watch(["default"], (PODS, SERVICES), READER, seen.append, wanted.append)

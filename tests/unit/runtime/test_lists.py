@@ -93,7 +93,7 @@ def test_every_scope_is_listed_when_its_watch_has_begun_or_should_have() -> None
     run(test())
 
 
-def test_one_watch_that_begins_anew_lists_its_own_scope_only() -> None:
+def test_one_watch_that_starts_again_lists_its_own_scope_only() -> None:
     async def test() -> None:
         listed = Listed(Objects())
         with listed.running():
@@ -106,7 +106,7 @@ def test_one_watch_that_begins_anew_lists_its_own_scope_only() -> None:
     run(test())
 
 
-def test_a_watch_that_begins_anew_all_the_time_makes_lists_rarer_and_rarer() -> None:
+def test_a_watch_that_starts_again_all_the_time_makes_lists_rarer_and_rarer() -> None:
     async def test() -> None:
         listed = Listed(Objects())
         with listed.running():
@@ -121,7 +121,7 @@ def test_a_watch_that_begins_anew_all_the_time_makes_lists_rarer_and_rarer() -> 
     run(test())
 
 
-def test_nothing_keeps_what_is_to_be_listed_anew_waiting_but_what_the_api_server_asks_for() -> None:
+def test_nothing_keeps_what_is_to_be_listed_again_waiting_but_what_the_api_server_asks_for() -> None:
     """After a change of the leader or a restored backup, earlier lists, pauses and failures do not count."""
 
     async def test() -> None:
@@ -167,7 +167,7 @@ def place(scope: Scope) -> tuple[str, list[Kind]]:
     return scope.namespace or "", [scope.kind]
 
 
-def test_a_list_is_repeated_now_and_then() -> None:
+def test_a_list_is_repeated_sometimes() -> None:
     async def test() -> None:
         listed = Listed(Objects())
         with listed.running():
@@ -274,7 +274,7 @@ def test_what_a_list_does_not_show_is_gone_even_if_it_shows_nothing() -> None:
     run(test())
 
 
-def test_what_a_list_shows_is_in_the_store_when_it_is_told() -> None:
+def test_what_a_list_shows_is_in_the_store_when_it_is_reported() -> None:
     async def test() -> None:
         listed = Listed(Objects(pages={SERVERS_A: [[make_server()], [make_server("second")]]}))
         with listed.running():
@@ -334,7 +334,7 @@ def odd_pod(name: str = "odd") -> Any:
     return {**pod, "metadata": {**pod["metadata"], "resourceVersion": "no number"}}
 
 
-def test_a_watch_that_begins_anew_does_not_hurry_a_list_that_fails() -> None:
+def test_a_watch_that_starts_again_does_not_hurry_a_list_that_fails() -> None:
     async def test() -> None:
         errors: dict[Scope, Exception] = {PODS_A: ApiError(429, "busy", 60), PODS_B: ApiError(500, "broken")}
         listed = Listed(Objects(errors=errors))

@@ -80,7 +80,7 @@ def results(*benchmarks: Manifest) -> list[str]:
     return sorted(" ".join(match.groups()) for match in found if match)
 
 
-def test_what_a_benchmark_measured_is_told_by_the_clients_own_names() -> None:
+def test_what_a_benchmark_measured_is_reported_by_the_clients_own_names() -> None:
     cache = new_cache()
     cache.put(BENCHMARK, complete("nightly", "10:00"))
     assert lines(cache) == [
@@ -90,7 +90,7 @@ def test_what_a_benchmark_measured_is_told_by_the_clients_own_names() -> None:
     ]
 
 
-def test_of_a_server_and_a_suite_only_the_newest_result_is_told() -> None:
+def test_of_a_server_and_a_suite_only_the_newest_result_is_reported() -> None:
     old, new = complete("old", "09:00"), complete("new", "10:00")
     assert results(old, new) == results(new, old) == ["new gsm8k 10.0"]
     more = complete("more", "08:00", measured=("gsm8k", "again"))

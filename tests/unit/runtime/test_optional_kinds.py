@@ -98,7 +98,7 @@ def test_the_alarm_ends_with_the_last_who_asks() -> None:
     assert scopes.unreadable(3) == {}, "a replica that does not lead does not know who asks"
 
 
-def test_what_is_read_is_not_withheld_and_its_loss_is_told_once() -> None:
+def test_what_is_read_is_not_withheld_and_its_loss_is_reported_once() -> None:
     scopes = scopes_of()
     listed_again(scopes, routes(), None)
     assert scopes.ask(KIMI, {ROUTE}) == []

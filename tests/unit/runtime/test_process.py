@@ -195,7 +195,7 @@ def test_what_is_older_than_before_is_forgotten_listed_and_watched_anew(monkeypa
     asyncio.run(test())
 
 
-def test_what_the_cache_cannot_take_over_is_skipped_and_listed_and_the_rest_goes_on() -> None:
+def test_what_the_cache_cannot_take_over_is_skipped_and_listed_and_the_rest_continues() -> None:
     taken, skipped = list[CachedObject](), list[Key]()
     odd, pod = (READER.read(POD, make_pod(name)) for name in ("odd", "kimi-0"))
 

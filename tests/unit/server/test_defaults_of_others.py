@@ -153,7 +153,7 @@ def test_what_the_owner_of_a_list_wrote_before_the_spec_was_applied_makes_no_def
     assert is_default_a_wish(owned(_WHOLE, _SINCE), report={**report, "status": None})
 
 
-def test_a_status_of_this_moment_tells_only_of_what_was_written_some_seconds_before() -> None:
+def test_a_new_status_proves_only_what_was_written_some_seconds_before() -> None:
     """Pods come and go, so the status may be written just before a scale, or just after a change of the user."""
     assert not is_default_a_wish(owned(_WHOLE, _SINCE), report=reported(_JUST_NOW))
     assert is_default_a_wish(owned(_WHOLE, _JUST_NOW), report=reported(_JUST_NOW))

@@ -342,7 +342,7 @@ def test_a_pod_template_does_not_depend_on_the_order_of_fields() -> None:
     [{"replicas": 3}, {"suspend": True}, {"rollout": {"strategy": "Surge"}}, {"service": {"port": 80}}],
     ids=str,
 )
-def test_what_does_not_concern_a_pod_restarts_none(change: Manifest) -> None:
+def test_what_does_not_affect_a_pod_restarts_none(change: Manifest) -> None:
     assert pod_template(**change) == pod_template()
 
 

@@ -94,7 +94,7 @@ def test_a_server_serves_although_an_optional_child_is_refused_and_says_so(refus
     assert {*OPTIONAL_NAMES} - {refused} <= {*cluster.written}
 
 
-def test_an_optional_child_whose_name_is_taken_is_told_once_and_left_alone() -> None:
+def test_an_optional_child_whose_name_is_taken_is_reported_once_and_left_alone() -> None:
     theirs = {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "kimi", "uid": "theirs"}}
     cluster = RefusingCluster({"Ingress/kimi": ApiError(409, "exists")}, live={"Ingress/kimi": stored(theirs)})
     one_pass(cluster, *running_objects(replicas=1), ingress={})
@@ -270,7 +270,7 @@ def _autoscaler(deployment: Manifest, **spec: Any) -> Manifest:
     return dict(found)
 
 
-def test_a_pass_lets_the_autoscaler_go_on_when_all_replicas_serve() -> None:
+def test_a_pass_lets_the_autoscaler_continue_when_all_replicas_serve() -> None:
     def deployment(serving: int) -> Manifest:
         return {**make_deployment(availableReplicas=serving), "spec": {"replicas": 2}}
 

@@ -260,7 +260,7 @@ def test_an_image_that_brings_its_weights_needs_no_disk(healthy: Node, name: str
     assert f"disk: not checked: {name} is set" in result.log
 
 
-def test_all_that_is_wrong_is_told_at_once_and_the_same_again(node: Node) -> None:
+def test_all_problems_are_reported_at_once_in_stable_words(node: Node) -> None:
     (node.root / "dev/kfd").unlink()
     first, second = node.check_weights(_TOO_MUCH), node.check_weights(_TOO_MUCH)
     assert first.message == second.message
@@ -325,7 +325,7 @@ def test_it_has_fewer_rights_than_the_engine_but_opens_devices_as_the_same_user(
     }
 
 
-def test_what_the_administrator_must_allow_is_told_once() -> None:
+def test_what_the_administrator_must_allow_is_reported_once() -> None:
     told = beyond_pod(pod(security={"capabilities": ["SYS_ADMIN"]}))
     assert [text for text in told if "SYS_ADMIN" in text] == ["the capability SYS_ADMIN in container sglang"]
 

@@ -128,7 +128,7 @@ def test_what_others_have_made_to_look_like_children_is_no_business_of_a_server(
     assert not [written for written in cluster.written if "forged" in written]
 
 
-def test_the_worst_obstacle_is_told_and_what_passes_is_tried_again_sooner() -> None:
+def test_the_worst_obstacle_is_reported_and_what_passes_is_tried_again_sooner() -> None:
     cluster = RefusingCluster({"Service/kimi": ApiError(403, "no quota"), "Deployment/kimi": ApiError(422, "wrong")})
     one_pass(cluster)
     assert ready_condition(cluster.status)["message"].endswith("wrong")

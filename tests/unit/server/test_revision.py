@@ -404,7 +404,7 @@ _WISHED: dict[str, Any] = {"toolCallParser": "enabled"}
     [(server(generation=2, **_WISHED), ""), (server(annotations={ROLLOUT_ANNOTATION: "now"}), "now")],
     ids=["a change of the spec", "the annotation"],
 )
-def test_what_was_asked_for_and_another_version_never_applied_is_built_anew(
+def test_what_was_asked_for_and_another_version_never_applied_is_built_again(
     wished: KimiLinearServer, rollout: str
 ) -> None:
     begun = kept_by_older(2, of=wished, rollout=rollout, generation=wished.metadata.generation)

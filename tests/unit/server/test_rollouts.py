@@ -131,7 +131,7 @@ def test_a_server_that_loses_its_mark_without_serving_begins_a_pause() -> None:
     assert [world.step(), world.step(59), world.step(1)] == [[], [], [B]]
 
 
-def test_a_look_that_fails_is_told_and_another_one_follows(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_look_that_fails_is_reported_and_another_one_follows(caplog: pytest.LogCaptureFixture) -> None:
     world, looks = World(), iter((KeyError("metadata"), None, asyncio.CancelledError()))
 
     async def look(unreadable: Sequence[str]) -> None:
@@ -158,14 +158,14 @@ def test_nobody_is_chosen_before_everything_was_read() -> None:
         asyncio.run(world.rollouts.run(lambda: next(answers), list))
 
 
-def test_another_replica_goes_on_where_the_last_one_stopped() -> None:
+def test_another_replica_continues_where_the_last_one_stopped() -> None:
     world = World()
     world.server("a", is_offered=False, is_ready=False)
     world.record("a", is_marked=True)
     assert [world.step(), world.step(600)] == [[], []]
 
 
-def test_a_chosen_server_that_is_deleted_keeps_nobody_waiting() -> None:
+def test_a_chosen_server_that_is_deleted_delays_nobody() -> None:
     world = World()
     world.step()
     assert world.step(60) == [A]
@@ -235,7 +235,7 @@ def test_a_label_marks_no_server_of_somebody_else() -> None:
     assert [world.step(), world.step(60)] == [[], [B]]
 
 
-def test_a_mark_that_somebody_set_for_good_keeps_nobody_waiting() -> None:
+def test_a_mark_that_somebody_set_for_good_delays_nobody() -> None:
     """The mark may come from kubectl, or from a restored record.
 
     The operator cannot remove a mark that another manager owns.
@@ -247,7 +247,7 @@ def test_a_mark_that_somebody_set_for_good_keeps_nobody_waiting() -> None:
     assert [world.step(), world.step(60)] == [[], [B]]
 
 
-def test_a_paused_deployment_under_way_is_told_also_after_all_its_pods_were_updated(
+def test_a_paused_deployment_under_way_is_reported_also_after_all_its_pods_were_updated(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     world = World()
@@ -387,7 +387,7 @@ def test_who_crashes_after_all_its_replicas_served_is_told_as_no_deadline_runs_a
     assert counters.ROLLOUTS.labels("halted")._value.get() == 1
 
 
-def test_a_paused_deployment_is_told_as_it_has_no_deadline() -> None:
+def test_a_paused_deployment_is_reported_as_it_has_no_deadline() -> None:
     ready = ("Ready", "False", "RolloutPaused")
     assert candidate(A, (ready, ("Stalled", "False", "NotStalled")), is_under_way=True).stalled == "RolloutPaused"
 

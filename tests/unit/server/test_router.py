@@ -127,7 +127,7 @@ def test_a_router_that_does_not_serve_is_named(live: Manifest | None, message: s
     assert (reason.name, reason.message) == ("RouterUnavailable", message)
 
 
-def test_a_router_that_serves_or_that_nobody_wants_is_no_problem() -> None:
+def test_a_serving_or_unwanted_router_is_not_a_problem() -> None:
     assert router.why_unavailable(server(router={}).spec, {"metadata": {}, "status": {"availableReplicas": 2}}) is None
     assert router.why_unavailable(server(router={}, suspend=True).spec, None) is None
     assert router.why_unavailable(server().spec, None) is None

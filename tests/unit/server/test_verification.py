@@ -245,6 +245,34 @@ def test_a_verification_that_could_not_be_made_is_tried_again_after_an_hour() ->
     assert later.kept == [], "the one of this name goes first"
 
 
+@pytest.mark.parametrize("mode", ["Warn", "Block"])
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_after_a_change_of_the_verification_the_new_questions_are_asked(mode: str, *, has_ended: bool) -> None:
+    """The user corrects the name of the dataset, or another version of the operator asks other questions."""
+    before, after = server(mode), server(mode, verification={"dataset": {"configMap": "questions", "path": "a.jsonl"}})
+    pod = pod_of(current(before))
+    asked = stored(build_benchmark(before, current(before), pod if mode == "Block" else None))
+    known = know(after, ended(asked, "False", "Invalid") if has_ended else asked, pods=[pod], is_complete=True)
+    assert known.wanted
+    assert known.wanted["spec"]["datasets"]["gsm8k"]["configMap"] == "questions"
+    assert known.kept == [], "the benchmark with the old questions goes, because it has the same name"
+
+
+def test_a_benchmark_that_a_webhook_changes_is_not_created_again_and_again() -> None:
+    owner = server()
+    pod = pod_of(current(owner))
+    made = stored(build_benchmark(owner, current(owner), pod))
+    made["metadata"]["creationTimestamp"] = NOW
+    made["spec"]["thresholds"] = []
+    known = know(owner, ended(made, "True", "Passed"), pods=[pod], now="2026-11-24T10:20:00Z")
+    assert (known.result, known.wanted, known.again) == (None, None, 2400)
+    assert known.reason.name == "VerificationImpossible"
+    assert "spec.thresholds" in known.reason.message
+    later = know(owner, made, pods=[pod], now="2026-11-24T11:00:00Z")
+    assert later.wanted
+    assert later.kept == []
+
+
 def test_what_is_in_the_way_of_the_benchmark_is_said() -> None:
     owner = server()
     known = replace(know(owner, pods=[pod_of(current(owner))]), obstacle="exceeded quota")
@@ -303,7 +331,7 @@ def test_thousands_of_benchmarks_and_pods_that_somebody_made_take_little_time() 
     found = know(owner, *others, *named, pods=pods, of=known)
     # It takes about 0.02 s on an idle machine.
     assert time.thread_time() - begin < 0.3
-    assert found.wanted
+    assert found.obstacle
     assert not found.result
 
 

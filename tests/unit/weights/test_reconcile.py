@@ -205,7 +205,7 @@ def test_weights_are_complete_as_soon_as_the_program_says_so_whatever_else_runs_
     assert len(case.cluster.statuses) == statuses
 
 
-def test_a_job_without_a_result_is_made_anew_after_a_minute() -> None:
+def test_a_job_without_a_result_is_created_again_after_a_minute() -> None:
     case = Case()
     case.reconcile()
     case.end_job("2026-11-29T19:59:50Z")
@@ -399,7 +399,7 @@ def test_a_server_that_waits_is_not_written_for_each_per_cent() -> None:
     assert ready_condition(case.status)["message"] == "weights kimi: WeightsDownloading"
 
 
-def test_lines_of_others_are_passed_over() -> None:
+def test_lines_of_other_programs_are_skipped() -> None:
     log = b"\n".join([said(bytes=1), said(bytes=2), b"warning: something", b'{"state": 1}'])
     found = last_line(in_a_log(log))
     assert found

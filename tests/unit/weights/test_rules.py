@@ -89,6 +89,6 @@ def test_what_is_right_has_no_problems(spec: Manifest) -> None:
     ],
     ids=str,
 )
-def test_a_wrong_shape_is_told_with_its_path(spec: Manifest, line: str) -> None:
+def test_a_wrong_shape_is_reported_with_its_path(spec: Manifest, line: str) -> None:
     (problem,) = problems(**spec)
     assert str(problem).startswith(line)
