@@ -52,7 +52,7 @@ _RIVALS = 300
 _HAND_MADE_JOBS = 1000
 # Objects that look like children of a server. All are deleted, and each deletion is a request.
 _UNWANTED = 1500
-_SECONDS_TO_DELETE = 120
+_SECONDS_TO_DELETE = 300
 # A pass over the heaviest spec takes nearly the longest allowed time. If it read all rivals, it would take seconds.
 _LONGEST_AMONG_MANY = "0.5"
 # Memory that a process may keep after it has read 60 objects of 1.4 MB, one after the other.
